@@ -1,0 +1,2 @@
+//! Chandlery.
+fn main() {}
