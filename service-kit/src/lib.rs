@@ -1,1 +1,18 @@
-//! Chandlery.
+//! What two or more of Chandlery's services need in order to be served: who calls, over which connection, with which
+//! errors, health and reflection. No domain noun lives here.
+
+pub mod app;
+pub mod clock;
+pub mod egress;
+pub mod identity;
+pub mod page_token;
+pub mod peer;
+pub mod pipe;
+pub mod serve;
+pub mod status;
+pub mod telemetry;
+
+pub use app::{App, Readiness, Task};
+pub use clock::Clock;
+pub use identity::{Caller, User, UserId};
+pub use peer::{Peer, Workload};

@@ -1,0 +1,142 @@
+//! Which addresses Chandlery may connect to on somebody's behalf.
+//!
+//! URLs that an admin or a server supplies could point into the network Chandlery runs in. They are checked when they are
+//! saved, by their text, and when they are connected to, by the addresses their host resolved to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+/// What may be connected to: public addresses, and what the operator allows besides (`--allow-upstream-cidr`).
+#[derive(Clone, Debug, Default)]
+pub struct EgressPolicy {
+    allowed: Vec<IpNet>,
+}
+
+impl EgressPolicy {
+    /// Public addresses, and those in `allowed`.
+    pub fn new(allowed: Vec<IpNet>) -> Self {
+        Self { allowed }
+    }
+
+    /// Whether this address may be connected to.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allowed.iter().any(|net| net.contains(&address)) || is_public(address)
+    }
+
+    /// Checks a URL before it is saved; says what is wrong with it. A host name passes here: its addresses are checked at
+    /// each connect, since they can change.
+    pub fn check_url(&self, url: &Url) -> Result<(), String> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("must be an http or https URL".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not hold a user name or password".to_owned());
+        }
+        if url.fragment().is_some() {
+            return Err("must not have a fragment".to_owned());
+        }
+        let address = match url.host() {
+            None => return Err("must have a host".to_owned()),
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(name)) if is_local_name(name) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(Host::Domain(_)) => return Ok(()),
+        };
+        if self.permits(address) {
+            Ok(())
+        } else {
+            Err(refusal(address))
+        }
+    }
+}
+
+/// Why an address is refused, and what to do.
+pub fn refusal(address: IpAddr) -> String {
+    format!(
+        "{address} is a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr"
+    )
+}
+
+/// `localhost` and what is below it (RFC 6761, section 6.3).
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+/// Not in the IANA special-purpose registry (RFC 6890 and its updates).
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || address.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (18..20).contains(&b)))
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    // Only 2000::/3 is global unicast; addresses that carry an IPv4 address are as public as that one.
+    let embedded = match segments {
+        [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)),
+        [0x2002, high, low, ..] => Some((high, low)),
+        _ => None,
+    };
+    if let Some((high, low)) = embedded {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        return is_public_v4(Ipv4Addr::new(a, b, c, d));
+    }
+    segments[0] & 0xe000 == 0x2000 && !(segments[0] == 0x2001 && (segments[1] < 0x200 || segments[1] == 0xdb8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_not_public() {
+        let policy = EgressPolicy::default();
+        for address in [
+            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "198.18.0.1",
+            "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
+            "2002:7f00:1::", "2001:db8::1", "ff02::1",
+        ] {
+            assert!(!policy.permits(address.parse().unwrap()), "{address}");
+        }
+        for address in ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101"] {
+            assert!(policy.permits(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn checks_urls_before_they_are_saved() {
+        let strict = EgressPolicy::default();
+        let local = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        let check = |policy: &EgressPolicy, url: &str| policy.check_url(&url.parse().unwrap()).is_ok();
+        assert!(check(&strict, "https://mcp.example.com/mcp"));
+        assert!(!check(&strict, "http://127.0.0.1:8080/mcp"));
+        assert!(!check(&strict, "http://2130706433/mcp"), "the decimal spelling of 127.0.0.1");
+        assert!(!check(&strict, "http://LOCALHOST/mcp"));
+        assert!(check(&local, "http://127.0.0.1:8080/mcp"));
+        assert!(check(&local, "http://localhost/mcp"));
+        for url in ["ftp://example.com/", "https://user@example.com/", "https://example.com/#a", "data:text/plain,a"] {
+            assert!(!check(&strict, url), "{url}");
+        }
+    }
+}

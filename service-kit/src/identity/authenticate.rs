@@ -1,0 +1,88 @@
+//! The layer that finds out who calls, before any gRPC method runs.
+
+use std::sync::Arc;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use tonic::{Code, Status};
+
+use super::{
+    user::User,
+    verify::{TokenError, Verifier},
+};
+use crate::{
+    peer::{Peer, Workload},
+    status::StatusBuilder,
+};
+
+/// Who calls, in the extensions of every request behind [`authenticate`].
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// A person with a valid token: their own, or forwarded for them by a workload.
+    User(Arc<User>),
+    /// No bearer token came.
+    Anonymous,
+    /// A token came and was refused.
+    Refused(TokenError),
+}
+
+/// Middleware for an `axum::Router` of gRPC services: verifies the bearer token and leaves a [`Caller`] in the extensions.
+/// A refused token does not end the request here: health and reflection want no token, and methods say who may call them.
+pub async fn authenticate(verifier: Arc<Verifier>, mut request: Request, next: Next) -> Response {
+    let caller = match bearer(request.headers()) {
+        None => Caller::Anonymous,
+        Some(token) => match verifier.verify(token).await {
+            Ok(user) => Caller::User(user),
+            Err(error) => Caller::Refused(error),
+        },
+    };
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// The bearer token of a request (RFC 6750, section 2.1).
+fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The person who calls; UNAUTHENTICATED if nobody does.
+#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
+pub fn require_user<T>(request: &tonic::Request<T>) -> Result<Arc<User>, Status> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::User(user)) => Ok(Arc::clone(user)),
+        Some(Caller::Refused(error)) => Err(token_refused(*error)),
+        Some(Caller::Anonymous) | None => Err(StatusBuilder::new(
+            Code::Unauthenticated,
+            "UNAUTHENTICATED",
+            "send a token of a configured issuer in the metadata: authorization: Bearer <token>",
+        )
+        .build()),
+    }
+}
+
+/// The workload at the other end of the connection, if it is one of `allowed`; metadata cannot change that.
+#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
+pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) -> Result<Workload, Status> {
+    request
+        .extensions()
+        .get::<Peer>()
+        .and_then(|peer| peer.workload())
+        .filter(|workload| allowed.contains(workload))
+        .ok_or_else(|| {
+            StatusBuilder::new(
+                Code::PermissionDenied,
+                "WORKLOADS_ONLY",
+                "only Chandlery's own services may call this, over their own connections",
+            )
+            .build()
+        })
+}
+
+/// UNAUTHENTICATED, with the reason.
+pub fn token_refused(error: TokenError) -> Status {
+    let code = if error == TokenError::IssuerUnreachable { Code::Unavailable } else { Code::Unauthenticated };
+    StatusBuilder::new(code, "TOKEN_INVALID", format!("the token was refused: {error}"))
+        .with("detail", error.to_string())
+        .build()
+}

@@ -1,0 +1,93 @@
+//! The OIDC issuers whose tokens are taken.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+/// One OIDC issuer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerConfig {
+    /// `iss` of its tokens, exactly.
+    pub issuer: String,
+    /// Where its metadata is; `{issuer}/.well-known/openid-configuration` if not given.
+    #[serde(default)]
+    pub discovery_url: Option<String>,
+    /// `aud` of tokens that are meant for Chandlery. The client id, if there is one, counts too: it is the audience of ID tokens.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// For the pages' sign-in: the OAuth client registered for Chandlery. Without it nobody signs in to pages with this issuer.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Environment variable that holds the client's secret, for a confidential client.
+    #[serde(default)]
+    pub client_secret_env: Option<String>,
+    /// Scopes the sign-in asks for besides `openid`.
+    #[serde(default = "default_scopes")]
+    pub scopes: Vec<String>,
+    /// What people read on the sign-in page; the issuer if not given.
+    #[serde(default)]
+    pub display_name: Option<String>,
+    /// The claim that lists groups.
+    #[serde(default = "default_groups_claim")]
+    pub groups_claim: String,
+    /// The claim that lists roles; `admin` in it makes an admin.
+    #[serde(default = "default_roles_claim")]
+    pub roles_claim: String,
+    /// Who else is an admin.
+    #[serde(default)]
+    pub admins: AdminRules,
+}
+
+/// Who is an admin, besides those whose token says so.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminRules {
+    /// Email addresses, compared without case; only of tokens whose `email_verified` is not false.
+    #[serde(default)]
+    pub emails: BTreeSet<String>,
+    /// Groups.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+}
+
+/// What an issuer's metadata names (OpenID Connect Discovery 1.0, section 3).
+#[derive(Clone, Debug, Deserialize)]
+pub struct OidcEndpoints {
+    /// Must be the configured issuer.
+    pub issuer: String,
+    /// Where its signing keys are.
+    pub jwks_uri: String,
+    /// Where people sign in.
+    #[serde(default)]
+    pub authorization_endpoint: Option<String>,
+    /// Where a code becomes tokens.
+    #[serde(default)]
+    pub token_endpoint: Option<String>,
+}
+
+impl IssuerConfig {
+    /// Where its metadata is.
+    pub fn metadata_url(&self) -> String {
+        self.discovery_url
+            .clone()
+            .unwrap_or_else(|| format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/')))
+    }
+
+    /// Every audience that is meant for Chandlery.
+    pub fn accepted_audiences(&self) -> impl Iterator<Item = &str> {
+        self.audiences.iter().map(String::as_str).chain(self.client_id.as_deref())
+    }
+}
+
+fn default_scopes() -> Vec<String> {
+    vec!["profile".to_owned(), "email".to_owned()]
+}
+
+fn default_groups_claim() -> String {
+    "groups".to_owned()
+}
+
+fn default_roles_claim() -> String {
+    "roles".to_owned()
+}

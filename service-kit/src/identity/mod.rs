@@ -1,0 +1,12 @@
+//! Who calls: people by JWTs of configured OIDC issuers, workloads by their connection.
+
+mod authenticate;
+mod issuer;
+mod jwks;
+mod user;
+mod verify;
+
+pub use authenticate::{Caller, authenticate, require_user, require_workload, token_refused};
+pub use issuer::{AdminRules, IssuerConfig, OidcEndpoints};
+pub use user::{User, UserId};
+pub use verify::{TokenError, Verifier};

@@ -1,0 +1,70 @@
+//! A person, as a token names them.
+
+use std::{fmt, time::SystemTime};
+
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest as _, Sha256};
+
+/// Identifies a user in resource names: `users/{id}`. Derived from issuer and subject, which are what makes a user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(String);
+
+impl UserId {
+    const LEN: usize = 26;
+
+    /// The id of a subject of an issuer: the same everywhere, without a look-up.
+    pub fn of(issuer: &str, subject: &str) -> Self {
+        let mut hash = Sha256::new();
+        // The length keeps ("a", "bc") and ("ab", "c") apart.
+        hash.update((issuer.len() as u64).to_be_bytes());
+        hash.update(issuer);
+        hash.update(subject);
+        let mut id = BASE32_NOPAD.encode(&hash.finalize());
+        id.truncate(Self::LEN);
+        id.make_ascii_lowercase();
+        Self(id)
+    }
+
+    /// Parses an id; `None` if it cannot be one.
+    pub fn parse(id: &str) -> Option<Self> {
+        let valid = id.len() == Self::LEN && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
+        valid.then(|| Self(id.to_owned()))
+    }
+
+    /// The id alone.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `users/{id}`.
+    pub fn resource_name(&self) -> String {
+        format!("users/{}", self.0)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A person who has shown a valid token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Derived from `issuer` and `subject`.
+    pub id: UserId,
+    /// `iss` of the token.
+    pub issuer: String,
+    /// `sub` of the token.
+    pub subject: String,
+    /// An attribute, not an identity.
+    pub email: Option<String>,
+    /// An attribute, not an identity.
+    pub display_name: Option<String>,
+    /// Groups the token names.
+    pub groups: Vec<String>,
+    /// Whether configuration makes them an admin.
+    pub admin: bool,
+    /// When the token ends.
+    pub expires_at: SystemTime,
+}

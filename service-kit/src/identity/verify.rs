@@ -1,0 +1,247 @@
+//! Verifies JWTs (RFC 7519, RFC 8725) of the configured issuers.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::{Algorithm, Validation};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    issuer::{IssuerConfig, OidcEndpoints},
+    jwks::{self, Keys},
+    user::{User, UserId},
+};
+use crate::clock::Clock;
+
+/// A verified token is looked up, not verified again, for this long; keys that are withdrawn are noticed at the latest then.
+const CACHE_TIME: Duration = Duration::from_secs(60);
+const CACHED: u64 = 100_000;
+/// Clocks differ by so much.
+const LEEWAY: Duration = Duration::from_secs(30);
+/// No honest token is longer; longer ones are refused unread.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// Asymmetric signatures only: whoever verifies with a shared secret could also sign.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// Why a token is refused, for the person who sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a JWT, or one with an algorithm that is not taken, such as `none`.
+    #[error("it is not a JWT signed with an asymmetric algorithm")]
+    Malformed,
+    /// `iss` is not configured.
+    #[error("its issuer is not configured here")]
+    UnknownIssuer,
+    /// The signature does not fit, or the key is unknown.
+    #[error("its signature does not fit the issuer's keys")]
+    BadSignature,
+    /// `exp` is over.
+    #[error("it has expired")]
+    Expired,
+    /// `nbf` is to come.
+    #[error("it is not valid yet")]
+    NotYetValid,
+    /// `aud` does not name us.
+    #[error("its audience is not this service")]
+    WrongAudience,
+    /// `sub` or `exp` is missing or odd.
+    #[error("it lacks a claim it must have")]
+    MissingClaim,
+    /// The issuer's keys cannot be had.
+    #[error("its issuer cannot be reached to verify it; retry")]
+    IssuerUnreachable,
+}
+
+/// Verifies tokens; shared by all services of a process.
+#[derive(Debug)]
+pub struct Verifier {
+    issuers: HashMap<String, Arc<Issuer>>,
+    order: Vec<String>,
+    verified: moka::sync::Cache<[u8; 32], Arc<User>, std::hash::RandomState>,
+    http: reqwest::Client,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Issuer {
+    config: IssuerConfig,
+    keys: Keys,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    exp: f64,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Unverified {
+    iss: String,
+}
+
+impl Verifier {
+    /// For these issuers. Nothing is fetched before the first token of an issuer comes.
+    pub fn new(issuers: Vec<IssuerConfig>, clock: Clock) -> Self {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("the TLS provider is installed first in main");
+        let order = issuers.iter().map(|config| config.issuer.clone()).collect();
+        let issuers = issuers
+            .into_iter()
+            .map(|config| {
+                let keys = Keys::new(config.clone(), http.clone());
+                (config.issuer.clone(), Arc::new(Issuer { config, keys }))
+            })
+            .collect();
+        let verified = moka::sync::Cache::builder().max_capacity(CACHED).time_to_live(CACHE_TIME).build();
+        Self { issuers, order, verified, http, clock }
+    }
+
+    /// The configured issuers, in the order of configuration.
+    pub fn issuers(&self) -> impl Iterator<Item = &IssuerConfig> {
+        self.order.iter().map(|issuer| &self.issuers[issuer].config)
+    }
+
+    /// The endpoints of a configured issuer; `None` if it is not configured or cannot be reached.
+    pub async fn endpoints(&self, issuer: &str) -> Option<OidcEndpoints> {
+        let issuer = self.issuers.get(issuer)?;
+        match jwks::endpoints(&self.http, &issuer.config).await {
+            Ok(endpoints) => Some(endpoints),
+            Err(error) => {
+                tracing::warn!(oidc.issuer = %issuer.config.issuer, error = %error, "the issuer's metadata could not be fetched");
+                None
+            }
+        }
+    }
+
+    /// Who has this token. Cheap for one that was verified in the last minute.
+    pub async fn verify(&self, token: &str) -> Result<Arc<User>, TokenError> {
+        if token.len() > MAX_TOKEN {
+            return Err(TokenError::Malformed);
+        }
+        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(user) = self.verified.get(&key) {
+            return if user.expires_at + LEEWAY > self.clock.now() { Ok(user) } else { Err(TokenError::Expired) };
+        }
+        let user = Arc::new(self.verify_uncached(token).await?);
+        self.verified.insert(key, Arc::clone(&user));
+        Ok(user)
+    }
+
+    /// The user of a token that this process has verified in the last minute, without waiting for anything.
+    pub fn verified(&self, token: &str) -> Option<Arc<User>> {
+        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        self.verified.get(&key).filter(|user| user.expires_at + LEEWAY > self.clock.now())
+    }
+
+    async fn verify_uncached(&self, token: &str) -> Result<User, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err(TokenError::Malformed);
+        }
+        let unverified: Unverified = unverified_claims(token).ok_or(TokenError::Malformed)?;
+        let issuer = self.issuers.get(&unverified.iss).ok_or(TokenError::UnknownIssuer)?;
+        let key = issuer
+            .keys
+            .find(header.kid.as_deref())
+            .await
+            .map_err(|_| TokenError::IssuerUnreachable)?
+            .ok_or(TokenError::BadSignature)?;
+        // A key that names its algorithm is used with no other.
+        if key.algorithm.is_some_and(|named| named.to_string() != format!("{:?}", header.alg)) {
+            return Err(TokenError::BadSignature);
+        }
+        let mut validation = Validation::new(header.alg);
+        // Time and audience are checked below: with our clock, and so that each refusal has its reason.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation)
+            .map_err(|error| match error.kind() {
+                jsonwebtoken::errors::ErrorKind::Json(_) => TokenError::MissingClaim,
+                _ => TokenError::BadSignature,
+            })?
+            .claims;
+        self.user(claims, &issuer.config)
+    }
+
+    fn user(&self, claims: Claims, config: &IssuerConfig) -> Result<User, TokenError> {
+        let now = self.clock.now();
+        let expires_at = numeric_date(claims.exp).ok_or(TokenError::MissingClaim)?;
+        if expires_at + LEEWAY <= now {
+            return Err(TokenError::Expired);
+        }
+        if let Some(not_before) = claims.rest.get("nbf").and_then(Value::as_f64).and_then(numeric_date)
+            && not_before > now + LEEWAY
+        {
+            return Err(TokenError::NotYetValid);
+        }
+        if claims.sub.is_empty() || claims.sub.len() > 255 || claims.iss != config.issuer {
+            return Err(TokenError::MissingClaim);
+        }
+        let audiences = strings(claims.rest.get("aud"));
+        if !config.accepted_audiences().any(|accepted| audiences.iter().any(|audience| audience == accepted)) {
+            return Err(TokenError::WrongAudience);
+        }
+        let text = |name: &str| claims.rest.get(name).and_then(Value::as_str).map(str::to_owned);
+        let email = text("email");
+        let groups = strings(claims.rest.get(&config.groups_claim));
+        let email_unverified = claims.rest.get("email_verified").and_then(Value::as_bool) == Some(false);
+        let admin = strings(claims.rest.get(&config.roles_claim)).iter().any(|role| role == "admin")
+            || groups.iter().any(|group| config.admins.groups.contains(group))
+            || email.as_ref().is_some_and(|email| {
+                !email_unverified && config.admins.emails.iter().any(|admin| admin.eq_ignore_ascii_case(email))
+            });
+        Ok(User {
+            id: UserId::of(&claims.iss, &claims.sub),
+            issuer: claims.iss,
+            subject: claims.sub,
+            email,
+            display_name: text("name"),
+            groups,
+            admin,
+            expires_at,
+        })
+    }
+}
+
+fn unverified_claims<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {
+    let payload = token.split('.').nth(1)?;
+    let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+/// RFC 7519, section 2: seconds since 1970, possibly with a fraction.
+fn numeric_date(seconds: f64) -> Option<SystemTime> {
+    (seconds.is_finite() && (0.0..1e12).contains(&seconds)).then(|| UNIX_EPOCH + Duration::from_secs_f64(seconds))
+}
+
+/// A claim that is one string or a list of them.
+fn strings(claim: Option<&Value>) -> Vec<String> {
+    match claim {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}

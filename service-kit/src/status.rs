@@ -1,0 +1,132 @@
+//! Errors as AIP-193 wants them: always an `ErrorInfo`, `BadRequest` for fields, `Help` for links.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// `domain` of every `ErrorInfo`.
+pub const DOMAIN: &str = "chandlery.dev";
+
+/// The longest `page_size` answered; larger ones are coerced (AIP-158).
+pub const MAX_PAGE_SIZE: i32 = 500;
+
+/// The page size of a request that names none.
+pub const DEFAULT_PAGE_SIZE: i32 = 50;
+
+/// Collects everything that is wrong with a request, so that its sender learns all of it at once.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Violations(Vec<(String, String)>);
+
+impl Violations {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one: the path of the field, such as `entry.install_fields[2].key`, and what it must be.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push((field.into(), description.into()));
+    }
+
+    /// Adds those of a part, below `prefix`.
+    pub fn extend(&mut self, prefix: &str, part: Violations) {
+        for (field, description) in part.0 {
+            let field = if field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{field}") };
+            self.0.push((field, description));
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Field and description of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(field, description)| (field.as_str(), description.as_str()))
+    }
+
+    /// `value` if nothing is wrong.
+    pub fn into_result<T>(self, value: T) -> Result<T, Violations> {
+        if self.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
+impl From<Violations> for Status {
+    fn from(violations: Violations) -> Self {
+        let fields: Vec<&str> = violations.iter().map(|(field, _)| field).collect();
+        let mut message = format!("{} cannot be taken", fields.join(", "));
+        message.truncate(message.floor_char_boundary(500));
+        if let [(_, description)] = violations.0.as_slice() {
+            message = format!("{}: {description}", fields[0]);
+        }
+        let mut details = ErrorDetails::with_error_info("INVALID_FIELDS", DOMAIN, HashMap::new());
+        for (field, description) in violations.0 {
+            details.add_bad_request_violation(field, description);
+        }
+        Status::with_error_details(Code::InvalidArgument, message, details)
+    }
+}
+
+/// Builds a `Status` with its `ErrorInfo`.
+#[derive(Debug, Clone)]
+pub struct StatusBuilder {
+    code: Code,
+    message: String,
+    reason: &'static str,
+    metadata: HashMap<String, String>,
+    links: Vec<(String, String)>,
+}
+
+impl StatusBuilder {
+    /// With a reason in UPPER_SNAKE_CASE and a message that says who is at fault and what to do.
+    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), reason, metadata: HashMap::new(), links: Vec::new() }
+    }
+
+    /// Adds a dynamic value to the `ErrorInfo`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a link to the `Help`.
+    #[must_use]
+    pub fn link(mut self, description: &str, url: impl Into<String>) -> Self {
+        self.links.push((description.to_owned(), url.into()));
+        self
+    }
+
+    /// The status.
+    pub fn build(self) -> Status {
+        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, self.metadata);
+        for (description, url) in self.links {
+            details.add_help_link(description, url);
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+/// `NOT_FOUND` for what is not there and for what the caller may not see: the two cannot be told apart.
+pub fn not_found(name: &str) -> Status {
+    StatusBuilder::new(Code::NotFound, "RESOURCE_NOT_FOUND", format!("{name} does not exist, or you may not see it"))
+        .with("resource", name)
+        .build()
+}
+
+/// A fault of ours. The cause is logged where it is handled; the caller learns nothing of it.
+pub fn internal() -> Status {
+    StatusBuilder::new(Code::Internal, "INTERNAL", "a fault of Chandlery; its log says more").build()
+}
+
+/// Checks a requested page size: negative is a violation, 0 the default, too large is coerced.
+pub fn page_size(requested: i32) -> Result<i32, Violations> {
+    if requested < 0 {
+        let mut violations = Violations::new();
+        violations.add("page_size", "must not be negative");
+        return Err(violations);
+    }
+    Ok(if requested == 0 { DEFAULT_PAGE_SIZE } else { requested.min(MAX_PAGE_SIZE) })
+}
