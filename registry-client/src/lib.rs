@@ -1,0 +1,6 @@
+//! How the other services follow registry-svc and ask it: one watch loop, one authorization call, one notion of a
+//! credential's destination for all of them.
+
+pub mod access;
+pub mod destination;
+pub mod watch;
