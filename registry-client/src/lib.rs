@@ -3,4 +3,5 @@
 
 pub mod access;
 pub mod destination;
+pub mod headers;
 pub mod watch;
