@@ -1,1 +1,24 @@
-//! Chandlery.
+//! gateway-svc: the MCP endpoints of gateways and agents, the gRPC `ToolService`, discovery of tools and the install page.
+//!
+//! A call passes these stations, each a module: `identity` (who calls), `route` (exposed name to assignment), `resolve`
+//! (assignment to installation), `vend` (its headers), `upstream` (forward). `snapshot` is what they look things up in;
+//! `mcp` and `api` are the two doors; `discovery` asks servers for their tools; `pages` is the install page.
+
+#![allow(dead_code, unused_imports, reason = "the parts are being put together")]
+
+mod api;
+mod app;
+mod config;
+mod discovery;
+mod domain;
+mod identity;
+mod mcp;
+mod pages;
+mod resolve;
+mod route;
+mod snapshot;
+mod upstream;
+mod vend;
+
+pub use app::{BuildError, Deps, build};
+pub use config::Config;

@@ -1,0 +1,55 @@
+//! What an operator decides.
+
+use std::time::Duration;
+
+use service_kit::egress::EgressPolicy;
+use url::Url;
+
+/// What an operator decides about gateway-svc.
+#[derive(Clone)]
+pub struct Config {
+    /// What people and clients reach the HTTP side at; links begin with it.
+    pub public_url: Url,
+    /// Seals sessions and cookies. All replicas share it.
+    pub session_key: [u8; 32],
+    /// Seals page tokens. All replicas share it.
+    pub page_token_key: [u8; 32],
+    /// Which addresses upstreams may have.
+    pub egress: EgressPolicy,
+    /// For how long calls are served from the last snapshot while the registry is out of reach.
+    pub staleness: Duration,
+    /// Further values of `Host` that are taken, besides the public URL's and loopback names: `host` or `host:port`.
+    pub allowed_hosts: Vec<String>,
+    /// How long an upstream may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// How long an upstream may take to begin its answer to a call, and then between two parts of it.
+    pub call_timeout: Duration,
+    /// How long an upstream may take to answer `initialize` and each page of `tools/list`.
+    pub discovery_timeout: Duration,
+    /// How many discoveries run at a time.
+    pub discovery_concurrency: usize,
+}
+
+impl Config {
+    /// The defaults, with what has none: a public URL and keys of 32 random bytes.
+    pub fn new(public_url: Url, session_key: [u8; 32], page_token_key: [u8; 32]) -> Self {
+        Self {
+            public_url,
+            session_key,
+            page_token_key,
+            egress: EgressPolicy::default(),
+            staleness: Duration::from_secs(5 * 60),
+            allowed_hosts: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(5 * 60),
+            discovery_timeout: Duration::from_secs(30),
+            discovery_concurrency: 8,
+        }
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("public_url", &self.public_url.as_str()).finish_non_exhaustive()
+    }
+}

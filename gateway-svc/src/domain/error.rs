@@ -1,0 +1,136 @@
+//! Why a call fails. Both doors map these: `mcp` to JSON-RPC and tool results, `api` to gRPC statuses.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::ConsumerRef;
+
+/// Why a call fails, for the person or program that made it. Never holds a secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The caller has something to install or repair first.
+    #[error("{}", .0.message)]
+    Repair(Box<Repair>),
+    /// There is no such gateway or agent, or the caller may not use it: the two cannot be told apart.
+    #[error("{0} does not exist, or you may not use it")]
+    ConsumerNotFound(ConsumerRef),
+    /// The gateway or agent has no such tool for this caller.
+    #[error("there is no tool {0:?} here")]
+    ToolNotFound(String),
+    /// The arguments are no JSON object, for example: what is wrong with the call itself.
+    #[error("{0}")]
+    InvalidCall(String),
+    /// The upstream failed.
+    #[error("{message}")]
+    Upstream {
+        /// Slug of the entry whose server it is.
+        entry: Arc<str>,
+        /// In which way.
+        fault: UpstreamFault,
+        /// For people: who is at fault and what to do.
+        message: String,
+    },
+    /// The upstream answered with a JSON-RPC error, which is the caller's to see as it came.
+    #[error("the server of {entry} answered with the error {code}: {message}")]
+    UpstreamError {
+        /// Slug of the entry whose server it is.
+        entry: Arc<str>,
+        /// Its `code`.
+        code: i64,
+        /// Its `message`.
+        message: String,
+        /// The whole error object.
+        error: Arc<RawValue>,
+    },
+    /// credential-svc did not answer.
+    #[error("credentials cannot be had at the moment; retry")]
+    CredentialsUnavailable,
+    /// The registry has been out of reach for too long, or was never reached.
+    #[error("the registry has been out of reach for too long; retry later")]
+    RegistryUnavailable,
+    /// A fault of ours; the log has the cause.
+    #[error("a fault of Chandlery; its log says more")]
+    Internal,
+}
+
+/// In which way an upstream failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpstreamFault {
+    /// It could not be connected to, or may not be.
+    Unreachable,
+    /// It did not answer in time.
+    Timeout,
+    /// It answered something that is not MCP, or too much of it.
+    Invalid,
+    /// It refuses the credential (401), and there is none to replace it.
+    Unauthorized,
+}
+
+/// What the caller has to install or repair, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Repair {
+    /// Which of the four.
+    pub(crate) reason: RepairReason,
+    /// Slug of the entry.
+    pub(crate) entry: Arc<str>,
+    /// What people call the entry.
+    pub(crate) display_name: Arc<str>,
+    /// Names the entry and says what to do. Does not hold the link.
+    pub(crate) message: String,
+    /// The install link.
+    pub(crate) install_url: String,
+}
+
+/// Why nothing can be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RepairReason {
+    /// The caller has not connected the entry yet.
+    CredentialRequired,
+    /// The upstream refuses the credential, or its owner must confirm where it goes.
+    CredentialExpired,
+    /// The installation does not work at present.
+    InstallationUnavailable,
+    /// The installation's server does not have this tool.
+    ToolUnavailable,
+}
+
+impl RepairReason {
+    /// As in `structuredContent.error`: `credential_required`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::CredentialRequired => "credential_required",
+            Self::CredentialExpired => "credential_expired",
+            Self::InstallationUnavailable => "installation_unavailable",
+            Self::ToolUnavailable => "tool_unavailable",
+        }
+    }
+
+    /// As in `ErrorInfo.reason`: `CREDENTIAL_REQUIRED`.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::CredentialRequired => "CREDENTIAL_REQUIRED",
+            Self::CredentialExpired => "CREDENTIAL_EXPIRED",
+            Self::InstallationUnavailable => "INSTALLATION_UNAVAILABLE",
+            Self::ToolUnavailable => "TOOL_UNAVAILABLE",
+        }
+    }
+}
+
+impl UpstreamFault {
+    /// As in `ErrorInfo.reason` and in the reason of `TOOLS_DISCOVERED`: `UPSTREAM_UNREACHABLE`.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "UPSTREAM_UNREACHABLE",
+            Self::Timeout => "UPSTREAM_TIMEOUT",
+            Self::Invalid => "UPSTREAM_INVALID",
+            Self::Unauthorized => "UPSTREAM_UNAUTHORIZED",
+        }
+    }
+}
+
+impl From<Repair> for CallError {
+    fn from(repair: Repair) -> Self {
+        Self::Repair(Box::new(repair))
+    }
+}

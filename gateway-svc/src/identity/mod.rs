@@ -1,0 +1,1 @@
+//! Who calls: the caller of a request, by JWT or gateway token.

@@ -1,0 +1,1 @@
+//! Gateway to exposed name to assignment.

@@ -1,0 +1,1 @@
+//! Forwards to MCP servers.

@@ -1,0 +1,1 @@
+//! The headers an installation sends to its upstream.
