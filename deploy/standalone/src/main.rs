@@ -1,2 +1,6 @@
 //! Chandlery.
+
+#[cfg(test)]
+mod dev_issuer;
+
 fn main() {}

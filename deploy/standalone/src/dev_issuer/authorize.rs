@@ -1,0 +1,178 @@
+//! The authorization endpoint: shows the sign-in form, checks it, and sends the browser back with a code.
+
+use std::sync::Arc;
+
+use axum::{
+    Form,
+    extract::{
+        Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use url::Url;
+
+use super::{CLIENT_ID, ISSUER, Person, Shared, grants::Grant, normal_email, page};
+
+/// What the client asks for (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core, section 3.1.2.1).
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct Request {
+    pub(super) client_id: String,
+    pub(super) redirect_uri: String,
+    pub(super) response_type: String,
+    pub(super) scope: String,
+    pub(super) state: String,
+    pub(super) nonce: String,
+    pub(super) code_challenge: String,
+    pub(super) code_challenge_method: String,
+    pub(super) prompt: String,
+    pub(super) login_hint: String,
+}
+
+/// The request again, and what the person entered.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Submitted {
+    #[serde(flatten)]
+    request: Request,
+    email: String,
+    teams: String,
+    admin: Option<String>,
+    code: String,
+}
+
+/// What the form shows when it comes back.
+#[derive(Debug, Default)]
+pub(super) struct Entered {
+    pub(super) email: String,
+    pub(super) teams: String,
+    pub(super) admin: bool,
+    pub(super) email_error: Option<String>,
+    pub(super) code_error: Option<String>,
+}
+
+/// Why a request gets no form.
+enum Refusal {
+    /// Nobody to send the browser back to.
+    Here(&'static str),
+    /// The client hears of it.
+    ToClient { error: &'static str, description: &'static str },
+}
+
+pub(super) async fn show(State(shared): State<Arc<Shared>>, query: Result<Query<Request>, QueryRejection>) -> Response {
+    let Ok(Query(request)) = query else {
+        return page::refusal("The sign-in request cannot be read.");
+    };
+    match shared.check(&request) {
+        Err(refusal) => refusal.answer(&request),
+        Ok(redirect) => {
+            let entered = Entered { email: request.login_hint.clone(), ..Entered::default() };
+            page::form(StatusCode::OK, &request, &redirect, &entered)
+        }
+    }
+}
+
+pub(super) async fn submit(State(shared): State<Arc<Shared>>, form: Result<Form<Submitted>, FormRejection>) -> Response {
+    let Ok(Form(submitted)) = form else {
+        return page::refusal("The form cannot be read.");
+    };
+    let request = submitted.request;
+    let redirect = match shared.check(&request) {
+        Err(refusal) => return refusal.answer(&request),
+        Ok(redirect) => redirect,
+    };
+    let mut entered = Entered {
+        email: normal_email(&submitted.email),
+        teams: submitted.teams,
+        admin: submitted.admin.is_some(),
+        ..Entered::default()
+    };
+    if !is_email(&entered.email) {
+        entered.email_error = Some("Enter an email address, such as alice@example.com.".to_owned());
+    }
+    let now = shared.clock.now();
+    if let Some(wait) = shared.attempts.wait(now) {
+        entered.code_error =
+            Some(format!("There were too many wrong codes. Try again in {} seconds.", wait.as_secs().max(1)));
+        return page::form(StatusCode::TOO_MANY_REQUESTS, &request, &redirect, &entered);
+    }
+    if !shared.code.matches(&submitted.code) {
+        // A field left empty is a slip, not a guess.
+        if !submitted.code.trim().is_empty() {
+            shared.attempts.wrong(now);
+        }
+        entered.code_error = Some("This is not the code. Enter the one the server printed when it started.".to_owned());
+    }
+    if entered.email_error.is_some() || entered.code_error.is_some() {
+        return page::form(StatusCode::UNPROCESSABLE_ENTITY, &request, &redirect, &entered);
+    }
+    let groups = entered.teams.split([',', ' ']).filter(|team| !team.is_empty()).map(str::to_owned).collect();
+    let grant = Grant {
+        person: Person { email: entered.email, groups, admin: entered.admin },
+        redirect_uri: request.redirect_uri.clone(),
+        code_challenge: request.code_challenge.clone(),
+        nonce: Some(request.nonce.clone()).filter(|nonce| !nonce.is_empty()),
+        granted_at: now,
+    };
+    match shared.grants.add(grant) {
+        Some(code) => send_back(redirect, &request.state, &[("code", &code)]),
+        None => send_back(redirect, &request.state, &[("error", "temporarily_unavailable")]),
+    }
+}
+
+impl Shared {
+    /// The client is known before the browser is sent anywhere on its behalf.
+    fn check(&self, request: &Request) -> Result<Url, Refusal> {
+        if request.client_id != CLIENT_ID {
+            return Err(Refusal::Here("The client that sent you here is not known to this issuer."));
+        }
+        let known = [&self.public, &self.base].iter().any(|url| request.redirect_uri == format!("{url}/signin/callback"));
+        let redirect = Url::parse(&request.redirect_uri).ok().filter(|_| known);
+        let redirect = redirect.ok_or(Refusal::Here("The address to return to is not one of this server."))?;
+        let refuse = |error, description| Err(Refusal::ToClient { error, description });
+        if request.response_type != "code" {
+            return refuse("unsupported_response_type", "response_type must be code");
+        }
+        if request.code_challenge_method != "S256" || request.code_challenge.len() != 43 {
+            return refuse("invalid_request", "PKCE with code_challenge_method S256 is required");
+        }
+        if !request.scope.split(' ').any(|scope| scope == "openid") {
+            return refuse("invalid_scope", "scope must hold openid");
+        }
+        if request.prompt.split(' ').any(|prompt| prompt == "none") {
+            return refuse("login_required", "nobody is signed in here without the form");
+        }
+        Ok(redirect)
+    }
+}
+
+impl Refusal {
+    fn answer(self, request: &Request) -> Response {
+        match (self, Url::parse(&request.redirect_uri)) {
+            (Self::Here(why), _) => page::refusal(why),
+            (Self::ToClient { error, description }, Ok(redirect)) => {
+                send_back(redirect, &request.state, &[("error", error), ("error_description", description)])
+            }
+            (Self::ToClient { description, .. }, Err(_)) => page::refusal(description),
+        }
+    }
+}
+
+/// To the client, with the issuer's name, so that it can tell issuers apart (RFC 9207).
+fn send_back(mut redirect: Url, state: &str, parameters: &[(&str, &str)]) -> Response {
+    redirect.query_pairs_mut().extend_pairs(parameters).append_pair("iss", ISSUER);
+    if !state.is_empty() {
+        redirect.query_pairs_mut().append_pair("state", state);
+    }
+    let headers = [(header::LOCATION, redirect.as_str()), (header::CACHE_CONTROL, "no-store")];
+    (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+/// Enough to catch slips: nobody sends mail there.
+fn is_email(text: &str) -> bool {
+    let fits = (3..=254).contains(&text.len()) && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    fits && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
+}

@@ -1,0 +1,215 @@
+//! The development issuer: a real OIDC issuer inside the standalone process, so that a first try needs no identity
+//! provider. Its tokens take the same way as those of any configured issuer.
+//!
+//! Whoever knows the code printed on the terminal can sign in as anybody, so it is for one machine: see [`refuse_public`].
+
+mod authorize;
+mod code;
+mod grants;
+mod key;
+mod page;
+mod public;
+mod token;
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+use serde_json::json;
+use service_kit::{Clock, identity::IssuerConfig};
+use url::Url;
+
+pub(crate) use self::{
+    code::SignInCode,
+    key::OpenError,
+    public::{PublicAddress, refuse_public},
+};
+use self::{code::Attempts, grants::Grants, key::SigningKey};
+
+/// `iss` of its tokens. It holds no port, so that the same people are the same users wherever the server listens.
+pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
+/// `aud` of tokens made on the command line.
+pub(crate) const AUDIENCE: &str = "chandlery";
+/// The OAuth client of Chandlery's own pages, a public one.
+pub(crate) const CLIENT_ID: &str = "chandlery-pages";
+/// How long somebody who signed in on a page stays signed in.
+const SIGN_IN_TTL: Duration = Duration::from_secs(8 * 3600);
+
+/// Mints tokens with the key in a data directory.
+#[derive(Debug)]
+pub(crate) struct DevIssuer {
+    key: SigningKey,
+}
+
+/// Whom a token is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Person {
+    /// Subject, and email address.
+    pub(crate) email: String,
+    /// Groups of theirs; team mappings name them.
+    pub(crate) groups: Vec<String>,
+    /// Whether they are an admin.
+    pub(crate) admin: bool,
+}
+
+/// Where the issuer is reached, and what guards its sign-in.
+#[derive(Debug)]
+pub(crate) struct RouterConfig {
+    /// The server's own address, `http://127.0.0.1:8080`.
+    pub(crate) http_base_url: Url,
+    /// Where browsers reach the server.
+    pub(crate) public_url: Url,
+    /// What the sign-in page asks for.
+    pub(crate) code: SignInCode,
+    /// Tells the time.
+    pub(crate) clock: Clock,
+}
+
+/// What the handlers share.
+struct Shared {
+    issuer: Arc<DevIssuer>,
+    base: String,
+    public: String,
+    code: SignInCode,
+    attempts: Attempts,
+    grants: Grants,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'static str,
+    sub: &'a str,
+    aud: &'a str,
+    exp: u64,
+    iat: u64,
+    jti: String,
+    email: &'a str,
+    email_verified: bool,
+    name: String,
+    groups: &'a [String],
+    roles: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
+}
+
+impl DevIssuer {
+    /// Opens the issuer of a data directory; the first to do so makes its key. Works while a server runs on the directory.
+    pub(crate) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        Ok(Self { key: SigningKey::open(data_dir)? })
+    }
+
+    /// A token for Chandlery, as the `token` command prints it.
+    pub(crate) fn mint(&self, user_email: &str, groups: &[String], admin: bool, ttl: Duration, now: SystemTime) -> String {
+        let person = Person { email: normal_email(user_email), groups: groups.to_vec(), admin };
+        self.sign(&person, AUDIENCE, ttl, now, None)
+    }
+
+    fn sign(&self, person: &Person, audience: &str, ttl: Duration, now: SystemTime, nonce: Option<&str>) -> String {
+        let iat = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.key.sign(&Claims {
+            iss: ISSUER,
+            sub: &person.email,
+            aud: audience,
+            exp: iat.saturating_add(ttl.as_secs()),
+            iat,
+            jti: uuid::Uuid::new_v4().to_string(),
+            email: &person.email,
+            email_verified: true,
+            name: display_name(&person.email),
+            groups: &person.groups,
+            roles: if person.admin { &["admin"] } else { &[] },
+            nonce,
+        })
+    }
+
+    /// How the services find and trust this issuer; `http_base_url` is the server's own address.
+    pub(crate) fn issuer_config(http_base_url: &Url) -> IssuerConfig {
+        IssuerConfig {
+            issuer: ISSUER.to_owned(),
+            discovery_url: Some(format!("{}/dev/.well-known/openid-configuration", without_slash(http_base_url))),
+            audiences: vec![AUDIENCE.to_owned()],
+            client_id: Some(CLIENT_ID.to_owned()),
+            client_secret_env: None,
+            scopes: vec!["profile".to_owned(), "email".to_owned()],
+            display_name: Some("the development issuer".to_owned()),
+            groups_claim: "groups".to_owned(),
+            roles_claim: "roles".to_owned(),
+            admins: service_kit::identity::AdminRules::default(),
+        }
+    }
+
+    /// Its endpoints, all below `/dev/`.
+    pub(crate) fn router(self: Arc<Self>, config: RouterConfig) -> Router {
+        let shared = Arc::new(Shared {
+            issuer: self,
+            base: without_slash(&config.http_base_url),
+            public: without_slash(&config.public_url),
+            code: config.code,
+            attempts: Attempts::default(),
+            grants: Grants::default(),
+            clock: config.clock,
+        });
+        Router::new()
+            .route("/dev/.well-known/openid-configuration", get(metadata))
+            .route("/dev/jwks.json", get(jwks))
+            .route("/dev/authorize", get(authorize::show).post(authorize::submit))
+            .route("/dev/style.css", get(page::style))
+            .route("/dev/token", post(token::exchange))
+            .with_state(shared)
+    }
+}
+
+/// OpenID Connect Discovery 1.0, section 3. Browsers use the public URL, services the server's own address.
+async fn metadata(State(shared): State<Arc<Shared>>) -> Response {
+    Json(json!({
+        "issuer": ISSUER,
+        "authorization_endpoint": format!("{}/dev/authorize", shared.public),
+        "token_endpoint": format!("{}/dev/token", shared.base),
+        "jwks_uri": format!("{}/dev/jwks.json", shared.base),
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "scopes_supported": ["openid", "profile", "email"],
+        "claims_supported": ["sub", "email", "email_verified", "name", "groups", "roles"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "authorization_response_iss_parameter_supported": true,
+    }))
+    .into_response()
+}
+
+async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CACHE_CONTROL, "max-age=60")], Json(json!({ "keys": [shared.issuer.key.public_jwk()] }))).into_response()
+}
+
+/// One person is one user, however they write their address.
+fn normal_email(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+/// `Alice` for `alice@example.com`.
+fn display_name(email: &str) -> String {
+    let local = email.split('@').next().unwrap_or_default();
+    let mut letters = local.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn without_slash(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests;
