@@ -1,4 +1,11 @@
 //! Asks servers for their tools.
+//!
+//! To come, with these signatures:
+//! ```text
+//! discovery::Discovery (Arc): fn changed(&self, installation_uid: &str)   // an upstream announced list_changed; async fn now(&self, uid) -> Result<Vec<String>, CallError>
+//! gateway-a's `Calls` as api/ will use it: async fn call(&self, &Caller, &ConsumerRef, tool: &str, arguments: Box<RawValue>, client_headers: &HeaderMap) -> Result<Box<RawValue> /*CallToolResult*/, CallError>
+//! identity (gateway-a) as api/ will use it: async fn caller(&self, headers: &HeaderMap) -> Result<Caller, IdentityError>  (IdentityError: Missing | Refused(TokenError) | ... | RegistryUnavailable)
+//! ```
 
 use std::sync::Arc;
 
