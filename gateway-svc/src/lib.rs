@@ -12,6 +12,7 @@ mod config;
 mod discovery;
 mod domain;
 mod identity;
+mod json;
 mod mcp;
 mod pages;
 mod resolve;

@@ -1,1 +1,27 @@
-//! Forwards to MCP servers.
+//! The forwarder: calls MCP servers over streamable HTTP, with pooled connections and a session for each installation.
+//!
+//! Nothing an upstream does reaches beyond its own calls: time, memory and concurrency are bounded for each, redirects are
+//! not followed, and what it answers is checked before it is passed on.
+
+mod answer;
+mod connect;
+mod error;
+mod exchange;
+mod limits;
+mod message;
+mod session;
+mod sse;
+mod target;
+mod tools;
+
+pub(crate) use answer::{Answer, Answers, Event};
+pub(crate) use error::UpstreamError;
+pub(crate) use exchange::Upstreams;
+pub(crate) use limits::Limits;
+pub(crate) use message::{Outgoing, Reply};
+pub(crate) use sse::push_event;
+pub(crate) use target::{Endpoint, Revision, Target};
+pub(crate) use tools::ListedTool;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,384 @@
+//! JSON as the data path needs it: checked whole, taken apart only one level deep, and passed on as it came.
+//!
+//! The check is iterative, so that nesting cannot overflow the stack, and bounded, so that it cannot fill the memory.
+
+use std::{borrow::Cow, ops::Range};
+
+/// Deeper values are refused: no honest message is so deep, and many a parser behind us would fall over it.
+pub(crate) const MAX_DEPTH: usize = 256;
+
+/// Why a text is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum JsonError {
+    /// Not JSON (RFC 8259).
+    #[error("it is not JSON (at byte {0})")]
+    Syntax(usize),
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("it is nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+    /// JSON, but not an object.
+    #[error("it is not a JSON object")]
+    NotAnObject,
+    /// The same member twice: two readers could understand two things.
+    #[error("it has the same member twice")]
+    Duplicate,
+}
+
+/// One member of an object: its name, and its value as it stands in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member<'a> {
+    /// The name, unescaped.
+    pub(crate) name: Cow<'a, str>,
+    /// Where the value stands.
+    pub(crate) range: Range<usize>,
+}
+
+/// An object taken apart one level deep.
+#[derive(Debug, Clone)]
+pub(crate) struct Object<'a> {
+    text: &'a str,
+    members: Vec<Member<'a>>,
+}
+
+impl<'a> Object<'a> {
+    /// Checks the whole text and takes it apart. The names differ.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, JsonError> {
+        let bytes = text.as_bytes();
+        let mut at = skip_space(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            let end = skip_value(bytes, at)?;
+            return Err(if skip_space(bytes, end) == bytes.len() { JsonError::NotAnObject } else { JsonError::Syntax(end) });
+        }
+        let mut members: Vec<Member<'a>> = Vec::with_capacity(4);
+        at = skip_space(bytes, at + 1);
+        if bytes.get(at) == Some(&b'}') {
+            at += 1;
+        } else {
+            loop {
+                let name_end = skip_string(bytes, at)?;
+                let name = unescape(&text[at..name_end]).ok_or(JsonError::Syntax(at))?;
+                at = skip_space(bytes, name_end);
+                if bytes.get(at) != Some(&b':') {
+                    return Err(JsonError::Syntax(at));
+                }
+                let start = skip_space(bytes, at + 1);
+                let end = skip_value(bytes, start)?;
+                if members.iter().any(|member| member.name == name) {
+                    return Err(JsonError::Duplicate);
+                }
+                members.push(Member { name, range: start..end });
+                at = skip_space(bytes, end);
+                match bytes.get(at) {
+                    Some(b',') => at = skip_space(bytes, at + 1),
+                    Some(b'}') => {
+                        at += 1;
+                        break;
+                    }
+                    _ => return Err(JsonError::Syntax(at)),
+                }
+            }
+        }
+        at = skip_space(bytes, at);
+        if at == bytes.len() { Ok(Self { text, members }) } else { Err(JsonError::Syntax(at)) }
+    }
+
+    /// Where a member's value stands.
+    pub(crate) fn range(&self, name: &str) -> Option<Range<usize>> {
+        self.members.iter().find(|member| member.name == name).map(|member| member.range.clone())
+    }
+
+    /// A member's value, as it stands in the text.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
+        self.range(name).map(|range| &self.text[range])
+    }
+
+    /// A member's value, if it is a string.
+    pub(crate) fn string(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.get(name).and_then(unescape)
+    }
+
+    /// Name and value of each member, in the order of the text.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.members.iter().map(|member| (member.name.as_ref(), &self.text[member.range.clone()]))
+    }
+
+    /// Whether a name stands here that lenient readers take for `name`, without being it: such a reader and we would
+    /// understand two different things.
+    pub(crate) fn has_lookalike(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name != name && member.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The elements of an array, as they stand in the text; the whole text is checked.
+pub(crate) fn elements(text: &str) -> Result<Vec<&str>, JsonError> {
+    let bytes = text.as_bytes();
+    let mut at = skip_space(bytes, 0);
+    if bytes.get(at) != Some(&b'[') {
+        return Err(JsonError::Syntax(at));
+    }
+    let mut elements = Vec::new();
+    at = skip_space(bytes, at + 1);
+    if bytes.get(at) == Some(&b']') {
+        at += 1;
+    } else {
+        loop {
+            let end = skip_value(bytes, at)?;
+            elements.push(&text[at..end]);
+            at = skip_space(bytes, end);
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b']') => {
+                    at += 1;
+                    break;
+                }
+                _ => return Err(JsonError::Syntax(at)),
+            }
+        }
+    }
+    at = skip_space(bytes, at);
+    if at == bytes.len() { Ok(elements) } else { Err(JsonError::Syntax(at)) }
+}
+
+/// The text of a JSON string; `None` for any other value.
+pub(crate) fn unescape(value: &str) -> Option<Cow<'_, str>> {
+    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(&mut *out, text).expect("a Vec takes every byte");
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        at += 1;
+    }
+    at
+}
+
+/// What stands open around a position: objects and arrays, one bit each.
+struct Nesting {
+    bits: [u64; MAX_DEPTH / 64],
+    depth: usize,
+}
+
+impl Nesting {
+    fn open(&mut self, object: bool) -> Result<(), JsonError> {
+        if self.depth == MAX_DEPTH {
+            return Err(JsonError::TooDeep);
+        }
+        let (word, bit) = (self.depth / 64, 1_u64 << (self.depth % 64));
+        if object {
+            self.bits[word] |= bit;
+        } else {
+            self.bits[word] &= !bit;
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn in_object(&self) -> bool {
+        let top = self.depth - 1;
+        self.bits[top / 64] & (1 << (top % 64)) != 0
+    }
+}
+
+/// The end of the value that begins at `start`.
+fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    let mut nesting = Nesting { bits: [0; MAX_DEPTH / 64], depth: 0 };
+    let mut at = start;
+    loop {
+        // A value begins here.
+        match bytes.get(at) {
+            Some(b'{') => {
+                nesting.open(true)?;
+                at = skip_space(bytes, at + 1);
+                if bytes.get(at) != Some(&b'}') {
+                    at = skip_name(bytes, at)?;
+                    continue;
+                }
+                nesting.depth -= 1;
+                at += 1;
+            }
+            Some(b'[') => {
+                nesting.open(false)?;
+                at = skip_space(bytes, at + 1);
+                if bytes.get(at) != Some(&b']') {
+                    continue;
+                }
+                nesting.depth -= 1;
+                at += 1;
+            }
+            Some(b'"') => at = skip_string(bytes, at)?,
+            Some(b't') => at = skip_literal(bytes, at, b"true")?,
+            Some(b'f') => at = skip_literal(bytes, at, b"false")?,
+            Some(b'n') => at = skip_literal(bytes, at, b"null")?,
+            Some(b'-' | b'0'..=b'9') => at = skip_number(bytes, at)?,
+            _ => return Err(JsonError::Syntax(at)),
+        }
+        // A value ended here: go on to the next one, or close what it was the last of.
+        loop {
+            if nesting.depth == 0 {
+                return Ok(at);
+            }
+            at = skip_space(bytes, at);
+            match (bytes.get(at), nesting.in_object()) {
+                (Some(b','), true) => {
+                    at = skip_name(bytes, skip_space(bytes, at + 1))?;
+                    break;
+                }
+                (Some(b','), false) => {
+                    at = skip_space(bytes, at + 1);
+                    break;
+                }
+                (Some(b'}'), true) | (Some(b']'), false) => {
+                    nesting.depth -= 1;
+                    at += 1;
+                }
+                _ => return Err(JsonError::Syntax(at)),
+            }
+        }
+    }
+}
+
+/// A member's name, its colon and the space around; the position of its value.
+fn skip_name(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+    let at = skip_space(bytes, skip_string(bytes, at)?);
+    if bytes.get(at) == Some(&b':') { Ok(skip_space(bytes, at + 1)) } else { Err(JsonError::Syntax(at)) }
+}
+
+fn skip_literal(bytes: &[u8], at: usize, literal: &[u8]) -> Result<usize, JsonError> {
+    if bytes[at..].starts_with(literal) { Ok(at + literal.len()) } else { Err(JsonError::Syntax(at)) }
+}
+
+fn skip_number(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    let digits = |mut at: usize| {
+        let first = at;
+        while matches!(bytes.get(at), Some(b'0'..=b'9')) {
+            at += 1;
+        }
+        if at == first { Err(JsonError::Syntax(at)) } else { Ok(at) }
+    };
+    let mut at = start;
+    if bytes.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    at = if bytes.get(at) == Some(&b'0') { at + 1 } else { digits(at)? };
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(at + 1)?;
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        at += 1;
+        if matches!(bytes.get(at), Some(b'+' | b'-')) {
+            at += 1;
+        }
+        at = digits(at)?;
+    }
+    Ok(at)
+}
+
+/// The end of the string that begins at `start`, behind its closing quotation mark.
+fn skip_string(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    if bytes.get(start) != Some(&b'"') {
+        return Err(JsonError::Syntax(start));
+    }
+    let mut at = start + 1;
+    loop {
+        at = skip_plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => match bytes.get(at + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
+                Some(b'u') => {
+                    let hex = bytes.get(at + 2..at + 6).ok_or(JsonError::Syntax(at))?;
+                    if !hex.iter().all(u8::is_ascii_hexdigit) {
+                        return Err(JsonError::Syntax(at));
+                    }
+                    at += 6;
+                }
+                _ => return Err(JsonError::Syntax(at)),
+            },
+            _ => return Err(JsonError::Syntax(at)),
+        }
+    }
+}
+
+/// The first quotation mark, backslash or control character at or behind `at`; eight bytes at a time.
+fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    while let Some(chunk) = bytes.get(at..at + 8) {
+        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        let special = zero(word ^ (ONES * u64::from(b'"')))
+            | zero(word ^ (ONES * u64::from(b'\\')))
+            | (word.wrapping_sub(ONES * 0x20) & !word & HIGHS);
+        if special != 0 {
+            // Borrows can only reach upwards, so the lowest mark is always true.
+            return at + (special.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(byte) = bytes.get(at) {
+        if matches!(byte, b'"' | b'\\' | 0..0x20) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_serde_json_takes_and_nothing_else() {
+        let texts = [
+            r#"{}"#, r#" { "a" : 1 , "b" : [ ] } "#, r#"{"a":"\u00e9\n\"","b":-0.5e+10,"c":[true,false,null,{"d":[[]]}]}"#,
+            r#"{"a":"long enough to fill more than eight bytes, ä, \\ and more"}"#, r#"{"a":1,}"#, r#"{"a":01}"#, r#"{"a":1"#,
+            r#"{"a":"}"#, r#"{"a":tru}"#, r#"{"a":[1}}"#, r#"{"a":{1]}"#, r#"{"a" 1}"#, r#"{a:1}"#, r#"{"a":1}x"#, r#"{"a":"\x"}"#,
+            r#"{"a":"\u12"}"#, r#"{"a":.5}"#, r#"{"a":1.}"#, r#"{"a":1e}"#, r#"{"a":-}"#, "{\"a\":\"tab\tinside\"}", r#"{"a":[,]}"#,
+            r#"{"a":[1,]}"#, "", "{", r#"{"a":{"b":1,"c"}}"#, r#"{"a":nul}"#, r#"{,}"#,
+        ];
+        for text in texts {
+            let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok();
+            assert_eq!(Object::parse(text).is_ok(), theirs, "{text}");
+        }
+    }
+
+    #[test]
+    fn keeps_values_as_they_came() {
+        let object = Object::parse(r#"{"n":123456789012345678901234567890.10,"o":{ "x" : 1 },"\u0061":"b\n"}"#).unwrap();
+        assert_eq!(object.get("n"), Some("123456789012345678901234567890.10"));
+        assert_eq!(object.get("o"), Some(r#"{ "x" : 1 }"#));
+        assert_eq!(object.string("a").unwrap(), "b\n");
+        assert_eq!(object.string("n"), None);
+    }
+
+    #[test]
+    fn refuses_what_two_readers_understand_differently() {
+        assert_eq!(Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap_err(), JsonError::Duplicate);
+        assert!(Object::parse(r#"{"name":1,"Name":2}"#).unwrap().has_lookalike("name"));
+        assert_eq!(Object::parse("[1]").unwrap_err(), JsonError::NotAnObject);
+    }
+
+    #[test]
+    fn deep_nesting_neither_overflows_nor_passes() {
+        for open in ["[", "{\"a\":"] {
+            let text = format!("{{\"a\":{}", open.repeat(1_000_000));
+            assert_eq!(Object::parse(&text).unwrap_err(), JsonError::TooDeep);
+        }
+        let text = format!("{{\"a\":{}{}}}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+        assert!(Object::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn takes_arrays_apart() {
+        assert_eq!(elements(r#" [ 1, {"a":[2]} ,"x"] "#).unwrap(), ["1", r#"{"a":[2]}"#, "\"x\""]);
+        assert_eq!(elements("[]").unwrap(), Vec::<&str>::new());
+        assert!(elements("[1").is_err());
+        assert!(elements("[1]]").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! An upstream's answer: one message, or a stream of messages that ends with one.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use hyper::body::Incoming;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::UpstreamError,
+    exchange::Upstreams,
+    message::{Message, Outgoing, Reply},
+    session::Session,
+    sse::Events,
+    target::Target,
+};
+
+/// An upstream may ask us so often during one call; each time costs a request.
+const MAX_REQUESTS: u32 = 64;
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The reply, as JSON.
+    Whole(Reply),
+    /// A stream that ends with the reply.
+    Stream(Box<Answers>),
+}
+
+/// One message of a stream.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A notification for the client, ready to be passed on.
+    Notification(Bytes),
+    /// The upstream's list of tools has changed.
+    ToolsChanged,
+    /// The reply; nothing follows.
+    Reply(Reply),
+}
+
+/// A stream that ends with the reply.
+pub(crate) struct Answers {
+    upstreams: Upstreams,
+    target: Arc<Target>,
+    session: Arc<Session>,
+    request: Outgoing,
+    body: Incoming,
+    deadline: Instant,
+    cancel: CancellationToken,
+    events: Events,
+    begun: bool,
+    received: usize,
+    requests: u32,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Answers {
+    #[expect(clippy::too_many_arguments, reason = "all of a call, and made in two places only")]
+    pub(super) fn new(
+        upstreams: Upstreams,
+        target: Arc<Target>,
+        session: Arc<Session>,
+        request: Outgoing,
+        body: Incoming,
+        deadline: Instant,
+        cancel: CancellationToken,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let events = Events::default();
+        Self {
+            upstreams,
+            target,
+            session,
+            request,
+            body,
+            deadline,
+            cancel,
+            events,
+            begun: false,
+            received: 0,
+            requests: 0,
+            _permit: permit,
+        }
+    }
+
+    /// The next message. Not to be asked again after the reply or an error.
+    pub(crate) async fn next(&mut self) -> Result<Event, UpstreamError> {
+        loop {
+            while let Some(data) = self.events.next() {
+                if let Some(event) = self.judge(data)? {
+                    return Ok(event);
+                }
+            }
+            let data = tokio::select! {
+                data = self.upstreams.next_data(&mut self.body, self.deadline) => data?,
+                () = self.cancel.cancelled() => {
+                    self.upstreams.tell_cancelled(&self.target, self.request.id);
+                    return Err(UpstreamError::Cancelled);
+                }
+            };
+            let Some(data) = data else {
+                return Err(UpstreamError::invalid("its stream ended before the answer"));
+            };
+            self.received = self.received.saturating_add(data.len());
+            if self.received > self.upstreams.limits().max_stream {
+                return Err(self.upstreams.too_large());
+            }
+            if !self.begun {
+                self.begun = true;
+                // Some servers announce a stream and send bare JSON.
+                if data.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+                    return self.bare(data).await;
+                }
+            }
+            self.events.push(&data, self.upstreams.limits().max_message).map_err(|_| self.upstreams.too_large())?;
+        }
+    }
+
+    async fn bare(&mut self, start: Bytes) -> Result<Event, UpstreamError> {
+        let mut whole = BytesMut::from(start);
+        while let Some(data) = self.upstreams.next_data(&mut self.body, self.deadline).await? {
+            if whole.len() + data.len() > self.upstreams.limits().max_message {
+                return Err(self.upstreams.too_large());
+            }
+            whole.put_slice(&data);
+        }
+        self.judge(whole.freeze())?.ok_or_else(|| UpstreamError::invalid("it is no answer to the request"))
+    }
+
+    fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
+        Ok(match Message::parse(data, &self.request, false)? {
+            Message::Reply(reply) => Some(Event::Reply(reply)),
+            Message::Notification(message) => Some(Event::Notification(message)),
+            Message::ToolsChanged => Some(Event::ToolsChanged),
+            Message::Nothing => None,
+            Message::Request { method, id } => {
+                self.requests += 1;
+                if self.requests > MAX_REQUESTS {
+                    return Err(UpstreamError::invalid("it sends too many requests of its own"));
+                }
+                self.respond(&method, &id);
+                None
+            }
+        })
+    }
+
+    /// Answers a request of the upstream, in the background: it declared to us that it would send none but pings.
+    fn respond(&self, method: &str, id: &[u8]) {
+        let mut body = BytesMut::from(&b"{\"jsonrpc\":\"2.0\",\"id\":"[..]);
+        body.put_slice(id);
+        body.put_slice(match method {
+            "ping" => b",\"result\":{}}",
+            _ => b",\"error\":{\"code\":-32601,\"message\":\"this client takes no requests but ping\"}}",
+        });
+        let (upstreams, target, session) = (self.upstreams.clone(), Arc::clone(&self.target), Arc::clone(&self.session));
+        tokio::spawn(async move { upstreams.send(&target, &session, body.freeze()).await });
+    }
+}

@@ -1,0 +1,207 @@
+//! Connections to upstreams: addresses are checked when they are connected to, and exactly the checked ones are used.
+
+use std::{
+    error::Error as StdError,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use futures::future::BoxFuture;
+use http::Uri;
+use http_body_util::Full;
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use service_kit::egress::{self, EgressPolicy};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Ends the host names that stand for Unix sockets in the URIs that the pool sees.
+const SOCKET_SUFFIX: &str = ".socket.invalid";
+
+/// A pool of connections.
+pub(super) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
+
+/// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
+pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> HttpClient {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(provider)
+        .expect("the provider supports the default protocol versions")
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(Connector { policy, connect });
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(55))
+        .pool_max_idle_per_host(128)
+        .build(connector)
+}
+
+/// The URI by which the pool knows a Unix socket.
+pub(super) fn unix_uri(socket: &str) -> Option<Uri> {
+    let authority = HEXLOWER.encode(socket.as_bytes()) + SOCKET_SUFFIX;
+    Uri::builder().scheme("http").authority(authority).path_and_query("/mcp").build().ok()
+}
+
+/// Why there is no connection, for people.
+pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
+    let mut source = Some(error);
+    let mut last = error.to_string();
+    while let Some(error) = source {
+        if let Some(refused) = error.downcast_ref::<ConnectError>() {
+            return refused.to_string();
+        }
+        last = error.to_string();
+        source = error.source();
+    }
+    last
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("{host} has no address: {error}")]
+    Resolve { host: String, error: io::Error },
+    #[error("{host}: {}", egress::refusal(*address))]
+    Refused { host: String, address: IpAddr },
+    #[error("{host}: {error}")]
+    Connect { host: String, error: io::Error },
+    #[error("{host} did not take the connection in time")]
+    Timeout { host: String },
+    #[error("its URL has no host")]
+    NoHost,
+}
+
+/// Opens connections for the pool.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    policy: Option<Arc<EgressPolicy>>,
+    connect: Duration,
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let Self { policy, connect } = self.clone();
+        Box::pin(async move {
+            let host = uri.host().ok_or(ConnectError::NoHost)?.trim_matches(['[', ']']).to_owned();
+            match tokio::time::timeout(connect, open(&uri, &host, policy.as_deref())).await {
+                Ok(opened) => Ok(TokioIo::new(opened?)),
+                Err(_) => Err(ConnectError::Timeout { host }.into()),
+            }
+        })
+    }
+}
+
+async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<Stream, ConnectError> {
+    // Only what the orchestrator reports may be a socket; it has no policy.
+    if let Some(name) = host.strip_suffix(SOCKET_SUFFIX)
+        && policy.is_none()
+    {
+        let path = HEXLOWER.decode(name.as_bytes()).ok().and_then(|path| String::from_utf8(path).ok());
+        let path = path.map(PathBuf::from).ok_or(ConnectError::NoHost)?;
+        let connected = UnixStream::connect(path).await;
+        return connected.map(Stream::Unix).map_err(|error| ConnectError::Connect { host: "its socket".to_owned(), error });
+    }
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| ConnectError::Resolve { host: host.to_owned(), error })?
+        .collect();
+    // One forbidden address among several is no accident: nothing is connected to.
+    if let Some(policy) = policy
+        && let Some(refused) = addresses.iter().find(|address| !policy.permits(address.ip()))
+    {
+        return Err(ConnectError::Refused { host: host.to_owned(), address: refused.ip() });
+    }
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(Stream::Tcp(stream));
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(ConnectError::Connect { host: host.to_owned(), error: failed })
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl tokio::io::AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut tokio::io::ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl tokio::io::AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

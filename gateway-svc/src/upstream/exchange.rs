@@ -1,0 +1,395 @@
+//! One request to an upstream and the beginning of its answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderValue, Method, Response, StatusCode,
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use moka::future::Cache;
+use service_kit::egress::EgressPolicy;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{Answer, Answers},
+    connect::{self, HttpClient},
+    error::UpstreamError,
+    limits::Limits,
+    message::{Message, Outgoing},
+    session::Session,
+    target::{SessionKey, Target},
+};
+
+/// A session nobody used for this time is forgotten.
+const SESSION_IDLE: Duration = Duration::from_secs(3600);
+const SESSIONS: u64 = 50_000;
+/// So much of an error's body is looked at.
+const ERROR_BODY: usize = 16 << 10;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+
+/// All upstreams.
+#[derive(Clone)]
+pub(crate) struct Upstreams {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    remote: HttpClient,
+    hosted: HttpClient,
+    sessions: Cache<SessionKey, Arc<Session>>,
+    limits: Limits,
+    next_id: AtomicU64,
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstreams").field("limits", &self.inner.limits).finish_non_exhaustive()
+    }
+}
+
+/// How an answer begins.
+pub(super) enum Begun {
+    Json(Incoming),
+    Events(Incoming),
+    /// A JSON-RPC error under an HTTP error status.
+    Refused(Bytes),
+    SessionLost,
+}
+
+impl Upstreams {
+    /// Connects to remote servers only where `policy` permits.
+    pub(crate) fn new(policy: EgressPolicy, limits: Limits) -> Self {
+        let sessions = Cache::builder().max_capacity(SESSIONS).time_to_idle(SESSION_IDLE).build();
+        let inner = Inner {
+            remote: connect::pool(Some(Arc::new(policy)), limits.connect),
+            hosted: connect::pool(None, limits.connect),
+            sessions,
+            limits,
+            next_id: AtomicU64::new(1),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A request under a fresh id. `params` is empty or a JSON object; `extra` are further members of the message.
+    pub(crate) fn request(&self, method: &str, params: &[u8], extra: &[(&str, &str)]) -> Outgoing {
+        Outgoing::new(self.next_id(), method, params, extra, None)
+    }
+
+    /// A request whose progress the client follows under `token`: `params` makes the parameters out of the token that the
+    /// upstream gets in its place.
+    pub(crate) fn request_with_progress(
+        &self,
+        method: &str,
+        token: Bytes,
+        params: impl FnOnce(u64) -> Vec<u8>,
+        extra: &[(&str, &str)],
+    ) -> Outgoing {
+        let id = self.next_id();
+        Outgoing::new(id, method, &params(id), extra, Some(token))
+    }
+
+    fn next_id(&self) -> u64 {
+        self.inner.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Sends a request and begins to read the answer. `cancel` ends it, and tells the upstream.
+    pub(crate) async fn call(
+        &self,
+        target: &Arc<Target>,
+        request: Outgoing,
+        cancel: CancellationToken,
+    ) -> Result<Answer, UpstreamError> {
+        let deadline = Instant::now() + self.inner.limits.total;
+        let answer = tokio::select! {
+            answer = self.call_session(target, &request, deadline) => answer,
+            () = cancel.cancelled() => {
+                self.tell_cancelled(target, request.id);
+                return Err(UpstreamError::Cancelled);
+            }
+        };
+        Ok(match answer? {
+            Started::Whole(message) => message,
+            Started::Events(session, permit, body) => Answer::Stream(Box::new(Answers::new(
+                self.clone(),
+                Arc::clone(target),
+                session,
+                request,
+                body,
+                deadline,
+                cancel,
+                permit,
+            ))),
+        })
+    }
+
+    async fn call_session(
+        &self,
+        target: &Arc<Target>,
+        request: &Outgoing,
+        deadline: Instant,
+    ) -> Result<Started, UpstreamError> {
+        let limits = &self.inner.limits;
+        let mut renewed = false;
+        loop {
+            let session = self.session(target).await?;
+            let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
+                .await
+                .map_err(|_| UpstreamError::Timeout { what: "finish earlier calls", within: limits.headers })?
+                .map_err(|_| UpstreamError::invalid("its session has ended"))?;
+            let response = self.post(target, Some(&session), request.body.clone(), limits.headers).await?;
+            match self.begin(response, Some(&session)).await? {
+                Begun::Json(body) => {
+                    let text = self.read(body, deadline).await?;
+                    return whole(text, request, false);
+                }
+                Begun::Refused(text) => return whole(text, request, true),
+                Begun::Events(body) => return Ok(Started::Events(session, permit, body)),
+                Begun::SessionLost if renewed => {
+                    return Err(UpstreamError::invalid("it forgets its session at once"));
+                }
+                Begun::SessionLost => {
+                    // The call was not looked at, so it may be sent again.
+                    renewed = true;
+                    self.forget(target, &session).await;
+                }
+            }
+        }
+    }
+
+    /// The session for this target, initialized by the first who asks; the others wait for that one.
+    async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+        if let Some(session) = self.inner.sessions.get(&target.key).await {
+            return Ok(session);
+        }
+        let initialize = Box::pin(self.initialize(target));
+        self.inner.sessions.try_get_with_by_ref(&target.key, initialize).await.map_err(|error| (*error).clone())
+    }
+
+    async fn forget(&self, target: &Target, lost: &Arc<Session>) {
+        if let Some(current) = self.inner.sessions.get(&target.key).await
+            && Arc::ptr_eq(&current, lost)
+        {
+            self.inner.sessions.invalidate(&target.key).await;
+        }
+    }
+
+    /// Tells the upstream that nobody waits for this request any more; in the background.
+    pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
+        let (this, target) = (self.clone(), Arc::clone(target));
+        tokio::spawn(async move {
+            let Some(session) = this.inner.sessions.get(&target.key).await else { return };
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client cancelled the call"}}}}"#
+            );
+            this.send(&target, &session, body.into()).await;
+        });
+    }
+
+    /// Sends a notification or an answer of ours; what comes of it is of no consequence.
+    pub(super) async fn send(&self, target: &Target, session: &Session, body: Bytes) {
+        let within = self.inner.limits.initialize;
+        if let Err(error) = self.post(target, Some(session), body, within).await {
+            tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream did not take a message");
+        }
+    }
+
+    pub(super) async fn post(
+        &self,
+        target: &Target,
+        session: Option<&Session>,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let endpoint = &target.key.endpoint;
+        let mut request = http::Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.uri.clone();
+        *request.headers_mut() = headers(target, session);
+        let client = if endpoint.hosted { &self.inner.hosted } else { &self.inner.remote };
+        match timeout(within, client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(connect::cause(&error))),
+            Ok(Err(error)) => Err(UpstreamError::invalid(format!("the exchange broke off: {}", connect::cause(&error)))),
+            Err(_) => Err(UpstreamError::Timeout { what: "begin to answer", within }),
+        }
+    }
+
+    /// Judges status and headers.
+    pub(super) async fn begin(
+        &self,
+        response: Response<Incoming>,
+        session: Option<&Session>,
+    ) -> Result<Begun, UpstreamError> {
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(UpstreamError::Unauthorized);
+        }
+        if status.is_redirection() {
+            return Err(UpstreamError::invalid(format!("it answers with a redirect (HTTP {}), which is not followed", status.as_u16())));
+        }
+        let has_session = session.is_some_and(|session| session.id.is_some());
+        if status == StatusCode::NOT_FOUND && has_session {
+            return Ok(Begun::SessionLost);
+        }
+        let headers = response.headers();
+        if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(UpstreamError::invalid("it is compressed, which was not asked for"));
+        }
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let kind = media_type(headers);
+        if !status.is_success() {
+            return self.refusal(status, &kind, response.into_body(), has_session).await;
+        }
+        match kind.as_str() {
+            "application/json" if length.is_some_and(|length| length > self.inner.limits.max_message) => {
+                Err(self.too_large())
+            }
+            "application/json" => Ok(Begun::Json(response.into_body())),
+            "text/event-stream" => Ok(Begun::Events(response.into_body())),
+            _ if status == StatusCode::ACCEPTED => Err(UpstreamError::invalid("it answers a request with HTTP 202")),
+            "" => Err(UpstreamError::invalid("it has no content type")),
+            other => Err(UpstreamError::invalid(format!("it is of type {other}"))),
+        }
+    }
+
+    async fn refusal(
+        &self,
+        status: StatusCode,
+        kind: &str,
+        body: Incoming,
+        has_session: bool,
+    ) -> Result<Begun, UpstreamError> {
+        let refused = || UpstreamError::invalid(format!("HTTP {}", status.as_u16()));
+        let start = timeout(self.inner.limits.initialize, read_start(body)).await.unwrap_or_default();
+        // Some servers say 400 where 404 is due.
+        if status == StatusCode::BAD_REQUEST && has_session && mentions_session(&start) {
+            return Ok(Begun::SessionLost);
+        }
+        if kind == "application/json" && start.len() < ERROR_BODY { Ok(Begun::Refused(start)) } else { Err(refused()) }
+    }
+
+    /// Reads a whole body, within all limits.
+    pub(super) async fn read(&self, mut body: Incoming, deadline: Instant) -> Result<Bytes, UpstreamError> {
+        let Some(first) = self.next_data(&mut body, deadline).await? else { return Ok(Bytes::new()) };
+        if first.len() > self.inner.limits.max_message {
+            return Err(self.too_large());
+        }
+        let Some(second) = self.next_data(&mut body, deadline).await? else { return Ok(first) };
+        let mut whole = BytesMut::with_capacity((first.len() + second.len()) * 2);
+        whole.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(data) = next {
+            if whole.len() + data.len() > self.inner.limits.max_message {
+                return Err(self.too_large());
+            }
+            whole.extend_from_slice(&data);
+            next = self.next_data(&mut body, deadline).await?;
+        }
+        Ok(whole.freeze())
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub(super) async fn next_data(
+        &self,
+        body: &mut Incoming,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, UpstreamError> {
+        use hyper::body::Body as _;
+        let idle = self.inner.limits.idle;
+        loop {
+            if body.is_end_stream() {
+                return Ok(None);
+            }
+            let until = deadline.min(Instant::now() + idle);
+            match timeout_at(until, body.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_) => {}
+                },
+                Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it broke off in the middle")),
+                Ok(None) => return Ok(None),
+                Err(_) => {
+                    let within = if until == deadline { self.inner.limits.total } else { idle };
+                    return Err(UpstreamError::Timeout { what: "finish its answer", within });
+                }
+            }
+        }
+    }
+
+    pub(super) fn too_large(&self) -> UpstreamError {
+        UpstreamError::invalid(format!("it is larger than {} bytes", self.inner.limits.max_message))
+    }
+}
+
+/// An answer that has begun.
+enum Started {
+    Whole(Answer),
+    Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Incoming),
+}
+
+fn whole(text: Bytes, request: &Outgoing, refused: bool) -> Result<Started, UpstreamError> {
+    match Message::parse(text, request, refused)? {
+        Message::Reply(reply) => Ok(Started::Whole(Answer::Whole(reply))),
+        _ => Err(UpstreamError::invalid("it is no answer to the request")),
+    }
+}
+
+/// What is sent: the target's headers, and what MCP needs, which nothing overrides.
+fn headers(target: &Target, session: Option<&Session>) -> HeaderMap {
+    let mut headers = target.headers.clone();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ACCEPT, JSON_OR_EVENTS);
+    if target.key.endpoint.hosted && target.key.endpoint.uri.port().is_none() {
+        // Behind a socket there is no host, and servers refuse names they do not know.
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+    }
+    if let Some(session) = session {
+        if let Some(id) = &session.id {
+            headers.insert("mcp-session-id", id.clone());
+        }
+        if let Some(version) = &session.version {
+            headers.insert("mcp-protocol-version", version.clone());
+        }
+    }
+    headers
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn mentions_session(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    text.contains("session") || text.contains("not initialized")
+}
+
+/// The start of an error's body.
+async fn read_start(mut body: Incoming) -> Bytes {
+    let mut start = BytesMut::new();
+    while start.len() < ERROR_BODY {
+        match body.frame().await {
+            Some(Ok(frame)) => start.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            _ => break,
+        }
+    }
+    start.truncate(ERROR_BODY);
+    start.freeze()
+}

@@ -1,0 +1,39 @@
+//! How much time and memory an upstream may take.
+
+use std::time::Duration;
+
+/// Bounds of what one upstream may cost. A call beyond them fails; nothing else notices.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// To connect.
+    pub(crate) connect: Duration,
+    /// To answer `initialize`.
+    pub(crate) initialize: Duration,
+    /// To begin an answer. A server that answers with plain JSON works all this time.
+    pub(crate) headers: Duration,
+    /// Between two pieces of an answer.
+    pub(crate) idle: Duration,
+    /// For a whole call.
+    pub(crate) total: Duration,
+    /// One message.
+    pub(crate) max_message: usize,
+    /// All messages of one stream.
+    pub(crate) max_stream: usize,
+    /// Calls to one upstream at a time; further ones wait.
+    pub(crate) concurrency: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            initialize: Duration::from_secs(30),
+            headers: Duration::from_secs(300),
+            idle: Duration::from_secs(600),
+            total: Duration::from_secs(3600),
+            max_message: 16 << 20,
+            max_stream: 64 << 20,
+            concurrency: 512,
+        }
+    }
+}

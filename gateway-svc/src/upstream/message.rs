@@ -1,0 +1,201 @@
+//! JSON-RPC messages from and to upstreams, taken apart no deeper than a decision needs.
+
+use std::ops::Range;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::error::UpstreamError;
+use crate::json::{self, Object};
+
+/// A request to an upstream, under an id of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(super) id: u64,
+    pub(super) body: Bytes,
+    /// The client's progress token as it came, where it asked for progress; the upstream knows `id` in its place.
+    pub(super) progress_token: Option<Bytes>,
+}
+
+impl Outgoing {
+    pub(super) fn new(id: u64, method: &str, params: &[u8], extra: &[(&str, &str)], progress_token: Option<Bytes>) -> Self {
+        let mut body = Vec::with_capacity(params.len() + 96);
+        body.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+        body.extend_from_slice(id.to_string().as_bytes());
+        body.extend_from_slice(b",\"method\":");
+        json::push_string(&mut body, method);
+        if !params.is_empty() {
+            body.extend_from_slice(b",\"params\":");
+            body.extend_from_slice(params);
+        }
+        for (name, value) in extra {
+            body.push(b',');
+            json::push_string(&mut body, name);
+            body.push(b':');
+            body.extend_from_slice(value.as_bytes());
+        }
+        body.push(b'}');
+        Self { id, body: body.into(), progress_token }
+    }
+}
+
+/// The answer to a request: the message as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    text: Bytes,
+    id: Range<usize>,
+    result: Option<Range<usize>>,
+    error: Option<Range<usize>>,
+}
+
+impl Reply {
+    /// The message with another id: what stands before it, the id, what stands behind. The result is not copied.
+    pub(crate) fn with_id(&self, id: &[u8]) -> [Bytes; 3] {
+        [self.text.slice(..self.id.start), Bytes::copy_from_slice(id), self.text.slice(self.id.end..)]
+    }
+
+    /// The result as it came; `None` for an error.
+    pub(crate) fn result(&self) -> Option<Bytes> {
+        self.result.clone().map(|range| self.text.slice(range))
+    }
+
+    /// The JSON-RPC error as it came; `None` for a result.
+    pub(crate) fn error(&self) -> Option<Bytes> {
+        self.error.clone().map(|range| self.text.slice(range))
+    }
+}
+
+/// What an upstream says.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// The answer.
+    Reply(Reply),
+    /// A request of its own, and its id as it came.
+    Request { method: String, id: Bytes },
+    /// For the client: a notification, ready to be passed on.
+    Notification(Bytes),
+    /// Its list of tools has changed.
+    ToolsChanged,
+    /// For nobody.
+    Nothing,
+}
+
+impl Message {
+    /// Reads a message that came in answer to `request`. `refused` says that the HTTP status was an error: such an answer may lack our id.
+    pub(super) fn parse(text: Bytes, request: &Outgoing, refused: bool) -> Result<Self, UpstreamError> {
+        let decoded = std::str::from_utf8(&text).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
+        let object = Object::parse(decoded)?;
+        if object.get("jsonrpc") != Some("\"2.0\"") {
+            return Err(UpstreamError::invalid("it is not a JSON-RPC 2.0 message"));
+        }
+        if let Some(method) = object.get("method") {
+            let method = json::unescape(method).ok_or_else(|| UpstreamError::invalid("its method is not a string"))?;
+            if let Some(id) = object.range("id") {
+                return Ok(Self::Request { method: method.into_owned(), id: text.slice(id) });
+            }
+            return Ok(Self::notification(&method, object.get("params"), &text, request));
+        }
+        let id = object.range("id").ok_or_else(|| UpstreamError::invalid("its answer has no id"))?;
+        let ours = decoded[id.clone()].parse() == Ok(request.id);
+        if !(ours || refused && &decoded[id.clone()] == "null") {
+            return Err(UpstreamError::invalid("its answer has another id than the request"));
+        }
+        let (result, error) = (object.range("result"), object.range("error"));
+        let whole = match (&result, &error) {
+            (Some(result), None) => decoded[result.clone()].starts_with('{'),
+            (None, Some(error)) => is_error(&decoded[error.clone()]),
+            _ => false,
+        };
+        if !whole {
+            return Err(UpstreamError::invalid("its answer holds neither a result nor an error"));
+        }
+        Ok(Self::Reply(Reply { text: text.clone(), id, result, error }))
+    }
+
+    fn notification(method: &str, params: Option<&str>, text: &Bytes, request: &Outgoing) -> Self {
+        match method {
+            "notifications/progress" => match (relabel_progress(params, request), &request.progress_token) {
+                (Some(message), Some(_)) => Self::Notification(message),
+                _ => Self::Nothing,
+            },
+            "notifications/tools/list_changed" => Self::ToolsChanged,
+            // Neither is offered to clients yet, and the last answers requests they never see.
+            "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed"
+            | "notifications/resources/updated"
+            | "notifications/roots/list_changed"
+            | "notifications/elicitation/complete"
+            | "notifications/cancelled" => Self::Nothing,
+            _ => Self::Notification(text.clone()),
+        }
+    }
+}
+
+/// A JSON-RPC error: an integer code and a message.
+fn is_error(text: &str) -> bool {
+    Object::parse(text).is_ok_and(|error| {
+        error.get("code").is_some_and(|code| code.parse::<i64>().is_ok()) && error.string("message").is_some()
+    })
+}
+
+/// The notification with the client's token in place of ours; `None` if it is about another request.
+fn relabel_progress(params: Option<&str>, request: &Outgoing) -> Option<Bytes> {
+    let params = params?;
+    let token = request.progress_token.as_ref()?;
+    let range = Object::parse(params).ok()?.range("progressToken")?;
+    if params[range.clone()].parse() != Ok(request.id) {
+        return None;
+    }
+    let mut out = BytesMut::with_capacity(params.len() + token.len() + 72);
+    out.put_slice(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":");
+    out.put_slice(&params.as_bytes()[..range.start]);
+    out.put_slice(token);
+    out.put_slice(&params.as_bytes()[range.end..]);
+    out.put_u8(b'}');
+    Some(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Outgoing {
+        Outgoing::new(7, "tools/call", b"{}", &[], Some(Bytes::from_static(b"\"mine\"")))
+    }
+
+    fn parse(text: &str) -> Result<Message, UpstreamError> {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes()), &request(), false)
+    }
+
+    #[test]
+    fn an_answer_keeps_all_but_its_id() {
+        let text = r#"{"result":{"content":[],"_meta":{"n":12345678901234567890},"x":1.0},"jsonrpc":"2.0","id":7,"extra":true}"#;
+        let Message::Reply(reply) = parse(text).unwrap() else { panic!() };
+        let whole: Vec<u8> = reply.with_id(b"\"c-1\"").concat();
+        assert_eq!(whole, text.replace("\"id\":7", "\"id\":\"c-1\"").as_bytes());
+        assert_eq!(reply.result().unwrap(), r#"{"content":[],"_meta":{"n":12345678901234567890},"x":1.0}"#);
+    }
+
+    #[test]
+    fn an_answer_to_something_else_is_refused() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":8,"result":{}}"#, r#"{"jsonrpc":"2.0","id":"7","result":{}}"#, r#"{"jsonrpc":"2.0","id":7.0,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":null,"result":{}}"#, r#"{"jsonrpc":"2.0","result":{}}"#, r#"{"id":7,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":7}"#, r#"{"jsonrpc":"2.0","id":7,"result":[]}"#, r#"{"jsonrpc":"2.0","id":7,"error":{"code":1}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}"#, "[]", "<html>", r#"{"jsonrpc":"2.0","id":7,"id":7,"result":{}}"#,
+        ] {
+            assert!(matches!(parse(text), Err(UpstreamError::Invalid(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn progress_reaches_only_who_asked() {
+        let progress = |token: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":0.5,"progressToken":{token},"x":1}}}}"#);
+            parse(&text).unwrap()
+        };
+        let Message::Notification(message) = progress("7") else { panic!() };
+        assert_eq!(message, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":0.5,"progressToken":"mine","x":1}}"#);
+        assert!(matches!(progress("6"), Message::Nothing));
+        assert!(matches!(progress("\"7\""), Message::Nothing));
+    }
+}

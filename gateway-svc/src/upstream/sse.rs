@@ -1,0 +1,139 @@
+//! Server-sent events (WHATWG HTML, section 9.2), as far as MCP uses them: the data of each event.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+/// Cuts a stream of bytes into the data of its events.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    buffer: BytesMut,
+    /// Up to here the buffer holds no line end.
+    searched: usize,
+    data: BytesMut,
+    has_data: bool,
+    started: bool,
+}
+
+/// One event is larger than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+impl Events {
+    /// Adds what came. Fails when an unfinished event holds more than `limit`.
+    pub(crate) fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), TooLarge> {
+        if self.buffer.len() + self.data.len() + bytes.len() > limit.saturating_add(64 << 10) {
+            return Err(TooLarge);
+        }
+        self.buffer.extend_from_slice(bytes);
+        if !self.started && self.buffer.len() >= 3 {
+            self.started = true;
+            if self.buffer.starts_with(b"\xef\xbb\xbf") {
+                self.buffer.advance(3);
+            }
+        }
+        Ok(())
+    }
+
+    /// The data of the next whole event; events without data, such as priming events, are passed over.
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let end = self.searched + self.buffer[self.searched..].iter().position(|b| matches!(b, b'\n' | b'\r'))?;
+            // A CR at the very end may be half of a CRLF.
+            let length = match (self.buffer[end], self.buffer.get(end + 1)) {
+                (b'\r', None) => {
+                    self.searched = end;
+                    return None;
+                }
+                (b'\r', Some(b'\n')) => 2,
+                _ => 1,
+            };
+            self.searched = 0;
+            let line = self.buffer.split_to(end);
+            self.buffer.advance(length);
+            if line.is_empty() {
+                if std::mem::take(&mut self.has_data) && !self.data.is_empty() {
+                    return Some(self.data.split().freeze());
+                }
+                self.data.clear();
+                continue;
+            }
+            self.line(line);
+        }
+    }
+
+    fn line(&mut self, mut line: BytesMut) {
+        let Some(rest) = line.strip_prefix(b"data") else { return };
+        let value = match rest {
+            [] => 4,
+            [b':', b' ', ..] => 6,
+            [b':', ..] => 5,
+            _ => return,
+        };
+        line.advance(value);
+        if self.has_data {
+            self.data.extend_from_slice(b"\n");
+            self.data.extend_from_slice(&line);
+        } else {
+            // The usual event has one line of data: no copy.
+            self.has_data = true;
+            self.data = line;
+        }
+    }
+}
+
+/// Appends one event. JSON holds no line ends outside of strings unless the server set them; they are kept as several data lines.
+pub(crate) fn push_event(out: &mut BytesMut, parts: &[&[u8]]) {
+    out.extend_from_slice(b"event: message\ndata: ");
+    for part in parts {
+        if part.iter().any(|b| matches!(b, b'\n' | b'\r')) {
+            // Only space between JSON tokens can be a bare line end, so a blank says the same.
+            out.extend(part.iter().map(|&b| if matches!(b, b'\n' | b'\r') { b' ' } else { b }));
+        } else {
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(pieces: &[&str]) -> Vec<String> {
+        let mut events = Events::default();
+        let mut found = Vec::new();
+        for piece in pieces {
+            events.push(piece.as_bytes(), 1000).unwrap();
+            while let Some(data) = events.next() {
+                found.push(String::from_utf8(data.to_vec()).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn reads_every_spelling() {
+        let text = "\u{feff}id: 1\nretry: 10\ndata:\n\n: comment\nevent: message\ndata: {\"a\":1}\n\ndata:x\r\ndata: y\r\n\r\ndata: z\r\rdata: unfinished\n";
+        let expected = ["{\"a\":1}", "x\ny", "z"];
+        assert_eq!(all(&[text]), expected);
+        let bytes: Vec<String> = text.chars().map(String::from).collect();
+        let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
+        assert_eq!(all(&bytes), expected, "one character at a time");
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut events = Events::default();
+        events.push(b"data: ", 10).unwrap();
+        let flood = vec![b'x'; 65 << 10];
+        assert_eq!(events.push(&flood, 10), Err(TooLarge));
+    }
+
+    #[test]
+    fn writes_events_that_read_back() {
+        let mut out = BytesMut::new();
+        push_event(&mut out, &[b"{\"a\":\n", b"1}"]);
+        let mut events = Events::default();
+        events.push(&out, 1000).unwrap();
+        assert_eq!(events.next().unwrap(), "{\"a\": 1}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Where a call goes: the endpoint, on whose account, with which headers.
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, Uri};
+use url::Url;
+
+use super::connect;
+
+/// A legacy revision of MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Revision {
+    /// 2025-03-26, the only one with batches.
+    #[serde(rename = "2025-03-26")]
+    V2025_03_26,
+    /// 2025-06-18.
+    #[serde(rename = "2025-06-18")]
+    V2025_06_18,
+    /// 2025-11-25.
+    #[serde(rename = "2025-11-25")]
+    V2025_11_25,
+}
+
+impl Revision {
+    /// The newest one spoken.
+    pub(crate) const LATEST: Self = Self::V2025_11_25;
+
+    /// As it stands in messages and headers.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
+            Self::V2025_11_25 => "2025-11-25",
+        }
+    }
+
+    /// The revision of this name, if it is spoken here.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25].into_iter().find(|revision| revision.as_str() == text)
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Endpoint {
+    pub(super) uri: Uri,
+    /// Started by the orchestrator: its address is no outsider's choice.
+    pub(super) hosted: bool,
+}
+
+impl Endpoint {
+    /// A remote server. Its addresses are checked at each connect.
+    pub(crate) fn remote(url: &Url) -> Option<Self> {
+        let mut url = url.clone();
+        url.set_fragment(None);
+        let allowed = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+        allowed.then(|| url.as_str().parse().ok()).flatten().map(|uri| Self { uri, hosted: false })
+    }
+
+    /// One that the orchestrator reports: `http://HOST:PORT/PATH` or `unix:/PATH/OF/SOCKET`.
+    pub(crate) fn hosted(endpoint: &str) -> Option<Self> {
+        let uri = match endpoint.strip_prefix("unix:") {
+            Some(socket) if socket.starts_with('/') => connect::unix_uri(socket)?,
+            Some(_) => return None,
+            None => endpoint.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some())?,
+        };
+        Some(Self { uri, hosted: true })
+    }
+}
+
+/// What must be the same for two calls to share a session with an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SessionKey {
+    pub(super) endpoint: Endpoint,
+    pub(super) installation: Arc<str>,
+    pub(super) generation: i64,
+    pub(super) revision: Revision,
+    pub(super) scope: u64,
+}
+
+/// An installation's server, as one caller reaches it now.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(super) key: SessionKey,
+    pub(super) headers: HeaderMap,
+}
+
+impl Target {
+    /// `generation` is that of the credential in `headers`, which hold everything to send but what MCP itself needs.
+    /// `scope` keeps callers apart whose own headers are passed through; 0 for all others.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        installation: Arc<str>,
+        generation: i64,
+        revision: Revision,
+        headers: HeaderMap,
+        scope: u64,
+    ) -> Self {
+        Self { key: SessionKey { endpoint, installation, generation, revision, scope }, headers }
+    }
+
+    /// Uid of the installation.
+    pub(crate) fn installation(&self) -> &str {
+        &self.key.installation
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers carry credentials.
+        f.debug_struct("Target").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_what_they_say() {
+        let remote = |url: &str| Endpoint::remote(&url.parse().unwrap());
+        assert!(remote("https://mcp.example.com/mcp?x=1").is_some());
+        assert!(remote("ftp://example.com/").is_none());
+        assert!(remote("http://user:pass@example.com/").is_none());
+        assert!(Endpoint::hosted("unix:/run/a b.sock").is_some());
+        assert!(Endpoint::hosted("unix:relative").is_none());
+        assert!(Endpoint::hosted("http://127.0.0.1:4000/mcp").is_some());
+        assert!(Endpoint::hosted("https://example.com/").is_none());
+        assert_ne!(remote("http://127.0.0.1:4000/mcp"), Endpoint::hosted("http://127.0.0.1:4000/mcp"));
+    }
+}

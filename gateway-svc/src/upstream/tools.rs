@@ -1,0 +1,86 @@
+//! All tools of an upstream, for discovery.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{Answer, Event},
+    error::UpstreamError,
+    exchange::Upstreams,
+    message::Reply,
+    target::Target,
+};
+use crate::json::{self, Object};
+
+const MAX_TOOLS: usize = 5_000;
+const MAX_PAGES: usize = 500;
+
+/// A tool as the upstream lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedTool {
+    /// The upstream's own name of it.
+    pub(crate) name: String,
+    /// The definition exactly as it came.
+    pub(crate) definition: String,
+}
+
+impl Upstreams {
+    /// Sends a request of the gateway's own and waits for the reply; what else the upstream says on the way is dropped.
+    pub(crate) async fn ask(&self, target: &Arc<Target>, method: &str, params: &[u8]) -> Result<Reply, UpstreamError> {
+        let request = self.request(method, params, &[]);
+        match self.call(target, request, CancellationToken::new()).await? {
+            Answer::Whole(reply) => Ok(reply),
+            Answer::Stream(mut answers) => loop {
+                if let Event::Reply(reply) = answers.next().await? {
+                    return Ok(reply);
+                }
+            },
+        }
+    }
+
+    /// Every tool of the upstream, over all pages, in its order.
+    pub(crate) async fn list_tools(&self, target: &Arc<Target>) -> Result<Vec<ListedTool>, UpstreamError> {
+        let mut tools = Vec::new();
+        let mut names = HashSet::new();
+        let mut params = Vec::new();
+        let mut cursors = HashSet::new();
+        let mut size = 0;
+        for _ in 0..MAX_PAGES {
+            let reply = self.ask(target, "tools/list", &params).await?;
+            let page: Bytes = match reply.result() {
+                Some(result) => result,
+                None => {
+                    let error = reply.error().unwrap_or_default();
+                    let error: String = String::from_utf8_lossy(&error).chars().take(300).collect();
+                    return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
+                }
+            };
+            let text = std::str::from_utf8(&page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
+            let page = Object::parse(text)?;
+            let listed = page.get("tools").ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
+            for definition in json::elements(listed)? {
+                size += definition.len();
+                let name = Object::parse(definition)?.string("name").map(|name| name.into_owned());
+                let name = name.filter(|name| !name.is_empty());
+                let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
+                if !names.insert(name.clone()) {
+                    return Err(UpstreamError::invalid("two tools of its list have the same name"));
+                }
+                tools.push(ListedTool { name, definition: definition.to_owned() });
+            }
+            if tools.len() > MAX_TOOLS || size > self.limits().max_stream {
+                return Err(UpstreamError::invalid("its list of tools is too long"));
+            }
+            match page.get("nextCursor").filter(|&cursor| cursor != "null" && cursor != "\"\"") {
+                None => return Ok(tools),
+                Some(cursor) if !cursors.insert(cursor.to_owned()) => {
+                    return Err(UpstreamError::invalid("its list of tools goes in circles"));
+                }
+                Some(cursor) => params = format!(r#"{{"cursor":{cursor}}}"#).into_bytes(),
+            }
+        }
+        Err(UpstreamError::invalid("its list of tools has too many pages"))
+    }
+}
