@@ -1,0 +1,139 @@
+//! The headers of an entry: the primary credential's, those of install fields, and additional ones.
+
+use std::collections::BTreeMap;
+
+use contracts::registry as pb;
+use pb::{
+    InstallField, InstallFieldType, additional_header::Source, entry::CredentialModel, install_field::Target,
+    static_credential::Injection,
+};
+use registry_client::headers::{is_authorization, is_field_name, is_field_value, is_managed};
+use service_kit::status::Violations;
+
+use super::{is_secret, server::takes_headers};
+
+const MAX_ADDITIONAL: usize = 32;
+const NEEDS_HTTP: &str = "needs a server that is spoken to over HTTP: a remote one, or a self-hosted one with streamable_http";
+
+/// Names of headers set so far, in lower case, and by what.
+type Names = BTreeMap<String, String>;
+
+/// Whether the field's value ends in a header.
+pub(super) fn receives(entry: &pb::Entry, field: &InstallField) -> bool {
+    matches!(field.target, Some(Target::Header(_)))
+        || primary(entry) == Some(&field.key)
+        || entry.additional_headers.iter().any(|header| names(header, &field.key))
+}
+
+/// Key of the field that holds the primary credential.
+pub(super) fn primary(entry: &pb::Entry) -> Option<&String> {
+    match &entry.credential_model {
+        Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(&model.field),
+        _ => None,
+    }
+}
+
+/// Whether the additional header takes its value from this field.
+pub(super) fn names(header: &pb::AdditionalHeader, key: &str) -> bool {
+    matches!(&header.source, Some(Source::Field(field)) if field == key)
+}
+
+/// Checks all of them; install fields have been checked by themselves.
+pub(super) fn check(violations: &mut Violations, entry: &pb::Entry) {
+    let mut seen = Names::new();
+    check_primary(violations, entry, &mut seen);
+    for (index, field) in entry.install_fields.iter().enumerate() {
+        if let Some(Target::Header(target)) = &field.target {
+            let path = format!("entry.install_fields[{index}].header");
+            check_name(violations, &mut seen, &format!("{path}.name"), &target.name);
+            if !takes_headers(entry) {
+                violations.add(path, NEEDS_HTTP);
+            }
+        }
+    }
+    check_additional(violations, entry, &mut seen);
+}
+
+fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Names) {
+    let Some(CredentialModel::StaticCredential(model)) = &entry.credential_model else { return };
+    if model.field.is_empty() {
+        if model.injection.is_some() {
+            violations.add("entry.static_credential.field", "must name the field that is injected");
+        }
+        return;
+    }
+    let path = "entry.static_credential.field";
+    match entry.install_fields.iter().find(|field| field.key == model.field) {
+        None => violations.add(path, format!("no install field has the key {:?}", model.field)),
+        Some(field) if field.r#type() != InstallFieldType::Secret => {
+            violations.add(path, format!("the install field {:?} must be of type SECRET", model.field));
+        }
+        Some(field) if field.target.is_some() => violations.add(
+            path,
+            format!("the install field {:?} must have no target: the injection says where it goes", model.field),
+        ),
+        Some(_) => {}
+    }
+    if !takes_headers(entry) {
+        violations.add(path, format!("{NEEDS_HTTP}; let secrets go to the environment, files or arguments"));
+    }
+    match &model.injection {
+        Some(Injection::CustomHeader(header)) => {
+            check_name(violations, seen, "entry.static_credential.custom_header.name", &header.name);
+        }
+        _ => {
+            seen.insert("authorization".to_owned(), path.to_owned());
+        }
+    }
+}
+
+fn check_additional(violations: &mut Violations, entry: &pb::Entry, seen: &mut Names) {
+    if entry.additional_headers.len() > MAX_ADDITIONAL {
+        violations.add("entry.additional_headers", format!("must be at most {MAX_ADDITIONAL}"));
+    }
+    if !entry.additional_headers.is_empty() && !takes_headers(entry) {
+        violations.add("entry.additional_headers", NEEDS_HTTP);
+    }
+    for (index, header) in entry.additional_headers.iter().enumerate() {
+        let path = format!("entry.additional_headers[{index}]");
+        check_name(violations, seen, &format!("{path}.name"), &header.name);
+        match &header.source {
+            None => violations.add(path, "must have a value: value or field"),
+            Some(Source::Value(value)) if value.is_empty() || !is_field_value(value) => violations.add(
+                format!("{path}.value"),
+                "must be 1 to 8,192 visible ASCII characters, with spaces only between them and no line breaks",
+            ),
+            Some(Source::Value(_)) => {}
+            Some(Source::Field(key)) => {
+                if let Some(wrong) = wrong_source(entry, key) {
+                    violations.add(format!("{path}.field"), wrong);
+                }
+            }
+        }
+    }
+}
+
+fn wrong_source(entry: &pb::Entry, key: &str) -> Option<String> {
+    match entry.install_fields.iter().find(|field| field.key == key) {
+        None => Some(format!("no install field has the key {key:?}")),
+        Some(field) if is_secret(field) => {
+            Some(format!("the install field {key:?} is a secret: give it a header target in place of an additional header"))
+        }
+        Some(field) if field.target.is_some() => {
+            Some(format!("the install field {key:?} must have no target: this header is where it goes"))
+        }
+        Some(_) => None,
+    }
+}
+
+fn check_name(violations: &mut Violations, seen: &mut Names, path: &str, name: &str) {
+    if !is_field_name(name) {
+        violations.add(path, "must be a header name (RFC 9110, section 5.1): letters, digits and !#$%&'*+-.^_`|~, at most 128");
+    } else if is_authorization(name) {
+        violations.add(path, "Authorization is set by the primary credential alone: see static_credential");
+    } else if is_managed(name) {
+        violations.add(path, format!("{name} is managed by the gateway; nobody else can set it"));
+    } else if let Some(other) = seen.insert(name.to_ascii_lowercase(), path.to_owned()) {
+        violations.add(path, format!("{name} is also set by {other}"));
+    }
+}

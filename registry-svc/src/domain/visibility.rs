@@ -1,0 +1,112 @@
+//! Who may see an entry, or see and use a gateway or an agent.
+
+use contracts::registry::{OrganizationAudience, Visibility, visibility::Audience};
+use service_kit::status::Violations;
+
+use super::text::{id_in, is_slug};
+
+/// The most teams one visibility names.
+const MAX_TEAMS: usize = 64;
+
+/// The whole organization: what holds when nothing is said.
+pub(crate) fn organization() -> Visibility {
+    Visibility { audience: Some(Audience::Organization(OrganizationAudience {})) }
+}
+
+/// Checks a visibility and makes "unset" explicit. That the teams exist is checked when it is saved.
+pub(crate) fn parse(violations: &mut Violations, path: &str, visibility: Option<Visibility>) -> Visibility {
+    let Some(mut visibility) = visibility else { return organization() };
+    match &mut visibility.audience {
+        None => violations.add(path, "must say for whom: organization, teams or author"),
+        Some(Audience::Teams(audience)) => {
+            let path = format!("{path}.teams.teams");
+            if audience.teams.is_empty() {
+                violations.add(path.as_str(), "must name at least one team");
+            }
+            if audience.teams.len() > MAX_TEAMS {
+                violations.add(path.as_str(), format!("must be at most {MAX_TEAMS}"));
+            }
+            for (index, team) in audience.teams.iter().enumerate() {
+                if !id_in("teams", team).is_some_and(is_slug) {
+                    violations.add(format!("{path}[{index}]"), "must be a team's name: teams/{team}");
+                }
+            }
+            audience.teams.sort();
+            audience.teams.dedup();
+        }
+        Some(Audience::Organization(_) | Audience::Author(_)) => {}
+    }
+    visibility
+}
+
+/// The names of the teams a visibility is for; none if it is for others.
+pub(crate) fn teams(visibility: Option<&Visibility>) -> &[String] {
+    match visibility.and_then(|visibility| visibility.audience.as_ref()) {
+        Some(Audience::Teams(audience)) => &audience.teams,
+        _ => &[],
+    }
+}
+
+/// Whether one may see what `creator` (`users/{user}`) made. `in_team` says whether one belongs to `teams/{team}`.
+pub(crate) fn admits(
+    visibility: Option<&Visibility>,
+    creator: &str,
+    user: &str,
+    admin: bool,
+    in_team: impl Fn(&str) -> bool,
+) -> bool {
+    if admin || creator == user {
+        return true;
+    }
+    match visibility.and_then(|visibility| visibility.audience.as_ref()) {
+        None | Some(Audience::Organization(_)) => true,
+        Some(Audience::Teams(audience)) => audience.teams.iter().any(|team| in_team(team)),
+        Some(Audience::Author(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::registry::{AuthorAudience, TeamsAudience};
+
+    use super::*;
+
+    fn for_teams(teams: &[&str]) -> Visibility {
+        let teams = teams.iter().map(|&team| team.to_owned()).collect();
+        Visibility { audience: Some(Audience::Teams(TeamsAudience { teams })) }
+    }
+
+    #[test]
+    fn admits_whom_it_is_for_and_the_author_and_admins() {
+        let sees = |visibility: &Visibility, user, admin, team: &str| {
+            admits(Some(visibility), "users/a", user, admin, |name| name == team)
+        };
+        assert!(sees(&organization(), "users/b", false, ""));
+        let teams = for_teams(&["teams/x", "teams/y"]);
+        assert!(sees(&teams, "users/b", false, "teams/y"));
+        assert!(!sees(&teams, "users/b", false, "teams/z"));
+        assert!(sees(&teams, "users/a", false, ""));
+        let author = Visibility { audience: Some(Audience::Author(AuthorAudience {})) };
+        assert!(!sees(&author, "users/b", false, "teams/x"));
+        assert!(sees(&author, "users/a", false, ""));
+        assert!(sees(&author, "users/b", true, ""));
+    }
+
+    #[test]
+    fn names_every_bad_team() {
+        let mut violations = Violations::new();
+        parse(&mut violations, "entry.visibility", Some(for_teams(&["x", "teams/x", "teams/X"])));
+        parse(&mut violations, "entry.visibility", Some(for_teams(&[])));
+        parse(&mut violations, "entry.visibility", Some(Visibility::default()));
+        let fields: Vec<_> = violations.iter().map(|(field, _)| field).collect();
+        assert_eq!(
+            fields,
+            [
+                "entry.visibility.teams.teams[0]",
+                "entry.visibility.teams.teams[2]",
+                "entry.visibility.teams.teams",
+                "entry.visibility"
+            ]
+        );
+    }
+}
