@@ -7,6 +7,8 @@ mod store;
 mod teams;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use state::{GatewayToken, Snapshot, ToolSet};
 pub(crate) use store::{Feed, Store};
