@@ -1,1 +1,26 @@
-//! Chandlery.
+//! Starts one MCP server and serves it as streamable HTTP on a Unix socket.
+//!
+//! A stdio server is spoken to for all its clients: their JSON-RPC ids are multiplexed, the server is initialized once, without
+//! client capabilities. A streamable HTTP server is proxied to its port. Either way the server gets a clean environment, its
+//! lines on standard error are handed to the parent with the secrets taken out, and nothing of it outlives the bridge.
+//!
+//! The bridge is a process of its own ([`run_from_pipe`]): it reads a [`Spec`] as one line of JSON on standard input, writes
+//! [`Event`]s as lines of JSON on standard output, and ends with all its descendants when standard input ends.
+
+mod envelope;
+mod event;
+mod http;
+mod lines;
+mod process;
+mod proxy;
+mod redact;
+mod run;
+mod spec;
+mod stdio;
+mod tree;
+
+pub use event::{EndReason, Event};
+pub use redact::Redactor;
+pub use run::{STOP, run_from_pipe};
+pub use spec::{File, Limits, Spec, Transport};
+pub use tree::{MARKER, kill_marked};

@@ -1,0 +1,353 @@
+//! Streamable HTTP for the clients of a stdio server.
+//!
+//! A request is answered with JSON; with a stream only where the server reports progress on it before it answers. What the
+//! server says to everybody goes to the GET streams. A session id tells the clients apart, whose request ids may be equal, and
+//! is bound to this run of the server: after a restart clients initialize again.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Frame, Incoming};
+use tokio::{sync::broadcast, time::timeout};
+use uuid::Uuid;
+
+use crate::{
+    envelope::{Kind, Members, error},
+    spec::Limits,
+    stdio::{METHOD_NOT_FOUND, SERVER_ENDED, Session, TIMEOUT, Waiting},
+};
+
+const SESSION: &str = "mcp-session-id";
+const VERSION: &str = "mcp-protocol-version";
+/// Those a client may name; older ones differ from these in nothing the bridge sees.
+const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
+const INVALID_REQUEST: i32 = -32600;
+const PARSE_ERROR: i32 = -32700;
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The endpoint.
+pub(crate) struct Endpoint {
+    session: Arc<Session>,
+    limits: Limits,
+    run: String,
+}
+
+impl Endpoint {
+    pub(crate) fn new(session: Arc<Session>, limits: Limits) -> Self {
+        Self {
+            session,
+            limits,
+            run: Uuid::new_v4().simple().to_string(),
+        }
+    }
+
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if request.uri().path() != "/mcp" {
+            return text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.");
+        }
+        if let Some(version) = request.headers().get(VERSION)
+            && !VERSIONS.iter().any(|v| version.as_bytes() == v.as_bytes())
+        {
+            let message = format!(
+                "Unsupported protocol version; supported: {}",
+                VERSIONS.join(", ")
+            );
+            return json(
+                StatusCode::BAD_REQUEST,
+                error("null", SERVER_ENDED, &message),
+            );
+        }
+        let client = match self.client(request.headers()) {
+            Ok(client) => client,
+            Err(refusal) => return *refusal,
+        };
+        match *request.method() {
+            Method::POST => self.post(request, &client).await,
+            Method::GET => self.stream(request.headers()),
+            // Sessions hold nothing.
+            Method::DELETE => empty(StatusCode::NO_CONTENT),
+            _ => empty(StatusCode::METHOD_NOT_ALLOWED),
+        }
+    }
+
+    /// The session the client names; empty where it names none.
+    fn client(&self, headers: &HeaderMap) -> Result<String, Box<Response<Body>>> {
+        let Some(session) = headers.get(SESSION) else {
+            return Ok(String::new());
+        };
+        match session
+            .to_str()
+            .ok()
+            .filter(|s| s.starts_with(&self.run) && s.len() <= 80)
+        {
+            Some(session) => Ok(session.to_owned()),
+            None => {
+                let body = error(
+                    "null",
+                    SERVER_ENDED,
+                    "The session has ended; initialize again.",
+                );
+                Err(Box::new(json(StatusCode::NOT_FOUND, body)))
+            }
+        }
+    }
+
+    async fn post(&self, request: Request<Incoming>, client: &str) -> Response<Body> {
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return text(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/json.",
+            );
+        }
+        let takes_stream = accepts(request.headers(), "text/event-stream");
+        let Ok(body) = Limited::new(request.into_body(), self.limits.message_bytes)
+            .collect()
+            .await
+        else {
+            return text(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The message is too long, or broke off.",
+            );
+        };
+        let body = body.to_bytes();
+        let Some(message) = Members::parse(&body) else {
+            return json(
+                StatusCode::BAD_REQUEST,
+                error("null", PARSE_ERROR, "The body is not one JSON object."),
+            );
+        };
+        match message.kind() {
+            None => json(
+                StatusCode::BAD_REQUEST,
+                error("null", INVALID_REQUEST, "Not a JSON-RPC 2.0 message."),
+            ),
+            // The bridge relays no requests to clients: this answers none.
+            Some(Kind::Response) => empty(StatusCode::ACCEPTED),
+            Some(Kind::Notification { method }) => {
+                match method.as_str() {
+                    "notifications/cancelled" => self.session.cancel(client, &message).await,
+                    // Of the client's own session, which ends here.
+                    "notifications/initialized" | "notifications/roots/list_changed" => {}
+                    _ => {
+                        self.session
+                            .send(String::from_utf8_lossy(&body).into_owned())
+                            .await;
+                    }
+                }
+                empty(StatusCode::ACCEPTED)
+            }
+            Some(Kind::Request { method }) => match method.as_str() {
+                "initialize" => self.initialize(&message),
+                // A method of 2026-07-28, which needs more than a pipe to be passed on: the bridge is a server of the older revisions.
+                "server/discover" | "subscriptions/listen" => json(
+                    StatusCode::OK,
+                    error(id(&message), METHOD_NOT_FOUND, "Method not found"),
+                ),
+                _ => self.call(&message, client, takes_stream).await,
+            },
+        }
+    }
+
+    fn initialize(&self, message: &Members<'_>) -> Response<Body> {
+        let asked = message
+            .object("params")
+            .and_then(|p| p.string("protocolVersion"))
+            .unwrap_or_default();
+        let Some(result) = self.session.initialize_result(&asked) else {
+            return json(
+                StatusCode::OK,
+                error(id(message), SERVER_ENDED, "The MCP server is not ready."),
+            );
+        };
+        let mut response = json(
+            StatusCode::OK,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
+                id(message)
+            ),
+        );
+        let session = format!("{}-{}", self.run, Uuid::new_v4().simple());
+        response
+            .headers_mut()
+            .insert(SESSION, session.parse().expect("hexadecimal digits"));
+        response
+    }
+
+    async fn call(
+        &self,
+        message: &Members<'_>,
+        client: &str,
+        takes_stream: bool,
+    ) -> Response<Body> {
+        let id = id(message);
+        let waiting = match self.session.request(client, message).await {
+            Ok(waiting) => waiting,
+            Err((code, why)) => return json(StatusCode::OK, error(id, code, &why)),
+        };
+        let mut call = Call {
+            session: Arc::clone(&self.session),
+            waiting,
+            id: id.to_owned(),
+            patience: self.limits.request(),
+        };
+        loop {
+            match call.next().await {
+                Next::Answer(answer) => return json(StatusCode::OK, answer),
+                Next::Progress(first) if takes_stream => return event_stream(call.stream(first)),
+                Next::Progress(_) => {}
+            }
+        }
+    }
+
+    fn stream(&self, headers: &HeaderMap) -> Response<Body> {
+        if !accepts(headers, "text/event-stream") {
+            return text(
+                StatusCode::NOT_ACCEPTABLE,
+                "Accept must be text/event-stream.",
+            );
+        }
+        let receiver = self.session.notifications();
+        let ended = self.session.ended();
+        let rest = stream::unfold((receiver, ended), |(mut receiver, mut ended)| async move {
+            loop {
+                let event = tokio::select! {
+                    _ = ended.wait_for(Option::is_some) => return None,
+                    event = timeout(KEEP_ALIVE, receiver.recv()) => event,
+                };
+                let chunk = match event {
+                    Ok(Ok(message)) => sse(&message),
+                    Ok(Err(broadcast::error::RecvError::Lagged(_))) => continue,
+                    Ok(Err(broadcast::error::RecvError::Closed)) => return None,
+                    Err(_) => Bytes::from_static(b": keep-alive\n\n"),
+                };
+                return Some((chunk, (receiver, ended)));
+            }
+        });
+        event_stream(stream::once(async { Bytes::from_static(b": open\n\n") }).chain(rest))
+    }
+}
+
+/// A request on its way.
+struct Call {
+    session: Arc<Session>,
+    waiting: Waiting,
+    id: String,
+    patience: Duration,
+}
+
+enum Next {
+    Progress(String),
+    Answer(String),
+}
+
+impl Call {
+    async fn next(&mut self) -> Next {
+        let next = async {
+            tokio::select! {
+                // Progress that came before the answer leaves before it.
+                biased;
+                Some(progress) = self.waiting.progress.recv() => Next::Progress(progress),
+                answer = &mut self.waiting.answer => match answer {
+                    Ok(answer) => Next::Answer(answer),
+                    Err(_) => Next::Answer(error(&self.id, SERVER_ENDED, "The MCP server has ended.")),
+                },
+            }
+        };
+        if let Ok(next) = timeout(self.patience, next).await {
+            return next;
+        }
+        self.session.give_up(self.waiting.internal_id).await;
+        let seconds = self.patience.as_secs_f32();
+        Next::Answer(error(
+            &self.id,
+            TIMEOUT,
+            &format!("The MCP server did not answer within {seconds} s."),
+        ))
+    }
+
+    fn stream(self, first: String) -> impl Stream<Item = Bytes> + Send {
+        let rest = stream::unfold(Some(self), |call| async move {
+            let mut call = call?;
+            match call.next().await {
+                Next::Progress(message) => Some((sse(&message), Some(call))),
+                Next::Answer(message) => Some((sse(&message), None)),
+            }
+        });
+        stream::once(async move { sse(&first) }).chain(rest)
+    }
+}
+
+fn id<'a>(message: &Members<'a>) -> &'a str {
+    message.get("id").map_or("null", |id| id.get())
+}
+
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let mut values = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    values.any(|v| v.to_ascii_lowercase().contains(media_type) || v.contains("*/*"))
+}
+
+fn sse(message: &str) -> Bytes {
+    Bytes::from(format!("event: message\ndata: {message}\n\n"))
+}
+
+fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+    let frames = chunks.map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
+    let body = StreamBody::new(frames)
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let mut response = Response::new(body);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/event-stream"),
+    );
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-cache"),
+    );
+    response
+}
+
+fn full(
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let body = Full::new(body.into())
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    if let Some(content_type) = content_type {
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static(content_type),
+        );
+    }
+    response
+}
+
+fn json(status: StatusCode, body: String) -> Response<Body> {
+    full(status, Some("application/json"), body)
+}
+
+pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<Body> {
+    full(status, Some("text/plain"), body)
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    full(status, None, Bytes::new())
+}

@@ -1,0 +1,93 @@
+//! Lines of bounded length.
+
+use std::io;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+/// How much of the end of an overlong line is kept.
+const TAIL: usize = 128;
+
+/// Reads lines; of an overlong one only its beginning and end are kept.
+pub(crate) struct Lines<R> {
+    reader: BufReader<R>,
+    limit: usize,
+}
+
+/// One line, without its end.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) bytes: Vec<u8>,
+    /// Of an overlong line, its last bytes.
+    pub(crate) cut: Option<Vec<u8>>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(crate) fn new(reader: R, limit: usize) -> Self {
+        Self {
+            reader: BufReader::with_capacity(64 << 10, reader),
+            limit,
+        }
+    }
+
+    /// The next line; at the end of the stream what there is of one, then `None`.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
+        let mut line = Line {
+            bytes: Vec::new(),
+            cut: None,
+        };
+        let mut any = false;
+        loop {
+            let buffer = self.reader.fill_buf().await?;
+            if buffer.is_empty() {
+                return Ok(any.then(|| line.finish()));
+            }
+            any = true;
+            let end = buffer.iter().position(|&b| b == b'\n');
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            let room = self.limit - line.bytes.len();
+            let (kept, over) = part.split_at(part.len().min(room));
+            line.bytes.extend_from_slice(kept);
+            if !over.is_empty() {
+                let tail = line.cut.get_or_insert_default();
+                tail.extend_from_slice(&over[over.len().saturating_sub(TAIL)..]);
+                tail.drain(..tail.len().saturating_sub(TAIL));
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            if end.is_some() {
+                return Ok(Some(line.finish()));
+            }
+        }
+    }
+}
+
+impl Line {
+    fn finish(mut self) -> Self {
+        if self.cut.is_none() && self.bytes.last() == Some(&b'\r') {
+            self.bytes.pop();
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_lines_and_cuts_overlong_ones() {
+        let long = format!("{}{}", "x".repeat(200_000), "END");
+        let input = format!("one\r\n\n{long}\nlast");
+        let mut lines = Lines::new(input.as_bytes(), 10);
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            seen.push((String::from_utf8(line.bytes).unwrap(), line.cut));
+        }
+        assert_eq!(seen[0], ("one".into(), None));
+        assert_eq!(seen[1], (String::new(), None));
+        assert_eq!(seen[2].0, "xxxxxxxxxx");
+        assert!(seen[2].1.as_ref().unwrap().ends_with(b"END"));
+        assert_eq!(seen[3], ("last".into(), None));
+        assert_eq!(seen.len(), 4);
+    }
+}

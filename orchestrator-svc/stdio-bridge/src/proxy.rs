@@ -1,0 +1,126 @@
+//! Passes requests on to a server that speaks streamable HTTP itself.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use http::{HeaderName, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    event::EndReason,
+    http::{Body, text},
+    process::StartError,
+    tree::listens,
+};
+
+/// Fields of one connection (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The way to the server's port.
+pub(crate) struct Proxy {
+    client: Client<HttpConnector, Incoming>,
+    authority: String,
+    path: PathAndQuery,
+}
+
+/// The port to tell the server. One that is taken is refused: what listens there is somebody else.
+pub(crate) async fn choose_port(port: u16) -> Result<u16, StartError> {
+    let taken = |e| {
+        let text = format!(
+            "Port {port} of this machine cannot be used ({e}). Give the entry port 0, and a free one is chosen."
+        );
+        StartError::new(EndReason::PortInUse, text)
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(taken)?;
+    listener.local_addr().map(|a| a.port()).map_err(taken)
+}
+
+/// Waits until the server itself listens on its port.
+pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(), StartError> {
+    let open = async {
+        let mut pause = Duration::from_millis(5);
+        while !listens(port) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+    };
+    tokio::time::timeout(patience, open).await.map_err(|_| {
+        let seconds = patience.as_secs_f32();
+        let text = format!("The server does not listen on port {port} (environment variable PORT) after {seconds} s.");
+        StartError::new(EndReason::PortNotOpen, text)
+    })
+}
+
+impl Proxy {
+    pub(crate) fn new(port: u16, path: &str) -> Option<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build(connector);
+        let path = if path.is_empty() { "/mcp" } else { path };
+        let path = if path.starts_with('/') {
+            path.parse()
+        } else {
+            format!("/{path}").parse()
+        };
+        Some(Self {
+            client,
+            authority: format!("127.0.0.1:{port}"),
+            path: path.ok()?,
+        })
+    }
+
+    /// Passes one request on; bodies stream both ways.
+    pub(crate) async fn handle(&self, mut request: Request<Incoming>) -> Response<Body> {
+        if request.uri().path() != "/mcp" {
+            return text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.");
+        }
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(self.authority.as_str())
+            .path_and_query(self.path.clone())
+            .build();
+        let Ok(uri) = uri else {
+            return text(StatusCode::BAD_GATEWAY, "The entry's path is not valid.");
+        };
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.remove(header::HOST);
+        strip(headers);
+        match self.client.request(request).await {
+            Ok(mut response) => {
+                strip(response.headers_mut());
+                response.map(|body| body.map_err(Into::into).boxed_unsync())
+            }
+            Err(_) => text(
+                StatusCode::BAD_GATEWAY,
+                "The MCP server did not answer, or broke off.",
+            ),
+        }
+    }
+}
+
+fn strip(headers: &mut http::HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+}

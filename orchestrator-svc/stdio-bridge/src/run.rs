@@ -1,0 +1,421 @@
+//! The bridge's life: take the order, start the server, serve it, leave nothing behind.
+
+use std::{
+    convert::Infallible,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::{
+        prctl,
+        signal::{Signal, killpg},
+    },
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    event::{EndReason, Event, Events},
+    http::{Body, Endpoint},
+    lines::Lines,
+    process::{Server, StartError, ended, start, write_files},
+    proxy::{Proxy, choose_port, wait_until_open},
+    redact::Redactor,
+    spec::{Limits, Spec, Transport},
+    stdio::Session,
+    tree::{End, kill_descendants},
+};
+
+/// The line on standard input that asks for an orderly end, with the grace that the limits give. The mere end of the input leaves one second.
+pub const STOP: &str = "stop\n";
+/// Longest order.
+const SPEC_BYTES: u64 = 32 << 20;
+/// How long a predecessor may take to clean up.
+const PREDECESSOR: Duration = Duration::from_secs(15);
+
+/// Runs the bridge on standard input and output until its server or its parent ends. Returns the exit code.
+pub fn run_from_pipe() -> i32 {
+    // One thread: the server's life is tied to the thread that started it.
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return 70;
+    };
+    let code = runtime.block_on(run());
+    // Standard input may still block a helper thread.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run() -> i32 {
+    let (events, writer) = Events::to_stdout();
+    let ended = life(&events).await;
+    events.send(ended).await;
+    drop(events);
+    let _ = timeout(Duration::from_secs(1), writer).await;
+    0
+}
+
+fn not_started(message: impl Into<String>) -> Event {
+    failed(StartError::new(EndReason::NotStarted, message))
+}
+
+fn failed(error: StartError) -> Event {
+    Event::Ended {
+        reason: error.reason,
+        message: error.message,
+        exit_code: None,
+        signal: None,
+    }
+}
+
+async fn life(events: &Events) -> Event {
+    if prctl::set_child_subreaper(true).is_err() {
+        return not_started("cannot become the reaper of its descendants");
+    }
+    let mut input = BufReader::new(tokio::io::stdin());
+    let mut order = Zeroizing::new(Vec::new());
+    let read = (&mut input)
+        .take(SPEC_BYTES)
+        .read_until(b'\n', &mut order)
+        .await;
+    let Ok(spec) = read
+        .map_err(drop)
+        .and_then(|_| serde_json::from_slice::<Spec>(&order).map_err(drop))
+    else {
+        return not_started("the order is not valid");
+    };
+    drop(order);
+    let Ok(stop) = stop_signal(input, spec.limits.grace()) else {
+        return not_started("cannot listen for signals");
+    };
+    let Some(_lock) = lock(&spec).await else {
+        return not_started("an earlier run of this server has not ended");
+    };
+    let mut secret_files = Vec::new();
+    let event = match prepare(&spec, &mut secret_files).await {
+        Ok((server, port)) => live(&spec, server, port, stop, events).await,
+        Err(error) => failed(error),
+    };
+    kill_descendants().await;
+    for file in secret_files {
+        let _ = fs::remove_file(file);
+    }
+    let _ = fs::remove_file(&spec.socket);
+    event
+}
+
+/// Tells when to stop, and how long the server then has.
+fn stop_signal(
+    mut input: impl AsyncRead + Unpin + Send + 'static,
+    grace: Duration,
+) -> std::io::Result<oneshot::Receiver<Duration>> {
+    let (sender, receiver) = oneshot::channel();
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Those of a terminal are for the parent: the bridge follows the pipe.
+    let mut ignored = [
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    ];
+    tokio::spawn(async move {
+        let mut asked = Vec::new();
+        let grace = tokio::select! {
+            read = input.read_to_end(&mut asked) => {
+                let orderly = read.is_ok() && asked.starts_with(STOP.as_bytes());
+                if orderly { grace } else { grace.min(Duration::from_secs(1)) }
+            }
+            _ = terminate.recv() => grace,
+        };
+        let _ = sender.send(grace);
+        for signal in &mut ignored {
+            signal.recv().await;
+        }
+    });
+    Ok(receiver)
+}
+
+async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
+    let deadline = Instant::now() + PREDECESSOR;
+    loop {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&spec.lock)
+            .ok()?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+async fn prepare(
+    spec: &Spec,
+    secret_files: &mut Vec<PathBuf>,
+) -> Result<(Server, Option<u16>), StartError> {
+    // Also what a run left that was killed together with its bridge.
+    secret_files.extend(
+        spec.files
+            .iter()
+            .filter(|f| f.secret)
+            .map(|f| spec.working_folder.join(&f.path)),
+    );
+    *secret_files = write_files(spec)?;
+    let port = match spec.transport {
+        Transport::Stdio => None,
+        Transport::StreamableHttp { port, .. } => Some(choose_port(port).await?),
+    };
+    Ok((start(spec, port)?, port))
+}
+
+/// From the start of the server to its end.
+async fn live(
+    spec: &Spec,
+    server: Server,
+    port: Option<u16>,
+    mut stop: oneshot::Receiver<Duration>,
+    events: &Events,
+) -> Event {
+    let Server {
+        pid,
+        stdin,
+        stdout,
+        stderr,
+        mut end,
+    } = server;
+    events.send(Event::Started { pid }).await;
+    let redactor = Arc::new(Redactor::new(&spec.secrets));
+    let mut logs = vec![log(stderr, spec.limits.log_line_bytes, events, &redactor)];
+    let (session, closed) = match port {
+        None => {
+            let (session, closed) = Session::start(
+                stdin,
+                stdout,
+                spec.limits.clone(),
+                events.clone(),
+                Arc::clone(&redactor),
+            );
+            (Some(session), Some(closed))
+        }
+        Some(_) => {
+            logs.push(log(stdout, spec.limits.log_line_bytes, events, &redactor));
+            (None, None)
+        }
+    };
+    let mut closed = pin!(async move {
+        match closed {
+            Some(closed) => drop(closed.await),
+            None => std::future::pending().await,
+        }
+    });
+    let ready = async {
+        let service = match (&session, port) {
+            (Some(session), _) => {
+                session.initialize().await?;
+                Service::Stdio(Arc::new(Endpoint::new(
+                    Arc::clone(session),
+                    spec.limits.clone(),
+                )))
+            }
+            (None, port) => {
+                let port = port.unwrap_or_default();
+                wait_until_open(port, spec.limits.ready()).await?;
+                let Transport::StreamableHttp { path, .. } = &spec.transport else {
+                    unreachable!("it has a port")
+                };
+                let proxy = Proxy::new(port, path);
+                Service::Http(Arc::new(proxy.ok_or_else(|| {
+                    StartError::new(EndReason::NotStarted, "the path is not valid")
+                })?))
+            }
+        };
+        let unusable = |e: std::io::Error| {
+            StartError::new(EndReason::NotStarted, format!("cannot listen: {e}"))
+        };
+        let listener = UnixListener::bind(&spec.socket).map_err(unusable)?;
+        fs::set_permissions(&spec.socket, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+        Ok::<_, StartError>((service, listener))
+    };
+    let (finish, finishing) = watch::channel(false);
+    let outcome = tokio::select! {
+        biased;
+        end = ended(&mut end) => Outcome::Ended(end),
+        grace = &mut stop => Outcome::Stop(grace),
+        () = &mut closed => Outcome::Closed,
+        ready = ready => match ready {
+            Err(error) => Outcome::Failed(error),
+            Ok((service, listener)) => {
+                let serving = tokio::spawn(serve(listener, service, finishing, spec.limits.clone()));
+                events.send(Event::Ready).await;
+                let outcome = tokio::select! {
+                    end = ended(&mut end) => Outcome::Ended(end),
+                    grace = &mut stop => Outcome::Stop(grace),
+                    () = &mut closed => Outcome::Closed,
+                };
+                Outcome::Served(Box::new(outcome), serving)
+            }
+        },
+    };
+    let (outcome, serving) = match outcome {
+        Outcome::Served(outcome, serving) => (*outcome, Some(serving)),
+        other => (other, None),
+    };
+    let event = match outcome {
+        Outcome::Ended(end) => exited(end),
+        Outcome::Closed => match timeout(Duration::from_millis(500), ended(&mut end)).await {
+            Ok(end) => exited(end),
+            Err(_) => failed(StartError::new(
+                EndReason::Exited,
+                "The server closed its standard output.",
+            )),
+        },
+        Outcome::Stop(grace) => {
+            if let Some(session) = &session {
+                session.end("The MCP server is being stopped.");
+            }
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
+            let _ = timeout(grace.unwrap_or_default(), ended(&mut end)).await;
+            failed(StartError::new(EndReason::Stopped, "Stopped."))
+        }
+        Outcome::Failed(error) => failed(error),
+        Outcome::Served(..) => unreachable!("taken apart above"),
+    };
+    if let (Some(session), Event::Ended { message, .. }) = (&session, &event) {
+        session.end(message);
+    }
+    kill_descendants().await;
+    finish.send_replace(true);
+    if let Some(serving) = serving {
+        // Callers still get what they were answered.
+        let _ = timeout(Duration::from_secs(1), serving).await;
+    }
+    for task in logs {
+        // All writers are dead, but for one that nobody can kill.
+        let _ = timeout(Duration::from_millis(500), task).await;
+    }
+    event
+}
+
+enum Outcome {
+    Ended(End),
+    Stop(Result<Duration, oneshot::error::RecvError>),
+    Closed,
+    Failed(StartError),
+    Served(Box<Outcome>, JoinHandle<()>),
+}
+
+fn exited(end: End) -> Event {
+    let message = match (end.code, end.signal) {
+        (Some(code), _) => format!("The MCP server ended with exit code {code}."),
+        (None, Some(signal)) => {
+            let name = Signal::try_from(signal)
+                .map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
+            format!("The MCP server was ended by the signal {name}.")
+        }
+        (None, None) => "The MCP server ended.".to_owned(),
+    };
+    Event::Ended {
+        reason: EndReason::Exited,
+        message,
+        exit_code: end.code,
+        signal: end.signal,
+    }
+}
+
+fn log(
+    from: impl AsyncRead + Unpin + Send + 'static,
+    limit: usize,
+    events: &Events,
+    redactor: &Arc<Redactor>,
+) -> JoinHandle<()> {
+    let (events, redactor) = (events.clone(), Arc::clone(redactor));
+    // Read further than shown, so that a secret is recognized that begins just before the cut.
+    let mut lines = Lines::new(from, limit + redactor.longest());
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next().await {
+            events.log(redactor.redact(&line.bytes, limit)).await;
+        }
+    })
+}
+
+/// What answers on the socket.
+#[derive(Clone)]
+enum Service {
+    Stdio(Arc<Endpoint>),
+    Http(Arc<Proxy>),
+}
+
+impl Service {
+    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        Ok(match self {
+            Self::Stdio(endpoint) => endpoint.handle(request).await,
+            Self::Http(proxy) => proxy.handle(request).await,
+        })
+    }
+}
+
+async fn serve(
+    listener: UnixListener,
+    service: Service,
+    mut finishing: watch::Receiver<bool>,
+    limits: Limits,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            _ = finishing.wait_for(|f| *f) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // A connection too many is closed, not kept waiting.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let service = service.clone();
+        let mut finishing = finishing.clone();
+        connections.spawn(async move {
+            let _place = place;
+            let handler = service_fn(move |request| service.clone().handle(request));
+            // No timeouts: only the gateway can connect, and it keeps idle connections.
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
+            let mut connection = pin!(connection);
+            let finished = tokio::select! {
+                _ = connection.as_mut() => true,
+                _ = finishing.wait_for(|f| *f) => false,
+            };
+            if !finished {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}

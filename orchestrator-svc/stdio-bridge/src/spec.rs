@@ -1,0 +1,139 @@
+//! What the parent asks for.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+/// Everything the bridge must know. It holds secrets: it travels by pipe only, prints none, and is wiped on drop.
+#[derive(Serialize, Deserialize)]
+pub struct Spec {
+    /// Where to listen; at most 107 bytes.
+    pub socket: PathBuf,
+    /// Locked while the bridge lives, so that a new one waits until its predecessor has cleaned up.
+    pub lock: PathBuf,
+    /// The program; looked up on the `PATH` of `environment` where it holds no slash.
+    pub command: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its whole environment: nothing else is added but `PORT` and [`crate::MARKER`].
+    pub environment: BTreeMap<String, String>,
+    /// Marks the server and its descendants in their environment, see [`crate::kill_marked`].
+    pub marker: String,
+    /// Where it runs. Must exist.
+    pub working_folder: PathBuf,
+    /// Written before it starts.
+    pub files: Vec<File>,
+    /// Taken out of every log line.
+    pub secrets: Vec<String>,
+    /// How it speaks MCP.
+    pub transport: Transport,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// A file that the server finds when it starts.
+#[derive(Serialize, Deserialize)]
+pub struct File {
+    /// Relative to the working folder; without `..`.
+    pub path: String,
+    /// Its text.
+    pub content: String,
+    /// Whether it is removed when the server has stopped.
+    pub secret: bool,
+}
+
+/// How a server speaks MCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Transport {
+    /// Over standard input and output.
+    Stdio,
+    /// Over HTTP on 127.0.0.1.
+    StreamableHttp {
+        /// 0: a free one, told in `PORT`.
+        port: u16,
+        /// Path of the MCP endpoint.
+        path: String,
+    },
+}
+
+/// Bounds. Times are in milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Longest message, in bytes.
+    pub message_bytes: usize,
+    /// Longest log line, in bytes; the rest is cut off.
+    pub log_line_bytes: usize,
+    /// Requests that wait for an answer at one time.
+    pub pending_requests: usize,
+    /// Connections at one time.
+    pub connections: usize,
+    /// Until the server must have answered `initialize`, or listen on its port.
+    pub ready_millis: u64,
+    /// Without answer or progress for so long, a request fails.
+    pub request_millis: u64,
+    /// From SIGTERM to SIGKILL.
+    pub grace_millis: u64,
+    /// Lines on standard output that are no JSON, before the answer to `initialize`, until the server is taken for something else.
+    pub garbage_lines: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 16 << 20,
+            log_line_bytes: 16 << 10,
+            pending_requests: 1024,
+            connections: 1024,
+            // The first start of a package runner downloads the package.
+            ready_millis: 120_000,
+            request_millis: 900_000,
+            grace_millis: 5_000,
+            garbage_lines: 1_000,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn ready(&self) -> Duration {
+        Duration::from_millis(self.ready_millis)
+    }
+
+    pub(crate) fn request(&self) -> Duration {
+        Duration::from_millis(self.request_millis)
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_millis)
+    }
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec")
+            .field("socket", &self.socket)
+            .field("command", &self.command)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Spec {
+    fn drop(&mut self) {
+        self.arguments.iter_mut().for_each(Zeroize::zeroize);
+        self.environment.values_mut().for_each(Zeroize::zeroize);
+        self.files.iter_mut().for_each(|f| f.content.zeroize());
+        self.secrets.iter_mut().for_each(Zeroize::zeroize);
+    }
+}

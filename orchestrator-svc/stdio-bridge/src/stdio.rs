@@ -1,0 +1,508 @@
+//! One stdio server, spoken to for many clients.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    process::{ChildStdin, ChildStdout},
+    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use crate::{
+    envelope::{Kind, Members, error, one_line},
+    event::{EndReason, Events},
+    lines::{Line, Lines},
+    process::StartError,
+    redact::Redactor,
+    spec::Limits,
+};
+
+/// JSON-RPC error codes of the bridge's own answers, in the range for implementations.
+pub(crate) const SERVER_ENDED: i32 = -32000;
+pub(crate) const CANCELLED: i32 = -32001;
+pub(crate) const BUSY: i32 = -32003;
+pub(crate) const TIMEOUT: i32 = -32004;
+pub(crate) const TOO_LARGE: i32 = -32005;
+pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
+
+/// The revisions spoken over HTTP, oldest first.
+const VERSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
+/// Progress messages kept for a caller that does not read; more are dropped, the answer never.
+const PROGRESS_QUEUE: usize = 64;
+/// Messages that wait for a server that does not read its input.
+const WRITE_QUEUE: usize = 16;
+/// How long a message waits for a place in that queue.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The conversation with the server.
+pub(crate) struct Session {
+    limits: Limits,
+    next_id: AtomicU64,
+    pending: Mutex<HashMap<u64, Pending>>,
+    to_server: Mutex<Option<mpsc::Sender<String>>>,
+    notifications: broadcast::Sender<String>,
+    initialized: OnceLock<String>,
+    garbage: AtomicU64,
+    too_much_garbage: Notify,
+    ended: watch::Sender<Option<String>>,
+    events: Events,
+    redactor: Arc<Redactor>,
+}
+
+/// A request that the server has not answered.
+struct Pending {
+    client: String,
+    /// As the client wrote it.
+    id: String,
+    /// As the client wrote it.
+    progress_token: Option<String>,
+    answer: oneshot::Sender<String>,
+    progress: mpsc::Sender<String>,
+}
+
+/// What a caller waits for.
+pub(crate) struct Waiting {
+    pub(crate) answer: oneshot::Receiver<String>,
+    pub(crate) progress: mpsc::Receiver<String>,
+    pub(crate) internal_id: u64,
+}
+
+impl Session {
+    /// Begins to read and write. The receiver is told when the server closes its standard output.
+    pub(crate) fn start(
+        stdin: ChildStdin,
+        stdout: ChildStdout,
+        limits: Limits,
+        events: Events,
+        redactor: Arc<Redactor>,
+    ) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let (to_server, from_clients) = mpsc::channel(WRITE_QUEUE);
+        let session = Arc::new(Self {
+            limits,
+            next_id: AtomicU64::new(1),
+            pending: Mutex::default(),
+            to_server: Mutex::new(Some(to_server)),
+            notifications: broadcast::channel(256).0,
+            initialized: OnceLock::new(),
+            garbage: AtomicU64::new(0),
+            too_much_garbage: Notify::new(),
+            ended: watch::channel(None).0,
+            events,
+            redactor,
+        });
+        tokio::spawn(write(stdin, from_clients));
+        let (closed, on_close) = oneshot::channel();
+        let reader = Arc::clone(&session);
+        tokio::spawn(async move {
+            let mut lines = Lines::new(stdout, reader.limits.message_bytes);
+            while let Ok(Some(line)) = lines.next().await {
+                reader.receive(line).await;
+            }
+            let _ = closed.send(());
+        });
+        (session, on_close)
+    }
+
+    /// Initializes the server, once, for all clients: without client capabilities, since nobody could answer for all of them.
+    pub(crate) async fn initialize(&self) -> Result<(), StartError> {
+        let latest = VERSIONS[VERSIONS.len() - 1];
+        let params = json!({
+            "protocolVersion": latest,
+            "capabilities": {},
+            "clientInfo": {"name": "chandlery", "version": env!("CARGO_PKG_VERSION")},
+        });
+        let request =
+            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
+        let message = Members::parse(request.as_bytes()).expect("valid JSON");
+        let failed = |reason, text: String| Err(StartError::new(reason, text));
+        let answer = async {
+            let waiting = self.request("", &message).await.map_err(|_| ())?;
+            waiting.answer.await.map_err(|_| ())
+        };
+        let answer = tokio::select! {
+            answer = timeout(self.limits.ready(), answer) => answer,
+            () = self.too_much_garbage.notified() => {
+                let text = "The command writes something else than MCP to standard output. Is it an MCP server with the stdio transport?";
+                return failed(EndReason::NotMcp, text.to_owned());
+            }
+        };
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            // The one who runs the bridge sees how the server ended.
+            Ok(Err(())) => std::future::pending().await,
+            Err(_) => {
+                let seconds = self.limits.ready().as_secs_f32();
+                return if self.garbage.load(Ordering::Relaxed) > 0 {
+                    let text = "The command writes to standard output what is not MCP, and did not answer `initialize`.";
+                    failed(EndReason::NotMcp, text.to_owned())
+                } else {
+                    failed(
+                        EndReason::InitializeTimeout,
+                        format!("The server did not answer `initialize` within {seconds} s."),
+                    )
+                };
+            }
+        };
+        let result = Members::parse(answer.as_bytes()).and_then(|m| m.get("result"));
+        let valid = result.filter(|r| {
+            Members::parse(r.get().as_bytes())
+                .is_some_and(|r| r.string("protocolVersion").is_some())
+        });
+        let Some(result) = valid else {
+            let shown = self.redactor.redact(answer.as_bytes(), 500);
+            return failed(
+                EndReason::InitializeFailed,
+                format!("The server refused `initialize`: {shown}"),
+            );
+        };
+        let _ = self.initialized.set(result.get().to_owned());
+        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned())
+            .await;
+        Ok(())
+    }
+
+    /// The answer to a client's `initialize`: the server's, with a revision that both sides speak.
+    pub(crate) fn initialize_result(&self, asked: &str) -> Option<String> {
+        let result = Members::parse(self.initialized.get()?.as_bytes())?;
+        let server = result.string("protocolVersion")?;
+        let known = |version: &str| VERSIONS.iter().rposition(|v| *v == version);
+        let latest = VERSIONS.len() - 1;
+        // Revisions are dates. A server older than all of ours speaks a subset of the oldest.
+        let server = VERSIONS
+            .iter()
+            .rposition(|v| *v <= server.as_str())
+            .unwrap_or(0);
+        let version = VERSIONS[known(asked).unwrap_or(latest).min(server)];
+        Some(result.with("protocolVersion", &format!("{version:?}")))
+    }
+
+    /// Sends a client's request under an id of our own.
+    pub(crate) async fn request(
+        &self,
+        client: &str,
+        message: &Members<'_>,
+    ) -> Result<Waiting, (i32, String)> {
+        let internal_id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let number = internal_id.to_string();
+        let id = message
+            .get("id")
+            .expect("a request has an id")
+            .get()
+            .to_owned();
+        let (text, progress_token) = with_ids(message, &number);
+        let (answer, answer_receiver) = oneshot::channel();
+        let (progress, progress_receiver) = mpsc::channel(PROGRESS_QUEUE);
+        {
+            let mut pending = self.pending();
+            if pending.len() >= self.limits.pending_requests {
+                pending.retain(|_, p| !p.answer.is_closed());
+            }
+            if pending.len() >= self.limits.pending_requests {
+                return Err((
+                    BUSY,
+                    "The MCP server has too many unanswered requests.".to_owned(),
+                ));
+            }
+            if let Some(why) = self.ended.borrow().clone() {
+                return Err((SERVER_ENDED, why));
+            }
+            let client = client.to_owned();
+            pending.insert(
+                internal_id,
+                Pending {
+                    client,
+                    id,
+                    progress_token,
+                    answer,
+                    progress,
+                },
+            );
+        }
+        if !self.send(text).await {
+            self.pending().remove(&internal_id);
+            return Err((BUSY, "The MCP server does not read its input.".to_owned()));
+        }
+        Ok(Waiting {
+            answer: answer_receiver,
+            progress: progress_receiver,
+            internal_id,
+        })
+    }
+
+    /// Routes a client's `notifications/cancelled` to the request it means, if that is one of the same client.
+    pub(crate) async fn cancel(&self, client: &str, message: &Members<'_>) {
+        let Some(params) = message.object("params") else {
+            return;
+        };
+        let Some(id) = params.get("requestId").map(|id| id.get()) else {
+            return;
+        };
+        let (internal_id, pending) = {
+            let mut pending = self.pending();
+            let mut matching = pending
+                .iter()
+                .filter(|(_, p)| p.client == client && p.id == id)
+                .map(|(n, _)| *n);
+            let (Some(found), None) = (matching.next(), matching.next()) else {
+                return;
+            };
+            drop(matching);
+            (found, pending.remove(&found).expect("just found"))
+        };
+        self.send(message.with(
+            "params",
+            &params.with("requestId", &internal_id.to_string()),
+        ))
+        .await;
+        let _ = pending
+            .answer
+            .send(error(&pending.id, CANCELLED, "The request was cancelled."));
+    }
+
+    /// Gives up on a request: the server is told, its answer will not be waited for.
+    pub(crate) async fn give_up(&self, internal_id: u64) {
+        if self.pending().remove(&internal_id).is_some() {
+            let params = json!({"requestId": internal_id, "reason": "timeout"});
+            self.send(format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#
+            ))
+            .await;
+        }
+    }
+
+    /// Sends one message. False: the server does not read, or is gone.
+    pub(crate) async fn send(&self, text: String) -> bool {
+        let sender = self
+            .to_server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(sender) = sender else { return false };
+        matches!(timeout(WRITE_PATIENCE, sender.send(text)).await, Ok(Ok(())))
+    }
+
+    /// What the server says to everybody.
+    pub(crate) fn notifications(&self) -> broadcast::Receiver<String> {
+        self.notifications.subscribe()
+    }
+
+    /// Set when the server has ended, with what to tell callers.
+    pub(crate) fn ended(&self) -> watch::Receiver<Option<String>> {
+        self.ended.subscribe()
+    }
+
+    /// Closes the server's standard input, which asks it to end.
+    pub(crate) fn close_input(&self) {
+        self.to_server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Answers all that wait: nobody else will.
+    pub(crate) fn end(&self, why: &str) {
+        self.close_input();
+        let waiting: Vec<Pending> = {
+            let mut pending = self.pending();
+            self.ended.send_replace(Some(why.to_owned()));
+            pending.drain().map(|(_, p)| p).collect()
+        };
+        for pending in waiting {
+            let _ = pending.answer.send(error(&pending.id, SERVER_ENDED, why));
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn receive(&self, mut line: Line) {
+        one_line(&mut line.bytes);
+        if let Some(tail) = &line.cut {
+            self.refuse_overlong(&line.bytes, tail);
+            return self
+                .log(format!(
+                    "[a message of more than {} bytes was dropped]",
+                    self.limits.message_bytes
+                ))
+                .await;
+        }
+        if line.bytes.trim_ascii().is_empty() {
+            return;
+        }
+        let message = Members::parse(&line.bytes);
+        match message.as_ref().and_then(|m| Some((m, m.kind()?))) {
+            Some((message, Kind::Response)) => self.answer(message),
+            Some((message, Kind::Request { method })) => self.refuse(message, &method),
+            Some((message, Kind::Notification { method })) => {
+                self.notify(message, &method, &line.bytes)
+            }
+            None => {
+                let shown = self
+                    .redactor
+                    .redact(&line.bytes, self.limits.log_line_bytes);
+                let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
+                if self.initialized.get().is_none() && count >= self.limits.garbage_lines {
+                    self.too_much_garbage.notify_one();
+                }
+                self.log(shown).await;
+            }
+        }
+    }
+
+    async fn log(&self, line: String) {
+        self.events.log(line).await;
+    }
+
+    fn answer(&self, message: &Members<'_>) {
+        let id = message.get("id").and_then(|id| number(id.get()));
+        let Some(pending) = id.and_then(|id| self.pending().remove(&id)) else {
+            return;
+        };
+        let _ = pending.answer.send(message.with("id", &pending.id));
+    }
+
+    /// Answers what the server asks its client: the bridge has no capabilities but to be there.
+    fn refuse(&self, message: &Members<'_>, method: &str) {
+        let id = message.get("id").expect("a request has an id").get();
+        let answer = if method == "ping" {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
+        } else {
+            error(
+                id,
+                METHOD_NOT_FOUND,
+                "The client does not support this method.",
+            )
+        };
+        // Never waits: the reader must go on. A server whose input is full gets no answers.
+        if let Some(sender) = self
+            .to_server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
+            let _ = sender.try_send(answer);
+        }
+    }
+
+    fn notify(&self, message: &Members<'_>, method: &str, line: &[u8]) {
+        match method {
+            "notifications/progress" => {
+                let Some(params) = message.object("params") else {
+                    return;
+                };
+                let id = params
+                    .get("progressToken")
+                    .and_then(|token| number(token.get()));
+                let pending = self.pending();
+                let Some(pending) = id.and_then(|id| pending.get(&id)) else {
+                    return;
+                };
+                if let Some(token) = &pending.progress_token {
+                    let text = message.with("params", &params.with("progressToken", token));
+                    let _ = pending.progress.try_send(text);
+                }
+            }
+            // Of its own requests, which were answered at once.
+            "notifications/cancelled" => {}
+            _ => {
+                if let Ok(text) = std::str::from_utf8(line) {
+                    let _ = self.notifications.send(text.to_owned());
+                }
+            }
+        }
+    }
+
+    /// An answer too long to be kept still has its id near one of its ends, as all known servers write it.
+    fn refuse_overlong(&self, head: &[u8], tail: &[u8]) {
+        let head = &head[..head.len().min(128)];
+        let Some(id) = find_id(head).or_else(|| find_id(tail)) else {
+            return;
+        };
+        if let Some(pending) = self.pending().remove(&id) {
+            let limit = self.limits.message_bytes;
+            let text = format!("The MCP server's answer is longer than {limit} bytes.");
+            let _ = pending.answer.send(error(&pending.id, TOO_LARGE, &text));
+        }
+    }
+}
+
+/// The request with our id, and with it as progress token if it has one; and the client's own token.
+fn with_ids(message: &Members<'_>, number: &str) -> (String, Option<String>) {
+    let replaced = message.object("params").and_then(|params| {
+        let meta = params.object("_meta")?;
+        let token = meta.get("progressToken")?.get().to_owned();
+        let params = params.with("_meta", &meta.with("progressToken", number));
+        Some((message.with("params", &params), token))
+    });
+    match replaced {
+        Some((text, token)) => {
+            let text = Members::parse(text.as_bytes())
+                .expect("written from parsed members")
+                .with("id", number);
+            (text, Some(token))
+        }
+        None => (message.with("id", number), None),
+    }
+}
+
+/// One of our ids; some servers return numbers as strings.
+fn number(json: &str) -> Option<u64> {
+    json.trim_matches('"').parse().ok()
+}
+
+fn find_id(part: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(part);
+    let after = &text[text.rfind(r#""id":"#)? + 5..];
+    let digits = after.trim_start().trim_start_matches('"');
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+async fn write(mut stdin: ChildStdin, mut messages: mpsc::Receiver<String>) {
+    while let Some(message) = messages.recv().await {
+        let mut line = message.into_bytes();
+        one_line(&mut line);
+        line.push(b'\n');
+        if stdin.write_all(&line).await.is_err() || stdin.flush().await.is_err() {
+            // The server closed its input. It may still be heard.
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn replaces_id_and_progress_token() {
+        let json = br#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","_meta":{"progressToken":"t","k":1}}}"#;
+        let (text, token) = with_ids(&Members::parse(json).unwrap(), "9");
+        assert_eq!(token.as_deref(), Some(r#""t""#));
+        assert_eq!(
+            text,
+            r#"{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x","_meta":{"progressToken":9,"k":1}}}"#
+        );
+    }
+
+    #[test]
+    fn finds_the_id_of_an_overlong_answer_at_either_end() {
+        assert_eq!(find_id(br#"{"jsonrpc":"2.0","id":17,"result":{"#), Some(17));
+        assert_eq!(find_id(br#"...]},"jsonrpc":"2.0","id":18}"#), Some(18));
+        assert_eq!(find_id(b"nothing"), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! Starts the bridge's program as the orchestrator does, and calls it as the gateway does.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by the tests of this folder, none of which uses all of it"
+)]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use stdio_bridge::{EndReason, Event, Limits, Spec, Transport};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::UnixStream,
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Bridge {
+    pub folder: tempfile::TempDir,
+    pub process: Child,
+    pub input: Option<ChildStdin>,
+    pub events: Lines<BufReader<ChildStdout>>,
+    pub logs: Vec<String>,
+    pub pid: i32,
+    socket: PathBuf,
+}
+
+pub fn spec(folder: &Path, mode: &str) -> Spec {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/fixture.py");
+    let mut environment = BTreeMap::new();
+    environment.insert("PATH".to_owned(), std::env::var("PATH").unwrap());
+    Spec {
+        socket: folder.join("s"),
+        lock: folder.join("lock"),
+        command: "python3".to_owned(),
+        arguments: vec![fixture.to_str().unwrap().to_owned(), mode.to_owned()],
+        environment,
+        marker: folder.to_str().unwrap().to_owned(),
+        working_folder: folder.to_owned(),
+        files: Vec::new(),
+        secrets: Vec::new(),
+        transport: Transport::Stdio,
+        limits: Limits {
+            ready_millis: 20_000,
+            grace_millis: 500,
+            ..Limits::default()
+        },
+    }
+}
+
+impl Bridge {
+    /// Starts it and gives it its order; does not wait for the server.
+    pub async fn start(mode: &str, change: impl FnOnce(&mut Spec)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path(), mode);
+        change(&mut spec);
+        let mut process = Command::new(env!("CARGO_BIN_EXE_stdio-bridge"))
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut input = process.stdin.take().unwrap();
+        let mut order = serde_json::to_vec(&spec).unwrap();
+        order.push(b'\n');
+        input.write_all(&order).await.unwrap();
+        let events = BufReader::new(process.stdout.take().unwrap()).lines();
+        let socket = folder.path().join("s");
+        Self {
+            folder,
+            process,
+            input: Some(input),
+            events,
+            logs: Vec::new(),
+            pid: 0,
+            socket,
+        }
+    }
+
+    /// Starts it and waits until the server can be called.
+    pub async fn ready(mode: &str) -> Self {
+        Self::ready_with(mode, |_| ()).await
+    }
+
+    pub async fn ready_with(mode: &str, change: impl FnOnce(&mut Spec)) -> Self {
+        let mut bridge = Self::start(mode, change).await;
+        bridge.wait_for(|e| matches!(e, Event::Ready)).await;
+        bridge
+    }
+
+    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+        let wait = async {
+            loop {
+                let line = self
+                    .events
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("the bridge has ended");
+                let event: Event = serde_json::from_str(&line).unwrap();
+                match &event {
+                    Event::Log { line, .. } => self.logs.push(line.clone()),
+                    Event::Started { pid } => self.pid = *pid,
+                    _ => {}
+                }
+                if wanted(&event) {
+                    return event;
+                }
+                assert!(!matches!(event, Event::Ended { .. }), "{event:?}");
+            }
+        };
+        timeout(PATIENCE, wait)
+            .await
+            .expect("the event does not come")
+    }
+
+    pub async fn wait_for_log(&mut self, text: &str) -> String {
+        if let Some(line) = self.logs.iter().find(|l| l.contains(text)) {
+            return line.clone();
+        }
+        match self
+            .wait_for(|e| matches!(e, Event::Log { line, .. } if line.contains(text)))
+            .await
+        {
+            Event::Log { line, .. } => line,
+            _ => unreachable!(),
+        }
+    }
+
+    pub async fn ended(&mut self) -> (EndReason, String, Option<i32>) {
+        match self.wait_for(|e| matches!(e, Event::Ended { .. })).await {
+            Event::Ended {
+                reason,
+                message,
+                exit_code,
+                ..
+            } => (reason, message, exit_code),
+            _ => unreachable!(),
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client {
+            socket: self.socket.clone(),
+            session: None,
+        }
+    }
+
+    pub fn marker(&self) -> String {
+        self.folder.path().to_str().unwrap().to_owned()
+    }
+
+    /// Processes that carry this bridge's marker.
+    pub fn marked(&self) -> Vec<i32> {
+        let wanted = format!("CHANDLERY_RUNTIME={}", self.marker());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|b| *b == 0)
+                .any(|v| v == wanted.as_bytes())
+        })
+        .collect()
+    }
+
+    pub async fn wait_until_nothing_is_left(&self) {
+        eventually(|| self.marked().is_empty()).await;
+    }
+}
+
+pub async fn eventually(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the condition does not come true"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[derive(Clone)]
+pub struct Client {
+    socket: PathBuf,
+    pub session: Option<String>,
+}
+
+impl Client {
+    pub async fn send(
+        &self,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> http::Response<Incoming> {
+        let stream = UnixStream::connect(&self.socket).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri("/mcp")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        if let Some(session) = &self.session {
+            request = request.header("mcp-session-id", session);
+        }
+        for (name, value) in headers {
+            request.headers_mut().unwrap().remove(*name);
+            request = request.header(*name, *value);
+        }
+        sender
+            .send_request(request.body(Full::new(Bytes::from(body))).unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub async fn post(&self, message: &Value) -> (StatusCode, HeaderMap, String) {
+        let response = self.send("POST", &[], message.to_string()).await;
+        let (parts, body) = response.into_parts();
+        let body = timeout(PATIENCE, body.collect())
+            .await
+            .expect("no answer")
+            .unwrap()
+            .to_bytes();
+        (
+            parts.status,
+            parts.headers,
+            String::from_utf8(body.to_vec()).unwrap(),
+        )
+    }
+
+    pub async fn initialize(&mut self, version: &str) -> Value {
+        let params = json!({"protocolVersion": version, "capabilities": {"roots": {}}, "clientInfo": {"name": "t", "version": "1"}});
+        let (_, headers, body) = self
+            .post(
+                &json!({"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params}),
+            )
+            .await;
+        self.session = Some(headers["mcp-session-id"].to_str().unwrap().to_owned());
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub async fn call(&self, id: Value, tool: &str, arguments: Value) -> Value {
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
+        let (_, headers, body) = self.post(&message).await;
+        assert_eq!(headers["content-type"], "application/json");
+        serde_json::from_str(&body).unwrap()
+    }
+}

@@ -1,0 +1,274 @@
+//! Servers that do not start, behave badly or leave others behind.
+
+mod harness;
+
+use std::{fs, time::Instant};
+
+use harness::{Bridge, eventually};
+use pretty_assertions::assert_eq;
+use serde_json::json;
+use stdio_bridge::{EndReason, File, STOP, Transport};
+use tokio::io::AsyncWriteExt as _;
+
+#[tokio::test]
+async fn says_that_a_command_is_not_there_or_cannot_run() {
+    let mut bridge = Bridge::start("good", |spec| {
+        spec.command = "no-such-command-anywhere".to_owned()
+    })
+    .await;
+    let (reason, message, _) = bridge.ended().await;
+    assert_eq!(reason, EndReason::CommandNotFound);
+    assert!(message.contains("no-such-command-anywhere"), "{message}");
+    let mut bridge = Bridge::start("good", |spec| spec.command = "/etc/passwd".to_owned()).await;
+    assert_eq!(bridge.ended().await.0, EndReason::CommandNotExecutable);
+}
+
+#[tokio::test]
+async fn says_how_a_server_ended_at_once_and_what_it_wrote() {
+    let mut bridge = Bridge::start("exit", |_| ()).await;
+    let (reason, message, code) = bridge.ended().await;
+    assert_eq!((reason, code), (EndReason::Exited, Some(7)));
+    assert_eq!(message, "The MCP server ended with exit code 7.");
+    assert_eq!(bridge.logs, ["no configuration found"]);
+}
+
+#[tokio::test]
+async fn takes_a_flood_of_garbage_for_something_else_and_a_little_for_logs() {
+    let mut bridge = Bridge::start("garbage", |_| ()).await;
+    assert_eq!(bridge.ended().await.0, EndReason::NotMcp);
+    bridge.wait_until_nothing_is_left().await;
+
+    let mut bridge = Bridge::ready("chatty").await;
+    bridge.wait_for_log("[1, 2]").await;
+    assert!(
+        bridge.logs.contains(&"Server starting…".to_owned()),
+        "{:?}",
+        bridge.logs
+    );
+    assert_eq!(
+        bridge.client().call(json!(1), "echo", json!({})).await["id"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn does_not_wait_for_ever_for_initialize() {
+    let mut bridge = Bridge::start("silent", |spec| spec.limits.ready_millis = 500).await;
+    let (reason, message, _) = bridge.ended().await;
+    assert_eq!(
+        (reason, message.as_str()),
+        (
+            EndReason::InitializeTimeout,
+            "The server did not answer `initialize` within 0.5 s."
+        )
+    );
+    bridge.wait_until_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn kills_a_server_that_ignores_sigterm() {
+    let mut bridge = Bridge::ready("stubborn").await;
+    assert_eq!(bridge.marked().len(), 2);
+    let mut input = bridge.input.take().unwrap();
+    input.write_all(STOP.as_bytes()).await.unwrap();
+    drop(input);
+    let start = Instant::now();
+    assert_eq!(bridge.ended().await.0, EndReason::Stopped);
+    assert!(start.elapsed().as_millis() >= 400, "it had its grace");
+    assert!(bridge.marked().is_empty(), "gone before the bridge says so");
+    assert!(bridge.process.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn leaves_no_grandchild_when_its_parent_is_gone() {
+    let mut bridge = Bridge::ready("family").await;
+    assert_eq!(
+        bridge.marked().len(),
+        2,
+        "a server and its orphaned grandchild"
+    );
+    // All a parent that is killed leaves is the end of the pipe.
+    drop(bridge.input.take());
+    bridge.wait_until_nothing_is_left().await;
+    assert!(bridge.process.wait().await.unwrap().success());
+    assert!(!bridge.folder.path().join("s").exists());
+}
+
+#[tokio::test]
+async fn reaps_orphans() {
+    let bridge = Bridge::ready("family").await;
+    let server = bridge.pid;
+    let grandchild = bridge
+        .marked()
+        .into_iter()
+        .find(|pid| *pid != server)
+        .unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(grandchild),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    eventually(|| !fs::exists(format!("/proc/{grandchild}")).unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_bridge_leaves_is_found_by_its_mark() {
+    let mut bridge = Bridge::ready("family").await;
+    bridge.process.kill().await.unwrap();
+    let server = format!("/proc/{}", bridge.pid);
+    eventually(|| !fs::read_to_string(format!("{server}/stat")).is_ok_and(|s| !s.contains(") Z")))
+        .await;
+    stdio_bridge::kill_marked(&bridge.marker()).unwrap();
+    bridge.wait_until_nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn signals_of_the_terminal_do_not_end_it_but_sigterm_does() {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    let mut bridge = Bridge::ready("good").await;
+    let pid = Pid::from_raw(i32::try_from(bridge.process.id().unwrap()).unwrap());
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGINT] {
+        kill(pid, signal).unwrap();
+    }
+    assert_eq!(
+        bridge.client().call(json!(1), "echo", json!({})).await["id"],
+        1
+    );
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(bridge.ended().await.0, EndReason::Stopped);
+}
+
+#[tokio::test]
+async fn gives_the_server_its_environment_and_files_and_nothing_else() {
+    let mut bridge = Bridge::ready_with("good", |spec| {
+        spec.environment
+            .insert("API_KEY".to_owned(), "hunter2-secret".to_owned());
+        spec.secrets.push("hunter2-secret".to_owned());
+        let file = |path: &str, secret| File {
+            path: path.to_owned(),
+            content: "hunter2-secret".to_owned(),
+            secret,
+        };
+        spec.files = vec![file("conf/key.pem", true), file("conf/plain", false)];
+    })
+    .await;
+    let client = bridge.client();
+    let environment = client.call(json!(1), "environment", json!({})).await;
+    let seen = environment["result"].as_object().unwrap();
+    assert_eq!(seen["API_KEY"], "hunter2-secret");
+    // Whatever a launcher adds by itself: of the test's own environment only PATH arrives.
+    let inherited: Vec<_> = std::env::vars()
+        .filter(|(name, _)| name.starts_with("CARGO") && seen.contains_key(name))
+        .collect();
+    assert_eq!(inherited, [], "lesson 25");
+    assert!(!seen.contains_key("HOME"));
+    let bridge_pid = bridge.process.id().unwrap();
+    for file in ["environ", "cmdline"] {
+        let bytes = fs::read(format!("/proc/{bridge_pid}/{file}")).unwrap();
+        assert!(
+            !String::from_utf8_lossy(&bytes).contains("hunter2"),
+            "{file}"
+        );
+    }
+    let read = client
+        .call(json!(1), "read", json!({"path": "conf/key.pem"}))
+        .await;
+    assert_eq!(
+        read["result"],
+        json!({"text": "hunter2-secret", "mode": "0o600"})
+    );
+    client
+        .call(
+            json!(1),
+            "say",
+            json!({"text": "my key is hunter2-secret, or aHVudGVyMi1zZWNyZXQ="}),
+        )
+        .await;
+    assert_eq!(
+        bridge.wait_for_log("my key").await,
+        "my key is [redacted], or [redacted]",
+        "lesson 42"
+    );
+    bridge.input.take();
+    bridge.ended().await;
+    assert!(!bridge.folder.path().join("conf/key.pem").exists());
+    assert!(bridge.folder.path().join("conf/plain").exists());
+}
+
+#[tokio::test]
+async fn refuses_a_file_outside_its_folder() {
+    for path in ["../x", "/etc/x", "a/../../x", ""] {
+        let file = File {
+            path: path.to_owned(),
+            content: String::new(),
+            secret: false,
+        };
+        let mut bridge = Bridge::start("good", |spec| spec.files.push(file)).await;
+        assert_eq!(bridge.ended().await.0, EndReason::NotStarted, "{path}");
+    }
+}
+
+const HTTP_SERVER: &str = r#"
+import http.server, os, json
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        out = json.dumps({"path": self.path, "key": self.headers["x-api-key"], "host": self.headers["host"], "body": json.loads(body)}).encode()
+        self.send_response(200); self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(out))); self.end_headers(); self.wfile.write(out)
+print("listening soon", flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), H).serve_forever()
+"#;
+
+#[tokio::test]
+async fn proxies_a_server_with_a_port_of_its_own() {
+    let bridge = Bridge::ready_with("", |spec| {
+        spec.arguments = vec!["-c".to_owned(), HTTP_SERVER.to_owned()];
+        spec.transport = Transport::StreamableHttp {
+            port: 0,
+            path: "/custom".to_owned(),
+        };
+    })
+    .await;
+    let response = bridge
+        .client()
+        .send("POST", &[("x-api-key", "k")], r#"{"a":1}"#.to_owned())
+        .await;
+    let body = http_body_util::BodyExt::collect(response.into_body())
+        .await
+        .unwrap()
+        .to_bytes();
+    let seen: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&seen["path"], &seen["key"], &seen["body"]),
+        (&json!("/custom"), &json!("k"), &json!({"a": 1}))
+    );
+    assert!(seen["host"].as_str().unwrap().starts_with("127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn says_that_a_port_is_not_open_or_taken_by_another() {
+    let mut bridge = Bridge::start("silent", |spec| {
+        spec.transport = Transport::StreamableHttp {
+            port: 0,
+            path: String::new(),
+        };
+        spec.limits.ready_millis = 400;
+    })
+    .await;
+    assert_eq!(bridge.ended().await.0, EndReason::PortNotOpen);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut bridge = Bridge::start("silent", |spec| {
+        spec.transport = Transport::StreamableHttp {
+            port,
+            path: String::new(),
+        }
+    })
+    .await;
+    assert_eq!(bridge.ended().await.0, EndReason::PortInUse);
+}

@@ -1,0 +1,98 @@
+"""An MCP server of our own that behaves as badly as it is told by its first argument."""
+import json, os, signal, subprocess, sys, threading, time
+
+mode = sys.argv[1] if len(sys.argv) > 1 else "good"
+lock = threading.Lock()
+cancelled = {}
+
+
+def send(message):
+    with lock:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def answer(id, result):
+    send({"jsonrpc": "2.0", "id": id, "result": result})
+
+
+def call(message):
+    id, params = message["id"], message.get("params", {})
+    name, arguments = params.get("name"), params.get("arguments", {})
+    if name == "echo":
+        answer(id, {"echo": arguments, "id": id, "_meta": {"kept": True}})
+    elif name == "slow":
+        time.sleep(arguments["seconds"])
+        answer(id, {"slept": arguments["seconds"]})
+    elif name == "progress":
+        token = params["_meta"]["progressToken"]
+        for i in range(3):
+            send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": i}})
+        answer(id, {"done": True})
+    elif name == "wait":
+        gone = cancelled.setdefault(id, threading.Event())
+        print("waiting", file=sys.stderr, flush=True)
+        if gone.wait(30):
+            print("cancelled", file=sys.stderr, flush=True)
+    elif name == "changed":
+        send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        answer(id, {})
+    elif name == "ask":
+        send({"jsonrpc": "2.0", "id": "mine", "method": arguments["method"]})
+        asked[0] = id
+    elif name == "exit":
+        os._exit(arguments.get("code", 3))
+    elif name == "never":
+        pass
+    elif name == "large":
+        answer(id, {"text": "x" * arguments["bytes"]})
+    elif name == "environment":
+        answer(id, dict(os.environ))
+    elif name == "say":
+        print(arguments["text"], file=sys.stderr, flush=True)
+        answer(id, {})
+    elif name == "read":
+        with open(arguments["path"]) as f:
+            answer(id, {"text": f.read(), "mode": oct(os.stat(arguments["path"]).st_mode & 0o777)})
+
+
+asked = [None]
+if mode == "exit":
+    print("no configuration found", file=sys.stderr, flush=True)
+    sys.exit(7)
+if mode == "garbage":
+    for i in range(5000):
+        print("this is no JSON", i, flush=True)
+    time.sleep(60)
+if mode == "chatty":
+    print("Server starting…", flush=True)
+    print("[1, 2]", flush=True)
+if mode == "silent":
+    print("I never answer", file=sys.stderr, flush=True)
+    time.sleep(600)
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode in ("family", "stubborn"):
+    # A grandchild in a session of its own, whose parent is gone.
+    script = "import os,signal,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(600)"
+    subprocess.run([sys.executable, "-c", script])
+
+for line in iter(sys.stdin.readline, ""):
+    message = json.loads(line)
+    method = message.get("method")
+    if method == "initialize":
+        print("initialize", json.dumps(message["params"]), file=sys.stderr, flush=True)
+        version = "2024-11-05" if mode == "old" else message["params"]["protocolVersion"]
+        answer(message["id"], {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}, "unknown": {"n": 1.0}},
+                               "serverInfo": {"name": "fixture", "version": "1"}, "instructions": "kept"})
+    elif method == "tools/call":
+        threading.Thread(target=call, args=(message,), daemon=True).start()
+    elif method == "notifications/cancelled":
+        cancelled.setdefault(message["params"]["requestId"], threading.Event()).set()
+    elif method is None and message.get("id") == "mine":
+        answer(asked[0], message)
+    elif "id" in message:
+        answer(message["id"], {"method": method})
+if mode == "stubborn":
+    while True:
+        time.sleep(60)

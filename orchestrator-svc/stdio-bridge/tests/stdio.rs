@@ -1,0 +1,326 @@
+//! Many clients of one stdio server.
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::{Bridge, PATIENCE};
+use http_body_util::BodyExt as _;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use stdio_bridge::EndReason;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn initializes_the_server_once_without_capabilities_and_each_client_by_itself() {
+    let mut bridge = Bridge::ready("good").await;
+    let (mut one, mut two) = (bridge.client(), bridge.client());
+    let first = one.initialize("2025-06-18").await;
+    assert_eq!(first["id"], "init");
+    assert_eq!(first["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(
+        first["result"]["capabilities"]["unknown"],
+        json!({"n": 1.0})
+    );
+    assert_eq!(first["result"]["instructions"], "kept");
+    assert_eq!(
+        two.initialize("2025-11-25").await["result"]["protocolVersion"],
+        "2025-11-25"
+    );
+    assert_eq!(
+        two.initialize("1999-01-01").await["result"]["protocolVersion"],
+        "2025-11-25"
+    );
+    assert_ne!(one.session, two.session);
+    one.call(json!(1), "say", json!({"text": "after"})).await;
+    bridge.wait_for_log("after").await;
+    let initialized: Vec<_> = bridge
+        .logs
+        .iter()
+        .filter(|l| l.starts_with("initialize "))
+        .collect();
+    assert_eq!(initialized.len(), 1);
+    assert!(
+        initialized[0].contains(r#""capabilities": {}"#),
+        "{initialized:?}"
+    );
+}
+
+#[tokio::test]
+async fn answers_for_an_older_server_with_a_revision_of_http() {
+    let bridge = Bridge::ready("old").await;
+    assert_eq!(
+        bridge.client().initialize("2025-11-25").await["result"]["protocolVersion"],
+        "2025-06-18"
+    );
+}
+
+#[tokio::test]
+async fn keeps_apart_concurrent_requests_with_equal_ids() {
+    let bridge = Bridge::ready("good").await;
+    let start = Instant::now();
+    let calls = (0..40).map(|i| {
+        let client = bridge.client();
+        async move {
+            client.call(json!(1), "slow", json!({"seconds": 0.3})).await;
+            client.call(json!("same"), "echo", json!({"i": i})).await
+        }
+    });
+    for (i, answer) in futures::future::join_all(calls).await.iter().enumerate() {
+        assert_eq!(answer["id"], "same");
+        assert_eq!(answer["result"]["echo"]["i"], i);
+        assert_ne!(answer["result"]["id"], "same");
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "lesson 23: one call at a time over stdio"
+    );
+}
+
+#[tokio::test]
+async fn loses_nothing_of_a_message() {
+    let bridge = Bridge::ready("good").await;
+    let body = "{\n\"jsonrpc\": \"2.0\",\r\n\"id\": 1, \"method\": \"tools/call\", \"params\": {\"name\": \"echo\", \"arguments\": {\"big\": 123456789012345678901234567890, \"text\": \"a\\nb\"}}}";
+    let response = bridge.client().send("POST", &[], body.to_owned()).await;
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(
+        text.contains("123456789012345678901234567890") && text.contains(r#""a\nb""#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#""_meta": {"kept": true}"#),
+        "lesson 12: {text}"
+    );
+}
+
+#[tokio::test]
+async fn brings_progress_to_the_caller_it_belongs_to() {
+    let bridge = Bridge::ready("good").await;
+    let call = |token: Value| {
+        let client = bridge.client();
+        let params = json!({"name": "progress", "_meta": {"progressToken": token}});
+        async move {
+            client
+                .post(&json!({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": params}))
+                .await
+        }
+    };
+    let (one, two) = tokio::join!(call(json!("a")), call(json!(7)));
+    for ((_, headers, body), token) in [(one, json!("a")), (two, json!(7))] {
+        assert_eq!(headers["content-type"], "text/event-stream");
+        let messages: Vec<Value> = body
+            .lines()
+            .filter_map(|l| l.strip_prefix("data: "))
+            .map(|d| serde_json::from_str(d).unwrap())
+            .collect();
+        assert_eq!(messages.len(), 4, "{body}");
+        for (i, message) in messages[..3].iter().enumerate() {
+            assert_eq!(
+                message["params"],
+                json!({"progressToken": token, "progress": i})
+            );
+        }
+        assert_eq!(
+            messages[3],
+            json!({"jsonrpc": "2.0", "id": 5, "result": {"done": true}})
+        );
+    }
+}
+
+#[tokio::test]
+async fn routes_a_cancellation_to_the_request_of_the_same_client() {
+    let mut bridge = Bridge::ready("good").await;
+    let (mut one, mut two) = (bridge.client(), bridge.client());
+    one.initialize("2025-11-25").await;
+    two.initialize("2025-11-25").await;
+    let waiting: Vec<_> = [one.clone(), two.clone()]
+        .into_iter()
+        .map(|c| tokio::spawn(async move { c.call(json!(1), "wait", json!({})).await }))
+        .collect();
+    bridge.wait_for_log("waiting").await;
+    bridge.logs.clear();
+    bridge.wait_for_log("waiting").await;
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    assert_eq!(two.post(&cancel).await.0, 202);
+    bridge.wait_for_log("cancelled").await;
+    let [first, second] = <[_; 2]>::try_from(waiting).unwrap();
+    assert_eq!(
+        second.await.unwrap()["error"]["message"],
+        "The request was cancelled."
+    );
+    assert!(
+        !first.is_finished(),
+        "lesson 14: the other client's request goes on"
+    );
+    first.abort();
+}
+
+#[tokio::test]
+async fn tells_every_listening_client_of_changes() {
+    let bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = client.send("GET", &[], String::new()).await.into_body();
+        stream.frame().await.unwrap().unwrap();
+        streams.push(stream);
+    }
+    client.call(json!(1), "changed", json!({})).await;
+    for mut stream in streams {
+        let frame = timeout(PATIENCE, stream.frame())
+            .await
+            .expect("lesson 15: list_changed not relayed")
+            .unwrap()
+            .unwrap();
+        let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+        assert!(text.contains("notifications/tools/list_changed"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn answers_what_the_server_asks_of_its_client() {
+    let bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    assert_eq!(
+        client
+            .call(json!(1), "ask", json!({"method": "ping"}))
+            .await["result"]["result"],
+        json!({})
+    );
+    for method in ["roots/list", "sampling/createMessage"] {
+        assert_eq!(
+            client
+                .call(json!(1), "ask", json!({"method": method}))
+                .await["result"]["error"]["code"],
+            -32601
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_ending_server_fails_what_waits_at_once() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(json!(1), "wait", json!({})).await }
+    });
+    bridge.wait_for_log("waiting").await;
+    let answer = client.call(json!(2), "exit", json!({"code": 3})).await;
+    for answer in [answer, waiting.await.unwrap()] {
+        assert_eq!(
+            answer["error"]["message"],
+            "The MCP server ended with exit code 3."
+        );
+    }
+    let (reason, _, code) = bridge.ended().await;
+    assert_eq!((reason, code), (EndReason::Exited, Some(3)));
+    assert!(bridge.process.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn bounds_time_size_and_number() {
+    let bridge = Bridge::ready_with("good", |spec| {
+        spec.limits.request_millis = 700;
+        spec.limits.message_bytes = 100_000;
+        spec.limits.pending_requests = 4;
+    })
+    .await;
+    let client = bridge.client();
+    let answer = client
+        .call(json!(1), "large", json!({"bytes": 200_000}))
+        .await;
+    assert_eq!(
+        answer["error"]["message"],
+        "The MCP server's answer is longer than 100000 bytes."
+    );
+    let answers =
+        futures::future::join_all((0..5).map(|i| client.call(json!(i), "never", json!({})))).await;
+    let said = |part: &str| {
+        answers
+            .iter()
+            .filter(|a| a["error"]["message"].as_str().unwrap().contains(part))
+            .count()
+    };
+    assert_eq!(
+        (said("did not answer within"), said("too many unanswered")),
+        (4, 1),
+        "{answers:?}"
+    );
+    let response = client.send("POST", &[], " ".repeat(100_001)).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(
+        client.call(json!(9), "echo", json!({})).await["id"],
+        9,
+        "and goes on"
+    );
+}
+
+#[tokio::test]
+async fn refuses_what_is_no_message() {
+    let bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+        "{}",
+        r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#,
+    ] {
+        assert_eq!(
+            client.send("POST", &[], bad.to_owned()).await.status(),
+            400,
+            "{bad}"
+        );
+    }
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned();
+    assert_eq!(
+        client
+            .send("POST", &[("content-type", "text/plain")], ping.clone())
+            .await
+            .status(),
+        415
+    );
+    assert_eq!(
+        client
+            .send(
+                "POST",
+                &[("mcp-protocol-version", "2026-07-28")],
+                ping.clone()
+            )
+            .await
+            .status(),
+        400
+    );
+    assert_eq!(
+        client
+            .send(
+                "POST",
+                &[("mcp-session-id", "of-an-earlier-run")],
+                ping.clone()
+            )
+            .await
+            .status(),
+        404
+    );
+    assert_eq!(
+        client
+            .send("GET", &[("accept", "application/json")], String::new())
+            .await
+            .status(),
+        406
+    );
+    assert_eq!(
+        client.send("DELETE", &[], String::new()).await.status(),
+        204
+    );
+    assert_eq!(client.send("PUT", &[], ping.clone()).await.status(), 405);
+    let (_, _, body) = client
+        .post(&json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover"}))
+        .await;
+    assert!(body.contains("-32601"), "{body}");
+    assert_eq!(client.send("POST", &[], ping).await.status(), 200);
+}
