@@ -227,10 +227,8 @@ impl Client {
             request.headers_mut().unwrap().remove(*name);
             request = request.header(*name, *value);
         }
-        sender
-            .send_request(request.body(Full::new(Bytes::from(body))).unwrap())
-            .await
-            .unwrap()
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        timeout(PATIENCE, sender.send_request(request)).await.expect("no answer").unwrap()
     }
 
     pub async fn post(&self, message: &Value) -> (StatusCode, HeaderMap, String) {

@@ -12,6 +12,12 @@ def send(message):
         sys.stdout.flush()
 
 
+def log(text):
+    with lock:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
 def answer(id, result):
     send({"jsonrpc": "2.0", "id": id, "result": result})
 
@@ -31,9 +37,9 @@ def call(message):
         answer(id, {"done": True})
     elif name == "wait":
         gone = cancelled.setdefault(id, threading.Event())
-        print("waiting", file=sys.stderr, flush=True)
+        log("waiting")
         if gone.wait(30):
-            print("cancelled", file=sys.stderr, flush=True)
+            log("cancelled")
     elif name == "changed":
         send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         answer(id, {})
