@@ -1,4 +1,13 @@
-//! Chandlery's registry: entries, installations, gateways, agents and teams.
+//! registry-svc: entries, installations, gateways, agents, teams: desired state, and the status that workloads report.
+//!
+//! It calls no other service; the others watch it.
 
-#[expect(dead_code, reason = "wired to the store and the API next")]
+mod api;
+mod app;
+mod config;
 mod domain;
+mod housekeeping;
+mod store;
+
+pub use app::{BuildError, build};
+pub use config::{Config, Database, Deps};

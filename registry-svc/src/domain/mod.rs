@@ -1,9 +1,16 @@
 //! The registry's rules. Knows no transport and no database.
 
 pub(crate) mod assignment;
+pub(crate) mod caller;
+pub(crate) mod conditions;
 pub(crate) mod consumer;
 pub(crate) mod entry;
+mod error;
+pub(crate) mod etag;
 pub(crate) mod field_mask;
 pub(crate) mod installation;
 pub(crate) mod text;
 pub(crate) mod visibility;
+
+pub(crate) use caller::Caller;
+pub(crate) use error::Error;

@@ -1,0 +1,86 @@
+//! Everything that can go wrong here, for the one who called.
+
+use service_kit::status::Violations;
+
+/// Why the registry did not do what was asked. `api::status` says how gRPC tells it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Fields that cannot be taken: all of them.
+    #[error("some fields cannot be taken")]
+    Invalid(Violations),
+    /// Does not exist, or the caller may not see it.
+    #[error("{0} does not exist, or you may not see it")]
+    NotFound(String),
+    /// Visible, but forbidden.
+    #[error("{what}")]
+    Denied {
+        /// For people.
+        what: String,
+        /// What would allow it: `admin`, `owner`, `team_member`.
+        required: &'static str,
+    },
+    /// The user is shut out.
+    #[error("your account is deactivated here; ask an admin")]
+    UserDeactivated,
+    /// The name is taken.
+    #[error("{0} exists already")]
+    AlreadyExists(String),
+    /// Somebody was faster.
+    #[error("{0} was changed since you read it: read it again, then retry")]
+    EtagMismatch(String),
+    /// The lifecycle does not allow this step.
+    #[error("{0}")]
+    IllegalTransition(String),
+    /// Only approved entries can be installed.
+    #[error("{0} is not approved, so it cannot be installed")]
+    EntryNotApproved(String),
+    /// Somebody has it installed.
+    #[error("{entry} has {installations} installations; with force they go with it")]
+    EntryInstalled {
+        /// Its resource name.
+        entry: String,
+        /// How many.
+        installations: i64,
+    },
+    /// The team still owns something.
+    #[error("{0}")]
+    TeamInUse(String),
+    /// The entry has no such tool.
+    #[error("{entry} has no tool {tool}")]
+    ToolUnknown {
+        /// Its resource name.
+        entry: String,
+        /// The server's own name of it.
+        tool: String,
+    },
+    /// Whoever may use the consumer would call with somebody's own account.
+    #[error("everybody who may use it would call with the account of the installation's owner: set confirm_shared_account to agree")]
+    SharedAccountNotConfirmed,
+    /// The same id with another request.
+    #[error("this request_id came before with another request: make a new one")]
+    RequestIdReused,
+    /// Of another list, or broken.
+    #[error("page_token was not made for this request: ask for the first page with an empty one")]
+    PageTokenInvalid,
+    /// The database failed.
+    #[error("the database failed")]
+    Storage(#[from] sqlx::Error),
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+impl Error {
+    /// One field that cannot be taken.
+    pub(crate) fn invalid(field: &str, description: impl Into<String>) -> Self {
+        let mut violations = Violations::new();
+        violations.add(field, description);
+        Self::Invalid(violations)
+    }
+}

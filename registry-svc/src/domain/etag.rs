@@ -1,0 +1,18 @@
+//! Etags (AIP-154): change with every write by people.
+
+use sha2::{Digest as _, Sha256};
+
+use super::Error;
+
+/// The etag of what this revision wrote.
+pub(crate) fn of(uid: &str, revision: i64) -> String {
+    let mut hash = Sha256::new();
+    hash.update(uid);
+    hash.update(revision.to_be_bytes());
+    hex::encode(&hash.finalize()[..8])
+}
+
+/// Refuses what was read before somebody else wrote; an empty one is not checked.
+pub(crate) fn check(given: &str, current: &str, name: &str) -> Result<(), Error> {
+    if given.is_empty() || given == current { Ok(()) } else { Err(Error::EtagMismatch(name.to_owned())) }
+}
