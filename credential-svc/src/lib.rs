@@ -1,1 +1,10 @@
-//! Chandlery.
+//! credential-svc: takes secrets from the people they belong to, keeps them sealed, and hands them to workloads alone.
+
+mod api;
+mod app;
+mod domain;
+mod registry;
+mod store;
+
+pub use app::{BuildError, Config, Deps, build};
+pub use store::local::OpenError;

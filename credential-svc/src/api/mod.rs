@@ -1,0 +1,8 @@
+//! The gRPC services: parse, one domain call, convert.
+
+mod people;
+mod status;
+mod workloads;
+
+pub(crate) use people::People;
+pub(crate) use workloads::Workloads;

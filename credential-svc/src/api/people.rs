@@ -1,0 +1,247 @@
+//! CredentialService, for people.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use contracts::{
+    credential::{
+        ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Credential,
+        DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest,
+        GetEntryCredentialRequest, GetInstallationCredentialRequest, PutEntryCredentialRequest,
+        PutInstallationCredentialRequest, SecretValue, StoredField,
+        credential_service_server::CredentialService,
+    },
+    registry::AccessAction,
+};
+use registry_client::access::Access;
+use secrecy::SecretString;
+use service_kit::{User, clock::from_micros, identity::require_user, status::Violations};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+use zeroize::Zeroize as _;
+
+use super::status::from_registry;
+use crate::{
+    domain::{
+        credentials::{Credentials, Done, Put},
+        ports::{Registry, Store},
+        record::Summary,
+        views::Subject,
+    },
+    registry::{convert, report::LAGGING},
+};
+
+/// Serves people.
+#[derive(Debug)]
+pub(crate) struct People<S, R> {
+    credentials: Arc<Credentials<S, R>>,
+    access: Access,
+}
+
+impl<S, R> People<S, R> {
+    pub(crate) fn new(credentials: Arc<Credentials<S, R>>, access: Access) -> Self {
+        Self {
+            credentials,
+            access,
+        }
+    }
+
+    /// The installation, if this person may manage it now.
+    async fn installation(&self, name: &str, user: &User) -> Result<Subject, Status> {
+        check_name("installation", "installations/", name)?;
+        let watched = self
+            .access
+            .installation(name, user, AccessAction::Manage)
+            .await
+            .map_err(from_registry)?;
+        let view = convert::installation(watched).ok_or_else(service_kit::status::internal)?;
+        Ok(Subject::Installation(view))
+    }
+
+    /// The entry, if this person may manage it now: if they are an admin.
+    async fn entry(&self, name: &str, user: &User) -> Result<Subject, Status> {
+        check_name("entry", "entries/", name)?;
+        let entry = self
+            .access
+            .entry(name, user, AccessAction::Manage)
+            .await
+            .map_err(from_registry)?;
+        Ok(Subject::Entry(convert::entry(entry)))
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Store, R: Registry> CredentialService for People<S, R> {
+    async fn put_installation_credential(
+        &self,
+        request: Request<PutInstallationCredentialRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let PutInstallationCredentialRequest {
+            installation,
+            values,
+            request_id,
+        } = request.into_inner();
+        let put = parse_put(&user, values, &request_id);
+        let subject = self.installation(&installation, &user).await?;
+        Ok(answer(self.credentials.put(subject, put).await?))
+    }
+
+    async fn get_installation_credential(
+        &self,
+        request: Request<GetInstallationCredentialRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let subject = self
+            .installation(&request.into_inner().installation, &user)
+            .await?;
+        Ok(Response::new(self.credentials.get(&subject).await?.into()))
+    }
+
+    async fn delete_installation_credential(
+        &self,
+        request: Request<DeleteInstallationCredentialRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let subject = self
+            .installation(&request.into_inner().installation, &user)
+            .await?;
+        Ok(answer(self.credentials.delete(subject).await?))
+    }
+
+    async fn confirm_installation_destination(
+        &self,
+        request: Request<ConfirmInstallationDestinationRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let request = request.into_inner();
+        let subject = self.installation(&request.installation, &user).await?;
+        Ok(answer(
+            self.credentials
+                .confirm(subject, &request.destination)
+                .await?,
+        ))
+    }
+
+    async fn put_entry_credential(
+        &self,
+        request: Request<PutEntryCredentialRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let PutEntryCredentialRequest {
+            entry,
+            values,
+            request_id,
+        } = request.into_inner();
+        let put = parse_put(&user, values, &request_id);
+        let subject = self.entry(&entry, &user).await?;
+        Ok(answer(self.credentials.put(subject, put).await?))
+    }
+
+    async fn get_entry_credential(
+        &self,
+        request: Request<GetEntryCredentialRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let subject = self.entry(&request.into_inner().entry, &user).await?;
+        Ok(Response::new(self.credentials.get(&subject).await?.into()))
+    }
+
+    async fn delete_entry_credential(
+        &self,
+        request: Request<DeleteEntryCredentialRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let subject = self.entry(&request.into_inner().entry, &user).await?;
+        Ok(answer(self.credentials.delete(subject).await?))
+    }
+
+    async fn confirm_entry_destination(
+        &self,
+        request: Request<ConfirmEntryDestinationRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        let user = require_user(&request)?;
+        let request = request.into_inner();
+        let subject = self.entry(&request.entry, &user).await?;
+        Ok(answer(
+            self.credentials
+                .confirm(subject, &request.destination)
+                .await?,
+        ))
+    }
+}
+
+#[expect(
+    clippy::result_large_err,
+    reason = "Status is what every method answers with"
+)]
+fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {
+    let well_formed = name.strip_prefix(prefix).is_some_and(|id| {
+        (1..=64).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    });
+    if well_formed {
+        return Ok(());
+    }
+    let mut violations = Violations::new();
+    violations.add(field, format!("must be a name like `{prefix}…`"));
+    Err(violations.into())
+}
+
+fn parse_put(user: &User, values: Vec<SecretValue>, request_id: &str) -> Put {
+    let mut violations = Violations::new();
+    let id = match request_id {
+        "" => None,
+        text => Uuid::try_parse(text)
+            .inspect_err(|_| violations.add("request_id", "must be a UUID"))
+            .ok(),
+    };
+    let values = values
+        .into_iter()
+        .map(|SecretValue { key, value }| (key, take(value)))
+        .collect();
+    Put {
+        user: user.id.to_string(),
+        values,
+        request_id: id,
+        violations,
+    }
+}
+
+/// The text as a secret. A conversion in place could leave a copy behind.
+fn take(mut text: String) -> SecretString {
+    let secret = SecretString::from(text.as_str());
+    text.zeroize();
+    secret
+}
+
+fn answer(done: Done) -> Response<Credential> {
+    let mut response = Response::new(done.summary.into());
+    let lagging = Vec::from_iter(done.lagging).join(",");
+    if !lagging.is_empty()
+        && let Ok(lagging) = lagging.parse()
+    {
+        response.metadata_mut().insert(LAGGING, lagging);
+    }
+    response
+}
+
+impl From<Summary> for Credential {
+    fn from(summary: Summary) -> Self {
+        let field = |(key, stored): (String, crate::domain::record::StoredField)| StoredField {
+            key,
+            generation: stored.generation,
+            update_time: Some(from_micros(stored.update_time).into()),
+        };
+        let missing: BTreeSet<String> = summary.missing.into_iter().collect();
+        Self {
+            name: summary.name,
+            generation: summary.generation,
+            fields: summary.fields.into_iter().map(field).collect(),
+            missing_fields: missing.into_iter().collect(),
+            bound_destination: summary.bound_destination,
+            present_destination: summary.present_destination,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! VendService, for workloads.
+
+use std::sync::Arc;
+
+use contracts::credential::{
+    VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedField,
+    VendedHeader, vend_service_server::VendService,
+};
+use secrecy::ExposeSecret as _;
+use service_kit::{Workload, identity::require_workload};
+use tonic::{Request, Response, Status};
+
+use crate::domain::{
+    credentials::Credentials,
+    ports::{Registry, Store},
+};
+
+/// Serves workloads.
+#[derive(Debug)]
+pub(crate) struct Workloads<S, R> {
+    credentials: Arc<Credentials<S, R>>,
+}
+
+impl<S, R> Workloads<S, R> {
+    pub(crate) fn new(credentials: Arc<Credentials<S, R>>) -> Self {
+        Self { credentials }
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Store, R: Registry> VendService for Workloads<S, R> {
+    async fn vend_headers(
+        &self,
+        request: Request<VendHeadersRequest>,
+    ) -> Result<Response<VendHeadersResponse>, Status> {
+        require_workload(&request, &[Workload::Gateway])?;
+        let VendHeadersRequest {
+            installation_uid,
+            destination,
+            rejected_generation,
+        } = request.into_inner();
+        let vended = self
+            .credentials
+            .vend_headers(&installation_uid, &destination, rejected_generation)
+            .await?;
+        let header = |(name, value): (String, secrecy::SecretString)| VendedHeader {
+            name,
+            value: value.expose_secret().to_owned(),
+        };
+        Ok(Response::new(VendHeadersResponse {
+            headers: vended.secrets.into_iter().map(header).collect(),
+            generation: vended.generation,
+            expire_time: Some(vended.expire_time.into()),
+        }))
+    }
+
+    async fn vend_runtime(
+        &self,
+        request: Request<VendRuntimeRequest>,
+    ) -> Result<Response<VendRuntimeResponse>, Status> {
+        require_workload(&request, &[Workload::Orchestrator])?;
+        let VendRuntimeRequest {
+            installation_uid,
+            destination,
+        } = request.into_inner();
+        let vended = self
+            .credentials
+            .vend_runtime(&installation_uid, &destination)
+            .await?;
+        let field = |(key, value): (String, secrecy::SecretString)| VendedField {
+            key,
+            value: value.expose_secret().to_owned(),
+        };
+        Ok(Response::new(VendRuntimeResponse {
+            fields: vended.secrets.into_iter().map(field).collect(),
+            generation: vended.generation,
+            expire_time: Some(vended.expire_time.into()),
+        }))
+    }
+}

@@ -1,0 +1,12 @@
+//! What a credential is, who may get which part of it, and when. Knows no transport and no database.
+
+pub(crate) mod credentials;
+pub(crate) mod error;
+pub(crate) mod plan;
+pub(crate) mod ports;
+pub(crate) mod queue;
+pub(crate) mod readiness;
+pub(crate) mod record;
+pub(crate) mod validate;
+pub(crate) mod vend;
+pub(crate) mod views;

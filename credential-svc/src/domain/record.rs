@@ -1,0 +1,98 @@
+//! What is kept of an owner's secrets.
+
+use std::{collections::BTreeMap, fmt};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Plan, Source};
+
+/// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// Uid of an installation.
+    Installation(String),
+    /// Uid of an entry.
+    Entry(String),
+}
+
+impl Owner {
+    /// `installation` or `entry`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Installation(_) => "installation",
+            Self::Entry(_) => "entry",
+        }
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        match self {
+            Self::Installation(uid) | Self::Entry(uid) => uid,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind(), self.uid())
+    }
+}
+
+/// Everything about an owner's secrets but the secrets. The default is an owner that never had any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Counts the changes: puts, deletions, confirmations.
+    pub(crate) generation: i64,
+    /// Where the values may go; empty while there are none.
+    pub(crate) bound_destination: String,
+    /// By key.
+    pub(crate) fields: BTreeMap<String, StoredField>,
+}
+
+/// A value, without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredField {
+    /// The record's generation that brought it.
+    pub(crate) generation: i64,
+    /// Microseconds since 1970.
+    pub(crate) update_time: i64,
+}
+
+/// A record with its values, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) record: Record,
+    pub(crate) values: BTreeMap<String, SecretString>,
+}
+
+impl Record {
+    /// Required fields without a value, sorted.
+    pub(crate) fn missing(&self, plan: &Plan, source: Source) -> Vec<String> {
+        let mut missing: Vec<String> = plan
+            .of(source)
+            .filter(|field| field.required && !self.fields.contains_key(&field.key))
+            .map(|field| field.key.clone())
+            .collect();
+        missing.sort();
+        missing
+    }
+
+    /// Whether it holds values that `plan` would send to another place than they are bound to.
+    pub(crate) fn is_bound_elsewhere(&self, plan: &Plan, source: Source) -> bool {
+        plan.of(source)
+            .any(|field| self.fields.contains_key(&field.key))
+            && plan.destination.as_deref() != Some(self.bound_destination.as_str())
+    }
+}
+
+/// What people are told: the answer to every call of theirs, and to its replays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    /// `installations/{installation}/credential` or `entries/{entry}/credential`.
+    pub(crate) name: String,
+    pub(crate) generation: i64,
+    pub(crate) fields: BTreeMap<String, StoredField>,
+    pub(crate) missing: Vec<String>,
+    pub(crate) bound_destination: String,
+    pub(crate) present_destination: String,
+}

@@ -1,0 +1,76 @@
+//! Which values are taken for which field.
+
+use std::collections::BTreeSet;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use service_kit::status::Violations;
+
+use super::plan::{Plan, Source, Target};
+
+/// The longest secret.
+pub(crate) const MAX_SECRET: usize = 64 * 1024;
+
+/// Adds everything that is wrong with `values` for `plan`. Neither values nor unknown keys are repeated: a secret may
+/// have been typed in the wrong place.
+pub(crate) fn check(
+    plan: &Plan,
+    source: Source,
+    values: &[(String, SecretString)],
+    violations: &mut Violations,
+) {
+    if values.is_empty() {
+        violations.add("values", "must hold at least one value");
+    }
+    let mut seen = BTreeSet::new();
+    for (index, (key, value)) in values.iter().enumerate() {
+        if !seen.insert(key) {
+            violations.add(format!("values[{index}].key"), "is named twice");
+        }
+        let path = format!("values[{index}].value");
+        let length = value.expose_secret().len();
+        let Some(field) = plan.field(key, source) else {
+            violations.add(format!("values[{index}].key"), unknown(source));
+            continue;
+        };
+        if !(1..=MAX_SECRET).contains(&length) {
+            violations.add(
+                path,
+                format!("the value of `{key}` must have 1 byte to 64 KiB; it has {length} bytes"),
+            );
+            continue;
+        }
+        if plan.is_header(field) && !fits_header(value.expose_secret()) {
+            violations.add(
+                path,
+                format!("the value of `{key}` is sent in a header: visible ASCII, with spaces and tabs only inside"),
+            );
+        } else if matches!(field.target, Target::Environment(_) | Target::Argument)
+            && value.expose_secret().contains('\0')
+        {
+            violations.add(
+                path,
+                format!("the value of `{key}` must not contain a NUL byte"),
+            );
+        }
+    }
+}
+
+fn unknown(source: Source) -> &'static str {
+    match source {
+        Source::Prompted => {
+            "must be a field of type SECRET or FILE that is prompted at installation"
+        }
+        Source::Stored => "must be a field of type SECRET or FILE that is stored on the entry",
+    }
+}
+
+/// RFC 9110, section 5.5, without obsolete bytes.
+fn fits_header(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let visible = |byte: &u8| (0x21..=0x7e).contains(byte);
+    bytes
+        .iter()
+        .all(|byte| visible(byte) || matches!(byte, b' ' | b'\t'))
+        && bytes.first().is_some_and(visible)
+        && bytes.last().is_some_and(visible)
+}

@@ -1,0 +1,93 @@
+//! Reports to registry-svc.
+
+use std::time::Duration;
+
+use contracts::registry::{
+    ConditionStatus, ReportCleanupRequest, ReportConditionRequest, report_cleanup_request::Subject,
+    report_service_client::ReportServiceClient,
+};
+use tonic::{Code, Request, Status, transport::Channel};
+
+use crate::domain::{
+    ports::{Lagging, Registry, ReportError},
+    readiness::Report,
+    record::Owner,
+};
+
+/// The registry waits two seconds for its watchers; a report that takes far longer is tried again.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Metadata of an answer: workloads that had not acknowledged in time, separated by commas.
+pub(crate) const LAGGING: &str = "chandlery-lagging";
+
+/// The registry, as one that takes reports.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
+    client: ReportServiceClient<Channel>,
+}
+
+impl Reporter {
+    pub(crate) fn new(registry: Channel) -> Self {
+        Self {
+            client: ReportServiceClient::new(registry),
+        }
+    }
+}
+
+impl Registry for Reporter {
+    async fn report(&self, installation: &str, report: &Report) -> Result<Lagging, ReportError> {
+        let status = if report.ready {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        // The registry takes 4,000 characters; an entry with many long titles may need more.
+        let message = report.message.chars().take(4000).collect();
+        let request = ReportConditionRequest {
+            installation_uid: installation.to_owned(),
+            status: status.into(),
+            reason: report.reason.to_owned(),
+            message,
+            observed_generation: report.observed_generation,
+            runtime_endpoint: String::new(),
+            credential_generation: report.credential_generation,
+        };
+        let response = timely(self.client.clone().report_condition(Request::new(request))).await?;
+        let lagging = response
+            .metadata()
+            .get(LAGGING)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        Ok(lagging
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    async fn report_cleanup(&self, owner: &Owner) -> Result<(), ReportError> {
+        let subject = match owner {
+            Owner::Installation(uid) => Subject::InstallationUid(uid.clone()),
+            Owner::Entry(uid) => Subject::EntryUid(uid.clone()),
+        };
+        let request = ReportCleanupRequest {
+            subject: Some(subject),
+        };
+        timely(self.client.clone().report_cleanup(Request::new(request)))
+            .await
+            .map(drop)
+    }
+}
+
+async fn timely<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, ReportError> {
+    match tokio::time::timeout(TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(status)) if status.code() == Code::NotFound => Err(ReportError::Unknown),
+        Ok(Err(status)) => Err(ReportError::Failed(format!(
+            "{:?}: {}",
+            status.code(),
+            status.message()
+        ))),
+        Err(_) => Err(ReportError::Failed("it did not answer in time".to_owned())),
+    }
+}

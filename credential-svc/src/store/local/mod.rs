@@ -1,0 +1,437 @@
+//! The embedded store: one SQLite file, every value in it sealed with a key that lies beside it.
+
+mod key;
+mod schema;
+mod seal;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap, fmt, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use sqlx::{
+    Row as _, Sqlite, SqlitePool, Transaction,
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
+};
+
+use self::seal::{Place, Seal, Sealed};
+use crate::domain::{
+    ports::{Answered, Change, RequestKey, Store, StoreError, UNTOUCHED, Written},
+    record::{Opened, Owner, Record, StoredField},
+};
+
+/// Answers are kept for replays so long.
+const REPLAY_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system refuses.
+    #[error("{path}: {error}")]
+    Io {
+        /// Of what.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Others could read or change it.
+    #[error("{path} is not safe: {remedy} {path}")]
+    Unsafe {
+        /// Of what.
+        path: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Not a key.
+    #[error(
+        "{path} does not hold a key; restore it from the backup that was taken with credentials.db"
+    )]
+    KeyMalformed {
+        /// Of the key.
+        path: String,
+    },
+    /// There is data, and no key for it.
+    #[error(
+        "{path} is missing, and credentials.db cannot be read without it; restore it from the backup that was taken with credentials.db"
+    )]
+    KeyMissing {
+        /// Of the key.
+        path: String,
+    },
+    /// The key is of another store.
+    #[error(
+        "{path} is not the key of credentials.db beside it; restore the two from the same backup"
+    )]
+    KeyWrong {
+        /// Of the key.
+        path: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "credentials.db has version {found}, and this program knows up to {known}: it was written by a newer Chandlery"
+    )]
+    Newer {
+        /// Of the file.
+        found: i64,
+        /// Of the program.
+        known: i64,
+    },
+    /// No random numbers.
+    #[error("the system gave no random numbers")]
+    Random,
+    /// SQLite refuses.
+    #[error("credentials.db: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl OpenError {
+    fn io(path: &str, error: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+/// The store.
+pub(crate) struct LocalStore {
+    write: SqlitePool,
+    read: SqlitePool,
+    seal: Seal,
+}
+
+impl fmt::Debug for LocalStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalStore").finish_non_exhaustive()
+    }
+}
+
+impl LocalStore {
+    /// Opens `credentials.db` in `directory`, or makes it with a new key.
+    pub(crate) async fn open(directory: &Path) -> Result<Self, OpenError> {
+        key::check_directory(directory)?;
+        let file = directory.join("credentials.db");
+        let key_file = directory.join("credential.key");
+        // The journals get the permissions of the file.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|error| OpenError::io(&file.display().to_string(), error))?;
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("secure_delete", "ON");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await?;
+        let version = schema::version(&write).await?;
+        if version > schema::VERSION {
+            return Err(OpenError::Newer {
+                found: version,
+                known: schema::VERSION,
+            });
+        }
+        let path = || key_file.display().to_string();
+        let key = match key::read(&key_file)? {
+            Some(key) => key,
+            // The tables and the check of the key come in one transaction: no tables, no data.
+            None if version == 0 => key::create(&key_file)?,
+            None => return Err(OpenError::KeyMissing { path: path() }),
+        };
+        let seal = Seal::new(&key);
+        let check = seal.digest(&[b"key check"]);
+        schema::migrate(&write, &check).await?;
+        let known: Vec<u8> = sqlx::query("SELECT digest FROM key_check")
+            .fetch_one(&write)
+            .await?
+            .try_get(0)?;
+        if known != check {
+            return Err(OpenError::KeyWrong { path: path() });
+        }
+        let read = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self { write, read, seal })
+    }
+
+    async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        self.write.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    fn unseal(
+        &self,
+        owner: &str,
+        row: &SqliteRow,
+    ) -> Result<(String, StoredField, SecretString), StoreError> {
+        let field: String = row.try_get("field")?;
+        let stored = StoredField {
+            generation: row.try_get("generation")?,
+            update_time: row.try_get("update_time")?,
+        };
+        let sealed = Sealed {
+            nonce: row.try_get("nonce")?,
+            text: row.try_get("sealed")?,
+        };
+        let place = Place {
+            owner,
+            field: &field,
+            generation: stored.generation,
+        };
+        let value = self.seal.open(place, sealed).map_err(|_| {
+            StoreError::Corrupt(format!(
+                "the field {field} of {owner} does not open in its place"
+            ))
+        })?;
+        Ok((field, stored, value))
+    }
+}
+
+/// Generation and destination of an owner that is not erased.
+async fn head(tx: &mut Transaction<'static, Sqlite>, owner: &str) -> sqlx::Result<Option<Record>> {
+    const QUERY: &str =
+        "SELECT generation, bound_destination FROM records WHERE owner = $1 AND NOT erased";
+    let Some(row) = sqlx::query(QUERY)
+        .bind(owner)
+        .fetch_optional(&mut **tx)
+        .await?
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Record {
+        generation: row.try_get(0)?,
+        bound_destination: row.try_get(1)?,
+        fields: BTreeMap::new(),
+    }))
+}
+
+impl Store for LocalStore {
+    async fn describe(&self, owner: &Owner) -> Result<Option<Record>, StoreError> {
+        const FIELDS: &str = "SELECT field, generation, update_time FROM secrets WHERE owner = $1";
+        let owner = owner.to_string();
+        let mut tx = self.read.begin().await?;
+        let Some(mut record) = head(&mut tx, &owner).await? else {
+            return Ok(None);
+        };
+        for row in sqlx::query(FIELDS).bind(&owner).fetch_all(&mut *tx).await? {
+            let stored = StoredField {
+                generation: row.try_get(1)?,
+                update_time: row.try_get(2)?,
+            };
+            record.fields.insert(row.try_get(0)?, stored);
+        }
+        tx.rollback().await?;
+        Ok(Some(record))
+    }
+
+    async fn open(&self, owner: &Owner) -> Result<Option<Opened>, StoreError> {
+        const FIELDS: &str =
+            "SELECT field, generation, update_time, nonce, sealed FROM secrets WHERE owner = $1";
+        let owner = owner.to_string();
+        let mut tx = self.read.begin().await?;
+        let Some(record) = head(&mut tx, &owner).await? else {
+            return Ok(None);
+        };
+        let mut opened = Opened {
+            record,
+            values: BTreeMap::new(),
+        };
+        for row in sqlx::query(FIELDS).bind(&owner).fetch_all(&mut *tx).await? {
+            let (field, stored, value) = self.unseal(&owner, &row)?;
+            opened.record.fields.insert(field.clone(), stored);
+            opened.values.insert(field, value);
+        }
+        tx.rollback().await?;
+        Ok(Some(opened))
+    }
+
+    async fn write(&self, owner: &Owner, change: Change) -> Result<Written, StoreError> {
+        const INSERT: &str = "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, 0, '', FALSE)
+            ON CONFLICT (owner) DO NOTHING";
+        const ADVANCE: &str =
+            "UPDATE records SET generation = generation + 1, bound_destination = $3
+            WHERE owner = $1 AND generation = $2 AND NOT erased";
+        const PUT: &str = "INSERT INTO secrets (owner, field, generation, update_time, nonce, sealed)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            ON CONFLICT (owner, field) DO UPDATE SET generation = excluded.generation,
+                update_time = excluded.update_time, nonce = excluded.nonce, sealed = excluded.sealed";
+        const ANSWER: &str =
+            "INSERT INTO requests (user_id, request_id, owner, time, digest, summary)
+            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_id, request_id) DO NOTHING";
+        let owner = owner.to_string();
+        let generation = change.expected_generation + 1;
+        let mut tx = self.begin().await?;
+        sqlx::query(INSERT).bind(&owner).execute(&mut *tx).await?;
+        let advanced = sqlx::query(ADVANCE)
+            .bind(&owner)
+            .bind(change.expected_generation)
+            .bind(&change.bound_destination)
+            .execute(&mut *tx)
+            .await?;
+        if advanced.rows_affected() == 0 {
+            let erased: bool = sqlx::query("SELECT erased FROM records WHERE owner = $1")
+                .bind(&owner)
+                .fetch_one(&mut *tx)
+                .await?
+                .try_get(0)?;
+            tx.rollback().await?;
+            return Ok(if erased {
+                Written::Erased
+            } else {
+                Written::Conflict
+            });
+        }
+        for field in &change.forget {
+            sqlx::query("DELETE FROM secrets WHERE owner = $1 AND field = $2")
+                .bind(&owner)
+                .bind(field)
+                .execute(&mut *tx)
+                .await?;
+        }
+        for (field, value) in &change.put {
+            let sealed = self.seal.seal(
+                Place {
+                    owner: &owner,
+                    field,
+                    generation,
+                },
+                value,
+            );
+            sqlx::query(PUT)
+                .bind(&owner)
+                .bind(field)
+                .bind(generation)
+                .bind(change.time)
+                .bind(sealed.nonce)
+                .bind(sealed.text)
+                .execute(&mut *tx)
+                .await?;
+        }
+        if let Some((request, answered)) = &change.answer {
+            sqlx::query("DELETE FROM requests WHERE time < $1")
+                .bind(change.time.saturating_sub(REPLAY_MICROS))
+                .execute(&mut *tx)
+                .await?;
+            let summary = serde_json::to_string(&answered.summary).map_err(|error| {
+                StoreError::Corrupt(format!("an answer cannot be written: {error}"))
+            })?;
+            let inserted = sqlx::query(ANSWER)
+                .bind(&request.user)
+                .bind(request.id.to_string())
+                .bind(&owner)
+                .bind(change.time)
+                .bind(answered.digest.as_slice())
+                .bind(summary)
+                .execute(&mut *tx)
+                .await?;
+            if inserted.rows_affected() == 0 {
+                tx.rollback().await?;
+                return Ok(Written::Conflict);
+            }
+        }
+        tx.commit().await?;
+        Ok(Written::Done)
+    }
+
+    async fn answered(&self, request: &RequestKey) -> Result<Option<Answered>, StoreError> {
+        const QUERY: &str =
+            "SELECT digest, summary FROM requests WHERE user_id = $1 AND request_id = $2";
+        let row = sqlx::query(QUERY)
+            .bind(&request.user)
+            .bind(request.id.to_string())
+            .fetch_optional(&self.read)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let digest: Vec<u8> = row.try_get(0)?;
+        let summary: String = row.try_get(1)?;
+        let corrupt =
+            |what: &str| StoreError::Corrupt(format!("an answer kept for replays has {what}"));
+        Ok(Some(Answered {
+            digest: digest
+                .try_into()
+                .map_err(|_| corrupt("a digest of another length"))?,
+            summary: serde_json::from_str(&summary).map_err(|_| corrupt("another form"))?,
+        }))
+    }
+
+    async fn erase(&self, owner: &Owner) -> Result<(), StoreError> {
+        const MARK: &str = "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, 0, '', TRUE)
+            ON CONFLICT (owner) DO UPDATE SET bound_destination = '', erased = TRUE";
+        let name = owner.to_string();
+        let mut tx = self.begin().await?;
+        sqlx::query(MARK).bind(&name).execute(&mut *tx).await?;
+        let forgotten = sqlx::query("DELETE FROM secrets WHERE owner = $1")
+            .bind(&name)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM requests WHERE owner = $1")
+            .bind(&name)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM effective WHERE installation = $1")
+            .bind(owner.uid())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        if forgotten.rows_affected() > 0 {
+            // What was sealed leaves the journal too. Readers may hold it up; the next one takes it along.
+            sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                .execute(&self.write)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn effective_generation(
+        &self,
+        installation: &str,
+        fingerprint: [u8; 32],
+    ) -> Result<i64, StoreError> {
+        const READ: &str = "SELECT generation, fingerprint FROM effective WHERE installation = $1";
+        const COUNT: &str = "INSERT INTO effective (installation, generation, fingerprint) VALUES ($1, 1, $2)
+            ON CONFLICT (installation) DO UPDATE SET fingerprint = excluded.fingerprint,
+                generation = effective.generation + CASE WHEN effective.fingerprint = excluded.fingerprint THEN 0 ELSE 1 END
+            RETURNING generation";
+        match sqlx::query(READ)
+            .bind(installation)
+            .fetch_optional(&self.read)
+            .await?
+        {
+            Some(row) if row.try_get::<Vec<u8>, _>(1)? == fingerprint => return Ok(row.try_get(0)?),
+            None if fingerprint == UNTOUCHED => return Ok(0),
+            _ => {}
+        }
+        let row = sqlx::query(COUNT)
+            .bind(installation)
+            .bind(fingerprint.as_slice())
+            .fetch_one(&self.write)
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
+        self.seal.digest(parts)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Where secrets are kept.
+
+pub(crate) mod local;
