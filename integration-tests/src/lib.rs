@@ -1,1 +1,24 @@
-//! Chandlery.
+//! The harness of the journeys: it starts the real `chandlery` program on free ports and gives a test what a person has, a
+//! token, a generated client, an MCP client, a browser, and upstreams that record or misbehave.
+//!
+//! Each journey is one file in `tests/`. They are run by `integration-tests/run`, which installs what they need.
+
+pub mod caller;
+pub mod mcp;
+pub mod process;
+pub mod script;
+pub mod stack;
+pub mod tools;
+pub mod upstream;
+pub mod wait;
+pub mod walk;
+
+pub use self::{
+    caller::Caller,
+    mcp::McpClient,
+    stack::Stack,
+    wait::{eventually, eventually_within},
+};
+
+/// What goes wrong in a harness is told to a person, who reads a test's output.
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

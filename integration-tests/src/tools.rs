@@ -1,0 +1,86 @@
+//! Where the programs of others are, as `integration-tests/tools` installed them.
+
+use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::OnceLock};
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+/// The folder of a file of this crate that programs of others read: `node`, `python`.
+pub fn own(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The programs of others, by what they are called.
+#[derive(Clone, Copy, Debug)]
+pub enum Tool {
+    /// Node.js 22.
+    Node,
+    /// A Python with the packages of `python/requirements.txt`.
+    Python,
+    /// grpcurl.
+    Grpcurl,
+    /// A browser.
+    Chromium,
+    /// nginx.
+    Nginx,
+    /// The folder `node_modules` made from `node/package-lock.json`.
+    NodeModules,
+}
+
+impl Tool {
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Node => "CHANDLERY_TEST_NODE",
+            Self::Python => "CHANDLERY_TEST_PYTHON",
+            Self::Grpcurl => "CHANDLERY_TEST_GRPCURL",
+            Self::Chromium => "CHANDLERY_TEST_CHROMIUM",
+            Self::Nginx => "CHANDLERY_TEST_NGINX",
+            Self::NodeModules => "CHANDLERY_TEST_NODE_MODULES",
+        }
+    }
+
+    /// Where it is.
+    ///
+    /// # Panics
+    /// If it was not installed: a journey without its parts proves nothing, so it fails rather than being skipped.
+    pub fn path(self) -> PathBuf {
+        let variable = self.variable();
+        env::var_os(variable)
+            .map(PathBuf::from)
+            .or_else(|| left_behind().get(variable).map(PathBuf::from))
+            .unwrap_or_else(|| {
+                panic!("{variable} is not set: run integration-tests/tools once, or integration-tests/run")
+            })
+    }
+}
+
+/// What an npm package's command runs: `node_modules/.bin/NAME`, resolved.
+pub fn npm_command(name: &str) -> PathBuf {
+    let link = Tool::NodeModules.path().join(".bin").join(name);
+    fs::canonicalize(&link).unwrap_or_else(|error| panic!("{}: {error}", link.display()))
+}
+
+/// What a Python package's command runs.
+pub fn python_command(name: &str) -> PathBuf {
+    Tool::Python.path().with_file_name(name)
+}
+
+/// The variables that the last run of `integration-tests/tools` left, for a `cargo test` typed by hand.
+fn left_behind() -> &'static BTreeMap<String, String> {
+    static LEFT: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    LEFT.get_or_init(|| {
+        let cache = env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| env::home_dir().map(|home| home.join(".cache")))
+            .unwrap_or_default();
+        let text = fs::read_to_string(cache.join("chandlery/tools/tools.env")).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    })
+}

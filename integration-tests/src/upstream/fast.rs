@@ -1,0 +1,124 @@
+//! An MCP server that answers as cheaply as can be, for measuring what is in front of it.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// A cheap server on 127.0.0.1 with the tools `small` (1 KB) and `large` (100 KB). Dropping it ends it.
+#[derive(Debug)]
+pub struct FastUpstream {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    method: &'a str,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+impl FastUpstream {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback interface has free ports");
+        let address = listener.local_addr().expect("it is bound");
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)));
+            }
+        });
+        Self { address, task }
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its MCP endpoint.
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+}
+
+impl Drop for FastUpstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let status = |status| {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = status;
+        Ok(response)
+    };
+    if request.method() != http::Method::POST {
+        return status(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let Ok(body) = request.into_body().collect().await else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    let body = body.to_bytes();
+    let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&body) else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    let Some(id) = envelope.id else {
+        return status(StatusCode::ACCEPTED);
+    };
+    let result = match envelope.method {
+        "initialize" => {
+            r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"fast","version":"1"}}"#.to_owned()
+        }
+        "tools/list" => {
+            r#"{"tools":[{"name":"small","inputSchema":{"type":"object"}},{"name":"large","inputSchema":{"type":"object"}}]}"#
+                .to_owned()
+        }
+        "tools/call" => {
+            let large = envelope.params.is_some_and(|params| params.get().contains(r#""large""#));
+            return Ok(json(id, result(large)));
+        }
+        _ => "{}".to_owned(),
+    };
+    Ok(json(id, &result))
+}
+
+fn result(large: bool) -> &'static str {
+    use std::sync::LazyLock;
+    static SMALL: LazyLock<String> = LazyLock::new(|| text(900));
+    static LARGE: LazyLock<String> = LazyLock::new(|| text(100_000));
+    if large { &LARGE } else { &SMALL }
+}
+
+fn text(length: usize) -> String {
+    format!(r#"{{"content":[{{"type":"text","text":"{}"}}]}}"#, "x".repeat(length))
+}
+
+fn json(id: &RawValue, result: &str) -> Response<Full<Bytes>> {
+    let mut body = BytesMut::with_capacity(result.len() + 64);
+    for part in [r#"{"jsonrpc":"2.0","id":"#, id.get(), r#","result":"#, result, "}"] {
+        body.put_slice(part.as_bytes());
+    }
+    let mut response = Response::new(Full::new(body.freeze()));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+    response
+}

@@ -1,0 +1,148 @@
+//! An MCP server that misbehaves, each path in its own way.
+//!
+//! At `/{behaviour}` it is polite until `tools/call`; at `/always/{behaviour}` from the first request on.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use futures::{StreamExt as _, stream};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::Served;
+
+/// The ways to misbehave. `refuse` is another thing: see [`refusing_url`].
+pub const BEHAVIOURS: [&str; 12] = [
+    "hang",
+    "hang-body",
+    "close",
+    "500",
+    "html",
+    "empty",
+    "huge",
+    "nested",
+    "wrong-id",
+    "redirect",
+    "not-json-rpc",
+    "huge-headers",
+];
+
+/// A server that misbehaves.
+#[derive(Debug)]
+pub struct HostileUpstream(Served);
+
+impl HostileUpstream {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let router = Router::new()
+            .route("/{behaviour}", any(polite))
+            .route("/always/{behaviour}", any(hostile));
+        Self(Served::start(router).await)
+    }
+
+    /// An endpoint that misbehaves in calls alone.
+    pub fn url(&self, behaviour: &str) -> String {
+        self.0.url(&format!("/{behaviour}"))
+    }
+
+    /// An endpoint that misbehaves always.
+    pub fn always(&self, behaviour: &str) -> String {
+        self.0.url(&format!("/always/{behaviour}"))
+    }
+}
+
+/// An endpoint where nobody listens.
+pub fn refusing_url() -> String {
+    format!("http://127.0.0.1:{}/mcp", crate::process::free_port())
+}
+
+async fn polite(Path(behaviour): Path<String>, method: Method, body: Bytes) -> Response {
+    if method != Method::POST {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let id = message["id"].clone();
+    if id.is_null() {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    let result = match message["method"].as_str().unwrap_or_default() {
+        "initialize" => json!({
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "hostile", "version": "1"},
+        }),
+        "tools/list" => json!({"tools": [super::recording::tool("go", "Misbehaves")]}),
+        "tools/call" => return misbehave(&behaviour, &id).await,
+        _ => json!({}),
+    };
+    Json(json!({"jsonrpc": "2.0", "id": id, "result": result})).into_response()
+}
+
+async fn hostile(Path(behaviour): Path<String>, body: Bytes) -> Response {
+    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    misbehave(&behaviour, &message["id"]).await
+}
+
+async fn misbehave(behaviour: &str, id: &Value) -> Response {
+    let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":""#);
+    match behaviour {
+        "hang" => std::future::pending().await,
+        "hang-body" => {
+            let begun = stream::once(async move { Ok::<_, Infallible>(Bytes::from(head)) });
+            json_body(Body::from_stream(begun.chain(stream::pending())))
+        }
+        "close" => {
+            let begun = stream::once(async move { Ok(Bytes::from(head)) });
+            let broken = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err::<Bytes, _>(std::io::Error::other("gone"))
+            });
+            json_body(Body::from_stream(begun.chain(broken)))
+        }
+        "500" => (StatusCode::INTERNAL_SERVER_ERROR, "panic at secret_internals.py:42").into_response(),
+        "html" => (
+            [("content-type", "text/html")],
+            "<!doctype html><title>Sign in</title><p>Welcome",
+        )
+            .into_response(),
+        "empty" => json_body(Body::empty()),
+        "huge" => {
+            let filler = Bytes::from(vec![b'a'; 1 << 20]);
+            let begun = stream::once(async move { Ok::<_, Infallible>(Bytes::from(head)) });
+            let middle = stream::repeat(filler).take(100).map(Ok);
+            let end = stream::once(async { Ok(Bytes::from_static(br#""}]}}"#)) });
+            json_body(Body::from_stream(begun.chain(middle).chain(end)))
+        }
+        "nested" => {
+            let depth = 100_000;
+            let nest = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            json_body(Body::from(format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"structuredContent":{{"deep":{nest}}}}}}}"#
+            )))
+        }
+        "wrong-id" => Json(json!({"jsonrpc": "2.0", "id": "somebody-else", "result": {"content": []}})).into_response(),
+        "redirect" => (
+            StatusCode::TEMPORARY_REDIRECT,
+            [("location", "http://169.254.169.254/latest/meta-data/")],
+        )
+            .into_response(),
+        "not-json-rpc" => Json(json!({"hello": "world"})).into_response(),
+        "huge-headers" => {
+            let mut response = Json(json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}})).into_response();
+            let value = http::HeaderValue::from_bytes(&vec![b'x'; 1 << 20]).expect("it is ASCII");
+            response.headers_mut().insert("x-huge", value);
+            response
+        }
+        other => (StatusCode::NOT_FOUND, format!("no behaviour {other}")).into_response(),
+    }
+}
+
+fn json_body(body: Body) -> Response {
+    ([("content-type", "application/json")], body).into_response()
+}

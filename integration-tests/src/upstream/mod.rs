@@ -1,0 +1,46 @@
+//! Upstreams: our own, which record, misbehave or answer cheaply, and a real one.
+
+pub mod everything;
+pub mod fast;
+pub mod hostile;
+pub mod recording;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// A server of our own on 127.0.0.1. Dropping it ends it.
+#[derive(Debug)]
+pub struct Served {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Served {
+    /// Serves these routes.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub async fn start(router: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the loopback interface has free ports");
+        let address = listener.local_addr().expect("it is bound");
+        let task = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        Self { address, task }
+    }
+
+    /// A URL of it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,353 @@
+//! The steps that most journeys take: publish an entry, install it, assign its tools.
+
+use std::collections::HashMap;
+
+use contracts::{
+    credential as c,
+    registry::{
+        self as r, Entry, Installation, InstallationState, entry::CredentialModel, entry::Server,
+        install_field::Target, installation::Scope, self_hosted_server::Transport, static_credential::Injection,
+    },
+};
+use tonic::Status;
+
+use crate::{
+    caller::Caller,
+    wait::{PATIENCE, eventually_within},
+};
+
+/// An entry for a remote server.
+pub fn remote(url: &str) -> Entry {
+    Entry {
+        display_name: "A remote server".to_owned(),
+        server: Some(Server::Remote(r::RemoteServer { url: url.to_owned() })),
+        ..Entry::default()
+    }
+}
+
+/// An entry for a command that speaks MCP over standard input and output.
+pub fn stdio(command: &str, arguments: &[&str]) -> Entry {
+    Entry {
+        display_name: "A local server".to_owned(),
+        server: Some(Server::SelfHosted(r::SelfHostedServer {
+            command: command.to_owned(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            transport: Some(Transport::Stdio(r::StdioTransport {})),
+            ..r::SelfHostedServer::default()
+        })),
+        ..Entry::default()
+    }
+}
+
+/// A prompted secret without target: the primary credential.
+pub fn secret(key: &str) -> r::InstallField {
+    r::InstallField {
+        key: key.to_owned(),
+        title: "API key".to_owned(),
+        r#type: r::InstallFieldType::Secret.into(),
+        required: true,
+        source: r::InstallFieldSource::Prompted.into(),
+        ..r::InstallField::default()
+    }
+}
+
+/// A prompted secret that goes to an environment variable.
+pub fn environment_secret(key: &str, variable: &str) -> r::InstallField {
+    let target = r::EnvironmentVariableTarget {
+        name: variable.to_owned(),
+    };
+    r::InstallField {
+        target: Some(Target::EnvironmentVariable(target)),
+        ..secret(key)
+    }
+}
+
+/// Gives an entry a static credential: a secret field, injected so.
+#[must_use]
+pub fn with_static(mut entry: Entry, field: &str, injection: Injection) -> Entry {
+    entry.install_fields.push(secret(field));
+    entry.credential_model = Some(CredentialModel::StaticCredential(r::StaticCredential {
+        field: field.to_owned(),
+        injection: Some(injection),
+    }));
+    entry
+}
+
+/// Bearer injection.
+pub fn bearer() -> Injection {
+    Injection::Bearer(r::BearerHeader {})
+}
+
+/// Secrets as a person submits them.
+pub fn secrets(values: &[(&str, &str)]) -> Vec<c::SecretValue> {
+    values
+        .iter()
+        .map(|(key, value)| c::SecretValue {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        })
+        .collect()
+}
+
+/// A new request id.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// The steps of people. Each panics with what it was refused for.
+impl Caller {
+    /// Creates an entry and approves it.
+    pub async fn publish(&self, id: &str, entry: Entry) -> Entry {
+        let name = self
+            .create_entry(id, entry)
+            .await
+            .unwrap_or_else(|status| panic!("create {id}: {status:?}"))
+            .name;
+        let request = r::ApproveEntryRequest {
+            name,
+            etag: String::new(),
+        };
+        self.entries()
+            .approve_entry(request)
+            .await
+            .unwrap_or_else(|status| panic!("approve {id}: {status:?}"))
+            .into_inner()
+    }
+
+    /// Creates an entry, which may be refused.
+    pub async fn create_entry(&self, id: &str, entry: Entry) -> Result<Entry, Status> {
+        let request = r::CreateEntryRequest {
+            entry_id: id.to_owned(),
+            entry: Some(entry),
+            request_id: request_id(),
+        };
+        Ok(self.entries().create_entry(request).await?.into_inner())
+    }
+
+    /// Reads an entry.
+    pub async fn entry(&self, id: &str) -> Result<Entry, Status> {
+        Ok(self
+            .entries()
+            .get_entry(r::GetEntryRequest {
+                name: format!("entries/{id}"),
+            })
+            .await?
+            .into_inner())
+    }
+
+    /// Changes some fields of an entry.
+    pub async fn update_entry(&self, entry: Entry, fields: &[&str]) -> Result<Entry, Status> {
+        let update_mask = Some(mask(fields));
+        Ok(self
+            .entries()
+            .update_entry(r::UpdateEntryRequest {
+                entry: Some(entry),
+                update_mask,
+            })
+            .await?
+            .into_inner())
+    }
+
+    /// Makes a personal installation, or one of a team (`teams/{team}`), which may be refused.
+    pub async fn create_installation(
+        &self,
+        entry: &str,
+        team: Option<&str>,
+        values: &[(&str, &str)],
+    ) -> Result<Installation, Status> {
+        let scope = team.map(|team| Scope::Team(team.to_owned()));
+        let installation = Installation {
+            entry: format!("entries/{entry}"),
+            scope,
+            values: values
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Installation::default()
+        };
+        let request = r::CreateInstallationRequest {
+            installation: Some(installation),
+            request_id: request_id(),
+        };
+        Ok(self.installations().create_installation(request).await?.into_inner())
+    }
+
+    /// Stores secrets of an installation, which may be refused.
+    pub async fn put_secrets(&self, installation: &str, values: &[(&str, &str)]) -> Result<c::Credential, Status> {
+        let request = c::PutInstallationCredentialRequest {
+            installation: installation.to_owned(),
+            values: secrets(values),
+            request_id: request_id(),
+        };
+        Ok(self
+            .credentials()
+            .put_installation_credential(request)
+            .await?
+            .into_inner())
+    }
+
+    /// Installs an entry with secrets, and waits until it is ready.
+    pub async fn install(&self, entry: &str, team: Option<&str>, values: &[(&str, &str)]) -> Installation {
+        let installation = self
+            .create_installation(entry, team, &[])
+            .await
+            .unwrap_or_else(|status| panic!("install {entry}: {status:?}"));
+        if !values.is_empty() {
+            self.put_secrets(&installation.name, values)
+                .await
+                .unwrap_or_else(|status| panic!("secrets of {entry}: {status:?}"));
+        }
+        self.until_ready(&installation.name).await
+    }
+
+    /// Reads an installation.
+    pub async fn installation(&self, name: &str) -> Result<Installation, Status> {
+        let request = r::GetInstallationRequest { name: name.to_owned() };
+        Ok(self.installations().get_installation(request).await?.into_inner())
+    }
+
+    /// Waits until an installation is ready.
+    pub async fn until_ready(&self, name: &str) -> Installation {
+        self.until_state(name, InstallationState::Ready).await
+    }
+
+    /// Waits until an installation is in a state.
+    pub async fn until_state(&self, name: &str, state: InstallationState) -> Installation {
+        let last = std::sync::Mutex::new(None);
+        let what = format!("{name} becomes {state:?}");
+        let waited = eventually_within(PATIENCE * 2, &what, || async {
+            let installation = self
+                .installation(name)
+                .await
+                .unwrap_or_else(|status| panic!("{name}: {status:?}"));
+            if installation.state() == state {
+                return Some(Ok(installation));
+            }
+            // A failure is told at once where readiness is waited for, if it is one that stays.
+            let mut last = last.lock().expect("no holder of this lock panics");
+            let since: &mut Option<(std::time::Instant, Installation)> = &mut last;
+            let start = since
+                .get_or_insert_with(|| (std::time::Instant::now(), installation.clone()))
+                .0;
+            (start.elapsed() > PATIENCE).then_some(Err(installation))
+        })
+        .await;
+        waited.unwrap_or_else(|installation| {
+            panic!("{what}, but: {:?} {:?}", installation.state(), installation.conditions)
+        })
+    }
+
+    /// Makes a gateway.
+    pub async fn gateway(&self, id: &str) -> r::Gateway {
+        self.create_gateway(id, r::Gateway::default())
+            .await
+            .unwrap_or_else(|status| panic!("gateway {id}: {status:?}"))
+    }
+
+    /// Makes a gateway, which may be refused.
+    pub async fn create_gateway(&self, id: &str, gateway: r::Gateway) -> Result<r::Gateway, Status> {
+        let request = r::CreateGatewayRequest {
+            gateway_id: id.to_owned(),
+            gateway: Some(gateway),
+            request_id: request_id(),
+        };
+        Ok(self.gateways().create_gateway(request).await?.into_inner())
+    }
+
+    /// Assigns a tool, resolved at call time.
+    pub async fn assign(&self, gateway: &str, entry: &str, tool: &str) -> r::ToolAssignment {
+        let assignment = r::ToolAssignment {
+            entry: format!("entries/{entry}"),
+            tool: tool.to_owned(),
+            ..r::ToolAssignment::default()
+        };
+        self.create_assignment(&format!("gateways/{gateway}"), assignment, false)
+            .await
+            .unwrap_or_else(|status| panic!("assign {entry} {tool}: {status:?}"))
+    }
+
+    /// Makes a tool assignment, which may be refused.
+    pub async fn create_assignment(
+        &self,
+        parent: &str,
+        assignment: r::ToolAssignment,
+        confirm_shared_account: bool,
+    ) -> Result<r::ToolAssignment, Status> {
+        let request = r::CreateToolAssignmentRequest {
+            parent: parent.to_owned(),
+            tool_assignment: Some(assignment),
+            request_id: request_id(),
+            confirm_shared_account,
+        };
+        Ok(self.assignments().create_tool_assignment(request).await?.into_inner())
+    }
+
+    /// Makes a team with these members by subject of the development issuer, which manage its installations.
+    pub async fn team(&self, id: &str, mappings: Vec<r::TeamMapping>) -> r::Team {
+        let team = r::Team {
+            mappings,
+            members_manage_installations: true,
+            ..r::Team::default()
+        };
+        let request = r::CreateTeamRequest {
+            team_id: id.to_owned(),
+            team: Some(team),
+            request_id: request_id(),
+        };
+        self.teams()
+            .create_team(request)
+            .await
+            .unwrap_or_else(|status| panic!("team {id}: {status:?}"))
+            .into_inner()
+    }
+
+    /// Who one is.
+    pub async fn me(&self) -> r::User {
+        let request = r::GetUserRequest {
+            name: "users/me".to_owned(),
+        };
+        self.users()
+            .get_user(request)
+            .await
+            .unwrap_or_else(|status| panic!("users/me: {status:?}"))
+            .into_inner()
+    }
+
+    /// Names of the tools discovered for an entry.
+    pub async fn entry_tools(&self, entry: &str) -> Vec<String> {
+        let request = r::ListEntryToolsRequest {
+            parent: format!("entries/{entry}"),
+            page_size: 500,
+            page_token: String::new(),
+        };
+        let answer = self
+            .entries()
+            .list_entry_tools(request)
+            .await
+            .unwrap_or_else(|status| panic!("{entry}: {status:?}"));
+        answer.into_inner().tools.into_iter().map(|tool| tool.tool).collect()
+    }
+}
+
+/// A field mask.
+pub fn mask(fields: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask {
+        paths: fields.iter().map(|field| (*field).to_owned()).collect(),
+    }
+}
+
+/// Labels.
+pub fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// Takes in whoever's token of this issuer names a group.
+pub fn group(issuer: &str, group: &str) -> r::TeamMapping {
+    r::TeamMapping {
+        issuer: issuer.to_owned(),
+        selector: Some(r::team_mapping::Selector::Group(group.to_owned())),
+    }
+}
