@@ -1,1 +1,107 @@
-//! The install page and its sign-in.
+//! The install page and its sign-in: server-rendered HTML that works without JavaScript, except for live progress.
+//!
+//! The pages have no privileges. They sign the opener in by OIDC and call the other services with the opener's own token;
+//! what the opener may do is decided there, as for any other client.
+
+mod assets;
+mod cookies;
+mod form;
+mod guard;
+mod install;
+mod oidc;
+mod problem;
+mod progress;
+mod seal;
+mod services;
+mod session;
+mod signin;
+mod submit;
+mod view;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use service_kit::{Clock, identity::Verifier};
+use tokio::sync::Semaphore;
+use tonic::transport::Channel;
+use url::Url;
+
+use self::{seal::Sealer, services::Services};
+
+/// 64 fields of 64 KiB do not come; a secret of 1 MB does, and is told that it is too large.
+const MAX_FORM: usize = 8 << 20;
+/// Progress streams open at a time; who gets none reloads by hand.
+const MAX_STREAMS: usize = 256;
+
+/// What an operator decides.
+pub(crate) struct PagesConfig {
+    /// Where browsers reach the pages.
+    pub(crate) public_url: Url,
+    /// Seals cookies and forms. All replicas share it.
+    pub(crate) cookie_key: [u8; 32],
+}
+
+/// What the pages work with.
+pub(crate) struct PagesDeps {
+    /// registry-svc.
+    pub(crate) registry: Channel,
+    /// credential-svc.
+    pub(crate) credential: Channel,
+    /// Verifies ID tokens, and knows the issuers.
+    pub(crate) verifier: Arc<Verifier>,
+    /// Tells the time.
+    pub(crate) clock: Clock,
+}
+
+/// What the handlers share.
+struct Pages {
+    /// Without trailing slash.
+    public: String,
+    /// Scheme, host and port of the public URL, as browsers send them in `Origin`.
+    origin: String,
+    /// The public URL's path without trailing slash; empty at the root of its host.
+    prefix: String,
+    /// Whether browsers come over https.
+    secure: bool,
+    sealer: Sealer,
+    services: Services,
+    verifier: Arc<Verifier>,
+    http: reqwest::Client,
+    clock: Clock,
+    streams: Arc<Semaphore>,
+}
+
+/// `/install/…`, `/signin…`, `/signout` and `/static/…`.
+pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
+    let public = config.public_url.as_str().trim_end_matches('/').to_owned();
+    let pages = Pages {
+        public,
+        origin: config.public_url.origin().ascii_serialization(),
+        prefix: config.public_url.path().trim_end_matches('/').to_owned(),
+        secure: config.public_url.scheme() == "https",
+        sealer: Sealer::new(&config.cookie_key),
+        services: Services::new(deps.registry, deps.credential),
+        verifier: deps.verifier,
+        http: oidc::http_client(),
+        clock: deps.clock,
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+    };
+    Router::new()
+        .route("/install/{entry}", get(install::show).post(submit::submit))
+        .route("/install/{entry}/progress/{installation}", get(progress::show))
+        .route("/install/{entry}/progress/{installation}/events", get(progress::events))
+        .route("/signin", get(signin::begin))
+        .route("/signin/callback", get(signin::callback))
+        .route("/signout", post(signin::sign_out))
+        .route("/static/pages.css", get(assets::style))
+        .route("/static/progress.js", get(assets::script))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
+        .with_state(Arc::new(pages))
+}
+
+#[cfg(test)]
+mod tests;

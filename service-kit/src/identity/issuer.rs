@@ -64,6 +64,9 @@ pub struct OidcEndpoints {
     /// Where a code becomes tokens.
     #[serde(default)]
     pub token_endpoint: Option<String>,
+    /// How a confidential client shows its secret there; `client_secret_basic` if it does not say.
+    #[serde(default)]
+    pub token_endpoint_auth_methods_supported: Vec<String>,
 }
 
 impl IssuerConfig {

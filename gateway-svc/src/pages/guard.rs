@@ -1,0 +1,60 @@
+//! Keeps other sites from submitting our forms: the browser's own word for where a request comes from, and a sealed token
+//! in the form that is bound to the session and to what the form is about.
+
+use axum::http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+
+use super::{Pages, seal, session::Session};
+
+const PURPOSE: &str = "form";
+
+/// What a form carries sealed in its hidden field `state`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FormState {
+    session: String,
+    /// `entries/{entry}`.
+    pub(super) entry: String,
+    /// Random; makes the request ids of what this form causes.
+    pub(super) form: String,
+    /// The installation it changes; none: it makes one.
+    pub(super) installation: Option<String>,
+    /// The changed destination the opener was shown.
+    pub(super) destination: Option<String>,
+}
+
+impl Pages {
+    /// Whether a state-changing request comes from a page of ours.
+    pub(super) fn from_our_pages(&self, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+        // Browsers send the first to https and to this machine, the second with every POST.
+        match (text(header::HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN)) {
+            (Some(site), _) => matches!(site, "same-origin" | "none"),
+            (None, Some(origin)) => origin == self.origin,
+            (None, None) => false,
+        }
+    }
+
+    /// Seals the state of a form for this session.
+    pub(super) fn form_state(
+        &self,
+        session: &Session,
+        entry: &str,
+        installation: Option<String>,
+        destination: Option<String>,
+    ) -> String {
+        let state = FormState {
+            session: session.id.clone(),
+            entry: entry.to_owned(),
+            form: seal::random(),
+            installation,
+            destination,
+        };
+        self.sealer.seal(PURPOSE, &state)
+    }
+
+    /// Opens the state of a form that was made for this session and entry.
+    pub(super) fn open_form(&self, session: &Session, entry: &str, sealed: &str) -> Option<FormState> {
+        let state: FormState = self.sealer.open(PURPOSE, sealed)?;
+        (state.session == session.id && state.entry == entry).then_some(state)
+    }
+}

@@ -1,0 +1,150 @@
+//! What a page says when it cannot do what was asked.
+
+use axum::http::StatusCode;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// A page that explains.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    pub(super) title: &'static str,
+    pub(super) text: String,
+    /// What to do next: text and path.
+    pub(super) action: Option<(&'static str, String)>,
+    /// Whether the session is no good any more.
+    pub(super) ends_session: bool,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
+        Self { status, title, text: text.into(), action: None, ends_session: false }
+    }
+
+    #[must_use]
+    pub(super) fn action(mut self, label: &'static str, path: impl Into<String>) -> Self {
+        self.action = Some((label, path.into()));
+        self
+    }
+
+    /// Something that is not there for this opener.
+    pub(super) fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "There is nothing here for you",
+            "What this link names does not exist, or you may not see it with the account you are signed in with. \
+             Check the link, or ask the people who run Chandlery for access.",
+        )
+    }
+
+    /// A form that did not come from our own page.
+    pub(super) fn forged(back: String) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "This form is not valid any more",
+            "It was not sent from a page of yours, or you have signed in again since you opened it. Nothing was changed. \
+             Open the page again and repeat what you entered.",
+        )
+        .action("Open the page again", back)
+    }
+
+    /// A session that is over. `sign_in` leads back to where the opener was.
+    pub(super) fn signed_out(sign_in: String) -> Self {
+        Self {
+            ends_session: true,
+            ..Self::new(
+                StatusCode::UNAUTHORIZED,
+                "Your session has ended",
+                "Nothing was changed. Sign in again to go on.",
+            )
+            .action("Sign in again", sign_in)
+        }
+    }
+
+    /// A whole page for a call that failed. `sign_in` leads back to where the opener was.
+    pub(super) fn of(status: &Status, sign_in: String, back: String) -> Self {
+        let reason = reason(status);
+        match (status.code(), reason.as_deref()) {
+            (Code::Unauthenticated, Some("USER_DEACTIVATED")) => Self {
+                ends_session: true,
+                ..Self::new(
+                    StatusCode::FORBIDDEN,
+                    "This account is shut out",
+                    "Somebody who runs Chandlery has deactivated your account. Ask them to reactivate it.",
+                )
+            },
+            (Code::Unauthenticated, _) => Self::signed_out(sign_in),
+            (Code::NotFound, _) => Self::not_found(),
+            (Code::PermissionDenied, _) => {
+                Self::new(StatusCode::FORBIDDEN, "You may not do this", sentence(status)).action("Go back", back)
+            }
+            (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Chandlery cannot answer just now",
+                "A part of it did not answer in time. Try again in a moment.",
+            )
+            .action("Try again", back),
+            _ => {
+                tracing::error!(rpc.code = ?status.code(), rpc.reason = reason, error = status.message(), "a page could not be made");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "Something went wrong in Chandlery",
+                    "This is a fault of ours, and its log says more. Try again; if it stays, tell the people who run Chandlery.",
+                )
+                .action("Try again", back)
+            }
+        }
+    }
+}
+
+/// `reason` of the status, as the protos list them.
+pub(super) fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+/// What the fields of a refused request lack: path and description of each.
+pub(super) fn violations(status: &Status) -> Vec<(String, String)> {
+    let bad = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    bad.into_iter().map(|violation| (violation.field, violation.description)).collect()
+}
+
+/// What went wrong with a submission, to be shown above the form.
+pub(super) fn explain(status: &Status) -> String {
+    match (status.code(), reason(status).as_deref()) {
+        (_, Some("ENTRY_NOT_APPROVED")) => {
+            "This entry is not open for installation any more. Ask the people who curate the catalog.".to_owned()
+        }
+        (_, Some("ETAG_MISMATCH")) => {
+            "Somebody changed this installation while you filled in the form. Look at it again, then save.".to_owned()
+        }
+        (_, Some("DESTINATION_STALE")) => {
+            "The entry was changed again while you looked at it. Check where your credential would go now.".to_owned()
+        }
+        (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _) => {
+            "A part of Chandlery did not answer in time. Try again: what was done already is not done twice.".to_owned()
+        }
+        (Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists | Code::Aborted, _) => {
+            sentence(status)
+        }
+        (code, reason) => {
+            tracing::error!(rpc.code = ?code, rpc.reason = reason, error = status.message(), "a submission failed");
+            "Something went wrong in Chandlery, and its log says more. Try again.".to_owned()
+        }
+    }
+}
+
+/// The message of our own services, which is written for people, as a sentence.
+fn sentence(status: &Status) -> String {
+    as_sentence(status.message())
+}
+
+/// With a capital at its beginning and a full stop at its end.
+pub(super) fn as_sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else {
+        return String::new();
+    };
+    let stop = if text.ends_with(['.', '!', '?', '…', ':']) { "" } else { "." };
+    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+}

@@ -1,0 +1,283 @@
+//! Signs the opener in with a configured issuer, and out.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Form,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use service_kit::identity::IssuerConfig;
+use subtle::ConstantTimeEq as _;
+use url::form_urlencoded;
+
+use super::{Pages, cookies, oidc, problem::Problem, seal, session::seconds, view};
+
+const PURPOSE: &str = "sign-in";
+const COOKIE: &str = "chandlery_signin";
+const PATH: &str = "/signin";
+/// Somebody may have to find their second factor.
+const TIME_TO_SIGN_IN: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Begin {
+    r#return: String,
+    issuer: String,
+    /// Whether the issuer is to ask again, since the opener has just signed out.
+    again: Option<String>,
+    /// Set once the browser was sent to the public URL.
+    here: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Callback {
+    code: String,
+    state: String,
+    error: String,
+    iss: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SignOut {
+    r#return: String,
+}
+
+/// What the browser keeps while it is at the issuer.
+#[derive(Serialize, Deserialize)]
+struct Pending {
+    state: String,
+    nonce: String,
+    verifier: String,
+    issuer: String,
+    return_to: String,
+    until: u64,
+}
+
+pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<Begin>, headers: HeaderMap) -> Response {
+    let return_to = local(&query.r#return).unwrap_or_default();
+    // Cookies belong to one host: whoever came by another name goes on at the public one.
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let public_host = pages.origin.split_once("://").map(|(_, host)| host).unwrap_or_default();
+    if query.here.is_none() && !host.is_empty() && !host.eq_ignore_ascii_case(public_host) {
+        let mut parameters = form_urlencoded::Serializer::new(String::new());
+        parameters.append_pair("return", &return_to).append_pair("here", "1");
+        return redirect(&format!("{}/signin?{}", pages.public, parameters.finish()));
+    }
+    let issuers: Vec<&IssuerConfig> = pages.verifier.issuers().filter(|issuer| issuer.client_id.is_some()).collect();
+    let chosen = issuers.iter().find(|issuer| issuer.issuer == query.issuer).or(match issuers.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    });
+    let Some(issuer) = chosen else {
+        if issuers.is_empty() {
+            return pages.refuse(&Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Nobody can sign in here yet",
+                "No OIDC issuer is configured with a client_id for Chandlery's pages. The people who run Chandlery can add one.",
+            ));
+        }
+        return view::signin::choice(&pages, &issuers, &return_to, query.again.is_some());
+    };
+    let nonce = seal::random();
+    let begun = match pages.verifier.endpoints(&issuer.issuer).await {
+        None => Err(None),
+        Some(endpoints) => {
+            oidc::begin(issuer, &endpoints, &pages.callback(), &nonce, query.again.is_some()).map_err(Some)
+        }
+    };
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            if let Some(error) = error {
+                tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "nobody can sign in with this issuer");
+            }
+            return pages.refuse(
+                &Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "The sign-in service does not answer",
+                    format!("{} cannot be reached, or is not set up for this. Try again in a moment.", display(issuer)),
+                )
+                .action("Try again", pages.sign_in_path(&return_to)),
+            );
+        }
+    };
+    let pending = Pending {
+        state: begun.state.clone(),
+        nonce,
+        verifier: begun.verifier,
+        issuer: issuer.issuer.clone(),
+        return_to,
+        until: seconds(pages.clock.now() + TIME_TO_SIGN_IN),
+    };
+    let mut response = redirect(begun.url.as_str());
+    let sealed = pages.sealer.seal(PURPOSE, &pending);
+    cookies::set(response.headers_mut(), &pages.cookie_name(&begun.state), &sealed, pages.sign_in_scope(), TIME_TO_SIGN_IN);
+    response
+}
+
+pub(super) async fn callback(
+    State(pages): State<Arc<Pages>>,
+    Query(query): Query<Callback>,
+    headers: HeaderMap,
+) -> Response {
+    let name = pages.cookie_name(&query.state);
+    let pending = cookies::get(&headers, &name).and_then(|sealed| pages.sealer.open::<Pending>(PURPOSE, sealed));
+    let pending = pending.filter(|pending| {
+        let same: bool = pending.state.as_bytes().ct_eq(query.state.as_bytes()).into();
+        same && seconds(pages.clock.now()) < pending.until
+    });
+    let Some(pending) = pending else {
+        return pages.refuse(&Problem::new(
+            StatusCode::BAD_REQUEST,
+            "This sign-in is not valid any more",
+            "It was begun in another browser, or too long ago, or is done already. Open the link you came from again.",
+        ));
+    };
+    let sign_in = pages.sign_in_path(&pending.return_to);
+    let destination = format!("{}{}", pages.prefix, pending.return_to);
+    let mut response = match pages.finish(&query, &pending).await {
+        Ok(finished) => {
+            // Without a place to return to there is nothing to do but to say so.
+            let mut response = if pending.return_to.is_empty() {
+                view::signin::done(&pages, &finished.user)
+            } else {
+                redirect(&destination)
+            };
+            if pages.start_session(response.headers_mut(), &finished.token, &finished.user).is_err() {
+                response = pages.refuse(&Problem::new(
+                    StatusCode::BAD_GATEWAY,
+                    "Your account does not fit",
+                    "The token of your sign-in service is too long for a cookie; it may list a great many groups. \
+                     Ask the people who run it to send fewer claims.",
+                ));
+            }
+            response
+        }
+        Err(problem) => pages.refuse(&problem.action("Sign in again", sign_in)),
+    };
+    cookies::clear(response.headers_mut(), &name, pages.sign_in_scope());
+    response
+}
+
+pub(super) async fn sign_out(State(pages): State<Arc<Pages>>, headers: HeaderMap, Form(form): Form<SignOut>) -> Response {
+    let return_to = local(&form.r#return).unwrap_or_default();
+    if !pages.from_our_pages(&headers) {
+        return pages.refuse(&Problem::forged(format!("{}{return_to}", pages.prefix)));
+    }
+    let mut response = view::signin::signed_out(&pages, &format!("{}&again=1", pages.sign_in_path(&return_to)));
+    pages.end_session(response.headers_mut());
+    response
+}
+
+struct Finished {
+    token: secrecy::SecretString,
+    user: Arc<service_kit::User>,
+}
+
+impl Pages {
+    /// Where `return_to` is opened after signing in.
+    pub(super) fn sign_in_path(&self, return_to: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("return", return_to).finish();
+        format!("{}/signin?{query}", self.prefix)
+    }
+
+    async fn finish(&self, query: &Callback, pending: &Pending) -> Result<Finished, Problem> {
+        let issuer = self.verifier.issuers().find(|issuer| issuer.issuer == pending.issuer);
+        let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is not configured any more."))?;
+        // RFC 9207: an answer of another issuer is not for this sign-in.
+        if !query.iss.is_empty() && query.iss != issuer.issuer {
+            return Err(refused("The answer came from another sign-in service than the one you chose."));
+        }
+        if !query.error.is_empty() {
+            tracing::info!(oidc.issuer = %issuer.issuer, oidc.error = %query.error.escape_debug(), "a sign-in was refused");
+            return Err(match query.error.as_str() {
+                "access_denied" => refused("The sign-in was cancelled, or refused by your sign-in service."),
+                _ => refused("Your sign-in service answered with an error. If it stays, tell the people who run Chandlery."),
+            });
+        }
+        let endpoints = self.verifier.endpoints(&issuer.issuer).await;
+        let endpoints = endpoints.ok_or_else(|| failed(issuer, "the issuer cannot be reached"))?;
+        let (code, verifier) = (query.code.clone(), pending.verifier.clone());
+        let token = oidc::exchange(&self.http, issuer, &endpoints, &self.callback(), code, verifier).await;
+        let token = token.map_err(|error| failed(issuer, error))?;
+        let user = self.verifier.verify(token.expose_secret()).await.map_err(|error| failed(issuer, error))?;
+        let client_id = issuer.client_id.as_deref().unwrap_or_default();
+        if user.issuer != issuer.issuer || !oidc::answers_this_sign_in(token.expose_secret(), client_id, &pending.nonce) {
+            return Err(failed(issuer, "the ID token is not for this sign-in"));
+        }
+        Ok(Finished { token, user })
+    }
+
+    /// The redirect URI to register with an issuer.
+    fn callback(&self) -> String {
+        format!("{}/signin/callback", self.public)
+    }
+
+    /// One cookie a sign-in, so that two tabs do not disturb each other.
+    fn cookie_name(&self, state: &str) -> String {
+        let tag: String = state.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(8).collect();
+        cookies::name(&format!("{COOKIE}_{tag}"), self.secure)
+    }
+
+    fn sign_in_scope(&self) -> cookies::Scope<'_> {
+        cookies::Scope { prefix: &self.prefix, path: PATH, secure: self.secure }
+    }
+}
+
+fn refused(text: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "Signing in did not work", text)
+}
+
+/// For what is no fault of the opener's; the cause goes to the log.
+fn failed(issuer: &IssuerConfig, error: impl std::fmt::Display) -> Problem {
+    tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "a sign-in failed");
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "Signing in did not work",
+        "Your sign-in service did not confirm who you are. Try again; if it stays, tell the people who run Chandlery.",
+    )
+}
+
+/// What people read for an issuer.
+pub(super) fn display(issuer: &IssuerConfig) -> &str {
+    issuer.display_name.as_deref().unwrap_or(&issuer.issuer)
+}
+
+/// A redirect that is answered by GET, and not kept.
+pub(super) fn redirect(to: &str) -> Response {
+    let headers = [(header::LOCATION, to), (header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")];
+    (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+/// Path and query of an install page of ours; `None` for anything else, above all another site.
+fn local(path: &str) -> Option<String> {
+    let base = url::Url::parse("http://local.invalid/").expect("a constant URL");
+    if !path.starts_with("/install/") || path.contains('\\') || path.contains(char::is_control) {
+        return None;
+    }
+    let url = base.join(path).ok()?;
+    let ours = url.origin() == base.origin() && url.path().starts_with("/install/");
+    ours.then(|| match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_to_install_pages_only() {
+        assert_eq!(local("/install/time?gateway=default").as_deref(), Some("/install/time?gateway=default"));
+        for path in ["", "//evil.example/install/", "/install/../../x", "https://evil.example/install/a", "/\\evil.example", "/signout", "/install/\r\nx"] {
+            assert_eq!(local(path), None, "{path}");
+        }
+    }
+}

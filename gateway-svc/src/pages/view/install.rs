@@ -1,0 +1,335 @@
+//! The install page.
+
+use axum::{http::StatusCode, response::Response};
+use contracts::registry::{Entry, EntryLifecycle, InstallationState, entry::Server};
+use maud::{Markup, html};
+use registry_client::destination;
+
+use super::{fields, who};
+use crate::pages::{
+    Pages,
+    form::{is_secret, prompted},
+    install::{self, Link, Loaded, Scope, Shown, Target},
+    progress::progress_path,
+    session::Session,
+    signin::display,
+};
+
+pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_>) -> Response {
+    let Shown { session, link, loaded, errors, .. } = shown;
+    let entry = &loaded.entry;
+    let here = install::path(slug(entry), link);
+    let verb = if loaded.installation().is_some() { "Manage" } else { "Install" };
+    let body = html! {
+        h1 { (verb) " " (name(entry)) }
+        (errors_summary(shown))
+        (account(pages, session, link, loaded))
+        (about(entry))
+        @match (&loaded.target, can_install(entry)) {
+            (Target::New, false) => { (closed(entry)) }
+            (Target::Existing { scope, .. }, _) => { (existing(pages, shown, &loaded.scopes[*scope], &here)) }
+            (Target::New, true) => { (form(pages, shown, &here)) }
+        }
+        (others(pages, entry, link, loaded))
+    };
+    let title = format!("{verb} {}", name(entry));
+    let title = if errors.is_empty() { title } else { format!("Error: {title}") };
+    pages.page(status, &title, Some((session, here.as_str())), &body, false)
+}
+
+/// Everything that is wrong, each leading to its field.
+fn errors_summary(shown: &Shown<'_>) -> Markup {
+    let errors = shown.errors;
+    html! {
+        @if !errors.is_empty() {
+            div.errors role="alert" tabindex="-1" {
+                h2 { "This was not saved yet" }
+                ul {
+                    @for text in &errors.general { li { (text) } }
+                    @for (key, text) in &errors.fields {
+                        li { a href={ "#" (target_id(key, shown)) } { (text) } }
+                    }
+                }
+                @if prompted(&shown.loaded.entry).any(is_secret) {
+                    p { "Secrets are never sent back to your browser: enter them again." }
+                }
+            }
+        }
+    }
+}
+
+fn target_id(key: &str, shown: &Shown<'_>) -> String {
+    let is_field = prompted(&shown.loaded.entry).any(|field| field.key == key);
+    match key {
+        "scope" if !is_field => "scope-0".to_owned(),
+        "confirm" if !is_field => "confirm".to_owned(),
+        key => fields::id(key),
+    }
+}
+
+/// For whom, and a warning that the link may have come from somebody else.
+fn account(pages: &Pages, session: &Session, link: &Link, loaded: &Loaded) -> Markup {
+    let user = &session.user;
+    let issuer = pages.verifier.issuers().find(|issuer| issuer.issuer == user.issuer);
+    let doing = if loaded.installation().is_some() { "You are signed in as" } else { "This installs for" };
+    let through = match (&link.gateway, &link.agent) {
+        (Some(gateway), _) if is_slug(gateway) => Some(("the gateway", gateway)),
+        (_, Some(agent)) if is_slug(agent) => Some(("the agent", agent)),
+        _ => None,
+    };
+    html! {
+        section.account aria-labelledby="account" {
+            h2 #account { (doing) }
+            p.identity { strong { (who(session)) } }
+            p.issuer {
+                "Signed in with "
+                @if let Some(issuer) = issuer.filter(|issuer| issuer.display_name.is_some()) { (display(issuer)) ", " }
+                span.wrap { (user.issuer) }
+            }
+            p {
+                "The call that led here "
+                @if let Some((kind, slug)) = through { "came through " (kind) " " strong { (slug) } ". It " }
+                "may have been made by somebody else. Go on only if you know what it is for, and if this is the account to use."
+            }
+        }
+    }
+}
+
+/// What the entry is.
+fn about(entry: &Entry) -> Markup {
+    let destination = destination::of_entry(entry);
+    html! {
+        section.about aria-labelledby="about" {
+            h2 #about { "About " (name(entry)) }
+            @if !entry.description.is_empty() { (paragraphs(&entry.description)) }
+            dl {
+                @if let Some(destination) = &destination {
+                    @match &entry.server {
+                        Some(Server::SelfHosted(_)) => {
+                            dt { "What runs" }
+                            dd { "Chandlery runs " code.wrap { (destination.trim_start_matches("command:")) } " for you. What you enter goes to it." }
+                        }
+                        _ => {
+                            dt { "Where it goes" }
+                            dd { "What you enter is sent to " code.wrap { (destination) } ", and nowhere else." }
+                        }
+                    }
+                }
+                @if !entry.version.is_empty() { dt { "Version" } dd { (entry.version) } }
+                @if let Some(url) = safe_link(&entry.docs_url) {
+                    dt { "Documentation" }
+                    dd { a.wrap href=(url) rel="noreferrer noopener" target="_blank" { (url) " (opens a new tab)" } }
+                }
+            }
+            @if !entry.instructions.is_empty() {
+                h3 { "How to install" }
+                (paragraphs(&entry.instructions))
+            }
+        }
+    }
+}
+
+/// The state of an installation, and the form to change it.
+fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Markup {
+    let entry = &shown.loaded.entry;
+    let Some(installation) = &scope.installation else {
+        return html! {};
+    };
+    let changed = shown.loaded.changed_destination();
+    html! {
+        section aria-labelledby="state" {
+            h2 #state { (state_heading(scope)) }
+            p.state data-state=(installation.state().as_str_name()) { (state_text(installation.state())) }
+            @if let Some(reinstall) = &installation.reinstall_required {
+                p.wanted { "The entry has changed and needs something from you. " (reinstall.message) }
+            }
+            @for condition in installation.conditions.iter().filter(|condition| condition.status() == contracts::registry::ConditionStatus::False) {
+                p { (crate::pages::problem::as_sentence(&condition.message)) }
+            }
+            p { a href={ (pages.prefix) (progress_path(slug(entry), &installation.uid, shown.link)) } { "See each step" } }
+        }
+        @if scope.manageable {
+            @if prompted(entry).next().is_some() || changed.is_some() || installation.reinstall_required.is_some() {
+                (form(pages, shown, here))
+            } @else {
+                p { "There is nothing to enter for it." }
+            }
+        } @else {
+            p { "Only admins may change it." }
+        }
+    }
+}
+
+fn state_heading(scope: &Scope) -> String {
+    match scope.value.as_str() {
+        "me" => "You have this installed".to_owned(),
+        _ => format!("{} has this installed", scope.label),
+    }
+}
+
+fn state_text(state: InstallationState) -> &'static str {
+    match state {
+        InstallationState::Ready => "It is ready.",
+        InstallationState::Failed => "It does not work at present.",
+        InstallationState::Deleting => "It is being deleted.",
+        InstallationState::Pending | InstallationState::Unspecified => "It is not ready yet.",
+    }
+}
+
+fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
+    let Shown { session, loaded, entered, errors, .. } = shown;
+    let entry = &loaded.entry;
+    let installation = loaded.installation();
+    let changed = loaded.changed_destination();
+    let stored = loaded.stored();
+    let wanted = installation.and_then(|found| found.reinstall_required.as_ref()).map(|needed| needed.fields.as_slice());
+    let context =
+        fields::Context { installation, entered: *entered, errors, stored: &stored, wanted: wanted.unwrap_or_default() };
+    let sealed = pages.form_state(
+        session,
+        &entry.name,
+        installation.map(|found| found.name.clone()),
+        changed.map(str::to_owned),
+    );
+    let nothing = prompted(entry).next().is_none();
+    html! {
+        form.install method="post" action={ (pages.prefix) (here) } novalidate aria-labelledby="enter" {
+            h2 #enter { @if installation.is_some() { "Change it" } @else if nothing { "Nothing to enter" } @else { "What it needs" } }
+            @if nothing && installation.is_none() { p { "It needs no credential and no settings." } }
+            input type="hidden" name="state" value=(sealed);
+            @if installation.is_none() { (scopes(shown)) }
+            @for field in prompted(entry) { (fields::field(field, &context)) }
+            @if let Some(destination) = changed { (confirmation(shown, destination)) }
+            button type="submit" { @if installation.is_some() { "Save" } @else { "Install" } }
+        }
+    }
+}
+
+/// Personal, or for a team.
+fn scopes(shown: &Shown<'_>) -> Markup {
+    let free: Vec<&Scope> =
+        shown.loaded.scopes.iter().filter(|scope| scope.manageable && scope.installation.is_none()).collect();
+    let chosen = shown.entered.map(|entered| entered.scope.as_str()).unwrap_or_default();
+    let chosen = if free.iter().any(|scope| scope.value == chosen) { chosen } else { free.first().map_or("", |scope| &scope.value) };
+    let error = shown.errors.fields.get("scope");
+    html! {
+        @if let [only] = free.as_slice() {
+            input type="hidden" name="scope" value=(only.value);
+            p.scope { strong { "For: " } @if only.value == "me" { "only you. Calls you make use it; nobody else's do." } @else { (only.label) } }
+        } @else {
+            fieldset aria-describedby=[error.map(|_| "scope-error")] {
+                legend { "For whom" }
+                @if let Some(error) = error { p.error #scope-error { (error) } }
+                @for (index, scope) in free.iter().enumerate() {
+                    div.choice {
+                        input type="radio" name="scope" id={ "scope-" (index) } value=(scope.value) checked[scope.value == chosen];
+                        label for={ "scope-" (index) } {
+                            (scope.label)
+                            @if scope.value == "me" { span.help { " – nobody else's calls use it" } }
+                            @else { span.help { " – every member's calls may use what you enter" } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks whether stored secrets may go somewhere else.
+fn confirmation(shown: &Shown<'_>, destination: &str) -> Markup {
+    let bound = shown.loaded.credential().map(|credential| credential.bound_destination.as_str()).unwrap_or_default();
+    let error = shown.errors.fields.get("confirm");
+    html! {
+        fieldset.confirm {
+            legend { "The destination has changed" }
+            p {
+                "Your credential was entered for " code.wrap { (bound) } ". The entry now points to "
+                code.wrap { (destination) } ". It is not sent there unless you agree."
+            }
+            @if let Some(error) = error { p.error #confirm-error { (error) } }
+            div.choice {
+                input type="checkbox" id="confirm" name="confirm" value="yes"
+                    aria-invalid=[error.map(|_| "true")] aria-describedby=[error.map(|_| "confirm-error")];
+                label for="confirm" { "Send it to " (destination) " from now on" }
+            }
+        }
+    }
+}
+
+fn closed(entry: &Entry) -> Markup {
+    html! {
+        section aria-labelledby="closed" {
+            h2 #closed { "This cannot be installed" }
+            p {
+                @if entry.lifecycle() == EntryLifecycle::Deprecated {
+                    "The entry is deprecated: it goes on for those who have it, but nobody new can install it."
+                } @else {
+                    "The entry is a draft. It can be installed once an admin has approved it."
+                }
+            }
+        }
+    }
+}
+
+/// The other installations of this entry that concern the opener.
+fn others(pages: &Pages, entry: &Entry, link: &Link, loaded: &Loaded) -> Markup {
+    let shown = loaded.installation().map(|installation| &installation.name);
+    let others: Vec<_> = loaded
+        .scopes
+        .iter()
+        .filter_map(|scope| Some((scope, scope.installation.as_ref()?)))
+        .filter(|(_, installation)| Some(&installation.name) != shown)
+        .collect();
+    let free = shown.is_some() && can_install(entry) && loaded.scopes.iter().any(|scope| scope.manageable && scope.installation.is_none());
+    let to = |link: Link| format!("{}{}", pages.prefix, install::path(slug(entry), &link));
+    let base = Link { installation: None, new: None, ..link.clone() };
+    html! {
+        @if free || !others.is_empty() {
+            section aria-labelledby="others" {
+                h2 #others { "Other installations" }
+                ul {
+                    @for (scope, installation) in others {
+                        li {
+                            a href=(to(Link { installation: Some(installation.uid.clone()), ..base.clone() })) { (scope.label) }
+                            ": " (state_text(installation.state()))
+                        }
+                    }
+                    @if free {
+                        li { a href=(to(Link { new: Some("1".to_owned()), ..base.clone() })) { "Install it for somebody else of yours" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What people read for an entry.
+pub(in crate::pages) fn name(entry: &Entry) -> &str {
+    if entry.display_name.is_empty() { slug(entry) } else { &entry.display_name }
+}
+
+fn slug(entry: &Entry) -> &str {
+    entry.name.strip_prefix("entries/").unwrap_or(&entry.name)
+}
+
+fn can_install(entry: &Entry) -> bool {
+    entry.lifecycle() == EntryLifecycle::Approved
+}
+
+fn is_slug(text: &str) -> bool {
+    install::entry_name(text).is_some()
+}
+
+/// Only what a browser can follow without harm.
+fn safe_link(url: &str) -> Option<&str> {
+    (url.starts_with("https://") || url.starts_with("http://")).then_some(url)
+}
+
+/// Plain text: an empty line separates paragraphs, a line break stays one.
+fn paragraphs(text: &str) -> Markup {
+    html! {
+        @for paragraph in text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
+            p.text { (paragraph) }
+        }
+    }
+}
