@@ -6,7 +6,10 @@ use service_kit::{App, Clock, Readiness, identity::Verifier};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    pages::{self, PagesConfig, PagesDeps},
+};
 
 /// What gateway-svc is given to work with.
 #[derive(Clone, Debug)]
@@ -33,17 +36,25 @@ pub enum BuildError {
 
 /// Builds the service; starts nothing.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
-    let _ = deps;
     if !matches!(config.public_url.scheme(), "http" | "https") || !config.public_url.has_host() {
         return Err(BuildError::PublicUrl);
     }
+    let pages = pages::router(
+        PagesConfig { public_url: config.public_url.clone(), cookie_key: config.session_key },
+        PagesDeps {
+            registry: deps.registry.clone(),
+            credential: deps.credential.clone(),
+            verifier: Arc::clone(&deps.verifier),
+            clock: deps.clock.clone(),
+        },
+    );
     let (_, ready) = watch::channel(Readiness::NotReady("the registry has not been reached yet".to_owned()));
     Ok(App {
         name: "gateway-svc",
         grpc: axum::Router::new(),
         services: Vec::new(),
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
-        http: axum::Router::new(),
+        http: pages,
         tasks: Vec::new(),
         ready,
     })
