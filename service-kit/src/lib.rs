@@ -11,6 +11,8 @@ pub mod pipe;
 pub mod serve;
 pub mod status;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use app::{App, Readiness, Task};
 pub use clock::Clock;

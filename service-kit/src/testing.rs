@@ -1,0 +1,164 @@
+//! For tests of the services: a small OIDC issuer, and apps served over pipes. Behind the feature `testing`.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use axum::{Json, Router, routing::get};
+use data_encoding::BASE64URL_NOPAD;
+use futures::Stream;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
+
+use crate::{
+    app::App,
+    clock::Clock,
+    identity::{IssuerConfig, Verifier},
+    peer::Workload,
+    pipe::{self, Connection},
+    serve,
+};
+
+/// `aud` of the test issuer's tokens.
+pub const AUDIENCE: &str = "chandlery-tests";
+/// The key id of the test issuer's only key.
+const KEY_ID: &str = "test-key";
+
+/// An OIDC issuer on 127.0.0.1 with one ES256 key; it ends when this is dropped.
+pub struct TestIssuer {
+    issuer: String,
+    key: EncodingKey,
+    _serving: DropGuard,
+}
+
+impl std::fmt::Debug for TestIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestIssuer").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl TestIssuer {
+    /// Starts on a free port.
+    pub async fn start() -> io::Result<Self> {
+        install_tls_provider();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map_err(io::Error::other)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).map_err(io::Error::other)?;
+        // An uncompressed point: 4, x, y (SEC 1, section 2.3.3).
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let jwk = json!({
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": KEY_ID,
+            "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let issuer = format!("http://{}", listener.local_addr()?);
+        let metadata = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") });
+        let keys = json!({ "keys": [jwk] });
+        let routes = Router::new()
+            .route("/.well-known/openid-configuration", get(move || answer(metadata)))
+            .route("/keys", get(move || answer(keys)));
+        let stop = CancellationToken::new();
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::spawn(async move { serving.await });
+        Ok(Self { issuer, key: EncodingKey::from_ec_der(pkcs8.as_ref()), _serving: stop.drop_guard() })
+    }
+
+    /// `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Its configuration: `groups` lists groups, and `admin` among `roles` makes an admin.
+    pub fn config(&self) -> IssuerConfig {
+        serde_json::from_value(json!({ "issuer": self.issuer, "audiences": [AUDIENCE] }))
+            .expect("the two fields are all that must be there")
+    }
+
+    /// Verifies its tokens.
+    pub fn verifier(&self, clock: Clock) -> Arc<Verifier> {
+        Arc::new(Verifier::new(vec![self.config()], clock))
+    }
+
+    /// A token of this subject, valid for an hour of the system's time, with the email `{subject}@example.com`.
+    pub fn token(&self, subject: &str, groups: &[&str], admin: bool) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let roles: &[&str] = if admin { &["admin"] } else { &[] };
+        self.sign(&json!({
+            "iss": self.issuer, "aud": AUDIENCE, "sub": subject,
+            "iat": now.as_secs(), "exp": (now + Duration::from_secs(3_600)).as_secs(),
+            "email": format!("{subject}@example.com"), "name": subject, "groups": groups, "roles": roles,
+        }))
+    }
+
+    /// Any claims at all, signed.
+    pub fn sign(&self, claims: &Value) -> String {
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some(KEY_ID.to_owned());
+        jsonwebtoken::encode(&header, claims, &self.key).expect("the key was just made, and claims are plain data")
+    }
+}
+
+async fn answer(value: Value) -> Json<Value> {
+    Json(value)
+}
+
+/// What `main` does first; more than once does no harm.
+pub fn install_tls_provider() {
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// An app that is being served, with its tasks; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Served {
+    routes: tonic::service::Routes,
+    stop: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl Served {
+    /// Starts the app's tasks, and its health and reflection.
+    pub fn start(mut app: App) -> Self {
+        let stop = CancellationToken::new();
+        for task in std::mem::take(&mut app.tasks) {
+            tokio::spawn((task.run)(stop.clone()));
+        }
+        let (routes, health) = serve::routes(&[&app]);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(health));
+        Self { routes, stop: stop.clone(), _guard: stop.drop_guard() }
+    }
+
+    /// A channel over which `workload` calls it.
+    pub fn pipe(&self, workload: Workload) -> Channel {
+        let (channel, listener) = pipe::pipe(workload);
+        self.accept(listener);
+        channel
+    }
+
+    /// The address of a TCP port where people call it.
+    pub async fn tcp(&self) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        self.accept(pipe::tcp(listener));
+        Ok(address)
+    }
+
+    /// Stops serving and ends the tasks.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    fn accept(&self, connections: impl Stream<Item = io::Result<Connection>> + Send + 'static) {
+        let serving = serve::serve(self.routes.clone(), connections, self.stop.clone());
+        tokio::spawn(serving);
+    }
+}
