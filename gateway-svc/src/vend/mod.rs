@@ -1,11 +1,202 @@
 //! The headers an installation sends to its upstream.
-//!
-//! To come, with these signatures:
-//! ```text
-//! vend::Vendor (Arc)
-//!   async fn headers(&self, &Arc<Installation>, rejected: Option<i64>) -> Result<Arc<Vended>, VendError>
-//!      // rejected = Vended.generation the upstream answered with 401; an error then means: no better credential
-//!   struct Vended { headers: HeaderMap /* additional + fields + credential, ready to extend a request */, generation: i64 }
-//!   enum VendError { Required, Expired, DestinationChanged, Unavailable }  ; VendError::into_call_error(&Entry, &ConsumerRef, &Links)
-//! vend::passthrough(client: &HeaderMap, consumer: &Consumer, managed: &HeaderMap, out: &mut HeaderMap)  // allow-list, never overrides
-//! ```
+
+mod headers;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contracts::credential::{VendHeadersRequest, vend_service_client::VendServiceClient};
+use http::HeaderMap;
+use moka::{Expiry, future::Cache};
+use service_kit::Clock;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+pub(crate) use headers::passthrough;
+
+use crate::domain::{CallError, ConsumerRef, Entry, Installation, Links, Repair, RepairReason};
+
+/// Installations whose headers are kept ready.
+const CACHED: u64 = 50_000;
+/// The longest that anything is kept: what is vended ends within five minutes anyway.
+const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
+/// What is vended is vended again so long before it ends.
+const MARGIN: Duration = Duration::from_secs(10);
+/// How long credential-svc may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything to send to an installation's upstream, but what MCP itself and the client's passthrough add.
+pub(crate) struct Vended {
+    /// Additional headers, install fields and credential; names differ.
+    pub(crate) headers: HeaderMap,
+    /// Of the credential; 0 where there is none.
+    pub(crate) generation: i64,
+    kept: Duration,
+}
+
+impl fmt::Debug for Vended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vended").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// Why there are no headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VendError {
+    /// A required secret is not there.
+    #[error("a required credential has not been entered")]
+    Required,
+    /// The upstream refuses the secret that is there.
+    #[error("the upstream refuses the credential that was entered")]
+    Expired,
+    /// The entry points elsewhere than when the secret was entered.
+    #[error("the entry points to another server than when the credential was entered; its owner must confirm that")]
+    DestinationChanged,
+    /// credential-svc did not answer.
+    #[error("credentials cannot be had at the moment")]
+    Unavailable,
+}
+
+impl VendError {
+    /// As the caller learns it.
+    pub(crate) fn into_call_error(self, entry: &Entry, consumer: &ConsumerRef, links: &Links) -> CallError {
+        let name = &entry.display_name;
+        let (reason, message) = match self {
+            Self::Unavailable => return CallError::CredentialsUnavailable,
+            Self::Required => (
+                RepairReason::CredentialRequired,
+                format!("{name} lacks a credential. Open the link to enter it, then try again."),
+            ),
+            Self::Expired => (
+                RepairReason::CredentialExpired,
+                format!("{name} does not take the stored credential any more. Open the link to enter a new one, then try again."),
+            ),
+            Self::DestinationChanged => (
+                RepairReason::CredentialExpired,
+                format!(
+                    "{name} points to another server than when its credential was entered. Open the link to confirm that it may go there, then try again."
+                ),
+            ),
+        };
+        Repair {
+            reason,
+            entry: Arc::clone(&entry.slug),
+            display_name: Arc::clone(name),
+            message,
+            install_url: links.install(&entry.slug, Some(consumer)),
+        }
+        .into()
+    }
+}
+
+/// Vends, once for all calls that want the same.
+#[derive(Debug)]
+pub(crate) struct Vendor {
+    credentials: VendServiceClient<Channel>,
+    kept: Cache<Key, Arc<Vended>>,
+    /// What came of a refused credential: asked once for all calls that were refused it.
+    replaced: Cache<(Key, i64), Arc<Vended>>,
+    clock: Clock,
+}
+
+/// A change of any of these makes other headers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    installation: Arc<str>,
+    generation: i64,
+    credential_generation: i64,
+    destination: Option<Arc<str>>,
+}
+
+struct KeptFor;
+
+impl<K> Expiry<K, Arc<Vended>> for KeptFor {
+    fn expire_after_create(&self, _: &K, vended: &Arc<Vended>, _: Instant) -> Option<Duration> {
+        Some(vended.kept)
+    }
+
+    fn expire_after_update(&self, _: &K, vended: &Arc<Vended>, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(vended.kept)
+    }
+}
+
+impl Vendor {
+    /// Over the gateway's channel to credential-svc.
+    pub(crate) fn new(credential: Channel, clock: Clock) -> Self {
+        Self {
+            credentials: VendServiceClient::new(credential),
+            kept: Cache::builder().max_capacity(CACHED).expire_after(KeptFor).build(),
+            replaced: Cache::builder().max_capacity(CACHED).expire_after(KeptFor).build(),
+            clock,
+        }
+    }
+
+    /// The headers for an installation. `rejected` is the generation that the upstream has just answered with 401: another is
+    /// wanted then, and an error means that there is none.
+    pub(crate) async fn headers(&self, installation: &Arc<Installation>, rejected: Option<i64>) -> Result<Arc<Vended>, VendError> {
+        let key = Key {
+            installation: Arc::clone(&installation.uid),
+            generation: installation.generation,
+            credential_generation: installation.credential_generation,
+            destination: installation.destination.clone(),
+        };
+        let Some(rejected) = rejected else {
+            // The usual way, first: no future to make.
+            if let Some(kept) = self.kept.get(&key).await {
+                return Ok(kept);
+            }
+            return self.kept.try_get_with(key, self.vend(installation, 0)).await.map_err(|error| *error);
+        };
+        if let Some(kept) = self.kept.get(&key).await
+            && kept.generation != rejected
+        {
+            return Ok(kept);
+        }
+        self.kept.invalidate(&key).await;
+        let replaced = self.replaced.try_get_with((key.clone(), rejected), self.vend(installation, rejected)).await;
+        let replaced = replaced.map_err(|error| *error)?;
+        self.kept.insert(key, Arc::clone(&replaced)).await;
+        Ok(replaced)
+    }
+
+    async fn vend(&self, installation: &Arc<Installation>, rejected: i64) -> Result<Arc<Vended>, VendError> {
+        let mut headers = headers::fixed(installation);
+        if !installation.vends_headers {
+            return Ok(Arc::new(Vended { headers, generation: 0, kept: MAX_KEPT }));
+        }
+        let request = VendHeadersRequest {
+            installation_uid: installation.uid.to_string(),
+            destination: installation.destination.as_deref().unwrap_or_default().to_owned(),
+            rejected_generation: rejected,
+        };
+        let mut credentials = self.credentials.clone();
+        let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;
+        let vended = answer
+            .map_err(|_| Status::deadline_exceeded("no answer in time"))
+            .and_then(|answer| answer)
+            .map_err(|status| refused(installation, &status))?
+            .into_inner();
+        headers::add_secret(&mut headers, vended.headers, installation);
+        let ends = vended.expire_time.and_then(|time| std::time::SystemTime::try_from(time).ok());
+        let left = ends.and_then(|ends| ends.duration_since(self.clock.now()).ok()).unwrap_or_default();
+        Ok(Arc::new(Vended { headers, generation: vended.generation, kept: left.saturating_sub(MARGIN).min(MAX_KEPT) }))
+    }
+}
+
+fn refused(installation: &Installation, status: &Status) -> VendError {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    match (status.code(), reason.as_str()) {
+        (Code::FailedPrecondition, "CREDENTIAL_REQUIRED") | (Code::NotFound, _) => VendError::Required,
+        (Code::FailedPrecondition, "CREDENTIAL_EXPIRED") => VendError::Expired,
+        (Code::FailedPrecondition, "DESTINATION_CHANGED") => VendError::DestinationChanged,
+        (code, _) => {
+            tracing::error!(installation.uid = %installation.uid, grpc.code = ?code, error = %status.message(), "credential-svc vended nothing");
+            VendError::Unavailable
+        }
+    }
+}
