@@ -1,0 +1,119 @@
+//! Somebody who has just typed `cargo run` makes the first tool call, with the client they happen to have.
+
+use std::ffi::OsString;
+
+use integration_tests::{
+    Stack,
+    script::{grpcurl, node, python},
+    tools::repository,
+    wait::eventually,
+};
+use serde_json::{Value, json};
+
+/// The demo entry's tool that gives its argument back.
+const ECHO: &str = "demo__echo";
+
+fn echoed(result: &Value) -> &str {
+    result["content"][0]["text"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no text: {result}"))
+}
+
+fn listed(tools: &Value) -> bool {
+    tools
+        .as_array()
+        .is_some_and(|tools| tools.iter().any(|tool| tool == ECHO))
+}
+
+/// What a fresh start leads to by itself: the demo installation ready, its tools on the gateway `default`.
+async fn fresh() -> (Stack, String) {
+    let stack = Stack::start().await;
+    let alice = stack.member("alice");
+    let client = stack.mcp("default", &alice).await;
+    eventually("the demo's tools are listed", || async {
+        client.tool_names().await.iter().any(|name| name == ECHO).then_some(())
+    })
+    .await;
+    let token = alice.token().to_owned();
+    (stack, token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_sdk_in_both_modes() {
+    let (stack, token) = fresh().await;
+    for mode in ["auto", "legacy"] {
+        let arguments = json!({"text": format!("hello from {mode}")}).to_string();
+        let seen = python(
+            "mcp_client.py",
+            [&stack.mcp_url("default"), &token, mode, ECHO, &arguments],
+        )
+        .await
+        .json();
+        assert!(listed(&seen["tools"]), "{mode}: {seen}");
+        assert!(
+            echoed(&seen["result"]).contains(&format!("hello from {mode}")),
+            "{mode}: {seen}"
+        );
+        assert_eq!(seen["revision"], "2025-11-25", "{mode}: {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_sdk() {
+    let (stack, token) = fresh().await;
+    let arguments = json!({"text": "hello from node"}).to_string();
+    let seen = node("mcp_client.mjs", [&stack.mcp_url("default"), &token, ECHO, &arguments])
+        .await
+        .json();
+    assert!(listed(&seen["tools"]), "{seen}");
+    assert!(echoed(&seen["result"]).contains("hello from node"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcurl_by_reflection() {
+    let (stack, token) = fresh().await;
+    let list = "chandlery.gateway.v1.ToolService/ListTools";
+    let seen = grpcurl(stack.grpc(), Some(&token), list, &json!({"parent": "gateways/default"}))
+        .await
+        .json();
+    let tools = seen["tools"].as_array().expect("tools are listed");
+    let echo = tools
+        .iter()
+        .find(|tool| tool["exposedName"] == ECHO)
+        .unwrap_or_else(|| panic!("no {ECHO}: {seen}"));
+    assert_eq!(echo["connected"], true, "{echo}");
+    let call = json!({
+        "parent": "gateways/default", "tool": ECHO, "arguments_json": json!({"text": "hello from grpcurl"}).to_string(),
+    });
+    let method = "chandlery.gateway.v1.ToolService/CallTool";
+    let seen = grpcurl(stack.grpc(), Some(&token), method, &call).await.json();
+    let result: Value = serde_json::from_str(seen["resultJson"].as_str().expect("a result")).expect("JSON");
+    assert!(echoed(&result).contains("hello from grpcurl"), "{seen}");
+    // Who says nothing of themselves is told what to do.
+    let refused = grpcurl(stack.grpc(), None, method, &call).await;
+    assert!(
+        !refused.success && refused.stderr.contains("UNAUTHENTICATED"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_python_client() {
+    let (stack, token) = fresh().await;
+    let mut arguments: Vec<OsString> = vec![repository().join("proto").into()];
+    let text = json!({"text": "hello from grpcio"}).to_string();
+    arguments.extend([stack.grpc(), &token, "gateways/default", ECHO, &text].map(OsString::from));
+    let seen = python("grpc_client.py", arguments).await.json();
+    assert!(listed(&seen["tools"]), "{seen}");
+    assert!(echoed(&seen["result"]).contains("hello from grpcio"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_banner_says_how() {
+    let (stack, _) = fresh().await;
+    let text = stack.lines().all().join("\n");
+    for said in [stack.mcp_url("default").as_str(), stack.grpc(), "token --user"] {
+        assert!(text.contains(said), "the banner should say {said}:\n{text}");
+    }
+}

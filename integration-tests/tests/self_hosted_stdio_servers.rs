@@ -1,0 +1,192 @@
+//! Servers of npm and PyPI that speak over standard input and output, run by the orchestrator.
+
+use contracts::{orchestrator as o, registry as r};
+use integration_tests::{
+    Stack,
+    process::{descendants, no_process_with},
+    tools::{Tool, npm_command, python_command},
+    walk,
+};
+use serde_json::json;
+
+fn npm(command: &str, arguments: &[&str]) -> r::Entry {
+    let script = npm_command(command).to_string_lossy().into_owned();
+    let mut all = vec![script.as_str()];
+    all.extend(arguments);
+    walk::stdio(&Tool::Node.path().to_string_lossy(), &all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filesystem_reads_a_real_file() {
+    let stack = Stack::start().await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    let folder = tempfile::tempdir().expect("a place for temporary files");
+    let root = folder.path().canonicalize().expect("it exists");
+    std::fs::write(root.join("note.txt"), "written by nobody here").expect("it can be written");
+    // The root comes from an install field, behind the fixed arguments.
+    let mut entry = npm("mcp-server-filesystem", &[]);
+    entry.install_fields.push(r::InstallField {
+        key: "root".to_owned(),
+        r#type: r::InstallFieldType::String.into(),
+        required: true,
+        source: r::InstallFieldSource::Prompted.into(),
+        target: Some(r::install_field::Target::Argument(r::ArgumentTarget::default())),
+        ..r::InstallField::default()
+    });
+    admin.publish("files", entry).await;
+    let root = root.to_string_lossy().into_owned();
+    let installation = alice
+        .create_installation("files", None, &[("root", &root)])
+        .await
+        .expect("she may install");
+    alice.until_ready(&installation.name).await;
+    admin.gateway("team").await;
+    admin.assign("team", "files", "read_text_file").await;
+    let client = stack.mcp("team", &alice).await;
+    let text = client
+        .call_text("files__read_text_file", json!({"path": format!("{root}/note.txt")}))
+        .await;
+    assert!(text.contains("written by nobody here"), "{text}");
+    // Its own limits hold: it reads nothing outside the root.
+    let outside = client
+        .call("files__read_text_file", json!({"path": "/etc/passwd"}))
+        .await;
+    assert_eq!(outside["result"]["isError"], json!(true), "{outside}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_keeps_each_ones_own_notes() {
+    let stack = Stack::start().await;
+    let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
+    let mut entry = npm("mcp-server-memory", &[]);
+    if let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server {
+        server
+            .environment
+            .insert("MEMORY_FILE_PATH".to_owned(), "notes.json".to_owned());
+    }
+    // Each installation keeps its notes in a file of its own.
+    entry.install_fields.push(r::InstallField {
+        key: "file".to_owned(),
+        r#type: r::InstallFieldType::String.into(),
+        required: true,
+        source: r::InstallFieldSource::Prompted.into(),
+        target: Some(r::install_field::Target::EnvironmentVariable(
+            r::EnvironmentVariableTarget {
+                name: "MEMORY_FILE_PATH".to_owned(),
+            },
+        )),
+        ..r::InstallField::default()
+    });
+    if let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server {
+        server.environment.clear();
+    }
+    admin.publish("memory", entry).await;
+    admin.gateway("team").await;
+    let folder = tempfile::tempdir().expect("a place for temporary files");
+    for (who, name) in [(&alice, "alice"), (&bob, "bob")] {
+        let file = folder
+            .path()
+            .join(format!("{name}.jsonl"))
+            .to_string_lossy()
+            .into_owned();
+        let installation = who
+            .create_installation("memory", None, &[("file", &file)])
+            .await
+            .expect("they may install");
+        who.until_ready(&installation.name).await;
+    }
+    for tool in ["create_entities", "read_graph"] {
+        admin.assign("team", "memory", tool).await;
+    }
+    let note = json!({"entities": [{"name": "Saturn", "entityType": "planet", "observations": ["has rings"]}]});
+    let hers = stack.mcp("team", &alice).await;
+    hers.call_text("memory__create_entities", note).await;
+    assert!(hers.call_text("memory__read_graph", json!({})).await.contains("Saturn"));
+    let his = stack.mcp("team", &bob).await;
+    assert!(!his.call_text("memory__read_graph", json!({})).await.contains("Saturn"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_told_restarted_and_deleted() {
+    let mut stack = Stack::start().await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    let command = python_command("mcp-server-time").to_string_lossy().into_owned();
+    admin
+        .publish("time", walk::stdio(&command, &["--local-timezone", "Europe/Lisbon"]))
+        .await;
+    let installation = alice.install("time", None, &[]).await;
+    admin.gateway("team").await;
+    admin.assign("team", "time", "get_current_time").await;
+    let client = stack.mcp("team", &alice).await;
+    let ask = json!({"timezone": "Europe/Lisbon"});
+    assert!(
+        client
+            .call_text("time__get_current_time", ask.clone())
+            .await
+            .contains("Europe/Lisbon")
+    );
+
+    let runtime = format!("{}/runtime", installation.name);
+    let before = alice
+        .runtimes()
+        .get_runtime(o::GetRuntimeRequest { name: runtime.clone() })
+        .await
+        .expect("hers");
+    assert_eq!(before.get_ref().state(), o::RuntimeState::Running);
+    let request = o::RestartRuntimeRequest { name: runtime };
+    let after = alice
+        .runtimes()
+        .restart_runtime(request)
+        .await
+        .expect("hers")
+        .into_inner();
+    assert_eq!(after.state(), o::RuntimeState::Running);
+    assert_ne!(before.into_inner().start_time, after.start_time);
+    // The client goes on as if nothing had happened (lesson 2).
+    assert!(
+        client
+            .call_text("time__get_current_time", ask)
+            .await
+            .contains("Europe/Lisbon")
+    );
+
+    let servers = |pid| {
+        descendants(pid)
+            .into_iter()
+            .filter(|process| process.arguments.contains("mcp-server-time"))
+            .count()
+    };
+    assert!(servers(stack.pid()) > 0);
+    let request = r::DeleteInstallationRequest {
+        name: installation.name,
+        etag: String::new(),
+    };
+    alice.installations().delete_installation(request).await.expect("hers");
+    let pid = stack.pid();
+    integration_tests::eventually("the deleted server ends", || async {
+        (servers(pid) == 0).then_some(())
+    })
+    .await;
+    assert!(stack.stop().await.success());
+}
+
+/// Whatever a server started ends with Chandlery, however that ends (lesson 21).
+#[tokio::test(flavor = "multi_thread")]
+async fn grandchildren_do_not_outlive_a_kill() {
+    let mut stack = Stack::start().await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    let mark = format!("chandlery-journey-{}", uuid::Uuid::new_v4());
+    let time = python_command("mcp-server-time").to_string_lossy().into_owned();
+    // A shell that starts a grandchild in a session of its own, as npx and uvx might, and then serves.
+    let script = format!("setsid sleep 600 & exec \"{time}\"");
+    let mut entry = walk::stdio("/bin/sh", &["-c", &script]);
+    if let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server {
+        server
+            .environment
+            .insert("CHANDLERY_JOURNEY_MARK".to_owned(), mark.clone());
+    }
+    admin.publish("time", entry).await;
+    alice.install("time", None, &[]).await;
+    stack.kill().await;
+    no_process_with(&mark).await;
+}
