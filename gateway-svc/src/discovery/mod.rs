@@ -1,21 +1,336 @@
-//! Asks servers for their tools.
+//! Asks servers for their tools: when an installation becomes usable, on demand, and when a server says that its list changed.
 //!
-//! To come, with these signatures:
-//! ```text
-//! discovery::Discovery (Arc): fn changed(&self, installation_uid: &str)   // an upstream announced list_changed; async fn now(&self, uid) -> Result<Vec<String>, CallError>
-//! gateway-a's `Calls` as api/ will use it: async fn call(&self, &Caller, &ConsumerRef, tool: &str, arguments: Box<RawValue>, client_headers: &HeaderMap) -> Result<Box<RawValue> /*CallToolResult*/, CallError>
-//! identity (gateway-a) as api/ will use it: async fn caller(&self, headers: &HeaderMap) -> Result<Caller, IdentityError>  (IdentityError: Missing | Refused(TokenError) | ... | RegistryUnavailable)
-//! ```
+//! Level-triggered: what is to be done follows from the installation's state alone, so that it is safe to stop at any moment and for several
+//! replicas to do the same. Each installation has a worker of its own; one bad server delays no other.
 
-use std::sync::Arc;
+mod ask;
+mod report;
+#[cfg(test)]
+mod tests;
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::future::BoxFuture;
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::domain::{CallError, DiscoveredTool, Installation};
+pub(crate) use ask::Asker;
+pub(crate) use report::Reports;
+
+use crate::{
+    domain::{ConditionState, DiscoveredTool, Endpoint, Installation},
+    snapshot::Store,
+};
+
+/// A server that says without end that its list changed is asked at most so often.
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// Asks an installation's server for all its tools, on all pages, with the installation's own credential.
-/// `upstream` does this for real.
 pub(crate) trait ListTools: Send + Sync + 'static {
     /// All of them, in the server's order. No tools is an answer too.
-    fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, CallError>>;
+    fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>>;
+}
+
+/// Why the tools of a server are not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It is the installation's or its server's: reported as `TOOLS_DISCOVERED` FALSE.
+    #[error("{message}")]
+    Installation {
+        /// UPPER_SNAKE_CASE.
+        reason: &'static str,
+        /// For people: who is at fault and what to do.
+        message: String,
+    },
+    /// It is ours: tried again, and nothing is reported of it.
+    #[error("{0}")]
+    Transient(String),
+}
+
+/// What a discovery speaks of: another of these makes another discovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    generation: i64,
+    credential_generation: i64,
+    endpoint: Option<Endpoint>,
+}
+
+impl Seen {
+    fn of(installation: &Installation) -> Self {
+        Self {
+            generation: installation.generation,
+            credential_generation: installation.credential_generation,
+            endpoint: installation.endpoint.clone(),
+        }
+    }
+}
+
+/// What this replica knows of an installation's discovery, as long as it runs.
+#[derive(Clone, Debug)]
+struct Known {
+    /// What the last discovery spoke of.
+    seen: Seen,
+    /// When it began.
+    asked: Instant,
+    /// When the server last said that its list changed.
+    announced: Option<Instant>,
+}
+
+impl Known {
+    fn outdated(&self) -> bool {
+        self.announced.is_some_and(|announced| announced >= self.asked)
+    }
+}
+
+/// Discovers tools.
+pub(crate) struct Discovery {
+    store: Arc<Store>,
+    servers: Arc<dyn ListTools>,
+    reports: Reports,
+    permits: Semaphore,
+    timeout: Duration,
+    announced: mpsc::UnboundedSender<Arc<str>>,
+    known: Mutex<HashMap<Arc<str>, Known>>,
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Discovery").finish_non_exhaustive()
+    }
+}
+
+/// The worker of one installation.
+#[derive(Clone, Debug, Default)]
+struct Worker {
+    wake: Arc<Notify>,
+}
+
+impl Discovery {
+    /// At most `concurrency` servers are asked at a time, each for at most `timeout`.
+    /// The receiver is for [`Discovery::run`].
+    pub(crate) fn new(
+        store: Arc<Store>,
+        servers: Arc<dyn ListTools>,
+        reports: Reports,
+        concurrency: usize,
+        timeout: Duration,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Arc<str>>) {
+        let (announced, announcements) = mpsc::unbounded_channel();
+        let permits = Semaphore::new(concurrency);
+        let known = Mutex::default();
+        (Arc::new(Self { store, servers, reports, permits, timeout, announced, known }), announcements)
+    }
+
+    /// A server has said that its list of tools changed.
+    pub(crate) fn changed(&self, installation_uid: &Arc<str>) {
+        // Nobody listens any more: the service stops.
+        let _ = self.announced.send(Arc::clone(installation_uid));
+    }
+
+    /// Asks now, reports what came of it, and gives the server's own names of its tools, sorted.
+    pub(crate) async fn now(&self, installation: &Arc<Installation>) -> Result<Vec<String>, Failure> {
+        let asked = Instant::now();
+        let listed = self.ask(installation).await;
+        self.report(installation, asked, &listed).await?;
+        let mut names: Vec<_> = listed?.into_iter().map(|tool| tool.name).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Keeps the tools of all installations known. `changed` tells which installations came or changed.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mut changed: mpsc::UnboundedReceiver<Arc<str>>,
+        mut announced: mpsc::UnboundedReceiver<Arc<str>>,
+        stop: CancellationToken,
+    ) {
+        let mut workers: HashMap<Arc<str>, Worker> = HashMap::new();
+        let mut running = JoinSet::new();
+        loop {
+            let uid = tokio::select! {
+                Some(uid) = changed.recv() => uid,
+                Some(uid) = announced.recv() => {
+                    if let Some(known) = self.lock_known().get_mut(&uid) {
+                        known.announced = Some(Instant::now());
+                    }
+                    uid
+                }
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    // A worker that panicked is made again by the next change.
+                    let Ok(uid) = ended else { continue };
+                    workers.remove(&uid);
+                    uid
+                }
+                () = stop.cancelled() => break,
+            };
+            if let Some(worker) = workers.get(&uid) {
+                worker.wake.notify_one();
+            } else if self.due(&uid).is_some() {
+                let worker = Worker::default();
+                workers.insert(Arc::clone(&uid), worker.clone());
+                let discovery = Arc::clone(&self);
+                running.spawn(async move {
+                    discovery.work(&uid, &worker.wake).await;
+                    uid
+                });
+            }
+        }
+        running.shutdown().await;
+    }
+
+    /// Until the tools of an installation are known, or it is not usable any more.
+    async fn work(&self, uid: &Arc<str>, wake: &Notify) {
+        let mut delays = delays();
+        while let Some(installation) = self.due(uid) {
+            tokio::time::sleep(self.too_soon(uid)).await;
+            let asked = Instant::now();
+            let tried = Seen::of(&installation);
+            let listed = self.ask(&installation).await;
+            let outcome = self.report(&installation, asked, &listed).await.and(listed.map(|tools| tools.len()));
+            let failure = match outcome {
+                Ok(tools) => {
+                    tracing::info!(installation.uid = %uid, entry = %installation.entry, tools, "discovered the tools of an installation");
+                    delays = self::delays();
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            let pause = delays.next().unwrap_or(LAST_RETRY);
+            tracing::warn!(
+                installation.uid = %uid, entry = %installation.entry, error = %failure, retry.delay_ms = pause.as_millis(),
+                "the tools of an installation could not be discovered"
+            );
+            self.pause(uid, &tried, pause, wake, &mut delays).await;
+        }
+    }
+
+    /// Waits, but not where the installation has changed since: what was wrong may be right now.
+    async fn pause(
+        &self,
+        uid: &Arc<str>,
+        tried: &Seen,
+        pause: Duration,
+        wake: &Notify,
+        delays: &mut impl Iterator<Item = Duration>,
+    ) {
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = wake.notified() => match self.due(uid) {
+                    Some(installation) if Seen::of(&installation) == *tried => {}
+                    Some(_) => {
+                        // Not at once, however often it changes.
+                        if let Some(delay) = delays.next() {
+                            tokio::time::sleep(delay.min(FIRST_RETRY)).await;
+                        }
+                        return;
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn ask(&self, installation: &Arc<Installation>) -> Result<Vec<DiscoveredTool>, Failure> {
+        let _permit = self.permits.acquire().await.map_err(|_| Failure::Transient("the service stops".to_owned()))?;
+        let listing = self.servers.list_tools(Arc::clone(installation));
+        tokio::time::timeout(self.timeout, listing).await.unwrap_or_else(|_| {
+            Err(Failure::Installation {
+                reason: "UPSTREAM_TIMEOUT",
+                message: format!(
+                    "The MCP server of {} did not list its tools within {} s. It is asked again by itself.",
+                    installation.entry,
+                    self.timeout.as_secs()
+                ),
+            })
+        })
+    }
+
+    async fn report(
+        &self,
+        installation: &Arc<Installation>,
+        asked: Instant,
+        listed: &Result<Vec<DiscoveredTool>, Failure>,
+    ) -> Result<(), Failure> {
+        let reported = match listed {
+            Ok(tools) => self.reports.tools(installation, tools).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        match reported {
+            Ok(()) => {
+                let mut known = self.lock_known();
+                let announced = known.get(&installation.uid).and_then(|known| known.announced);
+                known.insert(Arc::clone(&installation.uid), Known { seen: Seen::of(installation), asked, announced });
+                Ok(())
+            }
+            Err(Failure::Installation { reason, message }) => {
+                self.reports.failure(installation, reason, &message).await?;
+                Err(Failure::Installation { reason, message })
+            }
+            Err(transient) => Err(transient),
+        }
+    }
+
+    /// The installation, if its server is to be asked.
+    fn due(&self, uid: &Arc<str>) -> Option<Arc<Installation>> {
+        let snapshot = self.store.load().ok()?;
+        let Some(installation) = snapshot.installation(uid).filter(|installation| askable(installation)) else {
+            if snapshot.installation(uid).is_none() {
+                self.lock_known().remove(uid);
+            }
+            return None;
+        };
+        let now = Seen::of(installation);
+        let mut known = self.lock_known();
+        match known.get(uid) {
+            Some(known) if known.seen == now && !known.outdated() => return None,
+            Some(_) => {}
+            // Discovered before this process began.
+            None if installation.tools.status == ConditionState::True
+                && installation.tools.observed_generation >= installation.generation =>
+            {
+                known.insert(Arc::clone(uid), Known { seen: now, asked: Instant::now(), announced: None });
+                return None;
+            }
+            None => {}
+        }
+        Some(Arc::clone(installation))
+    }
+
+    /// How long to wait before a server is asked again that has been asked just now, and to which nothing else has happened.
+    fn too_soon(&self, uid: &str) -> Duration {
+        match self.lock_known().get(uid) {
+            Some(known) if known.outdated() => MIN_INTERVAL.saturating_sub(known.asked.elapsed()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether there is a server that can be asked: the credential is there and, where we run it, it runs.
+fn askable(installation: &Installation) -> bool {
+    !installation.deleted
+        && installation.endpoint.is_some()
+        && installation.credential.status == ConditionState::True
+        && (!installation.self_hosted || installation.runtime.status == ConditionState::True)
+}
+
+fn delays() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default().with_min_delay(FIRST_RETRY).with_max_delay(LAST_RETRY).without_max_times().with_jitter().build()
 }

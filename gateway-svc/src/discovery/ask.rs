@@ -1,0 +1,94 @@
+//! Asks real servers.
+
+use std::sync::Arc;
+
+use futures::{FutureExt as _, future::BoxFuture};
+
+use super::{Failure, ListTools};
+use crate::{
+    domain::{self, DiscoveredTool, Installation},
+    upstream::{Endpoint, ListedTool, Revision, Target, UpstreamError, Upstreams},
+    vend::{VendError, Vendor},
+};
+
+/// Asks servers over the pooled connections of calls, with the installation's own credential.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    vendor: Arc<Vendor>,
+    upstreams: Upstreams,
+}
+
+impl Asker {
+    /// With what calls use.
+    pub(crate) fn new(vendor: Arc<Vendor>, upstreams: Upstreams) -> Self {
+        Self { vendor, upstreams }
+    }
+
+    /// Lesson 36: with the credential of this installation, and over sessions of its own.
+    async fn list(&self, installation: &Arc<Installation>) -> Result<Vec<ListedTool>, Failure> {
+        let name = &installation.entry;
+        let mut vended = self.vendor.headers(installation, None).await.map_err(|error| not_vended(name, error))?;
+        let mut again = installation.vends_headers;
+        loop {
+            let endpoint = endpoint(installation).ok_or_else(|| Failure::Transient("it has no address".to_owned()))?;
+            let uid = Arc::clone(&installation.uid);
+            let target = Target::new(endpoint, uid, vended.generation, Revision::LATEST, vended.headers.clone(), 0);
+            match self.upstreams.list_tools(&Arc::new(target)).await {
+                Ok(tools) => return Ok(tools),
+                Err(UpstreamError::Unauthorized) if again => {
+                    again = false;
+                    // This tells credential-svc that the upstream refuses what it vended.
+                    vended = match self.vendor.headers(installation, Some(vended.generation)).await {
+                        Ok(vended) => vended,
+                        Err(VendError::Expired) => return Err(unauthorized(installation)),
+                        Err(error) => return Err(not_vended(name, error)),
+                    };
+                }
+                Err(UpstreamError::Unauthorized) => return Err(unauthorized(installation)),
+                Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
+                Err(error) => {
+                    let message = format!("The MCP server of {name} is at fault: {error}. It is asked again by itself.");
+                    return Err(Failure::Installation { reason: error.reason(), message });
+                }
+            }
+        }
+    }
+}
+
+impl ListTools for Asker {
+    fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
+        async move {
+            let tools = self.list(&installation).await?;
+            Ok(tools.into_iter().map(|tool| DiscoveredTool { name: tool.name, definition_json: tool.definition }).collect())
+        }
+        .boxed()
+    }
+}
+
+fn endpoint(installation: &Installation) -> Option<Endpoint> {
+    match installation.endpoint.as_ref()? {
+        domain::Endpoint::Remote(url) => Endpoint::remote(url),
+        domain::Endpoint::Runtime(url) => Endpoint::hosted(url.as_str()),
+        domain::Endpoint::Socket(path) => Endpoint::hosted(&format!("unix:{}", path.display())),
+    }
+}
+
+fn unauthorized(installation: &Installation) -> Failure {
+    let name = &installation.entry;
+    let message = if installation.vends_headers {
+        format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it takes.")
+    } else {
+        format!("The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry.")
+    };
+    Failure::Installation { reason: "UPSTREAM_UNAUTHORIZED", message }
+}
+
+fn not_vended(name: &str, error: VendError) -> Failure {
+    let reason = match error {
+        VendError::Unavailable => return Failure::Transient(error.to_string()),
+        VendError::Required => "CREDENTIAL_REQUIRED",
+        VendError::Expired => "CREDENTIAL_EXPIRED",
+        VendError::DestinationChanged => "DESTINATION_CHANGED",
+    };
+    Failure::Installation { reason, message: format!("The tools of {name} cannot be listed: {error}.") }
+}
