@@ -97,9 +97,13 @@ impl<'a> Object<'a> {
         self.get(name).and_then(unescape)
     }
 
-    /// Name and value of each member, in the order of the text.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.members.iter().map(|member| (member.name.as_ref(), &self.text[member.range.clone()]))
+    /// Name and value of each member, in the order of the text; without members whose name is written with escapes, which
+    /// no honest sender does.
+    pub(crate) fn iter_borrowed(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.members.iter().filter_map(|member| match member.name {
+            Cow::Borrowed(name) => Some((name, &self.text[member.range.clone()])),
+            Cow::Owned(_) => None,
+        })
     }
 
     /// Whether a name stands here that lenient readers take for `name`, without being it: such a reader and we would

@@ -8,6 +8,7 @@
 
 mod api;
 mod app;
+mod calls;
 mod config;
 mod discovery;
 mod domain;

@@ -43,6 +43,9 @@ pub(crate) enum CallError {
         /// The whole error object.
         error: Arc<RawValue>,
     },
+    /// The client gave the call up.
+    #[error("the call was cancelled")]
+    Cancelled,
     /// credential-svc did not answer.
     #[error("credentials cannot be had at the moment; retry")]
     CredentialsUnavailable,

@@ -1,1 +1,167 @@
-//! Who calls: the caller of a request, by JWT or gateway token.
+//! Who calls: the caller of a request, by the JWT of a configured issuer or by a gateway token.
+
+mod metadata;
+mod token_use;
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, header};
+use service_kit::{
+    Clock,
+    identity::{TokenError, Verifier},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    domain::{CallError, Caller, Links},
+    snapshot::{Snapshot, Store},
+};
+
+pub(crate) use metadata::metadata_routes;
+pub(crate) use token_use::TokenUses;
+
+/// Every gateway token begins with this.
+const GATEWAY_TOKEN: &str = "cht_";
+/// No gateway token is longer.
+const MAX_GATEWAY_TOKEN: usize = 256;
+
+/// Finds out who calls.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    verifier: Arc<Verifier>,
+    store: Arc<Store>,
+    uses: Arc<TokenUses>,
+    clock: Clock,
+}
+
+/// A caller, and for how long what they have shown is good.
+#[derive(Clone, Debug)]
+pub(crate) struct Identified {
+    /// Who calls.
+    pub(crate) caller: Caller,
+    /// When what they have shown ends.
+    pub(crate) expires: Option<SystemTime>,
+    token: Option<[u8; 32]>,
+}
+
+/// Why nobody is let in.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    /// No bearer token came.
+    Anonymous,
+    /// A token came that is not taken; for people, why.
+    Token(String),
+    /// It cannot be told at the moment.
+    Unavailable(CallError),
+    /// The token's issuer cannot be reached.
+    IssuerUnreachable,
+}
+
+impl Identity {
+    /// By these means.
+    pub(crate) fn new(verifier: Arc<Verifier>, store: Arc<Store>, uses: Arc<TokenUses>, clock: Clock) -> Self {
+        Self { verifier, store, uses, clock }
+    }
+
+    /// The caller of a request with these headers.
+    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Identified, Refusal> {
+        let token = bearer(headers).ok_or(Refusal::Anonymous)?;
+        if token.starts_with(GATEWAY_TOKEN) {
+            return self.gateway_token(token);
+        }
+        let user = match self.verifier.verify(token).await {
+            Ok(user) => user,
+            Err(TokenError::IssuerUnreachable) => return Err(Refusal::IssuerUnreachable),
+            Err(error) => return Err(Refusal::Token(error.to_string())),
+        };
+        let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
+        let identified = Identified { caller: Caller::from_user(&user), expires: Some(user.expires_at), token: None };
+        alive(&snapshot, &identified.caller).then_some(identified).ok_or_else(deactivated)
+    }
+
+    fn gateway_token(&self, token: &str) -> Result<Identified, Refusal> {
+        let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let known = (token.len() <= MAX_GATEWAY_TOKEN).then(|| snapshot.gateway_token(&hash)).flatten();
+        let known = known.ok_or_else(|| Refusal::Token("it is not a gateway token, or it was revoked".to_owned()))?;
+        let now = self.clock.now();
+        if known.expires.is_some_and(|expires| expires <= now) {
+            return Err(Refusal::Token("it has expired".to_owned()));
+        }
+        if !alive(&snapshot, &known.caller) {
+            return Err(deactivated());
+        }
+        self.uses.note(&known.name, now);
+        Ok(Identified { caller: known.caller.clone(), expires: known.expires, token: Some(hash) })
+    }
+
+    /// Whether what they have shown is still good.
+    pub(crate) fn still(&self, snapshot: &Snapshot, identified: &Identified) -> bool {
+        identified.expires.is_none_or(|expires| expires > self.clock.now())
+            && identified.token.as_ref().is_none_or(|hash| snapshot.gateway_token(hash).is_some())
+            && alive(snapshot, &identified.caller)
+    }
+
+    /// How long what they have shown will be good, from now on.
+    pub(crate) fn remaining(&self, identified: &Identified) -> Option<std::time::Duration> {
+        let now = self.clock.now();
+        identified.expires.map(|expires| expires.duration_since(now).unwrap_or_default())
+    }
+}
+
+fn alive(snapshot: &Snapshot, caller: &Caller) -> bool {
+    caller.user().is_none_or(|user| !snapshot.is_deactivated(&user.id))
+}
+
+fn deactivated() -> Refusal {
+    Refusal::Token("its user was deactivated".to_owned())
+}
+
+/// The bearer token of a request (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+/// `WWW-Authenticate` of a 401 at an MCP endpoint (RFC 9728, section 5.1; RFC 6750, section 3).
+pub(crate) fn challenge(links: &Links, path: &str, refusal: &Refusal) -> HeaderValue {
+    let metadata = metadata::url(links, path);
+    let error = match refusal {
+        Refusal::Token(why) => format!("error=\"invalid_token\", error_description=\"{}\", ", why.replace(['"', '\\'], "'")),
+        _ => String::new(),
+    };
+    HeaderValue::from_str(&format!("Bearer {error}resource_metadata=\"{metadata}\""))
+        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_bearer_tokens_only() {
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(of("bearer  abc ").as_deref(), Some("abc"));
+        for value in ["Basic abc", "abc", "Bearer", "Bearer ", ""] {
+            assert_eq!(of(value), None, "{value}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn challenges_name_the_metadata() {
+        let links = Links::new("https://tools.example.com".parse().unwrap());
+        assert_eq!(
+            challenge(&links, "/mcp/default", &Refusal::Anonymous),
+            "Bearer resource_metadata=\"https://tools.example.com/.well-known/oauth-protected-resource/mcp/default\""
+        );
+        let refused = challenge(&links, "/mcp/default", &Refusal::Token("it \"is\" bad".to_owned()));
+        assert!(refused.to_str().unwrap().starts_with("Bearer error=\"invalid_token\", error_description=\"it 'is' bad\", "));
+    }
+}

@@ -1,1 +1,89 @@
-//! The MCP endpoints.
+//! The MCP endpoints, `/mcp/{gateway}` and `/agents/{agent}/mcp`: streamable HTTP, revisions 2025-03-26 to 2025-11-25.
+//!
+//! A request of 2026-07-28 is answered as a server of those revisions answers it, so that a client that tries goes on with
+//! `initialize`. Nothing of a session is kept here but what was cancelled or ended: its handle carries it.
+
+mod body;
+mod call;
+mod endpoint;
+mod failure;
+mod guard;
+mod inflight;
+mod initialize;
+mod list;
+mod rpc;
+mod session;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    response::Response,
+    routing::any,
+};
+use service_kit::{Clock, page_token::PageTokens};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    calls::Calls,
+    config::Config,
+    domain::{ConsumerKind, Links},
+    identity::Identity,
+    snapshot::Store,
+};
+use guard::Hosts;
+use inflight::InFlight;
+use session::Sessions;
+
+/// What the endpoints work with.
+#[derive(Debug)]
+pub(crate) struct Mcp {
+    calls: Arc<Calls>,
+    identity: Arc<Identity>,
+    store: Arc<Store>,
+    sessions: Sessions,
+    cursors: PageTokens,
+    hosts: Hosts,
+    links: Links,
+    inflight: Arc<InFlight>,
+    clock: Clock,
+    /// Ends the streams that clients hold open.
+    stop: CancellationToken,
+}
+
+impl Mcp {
+    /// `stop` ends the streams that clients hold open, which would otherwise keep the server from ending.
+    pub(crate) fn new(
+        config: &Config,
+        calls: Arc<Calls>,
+        identity: Arc<Identity>,
+        store: Arc<Store>,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            calls,
+            identity,
+            store,
+            sessions: Sessions::new(&config.session_key),
+            cursors: PageTokens::new(&config.page_token_key),
+            hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
+            links: Links::new(config.public_url.clone()),
+            inflight: Arc::default(),
+            clock,
+            stop,
+        }
+    }
+}
+
+/// The endpoints.
+pub(crate) fn routes(mcp: Arc<Mcp>) -> Router {
+    let gateway = async |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
+        endpoint::serve(mcp, ConsumerKind::Gateway, &slug, request).await
+    };
+    let agent = async |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
+        endpoint::serve(mcp, ConsumerKind::Agent, &slug, request).await
+    };
+    Router::new().route("/mcp/{gateway}", any(gateway)).route("/agents/{agent}/mcp", any(agent)).with_state(mcp)
+}

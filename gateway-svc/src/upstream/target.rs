@@ -73,7 +73,7 @@ impl Endpoint {
 pub(super) struct SessionKey {
     pub(super) endpoint: Endpoint,
     pub(super) installation: Arc<str>,
-    pub(super) generation: i64,
+    pub(super) generation: (i64, i64),
     pub(super) revision: Revision,
     pub(super) scope: u64,
 }
@@ -86,12 +86,13 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `generation` is that of the credential in `headers`, which hold everything to send but what MCP itself needs.
+    /// `generation` is that of the installation and that of its credential; `headers` hold everything to send but what MCP itself
+    /// needs.
     /// `scope` keeps callers apart whose own headers are passed through; 0 for all others.
     pub(crate) fn new(
         endpoint: Endpoint,
         installation: Arc<str>,
-        generation: i64,
+        generation: (i64, i64),
         revision: Revision,
         headers: HeaderMap,
         scope: u64,

@@ -82,7 +82,7 @@ fn target_of(url: &str, generation: i64) -> Arc<Target> {
     let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
-    Arc::new(Target::new(endpoint, "inst".into(), generation, Revision::LATEST, headers, 0))
+    Arc::new(Target::new(endpoint, "inst".into(), (1, generation), Revision::LATEST, headers, 0))
 }
 
 async fn call(upstreams: &Upstreams, target: &Arc<Target>) -> Result<Reply, UpstreamError> {
@@ -239,7 +239,7 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     }
     assert!(seen.try_recv().is_err(), "nothing was sent");
     let hosted = Endpoint::hosted(&url).unwrap();
-    let hosted = Arc::new(Target::new(hosted, "inst".into(), 1, Revision::LATEST, HeaderMap::new(), 0));
+    let hosted = Arc::new(Target::new(hosted, "inst".into(), (1, 1), Revision::LATEST, HeaderMap::new(), 0));
     assert_eq!(invalid(call(&strict, &hosted).await), "it is not a JSON-RPC 2.0 message", "what the orchestrator started may be local");
 }
 
@@ -364,7 +364,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
     }));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
-    let target = Arc::new(Target::new(endpoint, "inst".into(), 0, Revision::LATEST, HeaderMap::new(), 0));
+    let target = Arc::new(Target::new(endpoint, "inst".into(), (1, 0), Revision::LATEST, HeaderMap::new(), 0));
     let upstreams = Upstreams::new(EgressPolicy::default(), short());
     assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), r#"{"ok":true}"#);
 }

@@ -1,0 +1,402 @@
+//! A call from its name to its answer: route, resolve, vend, forward. Both doors, `mcp` and `api`, go through here.
+
+use std::{hash::Hasher as _, sync::Arc};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use moka::sync::Cache;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{CallError, Caller, ConsumerRef, Endpoint, Entry, Installation, Links, RepairReason, UpstreamFault},
+    json::{self, Object},
+    resolve,
+    snapshot::Store,
+    upstream::{self, Answer, Event, Reply, Revision, Target, UpstreamError, Upstreams},
+    vend::{self, Vended, Vendor},
+};
+
+/// Targets that are kept ready: one for each installation in use and revision.
+const TARGETS: u64 = 20_000;
+
+/// Headers that tell nothing about who calls; a session with an upstream may be shared over them.
+const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-request-id", "user-agent"];
+
+/// Told when an upstream says that its tools have changed.
+pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<Installation>) + Send + Sync>;
+
+/// Everything a call passes.
+pub(crate) struct Calls {
+    store: Arc<Store>,
+    vendor: Arc<Vendor>,
+    upstreams: Upstreams,
+    links: Links,
+    targets: Cache<(Arc<str>, Revision), Ready>,
+    tools_changed: ToolsChanged,
+}
+
+/// A target, and what it was made from.
+#[derive(Clone)]
+struct Ready {
+    installation: Arc<Installation>,
+    vended: Arc<Vended>,
+    target: Arc<Target>,
+}
+
+/// A call as a client makes it.
+pub(crate) struct ToolCall<'a> {
+    /// The name the client knows.
+    pub(crate) exposed_name: &'a str,
+    /// The other members of `params`, as they came.
+    pub(crate) params: &'a [(&'a str, &'a str)],
+    /// The client's `progressToken` and the other members of `_meta`.
+    pub(crate) meta: Option<Meta<'a>>,
+    /// Members of the message besides those of JSON-RPC.
+    pub(crate) extra: &'a [(&'a str, &'a str)],
+    /// Of the client's request.
+    pub(crate) headers: &'a HeaderMap,
+    /// That of the client's session.
+    pub(crate) revision: Revision,
+    /// Ends the call.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// `_meta` of a request, apart from the progress token.
+pub(crate) struct Meta<'a> {
+    /// `progressToken`, as it came.
+    pub(crate) progress_token: Option<&'a str>,
+    /// The other members, as they came.
+    pub(crate) members: Vec<(&'a str, &'a str)>,
+}
+
+/// A call that has begun to be answered.
+pub(crate) struct Called {
+    answer: Answer,
+    at: Arc<At>,
+}
+
+/// Where a call went.
+struct At {
+    entry: Arc<Entry>,
+    installation: Arc<Installation>,
+    tools_changed: ToolsChanged,
+}
+
+/// What came of a call.
+pub(crate) enum Outcome {
+    /// The reply.
+    Whole(Reply),
+    /// Messages, the last of which is the reply.
+    Stream(CallStream),
+}
+
+/// Messages of a call, the last of which is the reply.
+pub(crate) struct CallStream {
+    answers: Box<upstream::Answers>,
+    at: Arc<At>,
+}
+
+/// One message of a call.
+pub(crate) enum CallEvent {
+    /// A notification, ready to be passed on.
+    Notification(Bytes),
+    /// The reply; nothing follows.
+    Reply(Reply),
+}
+
+impl Calls {
+    /// `tools_changed` is told when an upstream says so.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        vendor: Arc<Vendor>,
+        upstreams: Upstreams,
+        links: Links,
+        tools_changed: ToolsChanged,
+    ) -> Self {
+        Self { store, vendor, upstreams, links, targets: Cache::new(TARGETS), tools_changed }
+    }
+
+    /// Makes the call and begins to read the answer.
+    pub(crate) async fn call(
+        &self,
+        caller: &Caller,
+        consumer: &ConsumerRef,
+        call: &ToolCall<'_>,
+    ) -> Result<Outcome, CallError> {
+        let snapshot = self.store.load()?;
+        let resolved = resolve::call(&snapshot, caller, consumer, call.exposed_name, &self.links)?;
+        drop(snapshot);
+        let (installation, entry) = (&resolved.installation, &resolved.entry);
+        let fail = |error| vend_failed(error, entry, consumer, &self.links);
+        let mut vended = self.vendor.headers(installation, None).await.map_err(fail)?;
+        let mut again = false;
+        loop {
+            let target = self.target(installation, &vended, &resolved.consumer, call)?;
+            let request = self.request(call, &resolved.tool);
+            match self.upstreams.call(&target, request, call.cancel.clone()).await {
+                Ok(answer) => {
+                    let at = At {
+                        entry: Arc::clone(entry),
+                        installation: Arc::clone(installation),
+                        tools_changed: Arc::clone(&self.tools_changed),
+                    };
+                    return Ok(Called { answer, at: Arc::new(at) }.into());
+                }
+                Err(UpstreamError::Unauthorized) if installation.vends_headers && !again => {
+                    again = true;
+                    vended = self.vendor.headers(installation, Some(vended.generation)).await.map_err(fail)?;
+                }
+                Err(UpstreamError::Unauthorized) if installation.vends_headers => {
+                    return Err(resolve::repair(entry, consumer, RepairReason::CredentialExpired, &self.links));
+                }
+                Err(error) => return Err(upstream_failed(error, entry)),
+            }
+        }
+    }
+
+    /// Makes the call and waits for its result, a JSON object as it came. `arguments` is a JSON object or empty.
+    pub(crate) async fn call_tool(
+        &self,
+        caller: &Caller,
+        consumer: &ConsumerRef,
+        exposed_name: &str,
+        arguments: &str,
+        headers: &HeaderMap,
+    ) -> Result<String, CallError> {
+        let arguments = if arguments.is_empty() { "{}" } else { arguments };
+        Object::parse(arguments).map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
+        let call = ToolCall {
+            exposed_name,
+            params: &[("arguments", arguments)],
+            meta: None,
+            extra: &[],
+            headers,
+            revision: Revision::LATEST,
+            cancel: CancellationToken::new(),
+        };
+        let mut stream = match self.call(caller, consumer, &call).await? {
+            Outcome::Whole(reply) => return self.result(caller, consumer, exposed_name, &reply),
+            Outcome::Stream(stream) => stream,
+        };
+        loop {
+            if let CallEvent::Reply(reply) = stream.next().await? {
+                return self.result(caller, consumer, exposed_name, &reply);
+            }
+        }
+    }
+
+    fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<String, CallError> {
+        if let Some(result) = reply.result() {
+            // Checked to be UTF-8 when it came.
+            return String::from_utf8(result.into()).map_err(|_| CallError::Internal);
+        }
+        let error = reply.error().and_then(|error| String::from_utf8(error.into()).ok()).ok_or(CallError::Internal)?;
+        let object = Object::parse(&error).map_err(|_| CallError::Internal)?;
+        let entry = self
+            .store
+            .load()
+            .and_then(|snapshot| resolve::call(&snapshot, caller, consumer, name, &self.links))
+            .map(|target| Arc::clone(&target.entry.slug))
+            .unwrap_or_default();
+        Err(CallError::UpstreamError {
+            entry,
+            code: object.get("code").and_then(|code| code.parse().ok()).unwrap_or_default(),
+            message: object.string("message").unwrap_or_default().chars().take(1000).collect(),
+            error: RawValue::from_string(error.clone()).map_err(|_| CallError::Internal)?.into(),
+        })
+    }
+
+    /// The target for these headers: one kept ready, unless the client's own headers go with the call.
+    fn target(
+        &self,
+        installation: &Arc<Installation>,
+        vended: &Arc<Vended>,
+        consumer: &crate::domain::Consumer,
+        call: &ToolCall<'_>,
+    ) -> Result<Arc<Target>, CallError> {
+        let key = (Arc::clone(&installation.uid), call.revision);
+        if consumer.passthrough_headers.is_empty()
+            && let Some(ready) = self.targets.get(&key)
+            && Arc::ptr_eq(&ready.installation, installation)
+            && Arc::ptr_eq(&ready.vended, vended)
+        {
+            return Ok(ready.target);
+        }
+        let mut headers = HeaderMap::new();
+        vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
+        let scope = scope(&headers);
+        headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let target = Arc::new(target(installation, vended.generation, call.revision, headers, scope)?);
+        if consumer.passthrough_headers.is_empty() {
+            let (installation, vended) = (Arc::clone(installation), Arc::clone(vended));
+            self.targets.insert(key, Ready { installation, vended, target: Arc::clone(&target) });
+        }
+        Ok(target)
+    }
+
+    fn request(&self, call: &ToolCall<'_>, tool: &str) -> upstream::Outgoing {
+        let params = |token: Option<u64>| params(call, tool, token);
+        match call.meta.as_ref().and_then(|meta| meta.progress_token) {
+            Some(token) => {
+                let token = Bytes::copy_from_slice(token.as_bytes());
+                self.upstreams.request_with_progress("tools/call", token, |id| params(Some(id)), call.extra)
+            }
+            None => self.upstreams.request("tools/call", &params(None), call.extra),
+        }
+    }
+}
+
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").finish_non_exhaustive()
+    }
+}
+
+impl From<Called> for Outcome {
+    fn from(called: Called) -> Self {
+        match called.answer {
+            Answer::Whole(reply) => Self::Whole(reply),
+            Answer::Stream(answers) => Self::Stream(CallStream { answers, at: called.at }),
+        }
+    }
+}
+
+impl CallStream {
+    /// The next message. Not to be asked again after the reply or an error.
+    pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
+        loop {
+            match self.answers.next().await {
+                Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),
+                Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
+                Ok(Event::ToolsChanged) => (self.at.tools_changed)(&self.at.installation),
+                Err(error) => return Err(upstream_failed(error, &self.at.entry)),
+            }
+        }
+    }
+}
+
+/// An installation's server as a target.
+pub(crate) fn target(
+    installation: &Installation,
+    generation: i64,
+    revision: Revision,
+    headers: HeaderMap,
+    scope: u64,
+) -> Result<Target, CallError> {
+    let endpoint = match &installation.endpoint {
+        Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
+        Some(Endpoint::Runtime(url)) => upstream::Endpoint::hosted(url.as_str()),
+        Some(Endpoint::Socket(path)) => upstream::Endpoint::hosted(&format!("unix:{}", path.display())),
+        None => None,
+    };
+    let endpoint = endpoint.ok_or_else(|| CallError::Upstream {
+        entry: Arc::clone(&installation.entry),
+        fault: UpstreamFault::Unreachable,
+        message: format!("the server of {} has no address at the moment", installation.entry),
+    })?;
+    let generation = (installation.generation, generation);
+    Ok(Target::new(endpoint, Arc::clone(&installation.uid), generation, revision, headers, scope))
+}
+
+/// Keeps apart callers whose own headers are passed through.
+fn scope(passed: &HeaderMap) -> u64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    let mut personal = false;
+    for (name, value) in passed.iter().filter(|(name, _)| !IMPERSONAL.contains(&name.as_str())) {
+        personal = true;
+        hash.write(name.as_str().as_bytes());
+        hash.write_u8(0xff);
+        hash.write(value.as_bytes());
+        hash.write_u8(0xff);
+    }
+    if personal { hash.finish().max(1) } else { 0 }
+}
+
+/// `params` for the upstream: its own name of the tool, our progress token, and all else as it came.
+fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
+    let size: usize = call.params.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let mut out = Vec::with_capacity(size + tool.len() + 128);
+    out.extend_from_slice(b"{\"name\":");
+    json::push_string(&mut out, tool);
+    let member = |out: &mut Vec<u8>, name: &str, value: &str, first: bool| {
+        if !first {
+            out.push(b',');
+        }
+        json::push_string(out, name);
+        out.push(b':');
+        out.extend_from_slice(value.as_bytes());
+    };
+    for (name, value) in call.params {
+        member(&mut out, name, value, false);
+    }
+    if let Some(meta) = &call.meta {
+        out.extend_from_slice(b",\"_meta\":{");
+        let mut first = true;
+        if let Some(token) = token {
+            member(&mut out, "progressToken", &token.to_string(), true);
+            first = false;
+        }
+        for (name, value) in &meta.members {
+            member(&mut out, name, value, first);
+            first = false;
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+    out
+}
+
+fn vend_failed(error: vend::VendError, entry: &Entry, consumer: &ConsumerRef, links: &Links) -> CallError {
+    error.into_call_error(entry, consumer, links)
+}
+
+/// Names whose fault it is, and logs it: it is no fault of ours.
+pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
+    let fault = match &error {
+        UpstreamError::Unreachable(_) => UpstreamFault::Unreachable,
+        UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
+        UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
+        UpstreamError::Invalid(_) => UpstreamFault::Invalid,
+        UpstreamError::Cancelled => return CallError::Cancelled,
+    };
+    tracing::info!(entry = %entry.slug, upstream.fault = fault.code(), error = %error, "a call failed at the upstream");
+    let message = format!("The MCP server of {} is at fault: {error}.", entry.display_name);
+    CallError::Upstream { entry: Arc::clone(&entry.slug), fault, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn params_keep_everything_but_name_and_token() {
+        let call = ToolCall {
+            exposed_name: "e__t",
+            params: &[("arguments", r#"{"n":12345678901234567890,"x":1.0}"#), ("new", "[1]")],
+            meta: Some(Meta { progress_token: Some("\"p\""), members: vec![("a/b", "1e3")] }),
+            extra: &[],
+            headers: &HeaderMap::new(),
+            revision: Revision::LATEST,
+            cancel: CancellationToken::new(),
+        };
+        assert_eq!(
+            String::from_utf8(params(&call, "t", Some(5))).unwrap(),
+            r#"{"name":"t","arguments":{"n":12345678901234567890,"x":1.0},"new":[1],"_meta":{"progressToken":5,"a/b":1e3}}"#
+        );
+    }
+
+    /// Lesson 36: another caller's session is not used.
+    #[test]
+    fn callers_whose_headers_pass_through_are_kept_apart() {
+        let with = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static(value));
+            scope(&headers)
+        };
+        assert_eq!(scope(&HeaderMap::new()), 0);
+        assert_eq!(with("traceparent", "1"), 0);
+        assert_ne!(with("x-user", "alice"), with("x-user", "bob"));
+        assert_ne!(with("x-user", "alice"), 0);
+    }
+}

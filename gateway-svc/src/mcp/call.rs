@@ -1,0 +1,216 @@
+//! `tools/call`: from the client's message to the upstream's answer under the client's id.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    failure,
+    inflight::{Guard, InFlight},
+    rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
+    session::Session,
+};
+use crate::{
+    calls::{CallEvent, CallStream, Calls, Meta, Outcome, ToolCall},
+    domain::{CallError, Caller, ConsumerRef},
+    json::{self, Object},
+    upstream::push_event,
+};
+
+/// A call to be answered.
+pub(super) struct Request<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) consumer: &'a ConsumerRef,
+    pub(super) session: Session,
+    pub(super) id: &'a str,
+    pub(super) params: Option<&'a Object<'a>>,
+    pub(super) extra: &'a [(&'a str, &'a str)],
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// The answer to a call.
+pub(super) enum Answer {
+    /// One message, in pieces.
+    Message([Bytes; 3]),
+    /// Messages; the last answers the call.
+    Stream(Messages),
+    /// The client cancelled the call.
+    Nothing,
+}
+
+/// The messages of a call that is answered by a stream.
+pub(super) struct Messages {
+    stream: CallStream,
+    session: Session,
+    id: Box<str>,
+    _guard: Guard,
+}
+
+impl Answer {
+    fn whole(message: Bytes) -> Self {
+        Self::Message([message, Bytes::new(), Bytes::new()])
+    }
+
+    /// As one message, whatever it takes: for clients that take no stream, and for batches.
+    pub(super) async fn into_message(self) -> Option<Bytes> {
+        match self {
+            Self::Message(pieces) => Some(pieces.concat().into()),
+            Self::Nothing => None,
+            Self::Stream(mut messages) => loop {
+                match messages.next().await {
+                    Next::Notification(_) => {}
+                    Next::Last(pieces) => return Some(pieces.concat().into()),
+                    Next::End => return None,
+                }
+            },
+        }
+    }
+}
+
+/// Makes the call.
+pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Request<'_>) -> Answer {
+    let Request { caller, consumer, session, id, params, extra, headers } = request;
+    let parts = match parts(params) {
+        Ok(parts) => parts,
+        Err(error) => return Answer::whole(error.under(Some(id))),
+    };
+    let cancel = CancellationToken::new();
+    let Some(guard) = inflight.begin(session.id, id, cancel.clone()) else {
+        return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
+    };
+    let call = ToolCall {
+        exposed_name: &parts.name,
+        params: &parts.params,
+        meta: parts.meta,
+        extra,
+        headers,
+        revision: session.revision,
+        cancel,
+    };
+    match calls.call(caller, consumer, &call).await {
+        Ok(Outcome::Whole(reply)) => Answer::Message(reply.with_id(id.as_bytes())),
+        Ok(Outcome::Stream(stream)) => Answer::Stream(Messages { stream, session, id: id.into(), _guard: guard }),
+        Err(error) => failed(&error, id, &session),
+    }
+}
+
+fn failed(error: &CallError, id: &str, session: &Session) -> Answer {
+    failure::answer(error, id, session).map_or(Answer::Nothing, Answer::whole)
+}
+
+/// The next message of a stream.
+pub(super) enum Next {
+    /// A notification.
+    Notification(Bytes),
+    /// The answer, in pieces; nothing follows.
+    Last([Bytes; 3]),
+    /// The client cancelled the call; nothing follows.
+    End,
+}
+
+impl Messages {
+    async fn next(&mut self) -> Next {
+        match self.stream.next().await {
+            Ok(CallEvent::Notification(message)) => Next::Notification(message),
+            Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
+            Err(error) => match failed(&error, &self.id, &self.session) {
+                Answer::Message(pieces) => Next::Last(pieces),
+                Answer::Stream(_) | Answer::Nothing => Next::End,
+            },
+        }
+    }
+
+    /// As server-sent events.
+    pub(super) fn into_events(mut self) -> impl futures::Stream<Item = Bytes> + Send + 'static {
+        async_stream::stream! {
+            loop {
+                let mut event = BytesMut::new();
+                match self.next().await {
+                    Next::Notification(message) => {
+                        push_event(&mut event, &[&message]);
+                        yield event.freeze();
+                    }
+                    Next::Last([start, id, rest]) => {
+                        event.reserve(start.len() + id.len() + rest.len() + 32);
+                        push_event(&mut event, &[&start, &id, &rest]);
+                        yield event.freeze();
+                        return;
+                    }
+                    Next::End => return,
+                }
+            }
+        }
+    }
+}
+
+/// The parts of `params`.
+struct Parts<'a> {
+    name: Cow<'a, str>,
+    params: Vec<(&'a str, &'a str)>,
+    meta: Option<Meta<'a>>,
+}
+
+fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
+    let invalid = |what: &str| RpcError::new(INVALID_PARAMS, what);
+    let params = params.ok_or_else(|| invalid("params.name must name a tool"))?;
+    let name = params.string("name").ok_or_else(|| invalid("params.name must name a tool"))?;
+    for known in ["name", "arguments", "_meta"] {
+        if params.has_lookalike(known) {
+            return Err(invalid("a member of params differs from a known one in case only"));
+        }
+    }
+    if params.get("arguments").is_some_and(|arguments| !arguments.starts_with('{')) {
+        return Err(invalid("params.arguments must be an object"));
+    }
+    let meta = match params.get("_meta") {
+        None => None,
+        Some(meta) => {
+            let meta = Object::parse(meta).map_err(|_| invalid("params._meta must be an object"))?;
+            let progress_token = meta.get("progressToken");
+            if progress_token.is_some_and(|token| !is_progress_token(token)) {
+                return Err(invalid("params._meta.progressToken must be a string or a number"));
+            }
+            let members = meta.iter_borrowed().filter(|(name, _)| *name != "progressToken").collect();
+            Some(Meta { progress_token, members })
+        }
+    };
+    // Tasks are not offered, so a `task` member means nothing here, and must not mean something to the server behind.
+    let rest = params.iter_borrowed().filter(|(name, _)| !matches!(*name, "name" | "_meta" | "task")).collect();
+    Ok(Parts { name, params: rest, meta })
+}
+
+fn is_progress_token(token: &str) -> bool {
+    token.len() <= 1024 && (json::unescape(token).is_some() || token.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_params_apart_and_keeps_them() {
+        let object = Object::parse(
+            r#"{"name":"a","arguments":{"x":1.0},"_meta":{"progressToken":1,"k":[2]},"task":{},"new":12345678901234567890}"#,
+        )
+        .unwrap();
+        let parts = parts(Some(&object)).unwrap();
+        assert_eq!(parts.name, "a");
+        assert_eq!(parts.params, [("arguments", r#"{"x":1.0}"#), ("new", "12345678901234567890")]);
+        let meta = parts.meta.unwrap();
+        assert_eq!((meta.progress_token, meta.members), (Some("1"), vec![("k", "[2]")]));
+    }
+
+    #[test]
+    fn refuses_odd_params() {
+        for text in [
+            "{}", r#"{"name":1}"#, r#"{"name":"a","arguments":[]}"#, r#"{"name":"a","Name":"b"}"#, r#"{"name":"a","_meta":1}"#,
+            r#"{"name":"a","_meta":{"progressToken":{}}}"#, r#"{"name":"a","arguments":null}"#,
+        ] {
+            let object = Object::parse(text).unwrap();
+            assert_eq!(parts(Some(&object)).err().map(|error| error.code), Some(INVALID_PARAMS), "{text}");
+        }
+        assert!(parts(None).is_err());
+    }
+}

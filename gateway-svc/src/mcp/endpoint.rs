@@ -1,0 +1,345 @@
+//! One HTTP request at an MCP endpoint.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures::{StreamExt as _, future::BoxFuture, stream};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::{
+    Mcp, body,
+    call::{self, Answer},
+    initialize, list,
+    rpc::{self, INTERNAL_ERROR, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, PARSE_ERROR, RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
+    session::Session,
+};
+use crate::{
+    domain::{CallError, Consumer, ConsumerKind, ConsumerRef},
+    identity::{Identified, Refusal, challenge},
+    json, resolve,
+    upstream::Revision,
+};
+
+/// The largest message taken from a client.
+const MAX_BODY: usize = 4 << 20;
+/// The longest batch taken (2025-03-26), and how much of it is done at a time.
+const MAX_BATCH: usize = 50;
+const BATCH_CONCURRENCY: usize = 8;
+
+const SESSION_ID: &str = "mcp-session-id";
+const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+
+/// A caller at the door of a gateway or an agent.
+struct Visit {
+    mcp: Arc<Mcp>,
+    identified: Identified,
+    consumer: Arc<Consumer>,
+    headers: HeaderMap,
+}
+
+/// Answers a request.
+pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    if !mcp.hosts.permits(&head.uri, &head.headers) {
+        return plain(StatusCode::FORBIDDEN, TRANSPORT_ERROR, "this host or origin may not use this endpoint");
+    }
+    let name = ConsumerRef::new(kind, slug);
+    let identified = match mcp.identity.identify(&head.headers).await {
+        Ok(identified) => identified,
+        Err(refusal) => return refused(&mcp, &name, &refusal),
+    };
+    let consumer = mcp.store.load().and_then(|snapshot| resolve::consumer(&snapshot, &identified.caller, &name));
+    let consumer = match consumer {
+        Ok(consumer) => consumer,
+        Err(error) => return unavailable(&error),
+    };
+    let visit = Visit { mcp, identified, consumer, headers: head.headers };
+    match head.method {
+        Method::POST => visit.post(body).await,
+        Method::GET => visit.get(),
+        Method::DELETE => visit.delete(),
+        _ => {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, TRANSPORT_ERROR, "use POST, GET or DELETE");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+            response
+        }
+    }
+}
+
+impl Visit {
+    async fn post(self, body: Body) -> Response {
+        if !content_is_json(&self.headers) {
+            return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, TRANSPORT_ERROR, "Content-Type must be application/json");
+        }
+        if !accepts(&self.headers, "application/json") {
+            let both = "Accept must hold application/json and text/event-stream";
+            return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
+        }
+        let body = match Limited::new(body, MAX_BODY).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let why = format!("the message is larger than {MAX_BODY} bytes");
+                return plain(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, &why);
+            }
+            Err(_) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
+        };
+        let Ok(text) = std::str::from_utf8(&body) else {
+            return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
+        };
+        if text.trim_ascii_start().starts_with('[') {
+            return self.batch(text).await;
+        }
+        let message = match Message::parse(text) {
+            Ok(message) => message,
+            Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
+        };
+        let id = match &message.kind {
+            Kind::Request { id, .. } => Some(*id),
+            _ => None,
+        };
+        if let (Kind::Request { id, method }, params) = (&message.kind, &message.params)
+            && method == "initialize"
+        {
+            return self.initialize(id, params.as_ref());
+        }
+        let session = match self.session(id) {
+            Ok(session) => session,
+            Err(response) => return *response,
+        };
+        match self.answer(session, &message).await {
+            Answer::Message(pieces) => body::pieces(pieces),
+            Answer::Nothing => StatusCode::ACCEPTED.into_response(),
+            Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => body::events(messages.into_events()),
+            stream => match stream.into_message().await {
+                Some(message) => rpc::json_response(message),
+                None => StatusCode::ACCEPTED.into_response(),
+            },
+        }
+    }
+
+    /// A batch, which only 2025-03-26 has. Its answers come together, as JSON.
+    async fn batch(self, text: &str) -> Response {
+        let session = match self.session(None) {
+            Ok(session) => session,
+            Err(response) => return *response,
+        };
+        if session.revision != Revision::V2025_03_26 {
+            return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, "the revision of this session has no batches");
+        }
+        let elements = match json::elements(text) {
+            Ok(elements) if (1..=MAX_BATCH).contains(&elements.len()) => elements,
+            Ok(_) => {
+                let why = format!("a batch holds 1 to {MAX_BATCH} messages");
+                return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, &why);
+            }
+            Err(error) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, &error.to_string()),
+        };
+        let mut answers: Vec<BoxFuture<'_, Option<Bytes>>> = Vec::with_capacity(elements.len());
+        for element in elements {
+            answers.push(Box::pin(self.element(session, element)));
+        }
+        let answers: Vec<Option<Bytes>> = stream::iter(answers).buffered(BATCH_CONCURRENCY).collect().await;
+        let answers: Vec<Bytes> = answers.into_iter().flatten().collect();
+        if answers.is_empty() {
+            return StatusCode::ACCEPTED.into_response();
+        }
+        rpc::json_response([b"[".as_slice(), &answers.join(b",".as_slice()), b"]"].concat().into())
+    }
+
+    /// Answers one message of a batch.
+    async fn element(&self, session: Session, text: &str) -> Option<Bytes> {
+        match Message::parse(text) {
+            Ok(message) => self.answer(session, &message).await.into_message().await,
+            Err(malformed) => Some(malformed.error.under(malformed.id)),
+        }
+    }
+
+    fn initialize(&self, id: &str, params: Option<&json::Object<'_>>) -> Response {
+        let wish = match initialize::wish(params) {
+            Ok(wish) => wish,
+            Err(error) => return error.respond(StatusCode::OK, Some(id)),
+        };
+        let subject = self.identified.caller.subject_name();
+        let now = self.mcp.clock.now();
+        let handle = self.mcp.sessions.seal(wish.revision, wish.opens_links, &subject, &self.consumer.name, now);
+        let result = initialize::result(&self.consumer, wish.revision);
+        let mut response = rpc::json_response(rpc::result(id, &result));
+        let handle = HeaderValue::from_str(&handle).expect("base64url is a header value");
+        response.headers_mut().insert(SESSION_ID, handle);
+        response
+    }
+
+    /// Answers a message of a session.
+    async fn answer(&self, session: Session, message: &Message<'_>) -> Answer {
+        let whole = |message: Bytes| Answer::Message([message, Bytes::new(), Bytes::new()]);
+        let (id, method) = match &message.kind {
+            Kind::Request { id, method } => (*id, method),
+            Kind::Notification { method } => {
+                if method == "notifications/cancelled"
+                    && let Some(id) = message.params.as_ref().and_then(|params| params.get("requestId"))
+                {
+                    self.mcp.inflight.cancel(session.id, id);
+                }
+                return Answer::Nothing;
+            }
+            Kind::Response => return Answer::Nothing,
+        };
+        match method.as_ref() {
+            "tools/call" => {
+                let request = call::Request {
+                    caller: &self.identified.caller,
+                    consumer: &self.consumer.name,
+                    session,
+                    id,
+                    params: message.params.as_ref(),
+                    extra: &message.extra,
+                    headers: &self.headers,
+                };
+                call::call(&self.mcp.calls, &self.mcp.inflight, request).await
+            }
+            "tools/list" => whole(match self.list(message) {
+                Ok(page) => rpc::result(id, &page),
+                Err(error) => error.under(Some(id)),
+            }),
+            "ping" => whole(rpc::result(id, b"{}")),
+            "initialize" => whole(RpcError::new(INVALID_REQUEST, "initialize stands alone").under(Some(id))),
+            _ => whole(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")).under(Some(id))),
+        }
+    }
+
+    fn list(&self, message: &Message<'_>) -> Result<Vec<u8>, RpcError> {
+        let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
+        let tools = self
+            .mcp
+            .store
+            .load()
+            .and_then(|snapshot| resolve::list(&snapshot, caller, consumer))
+            .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))?;
+        list::page(&tools, &self.mcp.cursors, caller, consumer, message.params.as_ref())
+    }
+
+    /// The stream on which a client learns that its list of tools has changed.
+    fn get(self) -> Response {
+        if !accepts(&self.headers, "text/event-stream") {
+            return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, "Accept must hold text/event-stream");
+        }
+        let session = match self.session(None) {
+            Ok(session) => session,
+            Err(response) => return *response,
+        };
+        let last = self.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let name = self.consumer.name.clone();
+        body::events(list::changes(self.mcp, self.identified, name, session.revision, last))
+    }
+
+    fn delete(&self) -> Response {
+        match self.session(None) {
+            Ok(session) => {
+                self.mcp.sessions.end(&session);
+                StatusCode::NO_CONTENT.into_response()
+            }
+            Err(response) => *response,
+        }
+    }
+
+    /// The session that the request belongs to, or the answer where there is none; `id` is that of the request.
+    fn session(&self, id: Option<&str>) -> Result<Session, Box<Response>> {
+        // Before the session: a client of another revision learns from this answer that it must speak one of ours.
+        if let Some(version) = self.headers.get(PROTOCOL_VERSION)
+            && version.to_str().ok().and_then(Revision::parse).is_none()
+        {
+            let shown: String = String::from_utf8_lossy(version.as_bytes()).chars().take(40).collect();
+            let why = format!(
+                "Bad Request: Unsupported protocol version: {shown} (supported versions: 2025-11-25, 2025-06-18, 2025-03-26)"
+            );
+            return Err(Box::new(RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id)));
+        }
+        let Some(handle) = self.headers.get(SESSION_ID) else {
+            let why = "Bad Request: the header Mcp-Session-Id is missing; send initialize first";
+            return Err(Box::new(RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id)));
+        };
+        let subject = self.identified.caller.subject_name();
+        let now = self.mcp.clock.now();
+        let open = |handle| self.mcp.sessions.open(handle, &subject, &self.consumer.name, now);
+        handle.to_str().ok().and_then(open).ok_or_else(|| {
+            let error = RpcError::new(SESSION_NOT_FOUND, "Session not found; send initialize again");
+            Box::new(error.respond(StatusCode::NOT_FOUND, id))
+        })
+    }
+}
+
+fn plain(status: StatusCode, code: i64, message: &str) -> Response {
+    RpcError::new(code, message).respond(status, None)
+}
+
+fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
+    let message = match refusal {
+        Refusal::Anonymous => "send a token of a configured issuer, or a gateway token: Authorization: Bearer <token>".to_owned(),
+        Refusal::Token(why) => format!("the token was refused: {why}"),
+        Refusal::IssuerUnreachable => {
+            let why = "the token's issuer cannot be reached to verify it; retry";
+            return plain(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, why);
+        }
+        Refusal::Unavailable(error) => return unavailable(error),
+    };
+    let mut response = plain(StatusCode::UNAUTHORIZED, TRANSPORT_ERROR, &message);
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge(&mcp.links, &name.mcp_path(), refusal));
+    response
+}
+
+fn unavailable(error: &CallError) -> Response {
+    let status = match error {
+        CallError::ConsumerNotFound(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    plain(status, TRANSPORT_ERROR, &error.to_string())
+}
+
+fn content_is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Whether a media type is taken by the client; one that names none takes all.
+fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    let mut named = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    if named.peek().is_none() {
+        return true;
+    }
+    named.flat_map(|value| value.split(',')).any(|range| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        let family = range.strip_suffix("/*").filter(|family| !family.contains('*'));
+        range == "*/*"
+            || range.eq_ignore_ascii_case(wanted)
+            || family.is_some_and(|family| wanted.split('/').next().is_some_and(|kind| kind.eq_ignore_ascii_case(family)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_read_as_http_has_it() {
+        let of = |value: &'static str, wanted| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(value));
+            accepts(&headers, wanted)
+        };
+        assert!(of("application/json, text/event-stream", "text/event-stream"));
+        assert!(of("application/json;q=0.9, */*", "text/event-stream"));
+        assert!(of("Application/*", "application/json"));
+        assert!(!of("application/json", "text/event-stream"));
+        assert!(!of("text/html", "application/json"));
+        assert!(accepts(&HeaderMap::new(), "application/json"));
+    }
+}

@@ -1,0 +1,118 @@
+//! What a client gets when a call fails.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    rpc::{INTERNAL_ERROR, INVALID_PARAMS, RpcError, result},
+    session::Session,
+};
+use crate::{
+    domain::{CallError, Repair},
+    upstream::Revision,
+};
+
+/// "URL elicitation required", of 2025-11-25.
+const URL_ELICITATION_REQUIRED: i64 = -32042;
+
+/// The whole message that answers a call, under the client's id. `None`: the client cancelled the call and wants no answer.
+pub(super) fn answer(error: &CallError, id: &str, session: &Session) -> Option<bytes::Bytes> {
+    let tool_result = |text: &str, structured: serde_json::Value| {
+        let value = json!({"content": [{"type": "text", "text": text}], "structuredContent": structured, "isError": true});
+        result(id, value.to_string().as_bytes())
+    };
+    Some(match error {
+        CallError::Repair(repair) if session.opens_links && session.revision >= Revision::V2025_11_25 => {
+            elicitation(repair).under(Some(id))
+        }
+        CallError::Repair(repair) => tool_result(
+            &format!("{} {}", repair.message, repair.install_url),
+            json!({"error": repair.reason.name(), "entry": &*repair.entry, "install_url": repair.install_url}),
+        ),
+        CallError::Upstream { entry, fault, message } => {
+            tool_result(message, json!({"error": fault.code().to_ascii_lowercase(), "entry": &**entry}))
+        }
+        CallError::UpstreamError { code, message, error, .. } => {
+            let data = crate::json::Object::parse(error.get()).ok().and_then(|error| error.get("data").map(str::to_owned));
+            RpcError { code: *code, message: message.clone(), data }.under(Some(id))
+        }
+        CallError::ToolNotFound(name) => RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}")).under(Some(id)),
+        CallError::InvalidCall(_) => RpcError::new(INVALID_PARAMS, error.to_string()).under(Some(id)),
+        CallError::Cancelled => return None,
+        CallError::ConsumerNotFound(_)
+        | CallError::CredentialsUnavailable
+        | CallError::RegistryUnavailable
+        | CallError::Internal => RpcError::new(INTERNAL_ERROR, error.to_string()).under(Some(id)),
+    })
+}
+
+/// Asks the client to open the install link for its user.
+fn elicitation(repair: &Repair) -> RpcError {
+    let elicitation = json!({
+        "mode": "url",
+        "elicitationId": Uuid::new_v4().to_string(),
+        "url": repair.install_url,
+        "message": repair.message,
+    });
+    RpcError {
+        code: URL_ELICITATION_REQUIRED,
+        message: repair.message.clone(),
+        data: Some(json!({"elicitations": [elicitation]}).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::domain::{RepairReason, UpstreamFault};
+
+    fn session(revision: Revision, opens_links: bool) -> Session {
+        Session { revision, opens_links, id: [0; 12] }
+    }
+
+    fn missing() -> CallError {
+        CallError::from(Repair {
+            reason: RepairReason::CredentialRequired,
+            entry: "mail".into(),
+            display_name: "Mail".into(),
+            message: "Mail is not connected yet. Open the link to connect it, then try again.".to_owned(),
+            install_url: "https://x/install/mail?gateway=g".to_owned(),
+        })
+    }
+
+    fn parsed(error: &CallError, session: &Session) -> Value {
+        serde_json::from_slice(&answer(error, "7", session).unwrap()).unwrap()
+    }
+
+    /// Lesson 35: a link that someone can click.
+    #[test]
+    fn a_missing_credential_is_a_link() {
+        for session in [session(Revision::V2025_11_25, false), session(Revision::V2025_06_18, true)] {
+            let message = parsed(&missing(), &session);
+            assert_eq!(message["id"], 7);
+            let result = &message["result"];
+            assert_eq!(result["isError"], true);
+            let text = result["content"][0]["text"].as_str().unwrap();
+            assert!(text.contains("Mail") && text.contains("https://x/install/mail?gateway=g"), "{text}");
+            assert_eq!(
+                result["structuredContent"],
+                json!({"error": "credential_required", "entry": "mail", "install_url": "https://x/install/mail?gateway=g"})
+            );
+        }
+        let message = parsed(&missing(), &session(Revision::V2025_11_25, true));
+        assert_eq!(message["error"]["code"], -32042);
+        let elicitation = &message["error"]["data"]["elicitations"][0];
+        assert_eq!((&elicitation["mode"], &elicitation["url"]), (&json!("url"), &json!("https://x/install/mail?gateway=g")));
+        assert!(elicitation["elicitationId"].as_str().unwrap().parse::<Uuid>().is_ok());
+    }
+
+    #[test]
+    fn an_upstreams_fault_is_named_as_such() {
+        let error = CallError::Upstream { entry: "mail".into(), fault: UpstreamFault::Timeout, message: "Mail is at fault".to_owned() };
+        let message = parsed(&error, &session(Revision::LATEST, true));
+        assert_eq!(message["result"]["structuredContent"], json!({"error": "upstream_timeout", "entry": "mail"}));
+        assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true)).is_none());
+    }
+}

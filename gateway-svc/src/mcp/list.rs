@@ -1,0 +1,165 @@
+//! `tools/list`, and telling clients when it has changed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::Stream;
+use service_kit::page_token::PageTokens;
+
+use super::{
+    Mcp,
+    rpc::{INVALID_PARAMS, RpcError},
+};
+use crate::{
+    domain::{Caller, ConsumerRef, ExposedTool},
+    identity::Identified,
+    json::{self, Object},
+    resolve,
+    upstream::Revision,
+};
+
+/// Tools a page.
+const PAGE: usize = 200;
+/// The list is looked at no more often than this, however fast the registry changes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A page of tools as a result: definitions as they came, under the names to call them by.
+pub(super) fn page(
+    tools: &[ExposedTool],
+    cursors: &PageTokens,
+    caller: &Caller,
+    consumer: &ConsumerRef,
+    params: Option<&Object<'_>>,
+) -> Result<Vec<u8>, RpcError> {
+    let invalid = || RpcError::new(INVALID_PARAMS, "the cursor was not made for this list: ask for the first page without one");
+    let binding = format!("tools/list {consumer} {}", caller.subject_name());
+    let after: Option<String> = match params.and_then(|params| params.get("cursor")) {
+        None | Some("null") => None,
+        Some(cursor) => {
+            let cursor = json::unescape(cursor).filter(|cursor| !cursor.is_empty()).ok_or_else(invalid)?;
+            cursors.open(&binding, &cursor).map_err(|_| invalid())?
+        }
+    };
+    let first = match &after {
+        None => 0,
+        Some(after) => tools.partition_point(|tool| *tool.exposed_name <= **after),
+    };
+    let rest = &tools[first..];
+    let shown = &rest[..rest.len().min(PAGE)];
+    let size: usize = shown.iter().map(|tool| tool.definition.len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 128);
+    out.extend_from_slice(b"{\"tools\":[");
+    for (index, tool) in shown.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(tool.definition.as_bytes());
+    }
+    out.push(b']');
+    if let Some(last) = shown.last().filter(|_| shown.len() < rest.len()) {
+        out.extend_from_slice(b",\"nextCursor\":");
+        json::push_string(&mut out, &cursors.seal(&binding, &&*last.exposed_name));
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+/// The events of a stream that a client holds open: one each time its list of tools has changed.
+///
+/// Event ids name the list that the client was told of, so that one that comes back with `Last-Event-ID` learns of what it missed,
+/// from any replica. The stream ends when what the caller has shown is not good any more.
+pub(super) fn changes(
+    mcp: Arc<Mcp>,
+    identified: Identified,
+    consumer: ConsumerRef,
+    revision: Revision,
+    last_event: Option<String>,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    let mut revisions = mcp.store.revisions();
+    async_stream::stream! {
+        let look = || -> Option<u64> {
+            let snapshot = mcp.store.load().ok()?;
+            let tools = resolve::list(&snapshot, &identified.caller, &consumer).ok()?;
+            mcp.identity.still(&snapshot, &identified).then(|| resolve::fingerprint(&tools))
+        };
+        revisions.mark_unchanged();
+        let Some(mut known) = look() else { return };
+        match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {
+            Some(told) if told != known => yield changed(known),
+            // Clients of older revisions trip over events without data.
+            _ if revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
+            _ => yield Bytes::from_static(b": open\n\n"),
+        }
+        let good = mcp.identity.remaining(&identified).unwrap_or(Duration::MAX).min(Duration::from_secs(365 * 24 * 3600));
+        let over = tokio::time::sleep(good);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                changed = revisions.changed() => if changed.is_err() { return },
+                () = &mut over => return,
+                () = mcp.stop.cancelled() => return,
+            }
+            let Some(now) = look() else { return };
+            if now != known {
+                known = now;
+                yield changed(now);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn changed(list: u64) -> Bytes {
+    format!("id: {list:016x}\nevent: message\ndata: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::domain::{ConsumerKind, Subject};
+
+    fn tool(name: &str) -> ExposedTool {
+        ExposedTool {
+            exposed_name: name.into(),
+            entry: "e".into(),
+            tool: name.into(),
+            definition: format!(r#"{{"name":"{name}","inputSchema":{{"n":12345678901234567890}}}}"#).into(),
+            connected: true,
+        }
+    }
+
+    /// Lesson 11: the list is not truncated.
+    #[test]
+    fn pages_are_whole_and_follow_each_other() {
+        let cursors = PageTokens::new(&[1; 32]);
+        let tools: Vec<ExposedTool> = (0..450).map(|n| tool(&format!("t{n:04}"))).collect();
+        let caller = Caller { subject: Subject::Team("a".into()), consumers: None };
+        let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
+        let (mut seen, mut params) = (Vec::new(), String::from("{}"));
+        loop {
+            let object = Object::parse(&params).unwrap();
+            let text = page(&tools, &cursors, &caller, &consumer, Some(&object)).unwrap();
+            let result: Value = serde_json::from_slice(&text).unwrap();
+            seen.extend(result["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()));
+            match result["nextCursor"].as_str() {
+                Some(cursor) => params = format!(r#"{{"cursor":"{cursor}"}}"#),
+                None => break,
+            }
+        }
+        assert_eq!(seen, tools.iter().map(|tool| tool.exposed_name.to_string()).collect::<Vec<_>>());
+        let first = page(&tools, &cursors, &caller, &consumer, None).unwrap();
+        assert!(String::from_utf8(first.clone()).unwrap().contains("12345678901234567890"));
+        let cursor = serde_json::from_slice::<Value>(&first).unwrap()["nextCursor"].as_str().unwrap().to_owned();
+        let other = Caller { subject: Subject::Team("b".into()), consumers: None };
+        for (caller, params) in [
+            (&other, format!(r#"{{"cursor":"{cursor}"}}"#)),
+            (&caller, r#"{"cursor":"x"}"#.to_owned()),
+            (&caller, r#"{"cursor":5}"#.to_owned()),
+        ] {
+            let object = Object::parse(&params).unwrap();
+            assert_eq!(page(&tools, &cursors, caller, &consumer, Some(&object)).unwrap_err().code, INVALID_PARAMS);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! JSON-RPC messages from and to clients.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+
+use crate::json::{self, JsonError, Object};
+
+pub(super) const PARSE_ERROR: i64 = -32700;
+pub(super) const INVALID_REQUEST: i64 = -32600;
+pub(super) const METHOD_NOT_FOUND: i64 = -32601;
+pub(super) const INVALID_PARAMS: i64 = -32602;
+pub(super) const INTERNAL_ERROR: i64 = -32603;
+/// What servers of these revisions answer where the transport, not the message, is at fault.
+pub(super) const TRANSPORT_ERROR: i64 = -32000;
+/// An ended or foreign session, as servers of these revisions say it.
+pub(super) const SESSION_NOT_FOUND: i64 = -32001;
+
+/// A request id is remembered and repeated; no honest one is longer.
+const MAX_ID: usize = 1024;
+
+/// A message of a client, its parts as they came.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) kind: Kind<'a>,
+    /// `params`, taken apart; empty where there are none.
+    pub(super) params: Option<Object<'a>>,
+    /// Members besides those of JSON-RPC.
+    pub(super) extra: Vec<(&'a str, &'a str)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    Request { id: &'a str, method: std::borrow::Cow<'a, str> },
+    Notification { method: std::borrow::Cow<'a, str> },
+    /// An answer to a request of ours.
+    Response,
+}
+
+/// A JSON-RPC error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RpcError {
+    pub(super) code: i64,
+    pub(super) message: String,
+    /// JSON, where there is more to say.
+    pub(super) data: Option<String>,
+}
+
+/// A message that cannot be taken, and the id to answer under, if it had one.
+#[derive(Debug)]
+pub(super) struct Malformed<'a> {
+    pub(super) id: Option<&'a str>,
+    pub(super) error: RpcError,
+}
+
+impl RpcError {
+    pub(super) fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// The message, under this id.
+    pub(super) fn under(&self, id: Option<&str>) -> Bytes {
+        let mut out = Vec::with_capacity(self.message.len() + 96);
+        out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+        out.extend_from_slice(id.unwrap_or("null").as_bytes());
+        out.extend_from_slice(b",\"error\":{\"code\":");
+        out.extend_from_slice(self.code.to_string().as_bytes());
+        out.extend_from_slice(b",\"message\":");
+        json::push_string(&mut out, &self.message);
+        if let Some(data) = &self.data {
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(data.as_bytes());
+        }
+        out.extend_from_slice(b"}}");
+        out.into()
+    }
+
+    /// A response of this status.
+    pub(super) fn respond(&self, status: StatusCode, id: Option<&str>) -> Response {
+        let mut response = json_response(self.under(id));
+        *response.status_mut() = status;
+        response
+    }
+}
+
+impl<'a> Message<'a> {
+    /// Reads one message.
+    pub(super) fn parse(text: &'a str) -> Result<Self, Malformed<'a>> {
+        let object = Object::parse(text).map_err(|error| {
+            let code = match error {
+                JsonError::Syntax(_) => PARSE_ERROR,
+                _ => INVALID_REQUEST,
+            };
+            Malformed { id: None, error: RpcError::new(code, format!("the message cannot be taken: {error}")) }
+        })?;
+        let id = object.get("id");
+        let usable = id.filter(|id| is_id(id));
+        let invalid = |what: &str| Malformed { id: usable, error: RpcError::new(INVALID_REQUEST, what) };
+        if object.get("jsonrpc") != Some("\"2.0\"") {
+            return Err(invalid("jsonrpc must be \"2.0\""));
+        }
+        for name in ["jsonrpc", "id", "method", "params"] {
+            // A lenient server behind us would take the other spelling: nobody checks what it says.
+            if object.has_lookalike(name) {
+                return Err(invalid("a member differs from one of JSON-RPC in case only"));
+            }
+        }
+        let params = match object.get("params") {
+            None => None,
+            Some(params) => Some(Object::parse(params).map_err(|error| Malformed {
+                id: usable,
+                error: RpcError::new(INVALID_PARAMS, format!("params cannot be taken: {error}")),
+            })?),
+        };
+        let kind = match (object.get("method"), id) {
+            (Some(method), id) => {
+                let method = json::unescape(method).ok_or_else(|| invalid("method must be a string"))?;
+                match id {
+                    None => Kind::Notification { method },
+                    Some(_) => Kind::Request {
+                        id: usable.ok_or_else(|| invalid("id must be a string or an integer"))?,
+                        method,
+                    },
+                }
+            }
+            (None, Some(_)) if object.get("result").is_some() || object.get("error").is_some() => Kind::Response,
+            (None, _) => return Err(invalid("it is neither a request, a notification nor a response")),
+        };
+        let known = ["jsonrpc", "id", "method", "params", "result", "error"];
+        // Members live as long as the text unless their name had to be unescaped; such names are nobody's extension.
+        let extra = object.iter_borrowed().filter(|(name, _)| !known.contains(name)).collect();
+        Ok(Self { kind, params, extra })
+    }
+}
+
+/// A string or an integer, as MCP wants ids.
+fn is_id(id: &str) -> bool {
+    id.len() <= MAX_ID && (id.starts_with('"') || id.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
+}
+
+/// A result under an id; `result` is a JSON object.
+pub(super) fn result(id: &str, result: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(result.len() + id.len() + 40);
+    out.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    out.put_slice(id.as_bytes());
+    out.put_slice(b",\"result\":");
+    out.put_slice(result);
+    out.put_u8(b'}');
+    out.freeze()
+}
+
+/// 200 with a message.
+pub(super) fn json_response(message: Bytes) -> Response {
+    let mut response = Body::from(message).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_kinds_apart() {
+        let kind = |text| Message::parse(text).map(|message| message.kind);
+        assert_eq!(
+            kind(r#"{"jsonrpc":"2.0","id":"a","method":"ping"}"#).unwrap(),
+            Kind::Request { id: "\"a\"", method: "ping".into() }
+        );
+        assert_eq!(
+            kind(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#).unwrap(),
+            Kind::Notification { method: "notifications/x".into() }
+        );
+        assert_eq!(kind(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap(), Kind::Response);
+        let message = Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1},"later":[1.0]}"#).unwrap();
+        assert_eq!(message.extra, [("later", "[1.0]")]);
+        assert_eq!(message.params.unwrap().get("x"), Some("1"));
+    }
+
+    #[test]
+    fn refuses_what_is_no_message() {
+        for (text, code, id) in [
+            ("{", PARSE_ERROR, None),
+            ("5", INVALID_REQUEST, None),
+            (r#"{"id":1,"method":"a"}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"a"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"a"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":5}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a","params":[1]}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"a"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1}"#, INVALID_REQUEST, Some("1")),
+        ] {
+            let refused = Message::parse(text).unwrap_err();
+            assert_eq!((refused.error.code, refused.id), (code, id), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_are_json_whatever_they_say() {
+        let error = RpcError { data: Some("{\"a\":1}".to_owned()), ..RpcError::new(-1, "say \"x\"\n") };
+        assert_eq!(error.under(None), r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"say \"x\"\n","data":{"a":1}}}"#);
+    }
+}

@@ -1,0 +1,149 @@
+//! Session ids that carry their session: sealed, so that any replica, also after a restart, can open them, and nobody can make one.
+//!
+//! A handle is bound to the subject and the gateway or agent it was made for. One that was ended by DELETE is remembered until it
+//! would have expired anyway, by the replica that was told; after a restart it opens again, for the same caller only.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use data_encoding::BASE64URL_NOPAD;
+use moka::sync::Cache;
+use rand::RngCore as _;
+
+use crate::{domain::ConsumerRef, upstream::Revision};
+
+/// A session nobody renews is over then.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+const CONTEXT: &[u8] = b"chandlery mcp session 1";
+const ENDED: u64 = 1_000_000;
+/// No handle of ours is longer.
+const MAX_HANDLE: usize = 512;
+
+/// What a client agreed to in `initialize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// The revision both speak.
+    pub(crate) revision: Revision,
+    /// Whether the client can open links for the user (`elicitation.url`).
+    pub(crate) opens_links: bool,
+    /// Tells it from other sessions.
+    pub(crate) id: [u8; NONCE_LEN],
+}
+
+/// Seals and opens sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    key: LessSafeKey,
+    ended: Cache<[u8; NONCE_LEN], ()>,
+}
+
+impl Sessions {
+    /// With a key of 32 random bytes, which all replicas share.
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");
+        let ended = Cache::builder().max_capacity(ENDED).time_to_live(LIFETIME).build();
+        Self { key: LessSafeKey::new(key), ended }
+    }
+
+    /// A new session's handle.
+    pub(crate) fn seal(
+        &self,
+        revision: Revision,
+        opens_links: bool,
+        subject: &str,
+        consumer: &ConsumerRef,
+        now: SystemTime,
+    ) -> String {
+        let mut nonce = [0; NONCE_LEN];
+        rand::rng().fill_bytes(&mut nonce);
+        let mut sealed = vec![revision as u8, u8::from(opens_links)];
+        sealed.extend_from_slice(&seconds(now).to_be_bytes());
+        let aad = aad(subject, consumer);
+        self.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut sealed)
+            .expect("a session is short");
+        let mut handle = nonce.to_vec();
+        handle.append(&mut sealed);
+        BASE64URL_NOPAD.encode(&handle)
+    }
+
+    /// The session of a handle, if it was made for this subject and this gateway or agent, and is not over.
+    pub(crate) fn open(&self, handle: &str, subject: &str, consumer: &ConsumerRef, now: SystemTime) -> Option<Session> {
+        if handle.len() > MAX_HANDLE {
+            return None;
+        }
+        let mut bytes = BASE64URL_NOPAD.decode(handle.as_bytes()).ok()?;
+        let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
+        let id: [u8; NONCE_LEN] = (&*nonce).try_into().ok()?;
+        let aad = aad(subject, consumer);
+        let plain = self.key.open_in_place(Nonce::assume_unique_for_key(id), Aad::from(aad), sealed).ok()?;
+        let [revision, opens_links, made @ ..] = &*plain else { return None };
+        let made = u64::from_be_bytes(made.try_into().ok()?);
+        let revision = [Revision::V2025_03_26, Revision::V2025_06_18, Revision::V2025_11_25]
+            .into_iter()
+            .find(|known| *known as u8 == *revision)?;
+        let over = seconds(now) >= made + LIFETIME.as_secs() || self.ended.contains_key(&id);
+        (!over).then_some(Session { revision, opens_links: *opens_links == 1, id })
+    }
+
+    /// The client is done with it.
+    pub(crate) fn end(&self, session: &Session) {
+        self.ended.insert(session.id, ());
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Whom and where for. Neither part holds a line end.
+fn aad(subject: &str, consumer: &ConsumerRef) -> Vec<u8> {
+    let mut aad = Vec::with_capacity(CONTEXT.len() + subject.len() + consumer.slug.len() + 16);
+    aad.extend_from_slice(CONTEXT);
+    aad.push(b'\n');
+    aad.extend_from_slice(subject.as_bytes());
+    aad.push(b'\n');
+    aad.push(b'0' + consumer.kind as u8);
+    aad.extend_from_slice(consumer.slug.as_bytes());
+    aad
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ConsumerKind;
+
+    fn gateway(slug: &str) -> ConsumerRef {
+        ConsumerRef::new(ConsumerKind::Gateway, slug)
+    }
+
+    /// Lessons 1, 4, 5: any replica opens it, for the same subject and gateway only, whatever token they show.
+    #[test]
+    fn opens_on_any_replica_but_for_nobody_else() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let handle = Sessions::new(&[1; 32]).seal(Revision::V2025_06_18, true, "users/a", &gateway("g"), now);
+        let replica = Sessions::new(&[1; 32]);
+        let session = replica.open(&handle, "users/a", &gateway("g"), now).unwrap();
+        assert_eq!((session.revision, session.opens_links), (Revision::V2025_06_18, true));
+        let agent = ConsumerRef::new(ConsumerKind::Agent, "g");
+        assert_eq!(replica.open(&handle, "users/b", &gateway("g"), now), None);
+        assert_eq!(replica.open(&handle, "users/a", &gateway("h"), now), None);
+        assert_eq!(replica.open(&handle, "users/a", &agent, now), None);
+        assert_eq!(Sessions::new(&[2; 32]).open(&handle, "users/a", &gateway("g"), now), None);
+        assert_eq!(replica.open(&handle, "users/a", &gateway("g"), now + LIFETIME), None);
+        for forged in ["", "AAAA", "ü", &handle[1..], &handle.to_lowercase(), &"A".repeat(600)] {
+            assert_eq!(replica.open(forged, "users/a", &gateway("g"), now), None, "{forged}");
+        }
+    }
+
+    #[test]
+    fn an_ended_session_stays_ended() {
+        let now = UNIX_EPOCH;
+        let sessions = Sessions::new(&[1; 32]);
+        let handle = sessions.seal(Revision::LATEST, false, "users/a", &gateway("g"), now);
+        let other = sessions.seal(Revision::LATEST, false, "users/a", &gateway("g"), now);
+        sessions.end(&sessions.open(&handle, "users/a", &gateway("g"), now).unwrap());
+        assert_eq!(sessions.open(&handle, "users/a", &gateway("g"), now), None);
+        assert!(sessions.open(&other, "users/a", &gateway("g"), now).is_some());
+    }
+}
