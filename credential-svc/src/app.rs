@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use contracts::credential::{
-    FILE_DESCRIPTOR_SET, credential_service_server::CredentialServiceServer,
-    vend_service_server::VendServiceServer,
+    FILE_DESCRIPTOR_SET, credential_service_server::CredentialServiceServer, vend_service_server::VendServiceServer,
 };
 use futures::StreamExt as _;
 use registry_client::{access::Access, watch::follow};
@@ -77,14 +76,13 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         .add_service(CredentialServiceServer::new(people))
         .add_service(VendServiceServer::new(workloads));
     let verifier = deps.verifier;
-    let grpc =
-        routes
-            .routes()
-            .into_axum_router()
-            .reset_fallback()
-            .layer(axum::middleware::from_fn(move |request, next| {
-                authenticate(Arc::clone(&verifier), request, next)
-            }));
+    let grpc = routes
+        .routes()
+        .into_axum_router()
+        .reset_fallback()
+        .layer(axum::middleware::from_fn(move |request, next| {
+            authenticate(Arc::clone(&verifier), request, next)
+        }));
 
     let mut follower = Follower::new(Arc::clone(&credentials), readiness);
     let registry = deps.registry;
@@ -109,10 +107,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
 }
 
 /// Looks at whatever is queued, again and again until it is as it should be.
-async fn reconcile<S: Store, R: Registry>(
-    credentials: Arc<Credentials<S, R>>,
-    stop: CancellationToken,
-) {
+async fn reconcile<S: Store, R: Registry>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
     let mut failed: BTreeSet<Owner> = BTreeSet::new();
     let mut delay = FIRST_RETRY;
     loop {

@@ -5,10 +5,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use contracts::{
     credential::{
         ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Credential,
-        DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest,
-        GetEntryCredentialRequest, GetInstallationCredentialRequest, PutEntryCredentialRequest,
-        PutInstallationCredentialRequest, SecretValue, StoredField,
-        credential_service_server::CredentialService,
+        DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest, GetEntryCredentialRequest,
+        GetInstallationCredentialRequest, PutEntryCredentialRequest, PutInstallationCredentialRequest, SecretValue,
+        StoredField, credential_service_server::CredentialService,
     },
     registry::AccessAction,
 };
@@ -39,10 +38,7 @@ pub(crate) struct People<S, R> {
 
 impl<S, R> People<S, R> {
     pub(crate) fn new(credentials: Arc<Credentials<S, R>>, access: Access) -> Self {
-        Self {
-            credentials,
-            access,
-        }
+        Self { credentials, access }
     }
 
     /// The installation, if this person may manage it now.
@@ -91,9 +87,7 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         request: Request<GetInstallationCredentialRequest>,
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
-        let subject = self
-            .installation(&request.into_inner().installation, &user)
-            .await?;
+        let subject = self.installation(&request.into_inner().installation, &user).await?;
         Ok(Response::new(self.credentials.get(&subject).await?.into()))
     }
 
@@ -102,9 +96,7 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         request: Request<DeleteInstallationCredentialRequest>,
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
-        let subject = self
-            .installation(&request.into_inner().installation, &user)
-            .await?;
+        let subject = self.installation(&request.into_inner().installation, &user).await?;
         Ok(answer(self.credentials.delete(subject).await?))
     }
 
@@ -115,11 +107,7 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         let user = require_user(&request)?;
         let request = request.into_inner();
         let subject = self.installation(&request.installation, &user).await?;
-        Ok(answer(
-            self.credentials
-                .confirm(subject, &request.destination)
-                .await?,
-        ))
+        Ok(answer(self.credentials.confirm(subject, &request.destination).await?))
     }
 
     async fn put_entry_credential(
@@ -162,24 +150,14 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         let user = require_user(&request)?;
         let request = request.into_inner();
         let subject = self.entry(&request.entry, &user).await?;
-        Ok(answer(
-            self.credentials
-                .confirm(subject, &request.destination)
-                .await?,
-        ))
+        Ok(answer(self.credentials.confirm(subject, &request.destination).await?))
     }
 }
 
-#[expect(
-    clippy::result_large_err,
-    reason = "Status is what every method answers with"
-)]
+#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
 fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {
     let well_formed = name.strip_prefix(prefix).is_some_and(|id| {
-        (1..=64).contains(&id.len())
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
     if well_formed {
         return Ok(());

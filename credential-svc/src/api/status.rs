@@ -93,11 +93,9 @@ pub(super) fn from_registry(status: Status) -> Status {
         | Code::PermissionDenied
         | Code::Unauthenticated
         | Code::InvalidArgument
-        | Code::FailedPrecondition => Status::with_details(
-            status.code(),
-            status.message(),
-            status.details().to_vec().into(),
-        ),
+        | Code::FailedPrecondition => {
+            Status::with_details(status.code(), status.message(), status.details().to_vec().into())
+        }
         code => {
             tracing::warn!(error = %status.message(), grpc.code = ?code, "the registry could not be asked for authorization");
             registry_unavailable()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use contracts::credential::{
-    VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedField,
-    VendedHeader, vend_service_server::VendService,
+    VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedField, VendedHeader,
+    vend_service_server::VendService,
 };
 use secrecy::ExposeSecret as _;
 use service_kit::{Workload, identity::require_workload};
@@ -63,10 +63,7 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
             installation_uid,
             destination,
         } = request.into_inner();
-        let vended = self
-            .credentials
-            .vend_runtime(&installation_uid, &destination)
-            .await?;
+        let vended = self.credentials.vend_runtime(&installation_uid, &destination).await?;
         let field = |(key, value): (String, secrecy::SecretString)| VendedField {
             key,
             value: value.expose_secret().to_owned(),

@@ -16,9 +16,7 @@ use uuid::Uuid;
 use super::{
     error::Error,
     plan::{Plan, Source},
-    ports::{
-        Answered, Change, Lagging, Registry, ReportError, RequestKey, Store, UNTOUCHED, Written,
-    },
+    ports::{Answered, Change, Lagging, Registry, ReportError, RequestKey, Store, UNTOUCHED, Written},
     queue::{Owed, Queue},
     readiness::{Readiness, Report},
     record::{Opened, Owner, Record, Summary},
@@ -94,11 +92,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     }
 
     /// Takes a snapshot of the registry.
-    pub(crate) async fn replace(
-        &self,
-        installations: Vec<InstallationView>,
-        entries: Vec<EntryView>,
-    ) {
+    pub(crate) async fn replace(&self, installations: Vec<InstallationView>, entries: Vec<EntryView>) {
         let owners = {
             let mut views = self.views.write().await;
             views.replace(installations, entries);
@@ -117,11 +111,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
 
     /// What there is, for people.
     pub(crate) async fn get(&self, subject: &Subject) -> Result<Summary, Error> {
-        let record = self
-            .store
-            .describe(&subject.owner())
-            .await?
-            .unwrap_or_default();
+        let record = self.store.describe(&subject.owner()).await?.unwrap_or_default();
         Ok(summary(subject, record))
     }
 
@@ -147,12 +137,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 return self.announce(&subject, answered.summary).await;
             }
             let mut violations = put.violations.clone();
-            validate::check(
-                subject.plan(),
-                subject.source(),
-                &put.values,
-                &mut violations,
-            );
+            validate::check(subject.plan(), subject.source(), &put.values, &mut violations);
             let Some(present) = subject.plan().destination.clone() else {
                 violations.add("", "the entry names no server that a secret could go to");
                 return Err(Error::Invalid(violations));
@@ -161,13 +146,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 return Err(Error::Invalid(violations));
             }
             let record = self.store.describe(&owner).await?.unwrap_or_default();
-            let forget = rebind(
-                &record,
-                subject.plan(),
-                subject.source(),
-                &put.values,
-                &present,
-            )?;
+            let forget = rebind(&record, subject.plan(), subject.source(), &put.values, &present)?;
             let time = self.clock.now_micros();
             let after = after_put(&record, &put.values, &forget, &present, time);
             let summary = summary(&subject, after);
@@ -212,10 +191,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let present = subject.plan().destination.clone().unwrap_or_default();
         if destination.is_empty() {
             let mut violations = Violations::new();
-            violations.add(
-                "destination",
-                "must be the present_destination that was shown",
-            );
+            violations.add("destination", "must be the present_destination that was shown");
             return Err(Error::Invalid(violations));
         }
         if destination != present {
@@ -301,11 +277,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         };
         let owed = Owed::new(
             &self.queue,
-            installations
-                .iter()
-                .cloned()
-                .map(Owner::Installation)
-                .collect(),
+            installations.iter().cloned().map(Owner::Installation).collect(),
         );
         let reported: Result<Vec<Lagging>, Error> = futures::stream::iter(installations)
             .map(|uid| async move { self.report(&uid, true).await })
@@ -327,9 +299,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let deleted = {
             let views = self.views.read().await;
             match owner {
-                Owner::Installation(uid) => {
-                    views.installation(uid).is_some_and(|view| view.deleted)
-                }
+                Owner::Installation(uid) => views.installation(uid).is_some_and(|view| view.deleted),
                 Owner::Entry(uid) => views.is_deleted_entry(uid),
             }
         };
@@ -383,12 +353,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     }
 
     /// The headers that carry an installation's secrets to `destination`.
-    pub(crate) async fn vend_headers(
-        &self,
-        uid: &str,
-        destination: &str,
-        rejected: i64,
-    ) -> Result<Vended, Error> {
+    pub(crate) async fn vend_headers(&self, uid: &str, destination: &str, rejected: i64) -> Result<Vended, Error> {
         let state = self.ready_state(uid, destination).await?;
         if rejected != 0 && rejected == state.generation {
             return Err(Error::CredentialExpired);
@@ -453,9 +418,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let Some(view) = views.installation(uid).cloned() else {
             return Ok(None);
         };
-        let open = async |owner: Owner| -> Result<Opened, Error> {
-            Ok(self.store.open(&owner).await?.unwrap_or_default())
-        };
+        let open =
+            async |owner: Owner| -> Result<Opened, Error> { Ok(self.store.open(&owner).await?.unwrap_or_default()) };
         let own = open(Owner::Installation(view.uid.clone())).await?;
         let entry = if view.plan.of(Source::Stored).next().is_some() {
             open(Owner::Entry(view.entry_uid.clone())).await?
@@ -463,10 +427,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             Opened::default()
         };
         let fingerprint = fingerprint(&view.plan, own.record.generation, entry.record.generation);
-        let generation = self
-            .store
-            .effective_generation(&view.uid, fingerprint)
-            .await?;
+        let generation = self.store.effective_generation(&view.uid, fingerprint).await?;
         let readiness = Readiness::of(&view.plan, &own.record, &entry.record);
         Ok(Some(State {
             view,

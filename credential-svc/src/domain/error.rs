@@ -24,10 +24,7 @@ pub(crate) enum Error {
     RequestIdReused,
     /// A required secret is missing; `condition` is the reason as reported to the registry.
     #[error("{message}")]
-    CredentialRequired {
-        message: String,
-        condition: &'static str,
-    },
+    CredentialRequired { message: String, condition: &'static str },
     /// The upstream has refused what there is.
     #[error("the upstream refuses the credential")]
     CredentialExpired,

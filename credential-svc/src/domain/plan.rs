@@ -66,9 +66,7 @@ pub(crate) enum Injection {
 impl Plan {
     /// The fields whose values come from `source`.
     pub(crate) fn of(&self, source: Source) -> impl Iterator<Item = &SecretField> {
-        self.fields
-            .iter()
-            .filter(move |field| field.source == source)
+        self.fields.iter().filter(move |field| field.source == source)
     }
 
     /// A field by key, if its value comes from `source`.
@@ -79,10 +77,7 @@ impl Plan {
     /// Whether the field's value is sent in a header, as the primary credential or by its target.
     pub(crate) fn is_header(&self, field: &SecretField) -> bool {
         matches!(field.target, Target::Header(_))
-            || self
-                .primary
-                .as_ref()
-                .is_some_and(|primary| primary.field == field.key)
+            || self.primary.as_ref().is_some_and(|primary| primary.field == field.key)
     }
 
     /// Changes exactly when something changes in what is vended, values apart. The same in every version of the program:

@@ -13,26 +13,13 @@ use super::{
 /// Keeps secrets sealed. Every change is atomic, durable when it returns, and made only to the generation it was decided on.
 pub(crate) trait Store: Send + Sync + 'static {
     /// What is known of an owner's secrets; `None` if nothing ever was, or it was erased.
-    fn describe(
-        &self,
-        owner: &Owner,
-    ) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
+    fn describe(&self, owner: &Owner) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
     /// The same with the values.
-    fn open(
-        &self,
-        owner: &Owner,
-    ) -> impl Future<Output = Result<Option<Opened>, StoreError>> + Send;
+    fn open(&self, owner: &Owner) -> impl Future<Output = Result<Option<Opened>, StoreError>> + Send;
     /// Makes one change.
-    fn write(
-        &self,
-        owner: &Owner,
-        change: Change,
-    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+    fn write(&self, owner: &Owner, change: Change) -> impl Future<Output = Result<Written, StoreError>> + Send;
     /// A request answered before.
-    fn answered(
-        &self,
-        request: &RequestKey,
-    ) -> impl Future<Output = Result<Option<Answered>, StoreError>> + Send;
+    fn answered(&self, request: &RequestKey) -> impl Future<Output = Result<Option<Answered>, StoreError>> + Send;
     /// Erases an owner's secrets for ever: nothing can be written to it again. To erase twice changes nothing.
     fn erase(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// The generation of an installation's effective credential: it grows by one whenever `fingerprint` is not that of the
@@ -105,14 +92,9 @@ pub(crate) enum StoreError {
 /// Takes what this service observes.
 pub(crate) trait Registry: Send + Sync + 'static {
     /// Reports CREDENTIAL_READY of an installation. Returns once it is in force; names workloads that lag.
-    fn report(
-        &self,
-        installation: &str,
-        report: &Report,
-    ) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
+    fn report(&self, installation: &str, report: &Report) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
     /// Reports that nothing is left of a deleted owner.
-    fn report_cleanup(&self, owner: &Owner)
-    -> impl Future<Output = Result<(), ReportError>> + Send;
+    fn report_cleanup(&self, owner: &Owner) -> impl Future<Output = Result<(), ReportError>> + Send;
 }
 
 /// Workloads that had not acknowledged a change when the registry stopped waiting for them.

@@ -24,10 +24,7 @@ pub(crate) enum Readiness {
     /// All that is needed is there.
     Stored,
     /// Required fields have no value; keys with titles. `own` are for the owner, `entry` for an admin.
-    Missing {
-        own: Vec<String>,
-        entry: Vec<String>,
-    },
+    Missing { own: Vec<String>, entry: Vec<String> },
     /// Values are bound to another destination.
     DestinationChanged {
         source: Source,
@@ -50,14 +47,10 @@ impl Readiness {
             }
         }
         let missing = |record: &Record, source| -> Vec<String> {
-            let lacks =
-                |field: &&SecretField| field.required && !record.fields.contains_key(&field.key);
+            let lacks = |field: &&SecretField| field.required && !record.fields.contains_key(&field.key);
             plan.of(source).filter(lacks).map(named).collect()
         };
-        let (own_missing, entry_missing) = (
-            missing(own, Source::Prompted),
-            missing(entry, Source::Stored),
-        );
+        let (own_missing, entry_missing) = (missing(own, Source::Prompted), missing(entry, Source::Stored));
         if !own_missing.is_empty() || !entry_missing.is_empty() {
             return Self::Missing {
                 own: own_missing,
@@ -68,11 +61,7 @@ impl Readiness {
             Source::Prompted => own.fields.contains_key(&field.key),
             Source::Stored => entry.fields.contains_key(&field.key),
         });
-        if stored {
-            Self::Stored
-        } else {
-            Self::NotRequired
-        }
+        if stored { Self::Stored } else { Self::NotRequired }
     }
 
     /// Whether secrets may be vended.
@@ -97,10 +86,7 @@ impl Readiness {
             Self::NotRequired => "no secret is needed".to_owned(),
             Self::Stored => "all secrets that are needed are stored".to_owned(),
             Self::Missing { own, entry } if own.is_empty() => {
-                format!(
-                    "an admin must store these secrets on the entry: {}",
-                    entry.join(", ")
-                )
+                format!("an admin must store these secrets on the entry: {}", entry.join(", "))
             }
             Self::Missing { own, entry } if entry.is_empty() => {
                 format!("enter these secrets: {}", own.join(", "))
@@ -135,9 +121,7 @@ impl Readiness {
                 message: self.message(),
                 condition: self.reason(),
             }),
-            Self::DestinationChanged { bound, present, .. } => {
-                Some(Error::DestinationChanged { bound, present })
-            }
+            Self::DestinationChanged { bound, present, .. } => Some(Error::DestinationChanged { bound, present }),
         }
     }
 }

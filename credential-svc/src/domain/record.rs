@@ -79,8 +79,7 @@ impl Record {
 
     /// Whether it holds values that `plan` would send to another place than they are bound to.
     pub(crate) fn is_bound_elsewhere(&self, plan: &Plan, source: Source) -> bool {
-        plan.of(source)
-            .any(|field| self.fields.contains_key(&field.key))
+        plan.of(source).any(|field| self.fields.contains_key(&field.key))
             && plan.destination.as_deref() != Some(self.bound_destination.as_str())
     }
 }

@@ -12,12 +12,7 @@ pub(crate) const MAX_SECRET: usize = 64 * 1024;
 
 /// Adds everything that is wrong with `values` for `plan`. Neither values nor unknown keys are repeated: a secret may
 /// have been typed in the wrong place.
-pub(crate) fn check(
-    plan: &Plan,
-    source: Source,
-    values: &[(String, SecretString)],
-    violations: &mut Violations,
-) {
+pub(crate) fn check(plan: &Plan, source: Source, values: &[(String, SecretString)], violations: &mut Violations) {
     if values.is_empty() {
         violations.add("values", "must hold at least one value");
     }
@@ -47,19 +42,14 @@ pub(crate) fn check(
         } else if matches!(field.target, Target::Environment(_) | Target::Argument)
             && value.expose_secret().contains('\0')
         {
-            violations.add(
-                path,
-                format!("the value of `{key}` must not contain a NUL byte"),
-            );
+            violations.add(path, format!("the value of `{key}` must not contain a NUL byte"));
         }
     }
 }
 
 fn unknown(source: Source) -> &'static str {
     match source {
-        Source::Prompted => {
-            "must be a field of type SECRET or FILE that is prompted at installation"
-        }
+        Source::Prompted => "must be a field of type SECRET or FILE that is prompted at installation",
         Source::Stored => "must be a field of type SECRET or FILE that is stored on the entry",
     }
 }
@@ -68,9 +58,7 @@ fn unknown(source: Source) -> &'static str {
 fn fits_header(value: &str) -> bool {
     let bytes = value.as_bytes();
     let visible = |byte: &u8| (0x21..=0x7e).contains(byte);
-    bytes
-        .iter()
-        .all(|byte| visible(byte) || matches!(byte, b' ' | b'\t'))
+    bytes.iter().all(|byte| visible(byte) || matches!(byte, b' ' | b'\t'))
         && bytes.first().is_some_and(visible)
         && bytes.last().is_some_and(visible)
 }

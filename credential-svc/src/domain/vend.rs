@@ -53,9 +53,7 @@ impl Secrets {
         for field in &plan.fields {
             if let Target::Header(name) = &field.target
                 && let Some(value) = self.value(field)
-                && !headers
-                    .iter()
-                    .any(|(taken, _)| taken.eq_ignore_ascii_case(name))
+                && !headers.iter().any(|(taken, _)| taken.eq_ignore_ascii_case(name))
             {
                 headers.push((name.clone(), value.clone()));
             }
@@ -65,12 +63,8 @@ impl Secrets {
 
     /// The values a server gets when it starts, by install field.
     pub(crate) fn runtime(&self, plan: &Plan) -> Vec<(String, SecretString)> {
-        let goes_to_server = |target: &Target| {
-            matches!(
-                target,
-                Target::Environment(_) | Target::File(_) | Target::Argument
-            )
-        };
+        let goes_to_server =
+            |target: &Target| matches!(target, Target::Environment(_) | Target::File(_) | Target::Argument);
         plan.fields
             .iter()
             .filter(|field| goes_to_server(&field.target))

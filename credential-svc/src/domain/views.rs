@@ -103,15 +103,8 @@ pub(crate) struct Views {
 
 impl Views {
     /// Replaces everything by a snapshot.
-    pub(crate) fn replace(
-        &mut self,
-        installations: Vec<InstallationView>,
-        entries: Vec<EntryView>,
-    ) {
-        self.installations = installations
-            .into_iter()
-            .map(|view| (view.uid.clone(), view))
-            .collect();
+    pub(crate) fn replace(&mut self, installations: Vec<InstallationView>, entries: Vec<EntryView>) {
+        self.installations = installations.into_iter().map(|view| (view.uid.clone(), view)).collect();
         self.deleted_entries = entries
             .into_iter()
             .filter(|view| view.deleted)

@@ -1,9 +1,8 @@
 //! The registry's messages as the domain's types.
 
 use contracts::registry::{
-    ConditionStatus, ConditionType, Entry, InstallField, InstallFieldSource, InstallFieldType,
-    Installation, StaticCredential, WatchedInstallation, entry::CredentialModel, install_field,
-    static_credential,
+    ConditionStatus, ConditionType, Entry, InstallField, InstallFieldSource, InstallFieldType, Installation,
+    StaticCredential, WatchedInstallation, entry::CredentialModel, install_field, static_credential,
 };
 use registry_client::destination;
 
@@ -59,16 +58,10 @@ fn reported(installation: &Installation) -> Option<Reported> {
 
 fn plan(entry: &Entry) -> Plan {
     let primary = match &entry.credential_model {
-        Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => {
-            Some(primary(model))
-        }
+        Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(primary(model)),
         _ => None,
     };
-    let fields = entry
-        .install_fields
-        .iter()
-        .filter_map(secret_field)
-        .collect();
+    let fields = entry.install_fields.iter().filter_map(secret_field).collect();
     Plan {
         destination: destination::of_entry(entry),
         fields,
@@ -79,9 +72,7 @@ fn plan(entry: &Entry) -> Plan {
 fn primary(model: &StaticCredential) -> Primary {
     let injection = match &model.injection {
         Some(static_credential::Injection::Authorization(_)) => Injection::Authorization,
-        Some(static_credential::Injection::CustomHeader(header)) => {
-            Injection::Header(header.name.clone())
-        }
+        Some(static_credential::Injection::CustomHeader(header)) => Injection::Header(header.name.clone()),
         Some(static_credential::Injection::Bearer(_)) | None => Injection::Bearer,
     };
     Primary {
@@ -92,10 +83,7 @@ fn primary(model: &StaticCredential) -> Primary {
 
 /// The field, if its values are secrets.
 fn secret_field(field: &InstallField) -> Option<SecretField> {
-    if !matches!(
-        field.r#type(),
-        InstallFieldType::Secret | InstallFieldType::File
-    ) {
+    if !matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File) {
         return None;
     }
     let source = match field.source() {
@@ -104,9 +92,7 @@ fn secret_field(field: &InstallField) -> Option<SecretField> {
     };
     let target = match &field.target {
         None => Target::Primary,
-        Some(install_field::Target::EnvironmentVariable(target)) => {
-            Target::Environment(target.name.clone())
-        }
+        Some(install_field::Target::EnvironmentVariable(target)) => Target::Environment(target.name.clone()),
         Some(install_field::Target::MountedFile(target)) => Target::File(target.path.clone()),
         Some(install_field::Target::Header(target)) => Target::Header(target.name.clone()),
         Some(install_field::Target::Argument(_)) => Target::Argument,

@@ -26,10 +26,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(
-        credentials: Arc<Credentials<LocalStore, Reporter>>,
-        ready: watch::Sender<Readiness>,
-    ) -> Self {
+    pub(crate) fn new(credentials: Arc<Credentials<LocalStore, Reporter>>, ready: watch::Sender<Readiness>) -> Self {
         Self { credentials, ready }
     }
 }
@@ -40,9 +37,7 @@ impl Sink for Follower {
         let mut entries: Vec<EntryView> = Vec::new();
         for object in objects {
             match object.object {
-                Some(Object::Installation(watched)) => {
-                    installations.extend(convert::installation(watched))
-                }
+                Some(Object::Installation(watched)) => installations.extend(convert::installation(watched)),
                 Some(Object::Entry(entry)) => entries.push(convert::entry(entry)),
                 _ => {}
             }
@@ -57,12 +52,7 @@ impl Sink for Follower {
 
     async fn changes(&mut self, _revision: i64, changes: Vec<Change>) {
         self.credentials
-            .update(|views| {
-                changes
-                    .into_iter()
-                    .filter_map(|change| apply(views, change))
-                    .collect()
-            })
+            .update(|views| changes.into_iter().filter_map(|change| apply(views, change)).collect())
             .await;
     }
 
@@ -70,9 +60,7 @@ impl Sink for Follower {
         let readiness = if connected {
             Readiness::Ready
         } else if *self.ready.borrow() == Readiness::Ready {
-            Readiness::Degraded(
-                "the registry is out of reach; what was known is still vended".to_owned(),
-            )
+            Readiness::Degraded("the registry is out of reach; what was known is still vended".to_owned())
         } else {
             return;
         };

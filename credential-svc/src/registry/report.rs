@@ -70,9 +70,7 @@ impl Registry for Reporter {
             Owner::Installation(uid) => Subject::InstallationUid(uid.clone()),
             Owner::Entry(uid) => Subject::EntryUid(uid.clone()),
         };
-        let request = ReportCleanupRequest {
-            subject: Some(subject),
-        };
+        let request = ReportCleanupRequest { subject: Some(subject) };
         timely(self.client.clone().report_cleanup(Request::new(request)))
             .await
             .map(drop)

@@ -36,18 +36,12 @@ pub(super) fn check_directory(directory: &Path) -> Result<(), OpenError> {
 /// The key, or `None` if there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<Key>, OpenError> {
     let name = || path.display().to_string();
-    let mut file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(libc_nofollow())
-        .open(path)
-    {
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc_nofollow()).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io(&name(), error)),
     };
-    let metadata = file
-        .metadata()
-        .map_err(|error| OpenError::io(&name(), error))?;
+    let metadata = file.metadata().map_err(|error| OpenError::io(&name(), error))?;
     if !metadata.is_file() || metadata.permissions().mode() & 0o077 != 0 {
         return Err(OpenError::Unsafe {
             path: name(),
@@ -65,12 +59,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Key>, OpenError> {
             read => length += read,
         }
     }
-    let text = text[..length]
-        .strip_suffix(b"\n")
-        .unwrap_or(&text[..length]);
+    let text = text[..length].strip_suffix(b"\n").unwrap_or(&text[..length]);
     let mut key = Key::default();
-    hex::decode_to_slice(text, key.as_mut_slice())
-        .map_err(|_| OpenError::KeyMalformed { path: name() })?;
+    hex::decode_to_slice(text, key.as_mut_slice()).map_err(|_| OpenError::KeyMalformed { path: name() })?;
     Ok(Some(key))
 }
 

@@ -7,16 +7,13 @@ mod seal;
 mod tests;
 
 use std::{
-    collections::BTreeMap, fmt, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path,
-    time::Duration,
+    collections::BTreeMap, fmt, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration,
 };
 
 use secrecy::SecretString;
 use sqlx::{
     Row as _, Sqlite, SqlitePool, Transaction,
-    sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    },
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 use self::seal::{Place, Seal, Sealed};
@@ -48,9 +45,7 @@ pub enum OpenError {
         remedy: &'static str,
     },
     /// Not a key.
-    #[error(
-        "{path} does not hold a key; restore it from the backup that was taken with credentials.db"
-    )]
+    #[error("{path} does not hold a key; restore it from the backup that was taken with credentials.db")]
     KeyMalformed {
         /// Of the key.
         path: String,
@@ -64,9 +59,7 @@ pub enum OpenError {
         path: String,
     },
     /// The key is of another store.
-    #[error(
-        "{path} is not the key of credentials.db beside it; restore the two from the same backup"
-    )]
+    #[error("{path} is not the key of credentials.db beside it; restore the two from the same backup")]
     KeyWrong {
         /// Of the key.
         path: String,
@@ -170,11 +163,7 @@ impl LocalStore {
         self.write.begin_with("BEGIN IMMEDIATE").await
     }
 
-    fn unseal(
-        &self,
-        owner: &str,
-        row: &SqliteRow,
-    ) -> Result<(String, StoredField, SecretString), StoreError> {
+    fn unseal(&self, owner: &str, row: &SqliteRow) -> Result<(String, StoredField, SecretString), StoreError> {
         let field: String = row.try_get("field")?;
         let stored = StoredField {
             generation: row.try_get("generation")?,
@@ -189,24 +178,18 @@ impl LocalStore {
             field: &field,
             generation: stored.generation,
         };
-        let value = self.seal.open(place, sealed).map_err(|_| {
-            StoreError::Corrupt(format!(
-                "the field {field} of {owner} does not open in its place"
-            ))
-        })?;
+        let value = self
+            .seal
+            .open(place, sealed)
+            .map_err(|_| StoreError::Corrupt(format!("the field {field} of {owner} does not open in its place")))?;
         Ok((field, stored, value))
     }
 }
 
 /// Generation and destination of an owner that is not erased.
 async fn head(tx: &mut Transaction<'static, Sqlite>, owner: &str) -> sqlx::Result<Option<Record>> {
-    const QUERY: &str =
-        "SELECT generation, bound_destination FROM records WHERE owner = $1 AND NOT erased";
-    let Some(row) = sqlx::query(QUERY)
-        .bind(owner)
-        .fetch_optional(&mut **tx)
-        .await?
-    else {
+    const QUERY: &str = "SELECT generation, bound_destination FROM records WHERE owner = $1 AND NOT erased";
+    let Some(row) = sqlx::query(QUERY).bind(owner).fetch_optional(&mut **tx).await? else {
         return Ok(None);
     };
     Ok(Some(Record {
@@ -236,8 +219,7 @@ impl Store for LocalStore {
     }
 
     async fn open(&self, owner: &Owner) -> Result<Option<Opened>, StoreError> {
-        const FIELDS: &str =
-            "SELECT field, generation, update_time, nonce, sealed FROM secrets WHERE owner = $1";
+        const FIELDS: &str = "SELECT field, generation, update_time, nonce, sealed FROM secrets WHERE owner = $1";
         let owner = owner.to_string();
         let mut tx = self.read.begin().await?;
         let Some(record) = head(&mut tx, &owner).await? else {
@@ -257,17 +239,16 @@ impl Store for LocalStore {
     }
 
     async fn write(&self, owner: &Owner, change: Change) -> Result<Written, StoreError> {
-        const INSERT: &str = "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, 0, '', FALSE)
+        const INSERT: &str =
+            "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, 0, '', FALSE)
             ON CONFLICT (owner) DO NOTHING";
-        const ADVANCE: &str =
-            "UPDATE records SET generation = generation + 1, bound_destination = $3
+        const ADVANCE: &str = "UPDATE records SET generation = generation + 1, bound_destination = $3
             WHERE owner = $1 AND generation = $2 AND NOT erased";
         const PUT: &str = "INSERT INTO secrets (owner, field, generation, update_time, nonce, sealed)
             VALUES ($1, $2, $3, $4, $5, $6)
             ON CONFLICT (owner, field) DO UPDATE SET generation = excluded.generation,
                 update_time = excluded.update_time, nonce = excluded.nonce, sealed = excluded.sealed";
-        const ANSWER: &str =
-            "INSERT INTO requests (user_id, request_id, owner, time, digest, summary)
+        const ANSWER: &str = "INSERT INTO requests (user_id, request_id, owner, time, digest, summary)
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_id, request_id) DO NOTHING";
         let owner = owner.to_string();
         let generation = change.expected_generation + 1;
@@ -286,11 +267,7 @@ impl Store for LocalStore {
                 .await?
                 .try_get(0)?;
             tx.rollback().await?;
-            return Ok(if erased {
-                Written::Erased
-            } else {
-                Written::Conflict
-            });
+            return Ok(if erased { Written::Erased } else { Written::Conflict });
         }
         for field in &change.forget {
             sqlx::query("DELETE FROM secrets WHERE owner = $1 AND field = $2")
@@ -323,9 +300,8 @@ impl Store for LocalStore {
                 .bind(change.time.saturating_sub(REPLAY_MICROS))
                 .execute(&mut *tx)
                 .await?;
-            let summary = serde_json::to_string(&answered.summary).map_err(|error| {
-                StoreError::Corrupt(format!("an answer cannot be written: {error}"))
-            })?;
+            let summary = serde_json::to_string(&answered.summary)
+                .map_err(|error| StoreError::Corrupt(format!("an answer cannot be written: {error}")))?;
             let inserted = sqlx::query(ANSWER)
                 .bind(&request.user)
                 .bind(request.id.to_string())
@@ -345,8 +321,7 @@ impl Store for LocalStore {
     }
 
     async fn answered(&self, request: &RequestKey) -> Result<Option<Answered>, StoreError> {
-        const QUERY: &str =
-            "SELECT digest, summary FROM requests WHERE user_id = $1 AND request_id = $2";
+        const QUERY: &str = "SELECT digest, summary FROM requests WHERE user_id = $1 AND request_id = $2";
         let row = sqlx::query(QUERY)
             .bind(&request.user)
             .bind(request.id.to_string())
@@ -355,12 +330,9 @@ impl Store for LocalStore {
         let Some(row) = row else { return Ok(None) };
         let digest: Vec<u8> = row.try_get(0)?;
         let summary: String = row.try_get(1)?;
-        let corrupt =
-            |what: &str| StoreError::Corrupt(format!("an answer kept for replays has {what}"));
+        let corrupt = |what: &str| StoreError::Corrupt(format!("an answer kept for replays has {what}"));
         Ok(Some(Answered {
-            digest: digest
-                .try_into()
-                .map_err(|_| corrupt("a digest of another length"))?,
+            digest: digest.try_into().map_err(|_| corrupt("a digest of another length"))?,
             summary: serde_json::from_str(&summary).map_err(|_| corrupt("another form"))?,
         }))
     }
@@ -393,21 +365,13 @@ impl Store for LocalStore {
         Ok(())
     }
 
-    async fn effective_generation(
-        &self,
-        installation: &str,
-        fingerprint: [u8; 32],
-    ) -> Result<i64, StoreError> {
+    async fn effective_generation(&self, installation: &str, fingerprint: [u8; 32]) -> Result<i64, StoreError> {
         const READ: &str = "SELECT generation, fingerprint FROM effective WHERE installation = $1";
         const COUNT: &str = "INSERT INTO effective (installation, generation, fingerprint) VALUES ($1, 1, $2)
             ON CONFLICT (installation) DO UPDATE SET fingerprint = excluded.fingerprint,
                 generation = effective.generation + CASE WHEN effective.fingerprint = excluded.fingerprint THEN 0 ELSE 1 END
             RETURNING generation";
-        match sqlx::query(READ)
-            .bind(installation)
-            .fetch_optional(&self.read)
-            .await?
-        {
+        match sqlx::query(READ).bind(installation).fetch_optional(&self.read).await? {
             Some(row) if row.try_get::<Vec<u8>, _>(1)? == fingerprint => return Ok(row.try_get(0)?),
             None if fingerprint == UNTOUCHED => return Ok(0),
             _ => {}
@@ -428,9 +392,7 @@ impl Store for LocalStore {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                Self::Corrupt(error.to_string())
-            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
     }

@@ -45,10 +45,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The version of a file; 0 for a new one.
 pub(super) async fn version(pool: &SqlitePool) -> sqlx::Result<i64> {
-    sqlx::query("PRAGMA user_version")
-        .fetch_one(pool)
-        .await?
-        .try_get(0)
+    sqlx::query("PRAGMA user_version").fetch_one(pool).await?.try_get(0)
 }
 
 /// Brings a file to [`VERSION`], all or nothing.
@@ -68,13 +65,8 @@ pub(super) async fn migrate(pool: &SqlitePool, key_check: &[u8]) -> sqlx::Result
             .await?;
     }
     // The number of steps at this time; a pragma takes no parameters.
-    sqlx::raw_sql("PRAGMA user_version = 1")
-        .execute(&mut *tx)
-        .await?;
+    sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *tx).await?;
     tx.commit().await
 }
 
-const _: () = assert!(
-    VERSION == 1,
-    "the pragma in migrate must set the same version"
-);
+const _: () = assert!(VERSION == 1, "the pragma in migrate must set the same version");

@@ -42,8 +42,7 @@ impl Seal {
         let values = derive(key, b"values");
         let digests = derive(key, b"digests");
         Self {
-            values: RandomizedNonceKey::new(&AES_256_GCM, values.as_slice())
-                .expect("the key has the cipher's length"),
+            values: RandomizedNonceKey::new(&AES_256_GCM, values.as_slice()).expect("the key has the cipher's length"),
             digests: hmac::Key::new(hmac::HMAC_SHA256, digests.as_slice()),
         }
     }
@@ -151,9 +150,6 @@ mod tests {
         let seal = Seal::new(&Key::new([1; 32]));
         assert_ne!(seal.digest(&[b"a", b"bc"]), seal.digest(&[b"ab", b"c"]));
         assert_eq!(seal.digest(&[b"a"]), seal.digest(&[b"a"]));
-        assert_ne!(
-            seal.digest(&[b"a"]),
-            Seal::new(&Key::new([2; 32])).digest(&[b"a"])
-        );
+        assert_ne!(seal.digest(&[b"a"]), Seal::new(&Key::new([2; 32])).digest(&[b"a"]));
     }
 }

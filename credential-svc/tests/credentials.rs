@@ -1,0 +1,544 @@
+//! What people and workloads see of credential-svc.
+
+mod support;
+
+use std::time::{Duration, SystemTime};
+
+use contracts::{
+    credential::{
+        ConfirmInstallationDestinationRequest, DeleteInstallationCredentialRequest, GetInstallationCredentialRequest,
+        VendHeadersRequest, vend_service_client::VendServiceClient,
+    },
+    registry::{
+        AuthorizationHeader, CustomHeader, entry::CredentialModel, report_cleanup_request::Subject, static_credential,
+    },
+};
+use pretty_assertions::assert_eq;
+use support::{
+    Stack, environment,
+    fake_registry::{FakeRegistry, Gate},
+    header, pairs, reason, remote, secret, self_hosted, stored,
+};
+use tonic::{Code, Request, transport::Endpoint};
+use tonic_types::StatusExt as _;
+
+const HERE: &str = "https://here.example.com";
+const THERE: &str = "https://there.example.com";
+
+fn registry() -> FakeRegistry {
+    let registry = FakeRegistry::new();
+    let fields = vec![
+        secret("token", true, None),
+        secret("tenant", false, header("X-Tenant-Key")),
+    ];
+    registry.save_entry(remote("e", HERE, fields));
+    registry.install("i", "e", "alice");
+    registry
+}
+
+async fn start(registry: &FakeRegistry) -> (Stack, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    (Stack::start(directory.path(), registry).await, directory)
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+#[tokio::test]
+async fn stores_reports_and_vends() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    let (condition, generation) = registry.reason("i", "CREDENTIAL_REQUIRED").await;
+    assert_eq!(generation, 0);
+    assert!(condition.message.contains("The token (token)"), "{}", condition.message);
+    assert_eq!(
+        reason(&stack.headers("i", HERE, 0).await.unwrap_err()),
+        "CREDENTIAL_REQUIRED"
+    );
+
+    let credential = stack.put("alice", "i", &[("token", "one")]).await.unwrap();
+    assert_eq!(credential.name, "installations/i/credential");
+    assert_eq!(credential.generation, 1);
+    assert_eq!(credential.bound_destination, HERE);
+    assert_eq!(credential.present_destination, HERE);
+    assert_eq!(
+        registry.condition("i").unwrap().1,
+        1,
+        "reported before the put returned"
+    );
+    registry.reason("i", "STORED").await;
+
+    let vended = stack.headers("i", HERE, 0).await.unwrap();
+    assert_eq!(pairs(&vended), [pair("authorization", "Bearer one")]);
+    assert_eq!(vended.generation, 1);
+    let expires = SystemTime::try_from(vended.expire_time.unwrap()).unwrap();
+    assert!(expires <= SystemTime::now() + Duration::from_secs(300));
+
+    let credential = stack.put("alice", "i", &[("tenant", "blue")]).await.unwrap();
+    let fields: Vec<_> = credential
+        .fields
+        .iter()
+        .map(|field| (field.key.as_str(), field.generation))
+        .collect();
+    assert_eq!(fields, [("tenant", 2), ("token", 1)], "unnamed fields stay");
+    let vended = stack.headers("i", HERE, 0).await.unwrap();
+    assert_eq!(
+        pairs(&vended),
+        [pair("X-Tenant-Key", "blue"), pair("authorization", "Bearer one")]
+    );
+}
+
+#[tokio::test]
+async fn injects_in_each_mode() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "i", &[("token", "one two")]).await.unwrap();
+    let modes = [
+        (
+            static_credential::Injection::Authorization(AuthorizationHeader {}),
+            pair("authorization", "one two"),
+        ),
+        (
+            static_credential::Injection::CustomHeader(CustomHeader {
+                name: "x-api-key".to_owned(),
+            }),
+            pair("x-api-key", "one two"),
+        ),
+    ];
+    for (injection, expected) in modes {
+        let before = stack.headers("i", HERE, 0).await.unwrap().generation;
+        let mut entry = remote("e", HERE, vec![secret("token", true, None)]);
+        let Some(CredentialModel::StaticCredential(model)) = &mut entry.credential_model else {
+            unreachable!()
+        };
+        model.injection = Some(injection);
+        registry.save_entry(entry);
+        registry
+            .until(|registry| registry.condition("i").filter(|(_, generation)| *generation > before))
+            .await;
+        assert_eq!(pairs(&stack.headers("i", HERE, 0).await.unwrap()), [expected]);
+    }
+}
+
+#[tokio::test]
+async fn sends_no_header_for_an_optional_credential() {
+    let registry = FakeRegistry::new();
+    registry.save_entry(remote("e", HERE, vec![secret("token", false, None)]));
+    registry.install("i", "e", "alice");
+    let (stack, _directory) = start(&registry).await;
+    registry.reason("i", "NOT_REQUIRED").await;
+    let vended = stack.headers("i", HERE, 0).await.unwrap();
+    assert_eq!((vended.headers.len(), vended.generation), (0, 0));
+}
+
+#[tokio::test]
+async fn rotates_and_notices_what_the_upstream_rejected() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "i", &[("token", "old")]).await.unwrap();
+    assert_eq!(
+        reason(&stack.headers("i", HERE, 1).await.unwrap_err()),
+        "CREDENTIAL_EXPIRED"
+    );
+    stack.put("alice", "i", &[("token", "new")]).await.unwrap();
+    let vended = stack.headers("i", HERE, 1).await.unwrap();
+    assert_eq!(pairs(&vended), [pair("authorization", "Bearer new")]);
+    assert_eq!(
+        reason(&stack.headers("i", HERE, vended.generation).await.unwrap_err()),
+        "CREDENTIAL_EXPIRED"
+    );
+}
+
+#[tokio::test]
+async fn forgets_everything_on_request() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "i", &[("token", "one")]).await.unwrap();
+    let request = DeleteInstallationCredentialRequest {
+        installation: "installations/i".to_owned(),
+    };
+    let credential = stack
+        .people
+        .clone()
+        .delete_installation_credential(stack.of("alice", request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (credential.fields.len(), credential.missing_fields),
+        (0, vec!["token".to_owned()])
+    );
+    assert_eq!(registry.condition("i").unwrap().1, 2);
+    assert_eq!(
+        reason(&stack.headers("i", HERE, 0).await.unwrap_err()),
+        "CREDENTIAL_REQUIRED"
+    );
+}
+
+#[tokio::test]
+async fn names_everything_that_is_wrong_and_repeats_no_value() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    let long = "canary".repeat(180_000);
+    let values = [
+        ("token", long.as_str()),
+        ("nonsense", "canary"),
+        ("tenant", "canary\r\nx: y"),
+        ("tenant", ""),
+    ];
+    let status = stack.put_with_id("alice", "i", &values, "no uuid").await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::InvalidArgument, "INVALID_FIELDS".to_owned())
+    );
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    let expected = [
+        "request_id",
+        "values[0].value",
+        "values[1].key",
+        "values[2].value",
+        "values[3].key",
+        "values[3].value",
+    ];
+    assert_eq!(fields, expected);
+    assert!(violations[1].description.contains("`token`"));
+    assert!(!format!("{status:?}").contains("canary"));
+    assert_eq!(
+        reason(&stack.put("alice", "i", &[]).await.unwrap_err()),
+        "INVALID_FIELDS"
+    );
+    assert_eq!(
+        registry.reason("i", "CREDENTIAL_REQUIRED").await.1,
+        0,
+        "nothing was stored"
+    );
+}
+
+#[tokio::test]
+async fn serves_only_whom_the_registry_lets() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    let status = stack.put("bob", "i", &[("token", "one")]).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned())
+    );
+    assert_eq!(
+        stack
+            .put("alice", "unknown", &[("token", "x")])
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
+    assert_eq!(
+        stack.put("alice", "../i", &[("token", "x")]).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+    assert_eq!(
+        stack
+            .put_entry("alice", "e", &[("token", "x")])
+            .await
+            .unwrap_err()
+            .code(),
+        Code::PermissionDenied
+    );
+    let request = GetInstallationCredentialRequest {
+        installation: "installations/i".to_owned(),
+    };
+    let status = stack
+        .people
+        .clone()
+        .get_installation_credential(request)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::Unauthenticated, "UNAUTHENTICATED".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn vends_to_workloads_over_their_own_connections_only() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "i", &[("token", "one")]).await.unwrap();
+    let outside = Endpoint::from_shared(format!("http://{}", stack.address))
+        .unwrap()
+        .connect_lazy();
+    let message = VendHeadersRequest {
+        installation_uid: "i".to_owned(),
+        destination: HERE.to_owned(),
+        rejected_generation: 0,
+    };
+    let mut request: Request<_> = stack.of("admin", message.clone());
+    for name in ["x-workload", "chandlery-workload", "x-forwarded-client-cert", "x-peer"] {
+        request.metadata_mut().insert(name, "gateway-svc".parse().unwrap());
+    }
+    let status = VendServiceClient::new(outside).vend_headers(request).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned())
+    );
+    let status = stack.orchestrator.clone().vend_headers(message).await.unwrap_err();
+    assert_eq!(reason(&status), "WORKLOADS_ONLY", "another workload");
+}
+
+#[tokio::test]
+async fn answers_a_retry_as_the_first_time() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    let id = "0b5d0e0a-7d55-4a0f-8f43-111111111111";
+    let first = stack.put_with_id("alice", "i", &[("token", "one")], id).await.unwrap();
+    stack.put("alice", "i", &[("token", "two")]).await.unwrap();
+    let again = stack.put_with_id("alice", "i", &[("token", "one")], id).await.unwrap();
+    assert_eq!(again, first);
+    assert_eq!(
+        pairs(&stack.headers("i", HERE, 0).await.unwrap()),
+        [pair("authorization", "Bearer two")]
+    );
+    let status = stack
+        .put_with_id("alice", "i", &[("token", "three")], id)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
+    );
+    let admins = stack.put_with_id("admin", "i", &[("token", "four")], id).await.unwrap();
+    assert_eq!(admins.generation, 3, "another user's ids are apart");
+}
+
+#[tokio::test]
+async fn returns_only_once_the_registry_has_taken_the_report() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    registry.reason("i", "CREDENTIAL_REQUIRED").await;
+    registry.gate(Gate::Closed);
+    let put = stack.put("alice", "i", &[("token", "one")]);
+    tokio::pin!(put);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut put)
+            .await
+            .is_err()
+    );
+    // Vending goes on: it must not wait for a report that waits for the gateway.
+    assert_eq!(stack.headers("i", HERE, 0).await.unwrap().generation, 1);
+    registry.gate(Gate::Open);
+    assert_eq!(put.await.unwrap().generation, 1);
+}
+
+#[tokio::test]
+async fn keeps_what_could_not_be_reported_and_reports_it_later() {
+    let registry = registry();
+    let (stack, directory) = start(&registry).await;
+    registry.reason("i", "CREDENTIAL_REQUIRED").await;
+    registry.gate(Gate::Broken);
+    let id = "0b5d0e0a-7d55-4a0f-8f43-222222222222";
+    let status = stack
+        .put_with_id("alice", "i", &[("token", "one")], id)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::Unavailable, "REGISTRY_UNAVAILABLE".to_owned())
+    );
+    assert!(status.message().contains("safe to retry with the same request_id"));
+    registry.gate(Gate::Open);
+    registry.reason("i", "STORED").await;
+    assert_eq!(
+        stack
+            .put_with_id("alice", "i", &[("token", "one")], id)
+            .await
+            .unwrap()
+            .generation,
+        1
+    );
+
+    // The same with a service that is killed in between.
+    registry.gate(Gate::Broken);
+    stack.put("alice", "i", &[("token", "two")]).await.unwrap_err();
+    stack.kill().await;
+    registry.gate(Gate::Open);
+    assert_eq!(registry.condition("i").unwrap().1, 1);
+    let stack = Stack::start(directory.path(), &registry).await;
+    registry
+        .until(|registry| registry.condition("i").filter(|(_, generation)| *generation == 2))
+        .await;
+    assert_eq!(
+        pairs(&stack.headers("i", HERE, 0).await.unwrap()),
+        [pair("authorization", "Bearer two")]
+    );
+}
+
+#[tokio::test]
+async fn vends_to_a_new_destination_only_once_its_owner_agrees() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    stack
+        .put("alice", "i", &[("token", "one"), ("tenant", "blue")])
+        .await
+        .unwrap();
+    let fields = || {
+        vec![
+            secret("token", true, None),
+            secret("tenant", false, header("X-Tenant-Key")),
+        ]
+    };
+    registry.save_entry(remote("e", THERE, fields()));
+    let (condition, generation) = registry.reason("i", "DESTINATION_CHANGED").await;
+    assert!(
+        condition.message.contains(HERE) && condition.message.contains(THERE),
+        "{}",
+        condition.message
+    );
+    assert_eq!(generation, 2);
+    for destination in [HERE, THERE] {
+        assert_eq!(
+            reason(&stack.headers("i", destination, 0).await.unwrap_err()),
+            "DESTINATION_CHANGED"
+        );
+    }
+    assert_eq!(
+        reason(&stack.put("alice", "i", &[("token", "x")]).await.unwrap_err()),
+        "DESTINATION_CHANGED"
+    );
+
+    let confirm = |destination: &str| {
+        let request = ConfirmInstallationDestinationRequest {
+            installation: "installations/i".to_owned(),
+            destination: destination.to_owned(),
+        };
+        let request = stack.of("alice", request);
+        let mut people = stack.people.clone();
+        async move { people.confirm_installation_destination(request).await }
+    };
+    let status = confirm(HERE).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::Aborted, "DESTINATION_STALE".to_owned())
+    );
+    assert_eq!(confirm(THERE).await.unwrap().into_inner().bound_destination, THERE);
+    assert_eq!(stack.headers("i", THERE, 0).await.unwrap().headers.len(), 2);
+    assert_eq!(
+        reason(&stack.headers("i", HERE, 0).await.unwrap_err()),
+        "DESTINATION_CHANGED"
+    );
+    confirm(THERE).await.unwrap();
+
+    registry.save_entry(remote("e", HERE, fields()));
+    registry.reason("i", "DESTINATION_CHANGED").await;
+    stack
+        .put("alice", "i", &[("token", "again"), ("tenant", "red")])
+        .await
+        .unwrap();
+    let vended = stack.headers("i", HERE, 0).await.unwrap();
+    assert_eq!(
+        pairs(&vended),
+        [pair("X-Tenant-Key", "red"), pair("authorization", "Bearer again")]
+    );
+}
+
+#[tokio::test]
+async fn shares_an_entrys_secrets_with_all_its_installations() {
+    let registry = FakeRegistry::new();
+    let fields = vec![
+        stored(secret("shared", true, environment("SHARED"))),
+        secret("own", true, environment("OWN")),
+    ];
+    registry.save_entry(self_hosted("e", "server", fields));
+    registry.install("a", "e", "alice");
+    registry.install("b", "e", "bob");
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "a", &[("own", "alices")]).await.unwrap();
+    let (condition, before) = registry.reason("a", "ENTRY_CREDENTIAL_REQUIRED").await;
+    assert!(condition.message.contains("admin"));
+    let status = stack.put("alice", "a", &[("shared", "x")]).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELDS", "stored on the entry only");
+    assert_eq!(
+        reason(&stack.put_entry("admin", "e", &[("own", "x")]).await.unwrap_err()),
+        "INVALID_FIELDS"
+    );
+    assert_eq!(
+        reason(&stack.put_entry("admin", "e", &[("shared", "a\0b")]).await.unwrap_err()),
+        "INVALID_FIELDS"
+    );
+
+    let credential = stack.put_entry("admin", "e", &[("shared", "ours")]).await.unwrap();
+    assert_eq!(
+        (credential.name.as_str(), credential.bound_destination.as_str()),
+        ("entries/e/credential", "command:server")
+    );
+    assert_eq!(registry.condition("a").unwrap().1, before + 1);
+    assert_eq!(registry.condition("b").unwrap().1, 1);
+    let vended = stack.runtime("a", "command:server").await.unwrap();
+    let fields: Vec<_> = vended
+        .fields
+        .iter()
+        .map(|field| (field.key.as_str(), field.value.as_str()))
+        .collect();
+    assert_eq!(fields, [("shared", "ours"), ("own", "alices")]);
+    assert_eq!(
+        reason(&stack.runtime("b", "command:server").await.unwrap_err()),
+        "CREDENTIAL_REQUIRED"
+    );
+    assert_eq!(stack.headers("a", "command:server", 0).await.unwrap().headers.len(), 0);
+}
+
+#[tokio::test]
+async fn takes_two_puts_at_once() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    let (one, two) = ([("token", "one")], [("tenant", "two")]);
+    let (one, two) = tokio::join!(stack.put("alice", "i", &one), stack.put("alice", "i", &two));
+    let mut generations = [one.unwrap().generation, two.unwrap().generation];
+    generations.sort_unstable();
+    assert_eq!(generations, [1, 2]);
+    let vended = stack.headers("i", HERE, 0).await.unwrap();
+    assert_eq!(
+        pairs(&vended),
+        [pair("X-Tenant-Key", "two"), pair("authorization", "Bearer one")]
+    );
+    assert_eq!(vended.generation, registry.condition("i").unwrap().1);
+}
+
+#[tokio::test]
+async fn erases_what_is_deleted_also_when_it_was_down() {
+    let registry = registry();
+    registry.install("j", "e", "bob");
+    let (stack, directory) = start(&registry).await;
+    stack.put("alice", "i", &[("token", "one")]).await.unwrap();
+    stack.put("bob", "j", &[("token", "two")]).await.unwrap();
+    registry.delete_installation("i");
+    registry
+        .until(|registry| {
+            registry
+                .cleanups()
+                .contains(&Subject::InstallationUid("i".to_owned()))
+                .then_some(())
+        })
+        .await;
+    assert_eq!(stack.headers("i", HERE, 0).await.unwrap_err().code(), Code::NotFound);
+    stack.kill().await;
+    registry.delete_installation("j");
+    registry.delete_entry("e");
+    let _stack = Stack::start(directory.path(), &registry).await;
+    registry
+        .until(|registry| {
+            registry
+                .cleanups()
+                .contains(&Subject::InstallationUid("j".to_owned()))
+                .then_some(())
+        })
+        .await;
+    registry
+        .until(|registry| {
+            registry
+                .cleanups()
+                .contains(&Subject::EntryUid("e".to_owned()))
+                .then_some(())
+        })
+        .await;
+}
