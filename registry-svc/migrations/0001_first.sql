@@ -41,12 +41,14 @@ CREATE TABLE requests (
 );
 CREATE INDEX requests_by_age ON requests (create_time);
 
+-- What a token of theirs last said, and whether they are shut out.
 CREATE TABLE users (
     uid TEXT PRIMARY KEY,
     issuer TEXT NOT NULL,
     subject TEXT NOT NULL,
     email TEXT NOT NULL,
     display_name TEXT NOT NULL,
+    admin BOOLEAN NOT NULL DEFAULT FALSE,
     deactivate_time BIGINT,
     create_time BIGINT NOT NULL
 );

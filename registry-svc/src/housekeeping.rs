@@ -6,12 +6,21 @@ use service_kit::Readiness;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Registry, api::propagation::HEARTBEAT};
+use crate::{
+    api::{Registry, propagation::HEARTBEAT},
+    store::{changes, requests},
+};
+
+/// So often, old changes and requests are forgotten: every so many heartbeats.
+const COMPACT_EVERY: u64 = 15;
+/// A retry with a `request_id` is recognized for this long.
+const REQUESTS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Runs until `stop`, and says in `ready` whether the database answers.
 pub(crate) async fn run(registry: Arc<Registry>, ready: watch::Sender<Readiness>, stop: CancellationToken) {
-    let mut beats = tokio::time::interval(HEARTBEAT.min(Duration::from_secs(4)));
-    loop {
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for beat in 0_u64.. {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = beats.tick() => {}
@@ -24,5 +33,18 @@ pub(crate) async fn run(registry: Arc<Registry>, ready: watch::Sender<Readiness>
             }
         };
         ready.send_if_modified(|ready| std::mem::replace(ready, now.clone()) != now);
+        if beat % COMPACT_EVERY == 0
+            && let Err(error) = forget(&registry).await
+        {
+            tracing::warn!(error = %error, "old changes could not be forgotten; trying again later");
+        }
     }
+}
+
+async fn forget(registry: &Registry) -> sqlx::Result<()> {
+    let kept = i64::try_from(REQUESTS_KEPT.as_micros()).unwrap_or(i64::MAX);
+    let mut tx = registry.db.write_quietly().await?;
+    changes::compact(&mut tx).await?;
+    requests::forget(&mut tx, registry.clock.now_micros() - kept).await?;
+    tx.commit().await.map(drop)
 }

@@ -7,6 +7,7 @@ mod app;
 mod config;
 mod domain;
 mod housekeeping;
+mod operate;
 mod store;
 
 pub use app::{BuildError, build};

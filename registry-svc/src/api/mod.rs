@@ -2,18 +2,26 @@
 
 pub(crate) mod paging;
 pub(crate) mod propagation;
+mod report;
 mod status;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+use contracts::registry::{report_service_server::ReportServiceServer, watch_service_server::WatchServiceServer};
 use service_kit::{Clock, User, Workload, egress::EgressPolicy, identity, page_token::PageTokens};
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status, server::NamedService, service::Routes};
 
 use crate::{
     domain::{Caller, Error},
     store::{Db, Tx, users},
 };
 use propagation::{Propagated, Propagation};
+use report::ReportApi;
+use watch::WatchApi;
+
+/// The largest message taken. The tools of one server are the largest that comes.
+const MAX_MESSAGE: usize = 16 << 20;
 
 /// What all services of the registry stand on.
 #[derive(Debug)]
@@ -38,11 +46,11 @@ impl Registry {
         users::caller(&self.db, user, self.clock.now_micros()).await?.ok_or(Error::UserDeactivated)
     }
 
-    /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. `reporter`
-    /// is the workload whose own report this is: it is not waited for.
-    pub(crate) async fn commit(&self, tx: Tx, reporter: Option<Workload>) -> Result<Propagated, Error> {
+    /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With
+    /// `awaited`, only for those workloads: one that reports in the middle of what it does cannot acknowledge at the same time.
+    pub(crate) async fn commit(&self, tx: Tx, awaited: Option<&[Workload]>) -> Result<Propagated, Error> {
         let commit = tx.commit().await?;
-        Ok(self.propagation.wait(commit, reporter).await)
+        Ok(self.propagation.wait(commit, awaited).await)
     }
 }
 
@@ -62,8 +70,23 @@ impl Propagated {
 }
 
 /// The full names of all services, and their routes.
-pub(crate) fn routes(_registry: &Arc<Registry>) -> (Vec<&'static str>, Routes) {
-    let builder = Routes::builder();
-    let names = Vec::new();
+pub(crate) fn routes(registry: &Arc<Registry>) -> (Vec<&'static str>, Routes) {
+    let mut names = Vec::new();
+    let mut builder = Routes::builder();
+    macro_rules! serve {
+        ($($server:ident => $api:ident),* $(,)?) => {$(
+            let server = $server::new($api(Arc::clone(registry))).max_decoding_message_size(MAX_MESSAGE);
+            names.push(name_of(&server));
+            builder.add_service(server);
+        )*};
+    }
+    serve! {
+        WatchServiceServer => WatchApi,
+        ReportServiceServer => ReportApi,
+    }
     (names, builder.routes())
+}
+
+fn name_of<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
 }

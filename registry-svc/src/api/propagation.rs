@@ -86,14 +86,14 @@ impl Propagation {
         Ok(watcher)
     }
 
-    /// Waits for the watchers of what was committed.
-    pub(crate) async fn wait(&self, commit: Commit, reporter: Option<Workload>) -> Propagated {
+    /// Waits for the watchers of what was committed: those of the workloads `awaited`, or all of them.
+    pub(crate) async fn wait(&self, commit: Commit, awaited: Option<&[Workload]>) -> Propagated {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let notified = self.0.acked.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            let lagging = self.lagging(commit, reporter).await;
+            let lagging = self.lagging(commit, awaited).await;
             if lagging.is_empty() || Instant::now() >= deadline {
                 if !lagging.is_empty() {
                     tracing::warn!(registry.revision = commit.revision, watch.lagging = ?lagging, "some watchers lag");
@@ -108,8 +108,8 @@ impl Propagation {
         }
     }
 
-    async fn lagging(&self, commit: Commit, reporter: Option<Workload>) -> BTreeSet<String> {
-        if commit.kinds == 0 {
+    async fn lagging(&self, commit: Commit, awaited: Option<&[Workload]>) -> BTreeSet<String> {
+        if commit.kinds == 0 || awaited.is_some_and(<[_]>::is_empty) {
             return BTreeSet::new();
         }
         let mut lagging: BTreeSet<String> = self
@@ -117,14 +117,14 @@ impl Propagation {
             .local()
             .values()
             .filter(|watcher| watcher.kinds & commit.kinds != 0 && watcher.acked < commit.revision)
-            .filter(|watcher| reporter != Some(watcher.workload))
+            .filter(|watcher| awaited.is_none_or(|awaited| awaited.contains(&watcher.workload)))
             .map(|watcher| watcher.workload.name().to_owned())
             .collect();
         if self.0.db.is_shared() {
             match self.lagging_elsewhere(commit).await {
-                Ok(elsewhere) => lagging.extend(
-                    elsewhere.into_iter().filter(|workload| reporter.is_none_or(|reporter| reporter.name() != workload)),
-                ),
+                Ok(elsewhere) => lagging.extend(elsewhere.into_iter().filter(|workload| {
+                    awaited.is_none_or(|awaited| awaited.iter().any(|awaited| awaited.name() == workload))
+                })),
                 Err(error) => tracing::warn!(error = %error, "watchers of other replicas could not be looked up"),
             }
         }

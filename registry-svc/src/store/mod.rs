@@ -1,11 +1,15 @@
 //! The database: SQLite or PostgreSQL, behind one set of SQL.
 
+pub(crate) mod changes;
+pub(crate) mod cleanup;
 mod connect;
 pub(crate) mod load;
 mod migrate;
 mod notify;
 pub(crate) mod object;
+pub(crate) mod reported;
 pub(crate) mod requests;
+pub(crate) mod tools;
 mod tx;
 pub(crate) mod users;
 

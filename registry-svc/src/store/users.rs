@@ -14,6 +14,7 @@ pub(crate) struct UserRow {
     pub(crate) subject: String,
     pub(crate) email: String,
     pub(crate) display_name: String,
+    pub(crate) admin: bool,
     pub(crate) deactivate_time: Option<i64>,
     pub(crate) create_time: i64,
 }
@@ -21,13 +22,14 @@ pub(crate) struct UserRow {
 /// Reads one user.
 pub(crate) async fn find(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<UserRow>> {
     const FIND: &str =
-        "SELECT uid, issuer, subject, email, display_name, deactivate_time, create_time FROM users WHERE uid = $1";
+        "SELECT uid, issuer, subject, email, display_name, admin, deactivate_time, create_time FROM users WHERE uid = $1";
     let found = rows!(tx, FIND, [uid], row => Ok(UserRow {
         uid: row.try_get("uid")?,
         issuer: row.try_get("issuer")?,
         subject: row.try_get("subject")?,
         email: row.try_get("email")?,
         display_name: row.try_get("display_name")?,
+        admin: row.try_get("admin")?,
         deactivate_time: row.try_get("deactivate_time")?,
         create_time: row.try_get("create_time")?,
     }))?;
@@ -61,12 +63,14 @@ pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Optio
     let mut row = find(&mut tx, uid).await?;
     let differs = |seen: &str, known: &str| !seen.is_empty() && seen != known;
     let known = row.as_ref().is_some_and(|row| {
-        !differs(email, &row.email) && !differs(display_name, &row.display_name)
+        row.admin == user.admin && !differs(email, &row.email) && !differs(display_name, &row.display_name)
     });
     if !known {
         drop(tx);
         let mut write = db.write_quietly().await?;
         put(&mut write, &user.issuer, &user.subject, email, display_name, now).await?;
+        on!(write, c => sqlx::query("UPDATE users SET admin = $1 WHERE uid = $2").bind(user.admin).bind(uid)
+            .execute(&mut *c).await.map(drop))?;
         write.commit().await?;
         tx = db.read().await?;
         row = find(&mut tx, uid).await?;
