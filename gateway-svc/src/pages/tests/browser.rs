@@ -1,0 +1,141 @@
+//! A browser without JavaScript: keeps cookies, follows nothing by itself.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use serde_json::Value;
+use service_kit::{
+    Clock,
+    clock::ManualClock,
+    identity::{IssuerConfig, Verifier},
+};
+use tower::ServiceExt as _;
+use url::Url;
+
+use super::fakes::{CLIENT_ID, FakeIssuer, FakeServices};
+use crate::pages::{PagesConfig, PagesDeps, router};
+
+/// The pages with everything around them.
+pub(super) struct Site {
+    pub(super) services: FakeServices,
+    pub(super) issuer: FakeIssuer,
+    pub(super) clock: ManualClock,
+    router: Router,
+    origin: String,
+}
+
+pub(super) struct Browser<'a> {
+    site: &'a Site,
+    pub(super) cookies: BTreeMap<String, String>,
+    /// Every `Set-Cookie` that came.
+    pub(super) set: Vec<String>,
+}
+
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Site {
+    pub(super) async fn start(public_url: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let services = FakeServices::default();
+        let issuer = FakeIssuer::start().await;
+        let clock = ManualClock::at(std::time::SystemTime::now());
+        let config: IssuerConfig = serde_json::from_value(serde_json::json!({
+            "issuer": issuer.issuer, "client_id": CLIENT_ID, "display_name": "Example SSO",
+        }))
+        .unwrap();
+        let public_url: Url = public_url.parse().unwrap();
+        let channel = services.serve();
+        let deps = PagesDeps {
+            registry: channel.clone(),
+            credential: channel,
+            verifier: Arc::new(Verifier::new(vec![config], Clock::Manual(clock.clone()))),
+            clock: Clock::Manual(clock.clone()),
+        };
+        let origin = public_url.origin().ascii_serialization();
+        let router = router(PagesConfig { public_url, cookie_key: [9; 32] }, deps);
+        Self { services, issuer, clock, router, origin }
+    }
+
+    pub(super) fn browser(&self) -> Browser<'_> {
+        Browser { site: self, cookies: BTreeMap::new(), set: Vec::new() }
+    }
+}
+
+impl Browser<'_> {
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
+        self.send(Request::builder().method(Method::GET).uri(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// As from a page of the site.
+    pub(super) async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let origin = self.site.origin.clone();
+        self.post_from(path, form, &[("origin", &origin), ("sec-fetch-site", "same-origin")]).await
+    }
+
+    pub(super) async fn post_from(&mut self, path: &str, form: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let mut request =
+            Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(Body::from(body)).unwrap();
+        for (name, value) in headers {
+            let name: header::HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        self.send(request).await
+    }
+
+    async fn send(&mut self, mut request: Request<Body>) -> Answer {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if !cookies.is_empty() {
+            request.headers_mut().insert(header::COOKIE, cookies.join("; ").parse().unwrap());
+        }
+        let response = self.site.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        for cookie in headers.get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap();
+            self.set.push(cookie.to_owned());
+            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            if cookie.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        let body = to_bytes(response.into_body(), 4 << 20).await.unwrap();
+        Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Goes to the issuer and comes back with a code for this person.
+    pub(super) async fn sign_in(&mut self, email: &str, change: &Value) -> Answer {
+        let sent = self.get("/signin?return=/install/time&here=1").await;
+        let authorize: Url = sent.location().parse().unwrap();
+        let get = |name: &str| authorize.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+        assert_eq!(get("code_challenge_method"), "S256");
+        let until = Clock::Manual(self.site.clock.clone()).now() + Duration::from_secs(3600);
+        let code = self.site.issuer.code_for(email, &get("nonce"), until, change);
+        self.get(&format!("/signin/callback?code={code}&state={}", get("state"))).await
+    }
+}
+
+impl Answer {
+    pub(super) fn location(&self) -> &str {
+        self.headers[header::LOCATION].to_str().unwrap()
+    }
+
+    /// The sealed state of the form.
+    pub(super) fn state(&self) -> String {
+        let (_, rest) = self.body.split_once(r#"name="state" value=""#).expect("the page has a form");
+        rest.split('"').next().unwrap().to_owned()
+    }
+
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.body.contains(text)
+    }
+}

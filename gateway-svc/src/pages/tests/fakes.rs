@@ -1,0 +1,274 @@
+//! Stand-ins for registry-svc and credential-svc, with just as much behaviour as the pages rely on, and for an OIDC issuer.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use axum::{
+    Form, Json, Router,
+    body::Body,
+    http::{Request, StatusCode},
+    response::IntoResponse as _,
+    routing::{MethodRouter, get, post},
+};
+use contracts::{credential as c, registry as r};
+use data_encoding::BASE64URL_NOPAD;
+use prost::Message;
+use serde_json::{Value, json};
+use service_kit::{Workload, status::Violations};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, service::Routes, transport::Channel};
+
+/// What the fake services hold. Everybody's token is taken for what it says: verification is not what is tested here.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) entries: BTreeMap<String, r::Entry>,
+    /// Teams, and their members' email addresses.
+    pub(super) teams: BTreeMap<String, (r::Team, Vec<String>)>,
+    pub(super) installations: Vec<r::Installation>,
+    /// By installation: the secrets, and where they may go.
+    pub(super) secrets: HashMap<String, (BTreeMap<String, String>, String)>,
+    pub(super) present_destination: String,
+    /// Every request id that came, in order.
+    pub(super) request_ids: Vec<String>,
+    /// Answers the next put is refused with.
+    pub(super) refuse_put: Option<Status>,
+    replies: HashMap<String, r::Installation>,
+}
+
+/// The fake services.
+#[derive(Clone, Default)]
+pub(super) struct FakeServices(Arc<Mutex<World>>);
+
+type Handler<Req, Res> = fn(&mut World, &str, Req) -> Result<Res, Status>;
+
+impl FakeServices {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel to registry and credential service in one.
+    pub(super) fn serve(&self) -> Channel {
+        let registry = "/chandlery.registry.v1";
+        let credential = "/chandlery.credential.v1.CredentialService";
+        let router = Router::new()
+            .route(&format!("{registry}.EntryService/GetEntry"), self.method(get_entry))
+            .route(&format!("{registry}.UserService/GetUser"), self.method(get_user))
+            .route(&format!("{registry}.TeamService/GetTeam"), self.method(get_team))
+            .route(&format!("{registry}.InstallationService/ListInstallations"), self.method(list))
+            .route(&format!("{registry}.InstallationService/GetInstallation"), self.method(get_installation))
+            .route(&format!("{registry}.InstallationService/CreateInstallation"), self.method(create))
+            .route(&format!("{registry}.InstallationService/UpdateInstallation"), self.method(update))
+            .route(&format!("{registry}.InstallationService/ListInstallationTools"), self.method(tools))
+            .route(&format!("{credential}/GetInstallationCredential"), self.method(get_credential))
+            .route(&format!("{credential}/PutInstallationCredential"), self.method(put_credential))
+            .route(&format!("{credential}/ConfirmInstallationDestination"), self.method(confirm));
+        let (channel, listener) = service_kit::pipe::pipe(Workload::Gateway);
+        tokio::spawn(service_kit::serve::serve(Routes::from(router), listener, CancellationToken::new()));
+        channel
+    }
+
+    fn method<Req, Res>(&self, handler: Handler<Req, Res>) -> MethodRouter
+    where
+        Req: Message + Default + Send + Sync + 'static,
+        Res: Message + Default + Send + Sync + 'static,
+    {
+        let world = self.clone();
+        post(async move |request: Request<Body>| {
+            let service = tower::service_fn(move |request: tonic::Request<Req>| {
+                let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+                let answer = match token.and_then(|token| token.strip_prefix("Bearer ")).and_then(email) {
+                    Some(email) => handler(&mut world.world(), &email, request.into_inner()),
+                    None => Err(Status::unauthenticated("no token")),
+                };
+                std::future::ready(answer.map(tonic::Response::new))
+            });
+            let codec = tonic_prost::ProstCodec::<Res, Req>::default();
+            tonic::server::Grpc::new(codec).unary(service, request).await
+        })
+    }
+}
+
+fn email(token: &str) -> Option<String> {
+    let claims = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    Some(claims["email"].as_str()?.to_owned())
+}
+
+fn missing(name: &str) -> Status {
+    service_kit::status::not_found(name)
+}
+
+fn get_entry(world: &mut World, _: &str, request: r::GetEntryRequest) -> Result<r::Entry, Status> {
+    world.entries.get(&request.name).cloned().ok_or_else(|| missing(&request.name))
+}
+
+fn get_user(world: &mut World, email: &str, _: r::GetUserRequest) -> Result<r::User, Status> {
+    let teams = world.teams.iter().filter(|(_, (_, members))| members.iter().any(|member| member == email));
+    let teams = teams.map(|(name, _)| name.clone()).collect();
+    Ok(r::User { name: format!("users/{email}"), email: email.to_owned(), teams, ..r::User::default() })
+}
+
+fn get_team(world: &mut World, _: &str, request: r::GetTeamRequest) -> Result<r::Team, Status> {
+    world.teams.get(&request.name).map(|(team, _)| team.clone()).ok_or_else(|| missing(&request.name))
+}
+
+fn owner(email: &str, scope: &r::installation::Scope) -> r::installation::Scope {
+    match scope {
+        r::installation::Scope::User(user) if user == "users/me" => r::installation::Scope::User(format!("users/{email}")),
+        other => other.clone(),
+    }
+}
+
+fn list(world: &mut World, email: &str, request: r::ListInstallationsRequest) -> Result<r::ListInstallationsResponse, Status> {
+    let wanted = if request.team.is_empty() {
+        owner(email, &r::installation::Scope::User(request.user))
+    } else {
+        r::installation::Scope::Team(request.team)
+    };
+    let found = world.installations.iter().filter(|other| other.entry == request.entry && other.scope.as_ref() == Some(&wanted));
+    Ok(r::ListInstallationsResponse { installations: found.cloned().collect(), next_page_token: String::new() })
+}
+
+fn get_installation(world: &mut World, email: &str, request: r::GetInstallationRequest) -> Result<r::Installation, Status> {
+    let mine = Some(r::installation::Scope::User(format!("users/{email}")));
+    let found = world.installations.iter().find(|other| other.name == request.name);
+    let found = found.filter(|found| found.scope == mine || matches!(found.scope, Some(r::installation::Scope::Team(_))));
+    found.cloned().ok_or_else(|| missing(&request.name))
+}
+
+fn create(world: &mut World, email: &str, request: r::CreateInstallationRequest) -> Result<r::Installation, Status> {
+    world.request_ids.push(request.request_id.clone());
+    if let Some(reply) = world.replies.get(&request.request_id) {
+        return Ok(reply.clone());
+    }
+    let mut installation = request.installation.unwrap_or_default();
+    installation.scope = installation.scope.map(|scope| owner(email, &scope));
+    if world.installations.iter().any(|other| other.scope == installation.scope && other.entry == installation.entry) {
+        return Err(Status::already_exists("it is installed"));
+    }
+    let uid = format!("uid-{}", world.installations.len() + 1);
+    installation.name = format!("installations/{uid}");
+    installation.uid = uid;
+    installation.generation = 1;
+    installation.set_state(r::InstallationState::Pending);
+    installation.update_time = Some(SystemTime::now().into());
+    world.installations.push(installation.clone());
+    world.replies.insert(request.request_id, installation.clone());
+    Ok(installation)
+}
+
+fn update(world: &mut World, _: &str, request: r::UpdateInstallationRequest) -> Result<r::Installation, Status> {
+    let wanted = request.installation.unwrap_or_default();
+    let found = world.installations.iter_mut().find(|other| other.name == wanted.name);
+    let found = found.ok_or_else(|| missing(&wanted.name))?;
+    found.values = wanted.values;
+    found.reinstall_required = None;
+    Ok(found.clone())
+}
+
+fn tools(_: &mut World, _: &str, _: r::ListInstallationToolsRequest) -> Result<r::ListInstallationToolsResponse, Status> {
+    Ok(r::ListInstallationToolsResponse { tools: vec![r::Tool::default(); 3], next_page_token: String::new() })
+}
+
+fn credential(world: &World, installation: &str) -> c::Credential {
+    let (secrets, bound) = world.secrets.get(installation).cloned().unwrap_or_default();
+    let fields = secrets.into_keys().map(|key| c::StoredField { key, ..c::StoredField::default() }).collect();
+    c::Credential { fields, bound_destination: bound, present_destination: world.present_destination.clone(), ..Default::default() }
+}
+
+fn get_credential(world: &mut World, _: &str, request: c::GetInstallationCredentialRequest) -> Result<c::Credential, Status> {
+    Ok(credential(world, &request.installation))
+}
+
+fn put_credential(world: &mut World, _: &str, request: c::PutInstallationCredentialRequest) -> Result<c::Credential, Status> {
+    world.request_ids.push(request.request_id.clone());
+    if let Some(status) = world.refuse_put.take() {
+        return Err(status);
+    }
+    let destination = world.present_destination.clone();
+    let (secrets, bound) = world.secrets.entry(request.installation.clone()).or_default();
+    secrets.extend(request.values.into_iter().map(|value| (value.key, value.value)));
+    *bound = destination;
+    Ok(credential(world, &request.installation))
+}
+
+fn confirm(world: &mut World, _: &str, request: c::ConfirmInstallationDestinationRequest) -> Result<c::Credential, Status> {
+    if let Some((_, bound)) = world.secrets.get_mut(&request.installation) {
+        *bound = request.destination;
+    }
+    Ok(credential(world, &request.installation))
+}
+
+/// A refusal as credential-svc gives it.
+pub(super) fn bad_field(path: &str, description: &str) -> Status {
+    let mut violations = Violations::new();
+    violations.add(path, description);
+    violations.into()
+}
+
+/// An OIDC issuer on a port of its own: discovery, keys, and a token endpoint that gives what the test says.
+pub(super) struct FakeIssuer {
+    pub(super) issuer: String,
+    key: jsonwebtoken::EncodingKey,
+    tokens: Arc<Mutex<HashMap<String, String>>>,
+}
+
+pub(super) const CLIENT_ID: &str = "pages";
+
+impl FakeIssuer {
+    pub(super) async fn start() -> Self {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let jwk = json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let metadata = json!({
+            "issuer": issuer,
+            "jwks_uri": format!("{issuer}/jwks"),
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+        });
+        let tokens = Arc::new(Mutex::new(HashMap::<String, String>::new()));
+        let given = Arc::clone(&tokens);
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(async || Json(metadata)))
+            .route("/jwks", get(async move || Json(json!({ "keys": [jwk] }))))
+            .route(
+                "/token",
+                post(async move |Form(form): Form<HashMap<String, String>>| {
+                    let known = form.contains_key("code_verifier") && form["client_id"] == CLIENT_ID;
+                    match given.lock().unwrap().remove(&form["code"]).filter(|_| known) {
+                        Some(token) => {
+                            Json(json!({ "token_type": "Bearer", "access_token": "opaque", "id_token": token })).into_response()
+                        }
+                        None => (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response(),
+                    }
+                }),
+            );
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { issuer, key: jsonwebtoken::EncodingKey::from_ec_der(pkcs8.as_ref()), tokens }
+    }
+
+    /// A code that gives a token for this person. `change` sets further claims, or other ones.
+    pub(super) fn code_for(&self, email: &str, nonce: &str, until: SystemTime, change: &Value) -> String {
+        let exp = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let mut claims = json!({ "iss": self.issuer, "sub": email, "email": email, "aud": CLIENT_ID, "exp": exp, "nonce": nonce });
+        for (name, value) in change.as_object().into_iter().flatten() {
+            claims[name] = value.clone();
+        }
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        let token = jsonwebtoken::encode(&header, &claims, &self.key).unwrap();
+        let mut tokens = self.tokens.lock().unwrap();
+        let code = format!("code-{}", tokens.len());
+        tokens.insert(code.clone(), token);
+        code
+    }
+}
