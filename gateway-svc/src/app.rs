@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
-use service_kit::{App, Clock, Readiness, identity::Verifier};
-use tokio::sync::watch;
+use registry_client::watch::follow;
+use service_kit::{App, Clock, Task, identity::Verifier};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
+    calls::Calls,
     config::Config,
+    discovery::{Asker, Discovery, Reports},
+    domain::{Installation, Links},
+    identity::{self, Identity, TokenUses},
+    mcp::{self, Mcp},
     pages::{self, PagesConfig, PagesDeps},
+    snapshot::{Feed, Store},
+    upstream::{Limits, Upstreams},
+    vend::Vendor,
 };
 
 /// What gateway-svc is given to work with.
@@ -48,14 +58,73 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             clock: deps.clock.clone(),
         },
     );
-    let (_, ready) = watch::channel(Readiness::NotReady("the registry has not been reached yet".to_owned()));
+    let links = Links::new(config.public_url.clone());
+    let store = Store::new(config.staleness, deps.clock.clone());
+    let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
+    let upstreams = Upstreams::new(config.egress.clone(), limits(&config));
+    let servers = Arc::new(Asker::new(Arc::clone(&vendor), upstreams.clone()));
+    let (discovery, announced) = Discovery::new(
+        Arc::clone(&store),
+        servers,
+        Reports::new(deps.registry.clone()),
+        config.discovery_concurrency,
+        config.discovery_timeout,
+    );
+    let tools_changed = {
+        let discovery = Arc::clone(&discovery);
+        Arc::new(move |installation: &Arc<Installation>| discovery.changed(&installation.uid))
+    };
+    let calls =
+        Arc::new(Calls::new(Arc::clone(&store), Arc::clone(&vendor), upstreams.clone(), links.clone(), tools_changed));
+    let uses = Arc::new(TokenUses::default());
+    let identity = Arc::new(Identity::new(
+        Arc::clone(&deps.verifier),
+        Arc::clone(&store),
+        Arc::clone(&uses),
+        deps.clock.clone(),
+    ));
+    let streams = CancellationToken::new();
+    let mcp = Arc::new(Mcp::new(
+        &config,
+        Arc::clone(&calls),
+        Arc::clone(&identity),
+        Arc::clone(&store),
+        deps.clock.clone(),
+        streams.clone(),
+    ));
+    let http = pages.merge(mcp::routes(mcp)).merge(identity::metadata_routes(&deps.verifier, &links));
+    let (changed, changes) = mpsc::unbounded_channel();
+    let mut feed = Feed::new(Arc::clone(&store), changed);
+    let (registry, freshness) = (deps.registry.clone(), Arc::clone(&store));
+    let registry_of_uses = deps.registry.clone();
+    let tasks = vec![
+        Task::new("watch", async move |stop| follow(registry, &[], &mut feed, stop).await),
+        Task::new("freshness", async move |stop| freshness.watch_freshness(stop).await),
+        Task::new("discovery", async move |stop| discovery.run(changes, announced, stop).await),
+        Task::new("token uses", async move |stop| uses.report(registry_of_uses, stop).await),
+        Task::new("streams", async move |stop: CancellationToken| {
+            // Streams that clients hold open would keep the server from ending.
+            stop.cancelled().await;
+            streams.cancel();
+        }),
+    ];
     Ok(App {
         name: "gateway-svc",
         grpc: axum::Router::new(),
         services: Vec::new(),
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
-        http: pages,
-        tasks: Vec::new(),
-        ready,
+        http,
+        tasks,
+        ready: store.readiness(),
     })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connect: config.connect_timeout,
+        initialize: config.discovery_timeout,
+        headers: config.call_timeout,
+        idle: config.call_timeout.max(Limits::default().idle),
+        ..Limits::default()
+    }
 }

@@ -6,8 +6,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use super::{Failure, ListTools};
 use crate::{
-    domain::{self, DiscoveredTool, Installation},
-    upstream::{Endpoint, ListedTool, Revision, Target, UpstreamError, Upstreams},
+    calls,
+    domain::{DiscoveredTool, Installation},
+    upstream::{ListedTool, Revision, UpstreamError, Upstreams},
     vend::{VendError, Vendor},
 };
 
@@ -30,9 +31,8 @@ impl Asker {
         let mut vended = self.vendor.headers(installation, None).await.map_err(|error| not_vended(name, error))?;
         let mut again = installation.vends_headers;
         loop {
-            let endpoint = endpoint(installation).ok_or_else(|| Failure::Transient("it has no address".to_owned()))?;
-            let uid = Arc::clone(&installation.uid);
-            let target = Target::new(endpoint, uid, vended.generation, Revision::LATEST, vended.headers.clone(), 0);
+            let target = calls::target(installation, vended.generation, Revision::LATEST, vended.headers.clone(), 0)
+                .map_err(|_| Failure::Transient("it has no address".to_owned()))?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),
                 Err(UpstreamError::Unauthorized) if again => {
@@ -62,14 +62,6 @@ impl ListTools for Asker {
             Ok(tools.into_iter().map(|tool| DiscoveredTool { name: tool.name, definition_json: tool.definition }).collect())
         }
         .boxed()
-    }
-}
-
-fn endpoint(installation: &Installation) -> Option<Endpoint> {
-    match installation.endpoint.as_ref()? {
-        domain::Endpoint::Remote(url) => Endpoint::remote(url),
-        domain::Endpoint::Runtime(url) => Endpoint::hosted(url.as_str()),
-        domain::Endpoint::Socket(path) => Endpoint::hosted(&format!("unix:{}", path.display())),
     }
 }
 
