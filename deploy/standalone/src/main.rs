@@ -1,6 +1,34 @@
-//! Chandlery.
+//! Chandlery in one process: the registry, the credential service, the orchestrator and the gateway.
 
-#[cfg(test)]
+mod banner;
+mod cli;
+mod config;
+mod data_dir;
+mod demo_server;
 mod dev_issuer;
+mod health;
+mod http_server;
+mod run;
+mod seed;
+mod token;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // The bridge is this program again; it must stay small, so it starts before anything else does.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == cli::BRIDGE) {
+        return stdio_bridge::main();
+    }
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing else has installed a TLS provider yet");
+    match cli::Cli::parse().dispatch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What the program prints once it serves.
+
+use std::{fmt, net::SocketAddr};
+
+use url::Url;
+
+/// Where it serves, how to sign in, what to try next.
+pub(crate) struct Banner<'a> {
+    pub(crate) public_url: &'a Url,
+    pub(crate) grpc: SocketAddr,
+    /// The code that the development issuer's sign-in page asks for; `None` without that issuer.
+    pub(crate) sign_in_code: Option<&'a str>,
+    /// As it was given, for the commands to copy.
+    pub(crate) data_dir: Option<&'a str>,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.public_url.as_str().trim_end_matches('/');
+        let grpc = self.grpc;
+        writeln!(f, "Chandlery serves.")?;
+        writeln!(f)?;
+        writeln!(f, "  MCP endpoint   {url}/mcp/default")?;
+        writeln!(f, "  gRPC           {grpc} (with reflection)")?;
+        match self.sign_in_code {
+            Some(code) => writeln!(f, "  Sign in        any email address, with the code {code}")?,
+            None => writeln!(f, "  Sign in        with the configured issuers")?,
+        }
+        if self.sign_in_code.is_some() {
+            let data_dir = self.data_dir.map(|path| format!(" --data-dir {path}")).unwrap_or_default();
+            writeln!(f, "  Make a token   cargo run -q -- token{data_dir} --user alice@example.com [--team NAME] [--admin]")?;
+            writeln!(f)?;
+            writeln!(f, "Try next:")?;
+            writeln!(f, "  TOKEN=$(cargo run -q -- token{data_dir} --user alice@example.com --admin)")?;
+            writeln!(
+                f,
+                "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\"}}' {grpc} chandlery.gateway.v1.ToolService/ListTools"
+            )?;
+            writeln!(
+                f,
+                "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\",\"tool\":\"demo__hello\",\"arguments_json\":\"{{\\\"name\\\":\\\"Alice\\\"}}\"}}' {grpc} chandlery.gateway.v1.ToolService/CallTool"
+            )?;
+        }
+        Ok(())
+    }
+}

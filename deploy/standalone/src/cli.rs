@@ -1,0 +1,131 @@
+//! The command line.
+
+use std::{
+    fmt,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use secrecy::SecretString;
+use service_kit::telemetry::LogFormat;
+use url::Url;
+
+use crate::{demo_server, run, token};
+
+/// First argument of the program when it is to be a stdio bridge.
+pub(crate) const BRIDGE: &str = "stdio-bridge";
+/// First argument of the program when it is to be the demo MCP server.
+pub(crate) const DEMO_SERVER: &str = "demo-server";
+
+/// A private MCP registry: the catalog of approved MCP servers, their installations, credentials and runtime, and the
+/// gateway through which agents call their tools.
+///
+/// Without a command it serves all of it from one process; nothing needs to be set up. On the first start it adds a demo
+/// MCP server and prints how to call it.
+#[derive(Debug, Parser)]
+#[command(name = "chandlery", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints a token of the development issuer, and nothing else, on standard output.
+    ///
+    /// The server need not run. Example: TOKEN=$(cargo run -q -- token --user alice@example.com --admin)
+    Token(Token),
+    /// The demo MCP server, on standard input and output.
+    #[command(name = DEMO_SERVER, hide = true)]
+    DemoServer,
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Folder that holds everything: back it up as a whole while the server is stopped.
+    #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Where MCP clients and browsers connect. Port 0: a free one.
+    #[arg(long, env = "CHANDLERY_HTTP", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), value_name = "ADDRESS:PORT")]
+    pub(crate) http: SocketAddr,
+    /// Where gRPC clients connect. Port 0: a free one.
+    #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT")]
+    pub(crate) grpc: SocketAddr,
+    /// The URL under which people and clients reach the HTTP address; install links begin with it. [default: http://<http>]
+    #[arg(long, env = "CHANDLERY_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<Url>,
+    /// PostgreSQL to keep the registry in, postgres://USER:PASSWORD@HOST/DATABASE. Prefer the environment variable: process lists
+    /// show arguments. [default: SQLite in the data folder]
+    #[arg(long, env = "CHANDLERY_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: Option<SecretString>,
+    /// Private addresses that remote MCP servers may have, such as 10.1.0.0/16. Repeat, or separate by commas.
+    #[arg(long, env = "CHANDLERY_ALLOW_UPSTREAM_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) allow_upstream_cidr: Vec<IpNet>,
+    /// YAML file with the OIDC issuers whose tokens are taken, besides the development issuer. The README shows one.
+    #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]
+    pub(crate) issuers: Option<PathBuf>,
+    /// How log lines look; RUST_LOG says which there are.
+    #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) log_format: Format,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Whose token to print.
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// Folder of the server that shall take the token.
+    #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The user's email address; it is also their subject.
+    #[arg(long, value_name = "EMAIL", value_parser = token::email)]
+    pub(crate) user: String,
+    /// A group of the user, for teams that are mapped to it. Repeat for more.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) team: Vec<String>,
+    /// Make the user an admin.
+    #[arg(long)]
+    pub(crate) admin: bool,
+    /// How long the token is valid, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 12 * 3600, value_parser = clap::value_parser!(u64).range(1..=365 * 24 * 3600))]
+    pub(crate) ttl: u64,
+}
+
+impl Cli {
+    /// Does what the command says.
+    pub(crate) fn dispatch(self) -> Result<(), Box<dyn std::error::Error>> {
+        match self.command {
+            None => run::run(self.serve),
+            Some(Command::Token(arguments)) => token::print(&arguments),
+            Some(Command::DemoServer) => demo_server::run(),
+        }
+    }
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// Says what went wrong, on standard error.
+pub(crate) fn complain(error: &dyn fmt::Display) {
+    // Nothing is left to do where even this cannot be written.
+    let _ = writeln!(std::io::stderr(), "chandlery: {error}");
+}

@@ -1,0 +1,133 @@
+//! The folder that holds everything a standalone server keeps.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rand::RngCore as _;
+
+/// The folder, readable by nobody else.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+}
+
+/// Held as long as this process serves from the folder; the system lets go of it however the process ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl DataDir {
+    /// Opens the folder, and makes it where it does not exist.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        let fail = |error: io::Error| format!("the data folder {} cannot be used: {error}", path.display());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fail)?;
+        let path = path.canonicalize().map_err(fail)?;
+        Ok(Self { path })
+    }
+
+    /// Its absolute path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the folder for this process alone.
+    pub(crate) fn lock(&self) -> Result<Lock, String> {
+        let path = self.path.join("lock");
+        let fail = |error: io::Error| format!("{} cannot be locked: {error}", path.display());
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // The process id is a help, not a need.
+                let _ = file.read_to_string(&mut holder);
+                return Err(format!(
+                    "another chandlery (process {}) serves from {}: stop it, or choose another folder with --data-dir",
+                    holder.trim(),
+                    self.path.display()
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(fail)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// A key of 32 random bytes, made when it is first asked for.
+    pub(crate) fn key(&self, name: &str) -> Result<[u8; 32], String> {
+        let path = self.path.join(name);
+        let fail = |error: io::Error| format!("{} cannot be read or made: {error}", path.display());
+        match fs::read(&path) {
+            Ok(bytes) => bytes
+                .try_into()
+                .map_err(|_| format!("{} is damaged: it must hold 32 bytes; restore it from a backup", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut key = [0; 32];
+                rand::rng().fill_bytes(&mut key);
+                self.write(name, &key).map_err(fail)?;
+                Ok(key)
+            }
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    /// Whether a file is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
+    }
+
+    /// Writes a file so that it is there whole or not at all, also after a power cut.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".new").tempfile_in(&self.path)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(self.path.join(name)).map_err(|error| error.error)?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_for_one_process_and_one_user() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let folder = DataDir::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let lock = folder.lock().unwrap();
+        let refused = DataDir::open(&path).unwrap().lock().unwrap_err();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        drop(lock);
+        folder.lock().unwrap();
+    }
+
+    #[test]
+    fn keeps_its_keys() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = DataDir::open(parent.path()).unwrap();
+        let key = folder.key("a.key").unwrap();
+        assert_eq!(folder.key("a.key").unwrap(), key);
+        assert_ne!(folder.key("b.key").unwrap(), key);
+        assert_eq!(fs::metadata(parent.path().join("a.key")).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(parent.path().join("a.key"), "short").unwrap();
+        assert!(folder.key("a.key").unwrap_err().contains("damaged"));
+    }
+}

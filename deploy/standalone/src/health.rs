@@ -1,0 +1,47 @@
+//! `/livez` and `/readyz`.
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use serde::Serialize;
+use service_kit::Readiness;
+use tokio::sync::watch;
+
+/// Each service's name and readiness.
+pub(crate) type Services = Vec<(&'static str, watch::Receiver<Readiness>)>;
+
+#[derive(Serialize)]
+struct Service {
+    name: &'static str,
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// Both endpoints.
+pub(crate) fn router(services: Services) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(services)
+}
+
+/// 200 if every service can do its work, else 503; which can and why not, as JSON.
+async fn readyz(State(services): State<Services>) -> (StatusCode, Json<Vec<impl Serialize>>) {
+    let services: Vec<Service> = services
+        .iter()
+        .map(|(name, ready)| match &*ready.borrow() {
+            Readiness::Ready => Service { name, ready: true, detail: None },
+            Readiness::Degraded(detail) => Service { name, ready: true, detail: Some(detail.clone()) },
+            Readiness::NotReady(detail) => Service { name, ready: false, detail: Some(detail.clone()) },
+        })
+        .collect();
+    let ready = services.iter().all(|service| service.ready);
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(services))
+}
+
+/// Waits until every service can do its work.
+pub(crate) async fn all_ready(services: &Services) {
+    for (_, ready) in services {
+        // A service whose sender is gone has stopped; whoever runs it says so.
+        let _ = ready.clone().wait_for(|ready| !matches!(ready, Readiness::NotReady(_))).await;
+    }
+}

@@ -1,0 +1,273 @@
+//! Builds the four services, connects them, serves them, and stops them.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use service_kit::{
+    App, Clock, Workload,
+    egress::EgressPolicy,
+    identity::Verifier,
+    pipe::{PipeListener, pipe, tcp},
+    serve, telemetry,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use url::Url;
+
+use crate::{
+    banner::Banner,
+    cli::{self, Serve},
+    config,
+    data_dir::DataDir,
+    dev_issuer::{self, DevIssuer},
+    health, http_server, seed,
+};
+
+/// Installations that nobody completes go away after this time.
+const PENDING_EXPIRY: Duration = Duration::from_secs(24 * 3600);
+/// In the data folder: the first start has added what it adds.
+const SEEDED: &str = "seeded";
+/// In the data folder: where the process listens.
+const ADDRESSES: &str = "addresses.json";
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(arguments: Serve) -> Result<(), Box<dyn Error>> {
+    telemetry::init(arguments.log_format.into(), "info,hyper=warn,h2=warn,tower=warn");
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_all(arguments))
+}
+
+/// The services, and the listening end of every pipe to them.
+struct Services {
+    apps: [App; 4],
+    pipes: [Vec<PipeListener>; 4],
+    /// The gateway's own channel to the registry, for people's requests.
+    registry: Channel,
+}
+
+async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
+    let folder = DataDir::open(&arguments.data_dir)?;
+    let _lock = folder.lock()?;
+    let http = bind(arguments.http, "--http").await?;
+    let grpc = bind(arguments.grpc, "--grpc").await?;
+    let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
+    let public_url = match &arguments.public_url {
+        Some(url) => checked_public_url(url)?,
+        None => Url::parse(&format!("http://{http_address}"))?,
+    };
+    let local_url = Url::parse(&format!("http://{http_address}"))?;
+
+    let mut issuers = match &arguments.issuers {
+        Some(path) => config::issuers(path)?,
+        None => Vec::new(),
+    };
+    let development = match dev_issuer::refuse_public(http_address, &public_url) {
+        Ok(()) => Some(Arc::new(DevIssuer::open(folder.path())?)),
+        Err(refusal) if issuers.is_empty() => {
+            return Err(format!("{refusal}; configure your own issuers with --issuers FILE").into());
+        }
+        Err(refusal) => {
+            tracing::info!("{refusal}; it is off, the configured issuers are on");
+            None
+        }
+    };
+    if let Some(development) = &development {
+        issuers.push(development.issuer_config(&local_url));
+    }
+    let verifier = Arc::new(Verifier::new(issuers, Clock::System));
+
+    let services = build(&arguments, &folder, &public_url, http_address, &verifier).await?;
+    let Services { apps, pipes, registry } = services;
+    let stop = CancellationToken::new();
+    let mut running = JoinSet::new();
+
+    let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
+    let mut router = health::router(readiness.clone());
+    let sign_in = development.as_ref().map(|development| development.sign_in(&public_url, &local_url));
+    if let Some(sign_in) = &sign_in {
+        router = router.merge(sign_in.router());
+    }
+    for app in &apps {
+        router = router.merge(app.http.clone());
+    }
+    let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
+    spawn(&mut running, "health", {
+        let stop = stop.clone();
+        async move {
+            tokio::select! { () = report_health => {}, () = stop.cancelled() => {} }
+        }
+    });
+    spawn(&mut running, "http", failing(http_server::serve(http, router, stop.clone()), "HTTP"));
+    spawn(&mut running, "grpc", failing(serve::serve(all, tcp(grpc), stop.clone()), "gRPC"));
+    for (app, listeners) in apps.into_iter().zip(pipes) {
+        for listener in listeners {
+            let routes = tonic::service::Routes::from(app.grpc.clone());
+            spawn(&mut running, app.name, failing(serve::serve(routes, listener, stop.clone()), app.name));
+        }
+        for task in app.tasks {
+            spawn(&mut running, task.name, (task.run)(stop.clone()));
+        }
+    }
+
+    let addresses = serde_json::json!({ "http": http_address.to_string(), "grpc": grpc_address.to_string() });
+    folder.write(ADDRESSES, addresses.to_string().as_bytes())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let start = async {
+        health::all_ready(&readiness).await;
+        if let Some(development) = &development
+            && !folder.has(SEEDED)
+        {
+            let token = development.mint("setup@chandlery.localhost", &[], true, Duration::from_secs(60), SystemTime::now());
+            seed::seed(registry, &token, development.issuer())
+                .await
+                .map_err(|status| format!("the demo could not be added: {}", status.message()))?;
+            folder.write(SEEDED, b"").map_err(|error| error.to_string())?;
+        }
+        let data_dir = arguments.data_dir.to_string_lossy();
+        let banner = Banner {
+            public_url: &public_url,
+            grpc: grpc_address,
+            sign_in_code: sign_in.as_ref().map(dev_issuer::SignIn::code),
+            data_dir: (data_dir != "./.chandlery").then_some(&data_dir),
+        };
+        write!(std::io::stdout(), "{banner}").map_err(|error| error.to_string())
+    };
+
+    let ended: Result<(), Box<dyn Error>> = tokio::select! {
+        Err(error) = start => Err(error.into()),
+        ended = running.join_next() => Err(ended.map_or_else(|| "nothing runs".to_owned(), describe).into()),
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    stop.cancel();
+    // Each part gives up its own work in time; whatever has not by then is cut off: nothing accepted depends on it.
+    let drained = async { while running.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(10), drained).await;
+    ended
+}
+
+async fn build(
+    arguments: &Serve,
+    folder: &DataDir,
+    public_url: &Url,
+    http_address: std::net::SocketAddr,
+    verifier: &Arc<Verifier>,
+) -> Result<Services, Box<dyn Error>> {
+    use Workload::{Credential, Gateway, Orchestrator};
+    let (credential_to_registry, r1) = pipe(Credential);
+    let (orchestrator_to_registry, r2) = pipe(Orchestrator);
+    let (gateway_to_registry, r3) = pipe(Gateway);
+    let (orchestrator_to_credential, c1) = pipe(Orchestrator);
+    let (gateway_to_credential, c2) = pipe(Gateway);
+    let (gateway_to_orchestrator, o1) = pipe(Gateway);
+    let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
+    let page_token_key = folder.key("page-token.key")?;
+    let program = std::env::current_exe()?;
+
+    let registry = registry_svc::build(
+        registry_svc::Config {
+            database: match &arguments.database_url {
+                Some(url) => registry_svc::Database::Postgres(url.clone()),
+                None => registry_svc::Database::Sqlite(folder.path().join("registry.db")),
+            },
+            egress: egress.clone(),
+            page_token_key,
+            pending_expiry: PENDING_EXPIRY,
+        },
+        registry_svc::Deps { verifier: Arc::clone(verifier), clock: Clock::System },
+    )
+    .await?;
+    let credential = credential_svc::build(
+        credential_svc::Config { data_dir: folder.path().to_owned() },
+        credential_svc::Deps {
+            registry: credential_to_registry,
+            verifier: Arc::clone(verifier),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    let orchestrator = orchestrator_svc::build(
+        orchestrator_svc::Config {
+            data_dir: folder.path().join("runtimes"),
+            program: program.clone(),
+            builtin_commands: BTreeMap::from([(
+                seed::DEMO_COMMAND.to_owned(),
+                vec![program.to_string_lossy().into_owned(), cli::DEMO_SERVER.to_owned()],
+            )]),
+            ..orchestrator_svc::Config::default()
+        },
+        orchestrator_svc::Deps {
+            registry: orchestrator_to_registry,
+            credential: orchestrator_to_credential,
+            verifier: Arc::clone(verifier),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    let gateway = gateway_svc::build(
+        gateway_svc::Config {
+            public_url: public_url.clone(),
+            session_key: folder.key("session.key")?,
+            page_token_key,
+            egress,
+            allowed_hosts: vec![http_address.to_string(), format!("localhost:{}", http_address.port())],
+            ..gateway_svc::Config::default()
+        },
+        gateway_svc::Deps {
+            registry: gateway_to_registry.clone(),
+            credential: gateway_to_credential,
+            orchestrator: gateway_to_orchestrator,
+            verifier: Arc::clone(verifier),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    Ok(Services {
+        apps: [registry, credential, orchestrator, gateway],
+        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![o1], vec![]],
+        registry: gateway_to_registry,
+    })
+}
+
+async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{address} cannot be listened on: {error}; choose another with {flag}"))
+}
+
+fn checked_public_url(url: &Url) -> Result<Url, String> {
+    let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none();
+    if plain { Ok(url.clone()) } else { Err(format!("--public-url {url}: must be http or https with a host and no path")) }
+}
+
+/// Runs a part of the process; its name comes back when it ends.
+fn spawn(running: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+    running.spawn(async move {
+        part.await;
+        name
+    });
+}
+
+/// Logs how a server failed.
+async fn failing<E: std::fmt::Display>(server: impl Future<Output = Result<(), E>>, name: &'static str) {
+    if let Err(error) = server.await {
+        tracing::error!(error = %error, "{name} failed");
+    }
+}
+
+fn describe(ended: Result<&'static str, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(name) => format!("{name} has ended though it should go on; the log says why"),
+        Err(error) => format!("a part of the program failed: {error}"),
+    }
+}
