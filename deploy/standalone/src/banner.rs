@@ -4,12 +4,14 @@ use std::{fmt, net::SocketAddr};
 
 use url::Url;
 
+use crate::dev_issuer::SignInCode;
+
 /// Where it serves, how to sign in, what to try next.
 pub(crate) struct Banner<'a> {
     pub(crate) public_url: &'a Url,
     pub(crate) grpc: SocketAddr,
     /// The code that the development issuer's sign-in page asks for; `None` without that issuer.
-    pub(crate) sign_in_code: Option<&'a str>,
+    pub(crate) sign_in_code: Option<&'a SignInCode>,
     /// As it was given, for the commands to copy.
     pub(crate) data_dir: Option<&'a str>,
 }

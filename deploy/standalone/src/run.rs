@@ -29,7 +29,7 @@ use crate::{
     cli::{self, Serve},
     config,
     data_dir::DataDir,
-    dev_issuer::{self, DevIssuer},
+    dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
     health, http_server, seed,
 };
 
@@ -70,18 +70,18 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         Some(path) => config::issuers(path)?,
         None => Vec::new(),
     };
-    let development = match dev_issuer::refuse_public(http_address, &public_url) {
+    let development = match dev_issuer::refuse_public(http_address, Some(&public_url)) {
         Ok(()) => Some(Arc::new(DevIssuer::open(folder.path())?)),
         Err(refusal) if issuers.is_empty() => {
-            return Err(format!("{refusal}; configure your own issuers with --issuers FILE").into());
+            return Err(format!("{refusal} (--issuers FILE)").into());
         }
         Err(refusal) => {
             tracing::info!("{refusal}; it is off, the configured issuers are on");
             None
         }
     };
-    if let Some(development) = &development {
-        issuers.push(development.issuer_config(&local_url));
+    if development.is_some() {
+        issuers.push(DevIssuer::issuer_config(&local_url));
     }
     let verifier = Arc::new(Verifier::new(issuers, Clock::System));
 
@@ -92,9 +92,14 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
 
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
     let mut router = health::router(readiness.clone());
-    let sign_in = development.as_ref().map(|development| development.sign_in(&public_url, &local_url));
-    if let Some(sign_in) = &sign_in {
-        router = router.merge(sign_in.router());
+    let code = SignInCode::random();
+    if let Some(development) = &development {
+        router = router.merge(Arc::clone(development).router(RouterConfig {
+            http_base_url: local_url.clone(),
+            public_url: public_url.clone(),
+            code: code.clone(),
+            clock: Clock::System,
+        }));
     }
     for app in &apps {
         router = router.merge(app.http.clone());
@@ -128,7 +133,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             && !folder.has(SEEDED)
         {
             let token = development.mint("setup@chandlery.localhost", &[], true, Duration::from_secs(60), SystemTime::now());
-            seed::seed(registry, &token, development.issuer())
+            seed::seed(registry, &token, dev_issuer::ISSUER)
                 .await
                 .map_err(|status| format!("the demo could not be added: {}", status.message()))?;
             folder.write(SEEDED, b"").map_err(|error| error.to_string())?;
@@ -137,7 +142,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         let banner = Banner {
             public_url: &public_url,
             grpc: grpc_address,
-            sign_in_code: sign_in.as_ref().map(dev_issuer::SignIn::code),
+            sign_in_code: development.is_some().then_some(&code),
             data_dir: (data_dir != "./.chandlery").then_some(&data_dir),
         };
         write!(std::io::stdout(), "{banner}").map_err(|error| error.to_string())
