@@ -1,7 +1,6 @@
 //! Builds the four services, connects them, serves them, and stops them.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     io::Write as _,
     sync::Arc,
@@ -26,7 +25,7 @@ use url::Url;
 
 use crate::{
     banner::Banner,
-    cli::{self, Serve},
+    cli::Serve,
     config,
     data_dir::DataDir,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
@@ -48,10 +47,12 @@ pub(crate) fn run(arguments: Serve) -> Result<(), Box<dyn Error>> {
 
 /// The services, and the listening end of every pipe to them.
 struct Services {
-    apps: [App; 4],
-    pipes: [Vec<PipeListener>; 4],
+    apps: [App; 3],
+    pipes: [Vec<PipeListener>; 3],
     /// The gateway's own channel to the registry, for people's requests.
     registry: Channel,
+    /// Until orchestrator-svc is wired.
+    _orchestrator: (Channel, Channel, PipeListener),
 }
 
 async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
@@ -86,7 +87,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let verifier = Arc::new(Verifier::new(issuers, Clock::System));
 
     let services = build(&arguments, &folder, &public_url, http_address, &verifier).await?;
-    let Services { apps, pipes, registry } = services;
+    let Services { apps, pipes, registry, _orchestrator } = services;
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
 
@@ -177,7 +178,6 @@ async fn build(
     let (gateway_to_orchestrator, o1) = pipe(Gateway);
     let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
     let page_token_key = folder.key("page-token.key")?;
-    let program = std::env::current_exe()?;
 
     let registry = registry_svc::build(
         registry_svc::Config {
@@ -201,32 +201,11 @@ async fn build(
         },
     )
     .await?;
-    let orchestrator = orchestrator_svc::build(
-        orchestrator_svc::Config {
-            data_dir: folder.path().join("runtimes"),
-            program: program.clone(),
-            builtin_commands: BTreeMap::from([(
-                seed::DEMO_COMMAND.to_owned(),
-                vec![program.to_string_lossy().into_owned(), cli::DEMO_SERVER.to_owned()],
-            )]),
-            ..orchestrator_svc::Config::default()
-        },
-        orchestrator_svc::Deps {
-            registry: orchestrator_to_registry,
-            credential: orchestrator_to_credential,
-            verifier: Arc::clone(verifier),
-            clock: Clock::System,
-        },
-    )
-    .await?;
     let gateway = gateway_svc::build(
         gateway_svc::Config {
-            public_url: public_url.clone(),
-            session_key: folder.key("session.key")?,
-            page_token_key,
             egress,
             allowed_hosts: vec![http_address.to_string(), format!("localhost:{}", http_address.port())],
-            ..gateway_svc::Config::default()
+            ..gateway_svc::Config::new(public_url.clone(), folder.key("session.key")?, page_token_key)
         },
         gateway_svc::Deps {
             registry: gateway_to_registry.clone(),
@@ -238,9 +217,10 @@ async fn build(
     )
     .await?;
     Ok(Services {
-        apps: [registry, credential, orchestrator, gateway],
-        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![o1], vec![]],
+        apps: [registry, credential, gateway],
+        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![]],
         registry: gateway_to_registry,
+        _orchestrator: (orchestrator_to_registry, orchestrator_to_credential, o1),
     })
 }
 

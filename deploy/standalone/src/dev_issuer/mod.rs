@@ -32,7 +32,7 @@ use url::Url;
 pub(crate) use self::{
     code::SignInCode,
     key::OpenError,
-    public::{PublicAddress, refuse_public},
+    public::refuse_public,
 };
 use self::{code::Attempts, grants::Grants, key::SigningKey};
 
