@@ -40,11 +40,6 @@ impl ConsumerKind {
             Self::Agent => "agent",
         }
     }
-
-    /// As it is kept.
-    pub(crate) fn from_stored(number: i64) -> Self {
-        if number == Self::Agent as i64 { Self::Agent } else { Self::Gateway }
-    }
 }
 
 /// What an admin says about a gateway or an agent, valid as a whole; every output only field is empty.
@@ -54,7 +49,7 @@ pub(crate) struct ConsumerSpec(Gateway);
 impl ConsumerSpec {
     /// Checks a message; names everything that is wrong, with paths that begin with `gateway` or `agent`.
     pub(crate) fn parse(kind: ConsumerKind, message: Gateway) -> Result<Self, Violations> {
-        let mut message = without_outputs(message);
+        let mut message = output_free(message);
         let mut violations = Violations::new();
         check_line(&mut violations, "display_name", &message.display_name, 120);
         check_text(&mut violations, "description", &message.description, 4_000);
@@ -152,7 +147,8 @@ pub(crate) fn into_agent(gateway: Gateway) -> Agent {
     }
 }
 
-fn without_outputs(message: Gateway) -> Gateway {
+/// The message without what only the registry says.
+pub(crate) fn output_free(message: Gateway) -> Gateway {
     Gateway {
         name: String::new(),
         uid: String::new(),

@@ -47,49 +47,15 @@ pub(crate) fn teams(visibility: Option<&Visibility>) -> &[String] {
     }
 }
 
-/// Whether one may see what `creator` (`users/{user}`) made. `in_team` says whether one belongs to `teams/{team}`.
-pub(crate) fn admits(
-    visibility: Option<&Visibility>,
-    creator: &str,
-    user: &str,
-    admin: bool,
-    in_team: impl Fn(&str) -> bool,
-) -> bool {
-    if admin || creator == user {
-        return true;
-    }
-    match visibility.and_then(|visibility| visibility.audience.as_ref()) {
-        None | Some(Audience::Organization(_)) => true,
-        Some(Audience::Teams(audience)) => audience.teams.iter().any(|team| in_team(team)),
-        Some(Audience::Author(_)) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use contracts::registry::{AuthorAudience, TeamsAudience};
+    use contracts::registry::TeamsAudience;
 
     use super::*;
 
     fn for_teams(teams: &[&str]) -> Visibility {
         let teams = teams.iter().map(|&team| team.to_owned()).collect();
         Visibility { audience: Some(Audience::Teams(TeamsAudience { teams })) }
-    }
-
-    #[test]
-    fn admits_whom_it_is_for_and_the_author_and_admins() {
-        let sees = |visibility: &Visibility, user, admin, team: &str| {
-            admits(Some(visibility), "users/a", user, admin, |name| name == team)
-        };
-        assert!(sees(&organization(), "users/b", false, ""));
-        let teams = for_teams(&["teams/x", "teams/y"]);
-        assert!(sees(&teams, "users/b", false, "teams/y"));
-        assert!(!sees(&teams, "users/b", false, "teams/z"));
-        assert!(sees(&teams, "users/a", false, ""));
-        let author = Visibility { audience: Some(Audience::Author(AuthorAudience {})) };
-        assert!(!sees(&author, "users/b", false, "teams/x"));
-        assert!(sees(&author, "users/a", false, ""));
-        assert!(sees(&author, "users/b", true, ""));
     }
 
     #[test]

@@ -1,3 +1,63 @@
 //! What the registry does for people and workloads: each operation looks up, asks the rules of the domain, and writes, in one transaction.
 
+pub(crate) mod assignments;
+pub(crate) mod consumers;
+pub(crate) mod entries;
+pub(crate) mod installations;
+pub(crate) mod lifecycle;
 pub(crate) mod report;
+pub(crate) mod tools;
+
+use service_kit::status::Violations;
+
+use crate::{
+    api::{Registry, propagation::Propagated},
+    domain::{
+        Error,
+        text::{id_in, is_slug, is_uuid},
+    },
+    store::{Tx, entries::team_uids, requests::Request},
+};
+
+/// What a mutation answers: the resource, and how far the change has come.
+pub(crate) type Done<T> = (T, Propagated);
+
+/// The slug in `{collection}/{slug}`; INVALID_ARGUMENT for what cannot be such a name.
+fn slug_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, Error> {
+    id_in(collection, name)
+        .filter(|slug| is_slug(slug))
+        .ok_or_else(|| Error::invalid(field, format!("must be a resource name: {collection}/ and the id")))
+}
+
+/// The uid in `{collection}/{uid}`; INVALID_ARGUMENT for what cannot be such a name.
+fn uid_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, Error> {
+    id_in(collection, name)
+        .filter(|uid| is_uuid(uid))
+        .ok_or_else(|| Error::invalid(field, format!("must be a resource name: {collection}/ and the id")))
+}
+
+/// The uids of the teams that a visibility names; a violation for one that does not exist.
+async fn visible_to(tx: &mut Tx, field: &str, names: &[String]) -> Result<Vec<String>, Error> {
+    team_uids(tx, names).await?.map_err(|index| {
+        Error::invalid(&format!("{field}.visibility.teams.teams[{index}]"), format!("{} does not exist", names[index]))
+    })
+}
+
+/// Adds the violation of a request id that is none.
+fn require_request<'a>(violations: &mut Violations, request: Option<Request<'a>>) -> Option<Request<'a>> {
+    if request.is_none() {
+        violations.add("request_id", "must be a UUID, or empty");
+    }
+    request
+}
+
+/// Ends a transaction in which nothing changed.
+async fn unchanged<T>(registry: &Registry, tx: Tx, resource: T) -> Result<Done<T>, Error> {
+    let propagated = registry.commit(tx, None).await?;
+    Ok((resource, propagated))
+}
+
+/// What was just written must be there.
+fn written<T>(found: Option<T>) -> Result<T, Error> {
+    found.ok_or_else(|| Error::Internal("a row is gone in the transaction that wrote it".to_owned()))
+}

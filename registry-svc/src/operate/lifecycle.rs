@@ -1,0 +1,34 @@
+//! The steps of an entry's life.
+
+use contracts::registry::{Entry, EntryLifecycle};
+
+use super::{
+    Done,
+    entries::{administered, finish},
+};
+use crate::{
+    api::Registry,
+    domain::{
+        Caller, Error,
+        entry::{lifecycle_word, may_become},
+    },
+    store,
+};
+
+/// Moves an entry to another lifecycle, if there is such a step.
+pub(crate) async fn step(
+    registry: &Registry,
+    caller: &Caller,
+    name: &str,
+    etag: &str,
+    to: EntryLifecycle,
+) -> Result<Done<Entry>, Error> {
+    let mut tx = registry.db.write().await?;
+    let entry = administered(&mut tx, caller, "name", name, etag).await?;
+    if !may_become(entry.lifecycle(), to) {
+        let (from, to) = (lifecycle_word(entry.lifecycle()), lifecycle_word(to));
+        return Err(Error::IllegalTransition(format!("{name} is {from}, so it cannot become {to}")));
+    }
+    store::entries::set_lifecycle(&mut tx, &entry.uid, to, &caller.uid, registry.clock.now_micros()).await?;
+    finish(registry, tx, &entry.uid).await
+}
