@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Registry, propagation::HEARTBEAT},
+    operate::installations,
     store::{changes, requests},
 };
 
@@ -32,6 +33,9 @@ pub(crate) async fn run(registry: Arc<Registry>, ready: watch::Sender<Readiness>
                 Readiness::NotReady("the registry's database does not answer".to_owned())
             }
         };
+        if let Err(error) = installations::expire(&registry).await {
+            tracing::warn!(error = %error, "expired installations could not be deleted; trying again");
+        }
         ready.send_if_modified(|ready| std::mem::replace(ready, now.clone()) != now);
         if beat % COMPACT_EVERY == 0
             && let Err(error) = forget(&registry).await

@@ -1,14 +1,24 @@
 //! The gRPC services: each method parses, makes one domain call, converts.
 
+mod agent;
+mod entry;
+mod gateway;
+mod installation;
 pub(crate) mod paging;
 pub(crate) mod propagation;
 mod report;
 mod status;
+mod tool_assignment;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::registry::{report_service_server::ReportServiceServer, watch_service_server::WatchServiceServer};
+use contracts::registry::{
+    agent_service_server::AgentServiceServer, entry_service_server::EntryServiceServer,
+    gateway_service_server::GatewayServiceServer, installation_service_server::InstallationServiceServer,
+    report_service_server::ReportServiceServer, tool_assignment_service_server::ToolAssignmentServiceServer,
+    watch_service_server::WatchServiceServer,
+};
 use service_kit::{Clock, User, Workload, egress::EgressPolicy, identity, page_token::PageTokens};
 use tonic::{Request, Response, Status, server::NamedService, service::Routes};
 
@@ -16,8 +26,13 @@ use crate::{
     domain::{Caller, Error},
     store::{Db, Tx, users},
 };
+use agent::Agents;
+use entry::Entries;
+use gateway::Gateways;
+use installation::Installations;
 use propagation::{Propagated, Propagation};
 use report::ReportApi;
+use tool_assignment::ToolAssignments;
 use watch::WatchApi;
 
 /// The largest message taken. The tools of one server are the largest that comes.
@@ -81,6 +96,11 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> (Vec<&'static str>, Routes) {
         )*};
     }
     serve! {
+        EntryServiceServer => Entries,
+        InstallationServiceServer => Installations,
+        GatewayServiceServer => Gateways,
+        AgentServiceServer => Agents,
+        ToolAssignmentServiceServer => ToolAssignments,
         WatchServiceServer => WatchApi,
         ReportServiceServer => ReportApi,
     }

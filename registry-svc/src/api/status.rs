@@ -24,7 +24,7 @@ impl From<Error> for Status {
             }
             Error::EntryInstalled { entry, installations } => of(Code::FailedPrecondition, "ENTRY_INSTALLED")
                 .with("entry", entry)
-                .with("installations", installations.to_string())
+                .with("installations", installations.len().to_string())
                 .build(),
             Error::TeamInUse(_) => of(Code::FailedPrecondition, "TEAM_IN_USE").build(),
             Error::ToolUnknown { entry, tool } => {

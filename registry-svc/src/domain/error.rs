@@ -35,12 +35,12 @@ pub(crate) enum Error {
     #[error("{0} is not approved, so it cannot be installed")]
     EntryNotApproved(String),
     /// Somebody has it installed.
-    #[error("{entry} has {installations} installations; with force they go with it")]
+    #[error("{entry} has {} installations; with force they go with it, and their credentials and runtimes: {}", installations.len(), some(installations))]
     EntryInstalled {
         /// Its resource name.
         entry: String,
-        /// How many.
-        installations: i64,
+        /// Their uids, oldest first.
+        installations: Vec<String>,
     },
     /// The team still owns something.
     #[error("{0}")]
@@ -83,4 +83,14 @@ impl Error {
         violations.add(field, description);
         Self::Invalid(violations)
     }
+}
+
+/// The first of some installations, as resource names.
+fn some(uids: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<String> = uids.iter().take(SHOWN).map(|uid| format!("installations/{uid}")).collect();
+    if uids.len() > SHOWN {
+        names.push("…".to_owned());
+    }
+    names.join(", ")
 }

@@ -2,7 +2,12 @@
 
 pub(crate) mod changes;
 pub(crate) mod cleanup;
+pub(crate) mod assignments;
 mod connect;
+pub(crate) mod consumers;
+pub(crate) mod definitions;
+pub(crate) mod entries;
+pub(crate) mod installations;
 pub(crate) mod load;
 mod migrate;
 mod notify;
