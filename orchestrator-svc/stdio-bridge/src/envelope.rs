@@ -24,18 +24,13 @@ impl<'a> Members<'a> {
     /// Parses an object. `None`: it is something else, or a member comes twice, which parsers read differently.
     pub(crate) fn parse(json: &'a [u8]) -> Option<Self> {
         let members: Self = serde_json::from_slice(json).ok()?;
-        let twice = |(i, (name, _)): (usize, &(Cow<'_, str>, _))| {
-            members.0[..i].iter().any(|(other, _)| other == name)
-        };
+        let twice = |(i, (name, _)): (usize, &(Cow<'_, str>, _))| members.0[..i].iter().any(|(other, _)| other == name);
         let unique = members.0.len() <= 1000 && !members.0.iter().enumerate().any(twice);
         unique.then_some(members)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| *value)
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
     }
 
     /// The member as an object.
@@ -56,10 +51,7 @@ impl<'a> Members<'a> {
         match (self.get("method"), id) {
             (Some(_), Some(id)) => {
                 // MCP forbids null as a request's id.
-                let valid = !matches!(
-                    id.get().as_bytes().first(),
-                    Some(b'n' | b't' | b'f' | b'[' | b'{')
-                );
+                let valid = !matches!(id.get().as_bytes().first(), Some(b'n' | b't' | b'f' | b'[' | b'{'));
                 valid.then_some(Kind::Request {
                     method: self.string("method")?,
                 })
@@ -67,19 +59,14 @@ impl<'a> Members<'a> {
             (Some(_), None) => Some(Kind::Notification {
                 method: self.string("method")?,
             }),
-            (None, Some(_)) => (self.get("result").is_some() != self.get("error").is_some())
-                .then_some(Kind::Response),
+            (None, Some(_)) => (self.get("result").is_some() != self.get("error").is_some()).then_some(Kind::Response),
             (None, None) => None,
         }
     }
 
     /// The object with the value of `name` replaced.
     pub(crate) fn with(&self, name: &str, value: &str) -> String {
-        let length: usize = self
-            .0
-            .iter()
-            .map(|(n, v)| n.len() + v.get().len() + 4)
-            .sum();
+        let length: usize = self.0.iter().map(|(n, v)| n.len() + v.get().len() + 4).sum();
         let mut out = String::with_capacity(length + value.len() + 2);
         for (i, (member, old)) in self.0.iter().enumerate() {
             out.push(if i == 0 { '{' } else { ',' });
@@ -140,7 +127,8 @@ mod tests {
 
     #[test]
     fn keeps_everything_but_what_it_replaces() {
-        let json = br#"{"jsonrpc":"2.0", "id" : "a", "result": {"n": 12345678901234567890123, "x":[1, 2]}, "extra":1.0}"#;
+        let json =
+            br#"{"jsonrpc":"2.0", "id" : "a", "result": {"n": 12345678901234567890123, "x":[1, 2]}, "extra":1.0}"#;
         let members = Members::parse(json).unwrap();
         assert_eq!(members.kind(), Some(Kind::Response));
         assert_eq!(
@@ -155,9 +143,7 @@ mod tests {
         let method = "m".to_owned();
         assert_eq!(
             kind(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#),
-            Some(Kind::Request {
-                method: method.clone()
-            })
+            Some(Kind::Request { method: method.clone() })
         );
         assert_eq!(
             kind(r#"{"jsonrpc":"2.0","method":"m"}"#),

@@ -74,8 +74,7 @@ impl Events {
             let mut out = tokio::io::stdout();
             let mut alive = true;
             while let Some(event) = receiver.recv().await {
-                let mut line =
-                    serde_json::to_vec(&event).expect("an event has only strings and numbers");
+                let mut line = serde_json::to_vec(&event).expect("an event has only strings and numbers");
                 line.push(b'\n');
                 alive = alive && out.write_all(&line).await.is_ok() && out.flush().await.is_ok();
             }
@@ -89,9 +88,7 @@ impl Events {
     }
 
     pub(crate) async fn log(&self, line: String) {
-        let time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         self.send(Event::Log { line, time }).await;
     }

@@ -53,14 +53,8 @@ impl Endpoint {
         if let Some(version) = request.headers().get(VERSION)
             && !VERSIONS.iter().any(|v| version.as_bytes() == v.as_bytes())
         {
-            let message = format!(
-                "Unsupported protocol version; supported: {}",
-                VERSIONS.join(", ")
-            );
-            return json(
-                StatusCode::BAD_REQUEST,
-                error("null", SERVER_ENDED, &message),
-            );
+            let message = format!("Unsupported protocol version; supported: {}", VERSIONS.join(", "));
+            return json(StatusCode::BAD_REQUEST, error("null", SERVER_ENDED, &message));
         }
         let client = match self.client(request.headers()) {
             Ok(client) => client,
@@ -87,11 +81,7 @@ impl Endpoint {
         {
             Some(session) => Ok(session.to_owned()),
             None => {
-                let body = error(
-                    "null",
-                    SERVER_ENDED,
-                    "The session has ended; initialize again.",
-                );
+                let body = error("null", SERVER_ENDED, "The session has ended; initialize again.");
                 Err(Box::new(json(StatusCode::NOT_FOUND, body)))
             }
         }
@@ -115,10 +105,7 @@ impl Endpoint {
             .collect()
             .await
         else {
-            return text(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "The message is too long, or broke off.",
-            );
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "The message is too long, or broke off.");
         };
         let body = body.to_bytes();
         let Some(message) = Members::parse(&body) else {
@@ -140,9 +127,7 @@ impl Endpoint {
                     // Of the client's own session, which ends here.
                     "notifications/initialized" | "notifications/roots/list_changed" => {}
                     _ => {
-                        self.session
-                            .send(String::from_utf8_lossy(&body).into_owned())
-                            .await;
+                        self.session.send(String::from_utf8_lossy(&body).into_owned()).await;
                     }
                 }
                 empty(StatusCode::ACCEPTED)
@@ -172,10 +157,7 @@ impl Endpoint {
         };
         let mut response = json(
             StatusCode::OK,
-            format!(
-                r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
-                id(message)
-            ),
+            format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id(message)),
         );
         let session = format!("{}-{}", self.run, Uuid::new_v4().simple());
         response
@@ -184,12 +166,7 @@ impl Endpoint {
         response
     }
 
-    async fn call(
-        &self,
-        message: &Members<'_>,
-        client: &str,
-        takes_stream: bool,
-    ) -> Response<Body> {
+    async fn call(&self, message: &Members<'_>, client: &str, takes_stream: bool) -> Response<Body> {
         let id = id(message);
         let waiting = match self.session.request(client, message).await {
             Ok(waiting) => waiting,
@@ -212,10 +189,7 @@ impl Endpoint {
 
     fn stream(&self, headers: &HeaderMap) -> Response<Body> {
         if !accepts(headers, "text/event-stream") {
-            return text(
-                StatusCode::NOT_ACCEPTABLE,
-                "Accept must be text/event-stream.",
-            );
+            return text(StatusCode::NOT_ACCEPTABLE, "Accept must be text/event-stream.");
         }
         let receiver = self.session.notifications();
         let ended = self.session.ended();
@@ -293,10 +267,7 @@ fn id<'a>(message: &Members<'a>) -> &'a str {
 }
 
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    let mut values = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
+    let mut values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     values.any(|v| v.to_ascii_lowercase().contains(media_type) || v.contains("*/*"))
 }
 
@@ -306,36 +277,26 @@ fn sse(message: &str) -> Bytes {
 
 fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
     let frames = chunks.map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
-    let body = StreamBody::new(frames)
-        .map_err(|never| match never {})
-        .boxed_unsync();
+    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("text/event-stream"),
     );
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        header::HeaderValue::from_static("no-cache"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
     response
 }
 
-fn full(
-    status: StatusCode,
-    content_type: Option<&'static str>,
-    body: impl Into<Bytes>,
-) -> Response<Body> {
-    let body = Full::new(body.into())
-        .map_err(|never| match never {})
-        .boxed_unsync();
+fn full(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     if let Some(content_type) = content_type {
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            header::HeaderValue::from_static(content_type),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     }
     response
 }

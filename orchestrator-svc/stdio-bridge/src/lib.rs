@@ -4,7 +4,7 @@
 //! client capabilities. A streamable HTTP server is proxied to its port. Either way the server gets a clean environment, its
 //! lines on standard error are handed to the parent with the secrets taken out, and nothing of it outlives the bridge.
 //!
-//! The bridge is a process of its own ([`run_from_pipe`]): it reads a [`Spec`] as one line of JSON on standard input, writes
+//! The bridge is a process of its own ([`main`]): it reads a [`Spec`] as one line of JSON on standard input, writes
 //! [`Event`]s as lines of JSON on standard output, and ends with all its descendants when standard input ends.
 
 mod envelope;
@@ -21,6 +21,6 @@ mod tree;
 
 pub use event::{EndReason, Event};
 pub use redact::Redactor;
-pub use run::{STOP, run_from_pipe};
+pub use run::{STOP, main};
 pub use spec::{File, Limits, Spec, Transport};
 pub use tree::{MARKER, kill_marked};

@@ -1,5 +1,7 @@
 //! The bridge as a program of its own. It takes everything from standard input.
 
-fn main() {
-    std::process::exit(stdio_bridge::run_from_pipe());
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stdio_bridge::main()
 }

@@ -50,8 +50,7 @@ impl StartError {
 /// Starts the server and reaps everything from then on.
 pub(crate) fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError> {
     // Listened to before anything can end.
-    let mut ended = signal(SignalKind::child())
-        .map_err(|e| internal("cannot listen for ended processes", &e))?;
+    let mut ended = signal(SignalKind::child()).map_err(|e| internal("cannot listen for ended processes", &e))?;
     let mut command = Command::new(&spec.command);
     command
         .args(&spec.arguments)
@@ -78,11 +77,13 @@ pub(crate) fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError
                 EndReason::CommandNotExecutable,
                 format!("{name:?} may not be executed. Correct the entry's command or the file's mode."),
             ),
-            _ => StartError::new(EndReason::CommandNotExecutable, format!("{name:?} cannot be executed: {e}.")),
+            _ => StartError::new(
+                EndReason::CommandNotExecutable,
+                format!("{name:?} cannot be executed: {e}."),
+            ),
         }
     })?;
-    let pid = i32::try_from(child.id())
-        .map_err(|_| StartError::new(EndReason::NotStarted, "unusual process id"))?;
+    let pid = i32::try_from(child.id()).map_err(|_| StartError::new(EndReason::NotStarted, "unusual process id"))?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         unreachable!("all three are piped")

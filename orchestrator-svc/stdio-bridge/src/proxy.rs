@@ -44,9 +44,7 @@ pub(crate) async fn choose_port(port: u16) -> Result<u16, StartError> {
         );
         StartError::new(EndReason::PortInUse, text)
     };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(taken)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(taken)?;
     listener.local_addr().map(|a| a.port()).map_err(taken)
 }
 
@@ -110,10 +108,7 @@ impl Proxy {
                 strip(response.headers_mut());
                 response.map(|body| body.map_err(Into::into).boxed_unsync())
             }
-            Err(_) => text(
-                StatusCode::BAD_GATEWAY,
-                "The MCP server did not answer, or broke off.",
-            ),
+            Err(_) => text(StatusCode::BAD_GATEWAY, "The MCP server did not answer, or broke off."),
         }
     }
 }

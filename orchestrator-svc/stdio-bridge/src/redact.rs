@@ -60,8 +60,7 @@ fn found(line: &[u8], at: usize, needle: &[u8]) -> bool {
         return false;
     }
     let word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    needle.len() >= SHORT
-        || !(word(at.checked_sub(1).and_then(|i| line.get(i))) || word(line.get(at + needle.len())))
+    needle.len() >= SHORT || !(word(at.checked_sub(1).and_then(|i| line.get(i))) || word(line.get(at + needle.len())))
 }
 
 fn forms(secret: &str, needles: &mut Vec<Vec<u8>>) {
@@ -70,22 +69,14 @@ fn forms(secret: &str, needles: &mut Vec<Vec<u8>>) {
     if bytes.len() < SHORT {
         return;
     }
-    for encoding in [
-        &BASE64,
-        &BASE64_NOPAD,
-        &BASE64URL,
-        &BASE64URL_NOPAD,
-        &HEXLOWER,
-    ] {
+    for encoding in [&BASE64, &BASE64_NOPAD, &BASE64URL, &BASE64URL_NOPAD, &HEXLOWER] {
         needles.push(encoding.encode(bytes).into_bytes());
     }
     needles.push(data_encoding::HEXUPPER.encode(bytes).into_bytes());
     // Inside longer base64, as in `user:secret`, the secret may begin at any of three offsets; the characters that mix with its neighbours are left out.
     for skip in 1..3 {
         for encoding in [&BASE64_NOPAD, &BASE64URL_NOPAD] {
-            let padded: Vec<u8> = std::iter::repeat_n(0, skip)
-                .chain(bytes.iter().copied())
-                .collect();
+            let padded: Vec<u8> = std::iter::repeat_n(0, skip).chain(bytes.iter().copied()).collect();
             let whole = padded.len() / 3 * 3;
             let encoded = encoding.encode(&padded[..whole]);
             if let Some(inner) = encoded.get(4..).filter(|inner| inner.len() >= 6) {
@@ -150,20 +141,14 @@ mod tests {
             );
         }
         let masked = redactor.redact(basic.as_bytes(), 1000);
-        assert!(
-            masked.contains(MASK) && masked.len() < basic.len(),
-            "{masked}"
-        );
+        assert!(masked.contains(MASK) && masked.len() < basic.len(), "{masked}");
     }
 
     #[test]
     fn masks_each_line_of_a_secret_and_short_ones_as_words() {
         let redactor = Redactor::new(["first line\nsecond line", "42"]);
         assert_eq!(redactor.redact(b"x second line y", 1000), "x [redacted] y");
-        assert_eq!(
-            redactor.redact(b"pin 42, port 4242", 1000),
-            "pin [redacted], port 4242"
-        );
+        assert_eq!(redactor.redact(b"pin 42, port 4242", 1000), "pin [redacted], port 4242");
     }
 
     #[test]

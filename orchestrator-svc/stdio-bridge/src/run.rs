@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     pin::pin,
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,28 +51,24 @@ const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(15);
 
-/// Runs the bridge on standard input and output until its server or its parent ends. Returns the exit code.
-pub fn run_from_pipe() -> i32 {
+/// Runs the bridge on standard input and output until its server or its parent ends: the whole of a program's `main`.
+pub fn main() -> ExitCode {
     // One thread: the server's life is tied to the thread that started it.
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
-        return 70;
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return ExitCode::FAILURE;
     };
-    let code = runtime.block_on(run());
+    runtime.block_on(run());
     // Standard input may still block a helper thread.
     runtime.shutdown_background();
-    code
+    ExitCode::SUCCESS
 }
 
-async fn run() -> i32 {
+async fn run() {
     let (events, writer) = Events::to_stdout();
     let ended = life(&events).await;
     events.send(ended).await;
     drop(events);
     let _ = timeout(Duration::from_secs(1), writer).await;
-    0
 }
 
 fn not_started(message: impl Into<String>) -> Event {
@@ -93,10 +90,7 @@ async fn life(events: &Events) -> Event {
     }
     let mut input = BufReader::new(tokio::io::stdin());
     let mut order = Zeroizing::new(Vec::new());
-    let read = (&mut input)
-        .take(SPEC_BYTES)
-        .read_until(b'\n', &mut order)
-        .await;
+    let read = (&mut input).take(SPEC_BYTES).read_until(b'\n', &mut order).await;
     let Ok(spec) = read
         .map_err(drop)
         .and_then(|_| serde_json::from_slice::<Spec>(&order).map_err(drop))
@@ -131,10 +125,7 @@ fn stop_signal(
     let (sender, receiver) = oneshot::channel();
     let mut terminate = signal(SignalKind::terminate())?;
     // Those of a terminal are for the parent: the bridge follows the pipe.
-    let mut ignored = [
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::hangup())?,
-    ];
+    let mut ignored = [signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
     tokio::spawn(async move {
         let mut asked = Vec::new();
         let grace = tokio::select! {
@@ -163,18 +154,13 @@ async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
             .ok()?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Some(lock),
-            Err(_) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await
-            }
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(_) => return None,
         }
     }
 }
 
-async fn prepare(
-    spec: &Spec,
-    secret_files: &mut Vec<PathBuf>,
-) -> Result<(Server, Option<u16>), StartError> {
+async fn prepare(spec: &Spec, secret_files: &mut Vec<PathBuf>) -> Result<(Server, Option<u16>), StartError> {
     // Also what a run left that was killed together with its bridge.
     secret_files.extend(
         spec.files
@@ -234,10 +220,7 @@ async fn live(
         let service = match (&session, port) {
             (Some(session), _) => {
                 session.initialize().await?;
-                Service::Stdio(Arc::new(Endpoint::new(
-                    Arc::clone(session),
-                    spec.limits.clone(),
-                )))
+                Service::Stdio(Arc::new(Endpoint::new(Arc::clone(session), spec.limits.clone())))
             }
             (None, port) => {
                 let port = port.unwrap_or_default();
@@ -246,14 +229,12 @@ async fn live(
                     unreachable!("it has a port")
                 };
                 let proxy = Proxy::new(port, path);
-                Service::Http(Arc::new(proxy.ok_or_else(|| {
-                    StartError::new(EndReason::NotStarted, "the path is not valid")
-                })?))
+                Service::Http(Arc::new(
+                    proxy.ok_or_else(|| StartError::new(EndReason::NotStarted, "the path is not valid"))?,
+                ))
             }
         };
-        let unusable = |e: std::io::Error| {
-            StartError::new(EndReason::NotStarted, format!("cannot listen: {e}"))
-        };
+        let unusable = |e: std::io::Error| StartError::new(EndReason::NotStarted, format!("cannot listen: {e}"));
         let listener = UnixListener::bind(&spec.socket).map_err(unusable)?;
         fs::set_permissions(&spec.socket, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
         Ok::<_, StartError>((service, listener))
@@ -330,8 +311,7 @@ fn exited(end: End) -> Event {
     let message = match (end.code, end.signal) {
         (Some(code), _) => format!("The MCP server ended with exit code {code}."),
         (None, Some(signal)) => {
-            let name = Signal::try_from(signal)
-                .map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
+            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
             format!("The MCP server was ended by the signal {name}.")
         }
         (None, None) => "The MCP server ended.".to_owned(),
@@ -376,12 +356,7 @@ impl Service {
     }
 }
 
-async fn serve(
-    listener: UnixListener,
-    service: Service,
-    mut finishing: watch::Receiver<bool>,
-    limits: Limits,
-) {
+async fn serve(listener: UnixListener, service: Service, mut finishing: watch::Receiver<bool>, limits: Limits) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {

@@ -120,8 +120,7 @@ impl Session {
             "capabilities": {},
             "clientInfo": {"name": "chandlery", "version": env!("CARGO_PKG_VERSION")},
         });
-        let request =
-            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
+        let request = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
         let message = Members::parse(request.as_bytes()).expect("valid JSON");
         let failed = |reason, text: String| Err(StartError::new(reason, text));
         let answer = async {
@@ -142,7 +141,8 @@ impl Session {
             Err(_) => {
                 let seconds = self.limits.ready().as_secs_f32();
                 return if self.garbage.load(Ordering::Relaxed) > 0 {
-                    let text = "The command writes to standard output what is not MCP, and did not answer `initialize`.";
+                    let text =
+                        "The command writes to standard output what is not MCP, and did not answer `initialize`.";
                     failed(EndReason::NotMcp, text.to_owned())
                 } else {
                     failed(
@@ -153,10 +153,8 @@ impl Session {
             }
         };
         let result = Members::parse(answer.as_bytes()).and_then(|m| m.get("result"));
-        let valid = result.filter(|r| {
-            Members::parse(r.get().as_bytes())
-                .is_some_and(|r| r.string("protocolVersion").is_some())
-        });
+        let valid = result
+            .filter(|r| Members::parse(r.get().as_bytes()).is_some_and(|r| r.string("protocolVersion").is_some()));
         let Some(result) = valid else {
             let shown = self.redactor.redact(answer.as_bytes(), 500);
             return failed(
@@ -177,27 +175,16 @@ impl Session {
         let known = |version: &str| VERSIONS.iter().rposition(|v| *v == version);
         let latest = VERSIONS.len() - 1;
         // Revisions are dates. A server older than all of ours speaks a subset of the oldest.
-        let server = VERSIONS
-            .iter()
-            .rposition(|v| *v <= server.as_str())
-            .unwrap_or(0);
+        let server = VERSIONS.iter().rposition(|v| *v <= server.as_str()).unwrap_or(0);
         let version = VERSIONS[known(asked).unwrap_or(latest).min(server)];
         Some(result.with("protocolVersion", &format!("{version:?}")))
     }
 
     /// Sends a client's request under an id of our own.
-    pub(crate) async fn request(
-        &self,
-        client: &str,
-        message: &Members<'_>,
-    ) -> Result<Waiting, (i32, String)> {
+    pub(crate) async fn request(&self, client: &str, message: &Members<'_>) -> Result<Waiting, (i32, String)> {
         let internal_id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let number = internal_id.to_string();
-        let id = message
-            .get("id")
-            .expect("a request has an id")
-            .get()
-            .to_owned();
+        let id = message.get("id").expect("a request has an id").get().to_owned();
         let (text, progress_token) = with_ids(message, &number);
         let (answer, answer_receiver) = oneshot::channel();
         let (progress, progress_receiver) = mpsc::channel(PROGRESS_QUEUE);
@@ -207,10 +194,7 @@ impl Session {
                 pending.retain(|_, p| !p.answer.is_closed());
             }
             if pending.len() >= self.limits.pending_requests {
-                return Err((
-                    BUSY,
-                    "The MCP server has too many unanswered requests.".to_owned(),
-                ));
+                return Err((BUSY, "The MCP server has too many unanswered requests.".to_owned()));
             }
             if let Some(why) = self.ended.borrow().clone() {
                 return Err((SERVER_ENDED, why));
@@ -258,11 +242,8 @@ impl Session {
             drop(matching);
             (found, pending.remove(&found).expect("just found"))
         };
-        self.send(message.with(
-            "params",
-            &params.with("requestId", &internal_id.to_string()),
-        ))
-        .await;
+        self.send(message.with("params", &params.with("requestId", &internal_id.to_string())))
+            .await;
         let _ = pending
             .answer
             .send(error(&pending.id, CANCELLED, "The request was cancelled."));
@@ -281,11 +262,7 @@ impl Session {
 
     /// Sends one message. False: the server does not read, or is gone.
     pub(crate) async fn send(&self, text: String) -> bool {
-        let sender = self
-            .to_server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let sender = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(sender) = sender else { return false };
         matches!(timeout(WRITE_PATIENCE, sender.send(text)).await, Ok(Ok(())))
     }
@@ -302,10 +279,7 @@ impl Session {
 
     /// Closes the server's standard input, which asks it to end.
     pub(crate) fn close_input(&self) {
-        self.to_server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.to_server.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Answers all that wait: nobody else will.
@@ -343,13 +317,9 @@ impl Session {
         match message.as_ref().and_then(|m| Some((m, m.kind()?))) {
             Some((message, Kind::Response)) => self.answer(message),
             Some((message, Kind::Request { method })) => self.refuse(message, &method),
-            Some((message, Kind::Notification { method })) => {
-                self.notify(message, &method, &line.bytes)
-            }
+            Some((message, Kind::Notification { method })) => self.notify(message, &method, &line.bytes),
             None => {
-                let shown = self
-                    .redactor
-                    .redact(&line.bytes, self.limits.log_line_bytes);
+                let shown = self.redactor.redact(&line.bytes, self.limits.log_line_bytes);
                 let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
                 if self.initialized.get().is_none() && count >= self.limits.garbage_lines {
                     self.too_much_garbage.notify_one();
@@ -377,19 +347,10 @@ impl Session {
         let answer = if method == "ping" {
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
         } else {
-            error(
-                id,
-                METHOD_NOT_FOUND,
-                "The client does not support this method.",
-            )
+            error(id, METHOD_NOT_FOUND, "The client does not support this method.")
         };
         // Never waits: the reader must go on. A server whose input is full gets no answers.
-        if let Some(sender) = self
-            .to_server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-        {
+        if let Some(sender) = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             let _ = sender.try_send(answer);
         }
     }
@@ -400,9 +361,7 @@ impl Session {
                 let Some(params) = message.object("params") else {
                     return;
                 };
-                let id = params
-                    .get("progressToken")
-                    .and_then(|token| number(token.get()));
+                let id = params.get("progressToken").and_then(|token| number(token.get()));
                 let pending = self.pending();
                 let Some(pending) = id.and_then(|id| pending.get(&id)) else {
                     return;
@@ -464,9 +423,7 @@ fn find_id(part: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(part);
     let after = &text[text.rfind(r#""id":"#)? + 5..];
     let digits = after.trim_start().trim_start_matches('"');
-    let end = digits
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(digits.len());
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits[..end].parse().ok()
 }
 

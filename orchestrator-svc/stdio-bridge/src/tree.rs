@@ -128,17 +128,12 @@ pub fn kill_marked(prefix: &str) -> io::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let me = getpid().as_raw();
     loop {
-        let living: Vec<i32> = processes()
-            .filter(|&pid| pid != me)
-            .filter(marked)
-            .collect();
+        let living: Vec<i32> = processes().filter(|&pid| pid != me).filter(marked).collect();
         if living.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(io::Error::other(
-                "processes of an earlier run cannot be killed",
-            ));
+            return Err(io::Error::other("processes of an earlier run cannot be killed"));
         }
         kill_all(&living);
         std::thread::sleep(Duration::from_millis(2));
@@ -149,11 +144,7 @@ pub fn kill_marked(prefix: &str) -> io::Result<()> {
 pub(crate) fn listens(port: u16) -> bool {
     let mut sockets = HashSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        for line in fs::read_to_string(table)
-            .unwrap_or_default()
-            .lines()
-            .skip(1)
-        {
+        for line in fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
             let [_, local, _, "0A", ..] = fields[..] else {
                 continue;
@@ -167,10 +158,7 @@ pub(crate) fn listens(port: u16) -> bool {
         }
     }
     let owns = |pid: &i32| {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let mut links = descriptors.filter_map(|d| fs::read_link(d.path()).ok());
         links.any(|link: std::path::PathBuf| is_one_of(&link, &sockets))
     };

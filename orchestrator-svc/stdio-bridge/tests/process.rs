@@ -12,10 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 #[tokio::test]
 async fn says_that_a_command_is_not_there_or_cannot_run() {
-    let mut bridge = Bridge::start("good", |spec| {
-        spec.command = "no-such-command-anywhere".to_owned()
-    })
-    .await;
+    let mut bridge = Bridge::start("good", |spec| spec.command = "no-such-command-anywhere".to_owned()).await;
     let (reason, message, _) = bridge.ended().await;
     assert_eq!(reason, EndReason::CommandNotFound);
     assert!(message.contains("no-such-command-anywhere"), "{message}");
@@ -45,10 +42,7 @@ async fn takes_a_flood_of_garbage_for_something_else_and_a_little_for_logs() {
         "{:?}",
         bridge.logs
     );
-    assert_eq!(
-        bridge.client().call(json!(1), "echo", json!({})).await["id"],
-        1
-    );
+    assert_eq!(bridge.client().call(json!(1), "echo", json!({})).await["id"], 1);
 }
 
 #[tokio::test]
@@ -82,11 +76,7 @@ async fn kills_a_server_that_ignores_sigterm() {
 #[tokio::test]
 async fn leaves_no_grandchild_when_its_parent_is_gone() {
     let mut bridge = Bridge::ready("family").await;
-    assert_eq!(
-        bridge.marked().len(),
-        2,
-        "a server and its orphaned grandchild"
-    );
+    assert_eq!(bridge.marked().len(), 2, "a server and its orphaned grandchild");
     // All a parent that is killed leaves is the end of the pipe.
     drop(bridge.input.take());
     bridge.wait_until_nothing_is_left().await;
@@ -98,11 +88,7 @@ async fn leaves_no_grandchild_when_its_parent_is_gone() {
 async fn reaps_orphans() {
     let bridge = Bridge::ready("family").await;
     let server = bridge.pid;
-    let grandchild = bridge
-        .marked()
-        .into_iter()
-        .find(|pid| *pid != server)
-        .unwrap();
+    let grandchild = bridge.marked().into_iter().find(|pid| *pid != server).unwrap();
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(grandchild),
         nix::sys::signal::Signal::SIGKILL,
@@ -116,8 +102,7 @@ async fn what_a_killed_bridge_leaves_is_found_by_its_mark() {
     let mut bridge = Bridge::ready("family").await;
     bridge.process.kill().await.unwrap();
     let server = format!("/proc/{}", bridge.pid);
-    eventually(|| !fs::read_to_string(format!("{server}/stat")).is_ok_and(|s| !s.contains(") Z")))
-        .await;
+    eventually(|| !fs::read_to_string(format!("{server}/stat")).is_ok_and(|s| !s.contains(") Z"))).await;
     stdio_bridge::kill_marked(&bridge.marker()).unwrap();
     bridge.wait_until_nothing_is_left().await;
 }
@@ -133,10 +118,7 @@ async fn signals_of_the_terminal_do_not_end_it_but_sigterm_does() {
     for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGINT] {
         kill(pid, signal).unwrap();
     }
-    assert_eq!(
-        bridge.client().call(json!(1), "echo", json!({})).await["id"],
-        1
-    );
+    assert_eq!(bridge.client().call(json!(1), "echo", json!({})).await["id"], 1);
     kill(pid, Signal::SIGTERM).unwrap();
     assert_eq!(bridge.ended().await.0, EndReason::Stopped);
 }
@@ -168,18 +150,10 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
     let bridge_pid = bridge.process.id().unwrap();
     for file in ["environ", "cmdline"] {
         let bytes = fs::read(format!("/proc/{bridge_pid}/{file}")).unwrap();
-        assert!(
-            !String::from_utf8_lossy(&bytes).contains("hunter2"),
-            "{file}"
-        );
+        assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"), "{file}");
     }
-    let read = client
-        .call(json!(1), "read", json!({"path": "conf/key.pem"}))
-        .await;
-    assert_eq!(
-        read["result"],
-        json!({"text": "hunter2-secret", "mode": "0o600"})
-    );
+    let read = client.call(json!(1), "read", json!({"path": "conf/key.pem"})).await;
+    assert_eq!(read["result"], json!({"text": "hunter2-secret", "mode": "0o600"}));
     client
         .call(
             json!(1),

@@ -18,10 +18,7 @@ async fn initializes_the_server_once_without_capabilities_and_each_client_by_its
     let first = one.initialize("2025-06-18").await;
     assert_eq!(first["id"], "init");
     assert_eq!(first["result"]["protocolVersion"], "2025-06-18");
-    assert_eq!(
-        first["result"]["capabilities"]["unknown"],
-        json!({"n": 1.0})
-    );
+    assert_eq!(first["result"]["capabilities"]["unknown"], json!({"n": 1.0}));
     assert_eq!(first["result"]["instructions"], "kept");
     assert_eq!(
         two.initialize("2025-11-25").await["result"]["protocolVersion"],
@@ -34,16 +31,9 @@ async fn initializes_the_server_once_without_capabilities_and_each_client_by_its
     assert_ne!(one.session, two.session);
     one.call(json!(1), "say", json!({"text": "after"})).await;
     bridge.wait_for_log("after").await;
-    let initialized: Vec<_> = bridge
-        .logs
-        .iter()
-        .filter(|l| l.starts_with("initialize "))
-        .collect();
+    let initialized: Vec<_> = bridge.logs.iter().filter(|l| l.starts_with("initialize ")).collect();
     assert_eq!(initialized.len(), 1);
-    assert!(
-        initialized[0].contains(r#""capabilities": {}"#),
-        "{initialized:?}"
-    );
+    assert!(initialized[0].contains(r#""capabilities": {}"#), "{initialized:?}");
 }
 
 #[tokio::test]
@@ -88,10 +78,7 @@ async fn loses_nothing_of_a_message() {
         text.contains("123456789012345678901234567890") && text.contains(r#""a\nb""#),
         "{text}"
     );
-    assert!(
-        text.contains(r#""_meta": {"kept": true}"#),
-        "lesson 12: {text}"
-    );
+    assert!(text.contains(r#""_meta": {"kept": true}"#), "lesson 12: {text}");
 }
 
 #[tokio::test]
@@ -116,10 +103,7 @@ async fn brings_progress_to_the_caller_it_belongs_to() {
             .collect();
         assert_eq!(messages.len(), 4, "{body}");
         for (i, message) in messages[..3].iter().enumerate() {
-            assert_eq!(
-                message["params"],
-                json!({"progressToken": token, "progress": i})
-            );
+            assert_eq!(message["params"], json!({"progressToken": token, "progress": i}));
         }
         assert_eq!(
             messages[3],
@@ -141,19 +125,12 @@ async fn routes_a_cancellation_to_the_request_of_the_same_client() {
     bridge.wait_for_log("waiting").await;
     bridge.logs.clear();
     bridge.wait_for_log("waiting").await;
-    let cancel =
-        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
     assert_eq!(two.post(&cancel).await.0, 202);
     bridge.wait_for_log("cancelled").await;
     let [first, second] = <[_; 2]>::try_from(waiting).unwrap();
-    assert_eq!(
-        second.await.unwrap()["error"]["message"],
-        "The request was cancelled."
-    );
-    assert!(
-        !first.is_finished(),
-        "lesson 14: the other client's request goes on"
-    );
+    assert_eq!(second.await.unwrap()["error"]["message"], "The request was cancelled.");
+    assert!(!first.is_finished(), "lesson 14: the other client's request goes on");
     first.abort();
 }
 
@@ -184,16 +161,12 @@ async fn answers_what_the_server_asks_of_its_client() {
     let bridge = Bridge::ready("good").await;
     let client = bridge.client();
     assert_eq!(
-        client
-            .call(json!(1), "ask", json!({"method": "ping"}))
-            .await["result"]["result"],
+        client.call(json!(1), "ask", json!({"method": "ping"})).await["result"]["result"],
         json!({})
     );
     for method in ["roots/list", "sampling/createMessage"] {
         assert_eq!(
-            client
-                .call(json!(1), "ask", json!({"method": method}))
-                .await["result"]["error"]["code"],
+            client.call(json!(1), "ask", json!({"method": method})).await["result"]["error"]["code"],
             -32601
         );
     }
@@ -210,10 +183,7 @@ async fn an_ending_server_fails_what_waits_at_once() {
     bridge.wait_for_log("waiting").await;
     let answer = client.call(json!(2), "exit", json!({"code": 3})).await;
     for answer in [answer, waiting.await.unwrap()] {
-        assert_eq!(
-            answer["error"]["message"],
-            "The MCP server ended with exit code 3."
-        );
+        assert_eq!(answer["error"]["message"], "The MCP server ended with exit code 3.");
     }
     let (reason, _, code) = bridge.ended().await;
     assert_eq!((reason, code), (EndReason::Exited, Some(3)));
@@ -229,15 +199,12 @@ async fn bounds_time_size_and_number() {
     })
     .await;
     let client = bridge.client();
-    let answer = client
-        .call(json!(1), "large", json!({"bytes": 200_000}))
-        .await;
+    let answer = client.call(json!(1), "large", json!({"bytes": 200_000})).await;
     assert_eq!(
         answer["error"]["message"],
         "The MCP server's answer is longer than 100000 bytes."
     );
-    let answers =
-        futures::future::join_all((0..5).map(|i| client.call(json!(i), "never", json!({})))).await;
+    let answers = futures::future::join_all((0..5).map(|i| client.call(json!(i), "never", json!({})))).await;
     let said = |part: &str| {
         answers
             .iter()
@@ -251,11 +218,7 @@ async fn bounds_time_size_and_number() {
     );
     let response = client.send("POST", &[], " ".repeat(100_001)).await;
     assert_eq!(response.status(), 413);
-    assert_eq!(
-        client.call(json!(9), "echo", json!({})).await["id"],
-        9,
-        "and goes on"
-    );
+    assert_eq!(client.call(json!(9), "echo", json!({})).await["id"], 9, "and goes on");
 }
 
 #[tokio::test]
@@ -270,11 +233,7 @@ async fn refuses_what_is_no_message() {
         "{}",
         r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#,
     ] {
-        assert_eq!(
-            client.send("POST", &[], bad.to_owned()).await.status(),
-            400,
-            "{bad}"
-        );
+        assert_eq!(client.send("POST", &[], bad.to_owned()).await.status(), 400, "{bad}");
     }
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned();
     assert_eq!(
@@ -286,22 +245,14 @@ async fn refuses_what_is_no_message() {
     );
     assert_eq!(
         client
-            .send(
-                "POST",
-                &[("mcp-protocol-version", "2026-07-28")],
-                ping.clone()
-            )
+            .send("POST", &[("mcp-protocol-version", "2026-07-28")], ping.clone())
             .await
             .status(),
         400
     );
     assert_eq!(
         client
-            .send(
-                "POST",
-                &[("mcp-session-id", "of-an-earlier-run")],
-                ping.clone()
-            )
+            .send("POST", &[("mcp-session-id", "of-an-earlier-run")], ping.clone())
             .await
             .status(),
         404
@@ -313,10 +264,7 @@ async fn refuses_what_is_no_message() {
             .status(),
         406
     );
-    assert_eq!(
-        client.send("DELETE", &[], String::new()).await.status(),
-        204
-    );
+    assert_eq!(client.send("DELETE", &[], String::new()).await.status(), 204);
     assert_eq!(client.send("PUT", &[], ping.clone()).await.status(), 405);
     let (_, _, body) = client
         .post(&json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover"}))

@@ -107,12 +107,7 @@ impl Bridge {
     pub async fn wait_for(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> Event {
         let wait = async {
             loop {
-                let line = self
-                    .events
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("the bridge has ended");
+                let line = self.events.next_line().await.unwrap().expect("the bridge has ended");
                 let event: Event = serde_json::from_str(&line).unwrap();
                 match &event {
                     Event::Log { line, .. } => self.logs.push(line.clone()),
@@ -125,9 +120,7 @@ impl Bridge {
                 assert!(!matches!(event, Event::Ended { .. }), "{event:?}");
             }
         };
-        timeout(PATIENCE, wait)
-            .await
-            .expect("the event does not come")
+        timeout(PATIENCE, wait).await.expect("the event does not come")
     }
 
     pub async fn wait_for_log(&mut self, text: &str) -> String {
@@ -173,9 +166,7 @@ impl Bridge {
         let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
         pids.filter(|pid| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|b| *b == 0)
-                .any(|v| v == wanted.as_bytes())
+            environment.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
         })
         .collect()
     }
@@ -188,10 +179,7 @@ impl Bridge {
 pub async fn eventually(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "the condition does not come true"
-        );
+        assert!(start.elapsed() < PATIENCE, "the condition does not come true");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -203,12 +191,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub async fn send(
-        &self,
-        method: &str,
-        headers: &[(&str, &str)],
-        body: String,
-    ) -> http::Response<Incoming> {
+    pub async fn send(&self, method: &str, headers: &[(&str, &str)], body: String) -> http::Response<Incoming> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -228,7 +211,10 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
-        timeout(PATIENCE, sender.send_request(request)).await.expect("no answer").unwrap()
+        timeout(PATIENCE, sender.send_request(request))
+            .await
+            .expect("no answer")
+            .unwrap()
     }
 
     pub async fn post(&self, message: &Value) -> (StatusCode, HeaderMap, String) {
@@ -239,19 +225,13 @@ impl Client {
             .expect("no answer")
             .unwrap()
             .to_bytes();
-        (
-            parts.status,
-            parts.headers,
-            String::from_utf8(body.to_vec()).unwrap(),
-        )
+        (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
     }
 
     pub async fn initialize(&mut self, version: &str) -> Value {
         let params = json!({"protocolVersion": version, "capabilities": {"roots": {}}, "clientInfo": {"name": "t", "version": "1"}});
         let (_, headers, body) = self
-            .post(
-                &json!({"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params}),
-            )
+            .post(&json!({"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params}))
             .await;
         self.session = Some(headers["mcp-session-id"].to_str().unwrap().to_owned());
         serde_json::from_str(&body).unwrap()

@@ -44,8 +44,8 @@ def call(message):
         send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         answer(id, {})
     elif name == "ask":
-        send({"jsonrpc": "2.0", "id": "mine", "method": arguments["method"]})
         asked[0] = id
+        send({"jsonrpc": "2.0", "id": "mine", "method": arguments["method"]})
     elif name == "exit":
         os._exit(arguments.get("code", 3))
     elif name == "never":

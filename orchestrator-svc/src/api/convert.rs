@@ -1,0 +1,123 @@
+//! Between messages and the domain.
+
+use contracts::orchestrator::{Runtime, RuntimeState, StreamRuntimeLogsRequest, StreamRuntimeLogsResponse};
+use prost_types::Timestamp;
+use service_kit::{clock::from_micros, status::Violations};
+use tonic::Status;
+
+use crate::domain::{
+    logs::{KEPT, LogLine},
+    status::{self, State},
+};
+
+const DEFAULT_TAIL: usize = 100;
+
+/// Which lines are wanted.
+pub(super) struct Selection {
+    pub(super) tail: usize,
+    /// Microseconds since 1970.
+    pub(super) since: i64,
+}
+
+/// `installations/{installation}` of `installations/{installation}/runtime`.
+#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
+pub(super) fn installation_name(name: &str, mut violations: Violations) -> Result<String, Status> {
+    let id = name
+        .strip_prefix("installations/")
+        .and_then(|rest| rest.strip_suffix("/runtime"));
+    let valid =
+        id.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+    if valid.is_none() {
+        violations.add("name", "must be installations/{installation}/runtime");
+    }
+    let id = violations.into_result(valid.unwrap_or_default())?;
+    Ok(format!("installations/{id}"))
+}
+
+pub(super) fn selection(request: &StreamRuntimeLogsRequest, now: i64) -> (Selection, Violations) {
+    let mut violations = Violations::new();
+    let tail = match usize::try_from(request.tail_lines) {
+        Ok(0) => DEFAULT_TAIL,
+        Ok(lines) => lines.min(KEPT),
+        Err(_) => {
+            violations.add("tail_lines", "must not be negative");
+            0
+        }
+    };
+    let mut since = 0;
+    if let Some(duration) = &request.since {
+        if duration.seconds < 0 || duration.nanos < 0 {
+            violations.add("since", "must not be negative");
+        }
+        let micros = duration
+            .seconds
+            .saturating_mul(1_000_000)
+            .saturating_add(i64::from(duration.nanos) / 1_000);
+        since = now.saturating_sub(micros);
+    }
+    (Selection { tail, since }, violations)
+}
+
+pub(super) fn runtime(name: &str, status: status::Status) -> Runtime {
+    let state = match status.state {
+        State::Pending => RuntimeState::Pending,
+        State::Running => RuntimeState::Running,
+        State::Failed => RuntimeState::Failed,
+    };
+    Runtime {
+        name: name.to_owned(),
+        state: state.into(),
+        reason: status.reason,
+        message: status.message,
+        start_time: status.start_time.map(Timestamp::from),
+        restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
+    }
+}
+
+pub(super) fn line(line: LogLine) -> StreamRuntimeLogsResponse {
+    let time = (line.time > 0).then(|| Timestamp::from(from_micros(line.time)));
+    StreamRuntimeLogsResponse { line: line.text, time }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Duration;
+
+    use super::*;
+
+    #[test]
+    fn takes_names_of_runtimes_only() {
+        assert_eq!(
+            installation_name("installations/a-1/runtime", Violations::new()).unwrap(),
+            "installations/a-1"
+        );
+        for bad in [
+            "",
+            "installations/a",
+            "installations//runtime",
+            "installations/a/b/runtime",
+            "installations/ü/runtime",
+            "runtime",
+        ] {
+            assert!(installation_name(bad, Violations::new()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_all_that_is_wrong_and_bounds_the_rest() {
+        let bad = StreamRuntimeLogsRequest {
+            tail_lines: -1,
+            since: Some(Duration { seconds: -1, nanos: 0 }),
+            ..Default::default()
+        };
+        assert_eq!(selection(&bad, 0).1.iter().count(), 2);
+        let much = StreamRuntimeLogsRequest {
+            tail_lines: i32::MAX,
+            since: Some(Duration { seconds: 1, nanos: 0 }),
+            ..Default::default()
+        };
+        let (selection, violations) = selection(&much, 5_000_000);
+        assert!(violations.is_empty());
+        assert_eq!((selection.tail, selection.since), (KEPT, 4_000_000));
+    }
+}

@@ -1,0 +1,87 @@
+//! The wiring.
+
+use std::{io, sync::Arc};
+
+use contracts::orchestrator::{FILE_DESCRIPTOR_SET, runtime_service_server::RuntimeServiceServer};
+use registry_client::{access::Access, watch::follow};
+use service_kit::{
+    App, Clock, Readiness, Task,
+    identity::{Verifier, authenticate},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Channel};
+
+use crate::{
+    api::RuntimeApi,
+    config::Config,
+    reconcile::{Context, Controller, Follower, KINDS},
+    runtime::local::LocalRuntime,
+};
+
+/// What the service needs of others.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// A channel of this workload to registry-svc.
+    pub registry: Channel,
+    /// A channel of this workload to credential-svc.
+    pub credential: Channel,
+    /// Verifies people's tokens.
+    pub verifier: Arc<Verifier>,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// Why the service cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Its folders cannot be made or cleared.
+    #[error("the folder for running servers cannot be used: {0}")]
+    Folders(#[from] io::Error),
+}
+
+/// Makes the folders, ends what an earlier run may have left, and wires the service.
+///
+/// # Errors
+/// When the data folder cannot be used.
+pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
+    let backoff = config.backoff.clone();
+    let local = LocalRuntime::new(config).await?;
+    let context = Context {
+        registry: deps.registry.clone(),
+        credential: deps.credential,
+        clock: deps.clock.clone(),
+        local,
+        backoff,
+    };
+    let controller = Arc::new(Controller::new(context));
+    let (readiness, ready) = watch::channel(Readiness::NotReady(
+        "the registry has not told yet what should run".to_owned(),
+    ));
+    let api = RuntimeApi::new(Arc::clone(&controller), Access::new(deps.registry.clone()), deps.clock);
+    let verifier = deps.verifier;
+    let mut routes = Routes::builder();
+    routes.add_service(RuntimeServiceServer::new(api));
+    let grpc = routes
+        .routes()
+        .into_axum_router()
+        .reset_fallback()
+        .layer(axum::middleware::from_fn(move |request, next| {
+            authenticate(Arc::clone(&verifier), request, next)
+        }));
+    let registry = deps.registry;
+    let run = move |stop: CancellationToken| async move {
+        let mut follower = Follower::new(Arc::clone(&controller), readiness);
+        follow(registry, &KINDS, &mut follower, stop).await;
+        controller.shut_down().await;
+    };
+    Ok(App {
+        name: "orchestrator-svc",
+        grpc,
+        services: vec!["chandlery.orchestrator.v1.RuntimeService"],
+        descriptors: FILE_DESCRIPTOR_SET,
+        http: axum::Router::new(),
+        tasks: vec![Task::new("reconcile", run)],
+        ready,
+    })
+}

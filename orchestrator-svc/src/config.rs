@@ -1,0 +1,72 @@
+//! What is configured.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use stdio_bridge::Limits;
+
+/// Configuration of the service.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Holds the servers' working folders. Made if it is not there. Nothing in it needs a backup but what servers write there.
+    pub data_dir: PathBuf,
+    /// The program that is the stdio bridge when started with `bridge_arguments`.
+    pub program: PathBuf,
+    /// Its arguments; `stdio-bridge`, unless told otherwise.
+    pub bridge_arguments: Vec<String>,
+    /// Commands that mean a program with arguments: those that come with Chandlery.
+    pub builtin_commands: BTreeMap<String, Vec<String>>,
+    /// Variables of the service's own environment that servers get too. Nothing else of it reaches them.
+    pub inherited_environment: Vec<String>,
+    /// Bounds of each server.
+    pub limits: Limits,
+    /// How servers are started again.
+    pub backoff: Backoff,
+}
+
+/// How a server that ended is started again.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    /// Before the first restart; doubles with each.
+    pub first: Duration,
+    /// At most so long.
+    pub longest: Duration,
+    /// A server that ran so long starts anew with `first`.
+    pub stable: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let inherited = [
+            "PATH",
+            "HOME",
+            "USER",
+            "LANG",
+            "LC_ALL",
+            "LC_CTYPE",
+            "TZ",
+            "TMPDIR",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "NODE_EXTRA_CA_CERTS",
+        ];
+        Self {
+            data_dir: PathBuf::new(),
+            program: PathBuf::new(),
+            bridge_arguments: vec!["stdio-bridge".to_owned()],
+            builtin_commands: BTreeMap::new(),
+            inherited_environment: inherited.map(str::to_owned).to_vec(),
+            limits: Limits::default(),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(300),
+            stable: Duration::from_secs(60),
+        }
+    }
+}

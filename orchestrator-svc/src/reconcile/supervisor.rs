@@ -1,0 +1,374 @@
+//! One installation's server: started when it can be, started again when it ends, stopped when it must not be.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use contracts::registry::{ConditionStatus, WatchedInstallation, report_cleanup_request::Subject};
+use service_kit::{Clock, clock::from_micros};
+use stdio_bridge::{EndReason, Event};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::{
+    controller::Runtime,
+    report::report_cleanup,
+    vend::{VendError, vend},
+};
+use crate::{
+    config::Backoff,
+    domain::{
+        logs::LogLine,
+        plan::{Missing, Plan, Secrets, credential, self_hosted, wants_secrets},
+        status::{State, Status, delay, failure},
+    },
+    runtime::local::{Bridge, LocalRuntime},
+};
+
+/// Of the last lines, how many go into a message.
+const LAST_LINES: usize = 10;
+
+/// What every supervisor uses.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) registry: Channel,
+    pub(crate) credential: Channel,
+    pub(crate) clock: Clock,
+    pub(crate) local: LocalRuntime,
+    pub(crate) backoff: Backoff,
+}
+
+/// Looks after one installation.
+pub(crate) struct Supervisor {
+    pub(crate) uid: String,
+    pub(crate) context: Arc<Context>,
+    pub(crate) desired: watch::Receiver<Arc<WatchedInstallation>>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) state: Running,
+}
+
+/// What it has going.
+#[derive(Default)]
+pub(crate) struct Running {
+    bridge: Option<Bridge>,
+    socket: PathBuf,
+    fingerprint: Option<[u8; 32]>,
+    started: i64,
+    /// In a row.
+    failures: u32,
+    /// When to try again.
+    retry: Option<Instant>,
+    /// What was last looked at; nothing else needs a new look.
+    seen: Option<Seen>,
+}
+
+/// What a decision depends on, but for secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    fingerprint: [u8; 32],
+    credential_generation: i64,
+    credential: ConditionStatus,
+}
+
+enum Wake {
+    Desired,
+    Restart(u64),
+    Retry,
+    Said(Event),
+    Stop,
+}
+
+impl Supervisor {
+    /// Runs until the installation is gone, or the service stops.
+    pub(crate) async fn run(mut self) {
+        let mut restarts = self.runtime.restarts.subscribe();
+        restarts.mark_unchanged();
+        loop {
+            let watched = Arc::clone(&self.desired.borrow_and_update());
+            if watched.installation.as_ref().is_some_and(|i| i.delete_time.is_some()) {
+                return self.delete().await;
+            }
+            self.look(&watched).await;
+            loop {
+                match self.wait(&mut restarts).await {
+                    Wake::Stop => return self.stop_bridge().await,
+                    Wake::Desired => break,
+                    Wake::Retry => {
+                        self.state.retry = None;
+                        self.state.seen = None;
+                        break;
+                    }
+                    Wake::Restart(number) => {
+                        self.stop_bridge().await;
+                        self.state.failures = 0;
+                        self.state.retry = None;
+                        self.state.seen = None;
+                        self.update(|s| {
+                            s.set(State::Pending, "STARTING", "The server is being started again.");
+                            s.restart = number;
+                        });
+                        break;
+                    }
+                    Wake::Said(event) => self.hear(event).await,
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self, restarts: &mut watch::Receiver<u64>) -> Wake {
+        let retry = self.state.retry;
+        let bridge = &mut self.state.bridge;
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Wake::Stop,
+            changed = self.desired.changed() => if changed.is_ok() { Wake::Desired } else { Wake::Stop },
+            Ok(()) = restarts.changed() => Wake::Restart(*restarts.borrow_and_update()),
+            event = async { match bridge { Some(bridge) => bridge.next().await, None => std::future::pending().await } } => Wake::Said(event),
+            () = async { match retry { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => Wake::Retry,
+        }
+    }
+
+    /// Makes the server match what should be.
+    async fn look(&mut self, watched: &WatchedInstallation) {
+        let (Some(installation), Some(entry)) = (&watched.installation, &watched.running_entry) else {
+            return;
+        };
+        if self_hosted(entry).is_none() {
+            self.stop_bridge().await;
+            self.runtime.status.send_replace(None);
+            return;
+        }
+        let generation = installation.generation;
+        if self.runtime.status.borrow().is_none() {
+            self.runtime.status.send_replace(Some(Status::new(generation)));
+        }
+        let ready = if wants_secrets(entry) {
+            credential(watched)
+        } else {
+            ConditionStatus::True
+        };
+        // Without secrets the plan tells whether anything but them has changed; where it has gaps, that is said below.
+        let open = self.context.local.plan(watched, &Secrets::new(), &self.uid);
+        let fingerprint = open.as_ref().map_or_else(|_| outline(watched), Plan::fingerprint);
+        let credential_generation = if wants_secrets(entry) {
+            installation.credential_generation
+        } else {
+            0
+        };
+        let seen = Seen {
+            fingerprint,
+            credential_generation,
+            credential: ready,
+        };
+        if self.state.seen == Some(seen) {
+            return self.update(|s| s.generation = s.generation.max(generation));
+        }
+        self.update(|s| s.generation = s.generation.max(generation));
+        match ready {
+            ConditionStatus::True => {}
+            ConditionStatus::False => {
+                self.state.seen = Some(seen);
+                return self
+                    .hold(&Missing {
+                        reason: "CREDENTIAL_REQUIRED",
+                        message: "The server starts once its credential has been entered.".to_owned(),
+                    })
+                    .await;
+            }
+            // What runs goes on until credential-svc has spoken.
+            ConditionStatus::Unknown | ConditionStatus::Unspecified => {
+                self.state.seen = Some(seen);
+                if self.state.bridge.is_none() && self.state.retry.is_none() {
+                    self.update(|s| {
+                        s.set(
+                            State::Pending,
+                            "CREDENTIAL_PENDING",
+                            "The credential is being looked at.",
+                        )
+                    });
+                }
+                return;
+            }
+        }
+        let secrets = match vend(&self.context.credential, &self.uid, entry).await {
+            Ok(secrets) => secrets,
+            Err(VendError::Missing(missing)) => {
+                self.state.seen = Some(seen);
+                return self.hold(&missing).await;
+            }
+            Err(VendError::Unavailable(status)) => {
+                tracing::warn!(installation.uid = %self.uid, error = %status.message(), "the credential could not be drawn");
+                if self.state.bridge.is_none() {
+                    self.update(|s| {
+                        s.set(
+                            State::Pending,
+                            "CREDENTIAL_UNAVAILABLE",
+                            "The credential service does not answer; it is tried again.",
+                        )
+                    });
+                }
+                self.state.retry = Some(Instant::now() + Duration::from_secs(1));
+                return;
+            }
+        };
+        self.state.seen = Some(seen);
+        match self.context.local.plan(watched, &secrets, &self.uid) {
+            Err(missing) => self.hold(&missing).await,
+            Ok(plan) => self.run_plan(plan).await,
+        }
+    }
+
+    async fn run_plan(&mut self, plan: Plan) {
+        let fingerprint = plan.fingerprint();
+        let same = self.state.fingerprint == Some(fingerprint);
+        if same && (self.state.bridge.is_some() || self.state.retry.is_some()) {
+            return;
+        }
+        if !same {
+            self.stop_bridge().await;
+            self.state.failures = 0;
+        }
+        self.state.fingerprint = Some(fingerprint);
+        self.state.retry = None;
+        self.state.started = self.context.clock.now_micros();
+        if self.state.failures == 0 {
+            self.update(|s| s.set(State::Pending, "STARTING", "The server is being started."));
+        }
+        match self.context.local.start(&self.uid, plan).await {
+            Ok((bridge, socket)) => {
+                self.state.bridge = Some(bridge);
+                self.state.socket = socket;
+            }
+            Err(error) => {
+                tracing::error!(installation.uid = %self.uid, error = %error, "a bridge could not be started");
+                self.failed(
+                    EndReason::NotStarted,
+                    "The bridge of the MCP server could not be started; the log of Chandlery says why.",
+                );
+            }
+        }
+    }
+
+    async fn hear(&mut self, event: Event) {
+        match event {
+            Event::Log { line, time } => self.runtime.logs.push(LogLine { text: line, time }),
+            Event::Started { pid } => {
+                tracing::info!(installation.uid = %self.uid, process.pid = pid, "server started");
+                let started = from_micros(self.state.started);
+                self.update(|s| s.start_time = Some(started));
+            }
+            Event::Ready => {
+                let endpoint = format!("unix:{}", self.state.socket.display());
+                self.update(|s| {
+                    s.set(State::Running, "", "");
+                    s.endpoint = endpoint;
+                });
+            }
+            Event::Ended { reason, message, .. } => {
+                if let Some(bridge) = self.state.bridge.take() {
+                    bridge.reap().await;
+                }
+                if let Err(error) = self.context.local.sweep(&self.uid).await {
+                    tracing::error!(installation.uid = %self.uid, error = %error, "processes of a server are left");
+                }
+                self.failed(reason, &message);
+            }
+        }
+    }
+
+    /// Notes a failure and when to try again.
+    fn failed(&mut self, reason: EndReason, message: &str) {
+        let ran = self.context.clock.now_micros() - self.state.started;
+        if u128::try_from(ran).unwrap_or_default() >= self.context.backoff.stable.as_micros() {
+            self.state.failures = 0;
+        }
+        self.state.failures += 1;
+        let pause = delay(&self.context.backoff, self.state.failures);
+        self.state.retry = Some(Instant::now() + pause);
+        let last = self.runtime.logs.last(LAST_LINES, self.state.started);
+        let (reason, text) = failure(reason, message, self.state.failures, &last);
+        tracing::warn!(installation.uid = %self.uid, reason, retry.delay_ms = pause.as_millis(), "server failed");
+        self.update(|s| {
+            s.set(State::Failed, reason, text);
+        });
+    }
+
+    /// Nothing may run until somebody does something.
+    async fn hold(&mut self, missing: &Missing) {
+        self.stop_bridge().await;
+        self.state.retry = None;
+        self.update(|s| s.set(State::Pending, missing.reason, missing.message.clone()));
+    }
+
+    async fn stop_bridge(&mut self) {
+        self.state.fingerprint = None;
+        let Some(bridge) = self.state.bridge.take() else {
+            return;
+        };
+        let logs = &self.runtime.logs;
+        bridge
+            .stop(|event| {
+                if let Event::Log { line, time } = event {
+                    logs.push(LogLine { text: line, time });
+                }
+            })
+            .await;
+    }
+
+    async fn delete(mut self) {
+        self.stop_bridge().await;
+        self.runtime.status.send_replace(None);
+        let mut pause = Duration::from_millis(100);
+        while let Err(error) = self.context.local.remove(&self.uid).await {
+            tracing::error!(installation.uid = %self.uid, error = %error, "a server's folder could not be removed");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+                () = self.stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            () = report_cleanup(&self.context.registry, Subject::InstallationUid(self.uid.clone())) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.runtime.status.send_if_modified(|status| {
+            let Some(status) = status else { return false };
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+}
+
+/// Stands for a plan that cannot be made without its secrets: changes whenever the entry's server, its fields or the values do.
+fn outline(watched: &WatchedInstallation) -> [u8; 32] {
+    use prost::Message as _;
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    if let Some(entry) = &watched.running_entry {
+        // Only what a plan is made of.
+        let part = contracts::registry::Entry {
+            install_fields: entry.install_fields.clone(),
+            ..contracts::registry::Entry::default()
+        };
+        hash.update(part.encode_to_vec());
+        if let Some(server) = self_hosted(entry) {
+            hash.update(format!(
+                "{:?}{:?}{:?}{:?}",
+                server.command, server.arguments, server.files, server.transport
+            ));
+            let mut environment: Vec<_> = server.environment.iter().collect();
+            environment.sort();
+            hash.update(format!("{environment:?}"));
+        }
+    }
+    let mut values: Vec<_> = watched.installation.iter().flat_map(|i| &i.values).collect();
+    values.sort();
+    hash.update(format!("{values:?}"));
+    hash.finalize().into()
+}

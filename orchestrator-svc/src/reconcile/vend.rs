@@ -1,0 +1,56 @@
+//! Draws a runtime's secrets.
+
+use std::time::Duration;
+
+use contracts::{
+    credential::{VendRuntimeRequest, vend_service_client::VendServiceClient},
+    registry::Entry,
+};
+use registry_client::destination;
+use secrecy::SecretString;
+use tonic::{Code, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::domain::plan::{Missing, Secrets, wants_secrets};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there are no secrets.
+#[derive(Debug)]
+pub(crate) enum VendError {
+    /// A person must do something first.
+    Missing(Missing),
+    /// credential-svc did not answer as it should; later it may.
+    Unavailable(tonic::Status),
+}
+
+/// The secrets that the server of this installation gets; none are asked for where it gets none.
+pub(crate) async fn vend(credential: &Channel, installation_uid: &str, entry: &Entry) -> Result<Secrets, VendError> {
+    if !wants_secrets(entry) {
+        return Ok(Secrets::new());
+    }
+    let request = VendRuntimeRequest {
+        installation_uid: installation_uid.to_owned(),
+        destination: destination::of_entry(entry).unwrap_or_default(),
+    };
+    let mut client = VendServiceClient::new(credential.clone());
+    let vended = tokio::time::timeout(PATIENCE, client.vend_runtime(request)).await;
+    match vended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer"))) {
+        Ok(response) => {
+            let fields = response.into_inner().fields.into_iter();
+            Ok(fields.map(|f| (f.key, SecretString::from(f.value))).collect())
+        }
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            let reason = match status.get_error_details().error_info().map(|i| i.reason.as_str()) {
+                Some("CREDENTIAL_EXPIRED") => "CREDENTIAL_EXPIRED",
+                Some("DESTINATION_CHANGED") => "DESTINATION_CHANGED",
+                _ => "CREDENTIAL_REQUIRED",
+            };
+            Err(VendError::Missing(Missing {
+                reason,
+                message: status.message().to_owned(),
+            }))
+        }
+        Err(status) => Err(VendError::Unavailable(status)),
+    }
+}

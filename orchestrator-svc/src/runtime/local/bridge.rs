@@ -1,0 +1,113 @@
+//! A bridge process, as its parent sees it.
+
+use std::{io, process::Stdio, time::Duration};
+
+use stdio_bridge::{EndReason, Event, STOP, Spec};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+use zeroize::Zeroizing;
+
+use crate::config::Config;
+
+/// Beyond its grace, how long a bridge may take to clean up.
+const CLEANUP: Duration = Duration::from_secs(15);
+
+/// A running bridge. It ends by itself when this is dropped, or the whole process dies.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    process: Child,
+    input: Option<ChildStdin>,
+    events: Lines<BufReader<ChildStdout>>,
+    grace: Duration,
+    ended: bool,
+}
+
+impl Bridge {
+    /// Starts it and gives it its order by pipe.
+    pub(crate) async fn start(config: &Config, spec: &Spec) -> io::Result<Self> {
+        let mut process = Command::new(&config.program)
+            .args(&config.bridge_arguments)
+            .env_clear()
+            .current_dir("/")
+            // Not in the terminal's group: it follows the pipe, not Ctrl-C.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let (Some(mut input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(io::Error::other("a bridge without pipes"));
+        };
+        let mut order = Zeroizing::new(serde_json::to_vec(spec)?);
+        order.push(b'\n');
+        input.write_all(&order).await?;
+        input.flush().await?;
+        let grace = Duration::from_millis(spec.limits.grace_millis);
+        Ok(Self {
+            process,
+            input: Some(input),
+            events: BufReader::new(output).lines(),
+            grace,
+            ended: false,
+        })
+    }
+
+    /// What it says next; nothing is lost when the wait is given up. The last is always that it has ended.
+    pub(crate) async fn next(&mut self) -> Event {
+        loop {
+            if self.ended {
+                return std::future::pending().await;
+            }
+            match self.events.next_line().await {
+                Ok(Some(line)) => {
+                    let Ok(event) = serde_json::from_str(&line) else {
+                        continue;
+                    };
+                    self.ended = matches!(event, Event::Ended { .. });
+                    return event;
+                }
+                _ => return self.lost(),
+            }
+        }
+    }
+
+    /// Waits for the process itself, once it has said that it has ended.
+    pub(crate) async fn reap(mut self) {
+        drop(self.input.take());
+        if timeout(CLEANUP, self.process.wait()).await.is_err() {
+            let _ = self.process.kill().await;
+        }
+    }
+
+    fn lost(&mut self) -> Event {
+        self.ended = true;
+        let _ = self.process.start_kill();
+        let message = "The bridge of the MCP server ended unexpectedly.".to_owned();
+        Event::Ended {
+            reason: EndReason::NotStarted,
+            message,
+            exit_code: None,
+            signal: None,
+        }
+    }
+
+    /// Stops the server and waits until nothing of it is left. Gives what it still said to `heard`.
+    pub(crate) async fn stop(mut self, mut heard: impl FnMut(Event)) {
+        if let Some(mut input) = self.input.take() {
+            let _ = input.write_all(STOP.as_bytes()).await;
+        }
+        let patience = self.grace + CLEANUP;
+        let ending = async {
+            while !self.ended {
+                heard(self.next().await);
+            }
+        };
+        if timeout(patience, ending).await.is_err() {
+            self.lost();
+        }
+        self.reap().await;
+    }
+}

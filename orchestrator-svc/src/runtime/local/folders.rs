@@ -1,0 +1,132 @@
+//! Folders: one an installation for its server, and one for the sockets.
+
+use std::{
+    fs, io,
+    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _, fs::MetadataExt as _, fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+/// Longest path of a Unix socket on Linux, without the final NUL.
+const SOCKET_PATH: usize = 107;
+/// Of a socket's name.
+const NAME: usize = 16;
+
+/// Where things are.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    data: PathBuf,
+    sockets: PathBuf,
+}
+
+impl Folders {
+    pub(crate) fn new(data_dir: &Path) -> io::Result<Self> {
+        private(data_dir)?;
+        let data = data_dir.canonicalize()?;
+        let mut sockets = data.join("s");
+        if sockets.as_os_str().len() + 1 + NAME > SOCKET_PATH {
+            // The same each time, so that nothing piles up.
+            let id = hex::encode(&Sha256::digest(data.as_os_str().as_bytes())[..8]);
+            sockets = std::env::temp_dir().join(format!("chandlery-{id}"));
+            if sockets.as_os_str().len() + 1 + NAME > SOCKET_PATH {
+                sockets = Path::new("/tmp").join(format!("chandlery-{id}"));
+            }
+        }
+        private(&sockets)?;
+        // Those of an earlier run: nobody listens on them.
+        for stale in fs::read_dir(&sockets)?.flatten() {
+            fs::remove_file(stale.path())?;
+        }
+        Ok(Self { data, sockets })
+    }
+
+    fn of(&self, uid: &str) -> PathBuf {
+        // A uid is the registry's and a UUID; whatever it is, it names one folder below ours.
+        let plain = !uid.is_empty() && uid.len() <= 64 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let name = if plain {
+            uid.to_owned()
+        } else {
+            format!("x{}", hex::encode(Sha256::digest(uid)))
+        };
+        self.data.join("i").join(name)
+    }
+
+    pub(crate) fn work(&self, uid: &str) -> PathBuf {
+        self.of(uid).join("work")
+    }
+
+    pub(crate) fn lock(&self, uid: &str) -> PathBuf {
+        self.of(uid).join("lock")
+    }
+
+    pub(crate) fn make(&self, uid: &str) -> io::Result<PathBuf> {
+        let work = self.work(uid);
+        private(&work)?;
+        Ok(work)
+    }
+
+    /// A new path each time: a predecessor that still cleans up does not remove its successor's.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let mut name = Uuid::new_v4().simple().to_string();
+        name.truncate(NAME);
+        self.sockets.join(name)
+    }
+
+    /// Marks the processes of an installation; all of them where `uid` is empty.
+    pub(crate) fn marker(&self, uid: &str) -> String {
+        format!("{}:{uid}", self.data.display())
+    }
+
+    pub(crate) fn remove(&self, uid: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.of(uid)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes the folder for nobody else, and refuses one that is somebody else's.
+fn private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} is not a folder of this user", path.display()),
+        ));
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_short_place_for_sockets() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("long-name-".repeat(12));
+        for data in [folder.path(), &long] {
+            let folders = Folders::new(data).unwrap();
+            let socket = folders.socket();
+            assert!(socket.as_os_str().len() <= SOCKET_PATH, "{}", socket.display());
+            std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            Folders::new(data).unwrap();
+            assert!(!socket.exists(), "stale sockets go");
+        }
+        let folders = Folders::new(folder.path()).unwrap();
+        assert!(
+            folders
+                .work("../../etc")
+                .starts_with(folder.path().canonicalize().unwrap().join("i"))
+        );
+        assert_eq!(
+            fs::metadata(folders.make("a-1").unwrap()).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        folders.remove("a-1").unwrap();
+        folders.remove("a-1").unwrap();
+    }
+}

@@ -1,0 +1,3 @@
+//! Where servers run.
+
+pub(crate) mod local;
