@@ -129,7 +129,11 @@ impl StackBuilder {
         let mut command = Command::new(binary());
         command.current_dir(data.path());
         command.arg("--data-dir").arg(data.path().join("data"));
-        command.args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        for name in ["--http", "--grpc"] {
+            if !self.flags.iter().any(|flag| flag == name) {
+                command.args([name, "127.0.0.1:0"]);
+            }
+        }
         if !self.bare {
             command.args(["--allow-upstream-cidr", "127.0.0.0/8"]);
         }

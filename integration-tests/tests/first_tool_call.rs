@@ -10,10 +10,10 @@ use integration_tests::{
 };
 use serde_json::{Value, json};
 
-/// The demo entry's tool that gives its argument back.
-const ECHO: &str = "demo__echo";
+/// The demo entry's tool that greets.
+const HELLO: &str = "demo__hello";
 
-fn echoed(result: &Value) -> &str {
+fn greeting(result: &Value) -> &str {
     result["content"][0]["text"]
         .as_str()
         .unwrap_or_else(|| panic!("no text: {result}"))
@@ -22,7 +22,7 @@ fn echoed(result: &Value) -> &str {
 fn listed(tools: &Value) -> bool {
     tools
         .as_array()
-        .is_some_and(|tools| tools.iter().any(|tool| tool == ECHO))
+        .is_some_and(|tools| tools.iter().any(|tool| tool == HELLO))
 }
 
 /// What a fresh start leads to by itself: the demo installation ready, its tools on the gateway `default`.
@@ -31,7 +31,7 @@ async fn fresh() -> (Stack, String) {
     let alice = stack.member("alice");
     let client = stack.mcp("default", &alice).await;
     eventually("the demo's tools are listed", || async {
-        client.tool_names().await.iter().any(|name| name == ECHO).then_some(())
+        client.tool_names().await.iter().any(|name| name == HELLO).then_some(())
     })
     .await;
     let token = alice.token().to_owned();
@@ -42,16 +42,16 @@ async fn fresh() -> (Stack, String) {
 async fn python_sdk_in_both_modes() {
     let (stack, token) = fresh().await;
     for mode in ["auto", "legacy"] {
-        let arguments = json!({"text": format!("hello from {mode}")}).to_string();
+        let arguments = json!({"name": mode}).to_string();
         let seen = python(
             "mcp_client.py",
-            [&stack.mcp_url("default"), &token, mode, ECHO, &arguments],
+            [&stack.mcp_url("default"), &token, mode, HELLO, &arguments],
         )
         .await
         .json();
         assert!(listed(&seen["tools"]), "{mode}: {seen}");
         assert!(
-            echoed(&seen["result"]).contains(&format!("hello from {mode}")),
+            greeting(&seen["result"]).contains(&format!("Hello, {mode}!")),
             "{mode}: {seen}"
         );
         assert_eq!(seen["revision"], "2025-11-25", "{mode}: {seen}");
@@ -61,12 +61,12 @@ async fn python_sdk_in_both_modes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_sdk() {
     let (stack, token) = fresh().await;
-    let arguments = json!({"text": "hello from node"}).to_string();
-    let seen = node("mcp_client.mjs", [&stack.mcp_url("default"), &token, ECHO, &arguments])
+    let arguments = json!({"name": "node"}).to_string();
+    let seen = node("mcp_client.mjs", [&stack.mcp_url("default"), &token, HELLO, &arguments])
         .await
         .json();
     assert!(listed(&seen["tools"]), "{seen}");
-    assert!(echoed(&seen["result"]).contains("hello from node"), "{seen}");
+    assert!(greeting(&seen["result"]).contains("Hello, node!"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,18 +77,18 @@ async fn grpcurl_by_reflection() {
         .await
         .json();
     let tools = seen["tools"].as_array().expect("tools are listed");
-    let echo = tools
+    let hello = tools
         .iter()
-        .find(|tool| tool["exposedName"] == ECHO)
-        .unwrap_or_else(|| panic!("no {ECHO}: {seen}"));
-    assert_eq!(echo["connected"], true, "{echo}");
+        .find(|tool| tool["exposedName"] == HELLO)
+        .unwrap_or_else(|| panic!("no {HELLO}: {seen}"));
+    assert_eq!(hello["connected"], true, "{hello}");
     let call = json!({
-        "parent": "gateways/default", "tool": ECHO, "arguments_json": json!({"text": "hello from grpcurl"}).to_string(),
+        "parent": "gateways/default", "tool": HELLO, "arguments_json": json!({"name": "grpcurl"}).to_string(),
     });
     let method = "chandlery.gateway.v1.ToolService/CallTool";
     let seen = grpcurl(stack.grpc(), Some(&token), method, &call).await.json();
     let result: Value = serde_json::from_str(seen["resultJson"].as_str().expect("a result")).expect("JSON");
-    assert!(echoed(&result).contains("hello from grpcurl"), "{seen}");
+    assert!(greeting(&result).contains("Hello, grpcurl!"), "{seen}");
     // Who says nothing of themselves is told what to do.
     let refused = grpcurl(stack.grpc(), None, method, &call).await;
     assert!(
@@ -102,11 +102,11 @@ async fn grpcurl_by_reflection() {
 async fn generated_python_client() {
     let (stack, token) = fresh().await;
     let mut arguments: Vec<OsString> = vec![repository().join("proto").into()];
-    let text = json!({"text": "hello from grpcio"}).to_string();
-    arguments.extend([stack.grpc(), &token, "gateways/default", ECHO, &text].map(OsString::from));
+    let text = json!({"name": "grpcio"}).to_string();
+    arguments.extend([stack.grpc(), &token, "gateways/default", HELLO, &text].map(OsString::from));
     let seen = python("grpc_client.py", arguments).await.json();
     assert!(listed(&seen["tools"]), "{seen}");
-    assert!(echoed(&seen["result"]).contains("hello from grpcio"), "{seen}");
+    assert!(greeting(&seen["result"]).contains("Hello, grpcio!"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

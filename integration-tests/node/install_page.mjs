@@ -1,0 +1,115 @@
+// Opens an install link in Chromium and completes it, as one kind of person: MODE URL SECRET SCREENSHOTS.
+// MODE: `mouse`, `keyboard` (no pointer at all), `plain` (no JavaScript). Sign-in is oidc-provider's or the development
+// issuer's (CODE in the environment). Prints what was seen.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [mode, url, secret, screenshots] = process.argv.slice(2);
+const require = createRequire(process.env.CHANDLERY_TEST_NODE_MODULES + "/x.js");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const user = process.env.LOGIN ?? "bob";
+const seen = { violations: [], pages: [], console: [] };
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const context = await browser.newContext({ javaScriptEnabled: mode !== "plain" });
+const page = await context.newPage();
+page.setDefaultTimeout(30_000);
+page.on("console", (message) => message.type() === "error" && seen.console.push(`${message.text()} ${message.location().url}`));
+page.on("pageerror", (error) => seen.console.push(String(error)));
+const own = new URL(url).origin;
+
+// A second look at the same page with JavaScript serves axe, which is a script; it is given by the debugger, past the CSP.
+async function check(name) {
+  seen.pages.push({ name, url: page.url(), title: await page.title() });
+  if (screenshots) await page.screenshot({ path: `${screenshots}/${mode}-${name}.png`, fullPage: true });
+  if (mode === "plain" || !page.url().startsWith(own)) return;
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  for (const violation of violations) {
+    seen.violations.push({ page: name, rule: violation.id, help: violation.help, nodes: violation.nodes.map((node) => node.html) });
+  }
+}
+
+// Moves the focus by Tab until it is on what the selector names.
+async function tabTo(selector) {
+  for (let step = 0; step < 60; step++) {
+    await page.keyboard.press("Tab");
+    const there = await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector);
+    if (there) return;
+  }
+  throw new Error(`Tab never reaches ${selector} on ${page.url()}`);
+}
+async function fill(selector, value) {
+  if (mode !== "keyboard") return page.locator(selector).first().fill(value);
+  await tabTo(selector);
+  await page.keyboard.type(value);
+}
+async function press(selector) {
+  if (mode !== "keyboard") return page.locator(selector).first().click();
+  await tabTo(selector);
+  await page.keyboard.press("Enter");
+}
+const settle = () => page.waitForLoadState("networkidle");
+
+try {
+  await page.goto(url);
+  await settle();
+  for (let step = 0; step < 12; step++) {
+    const here = new URL(page.url());
+    if (here.origin !== own || (await page.locator("input[name=login], input[name=code]").count()) > 0) {
+      // Sign-in: oidc-provider's interactions, or the development issuer's page.
+      if ((await page.locator("input[name=login]").count()) > 0) {
+        await page.locator("input[name=login]").fill(user);
+        await page.locator("input[name=password]").fill("any");
+      } else if ((await page.locator("input[name=code]").count()) > 0) {
+        await check("sign-in");
+        await page.locator("input[type=email], input[name=email]").first().fill(`${user}@example.com`);
+        await page.locator("input[name=code]").fill(process.env.CODE ?? "");
+      }
+      await page.locator("button[type=submit], input[type=submit]").first().click();
+      await settle();
+      continue;
+    }
+    if (here.pathname.startsWith("/signin")) {
+      await check("choose-issuer");
+      await press(process.env.ISSUER_LINK ?? "main a.button");
+      await settle();
+      continue;
+    }
+    break;
+  }
+  await check("form");
+  seen.form = await page.locator("main").innerText();
+  // First without the secret: the page must say what is missing, at the field.
+  await press("form.install button[type=submit]");
+  await settle();
+  await check("form-with-error");
+  seen.error = await page.locator(".error").allInnerTexts();
+  seen.invalid = await page.locator("[aria-invalid=true]").count();
+  await fill("input[type=password]", secret);
+  await press("form.install button[type=submit]");
+  await settle().catch(() => {});
+  seen.progress_url = page.url();
+  if (mode === "plain") {
+    for (let step = 0; step < 60; step++) {
+      seen.progress = await page.locator("main").innerText();
+      if (/retry|again|ready|done/i.test(seen.progress) && !/waiting|working/i.test(seen.progress)) break;
+      await page.waitForTimeout(250);
+      await page.reload();
+    }
+  } else {
+    await page.waitForFunction(() => /tool/i.test(document.querySelector("main")?.innerText ?? "") && !document.querySelector("main [aria-busy=true]"));
+    seen.progress = await page.locator("main").innerText();
+  }
+  await check("progress");
+  seen.cookies = (await context.cookies(own)).map(({ name, value, httpOnly, sameSite }) => ({ name, value, httpOnly, sameSite }));
+} catch (error) {
+  seen.failure = String(error.stack ?? error);
+  seen.html = await page.content().catch(() => "");
+}
+await browser.close();
+console.log(JSON.stringify(seen));
