@@ -50,7 +50,11 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         return Err(BuildError::PublicUrl);
     }
     let pages = pages::router(
-        PagesConfig { public_url: config.public_url.clone(), cookie_key: config.session_key },
+        PagesConfig {
+            public_url: config.public_url.clone(),
+            allowed_hosts: config.allowed_hosts.clone(),
+            cookie_key: config.session_key,
+        },
         PagesDeps {
             registry: deps.registry.clone(),
             credential: deps.credential.clone(),

@@ -19,11 +19,16 @@ impl Hosts {
 
     /// Whether a request with these may be answered.
     pub(crate) fn permits(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.names_us(uri, headers) && self.is_origin(headers)
+    }
+
+    /// Whether a request is for a host of ours.
+    pub(crate) fn names_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let host = match uri.authority() {
             Some(authority) => Some(authority.clone()),
             None => headers.get(header::HOST).and_then(|host| host.as_bytes().try_into().ok()),
         };
-        host.is_some_and(|host| self.is_host(&host)) && self.is_origin(headers)
+        host.is_some_and(|host| self.is_host(&host))
     }
 
     fn is_host(&self, authority: &Authority) -> bool {

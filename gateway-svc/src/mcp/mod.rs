@@ -7,7 +7,7 @@ mod body;
 mod call;
 mod endpoint;
 mod failure;
-mod guard;
+pub(crate) mod guard;
 mod inflight;
 mod initialize;
 mod list;

@@ -1,10 +1,17 @@
 //! Keeps other sites from submitting our forms: the browser's own word for where a request comes from, and a sealed token
 //! in the form that is bound to the session and to what the form is about.
 
-use axum::http::{HeaderMap, header};
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Pages, seal, session::Session};
+use super::{Pages, problem::Problem, seal, session::Session};
 
 const PURPOSE: &str = "form";
 
@@ -20,6 +27,19 @@ pub(super) struct FormState {
     pub(super) installation: Option<String>,
     /// The changed destination the opener was shown.
     pub(super) destination: Option<String>,
+}
+
+/// Answers under our own names alone: a page of somebody else whose name was rebound to our address learns nothing here.
+pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
+    if pages.hosts.names_us(request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    pages.refuse(&Problem::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "This is not the address of Chandlery",
+        "Chandlery does not know itself by the name in your browser's address bar. Use its public address; the people who \
+         run it can allow further names.",
+    ))
 }
 
 impl Pages {

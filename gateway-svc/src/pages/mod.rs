@@ -23,6 +23,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware,
     routing::{get, post},
 };
 use service_kit::{Clock, identity::Verifier};
@@ -31,6 +32,7 @@ use tonic::transport::Channel;
 use url::Url;
 
 use self::{seal::Sealer, services::Services};
+use crate::mcp::guard::Hosts;
 
 /// 64 fields of 64 KiB do not come; a secret of 1 MB does, and is told that it is too large.
 const MAX_FORM: usize = 8 << 20;
@@ -41,6 +43,8 @@ const MAX_STREAMS: usize = 256;
 pub(crate) struct PagesConfig {
     /// Where browsers reach the pages.
     pub(crate) public_url: Url,
+    /// Further values of `Host` that are taken.
+    pub(crate) allowed_hosts: Vec<String>,
     /// Seals cookies and forms. All replicas share it.
     pub(crate) cookie_key: [u8; 32],
 }
@@ -73,6 +77,7 @@ struct Pages {
     http: reqwest::Client,
     clock: Clock,
     streams: Arc<Semaphore>,
+    hosts: Hosts,
 }
 
 /// `/install/…`, `/signin…`, `/signout` and `/static/…`.
@@ -89,7 +94,9 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         http: oidc::http_client(),
         clock: deps.clock,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        hosts: Hosts::new(config.public_url, &config.allowed_hosts),
     };
+    let pages = Arc::new(pages);
     Router::new()
         .route("/install/{entry}", get(install::show).post(submit::submit))
         .route("/install/{entry}/progress/{installation}", get(progress::show))
@@ -100,7 +107,8 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         .route("/static/pages.css", get(assets::style))
         .route("/static/progress.js", get(assets::script))
         .layer(DefaultBodyLimit::max(MAX_FORM))
-        .with_state(Arc::new(pages))
+        .layer(middleware::from_fn_with_state(Arc::clone(&pages), guard::only_our_hosts))
+        .with_state(pages)
 }
 
 #[cfg(test)]

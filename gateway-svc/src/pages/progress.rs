@@ -197,10 +197,10 @@ pub(super) fn look(entry: &Entry, installation: &Installation, tools: Option<usi
     } else if let Some(step) = worst(Progress::Failed) {
         (Progress::Failed, format!("{} failed. {}", step.title, step.text))
     } else if worst(Progress::Working).is_some() || installation.state() != InstallationState::Ready {
-        (Progress::Working, "Setting it up. This can take a minute.".to_owned())
+        (Progress::Working, "Working on it. This can take a minute.".to_owned())
     } else {
         let tools = tools.map_or_else(|| "it works".to_owned(), counted);
-        (Progress::Done, format!("Ready: {tools}. Go back to where you came from and repeat your call."))
+        (Progress::Done, format!("Ready: {tools}. Go back to where you came from and retry your call."))
     };
     Look { steps, outcome, summary }
 }

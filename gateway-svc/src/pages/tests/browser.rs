@@ -60,7 +60,7 @@ impl Site {
             clock: Clock::Manual(clock.clone()),
         };
         let origin = public_url.origin().ascii_serialization();
-        let router = router(PagesConfig { public_url, cookie_key: [9; 32] }, deps);
+        let router = router(PagesConfig { public_url, allowed_hosts: Vec::new(), cookie_key: [9; 32] }, deps);
         Self { services, issuer, clock, router, origin }
     }
 
@@ -92,6 +92,8 @@ impl Browser<'_> {
     }
 
     async fn send(&mut self, mut request: Request<Body>) -> Answer {
+        let host = self.site.origin.split_once("://").unwrap().1;
+        request.headers_mut().entry(header::HOST).or_insert(host.parse().unwrap());
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !cookies.is_empty() {
             request.headers_mut().insert(header::COOKIE, cookies.join("; ").parse().unwrap());

@@ -94,7 +94,7 @@ async fn installs_from_the_link() {
 
     become_ready(&site);
     let progress = browser.get("/install/time/progress/uid-1?gateway=default").await;
-    assert!(progress.has("Ready: 3 tools. Go back to where you came from and repeat your call."), "{}", progress.body);
+    assert!(progress.has("Ready: 3 tools. Go back to where you came from and retry your call."), "{}", progress.body);
     let events = browser.get("/install/time/progress/uid-1/events").await;
     assert!(events.has("event: progress") && events.has("event: end"), "{}", events.body);
     assert!(browser.get("/install/other/progress/uid-1").await.status == StatusCode::NOT_FOUND);
@@ -155,6 +155,9 @@ async fn takes_no_form_from_elsewhere() {
     assert!(site.services.world().installations.is_empty());
     let form = [("state", state.as_str()), ("scope", "me"), ("secret.api_key", SECRET), ("value.zone", "UTC")];
     assert_eq!(browser.post_from("/install/time", &form, &ours).await.status, StatusCode::SEE_OTHER);
+    let form = [("state", state.as_str())];
+    let rebound = [("origin", "http://localhost:8080"), ("host", "evil.example")];
+    assert_eq!(browser.post_from("/install/time", &form, &rebound).await.status, StatusCode::MISDIRECTED_REQUEST);
     let out = browser.post_from("/signout", &[("return", "/install/time")], &[("origin", "http://evil.example")]).await;
     assert_eq!(out.status, StatusCode::FORBIDDEN);
     assert!(!browser.cookies.is_empty());

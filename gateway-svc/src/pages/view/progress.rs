@@ -48,7 +48,8 @@ pub(in crate::pages) fn page(pages: &Pages, shown: &Shown<'_>) -> Response {
 pub(in crate::pages) fn details(pages: &Pages, slug: &str, form: &Link, look: &Look) -> Markup {
     let to_form = format!("{}{}", pages.prefix, install::path(slug, form));
     html! {
-        ol.steps {
+        // Tells programs that the list is not final; people hear the summary.
+        ol.steps aria-busy=[(look.outcome == Progress::Working).then_some("true")] {
             @for step in &look.steps {
                 li data-progress=(word(step.progress)) {
                     strong { (step.title) } " " span.mark { (mark(step.progress)) }
