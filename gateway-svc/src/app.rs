@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 
-use registry_client::watch::follow;
-use service_kit::{App, Clock, Task, identity::Verifier};
+use contracts::{
+    gateway::tool_service_server::{self, ToolServiceServer},
+    registry::user_service_client::UserServiceClient,
+};
+use registry_client::{access::Access, watch};
+use service_kit::{App, Clock, Task, identity::Verifier, page_token::PageTokens};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::{service::Routes, transport::Channel};
 
 use crate::{
-    calls::Calls,
+    api::Tools,
+    calls::{Calls, ToolsChanged},
     config::Config,
     discovery::{Asker, Discovery, Reports},
-    domain::{Installation, Links},
-    identity::{self, Identity, TokenUses},
+    domain::Links,
+    identity::{Identity, TokenUses, metadata_routes},
     mcp::{self, Mcp},
     pages::{self, PagesConfig, PagesDeps},
     snapshot::{Feed, Store},
     upstream::{Limits, Upstreams},
     vend::Vendor,
 };
+
+/// The longest request taken over gRPC: as much as MCP clients may send.
+const MAX_MESSAGE: usize = 16 << 20;
 
 /// What gateway-svc is given to work with.
 #[derive(Clone, Debug)]
@@ -49,6 +57,47 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     if !matches!(config.public_url.scheme(), "http" | "https") || !config.public_url.has_host() {
         return Err(BuildError::PublicUrl);
     }
+    let links = Links::new(config.public_url.clone());
+    let store = Store::new(config.staleness, deps.clock.clone());
+    let (changed, changes) = mpsc::unbounded_channel();
+    let feed = Feed::new(Arc::clone(&store), changed);
+
+    let uses = Arc::new(TokenUses::default());
+    let identity =
+        Arc::new(Identity::new(Arc::clone(&deps.verifier), Arc::clone(&store), Arc::clone(&uses), deps.clock.clone()));
+    let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
+    let upstreams = Upstreams::new(config.egress.clone(), limits(&config));
+    let (discovery, announced) = Discovery::new(
+        Arc::clone(&store),
+        Arc::new(Asker::new(Arc::clone(&vendor), upstreams.clone())),
+        Reports::new(deps.registry.clone()),
+        config.discovery_concurrency,
+        config.discovery_timeout,
+    );
+    let tools_changed: ToolsChanged = {
+        let discovery = Arc::clone(&discovery);
+        Arc::new(move |installation| discovery.changed(&installation.uid))
+    };
+    let calls = Arc::new(Calls::new(Arc::clone(&store), vendor, upstreams, links.clone(), tools_changed));
+    let streams_end = CancellationToken::new();
+    let mcp = Arc::new(Mcp::new(
+        &config,
+        Arc::clone(&calls),
+        Arc::clone(&identity),
+        Arc::clone(&store),
+        deps.clock.clone(),
+        streams_end.clone(),
+    ));
+    let tools = Tools {
+        store: Arc::clone(&store),
+        identity,
+        calls,
+        discovery: Arc::clone(&discovery),
+        links: links.clone(),
+        pages: PageTokens::new(&config.page_token_key),
+        access: Access::new(deps.registry.clone()),
+        users: UserServiceClient::new(deps.registry.clone()),
+    };
     let pages = pages::router(
         PagesConfig {
             public_url: config.public_url.clone(),
@@ -62,65 +111,38 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             clock: deps.clock.clone(),
         },
     );
-    let links = Links::new(config.public_url.clone());
-    let store = Store::new(config.staleness, deps.clock.clone());
-    let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
-    let upstreams = Upstreams::new(config.egress.clone(), limits(&config));
-    let servers = Arc::new(Asker::new(Arc::clone(&vendor), upstreams.clone()));
-    let (discovery, announced) = Discovery::new(
-        Arc::clone(&store),
-        servers,
-        Reports::new(deps.registry.clone()),
-        config.discovery_concurrency,
-        config.discovery_timeout,
-    );
-    let tools_changed = {
-        let discovery = Arc::clone(&discovery);
-        Arc::new(move |installation: &Arc<Installation>| discovery.changed(&installation.uid))
-    };
-    let calls =
-        Arc::new(Calls::new(Arc::clone(&store), Arc::clone(&vendor), upstreams.clone(), links.clone(), tools_changed));
-    let uses = Arc::new(TokenUses::default());
-    let identity = Arc::new(Identity::new(
-        Arc::clone(&deps.verifier),
-        Arc::clone(&store),
-        Arc::clone(&uses),
-        deps.clock.clone(),
-    ));
-    let streams = CancellationToken::new();
-    let mcp = Arc::new(Mcp::new(
-        &config,
-        Arc::clone(&calls),
-        Arc::clone(&identity),
-        Arc::clone(&store),
-        deps.clock.clone(),
-        streams.clone(),
-    ));
-    let http = pages.merge(mcp::routes(mcp)).merge(identity::metadata_routes(&deps.verifier, &links));
-    let (changed, changes) = mpsc::unbounded_channel();
-    let mut feed = Feed::new(Arc::clone(&store), changed);
-    let (registry, freshness) = (deps.registry.clone(), Arc::clone(&store));
-    let registry_of_uses = deps.registry.clone();
-    let tasks = vec![
-        Task::new("watch", async move |stop| follow(registry, &[], &mut feed, stop).await),
-        Task::new("freshness", async move |stop| freshness.watch_freshness(stop).await),
-        Task::new("discovery", async move |stop| discovery.run(changes, announced, stop).await),
-        Task::new("token uses", async move |stop| uses.report(registry_of_uses, stop).await),
-        Task::new("streams", async move |stop: CancellationToken| {
-            // Streams that clients hold open would keep the server from ending.
-            stop.cancelled().await;
-            streams.cancel();
-        }),
-    ];
     Ok(App {
         name: "gateway-svc",
-        grpc: axum::Router::new(),
-        services: Vec::new(),
+        grpc: grpc(tools, &deps.verifier),
+        services: vec![tool_service_server::SERVICE_NAME],
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
-        http,
-        tasks,
+        http: mcp::routes(mcp).merge(metadata_routes(&deps.verifier, &links)).merge(pages),
         ready: store.readiness(),
+        tasks: vec![
+            watch_task(deps.registry.clone(), feed),
+            Task::new("freshness", move |stop| async move { store.watch_freshness(stop).await }),
+            Task::new("discovery", move |stop| discovery.run(changes, announced, stop)),
+            Task::new("token uses", move |stop| uses.report(deps.registry, stop)),
+            Task::new("streams", move |stop| async move {
+                stop.cancelled().await;
+                streams_end.cancel();
+            }),
+        ],
     })
+}
+
+fn grpc(tools: Tools, verifier: &Arc<Verifier>) -> axum::Router {
+    let service = ToolServiceServer::new(tools).max_decoding_message_size(MAX_MESSAGE);
+    let mut routes = Routes::builder();
+    routes.add_service(service);
+    let verifier = Arc::clone(verifier);
+    routes.routes().into_axum_router().reset_fallback().layer(axum::middleware::from_fn(move |request, next| {
+        service_kit::identity::authenticate(Arc::clone(&verifier), request, next)
+    }))
+}
+
+fn watch_task(registry: Channel, mut feed: Feed) -> Task {
+    Task::new("watch", move |stop| async move { watch::follow(registry, &[], &mut feed, stop).await })
 }
 
 fn limits(config: &Config) -> Limits {

@@ -22,9 +22,9 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// How long an upstream may take to accept a connection.
     pub connect_timeout: Duration,
-    /// How long an upstream may take to begin its answer to a call, and then between two parts of it.
+    /// How long an upstream may take to begin its answer to a call.
     pub call_timeout: Duration,
-    /// How long an upstream may take to answer `initialize` and each page of `tools/list`.
+    /// How long an upstream may take to answer `initialize`, and to list all its tools.
     pub discovery_timeout: Duration,
     /// How many discoveries run at a time.
     pub discovery_concurrency: usize,
@@ -42,8 +42,8 @@ impl Config {
             allowed_hosts: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(5 * 60),
-            discovery_timeout: Duration::from_secs(30),
-            discovery_concurrency: 8,
+            discovery_timeout: Duration::from_secs(60),
+            discovery_concurrency: 64,
         }
     }
 }

@@ -1,1 +1,194 @@
-//! The gRPC ToolService.
+//! The gRPC `ToolService`: each method parses, makes one call into the stations, and converts.
+
+mod convert;
+mod status;
+
+use std::sync::Arc;
+
+use contracts::{
+    gateway::{
+        self as pb, CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ExplainResolutionRequest,
+        ExplainResolutionResponse, ListToolsRequest, ListToolsResponse, tool_service_server::ToolService,
+    },
+    registry::{AccessAction, GetUserRequest, user_service_client::UserServiceClient},
+};
+use registry_client::access::Access;
+use service_kit::{
+    UserId, identity,
+    page_token::PageTokens,
+    status::{StatusBuilder, Violations, not_found, page_size},
+};
+use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
+
+use crate::{
+    calls::Calls,
+    discovery::Discovery,
+    domain::{Caller, CallerUser, ConsumerKind, ConsumerRef, Links},
+    identity::Identity,
+    json::Object,
+    resolve, snapshot,
+    snapshot::Store,
+};
+
+/// What the methods work with.
+pub(crate) struct Tools {
+    /// What the registry says.
+    pub(crate) store: Arc<Store>,
+    /// Finds out who calls.
+    pub(crate) identity: Arc<Identity>,
+    /// Makes calls.
+    pub(crate) calls: Arc<Calls>,
+    /// Asks servers for their tools.
+    pub(crate) discovery: Arc<Discovery>,
+    /// Makes links.
+    pub(crate) links: Links,
+    /// Seals page tokens.
+    pub(crate) pages: PageTokens,
+    /// Asks the registry who may do what.
+    pub(crate) access: Access,
+    /// The registry's users.
+    pub(crate) users: UserServiceClient<Channel>,
+}
+
+#[tonic::async_trait]
+impl ToolService for Tools {
+    async fn list_tools(&self, request: Request<ListToolsRequest>) -> Result<Response<ListToolsResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let consumer = parent(&request.parent, &mut violations);
+        let size = page_size(request.page_size).unwrap_or_else(|wrong| {
+            violations.extend("", wrong);
+            0
+        });
+        let consumer = violations.into_result(consumer)?;
+        let binding = format!("ListTools\n{consumer}\n{}", caller.subject_name());
+        let after: Option<String> = self.pages.open(&binding, &request.page_token)?;
+        let snapshot = self.store.load().map_err(status::of_call)?;
+        let tools = resolve::list(&snapshot, &caller, &consumer).map_err(status::of_call)?;
+        let size = usize::try_from(size).unwrap_or_default();
+        let start = after.map_or(0, |after| tools.partition_point(|tool| *tool.exposed_name <= *after));
+        let page = &tools[start..tools.len().min(start + size)];
+        let more = start + page.len() < tools.len();
+        let next_page_token = page.last().filter(|_| more).map(|last| self.pages.seal(&binding, &&*last.exposed_name));
+        Ok(Response::new(ListToolsResponse {
+            tools: page.iter().map(|tool| convert::exposed_tool(tool, &consumer, &self.links)).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
+
+    async fn call_tool(&self, request: Request<CallToolRequest>) -> Result<Response<CallToolResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = self.caller(&metadata).await?;
+        let mut violations = Violations::new();
+        let consumer = parent(&request.parent, &mut violations);
+        tool(&request.tool, &mut violations);
+        if !request.arguments_json.is_empty()
+            && let Err(error) = Object::parse(&request.arguments_json)
+        {
+            violations.add("arguments_json", format!("must be a JSON object: {error}"));
+        }
+        let consumer = violations.into_result(consumer)?;
+        let call = self.calls.call_tool(&caller, &consumer, &request.tool, &request.arguments_json, metadata.as_ref());
+        let result_json = call.await.map_err(status::of_call)?;
+        let is_error = Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
+        Ok(Response::new(CallToolResponse { result_json, is_error }))
+    }
+
+    async fn discover_tools(&self, request: Request<DiscoverToolsRequest>) -> Result<Response<DiscoverToolsResponse>, Status> {
+        // A gateway token does not work here: this is the control plane.
+        let user = identity::require_user(&request)?;
+        let name = request.into_inner().installation;
+        let mut violations = Violations::new();
+        if name.strip_prefix("installations/").is_none_or(|id| id.is_empty() || id.len() > 64 || id.contains('/')) {
+            violations.add("installation", "must be installations/{installation}");
+        }
+        violations.into_result(())?;
+        let watched = self.access.installation(&name, &user, AccessAction::Manage).await.map_err(status::passed_on)?;
+        let installation = Arc::new(snapshot::installation(&watched).ok_or_else(|| not_found(&name))?);
+        if !installation.usable() {
+            return Err(status::unusable(&installation, &self.links));
+        }
+        let discovered = self.discovery.now(&installation).await;
+        let tools = discovered.map_err(|failure| status::of_discovery(&failure, &installation, &self.links))?;
+        Ok(Response::new(DiscoverToolsResponse { tools }))
+    }
+
+    async fn explain_resolution(
+        &self,
+        request: Request<ExplainResolutionRequest>,
+    ) -> Result<Response<ExplainResolutionResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let caller = self.caller(&metadata).await?;
+        let mut violations = Violations::new();
+        let consumer = parent(&request.parent, &mut violations);
+        tool(&request.tool, &mut violations);
+        let user = (!request.user.is_empty()).then(|| request.user.strip_prefix("users/").and_then(UserId::parse));
+        if user == Some(None) {
+            violations.add("user", "must be users/{user}");
+        }
+        let consumer = violations.into_result(consumer)?;
+        let subject = match user.flatten() {
+            Some(user) if caller.user().is_none_or(|caller| caller.id != user) => {
+                self.somebody_else(&caller, &user, &metadata).await?
+            }
+            _ => caller,
+        };
+        let snapshot = self.store.load().map_err(status::of_call)?;
+        let explanation =
+            resolve::explain(&snapshot, &subject, &consumer, &request.tool, &self.links).map_err(status::of_call)?;
+        Ok(Response::new(convert::explanation(explanation)))
+    }
+}
+
+impl Tools {
+    async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+        let identified = self.identity.identify(metadata.as_ref()).await.map_err(status::of_refusal)?;
+        Ok(identified.caller)
+    }
+
+    /// Another user, as far as the registry knows them. It is asked with the admin's own token.
+    async fn somebody_else(&self, caller: &Caller, user: &UserId, metadata: &MetadataMap) -> Result<Caller, Status> {
+        if caller.user().is_none_or(|caller| !caller.admin) {
+            return Err(StatusBuilder::new(
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                "only admins may ask where somebody else's calls go",
+            )
+            .build());
+        }
+        let mut request = Request::new(GetUserRequest { name: user.resource_name() });
+        if let Some(token) = metadata.get("authorization") {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        let known = self.users.clone().get_user(request).await.map_err(status::passed_on)?.into_inner();
+        Ok(Caller::person(CallerUser {
+            id: user.clone(),
+            issuer: known.issuer,
+            subject: known.subject,
+            groups: Vec::new(),
+            admin: false,
+        }))
+    }
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tools").finish_non_exhaustive()
+    }
+}
+
+/// The gateway or agent that a request names. Where it names none, there is a violation, and what is returned is not used.
+fn parent(name: &str, violations: &mut Violations) -> ConsumerRef {
+    ConsumerRef::parse(name).unwrap_or_else(|| {
+        violations.add("parent", "must be gateways/{gateway} or agents/{agent}");
+        ConsumerRef::new(ConsumerKind::Gateway, "")
+    })
+}
+
+fn tool(name: &str, violations: &mut Violations) {
+    let valid = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if !valid {
+        violations.add("tool", "must be an exposed name: 1 to 64 of [A-Za-z0-9_-]");
+    }
+}

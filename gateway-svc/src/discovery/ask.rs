@@ -31,8 +31,9 @@ impl Asker {
         let mut vended = self.vendor.headers(installation, None).await.map_err(|error| not_vended(name, error))?;
         let mut again = installation.vends_headers;
         loop {
-            let target = calls::target(installation, vended.generation, Revision::LATEST, vended.headers.clone(), 0)
-                .map_err(|_| Failure::Transient("it has no address".to_owned()))?;
+            let headers = vended.headers.clone();
+            let target = calls::target(installation, vended.generation, Revision::LATEST, headers, 0)
+                .map_err(|error| Failure::Transient(error.to_string()))?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),
                 Err(UpstreamError::Unauthorized) if again => {

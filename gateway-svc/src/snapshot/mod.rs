@@ -10,6 +10,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use parse::installation;
 pub(crate) use state::{GatewayToken, Snapshot, ToolSet};
 pub(crate) use store::{Feed, Store};
 pub(crate) use teams::CallerTeams;

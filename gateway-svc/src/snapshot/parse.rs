@@ -43,7 +43,7 @@ pub(super) fn entry(entry: &pb::Entry) -> Option<Entry> {
 }
 
 /// An installation and what it runs.
-pub(super) fn installation(watched: &pb::WatchedInstallation) -> Option<Installation> {
+pub(crate) fn installation(watched: &pb::WatchedInstallation) -> Option<Installation> {
     let made = watched.installation.as_ref()?;
     let running = watched.running_entry.as_ref()?;
     let owner = match made.scope.as_ref()? {

@@ -1,0 +1,54 @@
+//! From our words to messages.
+
+use contracts::gateway as pb;
+
+use crate::{
+    domain::{ConsumerRef, ExposedTool, Links},
+    resolve::{Explanation, Outcome, Rule, Step},
+};
+
+/// A tool as a caller sees it.
+pub(super) fn exposed_tool(tool: &ExposedTool, consumer: &ConsumerRef, links: &Links) -> pb::ExposedTool {
+    pb::ExposedTool {
+        exposed_name: tool.exposed_name.to_string(),
+        entry: format!("entries/{}", tool.entry),
+        tool: tool.tool.to_string(),
+        definition_json: tool.definition.to_string(),
+        connected: tool.connected,
+        install_url: if tool.connected { String::new() } else { links.install(&tool.entry, Some(consumer)) },
+    }
+}
+
+/// Where a call would go.
+pub(super) fn explanation(explanation: Explanation) -> pb::ExplainResolutionResponse {
+    pb::ExplainResolutionResponse {
+        installation: explanation.chosen.map(|installation| installation.resource_name()).unwrap_or_default(),
+        reason: explanation.reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
+        steps: explanation.steps.into_iter().map(step).collect(),
+        install_url: explanation.install_url.unwrap_or_default(),
+        entry: format!("entries/{}", explanation.entry.slug),
+        tool: explanation.tool.to_string(),
+    }
+}
+
+fn step(step: Step) -> pb::ResolutionStep {
+    let rule = match step.rule {
+        Rule::Pinned => pb::ResolutionRule::Pinned,
+        Rule::Personal => pb::ResolutionRule::Personal,
+        Rule::SharedTeam => pb::ResolutionRule::SharedTeam,
+        Rule::Team => pb::ResolutionRule::Team,
+    };
+    let outcome = match step.outcome {
+        Outcome::Chosen => pb::ResolutionOutcome::Chosen,
+        Outcome::SkippedNeverReady => pb::ResolutionOutcome::SkippedNeverReady,
+        Outcome::NotReached => pb::ResolutionOutcome::NotReached,
+        Outcome::None => pb::ResolutionOutcome::None,
+    };
+    pb::ResolutionStep {
+        rule: rule.into(),
+        installation: step.installation.as_ref().map(|installation| installation.resource_name()).unwrap_or_default(),
+        owner: step.installation.as_ref().map(|installation| installation.owner.resource_name()).unwrap_or_default(),
+        outcome: outcome.into(),
+        detail: step.detail,
+    }
+}
