@@ -73,7 +73,8 @@ async fn secrets_are_in_no_file_no_log_and_no_report() {
     };
     search_files();
     // What is not secret is found: the search works.
-    let database = ["credentials.db", "credentials.db-wal"].map(|name| std::fs::read(directory.path().join(name)).unwrap());
+    let database =
+        ["credentials.db", "credentials.db-wal"].map(|name| std::fs::read(directory.path().join(name)).unwrap());
     assert!(database.concat().windows(14).any(|window| window == b"installation:i"));
     registry.delete_installation("i");
     registry

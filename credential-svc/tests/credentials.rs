@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use contracts::{
     credential::{
-        ConfirmInstallationDestinationRequest, DeleteInstallationCredentialRequest, GetInstallationCredentialRequest,
-        VendHeadersRequest, vend_service_client::VendServiceClient,
+        ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, DeleteInstallationCredentialRequest,
+        GetInstallationCredentialRequest, VendHeadersRequest, vend_service_client::VendServiceClient,
     },
     registry::{
         AuthorizationHeader, CustomHeader, entry::CredentialModel, report_cleanup_request::Subject, static_credential,
@@ -485,6 +485,106 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
         "CREDENTIAL_REQUIRED"
     );
     assert_eq!(stack.headers("a", "command:server", 0).await.unwrap().headers.len(), 0);
+}
+
+#[tokio::test]
+async fn an_admin_confirms_where_an_entrys_secrets_go() {
+    let registry = FakeRegistry::new();
+    let fields = || vec![stored(secret("token", true, None))];
+    registry.save_entry(remote("e", HERE, fields()));
+    registry.install("a", "e", "alice");
+    registry.install("b", "e", "bob");
+    let (stack, _directory) = start(&registry).await;
+    stack.put_entry("admin", "e", &[("token", "ours")]).await.unwrap();
+    assert_eq!(
+        pairs(&stack.headers("b", HERE, 0).await.unwrap()),
+        [pair("authorization", "Bearer ours")]
+    );
+    registry.save_entry(remote("e", THERE, fields()));
+    for uid in ["a", "b"] {
+        assert!(
+            registry
+                .reason(uid, "DESTINATION_CHANGED")
+                .await
+                .0
+                .message
+                .contains("an admin must confirm")
+        );
+        assert_eq!(
+            reason(&stack.headers(uid, THERE, 0).await.unwrap_err()),
+            "DESTINATION_CHANGED"
+        );
+    }
+    let confirm = |subject: &str| {
+        let request = ConfirmEntryDestinationRequest {
+            entry: "entries/e".to_owned(),
+            destination: THERE.to_owned(),
+        };
+        let request = stack.of(subject, request);
+        let mut people = stack.people.clone();
+        async move { people.confirm_entry_destination(request).await }
+    };
+    assert_eq!(confirm("alice").await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(confirm("admin").await.unwrap().into_inner().bound_destination, THERE);
+    for uid in ["a", "b"] {
+        assert_eq!(
+            registry.condition(uid).unwrap().0.reason,
+            "STORED",
+            "in force before the call returned"
+        );
+        assert_eq!(
+            pairs(&stack.headers(uid, THERE, 0).await.unwrap()),
+            [pair("authorization", "Bearer ours")]
+        );
+    }
+}
+
+#[tokio::test]
+async fn asks_again_for_a_value_that_does_not_fit_its_new_target() {
+    let registry = FakeRegistry::new();
+    registry.save_entry(self_hosted(
+        "e",
+        "server",
+        vec![secret("key", true, environment("KEY"))],
+    ));
+    registry.install("i", "e", "alice");
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "i", &[("key", "two\nlines")]).await.unwrap();
+    registry.save_entry(self_hosted("e", "server", vec![secret("key", true, header("X-Key"))]));
+    registry.reason("i", "CREDENTIAL_REQUIRED").await;
+    assert_eq!(
+        reason(&stack.headers("i", "command:server", 0).await.unwrap_err()),
+        "CREDENTIAL_REQUIRED"
+    );
+    let request = GetInstallationCredentialRequest {
+        installation: "installations/i".to_owned(),
+    };
+    let credential = stack
+        .people
+        .clone()
+        .get_installation_credential(stack.of("alice", request))
+        .await
+        .unwrap();
+    assert_eq!(credential.into_inner().missing_fields, ["key"]);
+}
+
+#[tokio::test]
+async fn finishes_a_put_whose_caller_has_gone() {
+    let registry = registry();
+    let (stack, _directory) = start(&registry).await;
+    registry.reason("i", "CREDENTIAL_REQUIRED").await;
+    registry.gate(Gate::Closed);
+    {
+        let put = stack.put("alice", "i", &[("token", "one")]);
+        let stored = async {
+            while stack.headers("i", HERE, 0).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { _ = put => panic!("the report cannot have been taken"), () = stored => {} }
+    }
+    registry.gate(Gate::Open);
+    registry.reason("i", "STORED").await;
 }
 
 #[tokio::test]

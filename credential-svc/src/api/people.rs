@@ -22,6 +22,7 @@ use super::status::from_registry;
 use crate::{
     domain::{
         credentials::{Credentials, Done, Put},
+        error::Error,
         ports::{Registry, Store},
         record::Summary,
         views::Subject,
@@ -36,9 +37,20 @@ pub(crate) struct People<S, R> {
     access: Access,
 }
 
-impl<S, R> People<S, R> {
+impl<S: Store, R: Registry> People<S, R> {
     pub(crate) fn new(credentials: Arc<Credentials<S, R>>, access: Access) -> Self {
         Self { credentials, access }
+    }
+
+    /// Makes a change to its end, also when the caller goes away in the middle of it.
+    async fn change<F, Fut>(&self, change: F) -> Result<Response<Credential>, Status>
+    where
+        F: FnOnce(Arc<Credentials<S, R>>) -> Fut,
+        Fut: Future<Output = Result<Done, Error>> + Send + 'static,
+    {
+        let changed = tokio::spawn(change(Arc::clone(&self.credentials))).await;
+        let changed = changed.inspect_err(|error| tracing::error!(error = %error, "a change of a credential failed"));
+        Ok(answer(changed.map_err(|_| service_kit::status::internal())??))
     }
 
     /// The installation, if this person may manage it now.
@@ -79,7 +91,8 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         } = request.into_inner();
         let put = parse_put(&user, values, &request_id);
         let subject = self.installation(&installation, &user).await?;
-        Ok(answer(self.credentials.put(subject, put).await?))
+        self.change(move |credentials| async move { credentials.put(subject, put).await })
+            .await
     }
 
     async fn get_installation_credential(
@@ -97,7 +110,8 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
         let subject = self.installation(&request.into_inner().installation, &user).await?;
-        Ok(answer(self.credentials.delete(subject).await?))
+        self.change(move |credentials| async move { credentials.delete(subject).await })
+            .await
     }
 
     async fn confirm_installation_destination(
@@ -107,7 +121,8 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         let user = require_user(&request)?;
         let request = request.into_inner();
         let subject = self.installation(&request.installation, &user).await?;
-        Ok(answer(self.credentials.confirm(subject, &request.destination).await?))
+        self.change(move |credentials| async move { credentials.confirm(subject, &request.destination).await })
+            .await
     }
 
     async fn put_entry_credential(
@@ -122,7 +137,8 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         } = request.into_inner();
         let put = parse_put(&user, values, &request_id);
         let subject = self.entry(&entry, &user).await?;
-        Ok(answer(self.credentials.put(subject, put).await?))
+        self.change(move |credentials| async move { credentials.put(subject, put).await })
+            .await
     }
 
     async fn get_entry_credential(
@@ -140,7 +156,8 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
         let subject = self.entry(&request.into_inner().entry, &user).await?;
-        Ok(answer(self.credentials.delete(subject).await?))
+        self.change(move |credentials| async move { credentials.delete(subject).await })
+            .await
     }
 
     async fn confirm_entry_destination(
@@ -150,11 +167,11 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         let user = require_user(&request)?;
         let request = request.into_inner();
         let subject = self.entry(&request.entry, &user).await?;
-        Ok(answer(self.credentials.confirm(subject, &request.destination).await?))
+        self.change(move |credentials| async move { credentials.confirm(subject, &request.destination).await })
+            .await
     }
 }
 
-#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
 fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {
     let well_formed = name.strip_prefix(prefix).is_some_and(|id| {
         (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

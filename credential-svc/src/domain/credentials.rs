@@ -29,6 +29,8 @@ use super::{
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// How long a vend waits for news of the registry that its caller has already.
 const CATCH_UP: Duration = Duration::from_millis(500);
+/// Characters of a report's message.
+const MAX_MESSAGE: usize = 4_000;
 /// Tries of a change that loses against others.
 const TRIES: usize = 16;
 /// Reports under way at a time for one change.
@@ -111,8 +113,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
 
     /// What there is, for people.
     pub(crate) async fn get(&self, subject: &Subject) -> Result<Summary, Error> {
-        let record = self.store.describe(&subject.owner()).await?.unwrap_or_default();
-        Ok(summary(subject, record))
+        let opened = self.open(subject.owner(), subject.plan(), subject.source()).await?;
+        Ok(summary(subject, opened.record))
     }
 
     /// Stores or rotates values.
@@ -133,8 +135,9 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                     return Err(Error::RequestIdReused);
                 }
                 // It may have been stored and never reported.
+                let owed = self.owe(&views, &subject);
                 drop(views);
-                return self.announce(&subject, answered.summary).await;
+                return self.announce(&subject, owed, answered.summary).await;
             }
             let mut violations = put.violations.clone();
             validate::check(subject.plan(), subject.source(), &put.values, &mut violations);
@@ -166,9 +169,10 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                     )
                 }),
             };
+            let owed = self.owe(&views, &subject);
             if self.write(&subject, change).await? {
                 drop(views);
-                return self.announce(&subject, summary).await;
+                return self.announce(&subject, owed, summary).await;
             }
         }
         Err(Error::Contended)
@@ -218,9 +222,10 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             self.admit(&mut views, &subject)?;
             let record = self.store.describe(&owner).await?.unwrap_or_default();
             let Some((bound_destination, forget)) = decide(&record)? else {
-                drop(views);
                 // Reported all the same: an earlier try may have been stored only.
-                return self.announce(&subject, summary(&subject, record)).await;
+                let owed = self.owe(&views, &subject);
+                drop(views);
+                return self.announce(&subject, owed, summary(&subject, record)).await;
             };
             let time = self.clock.now_micros();
             let after = after_put(&record, &[], &forget, &bound_destination, time);
@@ -232,10 +237,11 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 forget,
                 answer: None,
             };
+            let owed = self.owe(&views, &subject);
             if self.write(&subject, change).await? {
                 drop(views);
                 let summary = summary(&subject, after);
-                return self.announce(&subject, summary).await;
+                return self.announce(&subject, owed, summary).await;
             }
         }
         Err(Error::Contended)
@@ -269,17 +275,19 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
     }
 
-    /// Reports a change that is stored, and returns once it is in force everywhere.
-    async fn announce(&self, subject: &Subject, summary: Summary) -> Result<Done, Error> {
+    /// The installations to report after a change of the subject. To be taken before the change is made: one whose outcome is
+    /// unknown is looked at again as well.
+    fn owe(&self, views: &Views, subject: &Subject) -> Owed {
         let installations = match subject {
             Subject::Installation(view) => vec![view.uid.clone()],
-            Subject::Entry(view) => self.views.read().await.installations_of(&view.uid),
+            Subject::Entry(view) => views.installations_of(&view.uid),
         };
-        let owed = Owed::new(
-            &self.queue,
-            installations.iter().cloned().map(Owner::Installation).collect(),
-        );
-        let reported: Result<Vec<Lagging>, Error> = futures::stream::iter(installations)
+        Owed::new(&self.queue, installations)
+    }
+
+    /// Reports a change that is stored, and returns once it is in force everywhere.
+    async fn announce(&self, subject: &Subject, owed: Owed, summary: Summary) -> Result<Done, Error> {
+        let reported: Result<Vec<Lagging>, Error> = futures::stream::iter(owed.installations().to_vec())
             .map(|uid| async move { self.report(&uid, true).await })
             .buffer_unordered(REPORTS)
             .try_collect()
@@ -418,11 +426,12 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let Some(view) = views.installation(uid).cloned() else {
             return Ok(None);
         };
-        let open =
-            async |owner: Owner| -> Result<Opened, Error> { Ok(self.store.open(&owner).await?.unwrap_or_default()) };
-        let own = open(Owner::Installation(view.uid.clone())).await?;
+        let own = self
+            .open(Owner::Installation(view.uid.clone()), &view.plan, Source::Prompted)
+            .await?;
         let entry = if view.plan.of(Source::Stored).next().is_some() {
-            open(Owner::Entry(view.entry_uid.clone())).await?
+            self.open(Owner::Entry(view.entry_uid.clone()), &view.plan, Source::Stored)
+                .await?
         } else {
             Opened::default()
         };
@@ -435,6 +444,23 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             generation,
             secrets: Secrets { own, entry },
         }))
+    }
+
+    /// The values that can go where `plan` sends them. A field may have got another target since its value was put: what does
+    /// not fit there counts as missing.
+    async fn open(&self, owner: Owner, plan: &Plan, source: Source) -> Result<Opened, Error> {
+        let mut opened = self.store.open(&owner).await?.unwrap_or_default();
+        for field in plan.of(source) {
+            if opened
+                .values
+                .get(&field.key)
+                .is_some_and(|value| validate::misfit(plan, field, value).is_some())
+            {
+                opened.values.remove(&field.key);
+                opened.record.fields.remove(&field.key);
+            }
+        }
+        Ok(opened)
     }
 
     /// Tells requests apart, with the owner.
@@ -453,7 +479,8 @@ impl State {
         Report {
             ready: self.readiness.is_ready(),
             reason: self.readiness.reason(),
-            message: self.readiness.message(),
+            // An entry with many long titles may need more than the registry takes.
+            message: self.readiness.message().chars().take(MAX_MESSAGE).collect(),
             observed_generation: self.view.generation,
             credential_generation: self.generation,
         }

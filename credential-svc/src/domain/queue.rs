@@ -36,31 +36,35 @@ impl Queue {
     }
 }
 
-/// Adds owners to the queue when dropped, unless their report was made: a caller who goes away in between loses nothing.
+/// Adds installations to the queue when dropped, unless they were reported: whatever happens in between, nothing is lost.
 #[derive(Debug)]
 pub(crate) struct Owed {
     queue: Arc<Queue>,
-    owners: Vec<Owner>,
+    installations: Vec<String>,
 }
 
 impl Owed {
-    pub(crate) fn new(queue: &Arc<Queue>, owners: Vec<Owner>) -> Self {
+    pub(crate) fn new(queue: &Arc<Queue>, installations: Vec<String>) -> Self {
         Self {
             queue: Arc::clone(queue),
-            owners,
+            installations,
         }
     }
 
-    /// All reports were made.
+    pub(crate) fn installations(&self) -> &[String] {
+        &self.installations
+    }
+
+    /// All were reported.
     pub(crate) fn settle(mut self) {
-        self.owners.clear();
+        self.installations.clear();
     }
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        if !self.owners.is_empty() {
-            self.queue.add(self.owners.drain(..));
+        if !self.installations.is_empty() {
+            self.queue.add(self.installations.drain(..).map(Owner::Installation));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::status::Violations;
 
-use super::plan::{Plan, Source, Target};
+use super::plan::{Plan, SecretField, Source, Target};
 
 /// The longest secret.
 pub(crate) const MAX_SECRET: usize = 64 * 1024;
@@ -32,19 +32,22 @@ pub(crate) fn check(plan: &Plan, source: Source, values: &[(String, SecretString
                 path,
                 format!("the value of `{key}` must have 1 byte to 64 KiB; it has {length} bytes"),
             );
-            continue;
-        }
-        if plan.is_header(field) && !fits_header(value.expose_secret()) {
-            violations.add(
-                path,
-                format!("the value of `{key}` is sent in a header: visible ASCII, with spaces and tabs only inside"),
-            );
-        } else if matches!(field.target, Target::Environment(_) | Target::Argument)
-            && value.expose_secret().contains('\0')
-        {
-            violations.add(path, format!("the value of `{key}` must not contain a NUL byte"));
+        } else if let Some(must) = misfit(plan, field, value) {
+            violations.add(path, format!("the value of `{key}` {must}"));
         }
     }
+}
+
+/// Why a value cannot go where its field sends it; `None` if it can.
+pub(crate) fn misfit(plan: &Plan, field: &SecretField, value: &SecretString) -> Option<&'static str> {
+    let value = value.expose_secret();
+    if plan.is_header(field) && !fits_header(value) {
+        return Some("is sent in a header: visible ASCII, with spaces and tabs only inside");
+    }
+    if matches!(field.target, Target::Environment(_) | Target::Argument) && value.contains('\0') {
+        return Some("must not contain a NUL byte");
+    }
+    None
 }
 
 fn unknown(source: Source) -> &'static str {

@@ -40,13 +40,11 @@ impl Registry for Reporter {
         } else {
             ConditionStatus::False
         };
-        // The registry takes 4,000 characters; an entry with many long titles may need more.
-        let message = report.message.chars().take(4000).collect();
         let request = ReportConditionRequest {
             installation_uid: installation.to_owned(),
             status: status.into(),
             reason: report.reason.to_owned(),
-            message,
+            message: report.message.clone(),
             observed_generation: report.observed_generation,
             runtime_endpoint: String::new(),
             credential_generation: report.credential_generation,

@@ -19,7 +19,10 @@ fn change(expected_generation: i64, values: &[(&str, &str)]) -> Change {
         expected_generation,
         time: 7,
         bound_destination: "https://example.com".to_owned(),
-        put: values.iter().map(|&(key, value)| (key.to_owned(), SecretString::from(value))).collect(),
+        put: values
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), SecretString::from(value)))
+            .collect(),
         forget: BTreeSet::new(),
         answer: None,
     }
@@ -29,12 +32,27 @@ fn answer(id: u128, generation: i64) -> (RequestKey, Answered) {
     let summary = Summary {
         name: "installations/a/credential".to_owned(),
         generation,
-        fields: BTreeMap::from([("token".to_owned(), StoredField { generation, update_time: 7 })]),
+        fields: BTreeMap::from([(
+            "token".to_owned(),
+            StoredField {
+                generation,
+                update_time: 7,
+            },
+        )]),
         missing: Vec::new(),
         bound_destination: String::new(),
         present_destination: String::new(),
     };
-    (RequestKey { user: "u".to_owned(), id: Uuid::from_u128(id) }, Answered { digest: [9; 32], summary })
+    (
+        RequestKey {
+            user: "u".to_owned(),
+            id: Uuid::from_u128(id),
+        },
+        Answered {
+            digest: [9; 32],
+            summary,
+        },
+    )
 }
 
 async fn value(store: &LocalStore, uid: &str, key: &str) -> Option<String> {
@@ -79,7 +97,11 @@ async fn keeps_every_step_through_a_crash() {
     store.write(&owner("a"), second).await.unwrap();
     let (again, _copy) = crashed(&directory).await;
     let record = again.describe(&owner("a")).await.unwrap().unwrap();
-    let fields: Vec<_> = record.fields.iter().map(|(key, stored)| (key.as_str(), stored.generation)).collect();
+    let fields: Vec<_> = record
+        .fields
+        .iter()
+        .map(|(key, stored)| (key.as_str(), stored.generation))
+        .collect();
     assert_eq!((record.generation, fields), (2, vec![("token", 2)]));
     assert_eq!(value(&again, "a", "token").await.unwrap(), "two");
 
@@ -92,15 +114,27 @@ async fn keeps_every_step_through_a_crash() {
     let (again, _copy) = crashed(&directory).await;
     assert_eq!(again.describe(&owner("a")).await.unwrap(), None);
     assert_eq!(again.answered(&request).await.unwrap(), None);
-    assert_eq!(again.write(&owner("a"), change(0, &[("token", "x")])).await.unwrap(), Written::Erased);
+    assert_eq!(
+        again.write(&owner("a"), change(0, &[("token", "x")])).await.unwrap(),
+        Written::Erased
+    );
 }
 
 #[tokio::test]
 async fn changes_only_what_the_change_was_decided_on() {
     let (store, _directory) = open().await;
-    let write = async |expected, value| store.write(&owner("a"), change(expected, &[("token", value)])).await.unwrap();
+    let write = async |expected, value| {
+        store
+            .write(&owner("a"), change(expected, &[("token", value)]))
+            .await
+            .unwrap()
+    };
     assert_eq!(write(3, "early").await, Written::Conflict);
-    assert_eq!(store.describe(&owner("a")).await.unwrap(), None, "nothing half-made stays");
+    assert_eq!(
+        store.describe(&owner("a")).await.unwrap(),
+        None,
+        "nothing half-made stays"
+    );
     assert_eq!(write(0, "one").await, Written::Done);
     assert_eq!(write(0, "late").await, Written::Conflict);
     assert_eq!(value(&store, "a", "token").await.unwrap(), "one");
@@ -127,7 +161,10 @@ async fn counts_effective_generations() {
 #[tokio::test]
 async fn notices_values_that_were_swapped_or_rolled_back() {
     let (store, _directory) = open().await;
-    store.write(&owner("a"), change(0, &[("token", "alices"), ("other", "x")])).await.unwrap();
+    store
+        .write(&owner("a"), change(0, &[("token", "alices"), ("other", "x")]))
+        .await
+        .unwrap();
     store.write(&owner("b"), change(0, &[("token", "bobs")])).await.unwrap();
     for tampering in [
         "UPDATE secrets SET (nonce, sealed) = (SELECT nonce, sealed FROM secrets WHERE owner = 'installation:b')
@@ -160,10 +197,16 @@ async fn refuses_data_without_its_key() {
     fs::write(&key, &original).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
     let error = open().await;
-    assert!(matches!(error, OpenError::Unsafe { .. }) && error.to_string().contains("chmod 600"), "{error}");
+    assert!(
+        matches!(error, OpenError::Unsafe { .. }) && error.to_string().contains("chmod 600"),
+        "{error}"
+    );
     fs::remove_file(&key).unwrap();
     let error = open().await;
-    assert!(matches!(error, OpenError::KeyMissing { .. }) && error.to_string().contains("backup"), "{error}");
+    assert!(
+        matches!(error, OpenError::KeyMissing { .. }) && error.to_string().contains("backup"),
+        "{error}"
+    );
     assert!(!key.exists(), "no other key is made");
 
     fs::write(&key, &original).unwrap();
@@ -175,7 +218,10 @@ async fn refuses_data_without_its_key() {
 #[tokio::test]
 async fn refuses_data_of_a_newer_program_and_folders_of_everybody() {
     let (store, directory) = open().await;
-    sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.write).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 99")
+        .execute(&store.write)
+        .await
+        .unwrap();
     drop(store);
     let error = LocalStore::open(directory.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
@@ -192,9 +238,17 @@ async fn lets_nobody_else_read_its_files() {
     let mut names = BTreeSet::new();
     for file in fs::read_dir(directory.path()).unwrap() {
         let file = file.unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o077,
+            0,
+            "{:?}",
+            file.path()
+        );
         names.insert(file.file_name().into_string().unwrap());
     }
-    assert!(names.contains("credential.key") && names.contains("credentials.db"), "{names:?}");
+    assert!(
+        names.contains("credential.key") && names.contains("credentials.db"),
+        "{names:?}"
+    );
     assert!(!names.contains("credential.key.new"), "{names:?}");
 }
