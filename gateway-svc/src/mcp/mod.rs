@@ -13,6 +13,8 @@ mod initialize;
 mod list;
 mod rpc;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
