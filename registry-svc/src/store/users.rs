@@ -3,7 +3,7 @@
 use service_kit::{User, UserId};
 use sqlx::Row as _;
 
-use super::{Db, Tx, load::rows, on};
+use super::{Db, Object, Tx, load::rows, on};
 use crate::domain::caller::{Caller, CallerTeam};
 
 /// A user's row.
@@ -106,4 +106,23 @@ pub(crate) async fn teams(tx: &mut Tx, uid: &str, issuer: &str, groups: &[String
     teams.sort_by(|a, b| a.uid.cmp(&b.uid));
     teams.dedup_by(|a, b| a.uid == b.uid);
     Ok(teams)
+}
+
+/// Up to `limit` users behind `after`, oldest first; only those with this email address, unless it is empty.
+pub(crate) async fn after(tx: &mut Tx, after: (i64, &str), email: &str, limit: i64) -> sqlx::Result<Vec<UserRow>> {
+    const SELECT: &str = "SELECT uid FROM users WHERE (create_time, uid) > ($1, $2) \
+        AND ($3 = '' OR lower(email) = lower($3)) ORDER BY create_time, uid LIMIT $4";
+    let uids = rows!(tx, SELECT, [after.0, after.1, email, limit], row => row.try_get::<String, _>(0))?;
+    let mut found = Vec::with_capacity(uids.len());
+    for uid in uids {
+        found.extend(find(tx, &uid).await?);
+    }
+    Ok(found)
+}
+
+/// Shuts a user out, or lets them in again.
+pub(crate) async fn set_deactivated(tx: &mut Tx, uid: &str, time: Option<i64>) -> sqlx::Result<()> {
+    const SET: &str = "UPDATE users SET deactivate_time = $1 WHERE uid = $2";
+    on!(tx, c => sqlx::query(SET).bind(time).bind(uid).execute(&mut *c).await.map(drop))?;
+    tx.changed(Object::DeactivatedUser, uid).await
 }

@@ -1,0 +1,79 @@
+//! Whether a person may do something, for the workloads that ask.
+
+use contracts::registry::{
+    AccessAction, AuthorizeEntryRequest, AuthorizeInstallationRequest, Entry, Principal, WatchedInstallation,
+};
+use service_kit::{User, UserId};
+
+use super::{entries, uid_in};
+use crate::{
+    api::Registry,
+    domain::{
+        Caller, Error,
+        installation::rights::{require_manager, sees},
+    },
+    store::load,
+};
+
+/// The installation, if they may do this to it.
+pub(crate) async fn installation(
+    registry: &Registry,
+    request: AuthorizeInstallationRequest,
+) -> Result<WatchedInstallation, Error> {
+    let caller = principal(registry, request.principal.clone()).await?;
+    let manage = manages(request.action())?;
+    let uid = uid_in("installations", "installation", &request.installation)?;
+    let mut tx = registry.db.read().await?;
+    let found = load::installation(&mut tx, uid).await?;
+    let watched = found
+        .filter(|watched| {
+            watched.installation.as_ref().is_some_and(|installation| {
+                installation.delete_time.is_none() && sees(&caller, installation)
+            })
+        })
+        .ok_or_else(|| Error::NotFound(request.installation.clone()))?;
+    if let (true, Some(installation)) = (manage, &watched.installation) {
+        require_manager(&caller, installation)?;
+    }
+    Ok(watched)
+}
+
+/// The entry, if they may do this to it.
+pub(crate) async fn entry(registry: &Registry, request: AuthorizeEntryRequest) -> Result<Entry, Error> {
+    let caller = principal(registry, request.principal.clone()).await?;
+    let manage = manages(request.action())?;
+    let mut tx = registry.db.read().await?;
+    let entry = entries::visible(&mut tx, &caller, "entry", &request.entry).await?;
+    if manage {
+        caller.require_admin()?;
+    }
+    Ok(entry)
+}
+
+fn manages(action: AccessAction) -> Result<bool, Error> {
+    match action {
+        AccessAction::Read => Ok(false),
+        AccessAction::Manage => Ok(true),
+        AccessAction::Unspecified => Err(Error::invalid("action", "must be READ or MANAGE")),
+    }
+}
+
+async fn principal(registry: &Registry, principal: Option<Principal>) -> Result<Caller, Error> {
+    let Some(principal) = principal.filter(|principal| !principal.issuer.is_empty() && !principal.subject.is_empty())
+    else {
+        return Err(Error::invalid("principal", "must have an issuer and a subject"));
+    };
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let user = User {
+        id: UserId::of(&principal.issuer, &principal.subject),
+        issuer: principal.issuer,
+        subject: principal.subject,
+        email: some(principal.email),
+        display_name: some(principal.display_name),
+        groups: principal.groups,
+        admin: principal.admin,
+        // The workload has just verified the token; nothing here looks at its end again.
+        expires_at: registry.clock.now(),
+    };
+    registry.known(&user).await
+}

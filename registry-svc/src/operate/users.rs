@@ -1,0 +1,66 @@
+//! Users: who has signed in, and who is shut out.
+
+use contracts::registry::{ListUsersRequest, ListUsersResponse, User};
+
+use super::{Done, teams::user_id, written};
+use crate::{
+    api::{Registry, paging::Page},
+    domain::{Caller, Error},
+    store::{
+        load,
+        users::{self, UserRow},
+    },
+};
+
+/// Reads a user: oneself, or anybody for an admin.
+pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Result<User, Error> {
+    let mut tx = registry.db.read().await?;
+    if name == "users/me" || name == caller.name() {
+        let row = written(users::find(&mut tx, &caller.uid).await?)?;
+        let mut teams: Vec<String> = caller.teams.iter().map(|team| format!("teams/{}", team.slug)).collect();
+        teams.sort();
+        return Ok(User { teams, admin: caller.admin, ..message(row) });
+    }
+    let uid = user_id("name", name)?;
+    let found = if caller.admin { users::find(&mut tx, &uid).await? } else { None };
+    found.map(message).ok_or_else(|| Error::NotFound(name.to_owned()))
+}
+
+/// Lists users, for admins.
+pub(crate) async fn list(registry: &Registry, caller: &Caller, request: ListUsersRequest) -> Result<ListUsersResponse, Error> {
+    caller.require_admin()?;
+    let binding = format!("ListUsers {} {:?}", caller.uid, request.email);
+    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let mut tx = registry.db.read().await?;
+    let mut found = users::after(&mut tx, page.start(), &request.email, page.limit()).await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |row| (row.create_time, row.uid.clone()));
+    Ok(ListUsersResponse { users: found.into_iter().map(message).collect(), next_page_token })
+}
+
+/// Shuts a user out, or lets them in again.
+pub(crate) async fn set_active(registry: &Registry, caller: &Caller, name: &str, active: bool) -> Result<Done<User>, Error> {
+    caller.require_admin()?;
+    let uid = user_id("name", name)?;
+    let mut tx = registry.db.write().await?;
+    let row = users::find(&mut tx, &uid).await?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
+    if row.deactivate_time.is_none() != active {
+        let time = (!active).then(|| registry.clock.now_micros());
+        users::set_deactivated(&mut tx, &uid, time).await?;
+    }
+    let row = written(users::find(&mut tx, &uid).await?)?;
+    Ok((message(row), registry.commit(tx, None).await?))
+}
+
+fn message(row: UserRow) -> User {
+    User {
+        name: format!("users/{}", row.uid),
+        issuer: row.issuer,
+        subject: row.subject,
+        email: row.email,
+        display_name: row.display_name,
+        deactivate_time: row.deactivate_time.map(load::timestamp),
+        create_time: Some(load::timestamp(row.create_time)),
+        teams: Vec::new(),
+        admin: false,
+    }
+}
