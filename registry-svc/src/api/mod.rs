@@ -1,22 +1,27 @@
 //! The gRPC services: each method parses, makes one domain call, converts.
 
+mod access;
 mod agent;
 mod entry;
 mod gateway;
+mod gateway_token;
 mod installation;
 pub(crate) mod paging;
 pub(crate) mod propagation;
 mod report;
 mod status;
+mod team;
 mod tool_assignment;
+mod user;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
-    agent_service_server::AgentServiceServer, entry_service_server::EntryServiceServer,
-    gateway_service_server::GatewayServiceServer, installation_service_server::InstallationServiceServer,
+    access_service_server::AccessServiceServer, agent_service_server::AgentServiceServer, entry_service_server::EntryServiceServer,
+    gateway_service_server::GatewayServiceServer, gateway_token_service_server::GatewayTokenServiceServer, installation_service_server::InstallationServiceServer,
     report_service_server::ReportServiceServer, tool_assignment_service_server::ToolAssignmentServiceServer,
+    team_service_server::TeamServiceServer, user_service_server::UserServiceServer,
     watch_service_server::WatchServiceServer,
 };
 use service_kit::{Clock, User, Workload, egress::EgressPolicy, identity, page_token::PageTokens};
@@ -26,13 +31,17 @@ use crate::{
     domain::{Caller, Error},
     store::{Db, Tx, users},
 };
+use access::AccessApi;
 use agent::Agents;
 use entry::Entries;
 use gateway::Gateways;
+use gateway_token::GatewayTokenApi;
 use installation::Installations;
 use propagation::{Propagated, Propagation};
 use report::ReportApi;
+use team::TeamApi;
 use tool_assignment::ToolAssignments;
+use user::UserApi;
 use watch::WatchApi;
 
 /// The largest message taken. The tools of one server are the largest that comes.
@@ -101,8 +110,12 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> (Vec<&'static str>, Routes) {
         GatewayServiceServer => Gateways,
         AgentServiceServer => Agents,
         ToolAssignmentServiceServer => ToolAssignments,
+        TeamServiceServer => TeamApi,
+        UserServiceServer => UserApi,
+        GatewayTokenServiceServer => GatewayTokenApi,
         WatchServiceServer => WatchApi,
         ReportServiceServer => ReportApi,
+        AccessServiceServer => AccessApi,
     }
     (names, builder.routes())
 }

@@ -10,7 +10,7 @@ use crate::{
     api::Registry,
     domain::{
         Caller, Error,
-        installation::rights::{require_manager, sees},
+        installation::{require_manager, sees},
     },
     store::load,
 };

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Done, consumers, require_request, uid_in, unchanged, written};
 use crate::{
     api::{Registry, paging::Page},
-    domain::{Caller, Error, consumer::ConsumerKind, installation::rights::require_team_manager, text::check_line},
+    domain::{Caller, Error, consumer::ConsumerKind, installation::require_team_manager, text::check_line},
     store::{
         Tx,
         gateway_tokens::{self, Listed, NewToken},

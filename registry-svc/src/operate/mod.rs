@@ -1,12 +1,16 @@
 //! What the registry does for people and workloads: each operation looks up, asks the rules of the domain, and writes, in one transaction.
 
+pub(crate) mod access;
 pub(crate) mod assignments;
 pub(crate) mod consumers;
 pub(crate) mod entries;
+pub(crate) mod gateway_tokens;
 pub(crate) mod installations;
 pub(crate) mod lifecycle;
 pub(crate) mod report;
+pub(crate) mod teams;
 pub(crate) mod tools;
+pub(crate) mod users;
 
 use service_kit::status::Violations;
 

@@ -1,12 +1,13 @@
 //! The database: SQLite or PostgreSQL, behind one set of SQL.
 
+pub(crate) mod assignments;
 pub(crate) mod changes;
 pub(crate) mod cleanup;
-pub(crate) mod assignments;
 mod connect;
 pub(crate) mod consumers;
 pub(crate) mod definitions;
 pub(crate) mod entries;
+pub(crate) mod gateway_tokens;
 pub(crate) mod installations;
 pub(crate) mod load;
 mod migrate;
@@ -14,6 +15,7 @@ mod notify;
 pub(crate) mod object;
 pub(crate) mod reported;
 pub(crate) mod requests;
+pub(crate) mod teams;
 pub(crate) mod tools;
 mod tx;
 pub(crate) mod users;
