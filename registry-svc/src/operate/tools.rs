@@ -6,7 +6,7 @@ use super::{entries, installations};
 use crate::{
     api::{Registry, paging::Page},
     domain::{Caller, Error},
-    store::{Tx, definitions, load},
+    store::{Tx, load, tools},
 };
 
 /// A page of the tools of an entry.
@@ -57,7 +57,7 @@ async fn cut(registry: &Registry, tx: &mut Tx, page: &Page<String>, mut refs: Ve
     let next = page.cut(&registry.pages, &mut refs, |tool| tool.tool.clone());
     let mut found = Vec::with_capacity(refs.len());
     for tool in refs {
-        let definition_json = definitions::find(tx, &tool.definition_hash).await?.unwrap_or_default();
+        let definition_json = tools::definition(tx, &tool.definition_hash).await?.unwrap_or_default();
         found.push(Tool { tool: tool.tool, definition_hash: tool.definition_hash, definition_json });
     }
     Ok((found, next))

@@ -5,7 +5,6 @@ pub(crate) mod changes;
 pub(crate) mod cleanup;
 mod connect;
 pub(crate) mod consumers;
-pub(crate) mod definitions;
 pub(crate) mod entries;
 pub(crate) mod gateway_tokens;
 pub(crate) mod installations;

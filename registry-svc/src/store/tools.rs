@@ -13,6 +13,12 @@ pub(crate) fn hash(definition_json: &str) -> String {
     encode(Sha256::digest(definition_json))
 }
 
+/// One definition, exactly as a server gave it.
+pub(crate) async fn definition(tx: &mut Tx, hash: &str) -> sqlx::Result<Option<String>> {
+    const READ: &str = "SELECT definition FROM tool_definitions WHERE hash = $1";
+    on!(tx, c => sqlx::query_scalar(READ).bind(hash).fetch_optional(&mut *c).await)
+}
+
 /// Makes these the tools of an entry or an installation; says whether that changed anything.
 pub(crate) async fn put_set(tx: &mut Tx, owner_uid: &str, tools: &[Tool]) -> sqlx::Result<bool> {
     const KEEP: &str = "INSERT INTO tool_definitions (hash, definition, revision) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
