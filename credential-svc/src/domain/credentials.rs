@@ -436,7 +436,10 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             Opened::default()
         };
         let fingerprint = fingerprint(&view.plan, own.record.generation, entry.record.generation);
-        let generation = self.store.effective_generation(&view.uid, fingerprint).await?;
+        let generation = self
+            .store
+            .effective_generation(&view.uid, fingerprint, view.credential_generation)
+            .await?;
         let readiness = Readiness::of(&view.plan, &own.record, &entry.record);
         Ok(Some(State {
             view,
@@ -495,7 +498,7 @@ impl InstallationView {
                 && reported.reason == report.reason
                 && reported.message == report.message
                 && reported.observed_generation == report.observed_generation
-                && reported.credential_generation == report.credential_generation
+                && self.credential_generation == report.credential_generation
         })
     }
 }

@@ -22,12 +22,14 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn answered(&self, request: &RequestKey) -> impl Future<Output = Result<Option<Answered>, StoreError>> + Send;
     /// Erases an owner's secrets for ever: nothing can be written to it again. To erase twice changes nothing.
     fn erase(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The generation of an installation's effective credential: it grows by one whenever `fingerprint` is not that of the
-    /// call before, and stays 0 as long as that is [`UNTOUCHED`].
+    /// The generation of an installation's effective credential: it grows whenever `fingerprint` is not that of the call
+    /// before, and stays 0 as long as that is [`UNTOUCHED`]. Where less than `reported` is known, which is what was told to
+    /// others, the store comes from an older backup: it then grows beyond that, so that nobody keeps what they had.
     fn effective_generation(
         &self,
         installation: &str,
         fingerprint: [u8; 32],
+        reported: i64,
     ) -> impl Future<Output = Result<i64, StoreError>> + Send;
     /// A digest under a key of the store's: it tells requests apart and nothing of what is in them.
     fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 32];

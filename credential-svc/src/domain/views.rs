@@ -21,7 +21,9 @@ pub(crate) struct InstallationView {
     pub(crate) deleted: bool,
     /// Of its running entry revision.
     pub(crate) plan: Plan,
-    /// What the registry has from us.
+    /// The effective credential's generation as the registry has it from us.
+    pub(crate) credential_generation: i64,
+    /// What else the registry has from us.
     pub(crate) reported: Option<Reported>,
 }
 
@@ -32,7 +34,6 @@ pub(crate) struct Reported {
     pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) observed_generation: i64,
-    pub(crate) credential_generation: i64,
 }
 
 /// An entry, as far as this service cares.

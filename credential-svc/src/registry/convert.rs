@@ -21,6 +21,7 @@ pub(crate) fn installation(watched: WatchedInstallation) -> Option<InstallationV
         entry_uid: installation.entry_uid,
         revision: installation.revision,
         generation: installation.generation,
+        credential_generation: installation.credential_generation,
         deleted: installation.delete_time.is_some(),
         uid: installation.uid,
         name: installation.name,
@@ -52,7 +53,6 @@ fn reported(installation: &Installation) -> Option<Reported> {
         reason: condition.reason.clone(),
         message: condition.message.clone(),
         observed_generation: condition.observed_generation,
-        credential_generation: installation.credential_generation,
     })
 }
 

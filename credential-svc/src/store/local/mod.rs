@@ -365,20 +365,33 @@ impl Store for LocalStore {
         Ok(())
     }
 
-    async fn effective_generation(&self, installation: &str, fingerprint: [u8; 32]) -> Result<i64, StoreError> {
+    async fn effective_generation(
+        &self,
+        installation: &str,
+        fingerprint: [u8; 32],
+        reported: i64,
+    ) -> Result<i64, StoreError> {
         const READ: &str = "SELECT generation, fingerprint FROM effective WHERE installation = $1";
-        const COUNT: &str = "INSERT INTO effective (installation, generation, fingerprint) VALUES ($1, 1, $2)
-            ON CONFLICT (installation) DO UPDATE SET fingerprint = excluded.fingerprint,
-                generation = effective.generation + CASE WHEN effective.fingerprint = excluded.fingerprint THEN 0 ELSE 1 END
+        const COUNT: &str = "INSERT INTO effective (installation, generation, fingerprint) VALUES ($1, $3 + 1, $2)
+            ON CONFLICT (installation) DO UPDATE SET fingerprint = excluded.fingerprint, generation = CASE
+                WHEN effective.generation < $3 THEN $3 + 1
+                WHEN effective.fingerprint = excluded.fingerprint THEN effective.generation
+                ELSE effective.generation + 1 END
             RETURNING generation";
         match sqlx::query(READ).bind(installation).fetch_optional(&self.read).await? {
-            Some(row) if row.try_get::<Vec<u8>, _>(1)? == fingerprint => return Ok(row.try_get(0)?),
-            None if fingerprint == UNTOUCHED => return Ok(0),
-            _ => {}
+            Some(row) => {
+                let (generation, known): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+                if known == fingerprint && generation >= reported {
+                    return Ok(generation);
+                }
+            }
+            None if fingerprint == UNTOUCHED && reported == 0 => return Ok(0),
+            None => {}
         }
         let row = sqlx::query(COUNT)
             .bind(installation)
             .bind(fingerprint.as_slice())
+            .bind(reported)
             .fetch_one(&self.write)
             .await?;
         Ok(row.try_get(0)?)

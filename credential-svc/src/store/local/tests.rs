@@ -105,10 +105,10 @@ async fn keeps_every_step_through_a_crash() {
     assert_eq!((record.generation, fields), (2, vec![("token", 2)]));
     assert_eq!(value(&again, "a", "token").await.unwrap(), "two");
 
-    assert_eq!(store.effective_generation("a", [1; 32]).await.unwrap(), 1);
+    assert_eq!(store.effective_generation("a", [1; 32], 0).await.unwrap(), 1);
     let (again, _copy) = crashed(&directory).await;
-    assert_eq!(again.effective_generation("a", [1; 32]).await.unwrap(), 1);
-    assert_eq!(again.effective_generation("a", [2; 32]).await.unwrap(), 2);
+    assert_eq!(again.effective_generation("a", [1; 32], 0).await.unwrap(), 1);
+    assert_eq!(again.effective_generation("a", [2; 32], 0).await.unwrap(), 2);
 
     store.erase(&owner("a")).await.unwrap();
     let (again, _copy) = crashed(&directory).await;
@@ -151,11 +151,21 @@ async fn changes_only_what_the_change_was_decided_on() {
 #[tokio::test]
 async fn counts_effective_generations() {
     let (store, _directory) = open().await;
-    assert_eq!(store.effective_generation("a", UNTOUCHED).await.unwrap(), 0);
+    assert_eq!(store.effective_generation("a", UNTOUCHED, 0).await.unwrap(), 0);
     for (fingerprint, expected) in [([1; 32], 1), ([1; 32], 1), ([2; 32], 2), (UNTOUCHED, 3), ([1; 32], 4)] {
-        assert_eq!(store.effective_generation("a", fingerprint).await.unwrap(), expected);
+        assert_eq!(store.effective_generation("a", fingerprint, 0).await.unwrap(), expected);
     }
-    assert_eq!(store.effective_generation("b", [1; 32]).await.unwrap(), 1);
+    assert_eq!(store.effective_generation("b", [1; 32], 0).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn outgrows_what_a_lost_store_had_told() {
+    let (store, _directory) = open().await;
+    assert_eq!(store.effective_generation("a", UNTOUCHED, 5).await.unwrap(), 6);
+    assert_eq!(store.effective_generation("a", UNTOUCHED, 6).await.unwrap(), 6);
+    assert_eq!(store.effective_generation("a", [1; 32], 6).await.unwrap(), 7);
+    assert_eq!(store.effective_generation("a", [1; 32], 9).await.unwrap(), 10);
+    assert_eq!(store.effective_generation("a", [1; 32], 7).await.unwrap(), 10);
 }
 
 #[tokio::test]
