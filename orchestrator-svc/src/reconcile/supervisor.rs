@@ -236,6 +236,8 @@ impl Supervisor {
         self.state.started = self.context.clock.now_micros();
         if self.state.failures == 0 {
             self.update(|s| s.set(State::Pending, "STARTING", "The server is being started."));
+        } else {
+            self.update(|s| s.restart_count = s.restart_count.saturating_add(1));
         }
         match self.context.local.start(&self.uid, plan).await {
             Ok((bridge, socket)) => {

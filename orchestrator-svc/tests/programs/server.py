@@ -1,0 +1,15 @@
+"""A well-behaved MCP server whose only tool answers with its environment, arguments and folder."""
+import json, os, sys
+
+print("started with", os.environ.get("TOKEN", "nothing"), file=sys.stderr, flush=True)
+if "--fail" in sys.argv:
+    print("cannot reach the database", file=sys.stderr, flush=True)
+    sys.exit(4)
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") == "initialize":
+        result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+    else:
+        result = {"environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "pid": os.getpid()}
+    if "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)

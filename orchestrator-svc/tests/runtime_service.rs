@@ -1,0 +1,141 @@
+//! What people see of their servers.
+
+mod support;
+
+use contracts::{
+    orchestrator::{GetRuntimeRequest, RestartRuntimeRequest, RuntimeState, StreamRuntimeLogsRequest},
+    registry::{RemoteServer, entry::Server, watched_object::Object},
+};
+use pretty_assertions::assert_eq;
+use support::{PATIENCE, Stack, call, fakes::Fakes, installation};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+const NAME: &str = "installations/one/runtime";
+
+fn reason(status: &Status) -> (Code, String) {
+    (
+        status.code(),
+        status.get_details_error_info().map(|i| i.reason).unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn shows_restarts_and_streams_logs_to_those_who_may() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    fakes.put("one", installation("one", "builtin", &[], Vec::new()));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let endpoint = stack.running("one").await;
+    let mut people = stack.people.clone();
+    let get = || GetRuntimeRequest { name: NAME.to_owned() };
+    let runtime = people.get_runtime(stack.of("alice", get())).await.unwrap().into_inner();
+    assert_eq!(
+        (runtime.name.as_str(), runtime.state(), runtime.restart_count),
+        (NAME, RuntimeState::Running, 0)
+    );
+    assert!(runtime.start_time.is_some() && runtime.reason.is_empty());
+
+    let follow = StreamRuntimeLogsRequest {
+        name: NAME.to_owned(),
+        follow: true,
+        ..Default::default()
+    };
+    let mut logs = people
+        .stream_runtime_logs(stack.of("alice", follow))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut line = async || timeout(PATIENCE, logs.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(line().await.line, "started with nothing");
+
+    let restart = RestartRuntimeRequest { name: NAME.to_owned() };
+    let before = call(&endpoint).await["pid"].clone();
+    let restarted = people
+        .restart_runtime(stack.of("alice", restart))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(restarted.state(), RuntimeState::Running);
+    assert_ne!(call(&stack.moved("one", &endpoint).await).await["pid"], before);
+    let next = line().await;
+    assert_eq!(
+        (next.line.as_str(), next.time.is_some()),
+        ("started with nothing", true)
+    );
+
+    let tail = StreamRuntimeLogsRequest {
+        name: NAME.to_owned(),
+        tail_lines: 1,
+        ..Default::default()
+    };
+    let mut logs = people
+        .stream_runtime_logs(stack.of("alice", tail))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(logs.message().await.unwrap().is_some() && logs.message().await.unwrap().is_none());
+
+    // Bad callers and bad requests.
+    let stranger = people.get_runtime(stack.of("mallory", get())).await.unwrap_err();
+    assert_eq!(reason(&stranger), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
+    let nobody = people.get_runtime(get()).await.unwrap_err();
+    assert_eq!(reason(&nobody), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
+    let bad = StreamRuntimeLogsRequest {
+        name: "runtime".to_owned(),
+        tail_lines: -1,
+        ..Default::default()
+    };
+    let bad = people.stream_runtime_logs(stack.of("alice", bad)).await.unwrap_err();
+    assert_eq!(reason(&bad), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
+    let fields: Vec<_> = bad
+        .get_details_bad_request()
+        .unwrap()
+        .field_violations
+        .into_iter()
+        .map(|v| v.field)
+        .collect();
+    assert_eq!(fields, ["tail_lines", "name"]);
+
+    let mut remote = installation("two", "", &[], Vec::new());
+    let Object::Installation(watched) = &mut remote else {
+        panic!()
+    };
+    watched.running_entry.as_mut().unwrap().server = Some(Server::Remote(RemoteServer {
+        url: "https://example.com".to_owned(),
+    }));
+    fakes.put("two", remote);
+    let elsewhere = GetRuntimeRequest {
+        name: "installations/two/runtime".to_owned(),
+    };
+    let elsewhere = people.get_runtime(stack.of("alice", elsewhere)).await.unwrap_err();
+    assert_eq!(
+        reason(&elsewhere),
+        (Code::FailedPrecondition, "NOT_SELF_HOSTED".to_owned())
+    );
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_says_that_it_failed() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    fakes.put("one", installation("one", "builtin", &["--fail"], Vec::new()));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.reason("one", "CRASH_LOOP").await;
+    let restart = RestartRuntimeRequest { name: NAME.to_owned() };
+    let runtime = stack
+        .people
+        .clone()
+        .restart_runtime(stack.of("alice", restart))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(runtime.state(), RuntimeState::Failed);
+    assert!(
+        runtime.message.contains("cannot reach the database"),
+        "{}",
+        runtime.message
+    );
+    assert!(runtime.restart_count >= 2);
+    stack.stop().await;
+}

@@ -1,0 +1,226 @@
+//! orchestrator-svc as it is deployed, with real processes and fakes of the services it calls.
+
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test uses its part of it")]
+
+pub mod fakes;
+pub mod issuer;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use contracts::{
+    orchestrator::runtime_service_client::RuntimeServiceClient,
+    registry::{
+        ConditionStatus, Entry, EnvironmentVariableTarget, InstallField, InstallFieldType, Installation,
+        SelfHostedServer, WatchedInstallation, entry::Server, install_field::Target, watched_object::Object,
+    },
+};
+use fakes::Fakes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use issuer::Issuer;
+use orchestrator_svc::{Backoff, Config, Deps, Limits};
+use serde_json::{Value, json};
+use service_kit::{
+    Clock, Workload,
+    pipe::{pipe, tcp},
+    serve::serve,
+};
+use tokio::{net::UnixStream, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request,
+    service::Routes,
+    transport::{Channel, Endpoint},
+};
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Stack {
+    pub fakes: Fakes,
+    pub issuer: Issuer,
+    pub people: RuntimeServiceClient<Channel>,
+    pub folder: PathBuf,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _running: JoinSet<()>,
+}
+
+impl Stack {
+    pub async fn start(folder: &Path, fakes: &Fakes) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let issuer = Issuer::start().await;
+        let stop = CancellationToken::new();
+        let (mut running, mut tasks) = (JoinSet::new(), JoinSet::new());
+        let mut channel = || {
+            let (channel, listener) = pipe(Workload::Orchestrator);
+            let routes = fakes.routes().prepare();
+            running.spawn(async move { drop(serve(routes, listener, CancellationToken::new()).await) });
+            channel
+        };
+        let config = Config {
+            data_dir: folder.to_owned(),
+            program: env!("CARGO_BIN_EXE_bridge-for-tests").into(),
+            limits: Limits {
+                ready_millis: 20_000,
+                grace_millis: 500,
+                ..Limits::default()
+            },
+            backoff: Backoff {
+                first: Duration::from_millis(20),
+                longest: Duration::from_millis(100),
+                stable: Duration::from_secs(60),
+            },
+            builtin_commands: [("builtin".to_owned(), vec!["python3".to_owned(), server()])].into(),
+            ..Config::default()
+        };
+        let deps = Deps {
+            registry: channel(),
+            credential: channel(),
+            verifier: issuer.verifier(),
+            clock: Clock::System,
+        };
+        let app = orchestrator_svc::build(config, deps).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Routes::from(app.grpc.clone());
+        running.spawn(async move { drop(serve(routes, tcp(listener), CancellationToken::new()).await) });
+        for task in app.tasks {
+            tasks.spawn((task.run)(stop.clone()));
+        }
+        let mut ready = app.ready.clone();
+        ready.wait_for(|r| *r == service_kit::Readiness::Ready).await.unwrap();
+        let people = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
+        Self {
+            fakes: fakes.clone(),
+            issuer,
+            people: RuntimeServiceClient::new(people),
+            folder: folder.canonicalize().unwrap(),
+            stop,
+            tasks,
+            _running: running,
+        }
+    }
+
+    pub fn of<T>(&self, subject: &str, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let token = format!("Bearer {}", self.issuer.token(subject, &[]));
+        request.metadata_mut().insert("authorization", token.parse().unwrap());
+        request
+    }
+
+    /// Stops the service and waits until it has.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    pub async fn reason(&self, uid: &str, reason: &str) -> contracts::registry::Condition {
+        eventually(|| self.fakes.condition(uid).is_some_and(|c| c.reason == reason)).await;
+        self.fakes.condition(uid).unwrap()
+    }
+
+    /// Waits until the server runs and the registry knows where.
+    pub async fn running(&self, uid: &str) -> String {
+        let condition = self.reason(uid, "RUNNING").await;
+        assert_eq!(condition.status(), ConditionStatus::True);
+        self.fakes.shown(uid).unwrap().runtime_endpoint
+    }
+
+    /// Waits until it runs elsewhere than before.
+    pub async fn moved(&self, uid: &str, from: &str) -> String {
+        let endpoint = || self.fakes.shown(uid).unwrap().runtime_endpoint;
+        eventually(|| !endpoint().is_empty() && endpoint() != from).await;
+        endpoint()
+    }
+
+    /// Processes of servers of this stack.
+    pub fn processes(&self) -> Vec<i32> {
+        let wanted = format!("CHANDLERY_RUNTIME={}:", self.folder.display());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|b| *b == 0).any(|v| v.starts_with(wanted.as_bytes()))
+        })
+        .collect()
+    }
+}
+
+pub fn server() -> String {
+    format!("{}/tests/programs/server.py", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What an installation of this command looks like to those who watch.
+pub fn installation(uid: &str, command: &str, arguments: &[&str], fields: Vec<InstallField>) -> Object {
+    let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+    let server = SelfHostedServer {
+        command: command.to_owned(),
+        arguments,
+        ..SelfHostedServer::default()
+    };
+    let entry = Entry {
+        name: "entries/e".to_owned(),
+        server: Some(Server::SelfHosted(server)),
+        install_fields: fields,
+        ..Entry::default()
+    };
+    let installation = Installation {
+        name: format!("installations/{uid}"),
+        uid: uid.to_owned(),
+        generation: 1,
+        ..Installation::default()
+    };
+    Object::Installation(WatchedInstallation {
+        installation: Some(installation),
+        running_entry: Some(entry),
+        runtime_endpoint: String::new(),
+    })
+}
+
+pub fn variable(key: &str, kind: InstallFieldType, name: &str) -> InstallField {
+    let target = Target::EnvironmentVariable(EnvironmentVariableTarget { name: name.to_owned() });
+    InstallField {
+        key: key.to_owned(),
+        r#type: kind.into(),
+        target: Some(target),
+        ..InstallField::default()
+    }
+}
+
+/// Calls the server behind an endpoint.
+pub async fn call(endpoint: &str) -> Value {
+    let stream = UnixStream::connect(endpoint.strip_prefix("unix:").unwrap())
+        .await
+        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}}).to_string();
+    let request = http::Request::post("/mcp")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .body(Full::new(Bytes::from(body)))
+        .unwrap();
+    let response = tokio::time::timeout(PATIENCE, sender.send_request(request))
+        .await
+        .unwrap()
+        .unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice::<Value>(&body).unwrap()["result"].clone()
+}
+
+pub async fn eventually(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "the condition does not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
