@@ -195,10 +195,10 @@ async fn private_addresses() {
         .and_then(|rest| rest.split('/').next())
         .expect("a port")
         .to_owned();
-    let host = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let entry = walk::remote(&format!("http://{host}:{port}/mcp"));
     if let Ok(entry) = admin.create_entry("inside", entry).await {
         let request = contracts::registry::ApproveEntryRequest {
