@@ -78,6 +78,7 @@ pub(crate) struct Called {
 
 /// Where a call went.
 struct At {
+    definition: Option<Arc<str>>,
     entry: Arc<Entry>,
     installation: Arc<Installation>,
     tools_changed: ToolsChanged,
@@ -137,6 +138,7 @@ impl Calls {
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {
+                        definition: resolved.definition.clone(),
                         entry: Arc::clone(entry),
                         installation: Arc::clone(installation),
                         tools_changed: Arc::clone(&self.tools_changed),
@@ -184,6 +186,12 @@ impl Calls {
                 return self.result(caller, consumer, exposed_name, &reply);
             }
         }
+    }
+
+    /// Whether the tool, as this caller sees it, has an output schema.
+    pub(crate) fn declares_output(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> bool {
+        let tools = self.store.load().and_then(|snapshot| resolve::list(&snapshot, caller, consumer)).unwrap_or_default();
+        tools.iter().any(|tool| *tool.exposed_name == *exposed_name && has_output_schema(&tool.definition))
     }
 
     fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<String, CallError> {
@@ -263,6 +271,11 @@ impl From<Called> for Outcome {
 }
 
 impl CallStream {
+    /// Whether the tool has an output schema.
+    pub(crate) fn declares_output(&self) -> bool {
+        self.at.definition.as_deref().is_some_and(has_output_schema)
+    }
+
     /// The next message. Not to be asked again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
         loop {
@@ -297,6 +310,10 @@ pub(crate) fn target(
     })?;
     let generation = (installation.generation, generation);
     Ok(Target::new(endpoint, Arc::clone(&installation.uid), generation, revision, headers, scope))
+}
+
+fn has_output_schema(definition: &str) -> bool {
+    Object::parse(definition).is_ok_and(|definition| definition.get("outputSchema").is_some_and(|schema| schema != "null"))
 }
 
 /// Keeps apart callers whose own headers are passed through.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     calls::{CallEvent, CallStream, Calls, Meta, Outcome, ToolCall},
-    domain::{CallError, Caller, ConsumerRef},
+    domain::{Caller, ConsumerRef},
     json::{self, Object},
     upstream::push_event,
 };
@@ -92,12 +92,11 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
     match calls.call(caller, consumer, &call).await {
         Ok(Outcome::Whole(reply)) => Answer::Message(reply.with_id(id.as_bytes())),
         Ok(Outcome::Stream(stream)) => Answer::Stream(Messages { stream, session, id: id.into(), _guard: guard }),
-        Err(error) => failed(&error, id, &session),
+        Err(error) => {
+            let declares_output = || calls.declares_output(caller, consumer, &parts.name);
+            failure::answer(&error, id, &session, declares_output).map_or(Answer::Nothing, Answer::whole)
+        }
     }
-}
-
-fn failed(error: &CallError, id: &str, session: &Session) -> Answer {
-    failure::answer(error, id, session).map_or(Answer::Nothing, Answer::whole)
 }
 
 /// The next message of a stream.
@@ -115,10 +114,10 @@ impl Messages {
         match self.stream.next().await {
             Ok(CallEvent::Notification(message)) => Next::Notification(message),
             Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
-            Err(error) => match failed(&error, &self.id, &self.session) {
-                Answer::Message(pieces) => Next::Last(pieces),
-                Answer::Stream(_) | Answer::Nothing => Next::End,
-            },
+            Err(error) => {
+                let answer = failure::answer(&error, &self.id, &self.session, || self.stream.declares_output());
+                answer.map_or(Next::End, |message| Next::Last([message, Bytes::new(), Bytes::new()]))
+            }
         }
     }
 

@@ -15,10 +15,26 @@ use crate::{
 /// "URL elicitation required", of 2025-11-25.
 const URL_ELICITATION_REQUIRED: i64 = -32042;
 
+/// What went wrong, for programs, where `structuredContent` cannot say it.
+const META: &str = "chandlery.dev/error";
+
 /// The whole message that answers a call, under the client's id. `None`: the client cancelled the call and wants no answer.
-pub(super) fn answer(error: &CallError, id: &str, session: &Session) -> Option<bytes::Bytes> {
+///
+/// `declares_output`: the tool has an output schema. Clients check `structuredContent` against it even in errors, and would show
+/// their user that it does not fit in place of the install link; what it would say is in `_meta` then.
+pub(super) fn answer(
+    error: &CallError,
+    id: &str,
+    session: &Session,
+    declares_output: impl FnOnce() -> bool,
+) -> Option<bytes::Bytes> {
     let tool_result = |text: &str, structured: serde_json::Value| {
-        let value = json!({"content": [{"type": "text", "text": text}], "structuredContent": structured, "isError": true});
+        let content = json!([{"type": "text", "text": text}]);
+        let value = if declares_output() {
+            json!({"content": content, "_meta": {META: structured}, "isError": true})
+        } else {
+            json!({"content": content, "structuredContent": structured, "isError": true})
+        };
         result(id, value.to_string().as_bytes())
     };
     Some(match error {
@@ -83,7 +99,7 @@ mod tests {
     }
 
     fn parsed(error: &CallError, session: &Session) -> Value {
-        serde_json::from_slice(&answer(error, "7", session).unwrap()).unwrap()
+        serde_json::from_slice(&answer(error, "7", session, || false).unwrap()).unwrap()
     }
 
     /// Lesson 35: a link that someone can click.
@@ -109,10 +125,19 @@ mod tests {
     }
 
     #[test]
+    fn an_output_schema_does_not_hide_the_link() {
+        let message = answer(&missing(), "7", &session(Revision::V2025_06_18, false), || true).unwrap();
+        let result = &serde_json::from_slice::<Value>(&message).unwrap()["result"];
+        assert!(result.get("structuredContent").is_none());
+        assert_eq!(result["_meta"]["chandlery.dev/error"]["error"], "credential_required");
+        assert!(result["content"][0]["text"].as_str().unwrap().contains("https://x/install/mail"));
+    }
+
+    #[test]
     fn an_upstreams_fault_is_named_as_such() {
         let error = CallError::Upstream { entry: "mail".into(), fault: UpstreamFault::Timeout, message: "Mail is at fault".to_owned() };
         let message = parsed(&error, &session(Revision::LATEST, true));
         assert_eq!(message["result"]["structuredContent"], json!({"error": "upstream_timeout", "entry": "mail"}));
-        assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true)).is_none());
+        assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true), || false).is_none());
     }
 }
