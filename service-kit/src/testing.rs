@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -31,14 +31,35 @@ use crate::{
 
 /// `aud` of the test issuer's tokens.
 pub const AUDIENCE: &str = "chandlery-tests";
-/// The key id of the test issuer's only key.
-const KEY_ID: &str = "test-key";
 
-/// An OIDC issuer on 127.0.0.1 with one ES256 key; it ends when this is dropped.
+/// An OIDC issuer on 127.0.0.1 with one ES256 key at a time; it ends when this is dropped.
 pub struct TestIssuer {
     issuer: String,
-    key: EncodingKey,
+    key: SigningKey,
+    published: Arc<Mutex<Value>>,
     _serving: DropGuard,
+}
+
+struct SigningKey {
+    id: String,
+    key: EncodingKey,
+    jwk: Value,
+}
+
+impl SigningKey {
+    fn new() -> io::Result<Self> {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map_err(io::Error::other)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).map_err(io::Error::other)?;
+        // An uncompressed point: 4, x, y (SEC 1, section 2.3.3).
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let id = BASE64URL_NOPAD.encode(&x[..6]);
+        let jwk = json!({
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id,
+            "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y),
+        });
+        Ok(Self { id, key: EncodingKey::from_ec_der(pkcs8.as_ref()), jwk })
+    }
 }
 
 impl std::fmt::Debug for TestIssuer {
@@ -51,26 +72,26 @@ impl TestIssuer {
     /// Starts on a free port.
     pub async fn start() -> io::Result<Self> {
         install_tls_provider();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-            .map_err(io::Error::other)?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).map_err(io::Error::other)?;
-        // An uncompressed point: 4, x, y (SEC 1, section 2.3.3).
-        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-        let jwk = json!({
-            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": KEY_ID,
-            "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y),
-        });
+        let key = SigningKey::new()?;
+        let published = Arc::new(Mutex::new(json!({ "keys": [key.jwk] })));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let issuer = format!("http://{}", listener.local_addr()?);
         let metadata = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") });
-        let keys = json!({ "keys": [jwk] });
+        let keys = Arc::clone(&published);
         let routes = Router::new()
-            .route("/.well-known/openid-configuration", get(move || answer(metadata)))
-            .route("/keys", get(move || answer(keys)));
+            .route("/.well-known/openid-configuration", get(async || Json(metadata)))
+            .route("/keys", get(async move || Json(keys.lock().unwrap_or_else(PoisonError::into_inner).clone())));
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(async move { serving.await });
-        Ok(Self { issuer, key: EncodingKey::from_ec_der(pkcs8.as_ref()), _serving: stop.drop_guard() })
+        Ok(Self { issuer, key, published, _serving: stop.drop_guard() })
+    }
+
+    /// Signs with a new key from now on; the old one is withdrawn.
+    pub fn rotate(&mut self) -> io::Result<()> {
+        self.key = SigningKey::new()?;
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = json!({ "keys": [self.key.jwk] });
+        Ok(())
     }
 
     /// `iss` of its tokens.
@@ -103,13 +124,9 @@ impl TestIssuer {
     /// Any claims at all, signed.
     pub fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some(KEY_ID.to_owned());
-        jsonwebtoken::encode(&header, claims, &self.key).expect("the key was just made, and claims are plain data")
+        header.kid = Some(self.key.id.clone());
+        jsonwebtoken::encode(&header, claims, &self.key.key).expect("the key was just made, and claims are plain data")
     }
-}
-
-async fn answer(value: Value) -> Json<Value> {
-    Json(value)
 }
 
 /// What `main` does first; more than once does no harm.

@@ -1,6 +1,7 @@
 //! Builds the four services, connects them, serves them, and stops them.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     io::Write as _,
     sync::Arc,
@@ -25,7 +26,7 @@ use url::Url;
 
 use crate::{
     banner::Banner,
-    cli::Serve,
+    cli::{self, Serve},
     config,
     data_dir::DataDir,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
@@ -47,12 +48,10 @@ pub(crate) fn run(arguments: Serve) -> Result<(), Box<dyn Error>> {
 
 /// The services, and the listening end of every pipe to them.
 struct Services {
-    apps: [App; 3],
-    pipes: [Vec<PipeListener>; 3],
+    apps: [App; 4],
+    pipes: [Vec<PipeListener>; 4],
     /// The gateway's own channel to the registry, for people's requests.
     registry: Channel,
-    /// Until orchestrator-svc is wired.
-    _orchestrator: (Channel, Channel, PipeListener),
 }
 
 async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
@@ -87,7 +86,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let verifier = Arc::new(Verifier::new(issuers, Clock::System));
 
     let services = build(&arguments, &folder, &public_url, http_address, &verifier).await?;
-    let Services { apps, pipes, registry, _orchestrator } = services;
+    let Services { apps, pipes, registry } = services;
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
 
@@ -178,6 +177,7 @@ async fn build(
     let (gateway_to_orchestrator, o1) = pipe(Gateway);
     let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
     let page_token_key = folder.key("page-token.key")?;
+    let program = std::env::current_exe()?;
 
     let registry = registry_svc::build(
         registry_svc::Config {
@@ -201,6 +201,24 @@ async fn build(
         },
     )
     .await?;
+    let orchestrator = orchestrator_svc::build(
+        orchestrator_svc::Config {
+            data_dir: folder.path().join("runtimes"),
+            program: program.clone(),
+            builtin_commands: BTreeMap::from([(
+                seed::DEMO_COMMAND.to_owned(),
+                vec![program.to_string_lossy().into_owned(), cli::DEMO_SERVER.to_owned()],
+            )]),
+            ..orchestrator_svc::Config::default()
+        },
+        orchestrator_svc::Deps {
+            registry: orchestrator_to_registry,
+            credential: orchestrator_to_credential,
+            verifier: Arc::clone(verifier),
+            clock: Clock::System,
+        },
+    )
+    .await?;
     let gateway = gateway_svc::build(
         gateway_svc::Config {
             egress,
@@ -217,10 +235,9 @@ async fn build(
     )
     .await?;
     Ok(Services {
-        apps: [registry, credential, gateway],
-        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![]],
+        apps: [registry, credential, orchestrator, gateway],
+        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![o1], vec![]],
         registry: gateway_to_registry,
-        _orchestrator: (orchestrator_to_registry, orchestrator_to_credential, o1),
     })
 }
 

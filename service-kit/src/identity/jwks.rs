@@ -1,7 +1,7 @@
 //! An issuer's signing keys: found by discovery, fetched again when a token names a key that is not known.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,8 +17,9 @@ use super::issuer::{IssuerConfig, OidcEndpoints};
 
 /// Keys are fetched again after this time, so that a withdrawn key dies.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// Unknown key ids cause at most one fetch in this time: anybody can send them.
-const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Unknown key ids cause at most so many fetches in this time: anybody can send them.
+const FETCHES: usize = 5;
+const WINDOW: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1 << 20;
 
 /// The keys of one issuer.
@@ -27,7 +28,7 @@ pub(super) struct Keys {
     config: IssuerConfig,
     http: reqwest::Client,
     current: ArcSwapOption<Fetched>,
-    last_attempt: Mutex<Option<Instant>>,
+    attempts: Mutex<VecDeque<Instant>>,
 }
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub(super) struct Unreachable(String);
 
 impl Keys {
     pub(super) fn new(config: IssuerConfig, http: reqwest::Client) -> Self {
-        Self { config, http, current: ArcSwapOption::empty(), last_attempt: Mutex::new(None) }
+        Self { config, http, current: ArcSwapOption::empty(), attempts: Mutex::default() }
     }
 
     /// The key with this id, fetching when it is not known; `None` if the issuer has no such key.
@@ -67,7 +68,7 @@ impl Keys {
         {
             return Ok(Some(key));
         }
-        let mut last_attempt = self.last_attempt.lock().await;
+        let mut attempts = self.attempts.lock().await;
         let known = self.current.load_full();
         // Somebody else may have fetched while this call waited for the lock.
         if let Some(fetched) = &known
@@ -76,13 +77,15 @@ impl Keys {
         {
             return Ok(Some(key));
         }
-        let too_soon = last_attempt.is_some_and(|at| at.elapsed() < MIN_INTERVAL);
+        while attempts.front().is_some_and(|at| at.elapsed() > WINDOW) {
+            attempts.pop_front();
+        }
         if let Some(fetched) = &known
-            && too_soon
+            && attempts.len() >= FETCHES
         {
             return Ok(fetched.find(&id));
         }
-        *last_attempt = Some(Instant::now());
+        attempts.push_back(Instant::now());
         match self.fetch().await {
             Ok(fetched) => {
                 let key = fetched.find(&id);

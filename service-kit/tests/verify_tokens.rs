@@ -1,0 +1,99 @@
+//! Which tokens are taken, and why others are not.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Value, json};
+use service_kit::{
+    Clock, UserId,
+    identity::{TokenError, Verifier},
+    testing::{AUDIENCE, TestIssuer},
+};
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Valid claims, changed.
+fn claims(issuer: &TestIssuer, change: Value) -> Value {
+    let mut claims = json!({ "iss": issuer.issuer(), "aud": AUDIENCE, "sub": "alice", "exp": now() + 600 });
+    for (name, value) in change.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+#[tokio::test]
+async fn takes_a_token_of_a_configured_issuer() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let verifier = issuer.verifier(Clock::System);
+    let user = verifier.verify(&issuer.token("alice", &["finance"], true)).await.unwrap();
+    assert_eq!(user.id, UserId::of(issuer.issuer(), "alice"));
+    assert_eq!(user.email.as_deref(), Some("alice@example.com"));
+    assert_eq!(user.groups, ["finance"]);
+    assert!(user.admin);
+    assert!(!verifier.verify(&issuer.token("bob", &[], false)).await.unwrap().admin);
+}
+
+#[tokio::test]
+async fn refuses_every_other_and_says_why() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let stranger = TestIssuer::start().await.unwrap();
+    let verifier = issuer.verifier(Clock::System);
+    let none = {
+        let part = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+        format!("{}.{}.", part(json!({ "alg": "none", "typ": "JWT" })), part(claims(&issuer, json!({}))))
+    };
+    let valid = issuer.token("alice", &[], false);
+    let (signed, _) = valid.rsplit_once('.').unwrap();
+    for (token, why) in [
+        (none, TokenError::Malformed),
+        ("garbage".to_owned(), TokenError::Malformed),
+        ("a.b.c".to_owned(), TokenError::Malformed),
+        ("x".repeat(20_000), TokenError::Malformed),
+        (format!("{signed}."), TokenError::BadSignature),
+        (format!("{signed}.{}", BASE64URL_NOPAD.encode(&[1; 64])), TokenError::BadSignature),
+        (stranger.token("alice", &[], true), TokenError::UnknownIssuer),
+        (stranger.sign(&claims(&issuer, json!({}))), TokenError::BadSignature),
+        (issuer.sign(&claims(&issuer, json!({ "exp": now() - 60 }))), TokenError::Expired),
+        (issuer.sign(&claims(&issuer, json!({ "nbf": now() + 600 }))), TokenError::NotYetValid),
+        (issuer.sign(&claims(&issuer, json!({ "aud": "somebody-else" }))), TokenError::WrongAudience),
+        (issuer.sign(&claims(&issuer, json!({ "aud": null }))), TokenError::WrongAudience),
+        (issuer.sign(&claims(&issuer, json!({ "sub": "" }))), TokenError::MissingClaim),
+        (issuer.sign(&claims(&issuer, json!({ "exp": "tomorrow" }))), TokenError::MissingClaim),
+    ] {
+        assert_eq!(verifier.verify(&token).await.unwrap_err(), why, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn ends_with_the_token_also_when_it_is_known() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let clock = service_kit::clock::ManualClock::at(SystemTime::now());
+    let verifier = Verifier::new(vec![issuer.config()], Clock::Manual(clock.clone()));
+    let token = issuer.token("alice", &[], false);
+    verifier.verify(&token).await.unwrap();
+    assert!(verifier.verified(&token).is_some());
+    clock.advance(Duration::from_secs(3_700));
+    assert_eq!(verifier.verify(&token).await.unwrap_err(), TokenError::Expired);
+    assert!(verifier.verified(&token).is_none());
+}
+
+#[tokio::test]
+async fn follows_the_issuers_keys() {
+    let mut issuer = TestIssuer::start().await.unwrap();
+    let verifier = issuer.verifier(Clock::System);
+    verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
+    issuer.rotate().unwrap();
+    verifier.verify(&issuer.token("alice", &[], true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn says_when_an_issuer_cannot_be_reached() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let mut config = issuer.config();
+    config.discovery_url = Some("http://127.0.0.1:1/nothing".to_owned());
+    let verifier = Verifier::new(vec![config], Clock::System);
+    let refused = verifier.verify(&issuer.token("alice", &[], false)).await.unwrap_err();
+    assert_eq!(refused, TokenError::IssuerUnreachable);
+}
