@@ -36,8 +36,6 @@ pub struct Deps {
     pub registry: Channel,
     /// credential-svc.
     pub credential: Channel,
-    /// orchestrator-svc.
-    pub orchestrator: Channel,
     /// Verifies the tokens of people.
     pub verifier: Arc<Verifier>,
     /// Tells the time.

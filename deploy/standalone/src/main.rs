@@ -19,7 +19,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     // The bridge is this program again; it must stay small, so it starts before anything else does.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == cli::BRIDGE) {
-        return ExitCode::from(u8::try_from(stdio_bridge::run_from_pipe()).unwrap_or(1));
+        return stdio_bridge::main();
     }
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

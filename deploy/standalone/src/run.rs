@@ -174,7 +174,6 @@ async fn build(
     let (gateway_to_registry, r3) = pipe(Gateway);
     let (orchestrator_to_credential, c1) = pipe(Orchestrator);
     let (gateway_to_credential, c2) = pipe(Gateway);
-    let (gateway_to_orchestrator, o1) = pipe(Gateway);
     let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
     let page_token_key = folder.key("page-token.key")?;
     let program = std::env::current_exe()?;
@@ -228,7 +227,6 @@ async fn build(
         gateway_svc::Deps {
             registry: gateway_to_registry.clone(),
             credential: gateway_to_credential,
-            orchestrator: gateway_to_orchestrator,
             verifier: Arc::clone(verifier),
             clock: Clock::System,
         },
@@ -236,7 +234,7 @@ async fn build(
     .await?;
     Ok(Services {
         apps: [registry, credential, orchestrator, gateway],
-        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![o1], vec![]],
+        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![], vec![]],
         registry: gateway_to_registry,
     })
 }
