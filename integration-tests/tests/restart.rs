@@ -1,0 +1,94 @@
+//! The program is stopped and started again: nothing is lost. A second one on the same data is refused.
+
+use contracts::registry as r;
+use integration_tests::{Stack, tools::python_command, upstream::recording::RecordingUpstream, walk};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_there_again() {
+    let (mut stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    admin
+        .publish(
+            "api",
+            walk::with_static(walk::remote(&upstream.url()), "key", walk::bearer()),
+        )
+        .await;
+    let remote = alice.install("api", None, &[("key", "alice-key")]).await;
+    admin
+        .publish(
+            "time",
+            walk::stdio(&python_command("mcp-server-time").to_string_lossy(), &[]),
+        )
+        .await;
+    let hosted = alice.install("time", None, &[]).await;
+    admin.gateway("team").await;
+    admin.assign("team", "api", "echo").await;
+    admin.assign("team", "time", "get_current_time").await;
+    let entries = admin
+        .entries()
+        .list_entries(r::ListEntriesRequest::default())
+        .await
+        .expect("an admin may")
+        .into_inner();
+
+    assert!(stack.stop().await.success(), "it ends well when asked to");
+    stack.start_again().await;
+    let (admin, alice) = (
+        stack.caller(Some(admin.token().to_owned())),
+        stack.caller(Some(alice.token().to_owned())),
+    );
+    let again = admin
+        .entries()
+        .list_entries(r::ListEntriesRequest::default())
+        .await
+        .expect("an admin may")
+        .into_inner();
+    assert_eq!(entries.entries, again.entries);
+    for name in [&remote.name, &hosted.name] {
+        alice.until_ready(name).await;
+    }
+    let client = stack.mcp("team", &alice).await;
+    assert_eq!(client.tool_names().await, ["api__echo", "time__get_current_time"]);
+    assert_eq!(client.call_text("api__echo", json!({"text": "x"})).await, "x");
+    assert_eq!(upstream.last_call().values("authorization"), ["Bearer alice-key"]);
+    client
+        .call_text("time__get_current_time", json!({"timezone": "UTC"}))
+        .await;
+    // The first start's additions came once.
+    assert_eq!(
+        again
+            .entries
+            .iter()
+            .filter(|entry| entry.name == "entries/demo")
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_is_refused() {
+    let stack = Stack::start().await;
+    let said = stack.second_process().await;
+    assert!(said.contains("data") && said.len() < 1000, "{said}");
+    // The first one has not noticed.
+    let client = stack.mcp("default", &stack.member("alice")).await;
+    assert!(
+        client
+            .call_text("demo__hello", json!({"name": "Alice"}))
+            .await
+            .contains("Hello, Alice")
+    );
+}
+
+/// What holds secrets is the owner's alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_data_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let stack = Stack::start().await;
+    let mode = std::fs::metadata(stack.data_dir())
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o077, 0, "the data directory is {mode:o}");
+}
