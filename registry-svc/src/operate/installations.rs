@@ -219,7 +219,8 @@ pub(crate) async fn update(
     finish(registry, tx, &current.uid).await
 }
 
-/// Deletes an installation. Assignments pinned to it stay: their calls say that it is gone, until an admin changes them.
+/// Deletes an installation. Assignments pinned to it go when its cleanup has been reported; until then their calls say that it
+/// is not available.
 pub(crate) async fn delete(
     registry: &Registry,
     caller: &Caller,

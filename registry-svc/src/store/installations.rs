@@ -1,6 +1,6 @@
 //! Installations: what is written, and in which order they are listed.
 
-use contracts::registry::{ConditionStatus, ConditionType, InstallationState, ReinstallRequired};
+use contracts::registry::{ConditionStatus, ConditionType, ReinstallRequired};
 use prost::Message as _;
 use sqlx::Row as _;
 
@@ -38,17 +38,16 @@ pub(crate) struct NewInstallation<'a> {
 /// Adds an installation at generation 1.
 pub(crate) async fn insert(tx: &mut Tx, new: &NewInstallation<'_>) -> sqlx::Result<()> {
     const INSERT: &str = "INSERT INTO installations (uid, entry_uid, user_uid, team_uid, field_values, created_entry_revision, \
-         running_entry_revision, generation, state, etag, creator, create_time, update_time, expire_time, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $10, $11, $12)";
+         running_entry_revision, generation, etag, creator, create_time, update_time, expire_time, revision) \
+         VALUES ($1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $9, $10, $11)";
     let (user, team) = match new.owner {
         Owner::User(uid) => (Some(uid.as_str()), None),
         Owner::Team(uid) => (None, Some(uid.as_str())),
     };
     let revision = tx.revision();
-    let state = InstallationState::Pending as i64;
     let values = to_json(new.values)?;
     on!(tx, c => sqlx::query(INSERT).bind(new.uid).bind(new.entry_uid).bind(user).bind(team).bind(values)
-        .bind(new.entry_revision).bind(state).bind(etag::of(new.uid, revision)).bind(new.creator).bind(new.now).bind(new.expire_time)
+        .bind(new.entry_revision).bind(etag::of(new.uid, revision)).bind(new.creator).bind(new.now).bind(new.expire_time)
         .bind(revision).execute(&mut *c).await.map(drop))?;
     tx.changed(Object::Installation, new.uid).await
 }
@@ -97,10 +96,10 @@ pub(crate) async fn hold(tx: &mut Tx, uid: &str, why: &ReinstallRequired, now: i
 
 /// Marks it deleted: it goes once credential-svc and orchestrator-svc have reported their cleanup.
 pub(crate) async fn mark_deleted(tx: &mut Tx, uid: &str, now: i64) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE installations SET delete_time = $1, update_time = $1, expire_time = NULL, state = $2, etag = $3 \
-                          WHERE uid = $4 AND delete_time IS NULL";
-    let (state, etag) = (InstallationState::Deleting as i64, etag::of(uid, tx.revision()));
-    on!(tx, c => sqlx::query(UPDATE).bind(now).bind(state).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
+    const UPDATE: &str = "UPDATE installations SET delete_time = $1, update_time = $1, expire_time = NULL, etag = $2 \
+                          WHERE uid = $3 AND delete_time IS NULL";
+    let etag = etag::of(uid, tx.revision());
+    on!(tx, c => sqlx::query(UPDATE).bind(now).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
     tx.changed(Object::Installation, uid).await
 }
 

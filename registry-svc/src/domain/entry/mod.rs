@@ -11,7 +11,7 @@ mod server;
 mod tests;
 
 use contracts::registry as pb;
-use pb::{InstallField, InstallFieldSource, InstallFieldType, entry::Server};
+use pb::{InstallField, InstallFieldSource, InstallFieldType};
 use service_kit::{egress::EgressPolicy, status::Violations};
 
 use super::{
@@ -47,11 +47,6 @@ impl EntrySpec {
     /// The message.
     pub(crate) fn message(&self) -> &pb::Entry {
         &self.0
-    }
-
-    /// Whether an installation of it has a process of its own.
-    pub(crate) fn is_self_hosted(&self) -> bool {
-        matches!(self.0.server, Some(Server::SelfHosted(_)))
     }
 
     /// Whether what runs, or what a call sends, differs: then an installation that moves from one to the other has a new generation.

@@ -1,0 +1,325 @@
+//! The registry as it is deployed, on a database of its own: SQLite, or PostgreSQL where `CHANDLERY_TEST_POSTGRES` holds the URL
+//! of a server on which databases may be made.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::result_large_err,
+    reason = "each test uses its part of it"
+)]
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use contracts::registry::{
+    agent_service_client::AgentServiceClient, entry_service_client::EntryServiceClient,
+    gateway_service_client::GatewayServiceClient, installation_service_client::InstallationServiceClient,
+    report_service_client::ReportServiceClient, team_service_client::TeamServiceClient,
+    tool_assignment_service_client::ToolAssignmentServiceClient, *,
+};
+use registry_svc::{Config, Database, Deps};
+use service_kit::{
+    Clock, UserId, Workload,
+    clock::ManualClock,
+    egress::EgressPolicy,
+    telemetry::LogFormat,
+    testing::{Served, TestIssuer},
+};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tempfile::TempDir;
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes two tests of each `async fn(Stack)`: one an engine.
+#[macro_export]
+macro_rules! on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let stack = $crate::support::Stack::start($crate::support::On::Sqlite).await;
+                super::$name(stack.expect("SQLite is part of the program")).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(stack) = $crate::support::Stack::start($crate::support::On::Postgres).await {
+                    super::$name(stack).await;
+                }
+            })*
+        }
+    };
+}
+
+/// A registry that serves.
+pub struct Stack {
+    pub issuer: TestIssuer,
+    pub clock: ManualClock,
+    served: Served,
+    address: String,
+    _data: TempDir,
+}
+
+impl Stack {
+    /// `None` where the engine is not there.
+    pub async fn start(on: On) -> Option<Self> {
+        // RUST_LOG shows what the registry logs.
+        service_kit::telemetry::init(LogFormat::Text, "off");
+        let data = tempfile::tempdir().unwrap();
+        let database = match on {
+            On::Sqlite => Database::Sqlite(data.path().join("registry.db")),
+            On::Postgres => Database::Postgres(new_postgres_database().await?.into()),
+        };
+        let issuer = TestIssuer::start().await.unwrap();
+        let clock = ManualClock::at(SystemTime::now());
+        let config = Config {
+            database,
+            egress: EgressPolicy::default(),
+            page_token_key: [7; 32],
+            pending_expiry: Config::DEFAULT_PENDING_EXPIRY,
+        };
+        // Tokens are of the system's time; what the registry does is of a time that tests move.
+        let deps = Deps { verifier: issuer.verifier(Clock::System), clock: Clock::Manual(clock.clone()) };
+        let served = Served::start(registry_svc::build(config, deps).await.unwrap());
+        let address = served.tcp().await.unwrap().to_string();
+        Some(Self { issuer, clock, served, address, _data: data })
+    }
+
+    /// A person's clients.
+    pub fn person(&self, subject: &str) -> Person {
+        self.with_token(subject, &self.issuer.token(subject, &[], false))
+    }
+
+    /// A person whose token names groups.
+    pub fn grouped(&self, subject: &str, groups: &[&str]) -> Person {
+        self.with_token(subject, &self.issuer.token(subject, groups, false))
+    }
+
+    /// An admin's clients.
+    pub fn admin(&self) -> Person {
+        self.with_token("admin", &self.issuer.token("admin", &[], true))
+    }
+
+    fn with_token(&self, subject: &str, token: &str) -> Person {
+        let channel = Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy();
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        let user = UserId::of(self.issuer.issuer(), subject).resource_name();
+        Person { user, channel: InterceptedService::new(channel, Bearer(bearer)) }
+    }
+
+    /// What workloads report with.
+    pub fn reports(&self, workload: Workload) -> ReportServiceClient<Channel> {
+        ReportServiceClient::new(self.served.pipe(workload))
+    }
+
+    /// A workload's channel.
+    pub fn pipe(&self, workload: Workload) -> Channel {
+        self.served.pipe(workload)
+    }
+
+    /// Lets the gateway report these tools of an installation.
+    pub async fn discover(&self, installation: &Installation, tools: &[&str]) {
+        let tools = tools.iter().map(|&tool| Tool {
+            tool: tool.to_owned(),
+            definition_json: format!("{{\"name\":\"{tool}\"}}"),
+            ..Tool::default()
+        });
+        let request = ReportToolsRequest {
+            installation_uid: installation.uid.clone(),
+            observed_generation: installation.generation,
+            tools: tools.collect(),
+        };
+        self.reports(Workload::Gateway).report_tools(request).await.unwrap();
+    }
+
+    /// Lets credential-svc report that nothing is missing.
+    pub async fn credential_ready(&self, installation: &Installation) {
+        let request = ReportConditionRequest {
+            installation_uid: installation.uid.clone(),
+            status: ConditionStatus::True.into(),
+            reason: "STORED".to_owned(),
+            observed_generation: installation.generation,
+            credential_generation: 1,
+            ..ReportConditionRequest::default()
+        };
+        self.reports(Workload::Credential).report_condition(request).await.unwrap();
+    }
+}
+
+async fn new_postgres_database() -> Option<String> {
+    let server = std::env::var("CHANDLERY_TEST_POSTGRES").ok()?;
+    let name = format!("registry_{}", uuid::Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(&server).await.expect("CHANDLERY_TEST_POSTGRES is a PostgreSQL server");
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+    let mut url = url::Url::parse(&server).unwrap();
+    url.set_path(&name);
+    Some(url.into())
+}
+
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Somebody who calls with their token.
+#[derive(Clone)]
+pub struct Person {
+    /// `users/{user}`.
+    pub user: String,
+    channel: InterceptedService<Channel, Bearer>,
+}
+
+type Authenticated = InterceptedService<Channel, Bearer>;
+
+impl Person {
+    pub fn entries(&self) -> EntryServiceClient<Authenticated> {
+        EntryServiceClient::new(self.channel.clone())
+    }
+
+    pub fn installations(&self) -> InstallationServiceClient<Authenticated> {
+        InstallationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn gateways(&self) -> GatewayServiceClient<Authenticated> {
+        GatewayServiceClient::new(self.channel.clone())
+    }
+
+    pub fn agents(&self) -> AgentServiceClient<Authenticated> {
+        AgentServiceClient::new(self.channel.clone())
+    }
+
+    pub fn assignments(&self) -> ToolAssignmentServiceClient<Authenticated> {
+        ToolAssignmentServiceClient::new(self.channel.clone())
+    }
+
+    pub fn teams(&self) -> TeamServiceClient<Authenticated> {
+        TeamServiceClient::new(self.channel.clone())
+    }
+
+    /// Adds an entry and approves it.
+    pub async fn approved(&self, slug: &str, entry: Entry) -> Entry {
+        let created = self.created(slug, entry).await;
+        let request = ApproveEntryRequest { name: created.name, etag: created.etag };
+        self.entries().approve_entry(request).await.unwrap().into_inner()
+    }
+
+    /// Adds an entry.
+    pub async fn created(&self, slug: &str, entry: Entry) -> Entry {
+        let request =
+            CreateEntryRequest { entry_id: slug.to_owned(), entry: Some(entry), request_id: String::new() };
+        self.entries().create_entry(request).await.unwrap().into_inner()
+    }
+
+    /// Installs an entry for oneself, or for a team.
+    pub async fn install(&self, entry: &str, team: Option<&str>, values: &[(&str, &str)]) -> Result<Installation, Status> {
+        let installation = Installation {
+            entry: entry.to_owned(),
+            scope: team.map(|team| installation::Scope::Team(team.to_owned())),
+            values: map(values),
+            ..Installation::default()
+        };
+        let request = CreateInstallationRequest { installation: Some(installation), request_id: String::new() };
+        self.installations().create_installation(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Reads an installation.
+    pub async fn installation(&self, name: &str) -> Result<Installation, Status> {
+        let request = GetInstallationRequest { name: name.to_owned() };
+        self.installations().get_installation(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Reads an entry.
+    pub async fn entry(&self, name: &str) -> Result<Entry, Status> {
+        let request = GetEntryRequest { name: name.to_owned() };
+        self.entries().get_entry(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Changes an entry.
+    pub async fn update(&self, entry: Entry, paths: &[&str]) -> Result<Entry, Status> {
+        let request = UpdateEntryRequest { entry: Some(entry), update_mask: mask(paths) };
+        self.entries().update_entry(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Adds a team with members.
+    pub async fn team(&self, slug: &str, members_manage_installations: bool, members: &[&Person]) -> Team {
+        let team = Team { members_manage_installations, ..Team::default() };
+        let request = CreateTeamRequest { team_id: slug.to_owned(), team: Some(team), request_id: String::new() };
+        let team = self.teams().create_team(request).await.unwrap().into_inner();
+        for person in members {
+            // A call makes them known.
+            person.entries().list_entries(ListEntriesRequest::default()).await.unwrap();
+            let member = Some(add_team_member_request::Member::User(person.user.clone()));
+            self.teams().add_team_member(AddTeamMemberRequest { team: team.name.clone(), member }).await.unwrap();
+        }
+        team
+    }
+
+    /// Adds a gateway.
+    pub async fn gateway(&self, slug: &str, gateway: Gateway) -> Result<Gateway, Status> {
+        let request =
+            CreateGatewayRequest { gateway_id: slug.to_owned(), gateway: Some(gateway), request_id: String::new() };
+        self.gateways().create_gateway(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+pub fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
+}
+
+pub fn map(values: &[(&str, &str)]) -> HashMap<String, String> {
+    values.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// A remote server without credential.
+pub fn remote() -> Entry {
+    let server = RemoteServer { url: "https://mcp.example.com/mcp".to_owned() };
+    Entry { server: Some(entry::Server::Remote(server)), ..Entry::default() }
+}
+
+/// An install field that goes to a header.
+pub fn field(key: &str, kind: InstallFieldType, required: bool) -> InstallField {
+    InstallField {
+        key: key.to_owned(),
+        r#type: kind.into(),
+        required,
+        target: Some(install_field::Target::Header(HeaderTarget { name: format!("x-{key}") })),
+        ..InstallField::default()
+    }
+}
+
+/// Code and reason of an error; every one must have an `ErrorInfo`.
+pub fn reason(status: &Status) -> (Code, String) {
+    let info = status.get_details_error_info().expect("every error has an ErrorInfo");
+    assert_eq!(info.domain, "chandlery.dev");
+    (status.code(), info.reason)
+}
+
+/// The fields that an error names.
+pub fn fields(status: &Status) -> Vec<String> {
+    let bad_request = status.get_details_bad_request().expect("the fields are named");
+    bad_request.field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// What only time brings.
+pub const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
