@@ -378,7 +378,13 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Cancelled => return CallError::Cancelled,
     };
     tracing::info!(entry = %entry.slug, upstream.fault = fault.code(), error = %error, "a call failed at the upstream");
-    let message = format!("The MCP server of {} is at fault: {error}.", entry.display_name);
+    let name = &entry.display_name;
+    let message = match fault {
+        UpstreamFault::Unauthorized => format!(
+            "The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry."
+        ),
+        _ => format!("The MCP server of {name} is at fault: {error}."),
+    };
     CallError::Upstream { entry: Arc::clone(&entry.slug), fault, message }
 }
 

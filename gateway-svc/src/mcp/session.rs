@@ -12,7 +12,7 @@ use rand::RngCore as _;
 
 use crate::{domain::ConsumerRef, upstream::Revision};
 
-/// A session nobody renews is over then.
+/// A session is over then, and its client initializes again.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const CONTEXT: &[u8] = b"chandlery mcp session 1";
 const ENDED: u64 = 1_000_000;

@@ -40,7 +40,8 @@ pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Http
         .with_provider_and_webpki_roots(provider)
         .expect("the provider supports the default protocol versions")
         .https_or_http()
-        .enable_all_versions()
+        // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
+        .enable_http1()
         .wrap_connector(Connector { policy, connect });
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())

@@ -290,8 +290,11 @@ impl Upstreams {
         if first.len() > self.inner.limits.max_message {
             return Err(self.too_large());
         }
+        let rest = hyper::body::Body::size_hint(&body).exact().and_then(|rest| usize::try_from(rest).ok());
         let Some(second) = self.next_data(&mut body, deadline).await? else { return Ok(first) };
-        let mut whole = BytesMut::with_capacity((first.len() + second.len()) * 2);
+        // A stated length was checked; what is longer than it says ends the exchange.
+        let expected = rest.map_or((first.len() + second.len()) * 2, |rest| first.len() + rest);
+        let mut whole = BytesMut::with_capacity(expected.min(self.inner.limits.max_message));
         whole.extend_from_slice(&first);
         let mut next = Some(second);
         while let Some(data) = next {
