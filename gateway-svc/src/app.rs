@@ -61,8 +61,12 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let feed = Feed::new(Arc::clone(&store), changed);
 
     let uses = Arc::new(TokenUses::default());
-    let identity =
-        Arc::new(Identity::new(Arc::clone(&deps.verifier), Arc::clone(&store), Arc::clone(&uses), deps.clock.clone()));
+    let identity = Arc::new(Identity::new(
+        Arc::clone(&deps.verifier),
+        Arc::clone(&store),
+        Arc::clone(&uses),
+        deps.clock.clone(),
+    ));
     let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
     let upstreams = Upstreams::new(config.egress.clone(), limits(&config));
     let (discovery, announced) = Discovery::new(
@@ -76,7 +80,13 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         let discovery = Arc::clone(&discovery);
         Arc::new(move |installation| discovery.changed(&installation.uid))
     };
-    let calls = Arc::new(Calls::new(Arc::clone(&store), vendor, upstreams, links.clone(), tools_changed));
+    let calls = Arc::new(Calls::new(
+        Arc::clone(&store),
+        vendor,
+        upstreams,
+        links.clone(),
+        tools_changed,
+    ));
     let streams_end = CancellationToken::new();
     let mcp = Arc::new(Mcp::new(
         &config,
@@ -114,11 +124,16 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         grpc: grpc(tools, &deps.verifier),
         services: vec![tool_service_server::SERVICE_NAME],
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
-        http: mcp::routes(mcp).merge(metadata_routes(&deps.verifier, &links)).merge(pages),
+        http: mcp::routes(mcp)
+            .merge(metadata_routes(&deps.verifier, &links))
+            .merge(pages),
         ready: store.readiness(),
         tasks: vec![
             watch_task(deps.registry.clone(), feed),
-            Task::new("freshness", move |stop| async move { store.watch_freshness(stop).await }),
+            Task::new(
+                "freshness",
+                move |stop| async move { store.watch_freshness(stop).await },
+            ),
             Task::new("discovery", move |stop| discovery.run(changes, announced, stop)),
             Task::new("token uses", move |stop| uses.report(deps.registry, stop)),
             Task::new("streams", move |stop| async move {
@@ -134,13 +149,19 @@ fn grpc(tools: Tools, verifier: &Arc<Verifier>) -> axum::Router {
     let mut routes = Routes::builder();
     routes.add_service(service);
     let verifier = Arc::clone(verifier);
-    routes.routes().into_axum_router().reset_fallback().layer(axum::middleware::from_fn(move |request, next| {
-        service_kit::identity::authenticate(Arc::clone(&verifier), request, next)
-    }))
+    routes
+        .routes()
+        .into_axum_router()
+        .reset_fallback()
+        .layer(axum::middleware::from_fn(move |request, next| {
+            service_kit::identity::authenticate(Arc::clone(&verifier), request, next)
+        }))
 }
 
 fn watch_task(registry: Channel, mut feed: Feed) -> Task {
-    Task::new("watch", move |stop| async move { watch::follow(registry, &[], &mut feed, stop).await })
+    Task::new("watch", move |stop| async move {
+        watch::follow(registry, &[], &mut feed, stop).await
+    })
 }
 
 fn limits(config: &Config) -> Limits {

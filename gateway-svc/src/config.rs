@@ -50,6 +50,8 @@ impl Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("public_url", &self.public_url.as_str()).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("public_url", &self.public_url.as_str())
+            .finish_non_exhaustive()
     }
 }

@@ -4,8 +4,6 @@
 //! (assignment to installation), `vend` (its headers), `upstream` (forward). `snapshot` is what they look things up in;
 //! `mcp` and `api` are the two doors; `discovery` asks servers for their tools; `pages` is the install page.
 
-#![allow(dead_code, unused_imports, reason = "the parts are being put together")]
-
 mod api;
 mod app;
 mod calls;

@@ -3,7 +3,8 @@
 mod support;
 
 use contracts::gateway::{
-    CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest, ResolutionOutcome, ResolutionRule,
+    CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest, ResolutionOutcome,
+    ResolutionRule,
 };
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -20,77 +21,181 @@ fn fails(_: &Value) -> Value {
 }
 
 fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+    status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default()
 }
 
 fn call(tool: &str, arguments: &str) -> CallToolRequest {
-    CallToolRequest { parent: "gateways/default".to_owned(), tool: tool.to_owned(), arguments_json: arguments.to_owned() }
+    CallToolRequest {
+        parent: "gateways/default".to_owned(),
+        tool: tool.to_owned(),
+        arguments_json: arguments.to_owned(),
+    }
 }
 
 fn list(page_size: i32, page_token: &str) -> ListToolsRequest {
-    ListToolsRequest { parent: "gateways/default".to_owned(), page_size, page_token: page_token.to_owned() }
+    ListToolsRequest {
+        parent: "gateways/default".to_owned(),
+        page_size,
+        page_token: page_token.to_owned(),
+    }
 }
 
 #[tokio::test]
 async fn a_call_goes_to_the_callers_installation_with_its_credential() {
     let world = World::new(echo).await;
-    let answer = world.tools().call_tool(world.by("alice", call("mail__send", r#"{"n":12345678901234567890}"#))).await;
+    let answer = world
+        .tools()
+        .call_tool(world.by("alice", call("mail__send", r#"{"n":12345678901234567890}"#)))
+        .await;
     let answer = answer.unwrap().into_inner();
-    assert!(answer.result_json.contains("12345678901234567890") && answer.result_json.contains("\"new\":1"), "{}", answer.result_json);
+    assert!(
+        answer.result_json.contains("12345678901234567890") && answer.result_json.contains("\"new\":1"),
+        "{}",
+        answer.result_json
+    );
     assert!(!answer.is_error);
     let seen = world.seen.lock().unwrap();
-    let (message, authorization) = seen.iter().find(|(message, _)| message["method"] == "tools/call").unwrap();
-    assert_eq!((message["params"]["name"].as_str(), authorization.as_str()), (Some("send"), "Bearer secret-of-i-alice"));
+    let (message, authorization) = seen
+        .iter()
+        .find(|(message, _)| message["method"] == "tools/call")
+        .unwrap();
+    assert_eq!(
+        (message["params"]["name"].as_str(), authorization.as_str()),
+        (Some("send"), "Bearer secret-of-i-alice")
+    );
 }
 
 #[tokio::test]
 async fn who_has_not_installed_gets_a_link() {
     let world = World::new(echo).await;
-    let refused = world.tools().call_tool(world.by("bob", call("mail__send", ""))).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "CREDENTIAL_REQUIRED"));
+    let refused = world
+        .tools()
+        .call_tool(world.by("bob", call("mail__send", "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "CREDENTIAL_REQUIRED")
+    );
     let link = "http://127.0.0.1:8080/install/mail?gateway=default";
     assert_eq!(refused.get_details_help().unwrap().links[0].url, link);
-    assert_eq!(refused.get_details_error_info().unwrap().metadata["entry"], "entries/mail");
+    assert_eq!(
+        refused.get_details_error_info().unwrap().metadata["entry"],
+        "entries/mail"
+    );
 
-    let listed = world.tools().list_tools(world.by("bob", list(0, ""))).await.unwrap().into_inner();
+    let listed = world
+        .tools()
+        .list_tools(world.by("bob", list(0, "")))
+        .await
+        .unwrap()
+        .into_inner();
     let tool = &listed.tools[0];
-    assert_eq!((tool.exposed_name.as_str(), tool.connected, tool.install_url.as_str()), ("mail__send", false, link));
+    assert_eq!(
+        (tool.exposed_name.as_str(), tool.connected, tool.install_url.as_str()),
+        ("mail__send", false, link)
+    );
     assert_eq!(tool.definition_json, r#"{"name":"mail__send","x":1}"#);
-    let hers = world.tools().list_tools(world.by("alice", list(0, ""))).await.unwrap().into_inner();
+    let hers = world
+        .tools()
+        .list_tools(world.by("alice", list(0, "")))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(hers.tools[0].connected && hers.tools[0].install_url.is_empty());
 }
 
 #[tokio::test]
 async fn bad_requests_are_told_all_that_is_wrong() {
     let world = World::new(echo).await;
-    let bad = CallToolRequest { parent: "teams/x".to_owned(), tool: "a b".to_owned(), arguments_json: "[1]".to_owned() };
+    let bad = CallToolRequest {
+        parent: "teams/x".to_owned(),
+        tool: "a b".to_owned(),
+        arguments_json: "[1]".to_owned(),
+    };
     let refused = world.tools().call_tool(world.by("alice", bad)).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_FIELDS"));
-    let fields: Vec<_> = refused.get_details_bad_request().unwrap().field_violations.into_iter().map(|one| one.field).collect();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::InvalidArgument, "INVALID_FIELDS")
+    );
+    let fields: Vec<_> = refused
+        .get_details_bad_request()
+        .unwrap()
+        .field_violations
+        .into_iter()
+        .map(|one| one.field)
+        .collect();
     assert_eq!(fields, ["parent", "tool", "arguments_json"]);
 
     let anonymous = world.tools().list_tools(world.by("", list(0, ""))).await.unwrap_err();
-    assert_eq!((anonymous.code(), reason(&anonymous).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+    assert_eq!(
+        (anonymous.code(), reason(&anonymous).as_str()),
+        (Code::Unauthenticated, "UNAUTHENTICATED")
+    );
     let mut forged = world.by("", list(0, ""));
-    forged.metadata_mut().insert("authorization", "Bearer e30.e30.e30".parse().unwrap());
-    assert_eq!(reason(&world.tools().list_tools(forged).await.unwrap_err()), "TOKEN_INVALID");
-    let negative = world.tools().list_tools(world.by("alice", list(-1, ""))).await.unwrap_err();
+    forged
+        .metadata_mut()
+        .insert("authorization", "Bearer e30.e30.e30".parse().unwrap());
+    assert_eq!(
+        reason(&world.tools().list_tools(forged).await.unwrap_err()),
+        "TOKEN_INVALID"
+    );
+    let negative = world
+        .tools()
+        .list_tools(world.by("alice", list(-1, "")))
+        .await
+        .unwrap_err();
     assert_eq!(reason(&negative), "INVALID_FIELDS");
-    let made_up = world.tools().list_tools(world.by("alice", list(0, "made-up"))).await.unwrap_err();
+    let made_up = world
+        .tools()
+        .list_tools(world.by("alice", list(0, "made-up")))
+        .await
+        .unwrap_err();
     assert_eq!(reason(&made_up), "PAGE_TOKEN_INVALID");
-    let unknown = world.tools().call_tool(world.by("alice", call("mail__none", ""))).await.unwrap_err();
-    assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
-    let nowhere = ListToolsRequest { parent: "agents/nobody".to_owned(), ..ListToolsRequest::default() };
-    assert_eq!(world.tools().list_tools(world.by("alice", nowhere)).await.unwrap_err().code(), Code::NotFound);
+    let unknown = world
+        .tools()
+        .call_tool(world.by("alice", call("mail__none", "")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (unknown.code(), reason(&unknown).as_str()),
+        (Code::NotFound, "RESOURCE_NOT_FOUND")
+    );
+    let nowhere = ListToolsRequest {
+        parent: "agents/nobody".to_owned(),
+        ..ListToolsRequest::default()
+    };
+    assert_eq!(
+        world
+            .tools()
+            .list_tools(world.by("alice", nowhere))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
 }
 
 #[tokio::test]
 async fn an_upstreams_error_is_its_own() {
     let world = World::new(fails).await;
-    let failed = world.tools().call_tool(world.by("alice", call("mail__send", "{}"))).await.unwrap_err();
-    assert_eq!((failed.code(), reason(&failed).as_str()), (Code::FailedPrecondition, "UPSTREAM_ERROR"));
+    let failed = world
+        .tools()
+        .call_tool(world.by("alice", call("mail__send", "{}")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failed.code(), reason(&failed).as_str()),
+        (Code::FailedPrecondition, "UPSTREAM_ERROR")
+    );
     let metadata = failed.get_details_error_info().unwrap().metadata;
-    assert_eq!((metadata["code"].as_str(), metadata["message"].as_str()), ("-32042", "not today"));
+    assert_eq!(
+        (metadata["code"].as_str(), metadata["message"].as_str()),
+        ("-32042", "not today")
+    );
 }
 
 #[tokio::test]
@@ -101,15 +206,38 @@ async fn explains_every_step_also_to_admins_only_for_others() {
         tool: "mail__send".to_owned(),
         user,
     };
-    let hers = world.tools().explain_resolution(world.by("alice", ask(String::new()))).await.unwrap().into_inner();
-    assert_eq!((hers.installation.as_str(), hers.reason.as_str()), ("installations/i-alice", ""));
+    let hers = world
+        .tools()
+        .explain_resolution(world.by("alice", ask(String::new())))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (hers.installation.as_str(), hers.reason.as_str()),
+        ("installations/i-alice", "")
+    );
     let first = &hers.steps[0];
-    assert_eq!((first.rule(), first.outcome()), (ResolutionRule::Personal, ResolutionOutcome::Chosen));
+    assert_eq!(
+        (first.rule(), first.outcome()),
+        (ResolutionRule::Personal, ResolutionOutcome::Chosen)
+    );
     assert_eq!(first.owner, world.user("alice"));
-    let himself = world.tools().explain_resolution(world.by("bob", ask(world.user("bob")))).await.unwrap().into_inner();
-    assert_eq!((himself.installation.as_str(), himself.reason.as_str()), ("", "CREDENTIAL_REQUIRED"));
+    let himself = world
+        .tools()
+        .explain_resolution(world.by("bob", ask(world.user("bob"))))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (himself.installation.as_str(), himself.reason.as_str()),
+        ("", "CREDENTIAL_REQUIRED")
+    );
     assert!(!himself.install_url.is_empty());
-    let curious = world.tools().explain_resolution(world.by("bob", ask(world.user("alice")))).await.unwrap_err();
+    let curious = world
+        .tools()
+        .explain_resolution(world.by("bob", ask(world.user("alice"))))
+        .await
+        .unwrap_err();
     assert_eq!(curious.code(), Code::PermissionDenied);
 }
 
@@ -118,16 +246,41 @@ async fn explains_every_step_also_to_admins_only_for_others() {
 async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
     let world = World::new(echo).await;
     world.registry.put(world.installation("i-bob", "bob", false)).await;
-    eventually("the tools are reported", || world.registry.reported().contains(&"i-bob send,read".to_owned())).await;
+    eventually("the tools are reported", || {
+        world.registry.reported().contains(&"i-bob send,read".to_owned())
+    })
+    .await;
 
-    let discover = |name: &str| DiscoverToolsRequest { installation: name.to_owned() };
-    let found = world.tools().discover_tools(world.by("alice", discover("installations/i-alice"))).await.unwrap().into_inner();
+    let discover = |name: &str| DiscoverToolsRequest {
+        installation: name.to_owned(),
+    };
+    let found = world
+        .tools()
+        .discover_tools(world.by("alice", discover("installations/i-alice")))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(found.tools, ["read", "send"]);
     assert!(world.registry.reported().contains(&"i-alice send,read".to_owned()));
-    let not_his = world.tools().discover_tools(world.by("bob", discover("installations/i-alice"))).await.unwrap_err();
-    assert_eq!((not_his.code(), reason(&not_his).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
-    let nothing = world.tools().discover_tools(world.by("bob", discover("installations/none"))).await.unwrap_err();
+    let not_his = world
+        .tools()
+        .discover_tools(world.by("bob", discover("installations/i-alice")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (not_his.code(), reason(&not_his).as_str()),
+        (Code::PermissionDenied, "PERMISSION_DENIED")
+    );
+    let nothing = world
+        .tools()
+        .discover_tools(world.by("bob", discover("installations/none")))
+        .await
+        .unwrap_err();
     assert_eq!(nothing.code(), Code::NotFound);
-    let malformed = world.tools().discover_tools(world.by("bob", discover("none"))).await.unwrap_err();
+    let malformed = world
+        .tools()
+        .discover_tools(world.by("bob", discover("none")))
+        .await
+        .unwrap_err();
     assert_eq!(reason(&malformed), "INVALID_FIELDS");
 }

@@ -15,15 +15,25 @@ pub(super) fn exposed_tool(tool: &ExposedTool, consumer: &ConsumerRef, links: &L
         tool: tool.tool.to_string(),
         definition_json: tool.definition.to_string(),
         connected: tool.connected,
-        install_url: if tool.connected { String::new() } else { links.install(&tool.entry, Some(consumer)) },
+        install_url: if tool.connected {
+            String::new()
+        } else {
+            links.install(&tool.entry, Some(consumer))
+        },
     }
 }
 
 /// Where a call would go.
 pub(super) fn explanation(explanation: Explanation) -> pb::ExplainResolutionResponse {
     pb::ExplainResolutionResponse {
-        installation: explanation.chosen.map(|installation| installation.resource_name()).unwrap_or_default(),
-        reason: explanation.reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
+        installation: explanation
+            .chosen
+            .map(|installation| installation.resource_name())
+            .unwrap_or_default(),
+        reason: explanation
+            .reason
+            .map(|reason| reason.code().to_owned())
+            .unwrap_or_default(),
         steps: explanation.steps.into_iter().map(step).collect(),
         install_url: explanation.install_url.unwrap_or_default(),
         entry: format!("entries/{}", explanation.entry.slug),
@@ -46,8 +56,16 @@ fn step(step: Step) -> pb::ResolutionStep {
     };
     pb::ResolutionStep {
         rule: rule.into(),
-        installation: step.installation.as_ref().map(|installation| installation.resource_name()).unwrap_or_default(),
-        owner: step.installation.as_ref().map(|installation| installation.owner.resource_name()).unwrap_or_default(),
+        installation: step
+            .installation
+            .as_ref()
+            .map(|installation| installation.resource_name())
+            .unwrap_or_default(),
+        owner: step
+            .installation
+            .as_ref()
+            .map(|installation| installation.owner.resource_name())
+            .unwrap_or_default(),
         outcome: outcome.into(),
         detail: step.detail,
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use contracts::{
     gateway::{
-        self as pb, CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ExplainResolutionRequest,
+        CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ExplainResolutionRequest,
         ExplainResolutionResponse, ListToolsRequest, ListToolsResponse, tool_service_server::ToolService,
     },
     registry::{AccessAction, GetUserRequest, user_service_client::UserServiceClient},
@@ -70,9 +70,15 @@ impl ToolService for Tools {
         let start = after.map_or(0, |after| tools.partition_point(|tool| *tool.exposed_name <= *after));
         let page = &tools[start..tools.len().min(start + size)];
         let more = start + page.len() < tools.len();
-        let next_page_token = page.last().filter(|_| more).map(|last| self.pages.seal(&binding, &&*last.exposed_name));
+        let next_page_token = page
+            .last()
+            .filter(|_| more)
+            .map(|last| self.pages.seal(&binding, &&*last.exposed_name));
         Ok(Response::new(ListToolsResponse {
-            tools: page.iter().map(|tool| convert::exposed_tool(tool, &consumer, &self.links)).collect(),
+            tools: page
+                .iter()
+                .map(|tool| convert::exposed_tool(tool, &consumer, &self.links))
+                .collect(),
             next_page_token: next_page_token.unwrap_or_default(),
         }))
     }
@@ -89,22 +95,38 @@ impl ToolService for Tools {
             violations.add("arguments_json", format!("must be a JSON object: {error}"));
         }
         let consumer = violations.into_result(consumer)?;
-        let call = self.calls.call_tool(&caller, &consumer, &request.tool, &request.arguments_json, metadata.as_ref());
+        let call = self.calls.call_tool(
+            &caller,
+            &consumer,
+            &request.tool,
+            &request.arguments_json,
+            metadata.as_ref(),
+        );
         let result_json = call.await.map_err(status::of_call)?;
         let is_error = Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
         Ok(Response::new(CallToolResponse { result_json, is_error }))
     }
 
-    async fn discover_tools(&self, request: Request<DiscoverToolsRequest>) -> Result<Response<DiscoverToolsResponse>, Status> {
+    async fn discover_tools(
+        &self,
+        request: Request<DiscoverToolsRequest>,
+    ) -> Result<Response<DiscoverToolsResponse>, Status> {
         // A gateway token does not work here: this is the control plane.
         let user = identity::require_user(&request)?;
         let name = request.into_inner().installation;
         let mut violations = Violations::new();
-        if name.strip_prefix("installations/").is_none_or(|id| id.is_empty() || id.len() > 64 || id.contains('/')) {
+        if name
+            .strip_prefix("installations/")
+            .is_none_or(|id| id.is_empty() || id.len() > 64 || id.contains('/'))
+        {
             violations.add("installation", "must be installations/{installation}");
         }
         violations.into_result(())?;
-        let watched = self.access.installation(&name, &user, AccessAction::Manage).await.map_err(status::passed_on)?;
+        let watched = self
+            .access
+            .installation(&name, &user, AccessAction::Manage)
+            .await
+            .map_err(status::passed_on)?;
         let installation = Arc::new(snapshot::installation(&watched).ok_or_else(|| not_found(&name))?);
         if !installation.usable() {
             return Err(status::unusable(&installation, &self.links));
@@ -143,7 +165,11 @@ impl ToolService for Tools {
 
 impl Tools {
     async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let identified = self.identity.identify(metadata.as_ref()).await.map_err(status::of_refusal)?;
+        let identified = self
+            .identity
+            .identify(metadata.as_ref())
+            .await
+            .map_err(status::of_refusal)?;
         Ok(identified.caller)
     }
 
@@ -157,11 +183,19 @@ impl Tools {
             )
             .build());
         }
-        let mut request = Request::new(GetUserRequest { name: user.resource_name() });
+        let mut request = Request::new(GetUserRequest {
+            name: user.resource_name(),
+        });
         if let Some(token) = metadata.get("authorization") {
             request.metadata_mut().insert("authorization", token.clone());
         }
-        let known = self.users.clone().get_user(request).await.map_err(status::passed_on)?.into_inner();
+        let known = self
+            .users
+            .clone()
+            .get_user(request)
+            .await
+            .map_err(status::passed_on)?
+            .into_inner();
         Ok(Caller::person(CallerUser {
             id: user.clone(),
             issuer: known.issuer,

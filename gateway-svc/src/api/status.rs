@@ -15,27 +15,34 @@ pub(super) fn of_call(error: CallError) -> Status {
     match error {
         CallError::Repair(repair) => of_repair(*repair),
         CallError::ConsumerNotFound(consumer) => not_found(&consumer.to_string()),
-        CallError::ToolNotFound(tool) => {
-            StatusBuilder::new(Code::NotFound, "RESOURCE_NOT_FOUND", message).with("resource", tool).build()
-        }
+        CallError::ToolNotFound(tool) => StatusBuilder::new(Code::NotFound, "RESOURCE_NOT_FOUND", message)
+            .with("resource", tool)
+            .build(),
         CallError::InvalidCall(what) => {
             let mut violations = Violations::new();
             violations.add("arguments_json", what);
             violations.into()
         }
-        CallError::Upstream { entry, fault, .. } => {
-            StatusBuilder::new(code(fault), fault.code(), message).with("entry", format!("entries/{entry}")).build()
-        }
-        CallError::UpstreamError { entry, code, message: theirs, .. } => {
-            StatusBuilder::new(Code::FailedPrecondition, "UPSTREAM_ERROR", message)
-                .with("entry", format!("entries/{entry}"))
-                .with("code", code.to_string())
-                .with("message", theirs)
-                .build()
-        }
+        CallError::Upstream { entry, fault, .. } => StatusBuilder::new(code(fault), fault.code(), message)
+            .with("entry", format!("entries/{entry}"))
+            .build(),
+        CallError::UpstreamError {
+            entry,
+            code,
+            message: theirs,
+            ..
+        } => StatusBuilder::new(Code::FailedPrecondition, "UPSTREAM_ERROR", message)
+            .with("entry", format!("entries/{entry}"))
+            .with("code", code.to_string())
+            .with("message", theirs)
+            .build(),
         CallError::Cancelled => StatusBuilder::new(Code::Cancelled, "CANCELLED", message).build(),
-        CallError::CredentialsUnavailable => StatusBuilder::new(Code::Unavailable, "SERVICE_UNAVAILABLE", message).build(),
-        CallError::RegistryUnavailable => StatusBuilder::new(Code::Unavailable, "REGISTRY_UNAVAILABLE", message).build(),
+        CallError::CredentialsUnavailable => {
+            StatusBuilder::new(Code::Unavailable, "SERVICE_UNAVAILABLE", message).build()
+        }
+        CallError::RegistryUnavailable => {
+            StatusBuilder::new(Code::Unavailable, "REGISTRY_UNAVAILABLE", message).build()
+        }
         CallError::Internal => internal(),
     }
 }
@@ -65,9 +72,13 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
             "send a token of a configured issuer, or a gateway token, in the metadata: authorization: Bearer <token>",
         )
         .build(),
-        Refusal::Token(why) => {
-            StatusBuilder::new(Code::Unauthenticated, "TOKEN_INVALID", format!("the token was refused: {why}")).with("detail", why).build()
-        }
+        Refusal::Token(why) => StatusBuilder::new(
+            Code::Unauthenticated,
+            "TOKEN_INVALID",
+            format!("the token was refused: {why}"),
+        )
+        .with("detail", why)
+        .build(),
         Refusal::IssuerUnreachable => StatusBuilder::new(
             Code::Unavailable,
             "TOKEN_INVALID",
@@ -98,7 +109,10 @@ pub(super) fn of_discovery(failure: &Failure, installation: &Installation, links
     let entry = format!("entries/{}", installation.entry);
     let mut status = StatusBuilder::new(code, reason, message).with("entry", entry);
     if code == Code::FailedPrecondition {
-        status = status.link("Repair it here, then try again", links.install(&installation.entry, None));
+        status = status.link(
+            "Repair it here, then try again",
+            links.install(&installation.entry, None),
+        );
     }
     status.build()
 }
@@ -106,11 +120,21 @@ pub(super) fn of_discovery(failure: &Failure, installation: &Installation, links
 /// An installation whose server cannot be asked.
 pub(super) fn unusable(installation: &Installation, links: &Links) -> Status {
     let why = [&installation.credential.message, &installation.runtime.message];
-    let why = why.into_iter().find(|why| !why.is_empty()).map_or("it is not ready", String::as_str);
-    StatusBuilder::new(Code::FailedPrecondition, "INSTALLATION_UNAVAILABLE", format!("its server cannot be asked now: {why}"))
-        .with("entry", format!("entries/{}", installation.entry))
-        .link("Repair it here, then try again", links.install(&installation.entry, None))
-        .build()
+    let why = why
+        .into_iter()
+        .find(|why| !why.is_empty())
+        .map_or("it is not ready", String::as_str);
+    StatusBuilder::new(
+        Code::FailedPrecondition,
+        "INSTALLATION_UNAVAILABLE",
+        format!("its server cannot be asked now: {why}"),
+    )
+    .with("entry", format!("entries/{}", installation.entry))
+    .link(
+        "Repair it here, then try again",
+        links.install(&installation.entry, None),
+    )
+    .build()
 }
 
 /// An answer of the registry that is meant for the caller, without its trailers.

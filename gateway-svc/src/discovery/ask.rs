@@ -28,7 +28,11 @@ impl Asker {
     /// Lesson 36: with the credential of this installation, and over sessions of its own.
     async fn list(&self, installation: &Arc<Installation>) -> Result<Vec<ListedTool>, Failure> {
         let name = &installation.entry;
-        let mut vended = self.vendor.headers(installation, None).await.map_err(|error| not_vended(name, error))?;
+        let mut vended = self
+            .vendor
+            .headers(installation, None)
+            .await
+            .map_err(|error| not_vended(name, error))?;
         let mut again = installation.vends_headers;
         loop {
             let headers = vended.headers.clone();
@@ -48,8 +52,12 @@ impl Asker {
                 Err(UpstreamError::Unauthorized) => return Err(unauthorized(installation)),
                 Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
                 Err(error) => {
-                    let message = format!("The MCP server of {name} is at fault: {error}. It is asked again by itself.");
-                    return Err(Failure::Installation { reason: error.reason(), message });
+                    let message =
+                        format!("The MCP server of {name} is at fault: {error}. It is asked again by itself.");
+                    return Err(Failure::Installation {
+                        reason: error.reason(),
+                        message,
+                    });
                 }
             }
         }
@@ -60,7 +68,13 @@ impl ListTools for Asker {
     fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
         async move {
             let tools = self.list(&installation).await?;
-            Ok(tools.into_iter().map(|tool| DiscoveredTool { name: tool.name, definition_json: tool.definition }).collect())
+            Ok(tools
+                .into_iter()
+                .map(|tool| DiscoveredTool {
+                    name: tool.name,
+                    definition_json: tool.definition,
+                })
+                .collect())
         }
         .boxed()
     }
@@ -71,9 +85,14 @@ fn unauthorized(installation: &Installation) -> Failure {
     let message = if installation.vends_headers {
         format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it takes.")
     } else {
-        format!("The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry.")
+        format!(
+            "The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry."
+        )
     };
-    Failure::Installation { reason: "UPSTREAM_UNAUTHORIZED", message }
+    Failure::Installation {
+        reason: "UPSTREAM_UNAUTHORIZED",
+        message,
+    }
 }
 
 fn not_vended(name: &str, error: VendError) -> Failure {
@@ -83,5 +102,8 @@ fn not_vended(name: &str, error: VendError) -> Failure {
         VendError::Expired => "CREDENTIAL_EXPIRED",
         VendError::DestinationChanged => "DESTINATION_CHANGED",
     };
-    Failure::Installation { reason, message: format!("The tools of {name} cannot be listed: {error}.") }
+    Failure::Installation {
+        reason,
+        message: format!("The tools of {name} cannot be listed: {error}."),
+    }
 }

@@ -129,7 +129,18 @@ impl Discovery {
         let (announced, announcements) = mpsc::unbounded_channel();
         let permits = Semaphore::new(concurrency);
         let known = Mutex::default();
-        (Arc::new(Self { store, servers, reports, permits, timeout, announced, known }), announcements)
+        (
+            Arc::new(Self {
+                store,
+                servers,
+                reports,
+                permits,
+                timeout,
+                announced,
+                known,
+            }),
+            announcements,
+        )
     }
 
     /// A server has said that its list of tools changed.
@@ -197,7 +208,10 @@ impl Discovery {
             let asked = Instant::now();
             let tried = Seen::of(&installation);
             let listed = self.ask(&installation).await;
-            let outcome = self.report(&installation, asked, &listed).await.and(listed.map(|tools| tools.len()));
+            let outcome = self
+                .report(&installation, asked, &listed)
+                .await
+                .and(listed.map(|tools| tools.len()));
             let failure = match outcome {
                 Ok(tools) => {
                     tracing::info!(installation.uid = %uid, entry = %installation.entry, tools, "discovered the tools of an installation");
@@ -245,7 +259,11 @@ impl Discovery {
     }
 
     async fn ask(&self, installation: &Arc<Installation>) -> Result<Vec<DiscoveredTool>, Failure> {
-        let _permit = self.permits.acquire().await.map_err(|_| Failure::Transient("the service stops".to_owned()))?;
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| Failure::Transient("the service stops".to_owned()))?;
         let listing = self.servers.list_tools(Arc::clone(installation));
         tokio::time::timeout(self.timeout, listing).await.unwrap_or_else(|_| {
             Err(Failure::Installation {
@@ -273,7 +291,14 @@ impl Discovery {
             Ok(()) => {
                 let mut known = self.lock_known();
                 let announced = known.get(&installation.uid).and_then(|known| known.announced);
-                known.insert(Arc::clone(&installation.uid), Known { seen: Seen::of(installation), asked, announced });
+                known.insert(
+                    Arc::clone(&installation.uid),
+                    Known {
+                        seen: Seen::of(installation),
+                        asked,
+                        announced,
+                    },
+                );
                 Ok(())
             }
             Err(Failure::Installation { reason, message }) => {
@@ -302,7 +327,14 @@ impl Discovery {
             None if installation.tools.status == ConditionState::True
                 && installation.tools.observed_generation >= installation.generation =>
             {
-                known.insert(Arc::clone(uid), Known { seen: now, asked: Instant::now(), announced: None });
+                known.insert(
+                    Arc::clone(uid),
+                    Known {
+                        seen: now,
+                        asked: Instant::now(),
+                        announced: None,
+                    },
+                );
                 return None;
             }
             None => {}
@@ -332,5 +364,10 @@ fn askable(installation: &Installation) -> bool {
 }
 
 fn delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default().with_min_delay(FIRST_RETRY).with_max_delay(LAST_RETRY).without_max_times().with_jitter().build()
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_RETRY)
+        .with_max_delay(LAST_RETRY)
+        .without_max_times()
+        .with_jitter()
+        .build()
 }

@@ -23,7 +23,9 @@ pub(crate) struct Reports {
 impl Reports {
     /// Over the gateway's channel to registry-svc.
     pub(crate) fn new(registry: Channel) -> Self {
-        Self { client: ReportServiceClient::new(registry) }
+        Self {
+            client: ReportServiceClient::new(registry),
+        }
     }
 
     /// The tools of an installation, and with them `TOOLS_DISCOVERED` TRUE.
@@ -54,7 +56,12 @@ impl Reports {
     }
 
     /// `TOOLS_DISCOVERED` FALSE.
-    pub(super) async fn failure(&self, installation: &Installation, reason: &str, message: &str) -> Result<(), Failure> {
+    pub(super) async fn failure(
+        &self,
+        installation: &Installation,
+        reason: &str,
+        message: &str,
+    ) -> Result<(), Failure> {
         let request = ReportConditionRequest {
             installation_uid: installation.uid.to_string(),
             status: ConditionStatus::False.into(),
@@ -65,14 +72,23 @@ impl Reports {
             credential_generation: 0,
         };
         let mut client = self.client.clone();
-        within(client.report_condition(request)).await.map(|_| ()).map_err(|status| unreported(&status))
+        within(client.report_condition(request))
+            .await
+            .map(|_| ())
+            .map_err(|status| unreported(&status))
     }
 }
 
 async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    tokio::time::timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+    tokio::time::timeout(TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
 }
 
 fn unreported(status: &Status) -> Failure {
-    Failure::Transient(format!("the registry took no report: {} ({:?})", status.message(), status.code()))
+    Failure::Transient(format!(
+        "the registry took no report: {} ({:?})",
+        status.message(),
+        status.code()
+    ))
 }

@@ -7,7 +7,8 @@ use std::{
 
 use contracts::registry::{
     self as pb, Change, ConditionStatus, ReportCleanupRequest, ReportCleanupResponse, ReportConditionRequest,
-    ReportConditionResponse, ReportTokenUseRequest, ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse, change,
+    ReportConditionResponse, ReportTokenUseRequest, ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse,
+    change,
     report_service_server::{ReportService, ReportServiceServer},
 };
 use futures::FutureExt as _;
@@ -17,7 +18,10 @@ use service_kit::{Clock, Workload, pipe::pipe};
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
-use crate::snapshot::{Feed, testing::{Made, Registry}};
+use crate::snapshot::{
+    Feed,
+    testing::{Made, Registry},
+};
 
 /// What the registry was told, one line each: `i tools=a,b` or `i UPSTREAM_INVALID`.
 #[derive(Clone)]
@@ -25,25 +29,46 @@ struct Told(mpsc::UnboundedSender<String>);
 
 #[tonic::async_trait]
 impl ReportService for Told {
-    async fn report_condition(&self, request: Request<ReportConditionRequest>) -> Result<Response<ReportConditionResponse>, Status> {
+    async fn report_condition(
+        &self,
+        request: Request<ReportConditionRequest>,
+    ) -> Result<Response<ReportConditionResponse>, Status> {
         let request = request.into_inner();
         assert_eq!(request.status(), ConditionStatus::False);
-        self.0.send(format!("{} {}", request.installation_uid, request.reason)).unwrap();
+        self.0
+            .send(format!("{} {}", request.installation_uid, request.reason))
+            .unwrap();
         Ok(Response::new(ReportConditionResponse::default()))
     }
 
-    async fn report_tools(&self, request: Request<ReportToolsRequest>) -> Result<Response<ReportToolsResponse>, Status> {
+    async fn report_tools(
+        &self,
+        request: Request<ReportToolsRequest>,
+    ) -> Result<Response<ReportToolsResponse>, Status> {
         let request = request.into_inner();
         let tools: Vec<_> = request.tools.iter().map(|tool| tool.tool.as_str()).collect();
-        self.0.send(format!("{} tools={} generation={}", request.installation_uid, tools.join(","), request.observed_generation)).unwrap();
+        self.0
+            .send(format!(
+                "{} tools={} generation={}",
+                request.installation_uid,
+                tools.join(","),
+                request.observed_generation
+            ))
+            .unwrap();
         Ok(Response::new(ReportToolsResponse::default()))
     }
 
-    async fn report_cleanup(&self, _: Request<ReportCleanupRequest>) -> Result<Response<ReportCleanupResponse>, Status> {
+    async fn report_cleanup(
+        &self,
+        _: Request<ReportCleanupRequest>,
+    ) -> Result<Response<ReportCleanupResponse>, Status> {
         Err(Status::permission_denied("not for the gateway"))
     }
 
-    async fn report_token_use(&self, _: Request<ReportTokenUseRequest>) -> Result<Response<ReportTokenUseResponse>, Status> {
+    async fn report_token_use(
+        &self,
+        _: Request<ReportTokenUseRequest>,
+    ) -> Result<Response<ReportTokenUseResponse>, Status> {
         Err(Status::permission_denied("not here"))
     }
 }
@@ -60,7 +85,12 @@ struct Servers {
 impl ListTools for Servers {
     fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Answer> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let next = self.answers.lock().unwrap().get_mut(&*installation.uid).and_then(VecDeque::pop_front);
+        let next = self
+            .answers
+            .lock()
+            .unwrap()
+            .get_mut(&*installation.uid)
+            .and_then(VecDeque::pop_front);
         match next {
             Some(answer) => async move { answer }.boxed(),
             None => futures::future::pending().boxed(),
@@ -69,11 +99,20 @@ impl ListTools for Servers {
 }
 
 fn tools(names: &[&str]) -> Answer {
-    Ok(names.iter().map(|&name| DiscoveredTool { name: name.to_owned(), definition_json: "{}".to_owned() }).collect())
+    Ok(names
+        .iter()
+        .map(|&name| DiscoveredTool {
+            name: name.to_owned(),
+            definition_json: "{}".to_owned(),
+        })
+        .collect())
 }
 
 fn refused() -> Answer {
-    Err(Failure::Installation { reason: "UPSTREAM_INVALID", message: "no".to_owned() })
+    Err(Failure::Installation {
+        reason: "UPSTREAM_INVALID",
+        message: "no".to_owned(),
+    })
 }
 
 struct Stage {
@@ -91,59 +130,123 @@ async fn stage(registry: Registry, answers: &[(&str, Vec<Answer>)], timeout: Dur
     let (changed, changes) = mpsc::unbounded_channel();
     let mut feed = Feed::new(Arc::clone(&store), changed);
     let servers = Arc::new(Servers {
-        answers: Mutex::new(answers.iter().map(|(uid, answers)| ((*uid).to_owned(), answers.clone().into())).collect()),
+        answers: Mutex::new(
+            answers
+                .iter()
+                .map(|(uid, answers)| ((*uid).to_owned(), answers.clone().into()))
+                .collect(),
+        ),
         ..Servers::default()
     });
     let (channel, listener) = pipe(Workload::Gateway);
     let (tell, told) = mpsc::unbounded_channel();
-    tokio::spawn(Server::builder().add_service(ReportServiceServer::new(Told(tell))).serve_with_incoming(listener));
-    let (discovery, announced) =
-        Discovery::new(Arc::clone(&store), Arc::clone(&servers) as _, Reports::new(channel), 8, timeout);
+    tokio::spawn(
+        Server::builder()
+            .add_service(ReportServiceServer::new(Told(tell)))
+            .serve_with_incoming(listener),
+    );
+    let (discovery, announced) = Discovery::new(
+        Arc::clone(&store),
+        Arc::clone(&servers) as _,
+        Reports::new(channel),
+        8,
+        timeout,
+    );
     feed.snapshot(1, registry.objects).await;
     feed.connected(true);
     let stop = CancellationToken::new();
     tokio::spawn(Arc::clone(&discovery).run(changes, announced, stop.clone()));
-    Stage { discovery, servers, feed, told, store, _stop: stop.drop_guard() }
+    Stage {
+        discovery,
+        servers,
+        feed,
+        told,
+        store,
+        _stop: stop.drop_guard(),
+    }
 }
 
 impl Stage {
     async fn told(&mut self) -> String {
-        tokio::time::timeout(Duration::from_secs(20), self.told.recv()).await.expect("a report in time").unwrap()
+        tokio::time::timeout(Duration::from_secs(20), self.told.recv())
+            .await
+            .expect("a report in time")
+            .unwrap()
     }
 
     async fn put(&mut self, revision: i64, object: pb::WatchedObject) {
-        self.feed.changes(revision, vec![Change { change: Some(change::Change::Put(object)) }]).await;
+        self.feed
+            .changes(
+                revision,
+                vec![Change {
+                    change: Some(change::Change::Put(object)),
+                }],
+            )
+            .await;
     }
 }
 
 fn undiscovered(uid: &'static str) -> Made {
-    Made { tools: ConditionStatus::Unknown, ..Made::new(uid, "time", uid) }
+    Made {
+        tools: ConditionStatus::Unknown,
+        ..Made::new(uid, "time", uid)
+    }
 }
 
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn what_becomes_usable_is_asked_and_what_is_known_is_not() {
-    let waiting = Made { credential: (ConditionStatus::False, "CREDENTIAL_REQUIRED"), ..undiscovered("waits") };
-    let registry = Registry::default().install(undiscovered("new")).install(Made::new("known", "time", "bob")).install(waiting.clone());
+    let waiting = Made {
+        credential: (ConditionStatus::False, "CREDENTIAL_REQUIRED"),
+        ..undiscovered("waits")
+    };
+    let registry = Registry::default()
+        .install(undiscovered("new"))
+        .install(Made::new("known", "time", "bob"))
+        .install(waiting.clone());
     let answers = [("new", vec![tools(&["b", "a"])]), ("waits", vec![tools(&[])])];
     let mut stage = stage(registry, &answers, LONG).await;
     assert_eq!(stage.told().await, "new tools=b,a generation=1");
-    stage.put(2, Made { credential: (ConditionStatus::True, ""), ..waiting }.object()).await;
-    assert_eq!(stage.told().await, "waits tools= generation=1", "no tools is told as it is");
+    stage
+        .put(
+            2,
+            Made {
+                credential: (ConditionStatus::True, ""),
+                ..waiting
+            }
+            .object(),
+        )
+        .await;
+    assert_eq!(
+        stage.told().await,
+        "waits tools= generation=1",
+        "no tools is told as it is"
+    );
     assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 2);
 }
 
 /// Lessons 7 and 29: one that hangs delays no other, and no failure is for ever.
 #[tokio::test]
 async fn a_bad_server_delays_no_other_and_is_asked_again() {
-    let registry = Registry::default().install(undiscovered("hangs")).install(undiscovered("fails")).install(undiscovered("works"));
-    let answers = [("fails", vec![refused(), tools(&["x"])]), ("works", vec![tools(&["y"])])];
+    let registry = Registry::default()
+        .install(undiscovered("hangs"))
+        .install(undiscovered("fails"))
+        .install(undiscovered("works"));
+    let answers = [
+        ("fails", vec![refused(), tools(&["x"])]),
+        ("works", vec![tools(&["y"])]),
+    ];
     let mut stage = stage(registry, &answers, Duration::from_millis(300)).await;
     let mut told = Vec::new();
-    while !["works tools=y generation=1", "fails UPSTREAM_INVALID", "fails tools=x generation=1", "hangs UPSTREAM_TIMEOUT"]
-        .iter()
-        .all(|wanted| told.iter().any(|line: &String| line == wanted))
+    while ![
+        "works tools=y generation=1",
+        "fails UPSTREAM_INVALID",
+        "fails tools=x generation=1",
+        "hangs UPSTREAM_TIMEOUT",
+    ]
+    .iter()
+    .all(|wanted| told.iter().any(|line: &String| line == wanted))
     {
         told.push(stage.told().await);
     }
@@ -192,6 +295,12 @@ async fn on_demand_it_is_asked_at_once() {
     let installation = Arc::clone(stage.store.load().unwrap().installation("i").unwrap());
     assert_eq!(stage.discovery.now(&installation).await.unwrap(), ["a", "b"]);
     assert_eq!(stage.told().await, "i tools=b,a generation=1");
-    assert!(matches!(stage.discovery.now(&installation).await, Err(Failure::Installation { reason: "UPSTREAM_INVALID", .. })));
+    assert!(matches!(
+        stage.discovery.now(&installation).await,
+        Err(Failure::Installation {
+            reason: "UPSTREAM_INVALID",
+            ..
+        })
+    ));
     assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
 }

@@ -53,7 +53,10 @@ impl Caller {
 
     /// A person, not limited to any gateways.
     pub(crate) fn person(user: CallerUser) -> Self {
-        Self { subject: Subject::User(Arc::new(user)), consumers: None }
+        Self {
+            subject: Subject::User(Arc::new(user)),
+            consumers: None,
+        }
     }
 
     /// The person, if it is one.
@@ -88,7 +91,10 @@ mod tests {
     fn a_limited_token_reaches_only_what_it_names() {
         let here = ConsumerRef::new(ConsumerKind::Gateway, "default");
         let agent = ConsumerRef::new(ConsumerKind::Agent, "default");
-        let mut caller = Caller { subject: Subject::Team("core".into()), consumers: None };
+        let mut caller = Caller {
+            subject: Subject::Team("core".into()),
+            consumers: None,
+        };
         assert!(caller.reaches(&here) && caller.reaches(&agent));
         caller.consumers = Some(Arc::from([here.clone()]));
         assert!(caller.reaches(&here) && !caller.reaches(&agent));

@@ -23,7 +23,10 @@ pub(crate) struct ConsumerRef {
 impl ConsumerRef {
     /// By kind and slug.
     pub(crate) fn new(kind: ConsumerKind, slug: &str) -> Self {
-        Self { kind, slug: slug.into() }
+        Self {
+            kind,
+            slug: slug.into(),
+        }
     }
 
     /// Parses `gateways/{gateway}` or `agents/{agent}`; `None` if it is neither.
@@ -108,11 +111,28 @@ mod tests {
     #[test]
     fn parses_resource_names_and_nothing_else() {
         let gateway = ConsumerRef::parse("gateways/my-tools").unwrap();
-        assert_eq!((gateway.to_string().as_str(), gateway.mcp_path().as_str()), ("gateways/my-tools", "/mcp/my-tools"));
+        assert_eq!(
+            (gateway.to_string().as_str(), gateway.mcp_path().as_str()),
+            ("gateways/my-tools", "/mcp/my-tools")
+        );
         let agent = ConsumerRef::parse("agents/a").unwrap();
-        assert_eq!((agent.to_string().as_str(), agent.mcp_path().as_str()), ("agents/a", "/agents/a/mcp"));
+        assert_eq!(
+            (agent.to_string().as_str(), agent.mcp_path().as_str()),
+            ("agents/a", "/agents/a/mcp")
+        );
         let long = format!("gateways/{}", "a".repeat(41));
-        for name in ["", "gateways", "gateways/", "teams/a", "gateways/A", "gateways/a/b", "gateways/-a", "agents/a-", "gateways/ü", &long] {
+        for name in [
+            "",
+            "gateways",
+            "gateways/",
+            "teams/a",
+            "gateways/A",
+            "gateways/a/b",
+            "gateways/-a",
+            "agents/a-",
+            "gateways/ü",
+            &long,
+        ] {
             assert_eq!(ConsumerRef::parse(name), None, "{name}");
         }
     }

@@ -47,10 +47,19 @@ mod tests {
     fn points_to_the_install_page() {
         let links = Links::new("https://tools.example.com".parse().unwrap());
         let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");
-        assert_eq!(links.install("time", Some(&gateway)), "https://tools.example.com/install/time?gateway=default");
+        assert_eq!(
+            links.install("time", Some(&gateway)),
+            "https://tools.example.com/install/time?gateway=default"
+        );
         let below = Links::new("https://example.com/chandlery/".parse().unwrap());
         let agent = ConsumerRef::new(ConsumerKind::Agent, "helper");
-        assert_eq!(below.install("time", Some(&agent)), "https://example.com/chandlery/install/time?agent=helper");
-        assert_eq!(below.install("time", None), "https://example.com/chandlery/install/time");
+        assert_eq!(
+            below.install("time", Some(&agent)),
+            "https://example.com/chandlery/install/time?agent=helper"
+        );
+        assert_eq!(
+            below.install("time", None),
+            "https://example.com/chandlery/install/time"
+        );
     }
 }

@@ -82,7 +82,10 @@ mod tests {
             rename(definition, "new").unwrap(),
             r##"{"name":"new","title":"T","inputSchema":{ "$ref":"#/x", "n":12345678901234567890 },"_meta":{"a":1e400}}"##
         );
-        assert_eq!(rename(r#"{"name":"a","x":1,"name":"b"}"#, "c").unwrap(), r#"{"name":"c","x":1}"#);
+        assert_eq!(
+            rename(r#"{"name":"a","x":1,"name":"b"}"#, "c").unwrap(),
+            r#"{"name":"c","x":1}"#
+        );
         assert_eq!(rename("[]", "c"), None);
         assert_eq!(rename("{", "c"), None);
     }

@@ -10,15 +10,21 @@ use crate::{
 
 /// The gateway or agent, if the caller may use it. One they may not use is as one that does not exist.
 pub(crate) fn consumer(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Arc<Consumer>, CallError> {
-    enter(snapshot, caller, name).map(|(consumer, _, _)| Arc::clone(consumer))
+    enter(snapshot, caller, name).map(|entered| Arc::clone(entered.consumer))
 }
 
-/// The gateway or agent with its table, and the caller's teams.
-pub(super) fn enter<'a>(
-    snapshot: &'a Snapshot,
-    caller: &Caller,
-    name: &ConsumerRef,
-) -> Result<(&'a Arc<Consumer>, &'a Arc<Table>, Arc<CallerTeams>), CallError> {
+/// What every look-up begins with.
+pub(super) struct Entered<'a> {
+    /// The gateway or agent.
+    pub(super) consumer: &'a Arc<Consumer>,
+    /// What it exposes.
+    pub(super) table: &'a Arc<Table>,
+    /// The caller's teams.
+    pub(super) teams: Arc<CallerTeams>,
+}
+
+/// The gateway or agent, if the caller may use it.
+pub(super) fn enter<'a>(snapshot: &'a Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Entered<'a>, CallError> {
     let refused = || CallError::ConsumerNotFound(name.clone());
     let consumer = snapshot.consumer(name).ok_or_else(refused)?;
     let table = snapshot.table(name).ok_or_else(refused)?;
@@ -27,11 +33,11 @@ pub(super) fn enter<'a>(
     if dead || !caller.reaches(name) || !belongs(caller, &teams, &consumer.audience) {
         return Err(refused());
     }
-    Ok((consumer, table, teams))
+    Ok(Entered { consumer, table, teams })
 }
 
 /// Whether the caller sees an entry.
-pub(crate) fn sees(caller: &Caller, teams: &CallerTeams, entry: &Entry) -> bool {
+pub(super) fn sees(caller: &Caller, teams: &CallerTeams, entry: &Entry) -> bool {
     !entry.deleted && belongs(caller, teams, &entry.audience)
 }
 

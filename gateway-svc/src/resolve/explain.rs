@@ -62,10 +62,13 @@ pub(crate) fn explain(
     exposed_name: &str,
     links: &Links,
 ) -> Result<Explanation, CallError> {
-    let (consumer, table, teams) = access::enter(snapshot, caller, name)?;
+    let access::Entered { consumer, table, teams } = access::enter(snapshot, caller, name)?;
     let unknown = || CallError::ToolNotFound(exposed_name.to_owned());
     let route = table.find(exposed_name).ok_or_else(unknown)?;
-    let entry = snapshot.entry(&route.entry_uid).filter(|entry| access::sees(caller, &teams, entry)).ok_or_else(unknown)?;
+    let entry = snapshot
+        .entry(&route.entry_uid)
+        .filter(|entry| access::sees(caller, &teams, entry))
+        .ok_or_else(unknown)?;
 
     let candidates: Vec<_> = choose::candidates(snapshot, caller, &teams, consumer, route).collect();
     let chosen = choose::choose(snapshot, caller, &teams, consumer, route).map(|(_, installation)| installation);
@@ -73,8 +76,11 @@ pub(crate) fn explain(
         None => Some(choose::nowhere(entry, choose::pending(snapshot, caller, route))),
         Some(installation) => choose::fault(snapshot, entry, installation, &route.tool),
     };
-    let rules: &[Rule] =
-        if route.pinned.is_some() { &[Rule::Pinned] } else { &[Rule::Personal, Rule::SharedTeam, Rule::Team] };
+    let rules: &[Rule] = if route.pinned.is_some() {
+        &[Rule::Pinned]
+    } else {
+        &[Rule::Personal, Rule::SharedTeam, Rule::Team]
+    };
     let mut steps = Vec::new();
     let mut reached = false;
     for &rule in rules {
@@ -87,13 +93,26 @@ pub(crate) fn explain(
                 (Outcome::SkippedNeverReady, "it was never ready".to_owned())
             } else {
                 reached = true;
-                let detail = fault.as_ref().map_or_else(|| why(rule).to_owned(), |fault| format!("{}. {}", why(rule), fault.message));
+                let detail = fault.as_ref().map_or_else(
+                    || why(rule).to_owned(),
+                    |fault| format!("{}. {}", why(rule), fault.message),
+                );
                 (Outcome::Chosen, detail)
             };
-            steps.push(Step { rule, installation: Some(Arc::clone(installation)), outcome, detail });
+            steps.push(Step {
+                rule,
+                installation: Some(Arc::clone(installation)),
+                outcome,
+                detail,
+            });
         }
         if !any {
-            steps.push(Step { rule, installation: None, outcome: Outcome::None, detail: none(rule, caller).to_owned() });
+            steps.push(Step {
+                rule,
+                installation: None,
+                outcome: Outcome::None,
+                detail: none(rule, caller).to_owned(),
+            });
         }
     }
     Ok(Explanation {
@@ -120,7 +139,9 @@ fn none(rule: Rule, caller: &Caller) -> &'static str {
         Rule::Pinned => "the pinned installation does not exist any more",
         Rule::Personal if caller.user().is_none() => "a team's token reaches nobody's own installation",
         Rule::Personal => "the caller has no installation of their own",
-        Rule::SharedTeam => "no team with which this gateway or agent is shared, and to which the caller belongs, has an installation",
+        Rule::SharedTeam => {
+            "no team with which this gateway or agent is shared, and to which the caller belongs, has an installation"
+        }
         Rule::Team => "no other team of the caller has an installation",
     }
 }

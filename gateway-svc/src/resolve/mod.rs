@@ -11,8 +11,8 @@ mod tests;
 
 use std::sync::Arc;
 
-pub(crate) use access::{consumer, sees};
-pub(crate) use choose::{Fault, Rule, fault};
+pub(crate) use access::consumer;
+pub(crate) use choose::{Fault, Rule};
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{fingerprint, list};
 
@@ -44,10 +44,13 @@ pub(crate) fn call(
     exposed_name: &str,
     links: &Links,
 ) -> Result<Target, CallError> {
-    let (consumer, table, teams) = access::enter(snapshot, caller, name)?;
+    let access::Entered { consumer, table, teams } = access::enter(snapshot, caller, name)?;
     let unknown = || CallError::ToolNotFound(exposed_name.to_owned());
     let route = table.find(exposed_name).ok_or_else(unknown)?;
-    let entry = snapshot.entry(&route.entry_uid).filter(|entry| access::sees(caller, &teams, entry)).ok_or_else(unknown)?;
+    let entry = snapshot
+        .entry(&route.entry_uid)
+        .filter(|entry| access::sees(caller, &teams, entry))
+        .ok_or_else(unknown)?;
     let Some((_, installation)) = choose::choose(snapshot, caller, &teams, consumer, route) else {
         let pending = choose::pending(snapshot, caller, route);
         return Err(refuse(entry, name, choose::nowhere(entry, pending), links));
@@ -68,9 +71,13 @@ pub(crate) fn call(
 pub(crate) fn repair(entry: &Entry, consumer: &ConsumerRef, reason: RepairReason, links: &Links) -> CallError {
     let name = &entry.display_name;
     let message = match reason {
-        RepairReason::CredentialRequired => format!("{name} is not connected yet. Open the link to connect it, then try again."),
+        RepairReason::CredentialRequired => {
+            format!("{name} is not connected yet. Open the link to connect it, then try again.")
+        }
         RepairReason::CredentialExpired => {
-            format!("{name} does not take the stored credential any more. Open the link to enter a new one, then try again.")
+            format!(
+                "{name} does not take the stored credential any more. Open the link to enter a new one, then try again."
+            )
         }
         RepairReason::InstallationUnavailable => {
             format!("{name} does not work at present. Open the link to see why, then try again.")

@@ -7,7 +7,8 @@ use super::*;
 use crate::{
     domain::{ConsumerKind, Subject},
     snapshot::testing::{
-        Made, Registry, assignment, caller_user, entry, gateway, person, plain_entry, plain_gateway, user_id, visible_to_team,
+        Made, Registry, assignment, caller_user, entry, gateway, person, plain_entry, plain_gateway, user_id,
+        visible_to_team,
     },
 };
 
@@ -20,7 +21,10 @@ fn links() -> Links {
 }
 
 fn registry() -> Registry {
-    Registry::default().entry("time", &["now"]).gateway("default").assign("default", "time", "now")
+    Registry::default()
+        .entry("time", &["now"])
+        .gateway("default")
+        .assign("default", "time", "now")
 }
 
 /// The uid of the installation a call goes to, or why nowhere.
@@ -37,23 +41,45 @@ fn steps(registry: &Registry, caller: &Caller) -> Vec<(Rule, Option<String>, Out
         .unwrap()
         .steps
         .into_iter()
-        .map(|step| (step.rule, step.installation.map(|installation| installation.uid.to_string()), step.outcome))
+        .map(|step| {
+            (
+                step.rule,
+                step.installation.map(|installation| installation.uid.to_string()),
+                step.outcome,
+            )
+        })
         .collect()
 }
 
 fn team_token(team: &str) -> Caller {
-    Caller { subject: Subject::Team(team.into()), consumers: None }
+    Caller {
+        subject: Subject::Team(team.into()),
+        consumers: None,
+    }
 }
 
 #[test]
 fn the_callers_own_comes_before_a_teams() {
     let registry = registry()
         .team("core", &["alice"])
-        .install(Made { created: 1, ..Made::new("shared", "time", "team:core") })
-        .install(Made { created: 2, ..Made::new("own", "time", "alice") });
+        .install(Made {
+            created: 1,
+            ..Made::new("shared", "time", "team:core")
+        })
+        .install(Made {
+            created: 2,
+            ..Made::new("own", "time", "alice")
+        });
     assert_eq!(goes_to(&registry, &person("alice")), Ok("own".to_owned()));
-    assert_eq!(goes_to(&registry, &team_token("core")), Ok("shared".to_owned()), "a team's token reaches nobody's own");
-    assert_eq!(goes_to(&registry, &person("bob")), Err(RepairReason::CredentialRequired));
+    assert_eq!(
+        goes_to(&registry, &team_token("core")),
+        Ok("shared".to_owned()),
+        "a team's token reaches nobody's own"
+    );
+    assert_eq!(
+        goes_to(&registry, &person("bob")),
+        Err(RepairReason::CredentialRequired)
+    );
     assert_eq!(
         steps(&registry, &person("alice")),
         [
@@ -66,11 +92,27 @@ fn the_callers_own_comes_before_a_teams() {
 
 #[test]
 fn nowhere_leads_to_the_install_page() {
-    let error = call(&registry().snapshot(), &person("bob"), &default(), "time__now", &links()).unwrap_err();
-    let CallError::Repair(repair) = error else { panic!("{error}") };
-    assert_eq!(repair.install_url, "https://tools.example.com/install/time?gateway=default");
+    let error = call(
+        &registry().snapshot(),
+        &person("bob"),
+        &default(),
+        "time__now",
+        &links(),
+    )
+    .unwrap_err();
+    let CallError::Repair(repair) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        repair.install_url,
+        "https://tools.example.com/install/time?gateway=default"
+    );
     assert_eq!((&*repair.entry, &*repair.display_name), ("time", "The time"));
-    assert!(repair.message.contains("The time is not connected yet"), "{}", repair.message);
+    assert!(
+        repair.message.contains("The time is not connected yet"),
+        "{}",
+        repair.message
+    );
 }
 
 #[test]
@@ -79,18 +121,30 @@ fn the_team_the_gateway_is_shared_with_comes_first_then_the_oldest_then_the_id()
         let visibility = shared_with.and_then(visible_to_team);
         let mut registry = Registry::default()
             .entry("time", &["now"])
-            .with(gateway(pb::Gateway { visibility, ..plain_gateway("default") }))
+            .with(gateway(pb::Gateway {
+                visibility,
+                ..plain_gateway("default")
+            }))
             .assign("default", "time", "now");
         for (uid, team, created) in order {
             registry = registry
                 .team(team.strip_prefix("team:").unwrap(), &["alice"])
-                .install(Made { created: *created, ..Made::new(uid, "time", team) });
+                .install(Made {
+                    created: *created,
+                    ..Made::new(uid, "time", team)
+                });
         }
         registry
     };
     let old_and_new = [("b", "team:new", 20), ("a", "team:old", 10)];
-    assert_eq!(goes_to(&teams(None, &old_and_new), &person("alice")), Ok("a".to_owned()));
-    assert_eq!(goes_to(&teams(Some("new"), &old_and_new), &person("alice")), Ok("b".to_owned()));
+    assert_eq!(
+        goes_to(&teams(None, &old_and_new), &person("alice")),
+        Ok("a".to_owned())
+    );
+    assert_eq!(
+        goes_to(&teams(Some("new"), &old_and_new), &person("alice")),
+        Ok("b".to_owned())
+    );
     assert_eq!(
         steps(&teams(Some("new"), &old_and_new), &person("alice")),
         [
@@ -99,7 +153,10 @@ fn the_team_the_gateway_is_shared_with_comes_first_then_the_oldest_then_the_id()
             (Rule::Team, Some("a".to_owned()), Outcome::NotReached),
         ]
     );
-    for same_age in [[("x", "team:p", 5), ("y", "team:q", 5)], [("y", "team:p", 5), ("x", "team:q", 5)]] {
+    for same_age in [
+        [("x", "team:p", 5), ("y", "team:q", 5)],
+        [("y", "team:p", 5), ("x", "team:q", 5)],
+    ] {
         assert_eq!(goes_to(&teams(None, &same_age), &person("alice")), Ok("x".to_owned()));
     }
 }
@@ -127,7 +184,10 @@ fn one_that_was_never_ready_is_skipped() {
         })
         .install(Made::new("shared", "time", "team:core"));
     assert_eq!(goes_to(&registry, &person("alice")), Ok("shared".to_owned()));
-    assert_eq!(steps(&registry, &person("alice"))[0], (Rule::Personal, Some("own".to_owned()), Outcome::SkippedNeverReady));
+    assert_eq!(
+        steps(&registry, &person("alice"))[0],
+        (Rule::Personal, Some("own".to_owned()), Outcome::SkippedNeverReady)
+    );
 }
 
 #[test]
@@ -135,13 +195,32 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
     let broken = |reason| {
         registry()
             .team("core", &["alice"])
-            .install(Made { credential: (ConditionStatus::False, reason), ..Made::new("own", "time", "alice") })
+            .install(Made {
+                credential: (ConditionStatus::False, reason),
+                ..Made::new("own", "time", "alice")
+            })
             .install(Made::new("shared", "time", "team:core"))
     };
-    assert_eq!(goes_to(&broken("CREDENTIAL_EXPIRED"), &person("alice")), Err(RepairReason::CredentialExpired));
-    assert_eq!(goes_to(&broken("DESTINATION_CHANGED"), &person("alice")), Err(RepairReason::CredentialExpired));
-    assert_eq!(goes_to(&broken("CREDENTIAL_REQUIRED"), &person("alice")), Err(RepairReason::CredentialRequired));
-    let explanation = explain(&broken("CREDENTIAL_EXPIRED").snapshot(), &person("alice"), &default(), "time__now", &links()).unwrap();
+    assert_eq!(
+        goes_to(&broken("CREDENTIAL_EXPIRED"), &person("alice")),
+        Err(RepairReason::CredentialExpired)
+    );
+    assert_eq!(
+        goes_to(&broken("DESTINATION_CHANGED"), &person("alice")),
+        Err(RepairReason::CredentialExpired)
+    );
+    assert_eq!(
+        goes_to(&broken("CREDENTIAL_REQUIRED"), &person("alice")),
+        Err(RepairReason::CredentialRequired)
+    );
+    let explanation = explain(
+        &broken("CREDENTIAL_EXPIRED").snapshot(),
+        &person("alice"),
+        &default(),
+        "time__now",
+        &links(),
+    )
+    .unwrap();
     assert_eq!(explanation.chosen.unwrap().uid.as_ref(), "own");
     assert_eq!(explanation.reason, Some(RepairReason::CredentialExpired));
     assert!(explanation.install_url.is_some());
@@ -150,24 +229,42 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
 #[test]
 fn a_self_hosted_server_that_does_not_run_is_unavailable() {
     let self_hosted = pb::Entry {
-        server: Some(pb::entry::Server::SelfHosted(pb::SelfHostedServer { command: "x".to_owned(), ..Default::default() })),
+        server: Some(pb::entry::Server::SelfHosted(pb::SelfHostedServer {
+            command: "x".to_owned(),
+            ..Default::default()
+        })),
         ..plain_entry("time")
     };
-    let registry = registry().install(Made { running: Some(self_hosted), ..Made::new("own", "time", "alice") });
-    assert_eq!(goes_to(&registry, &person("alice")), Err(RepairReason::InstallationUnavailable));
+    let registry = registry().install(Made {
+        running: Some(self_hosted),
+        ..Made::new("own", "time", "alice")
+    });
+    assert_eq!(
+        goes_to(&registry, &person("alice")),
+        Err(RepairReason::InstallationUnavailable)
+    );
 }
 
 #[test]
 fn a_discovery_that_failed_does_not_keep_calls_away() {
-    let registry = registry().install(Made { tools: ConditionStatus::False, ..Made::new("own", "time", "alice") });
+    let registry = registry().install(Made {
+        tools: ConditionStatus::False,
+        ..Made::new("own", "time", "alice")
+    });
     assert_eq!(goes_to(&registry, &person("alice")), Ok("own".to_owned()));
 }
 
 #[test]
 fn a_deleted_one_is_not_considered_and_its_successor_is() {
-    let gone = Made { deleted: true, ..Made::new("gone", "time", "alice") };
+    let gone = Made {
+        deleted: true,
+        ..Made::new("gone", "time", "alice")
+    };
     let registry = registry().install(gone.clone());
-    assert_eq!(goes_to(&registry, &person("alice")), Err(RepairReason::CredentialRequired));
+    assert_eq!(
+        goes_to(&registry, &person("alice")),
+        Err(RepairReason::CredentialRequired)
+    );
     let again = registry.install(Made::new("new", "time", "alice"));
     assert_eq!(goes_to(&again, &person("alice")), Ok("new".to_owned()));
     // The old one's last change may come after the new one was made.
@@ -177,7 +274,10 @@ fn a_deleted_one_is_not_considered_and_its_successor_is() {
 #[test]
 fn a_pinned_one_is_taken_whoever_calls() {
     let pinned = |registry: Registry| {
-        registry.entry("time", &["now"]).gateway("default").with(assignment("default", "time", "now", Some("hers")))
+        registry
+            .entry("time", &["now"])
+            .gateway("default")
+            .with(assignment("default", "time", "now", Some("hers")))
     };
     let registry = pinned(Registry::default())
         .install(Made::new("hers", "time", "alice"))
@@ -185,7 +285,10 @@ fn a_pinned_one_is_taken_whoever_calls() {
     for caller in [person("alice"), person("bob"), team_token("none")] {
         assert_eq!(goes_to(&registry, &caller), Ok("hers".to_owned()));
     }
-    assert_eq!(steps(&registry, &person("bob")), [(Rule::Pinned, Some("hers".to_owned()), Outcome::Chosen)]);
+    assert_eq!(
+        steps(&registry, &person("bob")),
+        [(Rule::Pinned, Some("hers".to_owned()), Outcome::Chosen)]
+    );
     let never = pinned(Registry::default()).install(Made {
         once_ready: false,
         credential: (ConditionStatus::False, "CREDENTIAL_REQUIRED"),
@@ -193,13 +296,19 @@ fn a_pinned_one_is_taken_whoever_calls() {
     });
     assert_eq!(goes_to(&never, &person("bob")), Err(RepairReason::CredentialRequired));
     let gone = pinned(Registry::default()).install(Made::new("his", "time", "bob"));
-    assert_eq!(goes_to(&gone, &person("bob")), Err(RepairReason::CredentialRequired), "never another account in its place");
+    assert_eq!(
+        goes_to(&gone, &person("bob")),
+        Err(RepairReason::CredentialRequired),
+        "never another account in its place"
+    );
     assert_eq!(steps(&gone, &person("bob")), [(Rule::Pinned, None, Outcome::None)]);
 }
 
 #[test]
 fn a_tool_that_the_installation_lacks_is_unavailable() {
-    let registry = registry().install(Made::new("own", "time", "alice")).tools("own", &["other"]);
+    let registry = registry()
+        .install(Made::new("own", "time", "alice"))
+        .tools("own", &["other"]);
     assert_eq!(goes_to(&registry, &person("alice")), Err(RepairReason::ToolUnavailable));
 }
 
@@ -230,25 +339,43 @@ fn whole_issuers_count_for_gateway_tokens_too() {
         subject: user.subject,
     };
     let registry = registry()
-        .with(crate::snapshot::testing::put("t-everyone", pb::watched_object::Object::Team(everyone)))
-        .with(crate::snapshot::testing::put("tok", pb::watched_object::Object::GatewayToken(token)))
+        .with(crate::snapshot::testing::put(
+            "t-everyone",
+            pb::watched_object::Object::Team(everyone),
+        ))
+        .with(crate::snapshot::testing::put(
+            "tok",
+            pb::watched_object::Object::GatewayToken(token),
+        ))
         .install(Made::new("demo", "time", "team:everyone"));
     let snapshot = registry.snapshot();
     let caller = &snapshot.gateway_token(&[7; 32]).unwrap().caller;
     assert_eq!(goes_to(&registry, caller), Ok("demo".to_owned()));
     let elsewhere = ConsumerRef::new(ConsumerKind::Gateway, "other");
     let snapshot = registry.gateway("other").snapshot();
-    assert!(matches!(consumer(&snapshot, caller, &elsewhere), Err(CallError::ConsumerNotFound(_))), "the token is limited");
+    assert!(
+        matches!(
+            consumer(&snapshot, caller, &elsewhere),
+            Err(CallError::ConsumerNotFound(_))
+        ),
+        "the token is limited"
+    );
 }
 
 #[test]
 fn what_a_caller_may_not_see_does_not_exist_for_them() {
     let hidden = Registry::default()
-        .with(entry(pb::Entry { visibility: visible_to_team("core"), ..plain_entry("time") }))
+        .with(entry(pb::Entry {
+            visibility: visible_to_team("core"),
+            ..plain_entry("time")
+        }))
         .tools("e-time", &["now"])
         .team("core", &["alice"])
         .gateway("default")
-        .with(gateway(pb::Gateway { visibility: visible_to_team("core"), ..plain_gateway("secret") }))
+        .with(gateway(pb::Gateway {
+            visibility: visible_to_team("core"),
+            ..plain_gateway("secret")
+        }))
         .assign("default", "time", "now");
     let snapshot = hidden.snapshot();
     assert_eq!(list(&snapshot, &person("alice"), &default()).unwrap().len(), 1);
@@ -260,12 +387,17 @@ fn what_a_caller_may_not_see_does_not_exist_for_them() {
     assert!(consumer(&snapshot, &person("alice"), &secret).is_ok());
     assert!(consumer(&snapshot, &person("author"), &secret).is_ok());
     assert!(consumer(&snapshot, &person("bob"), &secret).is_err());
-    let admin = Caller::person(crate::domain::CallerUser { admin: true, ..caller_user("root") });
+    let admin = Caller::person(crate::domain::CallerUser {
+        admin: true,
+        ..caller_user("root")
+    });
     assert!(consumer(&snapshot, &admin, &secret).is_ok());
     let deactivated = hidden
         .with(crate::snapshot::testing::put(
             "d-1",
-            pb::watched_object::Object::DeactivatedUser(pb::DeactivatedUser { user: user_id("alice").resource_name() }),
+            pb::watched_object::Object::DeactivatedUser(pb::DeactivatedUser {
+                user: user_id("alice").resource_name(),
+            }),
         ))
         .snapshot();
     assert!(list(&deactivated, &person("alice"), &default()).is_err());
@@ -273,12 +405,17 @@ fn what_a_caller_may_not_see_does_not_exist_for_them() {
 
 #[test]
 fn lists_what_is_not_connected_yet_and_the_definition_of_what_resolves() {
-    let registry = registry().install(Made::new("own", "time", "alice")).tools("own", &["now"]);
+    let registry = registry()
+        .install(Made::new("own", "time", "alice"))
+        .tools("own", &["now"]);
     let snapshot = registry.snapshot();
     let hers = list(&snapshot, &person("alice"), &default()).unwrap();
     assert!(hers[0].connected && hers[0].definition.contains("of own") && hers[0].definition.contains("\"time__now\""));
     let his = list(&snapshot, &person("bob"), &default()).unwrap();
     assert!(!his[0].connected && his[0].definition.contains("of e-time"));
     assert_ne!(fingerprint(&hers), fingerprint(&his));
-    assert_eq!(fingerprint(&his), fingerprint(&list(&snapshot, &person("carol"), &default()).unwrap()));
+    assert_eq!(
+        fingerprint(&his),
+        fingerprint(&list(&snapshot, &person("carol"), &default()).unwrap())
+    );
 }

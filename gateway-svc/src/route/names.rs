@@ -46,8 +46,15 @@ pub(crate) fn assign(tools: &[Named<'_>]) -> Vec<String> {
         }
         let mut give_way = Vec::new();
         for group in groups.into_values().filter(|group| group.len() > 1) {
-            let chosen = group.iter().filter(|&&index| keeps(&tools[index], level[index])).count();
-            give_way.extend(group.into_iter().filter(|&index| chosen != 1 || !keeps(&tools[index], level[index])));
+            let chosen = group
+                .iter()
+                .filter(|&&index| keeps(&tools[index], level[index]))
+                .count();
+            give_way.extend(
+                group
+                    .into_iter()
+                    .filter(|&index| chosen != 1 || !keeps(&tools[index], level[index])),
+            );
         }
         if give_way.is_empty() {
             return names;
@@ -69,14 +76,24 @@ fn plain(tool: &Named<'_>) -> String {
         (None, Some(prefix)) => format!("{prefix}__{}", tool.tool),
         (None, None) => tool.tool.to_owned(),
     };
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 fn suffixed(tool: &Named<'_>, level: usize) -> String {
     let last = SUFFIXES.len() - 1;
     // Beyond the last, somebody has chosen the very name that the hash makes: another hash then.
     let salt = "\n".repeat(level.saturating_sub(last));
-    let mut hash = BASE32_NOPAD.encode(&Sha256::digest(format!("{}{salt}", tool.identity))).to_ascii_lowercase();
+    let mut hash = BASE32_NOPAD
+        .encode(&Sha256::digest(format!("{}{salt}", tool.identity)))
+        .to_ascii_lowercase();
     hash.truncate(SUFFIXES[level.min(last)]);
     let mut name = plain(tool);
     name.truncate(MAX_NAME - 1 - hash.len());
@@ -92,37 +109,67 @@ mod tests {
     use super::*;
 
     fn named<'a>(prefix: &'a str, tool: &'a str, identity: &'a str) -> Named<'a> {
-        Named { prefix: Some(prefix), tool, explicit: None, identity }
+        Named {
+            prefix: Some(prefix),
+            tool,
+            explicit: None,
+            identity,
+        }
     }
 
     #[test]
     fn are_entry_and_tool() {
-        assert_eq!(assign(&[named("time", "get_time", "1"), named("time", "a.b/ü", "2")]), ["time__get_time", "time__a_b__"]);
-        let bare = Named { prefix: None, ..named("", "get_time", "1") };
+        assert_eq!(
+            assign(&[named("time", "get_time", "1"), named("time", "a.b/ü", "2")]),
+            ["time__get_time", "time__a_b__"]
+        );
+        let bare = Named {
+            prefix: None,
+            ..named("", "get_time", "1")
+        };
         assert_eq!(assign(&[bare]), ["get_time"]);
     }
 
     #[test]
     fn all_that_collide_get_a_hash_and_an_explicit_name_wins() {
         let names = assign(&[named("a", "x.y", "1"), named("a", "x_y", "2"), named("a", "z", "3")]);
-        assert!(names[0].starts_with("a__x_y_") && names[1].starts_with("a__x_y_") && names[0] != names[1], "{names:?}");
+        assert!(
+            names[0].starts_with("a__x_y_") && names[1].starts_with("a__x_y_") && names[0] != names[1],
+            "{names:?}"
+        );
         assert_eq!(names[2], "a__z");
 
-        let chosen = Named { explicit: Some("a__z"), ..named("b", "other", "4") };
+        let chosen = Named {
+            explicit: Some("a__z"),
+            ..named("b", "other", "4")
+        };
         let names = assign(&[named("a", "z", "3"), chosen.clone()]);
         assert_eq!(names[1], "a__z");
         assert!(names[0].starts_with("a__z_"));
 
-        let twice = Named { identity: "5", ..chosen.clone() };
+        let twice = Named {
+            identity: "5",
+            ..chosen.clone()
+        };
         let names = assign(&[chosen, twice]);
-        assert!(names[0] != names[1] && names.iter().all(|name| name.starts_with("a__z_")), "{names:?}");
+        assert!(
+            names[0] != names[1] && names.iter().all(|name| name.starts_with("a__z_")),
+            "{names:?}"
+        );
     }
 
     /// Lesson 17: names over 64 characters.
     #[test]
     fn never_exceed_64_characters() {
         let long = "t".repeat(300);
-        let names = assign(&[named("entry", &long, "1"), named("entry", &long[..299], "2"), Named { prefix: None, ..named("", "", "3") }]);
+        let names = assign(&[
+            named("entry", &long, "1"),
+            named("entry", &long[..299], "2"),
+            Named {
+                prefix: None,
+                ..named("", "", "3")
+            },
+        ]);
         assert!(names.iter().all(|name| name.len() <= MAX_NAME), "{names:?}");
         assert_eq!(names[0].len(), MAX_NAME);
         assert_ne!(names[0], names[1]);
@@ -139,9 +186,13 @@ mod tests {
                 .map(|index| {
                     let tool = match rng.random_range(0..4) {
                         0 => long.clone(),
-                        _ => (0..rng.random_range(0..3)).map(|_| pieces[rng.random_range(0..pieces.len())]).collect(),
+                        _ => (0..rng.random_range(0..3))
+                            .map(|_| pieces[rng.random_range(0..pieces.len())])
+                            .collect(),
                     };
-                    let explicit = rng.random_bool(0.2).then(|| format!("a__{}", pieces[rng.random_range(0..2)]));
+                    let explicit = rng
+                        .random_bool(0.2)
+                        .then(|| format!("a__{}", pieces[rng.random_range(0..2)]));
                     let prefix = rng.random_bool(0.8).then(|| ["a", "b"][rng.random_range(0..2)]);
                     (prefix, tool, explicit, format!("{round}/{index}"))
                 })
@@ -149,7 +200,12 @@ mod tests {
             let run = |tools: &[(Option<&str>, String, Option<String>, String)]| -> BTreeMap<String, String> {
                 let named: Vec<_> = tools
                     .iter()
-                    .map(|(prefix, tool, explicit, identity)| Named { prefix: *prefix, tool, explicit: explicit.as_deref(), identity })
+                    .map(|(prefix, tool, explicit, identity)| Named {
+                        prefix: *prefix,
+                        tool,
+                        explicit: explicit.as_deref(),
+                        identity,
+                    })
                     .collect();
                 tools.iter().map(|tool| tool.3.clone()).zip(assign(&named)).collect()
             };
@@ -157,7 +213,11 @@ mod tests {
             let unique: BTreeSet<_> = first.values().collect();
             assert_eq!(unique.len(), tools.len());
             for name in unique {
-                assert!((1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{name}");
+                assert!(
+                    (1..=MAX_NAME).contains(&name.len())
+                        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)),
+                    "{name}"
+                );
             }
             tools.shuffle(&mut rng);
             assert_eq!(run(&tools), first);

@@ -100,25 +100,39 @@ impl Table {
         let mut wanted: BTreeMap<Key<'_>, Wanted<'_>> = BTreeMap::new();
         let mut assigned: HashSet<(&str, &str)> = HashSet::new();
         for assignment in assignments {
-            let Some(entry) = entry(&assignment.entry_uid).filter(|entry| !entry.deleted) else { continue };
+            let Some(entry) = entry(&assignment.entry_uid).filter(|entry| !entry.deleted) else {
+                continue;
+            };
             assigned.insert((&entry.uid, &assignment.tool));
             let pinned = assignment.pinned.as_deref().unwrap_or_default();
             let explicit = assignment.exposed_name.as_deref();
             wanted.insert(
                 (&entry.uid, &assignment.tool, pinned, explicit.unwrap_or_default()),
-                Wanted { entry, tool: &assignment.tool, pinned: assignment.pinned.as_ref(), explicit },
+                Wanted {
+                    entry,
+                    tool: &assignment.tool,
+                    pinned: assignment.pinned.as_ref(),
+                    explicit,
+                },
             );
         }
         for candidate in automatic.iter().filter(|candidate| selects(consumer, candidate.entry)) {
             for tool in &candidate.tools {
                 if !assigned.contains(&(&*candidate.entry.uid, &**tool)) {
-                    let wish = Wanted { entry: candidate.entry, tool, pinned: None, explicit: None };
+                    let wish = Wanted {
+                        entry: candidate.entry,
+                        tool,
+                        pinned: None,
+                        explicit: None,
+                    };
                     wanted.insert((&candidate.entry.uid, tool, "", ""), wish);
                 }
             }
         }
-        let identities: Vec<String> =
-            wanted.keys().map(|(entry, tool, pinned, explicit)| format!("{entry}\n{pinned}\n{explicit}\n{tool}")).collect();
+        let identities: Vec<String> = wanted
+            .keys()
+            .map(|(entry, tool, pinned, explicit)| format!("{entry}\n{pinned}\n{explicit}\n{tool}"))
+            .collect();
         let named: Vec<Named<'_>> = wanted
             .values()
             .zip(&identities)
@@ -143,8 +157,16 @@ impl Table {
             })
             .collect();
         routes.sort_unstable_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
-        let by_name = routes.iter().enumerate().map(|(index, route)| (Arc::clone(&route.exposed_name), index)).collect();
-        Self { by_name, routes, entries }
+        let by_name = routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| (Arc::clone(&route.exposed_name), index))
+            .collect();
+        Self {
+            by_name,
+            routes,
+            entries,
+        }
     }
 }
 
@@ -160,7 +182,10 @@ pub(crate) fn selects(consumer: &Consumer, entry: &Entry) -> bool {
     consumer.automatic
         && !entry.deleted
         && entry.lifecycle != Lifecycle::Draft
-        && consumer.labels.iter().any(|(key, value)| entry.labels.get(key) == Some(value))
+        && consumer
+            .labels
+            .iter()
+            .any(|(key, value)| entry.labels.get(key) == Some(value))
 }
 
 #[cfg(test)]
@@ -174,7 +199,11 @@ mod tests {
             slug: slug.into(),
             display_name: slug.into(),
             labels: [("team".to_owned(), label.to_owned())].into(),
-            audience: Audience { organization: true, teams: Vec::new(), author: None },
+            audience: Audience {
+                organization: true,
+                teams: Vec::new(),
+                author: None,
+            },
             lifecycle: Lifecycle::Approved,
             deleted: false,
         }
@@ -186,9 +215,17 @@ mod tests {
             uid: "g".into(),
             display_name: "g".to_owned(),
             description: String::new(),
-            labels: [("team".to_owned(), label.to_owned()), ("other".to_owned(), "x".to_owned())].into(),
+            labels: [
+                ("team".to_owned(), label.to_owned()),
+                ("other".to_owned(), "x".to_owned()),
+            ]
+            .into(),
             automatic,
-            audience: Audience { organization: true, teams: Vec::new(), author: None },
+            audience: Audience {
+                organization: true,
+                teams: Vec::new(),
+                author: None,
+            },
             passthrough_headers: Vec::new(),
             omit_entry_prefix: false,
         }
@@ -218,7 +255,12 @@ mod tests {
             assignment("3", "time", "convert", Some("i1"), Some("tz")),
             assignment("4", "gone", "x", None, None),
         ];
-        let table = Table::build(&consumer(false, "core"), &assignments, |uid| (uid == "uid-time").then_some(&time), &[]);
+        let table = Table::build(
+            &consumer(false, "core"),
+            &assignments,
+            |uid| (uid == "uid-time").then_some(&time),
+            &[],
+        );
         assert_eq!(names(&table), ["time__now", "tz"]);
         assert_eq!(table.find("tz").unwrap().pinned.as_deref(), Some("i1"));
         assert!(table.find("time__convert").is_none());
@@ -228,14 +270,32 @@ mod tests {
     #[test]
     fn automatic_mode_adds_every_tool_of_entries_that_share_a_label() {
         let (time, mail) = (entry("time", "core"), entry("mail", "other-team"));
-        let draft = Entry { lifecycle: Lifecycle::Draft, ..entry("draft", "core") };
-        let deprecated = Entry { lifecycle: Lifecycle::Deprecated, ..entry("old", "core") };
+        let draft = Entry {
+            lifecycle: Lifecycle::Draft,
+            ..entry("draft", "core")
+        };
+        let deprecated = Entry {
+            lifecycle: Lifecycle::Deprecated,
+            ..entry("old", "core")
+        };
         let tools = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<Vec<Arc<str>>>();
         let candidates = [
-            Candidate { entry: &time, tools: tools(&["now", "convert"]) },
-            Candidate { entry: &mail, tools: tools(&["send"]) },
-            Candidate { entry: &draft, tools: tools(&["x"]) },
-            Candidate { entry: &deprecated, tools: tools(&["y"]) },
+            Candidate {
+                entry: &time,
+                tools: tools(&["now", "convert"]),
+            },
+            Candidate {
+                entry: &mail,
+                tools: tools(&["send"]),
+            },
+            Candidate {
+                entry: &draft,
+                tools: tools(&["x"]),
+            },
+            Candidate {
+                entry: &deprecated,
+                tools: tools(&["y"]),
+            },
         ];
         let assignments = [assignment("1", "time", "now", None, Some("clock"))];
         let lookup = |uid: &str| (uid == "uid-time").then_some(&time);
@@ -254,7 +314,10 @@ mod tests {
         let first = route.expose(&"h1".into(), r#"{"name":"now","a":1}"#).unwrap();
         assert_eq!(&*first, r#"{"name":"time__now","a":1}"#);
         assert!(Arc::ptr_eq(&first, &route.expose(&"h1".into(), "").unwrap()));
-        assert_eq!(&*route.expose(&"h2".into(), r#"{"name":"now","a":2}"#).unwrap(), r#"{"name":"time__now","a":2}"#);
+        assert_eq!(
+            &*route.expose(&"h2".into(), r#"{"name":"now","a":2}"#).unwrap(),
+            r#"{"name":"time__now","a":2}"#
+        );
         assert_eq!(route.expose(&"h3".into(), "nonsense"), None);
     }
 }

@@ -51,15 +51,27 @@ impl Consumers {
     /// A new one, or another state of one. Its table is not right before [`Consumers::rebuild`].
     pub(crate) fn put(&mut self, consumer: Consumer, touched: &mut Touched) {
         let uid = Arc::clone(&consumer.uid);
-        let table = self.by_uid.get(&uid).map(|known| Arc::clone(&known.table)).unwrap_or_default();
+        let table = self
+            .by_uid
+            .get(&uid)
+            .map(|known| Arc::clone(&known.table))
+            .unwrap_or_default();
         self.by_name.insert_mut(consumer.name.clone(), Arc::clone(&uid));
-        self.by_uid.insert_mut(Arc::clone(&uid), Exposed { consumer: Arc::new(consumer), table });
+        self.by_uid.insert_mut(
+            Arc::clone(&uid),
+            Exposed {
+                consumer: Arc::new(consumer),
+                table,
+            },
+        );
         touched.consumers.insert(uid);
     }
 
     /// One is gone.
     pub(crate) fn remove(&mut self, uid: &str) {
-        let Some(gone) = self.by_uid.get(uid).map(|known| Arc::clone(&known.consumer)) else { return };
+        let Some(gone) = self.by_uid.get(uid).map(|known| Arc::clone(&known.consumer)) else {
+            return;
+        };
         self.by_uid.remove_mut(uid);
         // The slug may be somebody else's already.
         if self.by_name.get(&gone.name).is_some_and(|current| **current == *uid) {
@@ -81,7 +93,9 @@ impl Consumers {
 
     /// An assignment is gone.
     pub(crate) fn remove_assignment(&mut self, uid: &str, touched: &mut Touched) {
-        let Some(gone) = self.assignments.get(uid).map(Arc::clone) else { return };
+        let Some(gone) = self.assignments.get(uid).map(Arc::clone) else {
+            return;
+        };
         self.assignments.remove_mut(uid);
         if let Some(known) = self.assigned.get(&gone.consumer_uid) {
             let mut rest = known.clone();
@@ -96,13 +110,21 @@ impl Consumers {
     }
 
     /// Builds the tables again that depend on what was touched, and no others.
-    pub(crate) fn rebuild(&mut self, touched: &Touched, entries: &HashTrieMapSync<Arc<str>, Arc<Entry>>, tools: &ToolSets) {
+    pub(crate) fn rebuild(
+        &mut self,
+        touched: &Touched,
+        entries: &HashTrieMapSync<Arc<str>, Arc<Entry>>,
+        tools: &ToolSets,
+    ) {
         let stale: Vec<Arc<str>> = self
             .by_uid
             .iter()
             .filter(|(uid, exposed)| {
                 touched.consumers.contains(*uid)
-                    || touched.entries.iter().any(|entry| self.depends(exposed, entry, entries.get(entry)))
+                    || touched
+                        .entries
+                        .iter()
+                        .any(|entry| self.depends(exposed, entry, entries.get(entry)))
             })
             .map(|(uid, _)| Arc::clone(uid))
             .collect();
@@ -117,8 +139,19 @@ impl Consumers {
             };
             let assigned = self.assigned.get(&uid).cloned().unwrap_or_default();
             let entry = |uid: &str| entries.get(uid).map(|entry| &**entry);
-            let table = Table::build(&consumer, assigned.values().map(|assignment| &**assignment), entry, &automatic);
-            self.by_uid.insert_mut(uid, Exposed { consumer, table: Arc::new(table) });
+            let table = Table::build(
+                &consumer,
+                assigned.values().map(|assignment| &**assignment),
+                entry,
+                &automatic,
+            );
+            self.by_uid.insert_mut(
+                uid,
+                Exposed {
+                    consumer,
+                    table: Arc::new(table),
+                },
+            );
         }
     }
 
@@ -133,5 +166,8 @@ impl Consumers {
 }
 
 fn candidate<'a>(entry: &'a Arc<Entry>, tools: Option<&Arc<ToolSet>>) -> Candidate<'a> {
-    Candidate { entry, tools: tools.map(|tools| tools.names().cloned().collect()).unwrap_or_default() }
+    Candidate {
+        entry,
+        tools: tools.map(|tools| tools.names().cloned().collect()).unwrap_or_default(),
+    }
 }

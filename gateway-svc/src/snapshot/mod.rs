@@ -11,6 +11,6 @@ pub(crate) mod testing;
 mod tests;
 
 pub(crate) use parse::installation;
-pub(crate) use state::{GatewayToken, Snapshot, ToolSet};
+pub(crate) use state::Snapshot;
 pub(crate) use store::{Feed, Store};
 pub(crate) use teams::CallerTeams;

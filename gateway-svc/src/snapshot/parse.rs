@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry, Installation,
-        Lifecycle, Owner, Subject,
+        Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
+        Installation, Lifecycle, Owner, Subject,
     },
     route::Assignment,
 };
@@ -26,7 +26,11 @@ use crate::{
 /// An entry at its current revision.
 pub(super) fn entry(entry: &pb::Entry) -> Option<Entry> {
     let slug: Arc<str> = id(&entry.name, "entries")?.into();
-    let display_name = if entry.display_name.is_empty() { Arc::clone(&slug) } else { entry.display_name.as_str().into() };
+    let display_name = if entry.display_name.is_empty() {
+        Arc::clone(&slug)
+    } else {
+        entry.display_name.as_str().into()
+    };
     Some(Entry {
         uid: entry.uid.as_str().into(),
         display_name,
@@ -67,7 +71,10 @@ pub(crate) fn installation(watched: &pb::WatchedInstallation) -> Option<Installa
         runtime: aspect(ConditionType::RuntimeReady),
         tools: aspect(ConditionType::ToolsDiscovered),
         once_ready: made.first_ready_time.is_some(),
-        created: made.create_time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH),
+        created: made
+            .create_time
+            .and_then(|time| SystemTime::try_from(time).ok())
+            .unwrap_or(SystemTime::UNIX_EPOCH),
         deleted: made.delete_time.is_some(),
     })
 }
@@ -78,12 +85,20 @@ pub(super) fn gateway(gateway: pb::Gateway) -> Option<Consumer> {
     Some(Consumer {
         name: ConsumerRef::new(ConsumerKind::Gateway, slug),
         uid: gateway.uid.as_str().into(),
-        display_name: if gateway.display_name.is_empty() { slug.to_owned() } else { gateway.display_name.clone() },
+        display_name: if gateway.display_name.is_empty() {
+            slug.to_owned()
+        } else {
+            gateway.display_name.clone()
+        },
         description: gateway.description.clone(),
         labels: labels(&gateway.labels),
         automatic: gateway.assignment_mode() == AssignmentMode::Automatic,
         audience: audience(gateway.visibility.as_ref(), &gateway.creator),
-        passthrough_headers: gateway.passthrough_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        passthrough_headers: gateway
+            .passthrough_headers
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect(),
         omit_entry_prefix: gateway.omit_entry_prefix,
     })
 }
@@ -94,12 +109,20 @@ pub(super) fn agent(agent: pb::Agent) -> Option<Consumer> {
     Some(Consumer {
         name: ConsumerRef::new(ConsumerKind::Agent, slug),
         uid: agent.uid.as_str().into(),
-        display_name: if agent.display_name.is_empty() { slug.to_owned() } else { agent.display_name.clone() },
+        display_name: if agent.display_name.is_empty() {
+            slug.to_owned()
+        } else {
+            agent.display_name.clone()
+        },
         description: agent.description.clone(),
         labels: labels(&agent.labels),
         automatic: agent.assignment_mode() == AssignmentMode::Automatic,
         audience: audience(agent.visibility.as_ref(), &agent.creator),
-        passthrough_headers: agent.passthrough_headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        passthrough_headers: agent
+            .passthrough_headers
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect(),
         omit_entry_prefix: agent.omit_entry_prefix,
     })
 }
@@ -132,8 +155,21 @@ pub(super) fn team(watched: &pb::WatchedTeam) -> Option<(Arc<str>, Team)> {
             None => {}
         }
     }
-    let members = watched.members.iter().filter_map(|user| id(user, "users")).map(str::to_owned).collect();
-    Some((team.uid.as_str().into(), Team { slug: id(&team.name, "teams")?.into(), members, groups, issuers }))
+    let members = watched
+        .members
+        .iter()
+        .filter_map(|user| id(user, "users"))
+        .map(str::to_owned)
+        .collect();
+    Some((
+        team.uid.as_str().into(),
+        Team {
+            slug: id(&team.name, "teams")?.into(),
+            members,
+            groups,
+            issuers,
+        },
+    ))
 }
 
 /// A gateway token and its hash.
@@ -160,19 +196,36 @@ pub(super) fn gateway_token(watched: &pb::WatchedGatewayToken) -> Option<([u8; 3
         None
     } else {
         // A name that is not understood limits the token further, it does not free it.
-        Some(token.consumers.iter().filter_map(|name| ConsumerRef::parse(name)).collect())
+        Some(
+            token
+                .consumers
+                .iter()
+                .filter_map(|name| ConsumerRef::parse(name))
+                .collect(),
+        )
     };
     let expires = match token.expire_time {
         Some(time) => Some(SystemTime::try_from(time).ok()?),
         None => None,
     };
     let hash = watched.token_hash.as_slice().try_into().ok()?;
-    Some((hash, GatewayToken { name: token.name.as_str().into(), caller: Caller { subject, consumers }, expires }))
+    Some((
+        hash,
+        GatewayToken {
+            name: token.name.as_str().into(),
+            caller: Caller { subject, consumers },
+            expires,
+        },
+    ))
 }
 
 /// Which tools an entry or an installation has.
 pub(super) fn tool_set(set: &pb::ToolSet) -> ToolSet {
-    ToolSet::new(set.tools.iter().map(|tool| (tool.tool.as_str().into(), tool.definition_hash.as_str().into())))
+    ToolSet::new(
+        set.tools
+            .iter()
+            .map(|tool| (tool.tool.as_str().into(), tool.definition_hash.as_str().into())),
+    )
 }
 
 /// The id in `collection/{id}`.
@@ -189,16 +242,28 @@ fn audience(visibility: Option<&pb::Visibility>, creator: &str) -> Audience {
     let author = id(creator, "users").map(str::to_owned);
     let (organization, teams) = match visibility.and_then(|visibility| visibility.audience.as_ref()) {
         None | Some(visibility::Audience::Organization(_)) => (true, Vec::new()),
-        Some(visibility::Audience::Teams(teams)) => {
-            (false, teams.teams.iter().filter_map(|team| id(team, "teams")).map(Into::into).collect())
-        }
+        Some(visibility::Audience::Teams(teams)) => (
+            false,
+            teams
+                .teams
+                .iter()
+                .filter_map(|team| id(team, "teams"))
+                .map(Into::into)
+                .collect(),
+        ),
         Some(visibility::Audience::Author(_)) => (false, Vec::new()),
     };
-    Audience { organization, teams, author }
+    Audience {
+        organization,
+        teams,
+        author,
+    }
 }
 
 fn aspect(conditions: &[pb::Condition], kind: ConditionType) -> Aspect {
-    let Some(condition) = conditions.iter().find(|condition| condition.r#type() == kind) else { return Aspect::default() };
+    let Some(condition) = conditions.iter().find(|condition| condition.r#type() == kind) else {
+        return Aspect::default();
+    };
     Aspect {
         status: match condition.status() {
             ConditionStatus::True => ConditionState::True,
@@ -230,7 +295,8 @@ fn vends_headers(running: &pb::Entry) -> bool {
         Some(CredentialModel::StaticCredential(credential)) => !credential.field.is_empty(),
         Some(CredentialModel::NoCredential(_)) | None => false,
     };
-    let in_header = |field: &pb::InstallField| is_secret(field) && matches!(field.target, Some(install_field::Target::Header(_)));
+    let in_header =
+        |field: &pb::InstallField| is_secret(field) && matches!(field.target, Some(install_field::Target::Header(_)));
     primary || running.install_fields.iter().any(in_header)
 }
 
@@ -249,7 +315,9 @@ fn fixed_headers(running: &pb::Entry, values: &HashMap<String, String>) -> Vec<(
     let additional = running.additional_headers.iter().filter_map(|header| {
         let value = match header.source.as_ref()? {
             additional_header::Source::Value(value) => value.clone(),
-            additional_header::Source::Field(key) => value(running.install_fields.iter().find(|field| field.key == *key)?)?,
+            additional_header::Source::Field(key) => {
+                value(running.install_fields.iter().find(|field| field.key == *key)?)?
+            }
         };
         Some((header.name.clone(), value))
     });

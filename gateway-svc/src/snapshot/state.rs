@@ -63,7 +63,6 @@ struct Installed {
 pub(crate) struct Snapshot {
     revision: i64,
     entries: HashTrieMapSync<Arc<str>, Arc<Entry>>,
-    slugs: HashTrieMapSync<Arc<str>, Arc<str>>,
     installations: HashTrieMapSync<Arc<str>, Arc<Installation>>,
     installed: HashTrieMapSync<Arc<str>, Installed>,
     consumers: Consumers,
@@ -95,11 +94,6 @@ impl Snapshot {
     /// An entry by uid.
     pub(crate) fn entry(&self, uid: &str) -> Option<&Arc<Entry>> {
         self.entries.get(uid)
-    }
-
-    /// An entry by slug.
-    pub(crate) fn entry_by_slug(&self, slug: &str) -> Option<&Arc<Entry>> {
-        self.entry(self.slugs.get(slug)?)
     }
 
     /// An installation by uid; also one that waits for cleanup.
@@ -149,20 +143,28 @@ impl Snapshot {
 
     /// A snapshot of the registry.
     pub(crate) fn from_objects(revision: i64, objects: Vec<WatchedObject>) -> Self {
-        let mut snapshot = Self { revision, ..Self::default() };
+        let mut snapshot = Self {
+            revision,
+            ..Self::default()
+        };
         let mut touched = Touched::default();
         for object in objects {
             snapshot.put(object, &mut touched);
         }
         touched.entries.clear();
         touched.consumers.extend(snapshot.consumers.uids());
-        snapshot.consumers.rebuild(&touched, &snapshot.entries, &snapshot.tool_sets);
+        snapshot
+            .consumers
+            .rebuild(&touched, &snapshot.entries, &snapshot.tool_sets);
         snapshot
     }
 
     /// The state after one more revision.
     pub(crate) fn after(&self, revision: i64, changes: Vec<Change>) -> Self {
-        let mut next = Self { revision, ..self.clone() };
+        let mut next = Self {
+            revision,
+            ..self.clone()
+        };
         let mut touched = Touched::default();
         for change in changes {
             match change.change {
@@ -208,7 +210,8 @@ impl Snapshot {
                 self.tokens.insert_mut(hash, Arc::new(token));
             }
             Object::ToolDefinition(definition) => {
-                self.definitions.insert_mut(definition.hash.as_str().into(), definition.definition_json.into());
+                self.definitions
+                    .insert_mut(definition.hash.as_str().into(), definition.definition_json.into());
             }
             Object::ToolSet(set) => {
                 let owner: Arc<str> = set.owner_uid.as_str().into();
@@ -225,9 +228,6 @@ impl Snapshot {
     fn put_entry(&mut self, entry: Entry, touched: &mut Touched) {
         let uid = Arc::clone(&entry.uid);
         touched.entries.insert(Arc::clone(&uid));
-        if !entry.deleted {
-            self.slugs.insert_mut(Arc::clone(&entry.slug), Arc::clone(&uid));
-        }
         self.entries.insert_mut(uid, Arc::new(entry));
     }
 
@@ -240,15 +240,21 @@ impl Snapshot {
                 Owner::User(user) => installed.users.insert_mut(user.clone(), Arc::clone(&installation)),
                 Owner::Team(team) => installed.teams.insert_mut(Arc::clone(team), Arc::clone(&installation)),
             }
-            self.installed.insert_mut(Arc::clone(&installation.entry_uid), installed);
+            self.installed
+                .insert_mut(Arc::clone(&installation.entry_uid), installed);
         }
-        self.installations.insert_mut(Arc::clone(&installation.uid), installation);
+        self.installations
+            .insert_mut(Arc::clone(&installation.uid), installation);
     }
 
     /// Takes an installation out of the index of owners, unless another has its place already.
     fn forget_owner(&mut self, uid: &str) {
-        let Some(known) = self.installations.get(uid) else { return };
-        let Some(installed) = self.installed.get(&known.entry_uid) else { return };
+        let Some(known) = self.installations.get(uid) else {
+            return;
+        };
+        let Some(installed) = self.installed.get(&known.entry_uid) else {
+            return;
+        };
         let mut installed = installed.clone();
         match &known.owner {
             Owner::User(user) if installed.users.get(user).is_some_and(|current| *current.uid == *uid) => {
@@ -270,13 +276,8 @@ impl Snapshot {
     fn remove(&mut self, kind: ObjectKind, key: &str, touched: &mut Touched) {
         match kind {
             ObjectKind::Entry => {
-                if let Some(gone) = self.entries.get(key).cloned() {
-                    self.entries.remove_mut(key);
-                    if self.slugs.get(&gone.slug).is_some_and(|current| **current == *key) {
-                        self.slugs.remove_mut(&gone.slug);
-                    }
-                    touched.entries.insert(Arc::clone(&gone.uid));
-                }
+                self.entries.remove_mut(key);
+                touched.entries.insert(key.into());
             }
             ObjectKind::Installation => {
                 self.forget_owner(key);

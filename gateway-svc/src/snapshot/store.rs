@@ -52,7 +52,9 @@ impl Store {
 
     /// The present snapshot, unless there is none or it is too old to act on.
     pub(crate) fn load(&self) -> Result<Arc<Snapshot>, CallError> {
-        if self.out_of_reach_since.load(Ordering::Acquire) != IN_REACH && (!self.loaded() || self.out_of_reach() > self.staleness) {
+        if self.out_of_reach_since.load(Ordering::Acquire) != IN_REACH
+            && (!self.loaded() || self.out_of_reach() > self.staleness)
+        {
             return Err(CallError::RegistryUnavailable);
         }
         Ok(self.current.load_full())
@@ -98,12 +100,18 @@ impl Store {
     }
 
     fn connected(&self, connected: bool) {
-        let since = if connected { IN_REACH } else { self.clock.now_micros().max(1) };
+        let since = if connected {
+            IN_REACH
+        } else {
+            self.clock.now_micros().max(1)
+        };
         if connected {
             self.out_of_reach_since.store(since, Ordering::Release);
         } else {
             // It is out of reach since the first failure, not since the last try.
-            let _ = self.out_of_reach_since.compare_exchange(IN_REACH, since, Ordering::AcqRel, Ordering::Acquire);
+            let _ = self
+                .out_of_reach_since
+                .compare_exchange(IN_REACH, since, Ordering::AcqRel, Ordering::Acquire);
         }
         self.update_readiness();
     }
@@ -114,12 +122,12 @@ impl Store {
         let now = match (self.loaded(), in_reach) {
             (false, _) => Readiness::NotReady("the registry has not been reached yet".to_owned()),
             (true, true) => Readiness::Ready,
-            (true, false) if self.out_of_reach() > self.staleness => {
-                Readiness::NotReady(format!("the registry has been out of reach for {seconds} s: calls are refused"))
-            }
-            (true, false) => {
-                Readiness::Degraded(format!("the registry has been out of reach for {seconds} s: the last snapshot is served"))
-            }
+            (true, false) if self.out_of_reach() > self.staleness => Readiness::NotReady(format!(
+                "the registry has been out of reach for {seconds} s: calls are refused"
+            )),
+            (true, false) => Readiness::Degraded(format!(
+                "the registry has been out of reach for {seconds} s: the last snapshot is served"
+            )),
         };
         self.ready.send_if_modified(|known| {
             let changed = *known != now;
@@ -159,7 +167,10 @@ impl Feed {
 impl Sink for Feed {
     async fn snapshot(&mut self, revision: i64, objects: Vec<WatchedObject>) {
         let snapshot = Snapshot::from_objects(revision, objects);
-        let uids = snapshot.installations().map(|installation| Arc::clone(&installation.uid)).collect();
+        let uids = snapshot
+            .installations()
+            .map(|installation| Arc::clone(&installation.uid))
+            .collect();
         self.store.publish(snapshot);
         self.tell(uids);
         tracing::debug!(registry.revision = revision, "a snapshot of the registry is in force");
@@ -178,7 +189,10 @@ impl Sink for Feed {
 
 fn installation_uid(change: &Change) -> Option<Arc<str>> {
     match change.change.as_ref()? {
-        change::Change::Put(WatchedObject { key, object: Some(Object::Installation(_)) }) => Some(key.as_str().into()),
+        change::Change::Put(WatchedObject {
+            key,
+            object: Some(Object::Installation(_)),
+        }) => Some(key.as_str().into()),
         change::Change::Put(_) | change::Change::Remove(_) => None,
     }
 }

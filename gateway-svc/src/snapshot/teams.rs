@@ -27,7 +27,10 @@ impl Team {
     fn takes_in(&self, user: &CallerUser) -> bool {
         self.members.contains(user.id.as_str())
             || self.issuers.contains(&user.issuer)
-            || self.groups.iter().any(|(issuer, group)| *issuer == user.issuer && user.groups.contains(group))
+            || self
+                .groups
+                .iter()
+                .any(|(issuer, group)| *issuer == user.issuer && user.groups.contains(group))
     }
 }
 
@@ -56,7 +59,10 @@ pub(crate) struct Teams {
 
 impl Default for Teams {
     fn default() -> Self {
-        Self { by_uid: HashTrieMapSync::default(), remembered: Cache::new(REMEMBERED) }
+        Self {
+            by_uid: HashTrieMapSync::default(),
+            remembered: Cache::new(REMEMBERED),
+        }
     }
 }
 
@@ -89,8 +95,12 @@ impl Teams {
     }
 
     fn collect(&self, belongs: impl Fn(&Team) -> bool) -> CallerTeams {
-        let mut slugs: Vec<_> =
-            self.by_uid.values().filter(|team| belongs(team)).map(|team| Arc::clone(&team.slug)).collect();
+        let mut slugs: Vec<_> = self
+            .by_uid
+            .values()
+            .filter(|team| belongs(team))
+            .map(|team| Arc::clone(&team.slug))
+            .collect();
         slugs.sort_unstable();
         CallerTeams(slugs)
     }
@@ -113,7 +123,12 @@ mod tests {
     }
 
     fn team(slug: &str) -> Team {
-        Team { slug: slug.into(), members: HashSet::new(), groups: Vec::new(), issuers: Vec::new() }
+        Team {
+            slug: slug.into(),
+            members: HashSet::new(),
+            groups: Vec::new(),
+            issuers: Vec::new(),
+        }
     }
 
     fn slugs(teams: &Teams, caller: &Caller) -> Vec<String> {
@@ -124,16 +139,51 @@ mod tests {
     fn members_groups_and_whole_issuers_belong() {
         let mut teams = Teams::default();
         let alice = UserId::of("idp", "alice").as_str().to_owned();
-        teams.put("1".into(), Team { members: [alice].into(), ..team("by-name") });
-        teams.put("2".into(), Team { groups: vec![("idp".into(), "eng".into())], ..team("by-group") });
-        teams.put("3".into(), Team { issuers: vec!["idp".into()], ..team("all") });
-        assert_eq!(slugs(&teams, &user("idp", "alice", &["eng"])), ["all", "by-group", "by-name"]);
-        assert_eq!(slugs(&teams, &user("idp", "alice", &[])), ["all", "by-name"], "a gateway token has no groups");
+        teams.put(
+            "1".into(),
+            Team {
+                members: [alice].into(),
+                ..team("by-name")
+            },
+        );
+        teams.put(
+            "2".into(),
+            Team {
+                groups: vec![("idp".into(), "eng".into())],
+                ..team("by-group")
+            },
+        );
+        teams.put(
+            "3".into(),
+            Team {
+                issuers: vec!["idp".into()],
+                ..team("all")
+            },
+        );
+        assert_eq!(
+            slugs(&teams, &user("idp", "alice", &["eng"])),
+            ["all", "by-group", "by-name"]
+        );
+        assert_eq!(
+            slugs(&teams, &user("idp", "alice", &[])),
+            ["all", "by-name"],
+            "a gateway token has no groups"
+        );
         assert_eq!(slugs(&teams, &user("idp", "bob", &["eng"])), ["all", "by-group"]);
-        assert_eq!(slugs(&teams, &user("other", "alice", &["eng"])), Vec::<String>::new(), "a group of another issuer");
-        let token = Caller { subject: Subject::Team("by-name".into()), consumers: None };
+        assert_eq!(
+            slugs(&teams, &user("other", "alice", &["eng"])),
+            Vec::<String>::new(),
+            "a group of another issuer"
+        );
+        let token = Caller {
+            subject: Subject::Team("by-name".into()),
+            consumers: None,
+        };
         assert_eq!(slugs(&teams, &token), ["by-name"]);
-        let dead = Caller { subject: Subject::Team("gone".into()), consumers: None };
+        let dead = Caller {
+            subject: Subject::Team("gone".into()),
+            consumers: None,
+        };
         assert_eq!(slugs(&teams, &dead), Vec::<String>::new());
     }
 
@@ -144,9 +194,19 @@ mod tests {
         teams.put("1".into(), team("core"));
         assert_eq!(slugs(&teams, &alice), Vec::<String>::new());
         let before = teams.clone();
-        teams.put("1".into(), Team { issuers: vec!["idp".into()], ..team("core") });
+        teams.put(
+            "1".into(),
+            Team {
+                issuers: vec!["idp".into()],
+                ..team("core")
+            },
+        );
         assert_eq!(slugs(&teams, &alice), ["core"]);
-        assert_eq!(slugs(&before, &alice), Vec::<String>::new(), "an older snapshot stays what it was");
+        assert_eq!(
+            slugs(&before, &alice),
+            Vec::<String>::new(),
+            "an older snapshot stays what it was"
+        );
         teams.remove("1");
         assert_eq!(slugs(&teams, &alice), Vec::<String>::new());
         assert!(!before.of(&alice).contains("core"));

@@ -45,7 +45,8 @@ impl Registry {
 
     /// An approved remote entry with these tools, seen by everybody.
     pub(crate) fn entry(self, slug: &str, tools: &[&str]) -> Self {
-        self.with(entry(pb::Entry { ..plain_entry(slug) })).tools(&format!("e-{slug}"), tools)
+        self.with(entry(pb::Entry { ..plain_entry(slug) }))
+            .tools(&format!("e-{slug}"), tools)
     }
 
     /// The tool set of an entry or installation, with definitions that name their owner.
@@ -53,11 +54,27 @@ impl Registry {
         let mut refs = Vec::new();
         for tool in tools {
             let hash = format!("{owner}/{tool}");
-            let definition_json = format!(r#"{{"name":"{tool}","description":"of {owner}","inputSchema":{{"type":"object"}}}}"#);
-            self.objects.push(put(&hash, Object::ToolDefinition(pb::ToolDefinition { hash: hash.clone(), definition_json })));
-            refs.push(pb::ToolRef { tool: (*tool).to_owned(), definition_hash: hash });
+            let definition_json =
+                format!(r#"{{"name":"{tool}","description":"of {owner}","inputSchema":{{"type":"object"}}}}"#);
+            self.objects.push(put(
+                &hash,
+                Object::ToolDefinition(pb::ToolDefinition {
+                    hash: hash.clone(),
+                    definition_json,
+                }),
+            ));
+            refs.push(pb::ToolRef {
+                tool: (*tool).to_owned(),
+                definition_hash: hash,
+            });
         }
-        self.with(put(owner, Object::ToolSet(pb::ToolSet { owner_uid: owner.to_owned(), tools: refs })))
+        self.with(put(
+            owner,
+            Object::ToolSet(pb::ToolSet {
+                owner_uid: owner.to_owned(),
+                tools: refs,
+            }),
+        ))
     }
 
     /// A gateway for the whole organization.
@@ -75,7 +92,11 @@ impl Registry {
         self.with(put(
             &format!("t-{slug}"),
             Object::Team(pb::WatchedTeam {
-                team: Some(pb::Team { name: format!("teams/{slug}"), uid: format!("t-{slug}"), ..pb::Team::default() }),
+                team: Some(pb::Team {
+                    name: format!("teams/{slug}"),
+                    uid: format!("t-{slug}"),
+                    ..pb::Team::default()
+                }),
                 members: members.iter().map(|member| user_id(member).resource_name()).collect(),
             }),
         ))
@@ -160,7 +181,10 @@ impl Made {
 }
 
 pub(crate) fn put(key: &str, object: Object) -> pb::WatchedObject {
-    pb::WatchedObject { key: key.to_owned(), object: Some(object) }
+    pb::WatchedObject {
+        key: key.to_owned(),
+        object: Some(object),
+    }
 }
 
 pub(crate) fn plain_entry(slug: &str) -> pb::Entry {
@@ -169,7 +193,9 @@ pub(crate) fn plain_entry(slug: &str) -> pb::Entry {
         uid: format!("e-{slug}"),
         display_name: format!("The {slug}"),
         lifecycle: pb::EntryLifecycle::Approved.into(),
-        server: Some(pb::entry::Server::Remote(pb::RemoteServer { url: "https://mcp.example.com/mcp".to_owned() })),
+        server: Some(pb::entry::Server::Remote(pb::RemoteServer {
+            url: "https://mcp.example.com/mcp".to_owned(),
+        })),
         creator: user_id("author").resource_name(),
         ..pb::Entry::default()
     }
@@ -204,11 +230,19 @@ pub(crate) fn assignment(gateway: &str, entry: &str, tool: &str, pinned: Option<
         binding,
         ..pb::ToolAssignment::default()
     });
-    let watched = pb::WatchedToolAssignment { tool_assignment, consumer_uid: format!("g-{gateway}"), entry_uid: format!("e-{entry}") };
+    let watched = pb::WatchedToolAssignment {
+        tool_assignment,
+        consumer_uid: format!("g-{gateway}"),
+        entry_uid: format!("e-{entry}"),
+    };
     put(&uid, Object::ToolAssignment(watched))
 }
 
 pub(crate) fn visible_to_team(team: &str) -> Option<pb::Visibility> {
-    let teams = pb::TeamsAudience { teams: vec![format!("teams/{team}")] };
-    Some(pb::Visibility { audience: Some(pb::visibility::Audience::Teams(teams)) })
+    let teams = pb::TeamsAudience {
+        teams: vec![format!("teams/{team}")],
+    };
+    Some(pb::Visibility {
+        audience: Some(pb::visibility::Audience::Teams(teams)),
+    })
 }

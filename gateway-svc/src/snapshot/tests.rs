@@ -15,11 +15,18 @@ use super::{
 use crate::domain::{CallError, ConsumerKind, ConsumerRef, Endpoint};
 
 fn put_change(object: pb::WatchedObject) -> Change {
-    Change { change: Some(change::Change::Put(object)) }
+    Change {
+        change: Some(change::Change::Put(object)),
+    }
 }
 
 fn remove(kind: ObjectKind, key: &str) -> Change {
-    Change { change: Some(change::Change::Remove(Removal { kind: kind.into(), key: key.to_owned() })) }
+    Change {
+        change: Some(change::Change::Remove(Removal {
+            kind: kind.into(),
+            key: key.to_owned(),
+        })),
+    }
 }
 
 fn gateway_ref(slug: &str) -> ConsumerRef {
@@ -28,11 +35,18 @@ fn gateway_ref(slug: &str) -> ConsumerRef {
 
 fn names(snapshot: &Snapshot, gateway: &str) -> Vec<String> {
     let table = snapshot.table(&gateway_ref(gateway)).unwrap();
-    table.routes().iter().map(|route| route.exposed_name.to_string()).collect()
+    table
+        .routes()
+        .iter()
+        .map(|route| route.exposed_name.to_string())
+        .collect()
 }
 
 fn labelled(slug: &str, value: &str) -> pb::WatchedObject {
-    entry(pb::Entry { labels: [("area".to_owned(), value.to_owned())].into(), ..plain_entry(slug) })
+    entry(pb::Entry {
+        labels: [("area".to_owned(), value.to_owned())].into(),
+        ..plain_entry(slug)
+    })
 }
 
 fn automatic(slug: &str, value: &str) -> pb::WatchedObject {
@@ -55,23 +69,47 @@ fn labels_move_tools_at_once_and_leave_other_tables_alone() {
         .gateway("manual")
         .assign("manual", "mail", "send")
         .snapshot();
-    assert_eq!((names(&first, "core"), names(&first, "web")), (vec!["time__now".to_owned()], vec![]));
+    assert_eq!(
+        (names(&first, "core"), names(&first, "web")),
+        (vec!["time__now".to_owned()], vec![])
+    );
     let second = first.after(2, vec![put_change(labelled("time", "web"))]);
-    assert_eq!((names(&second, "core"), names(&second, "web")), (vec![], vec!["time__now".to_owned()]));
+    assert_eq!(
+        (names(&second, "core"), names(&second, "web")),
+        (vec![], vec!["time__now".to_owned()])
+    );
     let untouched = |snapshot: &Snapshot| Arc::clone(snapshot.table(&gateway_ref("manual")).unwrap());
     assert!(Arc::ptr_eq(&untouched(&first), &untouched(&second)));
-    assert_eq!(names(&first, "core"), ["time__now"], "a snapshot in use stays what it was");
+    assert_eq!(
+        names(&first, "core"),
+        ["time__now"],
+        "a snapshot in use stays what it was"
+    );
     assert_eq!((first.revision(), second.revision()), (1, 2));
 }
 
 #[test]
 fn tools_come_with_discovery_and_go_with_removal() {
-    let snapshot = Registry::default().with(labelled("time", "core")).with(automatic("core", "core")).snapshot();
-    assert!(names(&snapshot, "core").is_empty(), "a never installed entry has no tools");
-    let discovered = Registry::default().tools("e-time", &["now", "convert"]).objects.into_iter().map(put_change).collect();
+    let snapshot = Registry::default()
+        .with(labelled("time", "core"))
+        .with(automatic("core", "core"))
+        .snapshot();
+    assert!(
+        names(&snapshot, "core").is_empty(),
+        "a never installed entry has no tools"
+    );
+    let discovered = Registry::default()
+        .tools("e-time", &["now", "convert"])
+        .objects
+        .into_iter()
+        .map(put_change)
+        .collect();
     let snapshot = snapshot.after(2, discovered);
     assert_eq!(names(&snapshot, "core"), ["time__convert", "time__now"]);
-    let deleted = pb::Entry { delete_time: Some(prost_types::Timestamp::default()), ..plain_entry("time") };
+    let deleted = pb::Entry {
+        delete_time: Some(prost_types::Timestamp::default()),
+        ..plain_entry("time")
+    };
     assert!(names(&snapshot.after(3, vec![put_change(entry(deleted))]), "core").is_empty());
     assert!(names(&snapshot.after(3, vec![remove(ObjectKind::ToolSet, "e-time")]), "core").is_empty());
     assert!(names(&snapshot.after(3, vec![remove(ObjectKind::Entry, "e-time")]), "core").is_empty());
@@ -79,38 +117,84 @@ fn tools_come_with_discovery_and_go_with_removal() {
 
 #[test]
 fn assignments_gateways_and_tokens_come_and_go() {
-    let snapshot = Registry::default().entry("time", &["now"]).gateway("default").assign("default", "time", "now").snapshot();
+    let snapshot = Registry::default()
+        .entry("time", &["now"])
+        .gateway("default")
+        .assign("default", "time", "now")
+        .snapshot();
     let without = snapshot.after(2, vec![remove(ObjectKind::ToolAssignment, "a-default-time-now")]);
     assert!(names(&without, "default").is_empty());
     let gone = snapshot.after(2, vec![remove(ObjectKind::Gateway, "g-default")]);
     assert!(gone.consumer(&gateway_ref("default")).is_none());
 
     // A slug used again is another gateway: it inherits nothing, and the old one's removal does not take it away.
-    let reused = snapshot.after(2, vec![
-        put_change(gateway(pb::Gateway { uid: "g-2".to_owned(), ..plain_gateway("default") })),
-        remove(ObjectKind::Gateway, "g-default"),
-    ]);
+    let reused = snapshot.after(
+        2,
+        vec![
+            put_change(gateway(pb::Gateway {
+                uid: "g-2".to_owned(),
+                ..plain_gateway("default")
+            })),
+            remove(ObjectKind::Gateway, "g-default"),
+        ],
+    );
     assert!(names(&reused, "default").is_empty());
 
     let token = |hash: u8| {
         let subject = Some(pb::gateway_token::Subject::Team("teams/core".to_owned()));
-        let gateway_token = Some(pb::GatewayToken { name: "gatewayTokens/t".to_owned(), subject, ..pb::GatewayToken::default() });
-        put("t", Object::GatewayToken(pb::WatchedGatewayToken { gateway_token, token_hash: vec![hash; 32], ..Default::default() }))
+        let gateway_token = Some(pb::GatewayToken {
+            name: "gatewayTokens/t".to_owned(),
+            subject,
+            ..pb::GatewayToken::default()
+        });
+        put(
+            "t",
+            Object::GatewayToken(pb::WatchedGatewayToken {
+                gateway_token,
+                token_hash: vec![hash; 32],
+                ..Default::default()
+            }),
+        )
     };
     let with = snapshot.after(2, vec![put_change(token(1))]);
     assert!(with.gateway_token(&[1; 32]).is_some());
-    assert!(with.after(3, vec![remove(ObjectKind::GatewayToken, "t")]).gateway_token(&[1; 32]).is_none());
+    assert!(
+        with.after(3, vec![remove(ObjectKind::GatewayToken, "t")])
+            .gateway_token(&[1; 32])
+            .is_none()
+    );
 
-    let shut_out = put("d", Object::DeactivatedUser(pb::DeactivatedUser { user: user_id("alice").resource_name() }));
+    let shut_out = put(
+        "d",
+        Object::DeactivatedUser(pb::DeactivatedUser {
+            user: user_id("alice").resource_name(),
+        }),
+    );
     let without_alice = snapshot.after(2, vec![put_change(shut_out)]);
     assert!(without_alice.is_deactivated(&user_id("alice")));
-    assert!(!without_alice.after(3, vec![remove(ObjectKind::DeactivatedUser, "d")]).is_deactivated(&user_id("alice")));
+    assert!(
+        !without_alice
+            .after(3, vec![remove(ObjectKind::DeactivatedUser, "d")])
+            .is_deactivated(&user_id("alice"))
+    );
 }
 
 #[test]
 fn an_object_that_makes_no_sense_spoils_no_other() {
-    let nameless = put("x", Object::Gateway(pb::Gateway { name: "nonsense".to_owned(), ..pb::Gateway::default() }));
-    let short_hash = put("y", Object::GatewayToken(pb::WatchedGatewayToken { token_hash: vec![1], ..Default::default() }));
+    let nameless = put(
+        "x",
+        Object::Gateway(pb::Gateway {
+            name: "nonsense".to_owned(),
+            ..pb::Gateway::default()
+        }),
+    );
+    let short_hash = put(
+        "y",
+        Object::GatewayToken(pb::WatchedGatewayToken {
+            token_hash: vec![1],
+            ..Default::default()
+        }),
+    );
     let snapshot = Registry::default()
         .with(nameless)
         .with(short_hash)
@@ -125,14 +209,22 @@ fn headers_of_an_installation_come_from_the_entry_and_its_values() {
     let field = |key: &str, kind: pb::InstallFieldType| pb::InstallField {
         key: key.to_owned(),
         r#type: kind.into(),
-        target: Some(pb::install_field::Target::Header(pb::HeaderTarget { name: format!("x-{key}") })),
+        target: Some(pb::install_field::Target::Header(pb::HeaderTarget {
+            name: format!("x-{key}"),
+        })),
         ..pb::InstallField::default()
     };
-    let header = |name: &str, source| pb::AdditionalHeader { name: name.to_owned(), source: Some(source) };
+    let header = |name: &str, source| pb::AdditionalHeader {
+        name: name.to_owned(),
+        source: Some(source),
+    };
     let running = pb::Entry {
         credential_model: Some(pb::entry::CredentialModel::NoCredential(pb::NoCredential {})),
         install_fields: vec![
-            pb::InstallField { default_value: "eu".to_owned(), ..field("region", pb::InstallFieldType::String) },
+            pb::InstallField {
+                default_value: "eu".to_owned(),
+                ..field("region", pb::InstallFieldType::String)
+            },
             pb::InstallField {
                 source: pb::InstallFieldSource::Stored.into(),
                 stored_value: "acme".to_owned(),
@@ -148,14 +240,24 @@ fn headers_of_an_installation_come_from_the_entry_and_its_values() {
         ..plain_entry("time")
     };
     let parse = |running: pb::Entry| {
-        let registry = Registry::default().install(Made { running: Some(running), ..Made::new("i", "time", "alice") });
+        let registry = Registry::default().install(Made {
+            running: Some(running),
+            ..Made::new("i", "time", "alice")
+        });
         Arc::clone(registry.snapshot().installation("i").unwrap())
     };
     let installation = parse(running.clone());
-    let headers: Vec<_> = installation.fixed_headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let headers: Vec<_> = installation
+        .fixed_headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     assert_eq!(headers, [("x-version", "2"), ("x-tenant", "acme"), ("x-region", "eu")]);
     assert!(!installation.vends_headers, "nothing secret goes into a header");
-    assert_eq!(installation.endpoint, Some(Endpoint::Remote("https://mcp.example.com/mcp".parse().unwrap())));
+    assert_eq!(
+        installation.endpoint,
+        Some(Endpoint::Remote("https://mcp.example.com/mcp".parse().unwrap()))
+    );
 
     let mut secret = running.clone();
     secret.install_fields.push(field("key", pb::InstallFieldType::Secret));
@@ -171,9 +273,15 @@ async fn an_old_snapshot_serves_until_it_is_stale() {
     let (changed, mut changes) = mpsc::unbounded_channel();
     let mut feed = Feed::new(Arc::clone(&store), changed);
     let revisions = store.revisions();
-    assert!(matches!(store.load(), Err(CallError::RegistryUnavailable)), "nothing is known yet");
+    assert!(
+        matches!(store.load(), Err(CallError::RegistryUnavailable)),
+        "nothing is known yet"
+    );
 
-    let registry = Registry::default().entry("time", &["now"]).gateway("default").install(Made::new("i", "time", "alice"));
+    let registry = Registry::default()
+        .entry("time", &["now"])
+        .gateway("default")
+        .install(Made::new("i", "time", "alice"));
     feed.snapshot(7, registry.objects).await;
     feed.connected(true);
     assert_eq!((store.load().unwrap().revision(), *revisions.borrow()), (7, 7));
@@ -186,13 +294,23 @@ async fn an_old_snapshot_serves_until_it_is_stale() {
     assert!(store.load().is_ok());
     assert!(matches!(*store.readiness().borrow(), Readiness::Degraded(_)));
     clock.advance(Duration::from_secs(101));
-    assert!(matches!(store.load(), Err(CallError::RegistryUnavailable)), "out of reach since the first failure");
+    assert!(
+        matches!(store.load(), Err(CallError::RegistryUnavailable)),
+        "out of reach since the first failure"
+    );
     feed.connected(false);
     assert!(matches!(*store.readiness().borrow(), Readiness::NotReady(_)));
 
-    feed.changes(8, vec![put_change(Made::new("j", "time", "bob").object())]).await;
+    feed.changes(8, vec![put_change(Made::new("j", "time", "bob").object())])
+        .await;
     feed.connected(true);
     assert_eq!(store.load().unwrap().revision(), 8);
     assert_eq!(changes.recv().await.as_deref(), Some("j"));
-    assert!(store.load().unwrap().personal("e-time", person("bob").user().map(|user| &user.id).unwrap()).is_some());
+    assert!(
+        store
+            .load()
+            .unwrap()
+            .personal("e-time", person("bob").user().map(|user| &user.id).unwrap())
+            .is_some()
+    );
 }

@@ -41,7 +41,9 @@ pub(crate) struct Vended {
 
 impl fmt::Debug for Vended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vended").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Vended")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +76,9 @@ impl VendError {
             ),
             Self::Expired => (
                 RepairReason::CredentialExpired,
-                format!("{name} does not take the stored credential any more. Open the link to enter a new one, then try again."),
+                format!(
+                    "{name} does not take the stored credential any more. Open the link to enter a new one, then try again."
+                ),
             ),
             Self::DestinationChanged => (
                 RepairReason::CredentialExpired,
@@ -138,7 +142,11 @@ impl Vendor {
 
     /// The headers for an installation. `rejected` is the generation that the upstream has just answered with 401: another is
     /// wanted then, and an error means that there is none.
-    pub(crate) async fn headers(&self, installation: &Arc<Installation>, rejected: Option<i64>) -> Result<Arc<Vended>, VendError> {
+    pub(crate) async fn headers(
+        &self,
+        installation: &Arc<Installation>,
+        rejected: Option<i64>,
+    ) -> Result<Arc<Vended>, VendError> {
         let key = Key {
             installation: Arc::clone(&installation.uid),
             generation: installation.generation,
@@ -150,7 +158,11 @@ impl Vendor {
             if let Some(kept) = self.kept.get(&key).await {
                 return Ok(kept);
             }
-            return self.kept.try_get_with(key, self.vend(installation, 0)).await.map_err(|error| *error);
+            return self
+                .kept
+                .try_get_with(key, self.vend(installation, 0))
+                .await
+                .map_err(|error| *error);
         };
         if let Some(kept) = self.kept.get(&key).await
             && kept.generation != rejected
@@ -158,7 +170,10 @@ impl Vendor {
             return Ok(kept);
         }
         self.kept.invalidate(&key).await;
-        let replaced = self.replaced.try_get_with((key.clone(), rejected), self.vend(installation, rejected)).await;
+        let replaced = self
+            .replaced
+            .try_get_with((key.clone(), rejected), self.vend(installation, rejected))
+            .await;
         let replaced = replaced.map_err(|error| *error)?;
         self.kept.insert(key, Arc::clone(&replaced)).await;
         Ok(replaced)
@@ -167,7 +182,11 @@ impl Vendor {
     async fn vend(&self, installation: &Arc<Installation>, rejected: i64) -> Result<Arc<Vended>, VendError> {
         let mut headers = headers::fixed(installation);
         if !installation.vends_headers {
-            return Ok(Arc::new(Vended { headers, generation: 0, kept: MAX_KEPT }));
+            return Ok(Arc::new(Vended {
+                headers,
+                generation: 0,
+                kept: MAX_KEPT,
+            }));
         }
         let request = VendHeadersRequest {
             installation_uid: installation.uid.to_string(),
@@ -182,14 +201,25 @@ impl Vendor {
             .map_err(|status| refused(installation, &status))?
             .into_inner();
         headers::add_secret(&mut headers, vended.headers, installation);
-        let ends = vended.expire_time.and_then(|time| std::time::SystemTime::try_from(time).ok());
-        let left = ends.and_then(|ends| ends.duration_since(self.clock.now()).ok()).unwrap_or_default();
-        Ok(Arc::new(Vended { headers, generation: vended.generation, kept: left.saturating_sub(MARGIN).min(MAX_KEPT) }))
+        let ends = vended
+            .expire_time
+            .and_then(|time| std::time::SystemTime::try_from(time).ok());
+        let left = ends
+            .and_then(|ends| ends.duration_since(self.clock.now()).ok())
+            .unwrap_or_default();
+        Ok(Arc::new(Vended {
+            headers,
+            generation: vended.generation,
+            kept: left.saturating_sub(MARGIN).min(MAX_KEPT),
+        }))
     }
 }
 
 fn refused(installation: &Installation, status: &Status) -> VendError {
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    let reason = status
+        .get_details_error_info()
+        .map(|info| info.reason)
+        .unwrap_or_default();
     match (status.code(), reason.as_str()) {
         (Code::FailedPrecondition, "CREDENTIAL_REQUIRED") | (Code::NotFound, _) => VendError::Required,
         (Code::FailedPrecondition, "CREDENTIAL_EXPIRED") => VendError::Expired,

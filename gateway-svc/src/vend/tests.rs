@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -31,11 +34,16 @@ struct Credentials {
 
 #[tonic::async_trait]
 impl VendService for Credentials {
-    async fn vend_headers(&self, request: Request<VendHeadersRequest>) -> Result<Response<VendHeadersResponse>, Status> {
+    async fn vend_headers(
+        &self,
+        request: Request<VendHeadersRequest>,
+    ) -> Result<Response<VendHeadersResponse>, Status> {
         self.times.fetch_add(1, Ordering::SeqCst);
         self.asked.lock().unwrap().push(request.into_inner());
         let answer = self.answers.lock().unwrap().pop_front();
-        answer.unwrap_or_else(|| Err(Status::unavailable("no answer left"))).map(Response::new)
+        answer
+            .unwrap_or_else(|| Err(Status::unavailable("no answer left")))
+            .map(Response::new)
     }
 
     async fn vend_runtime(&self, _: Request<VendRuntimeRequest>) -> Result<Response<VendRuntimeResponse>, Status> {
@@ -44,7 +52,10 @@ impl VendService for Credentials {
 }
 
 fn vendor(answers: impl IntoIterator<Item = Result<VendHeadersResponse, Status>>) -> (Arc<Vendor>, Credentials) {
-    let credentials = Credentials { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Credentials::default() };
+    let credentials = Credentials {
+        answers: Arc::new(Mutex::new(answers.into_iter().collect())),
+        ..Credentials::default()
+    };
     let (channel, listener) = pipe(Workload::Gateway);
     let service = VendServiceServer::new(credentials.clone());
     tokio::spawn(Server::builder().add_service(service).serve_with_incoming(listener));
@@ -53,7 +64,10 @@ fn vendor(answers: impl IntoIterator<Item = Result<VendHeadersResponse, Status>>
 
 fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersResponse, Status> {
     Ok(VendHeadersResponse {
-        headers: vec![VendedHeader { name: "Authorization".to_owned(), value: value.to_owned() }],
+        headers: vec![VendedHeader {
+            name: "Authorization".to_owned(),
+            value: value.to_owned(),
+        }],
         generation,
         expire_time: Some((SystemTime::now() + Duration::from_secs(seconds)).into()),
     })
@@ -70,15 +84,26 @@ fn installation(model: pb::entry::CredentialModel) -> Arc<Installation> {
     };
     let running = pb::Entry {
         credential_model: Some(model),
-        additional_headers: vec![header("x-tenant", "acme"), header("Authorization", "no"), header("Host", "no"), header("x-bad", "a\r\nb")],
+        additional_headers: vec![
+            header("x-tenant", "acme"),
+            header("Authorization", "no"),
+            header("Host", "no"),
+            header("x-bad", "a\r\nb"),
+        ],
         ..plain_entry("time")
     };
-    let registry = Registry::default().install(Made { running: Some(running), ..Made::new("i", "time", "alice") });
+    let registry = Registry::default().install(Made {
+        running: Some(running),
+        ..Made::new("i", "time", "alice")
+    });
     Arc::clone(registry.snapshot().installation("i").unwrap())
 }
 
 fn with_secret() -> Arc<Installation> {
-    installation(pb::entry::CredentialModel::StaticCredential(pb::StaticCredential { field: "key".to_owned(), injection: None }))
+    installation(pb::entry::CredentialModel::StaticCredential(pb::StaticCredential {
+        field: "key".to_owned(),
+        injection: None,
+    }))
 }
 
 fn header<'a>(vended: &'a Vended, name: &str) -> Option<&'a str> {
@@ -90,7 +115,11 @@ async fn nothing_is_vended_where_there_is_no_secret() {
     let (vendor, credentials) = vendor([]);
     let installation = installation(pb::entry::CredentialModel::NoCredential(pb::NoCredential {}));
     let vended = vendor.headers(&installation, None).await.unwrap();
-    assert_eq!((header(&vended, "x-tenant"), vended.headers.len()), (Some("acme"), 1), "and nothing that must not be sent");
+    assert_eq!(
+        (header(&vended, "x-tenant"), vended.headers.len()),
+        (Some("acme"), 1),
+        "and nothing that must not be sent"
+    );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 0);
 }
 
@@ -101,24 +130,46 @@ async fn all_who_want_the_same_ask_once() {
     let all = futures::future::join_all((0..20).map(|_| vendor.headers(&installation, None))).await;
     for vended in all {
         let vended = vended.unwrap();
-        assert_eq!((header(&vended, "authorization"), header(&vended, "x-tenant")), (Some("Bearer s3cret"), Some("acme")));
+        assert_eq!(
+            (header(&vended, "authorization"), header(&vended, "x-tenant")),
+            (Some("Bearer s3cret"), Some("acme"))
+        );
         assert_eq!(vended.generation, 3);
-        assert!(!format!("{vended:?} {:?}", vended.headers).contains("s3cret"), "secrets do not print");
+        assert!(
+            !format!("{vended:?} {:?}", vended.headers).contains("s3cret"),
+            "secrets do not print"
+        );
     }
     assert_eq!(credentials.times.load(Ordering::SeqCst), 1);
     let asked = credentials.asked.lock().unwrap()[0].clone();
-    assert_eq!((asked.installation_uid.as_str(), asked.destination.as_str(), asked.rejected_generation), ("i", "https://mcp.example.com", 0));
+    assert_eq!(
+        (
+            asked.installation_uid.as_str(),
+            asked.destination.as_str(),
+            asked.rejected_generation
+        ),
+        ("i", "https://mcp.example.com", 0)
+    );
 }
 
 #[tokio::test]
 async fn a_new_generation_and_the_end_of_the_old_one_ask_again() {
     let (vendor, credentials) = vendor([vended(1, "one", 300), vended(2, "two", 1), vended(2, "two again", 300)]);
     let mut installation = with_secret();
-    assert_eq!(header(&*vendor.headers(&installation, None).await.unwrap(), "authorization"), Some("one"));
+    assert_eq!(
+        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        Some("one")
+    );
     Arc::make_mut(&mut installation).credential_generation += 1;
-    assert_eq!(header(&*vendor.headers(&installation, None).await.unwrap(), "authorization"), Some("two"));
+    assert_eq!(
+        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        Some("two")
+    );
     // It ends within the margin, so it is not kept at all.
-    assert_eq!(header(&*vendor.headers(&installation, None).await.unwrap(), "authorization"), Some("two again"));
+    assert_eq!(
+        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        Some("two again")
+    );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 3);
 }
 
@@ -129,9 +180,12 @@ async fn a_refused_credential_is_replaced_once_for_all() {
     let old = vendor.headers(&installation, None).await.unwrap();
     let all = futures::future::join_all((0..10).map(|_| vendor.headers(&installation, Some(old.generation)))).await;
     for new in all {
-        assert_eq!(header(&*new.unwrap(), "authorization"), Some("new"));
+        assert_eq!(header(&new.unwrap(), "authorization"), Some("new"));
     }
-    assert_eq!(header(&*vendor.headers(&installation, None).await.unwrap(), "authorization"), Some("new"));
+    assert_eq!(
+        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        Some("new")
+    );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
     assert_eq!(credentials.asked.lock().unwrap()[1].rejected_generation, 1);
 }
@@ -156,15 +210,29 @@ async fn refusals_become_errors_with_a_link() {
         let error = vendor.headers(&installation, None).await.unwrap_err();
         seen.push(match error.into_call_error(entry, &gateway, &links) {
             CallError::Repair(repair) => {
-                assert_eq!(repair.install_url, "https://tools.example.com/install/time?gateway=default");
+                assert_eq!(
+                    repair.install_url,
+                    "https://tools.example.com/install/time?gateway=default"
+                );
                 repair.reason.name()
             }
             CallError::CredentialsUnavailable => "unavailable",
             other => panic!("{other}"),
         });
     }
-    assert_eq!(seen, ["credential_required", "credential_expired", "credential_expired", "unavailable"]);
-    assert!(vendor.headers(&installation, None).await.is_ok(), "a refusal is not kept");
+    assert_eq!(
+        seen,
+        [
+            "credential_required",
+            "credential_expired",
+            "credential_expired",
+            "unavailable"
+        ]
+    );
+    assert!(
+        vendor.headers(&installation, None).await.is_ok(),
+        "a refusal is not kept"
+    );
 }
 
 #[test]
@@ -176,14 +244,34 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
         description: String::new(),
         labels: [].into(),
         automatic: false,
-        audience: Audience { organization: true, teams: Vec::new(), author: None },
-        passthrough_headers: ["x-trace", "x-tenant", "authorization", "cookie", "host", "mcp-session-id", "no such"].map(str::to_owned).into(),
+        audience: Audience {
+            organization: true,
+            teams: Vec::new(),
+            author: None,
+        },
+        passthrough_headers: [
+            "x-trace",
+            "x-tenant",
+            "authorization",
+            "cookie",
+            "host",
+            "mcp-session-id",
+            "no such",
+        ]
+        .map(str::to_owned)
+        .into(),
         omit_entry_prefix: false,
     };
     let mut client = HeaderMap::new();
     for (name, value) in [
-        ("x-trace", "1"), ("x-trace", "2"), ("x-tenant", "evil"), ("authorization", "Bearer caller"), ("cookie", "a=b"), ("host", "evil"),
-        ("mcp-session-id", "s"), ("x-other", "no"),
+        ("x-trace", "1"),
+        ("x-trace", "2"),
+        ("x-tenant", "evil"),
+        ("authorization", "Bearer caller"),
+        ("cookie", "a=b"),
+        ("host", "evil"),
+        ("mcp-session-id", "s"),
+        ("x-other", "no"),
     ] {
         client.append(name, value.parse().unwrap());
     }
@@ -191,6 +279,9 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
     ours.insert("x-tenant", "acme".parse().unwrap());
     let mut out = HeaderMap::new();
     passthrough(&client, &consumer, &ours, &mut out);
-    let out: Vec<_> = out.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let out: Vec<_> = out
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
     assert_eq!(out, [("x-trace", "1"), ("x-trace", "2")]);
 }

@@ -59,8 +59,13 @@ impl Registry {
             *revision += 1;
             *revision
         };
-        let change = pb::Change { change: Some(pb::change::Change::Put(object)) };
-        let batch = pb::ChangeBatch { revision, changes: vec![change] };
+        let change = pb::Change {
+            change: Some(pb::change::Change::Put(object)),
+        };
+        let batch = pb::ChangeBatch {
+            revision,
+            changes: vec![change],
+        };
         for watcher in self.watchers.lock().unwrap().iter() {
             let message = Some(pb::watch_response::Message::Changes(batch.clone()));
             let _ = watcher.send(pb::WatchResponse { message });
@@ -88,8 +93,12 @@ impl WatchService for Registry {
         };
         let objects = self.objects.lock().unwrap().clone();
         let revision = *self.revision.lock().unwrap();
-        say(pb::watch_response::Message::SnapshotBegin(pb::SnapshotBegin { database_epoch: "1".to_owned() }));
-        say(pb::watch_response::Message::SnapshotObjects(pb::SnapshotObjects { objects }));
+        say(pb::watch_response::Message::SnapshotBegin(pb::SnapshotBegin {
+            database_epoch: "1".to_owned(),
+        }));
+        say(pb::watch_response::Message::SnapshotObjects(pb::SnapshotObjects {
+            objects,
+        }));
         say(pb::watch_response::Message::SnapshotEnd(pb::SnapshotEnd { revision }));
         self.watchers.lock().unwrap().push(sender);
         let acked = Arc::clone(&self.acked);
@@ -100,7 +109,9 @@ impl WatchService for Registry {
                 }
             }
         });
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::UnboundedReceiverStream::new(receiver).map(Ok))))
+        Ok(Response::new(Box::pin(
+            tokio_stream::wrappers::UnboundedReceiverStream::new(receiver).map(Ok),
+        )))
     }
 }
 
@@ -111,18 +122,30 @@ impl ReportService for Registry {
         request: Request<pb::ReportConditionRequest>,
     ) -> Result<Response<pb::ReportConditionResponse>, Status> {
         let request = request.into_inner();
-        self.reported.lock().unwrap().push(format!("{} {}", request.installation_uid, request.reason));
+        self.reported
+            .lock()
+            .unwrap()
+            .push(format!("{} {}", request.installation_uid, request.reason));
         Ok(Response::new(pb::ReportConditionResponse::default()))
     }
 
-    async fn report_tools(&self, request: Request<pb::ReportToolsRequest>) -> Result<Response<pb::ReportToolsResponse>, Status> {
+    async fn report_tools(
+        &self,
+        request: Request<pb::ReportToolsRequest>,
+    ) -> Result<Response<pb::ReportToolsResponse>, Status> {
         let request = request.into_inner();
         let tools: Vec<_> = request.tools.iter().map(|tool| tool.tool.as_str()).collect();
-        self.reported.lock().unwrap().push(format!("{} {}", request.installation_uid, tools.join(",")));
+        self.reported
+            .lock()
+            .unwrap()
+            .push(format!("{} {}", request.installation_uid, tools.join(",")));
         Ok(Response::new(pb::ReportToolsResponse::default()))
     }
 
-    async fn report_cleanup(&self, _: Request<pb::ReportCleanupRequest>) -> Result<Response<pb::ReportCleanupResponse>, Status> {
+    async fn report_cleanup(
+        &self,
+        _: Request<pb::ReportCleanupRequest>,
+    ) -> Result<Response<pb::ReportCleanupResponse>, Status> {
         Err(Status::permission_denied("not for the gateway"))
     }
 
@@ -143,16 +166,28 @@ impl AccessService for Registry {
         let request = request.into_inner();
         let principal = request.principal.unwrap_or_default();
         let user = UserId::of(&principal.issuer, &principal.subject).resource_name();
-        let found = self.objects.lock().unwrap().iter().find_map(|object| match &object.object {
-            Some(Object::Installation(watched)) if watched.installation.as_ref()?.name == request.installation => Some(watched.clone()),
-            _ => None,
-        });
+        let found = self
+            .objects
+            .lock()
+            .unwrap()
+            .iter()
+            .find_map(|object| match &object.object {
+                Some(Object::Installation(watched)) if watched.installation.as_ref()?.name == request.installation => {
+                    Some(watched.clone())
+                }
+                _ => None,
+            });
         let watched = found.ok_or_else(|| not_found(&request.installation))?;
-        let owner = watched.installation.as_ref().and_then(|installation| installation.scope.clone());
+        let owner = watched
+            .installation
+            .as_ref()
+            .and_then(|installation| installation.scope.clone());
         if owner != Some(pb::installation::Scope::User(user)) {
             return Err(StatusBuilder::new(Code::PermissionDenied, "PERMISSION_DENIED", "not yours").build());
         }
-        Ok(Response::new(pb::AuthorizeInstallationResponse { installation: Some(watched) }))
+        Ok(Response::new(pb::AuthorizeInstallationResponse {
+            installation: Some(watched),
+        }))
     }
 
     async fn authorize_entry(
@@ -168,14 +203,22 @@ struct Credentials;
 
 #[tonic::async_trait]
 impl VendService for Credentials {
-    async fn vend_headers(&self, request: Request<VendHeadersRequest>) -> Result<Response<VendHeadersResponse>, Status> {
+    async fn vend_headers(
+        &self,
+        request: Request<VendHeadersRequest>,
+    ) -> Result<Response<VendHeadersResponse>, Status> {
         let request = request.into_inner();
         if request.rejected_generation > 0 {
-            return Err(StatusBuilder::new(Code::FailedPrecondition, "CREDENTIAL_EXPIRED", "there is no other").build());
+            return Err(
+                StatusBuilder::new(Code::FailedPrecondition, "CREDENTIAL_EXPIRED", "there is no other").build(),
+            );
         }
         let value = format!("Bearer secret-of-{}", request.installation_uid);
         Ok(Response::new(VendHeadersResponse {
-            headers: vec![VendedHeader { name: "authorization".to_owned(), value }],
+            headers: vec![VendedHeader {
+                name: "authorization".to_owned(),
+                value,
+            }],
             generation: 1,
             expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
         }))
@@ -214,7 +257,11 @@ impl World {
             .add_service(ReportServiceServer::new(registry.clone()))
             .add_service(AccessServiceServer::new(registry.clone()));
         tokio::spawn(services.serve_with_incoming(registry_end));
-        tokio::spawn(Server::builder().add_service(VendServiceServer::new(Credentials)).serve_with_incoming(credential_end));
+        tokio::spawn(
+            Server::builder()
+                .add_service(VendServiceServer::new(Credentials))
+                .serve_with_incoming(credential_end),
+        );
 
         let mut config = gateway_svc::Config::new("http://127.0.0.1:8080".parse().unwrap(), [1; 32], [2; 32]);
         config.egress = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]);
@@ -229,7 +276,9 @@ impl World {
             registry,
             seen,
             url,
-            tools: ToolServiceClient::new(tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy()),
+            tools: ToolServiceClient::new(
+                tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy(),
+            ),
             _served: {
                 let app = gateway_svc::build(config, deps).await.unwrap();
                 let mut ready = app.ready.clone();
@@ -241,7 +290,9 @@ impl World {
             issuer,
         };
         let address = world._served.tcp().await.unwrap();
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
         world.tools = ToolServiceClient::new(channel);
         for object in world.beginning() {
             world.registry.with(object.clone());
@@ -251,7 +302,11 @@ impl World {
     }
 
     fn beginning(&self) -> Vec<pb::WatchedObject> {
-        let gateway = pb::Gateway { name: "gateways/default".to_owned(), uid: "g".to_owned(), ..pb::Gateway::default() };
+        let gateway = pb::Gateway {
+            name: "gateways/default".to_owned(),
+            uid: "g".to_owned(),
+            ..pb::Gateway::default()
+        };
         let assignment = pb::ToolAssignment {
             name: "gateways/default/toolAssignments/a".to_owned(),
             uid: "a".to_owned(),
@@ -264,13 +319,25 @@ impl World {
             consumer_uid: "g".to_owned(),
             entry_uid: "e".to_owned(),
         };
-        let definition = pb::ToolDefinition { hash: "h".to_owned(), definition_json: r#"{"name":"send","x":1}"#.to_owned() };
-        let tools = vec![pb::ToolRef { tool: "send".to_owned(), definition_hash: "h".to_owned() }];
+        let definition = pb::ToolDefinition {
+            hash: "h".to_owned(),
+            definition_json: r#"{"name":"send","x":1}"#.to_owned(),
+        };
+        let tools = vec![pb::ToolRef {
+            tool: "send".to_owned(),
+            definition_hash: "h".to_owned(),
+        }];
         vec![
             put("e", Object::Entry(self.entry())),
             put("g", Object::Gateway(gateway)),
             put("h", Object::ToolDefinition(definition)),
-            put("e", Object::ToolSet(pb::ToolSet { owner_uid: "e".to_owned(), tools })),
+            put(
+                "e",
+                Object::ToolSet(pb::ToolSet {
+                    owner_uid: "e".to_owned(),
+                    tools,
+                }),
+            ),
             put("a", Object::ToolAssignment(assignment)),
             self.installation("i-alice", "alice", true),
         ]
@@ -299,7 +366,11 @@ impl World {
             observed_generation: 1,
             ..pb::Condition::default()
         };
-        let tools = if ready { pb::ConditionStatus::True } else { pb::ConditionStatus::Unknown };
+        let tools = if ready {
+            pb::ConditionStatus::True
+        } else {
+            pb::ConditionStatus::Unknown
+        };
         let installation = pb::Installation {
             name: format!("installations/{uid}"),
             uid: uid.to_owned(),
@@ -339,26 +410,41 @@ impl World {
         let mut request = Request::new(message);
         if !subject.is_empty() {
             let token = self.issuer.token(subject, &[], subject == "admin");
-            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            request
+                .metadata_mut()
+                .insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         request
     }
 }
 
 pub(crate) fn put(key: &str, object: Object) -> pb::WatchedObject {
-    pb::WatchedObject { key: key.to_owned(), object: Some(object) }
+    pb::WatchedObject {
+        key: key.to_owned(),
+        object: Some(object),
+    }
 }
 
 /// An MCP server with the tools `send` and `read`, on two pages.
 async fn upstream(seen: Arc<Mutex<Vec<(Value, String)>>>, answer: fn(&Value) -> Value) -> String {
     let respond = move |headers: axum::http::HeaderMap, Json(message): Json<Value>| {
-        let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-        seen.lock().unwrap().push((message.clone(), authorization.unwrap_or_default()));
+        let authorization = headers
+            .get("authorization")
+            .map(|value| value.to_str().unwrap().to_owned());
+        seen.lock()
+            .unwrap()
+            .push((message.clone(), authorization.unwrap_or_default()));
         async move {
             let result = match message["method"].as_str() {
-                Some("initialize") => json!({"result": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "m", "version": "1"}}}),
-                Some("tools/list") if message["params"]["cursor"] == "2" => json!({"result": {"tools": [{"name": "read", "inputSchema": {"type": "object"}}]}}),
-                Some("tools/list") => json!({"result": {"tools": [{"name": "send", "inputSchema": {"type": "object"}}], "nextCursor": "2"}}),
+                Some("initialize") => {
+                    json!({"result": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "m", "version": "1"}}})
+                }
+                Some("tools/list") if message["params"]["cursor"] == "2" => {
+                    json!({"result": {"tools": [{"name": "read", "inputSchema": {"type": "object"}}]}})
+                }
+                Some("tools/list") => {
+                    json!({"result": {"tools": [{"name": "send", "inputSchema": {"type": "object"}}], "nextCursor": "2"}})
+                }
                 Some("tools/call") => answer(&message),
                 _ => return StatusCode::ACCEPTED.into_response(),
             };
@@ -381,5 +467,7 @@ pub(crate) async fn eventually(what: &str, mut met: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("in time: {what}"));
 }
