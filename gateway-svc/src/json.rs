@@ -47,7 +47,11 @@ impl<'a> Object<'a> {
         let mut at = skip_space(bytes, 0);
         if bytes.get(at) != Some(&b'{') {
             let end = skip_value(bytes, at)?;
-            return Err(if skip_space(bytes, end) == bytes.len() { JsonError::NotAnObject } else { JsonError::Syntax(end) });
+            return Err(if skip_space(bytes, end) == bytes.len() {
+                JsonError::NotAnObject
+            } else {
+                JsonError::Syntax(end)
+            });
         }
         let mut members: Vec<Member<'a>> = Vec::with_capacity(4);
         at = skip_space(bytes, at + 1);
@@ -66,7 +70,10 @@ impl<'a> Object<'a> {
                 if members.iter().any(|member| member.name == name) {
                     return Err(JsonError::Duplicate);
                 }
-                members.push(Member { name, range: start..end });
+                members.push(Member {
+                    name,
+                    range: start..end,
+                });
                 at = skip_space(bytes, end);
                 match bytes.get(at) {
                     Some(b',') => at = skip_space(bytes, at + 1),
@@ -79,12 +86,19 @@ impl<'a> Object<'a> {
             }
         }
         at = skip_space(bytes, at);
-        if at == bytes.len() { Ok(Self { text, members }) } else { Err(JsonError::Syntax(at)) }
+        if at == bytes.len() {
+            Ok(Self { text, members })
+        } else {
+            Err(JsonError::Syntax(at))
+        }
     }
 
     /// Where a member's value stands.
     pub(crate) fn range(&self, name: &str) -> Option<Range<usize>> {
-        self.members.iter().find(|member| member.name == name).map(|member| member.range.clone())
+        self.members
+            .iter()
+            .find(|member| member.name == name)
+            .map(|member| member.range.clone())
     }
 
     /// A member's value, as it stands in the text.
@@ -109,7 +123,9 @@ impl<'a> Object<'a> {
     /// Whether a name stands here that lenient readers take for `name`, without being it: such a reader and we would
     /// understand two different things.
     pub(crate) fn has_lookalike(&self, name: &str) -> bool {
-        self.members.iter().any(|member| member.name != name && member.name.eq_ignore_ascii_case(name))
+        self.members
+            .iter()
+            .any(|member| member.name != name && member.name.eq_ignore_ascii_case(name))
     }
 }
 
@@ -140,13 +156,21 @@ pub(crate) fn elements(text: &str) -> Result<Vec<&str>, JsonError> {
         }
     }
     at = skip_space(bytes, at);
-    if at == bytes.len() { Ok(elements) } else { Err(JsonError::Syntax(at)) }
+    if at == bytes.len() {
+        Ok(elements)
+    } else {
+        Err(JsonError::Syntax(at))
+    }
 }
 
 /// The text of a JSON string; `None` for any other value.
 pub(crate) fn unescape(value: &str) -> Option<Cow<'_, str>> {
     let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str(value).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 /// Appends `text` as a JSON string.
@@ -190,7 +214,10 @@ impl Nesting {
 
 /// The end of the value that begins at `start`.
 fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
-    let mut nesting = Nesting { bits: [0; MAX_DEPTH / 64], depth: 0 };
+    let mut nesting = Nesting {
+        bits: [0; MAX_DEPTH / 64],
+        depth: 0,
+    };
     let mut at = start;
     loop {
         // A value begins here.
@@ -249,11 +276,19 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
 /// A member's name, its colon and the space around; the position of its value.
 fn skip_name(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
     let at = skip_space(bytes, skip_string(bytes, at)?);
-    if bytes.get(at) == Some(&b':') { Ok(skip_space(bytes, at + 1)) } else { Err(JsonError::Syntax(at)) }
+    if bytes.get(at) == Some(&b':') {
+        Ok(skip_space(bytes, at + 1))
+    } else {
+        Err(JsonError::Syntax(at))
+    }
 }
 
 fn skip_literal(bytes: &[u8], at: usize, literal: &[u8]) -> Result<usize, JsonError> {
-    if bytes[at..].starts_with(literal) { Ok(at + literal.len()) } else { Err(JsonError::Syntax(at)) }
+    if bytes[at..].starts_with(literal) {
+        Ok(at + literal.len())
+    } else {
+        Err(JsonError::Syntax(at))
+    }
 }
 
 fn skip_number(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
@@ -262,13 +297,21 @@ fn skip_number(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
         while matches!(bytes.get(at), Some(b'0'..=b'9')) {
             at += 1;
         }
-        if at == first { Err(JsonError::Syntax(at)) } else { Ok(at) }
+        if at == first {
+            Err(JsonError::Syntax(at))
+        } else {
+            Ok(at)
+        }
     };
     let mut at = start;
     if bytes.get(at) == Some(&b'-') {
         at += 1;
     }
-    at = if bytes.get(at) == Some(&b'0') { at + 1 } else { digits(at)? };
+    at = if bytes.get(at) == Some(&b'0') {
+        at + 1
+    } else {
+        digits(at)?
+    };
     if bytes.get(at) == Some(&b'.') {
         at = digits(at + 1)?;
     }
@@ -340,11 +383,34 @@ mod tests {
     #[test]
     fn takes_what_serde_json_takes_and_nothing_else() {
         let texts = [
-            r#"{}"#, r#" { "a" : 1 , "b" : [ ] } "#, r#"{"a":"\u00e9\n\"","b":-0.5e+10,"c":[true,false,null,{"d":[[]]}]}"#,
-            r#"{"a":"long enough to fill more than eight bytes, ä, \\ and more"}"#, r#"{"a":1,}"#, r#"{"a":01}"#, r#"{"a":1"#,
-            r#"{"a":"}"#, r#"{"a":tru}"#, r#"{"a":[1}}"#, r#"{"a":{1]}"#, r#"{"a" 1}"#, r#"{a:1}"#, r#"{"a":1}x"#, r#"{"a":"\x"}"#,
-            r#"{"a":"\u12"}"#, r#"{"a":.5}"#, r#"{"a":1.}"#, r#"{"a":1e}"#, r#"{"a":-}"#, "{\"a\":\"tab\tinside\"}", r#"{"a":[,]}"#,
-            r#"{"a":[1,]}"#, "", "{", r#"{"a":{"b":1,"c"}}"#, r#"{"a":nul}"#, r#"{,}"#,
+            r#"{}"#,
+            r#" { "a" : 1 , "b" : [ ] } "#,
+            r#"{"a":"\u00e9\n\"","b":-0.5e+10,"c":[true,false,null,{"d":[[]]}]}"#,
+            r#"{"a":"long enough to fill more than eight bytes, ä, \\ and more"}"#,
+            r#"{"a":1,}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1"#,
+            r#"{"a":"}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":[1}}"#,
+            r#"{"a":{1]}"#,
+            r#"{"a" 1}"#,
+            r#"{a:1}"#,
+            r#"{"a":1}x"#,
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\u12"}"#,
+            r#"{"a":.5}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":1e}"#,
+            r#"{"a":-}"#,
+            "{\"a\":\"tab\tinside\"}",
+            r#"{"a":[,]}"#,
+            r#"{"a":[1,]}"#,
+            "",
+            "{",
+            r#"{"a":{"b":1,"c"}}"#,
+            r#"{"a":nul}"#,
+            r#"{,}"#,
         ];
         for text in texts {
             let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok();
@@ -354,7 +420,8 @@ mod tests {
 
     #[test]
     fn keeps_values_as_they_came() {
-        let object = Object::parse(r#"{"n":123456789012345678901234567890.10,"o":{ "x" : 1 },"\u0061":"b\n"}"#).unwrap();
+        let object =
+            Object::parse(r#"{"n":123456789012345678901234567890.10,"o":{ "x" : 1 },"\u0061":"b\n"}"#).unwrap();
         assert_eq!(object.get("n"), Some("123456789012345678901234567890.10"));
         assert_eq!(object.get("o"), Some(r#"{ "x" : 1 }"#));
         assert_eq!(object.string("a").unwrap(), "b\n");
@@ -363,7 +430,10 @@ mod tests {
 
     #[test]
     fn refuses_what_two_readers_understand_differently() {
-        assert_eq!(Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap_err(), JsonError::Duplicate);
+        assert_eq!(
+            Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap_err(),
+            JsonError::Duplicate
+        );
         assert!(Object::parse(r#"{"name":1,"Name":2}"#).unwrap().has_lookalike("name"));
         assert_eq!(Object::parse("[1]").unwrap_err(), JsonError::NotAnObject);
     }
@@ -380,7 +450,10 @@ mod tests {
 
     #[test]
     fn takes_arrays_apart() {
-        assert_eq!(elements(r#" [ 1, {"a":[2]} ,"x"] "#).unwrap(), ["1", r#"{"a":[2]}"#, "\"x\""]);
+        assert_eq!(
+            elements(r#" [ 1, {"a":[2]} ,"x"] "#).unwrap(),
+            ["1", r#"{"a":[2]}"#, "\"x\""]
+        );
         assert_eq!(elements("[]").unwrap(), Vec::<&str>::new());
         assert!(elements("[1").is_err());
         assert!(elements("[1]]").is_err());

@@ -115,7 +115,14 @@ impl Calls {
         links: Links,
         tools_changed: ToolsChanged,
     ) -> Self {
-        Self { store, vendor, upstreams, links, targets: Cache::new(TARGETS), tools_changed }
+        Self {
+            store,
+            vendor,
+            upstreams,
+            links,
+            targets: Cache::new(TARGETS),
+            tools_changed,
+        }
     }
 
     /// Makes the call and begins to read the answer.
@@ -143,14 +150,27 @@ impl Calls {
                         installation: Arc::clone(installation),
                         tools_changed: Arc::clone(&self.tools_changed),
                     };
-                    return Ok(Called { answer, at: Arc::new(at) }.into());
+                    return Ok(Called {
+                        answer,
+                        at: Arc::new(at),
+                    }
+                    .into());
                 }
                 Err(UpstreamError::Unauthorized) if installation.vends_headers && !again => {
                     again = true;
-                    vended = self.vendor.headers(installation, Some(vended.generation)).await.map_err(fail)?;
+                    vended = self
+                        .vendor
+                        .headers(installation, Some(vended.generation))
+                        .await
+                        .map_err(fail)?;
                 }
                 Err(UpstreamError::Unauthorized) if installation.vends_headers => {
-                    return Err(resolve::repair(entry, consumer, RepairReason::CredentialExpired, &self.links));
+                    return Err(resolve::repair(
+                        entry,
+                        consumer,
+                        RepairReason::CredentialExpired,
+                        &self.links,
+                    ));
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }
@@ -167,7 +187,8 @@ impl Calls {
         headers: &HeaderMap,
     ) -> Result<String, CallError> {
         let arguments = if arguments.is_empty() { "{}" } else { arguments };
-        Object::parse(arguments).map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
+        Object::parse(arguments)
+            .map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
         let call = ToolCall {
             exposed_name,
             params: &[("arguments", arguments)],
@@ -190,8 +211,14 @@ impl Calls {
 
     /// Whether the tool, as this caller sees it, has an output schema.
     pub(crate) fn declares_output(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> bool {
-        let tools = self.store.load().and_then(|snapshot| resolve::list(&snapshot, caller, consumer)).unwrap_or_default();
-        tools.iter().any(|tool| *tool.exposed_name == *exposed_name && has_output_schema(&tool.definition))
+        let tools = self
+            .store
+            .load()
+            .and_then(|snapshot| resolve::list(&snapshot, caller, consumer))
+            .unwrap_or_default();
+        tools
+            .iter()
+            .any(|tool| *tool.exposed_name == *exposed_name && has_output_schema(&tool.definition))
     }
 
     fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<String, CallError> {
@@ -199,7 +226,10 @@ impl Calls {
             // Checked to be UTF-8 when it came.
             return String::from_utf8(result.into()).map_err(|_| CallError::Internal);
         }
-        let error = reply.error().and_then(|error| String::from_utf8(error.into()).ok()).ok_or(CallError::Internal)?;
+        let error = reply
+            .error()
+            .and_then(|error| String::from_utf8(error.into()).ok())
+            .ok_or(CallError::Internal)?;
         let object = Object::parse(&error).map_err(|_| CallError::Internal)?;
         let entry = self
             .store
@@ -209,9 +239,19 @@ impl Calls {
             .unwrap_or_default();
         Err(CallError::UpstreamError {
             entry,
-            code: object.get("code").and_then(|code| code.parse().ok()).unwrap_or_default(),
-            message: object.string("message").unwrap_or_default().chars().take(1000).collect(),
-            error: RawValue::from_string(error.clone()).map_err(|_| CallError::Internal)?.into(),
+            code: object
+                .get("code")
+                .and_then(|code| code.parse().ok())
+                .unwrap_or_default(),
+            message: object
+                .string("message")
+                .unwrap_or_default()
+                .chars()
+                .take(1000)
+                .collect(),
+            error: RawValue::from_string(error.clone())
+                .map_err(|_| CallError::Internal)?
+                .into(),
         })
     }
 
@@ -238,7 +278,14 @@ impl Calls {
         let target = Arc::new(target(installation, vended.generation, call.revision, headers, scope)?);
         if consumer.passthrough_headers.is_empty() {
             let (installation, vended) = (Arc::clone(installation), Arc::clone(vended));
-            self.targets.insert(key, Ready { installation, vended, target: Arc::clone(&target) });
+            self.targets.insert(
+                key,
+                Ready {
+                    installation,
+                    vended,
+                    target: Arc::clone(&target),
+                },
+            );
         }
         Ok(target)
     }
@@ -248,7 +295,8 @@ impl Calls {
         match call.meta.as_ref().and_then(|meta| meta.progress_token) {
             Some(token) => {
                 let token = Bytes::copy_from_slice(token.as_bytes());
-                self.upstreams.request_with_progress("tools/call", token, |id| params(Some(id)), call.extra)
+                self.upstreams
+                    .request_with_progress("tools/call", token, |id| params(Some(id)), call.extra)
             }
             None => self.upstreams.request("tools/call", &params(None), call.extra),
         }
@@ -309,11 +357,19 @@ pub(crate) fn target(
         message: format!("the server of {} has no address at the moment", installation.entry),
     })?;
     let generation = (installation.generation, generation);
-    Ok(Target::new(endpoint, Arc::clone(&installation.uid), generation, revision, headers, scope))
+    Ok(Target::new(
+        endpoint,
+        Arc::clone(&installation.uid),
+        generation,
+        revision,
+        headers,
+        scope,
+    ))
 }
 
 fn has_output_schema(definition: &str) -> bool {
-    Object::parse(definition).is_ok_and(|definition| definition.get("outputSchema").is_some_and(|schema| schema != "null"))
+    Object::parse(definition)
+        .is_ok_and(|definition| definition.get("outputSchema").is_some_and(|schema| schema != "null"))
 }
 
 /// Keeps apart callers whose own headers are passed through.
@@ -332,7 +388,11 @@ fn scope(passed: &HeaderMap) -> u64 {
 
 /// `params` for the upstream: its own name of the tool, our progress token, and all else as it came.
 fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
-    let size: usize = call.params.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let size: usize = call
+        .params
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 4)
+        .sum();
     let mut out = Vec::with_capacity(size + tool.len() + 128);
     out.extend_from_slice(b"{\"name\":");
     json::push_string(&mut out, tool);
@@ -385,7 +445,11 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         ),
         _ => format!("The MCP server of {name} is at fault: {error}."),
     };
-    CallError::Upstream { entry: Arc::clone(&entry.slug), fault, message }
+    CallError::Upstream {
+        entry: Arc::clone(&entry.slug),
+        fault,
+        message,
+    }
 }
 
 #[cfg(test)]
@@ -397,7 +461,10 @@ mod tests {
         let call = ToolCall {
             exposed_name: "e__t",
             params: &[("arguments", r#"{"n":12345678901234567890,"x":1.0}"#), ("new", "[1]")],
-            meta: Some(Meta { progress_token: Some("\"p\""), members: vec![("a/b", "1e3")] }),
+            meta: Some(Meta {
+                progress_token: Some("\"p\""),
+                members: vec![("a/b", "1e3")],
+            }),
             extra: &[],
             headers: &HeaderMap::new(),
             revision: Revision::LATEST,

@@ -31,17 +31,21 @@ pub(crate) fn metadata_routes(verifier: &Arc<Verifier>, links: &Links) -> Router
         .route(WELL_KNOWN, get(async move || of_all("")))
         .route(
             &format!("{WELL_KNOWN}/mcp/{{gateway}}"),
-            get(async move |Path(slug): Path<String>| match ConsumerRef::parse(&format!("gateways/{slug}")) {
-                Some(consumer) => of_gateway(&consumer.mcp_path()),
-                None => http::StatusCode::NOT_FOUND.into_response(),
-            }),
+            get(
+                async move |Path(slug): Path<String>| match ConsumerRef::parse(&format!("gateways/{slug}")) {
+                    Some(consumer) => of_gateway(&consumer.mcp_path()),
+                    None => http::StatusCode::NOT_FOUND.into_response(),
+                },
+            ),
         )
         .route(
             &format!("{WELL_KNOWN}/agents/{{agent}}/mcp"),
-            get(async move |Path(slug): Path<String>| match ConsumerRef::parse(&format!("agents/{slug}")) {
-                Some(consumer) if consumer.kind == ConsumerKind::Agent => of_agent(&consumer.mcp_path()),
-                _ => http::StatusCode::NOT_FOUND.into_response(),
-            }),
+            get(
+                async move |Path(slug): Path<String>| match ConsumerRef::parse(&format!("agents/{slug}")) {
+                    Some(consumer) if consumer.kind == ConsumerKind::Agent => of_agent(&consumer.mcp_path()),
+                    _ => http::StatusCode::NOT_FOUND.into_response(),
+                },
+            ),
         )
 }
 
@@ -67,7 +71,13 @@ mod tests {
         let root = url(&links("https://example.com"), "/mcp/a");
         assert_eq!(root, "https://example.com/.well-known/oauth-protected-resource/mcp/a");
         let below = url(&links("https://example.com/tools/"), "/mcp/a");
-        assert_eq!(below, "https://example.com/.well-known/oauth-protected-resource/tools/mcp/a");
-        assert_eq!(public(&links("https://example.com/tools/"), "/mcp/a"), "https://example.com/tools/mcp/a");
+        assert_eq!(
+            below,
+            "https://example.com/.well-known/oauth-protected-resource/tools/mcp/a"
+        );
+        assert_eq!(
+            public(&links("https://example.com/tools/"), "/mcp/a"),
+            "https://example.com/tools/mcp/a"
+        );
     }
 }

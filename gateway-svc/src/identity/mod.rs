@@ -60,7 +60,12 @@ pub(crate) enum Refusal {
 impl Identity {
     /// By these means.
     pub(crate) fn new(verifier: Arc<Verifier>, store: Arc<Store>, uses: Arc<TokenUses>, clock: Clock) -> Self {
-        Self { verifier, store, uses, clock }
+        Self {
+            verifier,
+            store,
+            uses,
+            clock,
+        }
     }
 
     /// The caller of a request with these headers.
@@ -75,14 +80,22 @@ impl Identity {
             Err(error) => return Err(Refusal::Token(error.to_string())),
         };
         let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
-        let identified = Identified { caller: Caller::from_user(&user), expires: Some(user.expires_at), token: None };
-        alive(&snapshot, &identified.caller).then_some(identified).ok_or_else(deactivated)
+        let identified = Identified {
+            caller: Caller::from_user(&user),
+            expires: Some(user.expires_at),
+            token: None,
+        };
+        alive(&snapshot, &identified.caller)
+            .then_some(identified)
+            .ok_or_else(deactivated)
     }
 
     fn gateway_token(&self, token: &str) -> Result<Identified, Refusal> {
         let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let known = (token.len() <= MAX_GATEWAY_TOKEN).then(|| snapshot.gateway_token(&hash)).flatten();
+        let known = (token.len() <= MAX_GATEWAY_TOKEN)
+            .then(|| snapshot.gateway_token(&hash))
+            .flatten();
         let known = known.ok_or_else(|| Refusal::Token("it is not a gateway token, or it was revoked".to_owned()))?;
         let now = self.clock.now();
         if known.expires.is_some_and(|expires| expires <= now) {
@@ -92,20 +105,29 @@ impl Identity {
             return Err(deactivated());
         }
         self.uses.note(&known.name, now);
-        Ok(Identified { caller: known.caller.clone(), expires: known.expires, token: Some(hash) })
+        Ok(Identified {
+            caller: known.caller.clone(),
+            expires: known.expires,
+            token: Some(hash),
+        })
     }
 
     /// Whether what they have shown is still good.
     pub(crate) fn still(&self, snapshot: &Snapshot, identified: &Identified) -> bool {
         identified.expires.is_none_or(|expires| expires > self.clock.now())
-            && identified.token.as_ref().is_none_or(|hash| snapshot.gateway_token(hash).is_some())
+            && identified
+                .token
+                .as_ref()
+                .is_none_or(|hash| snapshot.gateway_token(hash).is_some())
             && alive(snapshot, &identified.caller)
     }
 
     /// How long what they have shown will be good, from now on.
     pub(crate) fn remaining(&self, identified: &Identified) -> Option<std::time::Duration> {
         let now = self.clock.now();
-        identified.expires.map(|expires| expires.duration_since(now).unwrap_or_default())
+        identified
+            .expires
+            .map(|expires| expires.duration_since(now).unwrap_or_default())
     }
 }
 
@@ -121,14 +143,20 @@ fn deactivated() -> Refusal {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
 }
 
 /// `WWW-Authenticate` of a 401 at an MCP endpoint (RFC 9728, section 5.1; RFC 6750, section 3).
 pub(crate) fn challenge(links: &Links, path: &str, refusal: &Refusal) -> HeaderValue {
     let metadata = metadata::url(links, path);
     let error = match refusal {
-        Refusal::Token(why) => format!("error=\"invalid_token\", error_description=\"{}\", ", why.replace(['"', '\\'], "'")),
+        Refusal::Token(why) => format!(
+            "error=\"invalid_token\", error_description=\"{}\", ",
+            why.replace(['"', '\\'], "'")
+        ),
         _ => String::new(),
     };
     HeaderValue::from_str(&format!("Bearer {error}resource_metadata=\"{metadata}\""))
@@ -162,6 +190,11 @@ mod tests {
             "Bearer resource_metadata=\"https://tools.example.com/.well-known/oauth-protected-resource/mcp/default\""
         );
         let refused = challenge(&links, "/mcp/default", &Refusal::Token("it \"is\" bad".to_owned()));
-        assert!(refused.to_str().unwrap().starts_with("Bearer error=\"invalid_token\", error_description=\"it 'is' bad\", "));
+        assert!(
+            refused
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer error=\"invalid_token\", error_description=\"it 'is' bad\", ")
+        );
     }
 }

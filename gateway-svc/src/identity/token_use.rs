@@ -24,7 +24,9 @@ pub(crate) struct TokenUses {
 
 impl Default for TokenUses {
     fn default() -> Self {
-        Self { pending: std::array::from_fn(|_| Mutex::default()) }
+        Self {
+            pending: std::array::from_fn(|_| Mutex::default()),
+        }
     }
 }
 
@@ -45,7 +47,10 @@ impl TokenUses {
         let mut uses = Vec::new();
         for shard in &self.pending {
             let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
-            uses.extend(taken.into_iter().map(|(name, at)| TokenUse { gateway_token: name.to_string(), use_time: Some(at.into()) }));
+            uses.extend(taken.into_iter().map(|(name, at)| TokenUse {
+                gateway_token: name.to_string(),
+                use_time: Some(at.into()),
+            }));
         }
         uses
     }

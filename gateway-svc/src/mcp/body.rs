@@ -36,7 +36,9 @@ pub(super) fn pieces(pieces: [Bytes; 3]) -> Response {
         Body::new(Pieces { pieces, next: 0 })
     };
     let mut response = body.into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

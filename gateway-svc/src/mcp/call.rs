@@ -71,7 +71,15 @@ impl Answer {
 
 /// Makes the call.
 pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Request<'_>) -> Answer {
-    let Request { caller, consumer, session, id, params, extra, headers } = request;
+    let Request {
+        caller,
+        consumer,
+        session,
+        id,
+        params,
+        extra,
+        headers,
+    } = request;
     let parts = match parts(params) {
         Ok(parts) => parts,
         Err(error) => return Answer::whole(error.under(Some(id))),
@@ -91,7 +99,12 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
     };
     match calls.call(caller, consumer, &call).await {
         Ok(Outcome::Whole(reply)) => Answer::Message(reply.with_id(id.as_bytes())),
-        Ok(Outcome::Stream(stream)) => Answer::Stream(Messages { stream, session, id: id.into(), _guard: guard }),
+        Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
+            stream,
+            session,
+            id: id.into(),
+            _guard: guard,
+        }),
         Err(error) => {
             let declares_output = || calls.declares_output(caller, consumer, &parts.name);
             failure::answer(&error, id, &session, declares_output).map_or(Answer::Nothing, Answer::whole)
@@ -154,13 +167,18 @@ struct Parts<'a> {
 fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
     let invalid = |what: &str| RpcError::new(INVALID_PARAMS, what);
     let params = params.ok_or_else(|| invalid("params.name must name a tool"))?;
-    let name = params.string("name").ok_or_else(|| invalid("params.name must name a tool"))?;
+    let name = params
+        .string("name")
+        .ok_or_else(|| invalid("params.name must name a tool"))?;
     for known in ["name", "arguments", "_meta"] {
         if params.has_lookalike(known) {
             return Err(invalid("a member of params differs from a known one in case only"));
         }
     }
-    if params.get("arguments").is_some_and(|arguments| !arguments.starts_with('{')) {
+    if params
+        .get("arguments")
+        .is_some_and(|arguments| !arguments.starts_with('{'))
+    {
         return Err(invalid("params.arguments must be an object"));
     }
     let meta = match params.get("_meta") {
@@ -171,17 +189,31 @@ fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
             if progress_token.is_some_and(|token| !is_progress_token(token)) {
                 return Err(invalid("params._meta.progressToken must be a string or a number"));
             }
-            let members = meta.iter_borrowed().filter(|(name, _)| *name != "progressToken").collect();
-            Some(Meta { progress_token, members })
+            let members = meta
+                .iter_borrowed()
+                .filter(|(name, _)| *name != "progressToken")
+                .collect();
+            Some(Meta {
+                progress_token,
+                members,
+            })
         }
     };
     // Tasks are not offered, so a `task` member means nothing here, and must not mean something to the server behind.
-    let rest = params.iter_borrowed().filter(|(name, _)| !matches!(*name, "name" | "_meta" | "task")).collect();
-    Ok(Parts { name, params: rest, meta })
+    let rest = params
+        .iter_borrowed()
+        .filter(|(name, _)| !matches!(*name, "name" | "_meta" | "task"))
+        .collect();
+    Ok(Parts {
+        name,
+        params: rest,
+        meta,
+    })
 }
 
 fn is_progress_token(token: &str) -> bool {
-    token.len() <= 1024 && (json::unescape(token).is_some() || token.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
+    token.len() <= 1024
+        && (json::unescape(token).is_some() || token.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -196,7 +228,10 @@ mod tests {
         .unwrap();
         let parts = parts(Some(&object)).unwrap();
         assert_eq!(parts.name, "a");
-        assert_eq!(parts.params, [("arguments", r#"{"x":1.0}"#), ("new", "12345678901234567890")]);
+        assert_eq!(
+            parts.params,
+            [("arguments", r#"{"x":1.0}"#), ("new", "12345678901234567890")]
+        );
         let meta = parts.meta.unwrap();
         assert_eq!((meta.progress_token, meta.members), (Some("1"), vec![("k", "[2]")]));
     }
@@ -204,11 +239,20 @@ mod tests {
     #[test]
     fn refuses_odd_params() {
         for text in [
-            "{}", r#"{"name":1}"#, r#"{"name":"a","arguments":[]}"#, r#"{"name":"a","Name":"b"}"#, r#"{"name":"a","_meta":1}"#,
-            r#"{"name":"a","_meta":{"progressToken":{}}}"#, r#"{"name":"a","arguments":null}"#,
+            "{}",
+            r#"{"name":1}"#,
+            r#"{"name":"a","arguments":[]}"#,
+            r#"{"name":"a","Name":"b"}"#,
+            r#"{"name":"a","_meta":1}"#,
+            r#"{"name":"a","_meta":{"progressToken":{}}}"#,
+            r#"{"name":"a","arguments":null}"#,
         ] {
             let object = Object::parse(text).unwrap();
-            assert_eq!(parts(Some(&object)).err().map(|error| error.code), Some(INVALID_PARAMS), "{text}");
+            assert_eq!(
+                parts(Some(&object)).err().map(|error| error.code),
+                Some(INVALID_PARAMS),
+                "{text}"
+            );
         }
         assert!(parts(None).is_err());
     }

@@ -19,7 +19,10 @@ use super::{
     Mcp, body,
     call::{self, Answer},
     initialize, list,
-    rpc::{self, INTERNAL_ERROR, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, PARSE_ERROR, RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
+    rpc::{
+        self, INTERNAL_ERROR, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, PARSE_ERROR, RpcError,
+        SESSION_NOT_FOUND, TRANSPORT_ERROR,
+    },
     session::Session,
 };
 use crate::{
@@ -50,26 +53,44 @@ struct Visit {
 pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request: Request) -> Response {
     let (head, body) = request.into_parts();
     if !mcp.hosts.permits(&head.uri, &head.headers) {
-        return plain(StatusCode::FORBIDDEN, TRANSPORT_ERROR, "this host or origin may not use this endpoint");
+        return plain(
+            StatusCode::FORBIDDEN,
+            TRANSPORT_ERROR,
+            "this host or origin may not use this endpoint",
+        );
     }
     let name = ConsumerRef::new(kind, slug);
     let identified = match mcp.identity.identify(&head.headers).await {
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };
-    let consumer = mcp.store.load().and_then(|snapshot| resolve::consumer(&snapshot, &identified.caller, &name));
+    let consumer = mcp
+        .store
+        .load()
+        .and_then(|snapshot| resolve::consumer(&snapshot, &identified.caller, &name));
     let consumer = match consumer {
         Ok(consumer) => consumer,
         Err(error) => return unavailable(&error),
     };
-    let visit = Visit { mcp, identified, consumer, headers: head.headers };
+    let visit = Visit {
+        mcp,
+        identified,
+        consumer,
+        headers: head.headers,
+    };
     match head.method {
         Method::POST => visit.post(body).await,
         Method::GET => visit.get(),
         Method::DELETE => visit.delete(),
         _ => {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, TRANSPORT_ERROR, "use POST, GET or DELETE");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+            let mut response = plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TRANSPORT_ERROR,
+                "use POST, GET or DELETE",
+            );
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
             response
         }
     }
@@ -78,7 +99,11 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
 impl Visit {
     async fn post(self, body: Body) -> Response {
         if !content_is_json(&self.headers) {
-            return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, TRANSPORT_ERROR, "Content-Type must be application/json");
+            return plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                TRANSPORT_ERROR,
+                "Content-Type must be application/json",
+            );
         }
         if !accepts(&self.headers, "application/json") {
             let both = "Accept must hold application/json and text/event-stream";
@@ -118,7 +143,9 @@ impl Visit {
         match self.answer(session, &message).await {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
-            Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => body::events(messages.into_events()),
+            Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
+                body::events(messages.into_events())
+            }
             stream => match stream.into_message().await {
                 Some(message) => rpc::json_response(message),
                 None => StatusCode::ACCEPTED.into_response(),
@@ -133,7 +160,11 @@ impl Visit {
             Err(response) => return *response,
         };
         if session.revision != Revision::V2025_03_26 {
-            return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, "the revision of this session has no batches");
+            return plain(
+                StatusCode::BAD_REQUEST,
+                INVALID_REQUEST,
+                "the revision of this session has no batches",
+            );
         }
         let elements = match json::elements(text) {
             Ok(elements) if (1..=MAX_BATCH).contains(&elements.len()) => elements,
@@ -170,7 +201,10 @@ impl Visit {
         };
         let subject = self.identified.caller.subject_name();
         let now = self.mcp.clock.now();
-        let handle = self.mcp.sessions.seal(wish.revision, wish.opens_links, &subject, &self.consumer.name, now);
+        let handle = self
+            .mcp
+            .sessions
+            .seal(wish.revision, wish.opens_links, &subject, &self.consumer.name, now);
         let result = initialize::result(&self.consumer, wish.revision);
         let mut response = rpc::json_response(rpc::result(id, &result));
         let handle = HeaderValue::from_str(&handle).expect("base64url is a header value");
@@ -230,13 +264,21 @@ impl Visit {
     /// The stream on which a client learns that its list of tools has changed.
     fn get(self) -> Response {
         if !accepts(&self.headers, "text/event-stream") {
-            return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, "Accept must hold text/event-stream");
+            return plain(
+                StatusCode::NOT_ACCEPTABLE,
+                TRANSPORT_ERROR,
+                "Accept must hold text/event-stream",
+            );
         }
         let session = match self.session(None) {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        let last = self.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let last = self
+            .headers
+            .get("last-event-id")
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned);
         let name = self.consumer.name.clone();
         body::events(list::changes(self.mcp, self.identified, name, session.revision, last))
     }
@@ -261,11 +303,15 @@ impl Visit {
             let why = format!(
                 "Bad Request: Unsupported protocol version: {shown} (supported versions: 2025-11-25, 2025-06-18, 2025-03-26)"
             );
-            return Err(Box::new(RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id)));
+            return Err(Box::new(
+                RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
+            ));
         }
         let Some(handle) = self.headers.get(SESSION_ID) else {
             let why = "Bad Request: the header Mcp-Session-Id is missing; send initialize first";
-            return Err(Box::new(RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id)));
+            return Err(Box::new(
+                RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
+            ));
         };
         let subject = self.identified.caller.subject_name();
         let now = self.mcp.clock.now();
@@ -283,7 +329,9 @@ fn plain(status: StatusCode, code: i64, message: &str) -> Response {
 
 fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
     let message = match refusal {
-        Refusal::Anonymous => "send a token of a configured issuer, or a gateway token: Authorization: Bearer <token>".to_owned(),
+        Refusal::Anonymous => {
+            "send a token of a configured issuer, or a gateway token: Authorization: Bearer <token>".to_owned()
+        }
         Refusal::Token(why) => format!("the token was refused: {why}"),
         Refusal::IssuerUnreachable => {
             let why = "the token's issuer cannot be reached to verify it; retry";
@@ -292,7 +340,9 @@ fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
         Refusal::Unavailable(error) => return unavailable(error),
     };
     let mut response = plain(StatusCode::UNAUTHORIZED, TRANSPORT_ERROR, &message);
-    response.headers_mut().insert(WWW_AUTHENTICATE, challenge(&mcp.links, &name.mcp_path(), refusal));
+    response
+        .headers_mut()
+        .insert(WWW_AUTHENTICATE, challenge(&mcp.links, &name.mcp_path(), refusal));
     response
 }
 
@@ -305,13 +355,22 @@ fn unavailable(error: &CallError) -> Response {
 }
 
 fn content_is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    kind.split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Whether a media type is taken by the client; one that names none takes all.
 fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
-    let mut named = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let mut named = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .peekable();
     if named.peek().is_none() {
         return true;
     }
@@ -320,7 +379,12 @@ fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
         let family = range.strip_suffix("/*").filter(|family| !family.contains('*'));
         range == "*/*"
             || range.eq_ignore_ascii_case(wanted)
-            || family.is_some_and(|family| wanted.split('/').next().is_some_and(|kind| kind.eq_ignore_ascii_case(family)))
+            || family.is_some_and(|family| {
+                wanted
+                    .split('/')
+                    .next()
+                    .is_some_and(|kind| kind.eq_ignore_ascii_case(family))
+            })
     })
 }
 

@@ -45,12 +45,22 @@ pub(super) fn answer(
             &format!("{} {}", repair.message, repair.install_url),
             json!({"error": repair.reason.name(), "entry": &*repair.entry, "install_url": repair.install_url}),
         ),
-        CallError::Upstream { entry, fault, message } => {
-            tool_result(message, json!({"error": fault.code().to_ascii_lowercase(), "entry": &**entry}))
-        }
-        CallError::UpstreamError { code, message, error, .. } => {
-            let data = crate::json::Object::parse(error.get()).ok().and_then(|error| error.get("data").map(str::to_owned));
-            RpcError { code: *code, message: message.clone(), data }.under(Some(id))
+        CallError::Upstream { entry, fault, message } => tool_result(
+            message,
+            json!({"error": fault.code().to_ascii_lowercase(), "entry": &**entry}),
+        ),
+        CallError::UpstreamError {
+            code, message, error, ..
+        } => {
+            let data = crate::json::Object::parse(error.get())
+                .ok()
+                .and_then(|error| error.get("data").map(str::to_owned));
+            RpcError {
+                code: *code,
+                message: message.clone(),
+                data,
+            }
+            .under(Some(id))
         }
         CallError::ToolNotFound(name) => RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}")).under(Some(id)),
         CallError::InvalidCall(_) => RpcError::new(INVALID_PARAMS, error.to_string()).under(Some(id)),
@@ -85,7 +95,11 @@ mod tests {
     use crate::domain::{RepairReason, UpstreamFault};
 
     fn session(revision: Revision, opens_links: bool) -> Session {
-        Session { revision, opens_links, id: [0; 12] }
+        Session {
+            revision,
+            opens_links,
+            id: [0; 12],
+        }
     }
 
     fn missing() -> CallError {
@@ -105,13 +119,19 @@ mod tests {
     /// Lesson 35: a link that someone can click.
     #[test]
     fn a_missing_credential_is_a_link() {
-        for session in [session(Revision::V2025_11_25, false), session(Revision::V2025_06_18, true)] {
+        for session in [
+            session(Revision::V2025_11_25, false),
+            session(Revision::V2025_06_18, true),
+        ] {
             let message = parsed(&missing(), &session);
             assert_eq!(message["id"], 7);
             let result = &message["result"];
             assert_eq!(result["isError"], true);
             let text = result["content"][0]["text"].as_str().unwrap();
-            assert!(text.contains("Mail") && text.contains("https://x/install/mail?gateway=g"), "{text}");
+            assert!(
+                text.contains("Mail") && text.contains("https://x/install/mail?gateway=g"),
+                "{text}"
+            );
             assert_eq!(
                 result["structuredContent"],
                 json!({"error": "credential_required", "entry": "mail", "install_url": "https://x/install/mail?gateway=g"})
@@ -120,7 +140,10 @@ mod tests {
         let message = parsed(&missing(), &session(Revision::V2025_11_25, true));
         assert_eq!(message["error"]["code"], -32042);
         let elicitation = &message["error"]["data"]["elicitations"][0];
-        assert_eq!((&elicitation["mode"], &elicitation["url"]), (&json!("url"), &json!("https://x/install/mail?gateway=g")));
+        assert_eq!(
+            (&elicitation["mode"], &elicitation["url"]),
+            (&json!("url"), &json!("https://x/install/mail?gateway=g"))
+        );
         assert!(elicitation["elicitationId"].as_str().unwrap().parse::<Uuid>().is_ok());
     }
 
@@ -130,14 +153,26 @@ mod tests {
         let result = &serde_json::from_slice::<Value>(&message).unwrap()["result"];
         assert!(result.get("structuredContent").is_none());
         assert_eq!(result["_meta"]["chandlery.dev/error"]["error"], "credential_required");
-        assert!(result["content"][0]["text"].as_str().unwrap().contains("https://x/install/mail"));
+        assert!(
+            result["content"][0]["text"]
+                .as_str()
+                .unwrap()
+                .contains("https://x/install/mail")
+        );
     }
 
     #[test]
     fn an_upstreams_fault_is_named_as_such() {
-        let error = CallError::Upstream { entry: "mail".into(), fault: UpstreamFault::Timeout, message: "Mail is at fault".to_owned() };
+        let error = CallError::Upstream {
+            entry: "mail".into(),
+            fault: UpstreamFault::Timeout,
+            message: "Mail is at fault".to_owned(),
+        };
         let message = parsed(&error, &session(Revision::LATEST, true));
-        assert_eq!(message["result"]["structuredContent"], json!({"error": "upstream_timeout", "entry": "mail"}));
+        assert_eq!(
+            message["result"]["structuredContent"],
+            json!({"error": "upstream_timeout", "entry": "mail"})
+        );
         assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true), || false).is_none());
     }
 }

@@ -14,7 +14,10 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// The public URL's host, loopback names and `allowed`.
     pub(crate) fn new(public: Url, allowed: &[String]) -> Self {
-        Self { public, allowed: allowed.iter().map(|host| host.to_ascii_lowercase()).collect() }
+        Self {
+            public,
+            allowed: allowed.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        }
     }
 
     /// Whether a request with these may be answered.
@@ -26,7 +29,9 @@ impl Hosts {
     pub(crate) fn names_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let host = match uri.authority() {
             Some(authority) => Some(authority.clone()),
-            None => headers.get(header::HOST).and_then(|host| host.as_bytes().try_into().ok()),
+            None => headers
+                .get(header::HOST)
+                .and_then(|host| host.as_bytes().try_into().ok()),
         };
         host.is_some_and(|host| self.is_host(&host))
     }
@@ -40,14 +45,21 @@ impl Hosts {
 
     /// No origin: not a browser. Otherwise a page of ours, or of the same machine where we are on no other.
     fn is_origin(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else { return true };
-        let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else { return false };
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return true;
+        };
+        let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else {
+            return false;
+        };
         let Some(host) = origin.host_str() else { return false };
         let local = |host: Option<&str>| host.is_some_and(is_loopback);
         let with_port = origin.port().map(|port| format!("{host}:{port}"));
         origin.origin() == self.public.origin()
             || local(Some(host)) && local(self.public.host_str())
-            || self.allowed.iter().any(|known| known == host || Some(known) == with_port.as_ref())
+            || self
+                .allowed
+                .iter()
+                .any(|known| known == host || Some(known) == with_port.as_ref())
     }
 }
 
@@ -70,21 +82,48 @@ mod tests {
 
     #[test]
     fn answers_to_its_own_names_only() {
-        let hosts = Hosts::new("https://tools.example.com".parse().unwrap(), &["Internal:8080".to_owned()]);
-        for host in ["tools.example.com", "TOOLS.example.com:443", "127.0.0.1:8080", "[::1]:1", "localhost", "internal:8080"] {
+        let hosts = Hosts::new(
+            "https://tools.example.com".parse().unwrap(),
+            &["Internal:8080".to_owned()],
+        );
+        for host in [
+            "tools.example.com",
+            "TOOLS.example.com:443",
+            "127.0.0.1:8080",
+            "[::1]:1",
+            "localhost",
+            "internal:8080",
+        ] {
             assert!(permits(&hosts, host, None), "{host}");
         }
-        for host in ["evil.com", "internal", "internal:81", "127.0.0.1.evil.com", "x@tools.example.com", "", "192.168.1.1"] {
+        for host in [
+            "evil.com",
+            "internal",
+            "internal:81",
+            "127.0.0.1.evil.com",
+            "x@tools.example.com",
+            "",
+            "192.168.1.1",
+        ] {
             assert!(!permits(&hosts, host, None), "{host}");
         }
-        assert!(!hosts.permits(&"/".parse().unwrap(), &HeaderMap::new()), "no host at all");
+        assert!(
+            !hosts.permits(&"/".parse().unwrap(), &HeaderMap::new()),
+            "no host at all"
+        );
     }
 
     #[test]
     fn refuses_pages_of_others() {
         let public = Hosts::new("https://tools.example.com".parse().unwrap(), &[]);
         assert!(permits(&public, "tools.example.com", Some("https://tools.example.com")));
-        for origin in ["http://tools.example.com", "https://evil.com", "null", "http://localhost:3000", "ü"] {
+        for origin in [
+            "http://tools.example.com",
+            "https://evil.com",
+            "null",
+            "http://localhost:3000",
+            "ü",
+        ] {
             assert!(!permits(&public, "tools.example.com", Some(origin)), "{origin}");
         }
         let local = Hosts::new("http://127.0.0.1:8080".parse().unwrap(), &[]);

@@ -28,13 +28,20 @@ pub(super) struct Guard {
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
     }
 }
 
 impl InFlight {
     /// Notes a call. `None`: the session has one under this id already.
-    pub(super) fn begin(self: &Arc<Self>, session: [u8; NONCE_LEN], id: &str, cancel: CancellationToken) -> Option<Guard> {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        session: [u8; NONCE_LEN],
+        id: &str,
+        cancel: CancellationToken,
+    ) -> Option<Guard> {
         let key: Key = (session, id.into());
         let mut calls = self.shard(&key).lock().unwrap_or_else(PoisonError::into_inner);
         if calls.contains_key(&key) {
@@ -42,13 +49,21 @@ impl InFlight {
         }
         calls.insert(key.clone(), cancel);
         drop(calls);
-        Some(Guard { calls: Arc::clone(self), key })
+        Some(Guard {
+            calls: Arc::clone(self),
+            key,
+        })
     }
 
     /// Cancels a call, if it is under way.
     pub(super) fn cancel(&self, session: [u8; NONCE_LEN], id: &str) {
         let key: Key = (session, id.into());
-        if let Some(call) = self.shard(&key).lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(call) = self
+            .shard(&key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
             call.cancel();
         }
     }
@@ -61,7 +76,11 @@ impl InFlight {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.calls.shard(&self.key).lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.calls
+            .shard(&self.key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }
 

@@ -23,8 +23,12 @@ pub(super) fn wish(params: Option<&Object<'_>>) -> Result<Wish, RpcError> {
         .and_then(|params| params.get("capabilities"))
         .and_then(|capabilities| Object::parse(capabilities).ok()?.get("elicitation"))
         .and_then(|elicitation| Object::parse(elicitation).ok());
-    let opens_links = elicitation.is_some_and(|elicitation| elicitation.get("url").is_some_and(|url| url.starts_with('{')));
-    Ok(Wish { revision: Revision::parse(&wanted).unwrap_or(Revision::LATEST), opens_links })
+    let opens_links =
+        elicitation.is_some_and(|elicitation| elicitation.get("url").is_some_and(|url| url.starts_with('{')));
+    Ok(Wish {
+        revision: Revision::parse(&wanted).unwrap_or(Revision::LATEST),
+        opens_links,
+    })
 }
 
 /// The result.
@@ -56,16 +60,30 @@ mod tests {
 
     #[test]
     fn agrees_on_a_revision_both_speak() {
-        assert_eq!(of(r#"{"protocolVersion":"2025-06-18"}"#).unwrap().revision, Revision::V2025_06_18);
-        assert_eq!(of(r#"{"protocolVersion":"2026-07-28"}"#).unwrap().revision, Revision::LATEST);
-        assert_eq!(of(r#"{"protocolVersion":"nonsense"}"#).unwrap().revision, Revision::LATEST);
+        assert_eq!(
+            of(r#"{"protocolVersion":"2025-06-18"}"#).unwrap().revision,
+            Revision::V2025_06_18
+        );
+        assert_eq!(
+            of(r#"{"protocolVersion":"2026-07-28"}"#).unwrap().revision,
+            Revision::LATEST
+        );
+        assert_eq!(
+            of(r#"{"protocolVersion":"nonsense"}"#).unwrap().revision,
+            Revision::LATEST
+        );
         assert!(of("{}").is_err());
         assert!(wish(None).is_err());
     }
 
     #[test]
     fn links_are_for_those_who_open_them() {
-        let with = |capabilities: &str| of(&format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}"#)).unwrap();
+        let with = |capabilities: &str| {
+            of(&format!(
+                r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}"#
+            ))
+            .unwrap()
+        };
         assert!(with(r#"{"elicitation":{"url":{}}}"#).opens_links);
         assert!(!with(r#"{"elicitation":{}}"#).opens_links);
         assert!(!with(r#"{"elicitation":{"form":{}}}"#).opens_links);

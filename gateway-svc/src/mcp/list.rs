@@ -31,12 +31,19 @@ pub(super) fn page(
     consumer: &ConsumerRef,
     params: Option<&Object<'_>>,
 ) -> Result<Vec<u8>, RpcError> {
-    let invalid = || RpcError::new(INVALID_PARAMS, "the cursor was not made for this list: ask for the first page without one");
+    let invalid = || {
+        RpcError::new(
+            INVALID_PARAMS,
+            "the cursor was not made for this list: ask for the first page without one",
+        )
+    };
     let binding = format!("tools/list {consumer} {}", caller.subject_name());
     let after: Option<String> = match params.and_then(|params| params.get("cursor")) {
         None | Some("null") => None,
         Some(cursor) => {
-            let cursor = json::unescape(cursor).filter(|cursor| !cursor.is_empty()).ok_or_else(invalid)?;
+            let cursor = json::unescape(cursor)
+                .filter(|cursor| !cursor.is_empty())
+                .ok_or_else(invalid)?;
             cursors.open(&binding, &cursor).map_err(|_| invalid())?
         }
     };
@@ -135,31 +142,61 @@ mod tests {
     fn pages_are_whole_and_follow_each_other() {
         let cursors = PageTokens::new(&[1; 32]);
         let tools: Vec<ExposedTool> = (0..450).map(|n| tool(&format!("t{n:04}"))).collect();
-        let caller = Caller { subject: Subject::Team("a".into()), consumers: None };
+        let caller = Caller {
+            subject: Subject::Team("a".into()),
+            consumers: None,
+        };
         let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
         let (mut seen, mut params) = (Vec::new(), String::from("{}"));
         loop {
             let object = Object::parse(&params).unwrap();
             let text = page(&tools, &cursors, &caller, &consumer, Some(&object)).unwrap();
             let result: Value = serde_json::from_slice(&text).unwrap();
-            seen.extend(result["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()));
+            seen.extend(
+                result["tools"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|tool| tool["name"].as_str().unwrap().to_owned()),
+            );
             match result["nextCursor"].as_str() {
                 Some(cursor) => params = format!(r#"{{"cursor":"{cursor}"}}"#),
                 None => break,
             }
         }
-        assert_eq!(seen, tools.iter().map(|tool| tool.exposed_name.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            seen,
+            tools
+                .iter()
+                .map(|tool| tool.exposed_name.to_string())
+                .collect::<Vec<_>>()
+        );
         let first = page(&tools, &cursors, &caller, &consumer, None).unwrap();
-        assert!(String::from_utf8(first.clone()).unwrap().contains("12345678901234567890"));
-        let cursor = serde_json::from_slice::<Value>(&first).unwrap()["nextCursor"].as_str().unwrap().to_owned();
-        let other = Caller { subject: Subject::Team("b".into()), consumers: None };
+        assert!(
+            String::from_utf8(first.clone())
+                .unwrap()
+                .contains("12345678901234567890")
+        );
+        let cursor = serde_json::from_slice::<Value>(&first).unwrap()["nextCursor"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let other = Caller {
+            subject: Subject::Team("b".into()),
+            consumers: None,
+        };
         for (caller, params) in [
             (&other, format!(r#"{{"cursor":"{cursor}"}}"#)),
             (&caller, r#"{"cursor":"x"}"#.to_owned()),
             (&caller, r#"{"cursor":5}"#.to_owned()),
         ] {
             let object = Object::parse(&params).unwrap();
-            assert_eq!(page(&tools, &cursors, caller, &consumer, Some(&object)).unwrap_err().code, INVALID_PARAMS);
+            assert_eq!(
+                page(&tools, &cursors, caller, &consumer, Some(&object))
+                    .unwrap_err()
+                    .code,
+                INVALID_PARAMS
+            );
         }
     }
 }

@@ -87,5 +87,8 @@ pub(crate) fn routes(mcp: Arc<Mcp>) -> Router {
     let agent = async |State(mcp): State<Arc<Mcp>>, Path(slug): Path<String>, request: Request| -> Response {
         endpoint::serve(mcp, ConsumerKind::Agent, &slug, request).await
     };
-    Router::new().route("/mcp/{gateway}", any(gateway)).route("/agents/{agent}/mcp", any(agent)).with_state(mcp)
+    Router::new()
+        .route("/mcp/{gateway}", any(gateway))
+        .route("/agents/{agent}/mcp", any(agent))
+        .with_state(mcp)
 }

@@ -34,8 +34,13 @@ pub(super) struct Message<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind<'a> {
-    Request { id: &'a str, method: std::borrow::Cow<'a, str> },
-    Notification { method: std::borrow::Cow<'a, str> },
+    Request {
+        id: &'a str,
+        method: std::borrow::Cow<'a, str>,
+    },
+    Notification {
+        method: std::borrow::Cow<'a, str>,
+    },
     /// An answer to a request of ours.
     Response,
 }
@@ -58,7 +63,11 @@ pub(super) struct Malformed<'a> {
 
 impl RpcError {
     pub(super) fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// The message, under this id.
@@ -94,11 +103,17 @@ impl<'a> Message<'a> {
                 JsonError::Syntax(_) => PARSE_ERROR,
                 _ => INVALID_REQUEST,
             };
-            Malformed { id: None, error: RpcError::new(code, format!("the message cannot be taken: {error}")) }
+            Malformed {
+                id: None,
+                error: RpcError::new(code, format!("the message cannot be taken: {error}")),
+            }
         })?;
         let id = object.get("id");
         let usable = id.filter(|id| is_id(id));
-        let invalid = |what: &str| Malformed { id: usable, error: RpcError::new(INVALID_REQUEST, what) };
+        let invalid = |what: &str| Malformed {
+            id: usable,
+            error: RpcError::new(INVALID_REQUEST, what),
+        };
         if object.get("jsonrpc") != Some("\"2.0\"") {
             return Err(invalid("jsonrpc must be \"2.0\""));
         }
@@ -131,7 +146,10 @@ impl<'a> Message<'a> {
         };
         let known = ["jsonrpc", "id", "method", "params", "result", "error"];
         // Members live as long as the text unless their name had to be unescaped; such names are nobody's extension.
-        let extra = object.iter_borrowed().filter(|(name, _)| !known.contains(name)).collect();
+        let extra = object
+            .iter_borrowed()
+            .filter(|(name, _)| !known.contains(name))
+            .collect();
         Ok(Self { kind, params, extra })
     }
 }
@@ -155,7 +173,9 @@ pub(super) fn result(id: &str, result: &[u8]) -> Bytes {
 /// 200 with a message.
 pub(super) fn json_response(message: Bytes) -> Response {
     let mut response = Body::from(message).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -168,14 +188,20 @@ mod tests {
         let kind = |text| Message::parse(text).map(|message| message.kind);
         assert_eq!(
             kind(r#"{"jsonrpc":"2.0","id":"a","method":"ping"}"#).unwrap(),
-            Kind::Request { id: "\"a\"", method: "ping".into() }
+            Kind::Request {
+                id: "\"a\"",
+                method: "ping".into()
+            }
         );
         assert_eq!(
             kind(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#).unwrap(),
-            Kind::Notification { method: "notifications/x".into() }
+            Kind::Notification {
+                method: "notifications/x".into()
+            }
         );
         assert_eq!(kind(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap(), Kind::Response);
-        let message = Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1},"later":[1.0]}"#).unwrap();
+        let message =
+            Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1},"later":[1.0]}"#).unwrap();
         assert_eq!(message.extra, [("later", "[1.0]")]);
         assert_eq!(message.params.unwrap().get("x"), Some("1"));
     }
@@ -189,8 +215,16 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":null,"method":"a"}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"a"}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":1,"method":5}"#, INVALID_REQUEST, Some("1")),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#, INVALID_REQUEST, Some("1")),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"a","params":[1]}"#, INVALID_PARAMS, Some("1")),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#,
+                INVALID_REQUEST,
+                Some("1"),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"a","params":[1]}"#,
+                INVALID_PARAMS,
+                Some("1"),
+            ),
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"a"}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":1}"#, INVALID_REQUEST, Some("1")),
         ] {
@@ -201,7 +235,13 @@ mod tests {
 
     #[test]
     fn errors_are_json_whatever_they_say() {
-        let error = RpcError { data: Some("{\"a\":1}".to_owned()), ..RpcError::new(-1, "say \"x\"\n") };
-        assert_eq!(error.under(None), r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"say \"x\"\n","data":{"a":1}}}"#);
+        let error = RpcError {
+            data: Some("{\"a\":1}".to_owned()),
+            ..RpcError::new(-1, "say \"x\"\n")
+        };
+        assert_eq!(
+            error.under(None),
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"say \"x\"\n","data":{"a":1}}}"#
+        );
     }
 }

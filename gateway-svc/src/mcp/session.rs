@@ -42,7 +42,10 @@ impl Sessions {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");
         let ended = Cache::builder().max_capacity(ENDED).time_to_live(LIFETIME).build();
-        Self { key: LessSafeKey::new(key), ended }
+        Self {
+            key: LessSafeKey::new(key),
+            ended,
+        }
     }
 
     /// A new session's handle.
@@ -76,14 +79,23 @@ impl Sessions {
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let id: [u8; NONCE_LEN] = (&*nonce).try_into().ok()?;
         let aad = aad(subject, consumer);
-        let plain = self.key.open_in_place(Nonce::assume_unique_for_key(id), Aad::from(aad), sealed).ok()?;
-        let [revision, opens_links, made @ ..] = &*plain else { return None };
+        let plain = self
+            .key
+            .open_in_place(Nonce::assume_unique_for_key(id), Aad::from(aad), sealed)
+            .ok()?;
+        let [revision, opens_links, made @ ..] = &*plain else {
+            return None;
+        };
         let made = u64::from_be_bytes(made.try_into().ok()?);
         let revision = [Revision::V2025_03_26, Revision::V2025_06_18, Revision::V2025_11_25]
             .into_iter()
             .find(|known| *known as u8 == *revision)?;
         let over = seconds(now) >= made + LIFETIME.as_secs() || self.ended.contains_key(&id);
-        (!over).then_some(Session { revision, opens_links: *opens_links == 1, id })
+        (!over).then_some(Session {
+            revision,
+            opens_links: *opens_links == 1,
+            id,
+        })
     }
 
     /// The client is done with it.
@@ -129,7 +141,10 @@ mod tests {
         assert_eq!(replica.open(&handle, "users/b", &gateway("g"), now), None);
         assert_eq!(replica.open(&handle, "users/a", &gateway("h"), now), None);
         assert_eq!(replica.open(&handle, "users/a", &agent, now), None);
-        assert_eq!(Sessions::new(&[2; 32]).open(&handle, "users/a", &gateway("g"), now), None);
+        assert_eq!(
+            Sessions::new(&[2; 32]).open(&handle, "users/a", &gateway("g"), now),
+            None
+        );
         assert_eq!(replica.open(&handle, "users/a", &gateway("g"), now + LIFETIME), None);
         for forged in ["", "AAAA", "ü", &handle[1..], &handle.to_lowercase(), &"A".repeat(600)] {
             assert_eq!(replica.open(forged, "users/a", &gateway("g"), now), None, "{forged}");

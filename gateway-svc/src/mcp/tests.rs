@@ -53,15 +53,25 @@ impl VendService for Credentials {
         let rejected = request.into_inner().rejected_generation;
         let best = *self.0.lock().unwrap();
         let refuse = |reason| service_kit::status::StatusBuilder::new(Code::FailedPrecondition, reason, "no").build();
-        let generation = if rejected == 0 { 1 } else { best.ok_or_else(|| refuse("CREDENTIAL_EXPIRED"))? };
+        let generation = if rejected == 0 {
+            1
+        } else {
+            best.ok_or_else(|| refuse("CREDENTIAL_EXPIRED"))?
+        };
         Ok(tonic::Response::new(VendHeadersResponse {
-            headers: vec![VendedHeader { name: "authorization".to_owned(), value: format!("Bearer secret-{generation}") }],
+            headers: vec![VendedHeader {
+                name: "authorization".to_owned(),
+                value: format!("Bearer secret-{generation}"),
+            }],
             generation,
             expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
         }))
     }
 
-    async fn vend_runtime(&self, _: tonic::Request<VendRuntimeRequest>) -> Result<tonic::Response<VendRuntimeResponse>, Status> {
+    async fn vend_runtime(
+        &self,
+        _: tonic::Request<VendRuntimeRequest>,
+    ) -> Result<tonic::Response<VendRuntimeResponse>, Status> {
         Err(Status::permission_denied("not for the gateway"))
     }
 }
@@ -83,7 +93,15 @@ fn token(name: &str, who: &str) -> pb::WatchedObject {
     });
     let token_hash = Sha256::digest(format!("cht_{name}")).to_vec();
     let (issuer, subject) = (ISSUER.to_owned(), who.to_owned());
-    put(name, Object::GatewayToken(pb::WatchedGatewayToken { gateway_token, token_hash, issuer, subject }))
+    put(
+        name,
+        Object::GatewayToken(pb::WatchedGatewayToken {
+            gateway_token,
+            token_hash,
+            issuer,
+            subject,
+        }),
+    )
 }
 
 /// Alice has installed `mail`, Bob has not; the gateway `default` exposes `mail`'s tool `send` and passes `x-trace` through; `ops` is a team's.
@@ -98,9 +116,10 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
             let message: Value = serde_json::from_slice(&body).unwrap();
             sender.send((message.clone(), headers.clone())).unwrap();
             match message["method"].as_str() {
-                Some("initialize") => {
-                    axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25"}})).into_response()
-                }
+                Some("initialize") => axum::Json(
+                    json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25"}}),
+                )
+                .into_response(),
                 Some("tools/call") => upstream(message, headers),
                 _ => StatusCode::ACCEPTED.into_response(),
             }
@@ -118,8 +137,14 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
         })),
         ..plain_entry("mail")
     };
-    let shared = pb::Gateway { passthrough_headers: vec!["x-trace".to_owned()], ..plain_gateway("default") };
-    let ops = pb::Gateway { visibility: crate::snapshot::testing::visible_to_team("ops"), ..plain_gateway("ops") };
+    let shared = pb::Gateway {
+        passthrough_headers: vec!["x-trace".to_owned()],
+        ..plain_gateway("default")
+    };
+    let ops = pb::Gateway {
+        visibility: crate::snapshot::testing::visible_to_team("ops"),
+        ..plain_gateway("ops")
+    };
     let registry = Registry::default()
         .with(crate::snapshot::testing::entry(entry.clone()))
         .tools("e-mail", &["send"])
@@ -127,7 +152,10 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
         .with(gateway(ops))
         .assign("default", "mail", "send")
         .team("ops", &["carol"])
-        .install(Made { running: Some(entry), ..Made::new("i-alice", "mail", "alice") })
+        .install(Made {
+            running: Some(entry),
+            ..Made::new("i-alice", "mail", "alice")
+        })
         .tools("i-alice", &["send"])
         .with(token("alice", "alice"))
         .with(token("bob", "bob"));
@@ -139,24 +167,48 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
     feed.connected(true);
     let credentials = Credentials(Arc::default());
     let (channel, incoming) = pipe(Workload::Gateway);
-    tokio::spawn(Server::builder().add_service(VendServiceServer::new(credentials.clone())).serve_with_incoming(incoming));
+    tokio::spawn(
+        Server::builder()
+            .add_service(VendServiceServer::new(credentials.clone()))
+            .serve_with_incoming(incoming),
+    );
     let vendor = Arc::new(Vendor::new(channel, clock.clone()));
-    let upstreams = Upstreams::new(EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]), Limits::default());
+    let upstreams = Upstreams::new(
+        EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
+        Limits::default(),
+    );
     let public_url: Url = "http://127.0.0.1:8080".parse().unwrap();
     let links = Links::new(public_url.clone());
     let calls = Calls::new(Arc::clone(&store), vendor, upstreams, links.clone(), Arc::new(|_| {}));
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let verifier = Arc::new(Verifier::new(Vec::new(), clock.clone()));
-    let identity = Identity::new(Arc::clone(&verifier), Arc::clone(&store), Arc::new(TokenUses::default()), clock.clone());
+    let identity = Identity::new(
+        Arc::clone(&verifier),
+        Arc::clone(&store),
+        Arc::new(TokenUses::default()),
+        clock.clone(),
+    );
     let config = Config::new(public_url, [1; 32], [2; 32]);
     let stop = CancellationToken::new();
     let mcp = Mcp::new(&config, Arc::new(calls), Arc::new(identity), store, clock, stop.clone());
     let router = routes(Arc::new(mcp)).merge(metadata_routes(&verifier, &links));
-    World { router, feed, registry, seen, credentials, stop }
+    World {
+        router,
+        feed,
+        registry,
+        seen,
+        credentials,
+        stop,
+    }
 }
 
 fn answers(result: &'static str) -> impl Fn(Value, HeaderMap) -> Response + Send + Sync {
-    move |message, _| raw(format!(r#"{{"result":{result},"jsonrpc":"2.0","id":{}}}"#, message["id"]))
+    move |message, _| {
+        raw(format!(
+            r#"{{"result":{result},"jsonrpc":"2.0","id":{}}}"#,
+            message["id"]
+        ))
+    }
 }
 
 fn raw(text: String) -> Response {
@@ -165,7 +217,10 @@ fn raw(text: String) -> Response {
 
 /// A request as `who`, with these further headers.
 fn request(method: &str, path: &str, who: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request {
-    let mut request = http::Request::builder().method(method).uri(path).header("host", "127.0.0.1:8080");
+    let mut request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "127.0.0.1:8080");
     if !who.is_empty() {
         request = request.header("authorization", format!("Bearer cht_{who}"));
     }
@@ -189,17 +244,29 @@ impl World {
 
     async fn open(&self, who: &str, revision: &str, capabilities: Value) -> String {
         let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": revision, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}});
-        let response = self.send(request("POST", "/mcp/default", who, &[], body.to_string())).await;
+        let response = self
+            .send(request("POST", "/mcp/default", who, &[], body.to_string()))
+            .await;
         assert_eq!(response.status(), 200);
         let session = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
         let message: Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(message["result"]["protocolVersion"], revision);
-        assert_eq!(message["result"]["capabilities"], json!({"tools": {"listChanged": true}}));
+        assert_eq!(
+            message["result"]["capabilities"],
+            json!({"tools": {"listChanged": true}})
+        );
         session
     }
 
     async fn post(&self, who: &str, session: &str, body: impl Into<Body>) -> Response {
-        self.send(request("POST", "/mcp/default", who, &[("mcp-session-id", session)], body)).await
+        self.send(request(
+            "POST",
+            "/mcp/default",
+            who,
+            &[("mcp-session-id", session)],
+            body,
+        ))
+        .await
     }
 
     async fn ask(&self, who: &str, session: &str, body: &str) -> Value {
@@ -225,15 +292,34 @@ async fn lists_and_calls_with_everything_as_it_came() {
     let result = r#"{"content":[{"type":"text","text":"ok","x":{"y":1.0}}],"_meta":{"big":98765432109876543210}}"#;
     let mut world = world(answers(result)).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
-    let listed = world.ask("alice", &session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
+    let listed = world
+        .ask("alice", &session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
+        .await;
     assert_eq!(listed["result"]["tools"][0]["name"], "mail__send");
     let call = r#"{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{"name":"mail__send","arguments":{"n":12345678901234567890},"later":1.0,"_meta":{"k":[1]}}}"#;
-    let sent = request("POST", "/mcp/default", "alice", &[("mcp-session-id", &session), ("x-trace", "t1"), ("x-other", "no"), ("cookie", "no")], call);
+    let sent = request(
+        "POST",
+        "/mcp/default",
+        "alice",
+        &[
+            ("mcp-session-id", &session),
+            ("x-trace", "t1"),
+            ("x-other", "no"),
+            ("cookie", "no"),
+        ],
+        call,
+    );
     let response = world.send(sent).await;
     assert_eq!(response.headers()["content-type"], "application/json");
-    assert_eq!(text(response).await, format!(r#"{{"result":{result},"jsonrpc":"2.0","id":"c1"}}"#));
+    assert_eq!(
+        text(response).await,
+        format!(r#"{{"result":{result},"jsonrpc":"2.0","id":"c1"}}"#)
+    );
     let (message, headers) = world.last_call();
-    assert_eq!(message["params"].to_string().len(), r#"{"name":"send","arguments":{"n":12345678901234567890},"later":1.0,"_meta":{"k":[1]}}"#.len());
+    assert_eq!(
+        message["params"].to_string().len(),
+        r#"{"name":"send","arguments":{"n":12345678901234567890},"later":1.0,"_meta":{"k":[1]}}"#.len()
+    );
     assert_eq!(message["params"]["name"], "send");
     assert_ne!(message["id"], "c1", "upstreams see ids of ours");
     assert_eq!(headers["authorization"], "Bearer secret-1");
@@ -246,15 +332,28 @@ async fn lists_and_calls_with_everything_as_it_came() {
 async fn who_has_no_credential_gets_the_install_link() {
     let mut world = world(answers("{}")).await;
     let session = world.open("bob", "2025-06-18", json!({})).await;
-    let listed = world.ask("bob", &session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
-    assert_eq!(listed["result"]["tools"][0]["name"], "mail__send", "also what is not connected is listed");
+    let listed = world
+        .ask("bob", &session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
+        .await;
+    assert_eq!(
+        listed["result"]["tools"][0]["name"], "mail__send",
+        "also what is not connected is listed"
+    );
     let link = "http://127.0.0.1:8080/install/mail?gateway=default";
     let result = &world.ask("bob", &session, CALL).await["result"];
-    assert_eq!(result["structuredContent"], json!({"error": "credential_required", "entry": "mail", "install_url": link}));
+    assert_eq!(
+        result["structuredContent"],
+        json!({"error": "credential_required", "entry": "mail", "install_url": link})
+    );
     assert!(result["content"][0]["text"].as_str().unwrap().contains(link));
-    let session = world.open("bob", "2025-11-25", json!({"elicitation": {"url": {}}})).await;
+    let session = world
+        .open("bob", "2025-11-25", json!({"elicitation": {"url": {}}}))
+        .await;
     let error = &world.ask("bob", &session, CALL).await["error"];
-    assert_eq!((&error["code"], &error["data"]["elicitations"][0]["url"]), (&json!(-32042), &json!(link)));
+    assert_eq!(
+        (&error["code"], &error["data"]["elicitations"][0]["url"]),
+        (&json!(-32042), &json!(link))
+    );
     assert!(world.seen.try_recv().is_err(), "nothing was sent");
 }
 
@@ -284,21 +383,58 @@ async fn the_door_is_for_known_callers_and_hosts() {
         let anonymous = world.send(request("POST", path, "", &[], ping)).await;
         assert_eq!(anonymous.status(), 401);
         let challenge = anonymous.headers()["www-authenticate"].to_str().unwrap();
-        assert_eq!(challenge, format!("Bearer resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource{path}\""));
+        assert_eq!(
+            challenge,
+            format!("Bearer resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource{path}\"")
+        );
     }
-    for bad in [("authorization", "Bearer cht_unknown"), ("authorization", "Bearer a.b.c"), ("authorization", "Bearer eyJhbGciOiJub25lIn0.e30.")] {
+    for bad in [
+        ("authorization", "Bearer cht_unknown"),
+        ("authorization", "Bearer a.b.c"),
+        ("authorization", "Bearer eyJhbGciOiJub25lIn0.e30."),
+    ] {
         let refused = world.send(request("POST", "/mcp/default", "", &[bad], ping)).await;
         assert_eq!(refused.status(), 401);
-        assert!(refused.headers()["www-authenticate"].to_str().unwrap().contains("invalid_token"));
+        assert!(
+            refused.headers()["www-authenticate"]
+                .to_str()
+                .unwrap()
+                .contains("invalid_token")
+        );
     }
     for path in ["/mcp/nothing-here", "/mcp/ops", "/agents/default/mcp", "/mcp/%C3%BC"] {
         let gone = world.send(request("POST", path, "alice", &[], ping)).await;
         assert_eq!(gone.status(), 404, "{path}");
     }
-    let rebound = http::Request::builder().method("POST").uri("/mcp/default").header("host", "evil.example").body(Body::empty()).unwrap();
+    let rebound = http::Request::builder()
+        .method("POST")
+        .uri("/mcp/default")
+        .header("host", "evil.example")
+        .body(Body::empty())
+        .unwrap();
     assert_eq!(world.send(rebound).await.status(), 403);
-    assert_eq!(world.send(request("POST", "/mcp/default", "alice", &[("origin", "http://evil.example")], ping)).await.status(), 403);
-    let metadata = world.send(request("GET", "/.well-known/oauth-protected-resource/mcp/default", "", &[], "")).await;
+    assert_eq!(
+        world
+            .send(request(
+                "POST",
+                "/mcp/default",
+                "alice",
+                &[("origin", "http://evil.example")],
+                ping
+            ))
+            .await
+            .status(),
+        403
+    );
+    let metadata = world
+        .send(request(
+            "GET",
+            "/.well-known/oauth-protected-resource/mcp/default",
+            "",
+            &[],
+            "",
+        ))
+        .await;
     let metadata: Value = serde_json::from_str(&text(metadata).await).unwrap();
     assert_eq!(metadata["resource"], "http://127.0.0.1:8080/mcp/default");
 }
@@ -307,12 +443,23 @@ async fn the_door_is_for_known_callers_and_hosts() {
 async fn a_deactivated_user_and_a_revoked_token_are_out_at_once() {
     let mut world = world(answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
-    let gone = put("d", Object::DeactivatedUser(pb::DeactivatedUser { user: user_id("alice").resource_name() }));
+    let gone = put(
+        "d",
+        Object::DeactivatedUser(pb::DeactivatedUser {
+            user: user_id("alice").resource_name(),
+        }),
+    );
     world.feed.snapshot(2, world.registry.clone().with(gone).objects).await;
     assert_eq!(world.post("alice", &session, CALL).await.status(), 401);
     world.feed.snapshot(3, world.registry.clone().objects).await;
     assert_eq!(world.post("alice", &session, CALL).await.status(), 200);
-    let without: Vec<_> = world.registry.objects.iter().filter(|object| object.key != "alice").cloned().collect();
+    let without: Vec<_> = world
+        .registry
+        .objects
+        .iter()
+        .filter(|object| object.key != "alice")
+        .cloned()
+        .collect();
     world.feed.snapshot(4, without).await;
     assert_eq!(world.post("alice", &session, CALL).await.status(), 401);
 }
@@ -327,9 +474,21 @@ async fn messages_that_cannot_be_taken_are_refused_by_name() {
         (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, 400, -32600),
         (r#"{"jsonrpc":"2.0","id":1,"method":"nothing"}"#, 200, -32601),
         (r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#, 200, -32601),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#, 200, -32602),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"no"}}"#, 200, -32602),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"x"}}"#, 200, -32602),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#,
+            200,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"no"}}"#,
+            200,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"x"}}"#,
+            200,
+            -32602,
+        ),
     ] {
         let response = world.post("alice", &session, body).await;
         assert_eq!(response.status(), status, "{body}");
@@ -339,8 +498,20 @@ async fn messages_that_cannot_be_taken_are_refused_by_name() {
     let large = world.post("alice", &session, vec![b' '; (4 << 20) + 1]).await;
     assert_eq!(large.status(), 413);
     let kind = [("mcp-session-id", session.as_str()), ("accept", "text/html")];
-    assert_eq!(world.send(request("POST", "/mcp/default", "alice", &kind, CALL)).await.status(), 406);
-    assert_eq!(world.send(request("PUT", "/mcp/default", "alice", &[], "")).await.status(), 405);
+    assert_eq!(
+        world
+            .send(request("POST", "/mcp/default", "alice", &kind, CALL))
+            .await
+            .status(),
+        406
+    );
+    assert_eq!(
+        world
+            .send(request("PUT", "/mcp/default", "alice", &[], ""))
+            .await
+            .status(),
+        405
+    );
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     assert_eq!(world.post("alice", &session, notification).await.status(), 202);
 }
@@ -350,8 +521,13 @@ async fn messages_that_cannot_be_taken_are_refused_by_name() {
 async fn a_modern_request_is_answered_as_by_an_older_server() {
     let world = world(answers("{}")).await;
     let discover = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
-    let modern = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "server/discover")];
-    let response = world.send(request("POST", "/mcp/default", "alice", &modern, discover)).await;
+    let modern = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "server/discover"),
+    ];
+    let response = world
+        .send(request("POST", "/mcp/default", "alice", &modern, discover))
+        .await;
     assert_eq!(response.status(), 400);
     let message: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!((&message["id"], &message["error"]["code"]), (&json!(1), &json!(-32000)));
@@ -360,7 +536,9 @@ async fn a_modern_request_is_answered_as_by_an_older_server() {
 #[tokio::test]
 async fn only_the_oldest_revision_has_batches() {
     let world = world(answers(r#"{"content":[]}"#)).await;
-    let batch = format!(r#"[{{"jsonrpc":"2.0","id":1,"method":"ping"}},{{"jsonrpc":"2.0","method":"notifications/x"}},{CALL},5]"#);
+    let batch = format!(
+        r#"[{{"jsonrpc":"2.0","id":1,"method":"ping"}},{{"jsonrpc":"2.0","method":"notifications/x"}},{CALL},5]"#
+    );
     let session = world.open("alice", "2025-03-26", json!({})).await;
     let answer = world.ask("alice", &session, &batch).await;
     assert_eq!(answer[0], json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
@@ -381,7 +559,10 @@ async fn a_refused_credential_is_replaced_or_becomes_a_link() {
     let replaced = world(respond).await;
     *replaced.credentials.0.lock().unwrap() = Some(2);
     let session = replaced.open("alice", "2025-11-25", json!({})).await;
-    assert_eq!(replaced.ask("alice", &session, CALL).await["result"], json!({"content": []}));
+    assert_eq!(
+        replaced.ask("alice", &session, CALL).await["result"],
+        json!({"content": []})
+    );
 
     let world = world(respond).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
@@ -389,7 +570,10 @@ async fn a_refused_credential_is_replaced_or_becomes_a_link() {
     assert_eq!(structured["error"], "credential_expired");
     *world.credentials.0.lock().unwrap() = Some(3);
     let structured = &world.ask("alice", &session, CALL).await["result"]["structuredContent"];
-    assert_eq!(structured["error"], "credential_expired", "the other one is refused too");
+    assert_eq!(
+        structured["error"], "credential_expired",
+        "the other one is refused too"
+    );
 }
 
 #[tokio::test]
@@ -397,7 +581,9 @@ async fn streams_are_relayed_and_faults_in_them_are_told() {
     let event = |value: Value| format!("event: message\ndata: {value}\n\n");
     let respond = move |message: Value, _| {
         let token = &message["params"]["_meta"]["progressToken"];
-        let mut events = event(json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}));
+        let mut events = event(
+            json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}),
+        );
         if message["params"]["arguments"]["whole"] == true {
             events += &event(json!({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}}));
         }
@@ -410,21 +596,32 @@ async fn streams_are_relayed_and_faults_in_them_are_told() {
         let response = world.post("alice", &session, call.to_string()).await;
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let events = text(response).await;
-        let events: Vec<Value> =
-            events.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str(data).unwrap()).collect();
+        let events: Vec<Value> = events
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect();
         assert_eq!(events.len(), 2);
         assert_eq!(events[0]["params"], json!({"progressToken": "p9", "progress": 1}));
         assert_eq!(events[1]["id"], 9);
         if last.is_null() {
-            assert_eq!(events[1]["result"]["structuredContent"], json!({"error": "upstream_invalid", "entry": "mail"}));
+            assert_eq!(
+                events[1]["result"]["structuredContent"],
+                json!({"error": "upstream_invalid", "entry": "mail"})
+            );
         } else {
             assert_eq!(events[1]["result"], last);
         }
     }
     let json_only = [("mcp-session-id", session.as_str()), ("accept", "application/json")];
     let call = CALL.replace(r#"{"n":12345678901234567890}"#, r#"{"whole":true}"#);
-    let response = world.send(request("POST", "/mcp/default", "alice", &json_only, call)).await;
-    assert_eq!(text(response).await, r#"{"id":"c1","jsonrpc":"2.0","result":{"content":[]}}"#);
+    let response = world
+        .send(request("POST", "/mcp/default", "alice", &json_only, call))
+        .await;
+    assert_eq!(
+        text(response).await,
+        r#"{"id":"c1","jsonrpc":"2.0","result":{"content":[]}}"#
+    );
 }
 
 /// Lesson 14: cancellation is routed.
@@ -465,21 +662,39 @@ async fn a_changed_list_is_told() {
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let mut stream = stream.into_body();
     let mut next = async || {
-        let frame = tokio::time::timeout(Duration::from_secs(10), stream.frame()).await.expect("an event comes");
+        let frame = tokio::time::timeout(Duration::from_secs(10), stream.frame())
+            .await
+            .expect("an event comes");
         frame.map(|frame| String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
     };
     let first = next().await.unwrap();
     let told = first.lines().next().unwrap().strip_prefix("id: ").unwrap().to_owned();
     // Another revision, with the same list; then one with another.
     world.feed.snapshot(2, world.registry.objects.clone()).await;
-    let more = world.registry.clone().tools("e-mail", &["read", "send"]).tools("i-alice", &["read", "send"]).assign("default", "mail", "read");
+    let more = world
+        .registry
+        .clone()
+        .tools("e-mail", &["read", "send"])
+        .tools("i-alice", &["read", "send"])
+        .assign("default", "mail", "read");
     world.feed.snapshot(3, more.objects.clone()).await;
     assert!(next().await.unwrap().contains("notifications/tools/list_changed"));
     let back = [accept[0], accept[1], ("last-event-id", told.as_str())];
-    let mut missed = world.send(request("GET", "/mcp/default", "alice", &back, "")).await.into_body();
+    let mut missed = world
+        .send(request("GET", "/mcp/default", "alice", &back, ""))
+        .await
+        .into_body();
     let event = missed.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert!(event.windows(12).any(|part| part == b"list_changed"), "what was missed is told");
-    let without: Vec<_> = more.objects.iter().filter(|object| object.key != "alice").cloned().collect();
+    assert!(
+        event.windows(12).any(|part| part == b"list_changed"),
+        "what was missed is told"
+    );
+    let without: Vec<_> = more
+        .objects
+        .iter()
+        .filter(|object| object.key != "alice")
+        .cloned()
+        .collect();
     world.feed.snapshot(4, without).await;
     assert_eq!(next().await, None, "the token was revoked");
     world.stop.cancel();
@@ -488,12 +703,19 @@ async fn a_changed_list_is_told() {
 #[tokio::test]
 async fn a_large_result_is_passed_on_whole() {
     let world = world(|message, _| {
-        raw(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#, message["id"], "x".repeat(3_000_000)))
+        raw(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
+            message["id"],
+            "x".repeat(3_000_000)
+        ))
     })
     .await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
     let response = world.post("alice", &session, CALL).await;
     let message: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!(message["id"], "c1");
-    assert_eq!(message["result"]["content"][0]["text"].as_str().unwrap().len(), 3_000_000);
+    assert_eq!(
+        message["result"]["content"][0]["text"].as_str().unwrap().len(),
+        3_000_000
+    );
 }

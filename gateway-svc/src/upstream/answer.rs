@@ -57,7 +57,9 @@ pub(crate) struct Answers {
 
 impl std::fmt::Debug for Answers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answers").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Answers")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,7 +121,9 @@ impl Answers {
                     return self.bare(data).await;
                 }
             }
-            self.events.push(&data, self.upstreams.limits().max_message).map_err(|_| self.upstreams.too_large())?;
+            self.events
+                .push(&data, self.upstreams.limits().max_message)
+                .map_err(|_| self.upstreams.too_large())?;
         }
     }
 
@@ -131,7 +135,8 @@ impl Answers {
             }
             whole.put_slice(&data);
         }
-        self.judge(whole.freeze())?.ok_or_else(|| UpstreamError::invalid("it is no answer to the request"))
+        self.judge(whole.freeze())?
+            .ok_or_else(|| UpstreamError::invalid("it is no answer to the request"))
     }
 
     fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
@@ -159,7 +164,11 @@ impl Answers {
             "ping" => b",\"result\":{}}",
             _ => b",\"error\":{\"code\":-32601,\"message\":\"this client takes no requests but ping\"}}",
         });
-        let (upstreams, target, session) = (self.upstreams.clone(), Arc::clone(&self.target), Arc::clone(&self.session));
+        let (upstreams, target, session) = (
+            self.upstreams.clone(),
+            Arc::clone(&self.target),
+            Arc::clone(&self.session),
+        );
         tokio::spawn(async move { upstreams.send(&target, &session, body.freeze()).await });
     }
 }

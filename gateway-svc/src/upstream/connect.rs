@@ -54,7 +54,12 @@ pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Http
 /// The URI by which the pool knows a Unix socket.
 pub(super) fn unix_uri(socket: &str) -> Option<Uri> {
     let authority = HEXLOWER.encode(socket.as_bytes()) + SOCKET_SUFFIX;
-    Uri::builder().scheme("http").authority(authority).path_and_query("/mcp").build().ok()
+    Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query("/mcp")
+        .build()
+        .ok()
 }
 
 /// Why there is no connection, for people.
@@ -104,7 +109,11 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Self { policy, connect } = self.clone();
         Box::pin(async move {
-            let host = uri.host().ok_or(ConnectError::NoHost)?.trim_matches(['[', ']']).to_owned();
+            let host = uri
+                .host()
+                .ok_or(ConnectError::NoHost)?
+                .trim_matches(['[', ']'])
+                .to_owned();
             match tokio::time::timeout(connect, open(&uri, &host, policy.as_deref())).await {
                 Ok(opened) => Ok(TokioIo::new(opened?)),
                 Err(_) => Err(ConnectError::Timeout { host }.into()),
@@ -118,21 +127,35 @@ async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<St
     if let Some(name) = host.strip_suffix(SOCKET_SUFFIX)
         && policy.is_none()
     {
-        let path = HEXLOWER.decode(name.as_bytes()).ok().and_then(|path| String::from_utf8(path).ok());
+        let path = HEXLOWER
+            .decode(name.as_bytes())
+            .ok()
+            .and_then(|path| String::from_utf8(path).ok());
         let path = path.map(PathBuf::from).ok_or(ConnectError::NoHost)?;
         let connected = UnixStream::connect(path).await;
-        return connected.map(Stream::Unix).map_err(|error| ConnectError::Connect { host: "its socket".to_owned(), error });
+        return connected.map(Stream::Unix).map_err(|error| ConnectError::Connect {
+            host: "its socket".to_owned(),
+            error,
+        });
     }
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let port = uri
+        .port_u16()
+        .unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
         .await
-        .map_err(|error| ConnectError::Resolve { host: host.to_owned(), error })?
+        .map_err(|error| ConnectError::Resolve {
+            host: host.to_owned(),
+            error,
+        })?
         .collect();
     // One forbidden address among several is no accident: nothing is connected to.
     if let Some(policy) = policy
         && let Some(refused) = addresses.iter().find(|address| !policy.permits(address.ip()))
     {
-        return Err(ConnectError::Refused { host: host.to_owned(), address: refused.ip() });
+        return Err(ConnectError::Refused {
+            host: host.to_owned(),
+            address: refused.ip(),
+        });
     }
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {
@@ -144,7 +167,10 @@ async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<St
             Err(error) => failed = error,
         }
     }
-    Err(ConnectError::Connect { host: host.to_owned(), error: failed })
+    Err(ConnectError::Connect {
+        host: host.to_owned(),
+        error: failed,
+    })
 }
 
 /// A connection.

@@ -55,7 +55,9 @@ struct Inner {
 
 impl std::fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstreams").field("limits", &self.inner.limits).finish_non_exhaustive()
+        f.debug_struct("Upstreams")
+            .field("limits", &self.inner.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +73,10 @@ pub(super) enum Begun {
 impl Upstreams {
     /// Connects to remote servers only where `policy` permits.
     pub(crate) fn new(policy: EgressPolicy, limits: Limits) -> Self {
-        let sessions = Cache::builder().max_capacity(SESSIONS).time_to_idle(SESSION_IDLE).build();
+        let sessions = Cache::builder()
+            .max_capacity(SESSIONS)
+            .time_to_idle(SESSION_IDLE)
+            .build();
         let inner = Inner {
             remote: connect::pool(Some(Arc::new(policy)), limits.connect),
             hosted: connect::pool(None, limits.connect),
@@ -150,9 +155,14 @@ impl Upstreams {
             let session = self.session(target).await?;
             let permit = timeout(limits.headers, Arc::clone(&session.permits).acquire_owned())
                 .await
-                .map_err(|_| UpstreamError::Timeout { what: "finish earlier calls", within: limits.headers })?
+                .map_err(|_| UpstreamError::Timeout {
+                    what: "finish earlier calls",
+                    within: limits.headers,
+                })?
                 .map_err(|_| UpstreamError::invalid("its session has ended"))?;
-            let response = self.post(target, Some(&session), request.body.clone(), limits.headers).await?;
+            let response = self
+                .post(target, Some(&session), request.body.clone(), limits.headers)
+                .await?;
             match self.begin(response, Some(&session)).await? {
                 Begun::Json(body) => {
                     let text = self.read(body, deadline).await?;
@@ -178,7 +188,11 @@ impl Upstreams {
             return Ok(session);
         }
         let initialize = Box::pin(self.initialize(target));
-        self.inner.sessions.try_get_with_by_ref(&target.key, initialize).await.map_err(|error| (*error).clone())
+        self.inner
+            .sessions
+            .try_get_with_by_ref(&target.key, initialize)
+            .await
+            .map_err(|error| (*error).clone())
     }
 
     async fn forget(&self, target: &Target, lost: &Arc<Session>) {
@@ -193,7 +207,9 @@ impl Upstreams {
     pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
         let (this, target) = (self.clone(), Arc::clone(target));
         tokio::spawn(async move {
-            let Some(session) = this.inner.sessions.get(&target.key).await else { return };
+            let Some(session) = this.inner.sessions.get(&target.key).await else {
+                return;
+            };
             let body = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client cancelled the call"}}}}"#
             );
@@ -221,12 +237,22 @@ impl Upstreams {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = endpoint.uri.clone();
         *request.headers_mut() = headers(target, session);
-        let client = if endpoint.hosted { &self.inner.hosted } else { &self.inner.remote };
+        let client = if endpoint.hosted {
+            &self.inner.hosted
+        } else {
+            &self.inner.remote
+        };
         match timeout(within, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(connect::cause(&error))),
-            Ok(Err(error)) => Err(UpstreamError::invalid(format!("the exchange broke off: {}", connect::cause(&error)))),
-            Err(_) => Err(UpstreamError::Timeout { what: "begin to answer", within }),
+            Ok(Err(error)) => Err(UpstreamError::invalid(format!(
+                "the exchange broke off: {}",
+                connect::cause(&error)
+            ))),
+            Err(_) => Err(UpstreamError::Timeout {
+                what: "begin to answer",
+                within,
+            }),
         }
     }
 
@@ -241,17 +267,25 @@ impl Upstreams {
             return Err(UpstreamError::Unauthorized);
         }
         if status.is_redirection() {
-            return Err(UpstreamError::invalid(format!("it answers with a redirect (HTTP {}), which is not followed", status.as_u16())));
+            return Err(UpstreamError::invalid(format!(
+                "it answers with a redirect (HTTP {}), which is not followed",
+                status.as_u16()
+            )));
         }
         let has_session = session.is_some_and(|session| session.id.is_some());
         if status == StatusCode::NOT_FOUND && has_session {
             return Ok(Begun::SessionLost);
         }
         let headers = response.headers();
-        if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        if headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding != "identity")
+        {
             return Err(UpstreamError::invalid("it is compressed, which was not asked for"));
         }
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         let kind = media_type(headers);
         if !status.is_success() {
             return self.refusal(status, &kind, response.into_body(), has_session).await;
@@ -276,22 +310,34 @@ impl Upstreams {
         has_session: bool,
     ) -> Result<Begun, UpstreamError> {
         let refused = || UpstreamError::invalid(format!("HTTP {}", status.as_u16()));
-        let start = timeout(self.inner.limits.initialize, read_start(body)).await.unwrap_or_default();
+        let start = timeout(self.inner.limits.initialize, read_start(body))
+            .await
+            .unwrap_or_default();
         // Some servers say 400 where 404 is due.
         if status == StatusCode::BAD_REQUEST && has_session && mentions_session(&start) {
             return Ok(Begun::SessionLost);
         }
-        if kind == "application/json" && start.len() < ERROR_BODY { Ok(Begun::Refused(start)) } else { Err(refused()) }
+        if kind == "application/json" && start.len() < ERROR_BODY {
+            Ok(Begun::Refused(start))
+        } else {
+            Err(refused())
+        }
     }
 
     /// Reads a whole body, within all limits.
     pub(super) async fn read(&self, mut body: Incoming, deadline: Instant) -> Result<Bytes, UpstreamError> {
-        let Some(first) = self.next_data(&mut body, deadline).await? else { return Ok(Bytes::new()) };
+        let Some(first) = self.next_data(&mut body, deadline).await? else {
+            return Ok(Bytes::new());
+        };
         if first.len() > self.inner.limits.max_message {
             return Err(self.too_large());
         }
-        let rest = hyper::body::Body::size_hint(&body).exact().and_then(|rest| usize::try_from(rest).ok());
-        let Some(second) = self.next_data(&mut body, deadline).await? else { return Ok(first) };
+        let rest = hyper::body::Body::size_hint(&body)
+            .exact()
+            .and_then(|rest| usize::try_from(rest).ok());
+        let Some(second) = self.next_data(&mut body, deadline).await? else {
+            return Ok(first);
+        };
         // A stated length was checked; what is longer than it says ends the exchange.
         let expected = rest.map_or((first.len() + second.len()) * 2, |rest| first.len() + rest);
         let mut whole = BytesMut::with_capacity(expected.min(self.inner.limits.max_message));
@@ -329,8 +375,15 @@ impl Upstreams {
                 Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it broke off in the middle")),
                 Ok(None) => return Ok(None),
                 Err(_) => {
-                    let within = if until == deadline { self.inner.limits.total } else { idle };
-                    return Err(UpstreamError::Timeout { what: "finish its answer", within });
+                    let within = if until == deadline {
+                        self.inner.limits.total
+                    } else {
+                        idle
+                    };
+                    return Err(UpstreamError::Timeout {
+                        what: "finish its answer",
+                        within,
+                    });
                 }
             }
         }
@@ -375,7 +428,10 @@ fn headers(target: &Target, session: Option<&Session>) -> HeaderMap {
 }
 
 fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 

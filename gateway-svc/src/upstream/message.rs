@@ -17,7 +17,13 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(id: u64, method: &str, params: &[u8], extra: &[(&str, &str)], progress_token: Option<Bytes>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        method: &str,
+        params: &[u8],
+        extra: &[(&str, &str)],
+        progress_token: Option<Bytes>,
+    ) -> Self {
         let mut body = Vec::with_capacity(params.len() + 96);
         body.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
         body.extend_from_slice(id.to_string().as_bytes());
@@ -34,7 +40,11 @@ impl Outgoing {
             body.extend_from_slice(value.as_bytes());
         }
         body.push(b'}');
-        Self { id, body: body.into(), progress_token }
+        Self {
+            id,
+            body: body.into(),
+            progress_token,
+        }
     }
 }
 
@@ -50,7 +60,11 @@ pub(crate) struct Reply {
 impl Reply {
     /// The message with another id: what stands before it, the id, what stands behind. The result is not copied.
     pub(crate) fn with_id(&self, id: &[u8]) -> [Bytes; 3] {
-        [self.text.slice(..self.id.start), Bytes::copy_from_slice(id), self.text.slice(self.id.end..)]
+        [
+            self.text.slice(..self.id.start),
+            Bytes::copy_from_slice(id),
+            self.text.slice(self.id.end..),
+        ]
     }
 
     /// The result as it came; `None` for an error.
@@ -90,11 +104,16 @@ impl Message {
         if let Some(method) = object.get("method") {
             let method = json::unescape(method).ok_or_else(|| UpstreamError::invalid("its method is not a string"))?;
             if let Some(id) = object.range("id") {
-                return Ok(Self::Request { method: method.into_owned(), id: text.slice(id) });
+                return Ok(Self::Request {
+                    method: method.into_owned(),
+                    id: text.slice(id),
+                });
             }
             return Ok(Self::notification(&method, object.get("params"), &text, request));
         }
-        let id = object.range("id").ok_or_else(|| UpstreamError::invalid("its answer has no id"))?;
+        let id = object
+            .range("id")
+            .ok_or_else(|| UpstreamError::invalid("its answer has no id"))?;
         let ours = decoded[id.clone()].parse() == Ok(request.id);
         if !(ours || refused && &decoded[id.clone()] == "null") {
             return Err(UpstreamError::invalid("its answer has another id than the request"));
@@ -108,7 +127,12 @@ impl Message {
         if !whole {
             return Err(UpstreamError::invalid("its answer holds neither a result nor an error"));
         }
-        Ok(Self::Reply(Reply { text: text.clone(), id, result, error }))
+        Ok(Self::Reply(Reply {
+            text: text.clone(),
+            id,
+            result,
+            error,
+        }))
     }
 
     fn notification(method: &str, params: Option<&str>, text: &Bytes, request: &Outgoing) -> Self {
@@ -169,19 +193,33 @@ mod tests {
     #[test]
     fn an_answer_keeps_all_but_its_id() {
         let text = r#"{"result":{"content":[],"_meta":{"n":12345678901234567890},"x":1.0},"jsonrpc":"2.0","id":7,"extra":true}"#;
-        let Message::Reply(reply) = parse(text).unwrap() else { panic!() };
+        let Message::Reply(reply) = parse(text).unwrap() else {
+            panic!()
+        };
         let whole: Vec<u8> = reply.with_id(b"\"c-1\"").concat();
         assert_eq!(whole, text.replace("\"id\":7", "\"id\":\"c-1\"").as_bytes());
-        assert_eq!(reply.result().unwrap(), r#"{"content":[],"_meta":{"n":12345678901234567890},"x":1.0}"#);
+        assert_eq!(
+            reply.result().unwrap(),
+            r#"{"content":[],"_meta":{"n":12345678901234567890},"x":1.0}"#
+        );
     }
 
     #[test]
     fn an_answer_to_something_else_is_refused() {
         for text in [
-            r#"{"jsonrpc":"2.0","id":8,"result":{}}"#, r#"{"jsonrpc":"2.0","id":"7","result":{}}"#, r#"{"jsonrpc":"2.0","id":7.0,"result":{}}"#,
-            r#"{"jsonrpc":"2.0","id":null,"result":{}}"#, r#"{"jsonrpc":"2.0","result":{}}"#, r#"{"id":7,"result":{}}"#,
-            r#"{"jsonrpc":"2.0","id":7}"#, r#"{"jsonrpc":"2.0","id":7,"result":[]}"#, r#"{"jsonrpc":"2.0","id":7,"error":{"code":1}}"#,
-            r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}"#, "[]", "<html>", r#"{"jsonrpc":"2.0","id":7,"id":7,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":8,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":"7","result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":7.0,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":null,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","result":{}}"#,
+            r#"{"id":7,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":7}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":[]}"#,
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":1}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}"#,
+            "[]",
+            "<html>",
+            r#"{"jsonrpc":"2.0","id":7,"id":7,"result":{}}"#,
         ] {
             assert!(matches!(parse(text), Err(UpstreamError::Invalid(_))), "{text}");
         }
@@ -190,11 +228,18 @@ mod tests {
     #[test]
     fn progress_reaches_only_who_asked() {
         let progress = |token: &str| {
-            let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":0.5,"progressToken":{token},"x":1}}}}"#);
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":0.5,"progressToken":{token},"x":1}}}}"#
+            );
             parse(&text).unwrap()
         };
-        let Message::Notification(message) = progress("7") else { panic!() };
-        assert_eq!(message, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":0.5,"progressToken":"mine","x":1}}"#);
+        let Message::Notification(message) = progress("7") else {
+            panic!()
+        };
+        assert_eq!(
+            message,
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":0.5,"progressToken":"mine","x":1}}"#
+        );
         assert!(matches!(progress("6"), Message::Nothing));
         assert!(matches!(progress("\"7\""), Message::Nothing));
     }

@@ -40,7 +40,10 @@ impl Upstreams {
                 }
                 session
             }
-            Err(_) => Err(UpstreamError::Timeout { what: "answer initialize", within }),
+            Err(_) => Err(UpstreamError::Timeout {
+                what: "answer initialize",
+                within,
+            }),
         }
     }
 
@@ -55,10 +58,17 @@ impl Upstreams {
         let request = self.request("initialize", params.as_bytes(), &[]);
         let response = self.post(target, None, request.body.clone(), limits.initialize).await?;
         let id = response.headers().get("mcp-session-id").cloned();
-        if id.as_ref().is_some_and(|id| id.len() > MAX_SESSION_ID || id.to_str().is_err()) {
+        if id
+            .as_ref()
+            .is_some_and(|id| id.len() > MAX_SESSION_ID || id.to_str().is_err())
+        {
             return Err(UpstreamError::invalid("its session id cannot be used"));
         }
-        let mut session = Session { id, version: None, permits: Arc::new(Semaphore::new(limits.concurrency)) };
+        let mut session = Session {
+            id,
+            version: None,
+            permits: Arc::new(Semaphore::new(limits.concurrency)),
+        };
         let reply = match self.begin(response, None).await? {
             Begun::Json(body) => match Message::parse(self.read(body, deadline).await?, &request, false)? {
                 Message::Reply(reply) => reply,
@@ -74,7 +84,9 @@ impl Upstreams {
         session.version = agreed(&reply)?;
         let session = Arc::new(session);
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        let response = self.post(target, Some(&session), initialized.into(), limits.initialize).await?;
+        let response = self
+            .post(target, Some(&session), initialized.into(), limits.initialize)
+            .await?;
         if response.status() == http::StatusCode::UNAUTHORIZED {
             return Err(UpstreamError::Unauthorized);
         }
@@ -89,11 +101,25 @@ impl Upstreams {
         deadline: Instant,
     ) -> Result<Reply, UpstreamError> {
         let permits = Arc::new(Semaphore::new(1));
-        let permit = Arc::clone(&permits).try_acquire_owned().map_err(|_| UpstreamError::Cancelled)?;
-        let session = Arc::new(Session { id: None, version: None, permits });
+        let permit = Arc::clone(&permits)
+            .try_acquire_owned()
+            .map_err(|_| UpstreamError::Cancelled)?;
+        let session = Arc::new(Session {
+            id: None,
+            version: None,
+            permits,
+        });
         let stop = tokio_util::sync::CancellationToken::new();
-        let mut answers =
-            Answers::new(self.clone(), Arc::clone(target), session, request, body, deadline, stop, permit);
+        let mut answers = Answers::new(
+            self.clone(),
+            Arc::clone(target),
+            session,
+            request,
+            body,
+            deadline,
+            stop,
+            permit,
+        );
         loop {
             if let Event::Reply(reply) = answers.next().await? {
                 return Ok(reply);
@@ -106,21 +132,33 @@ impl Upstreams {
 fn agreed(reply: &Reply) -> Result<Option<HeaderValue>, UpstreamError> {
     if let Some(error) = reply.error() {
         let text = String::from_utf8_lossy(&error).into_owned();
-        let message = Object::parse(&text).ok().and_then(|error| error.string("message").map(|text| text.into_owned()));
-        return Err(UpstreamError::invalid(format!("it refuses initialize: {}", shorten(&message.unwrap_or_default()))));
+        let message = Object::parse(&text)
+            .ok()
+            .and_then(|error| error.string("message").map(|text| text.into_owned()));
+        return Err(UpstreamError::invalid(format!(
+            "it refuses initialize: {}",
+            shorten(&message.unwrap_or_default())
+        )));
     }
     let result = reply.result().unwrap_or_default();
     let text = std::str::from_utf8(&result).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
-    let version = Object::parse(text)?.string("protocolVersion").map(|version| version.into_owned());
+    let version = Object::parse(text)?
+        .string("protocolVersion")
+        .map(|version| version.into_owned());
     match version.as_deref() {
         // The last revision without the header; its transport is the same where a server offers this one.
         Some("2024-11-05") => Ok(None),
         Some(version) => match Revision::parse(version) {
             Some(Revision::V2025_03_26) => Ok(None),
             Some(revision) => Ok(Some(HeaderValue::from_static(revision.as_str()))),
-            None => Err(UpstreamError::invalid(format!("it speaks revision {}, which is not supported", shorten(version)))),
+            None => Err(UpstreamError::invalid(format!(
+                "it speaks revision {}, which is not supported",
+                shorten(version)
+            ))),
         },
-        None => Err(UpstreamError::invalid("its answer to initialize names no protocolVersion")),
+        None => Err(UpstreamError::invalid(
+            "its answer to initialize names no protocolVersion",
+        )),
     }
 }
 

@@ -36,7 +36,10 @@ impl Events {
     /// The data of the next whole event; events without data, such as priming events, are passed over.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         loop {
-            let end = self.searched + self.buffer[self.searched..].iter().position(|b| matches!(b, b'\n' | b'\r'))?;
+            let end = self.searched
+                + self.buffer[self.searched..]
+                    .iter()
+                    .position(|b| matches!(b, b'\n' | b'\r'))?;
             // A CR at the very end may be half of a CRLF.
             let length = match (self.buffer[end], self.buffer.get(end + 1)) {
                 (b'\r', None) => {

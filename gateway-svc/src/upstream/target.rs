@@ -36,7 +36,9 @@ impl Revision {
 
     /// The revision of this name, if it is spoken here.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25].into_iter().find(|revision| revision.as_str() == text)
+        [Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25]
+            .into_iter()
+            .find(|revision| revision.as_str() == text)
     }
 }
 
@@ -54,7 +56,10 @@ impl Endpoint {
         let mut url = url.clone();
         url.set_fragment(None);
         let allowed = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
-        allowed.then(|| url.as_str().parse().ok()).flatten().map(|uri| Self { uri, hosted: false })
+        allowed
+            .then(|| url.as_str().parse().ok())
+            .flatten()
+            .map(|uri| Self { uri, hosted: false })
     }
 
     /// One that the orchestrator reports: `http://HOST:PORT/PATH` or `unix:/PATH/OF/SOCKET`.
@@ -62,7 +67,10 @@ impl Endpoint {
         let uri = match endpoint.strip_prefix("unix:") {
             Some(socket) if socket.starts_with('/') => connect::unix_uri(socket)?,
             Some(_) => return None,
-            None => endpoint.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some())?,
+            None => endpoint
+                .parse::<Uri>()
+                .ok()
+                .filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some())?,
         };
         Some(Self { uri, hosted: true })
     }
@@ -97,7 +105,16 @@ impl Target {
         headers: HeaderMap,
         scope: u64,
     ) -> Self {
-        Self { key: SessionKey { endpoint, installation, generation, revision, scope }, headers }
+        Self {
+            key: SessionKey {
+                endpoint,
+                installation,
+                generation,
+                revision,
+                scope,
+            },
+            headers,
+        }
     }
 
     /// Uid of the installation.
@@ -127,6 +144,9 @@ mod tests {
         assert!(Endpoint::hosted("unix:relative").is_none());
         assert!(Endpoint::hosted("http://127.0.0.1:4000/mcp").is_some());
         assert!(Endpoint::hosted("https://example.com/").is_none());
-        assert_ne!(remote("http://127.0.0.1:4000/mcp"), Endpoint::hosted("http://127.0.0.1:4000/mcp"));
+        assert_ne!(
+            remote("http://127.0.0.1:4000/mcp"),
+            Endpoint::hosted("http://127.0.0.1:4000/mcp")
+        );
     }
 }

@@ -30,7 +30,9 @@ use super::*;
 type Handler = Arc<dyn Fn(Value, HeaderMap) -> Response + Send + Sync>;
 
 /// A server that initializes as it should and answers every other request with `handler`.
-async fn server(handler: impl Fn(Value, HeaderMap) -> Response + Send + Sync + 'static) -> (String, mpsc::UnboundedReceiver<(Value, HeaderMap)>) {
+async fn server(
+    handler: impl Fn(Value, HeaderMap) -> Response + Send + Sync + 'static,
+) -> (String, mpsc::UnboundedReceiver<(Value, HeaderMap)>) {
     let handler: Handler = Arc::new(handler);
     let (seen, receiver) = mpsc::unbounded_channel();
     let sessions = Arc::new(AtomicUsize::new(0));
@@ -45,8 +47,11 @@ async fn server(handler: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
                 Some("initialize") => {
                     let n = sessions.fetch_add(1, Ordering::SeqCst) + 1;
                     let result = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
-                    let mut response = axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response();
-                    response.headers_mut().insert("mcp-session-id", HeaderValue::from_str(&format!("s{n}")).unwrap());
+                    let mut response =
+                        axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response();
+                    response
+                        .headers_mut()
+                        .insert("mcp-session-id", HeaderValue::from_str(&format!("s{n}")).unwrap());
                     response
                 }
                 Some(method) if method.starts_with("notifications/") => http::StatusCode::ACCEPTED.into_response(),
@@ -71,7 +76,14 @@ fn upstreams(limits: Limits) -> Upstreams {
 
 fn short() -> Limits {
     let short = Duration::from_millis(300);
-    Limits { headers: short, idle: short, initialize: short, total: Duration::from_secs(2), max_message: 1 << 20, ..Limits::default() }
+    Limits {
+        headers: short,
+        idle: short,
+        initialize: short,
+        total: Duration::from_secs(2),
+        max_message: 1 << 20,
+        ..Limits::default()
+    }
 }
 
 fn target(url: &str) -> Arc<Target> {
@@ -82,11 +94,20 @@ fn target_of(url: &str, generation: i64) -> Arc<Target> {
     let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
-    Arc::new(Target::new(endpoint, "inst".into(), (1, generation), Revision::LATEST, headers, 0))
+    Arc::new(Target::new(
+        endpoint,
+        "inst".into(),
+        (1, generation),
+        Revision::LATEST,
+        headers,
+        0,
+    ))
 }
 
 async fn call(upstreams: &Upstreams, target: &Arc<Target>) -> Result<Reply, UpstreamError> {
-    upstreams.ask(target, "tools/call", br#"{"name":"t","arguments":{}}"#).await
+    upstreams
+        .ask(target, "tools/call", br#"{"name":"t","arguments":{}}"#)
+        .await
 }
 
 fn events(pieces: Vec<String>) -> Response {
@@ -95,7 +116,11 @@ fn events(pieces: Vec<String>) -> Response {
 }
 
 fn json_text(text: impl Into<Bytes>) -> Response {
-    ([("content-type", "application/json; charset=utf-8")], Body::from(text.into())).into_response()
+    (
+        [("content-type", "application/json; charset=utf-8")],
+        Body::from(text.into()),
+    )
+        .into_response()
 }
 
 fn invalid(result: Result<Reply, UpstreamError>) -> String {
@@ -108,7 +133,13 @@ fn invalid(result: Result<Reply, UpstreamError>) -> String {
 #[tokio::test]
 async fn initializes_once_and_keeps_the_result_as_it_came() {
     let result = r#"{"content":[{"type":"text","text":"x","new":{"a":[1.0]}}],"structuredContent":{"n":98765432109876543210},"_meta":{"k":1e2}}"#;
-    let (url, mut seen) = server(move |message, _| json_text(format!(r#"{{"result":{result},"jsonrpc":"2.0","id":{}}}"#, message["id"]))).await;
+    let (url, mut seen) = server(move |message, _| {
+        json_text(format!(
+            r#"{{"result":{result},"jsonrpc":"2.0","id":{}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
     let (upstreams, target) = (upstreams(short()), target(&url));
     assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), result);
     assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), result);
@@ -118,11 +149,17 @@ async fn initializes_once_and_keeps_the_result_as_it_came() {
         let first = message["method"] == "initialize";
         assert_eq!(headers.contains_key("mcp-session-id"), !first);
         if !first {
-            assert_eq!(headers["mcp-protocol-version"], "2025-06-18", "what was agreed, not what was offered");
+            assert_eq!(
+                headers["mcp-protocol-version"], "2025-06-18",
+                "what was agreed, not what was offered"
+            );
         }
         methods.push(message["method"].as_str().unwrap().to_owned());
     }
-    assert_eq!(methods, ["initialize", "notifications/initialized", "tools/call", "tools/call"]);
+    assert_eq!(
+        methods,
+        ["initialize", "notifications/initialized", "tools/call", "tools/call"]
+    );
 }
 
 #[tokio::test]
@@ -130,7 +167,11 @@ async fn a_lost_session_is_opened_again_once() {
     for status in [404, 400] {
         let (url, mut seen) = server(move |message, headers| {
             if headers["mcp-session-id"] == "s1" {
-                return (http::StatusCode::from_u16(status).unwrap(), "No valid session ID provided").into_response();
+                return (
+                    http::StatusCode::from_u16(status).unwrap(),
+                    "No valid session ID provided",
+                )
+                    .into_response();
             }
             json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))
         })
@@ -152,7 +193,10 @@ async fn a_lost_session_is_opened_again_once() {
 #[tokio::test]
 async fn another_credential_has_another_session() {
     let (url, _seen) = server(|message, headers| {
-        json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"session":{:?}}}}}"#, message["id"], headers["mcp-session-id"]))
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"session":{:?}}}}}"#,
+            message["id"], headers["mcp-session-id"]
+        ))
     })
     .await;
     let upstreams = upstreams(short());
@@ -165,22 +209,72 @@ async fn another_credential_has_another_session() {
 #[tokio::test]
 async fn hostile_answers_are_typed_errors() {
     let hostile: Vec<(&str, Handler)> = vec![
-        ("HTTP 500", Arc::new(|_, _| (http::StatusCode::INTERNAL_SERVER_ERROR, "oops").into_response())),
-        ("text/html", Arc::new(|_, _| axum::response::Html("<html>").into_response())),
-        ("another id", Arc::new(|_, _| json_text(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#))),
+        (
+            "HTTP 500",
+            Arc::new(|_, _| (http::StatusCode::INTERNAL_SERVER_ERROR, "oops").into_response()),
+        ),
+        (
+            "text/html",
+            Arc::new(|_, _| axum::response::Html("<html>").into_response()),
+        ),
+        (
+            "another id",
+            Arc::new(|_, _| json_text(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#)),
+        ),
         ("not JSON", Arc::new(|_, _| json_text("<html>"))),
-        ("nested", Arc::new(|message, _| json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"a":{}"#, message["id"], "[".repeat(100_000))))),
-        ("redirect", Arc::new(|_, _| axum::response::Redirect::temporary("http://127.0.0.1:1/").into_response())),
+        (
+            "nested",
+            Arc::new(|message, _| {
+                json_text(format!(
+                    r#"{{"jsonrpc":"2.0","id":{},"result":{{"a":{}"#,
+                    message["id"],
+                    "[".repeat(100_000)
+                ))
+            }),
+        ),
+        (
+            "redirect",
+            Arc::new(|_, _| axum::response::Redirect::temporary("http://127.0.0.1:1/").into_response()),
+        ),
         ("HTTP 202", Arc::new(|_, _| http::StatusCode::ACCEPTED.into_response())),
         ("no content type", Arc::new(|_, _| Body::from("{}").into_response())),
-        ("stream ended", Arc::new(|_, _| events(vec!["data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n".into()]))),
-        ("another id", Arc::new(|_, _| events(vec!["data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n".into()]))),
-        ("too many requests", Arc::new(|_, _| events(vec!["data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n".into(); 100]))),
+        (
+            "stream ended",
+            Arc::new(|_, _| {
+                events(vec![
+                    "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n".into(),
+                ])
+            }),
+        ),
+        (
+            "another id",
+            Arc::new(|_, _| events(vec!["data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n".into()])),
+        ),
+        (
+            "too many requests",
+            Arc::new(|_, _| {
+                events(vec![
+                    "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n"
+                        .into();
+                    100
+                ])
+            }),
+        ),
         ("larger than", Arc::new(|_, _| json_text(vec![b' '; 2 << 20]))),
-        ("broke off", Arc::new(|_, _| {
-            let pieces: Vec<Result<Bytes, std::io::Error>> = vec![Ok(Bytes::from_static(b"{\"jsonrpc\"")), Err(std::io::Error::other("gone"))];
-            ([("content-type", "application/json")], Body::from_stream(stream::iter(pieces))).into_response()
-        })),
+        (
+            "broke off",
+            Arc::new(|_, _| {
+                let pieces: Vec<Result<Bytes, std::io::Error>> = vec![
+                    Ok(Bytes::from_static(b"{\"jsonrpc\"")),
+                    Err(std::io::Error::other("gone")),
+                ];
+                (
+                    [("content-type", "application/json")],
+                    Body::from_stream(stream::iter(pieces)),
+                )
+                    .into_response()
+            }),
+        ),
     ];
     for (expected, handler) in hostile {
         let (url, _seen) = server(move |message, headers| handler(message, headers)).await;
@@ -211,10 +305,15 @@ async fn an_endless_body_is_cut_off() {
 #[tokio::test]
 async fn a_server_that_hangs_times_out_and_disturbs_nobody() {
     let (hanging, _seen) = server(|_, _| {
-        ([("content-type", "application/json")], Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())).into_response()
+        (
+            [("content-type", "application/json")],
+            Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()),
+        )
+            .into_response()
     })
     .await;
-    let (good, _seen) = server(|message, _| json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))).await;
+    let (good, _seen) =
+        server(|message, _| json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))).await;
     let mute = serve(Router::new().fallback(any(|| async { std::future::pending::<String>().await }))).await;
     let upstreams = upstreams(short());
     let (hanging, mute, good) = (target(&hanging), target(&mute), target(&good));
@@ -224,7 +323,16 @@ async fn a_server_that_hangs_times_out_and_disturbs_nobody() {
         }
     };
     let (first, second, ()) = tokio::join!(call(&upstreams, &hanging), call(&upstreams, &mute), fine);
-    assert!(matches!(first, Err(UpstreamError::Timeout { what: "finish its answer", .. })), "{first:?}");
+    assert!(
+        matches!(
+            first,
+            Err(UpstreamError::Timeout {
+                what: "finish its answer",
+                ..
+            })
+        ),
+        "{first:?}"
+    );
     assert!(matches!(second, Err(UpstreamError::Timeout { .. })), "{second:?}");
 }
 
@@ -235,12 +343,26 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     let by_name = url.replace("127.0.0.1", "localhost");
     for url in [&url, &by_name] {
         let refused = call(&strict, &target(url)).await.unwrap_err();
-        assert!(matches!(&refused, UpstreamError::Unreachable(why) if why.contains("--allow-upstream-cidr")), "{refused:?}");
+        assert!(
+            matches!(&refused, UpstreamError::Unreachable(why) if why.contains("--allow-upstream-cidr")),
+            "{refused:?}"
+        );
     }
     assert!(seen.try_recv().is_err(), "nothing was sent");
     let hosted = Endpoint::hosted(&url).unwrap();
-    let hosted = Arc::new(Target::new(hosted, "inst".into(), (1, 1), Revision::LATEST, HeaderMap::new(), 0));
-    assert_eq!(invalid(call(&strict, &hosted).await), "it is not a JSON-RPC 2.0 message", "what the orchestrator started may be local");
+    let hosted = Arc::new(Target::new(
+        hosted,
+        "inst".into(),
+        (1, 1),
+        Revision::LATEST,
+        HeaderMap::new(),
+        0,
+    ));
+    assert_eq!(
+        invalid(call(&strict, &hosted).await),
+        "it is not a JSON-RPC 2.0 message",
+        "what the orchestrator started may be local"
+    );
 }
 
 #[tokio::test]
@@ -248,20 +370,29 @@ async fn nobody_listening_is_unreachable_and_a_401_is_unauthorized() {
     let gone = call(&upstreams(short()), &target("http://127.0.0.1:1/mcp")).await;
     assert!(matches!(gone, Err(UpstreamError::Unreachable(_))), "{gone:?}");
     let (url, _seen) = server(|_, _| http::StatusCode::UNAUTHORIZED.into_response()).await;
-    assert_eq!(call(&upstreams(short()), &target(&url)).await.unwrap_err(), UpstreamError::Unauthorized);
+    assert_eq!(
+        call(&upstreams(short()), &target(&url)).await.unwrap_err(),
+        UpstreamError::Unauthorized
+    );
 }
 
 #[tokio::test]
 async fn errors_of_the_upstream_arrive_as_they_are() {
     for status in [200, 400] {
         let (url, _seen) = server(move |message, _| {
-            let mut response = json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32602,"message":"no","data":{{"x":1}}}}}}"#, message["id"]));
+            let mut response = json_text(format!(
+                r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32602,"message":"no","data":{{"x":1}}}}}}"#,
+                message["id"]
+            ));
             *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
             response
         })
         .await;
         let reply = call(&upstreams(short()), &target(&url)).await.unwrap();
-        assert_eq!(reply.error().unwrap(), r#"{"code":-32602,"message":"no","data":{"x":1}}"#);
+        assert_eq!(
+            reply.error().unwrap(),
+            r#"{"code":-32602,"message":"no","data":{"x":1}}"#
+        );
     }
 }
 
@@ -285,9 +416,20 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
         |id| format!(r#"{{"name":"t","_meta":{{"progressToken":{id}}}}}"#).into_bytes(),
         &[],
     );
-    let Answer::Stream(mut answers) = upstreams.call(&target, request, CancellationToken::new()).await.unwrap() else { panic!() };
-    let Event::Notification(progress) = answers.next().await.unwrap() else { panic!() };
-    assert_eq!(progress, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#);
+    let Answer::Stream(mut answers) = upstreams
+        .call(&target, request, CancellationToken::new())
+        .await
+        .unwrap()
+    else {
+        panic!()
+    };
+    let Event::Notification(progress) = answers.next().await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(
+        progress,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#
+    );
     assert!(matches!(answers.next().await.unwrap(), Event::ToolsChanged));
     assert!(matches!(answers.next().await.unwrap(), Event::Reply(_)));
     let mut answered = Vec::new();
@@ -304,21 +446,43 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
 
 #[tokio::test]
 async fn bare_json_sent_as_a_stream_is_taken() {
-    let (url, _seen) = server(|message, _| events(vec![format!("\n{{\"jsonrpc\":\"2.0\",\"id\":{},", message["id"]), "\"result\":{}}".to_owned()])).await;
-    assert_eq!(call(&upstreams(short()), &target(&url)).await.unwrap().result().unwrap(), "{}");
+    let (url, _seen) = server(|message, _| {
+        events(vec![
+            format!("\n{{\"jsonrpc\":\"2.0\",\"id\":{},", message["id"]),
+            "\"result\":{}}".to_owned(),
+        ])
+    })
+    .await;
+    assert_eq!(
+        call(&upstreams(short()), &target(&url))
+            .await
+            .unwrap()
+            .result()
+            .unwrap(),
+        "{}"
+    );
 }
 
 #[tokio::test]
 async fn cancellation_reaches_the_upstream() {
     let (slow, mut slow_seen) = server(|_, _| {
-        ([("content-type", "text/event-stream")], Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())).into_response()
+        (
+            [("content-type", "text/event-stream")],
+            Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()),
+        )
+            .into_response()
     })
     .await;
-    let upstreams = upstreams(Limits { idle: Duration::from_secs(60), ..short() });
+    let upstreams = upstreams(Limits {
+        idle: Duration::from_secs(60),
+        ..short()
+    });
     let cancel = CancellationToken::new();
     let request = upstreams.request("tools/call", b"{}", &[]);
     let id = request.id;
-    let Answer::Stream(mut answers) = upstreams.call(&target(&slow), request, cancel.clone()).await.unwrap() else { panic!() };
+    let Answer::Stream(mut answers) = upstreams.call(&target(&slow), request, cancel.clone()).await.unwrap() else {
+        panic!()
+    };
     cancel.cancel();
     assert_eq!(answers.next().await.unwrap_err(), UpstreamError::Cancelled);
     loop {
@@ -338,14 +502,36 @@ async fn lists_tools_over_all_pages() {
             None => r#"{"tools":[{"name":"a","inputSchema":{"x":1.0}}],"nextCursor":"2"}"#,
             _ => r#"{"tools":[{"name":"b", "y":9007199254740993}]}"#,
         };
-        json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, message["id"]))
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#,
+            message["id"]
+        ))
     })
     .await;
     let tools = upstreams(short()).list_tools(&target(&url)).await.unwrap();
     assert_eq!(tools[0].definition, r#"{"name":"a","inputSchema":{"x":1.0}}"#);
-    assert_eq!(tools[1], ListedTool { name: "b".into(), definition: r#"{"name":"b", "y":9007199254740993}"#.into() });
-    let (url, _seen) = server(|message, _| json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[],"nextCursor":"x"}}}}"#, message["id"]))).await;
-    assert!(upstreams(short()).list_tools(&target(&url)).await.unwrap_err().to_string().contains("circles"));
+    assert_eq!(
+        tools[1],
+        ListedTool {
+            name: "b".into(),
+            definition: r#"{"name":"b", "y":9007199254740993}"#.into()
+        }
+    );
+    let (url, _seen) = server(|message, _| {
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[],"nextCursor":"x"}}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
+    assert!(
+        upstreams(short())
+            .list_tools(&target(&url))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("circles")
+    );
 }
 
 #[tokio::test]
@@ -357,14 +543,27 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
         let message: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(headers["host"], "localhost");
         match message["method"].as_str().unwrap() {
-            "initialize" => axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25"}})).into_response(),
+            "initialize" => {
+                axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25"}}))
+                    .into_response()
+            }
             "notifications/initialized" => http::StatusCode::ACCEPTED.into_response(),
             _ => axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": {"ok": true}})).into_response(),
         }
     }));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
-    let target = Arc::new(Target::new(endpoint, "inst".into(), (1, 0), Revision::LATEST, HeaderMap::new(), 0));
+    let target = Arc::new(Target::new(
+        endpoint,
+        "inst".into(),
+        (1, 0),
+        Revision::LATEST,
+        HeaderMap::new(),
+        0,
+    ));
     let upstreams = Upstreams::new(EgressPolicy::default(), short());
-    assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), r#"{"ok":true}"#);
+    assert_eq!(
+        call(&upstreams, &target).await.unwrap().result().unwrap(),
+        r#"{"ok":true}"#
+    );
 }

@@ -59,7 +59,9 @@ impl Upstreams {
             };
             let text = std::str::from_utf8(&page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
             let page = Object::parse(text)?;
-            let listed = page.get("tools").ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
+            let listed = page
+                .get("tools")
+                .ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
             for definition in json::elements(listed)? {
                 size += definition.len();
                 let name = Object::parse(definition)?.string("name").map(|name| name.into_owned());
@@ -68,12 +70,18 @@ impl Upstreams {
                 if !names.insert(name.clone()) {
                     return Err(UpstreamError::invalid("two tools of its list have the same name"));
                 }
-                tools.push(ListedTool { name, definition: definition.to_owned() });
+                tools.push(ListedTool {
+                    name,
+                    definition: definition.to_owned(),
+                });
             }
             if tools.len() > MAX_TOOLS || size > self.limits().max_stream {
                 return Err(UpstreamError::invalid("its list of tools is too long"));
             }
-            match page.get("nextCursor").filter(|&cursor| cursor != "null" && cursor != "\"\"") {
+            match page
+                .get("nextCursor")
+                .filter(|&cursor| cursor != "null" && cursor != "\"\"")
+            {
                 None => return Ok(tools),
                 Some(cursor) if !cursors.insert(cursor.to_owned()) => {
                     return Err(UpstreamError::invalid("its list of tools goes in circles"));
