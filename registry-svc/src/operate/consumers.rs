@@ -148,7 +148,7 @@ pub(crate) async fn delete(
 ) -> Result<Done<Gateway>, Error> {
     let mut tx = registry.db.write().await?;
     let current = administered(&mut tx, caller, kind, "name", name, etag).await?;
-    consumers::delete(&mut tx, kind, &current.uid).await?;
+    consumers::delete(&mut tx, kind, &current.uid, registry.clock.now_micros()).await?;
     let revision = tx.revision();
     let propagated = registry.commit(tx, None).await?;
     Ok((Gateway { revision, ..current }, propagated))

@@ -55,13 +55,17 @@ pub(crate) async fn set_teams(tx: &mut Tx, uid: &str, team_uids: &[String]) -> s
 }
 
 /// Takes one away, with its assignments. A gateway token that is limited to it works there no more, nor anywhere else.
-pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, uid: &str) -> sqlx::Result<()> {
+pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, uid: &str, now: i64) -> sqlx::Result<()> {
     const ASSIGNMENTS: &str = "DELETE FROM tool_assignments WHERE consumer_uid = $1 RETURNING uid";
     const TOKENS: &str = "DELETE FROM gateway_token_consumers WHERE consumer_uid = $1 RETURNING token_uid";
     for assignment in rows!(tx, ASSIGNMENTS, [uid], row => row.try_get::<String, _>("uid"))? {
         tx.changed(Object::ToolAssignment, &assignment).await?;
     }
     for token in rows!(tx, TOKENS, [uid], row => row.try_get::<String, _>("token_uid"))? {
+        // A token that names nothing any more would work everywhere.
+        const REVOKE: &str = "UPDATE gateway_tokens SET revoke_time = $1 WHERE uid = $2 AND revoke_time IS NULL \
+            AND NOT EXISTS (SELECT 1 FROM gateway_token_consumers k WHERE k.token_uid = $2)";
+        on!(tx, c => sqlx::query(REVOKE).bind(now).bind(&token).execute(&mut *c).await.map(drop))?;
         tx.changed(Object::GatewayToken, &token).await?;
     }
     set_teams(tx, uid, &[]).await?;

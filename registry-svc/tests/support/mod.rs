@@ -1,10 +1,11 @@
-//! The registry as it is deployed, on a database of its own: SQLite, or PostgreSQL where `CHANDLERY_TEST_POSTGRES` holds the URL
+//! The registry as it is deployed, on a database of its own: SQLite, or PostgreSQL where `CHANDLERY_TEST_POSTGRES_URL` holds the URL
 //! of a server on which databases may be made.
 
 #![allow(
     dead_code,
     missing_docs,
     unreachable_pub,
+    clippy::print_stderr,
     clippy::result_large_err,
     reason = "each test uses its part of it"
 )]
@@ -16,9 +17,11 @@ use std::{
 
 use contracts::registry::{
     agent_service_client::AgentServiceClient, entry_service_client::EntryServiceClient,
-    gateway_service_client::GatewayServiceClient, installation_service_client::InstallationServiceClient,
+    gateway_service_client::GatewayServiceClient, gateway_token_service_client::GatewayTokenServiceClient,
+    installation_service_client::InstallationServiceClient,
     report_service_client::ReportServiceClient, team_service_client::TeamServiceClient,
-    tool_assignment_service_client::ToolAssignmentServiceClient, *,
+    tool_assignment_service_client::ToolAssignmentServiceClient, user_service_client::UserServiceClient,
+    watch_service_client::WatchServiceClient, *,
 };
 use registry_svc::{Config, Database, Deps};
 use service_kit::{
@@ -163,9 +166,12 @@ impl Stack {
 }
 
 async fn new_postgres_database() -> Option<String> {
-    let server = std::env::var("CHANDLERY_TEST_POSTGRES").ok()?;
+    let Ok(server) = std::env::var("CHANDLERY_TEST_POSTGRES_URL") else {
+        eprintln!("skipped: CHANDLERY_TEST_POSTGRES_URL names no PostgreSQL server");
+        return None;
+    };
     let name = format!("registry_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = PgConnection::connect(&server).await.expect("CHANDLERY_TEST_POSTGRES is a PostgreSQL server");
+    let mut connection = PgConnection::connect(&server).await.expect("CHANDLERY_TEST_POSTGRES_URL is a PostgreSQL server");
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
     let mut url = url::Url::parse(&server).unwrap();
     url.set_path(&name);
@@ -215,6 +221,18 @@ impl Person {
 
     pub fn teams(&self) -> TeamServiceClient<Authenticated> {
         TeamServiceClient::new(self.channel.clone())
+    }
+
+    pub fn users(&self) -> UserServiceClient<Authenticated> {
+        UserServiceClient::new(self.channel.clone())
+    }
+
+    pub fn gateway_tokens(&self) -> GatewayTokenServiceClient<Authenticated> {
+        GatewayTokenServiceClient::new(self.channel.clone())
+    }
+
+    pub fn watch(&self) -> WatchServiceClient<Authenticated> {
+        WatchServiceClient::new(self.channel.clone())
     }
 
     /// Adds an entry and approves it.
