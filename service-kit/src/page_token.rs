@@ -35,7 +35,6 @@ impl PageTokens {
     }
 
     /// Opens a token; `None` for the empty one, which asks for the first page.
-    #[expect(clippy::result_large_err, reason = "Status is what every caller answers with")]
     pub fn open<T: DeserializeOwned>(&self, binding: &str, token: &str) -> Result<Option<T>, Status> {
         if token.is_empty() {
             return Ok(None);

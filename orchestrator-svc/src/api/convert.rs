@@ -20,7 +20,6 @@ pub(super) struct Selection {
 }
 
 /// `installations/{installation}` of `installations/{installation}/runtime`.
-#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
 pub(super) fn installation_name(name: &str, mut violations: Violations) -> Result<String, Status> {
     let id = name
         .strip_prefix("installations/")

@@ -61,7 +61,7 @@ impl RuntimeApi {
             .access
             .installation(&installation, &user, AccessAction::Manage)
             .await?;
-        if !watched.running_entry.as_ref().is_some_and(|e| self_hosted(e).is_some()) {
+        if watched.running_entry.as_ref().and_then(self_hosted).is_none() {
             let message = "the entry's server runs elsewhere; there is nothing here to show or restart";
             return Err(StatusBuilder::new(Code::FailedPrecondition, "NOT_SELF_HOSTED", message).build());
         }
@@ -134,7 +134,10 @@ impl RuntimeService for RuntimeApi {
             for line in tail {
                 yield Ok(convert::line(line));
             }
-            while follow {
+            if !follow {
+                return;
+            }
+            loop {
                 match live.recv().await {
                     Ok(line) => yield Ok(convert::line(line)),
                     Err(broadcast::error::RecvError::Lagged(missed)) => {

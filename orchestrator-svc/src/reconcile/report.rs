@@ -87,8 +87,8 @@ fn is_due(
         if last != wanted {
             return true;
         }
-        // What is shown is older than the report.
-        if installation.revision < *revision {
+        // Nothing has changed since the report; one that the registry found stale is not sent again and again.
+        if installation.revision <= *revision {
             return false;
         }
     }
@@ -169,6 +169,8 @@ mod tests {
             !is_due(&wanted, &shown("RUNNING", "unix:/old", 5), Some(&taken)),
             "just reported"
         );
+        let stale = shown("RUNNING", "unix:/old", 7);
+        assert!(!is_due(&wanted, &stale, Some(&taken)), "accepted, but found stale");
         assert!(
             is_due(&wanted, &shown("RUNNING", "unix:/old", 8), Some(&taken)),
             "lost since"

@@ -163,41 +163,46 @@ impl Supervisor {
             credential_generation,
             credential: ready,
         };
+        let undecided = matches!(ready, ConditionStatus::Unknown | ConditionStatus::Unspecified);
         if self.state.seen == Some(seen) {
-            return self.update(|s| s.generation = s.generation.max(generation));
+            if !undecided {
+                self.update(|s| s.generation = generation);
+            }
+            return;
         }
-        self.update(|s| s.generation = s.generation.max(generation));
-        match ready {
-            ConditionStatus::True => {}
-            ConditionStatus::False => {
-                self.state.seen = Some(seen);
-                return self
-                    .hold(&Missing {
+        if undecided {
+            self.state.seen = Some(seen);
+            // What runs goes on until credential-svc has spoken, and speaks for the generation it was started for.
+            if self.state.bridge.is_none() && self.state.retry.is_none() {
+                self.update(|s| {
+                    s.set(
+                        State::Pending,
+                        "CREDENTIAL_PENDING",
+                        "The credential is being looked at.",
+                    );
+                    s.generation = generation;
+                });
+            }
+            return;
+        }
+        if ready == ConditionStatus::False {
+            self.state.seen = Some(seen);
+            let message = "The server starts once its credential has been entered.".to_owned();
+            return self
+                .hold(
+                    &Missing {
                         reason: "CREDENTIAL_REQUIRED",
-                        message: "The server starts once its credential has been entered.".to_owned(),
-                    })
-                    .await;
-            }
-            // What runs goes on until credential-svc has spoken.
-            ConditionStatus::Unknown | ConditionStatus::Unspecified => {
-                self.state.seen = Some(seen);
-                if self.state.bridge.is_none() && self.state.retry.is_none() {
-                    self.update(|s| {
-                        s.set(
-                            State::Pending,
-                            "CREDENTIAL_PENDING",
-                            "The credential is being looked at.",
-                        )
-                    });
-                }
-                return;
-            }
+                        message,
+                    },
+                    generation,
+                )
+                .await;
         }
         let secrets = match vend(&self.context.credential, &self.uid, entry).await {
             Ok(secrets) => secrets,
             Err(VendError::Missing(missing)) => {
                 self.state.seen = Some(seen);
-                return self.hold(&missing).await;
+                return self.hold(&missing, generation).await;
             }
             Err(VendError::Unavailable(status)) => {
                 tracing::warn!(installation.uid = %self.uid, error = %status.message(), "the credential could not be drawn");
@@ -216,29 +221,34 @@ impl Supervisor {
         };
         self.state.seen = Some(seen);
         match self.context.local.plan(watched, &secrets, &self.uid) {
-            Err(missing) => self.hold(&missing).await,
-            Ok(plan) => self.run_plan(plan).await,
+            Err(missing) => self.hold(&missing, generation).await,
+            Ok(plan) => self.run_plan(plan, generation).await,
         }
     }
 
-    async fn run_plan(&mut self, plan: Plan) {
+    async fn run_plan(&mut self, plan: Plan, generation: i64) {
         let fingerprint = plan.fingerprint();
         let same = self.state.fingerprint == Some(fingerprint);
         if same && (self.state.bridge.is_some() || self.state.retry.is_some()) {
-            return;
+            return self.update(|s| s.generation = generation);
         }
         if !same {
-            self.stop_bridge().await;
             self.state.failures = 0;
         }
+        // Said before the old one is stopped: nobody should begin to call it.
+        let first = self.state.failures == 0;
+        self.update(|s| {
+            s.generation = generation;
+            if first {
+                s.set(State::Pending, "STARTING", "The server is being started.");
+            } else {
+                s.restart_count = s.restart_count.saturating_add(1);
+            }
+        });
+        self.stop_bridge().await;
         self.state.fingerprint = Some(fingerprint);
         self.state.retry = None;
         self.state.started = self.context.clock.now_micros();
-        if self.state.failures == 0 {
-            self.update(|s| s.set(State::Pending, "STARTING", "The server is being started."));
-        } else {
-            self.update(|s| s.restart_count = s.restart_count.saturating_add(1));
-        }
         match self.context.local.start(&self.uid, plan).await {
             Ok((bridge, socket)) => {
                 self.state.bridge = Some(bridge);
@@ -299,10 +309,13 @@ impl Supervisor {
     }
 
     /// Nothing may run until somebody does something.
-    async fn hold(&mut self, missing: &Missing) {
-        self.stop_bridge().await;
+    async fn hold(&mut self, missing: &Missing, generation: i64) {
+        self.update(|s| {
+            s.set(State::Pending, missing.reason, missing.message.clone());
+            s.generation = generation;
+        });
         self.state.retry = None;
-        self.update(|s| s.set(State::Pending, missing.reason, missing.message.clone()));
+        self.stop_bridge().await;
     }
 
     async fn stop_bridge(&mut self) {

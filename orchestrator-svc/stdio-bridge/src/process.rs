@@ -132,9 +132,8 @@ pub(crate) async fn ended(end: &mut watch::Receiver<Option<End>>) -> End {
     }
 }
 
-/// Writes the files, readable by nobody else. Returns those to remove afterwards.
-pub(crate) fn write_files(spec: &Spec) -> Result<Vec<PathBuf>, StartError> {
-    let mut secret = Vec::new();
+/// Writes the files, readable by nobody else, and notes those to remove afterwards, also where it fails.
+pub(crate) fn write_files(spec: &Spec, secret_files: &mut Vec<PathBuf>) -> Result<(), StartError> {
     for file in &spec.files {
         let relative = Path::new(&file.path);
         let plain = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
@@ -143,13 +142,13 @@ pub(crate) fn write_files(spec: &Spec) -> Result<Vec<PathBuf>, StartError> {
             return Err(StartError::new(EndReason::NotStarted, message));
         }
         let path = spec.working_folder.join(relative);
+        if file.secret {
+            secret_files.push(path.clone());
+        }
         write_file(&path, file.content.as_bytes())
             .map_err(|e| internal(&format!("cannot write the file {:?}", file.path), &e))?;
-        if file.secret {
-            secret.push(path);
-        }
     }
-    Ok(secret)
+    Ok(())
 }
 
 fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -161,14 +161,7 @@ async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
 }
 
 async fn prepare(spec: &Spec, secret_files: &mut Vec<PathBuf>) -> Result<(Server, Option<u16>), StartError> {
-    // Also what a run left that was killed together with its bridge.
-    secret_files.extend(
-        spec.files
-            .iter()
-            .filter(|f| f.secret)
-            .map(|f| spec.working_folder.join(&f.path)),
-    );
-    *secret_files = write_files(spec)?;
+    write_files(spec, secret_files)?;
     let port = match spec.transport {
         Transport::Stdio => None,
         Transport::StreamableHttp { port, .. } => Some(choose_port(port).await?),

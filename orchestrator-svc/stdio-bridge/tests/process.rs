@@ -246,3 +246,33 @@ async fn says_that_a_port_is_not_open_or_taken_by_another() {
     .await;
     assert_eq!(bridge.ended().await.0, EndReason::PortInUse);
 }
+
+/// Starts a bridge as a service does, gives it its order and waits.
+const PARENT: &str = r#"
+import subprocess, sys, time
+bridge = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, process_group=0)
+bridge.stdin.write(open(sys.argv[2], "rb").read()); bridge.stdin.flush()
+time.sleep(600)
+"#;
+
+#[tokio::test]
+async fn nothing_outlives_a_parent_that_is_killed() {
+    use tokio::io::AsyncBufReadExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let spec = harness::spec(folder.path(), "family");
+    let order = folder.path().join("order");
+    fs::write(&order, serde_json::to_string(&spec).unwrap() + "\n").unwrap();
+    let mut parent = tokio::process::Command::new("python3")
+        .args(["-c", PARENT, env!("CARGO_BIN_EXE_stdio-bridge")])
+        .arg(&order)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut events = tokio::io::BufReader::new(parent.stdout.take().unwrap()).lines();
+    while !events.next_line().await.unwrap().unwrap().contains("ready") {}
+    assert_eq!(harness::marked(folder.path()).len(), 2);
+    parent.kill().await.unwrap();
+    eventually(|| harness::marked(folder.path()).is_empty()).await;
+    eventually(|| !spec.socket.exists()).await;
+}

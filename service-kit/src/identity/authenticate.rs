@@ -47,7 +47,6 @@ fn bearer(headers: &http::HeaderMap) -> Option<&str> {
 }
 
 /// The person who calls; UNAUTHENTICATED if nobody does.
-#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
 pub fn require_user<T>(request: &tonic::Request<T>) -> Result<Arc<User>, Status> {
     match request.extensions().get::<Caller>() {
         Some(Caller::User(user)) => Ok(Arc::clone(user)),
@@ -62,7 +61,6 @@ pub fn require_user<T>(request: &tonic::Request<T>) -> Result<Arc<User>, Status>
 }
 
 /// The workload at the other end of the connection, if it is one of `allowed`; metadata cannot change that.
-#[expect(clippy::result_large_err, reason = "Status is what every method answers with")]
 pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) -> Result<Workload, Status> {
     request
         .extensions()

@@ -161,19 +161,24 @@ impl Bridge {
 
     /// Processes that carry this bridge's marker.
     pub fn marked(&self) -> Vec<i32> {
-        let wanted = format!("CHANDLERY_RUNTIME={}", self.marker());
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
-        })
-        .collect()
+        marked(self.folder.path())
     }
 
     pub async fn wait_until_nothing_is_left(&self) {
         eventually(|| self.marked().is_empty()).await;
     }
+}
+
+/// Processes of the server that was started for this folder.
+pub fn marked(folder: &Path) -> Vec<i32> {
+    let wanted = format!("CHANDLERY_RUNTIME={}", folder.display());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
+    })
+    .collect()
 }
 
 pub async fn eventually(mut condition: impl FnMut() -> bool) {
