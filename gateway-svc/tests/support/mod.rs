@@ -251,7 +251,6 @@ impl World {
 
         let (to_registry, registry_end) = pipe(Workload::Gateway);
         let (to_credential, credential_end) = pipe(Workload::Gateway);
-        let (to_orchestrator, _) = pipe(Workload::Gateway);
         let services = Server::builder()
             .add_service(WatchServiceServer::new(registry.clone()))
             .add_service(ReportServiceServer::new(registry.clone()))
@@ -268,7 +267,6 @@ impl World {
         let deps = gateway_svc::Deps {
             registry: to_registry,
             credential: to_credential,
-            orchestrator: to_orchestrator,
             verifier: issuer.verifier(Clock::System),
             clock: Clock::System,
         };
