@@ -221,6 +221,7 @@ async fn build(
     let gateway = gateway_svc::build(
         gateway_svc::Config {
             egress,
+            call_timeout: Duration::from_secs(arguments.call_timeout),
             allowed_hosts: vec![http_address.to_string(), format!("localhost:{}", http_address.port())],
             ..gateway_svc::Config::new(public_url.clone(), folder.key("session.key")?, page_token_key)
         },
