@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use crate::{
     api::{self, Registry, propagation::Propagation},
     config::{Config, Deps},
-    housekeeping,
-    store,
+    housekeeping, store,
 };
 
 /// Why the registry cannot be built.
@@ -32,15 +31,20 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     });
     let (services, routes) = api::routes(&registry);
     let verifier = deps.verifier;
-    let grpc = routes.into_axum_router().reset_fallback().layer(middleware::from_fn(move |request, next| {
-        identity::authenticate(Arc::clone(&verifier), request, next)
-    }));
+    let grpc = routes
+        .into_axum_router()
+        .reset_fallback()
+        .layer(middleware::from_fn(move |request, next| {
+            identity::authenticate(Arc::clone(&verifier), request, next)
+        }));
     let (ready_sender, ready) = watch::channel(Readiness::Ready);
     let followed = db.clone();
     let acked = propagation.acked();
     let tasks = vec![
         Task::new("follow", move |stop| store::follow(followed, acked, stop)),
-        Task::new("housekeeping", move |stop| housekeeping::run(registry, ready_sender, stop)),
+        Task::new("housekeeping", move |stop| {
+            housekeeping::run(registry, ready_sender, stop)
+        }),
     ];
     Ok(App {
         name: "registry-svc",

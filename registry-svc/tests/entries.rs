@@ -23,14 +23,31 @@ on_both_engines!(
 async fn live_through_their_lifecycle(stack: Stack) {
     let admin = stack.admin();
     let draft = admin.created("time", remote()).await;
-    assert_eq!((draft.name.as_str(), draft.lifecycle(), draft.entry_revision), ("entries/time", EntryLifecycle::Draft, 1));
+    assert_eq!(
+        (draft.name.as_str(), draft.lifecycle(), draft.entry_revision),
+        ("entries/time", EntryLifecycle::Draft, 1)
+    );
     assert_eq!(draft.creator, admin.user);
     assert!(draft.revision > 0 && !draft.etag.is_empty() && draft.create_time.is_some());
-    let deprecate = DeprecateEntryRequest { name: draft.name.clone(), etag: String::new() };
+    let deprecate = DeprecateEntryRequest {
+        name: draft.name.clone(),
+        etag: String::new(),
+    };
     let refused = admin.entries().deprecate_entry(deprecate.clone()).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned()));
-    let approve = ApproveEntryRequest { name: draft.name.clone(), etag: String::new() };
-    let approved = admin.entries().approve_entry(approve.clone()).await.unwrap().into_inner();
+    assert_eq!(
+        reason(&refused),
+        (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned())
+    );
+    let approve = ApproveEntryRequest {
+        name: draft.name.clone(),
+        etag: String::new(),
+    };
+    let approved = admin
+        .entries()
+        .approve_entry(approve.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(approved.lifecycle(), EntryLifecycle::Approved);
     assert!(approved.revision > draft.revision);
     assert_ne!(approved.etag, draft.etag);
@@ -50,8 +67,11 @@ async fn name_all_that_is_wrong(stack: Stack) {
         name: "Authorization".to_owned(),
         source: Some(additional_header::Source::Value("x\r\ny".to_owned())),
     }];
-    let request =
-        CreateEntryRequest { entry_id: "No Slug".to_owned(), entry: Some(bad), request_id: "not-a-uuid".to_owned() };
+    let request = CreateEntryRequest {
+        entry_id: "No Slug".to_owned(),
+        entry: Some(bad),
+        request_id: "not-a-uuid".to_owned(),
+    };
     let refused = admin.entries().create_entry(request).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
     assert_eq!(
@@ -67,36 +87,87 @@ async fn name_all_that_is_wrong(stack: Stack) {
     );
     let nobody = Entry {
         visibility: Some(Visibility {
-            audience: Some(visibility::Audience::Teams(TeamsAudience { teams: vec!["teams/nobody".to_owned()] })),
+            audience: Some(visibility::Audience::Teams(TeamsAudience {
+                teams: vec!["teams/nobody".to_owned()],
+            })),
         }),
         ..remote()
     };
-    let request = CreateEntryRequest { entry_id: "a".to_owned(), entry: Some(nobody), request_id: String::new() };
+    let request = CreateEntryRequest {
+        entry_id: "a".to_owned(),
+        entry: Some(nobody),
+        request_id: String::new(),
+    };
     let refused = admin.entries().create_entry(request).await.unwrap_err();
     assert_eq!(fields(&refused), ["entry.visibility.teams.teams[0]"]);
 }
 
 async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
     let admin = stack.admin();
-    let entry = admin.created("time", Entry { version: "1".to_owned(), ..remote() }).await;
-    let change = Entry { version: "2".to_owned(), description: "ignored".to_owned(), ..entry.clone() };
+    let entry = admin
+        .created(
+            "time",
+            Entry {
+                version: "1".to_owned(),
+                ..remote()
+            },
+        )
+        .await;
+    let change = Entry {
+        version: "2".to_owned(),
+        description: "ignored".to_owned(),
+        ..entry.clone()
+    };
     let changed = admin.update(change.clone(), &["version"]).await.unwrap();
-    assert_eq!((changed.version.as_str(), changed.description.as_str(), changed.entry_revision), ("2", "", 2));
+    assert_eq!(
+        (
+            changed.version.as_str(),
+            changed.description.as_str(),
+            changed.entry_revision
+        ),
+        ("2", "", 2)
+    );
     // What changes nothing makes no revision.
-    let same = admin.update(Entry { etag: String::new(), ..change }, &["version"]).await.unwrap();
+    let same = admin
+        .update(
+            Entry {
+                etag: String::new(),
+                ..change
+            },
+            &["version"],
+        )
+        .await
+        .unwrap();
     assert_eq!((same.entry_revision, same.revision), (2, changed.revision));
     let hosted = Entry {
         name: entry.name.clone(),
-        server: Some(entry::Server::SelfHosted(SelfHostedServer { command: "run".to_owned(), ..Default::default() })),
+        server: Some(entry::Server::SelfHosted(SelfHostedServer {
+            command: "run".to_owned(),
+            ..Default::default()
+        })),
         ..Entry::default()
     };
     let changed = admin.update(hosted, &["self_hosted"]).await.unwrap();
     assert!(matches!(changed.server, Some(entry::Server::SelfHosted(_))));
-    let refused = admin.update(Entry { name: entry.name.clone(), ..remote() }, &["remote.url", "uid"]).await.unwrap_err();
+    let refused = admin
+        .update(
+            Entry {
+                name: entry.name.clone(),
+                ..remote()
+            },
+            &["remote.url", "uid"],
+        )
+        .await
+        .unwrap_err();
     assert_eq!(fields(&refused), ["update_mask.paths[0]", "update_mask.paths[1]"]);
 
     let name = format!("{}/revisions/1", entry.name);
-    let first = admin.entries().get_entry_revision(GetEntryRevisionRequest { name }).await.unwrap().into_inner();
+    let first = admin
+        .entries()
+        .get_entry_revision(GetEntryRevisionRequest { name })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(first.entry.unwrap().version, "1");
     for (name, code) in [
         ("entries/time/revisions/4", Code::NotFound),
@@ -105,14 +176,31 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
         ("entries/other/revisions/1", Code::NotFound),
     ] {
         let request = GetEntryRevisionRequest { name: name.to_owned() };
-        assert_eq!(admin.entries().get_entry_revision(request).await.unwrap_err().code(), code, "{name}");
+        assert_eq!(
+            admin.entries().get_entry_revision(request).await.unwrap_err().code(),
+            code,
+            "{name}"
+        );
     }
     let mut numbers = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListEntryRevisionsRequest { parent: entry.name.clone(), page_size: 2, page_token };
-        let page = admin.entries().list_entry_revisions(request).await.unwrap().into_inner();
-        numbers.extend(page.entry_revisions.into_iter().map(|revision| revision.entry.unwrap().entry_revision));
+        let request = ListEntryRevisionsRequest {
+            parent: entry.name.clone(),
+            page_size: 2,
+            page_token,
+        };
+        let page = admin
+            .entries()
+            .list_entry_revisions(request)
+            .await
+            .unwrap()
+            .into_inner();
+        numbers.extend(
+            page.entry_revisions
+                .into_iter()
+                .map(|revision| revision.entry.unwrap().entry_revision),
+        );
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
@@ -124,27 +212,74 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
 async fn are_protected_by_their_etag(stack: Stack) {
     let admin = stack.admin();
     let read = admin.created("time", remote()).await;
-    admin.update(Entry { version: "2".to_owned(), ..read.clone() }, &["version"]).await.unwrap();
-    let late = admin.update(Entry { version: "3".to_owned(), ..read.clone() }, &["version"]).await.unwrap_err();
+    admin
+        .update(
+            Entry {
+                version: "2".to_owned(),
+                ..read.clone()
+            },
+            &["version"],
+        )
+        .await
+        .unwrap();
+    let late = admin
+        .update(
+            Entry {
+                version: "3".to_owned(),
+                ..read.clone()
+            },
+            &["version"],
+        )
+        .await
+        .unwrap_err();
     assert_eq!(reason(&late), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
-    let request = DeleteEntryRequest { name: read.name, etag: read.etag, force: false };
-    assert_eq!(admin.entries().delete_entry(request).await.unwrap_err().code(), Code::Aborted);
+    let request = DeleteEntryRequest {
+        name: read.name,
+        etag: read.etag,
+        force: false,
+    };
+    assert_eq!(
+        admin.entries().delete_entry(request).await.unwrap_err().code(),
+        Code::Aborted
+    );
 }
 
 async fn answer_a_retry_with_the_first_answer(stack: Stack) {
     let admin = stack.admin();
     let request = CreateEntryRequest {
         entry_id: "time".to_owned(),
-        entry: Some(Entry { labels: map(&[("a", "1"), ("b", "2"), ("c", "3")]), ..remote() }),
+        entry: Some(Entry {
+            labels: map(&[("a", "1"), ("b", "2"), ("c", "3")]),
+            ..remote()
+        }),
         request_id: uuid::Uuid::new_v4().to_string(),
     };
-    let first = admin.entries().create_entry(request.clone()).await.unwrap().into_inner();
-    let again = admin.entries().create_entry(request.clone()).await.unwrap().into_inner();
+    let first = admin
+        .entries()
+        .create_entry(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let again = admin
+        .entries()
+        .create_entry(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(first, again);
-    let other = CreateEntryRequest { entry_id: "other".to_owned(), ..request.clone() };
+    let other = CreateEntryRequest {
+        entry_id: "other".to_owned(),
+        ..request.clone()
+    };
     let refused = admin.entries().create_entry(other).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned()));
-    let fresh = CreateEntryRequest { request_id: String::new(), ..request };
+    assert_eq!(
+        reason(&refused),
+        (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
+    );
+    let fresh = CreateEntryRequest {
+        request_id: String::new(),
+        ..request
+    };
     let refused = admin.entries().create_entry(fresh).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::AlreadyExists, "ALREADY_EXISTS".to_owned()));
 }
@@ -152,11 +287,33 @@ async fn answer_a_retry_with_the_first_answer(stack: Stack) {
 async fn are_seen_by_whom_they_are_for(stack: Stack) {
     let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
     admin.team("ops", true, &[&alice]).await;
-    let audience = visibility::Audience::Teams(TeamsAudience { teams: vec!["teams/ops".to_owned()] });
-    admin.created("ops-only", Entry { visibility: Some(Visibility { audience: Some(audience) }), ..remote() }).await;
+    let audience = visibility::Audience::Teams(TeamsAudience {
+        teams: vec!["teams/ops".to_owned()],
+    });
+    admin
+        .created(
+            "ops-only",
+            Entry {
+                visibility: Some(Visibility {
+                    audience: Some(audience),
+                }),
+                ..remote()
+            },
+        )
+        .await;
     stack.clock.advance(Duration::from_millis(1));
     let audience = visibility::Audience::Author(AuthorAudience {});
-    admin.created("mine", Entry { visibility: Some(Visibility { audience: Some(audience) }), ..remote() }).await;
+    admin
+        .created(
+            "mine",
+            Entry {
+                visibility: Some(Visibility {
+                    audience: Some(audience),
+                }),
+                ..remote()
+            },
+        )
+        .await;
     stack.clock.advance(Duration::from_millis(1));
     admin.created("open", remote()).await;
     for (person, seen) in [
@@ -164,8 +321,17 @@ async fn are_seen_by_whom_they_are_for(stack: Stack) {
         (&alice, &["ops-only", "open"]),
         (&bob, &["open"]),
     ] {
-        let listed = person.entries().list_entries(ListEntriesRequest::default()).await.unwrap().into_inner().entries;
-        let listed: Vec<_> = listed.iter().map(|entry| entry.name.trim_start_matches("entries/")).collect();
+        let listed = person
+            .entries()
+            .list_entries(ListEntriesRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .entries;
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|entry| entry.name.trim_start_matches("entries/"))
+            .collect();
         assert_eq!(listed, seen);
     }
     // Invisible is as if it did not exist, to write as to read; visible but forbidden says so.
@@ -174,11 +340,24 @@ async fn are_seen_by_whom_they_are_for(stack: Stack) {
     let absent = bob.entry("entries/none").await.unwrap_err();
     assert_eq!(reason(&unseen), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
     assert_eq!(unseen.message().replace("ops-only", "none"), absent.message());
-    assert_eq!(bob.update(hidden.clone(), &["version"]).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        bob.update(hidden.clone(), &["version"]).await.unwrap_err().code(),
+        Code::NotFound
+    );
     let denied = alice.update(hidden, &["version"]).await.unwrap_err();
-    assert_eq!(reason(&denied), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
-    let request = CreateEntryRequest { entry_id: "x".to_owned(), entry: Some(remote()), request_id: String::new() };
-    assert_eq!(alice.entries().create_entry(request).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(
+        reason(&denied),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
+    let request = CreateEntryRequest {
+        entry_id: "x".to_owned(),
+        entry: Some(remote()),
+        request_id: String::new(),
+    };
+    assert_eq!(
+        alice.entries().create_entry(request).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
 }
 
 async fn are_listed_in_pages(stack: Stack) {
@@ -186,12 +365,29 @@ async fn are_listed_in_pages(stack: Stack) {
     for index in 0..7 {
         stack.clock.advance(Duration::from_millis(1));
         let team = if index % 2 == 0 { "even" } else { "odd" };
-        admin.created(&format!("e{index}"), Entry { labels: map(&[("team", team)]), ..remote() }).await;
+        admin
+            .created(
+                &format!("e{index}"),
+                Entry {
+                    labels: map(&[("team", team)]),
+                    ..remote()
+                },
+            )
+            .await;
     }
     let mut found = Vec::new();
-    let mut request = ListEntriesRequest { page_size: 3, labels: map(&[("team", "even")]), ..Default::default() };
+    let mut request = ListEntriesRequest {
+        page_size: 3,
+        labels: map(&[("team", "even")]),
+        ..Default::default()
+    };
     loop {
-        let page = admin.entries().list_entries(request.clone()).await.unwrap().into_inner();
+        let page = admin
+            .entries()
+            .list_entries(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
         found.extend(page.entries.into_iter().map(|entry| entry.name));
         if page.next_page_token.is_empty() {
             break;
@@ -199,18 +395,49 @@ async fn are_listed_in_pages(stack: Stack) {
         request.page_token = page.next_page_token;
     }
     assert_eq!(found, ["entries/e0", "entries/e2", "entries/e4", "entries/e6"]);
-    let first = ListEntriesRequest { page_size: 3, ..Default::default() };
-    let token = admin.entries().list_entries(first).await.unwrap().into_inner().next_page_token;
-    let other = ListEntriesRequest { page_token: token, labels: map(&[("team", "even")]), ..Default::default() };
+    let first = ListEntriesRequest {
+        page_size: 3,
+        ..Default::default()
+    };
+    let token = admin
+        .entries()
+        .list_entries(first)
+        .await
+        .unwrap()
+        .into_inner()
+        .next_page_token;
+    let other = ListEntriesRequest {
+        page_token: token,
+        labels: map(&[("team", "even")]),
+        ..Default::default()
+    };
     let refused = admin.entries().list_entries(other).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
-    let negative = ListEntriesRequest { page_size: -1, ..Default::default() };
-    assert_eq!(fields(&admin.entries().list_entries(negative).await.unwrap_err()), ["page_size"]);
+    assert_eq!(
+        reason(&refused),
+        (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned())
+    );
+    let negative = ListEntriesRequest {
+        page_size: -1,
+        ..Default::default()
+    };
+    assert_eq!(
+        fields(&admin.entries().list_entries(negative).await.unwrap_err()),
+        ["page_size"]
+    );
 }
 
 async fn refuse_names_that_are_none(stack: Stack) {
     let admin = stack.admin();
-    for name in ["", "time", "entries/", "entries/Time", "entries/a/b", "gateways/a", "entries/a\0", "entries/'; --"] {
+    for name in [
+        "",
+        "time",
+        "entries/",
+        "entries/Time",
+        "entries/a/b",
+        "gateways/a",
+        "entries/a\0",
+        "entries/'; --",
+    ] {
         assert_eq!(fields(&admin.entry(name).await.unwrap_err()), ["name"], "{name:?}");
     }
 }
@@ -221,29 +448,63 @@ async fn go_with_their_installations_only_by_force(stack: Stack) {
     let installation = alice.install("entries/time", None, &[]).await.unwrap();
     stack.discover(&installation, &["now"]).await;
     let gateway = admin.gateway("default", Gateway::default()).await.unwrap();
-    let assignment = ToolAssignment { entry: entry.name.clone(), tool: "now".to_owned(), ..Default::default() };
+    let assignment = ToolAssignment {
+        entry: entry.name.clone(),
+        tool: "now".to_owned(),
+        ..Default::default()
+    };
     let request = CreateToolAssignmentRequest {
         parent: gateway.name.clone(),
         tool_assignment: Some(assignment),
         ..Default::default()
     };
-    let assigned = admin.assignments().create_tool_assignment(request).await.unwrap().into_inner();
+    let assigned = admin
+        .assignments()
+        .create_tool_assignment(request)
+        .await
+        .unwrap()
+        .into_inner();
 
-    let mut request = DeleteEntryRequest { name: entry.name.clone(), etag: String::new(), force: false };
+    let mut request = DeleteEntryRequest {
+        name: entry.name.clone(),
+        etag: String::new(),
+        force: false,
+    };
     let refused = admin.entries().delete_entry(request.clone()).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::FailedPrecondition, "ENTRY_INSTALLED".to_owned()));
+    assert_eq!(
+        reason(&refused),
+        (Code::FailedPrecondition, "ENTRY_INSTALLED".to_owned())
+    );
     assert!(refused.message().contains(&installation.name), "{}", refused.message());
     request.force = true;
     let deleted = admin.entries().delete_entry(request).await.unwrap().into_inner();
     assert!(deleted.delete_time.is_some());
     assert_eq!(admin.entry(&entry.name).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(alice.installation(&installation.name).await.unwrap().state(), InstallationState::Deleting);
-    let gone = admin.assignments().get_tool_assignment(GetToolAssignmentRequest { name: assigned.name }).await;
+    assert_eq!(
+        alice.installation(&installation.name).await.unwrap().state(),
+        InstallationState::Deleting
+    );
+    let gone = admin
+        .assignments()
+        .get_tool_assignment(GetToolAssignmentRequest { name: assigned.name })
+        .await;
     assert_eq!(gone.unwrap_err().code(), Code::NotFound);
     // A slug used again inherits nothing.
     let again = admin.approved("time", remote()).await;
     assert_ne!(again.uid, entry.uid);
     assert_eq!(again.entry_revision, 1);
-    let tools = ListEntryToolsRequest { parent: again.name, ..Default::default() };
-    assert!(admin.entries().list_entry_tools(tools).await.unwrap().into_inner().tools.is_empty());
+    let tools = ListEntryToolsRequest {
+        parent: again.name,
+        ..Default::default()
+    };
+    assert!(
+        admin
+            .entries()
+            .list_entry_tools(tools)
+            .await
+            .unwrap()
+            .into_inner()
+            .tools
+            .is_empty()
+    );
 }

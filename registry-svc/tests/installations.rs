@@ -27,26 +27,47 @@ on_both_engines!(
 async fn are_made_once_for_each_owner(stack: Stack) {
     let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
     let entry = admin.approved("time", remote()).await;
-    let wanted = Installation { entry: entry.name.clone(), ..Default::default() };
+    let wanted = Installation {
+        entry: entry.name.clone(),
+        ..Default::default()
+    };
     let request = CreateInstallationRequest {
         installation: Some(wanted.clone()),
         request_id: uuid::Uuid::new_v4().to_string(),
     };
-    let first = alice.installations().create_installation(request.clone()).await.unwrap();
+    let first = alice
+        .installations()
+        .create_installation(request.clone())
+        .await
+        .unwrap();
     assert!(first.metadata().contains_key("chandlery-revision"));
     let first = first.into_inner();
     assert_eq!(first.scope, Some(installation::Scope::User(alice.user.clone())));
-    assert_eq!((first.generation, first.running_entry_revision, first.entry_uid.as_str()), (1, 1, entry.uid.as_str()));
+    assert_eq!(
+        (first.generation, first.running_entry_revision, first.entry_uid.as_str()),
+        (1, 1, entry.uid.as_str())
+    );
     assert_eq!(first.state(), InstallationState::Pending);
     assert!(first.expire_time.is_some());
-    let again = alice.installations().create_installation(request).await.unwrap().into_inner();
+    let again = alice
+        .installations()
+        .create_installation(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(first, again);
     let refused = alice.install(&entry.name, None, &[]).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::AlreadyExists, "ALREADY_EXISTS".to_owned()));
     assert!(refused.message().contains(&first.name), "{}", refused.message());
     assert_ne!(bob.install(&entry.name, None, &[]).await.unwrap().uid, first.uid);
-    let for_bob = Installation { scope: Some(installation::Scope::User(bob.user.clone())), ..wanted };
-    let request = CreateInstallationRequest { installation: Some(for_bob), request_id: String::new() };
+    let for_bob = Installation {
+        scope: Some(installation::Scope::User(bob.user.clone())),
+        ..wanted
+    };
+    let request = CreateInstallationRequest {
+        installation: Some(for_bob),
+        request_id: String::new(),
+    };
     let refused = alice.installations().create_installation(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
@@ -55,9 +76,22 @@ async fn need_an_approved_entry_that_is_seen(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     admin.created("draft", remote()).await;
     let refused = alice.install("entries/draft", None, &[]).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::FailedPrecondition, "ENTRY_NOT_APPROVED".to_owned()));
+    assert_eq!(
+        reason(&refused),
+        (Code::FailedPrecondition, "ENTRY_NOT_APPROVED".to_owned())
+    );
     let audience = visibility::Audience::Author(AuthorAudience {});
-    admin.approved("mine", Entry { visibility: Some(Visibility { audience: Some(audience) }), ..remote() }).await;
+    admin
+        .approved(
+            "mine",
+            Entry {
+                visibility: Some(Visibility {
+                    audience: Some(audience),
+                }),
+                ..remote()
+            },
+        )
+        .await;
     for name in ["entries/mine", "entries/none"] {
         let refused = alice.install(name, None, &[]).await.unwrap_err();
         assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
@@ -82,23 +116,67 @@ async fn check_their_values_and_take_no_secret(stack: Stack) {
     let expected = ["level", "other", "token", "tenant"].map(|key| format!("installation.values[{key}]"));
     assert_eq!(fields(&refused), expected);
     assert!(!format!("{refused:?}").contains("s3cret-value"));
-    let made = alice.install("entries/time", None, &[("tenant", "acme"), ("level", "2")]).await.unwrap();
+    let made = alice
+        .install("entries/time", None, &[("tenant", "acme"), ("level", "2")])
+        .await
+        .unwrap();
     assert_eq!(made.values, map(&[("tenant", "acme"), ("level", "2")]));
 
-    let change = Installation { values: map(&[("tenant", "a\r\nb")]), ..made.clone() };
-    let request = UpdateInstallationRequest { installation: Some(change), update_mask: mask(&["values"]) };
-    let refused = alice.installations().update_installation(request.clone()).await.unwrap_err();
+    let change = Installation {
+        values: map(&[("tenant", "a\r\nb")]),
+        ..made.clone()
+    };
+    let request = UpdateInstallationRequest {
+        installation: Some(change),
+        update_mask: mask(&["values"]),
+    };
+    let refused = alice
+        .installations()
+        .update_installation(request.clone())
+        .await
+        .unwrap_err();
     assert_eq!(fields(&refused), ["installation.values[tenant]"]);
-    let change = Installation { values: map(&[("tenant", "corp")]), ..made.clone() };
-    let request = UpdateInstallationRequest { installation: Some(change), update_mask: None };
-    let changed = alice.installations().update_installation(request.clone()).await.unwrap().into_inner();
-    assert_eq!((changed.generation, changed.values.clone()), (2, map(&[("tenant", "corp")])));
+    let change = Installation {
+        values: map(&[("tenant", "corp")]),
+        ..made.clone()
+    };
+    let request = UpdateInstallationRequest {
+        installation: Some(change),
+        update_mask: None,
+    };
+    let changed = alice
+        .installations()
+        .update_installation(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (changed.generation, changed.values.clone()),
+        (2, map(&[("tenant", "corp")]))
+    );
     let late = alice.installations().update_installation(request).await.unwrap_err();
     assert_eq!(reason(&late), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
-    let same = UpdateInstallationRequest { installation: Some(changed.clone()), update_mask: None };
-    assert_eq!(alice.installations().update_installation(same).await.unwrap().into_inner(), changed);
-    let other = UpdateInstallationRequest { installation: Some(changed), update_mask: mask(&["scope"]) };
-    assert_eq!(fields(&alice.installations().update_installation(other).await.unwrap_err()), ["update_mask.paths[0]"]);
+    let same = UpdateInstallationRequest {
+        installation: Some(changed.clone()),
+        update_mask: None,
+    };
+    assert_eq!(
+        alice
+            .installations()
+            .update_installation(same)
+            .await
+            .unwrap()
+            .into_inner(),
+        changed
+    );
+    let other = UpdateInstallationRequest {
+        installation: Some(changed),
+        update_mask: mask(&["scope"]),
+    };
+    assert_eq!(
+        fields(&alice.installations().update_installation(other).await.unwrap_err()),
+        ["update_mask.paths[0]"]
+    );
 }
 
 async fn belong_to_teams_that_let_their_members(stack: Stack) {
@@ -110,13 +188,36 @@ async fn belong_to_teams_that_let_their_members(stack: Stack) {
     assert_eq!(made.scope, Some(installation::Scope::Team("teams/ops".to_owned())));
     let twice = admin.install("entries/time", Some("teams/ops"), &[]).await.unwrap_err();
     assert_eq!(twice.code(), Code::AlreadyExists);
-    let refused = alice.install("entries/time", Some("teams/strict"), &[]).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
-    assert_eq!(bob.install("entries/time", Some("teams/ops"), &[]).await.unwrap_err().code(), Code::NotFound);
+    let refused = alice
+        .install("entries/time", Some("teams/strict"), &[])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
+    assert_eq!(
+        bob.install("entries/time", Some("teams/ops"), &[])
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
     let strict = admin.install("entries/time", Some("teams/strict"), &[]).await.unwrap();
     assert_eq!(alice.installation(&strict.name).await.unwrap().uid, strict.uid);
-    let delete = DeleteInstallationRequest { name: strict.name, etag: String::new() };
-    assert_eq!(alice.installations().delete_installation(delete).await.unwrap_err().code(), Code::PermissionDenied);
+    let delete = DeleteInstallationRequest {
+        name: strict.name,
+        etag: String::new(),
+    };
+    assert_eq!(
+        alice
+            .installations()
+            .delete_installation(delete)
+            .await
+            .unwrap_err()
+            .code(),
+        Code::PermissionDenied
+    );
     let bad = alice.install("entries/time", Some("ops"), &[]).await.unwrap_err();
     assert_eq!(fields(&bad), ["installation.team"]);
 }
@@ -135,23 +236,69 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
         let mut client = person.installations();
         async move {
             let listed = client.list_installations(request).await.unwrap().into_inner();
-            listed.installations.into_iter().map(|installation| installation.uid).collect::<Vec<_>>()
+            listed
+                .installations
+                .into_iter()
+                .map(|installation| installation.uid)
+                .collect::<Vec<_>>()
         }
     };
     let all = ListInstallationsRequest::default();
-    let of = |request| ListInstallationsRequest { page_size: 1, ..request };
+    let of = |request| ListInstallationsRequest {
+        page_size: 1,
+        ..request
+    };
     assert_eq!(list(&alice, all.clone()).await, [hers.uid.clone()]);
     assert_eq!(list(&bob, all.clone()).await, [his.uid.clone(), theirs.uid.clone()]);
-    assert_eq!(list(&admin, all.clone()).await, [hers.uid.clone(), his.uid.clone(), theirs.uid.clone()]);
-    assert_eq!(list(&admin, of(ListInstallationsRequest { team: "teams/ops".into(), ..all.clone() })).await, [theirs.uid.clone()]);
-    assert_eq!(list(&bob, of(ListInstallationsRequest { user: "users/me".into(), ..all.clone() })).await, [his.uid.clone()]);
-    let of_entry = ListInstallationsRequest { entry: "entries/time".into(), ..all.clone() };
+    assert_eq!(
+        list(&admin, all.clone()).await,
+        [hers.uid.clone(), his.uid.clone(), theirs.uid.clone()]
+    );
+    assert_eq!(
+        list(
+            &admin,
+            of(ListInstallationsRequest {
+                team: "teams/ops".into(),
+                ..all.clone()
+            })
+        )
+        .await,
+        [theirs.uid.clone()]
+    );
+    assert_eq!(
+        list(
+            &bob,
+            of(ListInstallationsRequest {
+                user: "users/me".into(),
+                ..all.clone()
+            })
+        )
+        .await,
+        [his.uid.clone()]
+    );
+    let of_entry = ListInstallationsRequest {
+        entry: "entries/time".into(),
+        ..all.clone()
+    };
     assert_eq!(list(&admin, of_entry).await, [hers.uid.clone(), theirs.uid.clone()]);
-    let unknown = ListInstallationsRequest { entry: "entries/none".into(), ..all };
+    let unknown = ListInstallationsRequest {
+        entry: "entries/none".into(),
+        ..all
+    };
     assert!(list(&admin, unknown).await.is_empty());
     assert_eq!(bob.installation(&hers.name).await.unwrap_err().code(), Code::NotFound);
-    let delete = DeleteInstallationRequest { name: hers.name, etag: String::new() };
-    assert_eq!(bob.installations().delete_installation(delete).await.unwrap_err().code(), Code::NotFound);
+    let delete = DeleteInstallationRequest {
+        name: hers.name,
+        etag: String::new(),
+    };
+    assert_eq!(
+        bob.installations()
+            .delete_installation(delete)
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
     for name in ["installations/x", "installations/", "entries/time"] {
         assert_eq!(fields(&bob.installation(name).await.unwrap_err()), ["name"]);
     }
@@ -159,20 +306,40 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
 
 async fn follow_their_entry_without_asking_again(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
-    let entry = Entry { install_fields: vec![field("token", InstallFieldType::Secret, true)], ..remote() };
+    let entry = Entry {
+        install_fields: vec![field("token", InstallFieldType::Secret, true)],
+        ..remote()
+    };
     let entry = admin.approved("time", entry).await;
     let made = alice.install(&entry.name, None, &[]).await.unwrap();
-    let change = Entry { name: entry.name.clone(), description: "new words".to_owned(), ..Default::default() };
+    let change = Entry {
+        name: entry.name.clone(),
+        description: "new words".to_owned(),
+        ..Default::default()
+    };
     admin.update(change, &["description"]).await.unwrap();
     let moved = alice.installation(&made.name).await.unwrap();
     assert_eq!((moved.running_entry_revision, moved.generation), (2, 1));
     assert!(moved.reinstall_required.is_none() && moved.revision > made.revision);
     assert_eq!(moved.etag, made.etag);
-    let url = RemoteServer { url: "https://other.example.com/mcp".to_owned() };
-    let change = Entry { name: entry.name, server: Some(entry::Server::Remote(url)), ..Default::default() };
+    let url = RemoteServer {
+        url: "https://other.example.com/mcp".to_owned(),
+    };
+    let change = Entry {
+        name: entry.name,
+        server: Some(entry::Server::Remote(url)),
+        ..Default::default()
+    };
     admin.update(change, &["remote"]).await.unwrap();
     let moved = alice.installation(&made.name).await.unwrap();
-    assert_eq!((moved.running_entry_revision, moved.generation, moved.created_entry_revision), (3, 2, 1));
+    assert_eq!(
+        (
+            moved.running_entry_revision,
+            moved.generation,
+            moved.created_entry_revision
+        ),
+        (3, 2, 1)
+    );
 }
 
 async fn wait_for_what_their_entry_newly_requires(stack: Stack) {
@@ -181,17 +348,36 @@ async fn wait_for_what_their_entry_newly_requires(stack: Stack) {
     let made = alice.install(&entry.name, None, &[]).await.unwrap();
     let mut change = entry.clone();
     change.etag.clear();
-    change.install_fields =
-        vec![field("tenant", InstallFieldType::String, true), field("token", InstallFieldType::Secret, true)];
+    change.install_fields = vec![
+        field("tenant", InstallFieldType::String, true),
+        field("token", InstallFieldType::Secret, true),
+    ];
     admin.update(change.clone(), &["install_fields"]).await.unwrap();
     let held = alice.installation(&made.name).await.unwrap();
     assert_eq!((held.running_entry_revision, held.generation), (1, 1));
     let why = held.reinstall_required.clone().unwrap();
-    assert_eq!((why.reason.as_str(), why.fields), ("FIELD_REQUIRED", vec!["tenant".to_owned(), "token".to_owned()]));
-    let change = Installation { values: map(&[("tenant", "acme")]), ..held };
-    let request = UpdateInstallationRequest { installation: Some(change), update_mask: None };
-    let moved = alice.installations().update_installation(request).await.unwrap().into_inner();
-    assert_eq!((moved.running_entry_revision, moved.generation, moved.reinstall_required), (2, 2, None));
+    assert_eq!(
+        (why.reason.as_str(), why.fields),
+        ("FIELD_REQUIRED", vec!["tenant".to_owned(), "token".to_owned()])
+    );
+    let change = Installation {
+        values: map(&[("tenant", "acme")]),
+        ..held
+    };
+    let request = UpdateInstallationRequest {
+        installation: Some(change),
+        update_mask: None,
+    };
+    let moved = alice
+        .installations()
+        .update_installation(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (moved.running_entry_revision, moved.generation, moved.reinstall_required),
+        (2, 2, None)
+    );
 }
 
 async fn become_ready_by_what_workloads_report(stack: Stack) {
@@ -199,20 +385,52 @@ async fn become_ready_by_what_workloads_report(stack: Stack) {
     admin.approved("time", remote()).await;
     let made = alice.install("entries/time", None, &[]).await.unwrap();
     stack.credential_ready(&made).await;
-    assert_eq!(alice.installation(&made.name).await.unwrap().state(), InstallationState::Pending);
+    assert_eq!(
+        alice.installation(&made.name).await.unwrap().state(),
+        InstallationState::Pending
+    );
     stack.discover(&made, &["now", "convert"]).await;
     let ready = alice.installation(&made.name).await.unwrap();
     assert_eq!(ready.state(), InstallationState::Ready);
     assert!(ready.first_ready_time.is_some() && ready.expire_time.is_none());
-    let request = ListInstallationToolsRequest { parent: made.name.clone(), page_size: 1, ..Default::default() };
-    let page = alice.installations().list_installation_tools(request.clone()).await.unwrap().into_inner();
+    let request = ListInstallationToolsRequest {
+        parent: made.name.clone(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let page = alice
+        .installations()
+        .list_installation_tools(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(page.tools[0].tool, "convert");
     assert_eq!(page.tools[0].definition_json, "{\"name\":\"convert\"}");
-    let request = ListInstallationToolsRequest { page_token: page.next_page_token, ..request };
-    let page = alice.installations().list_installation_tools(request).await.unwrap().into_inner();
-    assert_eq!((page.tools[0].tool.as_str(), page.next_page_token.as_str()), ("now", ""));
-    let request = ListEntryToolsRequest { parent: "entries/time".to_owned(), ..Default::default() };
-    let tools = alice.entries().list_entry_tools(request).await.unwrap().into_inner().tools;
+    let request = ListInstallationToolsRequest {
+        page_token: page.next_page_token,
+        ..request
+    };
+    let page = alice
+        .installations()
+        .list_installation_tools(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (page.tools[0].tool.as_str(), page.next_page_token.as_str()),
+        ("now", "")
+    );
+    let request = ListEntryToolsRequest {
+        parent: "entries/time".to_owned(),
+        ..Default::default()
+    };
+    let tools = alice
+        .entries()
+        .list_entry_tools(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .tools;
     assert_eq!(tools.len(), 2);
 }
 
@@ -220,19 +438,50 @@ async fn are_deleted_and_cleaned_up(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     admin.approved("time", remote()).await;
     let made = alice.install("entries/time", None, &[]).await.unwrap();
-    let request = DeleteInstallationRequest { name: made.name.clone(), etag: "stale".to_owned() };
-    assert_eq!(alice.installations().delete_installation(request).await.unwrap_err().code(), Code::Aborted);
-    let request = DeleteInstallationRequest { name: made.name.clone(), etag: made.etag };
-    let deleted = alice.installations().delete_installation(request.clone()).await.unwrap().into_inner();
+    let request = DeleteInstallationRequest {
+        name: made.name.clone(),
+        etag: "stale".to_owned(),
+    };
+    assert_eq!(
+        alice
+            .installations()
+            .delete_installation(request)
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Aborted
+    );
+    let request = DeleteInstallationRequest {
+        name: made.name.clone(),
+        etag: made.etag,
+    };
+    let deleted = alice
+        .installations()
+        .delete_installation(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(deleted.state(), InstallationState::Deleting);
-    assert_eq!(alice.installations().delete_installation(request).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        alice
+            .installations()
+            .delete_installation(request)
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
     // Its place is free at once.
     let again = alice.install("entries/time", None, &[]).await.unwrap();
     assert_ne!(again.uid, made.uid);
     for workload in [Workload::Credential, Workload::Orchestrator] {
         assert!(alice.installation(&made.name).await.is_ok());
         let subject = Some(report_cleanup_request::Subject::InstallationUid(made.uid.clone()));
-        stack.reports(workload).report_cleanup(ReportCleanupRequest { subject }).await.unwrap();
+        stack
+            .reports(workload)
+            .report_cleanup(ReportCleanupRequest { subject })
+            .await
+            .unwrap();
     }
     assert_eq!(alice.installation(&made.name).await.unwrap_err().code(), Code::NotFound);
 }
@@ -250,18 +499,27 @@ async fn expire_when_nobody_completes_them(stack: Stack) {
         assert!(tokio::time::Instant::now() < deadline, "it has not expired");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(bob.installation(&completed.name).await.unwrap().state(), InstallationState::Pending);
+    assert_eq!(
+        bob.installation(&completed.name).await.unwrap().state(),
+        InstallationState::Pending
+    );
 }
 
 async fn go_on_while_their_entry_is_deprecated(stack: Stack) {
     let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
     let entry = admin.approved("time", remote()).await;
     let made = alice.install(&entry.name, None, &[]).await.unwrap();
-    let request = DeprecateEntryRequest { name: entry.name.clone(), etag: String::new() };
+    let request = DeprecateEntryRequest {
+        name: entry.name.clone(),
+        etag: String::new(),
+    };
     admin.entries().deprecate_entry(request).await.unwrap();
     assert_eq!(alice.installation(&made.name).await.unwrap().delete_time, None);
     let refused = bob.install(&entry.name, None, &[]).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::FailedPrecondition, "ENTRY_NOT_APPROVED".to_owned()));
+    assert_eq!(
+        reason(&refused),
+        (Code::FailedPrecondition, "ENTRY_NOT_APPROVED".to_owned())
+    );
 }
 
 async fn survive_two_changes_at_once(stack: Stack) {

@@ -48,12 +48,17 @@ impl Watcher {
 
     async fn next(&mut self) -> Option<watch_response::Message> {
         let next = tokio::time::timeout(Duration::from_secs(10), self.responses.message());
-        next.await.expect("a message comes in time").unwrap().map(|response| response.message.unwrap())
+        next.await
+            .expect("a message comes in time")
+            .unwrap()
+            .map(|response| response.message.unwrap())
     }
 
     /// Epoch, revision and objects.
     async fn snapshot(&mut self) -> (String, i64, Vec<WatchedObject>) {
-        let Some(watch_response::Message::SnapshotBegin(begin)) = self.next().await else { panic!("no snapshot") };
+        let Some(watch_response::Message::SnapshotBegin(begin)) = self.next().await else {
+            panic!("no snapshot")
+        };
         let mut objects = Vec::new();
         loop {
             match self.next().await.unwrap() {
@@ -113,8 +118,20 @@ async fn begins_with_a_snapshot_and_goes_on_with_changes(stack: Stack) {
     assert!(!epoch.is_empty());
     watcher.ack(revision).await;
     let kinds: Vec<_> = objects.iter().map(|object| object.object.as_ref().unwrap()).collect();
-    assert_eq!(kinds.iter().filter(|object| matches!(object, watched_object::Object::ToolDefinition(_))).count(), 2);
-    assert_eq!(kinds.iter().filter(|object| matches!(object, watched_object::Object::ToolSet(_))).count(), 2);
+    assert_eq!(
+        kinds
+            .iter()
+            .filter(|object| matches!(object, watched_object::Object::ToolDefinition(_)))
+            .count(),
+        2
+    );
+    assert_eq!(
+        kinds
+            .iter()
+            .filter(|object| matches!(object, watched_object::Object::ToolSet(_)))
+            .count(),
+        2
+    );
     let watched = kinds
         .iter()
         .find_map(|object| match object {
@@ -127,7 +144,16 @@ async fn begins_with_a_snapshot_and_goes_on_with_changes(stack: Stack) {
 
     let changing = tokio::spawn(async move {
         let entry = admin.entry("entries/time").await.unwrap();
-        admin.update(Entry { display_name: "Time".to_owned(), ..entry }, &["display_name"]).await.unwrap()
+        admin
+            .update(
+                Entry {
+                    display_name: "Time".to_owned(),
+                    ..entry
+                },
+                &["display_name"],
+            )
+            .await
+            .unwrap()
     });
     let batch = watcher.batch().await;
     watcher.ack(batch.revision).await;
@@ -146,7 +172,14 @@ async fn resumes_where_it_was_left(stack: Stack) {
     admin.gateway("main", Gateway::default()).await.unwrap();
     let second = admin.created("second", remote()).await;
     // Revision 0 always asks for a snapshot, so resume from the first change.
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry], revision.max(first.revision), &epoch).await;
+    let mut watcher = Watcher::start(
+        &stack,
+        Workload::Gateway,
+        &[ObjectKind::Entry],
+        revision.max(first.revision),
+        &epoch,
+    )
+    .await;
     let batch = watcher.batch().await;
     assert_eq!(batch.revision, second.revision);
     assert_eq!(puts(&batch), [&watched_object::Object::Entry(second)]);
@@ -155,13 +188,19 @@ async fn resumes_where_it_was_left(stack: Stack) {
 async fn refuses_to_resume_from_another_database(stack: Stack) {
     stack.admin().created("first", remote()).await;
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 1, "another").await;
-    assert!(matches!(watcher.next().await, Some(watch_response::Message::Compacted(_))));
+    assert!(matches!(
+        watcher.next().await,
+        Some(watch_response::Message::Compacted(_))
+    ));
     assert!(watcher.next().await.is_none());
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
     let (epoch, ..) = watcher.snapshot().await;
     // A revision that is still to come is of a database that was restored.
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 1_000, &epoch).await;
-    assert!(matches!(watcher.next().await, Some(watch_response::Message::Compacted(_))));
+    assert!(matches!(
+        watcher.next().await,
+        Some(watch_response::Message::Compacted(_))
+    ));
 }
 
 async fn is_for_workloads_only(stack: Stack) {
@@ -172,7 +211,11 @@ async fn is_for_workloads_only(stack: Stack) {
     let refused = admin.watch().watch(ReceiverStream::new(outgoing)).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned()));
     let report = ReportCleanupRequest { subject: None };
-    let refused = stack.reports(Workload::Gateway).report_cleanup(report).await.unwrap_err();
+    let refused = stack
+        .reports(Workload::Gateway)
+        .report_cleanup(report)
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned()));
 }
 
@@ -182,15 +225,26 @@ async fn holds_a_mutation_back_until_it_is_acknowledged(stack: Stack) {
     watcher.ack(revision).await;
     let admin = stack.admin();
     let mut creating = tokio::spawn(async move {
-        let request = CreateEntryRequest { entry_id: "time".to_owned(), entry: Some(remote()), ..Default::default() };
+        let request = CreateEntryRequest {
+            entry_id: "time".to_owned(),
+            entry: Some(remote()),
+            ..Default::default()
+        };
         admin.entries().create_entry(request).await.unwrap()
     });
     let batch = watcher.batch().await;
-    assert!(tokio::time::timeout(Duration::from_millis(200), &mut creating).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), &mut creating)
+            .await
+            .is_err()
+    );
     watcher.ack(batch.revision).await;
     let created = creating.await.unwrap();
     assert!(created.metadata().get("chandlery-lagging").is_none());
-    assert_eq!(created.metadata().get("chandlery-revision").unwrap(), &batch.revision.to_string());
+    assert_eq!(
+        created.metadata().get("chandlery-revision").unwrap(),
+        &batch.revision.to_string()
+    );
     // What it does not watch does not wait for it.
     let began = Instant::now();
     stack.admin().gateway("main", Gateway::default()).await.unwrap();
@@ -200,7 +254,11 @@ async fn holds_a_mutation_back_until_it_is_acknowledged(stack: Stack) {
 async fn names_who_lags(stack: Stack) {
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
     watcher.snapshot().await;
-    let request = CreateEntryRequest { entry_id: "time".to_owned(), entry: Some(remote()), ..Default::default() };
+    let request = CreateEntryRequest {
+        entry_id: "time".to_owned(),
+        entry: Some(remote()),
+        ..Default::default()
+    };
     let created = stack.admin().entries().create_entry(request).await.unwrap();
     assert_eq!(created.metadata().get("chandlery-lagging").unwrap(), "gateway-svc");
     // Once it has gone, nobody waits for it.
@@ -209,7 +267,11 @@ async fn names_who_lags(stack: Stack) {
     while began.elapsed() < Duration::from_secs(30) {
         let team = Gateway::default();
         let slug = format!("g{}", began.elapsed().as_millis());
-        let request = CreateGatewayRequest { gateway_id: slug, gateway: Some(team), ..Default::default() };
+        let request = CreateGatewayRequest {
+            gateway_id: slug,
+            gateway: Some(team),
+            ..Default::default()
+        };
         let created = stack.admin().gateways().create_gateway(request).await.unwrap();
         if created.metadata().get("chandlery-lagging").is_none() {
             return;
@@ -218,7 +280,13 @@ async fn names_who_lags(stack: Stack) {
     panic!("a watcher that has gone still counts");
 }
 
-fn credential(installation: &Installation, status: ConditionStatus, reason: &str, observed: i64, put: i64) -> ReportConditionRequest {
+fn credential(
+    installation: &Installation,
+    status: ConditionStatus,
+    reason: &str,
+    observed: i64,
+    put: i64,
+) -> ReportConditionRequest {
     ReportConditionRequest {
         installation_uid: installation.uid.clone(),
         status: status.into(),
@@ -240,10 +308,25 @@ async fn drops_stale_reports(stack: Stack) {
     let pending = admin.installation(&installation.name).await.unwrap();
     assert_eq!(pending.state(), InstallationState::Pending);
     assert_eq!(pending.etag, installation.etag);
-    reports.report_condition(credential(&installation, ConditionStatus::True, "STORED", 1, 1)).await.unwrap();
+    reports
+        .report_condition(credential(&installation, ConditionStatus::True, "STORED", 1, 1))
+        .await
+        .unwrap();
     let stored = admin.installation(&installation.name).await.unwrap();
-    assert_eq!((stored.credential_generation, stored.generation), (1, installation.generation + 1));
-    reports.report_condition(credential(&installation, ConditionStatus::True, "STORED", stored.generation, 1)).await.unwrap();
+    assert_eq!(
+        (stored.credential_generation, stored.generation),
+        (1, installation.generation + 1)
+    );
+    reports
+        .report_condition(credential(
+            &installation,
+            ConditionStatus::True,
+            "STORED",
+            stored.generation,
+            1,
+        ))
+        .await
+        .unwrap();
     reports.report_condition(missing).await.unwrap();
     let still = admin.installation(&installation.name).await.unwrap();
     assert_eq!(still.conditions[0].reason, "STORED");
@@ -254,17 +337,38 @@ async fn drops_stale_reports(stack: Stack) {
     assert!(ready.first_ready_time.is_some() && ready.expire_time.is_none());
     // A report again changes nothing; one of an installation that is gone is no error.
     stack.discover(&still, &["now"]).await;
-    assert_eq!(admin.installation(&installation.name).await.unwrap().revision, ready.revision);
-    let gone = Installation { uid: "gone".to_owned(), ..installation };
-    reports.report_condition(credential(&gone, ConditionStatus::True, "STORED", 1, 1)).await.unwrap();
-    let nonsense = ReportConditionRequest { reason: "not upper".to_owned(), ..Default::default() };
+    assert_eq!(
+        admin.installation(&installation.name).await.unwrap().revision,
+        ready.revision
+    );
+    let gone = Installation {
+        uid: "gone".to_owned(),
+        ..installation
+    };
+    reports
+        .report_condition(credential(&gone, ConditionStatus::True, "STORED", 1, 1))
+        .await
+        .unwrap();
+    let nonsense = ReportConditionRequest {
+        reason: "not upper".to_owned(),
+        ..Default::default()
+    };
     let refused = reports.report_condition(nonsense).await.unwrap_err();
     assert_eq!(fields(&refused), ["status", "reason"]);
 }
 
 async fn tools_of(person: &Person, entry: &str) -> Vec<String> {
-    let request = ListEntryToolsRequest { parent: entry.to_owned(), ..Default::default() };
-    let tools = person.entries().list_entry_tools(request).await.unwrap().into_inner().tools;
+    let request = ListEntryToolsRequest {
+        parent: entry.to_owned(),
+        ..Default::default()
+    };
+    let tools = person
+        .entries()
+        .list_entry_tools(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .tools;
     tools.into_iter().map(|tool| tool.tool).collect()
 }
 
@@ -279,8 +383,17 @@ async fn seeds_the_tools_of_an_entry(stack: Stack) {
     let of_bob = bob.install(&entry.name, None, &[]).await.unwrap();
     stack.discover(&of_bob, &["now", "secret"]).await;
     assert_eq!(tools_of(&alice, &entry.name).await, ["now"]);
-    let request = ListInstallationToolsRequest { parent: of_bob.name.clone(), ..Default::default() };
-    let own = bob.installations().list_installation_tools(request).await.unwrap().into_inner().tools;
+    let request = ListInstallationToolsRequest {
+        parent: of_bob.name.clone(),
+        ..Default::default()
+    };
+    let own = bob
+        .installations()
+        .list_installation_tools(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .tools;
     assert_eq!(own.len(), 2);
     let of_admin = admin.install(&entry.name, None, &[]).await.unwrap();
     stack.discover(&of_admin, &["later", "now"]).await;
@@ -288,10 +401,20 @@ async fn seeds_the_tools_of_an_entry(stack: Stack) {
     let twice = ReportToolsRequest {
         installation_uid: of_admin.uid,
         observed_generation: 1,
-        tools: vec![Tool { tool: "a".to_owned(), definition_json: "{".to_owned(), ..Default::default() }; 2],
+        tools: vec![
+            Tool {
+                tool: "a".to_owned(),
+                definition_json: "{".to_owned(),
+                ..Default::default()
+            };
+            2
+        ],
     };
     let refused = stack.reports(Workload::Gateway).report_tools(twice).await.unwrap_err();
-    assert_eq!(fields(&refused), ["tools[0].definition_json", "tools[1].tool", "tools[1].definition_json"]);
+    assert_eq!(
+        fields(&refused),
+        ["tools[0].definition_json", "tools[1].tool", "tools[1].definition_json"]
+    );
 }
 
 async fn removes_what_everybody_has_cleaned_up(stack: Stack) {
@@ -302,9 +425,17 @@ async fn removes_what_everybody_has_cleaned_up(stack: Stack) {
     let clean = |uid: &str| ReportCleanupRequest {
         subject: Some(report_cleanup_request::Subject::InstallationUid(uid.to_owned())),
     };
-    let refused = stack.reports(Workload::Credential).report_cleanup(clean(&installation.uid)).await.unwrap_err();
+    let refused = stack
+        .reports(Workload::Credential)
+        .report_cleanup(clean(&installation.uid))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    let request = DeleteEntryRequest { name: entry.name.clone(), force: true, ..Default::default() };
+    let request = DeleteEntryRequest {
+        name: entry.name.clone(),
+        force: true,
+        ..Default::default()
+    };
     admin.entries().delete_entry(request).await.unwrap();
     // The slug is free at once, and the new entry has nothing of the old one.
     let again = admin.approved("time", remote()).await;
@@ -313,13 +444,26 @@ async fn removes_what_everybody_has_cleaned_up(stack: Stack) {
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
     let (_, _, objects) = watcher.snapshot().await;
     assert!(objects.iter().any(|object| object.key == installation.uid));
-    stack.reports(Workload::Credential).report_cleanup(clean(&installation.uid)).await.unwrap();
-    let clean_entry =
-        ReportCleanupRequest { subject: Some(report_cleanup_request::Subject::EntryUid(entry.uid.clone())) };
+    stack
+        .reports(Workload::Credential)
+        .report_cleanup(clean(&installation.uid))
+        .await
+        .unwrap();
+    let clean_entry = ReportCleanupRequest {
+        subject: Some(report_cleanup_request::Subject::EntryUid(entry.uid.clone())),
+    };
     for workload in [Workload::Credential, Workload::Orchestrator] {
-        stack.reports(workload).report_cleanup(clean_entry.clone()).await.unwrap();
+        stack
+            .reports(workload)
+            .report_cleanup(clean_entry.clone())
+            .await
+            .unwrap();
     }
-    stack.reports(Workload::Orchestrator).report_cleanup(clean(&installation.uid)).await.unwrap();
+    stack
+        .reports(Workload::Orchestrator)
+        .report_cleanup(clean(&installation.uid))
+        .await
+        .unwrap();
     let batch = watcher.batch().await;
     let gone = removals(&batch);
     for expected in [
@@ -331,7 +475,11 @@ async fn removes_what_everybody_has_cleaned_up(stack: Stack) {
         assert!(gone.contains(&expected), "{expected:?} is not in {gone:?}");
     }
     assert!(gone.iter().any(|(kind, _)| *kind == ObjectKind::ToolDefinition));
-    stack.reports(Workload::Orchestrator).report_cleanup(clean(&installation.uid)).await.unwrap();
+    stack
+        .reports(Workload::Orchestrator)
+        .report_cleanup(clean(&installation.uid))
+        .await
+        .unwrap();
 }
 
 async fn answers_for_people_at_this_moment(stack: Stack) {
@@ -341,30 +489,61 @@ async fn answers_for_people_at_this_moment(stack: Stack) {
     let installation = alice.install(&entry.name, None, &[]).await.unwrap();
     let mut access = AccessServiceClient::new(stack.pipe(Workload::Credential));
     let principal = |subject: &str, admin: bool| {
-        Some(Principal { issuer: stack.issuer.issuer().to_owned(), subject: subject.to_owned(), admin, ..Default::default() })
+        Some(Principal {
+            issuer: stack.issuer.issuer().to_owned(),
+            subject: subject.to_owned(),
+            admin,
+            ..Default::default()
+        })
     };
     let ask = |principal, action: AccessAction| AuthorizeInstallationRequest {
         installation: installation.name.clone(),
         principal,
         action: action.into(),
     };
-    let allowed = access.authorize_installation(ask(principal("alice", false), AccessAction::Manage)).await.unwrap();
-    assert_eq!(allowed.into_inner().installation.unwrap().installation.unwrap().uid, installation.uid);
-    let refused = access.authorize_installation(ask(principal("bob", false), AccessAction::Read)).await.unwrap_err();
+    let allowed = access
+        .authorize_installation(ask(principal("alice", false), AccessAction::Manage))
+        .await
+        .unwrap();
+    assert_eq!(
+        allowed.into_inner().installation.unwrap().installation.unwrap().uid,
+        installation.uid
+    );
+    let refused = access
+        .authorize_installation(ask(principal("bob", false), AccessAction::Read))
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
     let entry_access = |principal| AuthorizeEntryRequest {
         entry: entry.name.clone(),
         principal,
         action: AccessAction::Manage.into(),
     };
-    access.authorize_entry(entry_access(principal("root", true))).await.unwrap();
-    let refused = access.authorize_entry(entry_access(principal("alice", false))).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
-    let refused = access.authorize_entry(AuthorizeEntryRequest::default()).await.unwrap_err();
+    access
+        .authorize_entry(entry_access(principal("root", true)))
+        .await
+        .unwrap();
+    let refused = access
+        .authorize_entry(entry_access(principal("alice", false)))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
+    let refused = access
+        .authorize_entry(AuthorizeEntryRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
-    let request = DeactivateUserRequest { name: alice.user.clone() };
+    let request = DeactivateUserRequest {
+        name: alice.user.clone(),
+    };
     admin.users().deactivate_user(request).await.unwrap();
-    let refused = access.authorize_installation(ask(principal("alice", false), AccessAction::Read)).await.unwrap_err();
+    let refused = access
+        .authorize_installation(ask(principal("alice", false), AccessAction::Read))
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), (Code::Unauthenticated, "USER_DEACTIVATED".to_owned()));
 }
 
@@ -377,7 +556,12 @@ async fn expires_what_nobody_completes(stack: Stack) {
     watcher.ack(revision).await;
     stack.clock.advance(A_DAY + Duration::from_secs(1));
     let batch = watcher.batch().await;
-    let [watched_object::Object::Installation(watched)] = puts(&batch)[..] else { panic!("{batch:?}") };
+    let [watched_object::Object::Installation(watched)] = puts(&batch)[..] else {
+        panic!("{batch:?}")
+    };
     let installation = watched.installation.as_ref().unwrap();
-    assert_eq!((installation.uid.as_str(), installation.state()), (pending.uid.as_str(), InstallationState::Deleting));
+    assert_eq!(
+        (installation.uid.as_str(), installation.state()),
+        (pending.uid.as_str(), InstallationState::Deleting)
+    );
 }

@@ -56,7 +56,10 @@ impl Task {
         F: FnOnce(CancellationToken) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self { name, run: Box::new(move |token| Box::pin(run(token))) }
+        Self {
+            name,
+            run: Box::new(move |token| Box::pin(run(token))),
+        }
     }
 }
 

@@ -43,7 +43,9 @@ impl ManualClock {
     /// Stands at `time`.
     pub fn at(time: SystemTime) -> Self {
         let micros = u64::try_from(to_micros(time)).unwrap_or_default();
-        Self { micros: Arc::new(AtomicU64::new(micros)) }
+        Self {
+            micros: Arc::new(AtomicU64::new(micros)),
+        }
     }
 
     /// Moves forward.

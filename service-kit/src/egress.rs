@@ -113,9 +113,25 @@ mod tests {
     fn refuses_what_is_not_public() {
         let policy = EgressPolicy::default();
         for address in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "198.18.0.1",
-            "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
-            "2002:7f00:1::", "2001:db8::1", "ff02::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "ff02::1",
         ] {
             assert!(!policy.permits(address.parse().unwrap()), "{address}");
         }
@@ -131,11 +147,19 @@ mod tests {
         let check = |policy: &EgressPolicy, url: &str| policy.check_url(&url.parse().unwrap()).is_ok();
         assert!(check(&strict, "https://mcp.example.com/mcp"));
         assert!(!check(&strict, "http://127.0.0.1:8080/mcp"));
-        assert!(!check(&strict, "http://2130706433/mcp"), "the decimal spelling of 127.0.0.1");
+        assert!(
+            !check(&strict, "http://2130706433/mcp"),
+            "the decimal spelling of 127.0.0.1"
+        );
         assert!(!check(&strict, "http://LOCALHOST/mcp"));
         assert!(check(&local, "http://127.0.0.1:8080/mcp"));
         assert!(check(&local, "http://localhost/mcp"));
-        for url in ["ftp://example.com/", "https://user@example.com/", "https://example.com/#a", "data:text/plain,a"] {
+        for url in [
+            "ftp://example.com/",
+            "https://user@example.com/",
+            "https://example.com/#a",
+            "data:text/plain,a",
+        ] {
             assert!(!check(&strict, url), "{url}");
         }
     }

@@ -18,7 +18,9 @@ impl PageTokens {
     /// With a key of 32 random bytes.
     pub fn new(key: &[u8; 32]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");
-        Self { key: LessSafeKey::new(key) }
+        Self {
+            key: LessSafeKey::new(key),
+        }
     }
 
     /// Seals a position. `binding` is everything that selects and orders the list: RPC, parent, filter, caller.
@@ -66,9 +68,17 @@ mod tests {
     fn opens_only_what_was_sealed_for_the_same_request() {
         let tokens = PageTokens::new(&[7; 32]);
         let token = tokens.seal("ListEntries", &(42_i64, "a".to_owned()));
-        assert_eq!(tokens.open::<(i64, String)>("ListEntries", &token).unwrap(), Some((42, "a".to_owned())));
+        assert_eq!(
+            tokens.open::<(i64, String)>("ListEntries", &token).unwrap(),
+            Some((42, "a".to_owned()))
+        );
         assert_eq!(tokens.open::<(i64, String)>("ListEntries", "").unwrap(), None);
-        for (binding, token) in [("ListTeams", token.as_str()), ("ListEntries", "AAAA"), ("ListEntries", "ü"), ("ListEntries", &token[..20])] {
+        for (binding, token) in [
+            ("ListTeams", token.as_str()),
+            ("ListEntries", "AAAA"),
+            ("ListEntries", "ü"),
+            ("ListEntries", &token[..20]),
+        ] {
             let refused = tokens.open::<(i64, String)>(binding, token).unwrap_err();
             assert_eq!(refused.code(), Code::InvalidArgument);
         }

@@ -32,7 +32,10 @@ pub fn pipe(client: Workload) -> (Channel, PipeListener) {
         async move {
             let (ours, theirs) = tokio::io::duplex(BUFFER);
             sender
-                .send(Connection { io: Io::Pipe(theirs), peer: Peer::Workload(client) })
+                .send(Connection {
+                    io: Io::Pipe(theirs),
+                    peer: Peer::Workload(client),
+                })
                 .await
                 .map_err(|_| io::Error::new(io::ErrorKind::ConnectionRefused, "the service has stopped"))?;
             Ok::<_, io::Error>(TokioIo::new(ours))
@@ -61,7 +64,10 @@ pub fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> 
     futures::stream::unfold(listener, |listener| async move {
         let accepted = listener.accept().await.and_then(|(stream, address)| {
             stream.set_nodelay(true)?;
-            Ok(Connection { io: Io::Tcp(stream), peer: Peer::External(address) })
+            Ok(Connection {
+                io: Io::Tcp(stream),
+                peer: Peer::External(address),
+            })
         });
         Some((accepted, listener))
     })

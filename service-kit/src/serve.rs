@@ -53,8 +53,14 @@ pub fn routes(apps: &[&App]) -> (Routes, impl Future<Output = ()> + Send + use<>
     let mut builder = Routes::builder();
     builder.add_service(health);
     builder.add_service(v1.build_v1().expect("the descriptors were compiled with the program"));
-    builder.add_service(v1alpha.build_v1alpha().expect("the descriptors were compiled with the program"));
-    let router = router.merge(builder.routes().into_axum_router().reset_fallback()).fallback(unknown_method);
+    builder.add_service(
+        v1alpha
+            .build_v1alpha()
+            .expect("the descriptors were compiled with the program"),
+    );
+    let router = router
+        .merge(builder.routes().into_axum_router().reset_fallback())
+        .fallback(unknown_method);
     let report = async move {
         let followers = watched.into_iter().map(|(services, mut ready)| {
             let reporter = reporter.clone();

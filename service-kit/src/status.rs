@@ -32,7 +32,11 @@ impl Violations {
     /// Adds those of a part, below `prefix`.
     pub fn extend(&mut self, prefix: &str, part: Violations) {
         for (field, description) in part.0 {
-            let field = if field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{field}") };
+            let field = if field.is_empty() {
+                prefix.to_owned()
+            } else {
+                format!("{prefix}.{field}")
+            };
             self.0.push((field, description));
         }
     }
@@ -44,7 +48,9 @@ impl Violations {
 
     /// Field and description of each.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(field, description)| (field.as_str(), description.as_str()))
+        self.0
+            .iter()
+            .map(|(field, description)| (field.as_str(), description.as_str()))
     }
 
     /// `value` if nothing is wrong.
@@ -82,7 +88,13 @@ pub struct StatusBuilder {
 impl StatusBuilder {
     /// With a reason in UPPER_SNAKE_CASE and a message that says who is at fault and what to do.
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), reason, metadata: HashMap::new(), links: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            reason,
+            metadata: HashMap::new(),
+            links: Vec::new(),
+        }
     }
 
     /// Adds a dynamic value to the `ErrorInfo`.
@@ -111,9 +123,13 @@ impl StatusBuilder {
 
 /// `NOT_FOUND` for what is not there and for what the caller may not see: the two cannot be told apart.
 pub fn not_found(name: &str) -> Status {
-    StatusBuilder::new(Code::NotFound, "RESOURCE_NOT_FOUND", format!("{name} does not exist, or you may not see it"))
-        .with("resource", name)
-        .build()
+    StatusBuilder::new(
+        Code::NotFound,
+        "RESOURCE_NOT_FOUND",
+        format!("{name} does not exist, or you may not see it"),
+    )
+    .with("resource", name)
+    .build()
 }
 
 /// A fault of ours. The cause is logged where it is handled; the caller learns nothing of it.
@@ -128,5 +144,9 @@ pub fn page_size(requested: i32) -> Result<i32, Violations> {
         violations.add("page_size", "must not be negative");
         return Err(violations);
     }
-    Ok(if requested == 0 { DEFAULT_PAGE_SIZE } else { requested.min(MAX_PAGE_SIZE) })
+    Ok(if requested == 0 {
+        DEFAULT_PAGE_SIZE
+    } else {
+        requested.min(MAX_PAGE_SIZE)
+    })
 }

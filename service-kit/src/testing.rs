@@ -50,7 +50,8 @@ impl SigningKey {
     fn new() -> io::Result<Self> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .map_err(io::Error::other)?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).map_err(io::Error::other)?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).map_err(io::Error::other)?;
         // An uncompressed point: 4, x, y (SEC 1, section 2.3.3).
         let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
         let id = BASE64URL_NOPAD.encode(&x[..6]);
@@ -58,13 +59,19 @@ impl SigningKey {
             "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id,
             "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y),
         });
-        Ok(Self { id, key: EncodingKey::from_ec_der(pkcs8.as_ref()), jwk })
+        Ok(Self {
+            id,
+            key: EncodingKey::from_ec_der(pkcs8.as_ref()),
+            jwk,
+        })
     }
 }
 
 impl std::fmt::Debug for TestIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TestIssuer").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("TestIssuer")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,11 +87,19 @@ impl TestIssuer {
         let keys = Arc::clone(&published);
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(async || Json(metadata)))
-            .route("/keys", get(async move || Json(keys.lock().unwrap_or_else(PoisonError::into_inner).clone())));
+            .route(
+                "/keys",
+                get(async move || Json(keys.lock().unwrap_or_else(PoisonError::into_inner).clone())),
+            );
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(async move { serving.await });
-        Ok(Self { issuer, key, published, _serving: stop.drop_guard() })
+        Ok(Self {
+            issuer,
+            key,
+            published,
+            _serving: stop.drop_guard(),
+        })
     }
 
     /// Signs with a new key from now on; the old one is withdrawn.
@@ -151,7 +166,11 @@ impl Served {
         }
         let (routes, health) = serve::routes(&[&app]);
         tokio::spawn(stop.clone().run_until_cancelled_owned(health));
-        Self { routes, stop: stop.clone(), _guard: stop.drop_guard() }
+        Self {
+            routes,
+            stop: stop.clone(),
+            _guard: stop.drop_guard(),
+        }
     }
 
     /// A channel over which `workload` calls it.

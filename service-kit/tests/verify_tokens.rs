@@ -27,7 +27,10 @@ fn claims(issuer: &TestIssuer, change: Value) -> Value {
 async fn takes_a_token_of_a_configured_issuer() {
     let issuer = TestIssuer::start().await.unwrap();
     let verifier = issuer.verifier(Clock::System);
-    let user = verifier.verify(&issuer.token("alice", &["finance"], true)).await.unwrap();
+    let user = verifier
+        .verify(&issuer.token("alice", &["finance"], true))
+        .await
+        .unwrap();
     assert_eq!(user.id, UserId::of(issuer.issuer(), "alice"));
     assert_eq!(user.email.as_deref(), Some("alice@example.com"));
     assert_eq!(user.groups, ["finance"]);
@@ -42,7 +45,11 @@ async fn refuses_every_other_and_says_why() {
     let verifier = issuer.verifier(Clock::System);
     let none = {
         let part = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        format!("{}.{}.", part(json!({ "alg": "none", "typ": "JWT" })), part(claims(&issuer, json!({}))))
+        format!(
+            "{}.{}.",
+            part(json!({ "alg": "none", "typ": "JWT" })),
+            part(claims(&issuer, json!({})))
+        )
     };
     let valid = issuer.token("alice", &[], false);
     let (signed, _) = valid.rsplit_once('.').unwrap();
@@ -52,15 +59,36 @@ async fn refuses_every_other_and_says_why() {
         ("a.b.c".to_owned(), TokenError::Malformed),
         ("x".repeat(20_000), TokenError::Malformed),
         (format!("{signed}."), TokenError::BadSignature),
-        (format!("{signed}.{}", BASE64URL_NOPAD.encode(&[1; 64])), TokenError::BadSignature),
+        (
+            format!("{signed}.{}", BASE64URL_NOPAD.encode(&[1; 64])),
+            TokenError::BadSignature,
+        ),
         (stranger.token("alice", &[], true), TokenError::UnknownIssuer),
         (stranger.sign(&claims(&issuer, json!({}))), TokenError::BadSignature),
-        (issuer.sign(&claims(&issuer, json!({ "exp": now() - 60 }))), TokenError::Expired),
-        (issuer.sign(&claims(&issuer, json!({ "nbf": now() + 600 }))), TokenError::NotYetValid),
-        (issuer.sign(&claims(&issuer, json!({ "aud": "somebody-else" }))), TokenError::WrongAudience),
-        (issuer.sign(&claims(&issuer, json!({ "aud": null }))), TokenError::WrongAudience),
-        (issuer.sign(&claims(&issuer, json!({ "sub": "" }))), TokenError::MissingClaim),
-        (issuer.sign(&claims(&issuer, json!({ "exp": "tomorrow" }))), TokenError::MissingClaim),
+        (
+            issuer.sign(&claims(&issuer, json!({ "exp": now() - 60 }))),
+            TokenError::Expired,
+        ),
+        (
+            issuer.sign(&claims(&issuer, json!({ "nbf": now() + 600 }))),
+            TokenError::NotYetValid,
+        ),
+        (
+            issuer.sign(&claims(&issuer, json!({ "aud": "somebody-else" }))),
+            TokenError::WrongAudience,
+        ),
+        (
+            issuer.sign(&claims(&issuer, json!({ "aud": null }))),
+            TokenError::WrongAudience,
+        ),
+        (
+            issuer.sign(&claims(&issuer, json!({ "sub": "" }))),
+            TokenError::MissingClaim,
+        ),
+        (
+            issuer.sign(&claims(&issuer, json!({ "exp": "tomorrow" }))),
+            TokenError::MissingClaim,
+        ),
     ] {
         assert_eq!(verifier.verify(&token).await.unwrap_err(), why, "{token}");
     }

@@ -26,7 +26,9 @@ impl AccessService for AccessApi {
     ) -> Result<Response<AuthorizeInstallationResponse>, Status> {
         require_workload(&request, &WORKLOADS)?;
         let installation = access::installation(&self.0, request.into_inner()).await?;
-        Ok(Response::new(AuthorizeInstallationResponse { installation: Some(installation) }))
+        Ok(Response::new(AuthorizeInstallationResponse {
+            installation: Some(installation),
+        }))
     }
 
     async fn authorize_entry(

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    Agent, CreateAgentRequest, DeleteAgentRequest, GetAgentRequest, ListAgentsRequest, ListAgentsResponse, UpdateAgentRequest,
-    agent_service_server::AgentService,
+    Agent, CreateAgentRequest, DeleteAgentRequest, GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
+    UpdateAgentRequest, agent_service_server::AgentService,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -42,14 +42,23 @@ impl AgentService for Agents {
         let ListAgentsRequest { page_size, page_token } = request.into_inner();
         let (agents, next_page_token) =
             consumers::list(&self.0, &caller, ConsumerKind::Agent, page_size, &page_token).await?;
-        Ok(Response::new(ListAgentsResponse { agents: agents.into_iter().map(into_agent).collect(), next_page_token }))
+        Ok(Response::new(ListAgentsResponse {
+            agents: agents.into_iter().map(into_agent).collect(),
+            next_page_token,
+        }))
     }
 
     async fn update_agent(&self, request: Request<UpdateAgentRequest>) -> Result<Response<Agent>, Status> {
         let caller = self.0.caller(&request).await?;
         let UpdateAgentRequest { agent, update_mask } = request.into_inner();
-        let (agent, done) =
-            consumers::update(&self.0, &caller, ConsumerKind::Agent, agent.map(from_agent), update_mask.as_ref()).await?;
+        let (agent, done) = consumers::update(
+            &self.0,
+            &caller,
+            ConsumerKind::Agent,
+            agent.map(from_agent),
+            update_mask.as_ref(),
+        )
+        .await?;
         Ok(done.reply(into_agent(agent)))
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    ApproveEntryRequest, CreateEntryRequest, DeleteEntryRequest, DeprecateEntryRequest, Entry, EntryLifecycle, EntryRevision,
-    GetEntryRequest, GetEntryRevisionRequest, ListEntriesRequest, ListEntriesResponse, ListEntryRevisionsRequest,
-    ListEntryRevisionsResponse, ListEntryToolsRequest, ListEntryToolsResponse, UpdateEntryRequest,
-    entry_service_server::EntryService,
+    ApproveEntryRequest, CreateEntryRequest, DeleteEntryRequest, DeprecateEntryRequest, Entry, EntryLifecycle,
+    EntryRevision, GetEntryRequest, GetEntryRevisionRequest, ListEntriesRequest, ListEntriesResponse,
+    ListEntryRevisionsRequest, ListEntryRevisionsResponse, ListEntryToolsRequest, ListEntryToolsResponse,
+    UpdateEntryRequest, entry_service_server::EntryService,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -26,12 +26,19 @@ impl EntryService for Entries {
 
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<Entry>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(entries::get(&self.0, &caller, &request.into_inner().name).await?))
+        Ok(Response::new(
+            entries::get(&self.0, &caller, &request.into_inner().name).await?,
+        ))
     }
 
-    async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(entries::list(&self.0, &caller, request.into_inner()).await?))
+        Ok(Response::new(
+            entries::list(&self.0, &caller, request.into_inner()).await?,
+        ))
     }
 
     async fn update_entry(&self, request: Request<UpdateEntryRequest>) -> Result<Response<Entry>, Status> {
@@ -57,14 +64,25 @@ impl EntryService for Entries {
     async fn deprecate_entry(&self, request: Request<DeprecateEntryRequest>) -> Result<Response<Entry>, Status> {
         let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
-        let step = lifecycle::step(&self.0, &caller, &request.name, &request.etag, EntryLifecycle::Deprecated);
+        let step = lifecycle::step(
+            &self.0,
+            &caller,
+            &request.name,
+            &request.etag,
+            EntryLifecycle::Deprecated,
+        );
         let (entry, done) = step.await?;
         Ok(done.reply(entry))
     }
 
-    async fn get_entry_revision(&self, request: Request<GetEntryRevisionRequest>) -> Result<Response<EntryRevision>, Status> {
+    async fn get_entry_revision(
+        &self,
+        request: Request<GetEntryRevisionRequest>,
+    ) -> Result<Response<EntryRevision>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(entries::get_revision(&self.0, &caller, &request.into_inner().name).await?))
+        Ok(Response::new(
+            entries::get_revision(&self.0, &caller, &request.into_inner().name).await?,
+        ))
     }
 
     async fn list_entry_revisions(
@@ -72,10 +90,17 @@ impl EntryService for Entries {
         request: Request<ListEntryRevisionsRequest>,
     ) -> Result<Response<ListEntryRevisionsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let ListEntryRevisionsRequest { parent, page_size, page_token } = request.into_inner();
+        let ListEntryRevisionsRequest {
+            parent,
+            page_size,
+            page_token,
+        } = request.into_inner();
         let (entry_revisions, next_page_token) =
             entries::list_revisions(&self.0, &caller, &parent, page_size, &page_token).await?;
-        Ok(Response::new(ListEntryRevisionsResponse { entry_revisions, next_page_token }))
+        Ok(Response::new(ListEntryRevisionsResponse {
+            entry_revisions,
+            next_page_token,
+        }))
     }
 
     async fn list_entry_tools(
@@ -83,7 +108,11 @@ impl EntryService for Entries {
         request: Request<ListEntryToolsRequest>,
     ) -> Result<Response<ListEntryToolsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let ListEntryToolsRequest { parent, page_size, page_token } = request.into_inner();
+        let ListEntryToolsRequest {
+            parent,
+            page_size,
+            page_token,
+        } = request.into_inner();
         let (tools, next_page_token) = tools::of_entry(&self.0, &caller, &parent, page_size, &page_token).await?;
         Ok(Response::new(ListEntryToolsResponse { tools, next_page_token }))
     }

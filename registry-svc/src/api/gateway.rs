@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    Gateway, CreateGatewayRequest, DeleteGatewayRequest, GetGatewayRequest, ListGatewaysRequest, ListGatewaysResponse, UpdateGatewayRequest,
-    gateway_service_server::GatewayService,
+    CreateGatewayRequest, DeleteGatewayRequest, Gateway, GetGatewayRequest, ListGatewaysRequest, ListGatewaysResponse,
+    UpdateGatewayRequest, gateway_service_server::GatewayService,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -37,12 +37,18 @@ impl GatewayService for Gateways {
         Ok(Response::new(gateway))
     }
 
-    async fn list_gateways(&self, request: Request<ListGatewaysRequest>) -> Result<Response<ListGatewaysResponse>, Status> {
+    async fn list_gateways(
+        &self,
+        request: Request<ListGatewaysRequest>,
+    ) -> Result<Response<ListGatewaysResponse>, Status> {
         let caller = self.0.caller(&request).await?;
         let ListGatewaysRequest { page_size, page_token } = request.into_inner();
         let (gateways, next_page_token) =
             consumers::list(&self.0, &caller, ConsumerKind::Gateway, page_size, &page_token).await?;
-        Ok(Response::new(ListGatewaysResponse { gateways, next_page_token }))
+        Ok(Response::new(ListGatewaysResponse {
+            gateways,
+            next_page_token,
+        }))
     }
 
     async fn update_gateway(&self, request: Request<UpdateGatewayRequest>) -> Result<Response<Gateway>, Status> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    CreateInstallationRequest, DeleteInstallationRequest, GetInstallationRequest, Installation, ListInstallationToolsRequest,
-    ListInstallationToolsResponse, ListInstallationsRequest, ListInstallationsResponse, UpdateInstallationRequest,
-    installation_service_server::InstallationService,
+    CreateInstallationRequest, DeleteInstallationRequest, GetInstallationRequest, Installation,
+    ListInstallationToolsRequest, ListInstallationToolsResponse, ListInstallationsRequest, ListInstallationsResponse,
+    UpdateInstallationRequest, installation_service_server::InstallationService,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -26,9 +26,14 @@ impl InstallationService for Installations {
         Ok(done.reply(installation))
     }
 
-    async fn get_installation(&self, request: Request<GetInstallationRequest>) -> Result<Response<Installation>, Status> {
+    async fn get_installation(
+        &self,
+        request: Request<GetInstallationRequest>,
+    ) -> Result<Response<Installation>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(installations::get(&self.0, &caller, &request.into_inner().name).await?))
+        Ok(Response::new(
+            installations::get(&self.0, &caller, &request.into_inner().name).await?,
+        ))
     }
 
     async fn list_installations(
@@ -36,7 +41,9 @@ impl InstallationService for Installations {
         request: Request<ListInstallationsRequest>,
     ) -> Result<Response<ListInstallationsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(installations::list(&self.0, &caller, request.into_inner()).await?))
+        Ok(Response::new(
+            installations::list(&self.0, &caller, request.into_inner()).await?,
+        ))
     }
 
     async fn update_installation(
@@ -62,8 +69,13 @@ impl InstallationService for Installations {
         request: Request<ListInstallationToolsRequest>,
     ) -> Result<Response<ListInstallationToolsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let ListInstallationToolsRequest { parent, page_size, page_token } = request.into_inner();
-        let (tools, next_page_token) = tools::of_installation(&self.0, &caller, &parent, page_size, &page_token).await?;
+        let ListInstallationToolsRequest {
+            parent,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let (tools, next_page_token) =
+            tools::of_installation(&self.0, &caller, &parent, page_size, &page_token).await?;
         Ok(Response::new(ListInstallationToolsResponse { tools, next_page_token }))
     }
 }

@@ -18,10 +18,11 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
-    access_service_server::AccessServiceServer, agent_service_server::AgentServiceServer, entry_service_server::EntryServiceServer,
-    gateway_service_server::GatewayServiceServer, gateway_token_service_server::GatewayTokenServiceServer, installation_service_server::InstallationServiceServer,
-    report_service_server::ReportServiceServer, tool_assignment_service_server::ToolAssignmentServiceServer,
-    team_service_server::TeamServiceServer, user_service_server::UserServiceServer,
+    access_service_server::AccessServiceServer, agent_service_server::AgentServiceServer,
+    entry_service_server::EntryServiceServer, gateway_service_server::GatewayServiceServer,
+    gateway_token_service_server::GatewayTokenServiceServer, installation_service_server::InstallationServiceServer,
+    report_service_server::ReportServiceServer, team_service_server::TeamServiceServer,
+    tool_assignment_service_server::ToolAssignmentServiceServer, user_service_server::UserServiceServer,
     watch_service_server::WatchServiceServer,
 };
 use service_kit::{Clock, User, Workload, egress::EgressPolicy, identity, page_token::PageTokens};
@@ -67,7 +68,9 @@ impl Registry {
 
     /// What the registry knows of a verified user as of now.
     pub(crate) async fn known(&self, user: &User) -> Result<Caller, Error> {
-        users::caller(&self.db, user, self.clock.now_micros()).await?.ok_or(Error::UserDeactivated)
+        users::caller(&self.db, user, self.clock.now_micros())
+            .await?
+            .ok_or(Error::UserDeactivated)
     }
 
     /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With

@@ -23,7 +23,11 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
     pub(crate) fn parse(pages: &PageTokens, binding: String, size: i32, token: &str) -> Result<Self, Error> {
         let size = status::page_size(size)?;
         let after = pages.open(&binding, token).map_err(|_| Error::PageTokenInvalid)?;
-        Ok(Self { after, size: usize::try_from(size).unwrap_or(1), binding })
+        Ok(Self {
+            after,
+            size: usize::try_from(size).unwrap_or(1),
+            binding,
+        })
     }
 
     /// How many rows to read: one more than the page holds tells whether another one follows.
@@ -37,13 +41,17 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
             return String::new();
         }
         rows.truncate(self.size);
-        rows.last().map(|last| pages.seal(&self.binding, &position(last))).unwrap_or_default()
+        rows.last()
+            .map(|last| pages.seal(&self.binding, &position(last)))
+            .unwrap_or_default()
     }
 }
 
 impl Page<Position> {
     /// The position to read behind, with that of the first page for none.
     pub(crate) fn start(&self) -> (i64, &str) {
-        self.after.as_ref().map_or((i64::MIN, ""), |(time, uid)| (*time, uid.as_str()))
+        self.after
+            .as_ref()
+            .map_or((i64::MIN, ""), |(time, uid)| (*time, uid.as_str()))
     }
 }

@@ -61,7 +61,13 @@ pub(crate) struct Watcher {
 impl Propagation {
     pub(crate) fn new(db: Db, clock: Clock) -> Self {
         let replica = Uuid::new_v4().to_string();
-        Self(Arc::new(Inner { db, clock, replica, local: Mutex::default(), acked: Arc::default() }))
+        Self(Arc::new(Inner {
+            db,
+            clock,
+            replica,
+            local: Mutex::default(),
+            acked: Arc::default(),
+        }))
     }
 
     /// To be woken when another replica hears an ack.
@@ -71,11 +77,22 @@ impl Propagation {
 
     /// Counts a watcher from now on. What is committed from now on waits for it.
     pub(crate) async fn connect(&self, workload: Workload, kinds: i64) -> sqlx::Result<Watcher> {
-        const ADD: &str = "INSERT INTO watchers (id, replica, workload, kinds, acked, heartbeat) VALUES ($1, $2, $3, $4, 0, $5)";
+        const ADD: &str =
+            "INSERT INTO watchers (id, replica, workload, kinds, acked, heartbeat) VALUES ($1, $2, $3, $4, 0, $5)";
         let id = Uuid::new_v4().to_string();
         let inner = Arc::clone(&self.0);
-        inner.local().insert(id.clone(), Local { workload, kinds, acked: 0 });
-        let watcher = Watcher { id: id.clone(), inner: Arc::clone(&inner) };
+        inner.local().insert(
+            id.clone(),
+            Local {
+                workload,
+                kinds,
+                acked: 0,
+            },
+        );
+        let watcher = Watcher {
+            id: id.clone(),
+            inner: Arc::clone(&inner),
+        };
         if inner.db.is_shared() {
             let now = inner.clock.now_micros();
             let mut tx = inner.db.write_quietly().await?;
@@ -98,9 +115,16 @@ impl Propagation {
                 if !lagging.is_empty() {
                     tracing::warn!(registry.revision = commit.revision, watch.lagging = ?lagging, "some watchers lag");
                 }
-                return Propagated { revision: commit.revision, lagging: lagging.into_iter().collect() };
+                return Propagated {
+                    revision: commit.revision,
+                    lagging: lagging.into_iter().collect(),
+                };
             }
-            let again = if self.0.db.is_shared() { deadline.min(Instant::now() + LOOK_AGAIN) } else { deadline };
+            let again = if self.0.db.is_shared() {
+                deadline.min(Instant::now() + LOOK_AGAIN)
+            } else {
+                deadline
+            };
             tokio::select! {
                 () = &mut notified => {}
                 () = tokio::time::sleep_until(again) => {}

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    ReportCleanupRequest, ReportCleanupResponse, ReportConditionRequest, ReportConditionResponse, ReportTokenUseRequest,
-    ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse, report_service_server::ReportService,
+    ReportCleanupRequest, ReportCleanupResponse, ReportConditionRequest, ReportConditionResponse,
+    ReportTokenUseRequest, ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse,
+    report_service_server::ReportService,
 };
 use service_kit::{Workload, identity::require_workload};
 use tonic::{Request, Response, Status};
@@ -22,16 +23,25 @@ impl ReportService for ReportApi {
         &self,
         request: Request<ReportConditionRequest>,
     ) -> Result<Response<ReportConditionResponse>, Status> {
-        let workload =
-            require_workload(&request, &[Workload::Credential, Workload::Orchestrator, Workload::Gateway])?;
+        let workload = require_workload(
+            &request,
+            &[Workload::Credential, Workload::Orchestrator, Workload::Gateway],
+        )?;
         let done = report::condition(&self.0, workload, request.into_inner()).await?;
-        Ok(done.reply(ReportConditionResponse { revision: done.revision }))
+        Ok(done.reply(ReportConditionResponse {
+            revision: done.revision,
+        }))
     }
 
-    async fn report_tools(&self, request: Request<ReportToolsRequest>) -> Result<Response<ReportToolsResponse>, Status> {
+    async fn report_tools(
+        &self,
+        request: Request<ReportToolsRequest>,
+    ) -> Result<Response<ReportToolsResponse>, Status> {
         require_workload(&request, &[Workload::Gateway])?;
         let done = report::tools(&self.0, request.into_inner()).await?;
-        Ok(done.reply(ReportToolsResponse { revision: done.revision }))
+        Ok(done.reply(ReportToolsResponse {
+            revision: done.revision,
+        }))
     }
 
     async fn report_cleanup(

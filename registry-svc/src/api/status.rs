@@ -12,27 +12,26 @@ impl From<Error> for Status {
         match error {
             Error::Invalid(violations) => violations.into(),
             Error::NotFound(name) => not_found(&name),
-            Error::Denied { required, .. } => {
-                of(Code::PermissionDenied, "PERMISSION_DENIED").with("required", required).build()
-            }
+            Error::Denied { required, .. } => of(Code::PermissionDenied, "PERMISSION_DENIED")
+                .with("required", required)
+                .build(),
             Error::UserDeactivated => of(Code::Unauthenticated, "USER_DEACTIVATED").build(),
             Error::AlreadyExists(name) => of(Code::AlreadyExists, "ALREADY_EXISTS").with("resource", name).build(),
             Error::EtagMismatch(name) => of(Code::Aborted, "ETAG_MISMATCH").with("resource", name).build(),
             Error::IllegalTransition(_) => of(Code::FailedPrecondition, "ILLEGAL_TRANSITION").build(),
-            Error::EntryNotApproved(name) => {
-                of(Code::FailedPrecondition, "ENTRY_NOT_APPROVED").with("entry", name).build()
-            }
+            Error::EntryNotApproved(name) => of(Code::FailedPrecondition, "ENTRY_NOT_APPROVED")
+                .with("entry", name)
+                .build(),
             Error::EntryInstalled { entry, installations } => of(Code::FailedPrecondition, "ENTRY_INSTALLED")
                 .with("entry", entry)
                 .with("installations", installations.len().to_string())
                 .build(),
             Error::TeamInUse(_) => of(Code::FailedPrecondition, "TEAM_IN_USE").build(),
-            Error::ToolUnknown { entry, tool } => {
-                of(Code::FailedPrecondition, "TOOL_UNKNOWN").with("entry", entry).with("tool", tool).build()
-            }
-            Error::SharedAccountNotConfirmed => {
-                of(Code::FailedPrecondition, "SHARED_ACCOUNT_NOT_CONFIRMED").build()
-            }
+            Error::ToolUnknown { entry, tool } => of(Code::FailedPrecondition, "TOOL_UNKNOWN")
+                .with("entry", entry)
+                .with("tool", tool)
+                .build(),
+            Error::SharedAccountNotConfirmed => of(Code::FailedPrecondition, "SHARED_ACCOUNT_NOT_CONFIRMED").build(),
             Error::RequestIdReused => of(Code::InvalidArgument, "REQUEST_ID_REUSED").build(),
             Error::PageTokenInvalid => of(Code::InvalidArgument, "PAGE_TOKEN_INVALID").build(),
             Error::Storage(error) => storage(&error),
@@ -65,8 +64,12 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         // PostgreSQL: connection failures, resources, shutdown, serialization. SQLite: busy, locked, full, I/O.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                || code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13) && code < 10_000)
+            ["08", "53", "57P", "40"]
+                .iter()
+                .any(|class| code.len() == 5 && code.starts_with(class))
+                || code
+                    .parse::<u32>()
+                    .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13) && code < 10_000)
         }),
         _ => false,
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    AddTeamMemberRequest, CreateTeamRequest, DeleteTeamRequest, GetTeamRequest, ListTeamMembersRequest, ListTeamMembersResponse, ListTeamsRequest, ListTeamsResponse, RemoveTeamMemberRequest, RemoveTeamMemberResponse, Team, TeamMember, UpdateTeamRequest, team_service_server::TeamService,
+    AddTeamMemberRequest, CreateTeamRequest, DeleteTeamRequest, GetTeamRequest, ListTeamMembersRequest,
+    ListTeamMembersResponse, ListTeamsRequest, ListTeamsResponse, RemoveTeamMemberRequest, RemoveTeamMemberResponse,
+    Team, TeamMember, UpdateTeamRequest, team_service_server::TeamService,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,13 +54,19 @@ impl TeamService for TeamApi {
         Ok(done.reply(answer))
     }
 
-    async fn remove_team_member(&self, request: Request<RemoveTeamMemberRequest>) -> Result<Response<RemoveTeamMemberResponse>, Status> {
+    async fn remove_team_member(
+        &self,
+        request: Request<RemoveTeamMemberRequest>,
+    ) -> Result<Response<RemoveTeamMemberResponse>, Status> {
         let caller = self.0.caller(&request).await?;
         let ((), done) = teams::remove_member(&self.0, &caller, request.into_inner()).await?;
         Ok(done.reply(RemoveTeamMemberResponse {}))
     }
 
-    async fn list_team_members(&self, request: Request<ListTeamMembersRequest>) -> Result<Response<ListTeamMembersResponse>, Status> {
+    async fn list_team_members(
+        &self,
+        request: Request<ListTeamMembersRequest>,
+    ) -> Result<Response<ListTeamMembersResponse>, Status> {
         let caller = self.0.caller(&request).await?;
         let answer = teams::list_members(&self.0, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))

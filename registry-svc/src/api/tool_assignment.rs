@@ -31,7 +31,9 @@ impl ToolAssignmentService for ToolAssignments {
         request: Request<GetToolAssignmentRequest>,
     ) -> Result<Response<ToolAssignment>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(assignments::get(&self.0, &caller, &request.into_inner().name).await?))
+        Ok(Response::new(
+            assignments::get(&self.0, &caller, &request.into_inner().name).await?,
+        ))
     }
 
     async fn list_tool_assignments(
@@ -39,7 +41,9 @@ impl ToolAssignmentService for ToolAssignments {
         request: Request<ListToolAssignmentsRequest>,
     ) -> Result<Response<ListToolAssignmentsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        Ok(Response::new(assignments::list(&self.0, &caller, request.into_inner()).await?))
+        Ok(Response::new(
+            assignments::list(&self.0, &caller, request.into_inner()).await?,
+        ))
     }
 
     async fn update_tool_assignment(

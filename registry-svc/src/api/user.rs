@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    DeactivateUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, ReactivateUserRequest, User, user_service_server::UserService,
+    DeactivateUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, ReactivateUserRequest, User,
+    user_service_server::UserService,
 };
 use tonic::{Request, Response, Status};
 

@@ -3,8 +3,8 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use contracts::registry::{
-    Bookmark, Compacted, ObjectKind, SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest, WatchResponse, WatchStart,
-    WatchedObject, watch_request, watch_response::Message, watch_service_server::WatchService,
+    Bookmark, Compacted, ObjectKind, SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest, WatchResponse,
+    WatchStart, WatchedObject, watch_request, watch_response::Message, watch_service_server::WatchService,
 };
 use futures::Stream;
 use prost::Message as _;
@@ -71,7 +71,12 @@ fn kinds(start: &WatchStart) -> Result<i64, Error> {
     for (index, &kind) in start.kinds.iter().enumerate() {
         match ObjectKind::try_from(kind) {
             Ok(kind) if kind != ObjectKind::Unspecified => kinds.push(kind),
-            _ => return Err(Error::invalid(&format!("start.kinds[{index}]"), "must be a kind that can be watched")),
+            _ => {
+                return Err(Error::invalid(
+                    &format!("start.kinds[{index}]"),
+                    "must be a kind that can be watched",
+                ));
+            }
         }
     }
     Ok(object::bits(kinds))
@@ -80,7 +85,9 @@ fn kinds(start: &WatchStart) -> Result<i64, Error> {
 async fn hear_acks(requests: &mut Streaming<WatchRequest>, watcher: &Watcher) -> Result<(), Error> {
     loop {
         match requests.message().await {
-            Ok(Some(WatchRequest { message: Some(watch_request::Message::Ack(ack)) })) => {
+            Ok(Some(WatchRequest {
+                message: Some(watch_request::Message::Ack(ack)),
+            })) => {
                 watcher.ack(ack.revision).await?;
             }
             Ok(Some(_)) => return Err(Error::invalid("message", "must be an ack after the start")),
@@ -127,7 +134,10 @@ async fn send_all(registry: &Registry, start: &WatchStart, kinds: i64, responses
             told = position;
             send(responses, Message::Bookmark(Bookmark { revision: position })).await;
         }
-        if tokio::time::timeout(QUIET, wait_beyond(&mut latest, position)).await.is_err() {
+        if tokio::time::timeout(QUIET, wait_beyond(&mut latest, position))
+            .await
+            .is_err()
+        {
             send(responses, Message::Bookmark(Bookmark { revision: position })).await;
         }
     }

@@ -32,7 +32,10 @@ impl AssignmentSpec {
             violations.add("tool_assignment.entry", "must be an entry's name: entries/{entry}");
         }
         if message.tool.is_empty() || message.tool.len() > MAX_TOOL || message.tool.chars().any(char::is_control) {
-            violations.add("tool_assignment.tool", format!("must be a tool's name, of at most {MAX_TOOL} bytes"));
+            violations.add(
+                "tool_assignment.tool",
+                format!("must be a tool's name, of at most {MAX_TOOL} bytes"),
+            );
         }
         let spec = Self {
             entry: entry.unwrap_or_default().to_owned(),
@@ -46,19 +49,30 @@ impl AssignmentSpec {
 
 /// The uid of the installation a binding pins to.
 pub(crate) fn check_binding(violations: &mut Violations, binding: Option<&Binding>) -> Option<String> {
-    let Some(Binding::PinnedInstallation(name)) = binding else { return None };
+    let Some(Binding::PinnedInstallation(name)) = binding else {
+        return None;
+    };
     let uid = id_in("installations", name).filter(|uid| is_uuid(uid));
     if uid.is_none() {
-        violations.add("tool_assignment.pinned_installation", "must be an installation's name: installations/{installation}");
+        violations.add(
+            "tool_assignment.pinned_installation",
+            "must be an installation's name: installations/{installation}",
+        );
     }
     uid.map(str::to_owned)
 }
 
 /// An exposed name, or empty.
 pub(crate) fn check_exposed_name(violations: &mut Violations, name: String) -> String {
-    let valid = name.len() <= MAX_EXPOSED && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let valid = name.len() <= MAX_EXPOSED
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     if !valid {
-        violations.add("tool_assignment.exposed_name", "must be 1 to 64 of A-Z, a-z, 0-9, _ and -, or empty");
+        violations.add(
+            "tool_assignment.exposed_name",
+            "must be 1 to 64 of A-Z, a-z, 0-9, _ and -, or empty",
+        );
     }
     name
 }
@@ -91,8 +105,15 @@ mod tests {
 
     #[test]
     fn takes_any_name_a_server_may_give_its_tool() {
-        let message = ToolAssignment { entry: "entries/x".into(), tool: "a.b/c d".into(), ..Default::default() };
+        let message = ToolAssignment {
+            entry: "entries/x".into(),
+            tool: "a.b/c d".into(),
+            ..Default::default()
+        };
         let spec = AssignmentSpec::parse(message).unwrap();
-        assert_eq!((spec.entry.as_str(), spec.tool.as_str(), spec.pinned), ("x", "a.b/c d", None));
+        assert_eq!(
+            (spec.entry.as_str(), spec.tool.as_str(), spec.pinned),
+            ("x", "a.b/c d", None)
+        );
     }
 }

@@ -57,7 +57,14 @@ impl Caller {
 
     /// Lets admins alone pass.
     pub(crate) fn require_admin(&self) -> Result<(), Error> {
-        if self.admin { Ok(()) } else { Err(Error::Denied { what: "this takes an admin".to_owned(), required: "admin" }) }
+        if self.admin {
+            Ok(())
+        } else {
+            Err(Error::Denied {
+                what: "this takes an admin".to_owned(),
+                required: "admin",
+            })
+        }
     }
 }
 
@@ -69,10 +76,24 @@ mod tests {
 
     #[test]
     fn sees_what_is_for_them() {
-        let team = CallerTeam { uid: "t".to_owned(), slug: "ops".to_owned(), members_manage_installations: false };
-        let alice = Caller { uid: "alice".to_owned(), admin: false, teams: vec![team] };
-        let teams = |name: &str| Visibility { audience: Some(Audience::Teams(TeamsAudience { teams: vec![name.to_owned()] })) };
-        let author = Visibility { audience: Some(Audience::Author(AuthorAudience {})) };
+        let team = CallerTeam {
+            uid: "t".to_owned(),
+            slug: "ops".to_owned(),
+            members_manage_installations: false,
+        };
+        let alice = Caller {
+            uid: "alice".to_owned(),
+            admin: false,
+            teams: vec![team],
+        };
+        let teams = |name: &str| Visibility {
+            audience: Some(Audience::Teams(TeamsAudience {
+                teams: vec![name.to_owned()],
+            })),
+        };
+        let author = Visibility {
+            audience: Some(Audience::Author(AuthorAudience {})),
+        };
         assert!(alice.sees(None, "users/bob"));
         assert!(alice.sees(Some(&teams("teams/ops")), "users/bob"));
         assert!(!alice.sees(Some(&teams("teams/dev")), "users/bob"));

@@ -59,7 +59,11 @@ impl ConsumerSpec {
             Ok(AssignmentMode::Unspecified) => message.set_assignment_mode(AssignmentMode::Manual),
             Ok(AssignmentMode::Manual | AssignmentMode::Automatic) => {}
         }
-        message.visibility = Some(visibility::parse(&mut violations, "visibility", message.visibility.take()));
+        message.visibility = Some(visibility::parse(
+            &mut violations,
+            "visibility",
+            message.visibility.take(),
+        ));
         check_passthrough(&mut violations, &message.passthrough_headers);
         let mut all = Violations::new();
         all.extend(kind.field(), violations);
@@ -169,7 +173,10 @@ fn check_passthrough(violations: &mut Violations, names: &[String]) {
     for (index, name) in names.iter().enumerate() {
         let path = format!("passthrough_headers[{index}]");
         if !is_field_name(name) {
-            violations.add(path, "must be a header name (RFC 9110, section 5.1); there are no patterns");
+            violations.add(
+                path,
+                "must be a header name (RFC 9110, section 5.1); there are no patterns",
+            );
         } else if is_managed(name) || is_authorization(name) {
             violations.add(path, format!("{name} is managed by the gateway and never forwarded"));
         } else if !seen.insert(name.to_ascii_lowercase()) {
@@ -188,7 +195,9 @@ mod tests {
             display_name: "a\nb".to_owned(),
             assignment_mode: 7,
             labels: [("a".to_owned(), "-".to_owned())].into(),
-            passthrough_headers: ["x-a", "X-A", "authorization", "a b", "Mcp-Session-Id", "*\r\n"].map(String::from).into(),
+            passthrough_headers: ["x-a", "X-A", "authorization", "a b", "Mcp-Session-Id", "*\r\n"]
+                .map(String::from)
+                .into(),
             ..Default::default()
         };
         let wrong = ConsumerSpec::parse(ConsumerKind::Agent, message).unwrap_err();
@@ -210,7 +219,14 @@ mod tests {
 
     #[test]
     fn makes_defaults_explicit() {
-        let spec = ConsumerSpec::parse(ConsumerKind::Gateway, Gateway { uid: "forged".into(), ..Default::default() }).unwrap();
+        let spec = ConsumerSpec::parse(
+            ConsumerKind::Gateway,
+            Gateway {
+                uid: "forged".into(),
+                ..Default::default()
+            },
+        )
+        .unwrap();
         assert_eq!(spec.message().assignment_mode(), AssignmentMode::Manual);
         assert_eq!(spec.message().visibility, Some(visibility::organization()));
         assert_eq!(spec.message().uid, "");

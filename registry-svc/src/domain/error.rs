@@ -54,7 +54,9 @@ pub(crate) enum Error {
         tool: String,
     },
     /// Whoever may use the consumer would call with somebody's own account.
-    #[error("everybody who may use it would call with the account of the installation's owner: set confirm_shared_account to agree")]
+    #[error(
+        "everybody who may use it would call with the account of the installation's owner: set confirm_shared_account to agree"
+    )]
     SharedAccountNotConfirmed,
     /// The same id with another request.
     #[error("this request_id came before with another request: make a new one")]
@@ -88,7 +90,11 @@ impl Error {
 /// The first of some installations, as resource names.
 fn some(uids: &[String]) -> String {
     const SHOWN: usize = 10;
-    let mut names: Vec<String> = uids.iter().take(SHOWN).map(|uid| format!("installations/{uid}")).collect();
+    let mut names: Vec<String> = uids
+        .iter()
+        .take(SHOWN)
+        .map(|uid| format!("installations/{uid}"))
+        .collect();
     if uids.len() > SHOWN {
         names.push("…".to_owned());
     }

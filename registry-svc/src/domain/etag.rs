@@ -14,5 +14,9 @@ pub(crate) fn of(uid: &str, revision: i64) -> String {
 
 /// Refuses what was read before somebody else wrote; an empty one is not checked.
 pub(crate) fn check(given: &str, current: &str, name: &str) -> Result<(), Error> {
-    if given.is_empty() || given == current { Ok(()) } else { Err(Error::EtagMismatch(name.to_owned())) }
+    if given.is_empty() || given == current {
+        Ok(())
+    } else {
+        Err(Error::EtagMismatch(name.to_owned()))
+    }
 }

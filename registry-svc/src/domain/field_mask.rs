@@ -55,7 +55,9 @@ mod tests {
     use super::*;
 
     fn mask(paths: &[&str]) -> Option<FieldMask> {
-        Some(FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
+        Some(FieldMask {
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        })
     }
 
     #[test]
@@ -64,13 +66,23 @@ mod tests {
         assert_eq!(parse(None, &fields).unwrap(), Paths::All);
         assert_eq!(parse(mask(&[]).as_ref(), &fields).unwrap(), Paths::All);
         assert_eq!(parse(mask(&["*"]).as_ref(), &fields).unwrap(), Paths::All);
-        assert_eq!(parse(mask(&["version", "version"]).as_ref(), &fields).unwrap(), Paths::Some(vec!["version"]));
+        assert_eq!(
+            parse(mask(&["version", "version"]).as_ref(), &fields).unwrap(),
+            Paths::Some(vec!["version"])
+        );
     }
 
     #[test]
     fn names_every_path_it_refuses() {
-        let wrong = parse(mask(&["labels.a", "version", "uid", "*"]).as_ref(), &["labels", "version"]).unwrap_err();
+        let wrong = parse(
+            mask(&["labels.a", "version", "uid", "*"]).as_ref(),
+            &["labels", "version"],
+        )
+        .unwrap_err();
         let fields: Vec<_> = wrong.iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["update_mask.paths[0]", "update_mask.paths[2]", "update_mask.paths[3]"]);
+        assert_eq!(
+            fields,
+            ["update_mask.paths[0]", "update_mask.paths[2]", "update_mask.paths[3]"]
+        );
     }
 }

@@ -15,8 +15,7 @@ const MAX_SLUG: usize = 40;
 const MAX_URL: usize = 2_048;
 
 /// What a slug must be, for people.
-pub(crate) const SLUG_RULE: &str =
-    "must be 1 to 40 of a-z, 0-9 and -, beginning and ending with a letter or digit";
+pub(crate) const SLUG_RULE: &str = "must be 1 to 40 of a-z, 0-9 and -, beginning and ending with a letter or digit";
 
 /// Whether this is `[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?`.
 pub(crate) fn is_slug(text: &str) -> bool {
@@ -79,7 +78,9 @@ fn is_label(text: &str) -> bool {
     bytes.len() <= MAX_LABEL
         && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(byte))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(byte))
 }
 
 /// Checks a link that people follow: empty, or one of `schemes`, with a host and without user information.
@@ -93,7 +94,10 @@ pub(crate) fn check_link(violations: &mut Violations, path: &str, text: &str, sc
         });
     if !valid {
         let schemes = schemes.join(" or ");
-        violations.add(path, format!("must be an {schemes} URL without user information, of at most {MAX_URL} bytes"));
+        violations.add(
+            path,
+            format!("must be an {schemes} URL without user information, of at most {MAX_URL} bytes"),
+        );
     }
 }
 
@@ -112,7 +116,9 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
 pub(crate) fn is_environment_variable(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() <= 128
-        && bytes.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        && bytes
+            .first()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
@@ -161,7 +167,10 @@ mod tests {
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let mut violations = Violations::new();
         check_labels(&mut violations, "entry.labels", &labels);
-        assert_eq!(fields(&violations), ["entry.labels[-a]", "entry.labels[b]", "entry.labels[c]"]);
+        assert_eq!(
+            fields(&violations),
+            ["entry.labels[-a]", "entry.labels[b]", "entry.labels[c]"]
+        );
     }
 
     #[test]
@@ -177,8 +186,13 @@ mod tests {
     #[test]
     fn takes_links_of_the_given_schemes() {
         for (link, taken) in [
-            ("", true), ("https://a.example/x.png", true), ("http://a.example/", false), ("javascript:alert(1)", false),
-            ("https://u:p@a.example/", false), ("a.png", false), ("data:image/png;base64,AA", false),
+            ("", true),
+            ("https://a.example/x.png", true),
+            ("http://a.example/", false),
+            ("javascript:alert(1)", false),
+            ("https://u:p@a.example/", false),
+            ("a.png", false),
+            ("data:image/png;base64,AA", false),
         ] {
             let mut violations = Violations::new();
             check_link(&mut violations, "entry.icon_url", link, &["https"]);

@@ -10,12 +10,16 @@ const MAX_TEAMS: usize = 64;
 
 /// The whole organization: what holds when nothing is said.
 pub(crate) fn organization() -> Visibility {
-    Visibility { audience: Some(Audience::Organization(OrganizationAudience {})) }
+    Visibility {
+        audience: Some(Audience::Organization(OrganizationAudience {})),
+    }
 }
 
 /// Checks a visibility and makes "unset" explicit. That the teams exist is checked when it is saved.
 pub(crate) fn parse(violations: &mut Violations, path: &str, visibility: Option<Visibility>) -> Visibility {
-    let Some(mut visibility) = visibility else { return organization() };
+    let Some(mut visibility) = visibility else {
+        return organization();
+    };
     match &mut visibility.audience {
         None => violations.add(path, "must say for whom: organization, teams or author"),
         Some(Audience::Teams(audience)) => {
@@ -55,13 +59,19 @@ mod tests {
 
     fn for_teams(teams: &[&str]) -> Visibility {
         let teams = teams.iter().map(|&team| team.to_owned()).collect();
-        Visibility { audience: Some(Audience::Teams(TeamsAudience { teams })) }
+        Visibility {
+            audience: Some(Audience::Teams(TeamsAudience { teams })),
+        }
     }
 
     #[test]
     fn names_every_bad_team() {
         let mut violations = Violations::new();
-        parse(&mut violations, "entry.visibility", Some(for_teams(&["x", "teams/x", "teams/X"])));
+        parse(
+            &mut violations,
+            "entry.visibility",
+            Some(for_teams(&["x", "teams/x", "teams/X"])),
+        );
         parse(&mut violations, "entry.visibility", Some(for_teams(&[])));
         parse(&mut violations, "entry.visibility", Some(Visibility::default()));
         let fields: Vec<_> = violations.iter().map(|(field, _)| field).collect();

@@ -27,9 +27,10 @@ pub(crate) async fn installation(
     let found = load::installation(&mut tx, uid).await?;
     let watched = found
         .filter(|watched| {
-            watched.installation.as_ref().is_some_and(|installation| {
-                installation.delete_time.is_none() && sees(&caller, installation)
-            })
+            watched
+                .installation
+                .as_ref()
+                .is_some_and(|installation| installation.delete_time.is_none() && sees(&caller, installation))
         })
         .ok_or_else(|| Error::NotFound(request.installation.clone()))?;
     if let (true, Some(installation)) = (manage, &watched.installation) {

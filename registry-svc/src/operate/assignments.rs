@@ -2,7 +2,8 @@
 
 use contracts::registry::{
     CreateToolAssignmentRequest, DeleteToolAssignmentRequest, Gateway, Installation, ListToolAssignmentsRequest,
-    ListToolAssignmentsResponse, ToolAssignment, UpdateToolAssignmentRequest, installation::Scope, tool_assignment::Binding,
+    ListToolAssignmentsResponse, ToolAssignment, UpdateToolAssignmentRequest, installation::Scope,
+    tool_assignment::Binding,
 };
 use service_kit::status::Violations;
 use uuid::Uuid;
@@ -38,7 +39,8 @@ pub(crate) async fn create(
     let spec = match AssignmentSpec::parse(request.tool_assignment.unwrap_or_default()) {
         Ok(spec) => Some(spec),
         Err(more) => {
-            more.iter().for_each(|(field, description)| violations.add(field, description));
+            more.iter()
+                .for_each(|(field, description)| violations.add(field, description));
             None
         }
     };
@@ -48,7 +50,9 @@ pub(crate) async fn create(
     let mut tx = registry.db.write().await?;
     let consumer = visible_parent(&mut tx, caller, &request.parent).await?;
     if let Some(uid) = retry.replayed(&mut tx).await? {
-        let found = load::tool_assignment(&mut tx, &uid).await?.and_then(|watched| watched.tool_assignment);
+        let found = load::tool_assignment(&mut tx, &uid)
+            .await?
+            .and_then(|watched| watched.tool_assignment);
         let assignment = found.ok_or_else(|| Error::NotFound(format!("{}/toolAssignments/{uid}", request.parent)))?;
         return unchanged(registry, tx, assignment).await;
     }
@@ -65,7 +69,10 @@ pub(crate) async fn create(
             None => false,
         };
     if !known {
-        return Err(Error::ToolUnknown { entry: entry_name, tool: spec.tool });
+        return Err(Error::ToolUnknown {
+            entry: entry_name,
+            tool: spec.tool,
+        });
     }
     let (uid, now) = (Uuid::new_v4().to_string(), registry.clock.now_micros());
     let new = NewAssignment {
@@ -87,7 +94,9 @@ pub(crate) async fn create(
 /// Reads one.
 pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Result<ToolAssignment, Error> {
     let mut tx = registry.db.read().await?;
-    visible(&mut tx, caller, "name", name).await.map(|found| found.assignment)
+    visible(&mut tx, caller, "name", name)
+        .await
+        .map(|found| found.assignment)
 }
 
 /// Lists those of one gateway or agent.
@@ -104,9 +113,16 @@ pub(crate) async fn list(
     let next_page_token = page.cut(&registry.pages, &mut positions, Clone::clone);
     let mut tool_assignments = Vec::with_capacity(positions.len());
     for (_, uid) in positions {
-        tool_assignments.extend(load::tool_assignment(&mut tx, &uid).await?.and_then(|watched| watched.tool_assignment));
+        tool_assignments.extend(
+            load::tool_assignment(&mut tx, &uid)
+                .await?
+                .and_then(|watched| watched.tool_assignment),
+        );
     }
-    Ok(ListToolAssignmentsResponse { tool_assignments, next_page_token })
+    Ok(ListToolAssignmentsResponse {
+        tool_assignments,
+        next_page_token,
+    })
 }
 
 /// Changes the exposed name, or how the installation is chosen.
@@ -117,14 +133,20 @@ pub(crate) async fn update(
 ) -> Result<Done<ToolAssignment>, Error> {
     const FIELDS: [&str; 3] = ["exposed_name", "pinned_installation", "resolve_at_call_time"];
     let paths = field_mask::parse(request.update_mask.as_ref(), &FIELDS)?;
-    let change = request.tool_assignment.ok_or_else(|| Error::invalid("tool_assignment", "must be set"))?;
+    let change = request
+        .tool_assignment
+        .ok_or_else(|| Error::invalid("tool_assignment", "must be set"))?;
     let mut violations = Violations::new();
     let asked = check_binding(&mut violations, change.binding.as_ref());
     let exposed_name = check_exposed_name(&mut violations, change.exposed_name);
     violations.into_result(())?;
 
     let mut tx = registry.db.write().await?;
-    let Found { assignment, consumer, entry_uid } = visible(&mut tx, caller, "tool_assignment.name", &change.name).await?;
+    let Found {
+        assignment,
+        consumer,
+        entry_uid,
+    } = visible(&mut tx, caller, "tool_assignment.name", &change.name).await?;
     require_assigner(caller, &consumer)?;
     etag::check(&change.etag, &assignment.etag, &assignment.name)?;
     let current = check_binding(&mut Violations::new(), assignment.binding.as_ref());
@@ -135,7 +157,11 @@ pub(crate) async fn update(
     } else {
         current.clone()
     };
-    let exposed_name = if paths.holds("exposed_name") { exposed_name } else { assignment.exposed_name.clone() };
+    let exposed_name = if paths.holds("exposed_name") {
+        exposed_name
+    } else {
+        assignment.exposed_name.clone()
+    };
     if pinned == current && exposed_name == assignment.exposed_name {
         return unchanged(registry, tx, assignment).await;
     }
@@ -165,7 +191,9 @@ pub(crate) async fn delete(
     request: DeleteToolAssignmentRequest,
 ) -> Result<Done<ToolAssignment>, Error> {
     let mut tx = registry.db.write().await?;
-    let Found { assignment, consumer, .. } = visible(&mut tx, caller, "name", &request.name).await?;
+    let Found {
+        assignment, consumer, ..
+    } = visible(&mut tx, caller, "name", &request.name).await?;
     require_assigner(caller, &consumer)?;
     etag::check(&request.etag, &assignment.etag, &assignment.name)?;
     assignments::delete(&mut tx, &assignment.uid).await?;
@@ -187,13 +215,24 @@ async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Resul
     })?;
     let not_found = || Error::NotFound(name.to_owned());
     let consumer = visible_parent(tx, caller, parent).await?;
-    let watched = load::tool_assignment(tx, uid).await?.filter(|found| found.consumer_uid == consumer.uid).ok_or_else(not_found)?;
+    let watched = load::tool_assignment(tx, uid)
+        .await?
+        .filter(|found| found.consumer_uid == consumer.uid)
+        .ok_or_else(not_found)?;
     let assignment = watched.tool_assignment.ok_or_else(not_found)?;
-    Ok(Found { assignment, consumer, entry_uid: watched.entry_uid })
+    Ok(Found {
+        assignment,
+        consumer,
+        entry_uid: watched.entry_uid,
+    })
 }
 
 async fn visible_parent(tx: &mut Tx, caller: &Caller, parent: &str) -> Result<Gateway, Error> {
-    let kind = if parent.starts_with("agents/") { ConsumerKind::Agent } else { ConsumerKind::Gateway };
+    let kind = if parent.starts_with("agents/") {
+        ConsumerKind::Agent
+    } else {
+        ConsumerKind::Gateway
+    };
     consumers::visible(tx, caller, kind, "parent", parent).await
 }
 
@@ -202,26 +241,41 @@ fn require_assigner(caller: &Caller, consumer: &Gateway) -> Result<(), Error> {
     if caller.admin || consumer.creator == caller.name() {
         return Ok(());
     }
-    Err(Error::Denied { what: format!("to assign tools to {} takes an admin", consumer.name), required: "admin" })
+    Err(Error::Denied {
+        what: format!("to assign tools to {} takes an admin", consumer.name),
+        required: "admin",
+    })
 }
 
 /// Whether the caller may have everybody call through this installation.
 async fn check_pin(tx: &mut Tx, caller: &Caller, uid: &str, entry_uid: &str, confirmed: bool) -> Result<(), Error> {
     const FIELD: &str = "tool_assignment.pinned_installation";
-    let installation: Installation =
-        installations::visible(tx, caller, FIELD, &format!("installations/{uid}")).await?;
+    let installation: Installation = installations::visible(tx, caller, FIELD, &format!("installations/{uid}")).await?;
     if installation.delete_time.is_some() {
         return Err(Error::NotFound(installation.name));
     }
     if installation.entry_uid != entry_uid {
-        return Err(Error::invalid(FIELD, format!("is an installation of {}, not of the assigned entry", installation.entry)));
+        return Err(Error::invalid(
+            FIELD,
+            format!(
+                "is an installation of {}, not of the assigned entry",
+                installation.entry
+            ),
+        ));
     }
     match &installation.scope {
         Some(Scope::Team(team)) => require_team_manager(caller, team),
         Some(Scope::User(user)) if *user == caller.name() => {
-            if confirmed { Ok(()) } else { Err(Error::SharedAccountNotConfirmed) }
+            if confirmed {
+                Ok(())
+            } else {
+                Err(Error::SharedAccountNotConfirmed)
+            }
         }
-        _ => Err(Error::Denied { what: "a personal installation is pinned by its owner alone".to_owned(), required: "owner" }),
+        _ => Err(Error::Denied {
+            what: "a personal installation is pinned by its owner alone".to_owned(),
+            required: "owner",
+        }),
     }
 }
 
@@ -241,7 +295,9 @@ async fn require_free(tx: &mut Tx, consumer: &Gateway, new: &NewAssignment<'_>) 
 }
 
 async fn finish(registry: &Registry, mut tx: Tx, uid: &str) -> Result<Done<ToolAssignment>, Error> {
-    let assignment = load::tool_assignment(&mut tx, uid).await?.and_then(|watched| watched.tool_assignment);
+    let assignment = load::tool_assignment(&mut tx, uid)
+        .await?
+        .and_then(|watched| watched.tool_assignment);
     let assignment = written(assignment)?;
     let propagated = registry.commit(tx, None).await?;
     Ok((assignment, propagated))

@@ -47,7 +47,8 @@ pub(crate) async fn create(
         }
         Some(Ok(spec)) => Some(spec),
         Some(Err(more)) => {
-            more.iter().for_each(|(field, description)| violations.add(field, description));
+            more.iter()
+                .for_each(|(field, description)| violations.add(field, description));
             None
         }
     };
@@ -59,10 +60,18 @@ pub(crate) async fn create(
         let consumer = find(&mut tx, kind, &uid).await?.ok_or(Error::NotFound(name))?;
         return unchanged(registry, tx, consumer).await;
     }
-    if load::consumer_uid(&mut tx, kind as i64, &creation.slug).await?.is_some() {
+    if load::consumer_uid(&mut tx, kind as i64, &creation.slug)
+        .await?
+        .is_some()
+    {
         return Err(Error::AlreadyExists(name));
     }
-    let teams = visible_to(&mut tx, kind.field(), visibility::teams(spec.message().visibility.as_ref())).await?;
+    let teams = visible_to(
+        &mut tx,
+        kind.field(),
+        visibility::teams(spec.message().visibility.as_ref()),
+    )
+    .await?;
     let (uid, now) = (Uuid::new_v4().to_string(), registry.clock.now_micros());
     consumers::insert(&mut tx, kind, &uid, &creation.slug, &spec, &caller.uid, now).await?;
     consumers::set_teams(&mut tx, &uid, &teams).await?;
@@ -82,7 +91,12 @@ fn retry<'a>(caller: &'a str, kind: ConsumerKind, creation: &Creation) -> Option
 }
 
 /// Reads one.
-pub(crate) async fn get(registry: &Registry, caller: &Caller, kind: ConsumerKind, name: &str) -> Result<Gateway, Error> {
+pub(crate) async fn get(
+    registry: &Registry,
+    caller: &Caller,
+    kind: ConsumerKind,
+    name: &str,
+) -> Result<Gateway, Error> {
     let mut tx = registry.db.read().await?;
     visible(&mut tx, caller, kind, "name", name).await
 }
@@ -132,7 +146,12 @@ pub(crate) async fn update(
     if next == spec {
         return unchanged(registry, tx, current).await;
     }
-    let teams = visible_to(&mut tx, kind.field(), visibility::teams(next.message().visibility.as_ref())).await?;
+    let teams = visible_to(
+        &mut tx,
+        kind.field(),
+        visibility::teams(next.message().visibility.as_ref()),
+    )
+    .await?;
     consumers::update(&mut tx, kind, &current.uid, &next, registry.clock.now_micros()).await?;
     consumers::set_teams(&mut tx, &current.uid, &teams).await?;
     finish(registry, tx, kind, &current.uid).await

@@ -1,8 +1,8 @@
 //! Entries: adding, reading and changing them.
 
 use contracts::registry::{
-    CreateEntryRequest, DeleteEntryRequest, Entry, EntryRevision, ListEntriesRequest, ListEntriesResponse, UpdateEntryRequest,
-    entry::Server,
+    CreateEntryRequest, DeleteEntryRequest, Entry, EntryRevision, ListEntriesRequest, ListEntriesResponse,
+    UpdateEntryRequest, entry::Server,
 };
 use service_kit::status::Violations;
 use uuid::Uuid;
@@ -22,7 +22,11 @@ use crate::{
 };
 
 /// Adds an entry.
-pub(crate) async fn create(registry: &Registry, caller: &Caller, request: CreateEntryRequest) -> Result<Done<Entry>, Error> {
+pub(crate) async fn create(
+    registry: &Registry,
+    caller: &Caller,
+    request: CreateEntryRequest,
+) -> Result<Done<Entry>, Error> {
     caller.require_admin()?;
     let mut violations = Violations::new();
     let retry = require_request(&mut violations, retry(&caller.uid, &request));
@@ -37,7 +41,8 @@ pub(crate) async fn create(registry: &Registry, caller: &Caller, request: Create
         Some(entry) => match EntrySpec::parse(entry, &registry.egress) {
             Ok(spec) => Some(spec),
             Err(more) => {
-                more.iter().for_each(|(field, description)| violations.add(field, description));
+                more.iter()
+                    .for_each(|(field, description)| violations.add(field, description));
                 None
             }
         },
@@ -71,7 +76,13 @@ fn retry<'a>(caller: &'a str, request: &CreateEntryRequest) -> Option<Request<'a
             environment = std::mem::take(&mut server.environment);
         }
     }
-    Request::new(caller, "CreateEntry", &request.request_id, &[&labels, &environment], &message)
+    Request::new(
+        caller,
+        "CreateEntry",
+        &request.request_id,
+        &[&labels, &environment],
+        &message,
+    )
 }
 
 /// Reads one entry.
@@ -81,7 +92,11 @@ pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Res
 }
 
 /// Lists what the caller may see.
-pub(crate) async fn list(registry: &Registry, caller: &Caller, request: ListEntriesRequest) -> Result<ListEntriesResponse, Error> {
+pub(crate) async fn list(
+    registry: &Registry,
+    caller: &Caller,
+    request: ListEntriesRequest,
+) -> Result<ListEntriesResponse, Error> {
     let mut labels: Vec<_> = request.labels.iter().collect();
     labels.sort();
     let binding = format!("ListEntries {} {labels:?} {}", caller.uid, request.lifecycle);
@@ -105,11 +120,18 @@ pub(crate) async fn list(registry: &Registry, caller: &Caller, request: ListEntr
         }
     }
     let next_page_token = page.cut(&registry.pages, &mut found, |(position, _)| position.clone());
-    Ok(ListEntriesResponse { entries: found.into_iter().map(|(_, entry)| entry).collect(), next_page_token })
+    Ok(ListEntriesResponse {
+        entries: found.into_iter().map(|(_, entry)| entry).collect(),
+        next_page_token,
+    })
 }
 
 /// Changes an entry: a new revision, which its installations follow as far as they can.
-pub(crate) async fn update(registry: &Registry, caller: &Caller, request: UpdateEntryRequest) -> Result<Done<Entry>, Error> {
+pub(crate) async fn update(
+    registry: &Registry,
+    caller: &Caller,
+    request: UpdateEntryRequest,
+) -> Result<Done<Entry>, Error> {
     let change = request.entry.ok_or_else(|| Error::invalid("entry", "must be set"))?;
     let mut tx = registry.db.write().await?;
     let current = administered(&mut tx, caller, "entry.name", &change.name, &change.etag).await?;
@@ -129,13 +151,27 @@ pub(crate) async fn update(registry: &Registry, caller: &Caller, request: Update
 }
 
 /// Lets every installation of the entry go on with the new revision, or says what its owner must provide.
-async fn move_installations(tx: &mut Tx, entry_uid: &str, number: i64, next: &EntrySpec, now: i64) -> Result<(), Error> {
+async fn move_installations(
+    tx: &mut Tx,
+    entry_uid: &str,
+    number: i64,
+    next: &EntrySpec,
+    now: i64,
+) -> Result<(), Error> {
     for uid in entries::installations(tx, entry_uid).await? {
-        let Some(installation) = load::installation(tx, &uid).await?.and_then(|watched| watched.installation) else { continue };
+        let Some(installation) = load::installation(tx, &uid)
+            .await?
+            .and_then(|watched| watched.installation)
+        else {
+            continue;
+        };
         let running = entries::at_revision(tx, entry_uid, installation.running_entry_revision).await?;
         let running = written(running)?;
         match follow(&running, next, &installation.values.into_iter().collect()) {
-            Step::Move { values, runs_differently } => {
+            Step::Move {
+                values,
+                runs_differently,
+            } => {
                 installations::follow(tx, &uid, &values, number, runs_differently, now).await?;
             }
             Step::Hold(why) => installations::hold(tx, &uid, &why, now).await?,
@@ -145,12 +181,19 @@ async fn move_installations(tx: &mut Tx, entry_uid: &str, number: i64, next: &En
 }
 
 /// Deletes an entry; with `force` also what was made from it. Its assignments go in any case.
-pub(crate) async fn delete(registry: &Registry, caller: &Caller, request: DeleteEntryRequest) -> Result<Done<Entry>, Error> {
+pub(crate) async fn delete(
+    registry: &Registry,
+    caller: &Caller,
+    request: DeleteEntryRequest,
+) -> Result<Done<Entry>, Error> {
     let mut tx = registry.db.write().await?;
     let entry = administered(&mut tx, caller, "name", &request.name, &request.etag).await?;
     let installed = entries::installations(&mut tx, &entry.uid).await?;
     if !installed.is_empty() && !request.force {
-        return Err(Error::EntryInstalled { entry: entry.name, installations: installed });
+        return Err(Error::EntryInstalled {
+            entry: entry.name,
+            installations: installed,
+        });
     }
     let now = registry.clock.now_micros();
     for uid in installed {
@@ -172,7 +215,10 @@ pub(crate) async fn get_revision(registry: &Registry, caller: &Caller, name: &st
     let mut tx = registry.db.read().await?;
     let entry = visible(&mut tx, caller, "name", entry).await?;
     let found = entries::revisions_before(&mut tx, &entry, number.saturating_add(1), 1).await?;
-    found.into_iter().find(|revision| revision.name == name).ok_or_else(|| Error::NotFound(name.to_owned()))
+    found
+        .into_iter()
+        .find(|revision| revision.name == name)
+        .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
 /// Lists revisions, newest first.
@@ -189,7 +235,11 @@ pub(crate) async fn list_revisions(
     let page: Page<i64> = Page::parse(&registry.pages, binding, page_size, page_token)?;
     let mut found = entries::revisions_before(&mut tx, &entry, page.after.unwrap_or(i64::MAX), page.limit()).await?;
     let next = page.cut(&registry.pages, &mut found, |revision| {
-        revision.entry.as_ref().map(|entry| entry.entry_revision).unwrap_or_default()
+        revision
+            .entry
+            .as_ref()
+            .map(|entry| entry.entry_revision)
+            .unwrap_or_default()
     });
     Ok((found, next))
 }
@@ -207,7 +257,13 @@ pub(crate) async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &st
 }
 
 /// The entry of this name, if the caller may change it and has read its latest state.
-pub(super) async fn administered(tx: &mut Tx, caller: &Caller, field: &str, name: &str, given: &str) -> Result<Entry, Error> {
+pub(super) async fn administered(
+    tx: &mut Tx,
+    caller: &Caller,
+    field: &str,
+    name: &str,
+    given: &str,
+) -> Result<Entry, Error> {
     let entry = visible(tx, caller, field, name).await?;
     caller.require_admin()?;
     etag::check(given, &entry.etag, &entry.name)?;

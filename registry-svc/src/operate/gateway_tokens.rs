@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use contracts::registry::{
-    CreateGatewayTokenRequest, CreateGatewayTokenResponse, GatewayToken, ListGatewayTokensRequest, ListGatewayTokensResponse,
-    gateway_token::Subject,
+    CreateGatewayTokenRequest, CreateGatewayTokenResponse, GatewayToken, ListGatewayTokensRequest,
+    ListGatewayTokensResponse, gateway_token::Subject,
 };
 use data_encoding::BASE32_NOPAD;
 use rand::RngCore as _;
@@ -37,7 +37,13 @@ pub(crate) async fn create(
 ) -> Result<Done<CreateGatewayTokenResponse>, Error> {
     let mut violations = Violations::new();
     let no_maps: [&HashMap<String, String>; 0] = [];
-    let retry = Request::new(&caller.uid, "CreateGatewayToken", &request.request_id, &no_maps, &request);
+    let retry = Request::new(
+        &caller.uid,
+        "CreateGatewayToken",
+        &request.request_id,
+        &no_maps,
+        &request,
+    );
     let retry = require_request(&mut violations, retry);
     if request.gateway_token.is_none() {
         violations.add("gateway_token", "must be set");
@@ -45,11 +51,21 @@ pub(crate) async fn create(
     let wanted = request.gateway_token.clone().unwrap_or_default();
     let now = registry.clock.now_micros();
     let expire_time = check(&mut violations, &wanted, now);
-    let (Some(retry), true) = (retry, violations.is_empty()) else { return Err(violations.into()) };
+    let (Some(retry), true) = (retry, violations.is_empty()) else {
+        return Err(violations.into());
+    };
     let mut tx = registry.db.write().await?;
     if let Some(uid) = retry.replayed(&mut tx).await? {
         let gateway_token = load::gateway_token(&mut tx, &uid).await?;
-        return unchanged(registry, tx, CreateGatewayTokenResponse { gateway_token, token: String::new() }).await;
+        return unchanged(
+            registry,
+            tx,
+            CreateGatewayTokenResponse {
+                gateway_token,
+                token: String::new(),
+            },
+        )
+        .await;
     }
     let (user, team) = subject(&mut tx, caller, wanted.subject.as_ref()).await?;
     let consumers = consumer_uids(&mut tx, caller, &wanted.consumers).await?;
@@ -71,7 +87,10 @@ pub(crate) async fn create(
     gateway_tokens::insert(&mut tx, &new).await?;
     retry.made(&mut tx, &uid, now).await?;
     let gateway_token = Some(written(load::gateway_token(&mut tx, &uid).await?)?);
-    Ok((CreateGatewayTokenResponse { gateway_token, token }, registry.commit(tx, None).await?))
+    Ok((
+        CreateGatewayTokenResponse { gateway_token, token },
+        registry.commit(tx, None).await?,
+    ))
 }
 
 /// Reads a token that is the caller's to manage.
@@ -113,7 +132,10 @@ pub(crate) async fn list(
     for (_, uid) in found {
         tokens.extend(load::gateway_token(&mut tx, &uid).await?);
     }
-    Ok(ListGatewayTokensResponse { gateway_tokens: tokens, next_page_token })
+    Ok(ListGatewayTokensResponse {
+        gateway_tokens: tokens,
+        next_page_token,
+    })
 }
 
 /// Ends a token.
@@ -135,7 +157,10 @@ fn check(violations: &mut Violations, wanted: &GatewayToken, now: i64) -> Option
         violations.add("gateway_token.consumers", format!("must be at most {MAX_CONSUMERS}"));
     }
     let time = wanted.expire_time?;
-    let micros = time.seconds.checked_mul(1_000_000).and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000));
+    let micros = time
+        .seconds
+        .checked_mul(1_000_000)
+        .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000));
     if micros.is_none_or(|micros| micros <= now) {
         violations.add("gateway_token.expire_time", "must be to come");
     }
@@ -150,10 +175,13 @@ async fn subject(
 ) -> Result<(Option<String>, Option<String>), Error> {
     match wanted {
         None => Ok((Some(caller.uid.clone()), None)),
-        Some(Subject::User(name)) if name == "users/me" || *name == caller.name() => Ok((Some(caller.uid.clone()), None)),
-        Some(Subject::User(_)) => {
-            Err(Error::invalid("gateway_token.user", "must be yourself: users/me. Only you can make a token that calls as you"))
+        Some(Subject::User(name)) if name == "users/me" || *name == caller.name() => {
+            Ok((Some(caller.uid.clone()), None))
         }
+        Some(Subject::User(_)) => Err(Error::invalid(
+            "gateway_token.user",
+            "must be yourself: users/me. Only you can make a token that calls as you",
+        )),
         Some(Subject::Team(name)) => {
             let slug = super::slug_in("teams", "gateway_token.team", name)?;
             let uid = load::team_uid(tx, slug)
@@ -170,7 +198,11 @@ async fn consumer_uids(tx: &mut Tx, caller: &Caller, names: &[String]) -> Result
     let mut uids = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
         let field = format!("gateway_token.consumers[{index}]");
-        let kind = if name.starts_with("agents/") { ConsumerKind::Agent } else { ConsumerKind::Gateway };
+        let kind = if name.starts_with("agents/") {
+            ConsumerKind::Agent
+        } else {
+            ConsumerKind::Gateway
+        };
         uids.push(consumers::visible(tx, caller, kind, &field, name).await?.uid);
     }
     Ok(uids)

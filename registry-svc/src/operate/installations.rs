@@ -39,7 +39,9 @@ pub(crate) async fn create(
         violations.add("installation.entry", "must be an entry's name: entries/{entry}");
     }
     let scope = parse_scope(&mut violations, caller, wanted.scope)?;
-    let (Some(retry), true) = (retry, violations.is_empty()) else { return Err(violations.into()) };
+    let (Some(retry), true) = (retry, violations.is_empty()) else {
+        return Err(violations.into());
+    };
 
     let mut tx = registry.db.write().await?;
     if let Some(uid) = retry.replayed(&mut tx).await? {
@@ -77,7 +79,11 @@ pub(crate) async fn create(
 
 fn retry<'a>(caller: &'a str, request: &CreateInstallationRequest) -> Option<Request<'a>> {
     let mut message = request.clone();
-    let values = message.installation.as_mut().map(|installation| std::mem::take(&mut installation.values)).unwrap_or_default();
+    let values = message
+        .installation
+        .as_mut()
+        .map(|installation| std::mem::take(&mut installation.values))
+        .unwrap_or_default();
     Request::new(caller, "CreateInstallation", &request.request_id, &[&values], &message)
 }
 
@@ -108,7 +114,9 @@ async fn owner(tx: &mut Tx, caller: &Caller, scope: Scope) -> Result<Owner, Erro
     if !caller.admin && caller.team_named(&team).is_none() {
         return Err(not_found());
     }
-    let uid = load::team_uid(tx, slug_in("teams", "installation.team", &team)?).await?.ok_or_else(not_found)?;
+    let uid = load::team_uid(tx, slug_in("teams", "installation.team", &team)?)
+        .await?
+        .ok_or_else(not_found)?;
     require_team_manager(caller, &team)?;
     Ok(Owner::Team(uid))
 }
@@ -125,8 +133,10 @@ pub(crate) async fn list(
     caller: &Caller,
     request: ListInstallationsRequest,
 ) -> Result<ListInstallationsResponse, Error> {
-    let binding =
-        format!("ListInstallations {} {:?} {:?} {:?}", caller.uid, request.entry, request.team, request.user);
+    let binding = format!(
+        "ListInstallations {} {:?} {:?} {:?}",
+        caller.uid, request.entry, request.team, request.user
+    );
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
     let Some(filter) = Filter::parse(&mut tx, caller, &request).await? else {
@@ -146,7 +156,10 @@ pub(crate) async fn list(
     }
     let next_page_token = page.cut(&registry.pages, &mut found, |(position, _)| position.clone());
     let installations = found.into_iter().map(|(_, installation)| installation).collect();
-    Ok(ListInstallationsResponse { installations, next_page_token })
+    Ok(ListInstallationsResponse {
+        installations,
+        next_page_token,
+    })
 }
 
 /// Which installations a list is of, by uid; empty: any.
@@ -159,7 +172,11 @@ struct Filter {
 impl Filter {
     /// `None` if what it names does not exist: then nothing matches.
     async fn parse(tx: &mut Tx, caller: &Caller, request: &ListInstallationsRequest) -> Result<Option<Self>, Error> {
-        let mut filter = Self { entry_uid: String::new(), team_uid: String::new(), user_uid: String::new() };
+        let mut filter = Self {
+            entry_uid: String::new(),
+            team_uid: String::new(),
+            user_uid: String::new(),
+        };
         if !request.entry.is_empty() {
             match load::entry_uid(tx, slug_in("entries", "entry", &request.entry)?).await? {
                 Some(uid) => filter.entry_uid = uid,
@@ -173,8 +190,13 @@ impl Filter {
             }
         }
         if !request.user.is_empty() {
-            let user = id_in("users", &request.user).ok_or_else(|| Error::invalid("user", "must be users/{user} or users/me"))?;
-            filter.user_uid = if user == "me" { caller.uid.clone() } else { user.to_owned() };
+            let user = id_in("users", &request.user)
+                .ok_or_else(|| Error::invalid("user", "must be users/{user} or users/me"))?;
+            filter.user_uid = if user == "me" {
+                caller.uid.clone()
+            } else {
+                user.to_owned()
+            };
         }
         Ok(Some(filter))
     }
@@ -202,7 +224,9 @@ pub(crate) async fn update(
     request: UpdateInstallationRequest,
 ) -> Result<Done<Installation>, Error> {
     field_mask::parse(request.update_mask.as_ref(), &["values"])?;
-    let change = request.installation.ok_or_else(|| Error::invalid("installation", "must be set"))?;
+    let change = request
+        .installation
+        .ok_or_else(|| Error::invalid("installation", "must be set"))?;
     let mut tx = registry.db.write().await?;
     let current = managed(&mut tx, caller, "installation.name", &change.name, &change.etag).await?;
     let entry = written(load::entry(&mut tx, &current.entry_uid).await?)?;
@@ -215,7 +239,15 @@ pub(crate) async fn update(
     }
     let new_generation = !same_values || !written(running)?.runs_as(&next);
     let now = registry.clock.now_micros();
-    store::installations::update(&mut tx, &current.uid, &values, entry.entry_revision, new_generation, now).await?;
+    store::installations::update(
+        &mut tx,
+        &current.uid,
+        &values,
+        entry.entry_revision,
+        new_generation,
+        now,
+    )
+    .await?;
     finish(registry, tx, &current.uid).await
 }
 
@@ -253,7 +285,9 @@ pub(crate) async fn expire(registry: &Registry) -> Result<usize, Error> {
 /// The installation of this name, if the caller may see it; also one that waits for cleanup.
 pub(crate) async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<Installation, Error> {
     let found = find(tx, uid_in("installations", field, name)?).await?;
-    found.filter(|installation| sees(caller, installation)).ok_or_else(|| Error::NotFound(name.to_owned()))
+    found
+        .filter(|installation| sees(caller, installation))
+        .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
 async fn managed(tx: &mut Tx, caller: &Caller, field: &str, name: &str, given: &str) -> Result<Installation, Error> {
@@ -267,7 +301,9 @@ async fn managed(tx: &mut Tx, caller: &Caller, field: &str, name: &str, given: &
 }
 
 async fn find(tx: &mut Tx, uid: &str) -> Result<Option<Installation>, Error> {
-    Ok(load::installation(tx, uid).await?.and_then(|watched| watched.installation))
+    Ok(load::installation(tx, uid)
+        .await?
+        .and_then(|watched| watched.installation))
 }
 
 async fn finish(registry: &Registry, mut tx: Tx, uid: &str) -> Result<Done<Installation>, Error> {

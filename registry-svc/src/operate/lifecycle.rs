@@ -27,7 +27,9 @@ pub(crate) async fn step(
     let entry = administered(&mut tx, caller, "name", name, etag).await?;
     if !may_become(entry.lifecycle(), to) {
         let (from, to) = (lifecycle_word(entry.lifecycle()), lifecycle_word(to));
-        return Err(Error::IllegalTransition(format!("{name} is {from}, so it cannot become {to}")));
+        return Err(Error::IllegalTransition(format!(
+            "{name} is {from}, so it cannot become {to}"
+        )));
     }
     store::entries::set_lifecycle(&mut tx, &entry.uid, to, &caller.uid, registry.clock.now_micros()).await?;
     finish(registry, tx, &entry.uid).await

@@ -43,7 +43,10 @@ fn uid_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, E
 /// The uids of the teams that a visibility names; a violation for one that does not exist.
 async fn visible_to(tx: &mut Tx, field: &str, names: &[String]) -> Result<Vec<String>, Error> {
     team_uids(tx, names).await?.map_err(|index| {
-        Error::invalid(&format!("{field}.visibility.teams.teams[{index}]"), format!("{} does not exist", names[index]))
+        Error::invalid(
+            &format!("{field}.visibility.teams.teams[{index}]"),
+            format!("{} does not exist", names[index]),
+        )
     })
 }
 

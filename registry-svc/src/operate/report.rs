@@ -62,7 +62,11 @@ pub(crate) async fn condition(
         }
     }
     // A new credential is in every gateway before the call that stored it returns.
-    let awaited: &[Workload] = if workload == Workload::Credential { &[Workload::Gateway] } else { &[] };
+    let awaited: &[Workload] = if workload == Workload::Credential {
+        &[Workload::Gateway]
+    } else {
+        &[]
+    };
     registry.commit(tx, Some(awaited)).await
 }
 
@@ -76,10 +80,16 @@ fn check_condition(request: &ReportConditionRequest) -> Result<(), Error> {
         violations.add("reason", format!("must be UPPER_SNAKE_CASE of at most {MAX_REASON}"));
     }
     if request.message.chars().count() > MAX_MESSAGE || request.message.contains('\0') {
-        violations.add("message", format!("must have at most {MAX_MESSAGE} characters, none of them NUL"));
+        violations.add(
+            "message",
+            format!("must have at most {MAX_MESSAGE} characters, none of them NUL"),
+        );
     }
     if request.runtime_endpoint.len() > MAX_ENDPOINT || request.runtime_endpoint.contains('\0') {
-        violations.add("runtime_endpoint", format!("must have at most {MAX_ENDPOINT} bytes, none of them NUL"));
+        violations.add(
+            "runtime_endpoint",
+            format!("must have at most {MAX_ENDPOINT} bytes, none of them NUL"),
+        );
     }
     Ok(violations.into_result(())?)
 }
@@ -140,7 +150,9 @@ pub(crate) async fn tools(registry: &Registry, request: ReportToolsRequest) -> R
 /// Whether what this installation has is what its entry has: the first one that is discovered, then those of teams and
 /// admins, if they run the entry as it is now. A person's own account may be shown other tools than everybody's.
 async fn speaks_for_entry(tx: &mut Tx, installation: &reported::Reported) -> Result<bool, Error> {
-    let Some(entry) = load::entry(tx, &installation.entry_uid).await? else { return Ok(false) };
+    let Some(entry) = load::entry(tx, &installation.entry_uid).await? else {
+        return Ok(false);
+    };
     if entry.delete_time.is_some() {
         return Ok(false);
     }
@@ -165,12 +177,17 @@ fn check_tools(request: &ReportToolsRequest) -> Result<(), Error> {
     for (index, tool) in request.tools.iter().enumerate() {
         let length = tool.tool.chars().count();
         if !(1..=MAX_TOOL_NAME).contains(&length) || tool.tool.chars().any(char::is_control) {
-            violations.add(format!("tools[{index}].tool"), format!("must have 1 to {MAX_TOOL_NAME} characters, none a control character"));
+            violations.add(
+                format!("tools[{index}].tool"),
+                format!("must have 1 to {MAX_TOOL_NAME} characters, none a control character"),
+            );
         }
         if !names.insert(&tool.tool) {
             violations.add(format!("tools[{index}].tool"), "must not come twice");
         }
-        if tool.definition_json.contains('\0') || serde_json::from_str::<&serde_json::value::RawValue>(&tool.definition_json).is_err() {
+        if tool.definition_json.contains('\0')
+            || serde_json::from_str::<&serde_json::value::RawValue>(&tool.definition_json).is_err()
+        {
             violations.add(format!("tools[{index}].definition_json"), "must be JSON");
         }
     }
@@ -178,7 +195,11 @@ fn check_tools(request: &ReportToolsRequest) -> Result<(), Error> {
 }
 
 /// Takes that nothing is left of something deleted.
-pub(crate) async fn cleaned_up(registry: &Registry, workload: Workload, request: ReportCleanupRequest) -> Result<(), Error> {
+pub(crate) async fn cleaned_up(
+    registry: &Registry,
+    workload: Workload,
+    request: ReportCleanupRequest,
+) -> Result<(), Error> {
     let (what, uid) = match request.subject {
         Some(Subject::InstallationUid(uid)) => (cleanup::Deleted::Installation, uid),
         Some(Subject::EntryUid(uid)) => (cleanup::Deleted::Entry, uid),
@@ -186,23 +207,32 @@ pub(crate) async fn cleaned_up(registry: &Registry, workload: Workload, request:
     };
     let mut tx = registry.db.write().await?;
     if cleanup::report(&mut tx, what, &uid, workload).await? == cleanup::Outcome::StillThere {
-        return Err(Error::IllegalTransition(format!("{uid} is not deleted: there is nothing to clean up")));
+        return Err(Error::IllegalTransition(format!(
+            "{uid} is not deleted: there is nothing to clean up"
+        )));
     }
     registry.commit(tx, Some(&[])).await.map(drop)
 }
 
 /// Notes when tokens were last used, to the minute.
 pub(crate) async fn token_use(registry: &Registry, request: ReportTokenUseRequest) -> Result<(), Error> {
-    const NOTE: &str = "UPDATE gateway_tokens SET last_use_time = $1 WHERE uid = $2 AND (last_use_time IS NULL OR last_use_time < $1)";
+    const NOTE: &str =
+        "UPDATE gateway_tokens SET last_use_time = $1 WHERE uid = $2 AND (last_use_time IS NULL OR last_use_time < $1)";
     let mut violations = Violations::new();
     if request.uses.len() > MAX_USES {
         violations.add("uses", format!("must be at most {MAX_USES}"));
     }
     let mut uses = Vec::new();
     for (index, token_use) in request.uses.iter().enumerate() {
-        match (token_use.gateway_token.strip_prefix("gatewayTokens/"), token_use.use_time) {
+        match (
+            token_use.gateway_token.strip_prefix("gatewayTokens/"),
+            token_use.use_time,
+        ) {
             (Some(uid), Some(time)) => {
-                let micros = time.seconds.saturating_mul(1_000_000).clamp(0, registry.clock.now_micros());
+                let micros = time
+                    .seconds
+                    .saturating_mul(1_000_000)
+                    .clamp(0, registry.clock.now_micros());
                 uses.push((uid, micros - micros % MINUTE));
             }
             _ => violations.add(format!("uses[{index}]"), "must name a gateway token and a time"),

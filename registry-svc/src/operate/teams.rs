@@ -25,7 +25,11 @@ const MAX_NAME: usize = 120;
 const MAX_CLAIM: usize = 255;
 
 /// Adds a team.
-pub(crate) async fn create(registry: &Registry, caller: &Caller, request: CreateTeamRequest) -> Result<Done<Team>, Error> {
+pub(crate) async fn create(
+    registry: &Registry,
+    caller: &Caller,
+    request: CreateTeamRequest,
+) -> Result<Done<Team>, Error> {
     caller.require_admin()?;
     let mut violations = Violations::new();
     let no_maps: [&HashMap<String, String>; 0] = [];
@@ -40,10 +44,14 @@ pub(crate) async fn create(registry: &Registry, caller: &Caller, request: Create
         violations.add("team", "must be set");
     }
     let team = check(&mut violations, team.unwrap_or_default(), slug);
-    let (Some(retry), true) = (retry, violations.is_empty()) else { return Err(violations.into()) };
+    let (Some(retry), true) = (retry, violations.is_empty()) else {
+        return Err(violations.into());
+    };
     let mut tx = registry.db.write().await?;
     if let Some(uid) = retry.replayed(&mut tx).await? {
-        let team = find(&mut tx, &uid).await?.ok_or_else(|| Error::NotFound(format!("teams/{slug}")))?;
+        let team = find(&mut tx, &uid)
+            .await?
+            .ok_or_else(|| Error::NotFound(format!("teams/{slug}")))?;
         return unchanged(registry, tx, team).await;
     }
     if load::team_uid(&mut tx, slug).await?.is_some() {
@@ -62,7 +70,11 @@ pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Res
 }
 
 /// Lists the caller's teams; all for an admin.
-pub(crate) async fn list(registry: &Registry, caller: &Caller, request: ListTeamsRequest) -> Result<ListTeamsResponse, Error> {
+pub(crate) async fn list(
+    registry: &Registry,
+    caller: &Caller,
+    request: ListTeamsRequest,
+) -> Result<ListTeamsResponse, Error> {
     let binding = format!("ListTeams {} {}", caller.uid, caller.admin);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
@@ -93,7 +105,11 @@ pub(crate) async fn list(registry: &Registry, caller: &Caller, request: ListTeam
 }
 
 /// Changes a team.
-pub(crate) async fn update(registry: &Registry, caller: &Caller, request: UpdateTeamRequest) -> Result<Done<Team>, Error> {
+pub(crate) async fn update(
+    registry: &Registry,
+    caller: &Caller,
+    request: UpdateTeamRequest,
+) -> Result<Done<Team>, Error> {
     let change = request.team.ok_or_else(|| Error::invalid("team", "must be set"))?;
     let mut tx = registry.db.write().await?;
     let mut team = administered(&mut tx, caller, "team.name", &change.name).await?;
@@ -118,7 +134,11 @@ pub(crate) async fn update(registry: &Registry, caller: &Caller, request: Update
 }
 
 /// Deletes a team that nothing uses.
-pub(crate) async fn delete(registry: &Registry, caller: &Caller, request: DeleteTeamRequest) -> Result<Done<Team>, Error> {
+pub(crate) async fn delete(
+    registry: &Registry,
+    caller: &Caller,
+    request: DeleteTeamRequest,
+) -> Result<Done<Team>, Error> {
     let mut tx = registry.db.write().await?;
     let mut team = administered(&mut tx, caller, "name", &request.name).await?;
     etag::check(&request.etag, &team.etag, &team.name)?;
@@ -186,11 +206,18 @@ pub(crate) async fn list_members(
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut found = teams::members_after(&mut tx, &team.uid, page.start(), page.limit()).await?;
     let next_page_token = page.cut(&registry.pages, &mut found, |(time, uid, _)| (*time, uid.clone()));
-    Ok(ListTeamMembersResponse { team_members: found.into_iter().map(member_message).collect(), next_page_token })
+    Ok(ListTeamMembersResponse {
+        team_members: found.into_iter().map(member_message).collect(),
+        next_page_token,
+    })
 }
 
 fn member_message((create_time, uid, email): teams::Member) -> TeamMember {
-    TeamMember { user: format!("users/{uid}"), email, create_time: Some(load::timestamp(create_time)) }
+    TeamMember {
+        user: format!("users/{uid}"),
+        email,
+        create_time: Some(load::timestamp(create_time)),
+    }
 }
 
 fn check(violations: &mut Violations, mut team: Team, slug: &str) -> Team {
@@ -215,7 +242,10 @@ fn check(violations: &mut Violations, mut team: Team, slug: &str) -> Team {
 
 fn check_claim(violations: &mut Violations, path: &str, text: &str) {
     if text.is_empty() || text.len() > MAX_CLAIM || text.chars().any(char::is_control) {
-        violations.add(path, format!("must have 1 to {MAX_CLAIM} bytes, none of them a control character"));
+        violations.add(
+            path,
+            format!("must have 1 to {MAX_CLAIM} bytes, none of them a control character"),
+        );
     }
 }
 

@@ -21,7 +21,10 @@ pub(crate) async fn of_entry(
     let entry = entries::visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListEntryTools {} {}", caller.uid, entry.uid);
     let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
-    let refs = load::tool_set(&mut tx, &entry.uid).await?.map(|set| set.tools).unwrap_or_default();
+    let refs = load::tool_set(&mut tx, &entry.uid)
+        .await?
+        .map(|set| set.tools)
+        .unwrap_or_default();
     cut(registry, &mut tx, &page, refs).await
 }
 
@@ -42,15 +45,21 @@ pub(crate) async fn of_installation(
     });
     let refs = match load::tool_set(&mut tx, &installation.uid).await? {
         Some(own) => own.tools,
-        None if discovered => {
-            load::tool_set(&mut tx, &installation.entry_uid).await?.map(|set| set.tools).unwrap_or_default()
-        }
+        None if discovered => load::tool_set(&mut tx, &installation.entry_uid)
+            .await?
+            .map(|set| set.tools)
+            .unwrap_or_default(),
         None => Vec::new(),
     };
     cut(registry, &mut tx, &page, refs).await
 }
 
-async fn cut(registry: &Registry, tx: &mut Tx, page: &Page<String>, mut refs: Vec<ToolRef>) -> Result<(Vec<Tool>, String), Error> {
+async fn cut(
+    registry: &Registry,
+    tx: &mut Tx,
+    page: &Page<String>,
+    mut refs: Vec<ToolRef>,
+) -> Result<(Vec<Tool>, String), Error> {
     if let Some(after) = &page.after {
         refs.retain(|tool| tool.tool > *after);
     }
@@ -58,7 +67,11 @@ async fn cut(registry: &Registry, tx: &mut Tx, page: &Page<String>, mut refs: Ve
     let mut found = Vec::with_capacity(refs.len());
     for tool in refs {
         let definition_json = tools::definition(tx, &tool.definition_hash).await?.unwrap_or_default();
-        found.push(Tool { tool: tool.tool, definition_hash: tool.definition_hash, definition_json });
+        found.push(Tool {
+            tool: tool.tool,
+            definition_hash: tool.definition_hash,
+            definition_json,
+        });
     }
     Ok((found, next))
 }

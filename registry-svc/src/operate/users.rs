@@ -19,30 +19,52 @@ pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Res
         let row = written(users::find(&mut tx, &caller.uid).await?)?;
         let mut teams: Vec<String> = caller.teams.iter().map(|team| format!("teams/{}", team.slug)).collect();
         teams.sort();
-        return Ok(User { teams, admin: caller.admin, ..message(row) });
+        return Ok(User {
+            teams,
+            admin: caller.admin,
+            ..message(row)
+        });
     }
     let uid = user_id("name", name)?;
-    let found = if caller.admin { users::find(&mut tx, &uid).await? } else { None };
+    let found = if caller.admin {
+        users::find(&mut tx, &uid).await?
+    } else {
+        None
+    };
     found.map(message).ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
 /// Lists users, for admins.
-pub(crate) async fn list(registry: &Registry, caller: &Caller, request: ListUsersRequest) -> Result<ListUsersResponse, Error> {
+pub(crate) async fn list(
+    registry: &Registry,
+    caller: &Caller,
+    request: ListUsersRequest,
+) -> Result<ListUsersResponse, Error> {
     caller.require_admin()?;
     let binding = format!("ListUsers {} {:?}", caller.uid, request.email);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
     let mut found = users::after(&mut tx, page.start(), &request.email, page.limit()).await?;
     let next_page_token = page.cut(&registry.pages, &mut found, |row| (row.create_time, row.uid.clone()));
-    Ok(ListUsersResponse { users: found.into_iter().map(message).collect(), next_page_token })
+    Ok(ListUsersResponse {
+        users: found.into_iter().map(message).collect(),
+        next_page_token,
+    })
 }
 
 /// Shuts a user out, or lets them in again.
-pub(crate) async fn set_active(registry: &Registry, caller: &Caller, name: &str, active: bool) -> Result<Done<User>, Error> {
+pub(crate) async fn set_active(
+    registry: &Registry,
+    caller: &Caller,
+    name: &str,
+    active: bool,
+) -> Result<Done<User>, Error> {
     caller.require_admin()?;
     let uid = user_id("name", name)?;
     let mut tx = registry.db.write().await?;
-    let row = users::find(&mut tx, &uid).await?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
+    let row = users::find(&mut tx, &uid)
+        .await?
+        .ok_or_else(|| Error::NotFound(name.to_owned()))?;
     if row.deactivate_time.is_none() != active {
         let time = (!active).then(|| registry.clock.now_micros());
         users::set_deactivated(&mut tx, &uid, time).await?;

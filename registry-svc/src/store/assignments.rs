@@ -2,11 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::{
-    Object, Tx,
-    load::rows,
-    on,
-};
+use super::{Object, Tx, load::rows, on};
 use crate::domain::etag;
 
 /// A new assignment.
@@ -36,7 +32,13 @@ pub(crate) async fn insert(tx: &mut Tx, new: &NewAssignment<'_>) -> sqlx::Result
 }
 
 /// Changes how the installation is chosen and which name is shown.
-pub(crate) async fn update(tx: &mut Tx, uid: &str, pinned: Option<&str>, exposed_name: &str, now: i64) -> sqlx::Result<()> {
+pub(crate) async fn update(
+    tx: &mut Tx,
+    uid: &str,
+    pinned: Option<&str>,
+    exposed_name: &str,
+    now: i64,
+) -> sqlx::Result<()> {
     const UPDATE: &str = "UPDATE tool_assignments SET pinned_installation_uid = $1, exposed_name = $2, update_time = $3, etag = $4 \
                           WHERE uid = $5";
     let etag = etag::of(uid, tx.revision());
@@ -61,8 +63,14 @@ pub(crate) async fn delete_of_entry(tx: &mut Tx, entry_uid: &str) -> sqlx::Resul
 }
 
 /// The uid of another assignment of the same consumer that `exposed_name` would collide with.
-pub(crate) async fn exposing(tx: &mut Tx, consumer_uid: &str, exposed_name: &str, except: &str) -> sqlx::Result<Option<String>> {
-    const SELECT: &str = "SELECT uid FROM tool_assignments WHERE consumer_uid = $1 AND exposed_name = $2 AND uid <> $3 LIMIT 1";
+pub(crate) async fn exposing(
+    tx: &mut Tx,
+    consumer_uid: &str,
+    exposed_name: &str,
+    except: &str,
+) -> sqlx::Result<Option<String>> {
+    const SELECT: &str =
+        "SELECT uid FROM tool_assignments WHERE consumer_uid = $1 AND exposed_name = $2 AND uid <> $3 LIMIT 1";
     on!(tx, c => sqlx::query_scalar(SELECT).bind(consumer_uid).bind(exposed_name).bind(except).fetch_optional(&mut *c).await)
 }
 
@@ -82,7 +90,12 @@ pub(crate) async fn same(
 }
 
 /// The uids of up to `limit` assignments of a consumer behind `after`, oldest first.
-pub(crate) async fn uids_after(tx: &mut Tx, consumer_uid: &str, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
+pub(crate) async fn uids_after(
+    tx: &mut Tx,
+    consumer_uid: &str,
+    after: (i64, &str),
+    limit: i64,
+) -> sqlx::Result<Vec<(i64, String)>> {
     const SELECT: &str = "SELECT create_time, uid FROM tool_assignments WHERE consumer_uid = $1 AND (create_time, uid) > ($2, $3) \
                           ORDER BY create_time, uid LIMIT $4";
     rows!(tx, SELECT, [consumer_uid, after.0, after.1, limit], row => {
@@ -93,6 +106,7 @@ pub(crate) async fn uids_after(tx: &mut Tx, consumer_uid: &str, after: (i64, &st
 /// Whether an entry or an installation is known to have this tool.
 pub(crate) async fn has_tool(tx: &mut Tx, owner_uid: &str, tool: &str) -> sqlx::Result<bool> {
     const SELECT: &str = "SELECT tool FROM tool_set_tools WHERE owner_uid = $1 AND tool = $2";
-    let found: Option<String> = on!(tx, c => sqlx::query_scalar(SELECT).bind(owner_uid).bind(tool).fetch_optional(&mut *c).await)?;
+    let found: Option<String> =
+        on!(tx, c => sqlx::query_scalar(SELECT).bind(owner_uid).bind(tool).fetch_optional(&mut *c).await)?;
     Ok(found.is_some())
 }

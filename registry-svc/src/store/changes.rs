@@ -62,14 +62,20 @@ pub(crate) async fn next(tx: &mut Tx, after: i64, kinds: i64) -> sqlx::Result<Ne
                 WatchedObject::decode(object.as_slice()).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
             ),
             None => {
-                let kind = i32::try_from(kind).ok().and_then(|kind| ObjectKind::try_from(kind).ok()).unwrap_or_default();
+                let kind = i32::try_from(kind)
+                    .ok()
+                    .and_then(|kind| ObjectKind::try_from(kind).ok())
+                    .unwrap_or_default();
                 change::Change::Remove(Removal { kind: kind.into(), key })
             }
         };
         let change = Change { change: Some(change) };
         match batches.last_mut() {
             Some(batch) if batch.revision == revision => batch.changes.push(change),
-            _ => batches.push(ChangeBatch { revision, changes: vec![change] }),
+            _ => batches.push(ChangeBatch {
+                revision,
+                changes: vec![change],
+            }),
         }
     }
     Ok(Next::Batches(batches, until))

@@ -41,7 +41,11 @@ pub(crate) async fn report(tx: &mut Tx, what: Deleted, uid: &str, workload: Work
         Some(None) => return Ok(Outcome::StillThere),
         Some(Some(_)) => {}
     }
-    let note = if workload == Workload::Credential { by_credential } else { by_orchestrator };
+    let note = if workload == Workload::Credential {
+        by_credential
+    } else {
+        by_orchestrator
+    };
     on!(tx, c => sqlx::query(note).bind(uid).execute(&mut *c).await.map(drop))?;
     match what {
         Deleted::Entry => remove_entry(tx, uid).await?,
@@ -55,9 +59,17 @@ async fn remove_installation(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
         WHERE uid = $1 AND delete_time IS NOT NULL AND credential_cleaned AND runtime_cleaned";
     let entry_uid: Option<String> = on!(tx, c => sqlx::query_scalar(CLEAN).bind(uid).fetch_optional(&mut *c).await)?;
     let Some(entry_uid) = entry_uid else { return Ok(()) };
-    remove_assignments(tx, "DELETE FROM tool_assignments WHERE pinned_installation_uid = $1 RETURNING uid", uid).await?;
+    remove_assignments(
+        tx,
+        "DELETE FROM tool_assignments WHERE pinned_installation_uid = $1 RETURNING uid",
+        uid,
+    )
+    .await?;
     tools::remove_set(tx, uid).await?;
-    for statement in ["DELETE FROM conditions WHERE installation_uid = $1", "DELETE FROM installations WHERE uid = $1"] {
+    for statement in [
+        "DELETE FROM conditions WHERE installation_uid = $1",
+        "DELETE FROM installations WHERE uid = $1",
+    ] {
         on!(tx, c => sqlx::query(statement).bind(uid).execute(&mut *c).await.map(drop))?;
     }
     tx.changed(Object::Installation, uid).await?;
@@ -73,7 +85,12 @@ async fn remove_entry(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
     if clean.is_none() {
         return Ok(());
     }
-    remove_assignments(tx, "DELETE FROM tool_assignments WHERE entry_uid = $1 RETURNING uid", uid).await?;
+    remove_assignments(
+        tx,
+        "DELETE FROM tool_assignments WHERE entry_uid = $1 RETURNING uid",
+        uid,
+    )
+    .await?;
     tools::remove_set(tx, uid).await?;
     for statement in [
         "DELETE FROM entry_teams WHERE entry_uid = $1",

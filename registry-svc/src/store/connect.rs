@@ -23,7 +23,9 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A newer program wrote it.
-    #[error("the registry's database was written by a newer version of Chandlery: run that version, or restore a backup")]
+    #[error(
+        "the registry's database was written by a newer version of Chandlery: run that version, or restore a backup"
+    )]
     Newer,
     /// The schema could not be brought up to date.
     #[error("the registry's database could not be brought up to date: {0}")]
@@ -52,9 +54,15 @@ pub(crate) async fn open(database: &Database) -> Result<Db, OpenError> {
         }
     };
     let (latest, _) = watch::channel(0);
-    let unknown = Db(Arc::new(Inner { pools, epoch: String::new(), latest }));
+    let unknown = Db(Arc::new(Inner {
+        pools,
+        epoch: String::new(),
+        latest,
+    }));
     let (epoch, revision) = head(&unknown).await?;
-    let Some(inner) = Arc::into_inner(unknown.0) else { unreachable!("nobody else has this handle yet") };
+    let Some(inner) = Arc::into_inner(unknown.0) else {
+        unreachable!("nobody else has this handle yet")
+    };
     inner.latest.send_replace(revision);
     Ok(Db(Arc::new(Inner { epoch, ..inner })))
 }
@@ -94,12 +102,17 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
 }
 
 fn migration_failed(error: MigrateError) -> OpenError {
-    if migrate::is_newer(&error) { OpenError::Newer } else { OpenError::Migrate(error) }
+    if migrate::is_newer(&error) {
+        OpenError::Newer
+    } else {
+        OpenError::Migrate(error)
+    }
 }
 
 /// The epoch and the latest revision; a new database gets its epoch here.
 async fn head(db: &Db) -> sqlx::Result<(String, i64)> {
-    const MAKE: &str = "INSERT INTO head (id, revision, compacted, database_epoch) VALUES (1, 0, 0, $1) ON CONFLICT (id) DO NOTHING";
+    const MAKE: &str =
+        "INSERT INTO head (id, revision, compacted, database_epoch) VALUES (1, 0, 0, $1) ON CONFLICT (id) DO NOTHING";
     const READ: &str = "SELECT database_epoch, revision FROM head WHERE id = 1";
     let epoch = Uuid::new_v4().to_string();
     let mut tx = db.write_quietly().await?;

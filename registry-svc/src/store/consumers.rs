@@ -3,12 +3,11 @@
 use prost::Message as _;
 use sqlx::Row as _;
 
-use super::{
-    Object, Tx,
-    load::rows,
-    on,
+use super::{Object, Tx, load::rows, on};
+use crate::domain::{
+    consumer::{ConsumerKind, ConsumerSpec},
+    etag,
 };
-use crate::domain::{consumer::{ConsumerKind, ConsumerSpec}, etag};
 
 fn object(kind: ConsumerKind) -> Object {
     match kind {
@@ -37,7 +36,13 @@ pub(crate) async fn insert(
 }
 
 /// Changes one.
-pub(crate) async fn update(tx: &mut Tx, kind: ConsumerKind, uid: &str, spec: &ConsumerSpec, now: i64) -> sqlx::Result<()> {
+pub(crate) async fn update(
+    tx: &mut Tx,
+    kind: ConsumerKind,
+    uid: &str,
+    spec: &ConsumerSpec,
+    now: i64,
+) -> sqlx::Result<()> {
     const UPDATE: &str = "UPDATE consumers SET document = $1, update_time = $2, etag = $3 WHERE uid = $4";
     let (document, etag) = (spec.message().encode_to_vec(), etag::of(uid, tx.revision()));
     on!(tx, c => sqlx::query(UPDATE).bind(document).bind(now).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
@@ -74,7 +79,12 @@ pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, uid: &str, now: i64)
 }
 
 /// The uids of up to `limit` of one kind behind `after`, oldest first.
-pub(crate) async fn uids_after(tx: &mut Tx, kind: ConsumerKind, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
+pub(crate) async fn uids_after(
+    tx: &mut Tx,
+    kind: ConsumerKind,
+    after: (i64, &str),
+    limit: i64,
+) -> sqlx::Result<Vec<(i64, String)>> {
     const SELECT: &str = "SELECT create_time, uid FROM consumers WHERE kind = $1 AND (create_time, uid) > ($2, $3) \
                           ORDER BY create_time, uid LIMIT $4";
     rows!(tx, SELECT, [kind as i64, after.0, after.1, limit], row => {

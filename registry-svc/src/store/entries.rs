@@ -12,7 +12,14 @@ use super::{
 use crate::domain::{entry::EntrySpec, etag};
 
 /// Adds an entry at its first revision.
-pub(crate) async fn insert(tx: &mut Tx, uid: &str, slug: &str, spec: &EntrySpec, creator: &str, now: i64) -> sqlx::Result<()> {
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    uid: &str,
+    slug: &str,
+    spec: &EntrySpec,
+    creator: &str,
+    now: i64,
+) -> sqlx::Result<()> {
     const INSERT: &str = "INSERT INTO entries (uid, slug, lifecycle, entry_revision, creator, updater, etag, create_time, \
                           update_time, revision) VALUES ($1, $2, $3, 1, $4, $4, $5, $6, $6, $7)";
     let revision = tx.revision();
@@ -24,16 +31,32 @@ pub(crate) async fn insert(tx: &mut Tx, uid: &str, slug: &str, spec: &EntrySpec,
 }
 
 /// Adds a revision and makes it the current one.
-pub(crate) async fn update(tx: &mut Tx, uid: &str, number: i64, spec: &EntrySpec, updater: &str, now: i64) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE entries SET entry_revision = $1, updater = $2, update_time = $3, etag = $4 WHERE uid = $5";
+pub(crate) async fn update(
+    tx: &mut Tx,
+    uid: &str,
+    number: i64,
+    spec: &EntrySpec,
+    updater: &str,
+    now: i64,
+) -> sqlx::Result<()> {
+    const UPDATE: &str =
+        "UPDATE entries SET entry_revision = $1, updater = $2, update_time = $3, etag = $4 WHERE uid = $5";
     insert_revision(tx, uid, number, spec, updater, now).await?;
     let etag = etag::of(uid, tx.revision());
     on!(tx, c => sqlx::query(UPDATE).bind(number).bind(updater).bind(now).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
     tx.changed(Object::Entry, uid).await
 }
 
-async fn insert_revision(tx: &mut Tx, uid: &str, number: i64, spec: &EntrySpec, creator: &str, now: i64) -> sqlx::Result<()> {
-    const INSERT: &str = "INSERT INTO entry_revisions (entry_uid, number, document, creator, create_time) VALUES ($1, $2, $3, $4, $5)";
+async fn insert_revision(
+    tx: &mut Tx,
+    uid: &str,
+    number: i64,
+    spec: &EntrySpec,
+    creator: &str,
+    now: i64,
+) -> sqlx::Result<()> {
+    const INSERT: &str =
+        "INSERT INTO entry_revisions (entry_uid, number, document, creator, create_time) VALUES ($1, $2, $3, $4, $5)";
     let document = spec.message().encode_to_vec();
     on!(tx, c => sqlx::query(INSERT).bind(uid).bind(number).bind(document).bind(creator).bind(now).execute(&mut *c).await.map(drop))
 }
@@ -49,7 +72,13 @@ pub(crate) async fn set_teams(tx: &mut Tx, uid: &str, team_uids: &[String]) -> s
 }
 
 /// Moves it to another lifecycle.
-pub(crate) async fn set_lifecycle(tx: &mut Tx, uid: &str, lifecycle: EntryLifecycle, updater: &str, now: i64) -> sqlx::Result<()> {
+pub(crate) async fn set_lifecycle(
+    tx: &mut Tx,
+    uid: &str,
+    lifecycle: EntryLifecycle,
+    updater: &str,
+    now: i64,
+) -> sqlx::Result<()> {
     const UPDATE: &str = "UPDATE entries SET lifecycle = $1, updater = $2, update_time = $3, etag = $4 WHERE uid = $5";
     let etag = etag::of(uid, tx.revision());
     on!(tx, c => sqlx::query(UPDATE).bind(lifecycle as i64).bind(updater).bind(now).bind(etag).bind(uid)
@@ -59,7 +88,8 @@ pub(crate) async fn set_lifecycle(tx: &mut Tx, uid: &str, lifecycle: EntryLifecy
 
 /// Marks it deleted: nobody finds it any more, and it goes once everybody has cleaned up.
 pub(crate) async fn mark_deleted(tx: &mut Tx, uid: &str, updater: &str, now: i64) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE entries SET delete_time = $1, update_time = $1, updater = $2, etag = $3 WHERE uid = $4";
+    const UPDATE: &str =
+        "UPDATE entries SET delete_time = $1, update_time = $1, updater = $2, etag = $3 WHERE uid = $4";
     let etag = etag::of(uid, tx.revision());
     on!(tx, c => sqlx::query(UPDATE).bind(now).bind(updater).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
     set_teams(tx, uid, &[]).await?;
@@ -84,7 +114,12 @@ pub(crate) async fn at_revision(tx: &mut Tx, uid: &str, number: i64) -> sqlx::Re
 }
 
 /// Up to `limit` revisions of `entry` below `before`, newest first.
-pub(crate) async fn revisions_before(tx: &mut Tx, entry: &Entry, before: i64, limit: i64) -> sqlx::Result<Vec<EntryRevision>> {
+pub(crate) async fn revisions_before(
+    tx: &mut Tx,
+    entry: &Entry,
+    before: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<EntryRevision>> {
     const SELECT: &str = "SELECT number, document, creator, create_time FROM entry_revisions \
                           WHERE entry_uid = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
     rows!(tx, SELECT, [entry.uid.as_str(), before, limit], row => {

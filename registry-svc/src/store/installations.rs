@@ -4,11 +4,7 @@ use contracts::registry::{ConditionStatus, ConditionType, ReinstallRequired};
 use prost::Message as _;
 use sqlx::Row as _;
 
-use super::{
-    Object, Tx,
-    load::rows,
-    on,
-};
+use super::{Object, Tx, load::rows, on};
 use crate::domain::{etag, installation::Values};
 
 /// Whose an installation is, by uid.
@@ -105,8 +101,10 @@ pub(crate) async fn mark_deleted(tx: &mut Tx, uid: &str, now: i64) -> sqlx::Resu
 
 /// The uid of the installation that this owner has of this entry.
 pub(crate) async fn of_owner(tx: &mut Tx, entry_uid: &str, owner: &Owner) -> sqlx::Result<Option<String>> {
-    const OF_USER: &str = "SELECT uid FROM installations WHERE entry_uid = $1 AND user_uid = $2 AND delete_time IS NULL";
-    const OF_TEAM: &str = "SELECT uid FROM installations WHERE entry_uid = $1 AND team_uid = $2 AND delete_time IS NULL";
+    const OF_USER: &str =
+        "SELECT uid FROM installations WHERE entry_uid = $1 AND user_uid = $2 AND delete_time IS NULL";
+    const OF_TEAM: &str =
+        "SELECT uid FROM installations WHERE entry_uid = $1 AND team_uid = $2 AND delete_time IS NULL";
     let (sql, owner) = match owner {
         Owner::User(uid) => (OF_USER, uid),
         Owner::Team(uid) => (OF_TEAM, uid),
@@ -115,7 +113,12 @@ pub(crate) async fn of_owner(tx: &mut Tx, entry_uid: &str, owner: &Owner) -> sql
 }
 
 /// Positions, entries and owners of up to `limit` installations behind `after`, oldest first. Empty filters take all.
-pub(crate) async fn after(tx: &mut Tx, after: (i64, &str), entry_uid: &str, limit: i64) -> sqlx::Result<Vec<((i64, String), Owner)>> {
+pub(crate) async fn after(
+    tx: &mut Tx,
+    after: (i64, &str),
+    entry_uid: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<((i64, String), Owner)>> {
     const SELECT: &str = "SELECT create_time, uid, user_uid, team_uid FROM installations \
                           WHERE delete_time IS NULL AND (create_time, uid) > ($1, $2) AND ($3 = '' OR entry_uid = $3) \
                           ORDER BY create_time, uid LIMIT $4";

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use contracts::registry::{
-    Agent, Condition, DeactivatedUser, Entry, Gateway, GatewayToken, Installation, ReinstallRequired, Team, TeamMapping,
-    ToolAssignment, ToolDefinition, ToolRef, ToolSet, WatchedGatewayToken, WatchedInstallation, WatchedObject, WatchedTeam,
-    WatchedToolAssignment, WholeIssuer, gateway_token, installation, team_mapping, tool_assignment,
-    watched_object::Object as Watched,
+    Agent, Condition, DeactivatedUser, Entry, Gateway, GatewayToken, Installation, ReinstallRequired, Team,
+    TeamMapping, ToolAssignment, ToolDefinition, ToolRef, ToolSet, WatchedGatewayToken, WatchedInstallation,
+    WatchedObject, WatchedTeam, WatchedToolAssignment, WholeIssuer, gateway_token, installation, team_mapping,
+    tool_assignment, watched_object::Object as Watched,
 };
 use prost::Message;
 use prost_types::Timestamp;
@@ -42,7 +42,10 @@ struct Select {
 
 macro_rules! select {
     ($columns:literal, $key:literal) => {
-        Select { all: concat!($columns, " WHERE ", $key, " >= $1"), one: concat!($columns, " WHERE ", $key, " = $1") }
+        Select {
+            all: concat!($columns, " WHERE ", $key, " >= $1"),
+            one: concat!($columns, " WHERE ", $key, " = $1"),
+        }
     };
 }
 
@@ -80,13 +83,25 @@ pub(crate) async fn watched(tx: &mut Tx, object: Object, uid: &str) -> sqlx::Res
 /// What watchers get of the objects of one kind.
 pub(crate) async fn snapshot(tx: &mut Tx, object: Object, which: Which<'_>) -> sqlx::Result<Vec<WatchedObject>> {
     fn wrap<T>(objects: Vec<T>, key: impl Fn(&T) -> String, variant: impl Fn(T) -> Watched) -> Vec<WatchedObject> {
-        objects.into_iter().map(|object| WatchedObject { key: key(&object), object: Some(variant(object)) }).collect()
+        objects
+            .into_iter()
+            .map(|object| WatchedObject {
+                key: key(&object),
+                object: Some(variant(object)),
+            })
+            .collect()
     }
     Ok(match object {
-        Object::ToolDefinition => {
-            wrap(tool_definitions(tx, which).await?, |object| object.hash.clone(), Watched::ToolDefinition)
-        }
-        Object::ToolSet => wrap(tool_sets(tx, which).await?, |object| object.owner_uid.clone(), Watched::ToolSet),
+        Object::ToolDefinition => wrap(
+            tool_definitions(tx, which).await?,
+            |object| object.hash.clone(),
+            Watched::ToolDefinition,
+        ),
+        Object::ToolSet => wrap(
+            tool_sets(tx, which).await?,
+            |object| object.owner_uid.clone(),
+            Watched::ToolSet,
+        ),
         Object::Team => wrap(
             watched_teams(tx, which).await?,
             |object| object.team.as_ref().map(|team| team.uid.clone()).unwrap_or_default(),
@@ -100,22 +115,44 @@ pub(crate) async fn snapshot(tx: &mut Tx, object: Object, which: Which<'_>) -> s
         Object::Entry => wrap(entries(tx, which).await?, |object| object.uid.clone(), Watched::Entry),
         Object::Installation => wrap(
             installations(tx, which).await?,
-            |object| object.installation.as_ref().map(|installation| installation.uid.clone()).unwrap_or_default(),
+            |object| {
+                object
+                    .installation
+                    .as_ref()
+                    .map(|installation| installation.uid.clone())
+                    .unwrap_or_default()
+            },
             Watched::Installation,
         ),
-        Object::Gateway => wrap(gateways(tx, which).await?, |object| object.uid.clone(), Watched::Gateway),
+        Object::Gateway => wrap(
+            gateways(tx, which).await?,
+            |object| object.uid.clone(),
+            Watched::Gateway,
+        ),
         Object::Agent => wrap(agents(tx, which).await?, |object| object.uid.clone(), Watched::Agent),
         Object::ToolAssignment => wrap(
             tool_assignments(tx, which).await?,
-            |object| object.tool_assignment.as_ref().map(|assignment| assignment.uid.clone()).unwrap_or_default(),
+            |object| {
+                object
+                    .tool_assignment
+                    .as_ref()
+                    .map(|assignment| assignment.uid.clone())
+                    .unwrap_or_default()
+            },
             Watched::ToolAssignment,
         ),
         Object::GatewayToken => gateway_tokens(tx, which)
             .await?
             .into_iter()
             .filter_map(|(uid, token)| {
-                let live = token.gateway_token.as_ref().is_some_and(|token| token.revoke_time.is_none());
-                live.then_some(WatchedObject { key: uid, object: Some(Watched::GatewayToken(token)) })
+                let live = token
+                    .gateway_token
+                    .as_ref()
+                    .is_some_and(|token| token.revoke_time.is_none());
+                live.then_some(WatchedObject {
+                    key: uid,
+                    object: Some(Watched::GatewayToken(token)),
+                })
             })
             .collect(),
     })
@@ -308,11 +345,19 @@ pub(crate) async fn consumer_uid(tx: &mut Tx, kind: i64, slug: &str) -> sqlx::Re
 }
 
 async fn gateways(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<Gateway>> {
-    Ok(consumers(tx, which).await?.into_iter().filter(|(kind, _)| *kind == GATEWAY).map(|(_, gateway)| gateway).collect())
+    Ok(consumers(tx, which)
+        .await?
+        .into_iter()
+        .filter(|(kind, _)| *kind == GATEWAY)
+        .map(|(_, gateway)| gateway)
+        .collect())
 }
 
 async fn agents(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<Agent>> {
-    let agents = consumers(tx, which).await?.into_iter().filter(|(kind, _)| *kind == AGENT);
+    let agents = consumers(tx, which)
+        .await?
+        .into_iter()
+        .filter(|(kind, _)| *kind == AGENT);
     Ok(agents.map(|(_, document)| to_agent(document)).collect())
 }
 
@@ -400,7 +445,10 @@ async fn watched_teams(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<Watche
         "uid"
     );
     const MEMBERS: Select = select!("SELECT team_uid, user_uid FROM team_members", "team_uid");
-    const MAPPINGS: Select = select!("SELECT team_uid, position, issuer, group_name FROM team_mappings", "team_uid");
+    const MAPPINGS: Select = select!(
+        "SELECT team_uid, position, issuer, group_name FROM team_mappings",
+        "team_uid"
+    );
     let (sql, key) = MEMBERS.sql(which);
     let mut members = rows!(tx, sql, [key], row => Ok((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?)))?;
     members.sort();
@@ -513,7 +561,10 @@ async fn tool_definitions(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<Too
 
 async fn tool_sets(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<ToolSet>> {
     const SETS: Select = select!("SELECT owner_uid FROM tool_sets", "owner_uid");
-    const TOOLS: Select = select!("SELECT owner_uid, tool, definition_hash FROM tool_set_tools", "owner_uid");
+    const TOOLS: Select = select!(
+        "SELECT owner_uid, tool, definition_hash FROM tool_set_tools",
+        "owner_uid"
+    );
     let (sql, key) = TOOLS.sql(which);
     let mut tools = rows!(tx, sql, [key], row => {
         let tool = ToolRef { tool: row.try_get("tool")?, definition_hash: row.try_get("definition_hash")? };

@@ -76,9 +76,10 @@ impl Db {
     pub(crate) async fn read(&self) -> sqlx::Result<Tx> {
         let engine = match &self.0.pools {
             Pools::Sqlite { read, .. } => tx::Engine::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => {
-                tx::Engine::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
-            }
+            Pools::Postgres(pool) => tx::Engine::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?,
+            ),
         };
         Ok(Tx::new(self.clone(), engine, None))
     }

@@ -14,7 +14,11 @@ const ACKS: &str = "chandlery_acks";
 const POLL: Duration = Duration::from_secs(1);
 
 pub(super) async fn announce_revision(transaction: &mut Transaction<'static, Postgres>) -> sqlx::Result<()> {
-    sqlx::query("SELECT pg_notify($1, '')").bind(REVISIONS).execute(&mut **transaction).await.map(drop)
+    sqlx::query("SELECT pg_notify($1, '')")
+        .bind(REVISIONS)
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
 }
 
 impl Db {

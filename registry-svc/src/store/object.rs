@@ -67,5 +67,11 @@ impl Object {
 /// The bits of some kinds; of all when there are none.
 pub(crate) fn bits(kinds: impl IntoIterator<Item = ObjectKind>) -> i64 {
     let bits = kinds.into_iter().fold(0, |bits, kind| bits | (1 << kind as i64));
-    if bits == 0 { Object::ALL.iter().fold(0, |bits, object| bits | (1 << object.kind() as i64)) } else { bits }
+    if bits == 0 {
+        Object::ALL
+            .iter()
+            .fold(0, |bits, object| bits | (1 << object.kind() as i64))
+    } else {
+        bits
+    }
 }

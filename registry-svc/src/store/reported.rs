@@ -21,9 +21,16 @@ pub(crate) async fn of(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Reported>>
         FROM installations WHERE uid = $1";
     let found: Option<(String, Option<String>, i64, i64, i64, String)> =
         on!(tx, c => sqlx::query_as(READ).bind(uid).fetch_optional(&mut *c).await)?;
-    Ok(found.map(|(entry_uid, user_uid, running_entry_revision, generation, credential_generation, runtime_endpoint)| {
-        Reported { entry_uid, user_uid, running_entry_revision, generation, credential_generation, runtime_endpoint }
-    }))
+    Ok(found.map(
+        |(entry_uid, user_uid, running_entry_revision, generation, credential_generation, runtime_endpoint)| Reported {
+            entry_uid,
+            user_uid,
+            running_entry_revision,
+            generation,
+            credential_generation,
+            runtime_endpoint,
+        },
+    ))
 }
 
 /// The generation that a condition was last reported for, with its status, reason and message.
@@ -66,7 +73,9 @@ pub(crate) async fn put_endpoint(tx: &mut Tx, uid: &str, endpoint: &str) -> sqlx
 /// Ends a report that changed something: the first time an installation is ready is kept, and it expires no more.
 pub(crate) async fn finish(tx: &mut Tx, uid: &str, now: i64) -> sqlx::Result<()> {
     const FIRST_READY: &str = "UPDATE installations SET first_ready_time = $1, expire_time = NULL WHERE uid = $2";
-    let installation = load::installation(tx, uid).await?.and_then(|watched| watched.installation);
+    let installation = load::installation(tx, uid)
+        .await?
+        .and_then(|watched| watched.installation);
     if installation.is_some_and(|installation| {
         installation.first_ready_time.is_none() && installation.state() == InstallationState::Ready
     }) {

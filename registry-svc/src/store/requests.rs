@@ -28,14 +28,23 @@ impl<'a> Request<'a> {
         maps: &[&HashMap<String, String>],
         message: &impl Message,
     ) -> Option<Self> {
-        let id = if request_id.is_empty() { None } else { Some(Uuid::try_parse(request_id).ok()?) };
+        let id = if request_id.is_empty() {
+            None
+        } else {
+            Some(Uuid::try_parse(request_id).ok()?)
+        };
         let mut hash = Sha256::new();
         for map in maps {
             let sorted: BTreeMap<_, _> = map.iter().collect();
             hash.update(serde_json::to_vec(&sorted).unwrap_or_default());
         }
         hash.update(message.encode_to_vec());
-        Some(Self { caller, rpc, id, digest: hash.finalize().to_vec() })
+        Some(Self {
+            caller,
+            rpc,
+            id,
+            digest: hash.finalize().to_vec(),
+        })
     }
 
     /// The uid of what the first such request made; `None` for a first request.

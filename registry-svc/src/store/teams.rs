@@ -45,11 +45,22 @@ async fn put_mappings(tx: &mut Tx, uid: &str, mappings: &[TeamMapping]) -> sqlx:
 /// What keeps a team from being deleted, for people; `None`: nothing.
 pub(crate) async fn in_use(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<&'static str>> {
     const USES: [(&str, &str); 4] = [
-        ("SELECT count(*) FROM installations WHERE team_uid = $1", "has installations, or some that wait for their cleanup"),
-        ("SELECT count(*) FROM gateway_tokens WHERE team_uid = $1 AND revoke_time IS NULL", "has gateway tokens that are not revoked"),
-        ("SELECT count(*) FROM entry_teams et JOIN entries e ON e.uid = et.entry_uid WHERE et.team_uid = $1 AND e.delete_time IS NULL",
-         "is in the visibility of an entry"),
-        ("SELECT count(*) FROM consumer_teams WHERE team_uid = $1", "is in the visibility of a gateway or an agent"),
+        (
+            "SELECT count(*) FROM installations WHERE team_uid = $1",
+            "has installations, or some that wait for their cleanup",
+        ),
+        (
+            "SELECT count(*) FROM gateway_tokens WHERE team_uid = $1 AND revoke_time IS NULL",
+            "has gateway tokens that are not revoked",
+        ),
+        (
+            "SELECT count(*) FROM entry_teams et JOIN entries e ON e.uid = et.entry_uid WHERE et.team_uid = $1 AND e.delete_time IS NULL",
+            "is in the visibility of an entry",
+        ),
+        (
+            "SELECT count(*) FROM consumer_teams WHERE team_uid = $1",
+            "is in the visibility of a gateway or an agent",
+        ),
     ];
     for (sql, text) in USES {
         let uses: i64 = on!(tx, c => sqlx::query_scalar(sql).bind(uid).fetch_one(&mut *c).await)?;
@@ -118,6 +129,7 @@ pub(crate) async fn member(tx: &mut Tx, uid: &str, user_uid: &str) -> sqlx::Resu
 
 /// Creation time and uid of up to `limit` teams behind `after`, oldest first.
 pub(crate) async fn after(tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
-    const SELECT: &str = "SELECT create_time, uid FROM teams WHERE (create_time, uid) > ($1, $2) ORDER BY create_time, uid LIMIT $3";
+    const SELECT: &str =
+        "SELECT create_time, uid FROM teams WHERE (create_time, uid) > ($1, $2) ORDER BY create_time, uid LIMIT $3";
     rows!(tx, SELECT, [after.0, after.1, limit], row => Ok((row.try_get(0)?, row.try_get(1)?)))
 }

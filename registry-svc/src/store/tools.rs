@@ -21,14 +21,18 @@ pub(crate) async fn definition(tx: &mut Tx, hash: &str) -> sqlx::Result<Option<S
 
 /// Makes these the tools of an entry or an installation; says whether that changed anything.
 pub(crate) async fn put_set(tx: &mut Tx, owner_uid: &str, tools: &[Tool]) -> sqlx::Result<bool> {
-    const KEEP: &str = "INSERT INTO tool_definitions (hash, definition, revision) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
+    const KEEP: &str =
+        "INSERT INTO tool_definitions (hash, definition, revision) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
     const SET: &str = "INSERT INTO tool_sets (owner_uid, revision) VALUES ($1, $2) ON CONFLICT (owner_uid) DO NOTHING";
     const ADD: &str = "INSERT INTO tool_set_tools (owner_uid, tool, definition_hash) VALUES ($1, $2, $3)";
     let mut wanted: Vec<(String, &Tool)> = tools.iter().map(|tool| (hash(&tool.definition_json), tool)).collect();
     wanted.sort_by(|(_, a), (_, b)| a.tool.cmp(&b.tool));
     let known = load::tool_set(tx, owner_uid).await?;
     if let Some(known) = &known {
-        let known = known.tools.iter().map(|tool| (tool.tool.as_str(), tool.definition_hash.as_str()));
+        let known = known
+            .tools
+            .iter()
+            .map(|tool| (tool.tool.as_str(), tool.definition_hash.as_str()));
         if known.eq(wanted.iter().map(|(hash, tool)| (tool.tool.as_str(), hash.as_str()))) {
             return Ok(false);
         }
@@ -72,7 +76,8 @@ async fn forget_unused(tx: &mut Tx, hashes: &BTreeSet<String>) -> sqlx::Result<(
     const FORGET: &str = "DELETE FROM tool_definitions WHERE hash = $1 \
         AND NOT EXISTS (SELECT 1 FROM tool_set_tools t WHERE t.definition_hash = $1)";
     for hash in hashes {
-        let forgotten = on!(tx, c => sqlx::query(FORGET).bind(hash).execute(&mut *c).await.map(|done| done.rows_affected()))?;
+        let forgotten =
+            on!(tx, c => sqlx::query(FORGET).bind(hash).execute(&mut *c).await.map(|done| done.rows_affected()))?;
         if forgotten > 0 {
             tx.changed(Object::ToolDefinition, hash).await?;
         }

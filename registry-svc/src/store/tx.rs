@@ -32,7 +32,12 @@ pub(crate) struct Commit {
 
 impl Tx {
     pub(super) fn new(db: Db, engine: Engine, revision: Option<i64>) -> Self {
-        Self { db, engine, revision, changed: BTreeSet::new() }
+        Self {
+            db,
+            engine,
+            revision,
+            changed: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn engine(&mut self) -> &mut Engine {
@@ -48,7 +53,8 @@ impl Tx {
 
     /// The revision of a transaction begun by [`Db::write`].
     pub(crate) fn revision(&self) -> i64 {
-        self.revision.expect("only transactions begun by Db::write change what is watched")
+        self.revision
+            .expect("only transactions begun by Db::write change what is watched")
     }
 
     /// Notes that this object was added, changed or taken away, and marks its row with the revision. To be called after the row
@@ -64,7 +70,10 @@ impl Tx {
 
     /// Makes it last. Without changes of what is watched, no revision is used up.
     pub(crate) async fn commit(mut self) -> sqlx::Result<Commit> {
-        let mut commit = Commit { revision: self.revision.unwrap_or_default(), kinds: 0 };
+        let mut commit = Commit {
+            revision: self.revision.unwrap_or_default(),
+            kinds: 0,
+        };
         if self.revision.is_some() {
             if self.changed.is_empty() {
                 const GIVE_BACK: &str = "UPDATE head SET revision = revision - 1 WHERE id = 1";

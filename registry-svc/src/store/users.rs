@@ -21,8 +21,7 @@ pub(crate) struct UserRow {
 
 /// Reads one user.
 pub(crate) async fn find(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<UserRow>> {
-    const FIND: &str =
-        "SELECT uid, issuer, subject, email, display_name, admin, deactivate_time, create_time FROM users WHERE uid = $1";
+    const FIND: &str = "SELECT uid, issuer, subject, email, display_name, admin, deactivate_time, create_time FROM users WHERE uid = $1";
     let found = rows!(tx, FIND, [uid], row => Ok(UserRow {
         uid: row.try_get("uid")?,
         issuer: row.try_get("issuer")?,
@@ -79,7 +78,11 @@ pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Optio
         return Ok(None);
     }
     let teams = teams(&mut tx, uid, &user.issuer, &user.groups).await?;
-    Ok(Some(Caller { uid: uid.to_owned(), admin: user.admin, teams }))
+    Ok(Some(Caller {
+        uid: uid.to_owned(),
+        admin: user.admin,
+        teams,
+    }))
 }
 
 /// The teams a user belongs to: by name, by a group of their token, or as one of the whole issuer.

@@ -18,10 +18,9 @@ use std::{
 use contracts::registry::{
     agent_service_client::AgentServiceClient, entry_service_client::EntryServiceClient,
     gateway_service_client::GatewayServiceClient, gateway_token_service_client::GatewayTokenServiceClient,
-    installation_service_client::InstallationServiceClient,
-    report_service_client::ReportServiceClient, team_service_client::TeamServiceClient,
-    tool_assignment_service_client::ToolAssignmentServiceClient, user_service_client::UserServiceClient,
-    watch_service_client::WatchServiceClient, *,
+    installation_service_client::InstallationServiceClient, report_service_client::ReportServiceClient,
+    team_service_client::TeamServiceClient, tool_assignment_service_client::ToolAssignmentServiceClient,
+    user_service_client::UserServiceClient, watch_service_client::WatchServiceClient, *,
 };
 use registry_svc::{Config, Database, Deps};
 use service_kit::{
@@ -74,6 +73,7 @@ macro_rules! on_both_engines {
 pub struct Stack {
     pub issuer: TestIssuer,
     pub clock: ManualClock,
+    pub database: Database,
     served: Served,
     address: String,
     _data: TempDir,
@@ -89,19 +89,38 @@ impl Stack {
             On::Sqlite => Database::Sqlite(data.path().join("registry.db")),
             On::Postgres => Database::Postgres(new_postgres_database().await?.into()),
         };
+        Some(Self::on(database, data).await)
+    }
+
+    /// Another registry on the same database: the next start of the program, or a replica.
+    pub async fn again(&self) -> Self {
+        Self::on(self.database.clone(), tempfile::tempdir().unwrap()).await
+    }
+
+    async fn on(database: Database, data: TempDir) -> Self {
         let issuer = TestIssuer::start().await.unwrap();
         let clock = ManualClock::at(SystemTime::now());
         let config = Config {
-            database,
+            database: database.clone(),
             egress: EgressPolicy::default(),
             page_token_key: [7; 32],
             pending_expiry: Config::DEFAULT_PENDING_EXPIRY,
         };
         // Tokens are of the system's time; what the registry does is of a time that tests move.
-        let deps = Deps { verifier: issuer.verifier(Clock::System), clock: Clock::Manual(clock.clone()) };
+        let deps = Deps {
+            verifier: issuer.verifier(Clock::System),
+            clock: Clock::Manual(clock.clone()),
+        };
         let served = Served::start(registry_svc::build(config, deps).await.unwrap());
         let address = served.tcp().await.unwrap().to_string();
-        Some(Self { issuer, clock, served, address, _data: data })
+        Self {
+            issuer,
+            clock,
+            database,
+            served,
+            address,
+            _data: data,
+        }
     }
 
     /// A person's clients.
@@ -120,10 +139,15 @@ impl Stack {
     }
 
     fn with_token(&self, subject: &str, token: &str) -> Person {
-        let channel = Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy();
+        let channel = Endpoint::from_shared(format!("http://{}", self.address))
+            .unwrap()
+            .connect_lazy();
         let bearer = format!("Bearer {token}").parse().unwrap();
         let user = UserId::of(self.issuer.issuer(), subject).resource_name();
-        Person { user, channel: InterceptedService::new(channel, Bearer(bearer)) }
+        Person {
+            user,
+            channel: InterceptedService::new(channel, Bearer(bearer)),
+        }
     }
 
     /// What workloads report with.
@@ -161,7 +185,10 @@ impl Stack {
             credential_generation: 1,
             ..ReportConditionRequest::default()
         };
-        self.reports(Workload::Credential).report_condition(request).await.unwrap();
+        self.reports(Workload::Credential)
+            .report_condition(request)
+            .await
+            .unwrap();
     }
 }
 
@@ -171,8 +198,13 @@ async fn new_postgres_database() -> Option<String> {
         return None;
     };
     let name = format!("registry_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = PgConnection::connect(&server).await.expect("CHANDLERY_TEST_POSTGRES_URL is a PostgreSQL server");
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+    let mut connection = PgConnection::connect(&server)
+        .await
+        .expect("CHANDLERY_TEST_POSTGRES_URL is a PostgreSQL server");
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
     let mut url = url::Url::parse(&server).unwrap();
     url.set_path(&name);
     Some(url.into())
@@ -238,33 +270,53 @@ impl Person {
     /// Adds an entry and approves it.
     pub async fn approved(&self, slug: &str, entry: Entry) -> Entry {
         let created = self.created(slug, entry).await;
-        let request = ApproveEntryRequest { name: created.name, etag: created.etag };
+        let request = ApproveEntryRequest {
+            name: created.name,
+            etag: created.etag,
+        };
         self.entries().approve_entry(request).await.unwrap().into_inner()
     }
 
     /// Adds an entry.
     pub async fn created(&self, slug: &str, entry: Entry) -> Entry {
-        let request =
-            CreateEntryRequest { entry_id: slug.to_owned(), entry: Some(entry), request_id: String::new() };
+        let request = CreateEntryRequest {
+            entry_id: slug.to_owned(),
+            entry: Some(entry),
+            request_id: String::new(),
+        };
         self.entries().create_entry(request).await.unwrap().into_inner()
     }
 
     /// Installs an entry for oneself, or for a team.
-    pub async fn install(&self, entry: &str, team: Option<&str>, values: &[(&str, &str)]) -> Result<Installation, Status> {
+    pub async fn install(
+        &self,
+        entry: &str,
+        team: Option<&str>,
+        values: &[(&str, &str)],
+    ) -> Result<Installation, Status> {
         let installation = Installation {
             entry: entry.to_owned(),
             scope: team.map(|team| installation::Scope::Team(team.to_owned())),
             values: map(values),
             ..Installation::default()
         };
-        let request = CreateInstallationRequest { installation: Some(installation), request_id: String::new() };
-        self.installations().create_installation(request).await.map(tonic::Response::into_inner)
+        let request = CreateInstallationRequest {
+            installation: Some(installation),
+            request_id: String::new(),
+        };
+        self.installations()
+            .create_installation(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// Reads an installation.
     pub async fn installation(&self, name: &str) -> Result<Installation, Status> {
         let request = GetInstallationRequest { name: name.to_owned() };
-        self.installations().get_installation(request).await.map(tonic::Response::into_inner)
+        self.installations()
+            .get_installation(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// Reads an entry.
@@ -275,44 +327,83 @@ impl Person {
 
     /// Changes an entry.
     pub async fn update(&self, entry: Entry, paths: &[&str]) -> Result<Entry, Status> {
-        let request = UpdateEntryRequest { entry: Some(entry), update_mask: mask(paths) };
-        self.entries().update_entry(request).await.map(tonic::Response::into_inner)
+        let request = UpdateEntryRequest {
+            entry: Some(entry),
+            update_mask: mask(paths),
+        };
+        self.entries()
+            .update_entry(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// Adds a team with members.
     pub async fn team(&self, slug: &str, members_manage_installations: bool, members: &[&Person]) -> Team {
-        let team = Team { members_manage_installations, ..Team::default() };
-        let request = CreateTeamRequest { team_id: slug.to_owned(), team: Some(team), request_id: String::new() };
+        let team = Team {
+            members_manage_installations,
+            ..Team::default()
+        };
+        let request = CreateTeamRequest {
+            team_id: slug.to_owned(),
+            team: Some(team),
+            request_id: String::new(),
+        };
         let team = self.teams().create_team(request).await.unwrap().into_inner();
         for person in members {
             // A call makes them known.
-            person.entries().list_entries(ListEntriesRequest::default()).await.unwrap();
+            person
+                .entries()
+                .list_entries(ListEntriesRequest::default())
+                .await
+                .unwrap();
             let member = Some(add_team_member_request::Member::User(person.user.clone()));
-            self.teams().add_team_member(AddTeamMemberRequest { team: team.name.clone(), member }).await.unwrap();
+            self.teams()
+                .add_team_member(AddTeamMemberRequest {
+                    team: team.name.clone(),
+                    member,
+                })
+                .await
+                .unwrap();
         }
         team
     }
 
     /// Adds a gateway.
     pub async fn gateway(&self, slug: &str, gateway: Gateway) -> Result<Gateway, Status> {
-        let request =
-            CreateGatewayRequest { gateway_id: slug.to_owned(), gateway: Some(gateway), request_id: String::new() };
-        self.gateways().create_gateway(request).await.map(tonic::Response::into_inner)
+        let request = CreateGatewayRequest {
+            gateway_id: slug.to_owned(),
+            gateway: Some(gateway),
+            request_id: String::new(),
+        };
+        self.gateways()
+            .create_gateway(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 }
 
 pub fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
-    Some(prost_types::FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
+    Some(prost_types::FieldMask {
+        paths: paths.iter().map(|&path| path.to_owned()).collect(),
+    })
 }
 
 pub fn map(values: &[(&str, &str)]) -> HashMap<String, String> {
-    values.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    values
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// A remote server without credential.
 pub fn remote() -> Entry {
-    let server = RemoteServer { url: "https://mcp.example.com/mcp".to_owned() };
-    Entry { server: Some(entry::Server::Remote(server)), ..Entry::default() }
+    let server = RemoteServer {
+        url: "https://mcp.example.com/mcp".to_owned(),
+    };
+    Entry {
+        server: Some(entry::Server::Remote(server)),
+        ..Entry::default()
+    }
 }
 
 /// An install field that goes to a header.
@@ -321,7 +412,9 @@ pub fn field(key: &str, kind: InstallFieldType, required: bool) -> InstallField 
         key: key.to_owned(),
         r#type: kind.into(),
         required,
-        target: Some(install_field::Target::Header(HeaderTarget { name: format!("x-{key}") })),
+        target: Some(install_field::Target::Header(HeaderTarget {
+            name: format!("x-{key}"),
+        })),
         ..InstallField::default()
     }
 }
@@ -336,7 +429,11 @@ pub fn reason(status: &Status) -> (Code, String) {
 /// The fields that an error names.
 pub fn fields(status: &Status) -> Vec<String> {
     let bad_request = status.get_details_bad_request().expect("the fields are named");
-    bad_request.field_violations.into_iter().map(|violation| violation.field).collect()
+    bad_request
+        .field_violations
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect()
 }
 
 /// What only time brings.

@@ -79,7 +79,11 @@ pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) ->
 
 /// UNAUTHENTICATED, with the reason.
 pub fn token_refused(error: TokenError) -> Status {
-    let code = if error == TokenError::IssuerUnreachable { Code::Unavailable } else { Code::Unauthenticated };
+    let code = if error == TokenError::IssuerUnreachable {
+        Code::Unavailable
+    } else {
+        Code::Unauthenticated
+    };
     StatusBuilder::new(code, "TOKEN_INVALID", format!("the token was refused: {error}"))
         .with("detail", error.to_string())
         .build()

@@ -79,7 +79,10 @@ impl IssuerConfig {
 
     /// Every audience that is meant for Chandlery.
     pub fn accepted_audiences(&self) -> impl Iterator<Item = &str> {
-        self.audiences.iter().map(String::as_str).chain(self.client_id.as_deref())
+        self.audiences
+            .iter()
+            .map(String::as_str)
+            .chain(self.client_id.as_deref())
     }
 }
 

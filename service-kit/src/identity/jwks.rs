@@ -45,7 +45,9 @@ pub(super) struct Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +58,12 @@ pub(super) struct Unreachable(String);
 
 impl Keys {
     pub(super) fn new(config: IssuerConfig, http: reqwest::Client) -> Self {
-        Self { config, http, current: ArcSwapOption::empty(), attempts: Mutex::default() }
+        Self {
+            config,
+            http,
+            current: ArcSwapOption::empty(),
+            attempts: Mutex::default(),
+        }
     }
 
     /// The key with this id, fetching when it is not known; `None` if the issuer has no such key.
@@ -112,11 +119,17 @@ impl Keys {
             .filter(|jwk| is_for_signatures(jwk))
             .filter_map(|jwk| {
                 let decoding = DecodingKey::from_jwk(jwk).ok()?;
-                let key = Key { decoding, algorithm: jwk.common.key_algorithm };
+                let key = Key {
+                    decoding,
+                    algorithm: jwk.common.key_algorithm,
+                };
                 Some((jwk.common.key_id.clone(), Arc::new(key)))
             })
             .collect();
-        Ok(Fetched { at: Instant::now(), keys })
+        Ok(Fetched {
+            at: Instant::now(),
+            keys,
+        })
     }
 }
 
@@ -142,7 +155,10 @@ fn is_for_signatures(jwk: &Jwk) -> bool {
 pub(super) async fn endpoints(http: &reqwest::Client, config: &IssuerConfig) -> Result<OidcEndpoints, Unreachable> {
     let metadata: OidcEndpoints = get_json(http, &config.metadata_url()).await?;
     if metadata.issuer != config.issuer {
-        return Err(Unreachable(format!("its metadata names another issuer, {}", metadata.issuer)));
+        return Err(Unreachable(format!(
+            "its metadata names another issuer, {}",
+            metadata.issuer
+        )));
     }
     Ok(metadata)
 }

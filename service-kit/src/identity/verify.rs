@@ -113,8 +113,17 @@ impl Verifier {
                 (config.issuer.clone(), Arc::new(Issuer { config, keys }))
             })
             .collect();
-        let verified = moka::sync::Cache::builder().max_capacity(CACHED).time_to_live(CACHE_TIME).build();
-        Self { issuers, order, verified, http, clock }
+        let verified = moka::sync::Cache::builder()
+            .max_capacity(CACHED)
+            .time_to_live(CACHE_TIME)
+            .build();
+        Self {
+            issuers,
+            order,
+            verified,
+            http,
+            clock,
+        }
     }
 
     /// The configured issuers, in the order of configuration.
@@ -141,7 +150,11 @@ impl Verifier {
         }
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(user) = self.verified.get(&key) {
-            return if user.expires_at + LEEWAY > self.clock.now() { Ok(user) } else { Err(TokenError::Expired) };
+            return if user.expires_at + LEEWAY > self.clock.now() {
+                Ok(user)
+            } else {
+                Err(TokenError::Expired)
+            };
         }
         let user = Arc::new(self.verify_uncached(token).await?);
         self.verified.insert(key, Arc::clone(&user));
@@ -151,7 +164,9 @@ impl Verifier {
     /// The user of a token that this process has verified in the last minute, without waiting for anything.
     pub fn verified(&self, token: &str) -> Option<Arc<User>> {
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        self.verified.get(&key).filter(|user| user.expires_at + LEEWAY > self.clock.now())
+        self.verified
+            .get(&key)
+            .filter(|user| user.expires_at + LEEWAY > self.clock.now())
     }
 
     async fn verify_uncached(&self, token: &str) -> Result<User, TokenError> {
@@ -168,7 +183,10 @@ impl Verifier {
             .map_err(|_| TokenError::IssuerUnreachable)?
             .ok_or(TokenError::BadSignature)?;
         // A key that names its algorithm is used with no other.
-        if key.algorithm.is_some_and(|named| named.to_string() != format!("{:?}", header.alg)) {
+        if key
+            .algorithm
+            .is_some_and(|named| named.to_string() != format!("{:?}", header.alg))
+        {
             return Err(TokenError::BadSignature);
         }
         let mut validation = Validation::new(header.alg);
@@ -201,17 +219,27 @@ impl Verifier {
             return Err(TokenError::MissingClaim);
         }
         let audiences = strings(claims.rest.get("aud"));
-        if !config.accepted_audiences().any(|accepted| audiences.iter().any(|audience| audience == accepted)) {
+        if !config
+            .accepted_audiences()
+            .any(|accepted| audiences.iter().any(|audience| audience == accepted))
+        {
             return Err(TokenError::WrongAudience);
         }
         let text = |name: &str| claims.rest.get(name).and_then(Value::as_str).map(str::to_owned);
         let email = text("email");
         let groups = strings(claims.rest.get(&config.groups_claim));
         let email_unverified = claims.rest.get("email_verified").and_then(Value::as_bool) == Some(false);
-        let admin = strings(claims.rest.get(&config.roles_claim)).iter().any(|role| role == "admin")
+        let admin = strings(claims.rest.get(&config.roles_claim))
+            .iter()
+            .any(|role| role == "admin")
             || groups.iter().any(|group| config.admins.groups.contains(group))
             || email.as_ref().is_some_and(|email| {
-                !email_unverified && config.admins.emails.iter().any(|admin| admin.eq_ignore_ascii_case(email))
+                !email_unverified
+                    && config
+                        .admins
+                        .emails
+                        .iter()
+                        .any(|admin| admin.eq_ignore_ascii_case(email))
             });
         Ok(User {
             id: UserId::of(&claims.iss, &claims.sub),

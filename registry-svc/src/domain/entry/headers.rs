@@ -13,7 +13,8 @@ use service_kit::status::Violations;
 use super::{is_secret, server::takes_headers};
 
 const MAX_ADDITIONAL: usize = 32;
-const NEEDS_HTTP: &str = "needs a server that is spoken to over HTTP: a remote one, or a self-hosted one with streamable_http";
+const NEEDS_HTTP: &str =
+    "needs a server that is spoken to over HTTP: a remote one, or a self-hosted one with streamable_http";
 
 /// Names of headers set so far, in lower case, and by what.
 type Names = BTreeMap<String, String>;
@@ -55,7 +56,9 @@ pub(super) fn check(violations: &mut Violations, entry: &pb::Entry) {
 }
 
 fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Names) {
-    let Some(CredentialModel::StaticCredential(model)) = &entry.credential_model else { return };
+    let Some(CredentialModel::StaticCredential(model)) = &entry.credential_model else {
+        return;
+    };
     if model.field.is_empty() {
         if model.injection.is_some() {
             violations.add("entry.static_credential.field", "must name the field that is injected");
@@ -66,20 +69,34 @@ fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Name
     match entry.install_fields.iter().find(|field| field.key == model.field) {
         None => violations.add(path, format!("no install field has the key {:?}", model.field)),
         Some(field) if field.r#type() != InstallFieldType::Secret => {
-            violations.add(path, format!("the install field {:?} must be of type SECRET", model.field));
+            violations.add(
+                path,
+                format!("the install field {:?} must be of type SECRET", model.field),
+            );
         }
         Some(field) if field.target.is_some() => violations.add(
             path,
-            format!("the install field {:?} must have no target: the injection says where it goes", model.field),
+            format!(
+                "the install field {:?} must have no target: the injection says where it goes",
+                model.field
+            ),
         ),
         Some(_) => {}
     }
     if !takes_headers(entry) {
-        violations.add(path, format!("{NEEDS_HTTP}; let secrets go to the environment, files or arguments"));
+        violations.add(
+            path,
+            format!("{NEEDS_HTTP}; let secrets go to the environment, files or arguments"),
+        );
     }
     match &model.injection {
         Some(Injection::CustomHeader(header)) => {
-            check_name(violations, seen, "entry.static_credential.custom_header.name", &header.name);
+            check_name(
+                violations,
+                seen,
+                "entry.static_credential.custom_header.name",
+                &header.name,
+            );
         }
         _ => {
             seen.insert("authorization".to_owned(), path.to_owned());
@@ -116,23 +133,32 @@ fn check_additional(violations: &mut Violations, entry: &pb::Entry, seen: &mut N
 fn wrong_source(entry: &pb::Entry, key: &str) -> Option<String> {
     match entry.install_fields.iter().find(|field| field.key == key) {
         None => Some(format!("no install field has the key {key:?}")),
-        Some(field) if is_secret(field) => {
-            Some(format!("the install field {key:?} is a secret: give it a header target in place of an additional header"))
-        }
-        Some(field) if field.target.is_some() => {
-            Some(format!("the install field {key:?} must have no target: this header is where it goes"))
-        }
+        Some(field) if is_secret(field) => Some(format!(
+            "the install field {key:?} is a secret: give it a header target in place of an additional header"
+        )),
+        Some(field) if field.target.is_some() => Some(format!(
+            "the install field {key:?} must have no target: this header is where it goes"
+        )),
         Some(_) => None,
     }
 }
 
 fn check_name(violations: &mut Violations, seen: &mut Names, path: &str, name: &str) {
     if !is_field_name(name) {
-        violations.add(path, "must be a header name (RFC 9110, section 5.1): letters, digits and !#$%&'*+-.^_`|~, at most 128");
+        violations.add(
+            path,
+            "must be a header name (RFC 9110, section 5.1): letters, digits and !#$%&'*+-.^_`|~, at most 128",
+        );
     } else if is_authorization(name) {
-        violations.add(path, "Authorization is set by the primary credential alone: see static_credential");
+        violations.add(
+            path,
+            "Authorization is set by the primary credential alone: see static_credential",
+        );
     } else if is_managed(name) {
-        violations.add(path, format!("{name} is managed by the gateway; nobody else can set it"));
+        violations.add(
+            path,
+            format!("{name} is managed by the gateway; nobody else can set it"),
+        );
     } else if let Some(other) = seen.insert(name.to_ascii_lowercase(), path.to_owned()) {
         violations.add(path, format!("{name} is also set by {other}"));
     }

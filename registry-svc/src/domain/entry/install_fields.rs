@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use contracts::registry as pb;
 use pb::{
-    InstallField, InstallFieldSource, InstallFieldType, entry::Server, install_field::Target, self_hosted_server::Transport,
+    InstallField, InstallFieldSource, InstallFieldType, entry::Server, install_field::Target,
+    self_hosted_server::Transport,
 };
 use registry_client::headers::is_field_value;
 use service_kit::status::Violations;
@@ -54,10 +55,14 @@ pub(crate) fn check_value(field: &InstallField, value: &str, to_header: bool) ->
         return Err("must hold no NUL".to_owned());
     }
     if to_header && !is_field_value(value) {
-        return Err("goes to a header: visible ASCII characters only, spaces only between them, no line breaks".to_owned());
+        return Err(
+            "goes to a header: visible ASCII characters only, spaces only between them, no line breaks".to_owned(),
+        );
     }
     match field.r#type() {
-        InstallFieldType::Number if serde_json::from_str::<serde_json::Number>(value).is_err() || value.trim() != value => {
+        InstallFieldType::Number
+            if serde_json::from_str::<serde_json::Number>(value).is_err() || value.trim() != value =>
+        {
             Err("must be a decimal number, as in JSON".to_owned())
         }
         InstallFieldType::Boolean if !matches!(value, "true" | "false") => Err("must be true or false".to_owned()),
@@ -80,8 +85,12 @@ impl Taken {
     fn of_server(entry: &pb::Entry) -> Self {
         let mut taken = Self::default();
         if let Some(Server::SelfHosted(server)) = &entry.server {
-            taken.environment.extend(server.environment.keys().map(|name| (name.clone(), ())));
-            taken.files.extend(server.files.iter().map(|file| (file.path.clone(), ())));
+            taken
+                .environment
+                .extend(server.environment.keys().map(|name| (name.clone(), ())));
+            taken
+                .files
+                .extend(server.files.iter().map(|file| (file.path.clone(), ())));
             if matches!(&server.transport, Some(Transport::StreamableHttp(http)) if http.port == 0) {
                 taken.environment.insert("PORT".to_owned(), ());
             }
@@ -93,10 +102,17 @@ impl Taken {
 fn check_key(violations: &mut Violations, field: &InstallField, taken: &mut Taken) {
     let bytes = field.key.as_bytes();
     let valid = bytes.len() <= 63
-        && bytes.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(byte));
+        && bytes
+            .first()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(byte));
     if !valid {
-        violations.add("key", "must be 1 to 63 of A-Z, a-z, 0-9, _ and -, beginning with a letter or _");
+        violations.add(
+            "key",
+            "must be 1 to 63 of A-Z, a-z, 0-9, _ and -, beginning with a letter or _",
+        );
     } else if taken.keys.insert(field.key.clone(), ()).is_some() {
         violations.add("key", format!("{} is the key of another field", field.key));
     }
@@ -137,7 +153,10 @@ fn check_type(violations: &mut Violations, field: &InstallField) {
 
 fn check_values(violations: &mut Violations, field: &InstallField, to_header: bool) {
     let stored = !is_prompted(field);
-    for (path, value) in [("default_value", &field.default_value), ("stored_value", &field.stored_value)] {
+    for (path, value) in [
+        ("default_value", &field.default_value),
+        ("stored_value", &field.stored_value),
+    ] {
         if value.is_empty() {
             continue;
         }
@@ -148,13 +167,19 @@ fn check_values(violations: &mut Violations, field: &InstallField, to_header: bo
         }
     }
     if stored && !field.default_value.is_empty() {
-        violations.add("default_value", "is for prompted fields; a stored one has a stored_value");
+        violations.add(
+            "default_value",
+            "is for prompted fields; a stored one has a stored_value",
+        );
     }
     if !stored && !field.stored_value.is_empty() {
         violations.add("stored_value", "is for fields with source STORED");
     }
     if stored && field.required && !is_secret(field) && field.stored_value.is_empty() {
-        violations.add("stored_value", "must be set: the field is required and stored on the entry");
+        violations.add(
+            "stored_value",
+            "must be set: the field is required and stored on the entry",
+        );
     }
 }
 
@@ -163,7 +188,10 @@ fn check_target(violations: &mut Violations, entry: &pb::Entry, field: &InstallF
     match &field.target {
         None => {
             let used = headers::primary(entry) == Some(&field.key)
-                || entry.additional_headers.iter().any(|header| headers::names(header, &field.key));
+                || entry
+                    .additional_headers
+                    .iter()
+                    .any(|header| headers::names(header, &field.key));
             if !used {
                 violations.add(
                     "target",
@@ -226,9 +254,14 @@ fn check_template(violations: &mut Violations, template: &[String]) {
         return;
     }
     let valid = template.len() <= MAX_TEMPLATE
-        && template.iter().all(|argument| argument.len() <= 8 << 10 && !argument.contains('\0'));
+        && template
+            .iter()
+            .all(|argument| argument.len() <= 8 << 10 && !argument.contains('\0'));
     if !valid {
-        violations.add("argument.template", format!("must be at most {MAX_TEMPLATE} arguments, without NUL"));
+        violations.add(
+            "argument.template",
+            format!("must be at most {MAX_TEMPLATE} arguments, without NUL"),
+        );
     }
     if !template.iter().any(|argument| argument.contains("{value}")) {
         violations.add("argument.template", "must hold {value} where the value goes");

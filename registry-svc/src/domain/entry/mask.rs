@@ -27,7 +27,11 @@ const FIELDS: [&str; 14] = [
 
 /// `current` with the fields that `mask` names taken from `change`; of a oneof, a field that is named but not set is cleared.
 /// The result is yet to be checked.
-pub(crate) fn apply_mask(current: &pb::Entry, change: pb::Entry, mask: Option<&FieldMask>) -> Result<pb::Entry, Violations> {
+pub(crate) fn apply_mask(
+    current: &pb::Entry,
+    change: pb::Entry,
+    mask: Option<&FieldMask>,
+) -> Result<pb::Entry, Violations> {
     let paths = match field_mask::parse(mask, &FIELDS)? {
         Paths::All => return Ok(change),
         Paths::Some(paths) => paths,
@@ -45,8 +49,12 @@ pub(crate) fn apply_mask(current: &pb::Entry, change: pb::Entry, mask: Option<&F
             "visibility" => entry.visibility.clone_from(&change.visibility),
             "install_fields" => entry.install_fields.clone_from(&change.install_fields),
             "additional_headers" => entry.additional_headers.clone_from(&change.additional_headers),
-            "remote" => merge(&mut entry.server, &change.server, |server| matches!(server, Server::Remote(_))),
-            "self_hosted" => merge(&mut entry.server, &change.server, |server| matches!(server, Server::SelfHosted(_))),
+            "remote" => merge(&mut entry.server, &change.server, |server| {
+                matches!(server, Server::Remote(_))
+            }),
+            "self_hosted" => merge(&mut entry.server, &change.server, |server| {
+                matches!(server, Server::SelfHosted(_))
+            }),
             "no_credential" => merge(&mut entry.credential_model, &change.credential_model, |model| {
                 matches!(model, CredentialModel::NoCredential(_))
             }),

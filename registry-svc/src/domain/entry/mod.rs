@@ -32,7 +32,11 @@ impl EntrySpec {
         let mut entry = without_outputs(entry);
         let mut violations = Violations::new();
         check_words(&mut violations, &entry);
-        entry.visibility = Some(visibility::parse(&mut violations, "entry.visibility", entry.visibility.take()));
+        entry.visibility = Some(visibility::parse(
+            &mut violations,
+            "entry.visibility",
+            entry.visibility.take(),
+        ));
         server::check(&mut violations, &mut entry, egress);
         install_fields::check(&mut violations, &mut entry);
         headers::check(&mut violations, &entry);

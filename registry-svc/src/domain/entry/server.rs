@@ -47,16 +47,25 @@ pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry, egress: 
 fn check_program(violations: &mut Violations, server: &SelfHostedServer) {
     let command = &server.command;
     if command.is_empty() || command.len() > 4_096 || command.chars().any(char::is_control) {
-        violations.add("command", "must name a program, in at most 4,096 bytes without control characters");
+        violations.add(
+            "command",
+            "must name a program, in at most 4,096 bytes without control characters",
+        );
     } else if command.trim() != command {
-        violations.add("command", "must not begin or end with a space; arguments have a list of their own");
+        violations.add(
+            "command",
+            "must not begin or end with a space; arguments have a list of their own",
+        );
     }
     if server.arguments.len() > MAX_ARGUMENTS {
         violations.add("arguments", format!("must be at most {MAX_ARGUMENTS}"));
     }
     for (index, argument) in server.arguments.iter().enumerate() {
         if argument.len() > MAX_ARGUMENT || argument.contains('\0') {
-            violations.add(format!("arguments[{index}]"), format!("must be at most {MAX_ARGUMENT} bytes, without NUL"));
+            violations.add(
+                format!("arguments[{index}]"),
+                format!("must be at most {MAX_ARGUMENT} bytes, without NUL"),
+            );
         }
     }
 }
@@ -101,15 +110,23 @@ fn check_files(violations: &mut Violations, server: &SelfHostedServer) {
             violations.add(path, format!("{} is there twice", file.path));
         }
         if file.content.len() > MAX_FILE {
-            violations.add(format!("files[{index}].content"), format!("must have at most {MAX_FILE} bytes"));
+            violations.add(
+                format!("files[{index}].content"),
+                format!("must have at most {MAX_FILE} bytes"),
+            );
         }
     }
 }
 
 fn check_transport(violations: &mut Violations, server: &mut SelfHostedServer) {
-    let Some(Transport::StreamableHttp(http)) = &mut server.transport else { return };
+    let Some(Transport::StreamableHttp(http)) = &mut server.transport else {
+        return;
+    };
     if http.port > u32::from(u16::MAX) {
-        violations.add("streamable_http.port", "must be a TCP port: 0 (chosen by the runtime) to 65,535");
+        violations.add(
+            "streamable_http.port",
+            "must be a TCP port: 0 (chosen by the runtime) to 65,535",
+        );
     }
     if http.path.is_empty() {
         "/mcp".clone_into(&mut http.path);
@@ -117,8 +134,14 @@ fn check_transport(violations: &mut Violations, server: &mut SelfHostedServer) {
     let valid = http.path.len() <= 1_024
         && http.path.starts_with('/')
         && !http.path.starts_with("//")
-        && http.path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte));
+        && http
+            .path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte));
     if !valid {
-        violations.add("streamable_http.path", "must be the path of a URL, beginning with /, without query and fragment");
+        violations.add(
+            "streamable_http.path",
+            "must be the path of a URL, beginning with /, without query and fragment",
+        );
     }
 }

@@ -2,10 +2,10 @@
 
 use contracts::registry as pb;
 use pb::{
-    AdditionalHeader, ArgumentTarget, CustomHeader, EnvironmentVariableTarget, HeaderTarget, InstallField, InstallFieldSource,
-    InstallFieldType, MountedFileTarget, NoCredential, RemoteServer, SelfHostedServer, ServerFile, StaticCredential,
-    StreamableHttpTransport, additional_header::Source, entry::CredentialModel, entry::Server, install_field::Target,
-    self_hosted_server::Transport, static_credential::Injection,
+    AdditionalHeader, ArgumentTarget, CustomHeader, EnvironmentVariableTarget, HeaderTarget, InstallField,
+    InstallFieldSource, InstallFieldType, MountedFileTarget, NoCredential, RemoteServer, SelfHostedServer, ServerFile,
+    StaticCredential, StreamableHttpTransport, additional_header::Source, entry::CredentialModel, entry::Server,
+    install_field::Target, self_hosted_server::Transport, static_credential::Injection,
 };
 use prost_types::FieldMask;
 use service_kit::egress::EgressPolicy;
@@ -17,7 +17,11 @@ fn remote(url: &str) -> Option<Server> {
 }
 
 fn hosted(transport: Option<Transport>) -> Option<Server> {
-    Some(Server::SelfHosted(SelfHostedServer { command: "server".to_owned(), transport, ..Default::default() }))
+    Some(Server::SelfHosted(SelfHostedServer {
+        command: "server".to_owned(),
+        transport,
+        ..Default::default()
+    }))
 }
 
 fn http() -> Option<Transport> {
@@ -25,15 +29,26 @@ fn http() -> Option<Transport> {
 }
 
 fn entry(server: Option<Server>, install_fields: Vec<InstallField>) -> pb::Entry {
-    pb::Entry { server, install_fields, ..Default::default() }
+    pb::Entry {
+        server,
+        install_fields,
+        ..Default::default()
+    }
 }
 
 fn field(key: &str, kind: InstallFieldType, target: Option<Target>) -> InstallField {
-    InstallField { key: key.to_owned(), r#type: kind.into(), target, ..Default::default() }
+    InstallField {
+        key: key.to_owned(),
+        r#type: kind.into(),
+        target,
+        ..Default::default()
+    }
 }
 
 fn env(name: &str) -> Option<Target> {
-    Some(Target::EnvironmentVariable(EnvironmentVariableTarget { name: name.to_owned() }))
+    Some(Target::EnvironmentVariable(EnvironmentVariableTarget {
+        name: name.to_owned(),
+    }))
 }
 
 fn header(name: &str) -> Option<Target> {
@@ -41,15 +56,24 @@ fn header(name: &str) -> Option<Target> {
 }
 
 fn file(path: &str) -> Option<Target> {
-    Some(Target::MountedFile(MountedFileTarget { path: path.to_owned(), ..Default::default() }))
+    Some(Target::MountedFile(MountedFileTarget {
+        path: path.to_owned(),
+        ..Default::default()
+    }))
 }
 
 fn additional(name: &str, source: Source) -> AdditionalHeader {
-    AdditionalHeader { name: name.to_owned(), source: Some(source) }
+    AdditionalHeader {
+        name: name.to_owned(),
+        source: Some(source),
+    }
 }
 
 fn credential(field: &str, injection: Option<Injection>) -> Option<CredentialModel> {
-    Some(CredentialModel::StaticCredential(StaticCredential { field: field.to_owned(), injection }))
+    Some(CredentialModel::StaticCredential(StaticCredential {
+        field: field.to_owned(),
+        injection,
+    }))
 }
 
 fn wrong(entry: pb::Entry) -> Vec<String> {
@@ -73,15 +97,25 @@ fn takes_a_whole_entry_and_makes_defaults_explicit() {
         ],
     );
     whole.credential_model = credential("token", None);
-    whole.additional_headers =
-        vec![additional("x-tenant", Source::Field("tenant".into())), additional("x-version", Source::Value("2".into()))];
+    whole.additional_headers = vec![
+        additional("x-tenant", Source::Field("tenant".into())),
+        additional("x-version", Source::Value("2".into())),
+    ];
     whole.uid = "forged".to_owned();
     let spec = EntrySpec::parse(whole, &EgressPolicy::default()).unwrap();
     assert_eq!(spec.message().uid, "");
     assert_eq!(spec.message().install_fields[0].source(), InstallFieldSource::Prompted);
     assert!(spec.message().visibility.is_some());
-    let Some(Server::SelfHosted(server)) = &spec.message().server else { panic!() };
-    assert_eq!(server.transport, Some(Transport::StreamableHttp(StreamableHttpTransport { port: 0, path: "/mcp".into() })));
+    let Some(Server::SelfHosted(server)) = &spec.message().server else {
+        panic!()
+    };
+    assert_eq!(
+        server.transport,
+        Some(Transport::StreamableHttp(StreamableHttpTransport {
+            port: 0,
+            path: "/mcp".into()
+        }))
+    );
     assert!(spec.goes_to_header(spec.field("tenant").unwrap()));
     assert!(!spec.goes_to_header(spec.field("level").unwrap()));
 }
@@ -90,7 +124,10 @@ fn takes_a_whole_entry_and_makes_defaults_explicit() {
 fn names_everything_that_is_wrong_at_once() {
     let mut bad = entry(
         remote("http://169.254.169.254/latest"),
-        vec![field("ok", InstallFieldType::String, header("x-a")), field("a b", InstallFieldType::Unspecified, None)],
+        vec![
+            field("ok", InstallFieldType::String, header("x-a")),
+            field("a b", InstallFieldType::Unspecified, None),
+        ],
     );
     bad.display_name = "x".repeat(121);
     bad.labels.insert("-".to_owned(), "x".to_owned());
@@ -112,8 +149,16 @@ fn names_everything_that_is_wrong_at_once() {
 #[test]
 fn refuses_urls() {
     for url in [
-        "", "x", "ftp://a.example/", "https://u:p@a.example/", "https://a.example/#f", "http://localhost/", "http://10.0.0.1/",
-        "http://[::1]/", "https://a.example/a b", "http://127.0.0.1:80/",
+        "",
+        "x",
+        "ftp://a.example/",
+        "https://u:p@a.example/",
+        "https://a.example/#f",
+        "http://localhost/",
+        "http://10.0.0.1/",
+        "http://[::1]/",
+        "https://a.example/a b",
+        "http://127.0.0.1:80/",
     ] {
         assert_eq!(wrong(entry(remote(url), vec![])), ["entry.remote.url"], "{url}");
     }
@@ -123,14 +168,26 @@ fn refuses_urls() {
 
 #[test]
 fn refuses_header_names() {
-    for name in ["", "a b", "a\r\nb", "Authorization", "host", "Mcp-Session-Id", "X-Forwarded-For", "cookie"] {
+    for name in [
+        "",
+        "a b",
+        "a\r\nb",
+        "Authorization",
+        "host",
+        "Mcp-Session-Id",
+        "X-Forwarded-For",
+        "cookie",
+    ] {
         let mut bad = entry(remote(URL), vec![]);
         bad.additional_headers = vec![additional(name, Source::Value("v".into()))];
         assert_eq!(wrong(bad), ["entry.additional_headers[0].name"], "{name:?}");
         let bad = entry(remote(URL), vec![field("f", InstallFieldType::String, header(name))]);
         assert_eq!(wrong(bad), ["entry.install_fields[0].header.name"], "{name:?}");
         let mut bad = entry(remote(URL), vec![field("f", InstallFieldType::Secret, None)]);
-        bad.credential_model = credential("f", Some(Injection::CustomHeader(CustomHeader { name: name.to_owned() })));
+        bad.credential_model = credential(
+            "f",
+            Some(Injection::CustomHeader(CustomHeader { name: name.to_owned() })),
+        );
         assert_eq!(wrong(bad), ["entry.static_credential.custom_header.name"], "{name:?}");
     }
 }
@@ -139,11 +196,25 @@ fn refuses_header_names() {
 fn refuses_headers_set_twice_in_whatever_case() {
     let mut bad = entry(
         remote(URL),
-        vec![field("p", InstallFieldType::Secret, None), field("f", InstallFieldType::Secret, header("X-Api-Key"))],
+        vec![
+            field("p", InstallFieldType::Secret, None),
+            field("f", InstallFieldType::Secret, header("X-Api-Key")),
+        ],
     );
-    bad.credential_model = credential("p", Some(Injection::CustomHeader(CustomHeader { name: "x-api-key".to_owned() })));
+    bad.credential_model = credential(
+        "p",
+        Some(Injection::CustomHeader(CustomHeader {
+            name: "x-api-key".to_owned(),
+        })),
+    );
     bad.additional_headers = vec![additional("X-API-KEY", Source::Value("1".into()))];
-    assert_eq!(wrong(bad), ["entry.install_fields[1].header.name", "entry.additional_headers[0].name"]);
+    assert_eq!(
+        wrong(bad),
+        [
+            "entry.install_fields[1].header.name",
+            "entry.additional_headers[0].name"
+        ]
+    );
 }
 
 #[test]
@@ -158,14 +229,25 @@ fn refuses_header_values_with_line_breaks() {
 
 #[test]
 fn lets_values_go_only_where_the_server_has_such_a_place() {
-    let argument = |expose_in_arguments| Some(Target::Argument(ArgumentTarget { template: vec![], expose_in_arguments }));
+    let argument = |expose_in_arguments| {
+        Some(Target::Argument(ArgumentTarget {
+            template: vec![],
+            expose_in_arguments,
+        }))
+    };
     let secret = |target| vec![field("f", InstallFieldType::Secret, target)];
     let at = |server, target| wrong(entry(server, secret(target)));
-    assert_eq!(at(remote(URL), env("A")), ["entry.install_fields[0].environment_variable"]);
+    assert_eq!(
+        at(remote(URL), env("A")),
+        ["entry.install_fields[0].environment_variable"]
+    );
     assert_eq!(at(remote(URL), file("a")), ["entry.install_fields[0].mounted_file"]);
     assert_eq!(at(remote(URL), argument(true)), ["entry.install_fields[0].argument"]);
     assert_eq!(at(hosted(None), header("x-a")), ["entry.install_fields[0].header"]);
-    assert_eq!(at(hosted(None), argument(false)), ["entry.install_fields[0].argument.expose_in_arguments"]);
+    assert_eq!(
+        at(hosted(None), argument(false)),
+        ["entry.install_fields[0].argument.expose_in_arguments"]
+    );
     for (server, target) in [
         (remote(URL), header("x-a")),
         (hosted(http()), header("x-a")),
@@ -178,7 +260,10 @@ fn lets_values_go_only_where_the_server_has_such_a_place() {
     let mut stdio = entry(hosted(None), secret(None));
     stdio.credential_model = credential("f", None);
     stdio.additional_headers = vec![additional("x-a", Source::Value("1".into()))];
-    assert_eq!(wrong(stdio), ["entry.static_credential.field", "entry.additional_headers"]);
+    assert_eq!(
+        wrong(stdio),
+        ["entry.static_credential.field", "entry.additional_headers"]
+    );
 }
 
 #[test]
@@ -197,7 +282,10 @@ fn refuses_environment_variables_and_files_set_twice() {
     );
     if let Some(Server::SelfHosted(server)) = &mut bad.server {
         server.environment.insert("FIXED".to_owned(), "1".to_owned());
-        server.files.push(ServerFile { path: "x/y".to_owned(), content: String::new() });
+        server.files.push(ServerFile {
+            path: "x/y".to_owned(),
+            content: String::new(),
+        });
     }
     assert_eq!(
         wrong(bad),
@@ -219,8 +307,14 @@ fn checks_a_self_hosted_server() {
         command: String::new(),
         arguments: vec!["a\0b".to_owned()],
         environment: [("a-b".to_owned(), String::new())].into(),
-        files: vec![ServerFile { path: "/etc/passwd".to_owned(), content: "x".repeat(65_537) }],
-        transport: Some(Transport::StreamableHttp(StreamableHttpTransport { port: 65_536, path: "mcp?x".to_owned() })),
+        files: vec![ServerFile {
+            path: "/etc/passwd".to_owned(),
+            content: "x".repeat(65_537),
+        }],
+        transport: Some(Transport::StreamableHttp(StreamableHttpTransport {
+            port: 65_536,
+            path: "mcp?x".to_owned(),
+        })),
     };
     let fields = wrong(entry(Some(Server::SelfHosted(server)), vec![]));
     let expected = [
@@ -238,8 +332,16 @@ fn checks_a_self_hosted_server() {
 #[test]
 fn checks_values_against_types() {
     for (kind, good, bad) in [
-        (InstallFieldType::Number, vec!["1", "-1.5", "1e3"], vec!["", "x", "NaN", "0x1", " 1", "01"]),
-        (InstallFieldType::Boolean, vec!["true", "false"], vec!["yes", "TRUE", "1"]),
+        (
+            InstallFieldType::Number,
+            vec!["1", "-1.5", "1e3"],
+            vec!["", "x", "NaN", "0x1", " 1", "01"],
+        ),
+        (
+            InstallFieldType::Boolean,
+            vec!["true", "false"],
+            vec!["yes", "TRUE", "1"],
+        ),
         (InstallFieldType::Select, vec!["a", "b"], vec!["c", "A"]),
         (InstallFieldType::String, vec!["x", "ü"], vec!["\0"]),
     ] {
@@ -289,7 +391,10 @@ fn checks_stored_values_and_options() {
 fn checks_what_credential_and_additional_headers_refer_to() {
     let mut bad = entry(
         remote(URL),
-        vec![field("s", InstallFieldType::Secret, header("x-s")), field("t", InstallFieldType::String, header("x-t"))],
+        vec![
+            field("s", InstallFieldType::Secret, header("x-s")),
+            field("t", InstallFieldType::String, header("x-t")),
+        ],
     );
     bad.additional_headers = vec![
         additional("x-1", Source::Field("s".into())),
@@ -299,9 +404,26 @@ fn checks_what_credential_and_additional_headers_refer_to() {
     for (key, expected) in [("s", 1), ("t", 1), ("u", 1)] {
         bad.credential_model = credential(key, None);
         let fields = wrong(bad.clone());
-        assert_eq!(fields.iter().filter(|field| *field == "entry.static_credential.field").count(), expected, "{key}");
-        let rest: Vec<_> = fields.iter().filter(|field| field.starts_with("entry.additional_headers")).collect();
-        assert_eq!(rest, ["entry.additional_headers[0].field", "entry.additional_headers[1].field", "entry.additional_headers[2].field"]);
+        assert_eq!(
+            fields
+                .iter()
+                .filter(|field| *field == "entry.static_credential.field")
+                .count(),
+            expected,
+            "{key}"
+        );
+        let rest: Vec<_> = fields
+            .iter()
+            .filter(|field| field.starts_with("entry.additional_headers"))
+            .collect();
+        assert_eq!(
+            rest,
+            [
+                "entry.additional_headers[0].field",
+                "entry.additional_headers[1].field",
+                "entry.additional_headers[2].field"
+            ]
+        );
     }
 }
 
@@ -317,7 +439,9 @@ fn applies_masks_to_oneofs() {
         ..Default::default()
     };
     let apply = |change: &pb::Entry, paths: &[&str]| {
-        let mask = FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() };
+        let mask = FieldMask {
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        };
         apply_mask(&current, change.clone(), Some(&mask))
     };
     let changed = apply(&change, &["self_hosted"]).unwrap();
@@ -325,8 +449,19 @@ fn applies_masks_to_oneofs() {
     // Named but not set: cleared if it is the case that is set now.
     assert_eq!(apply(&change, &["remote"]).unwrap().server, None);
     assert_eq!(apply(&change, &["static_credential"]).unwrap().credential_model, None);
-    assert_eq!(apply(&change, &["no_credential", "version"]).unwrap(), pb::Entry { server: current.server.clone(), ..change.clone() });
-    assert_eq!(apply(&pb::Entry::default(), &["no_credential"]).unwrap().credential_model, current.credential_model);
+    assert_eq!(
+        apply(&change, &["no_credential", "version"]).unwrap(),
+        pb::Entry {
+            server: current.server.clone(),
+            ..change.clone()
+        }
+    );
+    assert_eq!(
+        apply(&pb::Entry::default(), &["no_credential"])
+            .unwrap()
+            .credential_model,
+        current.credential_model
+    );
     assert_eq!(apply_mask(&current, change.clone(), None).unwrap(), change);
     assert!(apply(&change, &["remote.url"]).is_err());
     assert!(apply(&change, &["uid"]).is_err());

@@ -21,32 +21,58 @@ pub(crate) enum Step {
 
 /// Decides for an installation that runs `running` and has `values`.
 pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> Step {
-    let missing: Vec<&InstallField> =
-        next.message().install_fields.iter().filter(|field| is_missing(running, field, values)).collect();
-    let invalid: Vec<&InstallField> =
-        next.message().install_fields.iter().filter(|field| is_invalid(next, field, values)).collect();
+    let missing: Vec<&InstallField> = next
+        .message()
+        .install_fields
+        .iter()
+        .filter(|field| is_missing(running, field, values))
+        .collect();
+    let invalid: Vec<&InstallField> = next
+        .message()
+        .install_fields
+        .iter()
+        .filter(|field| is_invalid(next, field, values))
+        .collect();
     if missing.is_empty() && invalid.is_empty() {
         let values = values
             .iter()
-            .filter(|(key, _)| next.field(key).is_some_and(|field| is_prompted(field) && !is_secret(field)))
+            .filter(|(key, _)| {
+                next.field(key)
+                    .is_some_and(|field| is_prompted(field) && !is_secret(field))
+            })
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        return Step::Move { values, runs_differently: !running.runs_as(next) };
+        return Step::Move {
+            values,
+            runs_differently: !running.runs_as(next),
+        };
     }
-    let reason = if missing.is_empty() { "VALUE_INVALID" } else { "FIELD_REQUIRED" };
+    let reason = if missing.is_empty() {
+        "VALUE_INVALID"
+    } else {
+        "FIELD_REQUIRED"
+    };
     let mut fields: Vec<String> = Vec::new();
     let mut titles: Vec<&str> = Vec::new();
     for field in missing.into_iter().chain(invalid) {
         if !fields.contains(&field.key) {
             fields.push(field.key.clone());
-            titles.push(if field.title.is_empty() { &field.key } else { &field.title });
+            titles.push(if field.title.is_empty() {
+                &field.key
+            } else {
+                &field.title
+            });
         }
     }
     let message = format!(
         "the entry has changed and wants {}; until that is given and the installation updated, it runs as before",
         titles.join(", ")
     );
-    Step::Hold(ReinstallRequired { reason: reason.to_owned(), message, fields })
+    Step::Hold(ReinstallRequired {
+        reason: reason.to_owned(),
+        message,
+        fields,
+    })
 }
 
 /// Whether the field must be provided and was not. Of a secret it is known only whether it was asked for before.
@@ -55,7 +81,9 @@ fn is_missing(running: &EntrySpec, field: &InstallField, values: &Values) -> boo
         return false;
     }
     if is_secret(field) {
-        return !running.field(&field.key).is_some_and(|old| is_secret(old) && is_prompted(old) && old.required);
+        return !running
+            .field(&field.key)
+            .is_some_and(|old| is_secret(old) && is_prompted(old) && old.required);
     }
     field.default_value.is_empty() && !values.contains_key(&field.key)
 }
@@ -63,7 +91,9 @@ fn is_missing(running: &EntrySpec, field: &InstallField, values: &Values) -> boo
 fn is_invalid(next: &EntrySpec, field: &InstallField, values: &Values) -> bool {
     is_prompted(field)
         && !is_secret(field)
-        && values.get(&field.key).is_some_and(|value| check_value(field, value, next.goes_to_header(field)).is_err())
+        && values
+            .get(&field.key)
+            .is_some_and(|value| check_value(field, value, next.goes_to_header(field)).is_err())
 }
 
 #[cfg(test)]
@@ -83,11 +113,17 @@ mod tests {
                 ..Default::default()
             })
             .collect();
-        EntrySpec::from_stored(pb::Entry { install_fields, ..Default::default() })
+        EntrySpec::from_stored(pb::Entry {
+            install_fields,
+            ..Default::default()
+        })
     }
 
     fn values(values: &[(&str, &str)]) -> Values {
-        values.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        values
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 
     const STRING: InstallFieldType = InstallFieldType::String;
@@ -107,18 +143,38 @@ mod tests {
         next.description = "new words".to_owned();
         let next = EntrySpec::from_stored(next);
         let step = follow(&running, &next, &values(&[("a", "1")]));
-        assert_eq!(step, Step::Move { values: values(&[("a", "1")]), runs_differently: false });
+        assert_eq!(
+            step,
+            Step::Move {
+                values: values(&[("a", "1")]),
+                runs_differently: false
+            }
+        );
         let next = spec(&[("token", SECRET, true), ("b", STRING, false)]);
         let step = follow(&running, &next, &values(&[("a", "1")]));
-        assert_eq!(step, Step::Move { values: Values::new(), runs_differently: true });
+        assert_eq!(
+            step,
+            Step::Move {
+                values: Values::new(),
+                runs_differently: true
+            }
+        );
     }
 
     #[test]
     fn holds_where_something_new_is_required() {
         let running = spec(&[("maybe", SECRET, false)]);
-        let next = spec(&[("token", SECRET, true), ("a", STRING, true), ("b", STRING, false), ("maybe", SECRET, true)]);
+        let next = spec(&[
+            ("token", SECRET, true),
+            ("a", STRING, true),
+            ("b", STRING, false),
+            ("maybe", SECRET, true),
+        ]);
         let (reason, fields) = held(follow(&running, &next, &Values::new()));
-        assert_eq!((reason.as_str(), fields.as_slice()), ("FIELD_REQUIRED", ["token", "a", "maybe"].map(String::from).as_slice()));
+        assert_eq!(
+            (reason.as_str(), fields.as_slice()),
+            ("FIELD_REQUIRED", ["token", "a", "maybe"].map(String::from).as_slice())
+        );
     }
 
     #[test]
@@ -126,7 +182,13 @@ mod tests {
         let mut next = spec(&[("a", STRING, true)]).message().clone();
         next.install_fields[0].default_value = "x".to_owned();
         let step = follow(&spec(&[]), &EntrySpec::from_stored(next), &Values::new());
-        assert!(matches!(step, Step::Move { runs_differently: true, .. }));
+        assert!(matches!(
+            step,
+            Step::Move {
+                runs_differently: true,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -134,7 +196,13 @@ mod tests {
         let running = spec(&[("a", STRING, true)]);
         let next = spec(&[("a", InstallFieldType::Number, true)]);
         let (reason, fields) = held(follow(&running, &next, &values(&[("a", "x")])));
-        assert_eq!((reason.as_str(), fields.as_slice()), ("VALUE_INVALID", ["a".to_owned()].as_slice()));
-        assert!(matches!(follow(&running, &next, &values(&[("a", "2")])), Step::Move { .. }));
+        assert_eq!(
+            (reason.as_str(), fields.as_slice()),
+            ("VALUE_INVALID", ["a".to_owned()].as_slice())
+        );
+        assert!(matches!(
+            follow(&running, &next, &values(&[("a", "2")])),
+            Step::Move { .. }
+        ));
     }
 }

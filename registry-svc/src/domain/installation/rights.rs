@@ -22,17 +22,26 @@ pub(crate) fn require_manager(caller: &Caller, installation: &Installation) -> R
     match &installation.scope {
         Some(Scope::User(user)) if *user == caller.name() => Ok(()),
         Some(Scope::Team(team)) => require_team_manager(caller, team),
-        _ => Err(Error::Denied { what: "this takes the installation's owner".to_owned(), required: "owner" }),
+        _ => Err(Error::Denied {
+            what: "this takes the installation's owner".to_owned(),
+            required: "owner",
+        }),
     }
 }
 
 /// Lets those pass who may make and change the installations of `teams/{team}`.
 pub(crate) fn require_team_manager(caller: &Caller, team: &str) -> Result<(), Error> {
-    if caller.admin || caller.team_named(team).is_some_and(|team| team.members_manage_installations) {
+    if caller.admin
+        || caller
+            .team_named(team)
+            .is_some_and(|team| team.members_manage_installations)
+    {
         return Ok(());
     }
     Err(Error::Denied {
-        what: format!("{team} leaves its installations to admins: ask one, or have members_manage_installations set on the team"),
+        what: format!(
+            "{team} leaves its installations to admins: ask one, or have members_manage_installations set on the team"
+        ),
         required: "admin",
     })
 }
@@ -43,7 +52,10 @@ mod tests {
     use crate::domain::caller::CallerTeam;
 
     fn of(scope: Scope) -> Installation {
-        Installation { scope: Some(scope), ..Installation::default() }
+        Installation {
+            scope: Some(scope),
+            ..Installation::default()
+        }
     }
 
     #[test]
@@ -53,8 +65,16 @@ mod tests {
             slug: slug.to_owned(),
             members_manage_installations,
         };
-        let alice = Caller { uid: "alice".to_owned(), admin: false, teams: vec![team("ops", true), team("dev", false)] };
-        let admin = Caller { uid: "admin".to_owned(), admin: true, teams: vec![] };
+        let alice = Caller {
+            uid: "alice".to_owned(),
+            admin: false,
+            teams: vec![team("ops", true), team("dev", false)],
+        };
+        let admin = Caller {
+            uid: "admin".to_owned(),
+            admin: true,
+            teams: vec![],
+        };
         for (scope, seen, managed) in [
             (Scope::User("users/alice".to_owned()), true, true),
             (Scope::User("users/bob".to_owned()), false, false),
@@ -64,7 +84,11 @@ mod tests {
         ] {
             let installation = of(scope);
             assert_eq!(sees(&alice, &installation), seen, "{installation:?}");
-            assert_eq!(require_manager(&alice, &installation).is_ok(), managed, "{installation:?}");
+            assert_eq!(
+                require_manager(&alice, &installation).is_ok(),
+                managed,
+                "{installation:?}"
+            );
             assert!(sees(&admin, &installation) && require_manager(&admin, &installation).is_ok());
         }
     }

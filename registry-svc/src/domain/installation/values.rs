@@ -10,7 +10,10 @@ use crate::domain::entry::{EntrySpec, check_value, is_prompted, is_secret};
 pub(crate) type Values = BTreeMap<String, String>;
 
 /// Checks what was entered against the entry; an empty value counts as none. Paths begin with `installation`.
-pub(crate) fn check(spec: &EntrySpec, entered: impl IntoIterator<Item = (String, String)>) -> Result<Values, Violations> {
+pub(crate) fn check(
+    spec: &EntrySpec,
+    entered: impl IntoIterator<Item = (String, String)>,
+) -> Result<Values, Violations> {
     let values: Values = entered.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let mut violations = Violations::new();
     for (key, value) in &values {
@@ -40,8 +43,14 @@ fn wrong_value(spec: &EntrySpec, key: &str, value: &str) -> Option<String> {
         return Some("is no install field of the entry".to_owned());
     };
     if is_secret(field) {
-        let what = if is_prompted(field) { "PutInstallationCredential" } else { "PutEntryCredential" };
-        return Some(format!("is a secret, which the registry does not take: put it to the credential service ({what})"));
+        let what = if is_prompted(field) {
+            "PutInstallationCredential"
+        } else {
+            "PutEntryCredential"
+        };
+        return Some(format!(
+            "is a secret, which the registry does not take: put it to the credential service ({what})"
+        ));
     }
     if !is_prompted(field) {
         return Some("is stored on the entry; installations do not set it".to_owned());
@@ -90,20 +99,38 @@ mod tests {
     #[test]
     fn takes_what_the_entry_asks_for() {
         assert_eq!(entered(&[("needed", "x")]).unwrap(), ["needed"]);
-        assert_eq!(entered(&[("needed", "x"), ("flag", "true"), ("default", "2")]).unwrap(), ["default", "flag", "needed"]);
+        assert_eq!(
+            entered(&[("needed", "x"), ("flag", "true"), ("default", "2")]).unwrap(),
+            ["default", "flag", "needed"]
+        );
     }
 
     #[test]
     fn names_everything_that_is_wrong() {
-        let wrong = entered(&[("flag", "maybe"), ("token", "s3cret"), ("stored", "x"), ("other", "x"), ("needed", "")]);
-        assert_eq!(wrong.unwrap_err(), ["flag", "other", "stored", "token", "needed"].map(path));
+        let wrong = entered(&[
+            ("flag", "maybe"),
+            ("token", "s3cret"),
+            ("stored", "x"),
+            ("other", "x"),
+            ("needed", ""),
+        ]);
+        assert_eq!(
+            wrong.unwrap_err(),
+            ["flag", "other", "stored", "token", "needed"].map(path)
+        );
     }
 
     #[test]
     fn says_where_a_secret_belongs_without_repeating_it() {
-        let values = [("needed".to_owned(), "x".to_owned()), ("token".to_owned(), "s3cret".to_owned())];
+        let values = [
+            ("needed".to_owned(), "x".to_owned()),
+            ("token".to_owned(), "s3cret".to_owned()),
+        ];
         let wrong = check(&spec(), values).unwrap_err();
         let (_, description) = wrong.iter().next().unwrap();
-        assert!(description.contains("PutInstallationCredential") && !description.contains("s3cret"), "{description}");
+        assert!(
+            description.contains("PutInstallationCredential") && !description.contains("s3cret"),
+            "{description}"
+        );
     }
 }
