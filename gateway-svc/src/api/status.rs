@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 
 use crate::{
     discovery::Failure,
-    domain::{CallError, Installation, Links, Repair, UpstreamFault},
+    domain::{CallError, ConditionState, Installation, Links, Repair, UpstreamFault},
     identity::Refusal,
 };
 
@@ -124,9 +124,15 @@ pub(super) fn unusable(installation: &Installation, links: &Links) -> Status {
         .into_iter()
         .find(|why| !why.is_empty())
         .map_or("it is not ready", String::as_str);
+    let credential = &installation.credential;
+    let reason = match (credential.status, credential.reason.as_str()) {
+        (ConditionState::False, "CREDENTIAL_REQUIRED") => "CREDENTIAL_REQUIRED",
+        (ConditionState::False, _) => "CREDENTIAL_EXPIRED",
+        (ConditionState::True | ConditionState::Unknown, _) => "INSTALLATION_UNAVAILABLE",
+    };
     StatusBuilder::new(
         Code::FailedPrecondition,
-        "INSTALLATION_UNAVAILABLE",
+        reason,
         format!("its server cannot be asked now: {why}"),
     )
     .with("entry", format!("entries/{}", installation.entry))

@@ -43,7 +43,7 @@ impl Reports {
         let mut client = self.client.clone();
         match within(client.report_tools(request)).await {
             Ok(_) => Ok(()),
-            Err(status) if status.code() == Code::InvalidArgument => Err(Failure::Installation {
+            Err(status) if refused(status.code()) => Err(Failure::Installation {
                 reason: "UPSTREAM_INVALID",
                 message: format!(
                     "The MCP server of {} defines tools that cannot be kept: {}. It is asked again by itself.",
@@ -77,6 +77,11 @@ impl Reports {
             .map(|_| ())
             .map_err(|status| unreported(&status))
     }
+}
+
+/// Whether it is what the server defines that cannot be taken; too large a report is refused before it is read.
+const fn refused(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted)
 }
 
 async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
