@@ -38,10 +38,13 @@ where
 /// The returned future keeps the health service true to the services' readiness; run it beside the server.
 pub fn routes(apps: &[&App]) -> (Routes, impl Future<Output = ()> + Send + use<>) {
     let (reporter, health) = health_reporter();
-    let mut v1 = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    let mut v1alpha = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // With these, grpcurl shows what the details of an error say.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (mut v1, mut v1alpha) = (reflection(), reflection());
     let mut router = axum::Router::new();
     let mut watched: Vec<(Vec<&'static str>, watch::Receiver<Readiness>)> = Vec::new();
     for app in apps {

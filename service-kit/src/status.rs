@@ -61,12 +61,10 @@ impl Violations {
 
 impl From<Violations> for Status {
     fn from(violations: Violations) -> Self {
-        let fields: Vec<&str> = violations.iter().map(|(field, _)| field).collect();
-        let mut message = format!("{} cannot be taken", fields.join(", "));
-        message.truncate(message.floor_char_boundary(500));
-        if let [(_, description)] = violations.0.as_slice() {
-            message = format!("{}: {description}", fields[0]);
-        }
+        let all: Vec<String> = violations.iter().map(|(field, description)| format!("{field}: {description}")).collect();
+        let mut message = all.join("; ");
+        // What is cut off here stands in the details.
+        message.truncate(message.floor_char_boundary(2_000));
         let mut details = ErrorDetails::with_error_info("INVALID_FIELDS", DOMAIN, HashMap::new());
         for (field, description) in violations.0 {
             details.add_bad_request_violation(field, description);
