@@ -79,6 +79,8 @@ pub struct Limits {
     pub grace_millis: u64,
     /// Lines on standard output that are no JSON, before the answer to `initialize`, until the server is taken for something else.
     pub garbage_lines: u64,
+    /// From the first such line until it is taken for something else, if it has not answered by then.
+    pub garbage_millis: u64,
 }
 
 impl Default for Limits {
@@ -93,6 +95,7 @@ impl Default for Limits {
             request_millis: 900_000,
             grace_millis: 5_000,
             garbage_lines: 1_000,
+            garbage_millis: 15_000,
         }
     }
 }
@@ -104,6 +107,10 @@ impl Limits {
 
     pub(crate) fn request(&self) -> Duration {
         Duration::from_millis(self.request_millis)
+    }
+
+    pub(crate) fn garbage(&self) -> Duration {
+        Duration::from_millis(self.garbage_millis)
     }
 
     pub(crate) fn grace(&self) -> Duration {

@@ -52,6 +52,7 @@ pub(crate) struct Session {
     notifications: broadcast::Sender<String>,
     initialized: OnceLock<String>,
     garbage: AtomicU64,
+    first_garbage: Notify,
     too_much_garbage: Notify,
     ended: watch::Sender<Option<String>>,
     events: Events,
@@ -94,6 +95,7 @@ impl Session {
             notifications: broadcast::channel(256).0,
             initialized: OnceLock::new(),
             garbage: AtomicU64::new(0),
+            first_garbage: Notify::new(),
             too_much_garbage: Notify::new(),
             ended: watch::channel(None).0,
             events,
@@ -129,7 +131,7 @@ impl Session {
         };
         let answer = tokio::select! {
             answer = timeout(self.limits.ready(), answer) => answer,
-            () = self.too_much_garbage.notified() => {
+            () = self.garbage_instead() => {
                 let text = "The command writes something else than MCP to standard output. Is it an MCP server with the stdio transport?";
                 return failed(EndReason::NotMcp, text.to_owned());
             }
@@ -140,16 +142,8 @@ impl Session {
             Ok(Err(())) => std::future::pending().await,
             Err(_) => {
                 let seconds = self.limits.ready().as_secs_f32();
-                return if self.garbage.load(Ordering::Relaxed) > 0 {
-                    let text =
-                        "The command writes to standard output what is not MCP, and did not answer `initialize`.";
-                    failed(EndReason::NotMcp, text.to_owned())
-                } else {
-                    failed(
-                        EndReason::InitializeTimeout,
-                        format!("The server did not answer `initialize` within {seconds} s."),
-                    )
-                };
+                let text = format!("The server did not answer `initialize` within {seconds} s.");
+                return failed(EndReason::InitializeTimeout, text);
             }
         };
         let result = Members::parse(answer.as_bytes()).and_then(|m| m.get("result"));
@@ -166,6 +160,18 @@ impl Session {
         self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned())
             .await;
         Ok(())
+    }
+
+    /// Returns once there was too much that is no JSON, or some, and no answer for a while.
+    async fn garbage_instead(&self) {
+        let some = async {
+            self.first_garbage.notified().await;
+            tokio::time::sleep(self.limits.garbage()).await;
+        };
+        tokio::select! {
+            () = self.too_much_garbage.notified() => {}
+            () = some => {}
+        }
     }
 
     /// The answer to a client's `initialize`: the server's, with a revision that both sides speak.
@@ -321,7 +327,10 @@ impl Session {
             None => {
                 let shown = self.redactor.redact(&line.bytes, self.limits.log_line_bytes);
                 let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
-                if self.initialized.get().is_none() && count >= self.limits.garbage_lines {
+                if count == 1 {
+                    self.first_garbage.notify_one();
+                }
+                if count == self.limits.garbage_lines {
                     self.too_much_garbage.notify_one();
                 }
                 self.log(shown).await;

@@ -35,6 +35,10 @@ async fn takes_a_flood_of_garbage_for_something_else_and_a_little_for_logs() {
     assert_eq!(bridge.ended().await.0, EndReason::NotMcp);
     bridge.wait_until_nothing_is_left().await;
 
+    let mut bridge = Bridge::start("banner", |spec| spec.limits.garbage_millis = 300).await;
+    assert_eq!(bridge.ended().await.0, EndReason::NotMcp);
+    assert_eq!(bridge.logs, ["Welcome!"]);
+
     let mut bridge = Bridge::ready("chatty").await;
     bridge.wait_for_log("[1, 2]").await;
     assert!(

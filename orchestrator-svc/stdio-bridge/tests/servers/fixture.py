@@ -70,6 +70,9 @@ if mode == "garbage":
     for i in range(5000):
         print("this is no JSON", i, flush=True)
     time.sleep(60)
+if mode == "banner":
+    print("Welcome!", flush=True)
+    time.sleep(60)
 if mode == "chatty":
     print("Server starting…", flush=True)
     print("[1, 2]", flush=True)
