@@ -44,7 +44,7 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
 
 impl Pages {
     /// Whether a state-changing request comes from a page of ours.
-    pub(super) fn from_our_pages(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn came_from_our_pages(&self, headers: &HeaderMap) -> bool {
         let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
         // Browsers send the first to https and to this machine, the second with every POST.
         match (text(header::HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN)) {

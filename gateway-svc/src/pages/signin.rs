@@ -167,7 +167,7 @@ pub(super) async fn callback(
 
 pub(super) async fn sign_out(State(pages): State<Arc<Pages>>, headers: HeaderMap, Form(form): Form<SignOut>) -> Response {
     let return_to = local(&form.r#return).unwrap_or_default();
-    if !pages.from_our_pages(&headers) {
+    if !pages.came_from_our_pages(&headers) {
         return pages.refuse(&Problem::forged(format!("{}{return_to}", pages.prefix)));
     }
     let mut response = view::signin::signed_out(&pages, &format!("{}&again=1", pages.sign_in_path(&return_to)));

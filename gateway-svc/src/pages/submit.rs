@@ -48,7 +48,7 @@ pub(super) async fn submit(
     };
     let mut submission = Submission::parse(body);
     let state = install::entry_name(&entry).and_then(|name| pages.open_form(&session, &name, &submission.state));
-    let Some(state) = state.filter(|_| pages.from_our_pages(&headers)) else {
+    let Some(state) = state.filter(|_| pages.came_from_our_pages(&headers)) else {
         return pages.refuse_to(&session, &here, &Problem::forged(back));
     };
     let opener = pages.services.of(&session.token);

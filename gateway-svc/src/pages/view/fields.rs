@@ -45,7 +45,7 @@ pub(super) fn field(field: &InstallField, context: &Context<'_>) -> Markup {
                     @if must { span.required { " (required)" } } @else { span.optional { " (optional)" } }
                 }
             }
-            @if help { p.help id={ (id) "-help" } { (field.description) } }
+            @if help && !boolean { p.help id={ (id) "-help" } { (field.description) } }
             @if stored { p.help id={ (id) "-stored" } { "A value is stored. Leave this empty to keep it." } }
             @if context.wanted.contains(&field.key) && error.is_none() { p.wanted { "The entry asks for this now." } }
             @if let Some(error) = error { p.error id={ (id) "-error" } { (error) } }
@@ -62,10 +62,13 @@ pub(super) fn field(field: &InstallField, context: &Context<'_>) -> Markup {
                     input id=(id) type="checkbox" name={ "value." (field.key) } value="true" checked[value == "true"]
                         aria-invalid=[invalid] aria-describedby=[described];
                     label for=(id) { (title(field)) }
+                    @if help { p.help id={ (id) "-help" } { (field.description) } }
                 }
                 InstallFieldType::Select => {
                     select id=(id) name={ "value." (field.key) } required[must] aria-invalid=[invalid] aria-describedby=[described] {
-                        @if !field.options.contains(&value) || !field.required { option value="" { "Choose" } }
+                        @if !field.options.contains(&value) || !field.required {
+                            option value="" { @if must { "Choose" } @else { "None" } }
+                        }
                         @for option in &field.options {
                             option value=(option) selected[*option == value] { (option) }
                         }

@@ -87,8 +87,8 @@ fn account(pages: &Pages, session: &Session, link: &Link, loaded: &Loaded) -> Ma
                 span.wrap { (user.issuer) }
             }
             p {
-                "The call that led here "
-                @if let Some((kind, slug)) = through { "came through " (kind) " " strong { (slug) } ". It " }
+                @if let Some((kind, slug)) = through { "The call that led here came through " (kind) " " strong { (slug) } ". It " }
+                @else { "If a call led you here, it " }
                 "may have been made by somebody else. Go on only if you know what it is for, and if this is the account to use."
             }
         }
@@ -295,7 +295,7 @@ fn others(pages: &Pages, entry: &Entry, link: &Link, loaded: &Loaded) -> Markup 
                         }
                     }
                     @if free {
-                        li { a href=(to(Link { new: Some("1".to_owned()), ..base.clone() })) { "Install it for somebody else of yours" } }
+                        li { a href=(to(Link { new: Some("1".to_owned()), ..base.clone() })) { @if loaded.scopes[0].installation.is_none() { "Install it for yourself" } @else { "Install it for a team" } } }
                     }
                 }
             }
