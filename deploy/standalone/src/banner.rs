@@ -29,11 +29,20 @@ impl fmt::Display for Banner<'_> {
             None => writeln!(f, "  Sign in        with the configured issuers")?,
         }
         if self.sign_in_code.is_some() {
-            let data_dir = self.data_dir.map(|path| format!(" --data-dir {path}")).unwrap_or_default();
-            writeln!(f, "  Make a token   cargo run -q -- token{data_dir} --user alice@example.com [--team NAME] [--admin]")?;
+            let data_dir = self
+                .data_dir
+                .map(|path| format!(" --data-dir {path}"))
+                .unwrap_or_default();
+            writeln!(
+                f,
+                "  Make a token   cargo run -q -- token{data_dir} --user alice@example.com [--team NAME] [--admin]"
+            )?;
             writeln!(f)?;
             writeln!(f, "Try next:")?;
-            writeln!(f, "  TOKEN=$(cargo run -q -- token{data_dir} --user alice@example.com --admin)")?;
+            writeln!(
+                f,
+                "  TOKEN=$(cargo run -q -- token{data_dir} --user alice@example.com --admin)"
+            )?;
             writeln!(
                 f,
                 "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\"}}' {grpc} chandlery.gateway.v1.ToolService/ListTools"

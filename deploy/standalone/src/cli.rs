@@ -65,7 +65,12 @@ pub(crate) struct Serve {
     #[arg(long, env = "CHANDLERY_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: Option<SecretString>,
     /// Private addresses that remote MCP servers may have, such as 10.1.0.0/16. Repeat, or separate by commas.
-    #[arg(long, env = "CHANDLERY_ALLOW_UPSTREAM_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(
+        long,
+        env = "CHANDLERY_ALLOW_UPSTREAM_CIDR",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
     /// YAML file with the OIDC issuers whose tokens are taken, besides the development issuer. The README shows one.
     #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]

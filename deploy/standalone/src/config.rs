@@ -19,13 +19,21 @@ pub(crate) fn issuers(path: &Path) -> Result<Vec<IssuerConfig>, String> {
     for (index, issuer) in file.issuers.iter().enumerate() {
         let what = format!("{}: issuers[{index}]", path.display());
         if issuer.accepted_audiences().next().is_none() {
-            return Err(format!("{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"));
+            return Err(format!(
+                "{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"
+            ));
         }
         if file.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
             return Err(format!("{what}: {} is configured twice", issuer.issuer));
         }
-        for url in [Some(&issuer.issuer), issuer.discovery_url.as_ref()].into_iter().flatten() {
-            let scheme = url::Url::parse(url).map_err(|error| format!("{what}: {url}: {error}"))?.scheme().to_owned();
+        for url in [Some(&issuer.issuer), issuer.discovery_url.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let scheme = url::Url::parse(url)
+                .map_err(|error| format!("{what}: {url}: {error}"))?
+                .scheme()
+                .to_owned();
             if !matches!(scheme.as_str(), "http" | "https") {
                 return Err(format!("{what}: {url}: must be an http or https URL"));
             }
@@ -50,8 +58,14 @@ mod tests {
             "issuers:\n  - issuer: https://login.example.com\n    audiences: [chandlery]\n    client_id: abc\n    admins:\n      emails: [root@example.com]\n",
         )
         .unwrap();
-        assert_eq!(issuers[0].metadata_url(), "https://login.example.com/.well-known/openid-configuration");
-        assert_eq!(issuers[0].accepted_audiences().collect::<Vec<_>>(), ["chandlery", "abc"]);
+        assert_eq!(
+            issuers[0].metadata_url(),
+            "https://login.example.com/.well-known/openid-configuration"
+        );
+        assert_eq!(
+            issuers[0].accepted_audiences().collect::<Vec<_>>(),
+            ["chandlery", "abc"]
+        );
     }
 
     #[test]
@@ -60,7 +74,10 @@ mod tests {
             ("issuers:\n  - issuer: https://a.example\n", "audience"),
             ("issuers:\n  - issuer: nonsense\n    client_id: a\n", "nonsense"),
             ("issuers:\n  - issuer: https://a.example\n    clientid: a\n", "clientid"),
-            ("issuers:\n  - {issuer: 'https://a.example', client_id: a}\n  - {issuer: 'https://a.example', client_id: b}\n", "twice"),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', client_id: a}\n  - {issuer: 'https://a.example', client_id: b}\n",
+                "twice",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(complaint), "{error}");

@@ -25,7 +25,11 @@ impl DataDir {
     /// Opens the folder, and makes it where it does not exist.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let fail = |error: io::Error| format!("the data folder {} cannot be used: {error}", path.display());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(fail)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fail)?;
         let path = path.canonicalize().map_err(fail)?;
         Ok(Self { path })
@@ -74,9 +78,12 @@ impl DataDir {
         let path = self.path.join(name);
         let fail = |error: io::Error| format!("{} cannot be read or made: {error}", path.display());
         match fs::read(&path) {
-            Ok(bytes) => bytes
-                .try_into()
-                .map_err(|_| format!("{} is damaged: it must hold 32 bytes; restore it from a backup", path.display())),
+            Ok(bytes) => bytes.try_into().map_err(|_| {
+                format!(
+                    "{} is damaged: it must hold 32 bytes; restore it from a backup",
+                    path.display()
+                )
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut key = [0; 32];
                 rand::rng().fill_bytes(&mut key);
@@ -126,7 +133,10 @@ mod tests {
         let key = folder.key("a.key").unwrap();
         assert_eq!(folder.key("a.key").unwrap(), key);
         assert_ne!(folder.key("b.key").unwrap(), key);
-        assert_eq!(fs::metadata(parent.path().join("a.key")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(parent.path().join("a.key")).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         fs::write(parent.path().join("a.key"), "short").unwrap();
         assert!(folder.key("a.key").unwrap_err().contains("damaged"));
     }

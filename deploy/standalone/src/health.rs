@@ -29,19 +29,41 @@ async fn readyz(State(services): State<Services>) -> (StatusCode, Json<Vec<impl 
     let services: Vec<Service> = services
         .iter()
         .map(|(name, ready)| match &*ready.borrow() {
-            Readiness::Ready => Service { name, ready: true, detail: None },
-            Readiness::Degraded(detail) => Service { name, ready: true, detail: Some(detail.clone()) },
-            Readiness::NotReady(detail) => Service { name, ready: false, detail: Some(detail.clone()) },
+            Readiness::Ready => Service {
+                name,
+                ready: true,
+                detail: None,
+            },
+            Readiness::Degraded(detail) => Service {
+                name,
+                ready: true,
+                detail: Some(detail.clone()),
+            },
+            Readiness::NotReady(detail) => Service {
+                name,
+                ready: false,
+                detail: Some(detail.clone()),
+            },
         })
         .collect();
     let ready = services.iter().all(|service| service.ready);
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(services))
+    (
+        if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        Json(services),
+    )
 }
 
 /// Waits until every service can do its work.
 pub(crate) async fn all_ready(services: &Services) {
     for (_, ready) in services {
         // A service whose sender is gone has stopped; whoever runs it says so.
-        let _ = ready.clone().wait_for(|ready| !matches!(ready, Readiness::NotReady(_))).await;
+        let _ = ready
+            .clone()
+            .wait_for(|ready| !matches!(ready, Readiness::NotReady(_)))
+            .await;
     }
 }

@@ -18,7 +18,10 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     // The bridge is this program again; it must stay small, so it starts before anything else does.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == cli::BRIDGE) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == cli::BRIDGE)
+    {
         return stdio_bridge::main();
     }
     rustls::crypto::aws_lc_rs::default_provider()

@@ -43,7 +43,10 @@ const ADDRESSES: &str = "addresses.json";
 /// Serves until SIGINT or SIGTERM.
 pub(crate) fn run(arguments: Serve) -> Result<(), Box<dyn Error>> {
     telemetry::init(arguments.log_format.into(), "info,hyper=warn,h2=warn,tower=warn");
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_all(arguments))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve_all(arguments))
 }
 
 /// The services, and the listening end of every pipe to them.
@@ -111,12 +114,24 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             tokio::select! { () = report_health => {}, () = stop.cancelled() => {} }
         }
     });
-    spawn(&mut running, "http", failing(http_server::serve(http, router, stop.clone()), "HTTP"));
-    spawn(&mut running, "grpc", failing(serve::serve(all, tcp(grpc), stop.clone()), "gRPC"));
+    spawn(
+        &mut running,
+        "http",
+        failing(http_server::serve(http, router, stop.clone()), "HTTP"),
+    );
+    spawn(
+        &mut running,
+        "grpc",
+        failing(serve::serve(all, tcp(grpc), stop.clone()), "gRPC"),
+    );
     for (app, listeners) in apps.into_iter().zip(pipes) {
         for listener in listeners {
             let routes = tonic::service::Routes::from(app.grpc.clone());
-            spawn(&mut running, app.name, failing(serve::serve(routes, listener, stop.clone()), app.name));
+            spawn(
+                &mut running,
+                app.name,
+                failing(serve::serve(routes, listener, stop.clone()), app.name),
+            );
         }
         for task in app.tasks {
             spawn(&mut running, task.name, (task.run)(stop.clone()));
@@ -132,7 +147,13 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         if let Some(development) = &development
             && !folder.has(SEEDED)
         {
-            let token = development.mint("setup@chandlery.localhost", &[], true, Duration::from_secs(60), SystemTime::now());
+            let token = development.mint(
+                "setup@chandlery.localhost",
+                &[],
+                true,
+                Duration::from_secs(60),
+                SystemTime::now(),
+            );
             seed::seed(registry, &token, dev_issuer::ISSUER)
                 .await
                 .map_err(|status| format!("the demo could not be added: {}", status.message()))?;
@@ -188,11 +209,16 @@ async fn build(
             page_token_key,
             pending_expiry: PENDING_EXPIRY,
         },
-        registry_svc::Deps { verifier: Arc::clone(verifier), clock: Clock::System },
+        registry_svc::Deps {
+            verifier: Arc::clone(verifier),
+            clock: Clock::System,
+        },
     )
     .await?;
     let credential = credential_svc::build(
-        credential_svc::Config { data_dir: folder.path().to_owned() },
+        credential_svc::Config {
+            data_dir: folder.path().to_owned(),
+        },
         credential_svc::Deps {
             registry: credential_to_registry,
             verifier: Arc::clone(verifier),
@@ -247,8 +273,15 @@ async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, 
 }
 
 fn checked_public_url(url: &Url) -> Result<Url, String> {
-    let plain = matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none();
-    if plain { Ok(url.clone()) } else { Err(format!("--public-url {url}: must be http or https with a host and no path")) }
+    let plain =
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none();
+    if plain {
+        Ok(url.clone())
+    } else {
+        Err(format!(
+            "--public-url {url}: must be http or https with a host and no path"
+        ))
+    }
 }
 
 /// Runs a part of the process; its name comes back when it ends.

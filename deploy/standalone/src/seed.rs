@@ -23,7 +23,11 @@ const DISCOVERY: Duration = Duration::from_secs(10);
 
 /// Adds everything, as the holder of `token`; `issuer` is the one whose users make up the team `everyone`.
 pub(crate) async fn seed(registry: Channel, token: &str, issuer: &str) -> Result<(), Status> {
-    let bearer = Bearer(format!("Bearer {token}").parse().map_err(|_| Status::internal("a JWT is ASCII"))?);
+    let bearer = Bearer(
+        format!("Bearer {token}")
+            .parse()
+            .map_err(|_| Status::internal("a JWT is ASCII"))?,
+    );
     let authorized = InterceptedService::new(registry, bearer);
     let mut teams = pb::team_service_client::TeamServiceClient::new(authorized.clone());
     let mut entries = pb::entry_service_client::EntryServiceClient::new(authorized.clone());
@@ -46,7 +50,12 @@ pub(crate) async fn seed(registry: Channel, token: &str, issuer: &str) -> Result
         .await?
         .into_inner();
     if entry.lifecycle() == pb::EntryLifecycle::Draft {
-        entries.approve_entry(pb::ApproveEntryRequest { name: entry.name.clone(), etag: String::new() }).await?;
+        entries
+            .approve_entry(pb::ApproveEntryRequest {
+                name: entry.name.clone(),
+                etag: String::new(),
+            })
+            .await?;
     }
     gateways
         .create_gateway(pb::CreateGatewayRequest {

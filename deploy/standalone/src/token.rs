@@ -12,7 +12,13 @@ pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>>
     let folder = DataDir::open(&arguments.data_dir)?;
     let issuer = DevIssuer::open(folder.path())?;
     let ttl = Duration::from_secs(arguments.ttl);
-    let token = issuer.mint(&arguments.user, &arguments.team, arguments.admin, ttl, SystemTime::now());
+    let token = issuer.mint(
+        &arguments.user,
+        &arguments.team,
+        arguments.admin,
+        ttl,
+        SystemTime::now(),
+    );
     writeln!(std::io::stdout(), "{token}")?;
     Ok(())
 }
@@ -20,7 +26,13 @@ pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>>
 /// Takes what looks like an email address.
 pub(crate) fn email(text: &str) -> Result<String, String> {
     let valid = text.len() <= 254
-        && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
+        && text
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
         && text.chars().all(|c| !c.is_whitespace() && !c.is_control());
-    if valid { Ok(text.to_owned()) } else { Err("must be an email address, such as alice@example.com".to_owned()) }
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an email address, such as alice@example.com".to_owned())
+    }
 }

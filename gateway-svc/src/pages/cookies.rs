@@ -28,7 +28,11 @@ pub(super) struct Scope<'a> {
 
 /// A name that browsers accept only from https, where that is what we have.
 pub(super) fn name(base: &str, secure: bool) -> String {
-    if secure { format!("__Secure-{base}") } else { base.to_owned() }
+    if secure {
+        format!("__Secure-{base}")
+    } else {
+        base.to_owned()
+    }
 }
 
 /// Adds a `Set-Cookie`.

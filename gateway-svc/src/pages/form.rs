@@ -49,7 +49,10 @@ impl Errors {
 
     /// One that concerns no field.
     pub(super) fn general(text: impl Into<String>) -> Self {
-        Self { general: vec![text.into()], ..Self::default() }
+        Self {
+            general: vec![text.into()],
+            ..Self::default()
+        }
     }
 }
 
@@ -85,7 +88,9 @@ impl Submission {
         for field in prompted(entry) {
             let result = if is_secret(field) {
                 self.secret(field, stored).map(|secret| {
-                    accepted.secrets.extend(secret.map(|secret| (field.key.clone(), secret)));
+                    accepted
+                        .secrets
+                        .extend(secret.map(|secret| (field.key.clone(), secret)));
                 })
             } else {
                 self.value(field).map(|value| {
@@ -100,10 +105,17 @@ impl Submission {
     }
 
     fn secret(&mut self, field: &InstallField, stored: &BTreeSet<String>) -> Result<Option<SecretString>, String> {
-        let secret = self.secrets.remove(&field.key).filter(|secret| !secret.expose_secret().is_empty());
+        let secret = self
+            .secrets
+            .remove(&field.key)
+            .filter(|secret| !secret.expose_secret().is_empty());
         let Some(secret) = secret else {
             let missing = field.required && !stored.contains(&field.key);
-            return if missing { Err(format!("Enter {}.", title(field))) } else { Ok(None) };
+            return if missing {
+                Err(format!("Enter {}.", title(field)))
+            } else {
+                Ok(None)
+            };
         };
         // Browsers send the lines of a text area with CR LF, whatever was pasted.
         let secret = if secret.expose_secret().contains("\r\n") {
@@ -126,8 +138,16 @@ impl Submission {
         let entered = if number { entered.trim() } else { entered };
         if entered.is_empty() {
             let missing = field.required && field.default_value.is_empty();
-            let verb = if field.r#type() == InstallFieldType::Select { "Choose" } else { "Enter" };
-            return if missing { Err(format!("{verb} {}.", title(field))) } else { Ok(None) };
+            let verb = if field.r#type() == InstallFieldType::Select {
+                "Choose"
+            } else {
+                "Enter"
+            };
+            return if missing {
+                Err(format!("{verb} {}.", title(field)))
+            } else {
+                Ok(None)
+            };
         }
         if entered.len() > MAX_VALUE {
             return Err(format!("{} is too long: at most 8 KiB are taken.", title(field)));
@@ -144,7 +164,10 @@ impl Submission {
 
 /// The fields that whoever installs fills in.
 pub(super) fn prompted(entry: &Entry) -> impl Iterator<Item = &InstallField> {
-    entry.install_fields.iter().filter(|field| field.source() != InstallFieldSource::Stored)
+    entry
+        .install_fields
+        .iter()
+        .filter(|field| field.source() != InstallFieldSource::Stored)
 }
 
 /// Whether the field's value goes to the credential service and nowhere else.
@@ -154,7 +177,11 @@ pub(super) fn is_secret(field: &InstallField) -> bool {
 
 /// What people read.
 pub(super) fn title(field: &InstallField) -> &str {
-    if field.title.is_empty() { &field.key } else { &field.title }
+    if field.title.is_empty() {
+        &field.key
+    } else {
+        &field.title
+    }
 }
 
 /// Sorts what a service said of request fields to the install fields they belong to. `sent` are the keys of the secrets in
@@ -167,9 +194,14 @@ pub(super) fn sort_violations(violations: Vec<(String, String)>, entry: &Entry, 
         let sentence = super::problem::as_sentence(&description);
         match field {
             Some(field) => {
-                errors.fields.entry(field.key.clone()).or_insert_with(|| format!("{}: {sentence}", title(field)));
+                errors
+                    .fields
+                    .entry(field.key.clone())
+                    .or_insert_with(|| format!("{}: {sentence}", title(field)));
             }
-            None => errors.general.push(super::problem::as_sentence(&format!("{path}: {description}"))),
+            None => errors
+                .general
+                .push(super::problem::as_sentence(&format!("{path}: {description}"))),
         }
     }
     errors
@@ -194,7 +226,12 @@ mod tests {
     use super::*;
 
     fn field(key: &str, kind: InstallFieldType, required: bool) -> InstallField {
-        InstallField { key: key.to_owned(), r#type: kind.into(), required, ..InstallField::default() }
+        InstallField {
+            key: key.to_owned(),
+            r#type: kind.into(),
+            required,
+            ..InstallField::default()
+        }
     }
 
     fn entry() -> Entry {
@@ -204,13 +241,19 @@ mod tests {
             field("region", InstallFieldType::String, true),
             field("limit", InstallFieldType::Number, false),
             field("beta", InstallFieldType::Boolean, true),
-            InstallField { options: vec!["a".into(), "b".into()], ..field("plan", InstallFieldType::Select, false) },
+            InstallField {
+                options: vec!["a".into(), "b".into()],
+                ..field("plan", InstallFieldType::Select, false)
+            },
             InstallField {
                 source: InstallFieldSource::Stored.into(),
                 ..field("kept", InstallFieldType::Secret, true)
             },
         ];
-        Entry { install_fields, ..Entry::default() }
+        Entry {
+            install_fields,
+            ..Entry::default()
+        }
     }
 
     fn check(form: &str, stored: &[&str]) -> Result<Accepted, Errors> {
@@ -222,9 +265,20 @@ mod tests {
     fn takes_what_fits() {
         let accepted =
             check("secret.token=t%26t&secret.cert=a%0D%0Ab&value.region=eu&value.limit=+2.5+&value.beta=true&value.plan=b&value.odd=x", &[]).unwrap();
-        let values: Vec<_> = accepted.values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        assert_eq!(values, [("beta", "true"), ("limit", "2.5"), ("plan", "b"), ("region", "eu")]);
-        let secrets: Vec<_> = accepted.secrets.iter().map(|(key, value)| (key.as_str(), value.expose_secret())).collect();
+        let values: Vec<_> = accepted
+            .values
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            values,
+            [("beta", "true"), ("limit", "2.5"), ("plan", "b"), ("region", "eu")]
+        );
+        let secrets: Vec<_> = accepted
+            .secrets
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.expose_secret()))
+            .collect();
         assert_eq!(secrets, [("token", "t&t"), ("cert", "a\nb")]);
     }
 
@@ -232,7 +286,10 @@ mod tests {
     fn finds_everything_that_is_wrong_at_once() {
         let long = "x".repeat(MAX_SECRET + 1);
         let errors = check(&format!("secret.cert={long}&value.limit=ten&value.plan=c"), &[]).unwrap_err();
-        assert_eq!(errors.fields.keys().collect::<Vec<_>>(), ["cert", "limit", "plan", "region", "token"]);
+        assert_eq!(
+            errors.fields.keys().collect::<Vec<_>>(),
+            ["cert", "limit", "plan", "region", "token"]
+        );
     }
 
     #[test]

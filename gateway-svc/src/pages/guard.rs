@@ -45,9 +45,16 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
 impl Pages {
     /// Whether a state-changing request comes from a page of ours.
     pub(super) fn came_from_our_pages(&self, headers: &HeaderMap) -> bool {
-        let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
+        };
         // Browsers send the first to https and to this machine, the second with every POST.
-        match (text(header::HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN)) {
+        match (
+            text(header::HeaderName::from_static("sec-fetch-site")),
+            text(header::ORIGIN),
+        ) {
             (Some(site), _) => matches!(site, "same-origin" | "none"),
             (None, Some(origin)) => origin == self.origin,
             (None, None) => false,

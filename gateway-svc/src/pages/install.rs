@@ -66,7 +66,10 @@ pub(super) enum Target {
     /// A new installation.
     New,
     /// The installation of this scope; what is known of its secrets, where the opener may know.
-    Existing { scope: usize, credential: Option<Credential> },
+    Existing {
+        scope: usize,
+        credential: Option<Credential>,
+    },
 }
 
 pub(super) async fn show(
@@ -82,7 +85,13 @@ pub(super) async fn show(
     let opener = pages.services.of(&session.token);
     let problem = match load(&opener, &entry, Choice::Link(&link)).await {
         Ok(Some(loaded)) => {
-            let shown = Shown { session: &session, link: &link, loaded: &loaded, entered: None, errors: &Errors::default() };
+            let shown = Shown {
+                session: &session,
+                link: &link,
+                loaded: &loaded,
+                entered: None,
+                errors: &Errors::default(),
+            };
             return view::install::page(&pages, StatusCode::OK, &shown);
         }
         Ok(None) => Problem::not_found(),
@@ -117,7 +126,11 @@ pub(super) async fn load(opener: &Opener<'_>, entry: &str, choice: Choice<'_>) -
     let (entry, me) = tokio::try_join!(opener.entry(&name), opener.me())?;
     let teams = futures::future::try_join_all(me.teams.iter().map(async |team| {
         let (team, installation) = tokio::try_join!(opener.team(team), opener.installation_of(&name, Some(team)))?;
-        let display_name = if team.display_name.is_empty() { &team.name } else { &team.display_name };
+        let display_name = if team.display_name.is_empty() {
+            &team.name
+        } else {
+            &team.display_name
+        };
         Ok::<_, Status>(Scope {
             label: format!("The team {display_name}"),
             manageable: team.members_manage_installations || me.admin,
@@ -126,15 +139,22 @@ pub(super) async fn load(opener: &Opener<'_>, entry: &str, choice: Choice<'_>) -
         })
     }));
     let (own, teams) = tokio::try_join!(opener.installation_of(&name, None), teams)?;
-    let mut scopes =
-        vec![Scope { value: "me".to_owned(), label: "Only you".to_owned(), manageable: true, installation: own }];
+    let mut scopes = vec![Scope {
+        value: "me".to_owned(),
+        label: "Only you".to_owned(),
+        manageable: true,
+        installation: own,
+    }];
     scopes.extend(teams);
     let Some(existing) = choose(&scopes, &choice) else {
         return Ok(None);
     };
     let target = match existing {
         None => Target::New,
-        Some(scope) => Target::Existing { scope, credential: credential(opener, &scopes[scope]).await? },
+        Some(scope) => Target::Existing {
+            scope,
+            credential: credential(opener, &scopes[scope]).await?,
+        },
     };
     Ok(Some(Loaded { entry, scopes, target }))
 }
@@ -153,14 +173,23 @@ async fn credential(opener: &Opener<'_>, scope: &Scope) -> Result<Option<Credent
 /// The scope whose installation the form is for; `Some(None)` for a new one, `None` where what was asked for is not there.
 fn choose(scopes: &[Scope], choice: &Choice<'_>) -> Option<Option<usize>> {
     let by_name = |name: &str| {
-        scopes.iter().position(|scope| scope.installation.as_ref().is_some_and(|found| found.name == name))
+        scopes
+            .iter()
+            .position(|scope| scope.installation.as_ref().is_some_and(|found| found.name == name))
     };
     match choice {
-        Choice::Form(FormState { installation: Some(name), .. }) => by_name(name).map(Some),
+        Choice::Form(FormState {
+            installation: Some(name),
+            ..
+        }) => by_name(name).map(Some),
         Choice::Form(_) => Some(None),
-        Choice::Link(Link { installation: Some(id), .. }) => by_name(&format!("installations/{id}")).map(Some),
+        Choice::Link(Link {
+            installation: Some(id), ..
+        }) => by_name(&format!("installations/{id}")).map(Some),
         Choice::Link(link) => {
-            let free = scopes.iter().any(|scope| scope.manageable && scope.installation.is_none());
+            let free = scopes
+                .iter()
+                .any(|scope| scope.manageable && scope.installation.is_none());
             if link.new.is_some() && free {
                 return Some(None);
             }
@@ -171,7 +200,9 @@ fn choose(scopes: &[Scope], choice: &Choice<'_>) -> Option<Option<usize>> {
                         found.state() != InstallationState::Ready || found.reinstall_required.is_some()
                     })
             };
-            let own = scopes.iter().position(|scope| scope.value == "me" && scope.installation.is_some());
+            let own = scopes
+                .iter()
+                .position(|scope| scope.value == "me" && scope.installation.is_some());
             Some(own.or_else(|| scopes.iter().position(needs_repair)))
         }
     }
@@ -196,7 +227,9 @@ impl Loaded {
 
     /// The secret fields that hold a value.
     pub(super) fn stored(&self) -> BTreeSet<String> {
-        self.credential().map(|credential| credential.fields.iter().map(|field| field.key.clone()).collect()).unwrap_or_default()
+        self.credential()
+            .map(|credential| credential.fields.iter().map(|field| field.key.clone()).collect())
+            .unwrap_or_default()
     }
 
     /// Where the secrets would go now, if that is not where their owner agreed to.
@@ -224,7 +257,11 @@ pub(super) fn path(entry: &str, link: &Link) -> String {
         ("new", &link.new),
     ];
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(pairs.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))));
+    query.extend_pairs(
+        pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?))),
+    );
     match query.finish() {
         query if query.is_empty() => format!("/install/{entry}"),
         query => format!("/install/{entry}?{query}"),

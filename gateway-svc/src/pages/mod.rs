@@ -107,7 +107,10 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         .route("/static/pages.css", get(assets::style))
         .route("/static/progress.js", get(assets::script))
         .layer(DefaultBodyLimit::max(MAX_FORM))
-        .layer(middleware::from_fn_with_state(Arc::clone(&pages), guard::only_our_hosts))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&pages),
+            guard::only_our_hosts,
+        ))
         .with_state(pages)
 }
 

@@ -7,9 +7,7 @@ use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EndpointNotSet, ExtraTokenFields,
     HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardRevocableToken,
     StandardTokenResponse, TokenUrl,
-    basic::{
-        BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
-    },
+    basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType},
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -80,14 +78,25 @@ pub(super) fn begin(
     let mut request = client
         .authorize_url(CsrfToken::new_random)
         .add_scope(Scope::new("openid".to_owned()))
-        .add_scopes(config.scopes.iter().filter(|scope| *scope != "openid").cloned().map(Scope::new))
+        .add_scopes(
+            config
+                .scopes
+                .iter()
+                .filter(|scope| *scope != "openid")
+                .cloned()
+                .map(Scope::new),
+        )
         .set_pkce_challenge(challenge)
         .add_extra_param("nonce", nonce);
     if again {
         request = request.add_extra_param("prompt", "login");
     }
     let (url, state) = request.url();
-    Ok(Begun { url, state: state.into_secret(), verifier: verifier.into_secret() })
+    Ok(Begun {
+        url,
+        state: state.into_secret(),
+        verifier: verifier.into_secret(),
+    })
 }
 
 /// Exchanges a code for an ID token, not yet verified.
@@ -117,7 +126,9 @@ pub(super) async fn exchange(
         .await
         .map_err(|error| {
             Failed(match error {
-                oauth2::RequestTokenError::ServerResponse(response) => format!("the token endpoint refused: {response}"),
+                oauth2::RequestTokenError::ServerResponse(response) => {
+                    format!("the token endpoint refused: {response}")
+                }
                 oauth2::RequestTokenError::Request(error) => error.to_string(),
                 // What could not be parsed may hold a token.
                 oauth2::RequestTokenError::Parse(..) => "the token endpoint's answer cannot be read".to_owned(),
@@ -125,7 +136,9 @@ pub(super) async fn exchange(
             })
         })?;
     let id_token = response.extra_fields().id_token.clone();
-    id_token.map(SecretString::from).ok_or_else(|| Failed("the token endpoint gave no ID token".to_owned()))
+    id_token
+        .map(SecretString::from)
+        .ok_or_else(|| Failed("the token endpoint gave no ID token".to_owned()))
 }
 
 /// What an ID token must say besides what every token must: that it answers this sign-in, for this client. To be asked
@@ -146,13 +159,18 @@ pub(super) fn answers_this_sign_in(id_token: &str, client_id: &str, nonce: &str)
 }
 
 fn client(config: &IssuerConfig) -> Result<OidcClient, Failed> {
-    let id = config.client_id.clone().ok_or_else(|| Failed("no client_id is configured".to_owned()))?;
+    let id = config
+        .client_id
+        .clone()
+        .ok_or_else(|| Failed("no client_id is configured".to_owned()))?;
     let client = OidcClient::new(ClientId::new(id));
     match &config.client_secret_env {
         None => Ok(client),
         Some(variable) => match std::env::var(variable) {
             Ok(secret) => Ok(client.set_client_secret(ClientSecret::new(secret))),
-            Err(_) => Err(Failed(format!("the environment variable {variable} holds no client secret"))),
+            Err(_) => Err(Failed(format!(
+                "the environment variable {variable} holds no client secret"
+            ))),
         },
     }
 }
@@ -162,7 +180,10 @@ fn invalid(error: url::ParseError) -> Failed {
 }
 
 async fn send(http: reqwest::Client, request: HttpRequest) -> Result<HttpResponse, SendError> {
-    let mut response = http.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
+    let mut response = http
+        .execute(request.try_into()?)
+        .await
+        .map_err(reqwest::Error::without_url)?;
     let mut answer = HttpResponse::new(Vec::new());
     *answer.status_mut() = response.status();
     *answer.headers_mut() = std::mem::take(response.headers_mut());
@@ -189,14 +210,23 @@ mod tests {
 
     #[test]
     fn takes_an_id_token_only_for_this_sign_in() {
-        let token = |claims: Value| format!("e30.{}.c2ln", data_encoding::BASE64URL_NOPAD.encode(claims.to_string().as_bytes()));
+        let token = |claims: Value| {
+            format!(
+                "e30.{}.c2ln",
+                data_encoding::BASE64URL_NOPAD.encode(claims.to_string().as_bytes())
+            )
+        };
         let check = |claims| answers_this_sign_in(&token(claims), "us", "n1");
         assert!(check(serde_json::json!({ "aud": "us", "nonce": "n1" })));
-        assert!(check(serde_json::json!({ "aud": ["us", "api"], "azp": "us", "nonce": "n1" })));
+        assert!(check(
+            serde_json::json!({ "aud": ["us", "api"], "azp": "us", "nonce": "n1" })
+        ));
         assert!(!check(serde_json::json!({ "aud": "us", "nonce": "n2" })));
         assert!(!check(serde_json::json!({ "aud": "us" })));
         assert!(!check(serde_json::json!({ "aud": "api", "nonce": "n1" })));
-        assert!(!check(serde_json::json!({ "aud": ["us"], "azp": "them", "nonce": "n1" })));
+        assert!(!check(
+            serde_json::json!({ "aud": ["us"], "azp": "them", "nonce": "n1" })
+        ));
         assert!(!answers_this_sign_in("nonsense", "us", "n1"));
     }
 }

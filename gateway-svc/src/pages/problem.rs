@@ -18,7 +18,13 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
-        Self { status, title, text: text.into(), action: None, ends_session: false }
+        Self {
+            status,
+            title,
+            text: text.into(),
+            action: None,
+            ends_session: false,
+        }
     }
 
     #[must_use]
@@ -104,8 +110,13 @@ pub(super) fn reason(status: &Status) -> Option<String> {
 
 /// What the fields of a refused request lack: path and description of each.
 pub(super) fn violations(status: &Status) -> Vec<(String, String)> {
-    let bad = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-    bad.into_iter().map(|violation| (violation.field, violation.description)).collect()
+    let bad = status
+        .get_details_bad_request()
+        .map(|bad| bad.field_violations)
+        .unwrap_or_default();
+    bad.into_iter()
+        .map(|violation| (violation.field, violation.description))
+        .collect()
 }
 
 /// What went wrong with a submission, to be shown above the form.
@@ -123,9 +134,14 @@ pub(super) fn explain(status: &Status) -> String {
         (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _) => {
             "A part of Chandlery did not answer in time. Try again: what was done already is not done twice.".to_owned()
         }
-        (Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists | Code::Aborted, _) => {
-            sentence(status)
-        }
+        (
+            Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::AlreadyExists
+            | Code::Aborted,
+            _,
+        ) => sentence(status),
         (code, reason) => {
             tracing::error!(rpc.code = ?code, rpc.reason = reason, error = status.message(), "a submission failed");
             "Something went wrong in Chandlery, and its log says more. Try again.".to_owned()
@@ -145,6 +161,10 @@ pub(super) fn as_sentence(text: &str) -> String {
     let Some(first) = letters.next() else {
         return String::new();
     };
-    let stop = if text.ends_with(['.', '!', '?', '…', ':']) { "" } else { "." };
+    let stop = if text.ends_with(['.', '!', '?', '…', ':']) {
+        ""
+    } else {
+        "."
+    };
     format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
 }

@@ -14,7 +14,9 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use contracts::registry::{Condition, ConditionStatus, ConditionType, Entry, Installation, InstallationState, entry::Server};
+use contracts::registry::{
+    Condition, ConditionStatus, ConditionType, Entry, Installation, InstallationState, entry::Server,
+};
 use tonic::{Code, Status};
 
 use super::{
@@ -67,7 +69,10 @@ pub(super) async fn show(
     Query(link): Query<Link>,
     headers: HeaderMap,
 ) -> Response {
-    let form = Link { installation: Some(id.clone()), ..link.clone() };
+    let form = Link {
+        installation: Some(id.clone()),
+        ..link.clone()
+    };
     let here = progress_path(&entry, &id, &link);
     let Some(session) = pages.session(&headers).await else {
         return signin::redirect(&pages.sign_in_path(&here));
@@ -75,7 +80,14 @@ pub(super) async fn show(
     let opener = pages.services.of(&session.token);
     let problem = match follow(&opener, &entry, &id, pages.clock.now()).await {
         Ok(Some((entry, _, look))) => {
-            let shown = view::progress::Shown { session: &session, entry: &entry, id: &id, here: &here, form: &form, look: &look };
+            let shown = view::progress::Shown {
+                session: &session,
+                entry: &entry,
+                id: &id,
+                here: &here,
+                form: &form,
+                look: &look,
+            };
             return view::progress::page(&pages, &shown);
         }
         Ok(None) => Problem::not_found(),
@@ -126,16 +138,26 @@ pub(super) async fn events(
             tokio::time::sleep(POLL).await;
         }
     };
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response();
-    response.headers_mut().insert(axum::http::header::CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
-    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    let mut response = Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+        .into_response();
+    response.headers_mut().insert(
+        axum::http::header::CACHE_CONTROL,
+        axum::http::HeaderValue::from_static("no-store"),
+    );
+    response
+        .headers_mut()
+        .insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     response
 }
 
 fn event(name: &str, pages: &Pages, entry: &str, form: &Link, look: &Look) -> Event {
     let details = view::progress::details(pages, entry, form, look).into_string();
     let data = serde_json::json!({ "summary": look.summary, "outcome": view::progress::word(look.outcome), "details": details });
-    Event::default().event(name).data(data.to_string()).retry(Duration::from_secs(1))
+    Event::default()
+        .event(name)
+        .data(data.to_string())
+        .retry(Duration::from_secs(1))
 }
 
 /// Looks at an installation of this entry; `None` where there is none for this opener.
@@ -164,11 +186,17 @@ async fn follow(
 
 /// What conditions mean to people.
 pub(super) fn look(entry: &Entry, installation: &Installation, tools: Option<usize>, now: SystemTime) -> Look {
-    let changed = installation.update_time.and_then(|time| SystemTime::try_from(time).ok());
+    let changed = installation
+        .update_time
+        .and_then(|time| SystemTime::try_from(time).ok());
     let settled = changed.is_some_and(|changed| now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER));
     let step = |kind: ConditionType, title, working: &str, done: &str| {
-        let condition = installation.conditions.iter().find(|condition| condition.r#type() == kind);
-        let stale = condition.is_some_and(|condition| condition.observed_generation < installation.generation) && !settled;
+        let condition = installation
+            .conditions
+            .iter()
+            .find(|condition| condition.r#type() == kind);
+        let stale =
+            condition.is_some_and(|condition| condition.observed_generation < installation.generation) && !settled;
         step(condition.filter(|_| !stale), title, working, done)
     };
     let mut steps = vec![step(
@@ -178,39 +206,76 @@ pub(super) fn look(entry: &Entry, installation: &Installation, tools: Option<usi
         "Everything that is needed is stored.",
     )];
     if matches!(entry.server, Some(Server::SelfHosted(_))) {
-        steps.push(step(ConditionType::RuntimeReady, "Server", "Starting the server.", "The server runs."));
+        steps.push(step(
+            ConditionType::RuntimeReady,
+            "Server",
+            "Starting the server.",
+            "The server runs.",
+        ));
     }
     let found = match tools {
         Some(count) => format!("{} found.", counted(count)),
         None => "The tools are known.".to_owned(),
     };
-    steps.push(step(ConditionType::ToolsDiscovered, "Tools", "Asking the server for its tools.", &found));
+    steps.push(step(
+        ConditionType::ToolsDiscovered,
+        "Tools",
+        "Asking the server for its tools.",
+        &found,
+    ));
     if let Some(reinstall) = &installation.reinstall_required {
         let text = as_sentence(&reinstall.message);
-        steps.insert(0, Step { title: "New input", progress: Progress::NeedsInput, text });
+        steps.insert(
+            0,
+            Step {
+                title: "New input",
+                progress: Progress::NeedsInput,
+                text,
+            },
+        );
     }
     let worst = |progress| steps.iter().find(|step| step.progress == progress);
     let (outcome, summary) = if installation.delete_time.is_some() {
         (Progress::Failed, "This installation has been deleted.".to_owned())
     } else if let Some(step) = worst(Progress::NeedsInput) {
-        (Progress::NeedsInput, format!("Something is still to be entered. {}", step.text))
+        (
+            Progress::NeedsInput,
+            format!("Something is still to be entered. {}", step.text),
+        )
     } else if let Some(step) = worst(Progress::Failed) {
         (Progress::Failed, format!("{} failed. {}", step.title, step.text))
     } else if worst(Progress::Working).is_some() || installation.state() != InstallationState::Ready {
         (Progress::Working, "Working on it. This can take a minute.".to_owned())
     } else {
         let tools = tools.map_or_else(|| "it works".to_owned(), counted);
-        (Progress::Done, format!("Ready: {tools}. Go back to where you came from and retry your call."))
+        (
+            Progress::Done,
+            format!("Ready: {tools}. Go back to where you came from and retry your call."),
+        )
     };
-    Look { steps, outcome, summary }
+    Look {
+        steps,
+        outcome,
+        summary,
+    }
 }
 
 fn step(condition: Option<&Condition>, title: &'static str, working: &str, done: &str) -> Step {
     let Some(condition) = condition else {
-        return Step { title, progress: Progress::Working, text: working.to_owned() };
+        return Step {
+            title,
+            progress: Progress::Working,
+            text: working.to_owned(),
+        };
     };
     let said = as_sentence(&condition.message);
-    let or = |otherwise: &str| if said.is_empty() { otherwise.to_owned() } else { said.clone() };
+    let or = |otherwise: &str| {
+        if said.is_empty() {
+            otherwise.to_owned()
+        } else {
+            said.clone()
+        }
+    };
     let (progress, text) = match condition.status() {
         ConditionStatus::True => (Progress::Done, done.to_owned()),
         ConditionStatus::False if needs_input(&condition.reason) => {
@@ -224,7 +289,10 @@ fn step(condition: Option<&Condition>, title: &'static str, working: &str, done:
 
 /// What the opener can put right in the form.
 fn needs_input(reason: &str) -> bool {
-    matches!(reason, "CREDENTIAL_REQUIRED" | "DESTINATION_CHANGED" | "CREDENTIAL_EXPIRED")
+    matches!(
+        reason,
+        "CREDENTIAL_REQUIRED" | "DESTINATION_CHANGED" | "CREDENTIAL_EXPIRED"
+    )
 }
 
 fn counted(tools: usize) -> String {
@@ -237,9 +305,17 @@ fn counted(tools: usize) -> String {
 
 /// The page's path and query below the public URL.
 pub(super) fn progress_path(entry: &str, id: &str, link: &Link) -> String {
-    let link = Link { installation: None, new: None, ..link.clone() };
+    let link = Link {
+        installation: None,
+        new: None,
+        ..link.clone()
+    };
     let form = install::path(entry, &link);
-    let (path, query) = form.split_once('?').map_or((form.as_str(), String::new()), |(path, query)| (path, format!("?{query}")));
+    let (path, query) = form
+        .split_once('?')
+        .map_or((form.as_str(), String::new()), |(path, query)| {
+            (path, format!("?{query}"))
+        });
     let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
     format!("{path}/progress/{id}{query}")
 }
@@ -251,7 +327,10 @@ mod tests {
     use super::*;
 
     fn remote() -> Entry {
-        Entry { server: Some(Server::Remote(RemoteServer::default())), ..Entry::default() }
+        Entry {
+            server: Some(Server::Remote(RemoteServer::default())),
+            ..Entry::default()
+        }
     }
 
     fn condition(kind: ConditionType, status: ConditionStatus, reason: &str, generation: i64) -> Condition {
@@ -280,30 +359,55 @@ mod tests {
         use {ConditionStatus::True, ConditionType::*};
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         let ready = |seen| {
-            installation(InstallationState::Ready, vec![condition(CredentialReady, True, "", 2), condition(ToolsDiscovered, True, "", seen)])
+            installation(
+                InstallationState::Ready,
+                vec![
+                    condition(CredentialReady, True, "", 2),
+                    condition(ToolsDiscovered, True, "", seen),
+                ],
+            )
         };
         let done = look(&remote(), &ready(2), Some(3), now);
         assert_eq!(done.outcome, Progress::Done);
         assert!(done.summary.starts_with("Ready: 3 tools."));
         assert_eq!(look(&remote(), &ready(1), Some(3), now).outcome, Progress::Working);
         let later = now + SETTLED_AFTER;
-        assert_eq!(look(&remote(), &ready(1), Some(3), later).outcome, Progress::Done, "nothing else is coming");
+        assert_eq!(
+            look(&remote(), &ready(1), Some(3), later).outcome,
+            Progress::Done,
+            "nothing else is coming"
+        );
     }
 
     #[test]
     fn says_what_failed_and_what_to_do() {
         use {ConditionStatus::*, ConditionType::*};
         let now = SystemTime::UNIX_EPOCH;
-        let hosted = Entry { server: Some(Server::SelfHosted(SelfHostedServer::default())), ..Entry::default() };
+        let hosted = Entry {
+            server: Some(Server::SelfHosted(SelfHostedServer::default())),
+            ..Entry::default()
+        };
         let crashed = installation(
             InstallationState::Failed,
-            vec![condition(CredentialReady, True, "", 2), condition(RuntimeReady, False, "CRASH_LOOP", 2)],
+            vec![
+                condition(CredentialReady, True, "", 2),
+                condition(RuntimeReady, False, "CRASH_LOOP", 2),
+            ],
         );
         let crashed = look(&hosted, &crashed, None, now);
-        assert_eq!((crashed.outcome, crashed.summary.as_str()), (Progress::Failed, "Server failed. What happened."));
+        assert_eq!(
+            (crashed.outcome, crashed.summary.as_str()),
+            (Progress::Failed, "Server failed. What happened.")
+        );
         assert_eq!(crashed.steps.len(), 3);
-        let missing = installation(InstallationState::Pending, vec![condition(CredentialReady, False, "CREDENTIAL_REQUIRED", 2)]);
+        let missing = installation(
+            InstallationState::Pending,
+            vec![condition(CredentialReady, False, "CREDENTIAL_REQUIRED", 2)],
+        );
         assert_eq!(look(&remote(), &missing, None, now).outcome, Progress::NeedsInput);
-        assert_eq!(look(&remote(), &installation(InstallationState::Pending, vec![]), None, now).outcome, Progress::Working);
+        assert_eq!(
+            look(&remote(), &installation(InstallationState::Pending, vec![]), None, now).outcome,
+            Progress::Working
+        );
     }
 }

@@ -21,8 +21,14 @@ impl Sealer {
         let root = hmac::Key::new(hmac::HMAC_SHA256, key);
         let derived = hmac::sign(&root, b"chandlery pages: seal");
         let key = UnboundKey::new(&AES_256_GCM, derived.as_ref()).expect("AES-256 takes 32 bytes");
-        let request_ids = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, b"chandlery pages: request ids").as_ref());
-        Self { key: LessSafeKey::new(key), request_ids }
+        let request_ids = hmac::Key::new(
+            hmac::HMAC_SHA256,
+            hmac::sign(&root, b"chandlery pages: request ids").as_ref(),
+        );
+        Self {
+            key: LessSafeKey::new(key),
+            request_ids,
+        }
     }
 
     /// Seals a value for one purpose.
@@ -81,7 +87,13 @@ mod tests {
         let mut changed = token.clone().into_bytes();
         changed[20] = if changed[20] == b'A' { b'B' } else { b'A' };
         let changed = String::from_utf8(changed).unwrap();
-        for (purpose, token) in [("form", token.as_str()), ("session", &changed), ("session", ""), ("session", "ü"), ("session", &token[..30])] {
+        for (purpose, token) in [
+            ("form", token.as_str()),
+            ("session", &changed),
+            ("session", ""),
+            ("session", "ü"),
+            ("session", &token[..30]),
+        ] {
             assert_eq!(sealer.open::<String>(purpose, token), None);
         }
         assert_eq!(Sealer::new(&[2; 32]).open::<String>("session", &token), None);

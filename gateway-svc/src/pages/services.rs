@@ -58,22 +58,37 @@ impl Opener<'_> {
 
     pub(super) async fn entry(&self, name: &str) -> Result<r::Entry, Status> {
         let request = self.request(r::GetEntryRequest { name: name.to_owned() })?;
-        Ok(EntryServiceClient::new(self.services.registry.clone()).get_entry(request).await?.into_inner())
+        Ok(EntryServiceClient::new(self.services.registry.clone())
+            .get_entry(request)
+            .await?
+            .into_inner())
     }
 
     /// Who the opener is to the registry, with their teams.
     pub(super) async fn me(&self) -> Result<r::User, Status> {
-        let request = self.request(r::GetUserRequest { name: "users/me".to_owned() })?;
-        Ok(UserServiceClient::new(self.services.registry.clone()).get_user(request).await?.into_inner())
+        let request = self.request(r::GetUserRequest {
+            name: "users/me".to_owned(),
+        })?;
+        Ok(UserServiceClient::new(self.services.registry.clone())
+            .get_user(request)
+            .await?
+            .into_inner())
     }
 
     pub(super) async fn team(&self, name: &str) -> Result<r::Team, Status> {
         let request = self.request(r::GetTeamRequest { name: name.to_owned() })?;
-        Ok(TeamServiceClient::new(self.services.registry.clone()).get_team(request).await?.into_inner())
+        Ok(TeamServiceClient::new(self.services.registry.clone())
+            .get_team(request)
+            .await?
+            .into_inner())
     }
 
     /// The installation of an entry that belongs to the opener, or to `team`.
-    pub(super) async fn installation_of(&self, entry: &str, team: Option<&str>) -> Result<Option<r::Installation>, Status> {
+    pub(super) async fn installation_of(
+        &self,
+        entry: &str,
+        team: Option<&str>,
+    ) -> Result<Option<r::Installation>, Status> {
         let mut page_token = String::new();
         for _ in 0..MAX_PAGES {
             let request = self.request(r::ListInstallationsRequest {
@@ -81,11 +96,18 @@ impl Opener<'_> {
                 page_token,
                 entry: entry.to_owned(),
                 team: team.unwrap_or_default().to_owned(),
-                user: if team.is_some() { String::new() } else { "users/me".to_owned() },
+                user: if team.is_some() {
+                    String::new()
+                } else {
+                    "users/me".to_owned()
+                },
             })?;
             let mut client = InstallationServiceClient::new(self.services.registry.clone());
             let page = client.list_installations(request).await?.into_inner();
-            let found = page.installations.into_iter().find(|installation| installation.delete_time.is_none());
+            let found = page
+                .installations
+                .into_iter()
+                .find(|installation| installation.delete_time.is_none());
             if found.is_some() || page.next_page_token.is_empty() {
                 return Ok(found);
             }
@@ -96,18 +118,33 @@ impl Opener<'_> {
 
     pub(super) async fn installation(&self, name: &str) -> Result<r::Installation, Status> {
         let request = self.request(r::GetInstallationRequest { name: name.to_owned() })?;
-        Ok(InstallationServiceClient::new(self.services.registry.clone()).get_installation(request).await?.into_inner())
+        Ok(InstallationServiceClient::new(self.services.registry.clone())
+            .get_installation(request)
+            .await?
+            .into_inner())
     }
 
-    pub(super) async fn create(&self, installation: r::Installation, request_id: String) -> Result<r::Installation, Status> {
-        let request = self.request(r::CreateInstallationRequest { installation: Some(installation), request_id })?;
+    pub(super) async fn create(
+        &self,
+        installation: r::Installation,
+        request_id: String,
+    ) -> Result<r::Installation, Status> {
+        let request = self.request(r::CreateInstallationRequest {
+            installation: Some(installation),
+            request_id,
+        })?;
         let mut client = InstallationServiceClient::new(self.services.registry.clone());
         Ok(client.create_installation(request).await?.into_inner())
     }
 
     pub(super) async fn update(&self, installation: r::Installation) -> Result<r::Installation, Status> {
-        let update_mask = Some(FieldMask { paths: vec!["values".to_owned()] });
-        let request = self.request(r::UpdateInstallationRequest { installation: Some(installation), update_mask })?;
+        let update_mask = Some(FieldMask {
+            paths: vec!["values".to_owned()],
+        });
+        let request = self.request(r::UpdateInstallationRequest {
+            installation: Some(installation),
+            update_mask,
+        })?;
         let mut client = InstallationServiceClient::new(self.services.registry.clone());
         Ok(client.update_installation(request).await?.into_inner())
     }
@@ -121,8 +158,8 @@ impl Opener<'_> {
                 page_size: 500,
                 page_token,
             })?;
-            let mut client = InstallationServiceClient::new(self.services.registry.clone())
-                .max_decoding_message_size(64 << 20);
+            let mut client =
+                InstallationServiceClient::new(self.services.registry.clone()).max_decoding_message_size(64 << 20);
             let page = client.list_installation_tools(request).await?.into_inner();
             count += page.tools.len();
             page_token = page.next_page_token;
@@ -135,7 +172,9 @@ impl Opener<'_> {
 
     /// What is known of an installation's secrets.
     pub(super) async fn credential(&self, installation: &str) -> Result<c::Credential, Status> {
-        let request = self.request(c::GetInstallationCredentialRequest { installation: installation.to_owned() })?;
+        let request = self.request(c::GetInstallationCredentialRequest {
+            installation: installation.to_owned(),
+        })?;
         let mut client = CredentialServiceClient::new(self.services.credential.clone());
         Ok(client.get_installation_credential(request).await?.into_inner())
     }

@@ -66,14 +66,27 @@ impl Pages {
             return None;
         }
         let user = self.verifier.verify(token.expose_secret()).await.ok()?;
-        Some(Session { id: opened.id, token, user })
+        Some(Session {
+            id: opened.id,
+            token,
+            user,
+        })
     }
 
     /// Keeps a token that was verified to be `user`'s in the browser, until it ends.
-    pub(super) fn start_session(&self, headers: &mut HeaderMap, token: &SecretString, user: &User) -> Result<(), TooLong> {
+    pub(super) fn start_session(
+        &self,
+        headers: &mut HeaderMap,
+        token: &SecretString,
+        user: &User,
+    ) -> Result<(), TooLong> {
         let now = self.clock.now();
         let age = user.expires_at.duration_since(now).unwrap_or_default().min(MAX_AGE);
-        let session = Sealed { id: &seal::random(), token: token.expose_secret(), until: seconds(now + age) };
+        let session = Sealed {
+            id: &seal::random(),
+            token: token.expose_secret(),
+            until: seconds(now + age),
+        };
         let sealed = self.sealer.seal(PURPOSE, &session);
         let count = sealed.len().div_ceil(CHUNK);
         if count > MAX_CHUNKS {
@@ -82,7 +95,11 @@ impl Pages {
         let name = cookies::name(COOKIE, self.secure);
         for chunk in 0..count {
             let part = &sealed[chunk * CHUNK..sealed.len().min((chunk + 1) * CHUNK)];
-            let value = if chunk == 0 { format!("{count}.{part}") } else { part.to_owned() };
+            let value = if chunk == 0 {
+                format!("{count}.{part}")
+            } else {
+                part.to_owned()
+            };
             cookies::set(headers, &format!("{name}_{chunk}"), &value, self.session_scope(), age);
         }
         Ok(())
@@ -97,7 +114,11 @@ impl Pages {
     }
 
     fn session_scope(&self) -> cookies::Scope<'_> {
-        cookies::Scope { prefix: &self.prefix, path: PATH, secure: self.secure }
+        cookies::Scope {
+            prefix: &self.prefix,
+            path: PATH,
+            secure: self.secure,
+        }
     }
 }
 

@@ -62,18 +62,28 @@ struct Pending {
 pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<Begin>, headers: HeaderMap) -> Response {
     let return_to = local(&query.r#return).unwrap_or_default();
     // Cookies belong to one host: whoever came by another name goes on at the public one.
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let public_host = pages.origin.split_once("://").map(|(_, host)| host).unwrap_or_default();
     if query.here.is_none() && !host.is_empty() && !host.eq_ignore_ascii_case(public_host) {
         let mut parameters = form_urlencoded::Serializer::new(String::new());
         parameters.append_pair("return", &return_to).append_pair("here", "1");
         return redirect(&format!("{}/signin?{}", pages.public, parameters.finish()));
     }
-    let issuers: Vec<&IssuerConfig> = pages.verifier.issuers().filter(|issuer| issuer.client_id.is_some()).collect();
-    let chosen = issuers.iter().find(|issuer| issuer.issuer == query.issuer).or(match issuers.as_slice() {
-        [only] => Some(only),
-        _ => None,
-    });
+    let issuers: Vec<&IssuerConfig> = pages
+        .verifier
+        .issuers()
+        .filter(|issuer| issuer.client_id.is_some())
+        .collect();
+    let chosen = issuers
+        .iter()
+        .find(|issuer| issuer.issuer == query.issuer)
+        .or(match issuers.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
     let Some(issuer) = chosen else {
         if issuers.is_empty() {
             return pages.refuse(&Problem::new(
@@ -101,7 +111,10 @@ pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<B
                 &Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "The sign-in service does not answer",
-                    format!("{} cannot be reached, or is not set up for this. Try again in a moment.", display(issuer)),
+                    format!(
+                        "{} cannot be reached, or is not set up for this. Try again in a moment.",
+                        display(issuer)
+                    ),
                 )
                 .action("Try again", pages.sign_in_path(&return_to)),
             );
@@ -117,7 +130,13 @@ pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<B
     };
     let mut response = redirect(begun.url.as_str());
     let sealed = pages.sealer.seal(PURPOSE, &pending);
-    cookies::set(response.headers_mut(), &pages.cookie_name(&begun.state), &sealed, pages.sign_in_scope(), TIME_TO_SIGN_IN);
+    cookies::set(
+        response.headers_mut(),
+        &pages.cookie_name(&begun.state),
+        &sealed,
+        pages.sign_in_scope(),
+        TIME_TO_SIGN_IN,
+    );
     response
 }
 
@@ -149,7 +168,10 @@ pub(super) async fn callback(
             } else {
                 redirect(&destination)
             };
-            if pages.start_session(response.headers_mut(), &finished.token, &finished.user).is_err() {
+            if pages
+                .start_session(response.headers_mut(), &finished.token, &finished.user)
+                .is_err()
+            {
                 response = pages.refuse(&Problem::new(
                     StatusCode::BAD_GATEWAY,
                     "Your account does not fit",
@@ -165,7 +187,11 @@ pub(super) async fn callback(
     response
 }
 
-pub(super) async fn sign_out(State(pages): State<Arc<Pages>>, headers: HeaderMap, Form(form): Form<SignOut>) -> Response {
+pub(super) async fn sign_out(
+    State(pages): State<Arc<Pages>>,
+    headers: HeaderMap,
+    Form(form): Form<SignOut>,
+) -> Response {
     let return_to = local(&form.r#return).unwrap_or_default();
     if !pages.came_from_our_pages(&headers) {
         return pages.refuse(&Problem::forged(format!("{}{return_to}", pages.prefix)));
@@ -183,7 +209,9 @@ struct Finished {
 impl Pages {
     /// Where `return_to` is opened after signing in.
     pub(super) fn sign_in_path(&self, return_to: &str) -> String {
-        let query = form_urlencoded::Serializer::new(String::new()).append_pair("return", return_to).finish();
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("return", return_to)
+            .finish();
         format!("{}/signin?{query}", self.prefix)
     }
 
@@ -192,13 +220,17 @@ impl Pages {
         let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is not configured any more."))?;
         // RFC 9207: an answer of another issuer is not for this sign-in.
         if !query.iss.is_empty() && query.iss != issuer.issuer {
-            return Err(refused("The answer came from another sign-in service than the one you chose."));
+            return Err(refused(
+                "The answer came from another sign-in service than the one you chose.",
+            ));
         }
         if !query.error.is_empty() {
             tracing::info!(oidc.issuer = %issuer.issuer, oidc.error = %query.error.escape_debug(), "a sign-in was refused");
             return Err(match query.error.as_str() {
                 "access_denied" => refused("The sign-in was cancelled, or refused by your sign-in service."),
-                _ => refused("Your sign-in service answered with an error. If it stays, tell the people who run Chandlery."),
+                _ => refused(
+                    "Your sign-in service answered with an error. If it stays, tell the people who run Chandlery.",
+                ),
             });
         }
         let endpoints = self.verifier.endpoints(&issuer.issuer).await;
@@ -206,9 +238,14 @@ impl Pages {
         let (code, verifier) = (query.code.clone(), pending.verifier.clone());
         let token = oidc::exchange(&self.http, issuer, &endpoints, &self.callback(), code, verifier).await;
         let token = token.map_err(|error| failed(issuer, error))?;
-        let user = self.verifier.verify(token.expose_secret()).await.map_err(|error| failed(issuer, error))?;
+        let user = self
+            .verifier
+            .verify(token.expose_secret())
+            .await
+            .map_err(|error| failed(issuer, error))?;
         let client_id = issuer.client_id.as_deref().unwrap_or_default();
-        if user.issuer != issuer.issuer || !oidc::answers_this_sign_in(token.expose_secret(), client_id, &pending.nonce) {
+        if user.issuer != issuer.issuer || !oidc::answers_this_sign_in(token.expose_secret(), client_id, &pending.nonce)
+        {
             return Err(failed(issuer, "the ID token is not for this sign-in"));
         }
         Ok(Finished { token, user })
@@ -221,12 +258,20 @@ impl Pages {
 
     /// One cookie a sign-in, so that two tabs do not disturb each other.
     fn cookie_name(&self, state: &str) -> String {
-        let tag: String = state.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(8).collect();
+        let tag: String = state
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            .take(8)
+            .collect();
         cookies::name(&format!("{COOKIE}_{tag}"), self.secure)
     }
 
     fn sign_in_scope(&self) -> cookies::Scope<'_> {
-        cookies::Scope { prefix: &self.prefix, path: PATH, secure: self.secure }
+        cookies::Scope {
+            prefix: &self.prefix,
+            path: PATH,
+            secure: self.secure,
+        }
     }
 }
 
@@ -251,7 +296,11 @@ pub(super) fn display(issuer: &IssuerConfig) -> &str {
 
 /// A redirect that is answered by GET, and not kept.
 pub(super) fn redirect(to: &str) -> Response {
-    let headers = [(header::LOCATION, to), (header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")];
+    let headers = [
+        (header::LOCATION, to),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
     (StatusCode::SEE_OTHER, headers).into_response()
 }
 
@@ -275,8 +324,19 @@ mod tests {
 
     #[test]
     fn returns_to_install_pages_only() {
-        assert_eq!(local("/install/time?gateway=default").as_deref(), Some("/install/time?gateway=default"));
-        for path in ["", "//evil.example/install/", "/install/../../x", "https://evil.example/install/a", "/\\evil.example", "/signout", "/install/\r\nx"] {
+        assert_eq!(
+            local("/install/time?gateway=default").as_deref(),
+            Some("/install/time?gateway=default")
+        );
+        for path in [
+            "",
+            "//evil.example/install/",
+            "/install/../../x",
+            "https://evil.example/install/a",
+            "/\\evil.example",
+            "/signout",
+            "/install/\r\nx",
+        ] {
             assert_eq!(local(path), None, "{path}");
         }
     }

@@ -60,8 +60,15 @@ pub(super) async fn submit(
     match outcome {
         Outcome::Done(installation) => {
             let id = installation.name.rsplit('/').next().unwrap_or_default();
-            let kept = Link { installation: None, new: None, ..link };
-            let query = install::path(&entry, &kept).split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
+            let kept = Link {
+                installation: None,
+                new: None,
+                ..link
+            };
+            let query = install::path(&entry, &kept)
+                .split_once('?')
+                .map(|(_, query)| format!("?{query}"))
+                .unwrap_or_default();
             signin::redirect(&format!("{}/install/{entry}/progress/{id}{query}", pages.prefix))
         }
         Outcome::Gone => pages.refuse_to(&session, &here, &Problem::not_found()),
@@ -69,8 +76,13 @@ pub(super) async fn submit(
             pages.refuse_to(&session, &here, &Problem::of(&status, pages.sign_in_path(&here), back))
         }
         Outcome::Errors(loaded, errors) => {
-            let shown =
-                Shown { session: &session, link: &link, loaded: &loaded, entered: Some(&submission), errors: &errors };
+            let shown = Shown {
+                session: &session,
+                link: &link,
+                loaded: &loaded,
+                entered: Some(&submission),
+                errors: &errors,
+            };
             view::install::page(&pages, StatusCode::UNPROCESSABLE_ENTITY, &shown)
         }
     }
@@ -97,19 +109,34 @@ async fn apply(
 ) -> Outcome {
     let loaded = Box::new(loaded);
     let mut errors = Errors::default();
-    let accepted = submission.check(&loaded.entry, &loaded.stored()).unwrap_or_else(|found| {
-        errors = found;
-        Accepted::default()
-    });
+    let accepted = submission
+        .check(&loaded.entry, &loaded.stored())
+        .unwrap_or_else(|found| {
+            errors = found;
+            Accepted::default()
+        });
     if let Some(present) = loaded.changed_destination() {
         if state.destination.as_deref() != Some(present) {
-            errors.general.push("The entry was changed again while you looked at it. Check where your credential would go now.".to_owned());
+            errors.general.push(
+                "The entry was changed again while you looked at it. Check where your credential would go now."
+                    .to_owned(),
+            );
         } else if !submission.confirm {
-            errors.fields.insert("confirm".to_owned(), "Agree to the new destination, or leave this page to keep things as they are.".to_owned());
+            errors.fields.insert(
+                "confirm".to_owned(),
+                "Agree to the new destination, or leave this page to keep things as they are.".to_owned(),
+            );
         }
     }
-    if loaded.installation().is_none() && !loaded.scopes.iter().any(|scope| scope.manageable && scope.value == submission.scope) {
-        errors.fields.insert("scope".to_owned(), "Choose for whom to install.".to_owned());
+    if loaded.installation().is_none()
+        && !loaded
+            .scopes
+            .iter()
+            .any(|scope| scope.manageable && scope.value == submission.scope)
+    {
+        errors
+            .fields
+            .insert("scope".to_owned(), "Choose for whom to install.".to_owned());
     }
     if !errors.is_empty() {
         return Outcome::Errors(loaded, errors);
@@ -125,12 +152,22 @@ async fn apply(
             }
             // The installation may be there by now, though its secrets are not.
             let id = loaded.entry.name.trim_start_matches("entries/");
-            let now_there = match opener.installation_of(&loaded.entry.name, team(&submission.scope)).await {
+            let now_there = match opener
+                .installation_of(&loaded.entry.name, team(&submission.scope))
+                .await
+            {
                 Ok(Some(installation)) if loaded.installation().is_none() => Some(installation.uid),
                 _ => None,
             };
-            let link = Link { installation: now_there, ..Link::default() };
-            let choice = if link.installation.is_some() { Choice::Link(&link) } else { Choice::Form(state) };
+            let link = Link {
+                installation: now_there,
+                ..Link::default()
+            };
+            let choice = if link.installation.is_some() {
+                Choice::Link(&link)
+            } else {
+                Choice::Form(state)
+            };
             match install::load(opener, id, choice).await {
                 Ok(Some(reloaded)) => Outcome::Errors(Box::new(reloaded), errors),
                 Ok(None) => Outcome::Gone,
@@ -152,7 +189,11 @@ async fn store(
     let found = match loaded.installation() {
         Some(installation) => Some(installation.clone()),
         // A form sent twice, or another tab: the second one changes what the first has made.
-        None => loaded.scopes.iter().find(|other| other.value == scope).and_then(|other| other.installation.clone()),
+        None => loaded
+            .scopes
+            .iter()
+            .find(|other| other.value == scope)
+            .and_then(|other| other.installation.clone()),
     };
     let installation = match found {
         Some(installation) => bring_up_to_date(opener, installation, values).await?,
@@ -170,7 +211,10 @@ async fn store(
             let request_id = create_id(pages, state, scope, &accepted.values);
             match opener.create(wanted, request_id).await {
                 Err(status) if status.code() == Code::AlreadyExists => {
-                    let found = opener.installation_of(&loaded.entry.name, team(scope)).await?.ok_or(status)?;
+                    let found = opener
+                        .installation_of(&loaded.entry.name, team(scope))
+                        .await?
+                        .ok_or(status)?;
                     bring_up_to_date(opener, found, values).await?
                 }
                 created => created?,
@@ -185,7 +229,10 @@ async fn store(
         let values = accepted
             .secrets
             .into_iter()
-            .map(|(key, secret)| SecretValue { key, value: secret.expose_secret().to_owned() })
+            .map(|(key, secret)| SecretValue {
+                key,
+                value: secret.expose_secret().to_owned(),
+            })
             .collect();
         opener.put(&installation.name, values, request_id).await?;
     }
@@ -202,7 +249,14 @@ async fn bring_up_to_date(
         return Ok(installation);
     }
     let Installation { name, etag, .. } = installation;
-    opener.update(Installation { name, etag, values, ..Installation::default() }).await
+    opener
+        .update(Installation {
+            name,
+            etag,
+            values,
+            ..Installation::default()
+        })
+        .await
 }
 
 fn team(scope: &str) -> Option<&str> {
@@ -211,10 +265,16 @@ fn team(scope: &str) -> Option<&str> {
 
 fn create_id(pages: &Pages, state: &FormState, scope: &str, values: &BTreeMap<String, String>) -> String {
     let values = values.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
-    pages.sealer.request_id(["create", state.form.as_str(), scope].into_iter().chain(values))
+    pages
+        .sealer
+        .request_id(["create", state.form.as_str(), scope].into_iter().chain(values))
 }
 
 fn put_id(pages: &Pages, state: &FormState, installation: &str, secrets: &[(String, SecretString)]) -> String {
-    let secrets = secrets.iter().flat_map(|(key, secret)| [key.as_str(), secret.expose_secret()]);
-    pages.sealer.request_id(["put", state.form.as_str(), installation].into_iter().chain(secrets))
+    let secrets = secrets
+        .iter()
+        .flat_map(|(key, secret)| [key.as_str(), secret.expose_secret()]);
+    pages
+        .sealer
+        .request_id(["put", state.form.as_str(), installation].into_iter().chain(secrets))
 }

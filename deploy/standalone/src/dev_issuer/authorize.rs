@@ -59,7 +59,10 @@ enum Refusal {
     /// Nobody to send the browser back to.
     Here(&'static str),
     /// The client hears of it.
-    ToClient { error: &'static str, description: &'static str },
+    ToClient {
+        error: &'static str,
+        description: &'static str,
+    },
 }
 
 pub(super) async fn show(State(shared): State<Arc<Shared>>, query: Result<Query<Request>, QueryRejection>) -> Response {
@@ -69,13 +72,19 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, query: Result<Query<
     match shared.check(&request) {
         Err(refusal) => refusal.answer(&request),
         Ok(redirect) => {
-            let entered = Entered { email: request.login_hint.clone(), ..Entered::default() };
+            let entered = Entered {
+                email: request.login_hint.clone(),
+                ..Entered::default()
+            };
             page::form(StatusCode::OK, &request, &redirect, &entered)
         }
     }
 }
 
-pub(super) async fn submit(State(shared): State<Arc<Shared>>, form: Result<Form<Submitted>, FormRejection>) -> Response {
+pub(super) async fn submit(
+    State(shared): State<Arc<Shared>>,
+    form: Result<Form<Submitted>, FormRejection>,
+) -> Response {
     let Ok(Form(submitted)) = form else {
         return page::refusal("The form cannot be read.");
     };
@@ -95,8 +104,10 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, form: Result<Form<
     }
     let now = shared.clock.now();
     if let Some(wait) = shared.attempts.wait(now) {
-        entered.code_error =
-            Some(format!("There were too many wrong codes. Try again in {} seconds.", wait.as_secs().max(1)));
+        entered.code_error = Some(format!(
+            "There were too many wrong codes. Try again in {} seconds.",
+            wait.as_secs().max(1)
+        ));
         return page::form(StatusCode::TOO_MANY_REQUESTS, &request, &redirect, &entered);
     }
     if !shared.code.matches(&submitted.code) {
@@ -109,9 +120,18 @@ pub(super) async fn submit(State(shared): State<Arc<Shared>>, form: Result<Form<
     if entered.email_error.is_some() || entered.code_error.is_some() {
         return page::form(StatusCode::UNPROCESSABLE_ENTITY, &request, &redirect, &entered);
     }
-    let groups = entered.teams.split([',', ' ']).filter(|team| !team.is_empty()).map(str::to_owned).collect();
+    let groups = entered
+        .teams
+        .split([',', ' '])
+        .filter(|team| !team.is_empty())
+        .map(str::to_owned)
+        .collect();
     let grant = Grant {
-        person: Person { email: entered.email, groups, admin: entered.admin },
+        person: Person {
+            email: entered.email,
+            groups,
+            admin: entered.admin,
+        },
         redirect_uri: request.redirect_uri.clone(),
         code_challenge: request.code_challenge.clone(),
         nonce: Some(request.nonce.clone()).filter(|nonce| !nonce.is_empty()),
@@ -127,9 +147,13 @@ impl Shared {
     /// The client is known before the browser is sent anywhere on its behalf.
     fn check(&self, request: &Request) -> Result<Url, Refusal> {
         if request.client_id != CLIENT_ID {
-            return Err(Refusal::Here("The client that sent you here is not known to this issuer."));
+            return Err(Refusal::Here(
+                "The client that sent you here is not known to this issuer.",
+            ));
         }
-        let known = [&self.public, &self.base].iter().any(|url| request.redirect_uri == format!("{url}/signin/callback"));
+        let known = [&self.public, &self.base]
+            .iter()
+            .any(|url| request.redirect_uri == format!("{url}/signin/callback"));
         let redirect = Url::parse(&request.redirect_uri).ok().filter(|_| known);
         let redirect = redirect.ok_or(Refusal::Here("The address to return to is not one of this server."))?;
         let refuse = |error, description| Err(Refusal::ToClient { error, description });
@@ -153,9 +177,11 @@ impl Refusal {
     fn answer(self, request: &Request) -> Response {
         match (self, Url::parse(&request.redirect_uri)) {
             (Self::Here(why), _) => page::refusal(why),
-            (Self::ToClient { error, description }, Ok(redirect)) => {
-                send_back(redirect, &request.state, &[("error", error), ("error_description", description)])
-            }
+            (Self::ToClient { error, description }, Ok(redirect)) => send_back(
+                redirect,
+                &request.state,
+                &[("error", error), ("error_description", description)],
+            ),
             (Self::ToClient { description, .. }, Err(_)) => page::refusal(description),
         }
     }
@@ -163,16 +189,24 @@ impl Refusal {
 
 /// To the client, with the issuer's name, so that it can tell issuers apart (RFC 9207).
 fn send_back(mut redirect: Url, state: &str, parameters: &[(&str, &str)]) -> Response {
-    redirect.query_pairs_mut().extend_pairs(parameters).append_pair("iss", ISSUER);
+    redirect
+        .query_pairs_mut()
+        .extend_pairs(parameters)
+        .append_pair("iss", ISSUER);
     if !state.is_empty() {
         redirect.query_pairs_mut().append_pair("state", state);
     }
-    let headers = [(header::LOCATION, redirect.as_str()), (header::CACHE_CONTROL, "no-store")];
+    let headers = [
+        (header::LOCATION, redirect.as_str()),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
     (StatusCode::SEE_OTHER, headers).into_response()
 }
 
 /// Enough to catch slips: nobody sends mail there.
 fn is_email(text: &str) -> bool {
     let fits = (3..=254).contains(&text.len()) && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    fits && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
+    fits && text
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
 }

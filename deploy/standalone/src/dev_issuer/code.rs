@@ -25,13 +25,21 @@ impl SignInCode {
     /// A new one.
     pub(crate) fn random() -> Self {
         let mut rng = rand::rng();
-        Self((0..LEN).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect())
+        Self(
+            (0..LEN)
+                .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+                .collect(),
+        )
     }
 
     /// Whether this is what somebody typed, whatever their letter case, spaces and dashes.
     pub(super) fn matches(&self, typed: &str) -> bool {
-        let typed: String =
-            typed.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).take(64).collect();
+        let typed: String = typed
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .map(|c| c.to_ascii_uppercase())
+            .take(64)
+            .collect();
         typed.as_bytes().ct_eq(self.0.as_bytes()).into()
     }
 }

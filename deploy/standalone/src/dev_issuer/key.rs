@@ -48,7 +48,9 @@ pub(super) struct SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("kid", &self.header.kid).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("kid", &self.header.kid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,8 +62,10 @@ impl SigningKey {
             return Self::parse(&der).ok_or(OpenError::Malformed(path));
         }
         create(data_dir, &path)?;
-        let der = read(&path)?
-            .ok_or_else(|| OpenError::Io { path: path.clone(), source: io::ErrorKind::NotFound.into() })?;
+        let der = read(&path)?.ok_or_else(|| OpenError::Io {
+            path: path.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
         Self::parse(&der).ok_or(OpenError::Malformed(path))
     }
 
@@ -73,12 +77,20 @@ impl SigningKey {
         let (x, y) = (BASE64URL_NOPAD.encode(x), BASE64URL_NOPAD.encode(y));
         let kid = thumbprint(&x, &y);
         let jwk = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": kid, "use": "sig", "alg": "ES256" });
-        let header = Header { kid: Some(kid), ..Header::new(Algorithm::ES256) };
-        Some(Self { encoding: EncodingKey::from_ec_der(der), header, jwk })
+        let header = Header {
+            kid: Some(kid),
+            ..Header::new(Algorithm::ES256)
+        };
+        Some(Self {
+            encoding: EncodingKey::from_ec_der(der),
+            header,
+            jwk,
+        })
     }
 
     pub(super) fn sign(&self, claims: &impl Serialize) -> String {
-        jsonwebtoken::encode(&self.header, claims, &self.encoding).expect("the key was parsed, and claims are plain data")
+        jsonwebtoken::encode(&self.header, claims, &self.encoding)
+            .expect("the key was parsed, and claims are plain data")
     }
 
     pub(super) fn public_jwk(&self) -> &Value {
@@ -88,11 +100,16 @@ impl SigningKey {
 
 /// RFC 7638, section 3: the required members in this order, without spaces.
 fn thumbprint(x: &str, y: &str) -> String {
-    BASE64URL_NOPAD.encode(&Sha256::digest(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#)))
+    BASE64URL_NOPAD.encode(&Sha256::digest(format!(
+        r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#
+    )))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
-    let fail = |source| OpenError::Io { path: path.to_owned(), source };
+    let fail = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(fail)?,
@@ -105,12 +122,22 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
 
 /// Writes a new key beside the file and gives it its name only if nobody else has: the file is whole or absent.
 fn create(data_dir: &Path, path: &Path) -> Result<(), OpenError> {
-    let fail = |source| OpenError::Io { path: path.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(fail)?;
+    let fail = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(fail)?;
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .map_err(|_| fail(io::Error::other("no key could be made")))?;
     // Temporary files are made with mode 600.
-    let mut file = tempfile::Builder::new().prefix(".dev-issuer.").tempfile_in(data_dir).map_err(fail)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".dev-issuer.")
+        .tempfile_in(data_dir)
+        .map_err(fail)?;
     file.write_all(key.as_ref()).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     match file.persist_noclobber(path) {
@@ -130,13 +157,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("new");
         let ids: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| SigningKey::open(&data).unwrap().header.kid)).collect();
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| SigningKey::open(&data).unwrap().header.kid))
+                .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(ids.iter().all(|id| id.is_some() && *id == ids[0]));
-        let names: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = fs::read_dir(&data)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(names, [FILE], "no temporary file is left");
-        assert_eq!(fs::metadata(data.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(data.join(FILE)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

@@ -29,12 +29,8 @@ use serde_json::json;
 use service_kit::{Clock, identity::IssuerConfig};
 use url::Url;
 
-pub(crate) use self::{
-    code::SignInCode,
-    key::OpenError,
-    public::refuse_public,
-};
 use self::{code::Attempts, grants::Grants, key::SigningKey};
+pub(crate) use self::{code::SignInCode, key::OpenError, public::refuse_public};
 
 /// `iss` of its tokens. It holds no port, so that the same people are the same users wherever the server listens.
 pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
@@ -106,12 +102,25 @@ struct Claims<'a> {
 impl DevIssuer {
     /// Opens the issuer of a data directory; the first to do so makes its key. Works while a server runs on the directory.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        Ok(Self { key: SigningKey::open(data_dir)? })
+        Ok(Self {
+            key: SigningKey::open(data_dir)?,
+        })
     }
 
     /// A token for Chandlery, as the `token` command prints it.
-    pub(crate) fn mint(&self, user_email: &str, groups: &[String], admin: bool, ttl: Duration, now: SystemTime) -> String {
-        let person = Person { email: normal_email(user_email), groups: groups.to_vec(), admin };
+    pub(crate) fn mint(
+        &self,
+        user_email: &str,
+        groups: &[String],
+        admin: bool,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> String {
+        let person = Person {
+            email: normal_email(user_email),
+            groups: groups.to_vec(),
+            admin,
+        };
         self.sign(&person, AUDIENCE, ttl, now, None)
     }
 
@@ -137,7 +146,10 @@ impl DevIssuer {
     pub(crate) fn issuer_config(http_base_url: &Url) -> IssuerConfig {
         IssuerConfig {
             issuer: ISSUER.to_owned(),
-            discovery_url: Some(format!("{}/dev/.well-known/openid-configuration", without_slash(http_base_url))),
+            discovery_url: Some(format!(
+                "{}/dev/.well-known/openid-configuration",
+                without_slash(http_base_url)
+            )),
             audiences: vec![AUDIENCE.to_owned()],
             client_id: Some(CLIENT_ID.to_owned()),
             client_secret_env: None,
@@ -192,7 +204,11 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
-    ([(header::CACHE_CONTROL, "max-age=60")], Json(json!({ "keys": [shared.issuer.key.public_jwk()] }))).into_response()
+    (
+        [(header::CACHE_CONTROL, "max-age=60")],
+        Json(json!({ "keys": [shared.issuer.key.public_jwk()] })),
+    )
+        .into_response()
 }
 
 /// One person is one user, however they write their address.
@@ -204,7 +220,10 @@ fn normal_email(email: &str) -> String {
 fn display_name(email: &str) -> String {
     let local = email.split('@').next().unwrap_or_default();
     let mut letters = local.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 fn without_slash(url: &Url) -> String {

@@ -11,8 +11,10 @@ use super::authorize::{Entered, Request};
 
 pub(super) fn form(status: StatusCode, request: &Request, redirect: &Url, entered: &Entered) -> Response {
     let errors = [("email", &entered.email_error), ("code", &entered.code_error)];
-    let errors: Vec<(&str, &str)> =
-        errors.into_iter().filter_map(|(field, error)| Some((field, error.as_deref()?))).collect();
+    let errors: Vec<(&str, &str)> = errors
+        .into_iter()
+        .filter_map(|(field, error)| Some((field, error.as_deref()?)))
+        .collect();
     let hidden = [
         ("client_id", &request.client_id),
         ("redirect_uri", &request.redirect_uri),
@@ -63,7 +65,11 @@ pub(super) fn form(status: StatusCode, request: &Request, redirect: &Url, entere
             button type="submit" { "Sign in" }
         }
     };
-    let title = if errors.is_empty() { "Sign in for development" } else { "Error: Sign in for development" };
+    let title = if errors.is_empty() {
+        "Sign in for development"
+    } else {
+        "Error: Sign in for development"
+    };
     respond(status, title, &body, Some(redirect))
 }
 
@@ -96,7 +102,9 @@ fn respond(status: StatusCode, title: &str, body: &Markup, redirect: Option<&Url
         }
     };
     // Browsers hold the redirect that answers a form to form-action too.
-    let to = redirect.map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    let to = redirect
+        .map(|url| url.origin().ascii_serialization())
+        .unwrap_or_default();
     let policy = format!(
         "default-src 'none'; style-src 'self'; form-action 'self' {to}; base-uri 'none'; frame-ancestors 'none'"
     );
@@ -111,6 +119,9 @@ fn respond(status: StatusCode, title: &str, body: &Markup, redirect: Option<&Url
 }
 
 pub(super) async fn style() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=300")];
+    let headers = [
+        (header::CONTENT_TYPE, "text/css; charset=utf-8"),
+        (header::CACHE_CONTROL, "max-age=300"),
+    ];
     (headers, include_str!("style.css")).into_response()
 }

@@ -18,10 +18,14 @@ pub(crate) struct PublicAddress {
 /// URL, where it has one, must name this machine.
 pub(crate) fn refuse_public(http: SocketAddr, public_url: Option<&Url>) -> Result<(), PublicAddress> {
     if !http.ip().to_canonical().is_loopback() {
-        return Err(PublicAddress { what: format!("--http {http}") });
+        return Err(PublicAddress {
+            what: format!("--http {http}"),
+        });
     }
     match public_url {
-        Some(url) if !names_this_machine(url) => Err(PublicAddress { what: format!("--public-url {url}") }),
+        Some(url) if !names_this_machine(url) => Err(PublicAddress {
+            what: format!("--public-url {url}"),
+        }),
         _ => Ok(()),
     }
 }

@@ -30,11 +30,18 @@ fn server() -> Server {
         code: code.clone(),
         clock: Clock::Manual(clock.clone()),
     });
-    Server { router, code, clock, _dir: dir }
+    Server {
+        router,
+        code,
+        clock,
+        _dir: dir,
+    }
 }
 
 fn encode(pairs: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
 }
 
 fn request_with(change: (&'static str, &'static str)) -> Vec<(&'static str, String)> {
@@ -69,7 +76,10 @@ impl Server {
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, Option<String>, String) {
         let response = self.router.clone().oneshot(request).await.unwrap();
-        let location = response.headers().get(header::LOCATION).map(|value| value.to_str().unwrap().to_owned());
+        let location = response
+            .headers()
+            .get(header::LOCATION)
+            .map(|value| value.to_str().unwrap().to_owned());
         let status = response.status();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, location, String::from_utf8(body.to_vec()).unwrap())
@@ -78,7 +88,12 @@ impl Server {
     async fn sign_in(&self, email: &str, code: &str) -> (StatusCode, Option<String>, String) {
         let request = request_with(("", ""));
         let mut pairs: Vec<(&str, &str)> = request.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        pairs.extend([("email", email), ("teams", "blue, green"), ("admin", "yes"), ("code", code)]);
+        pairs.extend([
+            ("email", email),
+            ("teams", "blue, green"),
+            ("admin", "yes"),
+            ("code", code),
+        ]);
         self.post("/dev/authorize", &pairs).await
     }
 
@@ -97,7 +112,9 @@ impl Server {
 
 fn parameter(location: &str, name: &str) -> Option<String> {
     let url: Url = location.parse().unwrap();
-    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    url.query_pairs()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 fn claims(token: &str) -> serde_json::Value {
@@ -133,7 +150,10 @@ async fn signs_in_and_exchanges_the_code_once() {
     assert_eq!(id["name"], "Alice");
 
     let (status, again) = server.exchange(&code, VERIFIER).await;
-    assert_eq!((status, &again["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")));
+    assert_eq!(
+        (status, &again["error"]),
+        (StatusCode::BAD_REQUEST, &json!("invalid_grant"))
+    );
 }
 
 #[tokio::test]
@@ -144,7 +164,10 @@ async fn wants_the_verifier_of_the_challenge_and_a_fresh_code() {
         let code = parameter(&location.unwrap(), "code").unwrap();
         server.clock.advance(Duration::from_secs(wait));
         let (status, answer) = server.exchange(&code, verifier).await;
-        assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")));
+        assert_eq!(
+            (status, &answer["error"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid_grant"))
+        );
     }
 }
 
@@ -158,10 +181,19 @@ async fn slows_down_who_guesses_the_code() {
         assert!(!page.contains("WRONG-CODE"));
     }
     let right = server.code.to_string();
-    assert_eq!(server.sign_in("alice@example.com", &right).await.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        server.sign_in("alice@example.com", &right).await.0,
+        StatusCode::TOO_MANY_REQUESTS
+    );
     server.clock.advance(Duration::from_secs(60));
-    assert_eq!(server.sign_in("alice@example.com", &right).await.0, StatusCode::SEE_OTHER);
-    assert_eq!(server.sign_in("nobody", &right).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        server.sign_in("alice@example.com", &right).await.0,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(
+        server.sign_in("nobody", &right).await.0,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
 }
 
 #[tokio::test]
@@ -204,9 +236,14 @@ async fn its_tokens_are_verified_as_any_issuers() {
     // Another process with the same directory, such as the `token` command.
     let command = DevIssuer::open(dir.path()).unwrap();
     let now = SystemTime::now();
-    let token = command.mint("Bob@example.com", &["blue".to_owned()], true, Duration::from_secs(60), now);
-    let verifier =
-        service_kit::identity::Verifier::new(vec![DevIssuer::issuer_config(&base)], Clock::System);
+    let token = command.mint(
+        "Bob@example.com",
+        &["blue".to_owned()],
+        true,
+        Duration::from_secs(60),
+        now,
+    );
+    let verifier = service_kit::identity::Verifier::new(vec![DevIssuer::issuer_config(&base)], Clock::System);
     let user = verifier.verify(&token).await.unwrap();
     assert_eq!((user.subject.as_str(), user.admin), ("bob@example.com", true));
     assert_eq!(user.groups, ["blue"]);

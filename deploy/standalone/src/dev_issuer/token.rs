@@ -23,7 +23,10 @@ pub(super) struct Request {
     code_verifier: String,
 }
 
-pub(super) async fn exchange(State(shared): State<Arc<Shared>>, form: Result<Form<Request>, FormRejection>) -> Response {
+pub(super) async fn exchange(
+    State(shared): State<Arc<Shared>>,
+    form: Result<Form<Request>, FormRejection>,
+) -> Response {
     let Ok(Form(request)) = form else {
         return refused("invalid_request", "the body must be a form");
     };
@@ -34,8 +37,14 @@ pub(super) async fn exchange(State(shared): State<Arc<Shared>>, form: Result<For
         return refused("invalid_client", "client_id is not known");
     }
     let now = shared.clock.now();
-    let Some(grant) = shared.grants.redeem(&request.code, &request.redirect_uri, &request.code_verifier, now) else {
-        return refused("invalid_grant", "the code is unknown, used or over, or was made for another redirect_uri or verifier");
+    let Some(grant) = shared
+        .grants
+        .redeem(&request.code, &request.redirect_uri, &request.code_verifier, now)
+    else {
+        return refused(
+            "invalid_grant",
+            "the code is unknown, used or over, or was made for another redirect_uri or verifier",
+        );
     };
     let sign = |audience, nonce| shared.issuer.sign(&grant.person, audience, SIGN_IN_TTL, now, nonce);
     let tokens = json!({
@@ -50,5 +59,10 @@ pub(super) async fn exchange(State(shared): State<Arc<Shared>>, form: Result<For
 /// RFC 6749, section 5.2.
 fn refused(error: &str, description: &str) -> Response {
     let body = json!({ "error": error, "error_description": description });
-    (StatusCode::BAD_REQUEST, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+    (
+        StatusCode::BAD_REQUEST,
+        [(header::CACHE_CONTROL, "no-store")],
+        Json(body),
+    )
+        .into_response()
 }

@@ -60,30 +60,59 @@ impl Site {
             clock: Clock::Manual(clock.clone()),
         };
         let origin = public_url.origin().ascii_serialization();
-        let router = router(PagesConfig { public_url, allowed_hosts: Vec::new(), cookie_key: [9; 32] }, deps);
-        Self { services, issuer, clock, router, origin }
+        let router = router(
+            PagesConfig {
+                public_url,
+                allowed_hosts: Vec::new(),
+                cookie_key: [9; 32],
+            },
+            deps,
+        );
+        Self {
+            services,
+            issuer,
+            clock,
+            router,
+            origin,
+        }
     }
 
     pub(super) fn browser(&self) -> Browser<'_> {
-        Browser { site: self, cookies: BTreeMap::new(), set: Vec::new() }
+        Browser {
+            site: self,
+            cookies: BTreeMap::new(),
+            set: Vec::new(),
+        }
     }
 }
 
 impl Browser<'_> {
     pub(super) async fn get(&mut self, path: &str) -> Answer {
-        self.send(Request::builder().method(Method::GET).uri(path).body(Body::empty()).unwrap()).await
+        self.send(
+            Request::builder()
+                .method(Method::GET)
+                .uri(path)
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
     }
 
     /// As from a page of the site.
     pub(super) async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
         let origin = self.site.origin.clone();
-        self.post_from(path, form, &[("origin", &origin), ("sec-fetch-site", "same-origin")]).await
+        self.post_from(path, form, &[("origin", &origin), ("sec-fetch-site", "same-origin")])
+            .await
     }
 
     pub(super) async fn post_from(&mut self, path: &str, form: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let mut request =
-            Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(Body::from(body)).unwrap();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let mut request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(body))
+            .unwrap();
         for (name, value) in headers {
             let name: header::HeaderName = name.parse().unwrap();
             request.headers_mut().insert(name, value.parse().unwrap());
@@ -93,10 +122,19 @@ impl Browser<'_> {
 
     async fn send(&mut self, mut request: Request<Body>) -> Answer {
         let host = self.site.origin.split_once("://").unwrap().1;
-        request.headers_mut().entry(header::HOST).or_insert(host.parse().unwrap());
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        request
+            .headers_mut()
+            .entry(header::HOST)
+            .or_insert(host.parse().unwrap());
+        let cookies: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         if !cookies.is_empty() {
-            request.headers_mut().insert(header::COOKIE, cookies.join("; ").parse().unwrap());
+            request
+                .headers_mut()
+                .insert(header::COOKIE, cookies.join("; ").parse().unwrap());
         }
         let response = self.site.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
@@ -111,18 +149,30 @@ impl Browser<'_> {
             }
         }
         let body = to_bytes(response.into_body(), 4 << 20).await.unwrap();
-        Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+        Answer {
+            status,
+            headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
     }
 
     /// Goes to the issuer and comes back with a code for this person.
     pub(super) async fn sign_in(&mut self, email: &str, change: &Value) -> Answer {
         let sent = self.get("/signin?return=/install/time&here=1").await;
         let authorize: Url = sent.location().parse().unwrap();
-        let get = |name: &str| authorize.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+        let get = |name: &str| {
+            authorize
+                .query_pairs()
+                .find(|(key, _)| key == name)
+                .unwrap()
+                .1
+                .into_owned()
+        };
         assert_eq!(get("code_challenge_method"), "S256");
         let until = Clock::Manual(self.site.clock.clone()).now() + Duration::from_secs(3600);
         let code = self.site.issuer.code_for(email, &get("nonce"), until, change);
-        self.get(&format!("/signin/callback?code={code}&state={}", get("state"))).await
+        self.get(&format!("/signin/callback?code={code}&state={}", get("state")))
+            .await
     }
 }
 
@@ -133,7 +183,10 @@ impl Answer {
 
     /// The sealed state of the form.
     pub(super) fn state(&self) -> String {
-        let (_, rest) = self.body.split_once(r#"name="state" value=""#).expect("the page has a form");
+        let (_, rest) = self
+            .body
+            .split_once(r#"name="state" value=""#)
+            .expect("the page has a form");
         rest.split('"').next().unwrap().to_owned()
     }
 

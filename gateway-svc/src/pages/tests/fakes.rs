@@ -61,16 +61,44 @@ impl FakeServices {
             .route(&format!("{registry}.EntryService/GetEntry"), self.method(get_entry))
             .route(&format!("{registry}.UserService/GetUser"), self.method(get_user))
             .route(&format!("{registry}.TeamService/GetTeam"), self.method(get_team))
-            .route(&format!("{registry}.InstallationService/ListInstallations"), self.method(list))
-            .route(&format!("{registry}.InstallationService/GetInstallation"), self.method(get_installation))
-            .route(&format!("{registry}.InstallationService/CreateInstallation"), self.method(create))
-            .route(&format!("{registry}.InstallationService/UpdateInstallation"), self.method(update))
-            .route(&format!("{registry}.InstallationService/ListInstallationTools"), self.method(tools))
-            .route(&format!("{credential}/GetInstallationCredential"), self.method(get_credential))
-            .route(&format!("{credential}/PutInstallationCredential"), self.method(put_credential))
-            .route(&format!("{credential}/ConfirmInstallationDestination"), self.method(confirm));
+            .route(
+                &format!("{registry}.InstallationService/ListInstallations"),
+                self.method(list),
+            )
+            .route(
+                &format!("{registry}.InstallationService/GetInstallation"),
+                self.method(get_installation),
+            )
+            .route(
+                &format!("{registry}.InstallationService/CreateInstallation"),
+                self.method(create),
+            )
+            .route(
+                &format!("{registry}.InstallationService/UpdateInstallation"),
+                self.method(update),
+            )
+            .route(
+                &format!("{registry}.InstallationService/ListInstallationTools"),
+                self.method(tools),
+            )
+            .route(
+                &format!("{credential}/GetInstallationCredential"),
+                self.method(get_credential),
+            )
+            .route(
+                &format!("{credential}/PutInstallationCredential"),
+                self.method(put_credential),
+            )
+            .route(
+                &format!("{credential}/ConfirmInstallationDestination"),
+                self.method(confirm),
+            );
         let (channel, listener) = service_kit::pipe::pipe(Workload::Gateway);
-        tokio::spawn(service_kit::serve::serve(Routes::from(router), listener, CancellationToken::new()));
+        tokio::spawn(service_kit::serve::serve(
+            Routes::from(router),
+            listener,
+            CancellationToken::new(),
+        ));
         channel
     }
 
@@ -82,7 +110,10 @@ impl FakeServices {
         let world = self.clone();
         post(async move |request: Request<Body>| {
             let service = tower::service_fn(move |request: tonic::Request<Req>| {
-                let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+                let token = request
+                    .metadata()
+                    .get("authorization")
+                    .and_then(|value| value.to_str().ok());
                 let answer = match token.and_then(|token| token.strip_prefix("Bearer ")).and_then(email) {
                     Some(email) => handler(&mut world.world(), &email, request.into_inner()),
                     None => Err(Status::unauthenticated("no token")),
@@ -106,40 +137,73 @@ fn missing(name: &str) -> Status {
 }
 
 fn get_entry(world: &mut World, _: &str, request: r::GetEntryRequest) -> Result<r::Entry, Status> {
-    world.entries.get(&request.name).cloned().ok_or_else(|| missing(&request.name))
+    world
+        .entries
+        .get(&request.name)
+        .cloned()
+        .ok_or_else(|| missing(&request.name))
 }
 
 fn get_user(world: &mut World, email: &str, _: r::GetUserRequest) -> Result<r::User, Status> {
-    let teams = world.teams.iter().filter(|(_, (_, members))| members.iter().any(|member| member == email));
+    let teams = world
+        .teams
+        .iter()
+        .filter(|(_, (_, members))| members.iter().any(|member| member == email));
     let teams = teams.map(|(name, _)| name.clone()).collect();
-    Ok(r::User { name: format!("users/{email}"), email: email.to_owned(), teams, ..r::User::default() })
+    Ok(r::User {
+        name: format!("users/{email}"),
+        email: email.to_owned(),
+        teams,
+        ..r::User::default()
+    })
 }
 
 fn get_team(world: &mut World, _: &str, request: r::GetTeamRequest) -> Result<r::Team, Status> {
-    world.teams.get(&request.name).map(|(team, _)| team.clone()).ok_or_else(|| missing(&request.name))
+    world
+        .teams
+        .get(&request.name)
+        .map(|(team, _)| team.clone())
+        .ok_or_else(|| missing(&request.name))
 }
 
 fn owner(email: &str, scope: &r::installation::Scope) -> r::installation::Scope {
     match scope {
-        r::installation::Scope::User(user) if user == "users/me" => r::installation::Scope::User(format!("users/{email}")),
+        r::installation::Scope::User(user) if user == "users/me" => {
+            r::installation::Scope::User(format!("users/{email}"))
+        }
         other => other.clone(),
     }
 }
 
-fn list(world: &mut World, email: &str, request: r::ListInstallationsRequest) -> Result<r::ListInstallationsResponse, Status> {
+fn list(
+    world: &mut World,
+    email: &str,
+    request: r::ListInstallationsRequest,
+) -> Result<r::ListInstallationsResponse, Status> {
     let wanted = if request.team.is_empty() {
         owner(email, &r::installation::Scope::User(request.user))
     } else {
         r::installation::Scope::Team(request.team)
     };
-    let found = world.installations.iter().filter(|other| other.entry == request.entry && other.scope.as_ref() == Some(&wanted));
-    Ok(r::ListInstallationsResponse { installations: found.cloned().collect(), next_page_token: String::new() })
+    let found = world
+        .installations
+        .iter()
+        .filter(|other| other.entry == request.entry && other.scope.as_ref() == Some(&wanted));
+    Ok(r::ListInstallationsResponse {
+        installations: found.cloned().collect(),
+        next_page_token: String::new(),
+    })
 }
 
-fn get_installation(world: &mut World, email: &str, request: r::GetInstallationRequest) -> Result<r::Installation, Status> {
+fn get_installation(
+    world: &mut World,
+    email: &str,
+    request: r::GetInstallationRequest,
+) -> Result<r::Installation, Status> {
     let mine = Some(r::installation::Scope::User(format!("users/{email}")));
     let found = world.installations.iter().find(|other| other.name == request.name);
-    let found = found.filter(|found| found.scope == mine || matches!(found.scope, Some(r::installation::Scope::Team(_))));
+    let found =
+        found.filter(|found| found.scope == mine || matches!(found.scope, Some(r::installation::Scope::Team(_))));
     found.cloned().ok_or_else(|| missing(&request.name))
 }
 
@@ -150,7 +214,11 @@ fn create(world: &mut World, email: &str, request: r::CreateInstallationRequest)
     }
     let mut installation = request.installation.unwrap_or_default();
     installation.scope = installation.scope.map(|scope| owner(email, &scope));
-    if world.installations.iter().any(|other| other.scope == installation.scope && other.entry == installation.entry) {
+    if world
+        .installations
+        .iter()
+        .any(|other| other.scope == installation.scope && other.entry == installation.entry)
+    {
         return Err(Status::already_exists("it is installed"));
     }
     let uid = format!("uid-{}", world.installations.len() + 1);
@@ -173,21 +241,47 @@ fn update(world: &mut World, _: &str, request: r::UpdateInstallationRequest) -> 
     Ok(found.clone())
 }
 
-fn tools(_: &mut World, _: &str, _: r::ListInstallationToolsRequest) -> Result<r::ListInstallationToolsResponse, Status> {
-    Ok(r::ListInstallationToolsResponse { tools: vec![r::Tool::default(); 3], next_page_token: String::new() })
+fn tools(
+    _: &mut World,
+    _: &str,
+    _: r::ListInstallationToolsRequest,
+) -> Result<r::ListInstallationToolsResponse, Status> {
+    Ok(r::ListInstallationToolsResponse {
+        tools: vec![r::Tool::default(); 3],
+        next_page_token: String::new(),
+    })
 }
 
 fn credential(world: &World, installation: &str) -> c::Credential {
     let (secrets, bound) = world.secrets.get(installation).cloned().unwrap_or_default();
-    let fields = secrets.into_keys().map(|key| c::StoredField { key, ..c::StoredField::default() }).collect();
-    c::Credential { fields, bound_destination: bound, present_destination: world.present_destination.clone(), ..Default::default() }
+    let fields = secrets
+        .into_keys()
+        .map(|key| c::StoredField {
+            key,
+            ..c::StoredField::default()
+        })
+        .collect();
+    c::Credential {
+        fields,
+        bound_destination: bound,
+        present_destination: world.present_destination.clone(),
+        ..Default::default()
+    }
 }
 
-fn get_credential(world: &mut World, _: &str, request: c::GetInstallationCredentialRequest) -> Result<c::Credential, Status> {
+fn get_credential(
+    world: &mut World,
+    _: &str,
+    request: c::GetInstallationCredentialRequest,
+) -> Result<c::Credential, Status> {
     Ok(credential(world, &request.installation))
 }
 
-fn put_credential(world: &mut World, _: &str, request: c::PutInstallationCredentialRequest) -> Result<c::Credential, Status> {
+fn put_credential(
+    world: &mut World,
+    _: &str,
+    request: c::PutInstallationCredentialRequest,
+) -> Result<c::Credential, Status> {
     world.request_ids.push(request.request_id.clone());
     if let Some(status) = world.refuse_put.take() {
         return Err(status);
@@ -199,7 +293,11 @@ fn put_credential(world: &mut World, _: &str, request: c::PutInstallationCredent
     Ok(credential(world, &request.installation))
 }
 
-fn confirm(world: &mut World, _: &str, request: c::ConfirmInstallationDestinationRequest) -> Result<c::Credential, Status> {
+fn confirm(
+    world: &mut World,
+    _: &str,
+    request: c::ConfirmInstallationDestinationRequest,
+) -> Result<c::Credential, Status> {
     if let Some((_, bound)) = world.secrets.get_mut(&request.installation) {
         *bound = request.destination;
     }
@@ -247,20 +345,26 @@ impl FakeIssuer {
                     let known = form.contains_key("code_verifier") && form["client_id"] == CLIENT_ID;
                     match given.lock().unwrap().remove(&form["code"]).filter(|_| known) {
                         Some(token) => {
-                            Json(json!({ "token_type": "Bearer", "access_token": "opaque", "id_token": token })).into_response()
+                            Json(json!({ "token_type": "Bearer", "access_token": "opaque", "id_token": token }))
+                                .into_response()
                         }
                         None => (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response(),
                     }
                 }),
             );
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { issuer, key: jsonwebtoken::EncodingKey::from_ec_der(pkcs8.as_ref()), tokens }
+        Self {
+            issuer,
+            key: jsonwebtoken::EncodingKey::from_ec_der(pkcs8.as_ref()),
+            tokens,
+        }
     }
 
     /// A code that gives a token for this person. `change` sets further claims, or other ones.
     pub(super) fn code_for(&self, email: &str, nonce: &str, until: SystemTime, change: &Value) -> String {
         let exp = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let mut claims = json!({ "iss": self.issuer, "sub": email, "email": email, "aud": CLIENT_ID, "exp": exp, "nonce": nonce });
+        let mut claims =
+            json!({ "iss": self.issuer, "sub": email, "email": email, "aud": CLIENT_ID, "exp": exp, "nonce": nonce });
         for (name, value) in change.as_object().into_iter().flatten() {
             claims[name] = value.clone();
         }

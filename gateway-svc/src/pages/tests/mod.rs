@@ -7,8 +7,8 @@ use std::{collections::HashSet, time::Duration};
 
 use axum::http::{StatusCode, header};
 use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, Entry, EntryLifecycle, InstallField, InstallFieldType, InstallationState,
-    ReinstallRequired, RemoteServer, Team, entry::Server,
+    Condition, ConditionStatus, ConditionType, Entry, EntryLifecycle, InstallField, InstallFieldType,
+    InstallationState, ReinstallRequired, RemoteServer, Team, entry::Server,
 };
 use serde_json::json;
 
@@ -33,7 +33,9 @@ async fn site() -> Site {
             display_name: "Time <b>service</b>".to_owned(),
             description: "Tells the time.".to_owned(),
             lifecycle: EntryLifecycle::Approved.into(),
-            server: Some(Server::Remote(RemoteServer { url: "https://time.example.com/mcp".to_owned() })),
+            server: Some(Server::Remote(RemoteServer {
+                url: "https://time.example.com/mcp".to_owned(),
+            })),
             install_fields: vec![
                 field("api_key", "API key", InstallFieldType::Secret, true),
                 field("zone", "Time zone", InstallFieldType::String, true),
@@ -44,7 +46,12 @@ async fn site() -> Site {
         world.present_destination = "https://time.example.com".to_owned();
         for (slug, members_manage) in [("blue", true), ("red", false)] {
             let name = format!("teams/{slug}");
-            let team = Team { name: name.clone(), display_name: slug.to_uppercase(), members_manage_installations: members_manage, ..Team::default() };
+            let team = Team {
+                name: name.clone(),
+                display_name: slug.to_uppercase(),
+                members_manage_installations: members_manage,
+                ..Team::default()
+            };
             world.teams.insert(name, (team, vec![ALICE.to_owned()]));
         }
     }
@@ -62,7 +69,15 @@ async fn installs_from_the_link() {
 
     let page = browser.get("/install/time?gateway=default").await;
     assert_eq!(page.status, StatusCode::OK);
-    for text in [ALICE, "Example SSO", "came through the gateway", "https://time.example.com", "API key", "Time &lt;b&gt;service", "The team BLUE"] {
+    for text in [
+        ALICE,
+        "Example SSO",
+        "came through the gateway",
+        "https://time.example.com",
+        "API key",
+        "Time &lt;b&gt;service",
+        "The team BLUE",
+    ] {
         assert!(page.has(text), "{text} in {}", page.body);
     }
     assert!(!page.has("The team RED"), "its members may not install for it");
@@ -71,32 +86,57 @@ async fn installs_from_the_link() {
     assert_eq!(page.headers[header::CACHE_CONTROL], "no-store");
 
     let state = page.state();
-    let wrong = browser.post("/install/time?gateway=default", &[("state", &state), ("scope", "me"), ("secret.api_key", SECRET)]).await;
+    let wrong = browser
+        .post(
+            "/install/time?gateway=default",
+            &[("state", &state), ("scope", "me"), ("secret.api_key", SECRET)],
+        )
+        .await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(wrong.has("Enter Time zone.") && wrong.has("href=\"#field-zone\"") && wrong.has("<title>Error: "));
     assert!(!wrong.has("s3cret"), "secrets are never echoed");
 
-    let form = [("state", wrong.state()), ("scope", "me".into()), ("secret.api_key", SECRET.into()), ("value.zone", "UTC".into())];
+    let form = [
+        ("state", wrong.state()),
+        ("scope", "me".into()),
+        ("secret.api_key", SECRET.into()),
+        ("value.zone", "UTC".into()),
+    ];
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for _ in 0..2 {
         let done = browser.post("/install/time?gateway=default", &form).await;
-        assert_eq!((done.status, done.location()), (StatusCode::SEE_OTHER, "/install/time/progress/uid-1?gateway=default"));
+        assert_eq!(
+            (done.status, done.location()),
+            (StatusCode::SEE_OTHER, "/install/time/progress/uid-1?gateway=default")
+        );
     }
     {
         let world = site.services.world();
         assert_eq!(world.installations.len(), 1);
         assert_eq!(world.installations[0].values["zone"], "UTC");
         assert_eq!(world.secrets["installations/uid-1"].0["api_key"], SECRET);
-        assert_eq!(world.request_ids.iter().collect::<HashSet<_>>().len(), 2, "one create and one put, whatever was sent twice");
+        assert_eq!(
+            world.request_ids.iter().collect::<HashSet<_>>().len(),
+            2,
+            "one create and one put, whatever was sent twice"
+        );
     }
     let progress = browser.get("/install/time/progress/uid-1?gateway=default").await;
     assert!(progress.has("Refresh this page") && progress.has("data-outcome=\"working\""));
 
     become_ready(&site);
     let progress = browser.get("/install/time/progress/uid-1?gateway=default").await;
-    assert!(progress.has("Ready: 3 tools. Go back to where you came from and retry your call."), "{}", progress.body);
+    assert!(
+        progress.has("Ready: 3 tools. Go back to where you came from and retry your call."),
+        "{}",
+        progress.body
+    );
     let events = browser.get("/install/time/progress/uid-1/events").await;
-    assert!(events.has("event: progress") && events.has("event: end"), "{}", events.body);
+    assert!(
+        events.has("event: progress") && events.has("event: end"),
+        "{}",
+        events.body
+    );
     assert!(browser.get("/install/other/progress/uid-1").await.status == StatusCode::NOT_FOUND);
 }
 
@@ -119,7 +159,12 @@ async fn installed(site: &Site) -> browser::Browser<'_> {
     let mut browser = site.browser();
     browser.sign_in(ALICE, &json!({})).await;
     let state = browser.get("/install/time").await.state();
-    let form = [("state", state.as_str()), ("scope", "me"), ("secret.api_key", SECRET), ("value.zone", "UTC")];
+    let form = [
+        ("state", state.as_str()),
+        ("scope", "me"),
+        ("secret.api_key", SECRET),
+        ("value.zone", "UTC"),
+    ];
     assert_eq!(browser.post("/install/time", &form).await.status, StatusCode::SEE_OTHER);
     browser
 }
@@ -141,24 +186,52 @@ async fn takes_no_form_from_elsewhere() {
         (state.as_str(), vec![]),
         (&state, vec![("origin", "http://evil.example")]),
         (&state, vec![("origin", "null")]),
-        (&state, vec![("origin", "http://localhost:8080"), ("sec-fetch-site", "cross-site")]),
-        (&state, vec![("origin", "http://localhost:8080"), ("sec-fetch-site", "same-site")]),
+        (
+            &state,
+            vec![("origin", "http://localhost:8080"), ("sec-fetch-site", "cross-site")],
+        ),
+        (
+            &state,
+            vec![("origin", "http://localhost:8080"), ("sec-fetch-site", "same-site")],
+        ),
         (&foreign, ours.to_vec()),
         (&tampered, ours.to_vec()),
         ("", ours.to_vec()),
     ] {
-        let form = [("state", state), ("scope", "me"), ("secret.api_key", SECRET), ("value.zone", "UTC")];
+        let form = [
+            ("state", state),
+            ("scope", "me"),
+            ("secret.api_key", SECRET),
+            ("value.zone", "UTC"),
+        ];
         let answer = browser.post_from("/install/time", &form, &headers).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{headers:?}");
         assert!(answer.has("Open the page again"));
     }
     assert!(site.services.world().installations.is_empty());
-    let form = [("state", state.as_str()), ("scope", "me"), ("secret.api_key", SECRET), ("value.zone", "UTC")];
-    assert_eq!(browser.post_from("/install/time", &form, &ours).await.status, StatusCode::SEE_OTHER);
+    let form = [
+        ("state", state.as_str()),
+        ("scope", "me"),
+        ("secret.api_key", SECRET),
+        ("value.zone", "UTC"),
+    ];
+    assert_eq!(
+        browser.post_from("/install/time", &form, &ours).await.status,
+        StatusCode::SEE_OTHER
+    );
     let form = [("state", state.as_str())];
     let rebound = [("origin", "http://localhost:8080"), ("host", "evil.example")];
-    assert_eq!(browser.post_from("/install/time", &form, &rebound).await.status, StatusCode::MISDIRECTED_REQUEST);
-    let out = browser.post_from("/signout", &[("return", "/install/time")], &[("origin", "http://evil.example")]).await;
+    assert_eq!(
+        browser.post_from("/install/time", &form, &rebound).await.status,
+        StatusCode::MISDIRECTED_REQUEST
+    );
+    let out = browser
+        .post_from(
+            "/signout",
+            &[("return", "/install/time")],
+            &[("origin", "http://evil.example")],
+        )
+        .await;
     assert_eq!(out.status, StatusCode::FORBIDDEN);
     assert!(!browser.cookies.is_empty());
     let out = browser.post("/signout", &[("return", "/install/time")]).await;
@@ -182,9 +255,15 @@ async fn signs_nobody_in_by_an_answer_to_something_else() {
     }
     let mut browser = site.browser();
     browser.get("/signin?return=/install/time&here=1").await;
-    assert_eq!(browser.get("/signin/callback?code=x&state=forged").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        browser.get("/signin/callback?code=x&state=forged").await.status,
+        StatusCode::BAD_REQUEST
+    );
     let cookie = browser.cookies.keys().next().unwrap().clone();
-    assert_eq!(browser.get("/signin/callback?code=x&state=").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        browser.get("/signin/callback?code=x&state=").await.status,
+        StatusCode::BAD_REQUEST
+    );
     assert!(browser.cookies.contains_key(&cookie), "the sign-in under way goes on");
     assert!(browser.get("/install/time").await.status == StatusCode::SEE_OTHER);
 }
@@ -196,16 +275,30 @@ async fn keeps_the_token_sealed_and_no_longer_than_it_lasts() {
     let groups: Vec<String> = (0..300).map(|n| format!("group-{n}")).collect();
     let back = browser.sign_in(ALICE, &json!({ "groups": groups })).await;
     assert_eq!(back.location(), "/chandlery/install/time");
-    let session: Vec<&String> = browser.set.iter().filter(|cookie| cookie.contains("chandlery_session")).collect();
+    let session: Vec<&String> = browser
+        .set
+        .iter()
+        .filter(|cookie| cookie.contains("chandlery_session"))
+        .collect();
     assert!(session.len() > 1, "a long token is spread over cookies");
     for cookie in session {
         assert!(cookie.starts_with("__Secure-") && cookie.len() < 4096);
-        for part in ["; HttpOnly", "; SameSite=Lax", "; Secure", "; Path=/chandlery/install;", "Max-Age=3"] {
+        for part in [
+            "; HttpOnly",
+            "; SameSite=Lax",
+            "; Secure",
+            "; Path=/chandlery/install;",
+            "Max-Age=3",
+        ] {
             assert!(cookie.contains(part), "{part}");
         }
         assert!(!cookie.contains("eyJ"), "no token in clear");
     }
-    assert_eq!(browser.get("/install/nothing").await.status, StatusCode::NOT_FOUND, "signed in");
+    assert_eq!(
+        browser.get("/install/nothing").await.status,
+        StatusCode::NOT_FOUND,
+        "signed in"
+    );
     site.clock.advance(Duration::from_secs(3601));
     assert_eq!(browser.get("/install/nothing").await.status, StatusCode::SEE_OTHER);
     let late = browser.post("/install/nothing", &[("state", "x")]).await;
@@ -221,15 +314,34 @@ async fn goes_on_where_the_credential_was_refused() {
     browser.sign_in(ALICE, &json!({})).await;
     let state = browser.get("/install/time").await.state();
     site.services.world().refuse_put = Some(fakes::bad_field("values[0].value", "must be visible ASCII"));
-    let form = [("state", state.as_str()), ("scope", "me"), ("secret.api_key", SECRET), ("value.zone", "UTC")];
+    let form = [
+        ("state", state.as_str()),
+        ("scope", "me"),
+        ("secret.api_key", SECRET),
+        ("value.zone", "UTC"),
+    ];
     let refused = browser.post("/install/time", &form).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(refused.has("API key: Must be visible ASCII.") && refused.has("You have this installed"), "{}", refused.body);
-    let form = [("state", refused.state()), ("secret.api_key", "better".into()), ("value.zone", "UTC".into())];
+    assert!(
+        refused.has("API key: Must be visible ASCII.") && refused.has("You have this installed"),
+        "{}",
+        refused.body
+    );
+    let form = [
+        ("state", refused.state()),
+        ("secret.api_key", "better".into()),
+        ("value.zone", "UTC".into()),
+    ];
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(browser.post("/install/time", &form).await.status, StatusCode::SEE_OTHER);
     let world = site.services.world();
-    assert_eq!((world.installations.len(), world.secrets["installations/uid-1"].0["api_key"].as_str()), (1, "better"));
+    assert_eq!(
+        (
+            world.installations.len(),
+            world.secrets["installations/uid-1"].0["api_key"].as_str()
+        ),
+        (1, "better")
+    );
 }
 
 #[tokio::test]
@@ -241,16 +353,25 @@ async fn confirms_a_changed_destination_without_typing_again() {
     assert!(page.has("The destination has changed") && page.has("https://elsewhere.example.com"));
     let state = page.state();
     let form = [("state", state.as_str()), ("value.zone", "UTC")];
-    assert_eq!(browser.post("/install/time", &form).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        browser.post("/install/time", &form).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
     let agreed = [("state", state.as_str()), ("value.zone", "UTC"), ("confirm", "yes")];
     site.services.world().present_destination = "https://third.example.com".to_owned();
     let changed_again = browser.post("/install/time", &agreed).await;
     assert!(changed_again.has("changed again while you looked"));
     site.services.world().present_destination = "https://elsewhere.example.com".to_owned();
-    assert_eq!(browser.post("/install/time", &agreed).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        browser.post("/install/time", &agreed).await.status,
+        StatusCode::SEE_OTHER
+    );
     let world = site.services.world();
     let (secrets, bound) = &world.secrets["installations/uid-1"];
-    assert_eq!((secrets["api_key"].as_str(), bound.as_str()), (SECRET, "https://elsewhere.example.com"));
+    assert_eq!(
+        (secrets["api_key"].as_str(), bound.as_str()),
+        (SECRET, "https://elsewhere.example.com")
+    );
 }
 
 #[tokio::test]
@@ -285,14 +406,26 @@ async fn installs_for_a_team_only_where_the_opener_may() {
         ("", StatusCode::UNPROCESSABLE_ENTITY),
         ("teams/blue", StatusCode::SEE_OTHER),
     ] {
-        let form = [("state", state.as_str()), ("scope", scope), ("secret.api_key", SECRET), ("value.zone", "UTC")];
+        let form = [
+            ("state", state.as_str()),
+            ("scope", scope),
+            ("secret.api_key", SECRET),
+            ("value.zone", "UTC"),
+        ];
         assert_eq!(browser.post("/install/time", &form).await.status, status, "{scope}");
     }
     let pending = browser.get("/install/time").await;
-    assert!(pending.has("The team BLUE has this installed"), "what needs repair comes first");
+    assert!(
+        pending.has("The team BLUE has this installed"),
+        "what needs repair comes first"
+    );
     become_ready(&site);
     let page = browser.get("/install/time").await;
-    assert!(page.has("This installs for") && page.has("The team BLUE</a>: It is ready."), "{}", page.body);
+    assert!(
+        page.has("This installs for") && page.has("The team BLUE</a>: It is ready."),
+        "{}",
+        page.body
+    );
 }
 
 #[tokio::test]
@@ -300,12 +433,22 @@ async fn tells_what_is_not_there_from_what_cannot_be_installed() {
     let site = site().await;
     let mut browser = site.browser();
     browser.sign_in(ALICE, &json!({})).await;
-    for path in ["/install/unknown", "/install/..%2F", "/install/time?installation=uid-9", "/install/time/progress/uid-9"] {
+    for path in [
+        "/install/unknown",
+        "/install/..%2F",
+        "/install/time?installation=uid-9",
+        "/install/time/progress/uid-9",
+    ] {
         let answer = browser.get(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert!(answer.has("There is nothing here for you"));
     }
-    site.services.world().entries.get_mut("entries/time").unwrap().set_lifecycle(EntryLifecycle::Deprecated);
+    site.services
+        .world()
+        .entries
+        .get_mut("entries/time")
+        .unwrap()
+        .set_lifecycle(EntryLifecycle::Deprecated);
     let page = browser.get("/install/time").await;
     assert!(page.has("This cannot be installed") && !page.has("<form class=\"install\""));
     let large = "x".repeat(9 << 20);

@@ -95,6 +95,8 @@ fn value(field: &InstallField, context: &Context<'_>) -> String {
     if let Some(entered) = context.entered {
         return entered.values.get(&field.key).cloned().unwrap_or_default();
     }
-    let kept = context.installation.and_then(|installation| installation.values.get(&field.key));
+    let kept = context
+        .installation
+        .and_then(|installation| installation.values.get(&field.key));
     kept.unwrap_or(&field.default_value).clone()
 }

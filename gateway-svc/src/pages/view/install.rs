@@ -16,10 +16,20 @@ use crate::pages::{
 };
 
 pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_>) -> Response {
-    let Shown { session, link, loaded, errors, .. } = shown;
+    let Shown {
+        session,
+        link,
+        loaded,
+        errors,
+        ..
+    } = shown;
     let entry = &loaded.entry;
     let here = install::path(slug(entry), link);
-    let verb = if loaded.installation().is_some() { "Manage" } else { "Install" };
+    let verb = if loaded.installation().is_some() {
+        "Manage"
+    } else {
+        "Install"
+    };
     let body = html! {
         h1 { (verb) " " (name(entry)) }
         (errors_summary(shown))
@@ -33,7 +43,11 @@ pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_
         (others(pages, entry, link, loaded))
     };
     let title = format!("{verb} {}", name(entry));
-    let title = if errors.is_empty() { title } else { format!("Error: {title}") };
+    let title = if errors.is_empty() {
+        title
+    } else {
+        format!("Error: {title}")
+    };
     pages.page(status, &title, Some((session, here.as_str())), &body, false)
 }
 
@@ -71,7 +85,11 @@ fn target_id(key: &str, shown: &Shown<'_>) -> String {
 fn account(pages: &Pages, session: &Session, link: &Link, loaded: &Loaded) -> Markup {
     let user = &session.user;
     let issuer = pages.verifier.issuers().find(|issuer| issuer.issuer == user.issuer);
-    let doing = if loaded.installation().is_some() { "You are signed in as" } else { "This installs for" };
+    let doing = if loaded.installation().is_some() {
+        "You are signed in as"
+    } else {
+        "This installs for"
+    };
     let through = match (&link.gateway, &link.agent) {
         (Some(gateway), _) if is_slug(gateway) => Some(("the gateway", gateway)),
         (_, Some(agent)) if is_slug(agent) => Some(("the agent", agent)),
@@ -177,14 +195,27 @@ fn state_text(state: InstallationState) -> &'static str {
 }
 
 fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
-    let Shown { session, loaded, entered, errors, .. } = shown;
+    let Shown {
+        session,
+        loaded,
+        entered,
+        errors,
+        ..
+    } = shown;
     let entry = &loaded.entry;
     let installation = loaded.installation();
     let changed = loaded.changed_destination();
     let stored = loaded.stored();
-    let wanted = installation.and_then(|found| found.reinstall_required.as_ref()).map(|needed| needed.fields.as_slice());
-    let context =
-        fields::Context { installation, entered: *entered, errors, stored: &stored, wanted: wanted.unwrap_or_default() };
+    let wanted = installation
+        .and_then(|found| found.reinstall_required.as_ref())
+        .map(|needed| needed.fields.as_slice());
+    let context = fields::Context {
+        installation,
+        entered: *entered,
+        errors,
+        stored: &stored,
+        wanted: wanted.unwrap_or_default(),
+    };
     let sealed = pages.form_state(
         session,
         &entry.name,
@@ -207,10 +238,18 @@ fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
 
 /// Personal, or for a team.
 fn scopes(shown: &Shown<'_>) -> Markup {
-    let free: Vec<&Scope> =
-        shown.loaded.scopes.iter().filter(|scope| scope.manageable && scope.installation.is_none()).collect();
+    let free: Vec<&Scope> = shown
+        .loaded
+        .scopes
+        .iter()
+        .filter(|scope| scope.manageable && scope.installation.is_none())
+        .collect();
     let chosen = shown.entered.map(|entered| entered.scope.as_str()).unwrap_or_default();
-    let chosen = if free.iter().any(|scope| scope.value == chosen) { chosen } else { free.first().map_or("", |scope| &scope.value) };
+    let chosen = if free.iter().any(|scope| scope.value == chosen) {
+        chosen
+    } else {
+        free.first().map_or("", |scope| &scope.value)
+    };
     let error = shown.errors.fields.get("scope");
     html! {
         @if let [only] = free.as_slice() {
@@ -237,7 +276,11 @@ fn scopes(shown: &Shown<'_>) -> Markup {
 
 /// Asks whether stored secrets may go somewhere else.
 fn confirmation(shown: &Shown<'_>, destination: &str) -> Markup {
-    let bound = shown.loaded.credential().map(|credential| credential.bound_destination.as_str()).unwrap_or_default();
+    let bound = shown
+        .loaded
+        .credential()
+        .map(|credential| credential.bound_destination.as_str())
+        .unwrap_or_default();
     let error = shown.errors.fields.get("confirm");
     html! {
         fieldset.confirm {
@@ -280,9 +323,18 @@ fn others(pages: &Pages, entry: &Entry, link: &Link, loaded: &Loaded) -> Markup 
         .filter_map(|scope| Some((scope, scope.installation.as_ref()?)))
         .filter(|(_, installation)| Some(&installation.name) != shown)
         .collect();
-    let free = shown.is_some() && can_install(entry) && loaded.scopes.iter().any(|scope| scope.manageable && scope.installation.is_none());
+    let free = shown.is_some()
+        && can_install(entry)
+        && loaded
+            .scopes
+            .iter()
+            .any(|scope| scope.manageable && scope.installation.is_none());
     let to = |link: Link| format!("{}{}", pages.prefix, install::path(slug(entry), &link));
-    let base = Link { installation: None, new: None, ..link.clone() };
+    let base = Link {
+        installation: None,
+        new: None,
+        ..link.clone()
+    };
     html! {
         @if free || !others.is_empty() {
             section aria-labelledby="others" {
@@ -305,7 +357,11 @@ fn others(pages: &Pages, entry: &Entry, link: &Link, loaded: &Loaded) -> Markup 
 
 /// What people read for an entry.
 pub(in crate::pages) fn name(entry: &Entry) -> &str {
-    if entry.display_name.is_empty() { slug(entry) } else { &entry.display_name }
+    if entry.display_name.is_empty() {
+        slug(entry)
+    } else {
+        &entry.display_name
+    }
 }
 
 fn slug(entry: &Entry) -> &str {

@@ -97,5 +97,8 @@ impl Pages {
 /// The name by which people know the account.
 fn who(session: &Session) -> &str {
     let user = &session.user;
-    user.email.as_deref().or(user.display_name.as_deref()).unwrap_or(&user.subject)
+    user.email
+        .as_deref()
+        .or(user.display_name.as_deref())
+        .unwrap_or(&user.subject)
 }

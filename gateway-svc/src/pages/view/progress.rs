@@ -25,9 +25,18 @@ pub(in crate::pages) struct Shown<'a> {
 }
 
 pub(in crate::pages) fn page(pages: &Pages, shown: &Shown<'_>) -> Response {
-    let Shown { session, entry, id, here, form, look } = shown;
+    let Shown {
+        session,
+        entry,
+        id,
+        here,
+        form,
+        look,
+    } = shown;
     let slug = entry.name.strip_prefix("entries/").unwrap_or(&entry.name);
-    let (path, query) = here.split_once('?').map_or((*here, String::new()), |(path, query)| (path, format!("?{query}")));
+    let (path, query) = here
+        .split_once('?')
+        .map_or((*here, String::new()), |(path, query)| (path, format!("?{query}")));
     let live = look.outcome != Progress::Done;
     let body = html! {
         h1 { "Installing " (name(entry)) }

@@ -11,7 +11,10 @@ use crate::pages::{Pages, signin::display};
 pub(in crate::pages) fn choice(pages: &Pages, issuers: &[&IssuerConfig], return_to: &str, again: bool) -> Response {
     let link = |issuer: &IssuerConfig| {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("return", return_to).append_pair("issuer", &issuer.issuer).append_pair("here", "1");
+        query
+            .append_pair("return", return_to)
+            .append_pair("issuer", &issuer.issuer)
+            .append_pair("here", "1");
         if again {
             query.append_pair("again", "1");
         }
