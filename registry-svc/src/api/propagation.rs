@@ -11,7 +11,7 @@ use sqlx::Row as _;
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
-use crate::store::{Commit, Db, load::rows, on};
+use crate::store::{Commit, Db, changes, load::rows, on};
 
 /// A mutation answers after this time, whoever lags.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -164,12 +164,14 @@ impl Propagation {
         rows!(tx, LAGGING, [replica, commit.revision, commit.kinds, alive], row => row.try_get(0))
     }
 
-    /// Says that this replica's watchers are still connected, and clears away those of dead ones.
+    /// Says that this replica's watchers are still connected, and clears away those of dead ones. Fails if the database does
+    /// not answer.
     pub(crate) async fn heartbeat(&self) -> sqlx::Result<()> {
         const BEAT: &str = "UPDATE watchers SET heartbeat = $1 WHERE replica = $2";
         const BURY: &str = "DELETE FROM watchers WHERE heartbeat < $1";
         if !self.0.db.is_shared() {
-            return Ok(());
+            let mut tx = self.0.db.read().await?;
+            return changes::head(&mut tx).await.map(drop);
         }
         let now = self.0.clock.now_micros();
         let dead = now - 4 * i64::try_from(DEAD.as_micros()).unwrap_or(i64::MAX / 4);
