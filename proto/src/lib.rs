@@ -2,7 +2,12 @@
 //!
 //! The documentation of every message stands in `proto/chandlery/*/v1/*.proto`, which is what generated clients see.
 
-#![allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant, reason = "generated code")]
+#![allow(
+    missing_docs,
+    clippy::doc_markdown,
+    clippy::large_enum_variant,
+    reason = "generated code"
+)]
 
 mod redacted;
 

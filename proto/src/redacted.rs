@@ -6,19 +6,25 @@ use crate::{credential as c, registry as r};
 
 impl fmt::Debug for c::SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretValue").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("SecretValue")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for c::VendedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VendedHeader").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("VendedHeader")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for c::VendedField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VendedField").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("VendedField")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 

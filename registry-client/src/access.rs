@@ -16,27 +16,41 @@ pub struct Access {
 impl Access {
     /// Over a workload's channel to registry-svc.
     pub fn new(registry: Channel) -> Self {
-        Self { client: AccessServiceClient::new(registry) }
+        Self {
+            client: AccessServiceClient::new(registry),
+        }
     }
 
     /// The installation, if `user` may do `action` to it. The error is meant for that person: NOT_FOUND, PERMISSION_DENIED,
     /// or UNAVAILABLE while the registry does not answer.
-    pub async fn installation(&self, name: &str, user: &User, action: AccessAction) -> Result<WatchedInstallation, Status> {
+    pub async fn installation(
+        &self,
+        name: &str,
+        user: &User,
+        action: AccessAction,
+    ) -> Result<WatchedInstallation, Status> {
         let request = AuthorizeInstallationRequest {
             installation: name.to_owned(),
             principal: Some(principal(user)),
             action: action.into(),
         };
         let response = self.client.clone().authorize_installation(request).await?.into_inner();
-        response.installation.ok_or_else(|| Status::internal("registry-svc answered without the installation"))
+        response
+            .installation
+            .ok_or_else(|| Status::internal("registry-svc answered without the installation"))
     }
 
     /// The entry, if `user` may do `action` to it. Errors as for [`Access::installation`].
     pub async fn entry(&self, name: &str, user: &User, action: AccessAction) -> Result<Entry, Status> {
-        let request =
-            AuthorizeEntryRequest { entry: name.to_owned(), principal: Some(principal(user)), action: action.into() };
+        let request = AuthorizeEntryRequest {
+            entry: name.to_owned(),
+            principal: Some(principal(user)),
+            action: action.into(),
+        };
         let response = self.client.clone().authorize_entry(request).await?.into_inner();
-        response.entry.ok_or_else(|| Status::internal("registry-svc answered without the entry"))
+        response
+            .entry
+            .ok_or_else(|| Status::internal("registry-svc answered without the entry"))
     }
 }
 

@@ -26,8 +26,16 @@ fn of_url(url: &str) -> Option<String> {
 fn of_command(server: &SelfHostedServer) -> String {
     let program = server.command.rsplit('/').next().unwrap_or_default();
     if LAUNCHERS.contains(&program) {
-        let package = server.arguments.iter().find(|argument| !argument.starts_with('-')).map(String::as_str);
-        return format!("command:{} {}", server.command, without_version(package.unwrap_or_default()));
+        let package = server
+            .arguments
+            .iter()
+            .find(|argument| !argument.starts_with('-'))
+            .map(String::as_str);
+        return format!(
+            "command:{} {}",
+            server.command,
+            without_version(package.unwrap_or_default())
+        );
     }
     if INTERPRETERS.contains(&program) {
         return format!("command:{} {}", server.command, server.arguments.join(" "));
@@ -52,7 +60,10 @@ mod tests {
 
     fn remote(url: &str) -> Option<String> {
         let server = Some(Server::Remote(RemoteServer { url: url.to_owned() }));
-        of_entry(&Entry { server, ..Entry::default() })
+        of_entry(&Entry {
+            server,
+            ..Entry::default()
+        })
     }
 
     fn command(command: &str, arguments: &[&str]) -> String {
@@ -61,12 +72,19 @@ mod tests {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             ..SelfHostedServer::default()
         };
-        of_entry(&Entry { server: Some(Server::SelfHosted(server)), ..Entry::default() }).unwrap()
+        of_entry(&Entry {
+            server: Some(Server::SelfHosted(server)),
+            ..Entry::default()
+        })
+        .unwrap()
     }
 
     #[test]
     fn is_the_origin_of_a_remote_server() {
-        assert_eq!(remote("https://MCP.example.com:443/a?b=c").unwrap(), "https://mcp.example.com");
+        assert_eq!(
+            remote("https://MCP.example.com:443/a?b=c").unwrap(),
+            "https://mcp.example.com"
+        );
         assert_eq!(remote("http://127.0.0.1:3001/mcp").unwrap(), "http://127.0.0.1:3001");
         assert_eq!(remote("nonsense"), None);
         assert_eq!(of_entry(&Entry::default()), None);
@@ -74,8 +92,14 @@ mod tests {
 
     #[test]
     fn outlives_a_new_version_but_not_another_program() {
-        assert_eq!(command("mcp-server-time", &["--local-timezone", "UTC"]), "command:mcp-server-time");
-        assert_eq!(command("npx", &["-y", "@scope/server@1.2.3", "/data"]), "command:npx @scope/server");
+        assert_eq!(
+            command("mcp-server-time", &["--local-timezone", "UTC"]),
+            "command:mcp-server-time"
+        );
+        assert_eq!(
+            command("npx", &["-y", "@scope/server@1.2.3", "/data"]),
+            "command:npx @scope/server"
+        );
         assert_eq!(command("uvx", &["mcp-server-time==2"]), "command:uvx mcp-server-time");
         assert_ne!(command("python3", &["-m", "good"]), command("python3", &["-m", "evil"]));
     }

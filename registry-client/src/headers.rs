@@ -24,7 +24,14 @@ const MANAGED: [&str; 19] = [
 ];
 
 /// Families of such headers. In lower case.
-const MANAGED_PREFIXES: [&str; 6] = ["proxy-", "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-"];
+const MANAGED_PREFIXES: [&str; 6] = [
+    "proxy-",
+    "mcp-session-id",
+    "mcp-protocol-version",
+    "mcp-method",
+    "mcp-name",
+    "mcp-param-",
+];
 
 /// As [`MANAGED_PREFIXES`], of proxies: `X-Forwarded-For` and its kin.
 const FORWARDED_PREFIX: &str = "x-forwarded-";
@@ -84,15 +91,42 @@ mod tests {
     #[test]
     fn knows_managed_headers_in_any_case() {
         for name in [
-            "Host", "content-LENGTH", "Content-Type", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer",
-            "Upgrade", "Proxy-Authorization", "Proxy-Connection", "Accept", "Accept-Encoding", "Cookie", "Mcp-Session-Id",
-            "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param-Region", "Last-Event-ID", "Forwarded",
-            "X-Forwarded-For", "x-forwarded-host",
+            "Host",
+            "content-LENGTH",
+            "Content-Type",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "Accept",
+            "Accept-Encoding",
+            "Cookie",
+            "Mcp-Session-Id",
+            "MCP-Protocol-Version",
+            "Mcp-Method",
+            "Mcp-Name",
+            "Mcp-Param-Region",
+            "Last-Event-ID",
+            "Forwarded",
+            "X-Forwarded-For",
+            "x-forwarded-host",
         ] {
             assert!(is_managed(name), "{name}");
             assert!(!may_pass_through(name), "{name}");
         }
-        for name in ["x-api-key", "X-Tenant", "Accept-Language", "traceparent", "X-Mcp", "Authorization", "Hostname"] {
+        for name in [
+            "x-api-key",
+            "X-Tenant",
+            "Accept-Language",
+            "traceparent",
+            "X-Mcp",
+            "Authorization",
+            "Hostname",
+        ] {
             assert!(!is_managed(name), "{name}");
         }
         assert!(is_authorization("AUTHORIZATION"));

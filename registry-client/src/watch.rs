@@ -122,7 +122,10 @@ async fn follow_once(
 
 async fn send(requests: &mpsc::Sender<WatchRequest>, message: watch_request::Message) -> Result<(), Status> {
     let request = WatchRequest { message: Some(message) };
-    requests.send(request).await.map_err(|_| Status::unavailable("the stream has ended"))
+    requests
+        .send(request)
+        .await
+        .map_err(|_| Status::unavailable("the stream has ended"))
 }
 
 fn out_of_order() -> Status {

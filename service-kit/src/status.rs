@@ -61,7 +61,10 @@ impl Violations {
 
 impl From<Violations> for Status {
     fn from(violations: Violations) -> Self {
-        let all: Vec<String> = violations.iter().map(|(field, description)| format!("{field}: {description}")).collect();
+        let all: Vec<String> = violations
+            .iter()
+            .map(|(field, description)| format!("{field}: {description}"))
+            .collect();
         let mut message = all.join("; ");
         // What is cut off here stands in the details.
         message.truncate(message.floor_char_boundary(2_000));
