@@ -9,7 +9,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-on_both_engines!(entries_change_with_their_installations, deletions_are_told, repointed_entries_make_a_new_generation);
+on_both_engines!(
+    entries_change_with_their_installations,
+    deletions_are_told,
+    repointed_entries_make_a_new_generation
+);
 
 /// A watcher that acknowledges whatever it reads.
 struct Watcher {
@@ -22,7 +26,11 @@ impl Watcher {
         let (requests, outgoing) = mpsc::channel(8);
         let start = watch_request::Message::Start(WatchStart::default());
         requests.send(WatchRequest { message: Some(start) }).await.unwrap();
-        let responses = WatchServiceClient::new(channel).watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+        let responses = WatchServiceClient::new(channel)
+            .watch(ReceiverStream::new(outgoing))
+            .await
+            .unwrap()
+            .into_inner();
         let mut watcher = Self { requests, responses };
         loop {
             match watcher.next().await {
@@ -79,7 +87,11 @@ async fn entries_change_with_their_installations(stack: Stack) {
     let entry = admin.approved("time", remote()).await;
     alice.install(&entry.name, None, &[]).await.unwrap();
     let mut watcher = Watcher::start(stack.pipe(Workload::Gateway)).await;
-    let change = Entry { name: entry.name.clone(), labels: map(&[("team", "ops")]), ..Default::default() };
+    let change = Entry {
+        name: entry.name.clone(),
+        labels: map(&[("team", "ops")]),
+        ..Default::default()
+    };
     let updating = tokio::spawn(async move { admin.update(change, &["labels"]).await.unwrap() });
     let (revision, changes) = watcher.changes().await;
     let (entries, installations) = puts(&changes);
@@ -87,7 +99,14 @@ async fn entries_change_with_their_installations(stack: Stack) {
     let running = installations[0].running_entry.as_ref().unwrap();
     assert_eq!(running.labels, map(&[("team", "ops")]));
     let installation = installations[0].installation.as_ref().unwrap();
-    assert_eq!((installation.running_entry_revision, installation.generation, installation.revision), (2, 1, revision));
+    assert_eq!(
+        (
+            installation.running_entry_revision,
+            installation.generation,
+            installation.revision
+        ),
+        (2, 1, revision)
+    );
     assert_eq!(updating.await.unwrap().revision, revision);
 }
 
@@ -96,8 +115,14 @@ async fn repointed_entries_make_a_new_generation(stack: Stack) {
     let entry = admin.approved("time", remote()).await;
     alice.install(&entry.name, None, &[]).await.unwrap();
     let mut watcher = Watcher::start(stack.pipe(Workload::Credential)).await;
-    let server = entry::Server::Remote(RemoteServer { url: "https://elsewhere.example.com/mcp".to_owned() });
-    let change = Entry { name: entry.name, server: Some(server.clone()), ..Default::default() };
+    let server = entry::Server::Remote(RemoteServer {
+        url: "https://elsewhere.example.com/mcp".to_owned(),
+    });
+    let change = Entry {
+        name: entry.name,
+        server: Some(server.clone()),
+        ..Default::default()
+    };
     let updating = tokio::spawn(async move { admin.update(change, &["remote"]).await.unwrap() });
     let (_, changes) = watcher.changes().await;
     let (_, installations) = puts(&changes);
@@ -112,20 +137,36 @@ async fn deletions_are_told(stack: Stack) {
     let installation = alice.install(&entry.name, None, &[]).await.unwrap();
     stack.discover(&installation, &["now"]).await;
     admin.gateway("default", Gateway::default()).await.unwrap();
-    let assignment = ToolAssignment { entry: entry.name.clone(), tool: "now".to_owned(), ..Default::default() };
+    let assignment = ToolAssignment {
+        entry: entry.name.clone(),
+        tool: "now".to_owned(),
+        ..Default::default()
+    };
     let request = CreateToolAssignmentRequest {
         parent: "gateways/default".to_owned(),
         tool_assignment: Some(assignment),
         ..Default::default()
     };
-    let assignment = admin.assignments().create_tool_assignment(request).await.unwrap().into_inner();
+    let assignment = admin
+        .assignments()
+        .create_tool_assignment(request)
+        .await
+        .unwrap()
+        .into_inner();
     let mut watcher = Watcher::start(stack.pipe(Workload::Gateway)).await;
-    let request = DeleteEntryRequest { name: entry.name, etag: String::new(), force: true };
+    let request = DeleteEntryRequest {
+        name: entry.name,
+        etag: String::new(),
+        force: true,
+    };
     let deleting = tokio::spawn(async move { admin.entries().delete_entry(request).await.unwrap() });
     let (_, changes) = watcher.changes().await;
     let (entries, installations) = puts(&changes);
     assert!(entries[0].delete_time.is_some());
-    assert_eq!(installations[0].installation.as_ref().unwrap().state(), InstallationState::Deleting);
+    assert_eq!(
+        installations[0].installation.as_ref().unwrap().state(),
+        InstallationState::Deleting
+    );
     let removed = changes.iter().find_map(|change| match &change.change {
         Some(change::Change::Remove(removal)) => Some((removal.kind(), removal.key.clone())),
         _ => None,

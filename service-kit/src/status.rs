@@ -14,6 +14,12 @@ pub const MAX_PAGE_SIZE: i32 = 500;
 /// The page size of a request that names none.
 pub const DEFAULT_PAGE_SIZE: i32 = 50;
 
+/// Details travel in HTTP/2 trailers, of which common clients take 8 KiB; what is wrong fills so many bytes at most.
+const MAX_VIOLATIONS: usize = 4_500;
+
+/// The longest field path or description told.
+const MAX_VIOLATION: usize = 400;
+
 /// Collects everything that is wrong with a request, so that its sender learns all of it at once.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Violations(Vec<(String, String)>);
@@ -69,7 +75,17 @@ impl From<Violations> for Status {
         // What is cut off here stands in the details.
         message.truncate(message.floor_char_boundary(2_000));
         let mut details = ErrorDetails::with_error_info("INVALID_FIELDS", DOMAIN, HashMap::new());
-        for (field, description) in violations.0 {
+        let mut room = MAX_VIOLATIONS;
+        let count = violations.0.len();
+        for (index, (mut field, mut description)) in violations.0.into_iter().enumerate() {
+            field.truncate(field.floor_char_boundary(MAX_VIOLATION));
+            description.truncate(description.floor_char_boundary(MAX_VIOLATION));
+            let size = field.len() + description.len() + 16;
+            if size > room {
+                details.add_bad_request_violation("", format!("and {} more", count - index));
+                break;
+            }
+            room -= size;
             details.add_bad_request_violation(field, description);
         }
         Status::with_error_details(Code::InvalidArgument, message, details)
@@ -150,4 +166,23 @@ pub fn page_size(requested: i32) -> Result<i32, Violations> {
     } else {
         requested.min(MAX_PAGE_SIZE)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_as_many_violations_as_fit_a_trailer() {
+        let mut violations = Violations::new();
+        for index in 0..1_000 {
+            violations.add(format!("values[{index}]"), "x".repeat(if index == 0 { 100_000 } else { 50 }));
+        }
+        let status = Status::from(violations);
+        assert!(status.details().len() < 5_500, "{}", status.details().len());
+        let told = status.get_details_bad_request().expect("it has details").field_violations;
+        assert_eq!(told[1].field, "values[1]");
+        let rest = told.last().expect("some are told");
+        assert_eq!(rest.description, format!("and {} more", 1_000 - (told.len() - 1)));
+    }
 }
