@@ -248,7 +248,7 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
         page_size: 1,
         ..request
     };
-    assert_eq!(list(&alice, all.clone()).await, [hers.uid.clone()]);
+    assert_eq!(list(&alice, all.clone()).await, std::slice::from_ref(&hers.uid));
     assert_eq!(list(&bob, all.clone()).await, [his.uid.clone(), theirs.uid.clone()]);
     assert_eq!(
         list(&admin, all.clone()).await,
@@ -263,7 +263,7 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
             })
         )
         .await,
-        [theirs.uid.clone()]
+        std::slice::from_ref(&theirs.uid)
     );
     assert_eq!(
         list(
@@ -274,7 +274,7 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
             })
         )
         .await,
-        [his.uid.clone()]
+        std::slice::from_ref(&his.uid)
     );
     let of_entry = ListInstallationsRequest {
         entry: "entries/time".into(),
