@@ -9,7 +9,6 @@
 )]
 
 pub mod fake_registry;
-pub mod issuer;
 
 use std::{net::SocketAddr, path::Path};
 
@@ -26,11 +25,11 @@ use contracts::{
 };
 use credential_svc::{Config, Deps};
 use fake_registry::FakeRegistry;
-use issuer::Issuer;
 use service_kit::{
     Clock, Workload,
     pipe::{pipe, tcp},
     serve::serve,
+    testing::TestIssuer,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +41,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 pub struct Stack {
-    pub issuer: Issuer,
+    pub issuer: TestIssuer,
     /// A person's connection.
     pub people: CredentialServiceClient<Channel>,
     pub gateway: VendServiceClient<Channel>,
@@ -54,8 +53,7 @@ pub struct Stack {
 
 impl Stack {
     pub async fn start(directory: &Path, registry: &FakeRegistry) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let issuer = Issuer::start().await;
+        let issuer = TestIssuer::start().await.unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         let (to_registry, at_registry) = pipe(Workload::Credential);
@@ -72,7 +70,7 @@ impl Stack {
         };
         let deps = Deps {
             registry: to_registry,
-            verifier: issuer.verifier(),
+            verifier: issuer.verifier(Clock::System),
             clock: Clock::System,
         };
         let app = credential_svc::build(config, deps).await.unwrap();
@@ -117,9 +115,8 @@ impl Stack {
     }
 
     pub fn of<T>(&self, subject: &str, message: T) -> Request<T> {
-        let roles: &[&str] = if subject == "admin" { &["admin"] } else { &[] };
         let mut request = Request::new(message);
-        let token = format!("Bearer {}", self.issuer.token(subject, roles));
+        let token = format!("Bearer {}", self.issuer.token(subject, &[], subject == "admin"));
         request.metadata_mut().insert("authorization", token.parse().unwrap());
         request
     }
