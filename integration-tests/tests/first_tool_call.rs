@@ -92,7 +92,7 @@ async fn grpcurl_by_reflection() {
     // Who says nothing of themselves is told what to do.
     let refused = grpcurl(stack.grpc(), None, method, &call).await;
     assert!(
-        !refused.success && refused.stderr.contains("UNAUTHENTICATED"),
+        !refused.success && refused.stderr.contains("Unauthenticated"),
         "{}",
         refused.stderr
     );
@@ -112,7 +112,11 @@ async fn generated_python_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_banner_says_how() {
     let (stack, _) = fresh().await;
-    let text = stack.lines().all().join("\n");
+    let text = eventually("the banner is printed", || async {
+        let text = stack.lines().all().join("\n");
+        text.contains("Try next").then_some(text)
+    })
+    .await;
     for said in [stack.mcp_url("default").as_str(), stack.grpc(), "token --user"] {
         assert!(text.contains(said), "the banner should say {said}:\n{text}");
     }
