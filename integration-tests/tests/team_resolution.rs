@@ -160,7 +160,12 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
         [Code::NotFound, Code::PermissionDenied].contains(&answer.code()),
         "{answer:?}"
     );
-    // Without her groups an admin sees what membership and whole-issuer mappings give.
+    // Others' groups are not known to an admin who asks, but memberships by name are.
+    let request = r::AddTeamMemberRequest {
+        team: "teams/green".to_owned(),
+        member: Some(r::add_team_member_request::Member::User(alice.me().await.name)),
+    };
+    admin.teams().add_team_member(request).await.expect("an admin may");
     let why = explain(&admin, &alice.me().await.name).await;
     assert_eq!(why.installation, own.name, "{why:?}");
 }
@@ -239,6 +244,7 @@ async fn agents_and_team_tokens() {
         .await
         .expect("an admin may");
     let token = r::GatewayToken {
+        display_name: "build server".to_owned(),
         subject: Some(r::gateway_token::Subject::Team("teams/red".to_owned())),
         ..r::GatewayToken::default()
     };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use service_kit::{
-    App, Clock, Workload,
+    App, Clock, Readiness, Workload,
     egress::EgressPolicy,
     identity::Verifier,
     pipe::{PipeListener, pipe, tcp},
@@ -18,6 +18,7 @@ use service_kit::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -94,7 +95,9 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let mut running = JoinSet::new();
 
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
-    let mut router = health::router(readiness.clone());
+    // Not ready before what the first start adds is there: whoever waits for readiness finds the gateway `default`.
+    let (set_up, setup) = watch::channel(Readiness::NotReady("the first start adds the demo".to_owned()));
+    let mut router = health::router(readiness.iter().cloned().chain([("setup", setup)]).collect());
     let code = SignInCode::random();
     if let Some(development) = &development {
         router = router.merge(Arc::clone(development).router(RouterConfig {
@@ -159,6 +162,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
                 .map_err(|status| format!("the demo could not be added: {}", status.message()))?;
             folder.write(SEEDED, b"").map_err(|error| error.to_string())?;
         }
+        set_up.send_replace(Readiness::Ready);
         let data_dir = arguments.data_dir.to_string_lossy();
         let banner = Banner {
             public_url: &public_url,
