@@ -176,11 +176,17 @@ mod tests {
     fn tells_as_many_violations_as_fit_a_trailer() {
         let mut violations = Violations::new();
         for index in 0..1_000 {
-            violations.add(format!("values[{index}]"), "x".repeat(if index == 0 { 100_000 } else { 50 }));
+            violations.add(
+                format!("values[{index}]"),
+                "x".repeat(if index == 0 { 100_000 } else { 50 }),
+            );
         }
         let status = Status::from(violations);
         assert!(status.details().len() < 5_500, "{}", status.details().len());
-        let told = status.get_details_bad_request().expect("it has details").field_violations;
+        let told = status
+            .get_details_bad_request()
+            .expect("it has details")
+            .field_violations;
         assert_eq!(told[1].field, "values[1]");
         let rest = told.last().expect("some are told");
         assert_eq!(rest.description, format!("and {} more", 1_000 - (told.len() - 1)));

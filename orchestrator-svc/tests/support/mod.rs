@@ -3,7 +3,6 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test uses its part of it")]
 
 pub mod fakes;
-pub mod issuer;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,13 +20,13 @@ use fakes::Fakes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use issuer::Issuer;
 use orchestrator_svc::{Backoff, Config, Deps, Limits};
 use serde_json::{Value, json};
 use service_kit::{
     Clock, Workload,
     pipe::{pipe, tcp},
     serve::serve,
+    testing::TestIssuer,
 };
 use tokio::{net::UnixStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +40,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Stack {
     pub fakes: Fakes,
-    pub issuer: Issuer,
+    pub issuer: TestIssuer,
     pub people: RuntimeServiceClient<Channel>,
     pub folder: PathBuf,
     stop: CancellationToken,
@@ -51,8 +50,7 @@ pub struct Stack {
 
 impl Stack {
     pub async fn start(folder: &Path, fakes: &Fakes) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let issuer = Issuer::start().await;
+        let issuer = TestIssuer::start().await.unwrap();
         let stop = CancellationToken::new();
         let (mut running, mut tasks) = (JoinSet::new(), JoinSet::new());
         let mut channel = || {
@@ -80,7 +78,7 @@ impl Stack {
         let deps = Deps {
             registry: channel(),
             credential: channel(),
-            verifier: issuer.verifier(),
+            verifier: issuer.verifier(Clock::System),
             clock: Clock::System,
         };
         let app = orchestrator_svc::build(config, deps).await.unwrap();
@@ -109,7 +107,7 @@ impl Stack {
 
     pub fn of<T>(&self, subject: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let token = format!("Bearer {}", self.issuer.token(subject, &[]));
+        let token = format!("Bearer {}", self.issuer.token(subject, &[], false));
         request.metadata_mut().insert("authorization", token.parse().unwrap());
         request
     }
