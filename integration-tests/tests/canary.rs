@@ -20,9 +20,12 @@ use prost::Message;
 use serde_json::json;
 use tonic::{Response, Status};
 
+/// Where it came from, and its bytes.
+type Answer = (String, Vec<u8>);
+
 /// Every answer, with the name of what was asked.
 #[derive(Clone, Default)]
-struct Answers(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Answers(Arc<Mutex<Vec<Answer>>>);
 
 impl Answers {
     fn keep(&self, what: &str, bytes: Vec<u8>) {
