@@ -53,12 +53,12 @@ impl<S: Store, R: Registry> People<S, R> {
         Ok(answer(changed.map_err(|_| service_kit::status::internal())??))
     }
 
-    /// The installation, if this person may manage it now.
-    async fn installation(&self, name: &str, user: &User) -> Result<Subject, Status> {
+    /// The installation, if this person may do this to it now.
+    async fn installation(&self, name: &str, user: &User, action: AccessAction) -> Result<Subject, Status> {
         check_name("installation", "installations/", name)?;
         let watched = self
             .access
-            .installation(name, user, AccessAction::Manage)
+            .installation(name, user, action)
             .await
             .map_err(from_registry)?;
         let view = convert::installation(watched).ok_or_else(service_kit::status::internal)?;
@@ -90,7 +90,7 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
             request_id,
         } = request.into_inner();
         let put = parse_put(&user, values, &request_id);
-        let subject = self.installation(&installation, &user).await?;
+        let subject = self.installation(&installation, &user, AccessAction::Entrust).await?;
         self.change(move |credentials| async move { credentials.put(subject, put).await })
             .await
     }
@@ -100,7 +100,9 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         request: Request<GetInstallationCredentialRequest>,
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
-        let subject = self.installation(&request.into_inner().installation, &user).await?;
+        let subject = self
+            .installation(&request.into_inner().installation, &user, AccessAction::Manage)
+            .await?;
         Ok(Response::new(self.credentials.get(&subject).await?.into()))
     }
 
@@ -109,7 +111,9 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         request: Request<DeleteInstallationCredentialRequest>,
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
-        let subject = self.installation(&request.into_inner().installation, &user).await?;
+        let subject = self
+            .installation(&request.into_inner().installation, &user, AccessAction::Manage)
+            .await?;
         self.change(move |credentials| async move { credentials.delete(subject).await })
             .await
     }
@@ -120,7 +124,9 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
     ) -> Result<Response<Credential>, Status> {
         let user = require_user(&request)?;
         let request = request.into_inner();
-        let subject = self.installation(&request.installation, &user).await?;
+        let subject = self
+            .installation(&request.installation, &user, AccessAction::Entrust)
+            .await?;
         self.change(move |credentials| async move { credentials.confirm(subject, &request.destination).await })
             .await
     }

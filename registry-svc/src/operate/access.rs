@@ -10,7 +10,7 @@ use crate::{
     api::Registry,
     domain::{
         Caller, Error,
-        installation::{require_manager, sees},
+        installation::{require_entruster, require_manager, sees},
     },
     store::load,
 };
@@ -21,7 +21,7 @@ pub(crate) async fn installation(
     request: AuthorizeInstallationRequest,
 ) -> Result<WatchedInstallation, Error> {
     let caller = principal(registry, request.principal.clone()).await?;
-    let manage = manages(request.action())?;
+    let action = known(request.action())?;
     let uid = uid_in("installations", "installation", &request.installation)?;
     let mut tx = registry.db.read().await?;
     let found = load::installation(&mut tx, uid).await?;
@@ -33,8 +33,12 @@ pub(crate) async fn installation(
                 .is_some_and(|installation| installation.delete_time.is_none() && sees(&caller, installation))
         })
         .ok_or_else(|| Error::NotFound(request.installation.clone()))?;
-    if let (true, Some(installation)) = (manage, &watched.installation) {
-        require_manager(&caller, installation)?;
+    if let Some(installation) = &watched.installation {
+        match action {
+            Action::Read => {}
+            Action::Manage => require_manager(&caller, installation)?,
+            Action::Entrust => require_entruster(&caller, installation)?,
+        }
     }
     Ok(watched)
 }
@@ -42,20 +46,28 @@ pub(crate) async fn installation(
 /// The entry, if they may do this to it.
 pub(crate) async fn entry(registry: &Registry, request: AuthorizeEntryRequest) -> Result<Entry, Error> {
     let caller = principal(registry, request.principal.clone()).await?;
-    let manage = manages(request.action())?;
+    let action = known(request.action())?;
     let mut tx = registry.db.read().await?;
     let entry = entries::visible(&mut tx, &caller, "entry", &request.entry).await?;
-    if manage {
+    if action != Action::Read {
         caller.require_admin()?;
     }
     Ok(entry)
 }
 
-fn manages(action: AccessAction) -> Result<bool, Error> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Read,
+    Manage,
+    Entrust,
+}
+
+fn known(action: AccessAction) -> Result<Action, Error> {
     match action {
-        AccessAction::Read => Ok(false),
-        AccessAction::Manage => Ok(true),
-        AccessAction::Unspecified => Err(Error::invalid("action", "must be READ or MANAGE")),
+        AccessAction::Read => Ok(Action::Read),
+        AccessAction::Manage => Ok(Action::Manage),
+        AccessAction::Entrust => Ok(Action::Entrust),
+        AccessAction::Unspecified => Err(Error::invalid("action", "must be READ, MANAGE or ENTRUST")),
     }
 }
 

@@ -5,5 +5,5 @@ mod rights;
 mod values;
 
 pub(crate) use follow::{Step, follow};
-pub(crate) use rights::{require_manager, require_team_manager, sees};
+pub(crate) use rights::{require_entruster, require_manager, require_team_manager, sees};
 pub(crate) use values::{Values, check};

@@ -29,6 +29,18 @@ pub(crate) fn require_manager(caller: &Caller, installation: &Installation) -> R
     }
 }
 
+/// Lets those pass who may say which secrets it uses and where they go: of a personal installation its owner alone, so that
+/// nobody's account is used, or sent elsewhere, by another's decision.
+pub(crate) fn require_entruster(caller: &Caller, installation: &Installation) -> Result<(), Error> {
+    match &installation.scope {
+        Some(Scope::User(user)) if *user != caller.name() => Err(Error::Denied {
+            what: "only the owner of a personal installation enters its secrets and says where they may go".to_owned(),
+            required: "owner",
+        }),
+        _ => require_manager(caller, installation),
+    }
+}
+
 /// Lets those pass who may make and change the installations of `teams/{team}`.
 pub(crate) fn require_team_manager(caller: &Caller, team: &str) -> Result<(), Error> {
     if caller.admin
@@ -89,7 +101,18 @@ mod tests {
                 managed,
                 "{installation:?}"
             );
+            assert_eq!(
+                require_entruster(&alice, &installation).is_ok(),
+                managed,
+                "{installation:?}"
+            );
             assert!(sees(&admin, &installation) && require_manager(&admin, &installation).is_ok());
+            let personal = matches!(installation.scope, Some(Scope::User(_)));
+            assert_eq!(
+                require_entruster(&admin, &installation).is_ok(),
+                !personal,
+                "{installation:?}"
+            );
         }
     }
 }
