@@ -169,7 +169,7 @@ fn limits(config: &Config) -> Limits {
         connect: config.connect_timeout,
         initialize: config.discovery_timeout,
         headers: config.call_timeout,
-        idle: config.call_timeout.max(Limits::default().idle),
+        idle: config.call_timeout * 2,
         ..Limits::default()
     }
 }

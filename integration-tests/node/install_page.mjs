@@ -48,10 +48,16 @@ async function fill(selector, value) {
   await tabTo(selector);
   await page.keyboard.type(value);
 }
+// Everything that is pressed here leads to another page.
 async function press(selector) {
-  if (mode !== "keyboard") return page.locator(selector).first().click();
-  await tabTo(selector);
-  await page.keyboard.press("Enter");
+  const navigated = page.waitForEvent("framenavigated");
+  if (mode === "keyboard") {
+    await tabTo(selector);
+    await page.keyboard.press("Enter");
+  } else {
+    await page.locator(selector).first().click();
+  }
+  await navigated;
 }
 const settle = () => page.waitForLoadState("networkidle");
 

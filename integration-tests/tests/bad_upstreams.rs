@@ -56,7 +56,8 @@ async fn each_misbehaviour_has_its_error_and_hurts_nobody_else() {
         let (client, alice) = (&client, &alice);
         async move {
             let tool = format!("bad-{behaviour}__go");
-            let answer = client.call(&tool, json!({})).await;
+            let answer = tokio::time::timeout(Duration::from_secs(20), client.call(&tool, json!({}))).await;
+            let answer = answer.unwrap_or_else(|_| panic!("{behaviour}: the gateway does not answer within 20 s"));
             let said = answer.to_string();
             assert!(
                 answer["error"].is_object() || answer["result"]["isError"] == true,

@@ -131,7 +131,7 @@ async fn the_link_in_every_form() {
     let text = result["content"][0]["text"].as_str().unwrap_or_default();
     assert!(text.contains(&expected) && text.contains("Issue tracker"), "{answer}");
     assert_eq!(result["structuredContent"]["error"], "credential_required", "{answer}");
-    assert_eq!(result["structuredContent"]["entry"], "entries/issues", "{answer}");
+    assert_eq!(result["structuredContent"]["entry"], "issues", "{answer}");
     assert_eq!(result["structuredContent"]["install_url"], json!(expected), "{answer}");
 
     let able = stack
@@ -234,7 +234,7 @@ async fn by_keyboard_with_a_configured_issuer() {
     let upstream = RecordingUpstream::start().await;
     stack_with_alice(&stack, &upstream).await;
     let link = stack.url("/install/issues?gateway=team");
-    let chosen = ("ISSUER_LINK", "main a.button:has-text(\"Corp\")");
+    let chosen = ("ISSUER_LINK", "main a.button[href*=\"issuer=http%3A%2F%2F127.0.0.1\"]");
     let seen = browse("keyboard", &link, "bob-key", &[("LOGIN", "bob"), chosen]).await;
     judge("keyboard", &seen, "bob-key");
     // His installation is there, and belongs to the user of that issuer.

@@ -114,10 +114,15 @@ async fn the_banner_says_how() {
     let (stack, _) = fresh().await;
     let text = eventually("the banner is printed", || async {
         let text = stack.lines().all().join("\n");
-        text.contains("Try next").then_some(text)
+        text.contains("ToolService/CallTool").then_some(text)
     })
     .await;
-    for said in [stack.mcp_url("default").as_str(), stack.grpc(), "token --user"] {
+    for said in [
+        stack.mcp_url("default").as_str(),
+        stack.grpc(),
+        "--user alice@example.com",
+        "with the code",
+    ] {
         assert!(text.contains(said), "the banner should say {said}:\n{text}");
     }
 }

@@ -75,7 +75,7 @@ pub(crate) struct Serve {
     /// YAML file with the OIDC issuers whose tokens are taken, besides the development issuer. The README shows one.
     #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]
     pub(crate) issuers: Option<PathBuf>,
-    /// Seconds an upstream may take to begin its answer to a call, and then between two parts of it.
+    /// Seconds an upstream may take to begin its answer to a call; between two parts of it twice as long.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) call_timeout: u64,
     /// How log lines look; RUST_LOG says which there are.

@@ -1,11 +1,12 @@
 //! A call from its name to its answer: route, resolve, vend, forward. Both doors, `mcp` and `api`, go through here.
 
-use std::{hash::Hasher as _, sync::Arc};
+use std::{hash::Hasher as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use moka::sync::Cache;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
 
 /// Targets that are kept ready: one for each installation in use and revision.
 const TARGETS: u64 = 20_000;
+
+/// How long a call waits for a server that is being started again.
+const START: Duration = Duration::from_secs(20);
 
 /// Headers that tell nothing about who calls; a session with an upstream may be shared over them.
 const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-request-id", "user-agent"];
@@ -132,9 +136,7 @@ impl Calls {
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
     ) -> Result<Outcome, CallError> {
-        let snapshot = self.store.load()?;
-        let resolved = resolve::call(&snapshot, caller, consumer, call.exposed_name, &self.links)?;
-        drop(snapshot);
+        let resolved = self.resolve(caller, consumer, call).await?;
         let (installation, entry) = (&resolved.installation, &resolved.entry);
         let fail = |error| vend_failed(error, entry, consumer, &self.links);
         let mut vended = self.vendor.headers(installation, None).await.map_err(fail)?;
@@ -173,6 +175,37 @@ impl Calls {
                     ));
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
+            }
+        }
+    }
+
+    /// Where the call goes. A server that is being started again is waited for: that is no reason to fail a call.
+    async fn resolve(
+        &self,
+        caller: &Caller,
+        consumer: &ConsumerRef,
+        call: &ToolCall<'_>,
+    ) -> Result<resolve::Target, CallError> {
+        let mut revisions = None;
+        let deadline = Instant::now() + START;
+        loop {
+            let snapshot = self.store.load()?;
+            let resolved = resolve::call(&snapshot, caller, consumer, call.exposed_name, &self.links);
+            let starting = matches!(&resolved, Err(CallError::Repair(repair)) if repair.reason == RepairReason::InstallationUnavailable)
+                && resolve::is_starting(&snapshot, caller, consumer, call.exposed_name);
+            drop(snapshot);
+            if !starting {
+                return resolved;
+            }
+            // Subscribed first, then looked at once more: no change is missed in between.
+            let Some(revisions) = &mut revisions else {
+                revisions = Some(self.store.revisions());
+                continue;
+            };
+            tokio::select! {
+                Ok(()) = revisions.changed() => {}
+                () = sleep_until(deadline) => return resolved,
+                () = call.cancel.cancelled() => return resolved,
             }
         }
     }

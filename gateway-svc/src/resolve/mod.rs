@@ -17,7 +17,9 @@ pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{fingerprint, list};
 
 use crate::{
-    domain::{CallError, Caller, Consumer, ConsumerRef, Entry, Installation, Links, Repair, RepairReason},
+    domain::{
+        CallError, Caller, ConditionState, Consumer, ConsumerRef, Entry, Installation, Links, Repair, RepairReason,
+    },
     snapshot::Snapshot,
 };
 
@@ -65,6 +67,19 @@ pub(crate) fn call(
         tool: Arc::clone(&route.tool),
         definition: choose::definition(snapshot, Some(installation), route).map(|(_, json)| Arc::clone(json)),
     })
+}
+
+/// Whether a call of this exposed name fails only because the chosen server is being started.
+pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, exposed_name: &str) -> bool {
+    let Ok(access::Entered { consumer, table, teams }) = access::enter(snapshot, caller, name) else {
+        return false;
+    };
+    table
+        .find(exposed_name)
+        .and_then(|route| choose::choose(snapshot, caller, &teams, consumer, route))
+        .is_some_and(|(_, installation)| {
+            installation.self_hosted && installation.runtime.status == ConditionState::Unknown
+        })
 }
 
 /// The error that leads whoever called to what they must install or repair.

@@ -57,7 +57,12 @@ impl Status {
     pub(crate) fn set(&mut self, state: State, reason: &str, message: impl Into<String>) {
         self.state = state;
         reason.clone_into(&mut self.reason);
-        self.message = message.into();
+        // A server may write anything; what people read, and the registry takes, is text.
+        let message: String = message.into();
+        self.message = message
+            .chars()
+            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+            .collect();
         self.message.truncate(self.message.floor_char_boundary(MESSAGE));
         self.endpoint.clear();
     }
