@@ -1,0 +1,120 @@
+//! What the gateway costs a tool call, beside nginx as a plain reverse proxy and beside the upstream itself.
+//!
+//! `cargo bench -p integration-tests --bench proxy`; it takes about two minutes. Everything is on 127.0.0.1, each in a process of its own: the load
+//! (this process, bounded in callers and time), an upstream of ours (this program again), a release build of `chandlery` with its
+//! JWT checked and a credential injected, and nginx with kept-alive connections. `CHANDLERY_BENCH_ROUNDS` sets how often each is
+//! measured (default 10); a machine that does other work needs more.
+
+mod load;
+mod report;
+mod setup;
+
+use std::{
+    io::Write as _,
+    os::unix::process::parent_id,
+    time::{Duration, Instant},
+};
+
+use integration_tests::{Stack, stack, upstream::fast::FastUpstream};
+
+use load::{Load, Target, load, resident, resident_of_children};
+use report::{Report, Start};
+
+/// One measurement. Many short ones of all targets in turn, so that what else the machine does hits all alike.
+const ROUND: Duration = Duration::from_millis(700);
+const WARM_UP: Duration = Duration::from_millis(400);
+const ROUNDS: usize = 10;
+/// Says that this process is to be the upstream.
+const UPSTREAM: &str = "upstream";
+
+const LOADS: [Load; 3] = [
+    Load {
+        title: "1 KB result, 64 callers",
+        tool: "small",
+        callers: 64,
+    },
+    Load {
+        title: "1 KB result, 1 caller",
+        tool: "small",
+        callers: 1,
+    },
+    Load {
+        title: "100 KB result, 16 callers",
+        tool: "large",
+        callers: 16,
+    },
+];
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(UPSTREAM) {
+        return be_upstream();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let report = runtime.block_on(measure());
+    let _ = std::io::stdout().write_all(report.as_bytes());
+}
+
+/// Serves, and says where, until whoever started this is gone.
+fn be_upstream() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let parent = parent_id();
+    runtime.block_on(async {
+        let upstream = FastUpstream::start().await;
+        let _ = writeln!(std::io::stdout(), "{}", upstream.address());
+        while parent_id() == parent {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+async fn measure() -> String {
+    let rounds = std::env::var("CHANDLERY_BENCH_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(ROUNDS);
+    stack::binary();
+    let (_upstream, direct) = setup::upstream(UPSTREAM).await;
+    let (_nginx, nginx) = setup::nginx(&direct.address).await;
+    let (gateway_stack, gateway, with_data) = setup::gateway(&direct.address).await;
+    let targets = [direct, nginx, gateway];
+    let mut report = Report::default();
+    for load in LOADS {
+        report.add(&load, measure_load(&targets, load, rounds).await);
+    }
+    let after_load = resident(gateway_stack.pid());
+    drop(gateway_stack);
+
+    let begin = Instant::now();
+    let idle = Stack::builder().variable("RUST_LOG", "info").start().await;
+    let first = begin.elapsed();
+    // Until the demo runs and its tools are discovered, it is not idle.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    report.finish(&Start {
+        first,
+        with_data,
+        idle: resident(idle.pid()),
+        idle_children: resident_of_children(idle.pid()),
+        after_load,
+    })
+}
+
+/// What every target did in every round.
+async fn measure_load(targets: &[Target; 3], of: Load, rounds: usize) -> [Vec<load::Figures>; 3] {
+    for target in targets {
+        load(target.clone(), of, WARM_UP).await;
+    }
+    let mut figures = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (target, figures) in targets.iter().zip(&mut figures) {
+            figures.push(load(target.clone(), of, ROUND).await);
+        }
+    }
+    figures
+}
