@@ -10,7 +10,7 @@ const require = createRequire(process.env.CHANDLERY_TEST_NODE_MODULES + "/x.js")
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const own = new URL(url).origin;
 const user = process.env.LOGIN ?? "bob";
-const seen = { violations: [], pages: [], console: [] };
+const seen = { violations: [], leaks: [], pages: [], console: [] };
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
@@ -25,6 +25,8 @@ page.on("console", (message) => message.type() === "error" && page.url().startsW
 page.on("pageerror", (error) => seen.console.push(String(error)));
 // A second look at the same page with JavaScript serves axe, which is a script; it is given by the debugger, past the CSP.
 async function check(name) {
+  // What was entered never comes back.
+  if ((await page.content()).includes(secret)) seen.leaks.push(name);
   seen.pages.push({ name, url: page.url(), title: await page.title() });
   if (screenshots) await page.screenshot({ path: `${screenshots}/${mode}-${name}.png`, fullPage: true });
   if (mode === "plain" || !page.url().startsWith(own)) return;

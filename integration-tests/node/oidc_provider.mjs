@@ -6,15 +6,14 @@ import Provider from "oidc-provider";
 const [port, redirectUri] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
 const provider = new Provider(issuer, {
-  clients: [
-    {
-      client_id: "chandlery",
-      token_endpoint_auth_method: "none",
-      application_type: "native",
-      grant_types: ["authorization_code"],
-      redirect_uris: [redirectUri],
-    },
-  ],
+  // The second one is somebody else's application: its tokens are not meant for us.
+  clients: ["chandlery", "another-application"].map((client_id) => ({
+    client_id,
+    token_endpoint_auth_method: "none",
+    application_type: "native",
+    grant_types: ["authorization_code"],
+    redirect_uris: [redirectUri],
+  })),
   claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
   scopes: ["openid", "email", "profile", "groups"],
   conformIdTokenClaims: false,

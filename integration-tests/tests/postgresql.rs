@@ -1,0 +1,71 @@
+//! The same product on PostgreSQL, as it is run in production.
+
+use integration_tests::{Stack, script, upstream::recording::RecordingUpstream, walk};
+use serde_json::json;
+use tokio::process::Command;
+
+/// A database of this test's own on the server that `integration-tests/run` started.
+async fn database() -> String {
+    let server = std::env::var("CHANDLERY_TEST_POSTGRES_URL")
+        .expect("CHANDLERY_TEST_POSTGRES_URL names the server: run integration-tests/run postgresql");
+    let name = format!("journey_{}", uuid::Uuid::new_v4().simple());
+    let mut psql = Command::new("psql");
+    psql.args([
+        "--no-psqlrc",
+        "--quiet",
+        "--dbname",
+        &server,
+        "--command",
+        &format!("CREATE DATABASE {name}"),
+    ]);
+    let made = script::run(psql).await;
+    assert!(made.success, "{}", made.stderr);
+    let mut url = url::Url::parse(&server).expect("a URL");
+    url.set_path(&name);
+    url.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_and_survives_a_kill() {
+    let upstream = RecordingUpstream::start().await;
+    let mut stack = Stack::builder()
+        .variable("CHANDLERY_DATABASE_URL", database().await)
+        .start()
+        .await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    admin
+        .publish(
+            "api",
+            walk::with_static(walk::remote(&upstream.url()), "key", walk::bearer()),
+        )
+        .await;
+    let made = alice.install("api", None, &[("key", "alice-key")]).await;
+    admin.gateway("team").await;
+    admin.assign("team", "api", "echo").await;
+    let client = stack.mcp("team", &alice).await;
+    assert_eq!(
+        client.call_text("api__echo", json!({"text": "on PostgreSQL"})).await,
+        "on PostgreSQL"
+    );
+    alice
+        .put_secrets(&made.name, &[("key", "rotated")])
+        .await
+        .expect("hers");
+    client.call_text("api__echo", json!({"text": "x"})).await;
+    assert_eq!(upstream.last_call().values("authorization"), ["Bearer rotated"]);
+
+    stack.kill().await;
+    stack.start_again().await;
+    let alice = stack.caller(Some(alice.token().to_owned()));
+    alice.until_ready(&made.name).await;
+    let client = stack.mcp("team", &alice).await;
+    assert_eq!(client.call_text("api__echo", json!({"text": "again"})).await, "again");
+    assert_eq!(upstream.last_call().values("authorization"), ["Bearer rotated"]);
+    // The data directory holds no registry of its own then.
+    let left: Vec<_> = std::fs::read_dir(stack.data_dir())
+        .expect("it is there")
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("registry"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
