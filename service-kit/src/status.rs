@@ -73,7 +73,7 @@ impl From<Violations> for Status {
             .collect();
         let mut message = all.join("; ");
         // What is cut off here stands in the details.
-        message.truncate(message.floor_char_boundary(2_000));
+        message.truncate(message.floor_char_boundary(500));
         let mut details = ErrorDetails::with_error_info("INVALID_FIELDS", DOMAIN, HashMap::new());
         let mut room = MAX_VIOLATIONS;
         let count = violations.0.len();
