@@ -351,10 +351,18 @@ fn skip_string(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     }
 }
 
-/// The first quotation mark, backslash or control character at or behind `at`; eight bytes at a time.
+/// The first quotation mark, backslash or control character at or behind `at`.
 fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // Long texts by blocks, of which the compiler makes vector instructions; the rest eight bytes at a time.
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<64>) {
+        let special = |byte: &u8| u8::from(*byte == b'"') | u8::from(*byte == b'\\') | u8::from(*byte < 0x20);
+        if block.iter().fold(0, |found, byte| found | special(byte)) != 0 {
+            break;
+        }
+        at += block.len();
+    }
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
     while let Some(chunk) = bytes.get(at..at + 8) {
         let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));

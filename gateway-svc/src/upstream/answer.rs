@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use hyper::body::Incoming;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +10,7 @@ use super::{
     error::UpstreamError,
     exchange::Upstreams,
     message::{Message, Outgoing, Reply},
+    pool::Body,
     session::Session,
     sse::Events,
     target::Target,
@@ -45,7 +45,7 @@ pub(crate) struct Answers {
     target: Arc<Target>,
     session: Arc<Session>,
     request: Outgoing,
-    body: Incoming,
+    body: Body,
     deadline: Instant,
     cancel: CancellationToken,
     events: Events,
@@ -70,7 +70,7 @@ impl Answers {
         target: Arc<Target>,
         session: Arc<Session>,
         request: Outgoing,
-        body: Incoming,
+        body: Body,
         deadline: Instant,
         cancel: CancellationToken,
         permit: OwnedSemaphorePermit,

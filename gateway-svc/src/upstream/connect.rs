@@ -11,30 +11,23 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use futures::future::BoxFuture;
 use http::Uri;
-use http_body_util::Full;
-use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connected, Connection},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
 };
 use service_kit::egress::{self, EgressPolicy};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::pool::Pool;
+
 /// Ends the host names that stand for Unix sockets in the URIs that the pool sees.
 const SOCKET_SUFFIX: &str = ".socket.invalid";
 
-/// A pool of connections.
-pub(super) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
-
 /// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
-pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> HttpClient {
+pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Pool {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(provider)
@@ -43,12 +36,7 @@ pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Http
         // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
         .enable_http1()
         .wrap_connector(Connector { policy, connect });
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(55))
-        .pool_max_idle_per_host(128)
-        .build(connector)
+    Pool::new(connector)
 }
 
 /// The URI by which the pool knows a Unix socket.

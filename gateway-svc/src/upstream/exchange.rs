@@ -14,7 +14,6 @@ use http::{
     header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap},
 };
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use moka::future::Cache;
 use service_kit::egress::EgressPolicy;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -22,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answer, Answers},
-    connect::{self, HttpClient},
+    connect,
     error::UpstreamError,
     limits::Limits,
     message::{Message, Outgoing},
+    pool::{Body, Pool, PoolError},
     session::Session,
     target::{SessionKey, Target},
 };
@@ -46,8 +46,8 @@ pub(crate) struct Upstreams {
 }
 
 struct Inner {
-    remote: HttpClient,
-    hosted: HttpClient,
+    remote: Pool,
+    hosted: Pool,
     sessions: Cache<SessionKey, Arc<Session>>,
     limits: Limits,
     next_id: AtomicU64,
@@ -63,8 +63,8 @@ impl std::fmt::Debug for Upstreams {
 
 /// How an answer begins.
 pub(super) enum Begun {
-    Json(Incoming),
-    Events(Incoming),
+    Json(Body),
+    Events(Body),
     /// A JSON-RPC error under an HTTP error status.
     Refused(Bytes),
     SessionLost,
@@ -231,21 +231,20 @@ impl Upstreams {
         session: Option<&Session>,
         body: Bytes,
         within: Duration,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
         let endpoint = &target.key.endpoint;
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = endpoint.uri.clone();
         *request.headers_mut() = headers(target, session);
         let client = if endpoint.hosted {
             &self.inner.hosted
         } else {
             &self.inner.remote
         };
-        match timeout(within, client.request(request)).await {
+        match timeout(within, client.request(&endpoint.uri, request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(connect::cause(&error))),
-            Ok(Err(error)) => Err(UpstreamError::invalid(format!(
+            Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
+            Ok(Err(PoolError::Exchange(error))) => Err(UpstreamError::invalid(format!(
                 "the exchange broke off: {}",
                 connect::cause(&error)
             ))),
@@ -259,7 +258,7 @@ impl Upstreams {
     /// Judges status and headers.
     pub(super) async fn begin(
         &self,
-        response: Response<Incoming>,
+        response: Response<Body>,
         session: Option<&Session>,
     ) -> Result<Begun, UpstreamError> {
         let status = response.status();
@@ -306,7 +305,7 @@ impl Upstreams {
         &self,
         status: StatusCode,
         kind: &str,
-        body: Incoming,
+        body: Body,
         has_session: bool,
     ) -> Result<Begun, UpstreamError> {
         let refused = || UpstreamError::invalid(format!("HTTP {}", status.as_u16()));
@@ -325,14 +324,14 @@ impl Upstreams {
     }
 
     /// Reads a whole body, within all limits.
-    pub(super) async fn read(&self, mut body: Incoming, deadline: Instant) -> Result<Bytes, UpstreamError> {
+    pub(super) async fn read(&self, mut body: Body, deadline: Instant) -> Result<Bytes, UpstreamError> {
         let Some(first) = self.next_data(&mut body, deadline).await? else {
             return Ok(Bytes::new());
         };
         if first.len() > self.inner.limits.max_message {
             return Err(self.too_large());
         }
-        let rest = hyper::body::Body::size_hint(&body)
+        let rest = http_body::Body::size_hint(&body)
             .exact()
             .and_then(|rest| usize::try_from(rest).ok());
         let Some(second) = self.next_data(&mut body, deadline).await? else {
@@ -354,12 +353,8 @@ impl Upstreams {
     }
 
     /// The next piece of a body; `None` at its end.
-    pub(super) async fn next_data(
-        &self,
-        body: &mut Incoming,
-        deadline: Instant,
-    ) -> Result<Option<Bytes>, UpstreamError> {
-        use hyper::body::Body as _;
+    pub(super) async fn next_data(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, UpstreamError> {
+        use http_body::Body as _;
         let idle = self.inner.limits.idle;
         loop {
             if body.is_end_stream() {
@@ -397,7 +392,7 @@ impl Upstreams {
 /// An answer that has begun.
 enum Started {
     Whole(Answer),
-    Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Incoming),
+    Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Body),
 }
 
 fn whole(text: Bytes, request: &Outgoing, refused: bool) -> Result<Started, UpstreamError> {
@@ -441,7 +436,7 @@ fn mentions_session(body: &[u8]) -> bool {
 }
 
 /// The start of an error's body.
-async fn read_start(mut body: Incoming) -> Bytes {
+async fn read_start(mut body: Body) -> Bytes {
     let mut start = BytesMut::new();
     while start.len() < ERROR_BODY {
         match body.frame().await {

@@ -96,7 +96,7 @@ pub(super) enum Message {
 impl Message {
     /// Reads a message that came in answer to `request`. `refused` says that the HTTP status was an error: such an answer may lack our id.
     pub(super) fn parse(text: Bytes, request: &Outgoing, refused: bool) -> Result<Self, UpstreamError> {
-        let decoded = std::str::from_utf8(&text).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
+        let decoded = simdutf8::basic::from_utf8(&text).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
         let object = Object::parse(decoded)?;
         if object.get("jsonrpc") != Some("\"2.0\"") {
             return Err(UpstreamError::invalid("it is not a JSON-RPC 2.0 message"));

@@ -9,6 +9,7 @@ mod error;
 mod exchange;
 mod limits;
 mod message;
+mod pool;
 mod session;
 mod sse;
 mod target;

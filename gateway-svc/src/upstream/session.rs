@@ -13,6 +13,7 @@ use super::{
     error::UpstreamError,
     exchange::{Begun, Upstreams},
     message::{Message, Reply},
+    pool::Body,
     target::{Revision, Target},
 };
 use crate::json::Object;
@@ -97,7 +98,7 @@ impl Upstreams {
         &self,
         target: &Arc<Target>,
         request: super::message::Outgoing,
-        body: hyper::body::Incoming,
+        body: Body,
         deadline: Instant,
     ) -> Result<Reply, UpstreamError> {
         let permits = Arc::new(Semaphore::new(1));

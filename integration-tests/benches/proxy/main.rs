@@ -3,7 +3,7 @@
 //! `cargo bench -p integration-tests --bench proxy`; it takes about two minutes. Everything is on 127.0.0.1, each in a process of its own: the load
 //! (this process, bounded in callers and time), an upstream of ours (this program again), a release build of `chandlery` with its
 //! JWT checked and a credential injected, and nginx with kept-alive connections. `CHANDLERY_BENCH_ROUNDS` sets how often each is
-//! measured (default 10); a machine that does other work needs more.
+//! measured (default 10); a machine that does other work needs more. `-- '100 KB'` measures only the loads that are named so.
 
 mod load;
 mod report;
@@ -85,7 +85,14 @@ async fn measure() -> String {
     let (gateway_stack, gateway, with_data) = setup::gateway(&direct.address).await;
     let targets = [direct, nginx, gateway];
     let mut report = Report::default();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     for load in LOADS {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| load.title.contains(wanted)) {
+            continue;
+        }
         report.add(&load, measure_load(&targets, load, rounds).await);
     }
     let after_load = resident(gateway_stack.pid());
