@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// A call allocates some dozens of times; this takes half the time that glibc takes for it.
+/// Beside glibc's it saves a fifth of the CPU of a tool call, and takes some 35 MB more.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
