@@ -81,7 +81,7 @@ async fn measure() -> String {
         .unwrap_or(ROUNDS);
     stack::binary();
     let (_upstream, direct) = setup::upstream(UPSTREAM).await;
-    let (_nginx, nginx) = setup::nginx(&direct.address).await;
+    let (mut proxy, nginx) = setup::nginx(&direct.address).await;
     let (gateway_stack, gateway, with_data) = setup::gateway(&direct.address).await;
     let targets = [direct, nginx, gateway];
     let mut report = Report::default();
@@ -95,6 +95,8 @@ async fn measure() -> String {
         }
         report.add(&load, measure_load(&targets, load, rounds).await);
     }
+    // A mere kill would leave its workers behind.
+    proxy.terminate().await;
     let after_load = resident(gateway_stack.pid());
     drop(gateway_stack);
 
