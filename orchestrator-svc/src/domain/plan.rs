@@ -336,11 +336,11 @@ mod tests {
         );
         let secrets = secrets(&[("token", "t0ken"), ("key", "PEM"), ("pin", "1234")]);
         assert!(wants_secrets(watched.running_entry.as_ref().unwrap()));
-        let plan = Plan::new(&watched, &secrets, Path::new("/work")).unwrap();
+        let plan = Plan::new(&watched, &secrets, Path::new("/folder")).unwrap();
         assert_eq!(plan.arguments, ["--fixed", "--root", "/data", "true", "--pin=1234"]);
         let environment: Vec<_> = plan.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let expected = [
-            ("KEY_FILE", "/work/key.pem"),
+            ("KEY_FILE", "/folder/key.pem"),
             ("LEVEL", "3"),
             ("MODE", "fixed"),
             ("REGION", "eu"),

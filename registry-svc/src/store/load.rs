@@ -14,7 +14,7 @@ use service_kit::clock;
 use sqlx::Row as _;
 
 use super::{Object, Tx, on};
-use crate::domain::conditions;
+use crate::domain::{conditions, consumer::into_agent};
 
 /// Reads rows on either engine: `rows!(tx, SQL, [bind, …], row => Ok(row.try_get("column")?))`.
 macro_rules! rows {
@@ -358,7 +358,7 @@ async fn agents(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<Agent>> {
         .await?
         .into_iter()
         .filter(|(kind, _)| *kind == AGENT);
-    Ok(agents.map(|(_, document)| to_agent(document)).collect())
+    Ok(agents.map(|(_, document)| into_agent(document)).collect())
 }
 
 async fn consumers(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<(i64, Gateway)>> {
@@ -381,26 +381,6 @@ async fn consumers(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<(i64, Gate
         };
         Ok((kind, gateway))
     })
-}
-
-/// An agent has what an MCP gateway has; both are kept in one form.
-pub(crate) fn to_agent(gateway: Gateway) -> Agent {
-    Agent {
-        name: gateway.name,
-        uid: gateway.uid,
-        display_name: gateway.display_name,
-        description: gateway.description,
-        labels: gateway.labels,
-        assignment_mode: gateway.assignment_mode,
-        visibility: gateway.visibility,
-        passthrough_headers: gateway.passthrough_headers,
-        omit_entry_prefix: gateway.omit_entry_prefix,
-        etag: gateway.etag,
-        create_time: gateway.create_time,
-        update_time: gateway.update_time,
-        creator: gateway.creator,
-        revision: gateway.revision,
-    }
 }
 
 async fn tool_assignments(tx: &mut Tx, which: Which<'_>) -> sqlx::Result<Vec<WatchedToolAssignment>> {
