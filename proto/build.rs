@@ -9,12 +9,15 @@ const PACKAGES: [(&str, &[&str]); 4] = [
         "registry",
         &[
             "agent",
+            "condition",
             "entry",
             "error_reason",
+            "feature",
             "gateway",
             "gateway_token",
             "installation",
             "report",
+            "runtime",
             "team",
             "tool_assignment",
             "user",
@@ -29,6 +32,7 @@ const PACKAGES: [(&str, &[&str]); 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=chandlery");
+    println!("cargo:rerun-if-changed=google");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut all = Vec::new();
     for (package, files) in PACKAGES {

@@ -1,27 +1,25 @@
 //! The wiring.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use contracts::credential::{
     FILE_DESCRIPTOR_SET, credential_service_server::CredentialServiceServer, vend_service_server::VendServiceServer,
 };
-use futures::StreamExt as _;
-use registry_client::{access::Access, watch::follow};
+use registry_client::{
+    access::Access,
+    watch::{Watcher, follow},
+};
 use service_kit::{
     App, Clock, Readiness, Task,
     identity::{Verifier, authenticate},
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
+use uuid::Uuid;
 
 use crate::{
     api::{People, Workloads},
-    domain::{
-        credentials::Credentials,
-        ports::{Registry, Store},
-        record::Owner,
-    },
+    domain::{credentials::Credentials, reconcile::reconcile},
     registry::{
         follow::{Follower, KINDS},
         report::Reporter,
@@ -29,16 +27,13 @@ use crate::{
     store::local::{LocalStore, OpenError},
 };
 
-/// Reports of the background under way at a time.
-const RECONCILED_AT_ONCE: usize = 8;
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LAST_RETRY: Duration = Duration::from_secs(10);
-
 /// What is configured.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Holds `credentials.db` and `credential.key`, which are backed up together. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Tells this process from other replicas to the registry: a pod's name, for example. A random name where it is `None`.
+    pub instance: Option<String>,
 }
 
 /// What the service needs of others.
@@ -86,9 +81,13 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
 
     let mut follower = Follower::new(Arc::clone(&credentials), readiness);
     let registry = deps.registry;
+    let watcher = Watcher {
+        instance: config.instance.unwrap_or_else(|| Uuid::new_v4().to_string()),
+        address: String::new(),
+    };
     let tasks = vec![
         Task::new("watch", move |stop| async move {
-            follow(registry, &KINDS, &mut follower, stop).await
+            follow(registry, &watcher, &KINDS, &mut follower, stop).await
         }),
         Task::new("reconcile", move |stop| reconcile(credentials, stop)),
     ];
@@ -104,52 +103,4 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         tasks,
         ready,
     })
-}
-
-/// Looks at whatever is queued, again and again until it is as it should be.
-async fn reconcile<S: Store, R: Registry>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
-    let mut failed: BTreeSet<Owner> = BTreeSet::new();
-    let mut delay = FIRST_RETRY;
-    loop {
-        let retry = async {
-            if failed.is_empty() {
-                std::future::pending().await
-            } else {
-                tokio::time::sleep(delay).await
-            }
-        };
-        tokio::select! {
-            () = credentials.queue().added() => {}
-            () = retry => {}
-            () = stop.cancelled() => return,
-        }
-        let mut owners = std::mem::take(&mut failed);
-        owners.extend(credentials.queue().take());
-        let outcomes = futures::stream::iter(owners).map(|owner| {
-            let credentials = &credentials;
-            async move {
-                let outcome = credentials.reconcile(&owner).await;
-                (owner, outcome)
-            }
-        });
-        let mut outcomes = outcomes.buffer_unordered(RECONCILED_AT_ONCE);
-        loop {
-            tokio::select! {
-                outcome = outcomes.next() => match outcome {
-                    Some((_, Ok(()))) => {}
-                    Some((owner, Err(error))) => {
-                        tracing::debug!(credential.owner = %owner, error = %error, "to be looked at again");
-                        failed.insert(owner);
-                    }
-                    None => break,
-                },
-                () = stop.cancelled() => return,
-            }
-        }
-        delay = if failed.is_empty() {
-            FIRST_RETRY
-        } else {
-            (delay * 2).min(LAST_RETRY)
-        };
-    }
 }

@@ -10,7 +10,8 @@ use contracts::{
         GetInstallationCredentialRequest, VendHeadersRequest, vend_service_client::VendServiceClient,
     },
     registry::{
-        AuthorizationHeader, CustomHeader, entry::CredentialModel, report_cleanup_request::Subject, static_credential,
+        AuthorizationHeader, CustomHeader, Injection, entry::CredentialModel, injection,
+        report_cleanup_request::Subject,
     },
 };
 use pretty_assertions::assert_eq;
@@ -96,28 +97,26 @@ async fn injects_in_each_mode() {
     stack.put("alice", "i", &[("token", "one two")]).await.unwrap();
     let modes = [
         (
-            static_credential::Injection::Authorization(AuthorizationHeader {}),
+            injection::Kind::Authorization(AuthorizationHeader {}),
             pair("authorization", "one two"),
         ),
         (
-            static_credential::Injection::CustomHeader(CustomHeader {
+            injection::Kind::CustomHeader(CustomHeader {
                 name: "x-api-key".to_owned(),
             }),
             pair("x-api-key", "one two"),
         ),
     ];
-    for (injection, expected) in modes {
-        let before = stack.headers("i", HERE, 0).await.unwrap().generation;
+    for (kind, expected) in modes {
         let mut entry = remote("e", HERE, vec![secret("token", true, None)]);
         let Some(CredentialModel::StaticCredential(model)) = &mut entry.credential_model else {
             unreachable!()
         };
-        model.injection = Some(injection);
+        model.injection = Some(Injection { kind: Some(kind) });
         registry.save_entry(entry);
-        registry
-            .until(|registry| registry.condition("i").filter(|(_, generation)| *generation > before))
-            .await;
-        assert_eq!(pairs(&stack.headers("i", HERE, 0).await.unwrap()), [expected]);
+        registry.reason("i", "STORED").await;
+        let vended = stack.headers("i", HERE, 0).await.unwrap();
+        assert_eq!((pairs(&vended), vended.generation), (vec![expected], 1));
     }
 }
 
@@ -271,7 +270,7 @@ async fn vends_to_workloads_over_their_own_connections_only() {
     let message = VendHeadersRequest {
         installation_uid: "i".to_owned(),
         destination: HERE.to_owned(),
-        rejected_generation: 0,
+        ..VendHeadersRequest::default()
     };
     let mut request: Request<_> = stack.of("admin", message.clone());
     for name in ["x-workload", "chandlery-workload", "x-forwarded-client-cert", "x-peer"] {
@@ -394,7 +393,7 @@ async fn vends_to_a_new_destination_only_once_its_owner_agrees() {
         "{}",
         condition.message
     );
-    assert_eq!(generation, 2);
+    assert_eq!(generation, 1, "nothing was put");
     for destination in [HERE, THERE] {
         assert_eq!(
             reason(&stack.headers("i", destination, 0).await.unwrap_err()),
@@ -453,8 +452,22 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     registry.install("b", "e", "bob");
     let (stack, _directory) = start(&registry).await;
     stack.put("alice", "a", &[("own", "alices")]).await.unwrap();
-    let (condition, before) = registry.reason("a", "ENTRY_CREDENTIAL_REQUIRED").await;
+    registry.reason("a", "STORED").await;
+    let (condition, generation) = registry.entry_reason("e", "ENTRY_CREDENTIAL_REQUIRED").await;
     assert!(condition.message.contains("admin"));
+    assert_eq!(generation, 0);
+    let status = stack.runtime("a", "command:server").await.unwrap_err();
+    assert_eq!(reason(&status), "CREDENTIAL_REQUIRED");
+    assert_eq!(
+        status.message(),
+        "an admin must store these secrets on the entry: The shared (shared)"
+    );
+    let status = stack.runtime("b", "command:server").await.unwrap_err();
+    assert!(
+        status.message().contains("enter these secrets: The own (own)") && status.message().contains("an admin must"),
+        "{}",
+        status.message()
+    );
     let status = stack.put("alice", "a", &[("shared", "x")]).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELDS", "stored on the entry only");
     assert_eq!(
@@ -471,9 +484,10 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
         (credential.name.as_str(), credential.bound_destination.as_str()),
         ("entries/e/credential", "command:server")
     );
-    assert_eq!(registry.condition("a").unwrap().1, before + 1);
-    assert_eq!(registry.condition("b").unwrap().1, 1);
+    let (condition, generation) = registry.entry_condition("e").unwrap();
+    assert_eq!((condition.reason.as_str(), generation), ("STORED", 1));
     let vended = stack.runtime("a", "command:server").await.unwrap();
+    assert_eq!((vended.generation, vended.entry_generation), (1, 1));
     let fields: Vec<_> = vended
         .fields
         .iter()
@@ -501,15 +515,14 @@ async fn an_admin_confirms_where_an_entrys_secrets_go() {
         [pair("authorization", "Bearer ours")]
     );
     registry.save_entry(remote("e", THERE, fields()));
+    let (condition, _) = registry.entry_reason("e", "DESTINATION_CHANGED").await;
+    assert!(
+        condition.message.contains("an admin must confirm"),
+        "{}",
+        condition.message
+    );
     for uid in ["a", "b"] {
-        assert!(
-            registry
-                .reason(uid, "DESTINATION_CHANGED")
-                .await
-                .0
-                .message
-                .contains("an admin must confirm")
-        );
+        registry.reason(uid, "NOT_REQUIRED").await;
         assert_eq!(
             reason(&stack.headers(uid, THERE, 0).await.unwrap_err()),
             "DESTINATION_CHANGED"
@@ -526,12 +539,12 @@ async fn an_admin_confirms_where_an_entrys_secrets_go() {
     };
     assert_eq!(confirm("alice").await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(confirm("admin").await.unwrap().into_inner().bound_destination, THERE);
+    assert_eq!(
+        registry.entry_condition("e").unwrap().0.reason,
+        "STORED",
+        "in force before the call returned"
+    );
     for uid in ["a", "b"] {
-        assert_eq!(
-            registry.condition(uid).unwrap().0.reason,
-            "STORED",
-            "in force before the call returned"
-        );
         assert_eq!(
             pairs(&stack.headers(uid, THERE, 0).await.unwrap()),
             [pair("authorization", "Bearer ours")]

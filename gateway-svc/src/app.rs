@@ -6,11 +6,15 @@ use contracts::{
     gateway::tool_service_server::{self, ToolServiceServer},
     registry::user_service_client::UserServiceClient,
 };
-use registry_client::{access::Access, watch};
+use registry_client::{
+    access::Access,
+    watch::{self, Watcher},
+};
 use service_kit::{App, Clock, Task, identity::Verifier, page_token::PageTokens};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
+use uuid::Uuid;
 
 use crate::{
     api::Tools,
@@ -78,7 +82,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     );
     let tools_changed: ToolsChanged = {
         let discovery = Arc::clone(&discovery);
-        Arc::new(move |installation| discovery.changed(&installation.uid))
+        Arc::new(move |installation| discovery.changed(installation))
     };
     let calls = Arc::new(Calls::new(
         Arc::clone(&store),
@@ -129,7 +133,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             .merge(pages),
         ready: store.readiness(),
         tasks: vec![
-            watch_task(deps.registry.clone(), feed),
+            watch_task(deps.registry.clone(), watcher(&config), feed),
             Task::new(
                 "freshness",
                 move |stop| async move { store.watch_freshness(stop).await },
@@ -158,9 +162,18 @@ fn grpc(tools: Tools, verifier: &Arc<Verifier>) -> axum::Router {
         }))
 }
 
-fn watch_task(registry: Channel, mut feed: Feed) -> Task {
+fn watcher(config: &Config) -> Watcher {
+    let random = || Uuid::new_v4().to_string();
+    Watcher {
+        instance: config.instance.clone().unwrap_or_else(random),
+        // It has no peers.
+        address: String::new(),
+    }
+}
+
+fn watch_task(registry: Channel, watcher: Watcher, mut feed: Feed) -> Task {
     Task::new("watch", move |stop| async move {
-        watch::follow(registry, &[], &mut feed, stop).await
+        watch::follow(registry, &watcher, &[], &mut feed, stop).await
     })
 }
 

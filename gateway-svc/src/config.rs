@@ -28,6 +28,8 @@ pub struct Config {
     pub discovery_timeout: Duration,
     /// How many discoveries run at a time.
     pub discovery_concurrency: usize,
+    /// Tells this process from other replicas to the registry: a pod's name, for example. A random name where it is `None`.
+    pub instance: Option<String>,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             call_timeout: Duration::from_secs(5 * 60),
             discovery_timeout: Duration::from_secs(60),
             discovery_concurrency: 64,
+            instance: None,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use contracts::{
     credential as c,
     registry::{
-        self as r, Entry, Installation, InstallationState, entry::CredentialModel, entry::Server,
-        install_field::Target, installation::Scope, self_hosted_server::Transport, static_credential::Injection,
+        self as r, Entry, Installation, InstallationState, entry::CredentialModel, entry::Server, injection,
+        install_field::Target, installation::Scope, self_hosted_server::Transport, tool_assignment::Selection,
     },
 };
 use tonic::Status;
@@ -64,18 +64,18 @@ pub fn environment_secret(key: &str, variable: &str) -> r::InstallField {
 
 /// Gives an entry a static credential: a secret field, injected so.
 #[must_use]
-pub fn with_static(mut entry: Entry, field: &str, injection: Injection) -> Entry {
+pub fn with_static(mut entry: Entry, field: &str, kind: injection::Kind) -> Entry {
     entry.install_fields.push(secret(field));
     entry.credential_model = Some(CredentialModel::StaticCredential(r::StaticCredential {
         field: field.to_owned(),
-        injection: Some(injection),
+        injection: Some(r::Injection { kind: Some(kind) }),
     }));
     entry
 }
 
 /// Bearer injection.
-pub fn bearer() -> Injection {
-    Injection::Bearer(r::BearerHeader {})
+pub fn bearer() -> injection::Kind {
+    injection::Kind::Bearer(r::BearerHeader {})
 }
 
 /// Secrets as a person submits them.
@@ -256,12 +256,7 @@ impl Caller {
 
     /// Assigns a tool, resolved at call time.
     pub async fn assign(&self, gateway: &str, entry: &str, tool: &str) -> r::ToolAssignment {
-        let assignment = r::ToolAssignment {
-            entry: format!("entries/{entry}"),
-            tool: tool.to_owned(),
-            ..r::ToolAssignment::default()
-        };
-        self.create_assignment(&format!("gateways/{gateway}"), assignment, false)
+        self.create_assignment(&format!("gateways/{gateway}"), assignment(entry, tool), false)
             .await
             .unwrap_or_else(|status| panic!("assign {entry} {tool}: {status:?}"))
     }
@@ -326,6 +321,24 @@ impl Caller {
             .await
             .unwrap_or_else(|status| panic!("{entry}: {status:?}"));
         answer.into_inner().tools.into_iter().map(|tool| tool.tool).collect()
+    }
+}
+
+/// A tool of an entry, resolved at call time.
+pub fn assignment(entry: &str, tool: &str) -> r::ToolAssignment {
+    r::ToolAssignment {
+        entry: format!("entries/{entry}"),
+        selection: Some(Selection::Tool(tool.to_owned())),
+        ..r::ToolAssignment::default()
+    }
+}
+
+/// All tools of an entry, now and later, resolved at call time.
+pub fn all_tools(entry: &str) -> r::ToolAssignment {
+    r::ToolAssignment {
+        entry: format!("entries/{entry}"),
+        selection: Some(Selection::AllTools(r::AllTools {})),
+        ..r::ToolAssignment::default()
     }
 }
 

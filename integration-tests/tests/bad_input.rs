@@ -2,9 +2,7 @@
 
 use contracts::{
     credential as c, gateway as g,
-    registry::{
-        self as r, AdditionalHeader, additional_header::Source, install_field::Target, static_credential::Injection,
-    },
+    registry::{self as r, AdditionalHeader, additional_header::Source, injection::Kind, install_field::Target},
 };
 use integration_tests::{
     Stack,
@@ -139,7 +137,7 @@ async fn entries_with_faults() {
     let mut entry = walk::with_static(
         walk::remote("nonsense"),
         "key",
-        Injection::CustomHeader(r::CustomHeader { name: "a b".to_owned() }),
+        Kind::CustomHeader(r::CustomHeader { name: "a b".to_owned() }),
     );
     entry.docs_url = "javascript:alert(1)".to_owned();
     entry.display_name = "d".repeat(121);
@@ -153,7 +151,7 @@ async fn entries_with_faults() {
         "entry.remote.url",
         "entry.docs_url",
         "entry.display_name",
-        "entry.static_credential.custom_header.name",
+        "entry.static_credential.injection.custom_header.name",
     ] {
         assert!(
             bad_fields(&status).iter().any(|named| named == field),
@@ -469,10 +467,8 @@ async fn exposed_names_that_collide() {
         ["a.b", "a_b", "a b", &long].into_iter().map(str::to_owned).collect()
     );
     let own = |name: &str| r::ToolAssignment {
-        entry: "entries/two".to_owned(),
-        tool: "a_b".to_owned(),
         exposed_name: name.to_owned(),
-        ..r::ToolAssignment::default()
+        ..walk::assignment("two", "a_b")
     };
     complains(
         admin.create_assignment("gateways/team", own("not a name"), false).await,
@@ -483,18 +479,15 @@ async fn exposed_names_that_collide() {
         .await
         .expect("it is free");
     let taken = r::ToolAssignment {
-        tool: "a.b".to_owned(),
-        ..own("mine")
+        exposed_name: "mine".to_owned(),
+        ..walk::assignment("two", "a.b")
     };
     refused(
         admin.create_assignment("gateways/team", taken, false).await,
         Code::AlreadyExists,
         "ALREADY_EXISTS",
     );
-    let unknown = r::ToolAssignment {
-        tool: "nothing".to_owned(),
-        ..own("")
-    };
+    let unknown = walk::assignment("two", "nothing");
     refused(
         admin.create_assignment("gateways/team", unknown, false).await,
         Code::FailedPrecondition,

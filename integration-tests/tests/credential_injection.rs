@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use contracts::registry::{
-    self as r, AdditionalHeader, additional_header::Source, install_field::Target, static_credential::Injection,
+    self as r, AdditionalHeader, additional_header::Source, injection::Kind, install_field::Target,
 };
 use integration_tests::{Caller, Stack, mcp::McpOptions, upstream::recording::RecordingUpstream, walk};
 use serde_json::json;
@@ -78,12 +78,12 @@ fn sorted(mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_injection_mode_and_nothing_extra() {
-    let custom = Injection::CustomHeader(r::CustomHeader {
+    let custom = Kind::CustomHeader(r::CustomHeader {
         name: "x-api-key".to_owned(),
     });
     for (injection, expected) in [
         (
-            Injection::Authorization(r::AuthorizationHeader {}),
+            Kind::Authorization(r::AuthorizationHeader {}),
             ("authorization", "ghp_alice"),
         ),
         (walk::bearer(), ("authorization", "Bearer ghp_alice")),

@@ -1,5 +1,6 @@
 //! The same product on PostgreSQL, as it is run in production.
 
+use contracts::registry as r;
 use integration_tests::{Stack, script, upstream::recording::RecordingUpstream, walk};
 use serde_json::json;
 use tokio::process::Command;
@@ -56,6 +57,18 @@ async fn everything_works_and_survives_a_kill() {
 
     stack.kill().await;
     stack.start_again().await;
+    // The watchers that were killed are taken for those that came after: no write waits for the dead.
+    let request = r::UpdateEntryRequest {
+        entry: Some(r::Entry {
+            name: "entries/api".to_owned(),
+            description: "After a crash".to_owned(),
+            ..r::Entry::default()
+        }),
+        update_mask: None,
+    };
+    let admin = stack.caller(Some(admin.token().to_owned()));
+    let answer = admin.entries().update_entry(request).await.expect("an admin may");
+    assert_eq!(answer.metadata().get("chandlery-lagging"), None);
     let alice = stack.caller(Some(alice.token().to_owned()));
     alice.until_ready(&made.name).await;
     let client = stack.mcp("team", &alice).await;

@@ -185,10 +185,8 @@ async fn pinning_needs_the_owners_word() {
     let hers = alice.install("api", None, &[("key", "alice-key")]).await;
     admin.gateway("team").await;
     let pinned = r::ToolAssignment {
-        entry: "entries/api".to_owned(),
-        tool: "echo".to_owned(),
         binding: Some(r::tool_assignment::Binding::PinnedInstallation(hers.name)),
-        ..r::ToolAssignment::default()
+        ..walk::assignment("api", "echo")
     };
     let others = admin
         .create_assignment("gateways/team", pinned.clone(), true)
@@ -234,13 +232,8 @@ async fn agents_and_team_tokens() {
         request_id: walk::request_id(),
     };
     admin.agents().create_agent(request).await.expect("an admin may");
-    let assignment = r::ToolAssignment {
-        entry: "entries/api".to_owned(),
-        tool: "echo".to_owned(),
-        ..r::ToolAssignment::default()
-    };
     admin
-        .create_assignment("agents/bot", assignment, false)
+        .create_assignment("agents/bot", walk::assignment("api", "echo"), false)
         .await
         .expect("an admin may");
     let token = r::GatewayToken {

@@ -3,7 +3,10 @@
 use std::{io, sync::Arc};
 
 use contracts::orchestrator::{FILE_DESCRIPTOR_SET, runtime_service_server::RuntimeServiceServer};
-use registry_client::{access::Access, watch::follow};
+use registry_client::{
+    access::Access,
+    watch::{Watcher, follow},
+};
 use service_kit::{
     App, Clock, Readiness, Task,
     identity::{Verifier, authenticate},
@@ -11,6 +14,7 @@ use service_kit::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
+use uuid::Uuid;
 
 use crate::{
     api::RuntimeApi,
@@ -46,6 +50,7 @@ pub enum BuildError {
 /// When the data folder cannot be used.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let backoff = config.backoff.clone();
+    let instance = config.instance.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let local = LocalRuntime::new(config).await?;
     let context = Context {
         registry: deps.registry.clone(),
@@ -70,9 +75,13 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             authenticate(Arc::clone(&verifier), request, next)
         }));
     let registry = deps.registry;
+    let watcher = Watcher {
+        instance,
+        address: String::new(),
+    };
     let run = move |stop: CancellationToken| async move {
         let mut follower = Follower::new(Arc::clone(&controller), readiness);
-        follow(registry, &KINDS, &mut follower, stop).await;
+        follow(registry, &watcher, &KINDS, &mut follower, stop).await;
         controller.shut_down().await;
     };
     Ok(App {

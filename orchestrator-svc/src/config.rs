@@ -21,6 +21,8 @@ pub struct Config {
     pub limits: Limits,
     /// How servers are started again.
     pub backoff: Backoff,
+    /// Tells this process from other replicas to the registry: a pod's name, for example. A random name where it is `None`.
+    pub instance: Option<String>,
 }
 
 /// How a server that ended is started again.
@@ -57,6 +59,7 @@ impl Default for Config {
             inherited_environment: inherited.map(str::to_owned).to_vec(),
             limits: Limits::default(),
             backoff: Backoff::default(),
+            instance: None,
         }
     }
 }

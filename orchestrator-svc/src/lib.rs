@@ -1,8 +1,8 @@
 //! orchestrator-svc: makes the running MCP servers match the self-hosted installations of the registry.
 //!
-//! `reconcile` follows the registry and keeps one supervisor an installation, which runs a bridge process (`runtime::local`),
-//! starts it again when it ends, and reports how it does. `domain` says what to run and how a server stands; `api` shows it to
-//! people.
+//! `reconcile` follows the registry and keeps one supervisor an installation whose server runs here. It runs a bridge process
+//! (`runtime::local`), starts it again when it ends, and reports how it does. `domain` says what to run and how a server stands;
+//! `api` shows it to people.
 
 mod api;
 mod app;

@@ -5,35 +5,36 @@ mod support;
 use std::fs;
 
 use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, Entry, InstallFieldType, RemoteServer, WatchedInstallation,
-    entry::Server, report_cleanup_request::Subject, watched_object::Object,
+    Condition, ConditionStatus, ConditionType, InstallFieldSource, InstallFieldType, Installation, RemoteServer,
+    RuntimeState, entry_revision::Server, report_cleanup_request::Subject,
 };
-use pretty_assertions::assert_eq;
+use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::json;
-use support::{Stack, call, eventually, fakes::Fakes, installation, server, variable};
+use support::{Stack, call, eventually, fakes::Fakes, installation, remote, server, variable};
 
 const SECRET: &str = "canary-7f3a9c-secret";
 
-fn credential(watched: &mut WatchedInstallation, status: ConditionStatus, generation: i64) {
-    let installation = watched.installation.as_mut().unwrap();
-    installation
-        .conditions
-        .retain(|c| c.r#type() != ConditionType::CredentialReady);
-    let kind = ConditionType::CredentialReady.into();
-    installation.conditions.push(Condition {
-        r#type: kind,
+fn ready(conditions: &mut Vec<Condition>, status: ConditionStatus, observed_generation: i64) {
+    conditions.retain(|c| c.r#type() != ConditionType::CredentialReady);
+    conditions.push(Condition {
+        r#type: ConditionType::CredentialReady.into(),
         status: status.into(),
+        observed_generation,
         ..Condition::default()
     });
+}
+
+fn credential(installation: &mut Installation, status: ConditionStatus, generation: i64) {
     installation.credential_generation = generation;
     installation.generation += 1;
+    ready(&mut installation.conditions, status, installation.generation);
 }
 
 #[tokio::test]
 async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     let fields = vec![variable("region", InstallFieldType::String, "REGION")];
-    fakes.put("one", installation("one", "builtin", &["--x"], fields));
+    fakes.install(installation("one", "builtin", &["--x"], fields));
     let stack = Stack::start(folder.path(), &fakes).await;
     let endpoint = stack.running("one").await;
     let seen = call(&endpoint).await;
@@ -44,20 +45,25 @@ async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
         "the service's environment stays with it"
     );
 
-    fakes.edit("one", |w| {
-        w.running_entry
-            .as_mut()
-            .unwrap()
-            .labels
-            .insert("a".to_owned(), "b".to_owned());
-        w.running_entry.as_mut().unwrap().display_name = "Other".to_owned();
-        w.installation.as_mut().unwrap().generation = 2;
-    });
-    eventually(|| fakes.condition("one").unwrap().observed_generation == 2).await;
-    assert_eq!(call(&endpoint).await["pid"], seen["pid"], "lesson 27");
+    let runtime = fakes.runtime("one").unwrap();
+    assert_eq!((runtime.replicas, runtime.ready_replicas), (1, 1));
+    assert_eq!(runtime.spec_digest.len(), 64, "{}", runtime.spec_digest);
 
-    fakes.edit("one", |w| {
-        let installation = w.installation.as_mut().unwrap();
+    // Names and labels of the entry reach nobody; texts of what runs make a revision, but another server is not needed.
+    let before = fakes.reports().len();
+    fakes.edit_entry("e-one", |entry| {
+        entry.display_name = "Other".to_owned();
+        entry.labels.insert("a".to_owned(), "b".to_owned());
+    });
+    fakes.revise("one", |revision| {
+        revision.install_fields[0].title = "Other".to_owned();
+        revision.version = "2".to_owned();
+    });
+    assert_eq!(stack.observed("one").await.spec_digest, runtime.spec_digest);
+    assert_eq!(call(&endpoint).await["pid"], seen["pid"], "lesson 27");
+    assert_eq!(fakes.reports().len(), before + 1);
+
+    fakes.edit("one", |installation| {
         installation.values.insert("region".to_owned(), "eu".to_owned());
         installation.generation = 3;
     });
@@ -65,7 +71,8 @@ async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
     assert_eq!(call(&moved).await["environment"]["REGION"], "eu");
     assert_eq!(stack.processes().len(), 1, "the one before is gone");
     let last = fakes.reports().pop().unwrap();
-    assert_eq!((last.status(), last.observed_generation), (ConditionStatus::True, 3));
+    assert_eq!((last.state(), last.observed_generation), (RuntimeState::Running, 3));
+    assert_ne!(last.spec_digest, runtime.spec_digest);
     stack.stop().await;
 }
 
@@ -75,17 +82,18 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
     let mut token = variable("token", InstallFieldType::Secret, "TOKEN");
     token.required = true;
     let script = server();
-    fakes.put("one", installation("one", "python3", &[&script], vec![token.clone()]));
-    fakes.put("two", installation("two", "python3", &[&script], Vec::new()));
+    fakes.install(installation("one", "python3", &[&script], vec![token.clone()]));
+    fakes.install(installation("two", "python3", &[&script], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
+    let runtime = stack.reason("one", "CREDENTIAL_PENDING").await;
     assert_eq!(
-        stack.reason("one", "CREDENTIAL_PENDING").await.status(),
-        ConditionStatus::Unknown
+        (runtime.state(), runtime.spec_digest.as_str()),
+        (RuntimeState::Pending, "")
     );
     fakes.edit("one", |w| credential(w, ConditionStatus::False, 0));
     assert_eq!(
-        stack.reason("one", "CREDENTIAL_REQUIRED").await.status(),
-        ConditionStatus::Unknown
+        stack.reason("one", "CREDENTIAL_REQUIRED").await.state(),
+        RuntimeState::Pending
     );
 
     fakes.secret("one", &[("token", SECRET)]);
@@ -113,12 +121,17 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
 
     // The same secret again needs no restart; another one does.
     fakes.edit("one", |w| credential(w, ConditionStatus::True, 2));
-    eventually(|| fakes.condition("one").unwrap().observed_generation == 4).await;
-    assert_eq!(fakes.shown("one").unwrap().runtime_endpoint, endpoint);
+    let same = stack.observed("one").await;
+    assert_eq!(same.endpoint, endpoint);
     fakes.secret("one", &[("token", "another-one")]);
     fakes.edit("one", |w| credential(w, ConditionStatus::True, 3));
     let moved = stack.moved("one", &endpoint).await;
     assert_eq!(call(&moved).await["environment"]["TOKEN"], "another-one");
+    assert_eq!(
+        fakes.runtime("one").unwrap().spec_digest,
+        same.spec_digest,
+        "it tells nothing of secrets"
+    );
 
     // Taken away again, the server goes.
     fakes.edit("one", |w| credential(w, ConditionStatus::False, 4));
@@ -133,18 +146,12 @@ async fn says_what_a_person_can_act_on() {
     let script = server();
     let token = variable("token", InstallFieldType::Secret, "TOKEN");
     fakes.secret("loop", &[("token", SECRET)]);
-    fakes.put(
-        "loop",
-        installation("loop", "python3", &[&script, "--fail"], vec![token]),
-    );
+    fakes.install(installation("loop", "python3", &[&script, "--fail"], vec![token]));
     fakes.edit("loop", |w| credential(w, ConditionStatus::True, 1));
-    fakes.put(
-        "absent",
-        installation("absent", "no-such-command-anywhere", &[], Vec::new()),
-    );
+    fakes.install(installation("absent", "no-such-command-anywhere", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     let absent = stack.reason("absent", "COMMAND_NOT_FOUND").await;
-    assert_eq!(absent.status(), ConditionStatus::False);
+    assert_eq!((absent.state(), absent.ready_replicas), (RuntimeState::Failed, 0));
     assert!(
         absent.message.contains("no-such-command-anywhere"),
         "{}",
@@ -167,12 +174,11 @@ async fn says_what_a_person_can_act_on() {
     );
 
     // Corrected, it runs at once.
-    fakes.edit("loop", |w| {
-        let Some(Server::SelfHosted(server)) = &mut w.running_entry.as_mut().unwrap().server else {
+    fakes.revise("loop", |revision| {
+        let Some(Server::SelfHosted(server)) = &mut revision.server else {
             panic!()
         };
         server.arguments.pop();
-        w.installation.as_mut().unwrap().generation += 1;
     });
     stack.running("loop").await;
     stack.stop().await;
@@ -181,7 +187,7 @@ async fn says_what_a_person_can_act_on() {
 #[tokio::test]
 async fn starts_a_server_again_that_was_killed() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
-    fakes.put("one", installation("one", "builtin", &[], Vec::new()));
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     let endpoint = stack.running("one").await;
     let pid = i32::try_from(call(&endpoint).await["pid"].as_i64().unwrap()).unwrap();
@@ -192,7 +198,7 @@ async fn starts_a_server_again_that_was_killed() {
         fakes
             .reports()
             .iter()
-            .any(|r| r.reason == "EXITED" && r.message.contains("SIGKILL") && r.runtime_endpoint.is_empty())
+            .any(|r| r.reason == "EXITED" && r.message.contains("SIGKILL") && r.endpoint.is_empty())
     );
     stack.stop().await;
 }
@@ -200,29 +206,16 @@ async fn starts_a_server_again_that_was_killed() {
 #[tokio::test]
 async fn leaves_nothing_of_what_was_deleted() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
-    fakes.put("one", installation("one", "builtin", &[], Vec::new()));
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     let endpoint = stack.running("one").await;
     let work = call(&endpoint).await["folder"].as_str().unwrap().to_owned();
     let now = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
-    fakes.edit("one", |w| w.installation.as_mut().unwrap().delete_time = now);
-    let mut remote = installation("two", "", &[], Vec::new());
-    let Object::Installation(watched) = &mut remote else {
-        panic!()
-    };
-    watched.running_entry.as_mut().unwrap().server = Some(Server::Remote(RemoteServer {
-        url: "https://example.com".to_owned(),
-    }));
-    watched.installation.as_mut().unwrap().delete_time = now;
-    fakes.put("two", remote);
-    fakes.put(
-        "e",
-        Object::Entry(Entry {
-            uid: "e".to_owned(),
-            delete_time: now,
-            ..Entry::default()
-        }),
-    );
+    fakes.edit("one", |installation| installation.delete_time = now);
+    let (revision, mut elsewhere) = remote("two");
+    elsewhere.delete_time = now;
+    fakes.install((revision, elsewhere));
+    fakes.edit_entry("e", |entry| entry.delete_time = now);
     let wanted = ["one", "two"].map(|u| Subject::InstallationUid(u.to_owned()));
     eventually(|| {
         let done = fakes.cleanups();
@@ -237,7 +230,7 @@ async fn leaves_nothing_of_what_was_deleted() {
 #[tokio::test]
 async fn takes_its_servers_along_and_starts_them_again_elsewhere() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
-    fakes.put("one", installation("one", "builtin", &[], Vec::new()));
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     let endpoint = stack.running("one").await;
     let socket = endpoint.strip_prefix("unix:").unwrap().to_owned();
@@ -249,5 +242,103 @@ async fn takes_its_servers_along_and_starts_them_again_elsewhere() {
     let moved = stack.moved("one", &endpoint).await;
     call(&moved).await;
     assert_eq!(stack.processes().len(), 1);
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn restarts_for_a_rotated_secret_of_the_entry_and_waits_for_a_missing_one() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    let mut shared = variable("shared", InstallFieldType::Secret, "SHARED");
+    shared.set_source(InstallFieldSource::Stored);
+    let script = server();
+    fakes.secret("one", &[("shared", "first")]);
+    fakes.install(installation("one", "python3", &[&script], vec![shared]));
+    fakes.edit("one", |i| credential(i, ConditionStatus::True, 0));
+    fakes.install(installation("two", "python3", &[&script], Vec::new()));
+    // An entry that nothing was reported of yet stands in nobody's way.
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let endpoint = stack.running("one").await;
+    assert_eq!(call(&endpoint).await["environment"]["SHARED"], "first");
+    let other = call(&stack.running("two").await).await["pid"].clone();
+
+    let rotate = |status, generation| {
+        for uid in ["e-one", "e-two"] {
+            fakes.edit_entry(uid, |entry| {
+                entry.credential_generation = generation;
+                ready(&mut entry.conditions, status, 1);
+            });
+        }
+    };
+    fakes.secret("one", &[("shared", "second")]);
+    rotate(ConditionStatus::True, 2);
+    let moved = stack.moved("one", &endpoint).await;
+    assert_eq!(call(&moved).await["environment"]["SHARED"], "second");
+
+    rotate(ConditionStatus::False, 3);
+    let waiting = stack.reason("one", "CREDENTIAL_REQUIRED").await;
+    assert!(waiting.message.contains("an admin"), "{}", waiting.message);
+    eventually(|| stack.processes().len() == 1).await;
+    fakes.secret("one", &[("shared", "third")]);
+    rotate(ConditionStatus::True, 4);
+    let endpoint = stack.running("one").await;
+    assert_eq!(call(&endpoint).await["environment"]["SHARED"], "third");
+    let untouched = stack.running("two").await;
+    assert_eq!(call(&untouched).await["pid"], other, "it gets none of it");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn remote_installations_cost_nothing_here() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    let (revision, _) = remote("0");
+    for number in 0..2_000 {
+        let (_, mut installation) = remote(&number.to_string());
+        installation.entry_uid.clone_from(&revision.entry_uid);
+        fakes.install((revision.clone(), installation));
+    }
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let endpoint = stack.running("one").await;
+    assert!(tasks() < before + 100, "{} tasks, {before} before", tasks());
+    assert!(
+        fakes.reports().iter().all(|r| r.subject == fakes.reports()[0].subject),
+        "only one of them runs here"
+    );
+
+    // Many are deleted at once.
+    let now = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    for number in 0..200 {
+        fakes.edit(&number.to_string(), |installation| installation.delete_time = now);
+    }
+    eventually(|| fakes.cleanups().len() == 200).await;
+
+    // One that moves away is stopped, and nothing can be called any more; it may come back.
+    fakes.revise("one", |revision| {
+        revision.server = Some(Server::Remote(RemoteServer {
+            url: "https://example.com".to_owned(),
+        }));
+    });
+    let gone = stack.reason("one", "NOT_SELF_HOSTED").await;
+    assert_eq!((gone.endpoint.as_str(), gone.replicas), ("", 0));
+    eventually(|| stack.processes().is_empty()).await;
+    fakes.revise("one", |revision| {
+        revision.server = installation("one", "builtin", &[], Vec::new()).0.server;
+    });
+    let moved = stack.moved("one", &endpoint).await;
+    call(&moved).await;
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn reports_again_what_the_registry_has_lost() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let endpoint = stack.running("one").await;
+    fakes.lose_runtimes();
+    assert_eq!(stack.running("one").await, endpoint);
+    call(&endpoint).await;
     stack.stop().await;
 }

@@ -2,12 +2,9 @@
 
 mod support;
 
-use contracts::{
-    orchestrator::{GetRuntimeRequest, RestartRuntimeRequest, RuntimeState, StreamRuntimeLogsRequest},
-    registry::{RemoteServer, entry::Server, watched_object::Object},
-};
+use contracts::orchestrator::{GetRuntimeRequest, RestartRuntimeRequest, RuntimeState, StreamRuntimeLogsRequest};
 use pretty_assertions::assert_eq;
-use support::{PATIENCE, Stack, call, fakes::Fakes, installation};
+use support::{PATIENCE, Stack, call, fakes::Fakes, installation, remote};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -24,7 +21,7 @@ fn reason(status: &Status) -> (Code, String) {
 #[tokio::test]
 async fn shows_restarts_and_streams_logs_to_those_who_may() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
-    fakes.put("one", installation("one", "builtin", &[], Vec::new()));
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     let endpoint = stack.running("one").await;
     let mut people = stack.people.clone();
@@ -97,14 +94,7 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
         .collect();
     assert_eq!(fields, ["tail_lines", "name"]);
 
-    let mut remote = installation("two", "", &[], Vec::new());
-    let Object::Installation(watched) = &mut remote else {
-        panic!()
-    };
-    watched.running_entry.as_mut().unwrap().server = Some(Server::Remote(RemoteServer {
-        url: "https://example.com".to_owned(),
-    }));
-    fakes.put("two", remote);
+    fakes.install(remote("two"));
     let elsewhere = GetRuntimeRequest {
         name: "installations/two/runtime".to_owned(),
     };
@@ -119,7 +109,7 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
 #[tokio::test]
 async fn a_restart_says_that_it_failed() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
-    fakes.put("one", installation("one", "builtin", &["--fail"], Vec::new()));
+    fakes.install(installation("one", "builtin", &["--fail"], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     stack.reason("one", "CRASH_LOOP").await;
     let restart = RestartRuntimeRequest { name: NAME.to_owned() };

@@ -1,8 +1,8 @@
 //! Asks registry-svc, at this moment, whether a person may do something.
 
 use contracts::registry::{
-    AccessAction, AuthorizeEntryRequest, AuthorizeInstallationRequest, Entry, Principal, WatchedInstallation,
-    access_service_client::AccessServiceClient,
+    AccessAction, AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest,
+    AuthorizeInstallationResponse, Principal, access_service_client::AccessServiceClient,
 };
 use service_kit::User;
 use tonic::{Status, transport::Channel};
@@ -21,36 +21,30 @@ impl Access {
         }
     }
 
-    /// The installation, if `user` may do `action` to it. The error is meant for that person: NOT_FOUND, PERMISSION_DENIED,
+    /// The installation with what it runs, if `user` may do `action` to it. The error is meant for that person: NOT_FOUND, PERMISSION_DENIED,
     /// or UNAVAILABLE while the registry does not answer.
     pub async fn installation(
         &self,
         name: &str,
         user: &User,
         action: AccessAction,
-    ) -> Result<WatchedInstallation, Status> {
+    ) -> Result<AuthorizeInstallationResponse, Status> {
         let request = AuthorizeInstallationRequest {
             installation: name.to_owned(),
             principal: Some(principal(user)),
             action: action.into(),
         };
-        let response = self.client.clone().authorize_installation(request).await?.into_inner();
-        response
-            .installation
-            .ok_or_else(|| Status::internal("registry-svc answered without the installation"))
+        Ok(self.client.clone().authorize_installation(request).await?.into_inner())
     }
 
-    /// The entry, if `user` may do `action` to it. Errors as for [`Access::installation`].
-    pub async fn entry(&self, name: &str, user: &User, action: AccessAction) -> Result<Entry, Status> {
+    /// The entry with its current revision, if `user` may do `action` to it. Errors as for [`Access::installation`].
+    pub async fn entry(&self, name: &str, user: &User, action: AccessAction) -> Result<AuthorizeEntryResponse, Status> {
         let request = AuthorizeEntryRequest {
             entry: name.to_owned(),
             principal: Some(principal(user)),
             action: action.into(),
         };
-        let response = self.client.clone().authorize_entry(request).await?.into_inner();
-        response
-            .entry
-            .ok_or_else(|| Status::internal("registry-svc answered without the entry"))
+        Ok(self.client.clone().authorize_entry(request).await?.into_inner())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where an entry's secrets go. A stored secret is bound to this, and is not vended anywhere else until its owner agrees.
 
-use contracts::registry::{Entry, SelfHostedServer, entry::Server};
+use contracts::registry::{EntryRevision, SelfHostedServer, entry_revision::Server};
 use url::Url;
 
 /// Programs that run whatever package their first argument names.
@@ -8,11 +8,11 @@ const LAUNCHERS: [&str; 4] = ["npx", "bunx", "uvx", "pnpx"];
 /// Programs that run whatever their arguments say.
 const INTERPRETERS: [&str; 9] = ["sh", "bash", "env", "node", "deno", "bun", "python", "python3", "uv"];
 
-/// The destination of an entry: a remote server's origin, such as `https://mcp.example.com`; a self-hosted server's program,
+/// The destination of an entry revision: a remote server's origin, such as `https://mcp.example.com`; a self-hosted server's program,
 /// such as `command:mcp-server-time`, with the package for launchers (`command:npx @scope/server`) and all arguments
-/// for interpreters. A new version of the same program is the same destination. `None` for an entry without server.
-pub fn of_entry(entry: &Entry) -> Option<String> {
-    match entry.server.as_ref()? {
+/// for interpreters. A new version of the same program is the same destination. `None` for one without server.
+pub fn of(revision: &EntryRevision) -> Option<String> {
+    match revision.server.as_ref()? {
         Server::Remote(remote) => of_url(&remote.url),
         Server::SelfHosted(server) => Some(of_command(server)),
     }
@@ -60,9 +60,9 @@ mod tests {
 
     fn remote(url: &str) -> Option<String> {
         let server = Some(Server::Remote(RemoteServer { url: url.to_owned() }));
-        of_entry(&Entry {
+        of(&EntryRevision {
             server,
-            ..Entry::default()
+            ..EntryRevision::default()
         })
     }
 
@@ -72,9 +72,9 @@ mod tests {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             ..SelfHostedServer::default()
         };
-        of_entry(&Entry {
+        of(&EntryRevision {
             server: Some(Server::SelfHosted(server)),
-            ..Entry::default()
+            ..EntryRevision::default()
         })
         .unwrap()
     }
@@ -87,7 +87,7 @@ mod tests {
         );
         assert_eq!(remote("http://127.0.0.1:3001/mcp").unwrap(), "http://127.0.0.1:3001");
         assert_eq!(remote("nonsense"), None);
-        assert_eq!(of_entry(&Entry::default()), None);
+        assert_eq!(of(&EntryRevision::default()), None);
     }
 
     #[test]

@@ -4,35 +4,57 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use contracts::registry::{
-    Change, ObjectKind, WatchAck, WatchRequest, WatchStart, WatchedObject, watch_request, watch_response,
-    watch_service_client::WatchServiceClient,
+    Change, ObjectKind, WatchAck, WatchRequest, WatchResponse, WatchStart, WatchedObject, watch_request,
+    watch_response, watch_service_client::WatchServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Channel};
+use tonic::{Status, Streaming, transport::Channel};
 
-const MAX_MESSAGE: usize = 64 << 20;
+/// The registry sends a bookmark at least so often.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
+/// A stream that was silent for so long has lost the registry, whatever the connection says: it may be half open.
+pub const SILENCE: Duration = Duration::from_secs(3 * BOOKMARK_INTERVAL.as_secs());
 
-/// What is kept of what is watched. A method's return means: it is in force. Only then is it acknowledged, and whoever waits
-/// for the change goes on.
+/// What is kept of what is watched. When `snapshot_end` or `changes` returns, it is in force. Only then is it acknowledged, and
+/// whoever waits for the change goes on.
 pub trait Sink: Send {
-    /// Replaces all that was known.
-    fn snapshot(&mut self, revision: i64, objects: Vec<WatchedObject>) -> impl Future<Output = ()> + Send;
+    /// A snapshot begins. What was known stays in force until its end; one that never ends is followed by another beginning.
+    fn snapshot_begin(&mut self);
+    /// Some objects of the snapshot. Definitions come before the sets that name them, entry revisions before installations.
+    fn snapshot_objects(&mut self, objects: Vec<WatchedObject>) -> impl Future<Output = ()> + Send;
+    /// The snapshot is whole: it replaces all that was known.
+    fn snapshot_end(&mut self, revision: i64) -> impl Future<Output = ()> + Send;
     /// Applies what one revision changed, all together.
     fn changes(&mut self, revision: i64, changes: Vec<Change>) -> impl Future<Output = ()> + Send;
     /// The registry is in reach and everything up to now is known (`true`), or it is out of reach (`false`).
     fn connected(&mut self, connected: bool);
 }
 
-/// Follows `kinds` (all if empty) until `stop` is cancelled, through every interruption.
-pub async fn follow(registry: Channel, kinds: &[ObjectKind], sink: &mut impl Sink, stop: CancellationToken) {
+/// Who watches.
+#[derive(Clone, Debug, Default)]
+pub struct Watcher {
+    /// Tells this process from others of its workload: as in `WatchStart.instance`.
+    pub instance: String,
+    /// Where peers reach it, gateway-svc only: as in `WatchStart.address`.
+    pub address: String,
+}
+
+/// Follows `kinds` (all that the workload may watch if empty) until `stop` is cancelled, through every interruption.
+pub async fn follow(
+    registry: Channel,
+    watcher: &Watcher,
+    kinds: &[ObjectKind],
+    sink: &mut impl Sink,
+    stop: CancellationToken,
+) {
     let mut position = Position::default();
     let mut backoff = delays();
     loop {
         let known = position.revision;
         let ended = tokio::select! {
-            ended = follow_once(&registry, kinds, sink, &mut position) => ended,
+            ended = follow_once(&registry, watcher, kinds, sink, &mut position) => ended,
             () = stop.cancelled() => return,
         };
         sink.connected(false);
@@ -67,6 +89,7 @@ struct Position {
 
 async fn follow_once(
     registry: &Channel,
+    watcher: &Watcher,
     kinds: &[ObjectKind],
     sink: &mut impl Sink,
     position: &mut Position,
@@ -76,48 +99,82 @@ async fn follow_once(
         kinds: kinds.iter().map(|&kind| kind.into()).collect(),
         resume_revision: position.revision,
         database_epoch: position.epoch.clone(),
+        instance: watcher.instance.clone(),
+        address: watcher.address.clone(),
     };
     send(&requests, watch_request::Message::Start(start)).await?;
-    let mut client = WatchServiceClient::new(registry.clone()).max_decoding_message_size(MAX_MESSAGE);
-    let mut responses = client.watch(ReceiverStream::new(outgoing)).await?.into_inner();
-    let mut snapshot: Option<(String, Vec<WatchedObject>)> = None;
-    while let Some(response) = responses.message().await? {
-        let revision = match response.message {
-            Some(watch_response::Message::SnapshotBegin(begin)) => {
-                snapshot = Some((begin.database_epoch, Vec::new()));
+    let mut client = WatchServiceClient::new(registry.clone());
+    let outgoing = ReceiverStream::new(outgoing);
+    let mut responses = timely(client.watch(outgoing)).await?.into_inner();
+    // The epoch of a snapshot that has begun; the changes of a revision that comes in parts.
+    let mut snapshot: Option<String> = None;
+    let mut parts: Option<(i64, Vec<Change>)> = None;
+    while let Some(message) = next(&mut responses).await? {
+        // A revision that came in parts is whole only with its last one: to acknowledge anything before that would lose it.
+        if parts.is_some() && !matches!(message, watch_response::Message::ChangePart(_)) {
+            return Err(out_of_order());
+        }
+        let revision = match message {
+            watch_response::Message::SnapshotBegin(begin) => {
+                snapshot = Some(begin.database_epoch);
+                sink.snapshot_begin();
                 continue;
             }
-            Some(watch_response::Message::SnapshotObjects(some)) => {
-                let (_, objects) = snapshot.as_mut().ok_or_else(out_of_order)?;
-                objects.extend(some.objects);
+            watch_response::Message::SnapshotObjects(some) if snapshot.is_some() => {
+                sink.snapshot_objects(some.objects).await;
                 continue;
             }
-            Some(watch_response::Message::SnapshotEnd(end)) => {
-                let (epoch, objects) = snapshot.take().ok_or_else(out_of_order)?;
-                sink.snapshot(end.revision, objects).await;
-                position.epoch = epoch;
-                sink.connected(true);
+            watch_response::Message::SnapshotObjects(_) => return Err(out_of_order()),
+            watch_response::Message::SnapshotEnd(end) => {
+                position.epoch = snapshot.take().ok_or_else(out_of_order)?;
+                sink.snapshot_end(end.revision).await;
                 end.revision
             }
-            Some(watch_response::Message::Changes(batch)) => {
+            watch_response::Message::Changes(batch) => {
                 sink.changes(batch.revision, batch.changes).await;
-                sink.connected(true);
                 batch.revision
             }
-            Some(watch_response::Message::Bookmark(bookmark)) => {
-                sink.connected(true);
-                bookmark.revision
+            watch_response::Message::ChangePart(part) => {
+                let (revision, changes) = parts.get_or_insert_with(|| (part.revision, Vec::new()));
+                if *revision != part.revision {
+                    return Err(out_of_order());
+                }
+                changes.extend(part.changes);
+                if !part.last {
+                    continue;
+                }
+                let changes = std::mem::take(changes);
+                parts = None;
+                sink.changes(part.revision, changes).await;
+                part.revision
             }
-            Some(watch_response::Message::Compacted(_)) => {
+            watch_response::Message::Bookmark(bookmark) => bookmark.revision,
+            watch_response::Message::Compacted(_) => {
                 *position = Position::default();
                 return Ok(());
             }
-            None => continue,
         };
+        sink.connected(true);
         position.revision = revision;
         send(&requests, watch_request::Message::Ack(WatchAck { revision })).await?;
     }
     Ok(())
+}
+
+/// The next message that is understood; `None`: the stream has ended.
+async fn next(responses: &mut Streaming<WatchResponse>) -> Result<Option<watch_response::Message>, Status> {
+    while let Some(response) = timely(responses.message()).await? {
+        if response.message.is_some() {
+            return Ok(response.message);
+        }
+    }
+    Ok(None)
+}
+
+async fn timely<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(SILENCE, answer)
+        .await
+        .map_err(|_| Status::unavailable("the registry has said nothing for three bookmark intervals"))?
 }
 
 async fn send(requests: &mpsc::Sender<WatchRequest>, message: watch_request::Message) -> Result<(), Status> {
@@ -129,5 +186,5 @@ async fn send(requests: &mpsc::Sender<WatchRequest>, message: watch_request::Mes
 }
 
 fn out_of_order() -> Status {
-    Status::internal("registry-svc sent a snapshot's objects outside a snapshot")
+    Status::internal("registry-svc sent objects outside a snapshot, or a part of another revision")
 }

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::{
     api::{self, Registry, propagation::Propagation},
-    config::{Config, Deps},
-    housekeeping, store,
+    config::{Config, Deps, Retention},
+    housekeeping, operate, store,
 };
 
 /// Why the registry cannot be built.
@@ -20,14 +20,16 @@ pub struct BuildError(#[from] store::OpenError);
 /// Opens and migrates the database, and wires the services.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let db = store::open(&config.database).await?;
-    let propagation = Propagation::new(db.clone(), deps.clock.clone());
+    let propagation = Propagation::new(db.clone(), config.watcher_lease);
+    propagation.begin().await.map_err(store::OpenError::from)?;
     let registry = Arc::new(Registry {
-        db: db.clone(),
+        db,
         clock: deps.clock,
         pages: PageTokens::new(&config.page_token_key),
         egress: config.egress,
         pending_expiry: config.pending_expiry,
-        propagation: propagation.clone(),
+        propagation,
+        rollouts: operate::rollout::Rollouts::default(),
     });
     let (services, routes) = api::routes(&registry);
     let verifier = deps.verifier;
@@ -38,21 +40,31 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             identity::authenticate(Arc::clone(&verifier), request, next)
         }));
     let (ready_sender, ready) = watch::channel(Readiness::Ready);
-    let followed = db.clone();
-    let acked = propagation.acked();
-    let tasks = vec![
-        Task::new("follow", move |stop| store::follow(followed, acked, stop)),
-        Task::new("housekeeping", move |stop| {
-            housekeeping::run(registry, ready_sender, stop)
-        }),
-    ];
     Ok(App {
         name: "registry-svc",
         grpc,
         services,
         descriptors: contracts::registry::FILE_DESCRIPTOR_SET,
         http: axum::Router::new(),
-        tasks,
+        tasks: tasks(&registry, config.retention, ready_sender),
         ready,
     })
+}
+
+fn tasks(registry: &Arc<Registry>, retention: Retention, ready: watch::Sender<Readiness>) -> Vec<Task> {
+    let db = registry.db.clone();
+    let propagation = registry.propagation.clone();
+    let of = || Arc::clone(registry);
+    let (looking, expiring, forgetting, gateways, rolling_out) = (of(), of(), of(), of(), of());
+    vec![
+        Task::new("follow", move |stop| store::follow(db, stop)),
+        Task::new("propagation", move |stop| propagation.run(stop)),
+        Task::new("readiness", move |stop| housekeeping::look(looking, ready, stop)),
+        Task::new("expiry", move |stop| housekeeping::expire(expiring, stop)),
+        Task::new("retention", move |stop| {
+            housekeeping::forget(forgetting, retention, stop)
+        }),
+        Task::new("gateways", move |stop| housekeeping::know_gateways(gateways, stop)),
+        Task::new("rollout", move |stop| operate::rollout::run(rolling_out, stop)),
+    ]
 }

@@ -14,7 +14,8 @@ pub enum Database {
     Postgres(SecretString),
 }
 
-/// Settings.
+/// Settings. [`Config::new`] gives all but what has no default, so that a new one breaks nobody:
+/// `Config { egress, ..Config::new(database, page_token_key) }`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the data is.
@@ -25,11 +26,50 @@ pub struct Config {
     pub page_token_key: [u8; 32],
     /// How long an installation that was never ready may wait for somebody to complete it.
     pub pending_expiry: Duration,
+    /// What watchers can resume from.
+    pub retention: Retention,
+    /// How long a watcher counts whose connection broke, unless it comes back. Watchers are told 30 seconds.
+    pub watcher_lease: Duration,
 }
 
 impl Config {
     /// What [`Config::pending_expiry`] usually is.
     pub const DEFAULT_PENDING_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+    /// What [`Config::watcher_lease`] usually is.
+    pub const DEFAULT_WATCHER_LEASE: Duration = Duration::from_secs(30);
+
+    /// The usual settings.
+    pub fn new(database: Database, page_token_key: [u8; 32]) -> Self {
+        Self {
+            database,
+            egress: EgressPolicy::default(),
+            page_token_key,
+            pending_expiry: Self::DEFAULT_PENDING_EXPIRY,
+            retention: Retention::default(),
+            watcher_lease: Self::DEFAULT_WATCHER_LEASE,
+        }
+    }
+}
+
+/// How much of the change log is kept. What exceeds any of these is forgotten; a watcher that was away for longer starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Revisions.
+    pub revisions: i64,
+    /// Age of a change.
+    pub age: Duration,
+    /// Bytes of all changes.
+    pub bytes: i64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            revisions: 100_000,
+            age: Duration::from_secs(24 * 60 * 60),
+            bytes: 256 << 20,
+        }
+    }
 }
 
 /// What the registry stands on.

@@ -11,4 +11,4 @@ mod operate;
 mod store;
 
 pub use app::{BuildError, build};
-pub use config::{Config, Database, Deps};
+pub use config::{Config, Database, Deps, Retention};

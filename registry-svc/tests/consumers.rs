@@ -1,20 +1,41 @@
-//! MCP gateways, agents and tool assignments over gRPC, on both engines.
+//! MCP gateways and agents over gRPC, on both engines.
 
 mod support;
 
-use contracts::registry::{tool_assignment::Binding, *};
-use support::*;
-use tonic::{Code, Status};
+use std::time::Duration;
+
+use contracts::registry::*;
+use service_kit::Workload;
+use support::{
+    watcher::{Watcher, removals},
+    *,
+};
+use tonic::Code;
 
 on_both_engines!(
     are_curated_by_admins,
     name_all_that_is_wrong,
     keep_agents_apart_from_gateways,
-    take_tools_that_are_known,
-    pin_only_what_is_ones_own,
-    change_their_assignments_by_mask,
-    go_with_their_assignments,
+    replay_their_first_answer,
+    change_by_mask,
+    are_listed_to_those_who_see_them,
+    go_at_once_and_their_assignments_after_them,
 );
+
+fn visible_to(audience: visibility::Audience) -> Option<Visibility> {
+    Some(Visibility {
+        audience: Some(audience),
+    })
+}
+
+fn for_author() -> Option<Visibility> {
+    visible_to(visibility::Audience::Author(AuthorAudience {}))
+}
+
+fn for_teams(teams: &[&str]) -> Option<Visibility> {
+    let teams = teams.iter().map(|&team| team.to_owned()).collect();
+    visible_to(visibility::Audience::Teams(TeamsAudience { teams }))
+}
 
 async fn are_curated_by_admins(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
@@ -84,19 +105,11 @@ async fn are_curated_by_admins(stack: Stack) {
     let late = admin.gateways().update_gateway(request).await.unwrap_err();
     assert_eq!(reason(&late), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
 
-    let audience = visibility::Audience::Author(AuthorAudience {});
-    admin
-        .gateway(
-            "hidden",
-            Gateway {
-                visibility: Some(Visibility {
-                    audience: Some(audience),
-                }),
-                ..Default::default()
-            },
-        )
-        .await
-        .unwrap();
+    let hidden = Gateway {
+        visibility: for_author(),
+        ..Default::default()
+    };
+    admin.gateway("hidden", hidden).await.unwrap();
     let request = GetGatewayRequest {
         name: "gateways/hidden".to_owned(),
     };
@@ -225,256 +238,229 @@ async fn keep_agents_apart_from_gateways(stack: Stack) {
     assert_eq!(fields(&admin.agents().get_agent(wrong).await.unwrap_err()), ["name"]);
 }
 
-async fn assign(
-    person: &Person,
-    assignment: ToolAssignment,
-    confirm_shared_account: bool,
-) -> Result<ToolAssignment, Status> {
-    let request = CreateToolAssignmentRequest {
-        parent: "gateways/default".to_owned(),
-        tool_assignment: Some(assignment),
-        confirm_shared_account,
-        ..Default::default()
+async fn replay_their_first_answer(stack: Stack) {
+    let admin = stack.admin();
+    let create = |id: &str| CreateGatewayRequest {
+        gateway_id: "main".to_owned(),
+        gateway: Some(Gateway::default()),
+        request_id: id.to_owned(),
     };
-    person
-        .assignments()
-        .create_tool_assignment(request)
-        .await
-        .map(tonic::Response::into_inner)
-}
-
-fn tool(tool: &str) -> ToolAssignment {
-    ToolAssignment {
-        entry: "entries/time".to_owned(),
-        tool: tool.to_owned(),
-        ..Default::default()
-    }
-}
-
-fn pinned(name: &str, installation: &Installation) -> ToolAssignment {
-    ToolAssignment {
-        binding: Some(Binding::PinnedInstallation(installation.name.clone())),
-        ..tool(name)
-    }
-}
-
-/// An entry `time` with two tools that alice has installed, and a gateway.
-async fn prepare(stack: &Stack) -> (Person, Person, Installation) {
-    let (admin, alice) = (stack.admin(), stack.person("alice"));
-    admin.approved("time", remote()).await;
-    let installation = alice.install("entries/time", None, &[]).await.unwrap();
-    stack.discover(&installation, &["convert", "now"]).await;
-    admin.gateway("default", Gateway::default()).await.unwrap();
-    (admin, alice, installation)
-}
-
-async fn take_tools_that_are_known(stack: Stack) {
-    let (admin, alice, _) = prepare(&stack).await;
-    let made = assign(&admin, tool("now"), false).await.unwrap();
-    assert!(
-        made.name.starts_with("gateways/default/toolAssignments/"),
-        "{}",
-        made.name
-    );
-    assert!(matches!(made.binding, Some(Binding::ResolveAtCallTime(_))));
-    let unknown = assign(&admin, tool("later"), false).await.unwrap_err();
-    assert_eq!(reason(&unknown), (Code::FailedPrecondition, "TOOL_UNKNOWN".to_owned()));
-    let twice = assign(&admin, tool("now"), false).await.unwrap_err();
-    assert_eq!(reason(&twice), (Code::AlreadyExists, "ALREADY_EXISTS".to_owned()));
-    assert!(twice.message().contains(&made.uid));
-    assert_eq!(
-        assign(&alice, tool("convert"), false).await.unwrap_err().code(),
-        Code::PermissionDenied
-    );
-    let named = ToolAssignment {
-        exposed_name: "clock".to_owned(),
-        ..tool("convert")
-    };
-    assign(&admin, named.clone(), false).await.unwrap();
-    let installation = admin.install("entries/time", None, &[]).await.unwrap();
-    let taken = ToolAssignment {
-        exposed_name: "clock".to_owned(),
-        ..pinned("now", &installation)
-    };
-    assert_eq!(
-        assign(&admin, taken, true).await.unwrap_err().code(),
-        Code::AlreadyExists
-    );
-    let bad = ToolAssignment {
-        exposed_name: "a b".to_owned(),
-        entry: "x".to_owned(),
-        ..tool("")
-    };
-    let bad = assign(&admin, bad, false).await.unwrap_err();
-    assert_eq!(
-        fields(&bad),
-        [
-            "tool_assignment.entry",
-            "tool_assignment.tool",
-            "tool_assignment.exposed_name"
-        ]
-    );
-    let request = ListToolAssignmentsRequest {
-        parent: "gateways/default".to_owned(),
-        page_size: 1,
-        ..Default::default()
-    };
-    let page = alice
-        .assignments()
-        .list_tool_assignments(request.clone())
+    let (first_id, second_id) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+    let first = admin
+        .gateways()
+        .create_gateway(create(&first_id))
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(page.tool_assignments.len(), 1);
-    let request = ListToolAssignmentsRequest {
-        page_token: page.next_page_token,
-        ..request
+    let change = Gateway {
+        description: "changed since".to_owned(),
+        ..first.clone()
     };
-    let page = alice
+    let request = UpdateGatewayRequest {
+        gateway: Some(change),
+        update_mask: None,
+    };
+    admin.gateways().update_gateway(request).await.unwrap();
+    let again = admin
+        .gateways()
+        .create_gateway(create(&first_id))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(again, first, "a replay returns the first answer");
+    let delete = DeleteGatewayRequest {
+        name: first.name.clone(),
+        etag: String::new(),
+    };
+    admin.gateways().delete_gateway(delete).await.unwrap();
+    admin.gateways().create_gateway(create(&second_id)).await.unwrap();
+    let gone = admin.gateways().create_gateway(create(&first_id)).await.unwrap_err();
+    assert_eq!(reason(&gone), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
+
+    let create = CreateAgentRequest {
+        agent_id: "helper".to_owned(),
+        agent: Some(Agent {
+            labels: map(&[("a", "b"), ("c", "d")]),
+            ..Default::default()
+        }),
+        request_id: first_id,
+    };
+    let first = admin.agents().create_agent(create.clone()).await.unwrap().into_inner();
+    let again = admin.agents().create_agent(create).await.unwrap().into_inner();
+    assert_eq!((again.name.as_str(), &again), ("agents/helper", &first));
+}
+
+async fn change_by_mask(stack: Stack) {
+    let admin = stack.admin();
+    let made = Gateway {
+        description: "kept".to_owned(),
+        labels: map(&[("team", "ops")]),
+        omit_entry_prefix: true,
+        ..Default::default()
+    };
+    let made = admin.gateway("main", made).await.unwrap();
+    let update = |gateway: Gateway, update_mask| {
+        let mut client = admin.gateways();
+        async move {
+            let request = UpdateGatewayRequest {
+                gateway: Some(gateway),
+                update_mask,
+            };
+            client.update_gateway(request).await.map(tonic::Response::into_inner)
+        }
+    };
+    let change = Gateway {
+        name: made.name.clone(),
+        display_name: "Main".to_owned(),
+        ..Default::default()
+    };
+    let set = update(change.clone(), None).await.unwrap();
+    assert_eq!(set.display_name, "Main");
+    assert_eq!(
+        (set.description.as_str(), &set.labels, set.omit_entry_prefix),
+        ("kept", &made.labels, true),
+        "without a mask, what is not set stays"
+    );
+    assert!(set.registry_revision > made.registry_revision);
+    let same = update(change.clone(), None).await.unwrap();
+    assert_eq!(same, set, "what changes nothing writes nothing");
+    let all = update(change.clone(), mask(&["*"])).await.unwrap();
+    assert_eq!((all.description.as_str(), all.omit_entry_prefix), ("", false));
+    assert!(all.labels.is_empty());
+    let refused = update(change, mask(&["display_name", "uid"])).await.unwrap_err();
+    assert_eq!(fields(&refused), ["update_mask.paths[1]"]);
+}
+
+/// The names of all pages of gateways.
+async fn gateways(person: &Person, page_size: i32) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListGatewaysRequest { page_size, page_token };
+        let page = person.gateways().list_gateways(request).await.unwrap().into_inner();
+        assert!(page.gateways.len() <= usize::try_from(page_size).unwrap());
+        assert!(page.next_page_token.is_empty() || !page.gateways.is_empty());
+        names.extend(page.gateways.into_iter().map(|gateway| gateway.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return names;
+        }
+    }
+}
+
+async fn are_listed_to_those_who_see_them(stack: Stack) {
+    let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
+    admin.team("ops", false, &[&alice]).await;
+    admin.team("dev", false, &[&alice]).await;
+    let (mut all, mut hers, mut his) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..12 {
+        stack.clock.advance(Duration::from_millis(1));
+        let visibility = match index % 4 {
+            0 => None,
+            1 => for_author(),
+            2 => for_teams(&["teams/dev", "teams/ops"]),
+            _ => for_teams(&["teams/ops"]),
+        };
+        let gateway = Gateway {
+            visibility,
+            ..Default::default()
+        };
+        let name = admin.gateway(&format!("g{index}"), gateway).await.unwrap().name;
+        all.push(name.clone());
+        if index % 4 != 1 {
+            hers.push(name.clone());
+        }
+        if index % 4 == 0 {
+            his.push(name);
+        }
+    }
+    for size in [1, 2, 5, 50] {
+        assert_eq!(gateways(&admin, size).await, all);
+        assert_eq!(gateways(&alice, size).await, hers);
+        assert_eq!(gateways(&bob, size).await, his);
+    }
+    // Who sees them changes with their visibility.
+    let narrowed = Gateway {
+        name: "gateways/g0".to_owned(),
+        visibility: for_teams(&["teams/dev"]),
+        ..Default::default()
+    };
+    let request = UpdateGatewayRequest {
+        gateway: Some(narrowed),
+        update_mask: mask(&["visibility"]),
+    };
+    admin.gateways().update_gateway(request).await.unwrap();
+    assert_eq!(gateways(&bob, 50).await, his[1..]);
+    assert_eq!(gateways(&alice, 50).await, hers);
+    let unknown = Gateway {
+        visibility: for_teams(&["teams/dev", "teams/none"]),
+        ..Default::default()
+    };
+    let refused = admin.gateway("x", unknown).await.unwrap_err();
+    assert_eq!(fields(&refused), ["gateway.visibility.teams.teams[1]"]);
+}
+
+async fn go_at_once_and_their_assignments_after_them(stack: Stack) {
+    let admin = stack.admin();
+    admin.approved("time", remote()).await;
+    let installation = admin.install("entries/time", None, &[]).await.unwrap();
+    let tools: Vec<String> = (0..5).map(|number| format!("t{number}")).collect();
+    let tools: Vec<&str> = tools.iter().map(String::as_str).collect();
+    stack.discover(&installation, &tools).await;
+    let old = admin.gateway("default", Gateway::default()).await.unwrap();
+    let requests = tools.iter().map(|&tool| CreateToolAssignmentRequest {
+        tool_assignment: Some(ToolAssignment {
+            entry: "entries/time".to_owned(),
+            selection: Some(tool_assignment::Selection::Tool(tool.to_owned())),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let request = BatchCreateToolAssignmentsRequest {
+        parent: old.name.clone(),
+        requests: requests.collect(),
+        ..Default::default()
+    };
+    let made = admin
+        .assignments()
+        .batch_create_tool_assignments(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
+    watcher.snapshot().await;
+    let request = DeleteGatewayRequest {
+        name: old.name.clone(),
+        etag: String::new(),
+    };
+    admin.gateways().delete_gateway(request).await.unwrap();
+    let get = GetToolAssignmentRequest {
+        name: made.tool_assignments[0].name.clone(),
+    };
+    let new = admin.gateway("default", Gateway::default()).await.unwrap();
+    assert_ne!(new.uid, old.uid, "the slug is free at once");
+    let refused = admin.assignments().get_tool_assignment(get).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "the new one inherits nothing");
+    let request = ListToolAssignmentsRequest {
+        parent: new.name,
+        ..Default::default()
+    };
+    let listed = admin
         .assignments()
         .list_tool_assignments(request)
         .await
         .unwrap()
         .into_inner();
-    assert_eq!((page.tool_assignments.len(), page.next_page_token.as_str()), (1, ""));
-}
-
-async fn pin_only_what_is_ones_own(stack: Stack) {
-    let (admin, alice, hers) = prepare(&stack).await;
-    admin.team("ops", true, &[&alice]).await;
-    let teams = alice.install("entries/time", Some("teams/ops"), &[]).await.unwrap();
-    let his = admin.install("entries/time", None, &[]).await.unwrap();
-    let refused = assign(&admin, pinned("now", &hers), true).await.unwrap_err();
-    assert_eq!(
-        reason(&refused),
-        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
-    );
-    let refused = assign(&admin, pinned("now", &his), false).await.unwrap_err();
-    assert_eq!(
-        reason(&refused),
-        (Code::FailedPrecondition, "SHARED_ACCOUNT_NOT_CONFIRMED".to_owned())
-    );
-    let made = assign(&admin, pinned("now", &his), true).await.unwrap();
-    assert_eq!(made.binding, Some(Binding::PinnedInstallation(his.name)));
-    assign(&admin, pinned("now", &teams), false).await.unwrap();
-    admin.approved("other", remote()).await;
-    let other = admin.install("entries/other", None, &[]).await.unwrap();
-    let refused = assign(&admin, pinned("now", &other), true).await.unwrap_err();
-    assert_eq!(fields(&refused), ["tool_assignment.pinned_installation"]);
-    let absent = Installation {
-        name: format!("installations/{}", uuid::Uuid::new_v4()),
-        ..Default::default()
-    };
-    assert_eq!(
-        assign(&admin, pinned("now", &absent), true).await.unwrap_err().code(),
-        Code::NotFound
-    );
-}
-
-async fn change_their_assignments_by_mask(stack: Stack) {
-    let (admin, alice, _) = prepare(&stack).await;
-    let made = assign(&admin, tool("now"), false).await.unwrap();
-    let his = admin.install("entries/time", None, &[]).await.unwrap();
-    let update = |assignment: ToolAssignment, paths: &[&str], confirm_shared_account| {
-        let update_mask = mask(paths);
-        let mut client = admin.assignments();
-        async move {
-            let request = UpdateToolAssignmentRequest {
-                tool_assignment: Some(assignment),
-                update_mask,
-                confirm_shared_account,
-            };
-            client
-                .update_tool_assignment(request)
-                .await
-                .map(tonic::Response::into_inner)
+    assert_eq!(listed.tool_assignments, []);
+    let mut left: Vec<String> = made.tool_assignments.into_iter().map(|one| one.uid).collect();
+    let removed = async {
+        while !left.is_empty() {
+            let (_, changes) = watcher.acked_changes().await;
+            let gone = removals(&changes);
+            left.retain(|uid| !gone.contains(&(ObjectKind::ToolAssignment, uid)));
         }
     };
-    let change = ToolAssignment {
-        exposed_name: "clock".to_owned(),
-        binding: Some(Binding::PinnedInstallation(his.name.clone())),
-        etag: String::new(),
-        ..made.clone()
-    };
-    let changed = update(change.clone(), &["exposed_name"], false).await.unwrap();
-    assert_eq!(
-        (changed.exposed_name.as_str(), changed.binding),
-        ("clock", made.binding.clone())
-    );
-    let refused = update(change.clone(), &["pinned_installation"], false)
+    tokio::time::timeout(Duration::from_secs(20), removed)
         .await
-        .unwrap_err();
-    assert_eq!(reason(&refused).1, "SHARED_ACCOUNT_NOT_CONFIRMED");
-    let changed = update(change.clone(), &["pinned_installation"], true).await.unwrap();
-    assert_eq!(changed.binding, Some(Binding::PinnedInstallation(his.name)));
-    let resolve = ToolAssignment {
-        binding: Some(Binding::ResolveAtCallTime(ResolveAtCallTime {})),
-        ..change.clone()
-    };
-    let changed = update(resolve, &["resolve_at_call_time"], false).await.unwrap();
-    assert!(matches!(changed.binding, Some(Binding::ResolveAtCallTime(_))));
-    let late = ToolAssignment {
-        etag: made.etag,
-        ..change.clone()
-    };
-    assert_eq!(
-        update(late, &["exposed_name"], false).await.unwrap_err().code(),
-        Code::Aborted
-    );
-    assert_eq!(
-        fields(&update(change, &["tool"], false).await.unwrap_err()),
-        ["update_mask.paths[0]"]
-    );
-    let request = DeleteToolAssignmentRequest {
-        name: made.name.clone(),
-        etag: String::new(),
-    };
-    assert_eq!(
-        alice
-            .assignments()
-            .delete_tool_assignment(request.clone())
-            .await
-            .unwrap_err()
-            .code(),
-        Code::PermissionDenied
-    );
-    admin.assignments().delete_tool_assignment(request).await.unwrap();
-    let request = GetToolAssignmentRequest { name: made.name };
-    assert_eq!(
-        admin
-            .assignments()
-            .get_tool_assignment(request)
-            .await
-            .unwrap_err()
-            .code(),
-        Code::NotFound
-    );
-    let request = GetToolAssignmentRequest {
-        name: "gateways/default/toolAssignments/x".to_owned(),
-    };
-    assert_eq!(
-        fields(&admin.assignments().get_tool_assignment(request).await.unwrap_err()),
-        ["name"]
-    );
-}
-
-async fn go_with_their_assignments(stack: Stack) {
-    let (admin, _, _) = prepare(&stack).await;
-    let made = assign(&admin, tool("now"), false).await.unwrap();
-    let request = DeleteGatewayRequest {
-        name: "gateways/default".to_owned(),
-        etag: String::new(),
-    };
-    admin.gateways().delete_gateway(request).await.unwrap();
-    admin.gateway("default", Gateway::default()).await.unwrap();
-    let request = GetToolAssignmentRequest { name: made.name };
-    assert_eq!(
-        admin
-            .assignments()
-            .get_tool_assignment(request)
-            .await
-            .unwrap_err()
-            .code(),
-        Code::NotFound
-    );
+        .expect("the assignments of a deleted gateway are deleted after it");
 }

@@ -11,11 +11,12 @@ use tonic::Code;
 on_both_engines!(
     live_through_their_lifecycle,
     name_all_that_is_wrong,
-    are_changed_by_mask_and_keep_every_revision,
+    are_changed_by_mask_and_keep_what_ran,
     are_protected_by_their_etag,
     answer_a_retry_with_the_first_answer,
     are_seen_by_whom_they_are_for,
     are_listed_in_pages,
+    are_found_by_words,
     refuse_names_that_are_none,
     go_with_their_installations_only_by_force,
 );
@@ -28,7 +29,7 @@ async fn live_through_their_lifecycle(stack: Stack) {
         ("entries/time", EntryLifecycle::Draft, 1)
     );
     assert_eq!(draft.creator, admin.user);
-    assert!(draft.revision > 0 && !draft.etag.is_empty() && draft.create_time.is_some());
+    assert!(draft.registry_revision > 0 && !draft.etag.is_empty() && draft.create_time.is_some());
     let deprecate = DeprecateEntryRequest {
         name: draft.name.clone(),
         etag: String::new(),
@@ -49,13 +50,18 @@ async fn live_through_their_lifecycle(stack: Stack) {
         .unwrap()
         .into_inner();
     assert_eq!(approved.lifecycle(), EntryLifecycle::Approved);
-    assert!(approved.revision > draft.revision);
+    assert!(approved.registry_revision > draft.registry_revision);
     assert_ne!(approved.etag, draft.etag);
     let deprecated = admin.entries().deprecate_entry(deprecate).await.unwrap().into_inner();
     assert_eq!(deprecated.lifecycle(), EntryLifecycle::Deprecated);
     let again = admin.entries().approve_entry(approve).await.unwrap().into_inner();
     assert_eq!(again.lifecycle(), EntryLifecycle::Approved);
-    assert_eq!(admin.entry("entries/time").await.unwrap(), again);
+    let read = admin.entry("entries/time").await.unwrap();
+    assert_eq!(read, again);
+    assert_eq!(
+        read.rollout.map(|rollout| (rollout.entry_revision, rollout.left)),
+        Some((1, 0))
+    );
 }
 
 async fn name_all_that_is_wrong(stack: Stack) {
@@ -102,7 +108,7 @@ async fn name_all_that_is_wrong(stack: Stack) {
     assert_eq!(fields(&refused), ["entry.visibility.teams.teams[0]"]);
 }
 
-async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
+async fn are_changed_by_mask_and_keep_what_ran(stack: Stack) {
     let admin = stack.admin();
     let entry = admin
         .created(
@@ -125,9 +131,10 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
             changed.description.as_str(),
             changed.entry_revision
         ),
-        ("2", "", 2)
+        ("2", "", 1),
+        "a text is nothing that runs"
     );
-    // What changes nothing makes no revision.
+    // What changes nothing is no change.
     let same = admin
         .update(
             Entry {
@@ -138,7 +145,10 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
         )
         .await
         .unwrap();
-    assert_eq!((same.entry_revision, same.revision), (2, changed.revision));
+    assert_eq!(
+        (same.entry_revision, same.registry_revision),
+        (1, changed.registry_revision)
+    );
     let hosted = Entry {
         name: entry.name.clone(),
         server: Some(entry::Server::SelfHosted(SelfHostedServer {
@@ -149,6 +159,12 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
     };
     let changed = admin.update(hosted, &["self_hosted"]).await.unwrap();
     assert!(matches!(changed.server, Some(entry::Server::SelfHosted(_))));
+    assert_eq!(changed.entry_revision, 2);
+    let again = Entry {
+        name: entry.name.clone(),
+        ..remote()
+    };
+    assert_eq!(admin.update(again, &["remote"]).await.unwrap().entry_revision, 3);
     let refused = admin
         .update(
             Entry {
@@ -168,7 +184,9 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(first.entry.unwrap().version, "1");
+    assert_eq!((first.number, first.version.as_str()), (1, "1"));
+    assert!(matches!(first.server, Some(entry_revision::Server::Remote(_))));
+    assert_eq!(first.entry_uid, entry.uid);
     for (name, code) in [
         ("entries/time/revisions/4", Code::NotFound),
         ("entries/time/revisions/0", Code::InvalidArgument),
@@ -196,11 +214,7 @@ async fn are_changed_by_mask_and_keep_every_revision(stack: Stack) {
             .await
             .unwrap()
             .into_inner();
-        numbers.extend(
-            page.entry_revisions
-                .into_iter()
-                .map(|revision| revision.entry.unwrap().entry_revision),
-        );
+        numbers.extend(page.entry_revisions.into_iter().map(|revision| revision.number));
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
@@ -267,6 +281,23 @@ async fn answer_a_retry_with_the_first_answer(stack: Stack) {
         .unwrap()
         .into_inner();
     assert_eq!(first, again);
+    let change = Entry {
+        name: first.name.clone(),
+        labels: map(&[("a", "b")]),
+        ..Entry::default()
+    };
+    let changed = admin.update(change, &["labels"]).await.unwrap();
+    let replay = admin.entries().create_entry(request.clone()).await.unwrap();
+    let in_force: i64 = replay
+        .metadata()
+        .get("chandlery-revision")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(in_force, changed.registry_revision, "it speaks of the entry as it is");
+    assert_eq!(replay.into_inner(), first, "and answers as it did first");
     let other = CreateEntryRequest {
         entry_id: "other".to_owned(),
         ..request.clone()
@@ -426,6 +457,84 @@ async fn are_listed_in_pages(stack: Stack) {
     );
 }
 
+async fn are_found_by_words(stack: Stack) {
+    let (admin, alice) = (stack.admin(), stack.person("alice"));
+    let named = |display_name: &str, description: &str| Entry {
+        display_name: display_name.to_owned(),
+        description: description.to_owned(),
+        ..remote()
+    };
+    admin
+        .created("issue-tracker", named("Jira Vorgänge", "Search issues, 100% fun"))
+        .await;
+    stack.clock.advance(Duration::from_millis(1));
+    let hidden = Entry {
+        visibility: Some(Visibility {
+            audience: Some(visibility::Audience::Author(AuthorAudience {})),
+        }),
+        ..named("Secret issues", "")
+    };
+    admin.created("secret", hidden).await;
+    stack.clock.advance(Duration::from_millis(1));
+    let gone = admin.created("gone", named("Old issues", "")).await;
+    let request = DeleteEntryRequest {
+        name: gone.name,
+        ..Default::default()
+    };
+    admin.entries().delete_entry(request).await.unwrap();
+    for (person, query, expected) in [
+        (&admin, "issue", ["issue-tracker", "secret"].as_slice()),
+        (&alice, "ISSUE", &["issue-tracker"]),
+        (&alice, "vorgä tracker", &["issue-tracker"]),
+        (&alice, "sear jira 100", &["issue-tracker"]),
+        (&alice, "ssue", &[]),
+        (&alice, "issue nothing", &[]),
+        (&alice, "", &["issue-tracker"]),
+    ] {
+        let request = ListEntriesRequest {
+            query: query.to_owned(),
+            ..Default::default()
+        };
+        let found = person
+            .entries()
+            .list_entries(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .entries;
+        let found: Vec<_> = found.iter().map(|e| e.name.trim_start_matches("entries/")).collect();
+        assert_eq!(found, expected, "{query:?}");
+    }
+    let change = Entry {
+        name: "entries/issue-tracker".to_owned(),
+        display_name: "Tickets".to_owned(),
+        ..Entry::default()
+    };
+    admin.update(change, &["display_name"]).await.unwrap();
+    for (query, count) in [("jira", 0), ("ticket", 1)] {
+        let request = ListEntriesRequest {
+            query: query.to_owned(),
+            ..Default::default()
+        };
+        let found = alice
+            .entries()
+            .list_entries(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .entries;
+        assert_eq!(found.len(), count, "{query}");
+    }
+    let request = ListEntriesRequest {
+        query: "%_".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        fields(&alice.entries().list_entries(request).await.unwrap_err()),
+        ["query"]
+    );
+}
+
 async fn refuse_names_that_are_none(stack: Stack) {
     let admin = stack.admin();
     for name in [
@@ -450,7 +559,7 @@ async fn go_with_their_installations_only_by_force(stack: Stack) {
     let gateway = admin.gateway("default", Gateway::default()).await.unwrap();
     let assignment = ToolAssignment {
         entry: entry.name.clone(),
-        tool: "now".to_owned(),
+        selection: Some(tool_assignment::Selection::Tool("now".to_owned())),
         ..Default::default()
     };
     let request = CreateToolAssignmentRequest {

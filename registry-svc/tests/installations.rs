@@ -281,6 +281,14 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
         ..all.clone()
     };
     assert_eq!(list(&admin, of_entry).await, [hers.uid.clone(), theirs.uid.clone()]);
+    for (state, found) in [(InstallationState::Pending, 3), (InstallationState::Ready, 0)] {
+        let of_state = ListInstallationsRequest {
+            state: state.into(),
+            ..all.clone()
+        };
+        assert_eq!(list(&admin, of_state.clone()).await.len(), found);
+        assert_eq!(list(&bob, of_state).await.len(), found.min(2));
+    }
     let unknown = ListInstallationsRequest {
         entry: "entries/none".into(),
         ..all
@@ -312,16 +320,21 @@ async fn follow_their_entry_without_asking_again(stack: Stack) {
     };
     let entry = admin.approved("time", entry).await;
     let made = alice.install(&entry.name, None, &[]).await.unwrap();
-    let change = Entry {
-        name: entry.name.clone(),
-        description: "new words".to_owned(),
-        ..Default::default()
-    };
-    admin.update(change, &["description"]).await.unwrap();
-    let moved = alice.installation(&made.name).await.unwrap();
-    assert_eq!((moved.running_entry_revision, moved.generation), (2, 1));
-    assert!(moved.reinstall_required.is_none() && moved.revision > made.revision);
-    assert_eq!(moved.etag, made.etag);
+    let mut retitled = entry.clone();
+    retitled.etag.clear();
+    retitled.description = "new words".to_owned();
+    retitled.install_fields[0].title = "Token of yours".to_owned();
+    retitled.labels = map(&[("a", "b")]);
+    let changed = admin
+        .update(retitled, &["description", "install_fields", "labels"])
+        .await
+        .unwrap();
+    assert_eq!(changed.entry_revision, 1, "nothing that runs has changed");
+    assert_eq!(
+        alice.installation(&made.name).await.unwrap(),
+        made,
+        "so it is not touched"
+    );
     let url = RemoteServer {
         url: "https://other.example.com/mcp".to_owned(),
     };
@@ -330,15 +343,19 @@ async fn follow_their_entry_without_asking_again(stack: Stack) {
         server: Some(entry::Server::Remote(url)),
         ..Default::default()
     };
-    admin.update(change, &["remote"]).await.unwrap();
+    let changed = admin.update(change, &["remote"]).await.unwrap();
+    let rollout = changed.rollout.unwrap();
+    assert_eq!((rollout.entry_revision, rollout.moved, rollout.left), (2, 1, 0));
     let moved = alice.installation(&made.name).await.unwrap();
+    assert!(moved.reinstall_required.is_none() && moved.registry_revision > made.registry_revision);
+    assert_eq!(moved.etag, made.etag);
     assert_eq!(
         (
             moved.running_entry_revision,
             moved.generation,
             moved.created_entry_revision
         ),
-        (3, 2, 1)
+        (2, 2, 1)
     );
 }
 
@@ -352,7 +369,16 @@ async fn wait_for_what_their_entry_newly_requires(stack: Stack) {
         field("tenant", InstallFieldType::String, true),
         field("token", InstallFieldType::Secret, true),
     ];
-    admin.update(change.clone(), &["install_fields"]).await.unwrap();
+    let changed = admin.update(change.clone(), &["install_fields"]).await.unwrap();
+    let rollout = changed.rollout.unwrap();
+    assert_eq!((rollout.moved, rollout.held, rollout.left), (0, 1, 0));
+    assert_eq!(
+        rollout.holds,
+        [RolloutHold {
+            reason: "FIELD_REQUIRED".to_owned(),
+            installations: 1
+        }]
+    );
     let held = alice.installation(&made.name).await.unwrap();
     assert_eq!((held.running_entry_revision, held.generation), (1, 1));
     let why = held.reinstall_required.clone().unwrap();
@@ -378,6 +404,8 @@ async fn wait_for_what_their_entry_newly_requires(stack: Stack) {
         (moved.running_entry_revision, moved.generation, moved.reinstall_required),
         (2, 2, None)
     );
+    let rollout = admin.entry(&entry.name).await.unwrap().rollout.unwrap();
+    assert_eq!((rollout.moved, rollout.held, rollout.left), (1, 0, 0));
 }
 
 async fn become_ready_by_what_workloads_report(stack: Stack) {

@@ -1,39 +1,27 @@
-//! Teams, users and gateway tokens over gRPC, on both engines.
+//! Teams and users over gRPC, on both engines; and what their lists show to whom.
 
+#[path = "support/acting.rs"]
+mod acting;
 mod support;
 
+use std::time::Duration;
+
+use acting::*;
 use contracts::registry::*;
-use support::*;
-use tonic::Code;
+use service_kit::Workload;
+use support::{watcher::Watcher, *};
+use tonic::{Code, Response};
 
 on_both_engines!(
     teams_take_people_in_by_name_group_and_issuer,
     teams_are_curated_by_admins,
     teams_in_use_stay,
     users_are_shut_out_and_let_in_again,
-    tokens_show_their_text_once,
-    tokens_belong_to_somebody,
+    teams_change_by_mask,
+    lists_page_through_what_is_ones_own,
+    users_are_found_by_email_in_any_case,
+    members_are_watched_one_by_one,
 );
-
-async fn me(person: &Person) -> User {
-    let request = GetUserRequest {
-        name: "users/me".to_owned(),
-    };
-    person.users().get_user(request).await.unwrap().into_inner()
-}
-
-async fn create_team(admin: &Person, slug: &str, team: Team, request_id: &str) -> Result<Team, tonic::Status> {
-    let request = CreateTeamRequest {
-        team_id: slug.to_owned(),
-        team: Some(team),
-        request_id: request_id.to_owned(),
-    };
-    admin
-        .teams()
-        .create_team(request)
-        .await
-        .map(tonic::Response::into_inner)
-}
 
 async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
     let admin = stack.admin();
@@ -280,141 +268,236 @@ async fn users_are_shut_out_and_let_in_again(stack: Stack) {
         .unwrap();
 }
 
-async fn tokens_show_their_text_once(stack: Stack) {
-    let alice = stack.person("alice");
-    let token = GatewayToken {
-        display_name: "my laptop".to_owned(),
-        ..GatewayToken::default()
+async fn teams_change_by_mask(stack: Stack) {
+    let admin = stack.admin();
+    let mapping = TeamMapping {
+        issuer: "https://idp.example".to_owned(),
+        selector: Some(team_mapping::Selector::Group("ops".to_owned())),
     };
-    let request = CreateGatewayTokenRequest {
-        gateway_token: Some(token),
-        request_id: "0c0bb3f2-76e2-4a9f-8b54-8d1cf4d7a3b1".to_owned(),
+    let team = Team {
+        mappings: vec![mapping.clone(), mapping],
+        members_manage_installations: true,
+        ..Team::default()
     };
-    let made = alice
-        .gateway_tokens()
-        .create_gateway_token(request.clone())
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(made.token.starts_with("cht_") && made.token.len() == 56);
-    let again = alice
-        .gateway_tokens()
-        .create_gateway_token(request)
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!((again.token.as_str(), &again.gateway_token), ("", &made.gateway_token));
-    let name = made.gateway_token.unwrap().name;
-    let revoke = RevokeGatewayTokenRequest { name: name.clone() };
-    let refused = stack
-        .person("bob")
-        .gateway_tokens()
-        .revoke_gateway_token(revoke.clone())
-        .await
-        .unwrap_err();
-    assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    let revoked = alice
-        .gateway_tokens()
-        .revoke_gateway_token(revoke.clone())
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(revoked.revoke_time.is_some());
+    let made = create_team(&admin, "ops", team, "").await.unwrap();
+    assert_eq!(made.mappings.len(), 2, "to name a group twice is no harm");
+    let update = |team: Team, update_mask| {
+        let mut client = admin.teams();
+        async move {
+            let request = UpdateTeamRequest {
+                team: Some(team),
+                update_mask,
+            };
+            client.update_team(request).await.map(Response::into_inner)
+        }
+    };
+    let change = Team {
+        name: made.name.clone(),
+        display_name: "Operations".to_owned(),
+        ..Team::default()
+    };
+    let set = update(change.clone(), None).await.unwrap();
     assert_eq!(
-        alice
-            .gateway_tokens()
-            .revoke_gateway_token(revoke)
-            .await
-            .unwrap()
-            .into_inner(),
-        revoked
+        (
+            set.display_name.as_str(),
+            &set.mappings,
+            set.members_manage_installations
+        ),
+        ("Operations", &made.mappings, true),
+        "without a mask, what is not set stays"
     );
-    let refused = alice
-        .gateway_tokens()
-        .get_gateway_token(GetGatewayTokenRequest {
-            name: "gatewayTokens/x".to_owned(),
-        })
-        .await;
     assert_eq!(
-        reason(&refused.unwrap_err()),
-        (Code::InvalidArgument, "INVALID_FIELDS".to_owned())
+        update(change.clone(), None).await.unwrap(),
+        set,
+        "what changes nothing writes nothing"
     );
+    let bare = Team {
+        name: made.name.clone(),
+        ..Team::default()
+    };
+    let all = update(bare, mask(&["*"])).await.unwrap();
+    assert_eq!(
+        (
+            all.display_name.as_str(),
+            all.mappings.len(),
+            all.members_manage_installations
+        ),
+        ("ops", 0, false)
+    );
+    let refused = update(change, mask(&["uid"])).await.unwrap_err();
+    assert_eq!(fields(&refused), ["update_mask.paths[0]"]);
 }
 
-async fn tokens_belong_to_somebody(stack: Stack) {
+/// All pages of a list, each of at most `size`.
+macro_rules! pages {
+    ($size:expr, $client:expr, $list:ident, $items:ident, $request:expr) => {{
+        let (mut items, mut request, size) = (Vec::new(), $request, $size);
+        request.page_size = size;
+        loop {
+            let page = $client.$list(request.clone()).await.unwrap().into_inner();
+            assert!(page.$items.len() <= usize::try_from(size).unwrap());
+            assert!(page.next_page_token.is_empty() || !page.$items.is_empty());
+            items.extend(page.$items);
+            if page.next_page_token.is_empty() {
+                break items;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }};
+}
+
+async fn lists_page_through_what_is_ones_own(stack: Stack) {
     let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
-    let team = admin.team("ops", true, &[&alice]).await;
-    let gateway = admin.gateway("main", Gateway::default()).await.unwrap();
-    let make = |subject, consumers: &[&str]| CreateGatewayTokenRequest {
-        gateway_token: Some(GatewayToken {
-            display_name: "ci".to_owned(),
-            subject: Some(subject),
-            consumers: consumers.iter().map(|&name| name.to_owned()).collect(),
-            ..GatewayToken::default()
-        }),
-        request_id: String::new(),
+    let (mut all, mut hers) = (Vec::new(), Vec::new());
+    let (mut all_tokens, mut her_tokens) = (Vec::new(), Vec::new());
+    for index in 0..6 {
+        stack.clock.advance(Duration::from_millis(1));
+        // She belongs to each second team, and manages what each second of those has.
+        let members: &[&Person] = if index % 2 == 0 { &[&bob, &alice] } else { &[&bob] };
+        let team = admin.team(&format!("t{index}"), index % 4 == 0, members).await;
+        let of_team = Some(gateway_token::Subject::Team(team.name.clone()));
+        let token = make_token(&admin, of_team, "").await.unwrap().gateway_token.unwrap();
+        stack.clock.advance(Duration::from_millis(1));
+        let own = make_token(&alice, None, "").await.unwrap().gateway_token.unwrap();
+        stack.clock.advance(Duration::from_millis(1));
+        make_token(&bob, None, "").await.unwrap();
+        all.push(team.name.clone());
+        if index % 2 == 0 {
+            hers.push(team.name);
+        }
+        all_tokens.push(token.name.clone());
+        if index % 4 == 0 {
+            her_tokens.push(token.name);
+        }
+        her_tokens.push(own.name);
+    }
+    for size in [1, 2, 5, 50] {
+        let teams = |person: Person| async move {
+            let teams = pages!(size, person.teams(), list_teams, teams, ListTeamsRequest::default());
+            teams.into_iter().map(|team| team.name).collect::<Vec<_>>()
+        };
+        assert_eq!(teams(admin.clone()).await, all);
+        assert_eq!(teams(bob.clone()).await, all);
+        assert_eq!(teams(alice.clone()).await, hers);
+        assert_eq!(teams(stack.person("carol")).await, [""; 0]);
+        let tokens = |person: Person| async move {
+            let request = ListGatewayTokensRequest::default();
+            let tokens = pages!(
+                size,
+                person.gateway_tokens(),
+                list_gateway_tokens,
+                gateway_tokens,
+                request
+            );
+            tokens.into_iter().map(|token| token.name).collect::<Vec<_>>()
+        };
+        assert_eq!(tokens(alice.clone()).await, her_tokens);
+        assert_eq!(tokens(admin.clone()).await.len(), 18);
+        assert_eq!(tokens(stack.person("carol")).await, [""; 0]);
+        let request = ListTeamMembersRequest {
+            parent: "teams/t0".to_owned(),
+            ..Default::default()
+        };
+        let members = pages!(size, alice.teams(), list_team_members, team_members, request);
+        let mut members: Vec<_> = members.into_iter().map(|member| member.user).collect();
+        members.sort();
+        let mut expected = [&alice, &bob].map(|person| person.user.clone());
+        expected.sort();
+        assert_eq!(members, expected);
+        let users = pages!(size, admin.users(), list_users, users, ListUsersRequest::default());
+        let mut users: Vec<_> = users.into_iter().map(|user| user.name).collect();
+        users.sort();
+        let mut expected = [&admin, &alice, &bob, &stack.person("carol")].map(|person| person.user.clone());
+        expected.sort();
+        assert_eq!(users, expected);
+    }
+}
+
+async fn users_are_found_by_email_in_any_case(stack: Stack) {
+    let (admin, person) = (stack.admin(), stack.person("Özil"));
+    me(&person).await;
+    me(&stack.person("ozil")).await;
+    let request = ListUsersRequest {
+        email: "öZIL@EXAMPLE.com".to_owned(),
+        ..ListUsersRequest::default()
     };
-    let of_team = gateway_token::Subject::Team(team.name.clone());
-    let made = alice
-        .gateway_tokens()
-        .create_gateway_token(make(of_team.clone(), &[&gateway.name]))
-        .await
-        .unwrap();
-    let token = made.into_inner().gateway_token.unwrap();
-    assert_eq!(
-        (token.subject.clone().unwrap(), &token.consumers[..]),
-        (of_team.clone(), &[gateway.name.clone()][..])
-    );
-    let refused = bob
-        .gateway_tokens()
-        .create_gateway_token(make(of_team.clone(), &[]))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::NotFound);
-    let refused = alice
-        .gateway_tokens()
-        .create_gateway_token(make(of_team, &["gateways/none"]))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::NotFound);
-    let of_bob = gateway_token::Subject::User(bob.user.clone());
-    let refused = alice
-        .gateway_tokens()
-        .create_gateway_token(make(of_bob, &[]))
-        .await
-        .unwrap_err();
-    assert_eq!(fields(&refused), ["gateway_token.user"]);
-    let list = ListGatewayTokensRequest::default();
-    assert_eq!(
-        alice
-            .gateway_tokens()
-            .list_gateway_tokens(list.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .gateway_tokens
-            .len(),
-        1
-    );
-    assert!(
-        bob.gateway_tokens()
-            .list_gateway_tokens(list)
-            .await
-            .unwrap()
-            .into_inner()
-            .gateway_tokens
-            .is_empty()
-    );
-    // A token limited to a gateway that is deleted works nowhere.
-    let request = DeleteGatewayRequest {
-        name: gateway.name,
+    let users = admin.users().list_users(request).await.unwrap().into_inner().users;
+    let users: Vec<_> = users
+        .iter()
+        .map(|user| (user.name.as_str(), user.email.as_str()))
+        .collect();
+    assert_eq!(users, [(person.user.as_str(), "Özil@example.com")]);
+}
+
+async fn members_are_watched_one_by_one(stack: Stack) {
+    let (admin, alice) = (stack.admin(), stack.person("alice"));
+    me(&alice).await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
+    watcher.snapshot().await;
+    let mut clients = (admin.teams(), admin.users());
+    let team = create_team(&admin, "ops", Team::default(), "");
+    let ((_, changes), team) = tokio::join!(watcher.acked_changes(), team);
+    let team = team.unwrap();
+    let one = |change| vec![Change { change: Some(change) }];
+    let put = |key: &str, object| {
+        let object = WatchedObject {
+            key: key.to_owned(),
+            object: Some(object),
+        };
+        one(change::Change::Put(object))
+    };
+    let removed = |kind: ObjectKind, key: &str| {
+        let removal = Removal {
+            kind: kind.into(),
+            key: key.to_owned(),
+        };
+        one(change::Change::Remove(removal))
+    };
+    assert_eq!(changes, put(&team.uid, watched_object::Object::Team(team.clone())));
+
+    let uid = alice.user.trim_start_matches("users/");
+    let key = format!("{}/{uid}", team.uid);
+    let add = || AddTeamMemberRequest {
+        team: team.name.clone(),
+        member: Some(add_team_member_request::Member::User(alice.user.clone())),
+    };
+    let ((_, changes), added) = tokio::join!(watcher.acked_changes(), clients.0.add_team_member(add()));
+    added.unwrap();
+    let member = WatchedTeamMember {
+        team_uid: team.uid.clone(),
+        user: alice.user.clone(),
+    };
+    assert_eq!(changes, put(&key, watched_object::Object::TeamMember(member)));
+    let remove = RemoveTeamMemberRequest {
+        team: team.name.clone(),
+        user: alice.user.clone(),
+    };
+    let ((_, changes), gone) = tokio::join!(watcher.acked_changes(), clients.0.remove_team_member(remove));
+    gone.unwrap();
+    assert_eq!(changes, removed(ObjectKind::TeamMember, &key));
+
+    let (_, added) = tokio::join!(watcher.acked_changes(), clients.0.add_team_member(add()));
+    added.unwrap();
+    let delete = DeleteTeamRequest {
+        name: team.name.clone(),
         etag: String::new(),
     };
-    admin.gateways().delete_gateway(request).await.unwrap();
-    let read = alice
-        .gateway_tokens()
-        .get_gateway_token(GetGatewayTokenRequest { name: token.name })
-        .await
-        .unwrap();
-    assert!(read.into_inner().revoke_time.is_some());
+    let ((_, changes), gone) = tokio::join!(watcher.acked_changes(), clients.0.delete_team(delete));
+    gone.unwrap();
+    assert_eq!(
+        changes,
+        removed(ObjectKind::Team, &team.uid),
+        "its members go without a word"
+    );
+
+    let name = alice.user.clone();
+    let request = DeactivateUserRequest { name: name.clone() };
+    let ((_, changes), done) = tokio::join!(watcher.acked_changes(), clients.1.deactivate_user(request));
+    done.unwrap();
+    let user = DeactivatedUser { user: name.clone() };
+    assert_eq!(changes, put(uid, watched_object::Object::DeactivatedUser(user)));
+    let request = ReactivateUserRequest { name };
+    let ((_, changes), done) = tokio::join!(watcher.acked_changes(), clients.1.reactivate_user(request));
+    done.unwrap();
+    assert_eq!(changes, removed(ObjectKind::DeactivatedUser, uid));
 }

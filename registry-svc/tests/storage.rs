@@ -2,20 +2,19 @@
 
 mod support;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use contracts::registry::{watch_service_client::WatchServiceClient, *};
+use contracts::registry::*;
 use registry_svc::{Config, Database, Deps};
 use secrecy::ExposeSecret as _;
-use service_kit::{Clock, Workload, egress::EgressPolicy};
-use sqlx::{Connection as _, PgConnection, SqliteConnection};
-use support::*;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use service_kit::{Clock, Workload};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use support::{watcher::Watcher, *};
 
 on_both_engines!(
     keeps_everything_over_a_restart,
     refuses_data_of_a_newer_program,
+    refuses_data_from_before_the_first_release,
     gives_every_write_a_revision_of_its_own
 );
 
@@ -24,7 +23,8 @@ async fn keeps_everything_over_a_restart(stack: Stack) {
     let entry = admin.approved("time", remote()).await;
     let installation = admin.install(&entry.name, None, &[]).await.unwrap();
     stack.discover(&installation, &["now"]).await;
-    let again = stack.again().await;
+    let entry = admin.entry(&entry.name).await.unwrap();
+    let again = stack.succeed().await;
     let admin = again.admin();
     assert_eq!(admin.entry(&entry.name).await.unwrap(), entry);
     let request = ListEntryToolsRequest {
@@ -73,14 +73,8 @@ async fn refuses_data_of_a_newer_program(stack: Stack) {
 }
 
 async fn build(stack: &Stack, database: Database) -> Result<service_kit::App, registry_svc::BuildError> {
-    let config = Config {
-        database,
-        egress: EgressPolicy::default(),
-        page_token_key: [7; 32],
-        pending_expiry: Config::DEFAULT_PENDING_EXPIRY,
-    };
     registry_svc::build(
-        config,
+        Config::new(database, [7; 32]),
         Deps {
             verifier: stack.issuer.verifier(Clock::System),
             clock: Clock::System,
@@ -92,7 +86,12 @@ async fn build(stack: &Stack, database: Database) -> Result<service_kit::App, re
 async fn gives_every_write_a_revision_of_its_own(stack: Stack) {
     let writers = (0..16).map(|index| {
         let admin = stack.admin();
-        tokio::spawn(async move { admin.created(&format!("entry-{index}"), remote()).await.revision })
+        tokio::spawn(async move {
+            admin
+                .created(&format!("entry-{index}"), remote())
+                .await
+                .registry_revision
+        })
     });
     let mut revisions = Vec::new();
     for writer in writers.collect::<Vec<_>>() {
@@ -123,56 +122,76 @@ async fn a_database_that_cannot_be_opened_is_named() {
     assert!(refused.to_string().contains("registry's database"), "{refused}");
 }
 
+/// A watcher that knows what was written after a backup must not go on when the backup is back: the same revisions say something else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_wait_for_each_others_watchers() {
-    let Some(one) = Stack::start(On::Postgres).await else {
-        return;
+async fn a_restored_backup_makes_watchers_start_anew() {
+    let stack = Stack::start(On::Sqlite).await.unwrap();
+    stack.admin().created("kept", remote()).await;
+    let Database::Sqlite(path) = stack.database.clone() else {
+        unreachable!("it was started on SQLite")
     };
-    let other = one.again().await;
-    let (requests, outgoing) = mpsc::channel(16);
-    let send = |message| {
-        let requests = requests.clone();
-        async move { requests.send(WatchRequest { message: Some(message) }).await.unwrap() }
-    };
-    send(watch_request::Message::Start(WatchStart::default())).await;
-    let mut client = WatchServiceClient::new(other.pipe(Workload::Gateway));
-    let mut responses = client.watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-    loop {
-        let message = responses.message().await.unwrap().unwrap().message.unwrap();
-        if let watch_response::Message::SnapshotEnd(end) = message {
-            send(watch_request::Message::Ack(WatchAck { revision: end.revision })).await;
-            break;
+    let backup = path.with_extension("backup");
+    let copy = format!("VACUUM INTO '{}'", backup.display());
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .unwrap();
+    sqlx::query(AssertSqlSafe(copy)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    stack.admin().created("lost", remote()).await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry]).await;
+    let (epoch, revision, objects) = watcher.snapshot().await;
+    assert_eq!(objects.len(), 2);
+    let instance = watcher.instance.clone();
+    drop(watcher);
+
+    let data = tempfile::tempdir().unwrap();
+    let restored = data.path().join("registry.db");
+    std::fs::copy(&backup, &restored).unwrap();
+    let stack = stack
+        .succeed_with(|config| config.database = Database::Sqlite(restored))
+        .await;
+    let other = stack.admin().created("other", remote()).await;
+    assert_eq!(other.registry_revision, revision, "the number is used a second time");
+    let kinds = [ObjectKind::Entry];
+    let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, &instance, (&epoch, revision)).await;
+    watcher.compacted().await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &kinds).await;
+    let (another, _, objects) = watcher.snapshot().await;
+    assert_ne!(another, epoch);
+    let names: Vec<_> = objects
+        .into_iter()
+        .filter_map(|object| match object.object {
+            Some(watched_object::Object::Entry(entry)) => Some(entry.name),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names.len(), 2);
+    assert!(!names.contains(&"entries/lost".to_owned()), "{names:?}");
+}
+
+async fn refuses_data_from_before_the_first_release(stack: Stack) {
+    // Its first migration was another.
+    const BEFORE: &str = "UPDATE _sqlx_migrations SET checksum = $1 WHERE version = 1";
+    let checksum = vec![0_u8; 48];
+    match &stack.database {
+        Database::Sqlite(path) => {
+            let url = format!("sqlite:{}", path.display());
+            let mut connection = SqliteConnection::connect(&url).await.unwrap();
+            sqlx::query(BEFORE)
+                .bind(checksum)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        Database::Postgres(url) => {
+            let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+            sqlx::query(BEFORE)
+                .bind(checksum)
+                .execute(&mut connection)
+                .await
+                .unwrap();
         }
     }
-    let admin = one.admin();
-    let mut creating = tokio::spawn(async move {
-        let request = CreateEntryRequest {
-            entry_id: "time".to_owned(),
-            entry: Some(remote()),
-            ..Default::default()
-        };
-        admin.entries().create_entry(request).await.unwrap()
-    });
-    // The other replica learns of it at once, not by its look-up every second.
-    let batch = loop {
-        let message = tokio::time::timeout(Duration::from_secs(5), responses.message())
-            .await
-            .unwrap();
-        match message.unwrap().unwrap().message.unwrap() {
-            watch_response::Message::Changes(batch) => break batch,
-            watch_response::Message::Bookmark(_) => {}
-            message => panic!("{message:?}"),
-        }
-    };
-    assert!(
-        tokio::time::timeout(Duration::from_millis(100), &mut creating)
-            .await
-            .is_err()
-    );
-    send(watch_request::Message::Ack(WatchAck {
-        revision: batch.revision,
-    }))
-    .await;
-    let created = creating.await.unwrap();
-    assert!(created.metadata().get("chandlery-lagging").is_none());
+    let refused = build(&stack, stack.database.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("empty data folder"), "{refused}");
 }

@@ -1,111 +1,46 @@
-//! The watch and what workloads report, on both engines.
+//! The watch, on both engines.
 
 mod support;
 
 use std::time::{Duration, Instant};
 
-use contracts::registry::{access_service_client::AccessServiceClient, watch_service_client::WatchServiceClient, *};
-use service_kit::Workload;
-use support::*;
+use contracts::registry::*;
+use registry_svc::Database;
+use service_kit::{Readiness, Workload};
+use support::{
+    watcher::{Process, Watcher, lagging, puts, removals, start},
+    *,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming};
+use tonic::{Code, Response};
 
 on_both_engines!(
     begins_with_a_snapshot_and_goes_on_with_changes,
     resumes_where_it_was_left,
     refuses_to_resume_from_another_database,
     is_for_workloads_only,
+    each_workload_watches_what_it_needs,
     holds_a_mutation_back_until_it_is_acknowledged,
-    names_who_lags,
-    drops_stale_reports,
-    seeds_the_tools_of_an_entry,
-    removes_what_everybody_has_cleaned_up,
-    answers_for_people_at_this_moment,
-    expires_what_nobody_completes,
+    names_who_lags_until_it_says_goodbye,
+    a_watcher_that_vanished_counts_until_its_lease_ends,
+    a_watcher_that_vanished_comes_back_under_its_name,
+    a_watcher_that_acknowledges_nothing_shows_in_readiness,
+    revisions_that_are_large_come_in_parts,
+    snapshots_that_are_large_come_in_parts,
+    an_edit_reaches_watchers_however_large_the_entry_is,
+    gateways_find_each_other,
+    a_watcher_that_was_away_for_too_long_starts_anew,
+    a_server_that_flips_its_tools_cannot_fill_the_disk,
 );
 
-/// A watcher that acknowledges only when told to.
-struct Watcher {
-    requests: mpsc::Sender<WatchRequest>,
-    responses: Streaming<WatchResponse>,
-}
-
-impl Watcher {
-    async fn start(stack: &Stack, workload: Workload, kinds: &[ObjectKind], resume: i64, epoch: &str) -> Self {
-        let (requests, outgoing) = mpsc::channel(16);
-        let start = WatchStart {
-            kinds: kinds.iter().map(|&kind| kind.into()).collect(),
-            resume_revision: resume,
-            database_epoch: epoch.to_owned(),
-        };
-        let message = Some(watch_request::Message::Start(start));
-        requests.send(WatchRequest { message }).await.unwrap();
-        let mut client = WatchServiceClient::new(stack.pipe(workload));
-        let responses = client.watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        Self { requests, responses }
-    }
-
-    async fn next(&mut self) -> Option<watch_response::Message> {
-        let next = tokio::time::timeout(Duration::from_secs(10), self.responses.message());
-        next.await
-            .expect("a message comes in time")
-            .unwrap()
-            .map(|response| response.message.unwrap())
-    }
-
-    /// Epoch, revision and objects.
-    async fn snapshot(&mut self) -> (String, i64, Vec<WatchedObject>) {
-        let Some(watch_response::Message::SnapshotBegin(begin)) = self.next().await else {
-            panic!("no snapshot")
-        };
-        let mut objects = Vec::new();
-        loop {
-            match self.next().await.unwrap() {
-                watch_response::Message::SnapshotObjects(some) => objects.extend(some.objects),
-                watch_response::Message::SnapshotEnd(end) => return (begin.database_epoch, end.revision, objects),
-                other => panic!("{other:?} inside a snapshot"),
-            }
-        }
-    }
-
-    /// The next batch; bookmarks are passed over.
-    async fn batch(&mut self) -> ChangeBatch {
-        loop {
-            match self.next().await.unwrap() {
-                watch_response::Message::Changes(batch) => return batch,
-                watch_response::Message::Bookmark(_) => {}
-                other => panic!("{other:?} where changes should come"),
-            }
-        }
-    }
-
-    async fn ack(&self, revision: i64) {
-        let message = Some(watch_request::Message::Ack(WatchAck { revision }));
-        self.requests.send(WatchRequest { message }).await.unwrap();
-    }
-}
-
-fn puts(batch: &ChangeBatch) -> Vec<&watched_object::Object> {
-    batch
-        .changes
-        .iter()
-        .filter_map(|change| match change.change.as_ref().unwrap() {
-            change::Change::Put(object) => object.object.as_ref(),
-            change::Change::Remove(_) => None,
-        })
-        .collect()
-}
-
-fn removals(batch: &ChangeBatch) -> Vec<(ObjectKind, &str)> {
-    batch
-        .changes
-        .iter()
-        .filter_map(|change| match change.change.as_ref().unwrap() {
-            change::Change::Remove(removal) => Some((removal.kind(), removal.key.as_str())),
-            change::Change::Put(_) => None,
-        })
-        .collect()
+async fn create(stack: &Stack, slug: &str) -> Response<Entry> {
+    let request = CreateEntryRequest {
+        entry_id: slug.to_owned(),
+        entry: Some(remote()),
+        ..Default::default()
+    };
+    stack.admin().entries().create_entry(request).await.unwrap()
 }
 
 async fn begins_with_a_snapshot_and_goes_on_with_changes(stack: Stack) {
@@ -113,137 +48,158 @@ async fn begins_with_a_snapshot_and_goes_on_with_changes(stack: Stack) {
     let entry = admin.approved("time", remote()).await;
     let installation = admin.install(&entry.name, None, &[]).await.unwrap();
     stack.discover(&installation, &["now", "later"]).await;
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
-    let (epoch, revision, objects) = watcher.snapshot().await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
+    let (epoch, _, objects) = watcher.snapshot().await;
     assert!(!epoch.is_empty());
-    watcher.ack(revision).await;
-    let kinds: Vec<_> = objects.iter().map(|object| object.object.as_ref().unwrap()).collect();
+    let objects: Vec<_> = objects.into_iter().map(|object| object.object.unwrap()).collect();
+    let place = |is: &dyn Fn(&watched_object::Object) -> bool| {
+        let found: Vec<_> = (0..objects.len()).filter(|&index| is(&objects[index])).collect();
+        (found.len(), found[0])
+    };
+    use watched_object::Object;
+    let definitions = place(&|object| matches!(object, Object::FeatureDefinition(_)));
+    let sets = place(&|object| matches!(object, Object::FeatureSet(_)));
+    let entries = place(&|object| matches!(object, Object::Entry(_)));
+    let revisions = place(&|object| matches!(object, Object::EntryRevision(_)));
+    let installations = place(&|object| matches!(object, Object::Installation(_)));
     assert_eq!(
-        kinds
-            .iter()
-            .filter(|object| matches!(object, watched_object::Object::ToolDefinition(_)))
-            .count(),
-        2
+        (definitions.0, sets.0, entries.0, revisions.0, installations.0),
+        (2, 1, 1, 1, 1)
     );
+    // What is named comes before what names it.
+    assert!(definitions.1 < sets.1 && sets.1 < entries.1 && revisions.1 < installations.1);
+    let Object::Installation(watched) = &objects[installations.1] else {
+        unreachable!()
+    };
     assert_eq!(
-        kinds
-            .iter()
-            .filter(|object| matches!(object, watched_object::Object::ToolSet(_)))
-            .count(),
-        2
+        (watched.name.as_str(), watched.entry_uid.as_str()),
+        (installation.name.as_str(), entry.uid.as_str())
     );
-    let watched = kinds
-        .iter()
-        .find_map(|object| match object {
-            watched_object::Object::Installation(installation) => Some(installation),
-            _ => None,
-        })
-        .expect("the installation is there");
-    assert_eq!(watched.running_entry.as_ref().unwrap().server, entry.server);
-    assert_eq!(watched.installation.as_ref().unwrap().name, installation.name);
 
     let changing = tokio::spawn(async move {
-        let entry = admin.entry("entries/time").await.unwrap();
-        admin
-            .update(
-                Entry {
-                    display_name: "Time".to_owned(),
-                    ..entry
-                },
-                &["display_name"],
-            )
-            .await
-            .unwrap()
+        let change = Entry {
+            name: "entries/time".to_owned(),
+            display_name: "Time".to_owned(),
+            ..Entry::default()
+        };
+        admin.update(change, &["display_name"]).await.unwrap()
     });
-    let batch = watcher.batch().await;
-    watcher.ack(batch.revision).await;
+    let (revision, changes) = watcher.acked_changes().await;
     let entry = changing.await.unwrap();
-    assert_eq!(batch.revision, entry.revision);
-    assert!(puts(&batch).contains(&&watched_object::Object::Entry(entry)));
+    assert_eq!(revision, entry.registry_revision);
+    let [Object::Entry(watched)] = puts(&changes)[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(
+        (&watched.display_name, &watched.etag),
+        (&entry.display_name, &entry.etag)
+    );
 }
 
 async fn resumes_where_it_was_left(stack: Stack) {
-    let admin = stack.admin();
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry], 0, "").await;
+    create(&stack, "zeroth").await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry]).await;
     let (epoch, revision, objects) = watcher.snapshot().await;
-    assert!(objects.is_empty());
-    drop(watcher);
-    let first = admin.created("first", remote()).await;
-    admin.gateway("main", Gateway::default()).await.unwrap();
-    let second = admin.created("second", remote()).await;
-    // Revision 0 always asks for a snapshot, so resume from the first change.
-    let mut watcher = Watcher::start(
-        &stack,
-        Workload::Gateway,
-        &[ObjectKind::Entry],
-        revision.max(first.revision),
-        &epoch,
-    )
-    .await;
-    let batch = watcher.batch().await;
-    assert_eq!(batch.revision, second.revision);
-    assert_eq!(puts(&batch), [&watched_object::Object::Entry(second)]);
+    assert_eq!(objects.len(), 1);
+    let instance = watcher.instance.clone();
+    watcher.leave().await;
+    let first = create(&stack, "first").await.into_inner();
+    stack.admin().gateway("main", Gateway::default()).await.unwrap();
+    let second = create(&stack, "second").await.into_inner();
+    let kinds = [ObjectKind::Entry];
+    let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, &instance, (&epoch, revision)).await;
+    for expected in [&first, &second] {
+        let (revision, changes) = watcher.acked_changes().await;
+        assert_eq!(revision, expected.registry_revision);
+        let [watched_object::Object::Entry(watched)] = puts(&changes)[..] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(watched.name, expected.name);
+    }
+    // A watcher to whom nothing has happened is told that at once.
+    let now = (epoch.as_str(), second.registry_revision);
+    let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, "another", now).await;
+    let Some(watch_response::Message::Bookmark(bookmark)) = watcher.next().await else {
+        panic!("no bookmark")
+    };
+    assert_eq!(bookmark.revision, second.registry_revision);
+    // And it is not waited for: what it resumed from is in force there.
+    assert!(stack.admin().gateway("other", Gateway::default()).await.is_ok());
 }
 
 async fn refuses_to_resume_from_another_database(stack: Stack) {
-    stack.admin().created("first", remote()).await;
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 1, "another").await;
-    assert!(matches!(
-        watcher.next().await,
-        Some(watch_response::Message::Compacted(_))
-    ));
-    assert!(watcher.next().await.is_none());
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
+    let revision = create(&stack, "first").await.into_inner().registry_revision;
+    let mut watcher = Watcher::resume(&stack, Workload::Gateway, &[], "a", ("another", revision)).await;
+    watcher.compacted().await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
     let (epoch, ..) = watcher.snapshot().await;
     // A revision that is still to come is of a database that was restored.
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 1_000, &epoch).await;
-    assert!(matches!(
-        watcher.next().await,
-        Some(watch_response::Message::Compacted(_))
-    ));
+    let mut watcher = Watcher::resume(&stack, Workload::Gateway, &[], "a", (&epoch, 1_000)).await;
+    watcher.compacted().await;
 }
 
 async fn is_for_workloads_only(stack: Stack) {
-    let admin = stack.admin();
     let (requests, outgoing) = mpsc::channel(1);
-    let message = Some(watch_request::Message::Start(WatchStart::default()));
+    let message = Some(watch_request::Message::Start(start(&[])));
     requests.send(WatchRequest { message }).await.unwrap();
-    let refused = admin.watch().watch(ReceiverStream::new(outgoing)).await.unwrap_err();
-    assert_eq!(reason(&refused), (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned()));
-    let report = ReportCleanupRequest { subject: None };
-    let refused = stack
-        .reports(Workload::Gateway)
-        .report_cleanup(report)
+    let watching = stack.admin().watch().watch(ReceiverStream::new(outgoing)).await;
+    assert_eq!(
+        reason(&watching.unwrap_err()),
+        (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned())
+    );
+    let (requests, outgoing) = mpsc::channel(1);
+    let message = Some(watch_request::Message::Ack(WatchAck { revision: 1 }));
+    requests.send(WatchRequest { message }).await.unwrap();
+    let channel = stack.pipe(Workload::Gateway);
+    let mut client = watch_service_client::WatchServiceClient::new(channel);
+    let refused = client.watch(ReceiverStream::new(outgoing)).await.unwrap_err();
+    assert_eq!(fields(&refused), ["start"]);
+    let unnamed = Watcher::over(stack.pipe(Workload::Gateway), WatchStart::default()).await;
+    assert_eq!(fields(&unnamed.err().unwrap()), ["start.instance"]);
+}
+
+async fn each_workload_watches_what_it_needs(stack: Stack) {
+    let admin = stack.admin();
+    let entry = admin.approved("time", remote()).await;
+    admin.install(&entry.name, None, &[]).await.unwrap();
+    admin.gateway("main", Gateway::default()).await.unwrap();
+    for (workload, allowed) in [
+        (Workload::Gateway, 4),
+        (Workload::Credential, 3),
+        (Workload::Orchestrator, 3),
+    ] {
+        let mut watcher = Watcher::start(&stack, workload, &[]).await;
+        assert_eq!(watcher.snapshot().await.2.len(), allowed, "{workload}");
+        watcher.leave().await;
+    }
+    let asked = start(&[ObjectKind::Entry, ObjectKind::GatewayToken]);
+    let refused = Watcher::over(stack.pipe(Workload::Credential), asked)
         .await
-        .unwrap_err();
-    assert_eq!(reason(&refused), (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned()));
+        .err()
+        .unwrap();
+    assert_eq!(
+        reason(&refused),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
 }
 
 async fn holds_a_mutation_back_until_it_is_acknowledged(stack: Stack) {
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry], 0, "").await;
-    let (_, revision, _) = watcher.snapshot().await;
-    watcher.ack(revision).await;
-    let admin = stack.admin();
-    let mut creating = tokio::spawn(async move {
-        let request = CreateEntryRequest {
-            entry_id: "time".to_owned(),
-            entry: Some(remote()),
-            ..Default::default()
-        };
-        admin.entries().create_entry(request).await.unwrap()
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry]).await;
+    watcher.snapshot().await;
+    let stack = std::sync::Arc::new(stack);
+    let mut creating = tokio::spawn({
+        let stack = std::sync::Arc::clone(&stack);
+        async move { create(&stack, "time").await }
     });
-    let batch = watcher.batch().await;
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), &mut creating)
-            .await
-            .is_err()
-    );
-    watcher.ack(batch.revision).await;
+    let (revision, _) = watcher.changes().await;
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut creating).await;
+    assert!(early.is_err());
+    watcher.ack(revision).await;
     let created = creating.await.unwrap();
-    assert!(created.metadata().get("chandlery-lagging").is_none());
+    assert!(lagging(&created).is_empty());
     assert_eq!(
         created.metadata().get("chandlery-revision").unwrap(),
-        &batch.revision.to_string()
+        &revision.to_string()
     );
     // What it does not watch does not wait for it.
     let began = Instant::now();
@@ -251,317 +207,346 @@ async fn holds_a_mutation_back_until_it_is_acknowledged(stack: Stack) {
     assert!(began.elapsed() < Duration::from_secs(1));
 }
 
-async fn names_who_lags(stack: Stack) {
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
-    watcher.snapshot().await;
-    let request = CreateEntryRequest {
-        entry_id: "time".to_owned(),
-        entry: Some(remote()),
-        ..Default::default()
+async fn names_who_lags_until_it_says_goodbye(stack: Stack) {
+    let mut watchers = Vec::new();
+    for workload in [Workload::Gateway, Workload::Credential, Workload::Gateway] {
+        let mut watcher = Watcher::start(&stack, workload, &[]).await;
+        watcher.snapshot().await;
+        watchers.push((watcher.name(workload), watcher));
+    }
+    let mut names: Vec<_> = watchers.iter().map(|(name, _)| name.clone()).collect();
+    names.sort();
+    assert_eq!(lagging(&create(&stack, "time").await), names);
+    let (_, cancelled) = watchers.pop().unwrap();
+    drop(cancelled);
+    for (_, watcher) in watchers {
+        watcher.leave().await;
+    }
+    // A call that is cancelled says goodbye as well.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut index = 0;
+    while !lagging(&create(&stack, &format!("more-{index}")).await).is_empty() {
+        assert!(Instant::now() < deadline, "a watcher that has gone still counts");
+        index += 1;
+    }
+}
+
+async fn a_watcher_that_vanished_counts_until_its_lease_ends(stack: Stack) {
+    let lease = Duration::from_secs(6);
+    let stack = stack.succeed_with(|config| config.watcher_lease = lease).await;
+    let mut process = Process::start(&stack, start(&[ObjectKind::Entry])).await;
+    process.kill();
+    let killed = Instant::now();
+    // It had acknowledged everything: only what comes now is in doubt.
+    assert_eq!(lagging(&create(&stack, "one").await), [process.name.as_str()]);
+    tokio::time::sleep_until((killed + lease + Duration::from_secs(1)).into()).await;
+    assert!(lagging(&create(&stack, "two").await).is_empty());
+}
+
+async fn a_watcher_that_vanished_comes_back_under_its_name(stack: Stack) {
+    let mut process = Process::start(&stack, start(&[ObjectKind::Entry])).await;
+    process.kill();
+    assert_eq!(lagging(&create(&stack, "one").await), [process.name.as_str()]);
+    let back = WatchStart {
+        instance: process.instance.clone(),
+        ..start(&[ObjectKind::Entry])
     };
-    let created = stack.admin().entries().create_entry(request).await.unwrap();
-    assert_eq!(created.metadata().get("chandlery-lagging").unwrap(), "gateway-svc");
-    // Once it has gone, nobody waits for it.
+    let mut watcher = Watcher::over(stack.pipe(Workload::Gateway), back.clone())
+        .await
+        .unwrap();
+    let (_, revision, _) = watcher.snapshot().await;
+    // Once more, while the stream before is still there: that one ends.
+    let mut again = Watcher::over(stack.pipe(Workload::Gateway), back).await.unwrap();
+    assert_eq!(again.snapshot().await.1, revision);
+    assert!(watcher.next().await.is_none());
+    let stack = std::sync::Arc::new(stack);
+    let creating = tokio::spawn({
+        let stack = std::sync::Arc::clone(&stack);
+        async move { create(&stack, "two").await }
+    });
+    again.acked_changes().await;
+    assert!(lagging(&creating.await.unwrap()).is_empty());
+    // What the stream before leaves behind takes nothing from the new one.
     drop(watcher);
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(30) {
-        let team = Gateway::default();
-        let slug = format!("g{}", began.elapsed().as_millis());
-        let request = CreateGatewayRequest {
-            gateway_id: slug,
-            gateway: Some(team),
-            ..Default::default()
-        };
-        let created = stack.admin().gateways().create_gateway(request).await.unwrap();
-        if created.metadata().get("chandlery-lagging").is_none() {
-            return;
+    assert_eq!(lagging(&create(&stack, "three").await), [again.name(Workload::Gateway)]);
+}
+
+async fn a_watcher_that_acknowledges_nothing_shows_in_readiness(stack: Stack) {
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Entry]).await;
+    watcher.snapshot().await;
+    let created = create(&stack, "one").await.into_inner();
+    let mut ready = stack.ready.clone();
+    let degraded = tokio::time::timeout(
+        Duration::from_secs(20),
+        ready.wait_for(|ready| matches!(ready, Readiness::Degraded(_))),
+    );
+    let Readiness::Degraded(text) = degraded.await.unwrap().unwrap().clone() else {
+        unreachable!()
+    };
+    assert!(text.contains(&watcher.name(Workload::Gateway)), "{text}");
+    watcher.ack(created.registry_revision).await;
+    let is_ready = ready.wait_for(|ready| *ready == Readiness::Ready);
+    tokio::time::timeout(Duration::from_secs(10), is_ready)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// An entry of about a megabyte.
+fn large() -> Entry {
+    let field = |index: usize| InstallField {
+        description: "\u{1F600}".repeat(3_900),
+        ..field(&format!("f{index}"), InstallFieldType::String, false)
+    };
+    Entry {
+        install_fields: (0..60).map(field).collect(),
+        ..remote()
+    }
+}
+
+async fn revisions_that_are_large_come_in_parts(stack: Stack) {
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
+    watcher.snapshot().await;
+    let admin = stack.admin();
+    // The entry and its first revision, which is another object: two megabytes.
+    let creating = tokio::spawn(async move { admin.created("large", large()).await });
+    let mut parts = 0;
+    let mut changes = Vec::new();
+    let revision = loop {
+        match watcher.next().await.unwrap() {
+            watch_response::Message::ChangePart(part) => {
+                parts += 1;
+                changes.extend(part.changes);
+                if part.last {
+                    break part.revision;
+                }
+            }
+            other => panic!("{other:?}"),
         }
+    };
+    // Half of it is not acknowledged, and all of it is.
+    assert!(!creating.is_finished());
+    watcher.ack(revision).await;
+    let entry = creating.await.unwrap();
+    assert_eq!((parts, entry.registry_revision), (2, revision));
+    let [
+        watched_object::Object::Entry(_),
+        watched_object::Object::EntryRevision(made),
+    ] = puts(&changes)[..]
+    else {
+        panic!("not an entry and its revision")
+    };
+    assert_eq!(made.install_fields, entry.install_fields);
+}
+
+async fn snapshots_that_are_large_come_in_parts(stack: Stack) {
+    let admin = stack.admin();
+    let mut expected = Vec::new();
+    for index in 0..12 {
+        expected.push(admin.created(&format!("large-{index}"), large()).await.uid);
     }
-    panic!("a watcher that has gone still counts");
-}
-
-fn credential(
-    installation: &Installation,
-    status: ConditionStatus,
-    reason: &str,
-    observed: i64,
-    put: i64,
-) -> ReportConditionRequest {
-    ReportConditionRequest {
-        installation_uid: installation.uid.clone(),
-        status: status.into(),
-        reason: reason.to_owned(),
-        observed_generation: observed,
-        credential_generation: put,
-        ..ReportConditionRequest::default()
+    // Many at once: they take turns. None gets a message that is too large, or forgets something.
+    let kinds = [ObjectKind::Entry, ObjectKind::EntryRevision];
+    let snapshots = (0..12).map(|_| async {
+        let mut watcher = Watcher::start(&stack, Workload::Gateway, &kinds).await;
+        let (_, _, objects) = watcher.snapshot().await;
+        objects.into_iter().map(|object| object.key).collect::<Vec<_>>()
+    });
+    expected.sort();
+    let revisions = expected.iter().map(|uid| format!("{uid}/1"));
+    let expected: Vec<_> = expected.iter().cloned().chain(revisions).collect();
+    for keys in futures::future::join_all(snapshots).await {
+        assert_eq!(keys, expected);
     }
 }
 
-async fn drops_stale_reports(stack: Stack) {
+/// At e7ac4ad, an edit of a large entry made one message of all its installations, which no watcher ever got over.
+async fn an_edit_reaches_watchers_however_large_the_entry_is(stack: Stack) {
     let admin = stack.admin();
-    let entry = admin.approved("time", remote()).await;
-    let installation = admin.install(&entry.name, None, &[]).await.unwrap();
-    assert_eq!(installation.state(), InstallationState::Pending);
-    let mut reports = stack.reports(Workload::Credential);
-    let missing = credential(&installation, ConditionStatus::False, "CREDENTIAL_REQUIRED", 1, 0);
-    reports.report_condition(missing.clone()).await.unwrap();
-    let pending = admin.installation(&installation.name).await.unwrap();
-    assert_eq!(pending.state(), InstallationState::Pending);
-    assert_eq!(pending.etag, installation.etag);
-    reports
-        .report_condition(credential(&installation, ConditionStatus::True, "STORED", 1, 1))
-        .await
-        .unwrap();
-    let stored = admin.installation(&installation.name).await.unwrap();
-    assert_eq!(
-        (stored.credential_generation, stored.generation),
-        (1, installation.generation + 1)
-    );
-    reports
-        .report_condition(credential(
-            &installation,
-            ConditionStatus::True,
-            "STORED",
-            stored.generation,
-            1,
-        ))
-        .await
-        .unwrap();
-    reports.report_condition(missing).await.unwrap();
-    let still = admin.installation(&installation.name).await.unwrap();
-    assert_eq!(still.conditions[0].reason, "STORED");
-    assert_eq!(still.conditions[0].observed_generation, stored.generation);
-    stack.discover(&still, &["now"]).await;
-    let ready = admin.installation(&installation.name).await.unwrap();
-    assert_eq!(ready.state(), InstallationState::Ready);
-    assert!(ready.first_ready_time.is_some() && ready.expire_time.is_none());
-    // A report again changes nothing; one of an installation that is gone is no error.
-    stack.discover(&still, &["now"]).await;
-    assert_eq!(
-        admin.installation(&installation.name).await.unwrap().revision,
-        ready.revision
-    );
-    let gone = Installation {
-        uid: "gone".to_owned(),
-        ..installation
-    };
-    reports
-        .report_condition(credential(&gone, ConditionStatus::True, "STORED", 1, 1))
-        .await
-        .unwrap();
-    let nonsense = ReportConditionRequest {
-        reason: "not upper".to_owned(),
+    let entry = admin.approved("large", large()).await;
+    for index in 0..20 {
+        let person = stack.person(&format!("p{index}"));
+        person.install(&entry.name, None, &[]).await.unwrap();
+    }
+    struct Sink(tokio::sync::watch::Sender<i64>);
+    impl registry_client::watch::Sink for Sink {
+        fn snapshot_begin(&mut self) {}
+        async fn snapshot_objects(&mut self, _: Vec<WatchedObject>) {}
+        async fn snapshot_end(&mut self, revision: i64) {
+            self.0.send_replace(revision);
+        }
+        async fn changes(&mut self, revision: i64, _: Vec<Change>) {
+            self.0.send_replace(revision);
+        }
+        fn connected(&mut self, _: bool) {}
+    }
+    let (sender, mut reached) = tokio::sync::watch::channel(0);
+    let watcher = registry_client::watch::Watcher {
+        instance: "a".to_owned(),
         ..Default::default()
     };
-    let refused = reports.report_condition(nonsense).await.unwrap_err();
-    assert_eq!(fields(&refused), ["status", "reason"]);
-}
-
-async fn tools_of(person: &Person, entry: &str) -> Vec<String> {
-    let request = ListEntryToolsRequest {
-        parent: entry.to_owned(),
-        ..Default::default()
-    };
-    let tools = person
-        .entries()
-        .list_entry_tools(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .tools;
-    tools.into_iter().map(|tool| tool.tool).collect()
-}
-
-async fn seeds_the_tools_of_an_entry(stack: Stack) {
-    let admin = stack.admin();
-    let (alice, bob) = (stack.person("alice"), stack.person("bob"));
-    let entry = admin.approved("time", remote()).await;
-    assert!(tools_of(&alice, &entry.name).await.is_empty());
-    let of_alice = alice.install(&entry.name, None, &[]).await.unwrap();
-    stack.discover(&of_alice, &["now"]).await;
-    assert_eq!(tools_of(&bob, &entry.name).await, ["now"]);
-    let of_bob = bob.install(&entry.name, None, &[]).await.unwrap();
-    stack.discover(&of_bob, &["now", "secret"]).await;
-    assert_eq!(tools_of(&alice, &entry.name).await, ["now"]);
-    let request = ListInstallationToolsRequest {
-        parent: of_bob.name.clone(),
-        ..Default::default()
-    };
-    let own = bob
-        .installations()
-        .list_installation_tools(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .tools;
-    assert_eq!(own.len(), 2);
-    let of_admin = admin.install(&entry.name, None, &[]).await.unwrap();
-    stack.discover(&of_admin, &["later", "now"]).await;
-    assert_eq!(tools_of(&alice, &entry.name).await, ["later", "now"]);
-    let twice = ReportToolsRequest {
-        installation_uid: of_admin.uid,
-        observed_generation: 1,
-        tools: vec![
-            Tool {
-                tool: "a".to_owned(),
-                definition_json: "{".to_owned(),
-                ..Default::default()
-            };
-            2
-        ],
-    };
-    let refused = stack.reports(Workload::Gateway).report_tools(twice).await.unwrap_err();
-    assert_eq!(
-        fields(&refused),
-        ["tools[0].definition_json", "tools[1].tool", "tools[1].definition_json"]
-    );
-}
-
-async fn removes_what_everybody_has_cleaned_up(stack: Stack) {
-    let admin = stack.admin();
-    let entry = admin.approved("time", remote()).await;
-    let installation = admin.install(&entry.name, None, &[]).await.unwrap();
-    stack.discover(&installation, &["now"]).await;
-    let clean = |uid: &str| ReportCleanupRequest {
-        subject: Some(report_cleanup_request::Subject::InstallationUid(uid.to_owned())),
-    };
-    let refused = stack
-        .reports(Workload::Credential)
-        .report_cleanup(clean(&installation.uid))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::FailedPrecondition);
-    let request = DeleteEntryRequest {
+    let channel = stack.pipe(Workload::Gateway);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let following = tokio::spawn({
+        let stop = stop.clone();
+        async move { registry_client::watch::follow(channel, &watcher, &[], &mut Sink(sender), stop).await }
+    });
+    reached.wait_for(|revision| *revision > 0).await.unwrap();
+    let change = Entry {
         name: entry.name.clone(),
-        force: true,
+        server: Some(entry::Server::Remote(RemoteServer {
+            url: "https://elsewhere.example.com/mcp".to_owned(),
+        })),
         ..Default::default()
     };
-    admin.entries().delete_entry(request).await.unwrap();
-    // The slug is free at once, and the new entry has nothing of the old one.
-    let again = admin.approved("time", remote()).await;
-    assert_ne!(again.uid, entry.uid);
-    assert!(tools_of(&admin, &again.name).await.is_empty());
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[], 0, "").await;
-    let (_, _, objects) = watcher.snapshot().await;
-    assert!(objects.iter().any(|object| object.key == installation.uid));
-    stack
-        .reports(Workload::Credential)
-        .report_cleanup(clean(&installation.uid))
+    let updated = admin.update(change, &["remote"]).await.unwrap();
+    let is_there = reached.wait_for(|revision| *revision >= updated.registry_revision);
+    tokio::time::timeout(Duration::from_secs(20), is_there)
+        .await
+        .unwrap()
+        .unwrap();
+    stop.cancel();
+    following.await.unwrap();
+}
+
+async fn gateways_find_each_other(stack: Stack) {
+    let stack = stack
+        .succeed_with(|config| config.watcher_lease = Duration::from_secs(5))
+        .await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::GatewayReplica]).await;
+    assert!(watcher.snapshot().await.2.is_empty());
+    let reachable = |instance: &str| WatchStart {
+        instance: instance.to_owned(),
+        address: format!("https://{instance}:8443"),
+        ..start(&[ObjectKind::Entry])
+    };
+    let is_there = |changes: &[Change], instance: &str| {
+        let replica = GatewayReplica {
+            instance: instance.to_owned(),
+            address: format!("https://{instance}:8443"),
+        };
+        assert_eq!(puts(changes), [&watched_object::Object::GatewayReplica(replica)]);
+    };
+    let one = Watcher::over(stack.pipe(Workload::Gateway), reachable("one"))
         .await
         .unwrap();
-    let clean_entry = ReportCleanupRequest {
-        subject: Some(report_cleanup_request::Subject::EntryUid(entry.uid.clone())),
+    is_there(&watcher.acked_changes().await.1, "one");
+    let mut two = Process::start(&stack, reachable("two")).await;
+    is_there(&watcher.acked_changes().await.1, "two");
+    let mut late = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::GatewayReplica]).await;
+    assert_eq!(late.snapshot().await.2.len(), 2);
+    late.leave().await;
+    one.leave().await;
+    let gone = watcher.acked_changes().await.1;
+    assert_eq!(removals(&gone), [(ObjectKind::GatewayReplica, "one")]);
+    two.kill();
+    let gone = watcher.acked_changes().await.1;
+    assert_eq!(removals(&gone), [(ObjectKind::GatewayReplica, "two")]);
+    let elsewhere = WatchStart {
+        address: "https://credential:1".to_owned(),
+        ..start(&[])
     };
-    for workload in [Workload::Credential, Workload::Orchestrator] {
+    let refused = Watcher::over(stack.pipe(Workload::Credential), elsewhere)
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(fields(&refused), ["start.address"]);
+}
+
+async fn a_watcher_that_was_away_for_too_long_starts_anew(stack: Stack) {
+    let stack = stack
+        .succeed_with(|config| {
+            config.retention.revisions = 3;
+            config.retention.age = Duration::from_secs(1);
+        })
+        .await;
+    let kinds = [ObjectKind::Entry];
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &kinds).await;
+    let (epoch, revision, _) = watcher.snapshot().await;
+    let instance = watcher.instance.clone();
+    watcher.leave().await;
+    let mut made = Vec::new();
+    for index in 0..8 {
+        made.push(create(&stack, &format!("entry-{index}")).await.into_inner());
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let resumed = (epoch.as_str(), revision.max(1));
+        let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, &instance, resumed).await;
+        if matches!(watcher.next().await, Some(watch_response::Message::Compacted(_))) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nothing is forgotten");
+        watcher.leave().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let kept = (epoch.as_str(), made[5].registry_revision);
+    let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, &instance, kept).await;
+    for expected in &made[6..] {
+        assert_eq!(watcher.acked_changes().await.0, expected.registry_revision);
+    }
+}
+
+async fn a_server_that_flips_its_tools_cannot_fill_the_disk(stack: Stack) {
+    const KEPT: i64 = 16 << 20;
+    let stack = stack
+        .succeed_with(|config| {
+            config.retention.bytes = KEPT;
+            config.retention.age = Duration::from_secs(1_000);
+        })
+        .await;
+    let admin = stack.admin();
+    let entry = admin.approved("time", remote()).await;
+    let installation = admin.install(&entry.name, None, &[]).await.unwrap();
+    // Eight megabytes of definitions, others each time.
+    for flip in 0..12 {
+        let tools = (0..16).map(|index| Tool {
+            tool: format!("tool-{index}"),
+            definition_json: format!(
+                "{{\"name\":\"tool-{index}\",\"description\":\"{flip} {}\"}}",
+                "x".repeat(500_000)
+            ),
+            ..Tool::default()
+        });
+        let outcome = report_discovery_request::Outcome::Tools(DiscoveredTools { tools: tools.collect() });
+        let subject = report_discovery_request::Subject::InstallationUid(installation.uid.clone());
+        let request = ReportDiscoveryRequest {
+            subject: Some(subject),
+            observed_generation: i64::MAX,
+            outcome: Some(outcome),
+        };
         stack
-            .reports(workload)
-            .report_cleanup(clean_entry.clone())
+            .reports(Workload::Gateway)
+            .report_discovery(request)
             .await
             .unwrap();
     }
-    stack
-        .reports(Workload::Orchestrator)
-        .report_cleanup(clean(&installation.uid))
-        .await
-        .unwrap();
-    let batch = watcher.batch().await;
-    let gone = removals(&batch);
-    for expected in [
-        (ObjectKind::Installation, installation.uid.as_str()),
-        (ObjectKind::Entry, entry.uid.as_str()),
-        (ObjectKind::ToolSet, installation.uid.as_str()),
-        (ObjectKind::ToolSet, entry.uid.as_str()),
-    ] {
-        assert!(gone.contains(&expected), "{expected:?} is not in {gone:?}");
+    // What is forgotten stays forgotten, and its room is used again.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while logged(&stack.database).await > KEPT {
+        assert!(
+            Instant::now() < deadline,
+            "{} bytes are kept",
+            logged(&stack.database).await
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(gone.iter().any(|(kind, _)| *kind == ObjectKind::ToolDefinition));
-    stack
-        .reports(Workload::Orchestrator)
-        .report_cleanup(clean(&installation.uid))
-        .await
-        .unwrap();
 }
 
-async fn answers_for_people_at_this_moment(stack: Stack) {
-    let admin = stack.admin();
-    let alice = stack.person("alice");
-    let entry = admin.approved("time", remote()).await;
-    let installation = alice.install(&entry.name, None, &[]).await.unwrap();
-    let mut access = AccessServiceClient::new(stack.pipe(Workload::Credential));
-    let principal = |subject: &str, admin: bool| {
-        Some(Principal {
-            issuer: stack.issuer.issuer().to_owned(),
-            subject: subject.to_owned(),
-            admin,
-            ..Default::default()
-        })
-    };
-    let ask = |principal, action: AccessAction| AuthorizeInstallationRequest {
-        installation: installation.name.clone(),
-        principal,
-        action: action.into(),
-    };
-    let allowed = access
-        .authorize_installation(ask(principal("alice", false), AccessAction::Manage))
-        .await
-        .unwrap();
-    assert_eq!(
-        allowed.into_inner().installation.unwrap().installation.unwrap().uid,
-        installation.uid
-    );
-    let refused = access
-        .authorize_installation(ask(principal("bob", false), AccessAction::Read))
-        .await
-        .unwrap_err();
-    assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    let entry_access = |principal| AuthorizeEntryRequest {
-        entry: entry.name.clone(),
-        principal,
-        action: AccessAction::Manage.into(),
-    };
-    access
-        .authorize_entry(entry_access(principal("root", true)))
-        .await
-        .unwrap();
-    let refused = access
-        .authorize_entry(entry_access(principal("alice", false)))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        reason(&refused),
-        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
-    );
-    let refused = access
-        .authorize_entry(AuthorizeEntryRequest::default())
-        .await
-        .unwrap_err();
-    assert_eq!(reason(&refused), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
-    let request = DeactivateUserRequest {
-        name: alice.user.clone(),
-    };
-    admin.users().deactivate_user(request).await.unwrap();
-    let refused = access
-        .authorize_installation(ask(principal("alice", false), AccessAction::Read))
-        .await
-        .unwrap_err();
-    assert_eq!(reason(&refused), (Code::Unauthenticated, "USER_DEACTIVATED".to_owned()));
-}
-
-async fn expires_what_nobody_completes(stack: Stack) {
-    let admin = stack.admin();
-    let entry = admin.approved("time", remote()).await;
-    let pending = admin.install(&entry.name, None, &[]).await.unwrap();
-    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Installation], 0, "").await;
-    let (_, revision, _) = watcher.snapshot().await;
-    watcher.ack(revision).await;
-    stack.clock.advance(A_DAY + Duration::from_secs(1));
-    let batch = watcher.batch().await;
-    let [watched_object::Object::Installation(watched)] = puts(&batch)[..] else {
-        panic!("{batch:?}")
-    };
-    let installation = watched.installation.as_ref().unwrap();
-    assert_eq!(
-        (installation.uid.as_str(), installation.state()),
-        (pending.uid.as_str(), InstallationState::Deleting)
-    );
+/// Bytes in the change log.
+async fn logged(database: &Database) -> i64 {
+    use secrecy::ExposeSecret as _;
+    use sqlx::Connection as _;
+    const LOGGED: &str = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM changes";
+    match database {
+        Database::Sqlite(path) => {
+            let url = format!("sqlite:{}", path.display());
+            let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+            sqlx::query_scalar(LOGGED).fetch_one(&mut connection).await.unwrap()
+        }
+        Database::Postgres(url) => {
+            let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
+            sqlx::query_scalar(LOGGED).fetch_one(&mut connection).await.unwrap()
+        }
+    }
 }

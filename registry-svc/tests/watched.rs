@@ -1,150 +1,98 @@
-//! What watchers see of the changes people make: each revision whole.
+//! What watchers see of the changes people make: each revision whole, and nothing that did not change.
 
 mod support;
 
-use contracts::registry::{watch_service_client::WatchServiceClient, watched_object::Object, *};
+use contracts::registry::{watched_object::Object, *};
 use service_kit::Workload;
-use support::*;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use support::{
+    watcher::{Watcher, puts, removals},
+    *,
+};
 
 on_both_engines!(
-    entries_change_with_their_installations,
-    deletions_are_told,
-    repointed_entries_make_a_new_generation
+    a_text_edit_touches_no_installation,
+    an_edit_of_what_runs_moves_the_installations_after_it,
+    what_goes_with_an_entry_is_told,
+    members_of_teams_are_told_one_by_one,
 );
 
-/// A watcher that acknowledges whatever it reads.
-struct Watcher {
-    requests: mpsc::Sender<WatchRequest>,
-    responses: Streaming<WatchResponse>,
+async fn watching(stack: &Stack, workload: Workload) -> Watcher {
+    let mut watcher = Watcher::start(stack, workload, &[]).await;
+    watcher.snapshot().await;
+    watcher
 }
 
-impl Watcher {
-    async fn start(channel: Channel) -> Self {
-        let (requests, outgoing) = mpsc::channel(8);
-        let start = watch_request::Message::Start(WatchStart::default());
-        requests.send(WatchRequest { message: Some(start) }).await.unwrap();
-        let responses = WatchServiceClient::new(channel)
-            .watch(ReceiverStream::new(outgoing))
-            .await
-            .unwrap()
-            .into_inner();
-        let mut watcher = Self { requests, responses };
-        loop {
-            match watcher.next().await {
-                watch_response::Message::SnapshotEnd(end) => {
-                    watcher.ack(end.revision).await;
-                    return watcher;
-                }
-                watch_response::Message::SnapshotBegin(_) | watch_response::Message::SnapshotObjects(_) => {}
-                other => panic!("{other:?} before the snapshot is whole"),
-            }
-        }
-    }
-
-    async fn next(&mut self) -> watch_response::Message {
-        self.responses.message().await.unwrap().unwrap().message.unwrap()
-    }
-
-    async fn ack(&self, revision: i64) {
-        let ack = watch_request::Message::Ack(WatchAck { revision });
-        self.requests.send(WatchRequest { message: Some(ack) }).await.unwrap();
-    }
-
-    /// The changes of the next revision that has some.
-    async fn changes(&mut self) -> (i64, Vec<Change>) {
-        loop {
-            match self.next().await {
-                watch_response::Message::Changes(batch) => {
-                    self.ack(batch.revision).await;
-                    return (batch.revision, batch.changes);
-                }
-                watch_response::Message::Bookmark(bookmark) => self.ack(bookmark.revision).await,
-                other => panic!("{other:?} after the snapshot"),
-            }
-        }
-    }
-}
-
-fn puts(changes: &[Change]) -> (Vec<&Entry>, Vec<&WatchedInstallation>) {
-    let (mut entries, mut installations) = (Vec::new(), Vec::new());
-    for change in changes {
-        if let Some(change::Change::Put(put)) = &change.change {
-            match put.object.as_ref().unwrap() {
-                Object::Entry(entry) => entries.push(entry),
-                Object::Installation(installation) => installations.push(installation),
-                _ => {}
-            }
-        }
-    }
-    (entries, installations)
-}
-
-async fn entries_change_with_their_installations(stack: Stack) {
+async fn a_text_edit_touches_no_installation(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     let entry = admin.approved("time", remote()).await;
     alice.install(&entry.name, None, &[]).await.unwrap();
-    let mut watcher = Watcher::start(stack.pipe(Workload::Gateway)).await;
+    let mut watcher = watching(&stack, Workload::Gateway).await;
     let change = Entry {
         name: entry.name.clone(),
         labels: map(&[("team", "ops")]),
         ..Default::default()
     };
     let updating = tokio::spawn(async move { admin.update(change, &["labels"]).await.unwrap() });
-    let (revision, changes) = watcher.changes().await;
-    let (entries, installations) = puts(&changes);
-    assert_eq!((entries[0].entry_revision, entries[0].revision), (2, revision));
-    let running = installations[0].running_entry.as_ref().unwrap();
-    assert_eq!(running.labels, map(&[("team", "ops")]));
-    let installation = installations[0].installation.as_ref().unwrap();
-    assert_eq!(
-        (
-            installation.running_entry_revision,
-            installation.generation,
-            installation.revision
-        ),
-        (2, 1, revision)
-    );
-    assert_eq!(updating.await.unwrap().revision, revision);
+    let (revision, changes) = watcher.acked_changes().await;
+    let [Object::Entry(watched)] = puts(&changes)[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((watched.entry_revision, watched.registry_revision), (1, revision));
+    assert_eq!(watched.labels, map(&[("team", "ops")]));
+    assert_eq!(updating.await.unwrap().registry_revision, revision);
 }
 
-async fn repointed_entries_make_a_new_generation(stack: Stack) {
+async fn an_edit_of_what_runs_moves_the_installations_after_it(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     let entry = admin.approved("time", remote()).await;
     alice.install(&entry.name, None, &[]).await.unwrap();
-    let mut watcher = Watcher::start(stack.pipe(Workload::Credential)).await;
+    let mut watcher = watching(&stack, Workload::Credential).await;
     let server = entry::Server::Remote(RemoteServer {
         url: "https://elsewhere.example.com/mcp".to_owned(),
     });
     let change = Entry {
         name: entry.name,
-        server: Some(server.clone()),
+        server: Some(server),
         ..Default::default()
     };
     let updating = tokio::spawn(async move { admin.update(change, &["remote"]).await.unwrap() });
-    let (_, changes) = watcher.changes().await;
-    let (_, installations) = puts(&changes);
-    assert_eq!(installations[0].installation.as_ref().unwrap().generation, 2);
-    assert_eq!(installations[0].running_entry.as_ref().unwrap().server, Some(server));
+    // The revision comes before, or with, the installation that runs it.
+    let mut known = vec![1];
+    loop {
+        let (_, changes) = watcher.acked_changes().await;
+        let mut moved = false;
+        for object in puts(&changes) {
+            match object {
+                Object::EntryRevision(revision) => known.push(revision.number),
+                Object::Installation(installation) => {
+                    assert!(known.contains(&installation.running_entry_revision), "{changes:?}");
+                    moved = (installation.running_entry_revision, installation.generation) == (2, 2);
+                }
+                _ => {}
+            }
+        }
+        if moved {
+            break;
+        }
+    }
+    drop(watcher);
     updating.await.unwrap();
 }
 
-async fn deletions_are_told(stack: Stack) {
+async fn what_goes_with_an_entry_is_told(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     let entry = admin.approved("time", remote()).await;
     let installation = alice.install(&entry.name, None, &[]).await.unwrap();
     stack.discover(&installation, &["now"]).await;
     admin.gateway("default", Gateway::default()).await.unwrap();
-    let assignment = ToolAssignment {
-        entry: entry.name.clone(),
-        tool: "now".to_owned(),
-        ..Default::default()
-    };
     let request = CreateToolAssignmentRequest {
         parent: "gateways/default".to_owned(),
-        tool_assignment: Some(assignment),
+        tool_assignment: Some(ToolAssignment {
+            entry: entry.name.clone(),
+            kind: FeatureKind::Tool.into(),
+            selection: Some(tool_assignment::Selection::Tool("now".to_owned())),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let assignment = admin
@@ -153,24 +101,64 @@ async fn deletions_are_told(stack: Stack) {
         .await
         .unwrap()
         .into_inner();
-    let mut watcher = Watcher::start(stack.pipe(Workload::Gateway)).await;
+    let mut watcher = watching(&stack, Workload::Gateway).await;
     let request = DeleteEntryRequest {
         name: entry.name,
         etag: String::new(),
         force: true,
     };
     let deleting = tokio::spawn(async move { admin.entries().delete_entry(request).await.unwrap() });
-    let (_, changes) = watcher.changes().await;
-    let (entries, installations) = puts(&changes);
-    assert!(entries[0].delete_time.is_some());
-    assert_eq!(
-        installations[0].installation.as_ref().unwrap().state(),
-        InstallationState::Deleting
-    );
-    let removed = changes.iter().find_map(|change| match &change.change {
-        Some(change::Change::Remove(removal)) => Some((removal.kind(), removal.key.clone())),
-        _ => None,
-    });
-    assert_eq!(removed, Some((ObjectKind::ToolAssignment, assignment.uid)));
+    let (mut deleted, mut ended, mut removed) = (false, false, false);
+    while !(deleted && ended && removed) {
+        let (_, changes) = watcher.acked_changes().await;
+        for object in puts(&changes) {
+            match object {
+                Object::Entry(entry) => deleted |= entry.delete_time.is_some(),
+                Object::Installation(gone) => ended |= gone.state() == InstallationState::Deleting,
+                other => panic!("{other:?}"),
+            }
+        }
+        removed |= removals(&changes).contains(&(ObjectKind::ToolAssignment, assignment.uid.as_str()));
+    }
+    drop(watcher);
     deleting.await.unwrap();
+}
+
+async fn members_of_teams_are_told_one_by_one(stack: Stack) {
+    let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
+    let team = admin.team("ops", false, &[&alice]).await;
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[ObjectKind::Team, ObjectKind::TeamMember]).await;
+    let (.., objects) = watcher.snapshot().await;
+    let member = |person: &Person| WatchedTeamMember {
+        team_uid: team.uid.clone(),
+        user: person.user.clone(),
+    };
+    let key = |person: &Person| format!("{}/{}", team.uid, person.user.strip_prefix("users/").unwrap());
+    assert_eq!(objects.len(), 2);
+    assert_eq!(
+        (objects[1].key.clone(), objects[1].object.clone()),
+        (key(&alice), Some(Object::TeamMember(member(&alice))))
+    );
+    bob.entries().list_entries(ListEntriesRequest::default()).await.unwrap();
+    let adding = tokio::spawn({
+        let (admin, team, user) = (admin.clone(), team.name.clone(), bob.user.clone());
+        async move {
+            let member = Some(add_team_member_request::Member::User(user));
+            admin
+                .teams()
+                .add_team_member(AddTeamMemberRequest { team, member })
+                .await
+                .unwrap()
+        }
+    });
+    let (_, changes) = watcher.acked_changes().await;
+    assert!(
+        puts(&changes).contains(&&Object::TeamMember(member(&bob))),
+        "{changes:?}"
+    );
+    assert!(
+        !puts(&changes).contains(&&Object::TeamMember(member(&alice))),
+        "{changes:?}"
+    );
+    adding.await.unwrap();
 }

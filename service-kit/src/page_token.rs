@@ -6,7 +6,7 @@ use rand::RngCore as _;
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
-use crate::status::StatusBuilder;
+use crate::status::{Reason, StatusBuilder};
 
 /// Seals and opens page tokens. All replicas of a service share the key.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl PageTokens {
         self.unseal(binding, token).map(Some).ok_or_else(|| {
             StatusBuilder::new(
                 Code::InvalidArgument,
-                "PAGE_TOKEN_INVALID",
+                Reason::PAGE_TOKEN_INVALID,
                 "page_token was not made for this request: ask for the first page with an empty one",
             )
             .build()

@@ -74,7 +74,7 @@ impl From<Violations> for Status {
         let mut message = all.join("; ");
         // What is cut off here stands in the details.
         message.truncate(message.floor_char_boundary(500));
-        let mut details = ErrorDetails::with_error_info("INVALID_FIELDS", DOMAIN, HashMap::new());
+        let mut details = ErrorDetails::with_error_info(Reason::INVALID_FIELDS.as_str(), DOMAIN, HashMap::new());
         let mut room = MAX_VIOLATIONS;
         let count = violations.0.len();
         for (index, (mut field, mut description)) in violations.0.into_iter().enumerate() {
@@ -92,19 +92,101 @@ impl From<Violations> for Status {
     }
 }
 
+/// What the names of `ErrorReason` values begin with (`ENUM_VALUE_PREFIX` of buf); an `ErrorInfo` does without.
+const PREFIX: &str = "ERROR_REASON_";
+
+/// `reason` of an `ErrorInfo`: a value of the service's own `ErrorReason`, and never free text, so that a contract names
+/// every reason its service answers with.
+///
+/// ```
+/// # #[derive(Clone, Copy)]
+/// # enum ErrorReason { EtagMismatch = 8 }
+/// # impl From<ErrorReason> for i32 { fn from(value: ErrorReason) -> i32 { value as i32 } }
+/// # impl ErrorReason { fn as_str_name(&self) -> &'static str { "ERROR_REASON_ETAG_MISMATCH" } }
+/// use service_kit::status::{Reason, StatusBuilder};
+/// use tonic::Code;
+///
+/// let reason = Reason::of(ErrorReason::EtagMismatch, ErrorReason::as_str_name);
+/// assert_eq!(reason.as_str(), "ETAG_MISMATCH");
+/// StatusBuilder::new(Code::Aborted, reason, "read it again, then retry");
+/// ```
+///
+/// ```compile_fail
+/// use service_kit::status::StatusBuilder;
+/// use tonic::Code;
+///
+/// StatusBuilder::new(Code::Aborted, "ETAG_MISMATCH", "read it again, then retry");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reason(&'static str);
+
+impl Reason {
+    /// Of a value of an `ErrorReason` and its `as_str_name`.
+    pub fn of<R: Copy + Into<i32>>(value: R, as_str_name: fn(&R) -> &'static str) -> Self {
+        debug_assert_ne!(value.into(), 0, "UNSPECIFIED says nothing");
+        let name = as_str_name(&value);
+        let short = name.strip_prefix(PREFIX);
+        debug_assert!(short.is_some(), "{name} is no value of an ErrorReason");
+        Self(short.unwrap_or(name))
+    }
+
+    /// As an `ErrorInfo` has it: `ETAG_MISMATCH`.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    /// The value of the same name in an `ErrorReason`, by its `from_str_name`; `None` if it has none.
+    pub fn value<R>(self, from_str_name: fn(&str) -> Option<R>) -> Option<R> {
+        value(self.0, from_str_name)
+    }
+}
+
+/// The reasons that this crate answers with in the name of whichever service uses it.
+macro_rules! common {
+    ($($name:ident),+ $(,)?) => {
+        impl Reason {
+            $(pub(crate) const $name: Self = Self(stringify!($name));)+
+
+            /// All reasons that this crate answers with. The `ErrorReason` of every service has them; each service tests it.
+            pub const COMMON: &[Self] = &[$(Self::$name),+];
+        }
+    };
+}
+
+common![
+    INVALID_FIELDS,
+    UNAUTHENTICATED,
+    TOKEN_INVALID,
+    WORKLOADS_ONLY,
+    RESOURCE_NOT_FOUND,
+    PAGE_TOKEN_INVALID,
+    INTERNAL,
+];
+
+fn value<R>(reason: &str, from_str_name: fn(&str) -> Option<R>) -> Option<R> {
+    from_str_name(&format!("{PREFIX}{reason}"))
+}
+
+/// Why another service refused a call, by the `from_str_name` of that service's `ErrorReason`. `None` if the status does not
+/// say, or says what this version of the contract does not know.
+pub fn reason_of<R>(status: &Status, from_str_name: fn(&str) -> Option<R>) -> Option<R> {
+    let info = status.get_details_error_info()?;
+    (info.domain == DOMAIN).then(|| value(&info.reason, from_str_name))?
+}
+
 /// Builds a `Status` with its `ErrorInfo`.
 #[derive(Debug, Clone)]
 pub struct StatusBuilder {
     code: Code,
     message: String,
-    reason: &'static str,
+    reason: Reason,
     metadata: HashMap<String, String>,
     links: Vec<(String, String)>,
 }
 
 impl StatusBuilder {
-    /// With a reason in UPPER_SNAKE_CASE and a message that says who is at fault and what to do.
-    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+    /// With a reason of the service's contract and a message that says who is at fault and what to do.
+    pub fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -130,7 +212,7 @@ impl StatusBuilder {
 
     /// The status.
     pub fn build(self) -> Status {
-        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, self.metadata);
+        let mut details = ErrorDetails::with_error_info(self.reason.as_str(), DOMAIN, self.metadata);
         for (description, url) in self.links {
             details.add_help_link(description, url);
         }
@@ -142,7 +224,7 @@ impl StatusBuilder {
 pub fn not_found(name: &str) -> Status {
     StatusBuilder::new(
         Code::NotFound,
-        "RESOURCE_NOT_FOUND",
+        Reason::RESOURCE_NOT_FOUND,
         format!("{name} does not exist, or you may not see it"),
     )
     .with("resource", name)
@@ -151,7 +233,12 @@ pub fn not_found(name: &str) -> Status {
 
 /// A fault of ours. The cause is logged where it is handled; the caller learns nothing of it.
 pub fn internal() -> Status {
-    StatusBuilder::new(Code::Internal, "INTERNAL", "a fault of Chandlery; its log says more").build()
+    StatusBuilder::new(
+        Code::Internal,
+        Reason::INTERNAL,
+        "a fault of Chandlery; its log says more",
+    )
+    .build()
 }
 
 /// Checks a requested page size: negative is a violation, 0 the default, too large is coerced.
@@ -190,5 +277,18 @@ mod tests {
         assert_eq!(told[1].field, "values[1]");
         let rest = told.last().expect("some are told");
         assert_eq!(rest.description, format!("and {} more", 1_000 - (told.len() - 1)));
+    }
+
+    #[test]
+    fn a_reason_is_read_back_as_a_value_of_the_contract() {
+        fn from_str_name(name: &str) -> Option<u8> {
+            (name == "ERROR_REASON_INTERNAL").then_some(1)
+        }
+        assert_eq!(reason_of(&internal(), from_str_name), Some(1));
+        assert_eq!(reason_of(&not_found("entries/a"), from_str_name), None);
+        assert_eq!(reason_of(&Status::internal("it says nothing"), from_str_name), None);
+        let foreign = ErrorDetails::with_error_info("INTERNAL", "example.com", HashMap::new());
+        let foreign = Status::with_error_details(Code::Internal, "of another domain", foreign);
+        assert_eq!(reason_of(&foreign, from_str_name), None);
     }
 }

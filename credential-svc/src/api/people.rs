@@ -56,23 +56,23 @@ impl<S: Store, R: Registry> People<S, R> {
     /// The installation, if this person may do this to it now.
     async fn installation(&self, name: &str, user: &User, action: AccessAction) -> Result<Subject, Status> {
         check_name("installation", "installations/", name)?;
-        let watched = self
+        let answer = self
             .access
             .installation(name, user, action)
             .await
             .map_err(from_registry)?;
-        let view = convert::installation(watched).ok_or_else(service_kit::status::internal)?;
-        Ok(Subject::Installation(view))
+        convert::authorized(answer).ok_or_else(service_kit::status::internal)
     }
 
     /// The entry, if this person may manage it now: if they are an admin.
     async fn entry(&self, name: &str, user: &User) -> Result<Subject, Status> {
         check_name("entry", "entries/", name)?;
-        let entry = self
+        let answer = self
             .access
             .entry(name, user, AccessAction::Manage)
             .await
             .map_err(from_registry)?;
+        let entry = answer.entry.ok_or_else(service_kit::status::internal)?;
         Ok(Subject::Entry(convert::entry(entry)))
     }
 }

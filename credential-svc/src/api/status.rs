@@ -1,6 +1,7 @@
 //! The one place where errors become what a caller sees.
 
-use service_kit::status::{StatusBuilder, internal, not_found};
+use contracts::credential::ErrorReason;
+use service_kit::status::{Reason, StatusBuilder, internal, not_found};
 use tonic::{Code, Status};
 
 use crate::domain::{error::Error, ports::StoreError};
@@ -11,9 +12,9 @@ impl From<Error> for Status {
         match error {
             Error::Invalid(violations) => violations.into(),
             Error::NotFound(name) => not_found(&name),
-            Error::DestinationChanged { bound, present } => StatusBuilder::new(
+            Error::DestinationChanged { bound, present } => of(
                 Code::FailedPrecondition,
-                "DESTINATION_CHANGED",
+                ErrorReason::DestinationChanged,
                 format!(
                     "the secrets are bound to {bound}, and {present} is another destination; confirm the destination, or enter all secrets again"
                 ),
@@ -21,49 +22,49 @@ impl From<Error> for Status {
             .with("bound_destination", bound)
             .with("present_destination", present)
             .build(),
-            Error::DestinationStale { present } => StatusBuilder::new(
+            Error::DestinationStale { present } => of(
                 Code::Aborted,
-                "DESTINATION_STALE",
+                ErrorReason::DestinationStale,
                 format!("the present destination is {present}; look at it, and confirm that one"),
             )
             .with("present_destination", present)
             .build(),
-            Error::RequestIdReused => StatusBuilder::new(
+            Error::RequestIdReused => of(
                 Code::InvalidArgument,
-                "REQUEST_ID_REUSED",
+                ErrorReason::RequestIdReused,
                 "this request_id came with another request before; choose a new one",
             )
             .build(),
             Error::CredentialRequired { message, condition } => {
-                StatusBuilder::new(Code::FailedPrecondition, "CREDENTIAL_REQUIRED", message)
+                of(Code::FailedPrecondition, ErrorReason::CredentialRequired, message)
                     .with("condition_reason", condition)
                     .build()
             }
-            Error::CredentialExpired => StatusBuilder::new(
+            Error::CredentialExpired => of(
                 Code::FailedPrecondition,
-                "CREDENTIAL_EXPIRED",
+                ErrorReason::CredentialExpired,
                 "the upstream refuses the stored secret, and there is no newer one; enter a new one",
             )
             .build(),
             Error::RegistryUnavailable => registry_unavailable(),
-            Error::NotAnnounced => StatusBuilder::new(
+            Error::NotAnnounced => of(
                 Code::Unavailable,
-                "REGISTRY_UNAVAILABLE",
+                ErrorReason::RegistryUnavailable,
                 "the change is stored and will take effect, but the registry has not confirmed it yet; it is safe to retry with the same request_id",
             )
             .with("stored", "true")
             .build(),
-            Error::Contended => StatusBuilder::new(
+            Error::Contended => of(
                 Code::Unavailable,
-                "STORAGE_UNAVAILABLE",
+                ErrorReason::StorageUnavailable,
                 "too many changes of this credential at once; nothing was changed; retry",
             )
             .build(),
             Error::Store(StoreError::Unavailable(_)) => {
                 tracing::error!(error = %message, "the store of secrets failed");
-                StatusBuilder::new(
+                of(
                     Code::Unavailable,
-                    "STORAGE_UNAVAILABLE",
+                    ErrorReason::StorageUnavailable,
                     "the store of secrets did not answer; it is safe to retry with the same request_id",
                 )
                 .build()
@@ -76,11 +77,16 @@ impl From<Error> for Status {
     }
 }
 
+/// A status of this service: its reason is a value of its contract.
+fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuilder {
+    StatusBuilder::new(code, Reason::of(reason, ErrorReason::as_str_name), message)
+}
+
 /// Before anything was changed.
 fn registry_unavailable() -> Status {
-    StatusBuilder::new(
+    of(
         Code::Unavailable,
-        "REGISTRY_UNAVAILABLE",
+        ErrorReason::RegistryUnavailable,
         "the registry does not answer; nothing was changed; retry",
     )
     .build()
@@ -99,6 +105,50 @@ pub(super) fn from_registry(status: Status) -> Status {
         code => {
             tracing::warn!(error = %status.message(), grpc.code = ?code, "the registry could not be asked for authorization");
             registry_unavailable()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::status::reason_of;
+
+    use super::*;
+
+    #[test]
+    fn the_contract_has_every_common_reason() {
+        for reason in Reason::COMMON {
+            assert!(reason.value(ErrorReason::from_str_name).is_some(), "{reason:?}");
+        }
+    }
+
+    /// What the registry says to a caller is said in this service's name: its contract has these reasons too.
+    #[test]
+    fn the_contract_has_the_reasons_that_are_passed_on() {
+        use contracts::registry::ErrorReason as Theirs;
+        for (code, theirs) in [
+            (Code::InvalidArgument, Theirs::InvalidFields),
+            (Code::Unauthenticated, Theirs::Unauthenticated),
+            (Code::Unauthenticated, Theirs::TokenInvalid),
+            (Code::Unauthenticated, Theirs::UserDeactivated),
+            (Code::NotFound, Theirs::ResourceNotFound),
+            (Code::PermissionDenied, Theirs::PermissionDenied),
+            (Code::PermissionDenied, Theirs::WorkloadsOnly),
+        ] {
+            let reason = Reason::of(theirs, Theirs::as_str_name);
+            let passed = from_registry(StatusBuilder::new(code, reason, "no").build());
+            assert_eq!(passed.code(), code, "{theirs:?}");
+            let ours = reason_of(&passed, ErrorReason::from_str_name);
+            assert_eq!(ours, reason.value(ErrorReason::from_str_name));
+            assert!(ours.is_some(), "{theirs:?}");
+        }
+        for silent in [Status::unavailable("refused"), Status::internal("reset")] {
+            let told = from_registry(silent);
+            assert_eq!(told.code(), Code::Unavailable);
+            assert_eq!(
+                reason_of(&told, ErrorReason::from_str_name),
+                Some(ErrorReason::RegistryUnavailable)
+            );
         }
     }
 }

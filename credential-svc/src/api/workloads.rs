@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::domain::{
     credentials::Credentials,
     ports::{Registry, Store},
+    vending::Generations,
 };
 
 /// Serves workloads.
@@ -38,10 +39,15 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
             installation_uid,
             destination,
             rejected_generation,
+            rejected_entry_generation,
         } = request.into_inner();
+        let rejected = Generations {
+            own: rejected_generation,
+            entry: rejected_entry_generation,
+        };
         let vended = self
             .credentials
-            .vend_headers(&installation_uid, &destination, rejected_generation)
+            .vend_headers(&installation_uid, &destination, rejected)
             .await?;
         let header = |(name, value): (String, secrecy::SecretString)| VendedHeader {
             name,
@@ -50,6 +56,7 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
         Ok(Response::new(VendHeadersResponse {
             headers: vended.secrets.into_iter().map(header).collect(),
             generation: vended.generation,
+            entry_generation: vended.entry_generation,
             expire_time: Some(vended.expire_time.into()),
         }))
     }
@@ -71,6 +78,7 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
         Ok(Response::new(VendRuntimeResponse {
             fields: vended.secrets.into_iter().map(field).collect(),
             generation: vended.generation,
+            entry_generation: vended.entry_generation,
             expire_time: Some(vended.expire_time.into()),
         }))
     }

@@ -1,52 +1,44 @@
-//! The rules of putting, confirming, forgetting, vending and reporting, over a store and a registry.
+//! The rules of putting, confirming and forgetting, over a store and a registry. What follows from a change is in `reporting`,
+//! what is handed out in `vending`.
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{Clock, status::Violations};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
 use super::{
     error::Error,
     plan::{Plan, Source},
-    ports::{Answered, Change, Lagging, Registry, ReportError, RequestKey, Store, UNTOUCHED, Written},
+    ports::{Answered, Change, Lagging, Registry, RequestKey, Store, Written},
     queue::{Owed, Queue},
-    readiness::{Readiness, Report},
-    record::{Opened, Owner, Record, Summary},
+    record::{Opened, Owner, Record, StoredField, Summary},
+    reporting::Locks,
     validate,
-    vend::{Secrets, Vended},
-    views::{EntryView, InstallationView, Subject, Views},
+    views::{Subject, Views},
 };
 
-/// What is vended is good for so long.
-const LIFETIME: Duration = Duration::from_secs(5 * 60);
-/// How long a vend waits for news of the registry that its caller has already.
-const CATCH_UP: Duration = Duration::from_millis(500);
-/// Characters of a report's message.
-const MAX_MESSAGE: usize = 4_000;
 /// Tries of a change that loses against others.
 const TRIES: usize = 16;
-/// Reports under way at a time for one change.
-const REPORTS: usize = 16;
 
 /// The service, without its transports.
 #[derive(Debug)]
 pub(crate) struct Credentials<S, R> {
-    store: S,
-    registry: R,
-    clock: Clock,
+    pub(super) store: S,
+    pub(super) registry: R,
+    pub(super) clock: Clock,
     /// Taken to write by whoever changes views or records, to read by whoever needs both to fit together.
-    views: RwLock<Views>,
-    seen: watch::Sender<u64>,
-    queue: Arc<Queue>,
-    reporting: Locks,
+    pub(super) views: RwLock<Views>,
+    /// The snapshot that is coming in. Locked after `views`, where both are.
+    coming: Mutex<Option<Views>>,
+    /// Counts what the registry has told; 0: nothing yet.
+    pub(super) seen: watch::Sender<u64>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) reporting: Locks,
 }
 
 /// What somebody wants to store.
@@ -67,14 +59,6 @@ pub(crate) struct Done {
     pub(crate) lagging: Lagging,
 }
 
-/// What an installation's credential comes to at one moment.
-struct State {
-    view: InstallationView,
-    readiness: Readiness,
-    generation: i64,
-    secrets: Secrets,
-}
-
 impl<S: Store, R: Registry> Credentials<S, R> {
     pub(crate) fn new(store: S, registry: R, clock: Clock) -> Self {
         Self {
@@ -82,6 +66,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             registry,
             clock,
             views: RwLock::default(),
+            coming: Mutex::default(),
             seen: watch::Sender::new(0),
             queue: Arc::default(),
             reporting: Locks::default(),
@@ -93,13 +78,27 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         &self.queue
     }
 
-    /// Takes a snapshot of the registry.
-    pub(crate) async fn replace(&self, installations: Vec<InstallationView>, entries: Vec<EntryView>) {
+    /// A snapshot of the registry begins.
+    pub(crate) fn begin_snapshot(&self) {
+        *self.coming() = Some(Views::default());
+    }
+
+    /// Takes a part of the snapshot.
+    pub(crate) fn fill_snapshot(&self, fill: impl FnOnce(&mut Views)) {
+        if let Some(coming) = self.coming().as_mut() {
+            fill(coming);
+        }
+    }
+
+    /// Puts the snapshot in force.
+    pub(crate) async fn end_snapshot(&self) {
         let owners = {
             let mut views = self.views.write().await;
-            views.replace(installations, entries);
+            let Some(coming) = self.coming().take() else { return };
+            *views = coming;
             views.owners()
         };
+        tracing::debug!(owners = owners.len(), "took a snapshot");
         self.seen.send_modify(|seen| *seen += 1);
         self.queue.add(owners);
     }
@@ -111,9 +110,15 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         self.queue.add(owners);
     }
 
+    fn coming(&self) -> MutexGuard<'_, Option<Views>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What there is, for people.
     pub(crate) async fn get(&self, subject: &Subject) -> Result<Summary, Error> {
-        let opened = self.open(subject.owner(), subject.plan(), subject.source()).await?;
+        let owner = subject.owner();
+        let told = self.views.read().await.told(&owner);
+        let opened = self.open(&owner, subject.plan(), told).await?;
         Ok(summary(subject, opened.record))
     }
 
@@ -127,7 +132,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         });
         for _ in 0..TRIES {
             let mut views = self.views.write().await;
-            self.admit(&mut views, &subject)?;
+            let told = self.admit(&mut views, &subject)?;
             if let Some(request) = &request
                 && let Some(answered) = self.store.answered(request).await?
             {
@@ -135,12 +140,12 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                     return Err(Error::RequestIdReused);
                 }
                 // It may have been stored and never reported.
-                let owed = self.owe(&views, &subject);
+                let owed = Owed::new(&self.queue, owner.clone());
                 drop(views);
                 return self.announce(&subject, owed, answered.summary).await;
             }
             let mut violations = put.violations.clone();
-            validate::check(subject.plan(), subject.source(), &put.values, &mut violations);
+            validate::check(subject.plan(), owner.source(), &put.values, &mut violations);
             let Some(present) = subject.plan().destination.clone() else {
                 violations.add("", "the entry names no server that a secret could go to");
                 return Err(Error::Invalid(violations));
@@ -148,8 +153,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             if !violations.is_empty() {
                 return Err(Error::Invalid(violations));
             }
-            let record = self.store.describe(&owner).await?.unwrap_or_default();
-            let forget = rebind(&record, subject.plan(), subject.source(), &put.values, &present)?;
+            let record = self.describe(&owner, told).await?;
+            let forget = rebind(&record, subject.plan(), owner.source(), &put.values, &present)?;
             let time = self.clock.now_micros();
             let after = after_put(&record, &put.values, &forget, &present, time);
             let summary = summary(&subject, after);
@@ -169,7 +174,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                     )
                 }),
             };
-            let owed = self.owe(&views, &subject);
+            let owed = Owed::new(&self.queue, owner.clone());
             if self.write(&subject, change).await? {
                 drop(views);
                 return self.announce(&subject, owed, summary).await;
@@ -219,11 +224,11 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let owner = subject.owner();
         for _ in 0..TRIES {
             let mut views = self.views.write().await;
-            self.admit(&mut views, &subject)?;
-            let record = self.store.describe(&owner).await?.unwrap_or_default();
+            let told = self.admit(&mut views, &subject)?;
+            let record = self.describe(&owner, told).await?;
             let Some((bound_destination, forget)) = decide(&record)? else {
                 // Reported all the same: an earlier try may have been stored only.
-                let owed = self.owe(&views, &subject);
+                let owed = Owed::new(&self.queue, owner.clone());
                 drop(views);
                 return self.announce(&subject, owed, summary(&subject, record)).await;
             };
@@ -237,7 +242,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 forget,
                 answer: None,
             };
-            let owed = self.owe(&views, &subject);
+            let owed = Owed::new(&self.queue, owner.clone());
             if self.write(&subject, change).await? {
                 drop(views);
                 let summary = summary(&subject, after);
@@ -247,19 +252,15 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         Err(Error::Contended)
     }
 
-    /// Whether a change of the subject can be made and reported now. Keeps what its authorization told.
-    fn admit(&self, views: &mut Views, subject: &Subject) -> Result<(), Error> {
+    /// Keeps what the subject's authorization told, so that its change can be reported; returns the generation that everybody
+    /// was told.
+    fn admit(&self, views: &mut Views, subject: &Subject) -> Result<i64, Error> {
         if subject.deleted() {
-            return Err(Error::NotFound(subject.name().to_owned()));
+            return Err(Error::NotFound(subject.name()));
         }
-        // Without a snapshot, an entry's installations are not known.
-        if !views.is_loaded() {
-            return Err(Error::RegistryUnavailable);
-        }
-        if let Subject::Installation(view) = subject {
-            views.put_installation(view.clone());
-        }
-        Ok(())
+        views.put(subject);
+        self.fill_snapshot(|coming| coming.put(subject));
+        Ok(views.told(&subject.owner()))
     }
 
     /// Whether the change was made; `false`: somebody else was faster.
@@ -271,189 +272,30 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 Ok(true)
             }
             Written::Conflict => Ok(false),
-            Written::Erased => Err(Error::NotFound(subject.name().to_owned())),
+            Written::Erased => Err(Error::NotFound(subject.name())),
         }
     }
 
-    /// The installations to report after a change of the subject. To be taken before the change is made: one whose outcome is
-    /// unknown is looked at again as well.
-    fn owe(&self, views: &Views, subject: &Subject) -> Owed {
-        let installations = match subject {
-            Subject::Installation(view) => vec![view.uid.clone()],
-            Subject::Entry(view) => views.installations_of(&view.uid),
-        };
-        Owed::new(&self.queue, installations)
-    }
-
-    /// Reports a change that is stored, and returns once it is in force everywhere.
-    async fn announce(&self, subject: &Subject, owed: Owed, summary: Summary) -> Result<Done, Error> {
-        let reported: Result<Vec<Lagging>, Error> = futures::stream::iter(owed.installations().to_vec())
-            .map(|uid| async move { self.report(&uid, true).await })
-            .buffer_unordered(REPORTS)
-            .try_collect()
-            .await;
-        let lagging = reported
-            .inspect_err(|error| tracing::warn!(credential.owner = %subject.owner(), error = %error, "a stored change could not be reported yet"))
-            .map_err(|_| Error::NotAnnounced)?;
-        owed.settle();
-        Ok(Done {
-            summary,
-            lagging: lagging.into_iter().flatten().collect(),
-        })
-    }
-
-    /// Makes the registry know how the owner stands, and erases what a deleted one leaves.
-    pub(crate) async fn reconcile(&self, owner: &Owner) -> Result<(), Error> {
-        let deleted = {
-            let views = self.views.read().await;
-            match owner {
-                Owner::Installation(uid) => views.installation(uid).is_some_and(|view| view.deleted),
-                Owner::Entry(uid) => views.is_deleted_entry(uid),
-            }
-        };
-        if deleted {
-            return self.clean_up(owner).await;
+    /// What is known of an owner's secrets. A generation lower than the one that was `told` to others is left behind first.
+    pub(super) async fn describe(&self, owner: &Owner, told: i64) -> Result<Record, Error> {
+        let mut known = self.store.describe(owner).await?;
+        if known.as_ref().map_or(0, |record| record.generation) < told {
+            self.store.outgrow(owner, told).await?;
+            known = self.store.describe(owner).await?;
         }
-        match owner {
-            Owner::Installation(uid) => self.report(uid, false).await.map(drop),
-            Owner::Entry(_) => Ok(()),
-        }
+        Ok(known.unwrap_or_default())
     }
 
-    async fn clean_up(&self, owner: &Owner) -> Result<(), Error> {
-        {
-            // Nobody may be in the middle of a put.
-            let _views = self.views.write().await;
-            self.store.erase(owner).await?;
+    /// The values that can go where `plan` sends them; otherwise as [`Self::describe`]. A field may have got another target
+    /// since its value was put: what does not fit there counts as missing.
+    pub(super) async fn open(&self, owner: &Owner, plan: &Plan, told: i64) -> Result<Opened, Error> {
+        let mut known = self.store.open(owner).await?;
+        if known.as_ref().map_or(0, |opened| opened.record.generation) < told {
+            self.store.outgrow(owner, told).await?;
+            known = self.store.open(owner).await?;
         }
-        match self.registry.report_cleanup(owner).await {
-            Ok(()) | Err(ReportError::Unknown) => {
-                tracing::info!(credential.owner = %owner, "erased what a deleted owner left");
-                Ok(())
-            }
-            Err(ReportError::Failed(cause)) => {
-                tracing::warn!(credential.owner = %owner, error = %cause, "an erasure could not be reported yet");
-                Err(Error::NotAnnounced)
-            }
-        }
-    }
-
-    /// Reports an installation's condition. Without `always`, only where the registry has another one.
-    async fn report(&self, uid: &str, always: bool) -> Result<Lagging, Error> {
-        // One report of an installation at a time, each of the newest state: they cannot overtake one another.
-        let lock = self.reporting.of(uid);
-        let _guard = lock.lock().await;
-        let Some(state) = self.state(uid).await? else {
-            return Ok(Lagging::new());
-        };
-        let report = state.report();
-        if state.view.deleted || (!always && state.view.has(&report)) {
-            return Ok(Lagging::new());
-        }
-        match self.registry.report(uid, &report).await {
-            Ok(lagging) => Ok(lagging),
-            Err(ReportError::Unknown) => Ok(Lagging::new()),
-            Err(ReportError::Failed(cause)) => {
-                tracing::warn!(installation.uid = uid, error = %cause, "the credential's condition could not be reported");
-                Err(Error::NotAnnounced)
-            }
-        }
-    }
-
-    /// The headers that carry an installation's secrets to `destination`.
-    pub(crate) async fn vend_headers(&self, uid: &str, destination: &str, rejected: i64) -> Result<Vended, Error> {
-        let state = self.ready_state(uid, destination).await?;
-        if rejected != 0 && rejected == state.generation {
-            return Err(Error::CredentialExpired);
-        }
-        let secrets = state.secrets.headers(&state.view.plan);
-        Ok(self.vended(secrets, state.generation))
-    }
-
-    /// The secrets that an installation's server gets when it starts.
-    pub(crate) async fn vend_runtime(&self, uid: &str, destination: &str) -> Result<Vended, Error> {
-        let state = self.ready_state(uid, destination).await?;
-        let secrets = state.secrets.runtime(&state.view.plan);
-        Ok(self.vended(secrets, state.generation))
-    }
-
-    fn vended(&self, secrets: Vec<(String, SecretString)>, generation: i64) -> Vended {
-        Vended {
-            secrets,
-            generation,
-            expire_time: self.clock.now() + LIFETIME,
-        }
-    }
-
-    /// The state of an installation whose secrets may go to `destination`. A caller may be ahead of our watch: what does not
-    /// fit is looked at again once more is known.
-    async fn ready_state(&self, uid: &str, destination: &str) -> Result<State, Error> {
-        let mut seen = self.seen.subscribe();
-        let deadline = tokio::time::Instant::now() + CATCH_UP;
-        loop {
-            seen.borrow_and_update();
-            let state = self.state(uid).await?;
-            let fits = state
-                .as_ref()
-                .is_some_and(|state| state.view.plan.destination.as_deref() == Some(destination));
-            if !fits
-                && tokio::time::timeout_at(deadline, seen.changed())
-                    .await
-                    .is_ok_and(|changed| changed.is_ok())
-            {
-                continue;
-            }
-            let state = state
-                .filter(|state| !state.view.deleted)
-                .ok_or_else(|| Error::NotFound(format!("the installation {uid}")))?;
-            if !fits {
-                let bound = state.view.plan.destination.unwrap_or_default();
-                return Err(Error::DestinationChanged {
-                    bound,
-                    present: destination.to_owned(),
-                });
-            }
-            return match state.readiness.clone().into_error() {
-                Some(error) => Err(error),
-                None => Ok(state),
-            };
-        }
-    }
-
-    /// Everything about one installation, as of one moment; `None` if the registry has not told of it.
-    async fn state(&self, uid: &str) -> Result<Option<State>, Error> {
-        let views = self.views.read().await;
-        let Some(view) = views.installation(uid).cloned() else {
-            return Ok(None);
-        };
-        let own = self
-            .open(Owner::Installation(view.uid.clone()), &view.plan, Source::Prompted)
-            .await?;
-        let entry = if view.plan.of(Source::Stored).next().is_some() {
-            self.open(Owner::Entry(view.entry_uid.clone()), &view.plan, Source::Stored)
-                .await?
-        } else {
-            Opened::default()
-        };
-        let fingerprint = fingerprint(&view.plan, own.record.generation, entry.record.generation);
-        let generation = self
-            .store
-            .effective_generation(&view.uid, fingerprint, view.credential_generation)
-            .await?;
-        let readiness = Readiness::of(&view.plan, &own.record, &entry.record);
-        Ok(Some(State {
-            view,
-            readiness,
-            generation,
-            secrets: Secrets { own, entry },
-        }))
-    }
-
-    /// The values that can go where `plan` sends them. A field may have got another target since its value was put: what does
-    /// not fit there counts as missing.
-    async fn open(&self, owner: Owner, plan: &Plan, source: Source) -> Result<Opened, Error> {
-        let mut opened = self.store.open(&owner).await?.unwrap_or_default();
-        for field in plan.of(source) {
+        let mut opened = known.unwrap_or_default();
+        for field in plan.of(owner.source()) {
             if opened
                 .values
                 .get(&field.key)
@@ -475,44 +317,6 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
         self.store.keyed_digest(&parts)
     }
-}
-
-impl State {
-    fn report(&self) -> Report {
-        Report {
-            ready: self.readiness.is_ready(),
-            reason: self.readiness.reason(),
-            // An entry with many long titles may need more than the registry takes.
-            message: self.readiness.message().chars().take(MAX_MESSAGE).collect(),
-            observed_generation: self.view.generation,
-            credential_generation: self.generation,
-        }
-    }
-}
-
-impl InstallationView {
-    /// Whether the registry has this report already.
-    fn has(&self, report: &Report) -> bool {
-        self.reported.as_ref().is_some_and(|reported| {
-            reported.ready == report.ready
-                && reported.reason == report.reason
-                && reported.message == report.message
-                && reported.observed_generation == report.observed_generation
-                && self.credential_generation == report.credential_generation
-        })
-    }
-}
-
-/// Changes whenever something that is vended changes.
-fn fingerprint(plan: &Plan, own: i64, entry: i64) -> [u8; 32] {
-    if own == 0 && entry == 0 {
-        return UNTOUCHED;
-    }
-    let mut hash = Sha256::new();
-    hash.update(own.to_be_bytes());
-    hash.update(entry.to_be_bytes());
-    hash.update(plan.digest());
-    hash.finalize().into()
 }
 
 /// Which keys a put to `present` forgets. Values entered for another place go to `present` only where its owner agrees: by
@@ -557,7 +361,7 @@ fn after_put(
     for (key, _) in values {
         fields.insert(
             key.clone(),
-            super::record::StoredField {
+            StoredField {
                 generation,
                 update_time: time,
             },
@@ -573,27 +377,10 @@ fn after_put(
 fn summary(subject: &Subject, record: Record) -> Summary {
     Summary {
         name: format!("{}/credential", subject.name()),
-        missing: record.missing(subject.plan(), subject.source()),
+        missing: record.missing(subject.plan(), subject.owner().source()),
         present_destination: subject.plan().destination.clone().unwrap_or_default(),
         generation: record.generation,
         fields: record.fields,
         bound_destination: record.bound_destination,
-    }
-}
-
-/// A lock for each installation that is being reported.
-#[derive(Debug, Default)]
-struct Locks(Mutex<std::collections::HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
-
-impl Locks {
-    fn of(&self, uid: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = locks.get(uid).and_then(Weak::upgrade) {
-            return lock;
-        }
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::new(tokio::sync::Mutex::new(()));
-        locks.insert(uid.to_owned(), Arc::downgrade(&lock));
-        lock
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Error {
     /// The upstream has refused what there is.
     #[error("the upstream refuses the credential")]
     CredentialExpired,
-    /// The registry has not told what exists yet; nothing was changed.
+    /// The registry has not told yet what there is to know.
     #[error("the registry has not answered yet")]
     RegistryUnavailable,
     /// The change is durable, but the registry has not taken the report of it yet.

@@ -1,8 +1,6 @@
 //! What an entry says about secrets: which there are, where they come from, where they go.
 
-use sha2::{Digest as _, Sha256};
-
-/// The part of an entry's revision that this service acts on.
+/// The part of an entry revision that this service acts on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// See `registry_client::destination`. `None` for an entry without a server.
@@ -69,6 +67,11 @@ impl Plan {
         self.fields.iter().filter(move |field| field.source == source)
     }
 
+    /// Whether there are such fields.
+    pub(crate) fn has(&self, source: Source) -> bool {
+        self.of(source).next().is_some()
+    }
+
     /// A field by key, if its value comes from `source`.
     pub(crate) fn field(&self, key: &str, source: Source) -> Option<&SecretField> {
         self.of(source).find(|field| field.key == key)
@@ -78,43 +81,5 @@ impl Plan {
     pub(crate) fn is_header(&self, field: &SecretField) -> bool {
         matches!(field.target, Target::Header(_))
             || self.primary.as_ref().is_some_and(|primary| primary.field == field.key)
-    }
-
-    /// Changes exactly when something changes in what is vended, values apart. The same in every version of the program:
-    /// a difference restarts servers.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        let mut part = |text: &str| {
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text);
-        };
-        part(self.destination.as_deref().unwrap_or_default());
-        for field in &self.fields {
-            let (kind, name) = match &field.target {
-                Target::Primary => ("primary", ""),
-                Target::Environment(name) => ("environment", name.as_str()),
-                Target::File(path) => ("file", path.as_str()),
-                Target::Header(name) => ("header", name.as_str()),
-                Target::Argument => ("argument", ""),
-            };
-            let source = match field.source {
-                Source::Prompted => "prompted",
-                Source::Stored => "stored",
-            };
-            for text in ["field", &field.key, source, kind, name] {
-                part(text);
-            }
-        }
-        if let Some(primary) = &self.primary {
-            let (mode, name) = match &primary.injection {
-                Injection::Authorization => ("authorization", ""),
-                Injection::Bearer => ("bearer", ""),
-                Injection::Header(name) => ("header", name.as_str()),
-            };
-            for text in ["primary", &primary.field, mode, name] {
-                part(text);
-            }
-        }
-        hash.finalize().into()
     }
 }

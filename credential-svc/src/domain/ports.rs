@@ -1,6 +1,6 @@
 //! What the domain needs of the world: a store of secrets, and the registry's ear.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -14,6 +14,11 @@ use super::{
 pub(crate) trait Store: Send + Sync + 'static {
     /// What is known of an owner's secrets; `None` if nothing ever was, or it was erased.
     fn describe(&self, owner: &Owner) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
+    /// The same of many owners at once; those of which nothing is known are left out.
+    fn describe_many(
+        &self,
+        owners: &[Owner],
+    ) -> impl Future<Output = Result<HashMap<Owner, Record>, StoreError>> + Send;
     /// The same with the values.
     fn open(&self, owner: &Owner) -> impl Future<Output = Result<Option<Opened>, StoreError>> + Send;
     /// Makes one change.
@@ -22,21 +27,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn answered(&self, request: &RequestKey) -> impl Future<Output = Result<Option<Answered>, StoreError>> + Send;
     /// Erases an owner's secrets for ever: nothing can be written to it again. To erase twice changes nothing.
     fn erase(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The generation of an installation's effective credential: it grows whenever `fingerprint` is not that of the call
-    /// before, and stays 0 as long as that is [`UNTOUCHED`]. Where less than `reported` is known, which is what was told to
-    /// others, the store comes from an older backup: it then grows beyond that, so that nobody keeps what they had.
-    fn effective_generation(
-        &self,
-        installation: &str,
-        fingerprint: [u8; 32],
-        reported: i64,
-    ) -> impl Future<Output = Result<i64, StoreError>> + Send;
+    /// Makes an owner's generation greater than `told`, where it is lower, and leaves its values as they are. What was told to
+    /// others is known here too, unless the store comes from an older backup: nobody may then keep what they had.
+    fn outgrow(&self, owner: &Owner, told: i64) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// A digest under a key of the store's: it tells requests apart and nothing of what is in them.
     fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 32];
 }
-
-/// Fingerprint of an installation for which nothing was ever stored.
-pub(crate) const UNTOUCHED: [u8; 32] = [0; 32];
 
 /// One change of a record.
 #[derive(Debug)]
@@ -93,13 +89,13 @@ pub(crate) enum StoreError {
 
 /// Takes what this service observes.
 pub(crate) trait Registry: Send + Sync + 'static {
-    /// Reports CREDENTIAL_READY of an installation. Returns once it is in force; names workloads that lag.
-    fn report(&self, installation: &str, report: &Report) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
+    /// Reports CREDENTIAL_READY of an installation or an entry. Returns once it is in force; names who lags.
+    fn report(&self, owner: &Owner, report: &Report) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
     /// Reports that nothing is left of a deleted owner.
     fn report_cleanup(&self, owner: &Owner) -> impl Future<Output = Result<(), ReportError>> + Send;
 }
 
-/// Workloads that had not acknowledged a change when the registry stopped waiting for them.
+/// Watchers, as `workload/instance`, that had not acknowledged a change when the registry stopped waiting for them.
 pub(crate) type Lagging = BTreeSet<String>;
 
 /// Why a report was not taken.

@@ -36,35 +36,31 @@ impl Queue {
     }
 }
 
-/// Adds installations to the queue when dropped, unless they were reported: whatever happens in between, nothing is lost.
+/// Adds its owner to the queue when dropped, unless that was reported: whatever happens in between, nothing is lost.
 #[derive(Debug)]
 pub(crate) struct Owed {
     queue: Arc<Queue>,
-    installations: Vec<String>,
+    owner: Option<Owner>,
 }
 
 impl Owed {
-    pub(crate) fn new(queue: &Arc<Queue>, installations: Vec<String>) -> Self {
+    pub(crate) fn new(queue: &Arc<Queue>, owner: Owner) -> Self {
         Self {
             queue: Arc::clone(queue),
-            installations,
+            owner: Some(owner),
         }
     }
 
-    pub(crate) fn installations(&self) -> &[String] {
-        &self.installations
-    }
-
-    /// All were reported.
+    /// It was reported.
     pub(crate) fn settle(mut self) {
-        self.installations.clear();
+        self.owner = None;
     }
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        if !self.installations.is_empty() {
-            self.queue.add(self.installations.drain(..).map(Owner::Installation));
+        if let Some(owner) = self.owner.take() {
+            self.queue.add([owner]);
         }
     }
 }

@@ -1,12 +1,17 @@
-//! Whether an installation has all the secrets it needs, and how that is told.
+//! Whether all the secrets that are needed are there, and how that is told: of an installation those that were prompted for, of
+//! an entry those that are stored on it.
 
 use super::{
     error::Error,
     plan::{Plan, SecretField, Source},
     record::Record,
+    views::Known,
 };
 
-/// CREDENTIAL_READY of an installation, as the registry takes it.
+/// Characters of a report's message.
+const MAX_MESSAGE: usize = 4_000;
+
+/// CREDENTIAL_READY of an installation or an entry, as the registry takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) ready: bool,
@@ -16,15 +21,36 @@ pub(crate) struct Report {
     pub(crate) credential_generation: i64,
 }
 
-/// How an installation stands.
+impl Report {
+    /// What to report of an owner that has these secrets; `None` of an entry that never had any and needs none.
+    pub(crate) fn of(known: &Known<'_>, plan: &Plan, source: Source, record: &Record) -> Option<Self> {
+        let concerns = match source {
+            Source::Prompted => true,
+            Source::Stored => plan.has(source) || record.generation > 0 || known.shown.is_any(),
+        };
+        concerns.then(|| {
+            let readiness = Readiness::of(plan, source, record);
+            Self {
+                ready: readiness.is_ready(),
+                reason: readiness.reason(),
+                // An entry with many long titles may need more than the registry takes.
+                message: readiness.message().chars().take(MAX_MESSAGE).collect(),
+                observed_generation: known.generation,
+                credential_generation: record.generation,
+            }
+        })
+    }
+}
+
+/// How an owner's secrets stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
     /// No secret is needed, and none is there.
     NotRequired,
     /// All that is needed is there.
     Stored,
-    /// Required fields have no value; keys with titles. `own` are for the owner, `entry` for an admin.
-    Missing { own: Vec<String>, entry: Vec<String> },
+    /// Required fields have no value; keys with titles.
+    Missing { source: Source, fields: Vec<String> },
     /// Values are bound to another destination.
     DestinationChanged {
         source: Source,
@@ -34,34 +60,26 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
-    /// Of the installation with the secrets `own`, whose entry has the secrets `entry`.
-    pub(crate) fn of(plan: &Plan, own: &Record, entry: &Record) -> Self {
-        for (record, source) in [(own, Source::Prompted), (entry, Source::Stored)] {
-            if record.is_bound_elsewhere(plan, source) {
-                let present = plan.destination.clone().unwrap_or_default();
-                return Self::DestinationChanged {
-                    source,
-                    bound: record.bound_destination.clone(),
-                    present,
-                };
-            }
-        }
-        let missing = |record: &Record, source| -> Vec<String> {
-            let lacks = |field: &&SecretField| field.required && !record.fields.contains_key(&field.key);
-            plan.of(source).filter(lacks).map(named).collect()
-        };
-        let (own_missing, entry_missing) = (missing(own, Source::Prompted), missing(entry, Source::Stored));
-        if !own_missing.is_empty() || !entry_missing.is_empty() {
-            return Self::Missing {
-                own: own_missing,
-                entry: entry_missing,
+    /// Of the plan's fields of this source, whose values are in `record`.
+    pub(crate) fn of(plan: &Plan, source: Source, record: &Record) -> Self {
+        if record.is_bound_elsewhere(plan, source) {
+            return Self::DestinationChanged {
+                source,
+                bound: record.bound_destination.clone(),
+                present: plan.destination.clone().unwrap_or_default(),
             };
         }
-        let stored = plan.fields.iter().any(|field| match field.source {
-            Source::Prompted => own.fields.contains_key(&field.key),
-            Source::Stored => entry.fields.contains_key(&field.key),
-        });
-        if stored { Self::Stored } else { Self::NotRequired }
+        let has = |field: &SecretField| record.fields.contains_key(&field.key);
+        let missing = plan.of(source).filter(|field| field.required && !has(field));
+        let fields: Vec<String> = missing.map(named).collect();
+        if !fields.is_empty() {
+            return Self::Missing { source, fields };
+        }
+        if plan.of(source).any(has) {
+            Self::Stored
+        } else {
+            Self::NotRequired
+        }
     }
 
     /// Whether secrets may be vended.
@@ -74,8 +92,13 @@ impl Readiness {
         match self {
             Self::NotRequired => "NOT_REQUIRED",
             Self::Stored => "STORED",
-            Self::Missing { own, .. } if own.is_empty() => "ENTRY_CREDENTIAL_REQUIRED",
-            Self::Missing { .. } => "CREDENTIAL_REQUIRED",
+            Self::Missing {
+                source: Source::Prompted,
+                ..
+            } => "CREDENTIAL_REQUIRED",
+            Self::Missing {
+                source: Source::Stored, ..
+            } => "ENTRY_CREDENTIAL_REQUIRED",
             Self::DestinationChanged { .. } => "DESTINATION_CHANGED",
         }
     }
@@ -85,17 +108,14 @@ impl Readiness {
         match self {
             Self::NotRequired => "no secret is needed".to_owned(),
             Self::Stored => "all secrets that are needed are stored".to_owned(),
-            Self::Missing { own, entry } if own.is_empty() => {
-                format!("an admin must store these secrets on the entry: {}", entry.join(", "))
-            }
-            Self::Missing { own, entry } if entry.is_empty() => {
-                format!("enter these secrets: {}", own.join(", "))
-            }
-            Self::Missing { own, entry } => format!(
-                "enter these secrets: {}; and an admin must store these on the entry: {}",
-                own.join(", "),
-                entry.join(", ")
-            ),
+            Self::Missing {
+                source: Source::Prompted,
+                fields,
+            } => format!("enter these secrets: {}", fields.join(", ")),
+            Self::Missing {
+                source: Source::Stored,
+                fields,
+            } => format!("an admin must store these secrets on the entry: {}", fields.join(", ")),
             Self::DestinationChanged {
                 source: Source::Prompted,
                 bound,
@@ -112,18 +132,25 @@ impl Readiness {
             ),
         }
     }
+}
 
-    /// The error of a call that wants secrets, where there are none to give.
-    pub(crate) fn into_error(self) -> Option<Error> {
-        match self {
-            Self::NotRequired | Self::Stored => None,
-            Self::Missing { .. } => Some(Error::CredentialRequired {
-                message: self.message(),
-                condition: self.reason(),
-            }),
-            Self::DestinationChanged { bound, present, .. } => Some(Error::DestinationChanged { bound, present }),
+/// The error of a call that wants secrets of an installation and of its entry, where there are none to give.
+pub(crate) fn refusal(own: &Readiness, entry: &Readiness) -> Option<Error> {
+    for readiness in [own, entry] {
+        if let Readiness::DestinationChanged { bound, present, .. } = readiness {
+            return Some(Error::DestinationChanged {
+                bound: bound.clone(),
+                present: present.clone(),
+            });
         }
     }
+    let missing: Vec<&Readiness> = [own, entry].into_iter().filter(|one| !one.is_ready()).collect();
+    let condition = missing.first()?.reason();
+    let messages: Vec<String> = missing.iter().map(|one| one.message()).collect();
+    Some(Error::CredentialRequired {
+        message: messages.join("; "),
+        condition,
+    })
 }
 
 fn named(field: &SecretField) -> String {

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Source};
 
-/// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing.
+/// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing. Entries come first: many
+/// installations may wait for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Owner {
-    /// Uid of an installation.
-    Installation(String),
     /// Uid of an entry.
     Entry(String),
+    /// Uid of an installation.
+    Installation(String),
 }
 
 impl Owner {
@@ -30,6 +31,14 @@ impl Owner {
             Self::Installation(uid) | Self::Entry(uid) => uid,
         }
     }
+
+    /// Which of a plan's fields it has the values of.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Installation(_) => Source::Prompted,
+            Self::Entry(_) => Source::Stored,
+        }
+    }
 }
 
 impl fmt::Display for Owner {
@@ -41,7 +50,7 @@ impl fmt::Display for Owner {
 /// Everything about an owner's secrets but the secrets. The default is an owner that never had any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Counts the changes: puts, deletions, confirmations.
+    /// Counts the changes: puts, deletions, confirmations. Grows beyond what was told to others where a backup was restored.
     pub(crate) generation: i64,
     /// Where the values may go; empty while there are none.
     pub(crate) bound_destination: String,

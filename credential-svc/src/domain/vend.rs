@@ -14,8 +14,10 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Vended {
     pub(crate) secrets: Vec<(String, SecretString)>,
-    /// Of the effective credential.
+    /// Of the installation's own secrets.
     pub(crate) generation: i64,
+    /// Of those stored on the entry.
+    pub(crate) entry_generation: i64,
     pub(crate) expire_time: SystemTime,
 }
 

@@ -1,30 +1,47 @@
 //! What is known of entries and installations, from the watch and from authorizations.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    plan::{Plan, Source},
-    record::Owner,
-};
+use super::{plan::Plan, readiness::Report, record::Owner};
 
 /// An installation, as far as this service cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InstallationView {
     pub(crate) uid: String,
-    /// `installations/{installation}`.
-    pub(crate) name: String,
     pub(crate) entry_uid: String,
+    /// Number of the entry revision it runs.
+    pub(crate) entry_revision: i64,
     /// The registry's revision of its last change.
-    pub(crate) revision: i64,
+    pub(crate) registry_revision: i64,
     pub(crate) generation: i64,
     /// It waits for cleanup.
     pub(crate) deleted: bool,
-    /// Of its running entry revision.
-    pub(crate) plan: Plan,
-    /// The effective credential's generation as the registry has it from us.
+    pub(crate) shown: Shown,
+}
+
+/// An entry, as far as this service cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EntryView {
+    pub(crate) uid: String,
+    /// `entries/{entry}`.
+    pub(crate) name: String,
+    /// Number of its current revision.
+    pub(crate) entry_revision: i64,
+    /// The registry's revision of its last change.
+    pub(crate) registry_revision: i64,
+    /// It waits for cleanup.
+    pub(crate) deleted: bool,
+    /// Of its current revision.
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) shown: Shown,
+}
+
+/// What the registry shows of what this service has reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// The generation that everybody was told; 0: none.
     pub(crate) credential_generation: i64,
-    /// What else the registry has from us.
-    pub(crate) reported: Option<Reported>,
+    pub(crate) condition: Option<Reported>,
 }
 
 /// CREDENTIAL_READY as the registry has it.
@@ -36,98 +53,129 @@ pub(crate) struct Reported {
     pub(crate) observed_generation: i64,
 }
 
-/// An entry, as far as this service cares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EntryView {
-    pub(crate) uid: String,
-    /// `entries/{entry}`.
-    pub(crate) name: String,
-    /// It waits for cleanup.
-    pub(crate) deleted: bool,
-    /// Of its current revision.
-    pub(crate) plan: Plan,
+impl Shown {
+    /// Whether anything was ever reported.
+    pub(crate) fn is_any(&self) -> bool {
+        self.credential_generation > 0 || self.condition.is_some()
+    }
+
+    /// Whether the registry has this report already.
+    pub(crate) fn has(&self, report: &Report) -> bool {
+        self.credential_generation == report.credential_generation
+            && self.condition.as_ref().is_some_and(|condition| {
+                condition.ready == report.ready
+                    && condition.reason == report.reason
+                    && condition.message == report.message
+                    && condition.observed_generation == report.observed_generation
+            })
+    }
 }
 
 /// Whose credential a person works on, as authorized at that moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
-    Installation(InstallationView),
+    /// With the plan of the entry revision it runs.
+    Installation(InstallationView, Arc<Plan>),
     Entry(EntryView),
 }
 
 impl Subject {
     pub(crate) fn owner(&self) -> Owner {
         match self {
-            Self::Installation(view) => Owner::Installation(view.uid.clone()),
+            Self::Installation(view, _) => Owner::Installation(view.uid.clone()),
             Self::Entry(view) => Owner::Entry(view.uid.clone()),
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    /// Its resource name.
+    pub(crate) fn name(&self) -> String {
         match self {
-            Self::Installation(view) => &view.name,
-            Self::Entry(view) => &view.name,
+            Self::Installation(view, _) => format!("installations/{}", view.uid),
+            Self::Entry(view) => view.name.clone(),
         }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         match self {
-            Self::Installation(view) => &view.plan,
+            Self::Installation(_, plan) => plan,
             Self::Entry(view) => &view.plan,
-        }
-    }
-
-    pub(crate) fn source(&self) -> Source {
-        match self {
-            Self::Installation(_) => Source::Prompted,
-            Self::Entry(_) => Source::Stored,
         }
     }
 
     pub(crate) fn deleted(&self) -> bool {
         match self {
-            Self::Installation(view) => view.deleted,
+            Self::Installation(view, _) => view.deleted,
             Self::Entry(view) => view.deleted,
         }
     }
 }
 
+/// What decides what there is to do about an owner.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    /// The generation to report on: of an installation its own, of an entry the number of its revision.
+    pub(crate) generation: i64,
+    pub(crate) deleted: bool,
+    /// `None`: the registry has not told of the entry revision yet.
+    pub(crate) plan: Option<&'a Arc<Plan>>,
+    pub(crate) shown: &'a Shown,
+}
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
+    /// Plans of entry revisions, by [`revision_key`]; shared by all installations that run them.
+    plans: HashMap<String, Arc<Plan>>,
     /// By uid.
     installations: HashMap<String, InstallationView>,
-    /// Uids of entries that wait for cleanup.
-    deleted_entries: BTreeSet<String>,
-    loaded: bool,
+    /// By uid.
+    entries: HashMap<String, EntryView>,
+}
+
+/// Key of an entry revision, as in the watch.
+pub(crate) fn revision_key(entry_uid: &str, number: i64) -> String {
+    format!("{entry_uid}/{number}")
 }
 
 impl Views {
-    /// Replaces everything by a snapshot.
-    pub(crate) fn replace(&mut self, installations: Vec<InstallationView>, entries: Vec<EntryView>) {
-        self.installations = installations.into_iter().map(|view| (view.uid.clone(), view)).collect();
-        self.deleted_entries = entries
-            .into_iter()
-            .filter(|view| view.deleted)
-            .map(|view| view.uid)
-            .collect();
-        self.loaded = true;
+    pub(crate) fn put_plan(&mut self, key: String, plan: Arc<Plan>) {
+        self.plans.insert(key, plan);
     }
 
-    /// Takes an installation, unless a newer state of it is known.
+    /// Takes an installation, unless a newer state of it is known: an authorization may be ahead of the watch.
     pub(crate) fn put_installation(&mut self, view: InstallationView) {
         match self.installations.get(&view.uid) {
-            Some(known) if known.revision > view.revision => {}
-            _ => {
-                self.installations.insert(view.uid.clone(), view);
-            }
+            Some(known) if known.registry_revision > view.registry_revision => {}
+            _ => drop(self.installations.insert(view.uid.clone(), view)),
         }
     }
 
+    /// Takes an entry, unless a newer state of it is known.
     pub(crate) fn put_entry(&mut self, view: EntryView) {
-        if view.deleted {
-            self.deleted_entries.insert(view.uid);
+        match self.entries.get(&view.uid) {
+            Some(known) if known.registry_revision > view.registry_revision => {}
+            _ => drop(self.entries.insert(view.uid.clone(), view)),
         }
+    }
+
+    /// Takes what an authorization told.
+    pub(crate) fn put(&mut self, subject: &Subject) {
+        match subject {
+            Subject::Installation(view, plan) => {
+                let newer = self.installations.get(&view.uid).map(|known| known.registry_revision);
+                // Of an older state, the plan may be gone for good.
+                if newer.is_none_or(|known| known <= view.registry_revision) {
+                    let key = revision_key(&view.entry_uid, view.entry_revision);
+                    self.plans.entry(key).or_insert_with(|| Arc::clone(plan));
+                }
+                self.put_installation(view.clone());
+            }
+            Subject::Entry(view) => self.put_entry(view.clone()),
+        }
+    }
+
+    pub(crate) fn remove_plan(&mut self, key: &str) {
+        self.plans.remove(key);
     }
 
     pub(crate) fn remove_installation(&mut self, uid: &str) {
@@ -135,36 +183,46 @@ impl Views {
     }
 
     pub(crate) fn remove_entry(&mut self, uid: &str) {
-        self.deleted_entries.remove(uid);
+        self.entries.remove(uid);
     }
 
     pub(crate) fn installation(&self, uid: &str) -> Option<&InstallationView> {
         self.installations.get(uid)
     }
 
-    pub(crate) fn is_deleted_entry(&self, uid: &str) -> bool {
-        self.deleted_entries.contains(uid)
+    /// The plan an installation runs.
+    pub(crate) fn plan(&self, view: &InstallationView) -> Option<&Arc<Plan>> {
+        self.plans.get(&revision_key(&view.entry_uid, view.entry_revision))
     }
 
-    /// Uids of an entry's installations.
-    pub(crate) fn installations_of(&self, entry_uid: &str) -> Vec<String> {
-        self.installations
-            .values()
-            .filter(|view| view.entry_uid == entry_uid)
-            .map(|view| view.uid.clone())
-            .collect()
+    /// What is known of an owner; `None`: it does not exist, or the registry has not told of it.
+    pub(crate) fn of(&self, owner: &Owner) -> Option<Known<'_>> {
+        match owner {
+            Owner::Installation(uid) => self.installations.get(uid).map(|view| Known {
+                generation: view.generation,
+                deleted: view.deleted,
+                plan: self.plan(view),
+                shown: &view.shown,
+            }),
+            Owner::Entry(uid) => self.entries.get(uid).map(|view| Known {
+                generation: view.entry_revision,
+                deleted: view.deleted,
+                plan: Some(&view.plan),
+                shown: &view.shown,
+            }),
+        }
     }
 
-    /// Everything there is something to do about.
+    /// The generation that everybody was told of an owner's secrets.
+    pub(crate) fn told(&self, owner: &Owner) -> i64 {
+        self.of(owner).map_or(0, |known| known.shown.credential_generation)
+    }
+
+    /// Everybody.
     pub(crate) fn owners(&self) -> Vec<Owner> {
         let installations = self.installations.keys().cloned().map(Owner::Installation);
         installations
-            .chain(self.deleted_entries.iter().cloned().map(Owner::Entry))
+            .chain(self.entries.keys().cloned().map(Owner::Entry))
             .collect()
-    }
-
-    /// Whether a snapshot has come.
-    pub(crate) fn is_loaded(&self) -> bool {
-        self.loaded
     }
 }

@@ -1,48 +1,87 @@
 //! The registry's messages as the domain's types.
 
+use std::sync::Arc;
+
 use contracts::registry::{
-    ConditionStatus, ConditionType, Entry, InstallField, InstallFieldSource, InstallFieldType, Installation,
-    StaticCredential, WatchedInstallation, entry::CredentialModel, install_field, static_credential,
+    AuthorizeInstallationResponse, Condition, ConditionStatus, ConditionType, Entry, EntryRevision, InstallField,
+    InstallFieldSource, InstallFieldType, Installation, StaticCredential, entry, entry_revision::CredentialModel,
+    entry_revision::Server, injection, install_field,
 };
 use registry_client::destination;
 
 use crate::domain::{
     plan::{Injection, Plan, Primary, SecretField, Source, Target},
-    views::{EntryView, InstallationView, Reported},
+    views::{EntryView, InstallationView, Reported, Shown, Subject},
 };
 
-/// An installation with what it runs; `None` where the message is not whole.
-pub(crate) fn installation(watched: WatchedInstallation) -> Option<InstallationView> {
-    let installation = watched.installation?;
-    let entry = watched.running_entry?;
-    Some(InstallationView {
-        plan: plan(&entry),
-        reported: reported(&installation),
+/// An installation.
+pub(crate) fn installation(installation: Installation) -> InstallationView {
+    InstallationView {
+        shown: shown(&installation.conditions, installation.credential_generation),
         entry_uid: installation.entry_uid,
-        revision: installation.revision,
+        entry_revision: installation.running_entry_revision,
+        registry_revision: installation.registry_revision,
         generation: installation.generation,
-        credential_generation: installation.credential_generation,
         deleted: installation.delete_time.is_some(),
         uid: installation.uid,
-        name: installation.name,
-    })
+    }
+}
+
+/// An installation with what it runs, as authorized; `None` where the answer is not whole.
+pub(crate) fn authorized(answer: AuthorizeInstallationResponse) -> Option<Subject> {
+    let plan = plan(&answer.running_revision?);
+    Some(Subject::Installation(
+        installation(answer.installation?),
+        Arc::new(plan),
+    ))
 }
 
 /// An entry at its current revision.
 pub(crate) fn entry(entry: Entry) -> EntryView {
     EntryView {
-        plan: plan(&entry),
+        shown: shown(&entry.conditions, entry.credential_generation),
+        entry_revision: entry.entry_revision,
+        registry_revision: entry.registry_revision,
         deleted: entry.delete_time.is_some(),
         uid: entry.uid,
         name: entry.name,
+        plan: Arc::new(plan(&EntryRevision {
+            server: entry.server.map(|server| match server {
+                entry::Server::Remote(remote) => Server::Remote(remote),
+                entry::Server::SelfHosted(server) => Server::SelfHosted(server),
+            }),
+            credential_model: entry.credential_model.map(|model| match model {
+                entry::CredentialModel::NoCredential(none) => CredentialModel::NoCredential(none),
+                entry::CredentialModel::StaticCredential(model) => CredentialModel::StaticCredential(model),
+            }),
+            install_fields: entry.install_fields,
+            ..EntryRevision::default()
+        })),
     }
 }
 
-fn reported(installation: &Installation) -> Option<Reported> {
-    let condition = installation
-        .conditions
-        .iter()
-        .find(|condition| condition.r#type() == ConditionType::CredentialReady)?;
+/// The part of an entry revision that this service acts on.
+pub(crate) fn plan(revision: &EntryRevision) -> Plan {
+    let primary = match &revision.credential_model {
+        Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(primary(model)),
+        _ => None,
+    };
+    Plan {
+        destination: destination::of(revision),
+        fields: revision.install_fields.iter().filter_map(secret_field).collect(),
+        primary,
+    }
+}
+
+fn shown(conditions: &[Condition], credential_generation: i64) -> Shown {
+    let ready = |condition: &&Condition| condition.r#type() == ConditionType::CredentialReady;
+    Shown {
+        credential_generation,
+        condition: conditions.iter().find(ready).and_then(reported),
+    }
+}
+
+fn reported(condition: &Condition) -> Option<Reported> {
     let ready = match condition.status() {
         ConditionStatus::True => true,
         ConditionStatus::False => false,
@@ -56,24 +95,12 @@ fn reported(installation: &Installation) -> Option<Reported> {
     })
 }
 
-fn plan(entry: &Entry) -> Plan {
-    let primary = match &entry.credential_model {
-        Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(primary(model)),
-        _ => None,
-    };
-    let fields = entry.install_fields.iter().filter_map(secret_field).collect();
-    Plan {
-        destination: destination::of_entry(entry),
-        fields,
-        primary,
-    }
-}
-
 fn primary(model: &StaticCredential) -> Primary {
-    let injection = match &model.injection {
-        Some(static_credential::Injection::Authorization(_)) => Injection::Authorization,
-        Some(static_credential::Injection::CustomHeader(header)) => Injection::Header(header.name.clone()),
-        Some(static_credential::Injection::Bearer(_)) | None => Injection::Bearer,
+    let kind = model.injection.as_ref().and_then(|injection| injection.kind.as_ref());
+    let injection = match kind {
+        Some(injection::Kind::Authorization(_)) => Injection::Authorization,
+        Some(injection::Kind::CustomHeader(header)) => Injection::Header(header.name.clone()),
+        Some(injection::Kind::Bearer(_)) | None => Injection::Bearer,
     };
     Primary {
         field: model.field.clone(),

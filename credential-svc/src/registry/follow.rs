@@ -8,15 +8,13 @@ use service_kit::Readiness;
 use tokio::sync::watch;
 
 use super::{convert, report::Reporter};
-use crate::domain::{
-    credentials::Credentials,
-    record::Owner,
-    views::{EntryView, InstallationView, Views},
+use crate::{
+    domain::{credentials::Credentials, record::Owner, views::Views},
+    store::local::LocalStore,
 };
-use crate::store::local::LocalStore;
 
 /// What this service follows.
-pub(crate) const KINDS: [ObjectKind; 2] = [ObjectKind::Entry, ObjectKind::Installation];
+pub(crate) const KINDS: [ObjectKind; 3] = [ObjectKind::Entry, ObjectKind::EntryRevision, ObjectKind::Installation];
 
 /// Takes what the watch brings. Reports follow from the queue: an acknowledgement must not wait for one.
 #[derive(Debug)]
@@ -32,22 +30,20 @@ impl Follower {
 }
 
 impl Sink for Follower {
-    async fn snapshot(&mut self, revision: i64, objects: Vec<WatchedObject>) {
-        let mut installations: Vec<InstallationView> = Vec::new();
-        let mut entries: Vec<EntryView> = Vec::new();
-        for object in objects {
-            match object.object {
-                Some(Object::Installation(watched)) => installations.extend(convert::installation(watched)),
-                Some(Object::Entry(entry)) => entries.push(convert::entry(entry)),
-                _ => {}
+    fn snapshot_begin(&mut self) {
+        self.credentials.begin_snapshot();
+    }
+
+    async fn snapshot_objects(&mut self, objects: Vec<WatchedObject>) {
+        self.credentials.fill_snapshot(|views| {
+            for object in objects {
+                put(views, object);
             }
-        }
-        tracing::debug!(
-            registry.revision = revision,
-            installations = installations.len(),
-            "took a snapshot"
-        );
-        self.credentials.replace(installations, entries).await;
+        });
+    }
+
+    async fn snapshot_end(&mut self, _revision: i64) {
+        self.credentials.end_snapshot().await;
     }
 
     async fn changes(&mut self, _revision: i64, changes: Vec<Change>) {
@@ -72,28 +68,38 @@ impl Sink for Follower {
 /// Applies a change; returns whom to look at again.
 fn apply(views: &mut Views, change: Change) -> Option<Owner> {
     match change.change? {
-        change::Change::Put(object) => match object.object? {
-            Object::Installation(watched) => {
-                let view = convert::installation(watched)?;
-                let owner = Owner::Installation(view.uid.clone());
-                views.put_installation(view);
-                Some(owner)
-            }
-            Object::Entry(entry) => {
-                let view = convert::entry(entry);
-                let owner = view.deleted.then(|| Owner::Entry(view.uid.clone()));
-                views.put_entry(view);
-                owner
-            }
-            _ => None,
-        },
+        change::Change::Put(object) => put(views, object),
         change::Change::Remove(removal) => {
             match removal.kind() {
                 ObjectKind::Installation => views.remove_installation(&removal.key),
                 ObjectKind::Entry => views.remove_entry(&removal.key),
+                ObjectKind::EntryRevision => views.remove_plan(&removal.key),
                 _ => {}
             }
             None
         }
+    }
+}
+
+/// Takes an object; returns whom to look at again. Nobody for an entry revision: whoever is to run it changes as well.
+fn put(views: &mut Views, object: WatchedObject) -> Option<Owner> {
+    match object.object? {
+        Object::Installation(installation) => {
+            let view = convert::installation(installation);
+            let owner = Owner::Installation(view.uid.clone());
+            views.put_installation(view);
+            Some(owner)
+        }
+        Object::Entry(entry) => {
+            let view = convert::entry(entry);
+            let owner = Owner::Entry(view.uid.clone());
+            views.put_entry(view);
+            Some(owner)
+        }
+        Object::EntryRevision(revision) => {
+            views.put_plan(object.key, Arc::new(convert::plan(&revision)));
+            None
+        }
+        _ => None,
     }
 }

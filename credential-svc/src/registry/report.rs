@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use contracts::registry::{
-    ConditionStatus, ReportCleanupRequest, ReportConditionRequest, report_cleanup_request::Subject,
+    ConditionStatus, ReportCleanupRequest, ReportCredentialRequest, report_cleanup_request, report_credential_request,
     report_service_client::ReportServiceClient,
 };
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::domain::{
     ports::{Lagging, Registry, ReportError},
@@ -16,7 +16,7 @@ use crate::domain::{
 
 /// The registry waits two seconds for its watchers; a report that takes far longer is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Metadata of an answer: workloads that had not acknowledged in time, separated by commas.
+/// Metadata of an answer: watchers that had not acknowledged in time, as `workload/instance`, separated by commas.
 pub(crate) const LAGGING: &str = "chandlery-lagging";
 
 /// The registry, as one that takes reports.
@@ -34,22 +34,25 @@ impl Reporter {
 }
 
 impl Registry for Reporter {
-    async fn report(&self, installation: &str, report: &Report) -> Result<Lagging, ReportError> {
+    async fn report(&self, owner: &Owner, report: &Report) -> Result<Lagging, ReportError> {
+        let subject = match owner {
+            Owner::Installation(uid) => report_credential_request::Subject::InstallationUid(uid.clone()),
+            Owner::Entry(uid) => report_credential_request::Subject::EntryUid(uid.clone()),
+        };
         let status = if report.ready {
             ConditionStatus::True
         } else {
             ConditionStatus::False
         };
-        let request = ReportConditionRequest {
-            installation_uid: installation.to_owned(),
+        let request = ReportCredentialRequest {
+            subject: Some(subject),
             status: status.into(),
             reason: report.reason.to_owned(),
             message: report.message.clone(),
             observed_generation: report.observed_generation,
-            runtime_endpoint: String::new(),
             credential_generation: report.credential_generation,
         };
-        let response = timely(self.client.clone().report_condition(Request::new(request))).await?;
+        let response = timely(self.client.clone().report_credential(request)).await?;
         let lagging = response
             .metadata()
             .get(LAGGING)
@@ -65,13 +68,11 @@ impl Registry for Reporter {
 
     async fn report_cleanup(&self, owner: &Owner) -> Result<(), ReportError> {
         let subject = match owner {
-            Owner::Installation(uid) => Subject::InstallationUid(uid.clone()),
-            Owner::Entry(uid) => Subject::EntryUid(uid.clone()),
+            Owner::Installation(uid) => report_cleanup_request::Subject::InstallationUid(uid.clone()),
+            Owner::Entry(uid) => report_cleanup_request::Subject::EntryUid(uid.clone()),
         };
         let request = ReportCleanupRequest { subject: Some(subject) };
-        timely(self.client.clone().report_cleanup(Request::new(request)))
-            .await
-            .map(drop)
+        timely(self.client.clone().report_cleanup(request)).await.map(drop)
     }
 }
 

@@ -9,13 +9,15 @@ use std::{
 
 use contracts::registry::{
     AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest, AuthorizeInstallationResponse, Change,
-    ChangeBatch, Condition, ConditionType, Entry, Installation, ObjectKind, Principal, Removal, ReportCleanupRequest,
-    ReportCleanupResponse, ReportConditionRequest, ReportConditionResponse, ReportTokenUseRequest,
-    ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse, SnapshotBegin, SnapshotEnd, SnapshotObjects,
-    WatchRequest, WatchResponse, WatchedInstallation, WatchedObject,
+    ChangeBatch, Condition, ConditionType, Entry, EntryRevision, Installation, ObjectKind, Principal, Removal,
+    ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse,
+    ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse,
+    ReportTokenUseRequest, ReportTokenUseResponse, SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest,
+    WatchResponse, WatchedObject,
     access_service_server::{AccessService, AccessServiceServer},
-    change, installation,
+    change, entry, entry_revision, installation,
     report_cleanup_request::Subject,
+    report_credential_request,
     report_service_server::{ReportService, ReportServiceServer},
     watch_response::Message,
     watch_service_server::{WatchService, WatchServiceServer},
@@ -37,6 +39,8 @@ struct Inner {
     reports: watch::Sender<usize>,
     /// Reports are answered only while this is `Open`.
     gate: watch::Sender<Gate>,
+    /// What the answers to reports name as lagging.
+    lagging: Mutex<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +56,10 @@ pub enum Gate {
 struct State {
     revision: i64,
     entries: BTreeMap<String, Entry>,
-    installations: BTreeMap<String, WatchedInstallation>,
-    reports: Vec<ReportConditionRequest>,
+    /// By the watch's key.
+    revisions: BTreeMap<String, EntryRevision>,
+    installations: BTreeMap<String, Installation>,
+    reports: Vec<ReportCredentialRequest>,
     cleanups: Vec<Subject>,
 }
 
@@ -64,6 +70,7 @@ impl FakeRegistry {
             changes: broadcast::Sender::new(1024),
             reports: watch::Sender::new(0),
             gate: watch::Sender::new(Gate::Open),
+            lagging: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -78,21 +85,39 @@ impl FakeRegistry {
         self.inner.gate.send_replace(gate);
     }
 
-    /// Saves an entry; its installations run it from now on.
-    pub fn save_entry(&self, entry: Entry) {
+    pub fn lagging(&self, names: &str) {
+        names.clone_into(&mut self.inner.lagging.lock().unwrap());
+    }
+
+    /// Saves an entry as a new revision; its installations run that from now on.
+    pub fn save_entry(&self, mut entry: Entry) {
         let mut state = self.inner.state.lock().unwrap();
-        state.entries.insert(entry.uid.clone(), entry.clone());
-        let mut changed = vec![put(&entry.uid, Object::Entry(entry.clone()))];
         state.revision += 1;
         let revision = state.revision;
-        for (uid, watched) in &mut state.installations {
-            let installation = watched.installation.as_mut().unwrap();
+        let known = state.entries.get(&entry.uid).cloned().unwrap_or_default();
+        entry.entry_revision = known.entry_revision + 1;
+        entry.registry_revision = revision;
+        entry.conditions = known.conditions;
+        entry.credential_generation = known.credential_generation;
+        let ran = revision_of(&entry);
+        let key = format!("{}/{}", entry.uid, entry.entry_revision);
+        state.entries.insert(entry.uid.clone(), entry.clone());
+        state.revisions.insert(key.clone(), ran.clone());
+        let mut changed = vec![
+            put(&key, Object::EntryRevision(ran)),
+            put(&entry.uid, Object::Entry(entry.clone())),
+        ];
+        for (uid, installation) in &mut state.installations {
             if installation.entry_uid == entry.uid {
-                installation.revision = revision;
+                installation.registry_revision = revision;
                 installation.generation += 1;
-                watched.running_entry = Some(entry.clone());
-                changed.push(put(uid, Object::Installation(watched.clone())));
+                installation.running_entry_revision = entry.entry_revision;
+                changed.push(put(uid, Object::Installation(installation.clone())));
             }
+        }
+        let before = format!("{}/{}", entry.uid, known.entry_revision);
+        if state.revisions.remove(&before).is_some() {
+            changed.push(removal(ObjectKind::EntryRevision, before));
         }
         self.send(revision, changed);
     }
@@ -101,24 +126,20 @@ impl FakeRegistry {
     pub fn install(&self, uid: &str, entry_uid: &str, subject: &str) {
         let mut state = self.inner.state.lock().unwrap();
         state.revision += 1;
-        let running_entry = state.entries[entry_uid].clone();
+        let entry = &state.entries[entry_uid];
         let installation = Installation {
             name: format!("installations/{uid}"),
             uid: uid.to_owned(),
-            entry: running_entry.name.clone(),
+            entry: entry.name.clone(),
             entry_uid: entry_uid.to_owned(),
             scope: Some(installation::Scope::User(subject.to_owned())),
+            running_entry_revision: entry.entry_revision,
             generation: 1,
-            revision: state.revision,
+            registry_revision: state.revision,
             ..Installation::default()
         };
-        let watched = WatchedInstallation {
-            installation: Some(installation),
-            running_entry: Some(running_entry),
-            runtime_endpoint: String::new(),
-        };
-        state.installations.insert(uid.to_owned(), watched.clone());
-        self.send(state.revision, vec![put(uid, Object::Installation(watched))]);
+        state.installations.insert(uid.to_owned(), installation.clone());
+        self.send(state.revision, vec![put(uid, Object::Installation(installation))]);
     }
 
     /// Marks an installation as deleted: it waits for its cleanup.
@@ -126,11 +147,10 @@ impl FakeRegistry {
         let mut state = self.inner.state.lock().unwrap();
         state.revision += 1;
         let revision = state.revision;
-        let watched = state.installations.get_mut(uid).unwrap();
-        let installation = watched.installation.as_mut().unwrap();
+        let installation = state.installations.get_mut(uid).unwrap();
         installation.delete_time = Some(std::time::SystemTime::now().into());
-        installation.revision = revision;
-        let object = Object::Installation(watched.clone());
+        installation.registry_revision = revision;
+        let object = Object::Installation(installation.clone());
         self.send(revision, vec![put(uid, object)]);
     }
 
@@ -140,6 +160,7 @@ impl FakeRegistry {
         let revision = state.revision;
         let entry = state.entries.get_mut(uid).unwrap();
         entry.delete_time = Some(std::time::SystemTime::now().into());
+        entry.registry_revision = revision;
         let object = Object::Entry(entry.clone());
         self.send(revision, vec![put(uid, object)]);
     }
@@ -147,17 +168,24 @@ impl FakeRegistry {
     /// CREDENTIAL_READY and the credential's generation of an installation, as accepted.
     pub fn condition(&self, uid: &str) -> Option<(Condition, i64)> {
         let state = self.inner.state.lock().unwrap();
-        let installation = state.installations.get(uid)?.installation.as_ref()?;
+        let installation = state.installations.get(uid)?;
         Some((
             installation.conditions.first()?.clone(),
             installation.credential_generation,
         ))
     }
 
+    /// The same of an entry.
+    pub fn entry_condition(&self, uid: &str) -> Option<(Condition, i64)> {
+        let state = self.inner.state.lock().unwrap();
+        let entry = state.entries.get(uid)?;
+        Some((entry.conditions.first()?.clone(), entry.credential_generation))
+    }
+
     /// Waits until the condition has this reason, for the installation's present generation.
     pub async fn reason(&self, uid: &str, reason: &str) -> (Condition, i64) {
         self.until(|registry| {
-            let present = registry.generation(uid);
+            let present = registry.inner.state.lock().unwrap().installations[uid].generation;
             registry
                 .condition(uid)
                 .filter(|(known, _)| known.reason == reason && known.observed_generation == present)
@@ -165,9 +193,29 @@ impl FakeRegistry {
         .await
     }
 
-    fn generation(&self, uid: &str) -> i64 {
-        let state = self.inner.state.lock().unwrap();
-        state.installations[uid].installation.as_ref().unwrap().generation
+    /// The same of an entry and its present revision.
+    pub async fn entry_reason(&self, uid: &str, reason: &str) -> (Condition, i64) {
+        self.until(|registry| {
+            let present = registry.inner.state.lock().unwrap().entries[uid].entry_revision;
+            registry
+                .entry_condition(uid)
+                .filter(|(known, _)| known.reason == reason && known.observed_generation == present)
+        })
+        .await
+    }
+
+    /// Every report of a condition, in order.
+    pub fn reports(&self) -> Vec<ReportCredentialRequest> {
+        self.inner.state.lock().unwrap().reports.clone()
+    }
+
+    /// The uids that were reported on, in order; an entry's after `entry:`.
+    pub fn reported(&self) -> Vec<String> {
+        let subject = |report: ReportCredentialRequest| match report.subject.unwrap() {
+            report_credential_request::Subject::InstallationUid(uid) => uid,
+            report_credential_request::Subject::EntryUid(uid) => format!("entry:{uid}"),
+        };
+        self.reports().into_iter().map(subject).collect()
     }
 
     pub fn cleanups(&self) -> Vec<Subject> {
@@ -177,7 +225,7 @@ impl FakeRegistry {
     /// Every report and every message of the watch, as text.
     pub fn transcript(&self) -> String {
         let state = self.inner.state.lock().unwrap();
-        format!("{:?} {:?}", state.reports, state.installations)
+        format!("{:?} {:?} {:?}", state.reports, state.installations, state.entries)
     }
 
     /// Waits until `look` finds something; looks again after each report.
@@ -224,6 +272,48 @@ fn put(key: &str, object: Object) -> Change {
     }
 }
 
+fn removal(kind: ObjectKind, key: String) -> Change {
+    let removal = Removal { kind: kind.into(), key };
+    Change {
+        change: Some(change::Change::Remove(removal)),
+    }
+}
+
+fn revision_of(entry: &Entry) -> EntryRevision {
+    EntryRevision {
+        name: format!("{}/revisions/{}", entry.name, entry.entry_revision),
+        entry_uid: entry.uid.clone(),
+        number: entry.entry_revision,
+        server: entry.server.clone().map(|server| match server {
+            entry::Server::Remote(remote) => entry_revision::Server::Remote(remote),
+            entry::Server::SelfHosted(server) => entry_revision::Server::SelfHosted(server),
+        }),
+        credential_model: entry.credential_model.clone().map(|model| match model {
+            entry::CredentialModel::NoCredential(none) => entry_revision::CredentialModel::NoCredential(none),
+            entry::CredentialModel::StaticCredential(model) => entry_revision::CredentialModel::StaticCredential(model),
+        }),
+        install_fields: entry.install_fields.clone(),
+        ..EntryRevision::default()
+    }
+}
+
+/// Takes a report; `true` where it brings a new credential.
+fn take(conditions: &mut Vec<Condition>, credential_generation: &mut i64, report: &ReportCredentialRequest) -> bool {
+    *conditions = vec![Condition {
+        r#type: ConditionType::CredentialReady.into(),
+        status: report.status,
+        reason: report.reason.clone(),
+        message: report.message.clone(),
+        observed_generation: report.observed_generation,
+        transition_time: None,
+    }];
+    assert!(
+        report.credential_generation >= *credential_generation,
+        "generations only grow"
+    );
+    std::mem::replace(credential_generation, report.credential_generation) != report.credential_generation
+}
+
 fn only_credential<T>(request: &Request<T>) -> Result<(), Status> {
     require_workload(request, &[Workload::Credential]).map(drop)
 }
@@ -238,6 +328,10 @@ impl WatchService for FakeRegistry {
         tokio::spawn(async move { while let Ok(Some(_)) = acks.message().await {} });
         let state = self.inner.state.lock().unwrap();
         let changes = self.inner.changes.subscribe();
+        let revisions = state
+            .revisions
+            .iter()
+            .map(|(key, revision)| (key, Object::EntryRevision(revision.clone())));
         let entries = state
             .entries
             .iter()
@@ -246,23 +340,27 @@ impl WatchService for FakeRegistry {
             .installations
             .iter()
             .map(|(uid, one)| (uid, Object::Installation(one.clone())));
-        let objects = entries
-            .chain(installations)
-            .map(|(uid, object)| WatchedObject {
-                key: uid.clone(),
-                object: Some(object),
-            })
+        let objects = revisions.chain(entries).chain(installations);
+        let objects = objects.map(|(uid, object)| WatchedObject {
+            key: uid.clone(),
+            object: Some(object),
+        });
+        // As large as the registry sends them, and no larger than a client takes.
+        let objects: Vec<WatchedObject> = objects.collect();
+        let parts = objects
+            .chunks(1000)
+            .map(|part| Message::SnapshotObjects(SnapshotObjects { objects: part.to_vec() }));
+        let parts: Vec<Message> = parts.collect();
+        let begin = Message::SnapshotBegin(SnapshotBegin {
+            database_epoch: "fake".to_owned(),
+        });
+        let end = Message::SnapshotEnd(SnapshotEnd {
+            revision: state.revision,
+        });
+        let snapshot = std::iter::once(begin).chain(parts).chain([end]);
+        let snapshot: Vec<_> = snapshot
+            .map(|message| Ok(WatchResponse { message: Some(message) }))
             .collect();
-        let snapshot = [
-            Message::SnapshotBegin(SnapshotBegin {
-                database_epoch: "fake".to_owned(),
-            }),
-            Message::SnapshotObjects(SnapshotObjects { objects }),
-            Message::SnapshotEnd(SnapshotEnd {
-                revision: state.revision,
-            }),
-        ];
-        let snapshot = snapshot.map(|message| Ok(WatchResponse { message: Some(message) }));
         let live = futures::stream::unfold(changes, |mut changes| async move {
             changes.recv().await.ok().map(|change| (Ok(change), changes))
         });
@@ -284,14 +382,18 @@ impl AccessService for FakeRegistry {
         let Principal { subject, admin, .. } = request.principal.unwrap();
         let state = self.inner.state.lock().unwrap();
         let uid = request.installation.trim_start_matches("installations/");
-        let owner = |watched: &WatchedInstallation| {
-            let installation = watched.installation.as_ref().unwrap();
+        let owner = |installation: &Installation| {
             installation.scope == Some(installation::Scope::User(subject.clone())) && installation.delete_time.is_none()
         };
         match state.installations.get(uid) {
-            Some(watched) if owner(watched) || admin => Ok(Response::new(AuthorizeInstallationResponse {
-                installation: Some(watched.clone()),
-            })),
+            Some(installation) if owner(installation) || admin => {
+                let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
+                Ok(Response::new(AuthorizeInstallationResponse {
+                    installation: Some(installation.clone()),
+                    running_revision: state.revisions.get(&key).cloned(),
+                    runtime: None,
+                }))
+            }
             _ => Err(not_found(&request.installation)),
         }
     }
@@ -310,6 +412,7 @@ impl AccessService for FakeRegistry {
             return Err(Status::permission_denied("only admins may"));
         }
         Ok(Response::new(AuthorizeEntryResponse {
+            current_revision: Some(revision_of(entry)),
             entry: Some(entry.clone()),
         }))
     }
@@ -317,10 +420,10 @@ impl AccessService for FakeRegistry {
 
 #[tonic::async_trait]
 impl ReportService for FakeRegistry {
-    async fn report_condition(
+    async fn report_credential(
         &self,
-        request: Request<ReportConditionRequest>,
-    ) -> Result<Response<ReportConditionResponse>, Status> {
+        request: Request<ReportCredentialRequest>,
+    ) -> Result<Response<ReportCredentialResponse>, Status> {
         only_credential(&request)?;
         let report = request.into_inner();
         self.pass_gate().await?;
@@ -329,36 +432,52 @@ impl ReportService for FakeRegistry {
             state.reports.push(report.clone());
             state.revision += 1;
             let revision = state.revision;
-            let Some(watched) = state.installations.get_mut(&report.installation_uid) else {
-                return Err(not_found("the installation"));
+            let changed = match report.subject.as_ref().unwrap() {
+                report_credential_request::Subject::InstallationUid(uid) => {
+                    let Some(installation) = state.installations.get_mut(uid) else {
+                        return Err(not_found("the installation"));
+                    };
+                    let generation = &mut installation.credential_generation;
+                    if take(&mut installation.conditions, generation, &report) {
+                        installation.generation += 1;
+                    }
+                    installation.registry_revision = revision;
+                    put(uid, Object::Installation(installation.clone()))
+                }
+                report_credential_request::Subject::EntryUid(uid) => {
+                    let Some(entry) = state.entries.get_mut(uid) else {
+                        return Err(not_found("the entry"));
+                    };
+                    take(&mut entry.conditions, &mut entry.credential_generation, &report);
+                    entry.registry_revision = revision;
+                    put(uid, Object::Entry(entry.clone()))
+                }
             };
-            let installation = watched.installation.as_mut().unwrap();
-            if installation.credential_generation != report.credential_generation {
-                assert!(
-                    report.credential_generation > installation.credential_generation,
-                    "generations only grow"
-                );
-                installation.credential_generation = report.credential_generation;
-                installation.generation += 1;
-            }
-            installation.revision = revision;
-            installation.conditions = vec![Condition {
-                r#type: ConditionType::CredentialReady.into(),
-                status: report.status,
-                reason: report.reason,
-                message: report.message,
-                observed_generation: report.observed_generation,
-                transition_time: None,
-            }];
-            let object = Object::Installation(watched.clone());
-            self.send(revision, vec![put(&report.installation_uid, object)]);
+            self.send(revision, vec![changed]);
             revision
         };
         self.inner.reports.send_modify(|count| *count += 1);
-        Ok(Response::new(ReportConditionResponse { revision }))
+        let mut response = Response::new(ReportCredentialResponse { revision });
+        let lagging = self.inner.lagging.lock().unwrap().clone();
+        if !lagging.is_empty() {
+            response
+                .metadata_mut()
+                .insert("chandlery-lagging", lagging.parse().unwrap());
+        }
+        Ok(response)
     }
 
-    async fn report_tools(&self, _: Request<ReportToolsRequest>) -> Result<Response<ReportToolsResponse>, Status> {
+    async fn report_runtime(
+        &self,
+        _: Request<ReportRuntimeRequest>,
+    ) -> Result<Response<ReportRuntimeResponse>, Status> {
+        Err(Status::unimplemented("not credential-svc's"))
+    }
+
+    async fn report_discovery(
+        &self,
+        _: Request<ReportDiscoveryRequest>,
+    ) -> Result<Response<ReportDiscoveryResponse>, Status> {
         Err(Status::unimplemented("not credential-svc's"))
     }
 
@@ -378,13 +497,7 @@ impl ReportService for FakeRegistry {
         };
         state.installations.remove(&key);
         state.entries.remove(&key);
-        let removal = Removal { kind: kind.into(), key };
-        self.send(
-            state.revision,
-            vec![Change {
-                change: Some(change::Change::Remove(removal)),
-            }],
-        );
+        self.send(state.revision, vec![removal(kind, key)]);
         drop(state);
         self.inner.reports.send_modify(|count| *count += 1);
         Ok(Response::new(ReportCleanupResponse {}))

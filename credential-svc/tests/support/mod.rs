@@ -19,8 +19,8 @@ use contracts::{
         credential_service_client::CredentialServiceClient, vend_service_client::VendServiceClient,
     },
     registry::{
-        BearerHeader, Entry, EnvironmentVariableTarget, HeaderTarget, InstallField, InstallFieldSource,
-        InstallFieldType, RemoteServer, SelfHostedServer, StaticCredential, entry, install_field, static_credential,
+        BearerHeader, Entry, EnvironmentVariableTarget, HeaderTarget, Injection, InstallField, InstallFieldSource,
+        InstallFieldType, RemoteServer, SelfHostedServer, StaticCredential, entry, injection, install_field,
     },
 };
 use credential_svc::{Config, Deps};
@@ -67,6 +67,7 @@ impl Stack {
         });
         let config = Config {
             data_dir: directory.to_owned(),
+            instance: None,
         };
         let deps = Deps {
             registry: to_registry,
@@ -160,10 +161,21 @@ impl Stack {
     }
 
     pub async fn headers(&self, uid: &str, destination: &str, rejected: i64) -> Result<VendHeadersResponse, Status> {
+        self.newer_headers(uid, destination, (rejected, 0)).await
+    }
+
+    /// Headers, where an installation's and its entry's generation were rejected.
+    pub async fn newer_headers(
+        &self,
+        uid: &str,
+        destination: &str,
+        rejected: (i64, i64),
+    ) -> Result<VendHeadersResponse, Status> {
         let request = VendHeadersRequest {
             installation_uid: uid.to_owned(),
             destination: destination.to_owned(),
-            rejected_generation: rejected,
+            rejected_generation: rejected.0,
+            rejected_entry_generation: rejected.1,
         };
         self.gateway
             .clone()
@@ -244,7 +256,9 @@ pub fn environment(name: &str) -> Option<install_field::Target> {
 pub fn remote(uid: &str, url: &str, install_fields: Vec<InstallField>) -> Entry {
     let primary = StaticCredential {
         field: "token".to_owned(),
-        injection: Some(static_credential::Injection::Bearer(BearerHeader {})),
+        injection: Some(Injection {
+            kind: Some(injection::Kind::Bearer(BearerHeader {})),
+        }),
     };
     Entry {
         name: format!("entries/{uid}"),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rand::RngCore as _;
+use uuid::Uuid;
 
 /// The folder, readable by nobody else.
 #[derive(Debug)]
@@ -94,6 +95,21 @@ impl DataDir {
         }
     }
 
+    /// What tells the server on this folder from any other, made when it is first asked for.
+    pub(crate) fn instance(&self) -> Result<String, String> {
+        const NAME: &str = "instance";
+        let known = fs::read_to_string(self.path.join(NAME))
+            .ok()
+            .and_then(|text| Uuid::parse_str(text.trim()).ok());
+        if let Some(known) = known {
+            return Ok(known.to_string());
+        }
+        let made = Uuid::new_v4().to_string();
+        self.write(NAME, made.as_bytes())
+            .map_err(|error| format!("{} cannot be made: {error}", self.path.join(NAME).display()))?;
+        Ok(made)
+    }
+
     /// Whether a file is there.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.path.join(name).exists()
@@ -139,5 +155,17 @@ mod tests {
         );
         fs::write(parent.path().join("a.key"), "short").unwrap();
         assert!(folder.key("a.key").unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn has_a_name_of_its_own() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, other) = (DataDir::open(one.path()).unwrap(), DataDir::open(other.path()).unwrap());
+        let name = one.instance().unwrap();
+        assert_eq!(one.instance().unwrap(), name);
+        assert_ne!(other.instance().unwrap(), name);
+        // Cut off in the middle of being restored, for example: nothing depends on the old one.
+        one.write("instance", b"").unwrap();
+        assert_ne!(one.instance().unwrap(), name);
     }
 }

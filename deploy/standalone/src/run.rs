@@ -34,8 +34,6 @@ use crate::{
     health, http_server, seed,
 };
 
-/// Installations that nobody completes go away after this time.
-const PENDING_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 /// In the data folder: the first start has added what it adds.
 const SEEDED: &str = "seeded";
 /// In the data folder: where the process listens.
@@ -202,16 +200,17 @@ async fn build(
     let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
     let page_token_key = folder.key("page-token.key")?;
     let program = std::env::current_exe()?;
+    // The same after a crash: to a registry on PostgreSQL these watchers are then those of before, and no write waits for the dead.
+    let instance = Some(folder.instance()?);
 
+    let database = match &arguments.database_url {
+        Some(url) => registry_svc::Database::Postgres(url.clone()),
+        None => registry_svc::Database::Sqlite(folder.path().join("registry.db")),
+    };
     let registry = registry_svc::build(
         registry_svc::Config {
-            database: match &arguments.database_url {
-                Some(url) => registry_svc::Database::Postgres(url.clone()),
-                None => registry_svc::Database::Sqlite(folder.path().join("registry.db")),
-            },
             egress: egress.clone(),
-            page_token_key,
-            pending_expiry: PENDING_EXPIRY,
+            ..registry_svc::Config::new(database, page_token_key)
         },
         registry_svc::Deps {
             verifier: Arc::clone(verifier),
@@ -222,6 +221,7 @@ async fn build(
     let credential = credential_svc::build(
         credential_svc::Config {
             data_dir: folder.path().to_owned(),
+            instance: instance.clone(),
         },
         credential_svc::Deps {
             registry: credential_to_registry,
@@ -238,6 +238,7 @@ async fn build(
                 seed::DEMO_COMMAND.to_owned(),
                 vec![program.to_string_lossy().into_owned(), cli::DEMO_SERVER.to_owned()],
             )]),
+            instance: instance.clone(),
             ..orchestrator_svc::Config::default()
         },
         orchestrator_svc::Deps {
@@ -253,6 +254,7 @@ async fn build(
             egress,
             call_timeout: Duration::from_secs(arguments.call_timeout),
             allowed_hosts: vec![http_address.to_string(), format!("localhost:{}", http_address.port())],
+            instance,
             ..gateway_svc::Config::new(public_url.clone(), folder.key("session.key")?, page_token_key)
         },
         gateway_svc::Deps {

@@ -1,7 +1,9 @@
 //! From our words to messages.
 
-use contracts::gateway as pb;
+use contracts::gateway::{self as pb, ErrorReason};
+use service_kit::status::Reason;
 
+use super::status::of_repair_reason;
 use crate::{
     domain::{ConsumerRef, ExposedTool, Links},
     resolve::{Explanation, Outcome, Rule, Step},
@@ -13,7 +15,7 @@ pub(super) fn exposed_tool(tool: &ExposedTool, consumer: &ConsumerRef, links: &L
         exposed_name: tool.exposed_name.to_string(),
         entry: format!("entries/{}", tool.entry),
         tool: tool.tool.to_string(),
-        definition_json: tool.definition.to_string(),
+        definition_json: tool.definition.to_json(&tool.exposed_name),
         connected: tool.connected,
         install_url: if tool.connected {
             String::new()
@@ -32,7 +34,11 @@ pub(super) fn explanation(explanation: Explanation) -> pb::ExplainResolutionResp
             .unwrap_or_default(),
         reason: explanation
             .reason
-            .map(|reason| reason.code().to_owned())
+            .map(|reason| {
+                Reason::of(of_repair_reason(reason), ErrorReason::as_str_name)
+                    .as_str()
+                    .to_owned()
+            })
             .unwrap_or_default(),
         steps: explanation.steps.into_iter().map(step).collect(),
         install_url: explanation.install_url.unwrap_or_default(),

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use contracts::{
     gateway::{
-        CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ExplainResolutionRequest,
-        ExplainResolutionResponse, ListToolsRequest, ListToolsResponse, tool_service_server::ToolService,
+        CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ErrorReason,
+        ExplainResolutionRequest, ExplainResolutionResponse, ListToolsRequest, ListToolsResponse,
+        tool_service_server::ToolService,
     },
     registry::{AccessAction, GetUserRequest, user_service_client::UserServiceClient},
 };
@@ -16,7 +17,7 @@ use registry_client::access::Access;
 use service_kit::{
     UserId, identity,
     page_token::PageTokens,
-    status::{StatusBuilder, Violations, not_found, page_size},
+    status::{Violations, not_found, page_size},
 };
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
@@ -26,7 +27,7 @@ use crate::{
     domain::{Caller, CallerUser, ConsumerKind, ConsumerRef, Links},
     identity::Identity,
     json::Object,
-    resolve, snapshot,
+    resolve,
     snapshot::Store,
 };
 
@@ -122,17 +123,19 @@ impl ToolService for Tools {
             violations.add("installation", "must be installations/{installation}");
         }
         violations.into_result(())?;
-        let watched = self
+        let answer = self
             .access
             .installation(&name, &user, AccessAction::Manage)
             .await
             .map_err(status::passed_on)?;
-        let installation = Arc::new(snapshot::installation(&watched).ok_or_else(|| not_found(&name))?);
-        if !installation.usable() {
-            return Err(status::unusable(&installation, &self.links));
+        let snapshot = self.store.load().map_err(status::of_call)?;
+        let running = snapshot.authorized(&answer).ok_or_else(|| not_found(&name))?;
+        drop(snapshot);
+        if !running.usable() {
+            return Err(status::unusable(&running, &self.links));
         }
-        let discovered = self.discovery.now(&installation).await;
-        let tools = discovered.map_err(|failure| status::of_discovery(&failure, &installation, &self.links))?;
+        let discovered = self.discovery.now(&running).await;
+        let tools = discovered.map_err(|failure| status::of_discovery(&failure, &running, &self.links))?;
         Ok(Response::new(DiscoverToolsResponse { tools }))
     }
 
@@ -176,9 +179,9 @@ impl Tools {
     /// Another user, as far as the registry knows them. It is asked with the admin's own token.
     async fn somebody_else(&self, caller: &Caller, user: &UserId, metadata: &MetadataMap) -> Result<Caller, Status> {
         if caller.user().is_none_or(|caller| !caller.admin) {
-            return Err(StatusBuilder::new(
+            return Err(status::of(
                 Code::PermissionDenied,
-                "PERMISSION_DENIED",
+                ErrorReason::PermissionDenied,
                 "only admins may ask where somebody else's calls go",
             )
             .build());

@@ -1,13 +1,19 @@
 //! Errors as gRPC statuses. The one place for this service.
 
-use service_kit::status::{StatusBuilder, Violations, internal, not_found};
+use contracts::gateway::ErrorReason;
+use service_kit::status::{Reason, StatusBuilder, Violations, internal, not_found};
 use tonic::{Code, Status};
 
 use crate::{
     discovery::Failure,
-    domain::{CallError, ConditionState, Installation, Links, Repair, UpstreamFault},
+    domain::{Aspect, CallError, ConditionState, Links, Repair, RepairReason, Running, UpstreamFault},
     identity::Refusal,
 };
+
+/// A status of this service: its reason is a value of its contract.
+pub(super) fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuilder {
+    StatusBuilder::new(code, Reason::of(reason, ErrorReason::as_str_name), message)
+}
 
 /// A call that failed.
 pub(super) fn of_call(error: CallError) -> Status {
@@ -15,7 +21,7 @@ pub(super) fn of_call(error: CallError) -> Status {
     match error {
         CallError::Repair(repair) => of_repair(*repair),
         CallError::ConsumerNotFound(consumer) => not_found(&consumer.to_string()),
-        CallError::ToolNotFound(tool) => StatusBuilder::new(Code::NotFound, "RESOURCE_NOT_FOUND", message)
+        CallError::ToolNotFound(tool) => of(Code::NotFound, ErrorReason::ResourceNotFound, message)
             .with("resource", tool)
             .build(),
         CallError::InvalidCall(what) => {
@@ -23,65 +29,79 @@ pub(super) fn of_call(error: CallError) -> Status {
             violations.add("arguments_json", what);
             violations.into()
         }
-        CallError::Upstream { entry, fault, .. } => StatusBuilder::new(code(fault), fault.code(), message)
-            .with("entry", format!("entries/{entry}"))
-            .build(),
+        CallError::Upstream { entry, fault, .. } => {
+            let (code, reason) = of_fault(fault);
+            of(code, reason, message)
+                .with("entry", format!("entries/{entry}"))
+                .build()
+        }
         CallError::UpstreamError {
             entry,
             code,
             message: theirs,
             ..
-        } => StatusBuilder::new(Code::FailedPrecondition, "UPSTREAM_ERROR", message)
+        } => of(Code::FailedPrecondition, ErrorReason::UpstreamError, message)
             .with("entry", format!("entries/{entry}"))
             .with("code", code.to_string())
             .with("message", theirs)
             .build(),
-        CallError::Cancelled => StatusBuilder::new(Code::Cancelled, "CANCELLED", message).build(),
-        CallError::CredentialsUnavailable => {
-            StatusBuilder::new(Code::Unavailable, "SERVICE_UNAVAILABLE", message).build()
-        }
-        CallError::RegistryUnavailable => {
-            StatusBuilder::new(Code::Unavailable, "REGISTRY_UNAVAILABLE", message).build()
-        }
+        CallError::Cancelled => of(Code::Cancelled, ErrorReason::Cancelled, message).build(),
+        CallError::CredentialsUnavailable => of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build(),
+        CallError::RegistryUnavailable => of(Code::Unavailable, ErrorReason::RegistryUnavailable, message).build(),
         CallError::Internal => internal(),
     }
 }
 
 fn of_repair(repair: Repair) -> Status {
-    StatusBuilder::new(Code::FailedPrecondition, repair.reason.code(), repair.message)
-        .with("entry", format!("entries/{}", repair.entry))
-        .with("install_url", repair.install_url.clone())
-        .link("Connect or repair it here, then call again", repair.install_url)
-        .build()
+    of(
+        Code::FailedPrecondition,
+        of_repair_reason(repair.reason),
+        repair.message,
+    )
+    .with("entry", format!("entries/{}", repair.entry))
+    .with("install_url", repair.install_url.clone())
+    .link("Connect or repair it here, then call again", repair.install_url)
+    .build()
 }
 
-const fn code(fault: UpstreamFault) -> Code {
+/// As in `ErrorInfo.reason`, and in that of an explanation.
+pub(super) const fn of_repair_reason(reason: RepairReason) -> ErrorReason {
+    match reason {
+        RepairReason::CredentialRequired => ErrorReason::CredentialRequired,
+        RepairReason::CredentialExpired => ErrorReason::CredentialExpired,
+        RepairReason::InstallationUnavailable => ErrorReason::InstallationUnavailable,
+        RepairReason::ToolUnavailable => ErrorReason::ToolUnavailable,
+    }
+}
+
+const fn of_fault(fault: UpstreamFault) -> (Code, ErrorReason) {
     match fault {
-        UpstreamFault::Unreachable | UpstreamFault::Invalid => Code::Unavailable,
-        UpstreamFault::Timeout => Code::DeadlineExceeded,
-        UpstreamFault::Unauthorized => Code::FailedPrecondition,
+        UpstreamFault::Unreachable => (Code::Unavailable, ErrorReason::UpstreamUnreachable),
+        UpstreamFault::Invalid => (Code::Unavailable, ErrorReason::UpstreamInvalid),
+        UpstreamFault::Timeout => (Code::DeadlineExceeded, ErrorReason::UpstreamTimeout),
+        UpstreamFault::Unauthorized => (Code::FailedPrecondition, ErrorReason::UpstreamUnauthorized),
     }
 }
 
 /// Nobody is let in.
 pub(super) fn of_refusal(refusal: Refusal) -> Status {
     match refusal {
-        Refusal::Anonymous => StatusBuilder::new(
+        Refusal::Anonymous => of(
             Code::Unauthenticated,
-            "UNAUTHENTICATED",
+            ErrorReason::Unauthenticated,
             "send a token of a configured issuer, or a gateway token, in the metadata: authorization: Bearer <token>",
         )
         .build(),
-        Refusal::Token(why) => StatusBuilder::new(
+        Refusal::Token(why) => of(
             Code::Unauthenticated,
-            "TOKEN_INVALID",
+            ErrorReason::TokenInvalid,
             format!("the token was refused: {why}"),
         )
         .with("detail", why)
         .build(),
-        Refusal::IssuerUnreachable => StatusBuilder::new(
+        Refusal::IssuerUnreachable => of(
             Code::Unavailable,
-            "TOKEN_INVALID",
+            ErrorReason::TokenInvalid,
             "the token's issuer cannot be reached to verify it; retry",
         )
         .build(),
@@ -90,55 +110,67 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
 }
 
 /// A discovery that failed.
-pub(super) fn of_discovery(failure: &Failure, installation: &Installation, links: &Links) -> Status {
+pub(super) fn of_discovery(failure: &Failure, running: &Running, links: &Links) -> Status {
     let (reason, message) = match failure {
         Failure::Transient(what) => {
-            tracing::warn!(installation.uid = %installation.uid, error = %what, "a discovery on demand failed");
+            tracing::warn!(installation.uid = %running.installation.uid, error = %what, "a discovery on demand failed");
             let message = "another of Chandlery's services did not answer; retry";
-            return StatusBuilder::new(Code::Unavailable, "SERVICE_UNAVAILABLE", message).build();
+            return of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build();
         }
         Failure::Installation { reason, message } => (*reason, message),
     };
-    let (code, reason) = match reason {
-        "UPSTREAM_TIMEOUT" => (Code::DeadlineExceeded, reason),
-        "UPSTREAM_UNREACHABLE" | "UPSTREAM_INVALID" => (Code::Unavailable, reason),
-        "UPSTREAM_UNAUTHORIZED" if installation.vends_headers => (Code::FailedPrecondition, "CREDENTIAL_EXPIRED"),
-        "DESTINATION_CHANGED" => (Code::FailedPrecondition, "CREDENTIAL_EXPIRED"),
-        _ => (Code::FailedPrecondition, reason),
-    };
-    let entry = format!("entries/{}", installation.entry);
-    let mut status = StatusBuilder::new(code, reason, message).with("entry", entry);
+    let (code, reason) = of_discovery_reason(reason, running.revision.vends_headers);
+    let entry = format!("entries/{}", running.entry.slug);
+    let mut status = of(code, reason, message).with("entry", entry);
     if code == Code::FailedPrecondition {
         status = status.link(
             "Repair it here, then try again",
-            links.install(&installation.entry, None),
+            links.install(&running.entry.slug, None),
         );
     }
     status.build()
 }
 
+/// What the reason of a `TOOLS_DISCOVERED` that is false means for the one who asked.
+fn of_discovery_reason(reason: &str, vends_headers: bool) -> (Code, ErrorReason) {
+    match reason {
+        "UPSTREAM_TIMEOUT" => of_fault(UpstreamFault::Timeout),
+        "UPSTREAM_UNREACHABLE" => of_fault(UpstreamFault::Unreachable),
+        "UPSTREAM_INVALID" => of_fault(UpstreamFault::Invalid),
+        "UPSTREAM_UNAUTHORIZED" if !vends_headers => of_fault(UpstreamFault::Unauthorized),
+        "CREDENTIAL_REQUIRED" => (Code::FailedPrecondition, ErrorReason::CredentialRequired),
+        "UPSTREAM_UNAUTHORIZED" | "CREDENTIAL_EXPIRED" | "DESTINATION_CHANGED" => {
+            (Code::FailedPrecondition, ErrorReason::CredentialExpired)
+        }
+        _ => (Code::FailedPrecondition, ErrorReason::InstallationUnavailable),
+    }
+}
+
 /// An installation whose server cannot be asked.
-pub(super) fn unusable(installation: &Installation, links: &Links) -> Status {
-    let why = [&installation.credential.message, &installation.runtime.message];
-    let why = why
+pub(super) fn unusable(running: &Running, links: &Links) -> Status {
+    let installation = &running.installation;
+    let failed = |credential: &&Aspect| credential.status == ConditionState::False;
+    let credential = Some(&installation.credential)
         .into_iter()
-        .find(|why| !why.is_empty())
-        .map_or("it is not ready", String::as_str);
-    let credential = &installation.credential;
-    let reason = match (credential.status, credential.reason.as_str()) {
-        (ConditionState::False, "CREDENTIAL_REQUIRED") => "CREDENTIAL_REQUIRED",
-        (ConditionState::False, _) => "CREDENTIAL_EXPIRED",
-        (ConditionState::True | ConditionState::Unknown, _) => "INSTALLATION_UNAVAILABLE",
+        .chain(running.entry_credential())
+        .find(failed)
+        .unwrap_or(&installation.credential);
+    let why = [&*credential.message, &*installation.runtime.message];
+    let why = why.into_iter().find(|why| !why.is_empty()).unwrap_or("it is not ready");
+    let reason = match (credential.status, &*credential.reason) {
+        (ConditionState::False, "CREDENTIAL_REQUIRED") => ErrorReason::CredentialRequired,
+        (ConditionState::False, _) => ErrorReason::CredentialExpired,
+        (ConditionState::True | ConditionState::Unknown, _) => ErrorReason::InstallationUnavailable,
     };
-    StatusBuilder::new(
+    of(
         Code::FailedPrecondition,
         reason,
         format!("its server cannot be asked now: {why}"),
     )
-    .with("entry", format!("entries/{}", installation.entry))
+    .with("entry", format!("entries/{}", running.entry.slug))
     .link(
         "Repair it here, then try again",
-        links.install(&installation.entry, None),
+        links.install(&running.entry.slug, None),
     )
     .build()
 }
@@ -151,5 +183,130 @@ pub(super) fn passed_on(status: Status) -> Status {
             of_call(CallError::RegistryUnavailable)
         }
         code => Status::with_details(code, status.message(), status.details().to_vec().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::status::reason_of;
+
+    use super::*;
+
+    #[test]
+    fn the_contract_has_every_common_reason() {
+        for reason in Reason::COMMON {
+            assert!(reason.value(ErrorReason::from_str_name).is_some(), "{reason:?}");
+        }
+    }
+
+    /// What the registry says to a caller is said in this service's name: its contract has these reasons too.
+    #[test]
+    fn the_contract_has_the_reasons_that_are_passed_on() {
+        use contracts::registry::ErrorReason as Theirs;
+        for (code, theirs) in [
+            (Code::InvalidArgument, Theirs::InvalidFields),
+            (Code::Unauthenticated, Theirs::Unauthenticated),
+            (Code::Unauthenticated, Theirs::TokenInvalid),
+            (Code::Unauthenticated, Theirs::UserDeactivated),
+            (Code::NotFound, Theirs::ResourceNotFound),
+            (Code::PermissionDenied, Theirs::PermissionDenied),
+            (Code::PermissionDenied, Theirs::WorkloadsOnly),
+        ] {
+            let reason = Reason::of(theirs, Theirs::as_str_name);
+            let passed = passed_on(StatusBuilder::new(code, reason, "no").build());
+            assert_eq!(passed.code(), code, "{theirs:?}");
+            let ours = reason_of(&passed, ErrorReason::from_str_name);
+            assert_eq!(ours, reason.value(ErrorReason::from_str_name));
+            assert!(ours.is_some(), "{theirs:?}");
+        }
+        for silent in [Status::unavailable("refused"), Status::internal("reset")] {
+            let told = passed_on(silent);
+            assert_eq!(told.code(), Code::Unavailable);
+            assert_eq!(
+                reason_of(&told, ErrorReason::from_str_name),
+                Some(ErrorReason::RegistryUnavailable)
+            );
+        }
+    }
+
+    /// MCP clients and gRPC callers get the same words.
+    #[test]
+    fn the_names_in_tool_results_are_those_of_the_contract() {
+        let repairs = [
+            RepairReason::CredentialRequired,
+            RepairReason::CredentialExpired,
+            RepairReason::InstallationUnavailable,
+            RepairReason::ToolUnavailable,
+        ]
+        .map(|reason| (reason.name(), of_repair_reason(reason)));
+        let faults = [
+            UpstreamFault::Unreachable,
+            UpstreamFault::Timeout,
+            UpstreamFault::Invalid,
+            UpstreamFault::Unauthorized,
+        ]
+        .map(|fault| (fault.name(), of_fault(fault).1));
+        for (name, reason) in repairs.into_iter().chain(faults) {
+            assert_eq!(
+                name.to_ascii_uppercase(),
+                Reason::of(reason, ErrorReason::as_str_name).as_str()
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_discovery_is_told_in_the_words_of_the_contract() {
+        for (reason, vends_headers, code, told) in [
+            (
+                "UPSTREAM_TIMEOUT",
+                true,
+                Code::DeadlineExceeded,
+                ErrorReason::UpstreamTimeout,
+            ),
+            (
+                "UPSTREAM_INVALID",
+                true,
+                Code::Unavailable,
+                ErrorReason::UpstreamInvalid,
+            ),
+            (
+                "UPSTREAM_UNREACHABLE",
+                true,
+                Code::Unavailable,
+                ErrorReason::UpstreamUnreachable,
+            ),
+            (
+                "UPSTREAM_UNAUTHORIZED",
+                true,
+                Code::FailedPrecondition,
+                ErrorReason::CredentialExpired,
+            ),
+            (
+                "UPSTREAM_UNAUTHORIZED",
+                false,
+                Code::FailedPrecondition,
+                ErrorReason::UpstreamUnauthorized,
+            ),
+            (
+                "CREDENTIAL_REQUIRED",
+                true,
+                Code::FailedPrecondition,
+                ErrorReason::CredentialRequired,
+            ),
+            (
+                "CREDENTIAL_EXPIRED",
+                true,
+                Code::FailedPrecondition,
+                ErrorReason::CredentialExpired,
+            ),
+            (
+                "DESTINATION_CHANGED",
+                true,
+                Code::FailedPrecondition,
+                ErrorReason::CredentialExpired,
+            ),
+        ] {
+            assert_eq!(of_discovery_reason(reason, vends_headers), (code, told), "{reason}");
+        }
     }
 }

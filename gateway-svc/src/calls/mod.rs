@@ -10,12 +10,15 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Endpoint, Entry, Installation, Links, RepairReason, UpstreamFault},
+    domain::{
+        CallError, Caller, Consumer, ConsumerRef, Definition, Endpoint, Entry, Links, RepairReason, Running,
+        UpstreamFault,
+    },
     json::{self, Object},
     resolve,
     snapshot::Store,
     upstream::{self, Answer, Event, Reply, Revision, Target, UpstreamError, Upstreams},
-    vend::{self, Vended, Vendor},
+    vend::{self, Generations, Vended, Vendor},
 };
 
 /// Targets that are kept ready: one for each installation in use and revision.
@@ -27,8 +30,8 @@ const START: Duration = Duration::from_secs(20);
 /// Headers that tell nothing about who calls; a session with an upstream may be shared over them.
 const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-request-id", "user-agent"];
 
-/// Told when an upstream says that its tools have changed.
-pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<Installation>) + Send + Sync>;
+/// Told the uid of an installation when its upstream says that its tools have changed.
+pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<str>) + Send + Sync>;
 
 /// Everything a call passes.
 pub(crate) struct Calls {
@@ -43,7 +46,7 @@ pub(crate) struct Calls {
 /// A target, and what it was made from.
 #[derive(Clone)]
 struct Ready {
-    installation: Arc<Installation>,
+    running: Running,
     vended: Arc<Vended>,
     target: Arc<Target>,
 }
@@ -82,9 +85,8 @@ pub(crate) struct Called {
 
 /// Where a call went.
 struct At {
-    definition: Option<Arc<str>>,
-    entry: Arc<Entry>,
-    installation: Arc<Installation>,
+    definition: Option<Arc<Definition>>,
+    running: Running,
     tools_changed: ToolsChanged,
 }
 
@@ -137,19 +139,19 @@ impl Calls {
         call: &ToolCall<'_>,
     ) -> Result<Outcome, CallError> {
         let resolved = self.resolve(caller, consumer, call).await?;
-        let (installation, entry) = (&resolved.installation, &resolved.entry);
-        let fail = |error| vend_failed(error, entry, consumer, &self.links);
-        let mut vended = self.vendor.headers(installation, None).await.map_err(fail)?;
+        let running = &resolved.running;
+        let entry = &running.entry;
+        let fail = |error: vend::VendError| error.into_call_error(entry, consumer, &self.links);
+        let mut vended = self.vendor.headers(running, None).await.map_err(fail)?;
         let mut again = false;
         loop {
-            let target = self.target(installation, &vended, &resolved.consumer, call)?;
+            let target = self.target(running, &vended, &resolved.consumer, call)?;
             let request = self.request(call, &resolved.tool);
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {
                         definition: resolved.definition.clone(),
-                        entry: Arc::clone(entry),
-                        installation: Arc::clone(installation),
+                        running: running.clone(),
                         tools_changed: Arc::clone(&self.tools_changed),
                     };
                     return Ok(Called {
@@ -158,15 +160,15 @@ impl Calls {
                     }
                     .into());
                 }
-                Err(UpstreamError::Unauthorized) if installation.vends_headers && !again => {
+                Err(UpstreamError::Unauthorized) if running.revision.vends_headers && !again => {
                     again = true;
                     vended = self
                         .vendor
-                        .headers(installation, Some(vended.generation))
+                        .headers(running, Some(vended.generations))
                         .await
                         .map_err(fail)?;
                 }
-                Err(UpstreamError::Unauthorized) if installation.vends_headers => {
+                Err(UpstreamError::Unauthorized) if running.revision.vends_headers => {
                     return Err(resolve::repair(
                         entry,
                         consumer,
@@ -251,7 +253,7 @@ impl Calls {
             .unwrap_or_default();
         tools
             .iter()
-            .any(|tool| *tool.exposed_name == *exposed_name && has_output_schema(&tool.definition))
+            .any(|tool| *tool.exposed_name == *exposed_name && tool.definition.declares_output())
     }
 
     fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<String, CallError> {
@@ -268,7 +270,7 @@ impl Calls {
             .store
             .load()
             .and_then(|snapshot| resolve::call(&snapshot, caller, consumer, name, &self.links))
-            .map(|target| Arc::clone(&target.entry.slug))
+            .map(|target| Arc::clone(&target.running.entry.slug))
             .unwrap_or_default();
         Err(CallError::UpstreamError {
             entry,
@@ -291,15 +293,15 @@ impl Calls {
     /// The target for these headers: one kept ready, unless the client's own headers go with the call.
     fn target(
         &self,
-        installation: &Arc<Installation>,
+        running: &Running,
         vended: &Arc<Vended>,
-        consumer: &crate::domain::Consumer,
+        consumer: &Consumer,
         call: &ToolCall<'_>,
     ) -> Result<Arc<Target>, CallError> {
-        let key = (Arc::clone(&installation.uid), call.revision);
+        let key = (Arc::clone(&running.installation.uid), call.revision);
         if consumer.passthrough_headers.is_empty()
             && let Some(ready) = self.targets.get(&key)
-            && Arc::ptr_eq(&ready.installation, installation)
+            && ready.running.runs_as(running)
             && Arc::ptr_eq(&ready.vended, vended)
         {
             return Ok(ready.target);
@@ -308,13 +310,13 @@ impl Calls {
         vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
         let scope = scope(&headers);
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let target = Arc::new(target(installation, vended.generation, call.revision, headers, scope)?);
+        let target = Arc::new(target(running, vended.generations, call.revision, headers, scope)?);
         if consumer.passthrough_headers.is_empty() {
-            let (installation, vended) = (Arc::clone(installation), Arc::clone(vended));
+            let (running, vended) = (running.clone(), Arc::clone(vended));
             self.targets.insert(
                 key,
                 Ready {
-                    installation,
+                    running,
                     vended,
                     target: Arc::clone(&target),
                 },
@@ -354,7 +356,10 @@ impl From<Called> for Outcome {
 impl CallStream {
     /// Whether the tool has an output schema.
     pub(crate) fn declares_output(&self) -> bool {
-        self.at.definition.as_deref().is_some_and(has_output_schema)
+        self.at
+            .definition
+            .as_ref()
+            .is_some_and(|definition| definition.declares_output())
     }
 
     /// The next message. Not to be asked again after the reply or an error.
@@ -363,8 +368,8 @@ impl CallStream {
             match self.answers.next().await {
                 Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),
                 Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
-                Ok(Event::ToolsChanged) => (self.at.tools_changed)(&self.at.installation),
-                Err(error) => return Err(upstream_failed(error, &self.at.entry)),
+                Ok(Event::ToolsChanged) => (self.at.tools_changed)(&self.at.running.installation.uid),
+                Err(error) => return Err(upstream_failed(error, &self.at.running.entry)),
             }
         }
     }
@@ -372,24 +377,26 @@ impl CallStream {
 
 /// An installation's server as a target.
 pub(crate) fn target(
-    installation: &Installation,
-    generation: i64,
+    running: &Running,
+    generations: Generations,
     revision: Revision,
     headers: HeaderMap,
     scope: u64,
 ) -> Result<Target, CallError> {
-    let endpoint = match &installation.endpoint {
+    let endpoint = match &running.endpoint {
         Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
-        Some(Endpoint::Runtime(url)) => upstream::Endpoint::hosted(url.as_str()),
-        Some(Endpoint::Socket(path)) => upstream::Endpoint::hosted(&format!("unix:{}", path.display())),
+        Some(Endpoint::Hosted(endpoint)) => upstream::Endpoint::hosted(endpoint),
         None => None,
     };
+    let Running {
+        entry, installation, ..
+    } = running;
     let endpoint = endpoint.ok_or_else(|| CallError::Upstream {
-        entry: Arc::clone(&installation.entry),
+        entry: Arc::clone(&entry.slug),
         fault: UpstreamFault::Unreachable,
-        message: format!("the server of {} has no address at the moment", installation.entry),
+        message: format!("the server of {} has no address at the moment", entry.slug),
     })?;
-    let generation = (installation.generation, generation);
+    let generation = [installation.generation, generations.installation, generations.entry];
     Ok(Target::new(
         endpoint,
         Arc::clone(&installation.uid),
@@ -398,11 +405,6 @@ pub(crate) fn target(
         headers,
         scope,
     ))
-}
-
-fn has_output_schema(definition: &str) -> bool {
-    Object::parse(definition)
-        .is_ok_and(|definition| definition.get("outputSchema").is_some_and(|schema| schema != "null"))
 }
 
 /// Keeps apart callers whose own headers are passed through.
@@ -457,10 +459,6 @@ fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
     out
 }
 
-fn vend_failed(error: vend::VendError, entry: &Entry, consumer: &ConsumerRef, links: &Links) -> CallError {
-    error.into_call_error(entry, consumer, links)
-}
-
 /// Names whose fault it is, and logs it: it is no fault of ours.
 pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
@@ -470,7 +468,7 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,
         UpstreamError::Cancelled => return CallError::Cancelled,
     };
-    tracing::info!(entry = %entry.slug, upstream.fault = fault.code(), error = %error, "a call failed at the upstream");
+    tracing::info!(entry = %entry.slug, upstream.fault = fault.name(), error = %error, "a call failed at the upstream");
     let name = &entry.display_name;
     let message = match fault {
         UpstreamFault::Unauthorized => format!(

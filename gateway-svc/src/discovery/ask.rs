@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use super::{Failure, ListTools};
 use crate::{
     calls,
-    domain::{DiscoveredTool, Installation},
+    domain::{DiscoveredTool, Running},
     upstream::{ListedTool, Revision, UpstreamError, Upstreams},
     vend::{VendError, Vendor},
 };
@@ -26,30 +26,30 @@ impl Asker {
     }
 
     /// Lesson 36: with the credential of this installation, and over sessions of its own.
-    async fn list(&self, installation: &Arc<Installation>) -> Result<Vec<ListedTool>, Failure> {
-        let name = &installation.entry;
+    async fn list(&self, running: &Running) -> Result<Vec<ListedTool>, Failure> {
+        let name = &running.entry.slug;
         let mut vended = self
             .vendor
-            .headers(installation, None)
+            .headers(running, None)
             .await
             .map_err(|error| not_vended(name, error))?;
-        let mut again = installation.vends_headers;
+        let mut again = running.revision.vends_headers;
         loop {
             let headers = vended.headers.clone();
-            let target = calls::target(installation, vended.generation, Revision::LATEST, headers, 0)
+            let target = calls::target(running, vended.generations, Revision::LATEST, headers, 0)
                 .map_err(|error| Failure::Transient(error.to_string()))?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),
                 Err(UpstreamError::Unauthorized) if again => {
                     again = false;
                     // This tells credential-svc that the upstream refuses what it vended.
-                    vended = match self.vendor.headers(installation, Some(vended.generation)).await {
+                    vended = match self.vendor.headers(running, Some(vended.generations)).await {
                         Ok(vended) => vended,
-                        Err(VendError::Expired) => return Err(unauthorized(installation)),
+                        Err(VendError::Expired) => return Err(unauthorized(running)),
                         Err(error) => return Err(not_vended(name, error)),
                     };
                 }
-                Err(UpstreamError::Unauthorized) => return Err(unauthorized(installation)),
+                Err(UpstreamError::Unauthorized) => return Err(unauthorized(running)),
                 Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
                 Err(error) => {
                     let message =
@@ -65,9 +65,9 @@ impl Asker {
 }
 
 impl ListTools for Asker {
-    fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
+    fn list_tools(&self, running: Running) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
         async move {
-            let tools = self.list(&installation).await?;
+            let tools = self.list(&running).await?;
             Ok(tools
                 .into_iter()
                 .map(|tool| DiscoveredTool {
@@ -80,9 +80,9 @@ impl ListTools for Asker {
     }
 }
 
-fn unauthorized(installation: &Installation) -> Failure {
-    let name = &installation.entry;
-    let message = if installation.vends_headers {
+fn unauthorized(running: &Running) -> Failure {
+    let name = &running.entry.slug;
+    let message = if running.revision.vends_headers {
         format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it takes.")
     } else {
         format!(

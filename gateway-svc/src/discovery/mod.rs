@@ -27,7 +27,7 @@ pub(crate) use ask::Asker;
 pub(crate) use report::Reports;
 
 use crate::{
-    domain::{ConditionState, DiscoveredTool, Endpoint, Installation},
+    domain::{ConditionState, DiscoveredTool, Endpoint, Running},
     snapshot::Store,
 };
 
@@ -39,7 +39,7 @@ const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 /// Asks an installation's server for all its tools, on all pages, with the installation's own credential.
 pub(crate) trait ListTools: Send + Sync + 'static {
     /// All of them, in the server's order. No tools is an answer too.
-    fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>>;
+    fn list_tools(&self, running: Running) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>>;
 }
 
 /// Why the tools of a server are not known.
@@ -63,15 +63,17 @@ pub(crate) enum Failure {
 struct Seen {
     generation: i64,
     credential_generation: i64,
+    entry_credential_generation: i64,
     endpoint: Option<Endpoint>,
 }
 
 impl Seen {
-    fn of(installation: &Installation) -> Self {
+    fn of(running: &Running) -> Self {
         Self {
-            generation: installation.generation,
-            credential_generation: installation.credential_generation,
-            endpoint: installation.endpoint.clone(),
+            generation: running.installation.generation,
+            credential_generation: running.installation.credential_generation,
+            entry_credential_generation: running.entry.credential_generation,
+            endpoint: running.endpoint.clone(),
         }
     }
 }
@@ -150,16 +152,16 @@ impl Discovery {
     }
 
     /// Asks now, reports what came of it, and gives the server's own names of its tools, sorted.
-    pub(crate) async fn now(&self, installation: &Arc<Installation>) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn now(&self, running: &Running) -> Result<Vec<String>, Failure> {
         let asked = Instant::now();
-        let listed = self.ask(installation).await;
-        self.report(installation, asked, &listed).await?;
+        let listed = self.ask(running).await;
+        self.report(running, asked, &listed).await?;
         let mut names: Vec<_> = listed?.into_iter().map(|tool| tool.name).collect();
         names.sort_unstable();
         Ok(names)
     }
 
-    /// Keeps the tools of all installations known. `changed` tells which installations came or changed.
+    /// Keeps the tools of all installations known. `changed` tells which installations came, changed or went.
     pub(crate) async fn run(
         self: Arc<Self>,
         mut changed: mpsc::UnboundedReceiver<Arc<str>>,
@@ -203,18 +205,18 @@ impl Discovery {
     /// Until the tools of an installation are known, or it is not usable any more.
     async fn work(&self, uid: &Arc<str>, wake: &Notify) {
         let mut delays = delays();
-        while let Some(installation) = self.due(uid) {
+        while let Some(running) = self.due(uid) {
             tokio::time::sleep(self.too_soon(uid)).await;
             let asked = Instant::now();
-            let tried = Seen::of(&installation);
-            let listed = self.ask(&installation).await;
+            let tried = Seen::of(&running);
+            let listed = self.ask(&running).await;
             let outcome = self
-                .report(&installation, asked, &listed)
+                .report(&running, asked, &listed)
                 .await
                 .and(listed.map(|tools| tools.len()));
             let failure = match outcome {
                 Ok(tools) => {
-                    tracing::info!(installation.uid = %uid, entry = %installation.entry, tools, "discovered the tools of an installation");
+                    tracing::info!(installation.uid = %uid, entry = %running.entry.slug, tools, "discovered the tools of an installation");
                     delays = self::delays();
                     continue;
                 }
@@ -222,7 +224,7 @@ impl Discovery {
             };
             let pause = delays.next().unwrap_or(LAST_RETRY);
             tracing::warn!(
-                installation.uid = %uid, entry = %installation.entry, error = %failure, retry.delay_ms = pause.as_millis(),
+                installation.uid = %uid, entry = %running.entry.slug, error = %failure, retry.delay_ms = pause.as_millis(),
                 "the tools of an installation could not be discovered"
             );
             self.pause(uid, &tried, pause, wake, &mut delays).await;
@@ -244,7 +246,7 @@ impl Discovery {
             tokio::select! {
                 () = &mut over => return,
                 () = wake.notified() => match self.due(uid) {
-                    Some(installation) if Seen::of(&installation) == *tried => {}
+                    Some(running) if Seen::of(&running) == *tried => {}
                     Some(_) => {
                         // Not at once, however often it changes.
                         if let Some(delay) = delays.next() {
@@ -258,19 +260,19 @@ impl Discovery {
         }
     }
 
-    async fn ask(&self, installation: &Arc<Installation>) -> Result<Vec<DiscoveredTool>, Failure> {
+    async fn ask(&self, running: &Running) -> Result<Vec<DiscoveredTool>, Failure> {
         let _permit = self
             .permits
             .acquire()
             .await
             .map_err(|_| Failure::Transient("the service stops".to_owned()))?;
-        let listing = self.servers.list_tools(Arc::clone(installation));
+        let listing = self.servers.list_tools(running.clone());
         tokio::time::timeout(self.timeout, listing).await.unwrap_or_else(|_| {
             Err(Failure::Installation {
                 reason: "UPSTREAM_TIMEOUT",
                 message: format!(
                     "The MCP server of {} did not list its tools within {} s. It is asked again by itself.",
-                    installation.entry,
+                    running.entry.slug,
                     self.timeout.as_secs()
                 ),
             })
@@ -279,22 +281,23 @@ impl Discovery {
 
     async fn report(
         &self,
-        installation: &Arc<Installation>,
+        running: &Running,
         asked: Instant,
         listed: &Result<Vec<DiscoveredTool>, Failure>,
     ) -> Result<(), Failure> {
         let reported = match listed {
-            Ok(tools) => self.reports.tools(installation, tools).await,
+            Ok(tools) => self.reports.tools(running, tools).await,
             Err(failure) => Err(failure.clone()),
         };
         match reported {
             Ok(()) => {
                 let mut known = self.lock_known();
-                let announced = known.get(&installation.uid).and_then(|known| known.announced);
+                let uid = &running.installation.uid;
+                let announced = known.get(uid).and_then(|known| known.announced);
                 known.insert(
-                    Arc::clone(&installation.uid),
+                    Arc::clone(uid),
                     Known {
-                        seen: Seen::of(installation),
+                        seen: Seen::of(running),
                         asked,
                         announced,
                     },
@@ -302,7 +305,7 @@ impl Discovery {
                 Ok(())
             }
             Err(Failure::Installation { reason, message }) => {
-                self.reports.failure(installation, reason, &message).await?;
+                self.reports.failure(running, reason, &message).await?;
                 Err(Failure::Installation { reason, message })
             }
             Err(transient) => Err(transient),
@@ -310,25 +313,25 @@ impl Discovery {
     }
 
     /// The installation, if its server is to be asked.
-    fn due(&self, uid: &Arc<str>) -> Option<Arc<Installation>> {
+    fn due(&self, uid: &Arc<str>) -> Option<Running> {
         let snapshot = self.store.load().ok()?;
-        let Some(installation) = snapshot.installation(uid).filter(|installation| askable(installation)) else {
-            if snapshot.installation(uid).is_none() {
-                self.lock_known().remove(uid);
-            }
+        let Some(installation) = snapshot.installation(uid) else {
+            self.lock_known().remove(uid);
             return None;
         };
-        let now = Seen::of(installation);
+        let running = snapshot.running(installation).filter(askable)?;
+        let now = Seen::of(&running);
         let mut known = self.lock_known();
         match known.get(uid) {
             Some(known) if known.seen == now && !known.outdated() => return None,
             Some(_) => {}
             // Discovered before this process began.
-            None if installation.tools.status == ConditionState::True
-                && installation.tools.observed_generation >= installation.generation =>
+            None if installation
+                .discovered
+                .is_some_and(|generation| generation >= installation.generation) =>
             {
                 known.insert(
-                    Arc::clone(uid),
+                    Arc::clone(&installation.uid),
                     Known {
                         seen: now,
                         asked: Instant::now(),
@@ -339,7 +342,7 @@ impl Discovery {
             }
             None => {}
         }
-        Some(Arc::clone(installation))
+        Some(running)
     }
 
     /// How long to wait before a server is asked again that has been asked just now, and to which nothing else has happened.
@@ -355,12 +358,9 @@ impl Discovery {
     }
 }
 
-/// Whether there is a server that can be asked: the credential is there and, where we run it, it runs.
-fn askable(installation: &Installation) -> bool {
-    !installation.deleted
-        && installation.endpoint.is_some()
-        && installation.credential.status == ConditionState::True
-        && (!installation.self_hosted || installation.runtime.status == ConditionState::True)
+/// Whether there is a server that can be asked: the credentials are there and, where we run it, it runs.
+fn askable(running: &Running) -> bool {
+    running.usable() && (!running.revision.self_hosted || running.installation.runtime.status == ConditionState::True)
 }
 
 fn delays() -> impl Iterator<Item = Duration> {

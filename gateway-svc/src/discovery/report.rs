@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use contracts::registry::{
-    ConditionStatus, ReportConditionRequest, ReportToolsRequest, Tool, report_service_client::ReportServiceClient,
+    DiscoveredTools, DiscoveryFailure, ReportDiscoveryRequest, Tool,
+    report_discovery_request::{Outcome, Subject},
+    report_service_client::ReportServiceClient,
 };
 use tonic::{Code, Status, transport::Channel};
 
 use super::Failure;
-use crate::domain::{DiscoveredTool, Installation};
+use crate::domain::{DiscoveredTool, Running};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// As the contract has it.
@@ -29,65 +31,53 @@ impl Reports {
     }
 
     /// The tools of an installation, and with them `TOOLS_DISCOVERED` TRUE.
-    pub(super) async fn tools(&self, installation: &Installation, tools: &[DiscoveredTool]) -> Result<(), Failure> {
+    pub(super) async fn tools(&self, running: &Running, tools: &[DiscoveredTool]) -> Result<(), Failure> {
         let tool = |tool: &DiscoveredTool| Tool {
             tool: tool.name.clone(),
             definition_hash: String::new(),
             definition_json: tool.definition_json.clone(),
         };
-        let request = ReportToolsRequest {
-            installation_uid: installation.uid.to_string(),
-            observed_generation: installation.generation,
-            tools: tools.iter().map(tool).collect(),
-        };
-        let mut client = self.client.clone();
-        match within(client.report_tools(request)).await {
-            Ok(_) => Ok(()),
+        let tools = tools.iter().map(tool).collect();
+        match self.send(running, Outcome::Tools(DiscoveredTools { tools })).await {
             Err(status) if refused(status.code()) => Err(Failure::Installation {
                 reason: "UPSTREAM_INVALID",
                 message: format!(
                     "The MCP server of {} defines tools that cannot be kept: {}. It is asked again by itself.",
-                    installation.entry,
+                    running.entry.slug,
                     status.message()
                 ),
             }),
-            Err(status) => Err(unreported(&status)),
+            sent => sent.map_err(|status| unreported(&status)),
         }
     }
 
     /// `TOOLS_DISCOVERED` FALSE.
-    pub(super) async fn failure(
-        &self,
-        installation: &Installation,
-        reason: &str,
-        message: &str,
-    ) -> Result<(), Failure> {
-        let request = ReportConditionRequest {
-            installation_uid: installation.uid.to_string(),
-            status: ConditionStatus::False.into(),
+    pub(super) async fn failure(&self, running: &Running, reason: &str, message: &str) -> Result<(), Failure> {
+        let failure = DiscoveryFailure {
             reason: reason.to_owned(),
             message: message.chars().take(MAX_MESSAGE).collect(),
-            observed_generation: installation.generation,
-            runtime_endpoint: String::new(),
-            credential_generation: 0,
+        };
+        let sent = self.send(running, Outcome::Failure(failure)).await;
+        sent.map_err(|status| unreported(&status))
+    }
+
+    async fn send(&self, running: &Running, outcome: Outcome) -> Result<(), Status> {
+        let request = ReportDiscoveryRequest {
+            subject: Some(Subject::InstallationUid(running.installation.uid.to_string())),
+            observed_generation: running.installation.generation,
+            outcome: Some(outcome),
         };
         let mut client = self.client.clone();
-        within(client.report_condition(request))
+        tokio::time::timeout(TIMEOUT, client.report_discovery(request))
             .await
-            .map(|_| ())
-            .map_err(|status| unreported(&status))
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))?;
+        Ok(())
     }
 }
 
 /// Whether it is what the server defines that cannot be taken; too large a report is refused before it is read.
 const fn refused(code: Code) -> bool {
     matches!(code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted)
-}
-
-async fn within<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    tokio::time::timeout(TIMEOUT, answer)
-        .await
-        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
 }
 
 fn unreported(status: &Status) -> Failure {

@@ -6,9 +6,10 @@ use std::{
 };
 
 use contracts::registry::{
-    self as pb, Change, ConditionStatus, ReportCleanupRequest, ReportCleanupResponse, ReportConditionRequest,
-    ReportConditionResponse, ReportTokenUseRequest, ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse,
-    change,
+    self as pb, Change, ConditionStatus, ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest,
+    ReportCredentialResponse, ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest,
+    ReportRuntimeResponse, ReportTokenUseRequest, ReportTokenUseResponse, change,
+    report_discovery_request::{Outcome, Subject},
     report_service_server::{ReportService, ReportServiceServer},
 };
 use futures::FutureExt as _;
@@ -20,7 +21,7 @@ use tonic::{Request, Response, Status, transport::Server};
 use super::*;
 use crate::snapshot::{
     Feed,
-    testing::{Made, Registry},
+    testing::{Made, Registry, entry, entry_credential, fill, hosted_revision, plain_entry, plain_revision, runtime},
 };
 
 /// What the registry was told, one line each: `i tools=a,b` or `i UPSTREAM_INVALID`.
@@ -29,33 +30,39 @@ struct Told(mpsc::UnboundedSender<String>);
 
 #[tonic::async_trait]
 impl ReportService for Told {
-    async fn report_condition(
+    async fn report_discovery(
         &self,
-        request: Request<ReportConditionRequest>,
-    ) -> Result<Response<ReportConditionResponse>, Status> {
+        request: Request<ReportDiscoveryRequest>,
+    ) -> Result<Response<ReportDiscoveryResponse>, Status> {
         let request = request.into_inner();
-        assert_eq!(request.status(), ConditionStatus::False);
-        self.0
-            .send(format!("{} {}", request.installation_uid, request.reason))
-            .unwrap();
-        Ok(Response::new(ReportConditionResponse::default()))
+        let Some(Subject::InstallationUid(uid)) = request.subject else {
+            panic!("no subject")
+        };
+        let generation = request.observed_generation;
+        let line = match request.outcome {
+            Some(Outcome::Tools(found)) => {
+                let tools: Vec<_> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
+                format!("{uid} tools={} generation={generation}", tools.join(","))
+            }
+            Some(Outcome::Failure(failure)) => format!("{uid} {}", failure.reason),
+            None => panic!("no outcome"),
+        };
+        self.0.send(line).unwrap();
+        Ok(Response::new(ReportDiscoveryResponse::default()))
     }
 
-    async fn report_tools(
+    async fn report_credential(
         &self,
-        request: Request<ReportToolsRequest>,
-    ) -> Result<Response<ReportToolsResponse>, Status> {
-        let request = request.into_inner();
-        let tools: Vec<_> = request.tools.iter().map(|tool| tool.tool.as_str()).collect();
-        self.0
-            .send(format!(
-                "{} tools={} generation={}",
-                request.installation_uid,
-                tools.join(","),
-                request.observed_generation
-            ))
-            .unwrap();
-        Ok(Response::new(ReportToolsResponse::default()))
+        _: Request<ReportCredentialRequest>,
+    ) -> Result<Response<ReportCredentialResponse>, Status> {
+        Err(Status::permission_denied("not for the gateway"))
+    }
+
+    async fn report_runtime(
+        &self,
+        _: Request<ReportRuntimeRequest>,
+    ) -> Result<Response<ReportRuntimeResponse>, Status> {
+        Err(Status::permission_denied("not for the gateway"))
     }
 
     async fn report_cleanup(
@@ -83,13 +90,13 @@ struct Servers {
 }
 
 impl ListTools for Servers {
-    fn list_tools(&self, installation: Arc<Installation>) -> BoxFuture<'_, Answer> {
+    fn list_tools(&self, running: Running) -> BoxFuture<'_, Answer> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let next = self
             .answers
             .lock()
             .unwrap()
-            .get_mut(&*installation.uid)
+            .get_mut(&*running.installation.uid)
             .and_then(VecDeque::pop_front);
         match next {
             Some(answer) => async move { answer }.boxed(),
@@ -152,7 +159,7 @@ async fn stage(registry: Registry, answers: &[(&str, Vec<Answer>)], timeout: Dur
         8,
         timeout,
     );
-    feed.snapshot(1, registry.objects).await;
+    fill(&mut feed, 1, registry.entry("time", &[]).objects).await;
     feed.connected(true);
     let stop = CancellationToken::new();
     tokio::spawn(Arc::clone(&discovery).run(changes, announced, stop.clone()));
@@ -258,12 +265,12 @@ async fn its_own_report_wakes_nobody_but_a_new_credential_does() {
     let mut stage = stage(registry, &[("i", vec![refused(), refused(), tools(&["x"])])], LONG).await;
     assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
     let mut failed = undiscovered("i").object();
-    if let Some(pb::watched_object::Object::Installation(watched)) = &mut failed.object {
-        watched.installation.as_mut().unwrap().conditions[1].status = ConditionStatus::False.into();
+    if let Some(pb::watched_object::Object::Installation(installation)) = &mut failed.object {
+        installation.conditions[1].status = ConditionStatus::False.into();
     }
     stage.put(2, failed.clone()).await;
-    if let Some(pb::watched_object::Object::Installation(watched)) = &mut failed.object {
-        watched.installation.as_mut().unwrap().credential_generation = 2;
+    if let Some(pb::watched_object::Object::Installation(installation)) = &mut failed.object {
+        installation.credential_generation = 2;
     }
     stage.put(3, failed).await;
     // Every answer is asked for, so the third comes however the retries fall.
@@ -292,15 +299,112 @@ async fn an_announced_change_is_looked_at() {
 async fn on_demand_it_is_asked_at_once() {
     let registry = Registry::default().install(Made::new("i", "time", "alice"));
     let mut stage = stage(registry, &[("i", vec![tools(&["b", "a"]), refused()])], LONG).await;
-    let installation = Arc::clone(stage.store.load().unwrap().installation("i").unwrap());
-    assert_eq!(stage.discovery.now(&installation).await.unwrap(), ["a", "b"]);
+    let snapshot = stage.store.load().unwrap();
+    let running = snapshot.running(snapshot.installation("i").unwrap()).unwrap();
+    assert_eq!(stage.discovery.now(&running).await.unwrap(), ["a", "b"]);
     assert_eq!(stage.told().await, "i tools=b,a generation=1");
     assert!(matches!(
-        stage.discovery.now(&installation).await,
+        stage.discovery.now(&running).await,
         Err(Failure::Installation {
             reason: "UPSTREAM_INVALID",
             ..
         })
     ));
     assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
+}
+
+/// A runtime that comes, or moves, wakes the discovery of its installation, or of all that share it.
+#[tokio::test]
+async fn another_runtime_is_asked() {
+    let hosted = |uid| {
+        let made = Made {
+            running: Some(hosted_revision("time")),
+            ..undiscovered(uid)
+        };
+        let mut object = made.object();
+        if let Some(pb::watched_object::Object::Installation(installation)) = &mut object.object {
+            let runs = pb::Condition {
+                r#type: pb::ConditionType::RuntimeReady.into(),
+                status: ConditionStatus::True.into(),
+                ..pb::Condition::default()
+            };
+            installation.conditions.push(runs);
+        }
+        (made.revision(), object)
+    };
+    let (running, own) = hosted("own");
+    let (_, shared) = hosted("shared");
+    let registry = Registry::default().with(running).with(own).with(shared);
+    let answers = [
+        ("own", vec![tools(&["a"]), tools(&["b"])]),
+        ("shared", vec![tools(&["c"])]),
+    ];
+    let mut stage = stage(registry, &answers, LONG).await;
+    stage.put(2, runtime("own", "unix:/run/1.sock")).await;
+    assert_eq!(stage.told().await, "own tools=a generation=1");
+    stage.put(3, runtime("own", "unix:/run/2.sock")).await;
+    assert_eq!(stage.told().await, "own tools=b generation=1");
+    stage.put(4, runtime("e-time", "unix:/run/3.sock")).await;
+    assert_eq!(stage.told().await, "shared tools=c generation=1");
+    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 3);
+}
+
+/// A credential stored on the entry wakes the discovery of all its installations.
+#[tokio::test]
+async fn a_new_credential_of_the_entry_is_tried() {
+    let running = pb::EntryRevision {
+        install_fields: vec![pb::InstallField {
+            r#type: pb::InstallFieldType::Secret.into(),
+            source: pb::InstallFieldSource::Stored.into(),
+            ..pb::InstallField::default()
+        }],
+        ..plain_revision("time")
+    };
+    let made = Made {
+        running: Some(running),
+        ..undiscovered("i")
+    };
+    let entry = |credential_generation, status| {
+        entry(pb::Entry {
+            credential_generation,
+            conditions: entry_credential(status, "R"),
+            ..plain_entry("time")
+        })
+    };
+    let mut stage = stage(Registry::default(), &[("i", vec![tools(&["a"]), tools(&["b"])])], LONG).await;
+    stage.put(2, entry(0, ConditionStatus::False)).await;
+    stage.put(3, made.revision()).await;
+    stage.put(4, made.object()).await;
+    tokio::task::yield_now().await;
+    assert_eq!(
+        stage.servers.asked.load(Ordering::SeqCst),
+        0,
+        "an admin must store it first"
+    );
+    stage.put(5, entry(1, ConditionStatus::True)).await;
+    assert_eq!(stage.told().await, "i tools=a generation=1");
+    stage.put(6, entry(2, ConditionStatus::True)).await;
+    assert_eq!(stage.told().await, "i tools=b generation=1");
+}
+
+/// What is gone is not remembered.
+#[tokio::test]
+async fn a_removed_installation_is_forgotten() {
+    let registry = Registry::default().install(Made::new("i", "time", "alice"));
+    let mut stage = stage(registry, &[], LONG).await;
+    while stage.discovery.lock_known().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let removal = pb::Removal {
+        kind: pb::ObjectKind::Installation.into(),
+        key: "i".to_owned(),
+    };
+    let removed = Change {
+        change: Some(change::Change::Remove(removal)),
+    };
+    stage.feed.changes(2, vec![removed]).await;
+    while !stage.discovery.lock_known().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 0);
 }

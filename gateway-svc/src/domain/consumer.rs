@@ -1,6 +1,8 @@
 //! Gateways and agents: what tools are assigned to.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
+
+use super::Labels;
 
 /// Which of the two consumers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +72,7 @@ pub(crate) struct Consumer {
     /// For people.
     pub(crate) description: String,
     /// Select entries in automatic mode.
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Labels,
     /// Whether every tool of every entry that shares a label is assigned.
     pub(crate) automatic: bool,
     /// Who may use it.
@@ -87,9 +89,9 @@ pub(crate) struct Audience {
     /// Everybody who signs in.
     pub(crate) organization: bool,
     /// The members of these teams, by slug.
-    pub(crate) teams: Vec<Arc<str>>,
+    pub(crate) teams: Box<[Arc<str>]>,
     /// The author's user id.
-    pub(crate) author: Option<String>,
+    pub(crate) author: Option<Arc<str>>,
 }
 
 /// Whether this can be the id of an entry, gateway, agent or team.

@@ -1,10 +1,10 @@
 //! Registry entries, as far as calls go.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use super::Audience;
+use super::{Aspect, Audience, Labels};
 
-/// A registry entry at its current revision.
+/// A registry entry, without what its installations run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Unique for ever.
@@ -14,11 +14,17 @@ pub(crate) struct Entry {
     /// What people read; never empty.
     pub(crate) display_name: Arc<str>,
     /// Organize, and select in automatic mode.
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Labels,
     /// Who sees it.
     pub(crate) audience: Audience,
     /// Where it stands.
     pub(crate) lifecycle: Lifecycle,
+    /// Hash of the set of tools it was discovered to have; `None`: never discovered.
+    pub(crate) tools: Option<Arc<str>>,
+    /// `CREDENTIAL_READY` of the secrets stored on the entry; `None` where nothing was reported of any.
+    pub(crate) credential: Option<Aspect>,
+    /// Counts the puts of those secrets.
+    pub(crate) credential_generation: i64,
     /// Whether it waits for cleanup; it is then in use by nobody.
     pub(crate) deleted: bool,
 }

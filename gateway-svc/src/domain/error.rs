@@ -108,26 +108,16 @@ impl RepairReason {
             Self::ToolUnavailable => "tool_unavailable",
         }
     }
-
-    /// As in `ErrorInfo.reason`: `CREDENTIAL_REQUIRED`.
-    pub(crate) const fn code(self) -> &'static str {
-        match self {
-            Self::CredentialRequired => "CREDENTIAL_REQUIRED",
-            Self::CredentialExpired => "CREDENTIAL_EXPIRED",
-            Self::InstallationUnavailable => "INSTALLATION_UNAVAILABLE",
-            Self::ToolUnavailable => "TOOL_UNAVAILABLE",
-        }
-    }
 }
 
 impl UpstreamFault {
-    /// As in `ErrorInfo.reason` and in the reason of `TOOLS_DISCOVERED`: `UPSTREAM_UNREACHABLE`.
-    pub(crate) const fn code(self) -> &'static str {
+    /// As in `structuredContent.error`: `upstream_unreachable`.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Unreachable => "UPSTREAM_UNREACHABLE",
-            Self::Timeout => "UPSTREAM_TIMEOUT",
-            Self::Invalid => "UPSTREAM_INVALID",
-            Self::Unauthorized => "UPSTREAM_UNAUTHORIZED",
+            Self::Unreachable => "upstream_unreachable",
+            Self::Timeout => "upstream_timeout",
+            Self::Invalid => "upstream_invalid",
+            Self::Unauthorized => "upstream_unauthorized",
         }
     }
 }

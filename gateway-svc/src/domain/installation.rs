@@ -1,41 +1,32 @@
 //! Installations, as far as calls go.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
-use service_kit::UserId;
-use url::Url;
-
-/// An installation and what it runs.
+/// An installation. There are many: what it shares with others stands in its entry, in the revision it runs, and in its runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Installation {
     /// Unique for ever; also the id in `installations/{installation}`.
     pub(crate) uid: Arc<str>,
     /// Uid of its entry.
     pub(crate) entry_uid: Arc<str>,
-    /// Slug of its entry.
-    pub(crate) entry: Arc<str>,
     /// Whose it is.
     pub(crate) owner: Owner,
+    /// Number of the entry revision it runs.
+    pub(crate) revision: i64,
     /// Counts the changes of what should be.
     pub(crate) generation: i64,
-    /// Counts the effective credential's changes.
+    /// Counts the puts of its own secrets.
     pub(crate) credential_generation: i64,
-    /// Where its server is; `None` while nothing runs.
-    pub(crate) endpoint: Option<Endpoint>,
-    /// What secrets for it are bound to, as in `registry_client::destination`; `None` for an entry without server.
-    pub(crate) destination: Option<Arc<str>>,
-    /// Whether credential-svc holds secrets that go into headers; where not, nothing is vended.
-    pub(crate) vends_headers: bool,
-    /// Additional headers and the non-secret install fields that go into headers: name and value, in the order of the entry.
-    pub(crate) fixed_headers: Vec<(String, String)>,
-    /// Whether its entry is self-hosted.
-    pub(crate) self_hosted: bool,
-    /// `CREDENTIAL_READY`.
+    /// Key and value of the non-secret install fields that were prompted for.
+    pub(crate) values: Box<[(Arc<str>, Box<str>)]>,
+    /// `CREDENTIAL_READY`: of its own secrets.
     pub(crate) credential: Aspect,
-    /// `RUNTIME_READY`; of no meaning where the entry is remote.
+    /// `RUNTIME_READY`; of no meaning where its entry is remote.
     pub(crate) runtime: Aspect,
-    /// `TOOLS_DISCOVERED`.
-    pub(crate) tools: Aspect,
+    /// The generation of which `TOOLS_DISCOVERED` is true; `None`: of none.
+    pub(crate) discovered: Option<i64>,
+    /// Hash of the set of tools it was discovered to have; `None`: never discovered.
+    pub(crate) tools: Option<Arc<str>>,
     /// Whether it ever was ready.
     pub(crate) once_ready: bool,
     /// When it was made.
@@ -47,30 +38,27 @@ pub(crate) struct Installation {
 /// Whose an installation is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
-    /// One person's.
-    User(UserId),
+    /// One person's, by user id.
+    User(Arc<str>),
     /// A team's, by slug.
     Team(Arc<str>),
 }
 
 /// One condition.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Aspect {
     /// How it stands.
     pub(crate) status: ConditionState,
     /// UPPER_SNAKE_CASE; empty where nobody has reported.
-    pub(crate) reason: String,
+    pub(crate) reason: Arc<str>,
     /// For people.
-    pub(crate) message: String,
-    /// The generation it speaks of.
-    pub(crate) observed_generation: i64,
+    pub(crate) message: Box<str>,
 }
 
 /// How a condition stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConditionState {
     /// Nobody has reported, or work is under way.
-    #[default]
     Unknown,
     /// As it should be.
     True,
@@ -78,22 +66,11 @@ pub(crate) enum ConditionState {
     False,
 }
 
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Endpoint {
-    /// A remote server, as an admin wrote it: the egress policy applies.
-    Remote(Url),
-    /// A server that the orchestrator runs, over HTTP: exempt from the egress policy.
-    Runtime(Url),
-    /// A server that the orchestrator runs, behind the bridge on a Unix socket (path `/mcp`).
-    Socket(PathBuf),
-}
-
 impl Owner {
     /// `users/{user}` or `teams/{team}`.
     pub(crate) fn resource_name(&self) -> String {
         match self {
-            Self::User(id) => id.resource_name(),
+            Self::User(id) => format!("users/{id}"),
             Self::Team(slug) => format!("teams/{slug}"),
         }
     }
@@ -105,12 +82,9 @@ impl Installation {
         format!("installations/{}", self.uid)
     }
 
-    /// Whether a call can go there: its secrets are there and its server runs. Whether its tools are known does not matter:
-    /// a discovery that failed must not keep calls from a server that has come back.
-    pub(crate) fn usable(&self) -> bool {
-        !self.deleted
-            && self.endpoint.is_some()
-            && self.credential.status == ConditionState::True
-            && (!self.self_hosted || self.runtime.status != ConditionState::False)
+    /// What was entered for an install field; `None` where nothing was.
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.values.iter().find(|(known, _)| **known == *key)?;
+        Some(&**value).filter(|value| !value.is_empty())
     }
 }

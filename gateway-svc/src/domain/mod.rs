@@ -2,16 +2,24 @@
 
 mod caller;
 mod consumer;
+mod definition;
 mod entry;
 mod error;
 mod installation;
+mod labels;
 mod link;
+mod revision;
+mod running;
 mod tool;
 
 pub(crate) use caller::{Caller, CallerUser, Subject};
 pub(crate) use consumer::{Audience, Consumer, ConsumerKind, ConsumerRef};
+pub(crate) use definition::Definition;
 pub(crate) use entry::{Entry, Lifecycle};
 pub(crate) use error::{CallError, Repair, RepairReason, UpstreamFault};
-pub(crate) use installation::{Aspect, ConditionState, Endpoint, Installation, Owner};
+pub(crate) use installation::{Aspect, ConditionState, Installation, Owner};
+pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
-pub(crate) use tool::{DiscoveredTool, ExposedTool, rename};
+pub(crate) use revision::{Endpoint, FixedHeader, HeaderSource, Revision};
+pub(crate) use running::Running;
+pub(crate) use tool::{DiscoveredTool, ExposedTool, ToolSet};

@@ -1,9 +1,12 @@
 //! Tools, as servers define them and as clients see them.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use super::Definition;
+
+/// Which tools an entry or an installation has. One is kept for all that have exactly these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ToolSet(Box<[(Arc<str>, Arc<str>)]>);
 
 /// A tool as one caller sees it.
 #[derive(Clone, Debug)]
@@ -14,8 +17,10 @@ pub(crate) struct ExposedTool {
     pub(crate) entry: Arc<str>,
     /// The server's own name of it.
     pub(crate) tool: Arc<str>,
-    /// The server's definition with `name` replaced: a JSON object, to be sent as it is.
-    pub(crate) definition: Arc<str>,
+    /// Hash of its definition.
+    pub(crate) hash: Arc<str>,
+    /// The server's definition, to be shown under `exposed_name`.
+    pub(crate) definition: Arc<Definition>,
     /// Whether a call of this caller would find an installation that works.
     pub(crate) connected: bool,
 }
@@ -29,45 +34,26 @@ pub(crate) struct DiscoveredTool {
     pub(crate) definition_json: String,
 }
 
-/// The definition with another `name`, and all else byte for byte as it came. `None` if it is no JSON object.
-pub(crate) fn rename(definition_json: &str, name: &str) -> Option<String> {
-    let Members(members) = serde_json::from_str(definition_json).ok()?;
-    let mut renamed = String::with_capacity(definition_json.len() + name.len());
-    renamed.push_str("{\"name\":");
-    renamed.push_str(&serde_json::to_string(name).ok()?);
-    // A second `name` would leave it to each client which one it takes.
-    for (key, value) in members.iter().filter(|(key, _)| key != "name") {
-        renamed.push(',');
-        renamed.push_str(&serde_json::to_string(key).ok()?);
-        renamed.push(':');
-        renamed.push_str(value.get());
+impl ToolSet {
+    /// The server's own names, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().map(|(name, _)| name)
     }
-    renamed.push('}');
-    Some(renamed)
+
+    /// The hash of a tool's definition; `None`: it has no such tool.
+    pub(crate) fn hash(&self, tool: &str) -> Option<&Arc<str>> {
+        let index = self.0.binary_search_by(|(name, _)| (**name).cmp(tool)).ok()?;
+        Some(&self.0[index].1)
+    }
 }
 
-/// The members of an object, in order, their values unread.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
+/// Of names and the hashes of their definitions.
+impl FromIterator<(Arc<str>, Arc<str>)> for ToolSet {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(tools: I) -> Self {
+        let mut tools: Vec<_> = tools.into_iter().collect();
+        tools.sort_by(|(a, _), (b, _)| a.cmp(b));
+        tools.dedup_by(|(a, _), (b, _)| a == b);
+        Self(tools.into())
     }
 }
 
@@ -76,17 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renames_and_leaves_the_rest_alone() {
-        let definition = r##"{"title":"T","name":"old","inputSchema":{ "$ref":"#/x", "n":12345678901234567890 },"_meta":{"a":1e400}}"##;
-        assert_eq!(
-            rename(definition, "new").unwrap(),
-            r##"{"name":"new","title":"T","inputSchema":{ "$ref":"#/x", "n":12345678901234567890 },"_meta":{"a":1e400}}"##
-        );
-        assert_eq!(
-            rename(r#"{"name":"a","x":1,"name":"b"}"#, "c").unwrap(),
-            r#"{"name":"c","x":1}"#
-        );
-        assert_eq!(rename("[]", "c"), None);
-        assert_eq!(rename("{", "c"), None);
+    fn finds_tools_by_name() {
+        let set: ToolSet = [("b", "2"), ("a", "1"), ("c", "3"), ("a", "4")]
+            .map(|(name, hash)| (name.into(), hash.into()))
+            .into_iter()
+            .collect();
+        assert_eq!(set.names().map(|name| &**name).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(set.hash("a").map(|hash| &**hash), Some("1"));
+        assert_eq!(set.hash("d"), None);
     }
 }

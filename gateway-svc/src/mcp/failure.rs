@@ -45,10 +45,9 @@ pub(super) fn answer(
             &format!("{} {}", repair.message, repair.install_url),
             json!({"error": repair.reason.name(), "entry": &*repair.entry, "install_url": repair.install_url}),
         ),
-        CallError::Upstream { entry, fault, message } => tool_result(
-            message,
-            json!({"error": fault.code().to_ascii_lowercase(), "entry": &**entry}),
-        ),
+        CallError::Upstream { entry, fault, message } => {
+            tool_result(message, json!({"error": fault.name(), "entry": &**entry}))
+        }
         CallError::UpstreamError {
             code, message, error, ..
         } => {

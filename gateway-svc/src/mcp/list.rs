@@ -53,14 +53,17 @@ pub(super) fn page(
     };
     let rest = &tools[first..];
     let shown = &rest[..rest.len().min(PAGE)];
-    let size: usize = shown.iter().map(|tool| tool.definition.len() + 1).sum();
+    let size: usize = shown
+        .iter()
+        .map(|tool| tool.definition.len(&tool.exposed_name) + 1)
+        .sum();
     let mut out = Vec::with_capacity(size + 128);
     out.extend_from_slice(b"{\"tools\":[");
     for (index, tool) in shown.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(tool.definition.as_bytes());
+        tool.definition.write(&tool.exposed_name, &mut out);
     }
     out.push(b']');
     if let Some(last) = shown.last().filter(|_| shown.len() < rest.len()) {
@@ -125,14 +128,17 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::{ConsumerKind, Subject};
+    use crate::domain::{ConsumerKind, Definition, Subject};
 
     fn tool(name: &str) -> ExposedTool {
         ExposedTool {
             exposed_name: name.into(),
             entry: "e".into(),
             tool: name.into(),
-            definition: format!(r#"{{"name":"{name}","inputSchema":{{"n":12345678901234567890}}}}"#).into(),
+            hash: name.into(),
+            definition: Definition::parse(r#"{"name":"x","inputSchema":{"n":12345678901234567890}}"#)
+                .unwrap()
+                .into(),
             connected: true,
         }
     }

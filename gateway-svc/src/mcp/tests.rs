@@ -12,7 +12,7 @@ use axum::{
 use bytes::Bytes;
 use contracts::{
     credential::{
-        VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedHeader,
+        ErrorReason, VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedHeader,
         vend_service_server::{VendService, VendServiceServer},
     },
     registry::{self as pb, watched_object::Object},
@@ -22,7 +22,13 @@ use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
 use registry_client::watch::Sink as _;
 use serde_json::{Value, json};
-use service_kit::{Workload, egress::EgressPolicy, identity::Verifier, pipe::pipe};
+use service_kit::{
+    Workload,
+    egress::EgressPolicy,
+    identity::Verifier,
+    pipe::pipe,
+    status::{Reason, StatusBuilder},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, transport::Server};
@@ -34,7 +40,7 @@ use crate::{
     identity::{TokenUses, metadata_routes},
     snapshot::{
         Feed,
-        testing::{ISSUER, Made, Registry, gateway, plain_entry, plain_gateway, put, user_id},
+        testing::{ISSUER, Made, Registry, fill, gateway, plain_gateway, plain_revision, put, user_id},
     },
     upstream::{Limits, Upstreams},
     vend::Vendor,
@@ -52,11 +58,14 @@ impl VendService for Credentials {
     ) -> Result<tonic::Response<VendHeadersResponse>, Status> {
         let rejected = request.into_inner().rejected_generation;
         let best = *self.0.lock().unwrap();
-        let refuse = |reason| service_kit::status::StatusBuilder::new(Code::FailedPrecondition, reason, "no").build();
+        let refuse = |reason| {
+            let reason = Reason::of(reason, ErrorReason::as_str_name);
+            StatusBuilder::new(Code::FailedPrecondition, reason, "no").build()
+        };
         let generation = if rejected == 0 {
             1
         } else {
-            best.ok_or_else(|| refuse("CREDENTIAL_EXPIRED"))?
+            best.ok_or_else(|| refuse(ErrorReason::CredentialExpired))?
         };
         Ok(tonic::Response::new(VendHeadersResponse {
             headers: vec![VendedHeader {
@@ -64,6 +73,7 @@ impl VendService for Credentials {
                 value: format!("Bearer secret-{generation}"),
             }],
             generation,
+            entry_generation: 0,
             expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
         }))
     }
@@ -129,13 +139,15 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(respond))).await });
 
-    let entry = pb::Entry {
-        server: Some(pb::entry::Server::Remote(pb::RemoteServer { url })),
-        credential_model: Some(pb::entry::CredentialModel::StaticCredential(pb::StaticCredential {
-            field: "key".to_owned(),
-            injection: None,
-        })),
-        ..plain_entry("mail")
+    let running = pb::EntryRevision {
+        server: Some(pb::entry_revision::Server::Remote(pb::RemoteServer { url })),
+        credential_model: Some(pb::entry_revision::CredentialModel::StaticCredential(
+            pb::StaticCredential {
+                field: "key".to_owned(),
+                injection: None,
+            },
+        )),
+        ..plain_revision("mail")
     };
     let shared = pb::Gateway {
         passthrough_headers: vec!["x-trace".to_owned()],
@@ -146,14 +158,13 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
         ..plain_gateway("ops")
     };
     let registry = Registry::default()
-        .with(crate::snapshot::testing::entry(entry.clone()))
-        .tools("e-mail", &["send"])
+        .entry("mail", &["send"])
         .with(gateway(shared))
         .with(gateway(ops))
         .assign("default", "mail", "send")
         .team("ops", &["carol"])
         .install(Made {
-            running: Some(entry),
+            running: Some(running),
             ..Made::new("i-alice", "mail", "alice")
         })
         .tools("i-alice", &["send"])
@@ -163,7 +174,7 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
     let clock = Clock::System;
     let store = Store::new(Duration::from_secs(60), clock.clone());
     let mut feed = Feed::new(Arc::clone(&store), mpsc::unbounded_channel().0);
-    feed.snapshot(1, registry.objects.clone()).await;
+    fill(&mut feed, 1, registry.objects.clone()).await;
     feed.connected(true);
     let credentials = Credentials(Arc::default());
     let (channel, incoming) = pipe(Workload::Gateway);
@@ -449,9 +460,9 @@ async fn a_deactivated_user_and_a_revoked_token_are_out_at_once() {
             user: user_id("alice").resource_name(),
         }),
     );
-    world.feed.snapshot(2, world.registry.clone().with(gone).objects).await;
+    fill(&mut world.feed, 2, world.registry.clone().with(gone).objects).await;
     assert_eq!(world.post("alice", &session, CALL).await.status(), 401);
-    world.feed.snapshot(3, world.registry.clone().objects).await;
+    fill(&mut world.feed, 3, world.registry.clone().objects).await;
     assert_eq!(world.post("alice", &session, CALL).await.status(), 200);
     let without: Vec<_> = world
         .registry
@@ -460,7 +471,7 @@ async fn a_deactivated_user_and_a_revoked_token_are_out_at_once() {
         .filter(|object| object.key != "alice")
         .cloned()
         .collect();
-    world.feed.snapshot(4, without).await;
+    fill(&mut world.feed, 4, without).await;
     assert_eq!(world.post("alice", &session, CALL).await.status(), 401);
 }
 
@@ -670,14 +681,14 @@ async fn a_changed_list_is_told() {
     let first = next().await.unwrap();
     let told = first.lines().next().unwrap().strip_prefix("id: ").unwrap().to_owned();
     // Another revision, with the same list; then one with another.
-    world.feed.snapshot(2, world.registry.objects.clone()).await;
+    fill(&mut world.feed, 2, world.registry.objects.clone()).await;
     let more = world
         .registry
         .clone()
         .tools("e-mail", &["read", "send"])
         .tools("i-alice", &["read", "send"])
         .assign("default", "mail", "read");
-    world.feed.snapshot(3, more.objects.clone()).await;
+    fill(&mut world.feed, 3, more.objects.clone()).await;
     assert!(next().await.unwrap().contains("notifications/tools/list_changed"));
     let back = [accept[0], accept[1], ("last-event-id", told.as_str())];
     let mut missed = world
@@ -695,7 +706,7 @@ async fn a_changed_list_is_told() {
         .filter(|object| object.key != "alice")
         .cloned()
         .collect();
-    world.feed.snapshot(4, without).await;
+    fill(&mut world.feed, 4, without).await;
     assert_eq!(next().await, None, "the token was revoked");
     world.stop.cancel();
 }

@@ -1,6 +1,8 @@
 //! What a page says when it cannot do what was asked.
 
 use axum::http::StatusCode;
+use contracts::{credential, registry};
+use service_kit::status::reason_of;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -69,9 +71,8 @@ impl Problem {
 
     /// A whole page for a call that failed. `sign_in` leads back to where the opener was.
     pub(super) fn of(status: &Status, sign_in: String, back: String) -> Self {
-        let reason = reason(status);
-        match (status.code(), reason.as_deref()) {
-            (Code::Unauthenticated, Some("USER_DEACTIVATED")) => Self {
+        match (status.code(), reason_of(status, registry::ErrorReason::from_str_name)) {
+            (Code::Unauthenticated, Some(registry::ErrorReason::UserDeactivated)) => Self {
                 ends_session: true,
                 ..Self::new(
                     StatusCode::FORBIDDEN,
@@ -90,8 +91,8 @@ impl Problem {
                 "A part of it did not answer in time. Try again in a moment.",
             )
             .action("Try again", back),
-            _ => {
-                tracing::error!(rpc.code = ?status.code(), rpc.reason = reason, error = status.message(), "a page could not be made");
+            (code, _) => {
+                tracing::error!(rpc.code = ?code, rpc.reason = reason(status), error = status.message(), "a page could not be made");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "Something went wrong in Chandlery",
@@ -103,8 +104,8 @@ impl Problem {
     }
 }
 
-/// `reason` of the status, as the protos list them.
-pub(super) fn reason(status: &Status) -> Option<String> {
+/// `reason` of the status, for the log.
+fn reason(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
 }
 
@@ -121,17 +122,19 @@ pub(super) fn violations(status: &Status) -> Vec<(String, String)> {
 
 /// What went wrong with a submission, to be shown above the form.
 pub(super) fn explain(status: &Status) -> String {
-    match (status.code(), reason(status).as_deref()) {
-        (_, Some("ENTRY_NOT_APPROVED")) => {
+    let by_registry = reason_of(status, registry::ErrorReason::from_str_name);
+    let by_credential = reason_of(status, credential::ErrorReason::from_str_name);
+    match (status.code(), by_registry, by_credential) {
+        (_, Some(registry::ErrorReason::EntryNotApproved), _) => {
             "This entry is not open for installation any more. Ask the people who curate the catalog.".to_owned()
         }
-        (_, Some("ETAG_MISMATCH")) => {
+        (_, Some(registry::ErrorReason::EtagMismatch), _) => {
             "Somebody changed this installation while you filled in the form. Look at it again, then save.".to_owned()
         }
-        (_, Some("DESTINATION_STALE")) => {
+        (_, _, Some(credential::ErrorReason::DestinationStale)) => {
             "The entry was changed again while you looked at it. Check where your credential would go now.".to_owned()
         }
-        (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _) => {
+        (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _, _) => {
             "A part of Chandlery did not answer in time. Try again: what was done already is not done twice.".to_owned()
         }
         (
@@ -141,9 +144,10 @@ pub(super) fn explain(status: &Status) -> String {
             | Code::AlreadyExists
             | Code::Aborted,
             _,
+            _,
         ) => sentence(status),
-        (code, reason) => {
-            tracing::error!(rpc.code = ?code, rpc.reason = reason, error = status.message(), "a submission failed");
+        (code, _, _) => {
+            tracing::error!(rpc.code = ?code, rpc.reason = reason(status), error = status.message(), "a submission failed");
             "Something went wrong in Chandlery, and its log says more. Try again.".to_owned()
         }
     }

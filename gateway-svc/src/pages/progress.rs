@@ -205,6 +205,13 @@ pub(super) fn look(entry: &Entry, installation: &Installation, tools: Option<usi
         "Waiting for the credential service.",
         "Everything that is needed is stored.",
     )];
+    if let Some(text) = lacks_stored_credential(entry) {
+        steps.push(Step {
+            title: "Credential of the entry",
+            progress: Progress::Failed,
+            text,
+        });
+    }
     if matches!(entry.server, Some(Server::SelfHosted(_))) {
         steps.push(step(
             ConditionType::RuntimeReady,
@@ -258,6 +265,20 @@ pub(super) fn look(entry: &Entry, installation: &Installation, tools: Option<usi
         outcome,
         summary,
     }
+}
+
+/// What is wrong with the secrets that an admin stores once on the entry; `None` where nothing is.
+pub(super) fn lacks_stored_credential(entry: &Entry) -> Option<String> {
+    let credential = entry
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type() == ConditionType::CredentialReady)?;
+    (credential.status() == ConditionStatus::False).then(|| {
+        let why = as_sentence(&credential.message);
+        format!("A credential is missing that all installations use: an admin must store it on the entry. {why}")
+            .trim_end()
+            .to_owned()
+    })
 }
 
 fn step(condition: Option<&Condition>, title: &'static str, working: &str, done: &str) -> Step {
@@ -377,6 +398,36 @@ mod tests {
             Progress::Done,
             "nothing else is coming"
         );
+    }
+
+    #[test]
+    fn a_credential_that_an_admin_must_store_is_not_asked_of_the_opener() {
+        use {ConditionStatus::*, ConditionType::*};
+        let conditions = vec![
+            condition(CredentialReady, True, "", 2),
+            condition(ToolsDiscovered, True, "", 2),
+        ];
+        let ready = installation(InstallationState::Ready, conditions);
+        let stored = |status, reason| Entry {
+            conditions: vec![condition(CredentialReady, status, reason, 1)],
+            ..remote()
+        };
+        let lacking = look(
+            &stored(False, "CREDENTIAL_REQUIRED"),
+            &ready,
+            None,
+            SystemTime::UNIX_EPOCH,
+        );
+        assert_eq!((lacking.outcome, lacking.steps.len()), (Progress::Failed, 3));
+        assert!(
+            lacking
+                .summary
+                .contains("an admin must store it on the entry. What happened."),
+            "{}",
+            lacking.summary
+        );
+        let there = look(&stored(True, ""), &ready, None, SystemTime::UNIX_EPOCH);
+        assert_eq!((there.outcome, there.steps.len()), (Progress::Done, 2));
     }
 
     #[test]

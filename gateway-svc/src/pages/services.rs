@@ -101,6 +101,7 @@ impl Opener<'_> {
                 } else {
                     "users/me".to_owned()
                 },
+                ..r::ListInstallationsRequest::default()
             })?;
             let mut client = InstallationServiceClient::new(self.services.registry.clone());
             let page = client.list_installations(request).await?.into_inner();

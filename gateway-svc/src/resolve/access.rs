@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{Audience, CallError, Caller, Consumer, ConsumerRef, Entry, Subject},
-    route::Table,
+    domain::{Audience, CallError, Caller, Consumer, ConsumerRef, Entry, Installation, Owner, Subject},
+    route::{Route, Table},
     snapshot::{CallerTeams, Snapshot},
 };
 
@@ -13,32 +13,82 @@ pub(crate) fn consumer(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef)
     enter(snapshot, caller, name).map(|entered| Arc::clone(entered.consumer))
 }
 
-/// What every look-up begins with.
+/// A caller at a gateway or agent that they may use.
 pub(super) struct Entered<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) caller: &'a Caller,
     /// The gateway or agent.
     pub(super) consumer: &'a Arc<Consumer>,
     /// What it exposes.
-    pub(super) table: &'a Arc<Table>,
+    pub(super) table: &'a Table,
     /// The caller's teams.
     pub(super) teams: Arc<CallerTeams>,
 }
 
+/// The caller has named a tool that is there for them.
+pub(super) struct Found<'a> {
+    pub(super) entered: Entered<'a>,
+    pub(super) route: &'a Route,
+    pub(super) entry: &'a Arc<Entry>,
+}
+
+/// Looks up what a call of this exposed name is about.
+pub(super) fn find<'a>(
+    snapshot: &'a Snapshot,
+    caller: &'a Caller,
+    name: &ConsumerRef,
+    exposed_name: &str,
+) -> Result<Found<'a>, CallError> {
+    let entered = enter(snapshot, caller, name)?;
+    let table = entered.table;
+    table
+        .find(exposed_name)
+        .and_then(|route| Some((route, entered.entry(route)?)))
+        .map(|(route, entry)| Found { entered, route, entry })
+        .ok_or_else(|| CallError::ToolNotFound(exposed_name.to_owned()))
+}
+
 /// The gateway or agent, if the caller may use it.
-pub(super) fn enter<'a>(snapshot: &'a Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Entered<'a>, CallError> {
+pub(super) fn enter<'a>(
+    snapshot: &'a Snapshot,
+    caller: &'a Caller,
+    name: &ConsumerRef,
+) -> Result<Entered<'a>, CallError> {
     let refused = || CallError::ConsumerNotFound(name.clone());
     let consumer = snapshot.consumer(name).ok_or_else(refused)?;
-    let table = snapshot.table(name).ok_or_else(refused)?;
     let teams = snapshot.teams_of(caller);
     let dead = caller.user().is_some_and(|user| snapshot.is_deactivated(&user.id));
     if dead || !caller.reaches(name) || !belongs(caller, &teams, &consumer.audience) {
         return Err(refused());
     }
-    Ok(Entered { consumer, table, teams })
+    Ok(Entered {
+        snapshot,
+        caller,
+        consumer,
+        table: snapshot.table(name).ok_or_else(refused)?,
+        teams,
+    })
 }
 
-/// Whether the caller sees an entry.
-pub(super) fn sees(caller: &Caller, teams: &CallerTeams, entry: &Entry) -> bool {
-    !entry.deleted && belongs(caller, teams, &entry.audience)
+impl<'a> Entered<'a> {
+    /// The entry of a route, if the caller sees it.
+    pub(super) fn entry(&self, route: &Route) -> Option<&'a Arc<Entry>> {
+        self.snapshot
+            .entry(&route.entry_uid)
+            .filter(|entry| !entry.deleted && belongs(self.caller, &self.teams, &entry.audience))
+    }
+
+    /// Whether the owner of the installation that a route is pinned to has agreed that this caller calls with their account: the
+    /// gateway or agent may have been opened to more people since.
+    pub(super) fn consented(&self, route: &Route, installation: &Installation) -> bool {
+        let Some(consented) = route.pinned.as_ref().and_then(|pinned| pinned.consented.as_ref()) else {
+            return true;
+        };
+        let user = self.caller.user().map(|user| user.id.as_str());
+        let owner = matches!(&installation.owner, Owner::User(owner) if Some(&**owner) == user);
+        let author = user.is_some() && self.consumer.audience.author.as_deref() == user;
+        owner || author || belongs(self.caller, &self.teams, consented)
+    }
 }
 
 fn belongs(caller: &Caller, teams: &CallerTeams, audience: &Audience) -> bool {

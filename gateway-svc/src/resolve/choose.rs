@@ -2,10 +2,10 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
+use super::access::Entered;
 use crate::{
-    domain::{Caller, ConditionState, Consumer, Entry, Installation, Lifecycle, RepairReason},
+    domain::{ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
     route::Route,
-    snapshot::{CallerTeams, Snapshot},
 };
 
 /// The rules, in their order.
@@ -28,31 +28,46 @@ pub(crate) struct Fault {
     pub(crate) reason: RepairReason,
     /// For people: names the entry and says what to do.
     pub(crate) message: String,
+    /// Whether it passes by itself: the server is being started.
+    pub(super) starting: bool,
+}
+
+impl Fault {
+    pub(super) const fn new(reason: RepairReason, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            starting: false,
+        }
+    }
+}
+
+/// The installation that a call goes to.
+pub(super) struct Chosen<'a> {
+    pub(super) installation: &'a Arc<Installation>,
+    /// What it runs; or why it cannot be called, whatever the tool.
+    running: Result<Running, Fault>,
 }
 
 /// Every installation that can be considered, in the order in which it is. Total: no two are equal in it.
 pub(super) fn candidates<'a>(
-    snapshot: &'a Snapshot,
-    caller: &'a Caller,
-    teams: &'a CallerTeams,
-    consumer: &'a Consumer,
+    entered: &'a Entered<'_>,
     route: &'a Route,
 ) -> impl Iterator<Item = (Rule, &'a Arc<Installation>)> {
+    let snapshot = entered.snapshot;
     let pinned = route
         .pinned
         .as_ref()
-        .and_then(|uid| snapshot.installation(uid))
+        .and_then(|pinned| snapshot.installation(&pinned.installation))
         .filter(|installation| installation.entry_uid == route.entry_uid && !installation.deleted);
-    let personal = caller
-        .user()
-        .filter(|_| route.pinned.is_none())
-        .and_then(|user| snapshot.personal(&route.entry_uid, &user.id));
     // Looked at only where nothing before is chosen.
     let of_teams = std::iter::once(())
         .filter(|()| route.pinned.is_none())
         .flat_map(move |()| {
-            let shared = |team: &str| consumer.audience.teams.iter().any(|shared| **shared == *team);
-            let mut found: Vec<(bool, &Arc<Installation>)> = teams
+            let shared_with = &entered.consumer.audience.teams;
+            let shared = |team: &str| shared_with.iter().any(|shared| **shared == *team);
+            let mut found: Vec<(bool, &Arc<Installation>)> = entered
+                .teams
                 .iter()
                 .filter_map(|team| Some((shared(team), snapshot.of_team(&route.entry_uid, team)?)))
                 .collect();
@@ -66,20 +81,27 @@ pub(super) fn candidates<'a>(
     pinned
         .map(|installation| (Rule::Pinned, installation))
         .into_iter()
-        .chain(personal.map(|installation| (Rule::Personal, installation)))
+        .chain(personal(entered, route).map(|installation| (Rule::Personal, installation)))
         .chain(of_teams)
+}
+
+/// The caller's own installation, where the route is not pinned.
+fn personal<'a>(entered: &Entered<'a>, route: &Route) -> Option<&'a Arc<Installation>> {
+    entered
+        .caller
+        .user()
+        .filter(|_| route.pinned.is_none())
+        .and_then(|user| entered.snapshot.personal(&route.entry_uid, &user.id))
 }
 
 /// The first that was ever ready. A pinned one is taken as it is, and one that is broken now is taken too: a call never falls through
 /// to another account.
-pub(super) fn choose<'a>(
-    snapshot: &'a Snapshot,
-    caller: &'a Caller,
-    teams: &'a CallerTeams,
-    consumer: &'a Consumer,
-    route: &'a Route,
-) -> Option<(Rule, &'a Arc<Installation>)> {
-    candidates(snapshot, caller, teams, consumer, route).find(|(rule, installation)| eligible(*rule, installation))
+pub(super) fn choose<'a>(entered: &'a Entered<'_>, route: &'a Route, entry: &Entry) -> Option<Chosen<'a>> {
+    let (_, installation) = candidates(entered, route).find(|(rule, installation)| eligible(*rule, installation))?;
+    Some(Chosen {
+        installation,
+        running: running(entered, route, entry, installation),
+    })
 }
 
 /// Whether it is chosen if nothing before it was.
@@ -87,18 +109,10 @@ pub(super) fn eligible(rule: Rule, installation: &Installation) -> bool {
     rule == Rule::Pinned || installation.once_ready
 }
 
-/// The caller's own installation that was never ready, where that is why nothing was chosen.
-pub(super) fn pending<'a>(snapshot: &'a Snapshot, caller: &Caller, route: &Route) -> Option<&'a Arc<Installation>> {
-    caller
-        .user()
-        .filter(|_| route.pinned.is_none())
-        .and_then(|user| snapshot.personal(&route.entry_uid, &user.id))
-}
-
 /// Why nothing was chosen.
-pub(super) fn nowhere(entry: &Entry, pending: Option<&Arc<Installation>>) -> Fault {
+pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fault {
     let name = &entry.display_name;
-    let message = match pending {
+    let message = match personal(entered, route) {
         Some(pending) if pending.credential.status == ConditionState::True => {
             format!(
                 "{name} is installed but has not become ready yet. Open the link to see how far it is, then try again."
@@ -112,70 +126,129 @@ pub(super) fn nowhere(entry: &Entry, pending: Option<&Arc<Installation>>) -> Fau
         }
         None => format!("{name} is not connected yet. Open the link to connect it, then try again."),
     };
-    Fault {
-        reason: RepairReason::CredentialRequired,
-        message,
+    Fault::new(RepairReason::CredentialRequired, message)
+}
+
+impl Chosen<'_> {
+    /// What a call of this tool goes to, or why it cannot be made.
+    ///
+    /// Whether its tools were discovered lately does not matter: a call finds out better than an old report whether the server works.
+    pub(super) fn call(self, entered: &Entered<'_>, tool: &str) -> Result<Running, Fault> {
+        let lacks = self.lacks(entered, tool);
+        let running = self.running?;
+        if lacks {
+            let name = &running.entry.display_name;
+            let message = format!("The server of {name}, as connected here, does not have the tool {tool}.");
+            return Err(Fault::new(RepairReason::ToolUnavailable, message));
+        }
+        Ok(running)
+    }
+
+    /// Whether a call of this tool can be made.
+    pub(super) fn can_call(&self, entered: &Entered<'_>, tool: &str) -> bool {
+        self.running.is_ok() && !self.lacks(entered, tool)
+    }
+
+    fn lacks(&self, entered: &Entered<'_>, tool: &str) -> bool {
+        let known = self.installation.tools.as_ref();
+        let known = known.and_then(|hash| entered.snapshot.tools(hash));
+        known.is_some_and(|tools| tools.hash(tool).is_none())
     }
 }
 
-/// Why a call to the chosen installation cannot be made; `None`: it can.
-///
-/// Whether its tools were discovered lately does not matter: a call finds out better than an old report whether the server works.
-pub(super) fn fault(snapshot: &Snapshot, entry: &Entry, installation: &Installation, tool: &str) -> Option<Fault> {
+/// What the chosen installation runs, or why a call to it cannot be made.
+fn running(
+    entered: &Entered<'_>,
+    route: &Route,
+    entry: &Entry,
+    installation: &Arc<Installation>,
+) -> Result<Running, Fault> {
     let name = &entry.display_name;
+    if !entered.consented(route, installation) {
+        let message = format!(
+            "{name} is connected here with somebody's own account, and its owner has not agreed that you use it. Ask them to agree again."
+        );
+        return Err(Fault::new(RepairReason::InstallationUnavailable, message));
+    }
     let credential = &installation.credential;
     if credential.status == ConditionState::False {
-        let (reason, what) = if credential.reason == "CREDENTIAL_REQUIRED" {
-            (RepairReason::CredentialRequired, "lacks a credential")
-        } else {
-            (
-                RepairReason::CredentialExpired,
-                "needs its credential renewed or confirmed",
-            )
+        let (reason, what) = match lacking(&credential.reason) {
+            RepairReason::CredentialRequired => (RepairReason::CredentialRequired, "lacks a credential"),
+            reason => (reason, "needs its credential renewed or confirmed"),
         };
-        return Some(Fault {
+        let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
+        return Err(Fault::new(reason, message));
+    }
+    let unavailable = |starting| Fault {
+        reason: RepairReason::InstallationUnavailable,
+        message: explained(
+            format!("The server of {name} does not run at present."),
+            &installation.runtime.message,
+            REPAIR,
+        ),
+        starting,
+    };
+    let running = entered
+        .snapshot
+        .running(installation)
+        .ok_or_else(|| unavailable(false))?;
+    if let Some(stored) = running
+        .entry_credential()
+        .filter(|stored| stored.status == ConditionState::False)
+    {
+        let reason = lacking(&stored.reason);
+        let what = match reason {
+            RepairReason::CredentialRequired => {
+                format!(
+                    "{name} lacks a credential that all its installations use: an admin must store it on the entry."
+                )
+            }
+            _ => format!("The credential stored on the entry {name} must be renewed or confirmed by an admin."),
+        };
+        return Err(Fault::new(
             reason,
-            message: explained(format!("{name} {what}."), &credential.message),
-        });
+            explained(what, &stored.message, "Try again after that."),
+        ));
     }
-    let stopped = installation.self_hosted && installation.runtime.status == ConditionState::False;
-    if stopped || installation.endpoint.is_none() {
-        let what = format!("The server of {name} does not run at present.");
-        return Some(Fault {
-            reason: RepairReason::InstallationUnavailable,
-            message: explained(what, &installation.runtime.message),
-        });
+    if running.stopped() || running.endpoint.is_none() {
+        let starting = running.revision.self_hosted && installation.runtime.status == ConditionState::Unknown;
+        return Err(unavailable(starting));
     }
-    let lacks = snapshot
-        .tools(&installation.uid)
-        .is_some_and(|tools| tools.hash(tool).is_none());
-    lacks.then(|| Fault {
-        reason: RepairReason::ToolUnavailable,
-        message: format!("The server of {name}, as connected here, does not have the tool {tool}."),
-    })
+    Ok(running)
 }
 
-fn explained(what: String, why: &str) -> String {
+/// What the reason of a CREDENTIAL_READY that is false means for a caller.
+fn lacking(reason: &str) -> RepairReason {
+    match reason {
+        "CREDENTIAL_REQUIRED" | "ENTRY_CREDENTIAL_REQUIRED" => RepairReason::CredentialRequired,
+        _ => RepairReason::CredentialExpired,
+    }
+}
+
+const REPAIR: &str = "Open the link to repair it, then try again.";
+
+fn explained(what: String, why: &str, then: &str) -> String {
     let why = why.trim();
-    let open = "Open the link to repair it, then try again.";
     if why.is_empty() {
-        format!("{what} {open}")
+        format!("{what} {then}")
     } else {
-        format!("{what} {why} {open}")
+        format!("{what} {why} {then}")
     }
 }
 
 /// The hash and definition a caller sees: those of the installation that resolves, else the entry's.
 pub(super) fn definition<'a>(
-    snapshot: &'a Snapshot,
+    entered: &Entered<'a>,
     installation: Option<&Arc<Installation>>,
-    route: &Route,
-) -> Option<(&'a Arc<str>, &'a Arc<str>)> {
-    let of = |owner: &str| {
-        let hash = snapshot.tools(owner)?.hash(&route.tool)?;
+    entry: &Entry,
+    tool: &str,
+) -> Option<(&'a Arc<str>, &'a Arc<Definition>)> {
+    let snapshot = entered.snapshot;
+    let of = |set: &Arc<str>| {
+        let hash = snapshot.tools(set)?.hash(tool)?;
         Some((hash, snapshot.definition(hash)?))
     };
     installation
-        .and_then(|installation| of(&installation.uid))
-        .or_else(|| of(&route.entry_uid))
+        .and_then(|installation| of(installation.tools.as_ref()?))
+        .or_else(|| of(entry.tools.as_ref()?))
 }

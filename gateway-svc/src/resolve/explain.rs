@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    access,
+    access::{self, Found},
     choose::{self, Rule},
 };
 use crate::{
@@ -62,19 +62,13 @@ pub(crate) fn explain(
     exposed_name: &str,
     links: &Links,
 ) -> Result<Explanation, CallError> {
-    let access::Entered { consumer, table, teams } = access::enter(snapshot, caller, name)?;
-    let unknown = || CallError::ToolNotFound(exposed_name.to_owned());
-    let route = table.find(exposed_name).ok_or_else(unknown)?;
-    let entry = snapshot
-        .entry(&route.entry_uid)
-        .filter(|entry| access::sees(caller, &teams, entry))
-        .ok_or_else(unknown)?;
-
-    let candidates: Vec<_> = choose::candidates(snapshot, caller, &teams, consumer, route).collect();
-    let chosen = choose::choose(snapshot, caller, &teams, consumer, route).map(|(_, installation)| installation);
+    let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name)?;
+    let candidates: Vec<_> = choose::candidates(&entered, route).collect();
+    let chosen = choose::choose(&entered, route, entry);
+    let installation = chosen.as_ref().map(|chosen| Arc::clone(chosen.installation));
     let fault = match chosen {
-        None => Some(choose::nowhere(entry, choose::pending(snapshot, caller, route))),
-        Some(installation) => choose::fault(snapshot, entry, installation, &route.tool),
+        Some(chosen) => chosen.call(&entered, &route.tool).err(),
+        None => Some(choose::nowhere(&entered, route, entry)),
     };
     let rules: &[Rule] = if route.pinned.is_some() {
         &[Rule::Pinned]
@@ -118,7 +112,7 @@ pub(crate) fn explain(
     Ok(Explanation {
         entry: Arc::clone(entry),
         tool: Arc::clone(&route.tool),
-        chosen: chosen.cloned(),
+        chosen: installation,
         install_url: fault.is_some().then(|| links.install(&entry.slug, Some(name))),
         reason: fault.map(|fault| fault.reason),
         steps,

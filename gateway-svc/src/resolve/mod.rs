@@ -16,10 +16,9 @@ pub(crate) use choose::{Fault, Rule};
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{fingerprint, list};
 
+use self::access::Found;
 use crate::{
-    domain::{
-        CallError, Caller, ConditionState, Consumer, ConsumerRef, Entry, Installation, Links, Repair, RepairReason,
-    },
+    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, RepairReason, Running},
     snapshot::Snapshot,
 };
 
@@ -28,14 +27,12 @@ use crate::{
 pub(crate) struct Target {
     /// The gateway or agent it came by.
     pub(crate) consumer: Arc<Consumer>,
-    /// The entry, at its current revision.
-    pub(crate) entry: Arc<Entry>,
-    /// The installation.
-    pub(crate) installation: Arc<Installation>,
+    /// The installation, with its entry and what it runs.
+    pub(crate) running: Running,
     /// The server's own name of the tool.
     pub(crate) tool: Arc<str>,
-    /// The tool's definition at that installation, as the server gave it.
-    pub(crate) definition: Option<Arc<str>>,
+    /// The tool's definition at that installation.
+    pub(crate) definition: Option<Arc<Definition>>,
 }
 
 /// Where a call of this exposed name goes, or why nowhere.
@@ -46,40 +43,29 @@ pub(crate) fn call(
     exposed_name: &str,
     links: &Links,
 ) -> Result<Target, CallError> {
-    let access::Entered { consumer, table, teams } = access::enter(snapshot, caller, name)?;
-    let unknown = || CallError::ToolNotFound(exposed_name.to_owned());
-    let route = table.find(exposed_name).ok_or_else(unknown)?;
-    let entry = snapshot
-        .entry(&route.entry_uid)
-        .filter(|entry| access::sees(caller, &teams, entry))
-        .ok_or_else(unknown)?;
-    let Some((_, installation)) = choose::choose(snapshot, caller, &teams, consumer, route) else {
-        let pending = choose::pending(snapshot, caller, route);
-        return Err(refuse(entry, name, choose::nowhere(entry, pending), links));
+    let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name)?;
+    let running = match choose::choose(&entered, route, entry) {
+        Some(chosen) => chosen.call(&entered, &route.tool),
+        None => Err(choose::nowhere(&entered, route, entry)),
     };
-    if let Some(fault) = choose::fault(snapshot, entry, installation, &route.tool) {
-        return Err(refuse(entry, name, fault, links));
-    }
+    let running = running.map_err(|fault| refuse(entry, name, fault, links))?;
+    let definition = choose::definition(&entered, Some(&running.installation), entry, &route.tool);
     Ok(Target {
-        consumer: Arc::clone(consumer),
-        entry: Arc::clone(entry),
-        installation: Arc::clone(installation),
+        consumer: Arc::clone(entered.consumer),
         tool: Arc::clone(&route.tool),
-        definition: choose::definition(snapshot, Some(installation), route).map(|(_, json)| Arc::clone(json)),
+        definition: definition.map(|(_, definition)| Arc::clone(definition)),
+        running,
     })
 }
 
 /// Whether a call of this exposed name fails only because the chosen server is being started.
 pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, exposed_name: &str) -> bool {
-    let Ok(access::Entered { consumer, table, teams }) = access::enter(snapshot, caller, name) else {
+    let Ok(Found { entered, route, entry }) = access::find(snapshot, caller, name, exposed_name) else {
         return false;
     };
-    table
-        .find(exposed_name)
-        .and_then(|route| choose::choose(snapshot, caller, &teams, consumer, route))
-        .is_some_and(|(_, installation)| {
-            installation.self_hosted && installation.runtime.status == ConditionState::Unknown
-        })
+    choose::choose(&entered, route, entry)
+        .and_then(|chosen| chosen.call(&entered, &route.tool).err())
+        .is_some_and(|fault| fault.starting)
 }
 
 /// The error that leads whoever called to what they must install or repair.
@@ -99,7 +85,7 @@ pub(crate) fn repair(entry: &Entry, consumer: &ConsumerRef, reason: RepairReason
         }
         RepairReason::ToolUnavailable => format!("The connected server of {name} does not have this tool."),
     };
-    refuse(entry, consumer, Fault { reason, message }, links)
+    refuse(entry, consumer, Fault::new(reason, message), links)
 }
 
 fn refuse(entry: &Entry, consumer: &ConsumerRef, fault: Fault, links: &Links) -> CallError {

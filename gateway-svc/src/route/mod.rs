@@ -1,6 +1,9 @@
-//! Gateway to exposed name to assignment: a table for each gateway and agent, built when what it is made from changes.
+//! Gateway to exposed name to assignment: a table for each gateway and agent, built at its first use after what it is made from
+//! has changed.
 
 mod names;
 mod table;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use table::{Assignment, Candidate, Route, Table, selects};
+pub(crate) use table::{Assignment, Candidate, Pinned, Route, Table};

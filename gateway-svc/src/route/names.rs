@@ -22,8 +22,8 @@ pub(crate) struct Named<'a> {
     pub(crate) tool: &'a str,
     /// A name somebody has chosen.
     pub(crate) explicit: Option<&'a str>,
-    /// Tells it from all others, and stays the same as long as it exists.
-    pub(crate) identity: &'a str,
+    /// Tell it from all others, and stay the same as long as it exists.
+    pub(crate) identity: [&'a str; 4],
 }
 
 /// One unique name each, of `[A-Za-z0-9_-]{1,64}`, in the order of `tools`, whose identities differ.
@@ -40,22 +40,18 @@ pub(crate) fn assign(tools: &[Named<'_>]) -> Vec<String> {
         names.push(if *level == 0 { plain } else { suffixed(tool, *level) });
     }
     loop {
-        let mut groups: HashMap<&str, Vec<usize>> = HashMap::with_capacity(names.len());
+        // How many have a name, and how many of those have chosen it.
+        let mut taken: HashMap<&str, (usize, usize)> = HashMap::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
-            groups.entry(name).or_default().push(index);
+            let (all, chosen) = taken.entry(name).or_default();
+            *all += 1;
+            *chosen += usize::from(keeps(&tools[index], level[index]));
         }
-        let mut give_way = Vec::new();
-        for group in groups.into_values().filter(|group| group.len() > 1) {
-            let chosen = group
-                .iter()
-                .filter(|&&index| keeps(&tools[index], level[index]))
-                .count();
-            give_way.extend(
-                group
-                    .into_iter()
-                    .filter(|&index| chosen != 1 || !keeps(&tools[index], level[index])),
-            );
-        }
+        let gives_way = |index: &usize| {
+            let (all, chosen) = taken.get(names[*index].as_str()).copied().unwrap_or_default();
+            all > 1 && (chosen != 1 || !keeps(&tools[*index], level[*index]))
+        };
+        let give_way: Vec<usize> = (0..names.len()).filter(gives_way).collect();
         if give_way.is_empty() {
             return names;
         }
@@ -71,20 +67,20 @@ fn keeps(tool: &Named<'_>, level: usize) -> bool {
 }
 
 fn plain(tool: &Named<'_>) -> String {
-    let name = match (tool.explicit, tool.prefix) {
-        (Some(name), _) => name.to_owned(),
-        (None, Some(prefix)) => format!("{prefix}__{}", tool.tool),
-        (None, None) => tool.tool.to_owned(),
+    let parts = match (tool.explicit, tool.prefix) {
+        (Some(name), _) => [name, "", ""],
+        (None, Some(prefix)) => [prefix, "__", tool.tool],
+        (None, None) => [tool.tool, "", ""],
     };
-    name.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect()
+    let mut plain = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+    plain.extend(parts.into_iter().flat_map(str::chars).map(|c| {
+        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    }));
+    plain
 }
 
 fn suffixed(tool: &Named<'_>, level: usize) -> String {
@@ -92,7 +88,7 @@ fn suffixed(tool: &Named<'_>, level: usize) -> String {
     // Beyond the last, somebody has chosen the very name that the hash makes: another hash then.
     let salt = "\n".repeat(level.saturating_sub(last));
     let mut hash = BASE32_NOPAD
-        .encode(&Sha256::digest(format!("{}{salt}", tool.identity)))
+        .encode(&Sha256::digest(format!("{}{salt}", tool.identity.join("\n"))))
         .to_ascii_lowercase();
     hash.truncate(SUFFIXES[level.min(last)]);
     let mut name = plain(tool);
@@ -113,7 +109,7 @@ mod tests {
             prefix: Some(prefix),
             tool,
             explicit: None,
-            identity,
+            identity: ["", "", "", identity],
         }
     }
 
@@ -148,7 +144,7 @@ mod tests {
         assert!(names[0].starts_with("a__z_"));
 
         let twice = Named {
-            identity: "5",
+            identity: ["", "", "", "5"],
             ..chosen.clone()
         };
         let names = assign(&[chosen, twice]);
@@ -204,7 +200,7 @@ mod tests {
                         prefix: *prefix,
                         tool,
                         explicit: explicit.as_deref(),
-                        identity,
+                        identity: ["", "", "", identity],
                     })
                     .collect();
                 tools.iter().map(|tool| tool.3.clone()).zip(assign(&named)).collect()

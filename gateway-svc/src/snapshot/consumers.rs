@@ -1,55 +1,57 @@
-//! Gateways and agents with their assignments and tables.
+//! Gateways and agents, what is assigned to them, and their tables.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use rpds::HashTrieMapSync;
 
-use super::state::{ToolSet, ToolSets};
 use crate::{
-    domain::{Consumer, ConsumerRef, Entry},
-    route::{Assignment, Candidate, Table, selects},
+    domain::{Consumer, ConsumerRef},
+    route::{Assignment, Table},
 };
+
+/// The assignments of one gateway or agent, by uid.
+pub(super) type Assigned = HashMap<Arc<str>, Assignment>;
 
 /// A gateway or an agent and everything it exposes.
 #[derive(Clone, Debug)]
-pub(crate) struct Exposed {
+pub(super) struct Exposed {
     /// The gateway or agent.
-    pub(crate) consumer: Arc<Consumer>,
-    /// What it exposes.
-    pub(crate) table: Arc<Table>,
-}
-
-/// What a table's making depends on, as far as one revision changed it.
-#[derive(Debug, Default)]
-pub(crate) struct Touched {
-    /// Uids of gateways and agents.
-    pub(crate) consumers: HashSet<Arc<str>>,
-    /// Uids of entries whose slug, labels, lifecycle or tools changed.
-    pub(crate) entries: HashSet<Arc<str>>,
+    pub(super) consumer: Arc<Consumer>,
+    /// What it exposes. Built when somebody asks for it, and shared by all snapshots in which everything that it is made from is
+    /// the same; whoever changes any of that gives a new one.
+    pub(super) table: Arc<OnceLock<Table>>,
 }
 
 /// All gateways and agents.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Consumers {
+pub(super) struct Consumers {
     by_uid: HashTrieMapSync<Arc<str>, Exposed>,
     by_name: HashTrieMapSync<ConsumerRef, Arc<str>>,
-    assignments: HashTrieMapSync<Arc<str>, Arc<Assignment>>,
-    assigned: HashTrieMapSync<Arc<str>, HashTrieMapSync<Arc<str>, Arc<Assignment>>>,
+    /// By the uid of the gateway or agent, which may come later and go earlier.
+    assigned: HashTrieMapSync<Arc<str>, Arc<Assigned>>,
 }
 
 impl Consumers {
     /// By kind and slug.
-    pub(crate) fn get(&self, name: &ConsumerRef) -> Option<&Exposed> {
+    pub(super) fn get(&self, name: &ConsumerRef) -> Option<&Exposed> {
         self.by_uid.get(self.by_name.get(name)?)
     }
 
-    /// Uids of all of them.
-    pub(crate) fn uids(&self) -> impl Iterator<Item = Arc<str>> + '_ {
-        self.by_uid.keys().cloned()
+    /// By uid.
+    pub(super) fn by_uid(&self, uid: &str) -> Option<&Arc<Consumer>> {
+        self.by_uid.get(uid).map(|exposed| &exposed.consumer)
     }
 
-    /// A new one, or another state of one. Its table is not right before [`Consumers::rebuild`].
-    pub(crate) fn put(&mut self, consumer: Consumer, touched: &mut Touched) {
+    /// What is assigned to one, with the uids of the assignments.
+    pub(super) fn assigned(&self, uid: &str) -> impl Iterator<Item = (&Arc<str>, &Assignment)> {
+        self.assigned.get(uid).into_iter().flat_map(|assigned| assigned.iter())
+    }
+
+    /// A new one, or another state of one, whose table stays as it is.
+    pub(super) fn put(&mut self, consumer: Arc<Consumer>) {
         let uid = Arc::clone(&consumer.uid);
         let table = self
             .by_uid
@@ -57,18 +59,11 @@ impl Consumers {
             .map(|known| Arc::clone(&known.table))
             .unwrap_or_default();
         self.by_name.insert_mut(consumer.name.clone(), Arc::clone(&uid));
-        self.by_uid.insert_mut(
-            Arc::clone(&uid),
-            Exposed {
-                consumer: Arc::new(consumer),
-                table,
-            },
-        );
-        touched.consumers.insert(uid);
+        self.by_uid.insert_mut(uid, Exposed { consumer, table });
     }
 
     /// One is gone.
-    pub(crate) fn remove(&mut self, uid: &str) {
+    pub(super) fn remove(&mut self, uid: &str) {
         let Some(gone) = self.by_uid.get(uid).map(|known| Arc::clone(&known.consumer)) else {
             return;
         };
@@ -79,95 +74,30 @@ impl Consumers {
         }
     }
 
-    /// A new assignment, or another state of one.
-    pub(crate) fn put_assignment(&mut self, assignment: Assignment, touched: &mut Touched) {
-        self.remove_assignment(&assignment.uid, touched);
-        let assignment = Arc::new(assignment);
-        let consumer = Arc::clone(&assignment.consumer_uid);
-        let mut all = self.assigned.get(&consumer).cloned().unwrap_or_default();
-        all.insert_mut(Arc::clone(&assignment.uid), Arc::clone(&assignment));
-        self.assigned.insert_mut(Arc::clone(&consumer), all);
-        self.assignments.insert_mut(Arc::clone(&assignment.uid), assignment);
-        touched.consumers.insert(consumer);
-    }
-
-    /// An assignment is gone.
-    pub(crate) fn remove_assignment(&mut self, uid: &str, touched: &mut Touched) {
-        let Some(gone) = self.assignments.get(uid).map(Arc::clone) else {
+    /// A new assignment to the one of this uid.
+    pub(super) fn assign(&mut self, consumer_uid: &Arc<str>, uid: Arc<str>, assignment: Assignment) {
+        if let Some(assigned) = self.assigned.get_mut(consumer_uid) {
+            Arc::make_mut(assigned).insert(uid, assignment);
             return;
-        };
-        self.assignments.remove_mut(uid);
-        if let Some(known) = self.assigned.get(&gone.consumer_uid) {
-            let mut rest = known.clone();
-            rest.remove_mut(uid);
-            if rest.is_empty() {
-                self.assigned.remove_mut(&gone.consumer_uid);
-            } else {
-                self.assigned.insert_mut(Arc::clone(&gone.consumer_uid), rest);
-            }
         }
-        touched.consumers.insert(Arc::clone(&gone.consumer_uid));
+        let first = HashMap::from([(uid, assignment)]);
+        self.assigned.insert_mut(Arc::clone(consumer_uid), Arc::new(first));
     }
 
-    /// Builds the tables again that depend on what was touched, and no others.
-    pub(crate) fn rebuild(
-        &mut self,
-        touched: &Touched,
-        entries: &HashTrieMapSync<Arc<str>, Arc<Entry>>,
-        tools: &ToolSets,
-    ) {
-        let stale: Vec<Arc<str>> = self
-            .by_uid
-            .iter()
-            .filter(|(uid, exposed)| {
-                touched.consumers.contains(*uid)
-                    || touched
-                        .entries
-                        .iter()
-                        .any(|entry| self.depends(exposed, entry, entries.get(entry)))
-            })
-            .map(|(uid, _)| Arc::clone(uid))
-            .collect();
-        for uid in stale {
-            let Some(exposed) = self.by_uid.get(&uid) else { continue };
-            let consumer = Arc::clone(&exposed.consumer);
-            let automatic: Vec<Candidate<'_>> = if consumer.automatic {
-                let selected = entries.values().filter(|entry| selects(&consumer, entry));
-                selected.map(|entry| candidate(entry, tools.get(&entry.uid))).collect()
-            } else {
-                Vec::new()
-            };
-            let assigned = self.assigned.get(&uid).cloned().unwrap_or_default();
-            let entry = |uid: &str| entries.get(uid).map(|entry| &**entry);
-            let table = Table::build(
-                &consumer,
-                assigned.values().map(|assignment| &**assignment),
-                entry,
-                &automatic,
-            );
-            self.by_uid.insert_mut(
-                uid,
-                Exposed {
-                    consumer,
-                    table: Arc::new(table),
-                },
-            );
+    /// Takes an assignment away.
+    pub(super) fn unassign(&mut self, consumer_uid: &str, uid: &str) -> Option<Assignment> {
+        let assigned = Arc::make_mut(self.assigned.get_mut(consumer_uid)?);
+        let gone = assigned.remove(uid);
+        if assigned.is_empty() {
+            self.assigned.remove_mut(consumer_uid);
         }
+        gone
     }
 
-    fn depends(&self, exposed: &Exposed, entry_uid: &str, now: Option<&Arc<Entry>>) -> bool {
-        exposed.table.draws_on(entry_uid)
-            || now.is_some_and(|entry| selects(&exposed.consumer, entry))
-            || self
-                .assigned
-                .get(&exposed.consumer.uid)
-                .is_some_and(|all| all.values().any(|assignment| *assignment.entry_uid == *entry_uid))
-    }
-}
-
-fn candidate<'a>(entry: &'a Arc<Entry>, tools: Option<&Arc<ToolSet>>) -> Candidate<'a> {
-    Candidate {
-        entry,
-        tools: tools.map(|tools| tools.names().cloned().collect()).unwrap_or_default(),
+    /// What the table of the one of this uid is made from has changed: it is built anew at its next use.
+    pub(super) fn renew(&mut self, uid: &str) {
+        if let Some(exposed) = self.by_uid.get_mut(uid) {
+            exposed.table = Arc::default();
+        }
     }
 }

@@ -1,16 +1,25 @@
 //! What the registry says, in memory: an immutable snapshot, replaced as a whole whenever a revision comes.
+//!
+//! A writer (`writer.rs`) has the next one: it takes objects as they come and knows what depends on what. A [`Snapshot`] is what
+//! calls look things up in; consecutive ones share all that has not changed.
 
 mod consumers;
+mod dependents;
+mod feed;
+mod installations;
 mod parse;
+mod revision;
 mod state;
 mod store;
+mod strings;
 mod teams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-pub(crate) use parse::installation;
+pub(crate) use feed::Feed;
 pub(crate) use state::Snapshot;
-pub(crate) use store::{Feed, Store};
+pub(crate) use store::Store;
 pub(crate) use teams::CallerTeams;

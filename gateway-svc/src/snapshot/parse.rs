@@ -1,75 +1,79 @@
 //! From the registry's messages to the words of a call. `None` where the registry sends what it should not: such an object is
 //! logged and left out, and nothing else suffers.
 
-use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use contracts::registry::{
-    self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, InstallFieldSource, InstallFieldType,
-    additional_header, entry::CredentialModel, entry::Server, gateway_token, install_field, installation, team_mapping,
-    tool_assignment, visibility,
+    self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, gateway_token,
+    installation, team_mapping, tool_assignment, visibility,
 };
-use registry_client::destination;
 use service_kit::UserId;
 
-use super::{
-    state::{GatewayToken, ToolSet},
-    teams::Team,
-};
+use super::{state::GatewayToken, strings::Strings, teams::Team};
 use crate::{
     domain::{
         Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
-        Installation, Lifecycle, Owner, Subject,
+        Installation, Labels, Lifecycle, Owner, Subject, ToolSet,
     },
-    route::Assignment,
+    route::{Assignment, Pinned},
 };
 
-/// An entry at its current revision.
-pub(super) fn entry(entry: &pb::Entry) -> Option<Entry> {
-    let slug: Arc<str> = id(&entry.name, "entries")?.into();
+/// An entry, without what its installations run.
+pub(super) fn entry(entry: &pb::Entry, strings: &mut Strings) -> Option<Entry> {
+    let slug = strings.get(id(&entry.name, "entries")?);
     let display_name = if entry.display_name.is_empty() {
         Arc::clone(&slug)
     } else {
         entry.display_name.as_str().into()
     };
+    let credential = condition(&entry.conditions, ConditionType::CredentialReady);
     Some(Entry {
-        uid: entry.uid.as_str().into(),
+        uid: strings.get(&entry.uid),
         display_name,
         slug,
-        labels: labels(&entry.labels),
-        audience: audience(entry.visibility.as_ref(), &entry.creator),
+        labels: labels(&entry.labels, strings),
+        audience: audience(entry.visibility.as_ref(), &entry.creator, strings),
         lifecycle: match entry.lifecycle() {
             EntryLifecycle::Approved => Lifecycle::Approved,
             EntryLifecycle::Deprecated => Lifecycle::Deprecated,
             EntryLifecycle::Draft | EntryLifecycle::Unspecified => Lifecycle::Draft,
         },
+        tools: tools(&entry.discovered, strings),
+        credential: credential.map(|condition| aspect(condition, strings)),
+        credential_generation: entry.credential_generation,
         deleted: entry.delete_time.is_some(),
     })
 }
 
-/// An installation and what it runs.
-pub(crate) fn installation(watched: &pb::WatchedInstallation) -> Option<Installation> {
-    let made = watched.installation.as_ref()?;
-    let running = watched.running_entry.as_ref()?;
+/// An installation.
+pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Option<Installation> {
     let owner = match made.scope.as_ref()? {
-        installation::Scope::User(user) => Owner::User(UserId::parse(id(user, "users")?)?),
-        installation::Scope::Team(team) => Owner::Team(id(team, "teams")?.into()),
+        installation::Scope::User(user) => Owner::User(strings.get(UserId::parse(id(user, "users")?)?.as_str())),
+        installation::Scope::Team(team) => Owner::Team(strings.get(id(team, "teams")?)),
     };
-    let aspect = |kind| aspect(&made.conditions, kind);
+    let discovered = condition(&made.conditions, ConditionType::ToolsDiscovered)
+        .filter(|condition| condition.status() == ConditionStatus::True)
+        .map(|condition| condition.observed_generation);
+    let mut reported = |kind| {
+        let condition = condition(&made.conditions, kind);
+        aspect(condition.unwrap_or(&pb::Condition::default()), strings)
+    };
     Some(Installation {
         uid: made.uid.as_str().into(),
-        entry_uid: made.entry_uid.as_str().into(),
-        entry: id(&made.entry, "entries")?.into(),
+        credential: reported(ConditionType::CredentialReady),
+        runtime: reported(ConditionType::RuntimeReady),
+        entry_uid: strings.get(&made.entry_uid),
         owner,
+        revision: made.running_entry_revision,
         generation: made.generation,
         credential_generation: made.credential_generation,
-        endpoint: endpoint(running, &watched.runtime_endpoint),
-        destination: destination::of_entry(running).map(Into::into),
-        vends_headers: vends_headers(running),
-        fixed_headers: fixed_headers(running, &made.values),
-        self_hosted: matches!(running.server, Some(Server::SelfHosted(_))),
-        credential: aspect(ConditionType::CredentialReady),
-        runtime: aspect(ConditionType::RuntimeReady),
-        tools: aspect(ConditionType::ToolsDiscovered),
+        values: made
+            .values
+            .iter()
+            .map(|(key, value)| (strings.get(key), value.as_str().into()))
+            .collect(),
+        discovered,
+        tools: tools(&made.discovered, strings),
         once_ready: made.first_ready_time.is_some(),
         created: made
             .create_time
@@ -79,21 +83,26 @@ pub(crate) fn installation(watched: &pb::WatchedInstallation) -> Option<Installa
     })
 }
 
+/// Where a runtime's server is; `None` while nothing can be called.
+pub(super) fn endpoint(runtime: &pb::Runtime) -> Option<Endpoint> {
+    (!runtime.endpoint.is_empty()).then(|| Endpoint::Hosted(runtime.endpoint.as_str().into()))
+}
+
 /// A gateway.
-pub(super) fn gateway(gateway: pb::Gateway) -> Option<Consumer> {
+pub(super) fn gateway(gateway: &pb::Gateway, strings: &mut Strings) -> Option<Consumer> {
     let slug = id(&gateway.name, "gateways")?;
     Some(Consumer {
         name: ConsumerRef::new(ConsumerKind::Gateway, slug),
-        uid: gateway.uid.as_str().into(),
+        uid: strings.get(&gateway.uid),
         display_name: if gateway.display_name.is_empty() {
             slug.to_owned()
         } else {
             gateway.display_name.clone()
         },
         description: gateway.description.clone(),
-        labels: labels(&gateway.labels),
+        labels: labels(&gateway.labels, strings),
         automatic: gateway.assignment_mode() == AssignmentMode::Automatic,
-        audience: audience(gateway.visibility.as_ref(), &gateway.creator),
+        audience: audience(gateway.visibility.as_ref(), &gateway.creator, strings),
         passthrough_headers: gateway
             .passthrough_headers
             .iter()
@@ -104,20 +113,20 @@ pub(super) fn gateway(gateway: pb::Gateway) -> Option<Consumer> {
 }
 
 /// An agent.
-pub(super) fn agent(agent: pb::Agent) -> Option<Consumer> {
+pub(super) fn agent(agent: &pb::Agent, strings: &mut Strings) -> Option<Consumer> {
     let slug = id(&agent.name, "agents")?;
     Some(Consumer {
         name: ConsumerRef::new(ConsumerKind::Agent, slug),
-        uid: agent.uid.as_str().into(),
+        uid: strings.get(&agent.uid),
         display_name: if agent.display_name.is_empty() {
             slug.to_owned()
         } else {
             agent.display_name.clone()
         },
         description: agent.description.clone(),
-        labels: labels(&agent.labels),
+        labels: labels(&agent.labels, strings),
         automatic: agent.assignment_mode() == AssignmentMode::Automatic,
-        audience: audience(agent.visibility.as_ref(), &agent.creator),
+        audience: audience(agent.visibility.as_ref(), &agent.creator, strings),
         passthrough_headers: agent
             .passthrough_headers
             .iter()
@@ -127,26 +136,41 @@ pub(super) fn agent(agent: pb::Agent) -> Option<Consumer> {
     })
 }
 
-/// A tool assignment and its parent.
-pub(super) fn assignment(watched: &pb::WatchedToolAssignment) -> Option<Assignment> {
-    let assignment = watched.tool_assignment.as_ref()?;
+/// A tool assignment, with the uid of its gateway or agent.
+pub(super) fn assignment(assignment: &pb::ToolAssignment, strings: &mut Strings) -> Option<(Arc<str>, Assignment)> {
+    let tool = match assignment.selection.as_ref()? {
+        tool_assignment::Selection::Tool(tool) => Some(strings.get(tool)),
+        tool_assignment::Selection::AllTools(_) => None,
+    };
     let pinned = match &assignment.binding {
-        Some(tool_assignment::Binding::PinnedInstallation(name)) => Some(id(name, "installations")?.into()),
+        Some(tool_assignment::Binding::PinnedInstallation(name)) => Some(Arc::new(Pinned {
+            installation: id(name, "installations")?.into(),
+            consented: assignment
+                .consented_visibility
+                .as_ref()
+                .map(|visibility| audience(Some(visibility), "", strings)),
+        })),
         Some(tool_assignment::Binding::ResolveAtCallTime(_)) | None => None,
     };
-    Some(Assignment {
-        uid: assignment.uid.as_str().into(),
-        consumer_uid: watched.consumer_uid.as_str().into(),
-        entry_uid: watched.entry_uid.as_str().into(),
-        tool: assignment.tool.as_str().into(),
+    let made = Assignment {
+        entry_uid: strings.get(&assignment.entry_uid),
+        tool,
         pinned,
         exposed_name: (!assignment.exposed_name.is_empty()).then(|| assignment.exposed_name.as_str().into()),
-    })
+    };
+    Some((strings.get(&assignment.consumer_uid), made))
 }
 
-/// A team and its members.
-pub(super) fn team(watched: &pb::WatchedTeam) -> Option<(Arc<str>, Team)> {
-    let team = watched.team.as_ref()?;
+/// Whether it assigns tools; what this version does not know is left out.
+pub(super) fn assigns_tools(assignment: &pb::ToolAssignment) -> bool {
+    matches!(
+        FeatureKind::try_from(assignment.kind),
+        Ok(FeatureKind::Tool | FeatureKind::Unspecified)
+    )
+}
+
+/// A team, without its members by name.
+pub(super) fn team(team: &pb::Team, strings: &mut Strings) -> Option<Team> {
     let (mut groups, mut issuers) = (Vec::new(), Vec::new());
     for mapping in &team.mappings {
         match &mapping.selector {
@@ -155,21 +179,11 @@ pub(super) fn team(watched: &pb::WatchedTeam) -> Option<(Arc<str>, Team)> {
             None => {}
         }
     }
-    let members = watched
-        .members
-        .iter()
-        .filter_map(|user| id(user, "users"))
-        .map(str::to_owned)
-        .collect();
-    Some((
-        team.uid.as_str().into(),
-        Team {
-            slug: id(&team.name, "teams")?.into(),
-            members,
-            groups,
-            issuers,
-        },
-    ))
+    Some(Team {
+        slug: strings.get(id(&team.name, "teams")?),
+        groups,
+        issuers,
+    })
 }
 
 /// A gateway token and its hash.
@@ -219,13 +233,24 @@ pub(super) fn gateway_token(watched: &pb::WatchedGatewayToken) -> Option<([u8; 3
     ))
 }
 
-/// Which tools an entry or an installation has.
-pub(super) fn tool_set(set: &pb::ToolSet) -> ToolSet {
-    ToolSet::new(
-        set.tools
-            .iter()
-            .map(|tool| (tool.tool.as_str().into(), tool.definition_hash.as_str().into())),
-    )
+/// A set of tools; `None` if it is of something else.
+pub(super) fn tool_set(set: &pb::FeatureSet, strings: &mut Strings) -> Option<ToolSet> {
+    is_tool(set.kind).then(|| {
+        let features = set.features.iter();
+        features
+            .map(|tool| (strings.get(&tool.name), strings.get(&tool.definition_hash)))
+            .collect()
+    })
+}
+
+/// Hash of the set of tools among what was discovered.
+fn tools(discovered: &[pb::DiscoveredSet], strings: &mut Strings) -> Option<Arc<str>> {
+    let set = discovered.iter().find(|set| is_tool(set.kind))?;
+    Some(strings.get(&set.set_hash))
+}
+
+fn is_tool(kind: i32) -> bool {
+    FeatureKind::try_from(kind) == Ok(FeatureKind::Tool)
 }
 
 /// The id in `collection/{id}`.
@@ -234,24 +259,23 @@ pub(super) fn id<'a>(name: &'a str, collection: &str) -> Option<&'a str> {
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
-fn labels(labels: &HashMap<String, String>) -> BTreeMap<String, String> {
-    labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+fn labels(labels: &HashMap<String, String>, strings: &mut Strings) -> Labels {
+    labels
+        .iter()
+        .map(|(key, value)| (strings.get(key), strings.get(value)))
+        .collect()
 }
 
-fn audience(visibility: Option<&pb::Visibility>, creator: &str) -> Audience {
-    let author = id(creator, "users").map(str::to_owned);
-    let (organization, teams) = match visibility.and_then(|visibility| visibility.audience.as_ref()) {
-        None | Some(visibility::Audience::Organization(_)) => (true, Vec::new()),
-        Some(visibility::Audience::Teams(teams)) => (
-            false,
-            teams
-                .teams
-                .iter()
-                .filter_map(|team| id(team, "teams"))
-                .map(Into::into)
-                .collect(),
-        ),
-        Some(visibility::Audience::Author(_)) => (false, Vec::new()),
+/// The whole organization where no visibility is given; nobody but the author and admins where one is that is not understood.
+fn audience(visibility: Option<&pb::Visibility>, creator: &str, strings: &mut Strings) -> Audience {
+    let author = id(creator, "users").map(|id| strings.get(id));
+    let (organization, teams) = match visibility.map(|visibility| &visibility.audience) {
+        None | Some(Some(visibility::Audience::Organization(_))) => (true, Box::default()),
+        Some(Some(visibility::Audience::Teams(teams))) => {
+            let teams = teams.teams.iter().filter_map(|team| id(team, "teams"));
+            (false, teams.map(|team| strings.get(team)).collect())
+        }
+        Some(Some(visibility::Audience::Author(_)) | None) => (false, Box::default()),
     };
     Audience {
         organization,
@@ -260,70 +284,18 @@ fn audience(visibility: Option<&pb::Visibility>, creator: &str) -> Audience {
     }
 }
 
-fn aspect(conditions: &[pb::Condition], kind: ConditionType) -> Aspect {
-    let Some(condition) = conditions.iter().find(|condition| condition.r#type() == kind) else {
-        return Aspect::default();
-    };
+fn condition(conditions: &[pb::Condition], kind: ConditionType) -> Option<&pb::Condition> {
+    conditions.iter().find(|condition| condition.r#type() == kind)
+}
+
+fn aspect(condition: &pb::Condition, strings: &mut Strings) -> Aspect {
     Aspect {
         status: match condition.status() {
             ConditionStatus::True => ConditionState::True,
             ConditionStatus::False => ConditionState::False,
             ConditionStatus::Unknown | ConditionStatus::Unspecified => ConditionState::Unknown,
         },
-        reason: condition.reason.clone(),
-        message: condition.message.clone(),
-        observed_generation: condition.observed_generation,
+        reason: strings.get(&condition.reason),
+        message: condition.message.as_str().into(),
     }
-}
-
-fn endpoint(running: &pb::Entry, runtime_endpoint: &str) -> Option<Endpoint> {
-    match running.server.as_ref()? {
-        Server::Remote(remote) => remote.url.parse().ok().map(Endpoint::Remote),
-        Server::SelfHosted(_) => match runtime_endpoint.strip_prefix("unix:") {
-            Some(path) => Some(Endpoint::Socket(path.into())),
-            None => runtime_endpoint.parse().ok().map(Endpoint::Runtime),
-        },
-    }
-}
-
-fn is_secret(field: &pb::InstallField) -> bool {
-    matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File)
-}
-
-fn vends_headers(running: &pb::Entry) -> bool {
-    let primary = match &running.credential_model {
-        Some(CredentialModel::StaticCredential(credential)) => !credential.field.is_empty(),
-        Some(CredentialModel::NoCredential(_)) | None => false,
-    };
-    let in_header =
-        |field: &pb::InstallField| is_secret(field) && matches!(field.target, Some(install_field::Target::Header(_)));
-    primary || running.install_fields.iter().any(in_header)
-}
-
-fn fixed_headers(running: &pb::Entry, values: &HashMap<String, String>) -> Vec<(String, String)> {
-    let value = |field: &pb::InstallField| -> Option<String> {
-        if is_secret(field) {
-            return None;
-        }
-        let value = match field.source() {
-            InstallFieldSource::Stored => Some(&field.stored_value),
-            InstallFieldSource::Prompted | InstallFieldSource::Unspecified => values.get(&field.key),
-        };
-        let value = value.filter(|value| !value.is_empty()).unwrap_or(&field.default_value);
-        (!value.is_empty()).then(|| value.clone())
-    };
-    let additional = running.additional_headers.iter().filter_map(|header| {
-        let value = match header.source.as_ref()? {
-            additional_header::Source::Value(value) => value.clone(),
-            additional_header::Source::Field(key) => {
-                value(running.install_fields.iter().find(|field| field.key == *key)?)?
-            }
-        };
-        Some((header.name.clone(), value))
-    });
-    let fields = running.install_fields.iter().filter_map(|field| match &field.target {
-        Some(install_field::Target::Header(target)) => Some((target.name.clone(), value(field)?)),
-        _ => None,
-    });
-    additional.chain(fields).collect()
 }

@@ -1,23 +1,24 @@
-//! One state of the registry. Cloning shares everything; a change copies only what it touches.
+//! One state of the registry.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use contracts::registry::{Change, ObjectKind, WatchedObject, change, watched_object::Object};
+use contracts::registry::AuthorizeInstallationResponse;
 use rpds::{HashTrieMapSync, HashTrieSetSync};
 use service_kit::UserId;
 
 use super::{
-    consumers::{Consumers, Touched},
-    parse,
+    consumers::{Consumers, Exposed},
+    installations::Installations,
+    parse, revision,
+    strings::Strings,
     teams::{CallerTeams, Teams},
 };
 use crate::{
-    domain::{Caller, Consumer, ConsumerRef, Entry, Installation, Owner},
-    route::Table,
+    domain::{
+        Caller, Consumer, ConsumerRef, Definition, Endpoint, Entry, Installation, Label, Revision, Running, ToolSet,
+    },
+    route::{Candidate, Table},
 };
-
-/// The tool sets of entries and installations, by uid.
-pub(crate) type ToolSets = HashTrieMapSync<Arc<str>, Arc<ToolSet>>;
 
 /// A gateway token that is not revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,49 +31,25 @@ pub(crate) struct GatewayToken {
     pub(crate) expires: Option<SystemTime>,
 }
 
-/// Which tools an entry or an installation has: the server's own name of each, and the hash of its definition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ToolSet(BTreeMap<Arc<str>, Arc<str>>);
-
-impl ToolSet {
-    /// Of names and hashes.
-    pub(crate) fn new(tools: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) -> Self {
-        Self(tools.into_iter().collect())
-    }
-
-    /// The server's own names, sorted.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.keys()
-    }
-
-    /// The hash of a tool's definition; `None`: it has no such tool.
-    pub(crate) fn hash(&self, tool: &str) -> Option<&Arc<str>> {
-        self.0.get(tool)
-    }
-}
-
-/// The installations of one entry, by whose they are; without deleted ones.
-#[derive(Clone, Debug, Default)]
-struct Installed {
-    users: HashTrieMapSync<UserId, Arc<Installation>>,
-    teams: HashTrieMapSync<Arc<str>, Arc<Installation>>,
-}
-
-/// One state of the registry.
+/// One state of the registry. Cloning shares everything; a change copies only what it touches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    revision: i64,
-    entries: HashTrieMapSync<Arc<str>, Arc<Entry>>,
-    installations: HashTrieMapSync<Arc<str>, Arc<Installation>>,
-    installed: HashTrieMapSync<Arc<str>, Installed>,
-    consumers: Consumers,
-    teams: Teams,
-    deactivated: HashTrieMapSync<Arc<str>, UserId>,
-    deactivated_users: HashTrieSetSync<UserId>,
-    tokens: HashTrieMapSync<[u8; 32], Arc<GatewayToken>>,
-    token_hashes: HashTrieMapSync<Arc<str>, [u8; 32]>,
-    definitions: HashTrieMapSync<Arc<str>, Arc<str>>,
-    tool_sets: ToolSets,
+    pub(super) revision: i64,
+    pub(super) entries: HashTrieMapSync<Arc<str>, Arc<Entry>>,
+    /// Uids of the entries that carry a label.
+    pub(super) labelled: HashTrieMapSync<Label, HashTrieSetSync<Arc<str>>>,
+    /// By uid of the entry and number.
+    pub(super) revisions: HashTrieMapSync<(Arc<str>, i64), Arc<Revision>>,
+    /// Where the servers are that the orchestrator runs, by uid of the installation, or of the entry whose installations share
+    /// it; `None` while nothing can be called.
+    pub(super) runtimes: HashTrieMapSync<Arc<str>, Option<Endpoint>>,
+    pub(super) installations: Installations,
+    pub(super) consumers: Consumers,
+    pub(super) teams: Teams,
+    pub(super) deactivated: HashTrieSetSync<UserId>,
+    pub(super) tokens: HashTrieMapSync<[u8; 32], Arc<GatewayToken>>,
+    pub(super) definitions: HashTrieMapSync<Arc<str>, Arc<Definition>>,
+    pub(super) tool_sets: HashTrieMapSync<Arc<str>, Arc<ToolSet>>,
 }
 
 impl Snapshot {
@@ -86,9 +63,26 @@ impl Snapshot {
         self.consumers.get(name).map(|exposed| &exposed.consumer)
     }
 
-    /// What a gateway or an agent exposes, whoever asks.
-    pub(crate) fn table(&self, name: &ConsumerRef) -> Option<&Arc<Table>> {
-        self.consumers.get(name).map(|exposed| &exposed.table)
+    /// What a gateway or an agent exposes, whoever asks. Takes a moment where it is the first to ask since something has changed.
+    pub(crate) fn table(&self, name: &ConsumerRef) -> Option<&Table> {
+        let exposed = self.consumers.get(name)?;
+        Some(exposed.table.get_or_init(|| self.build(exposed)))
+    }
+
+    fn build(&self, exposed: &Exposed) -> Table {
+        let consumer = &exposed.consumer;
+        let candidate = |uid: &str| {
+            let entry = self.entries.get(uid)?;
+            let tools = entry.tools.as_ref().and_then(|hash| self.tools(hash));
+            Some(Candidate { entry, tools })
+        };
+        let labels = consumer.labels.iter().filter(|_| consumer.automatic);
+        let selected: HashSet<&str> = labels
+            .filter_map(|label| self.labelled.get(label))
+            .flat_map(|entries| entries.iter().map(|uid| &**uid))
+            .collect();
+        let automatic = selected.into_iter().filter_map(candidate);
+        Table::build(consumer, self.consumers.assigned(&consumer.uid), candidate, automatic)
     }
 
     /// An entry by uid.
@@ -101,19 +95,57 @@ impl Snapshot {
         self.installations.get(uid)
     }
 
-    /// All installations, in no particular order.
-    pub(crate) fn installations(&self) -> impl Iterator<Item = &Arc<Installation>> {
-        self.installations.values()
+    /// What an installation runs; `None` where its entry or the revision is not known.
+    pub(crate) fn running(&self, installation: &Arc<Installation>) -> Option<Running> {
+        let entry = self.entries.get(&installation.entry_uid)?;
+        let revision = self
+            .revisions
+            .get(&(Arc::clone(&installation.entry_uid), installation.revision))?;
+        let endpoint = if revision.self_hosted {
+            self.runtimes
+                .get(&installation.uid)
+                .or_else(|| self.runtimes.get(&installation.entry_uid))
+                .cloned()
+                .flatten()
+        } else {
+            revision.remote.clone()
+        };
+        Some(Running {
+            installation: Arc::clone(installation),
+            entry: Arc::clone(entry),
+            revision: Arc::clone(revision),
+            endpoint,
+        })
+    }
+
+    /// An installation as the registry has just told of it, which may be newer than what was watched. `None` where it is not
+    /// understood, or its entry is not known yet.
+    pub(crate) fn authorized(&self, answer: &AuthorizeInstallationResponse) -> Option<Running> {
+        let strings = &mut Strings::default();
+        let installation = parse::installation(answer.installation.as_ref()?, strings)?;
+        let entry = Arc::clone(self.entries.get(&installation.entry_uid)?);
+        let revision = revision::parse(answer.running_revision.as_ref()?, strings);
+        let endpoint = if revision.self_hosted {
+            answer.runtime.as_ref().and_then(parse::endpoint)
+        } else {
+            revision.remote.clone()
+        };
+        Some(Running {
+            installation: Arc::new(installation),
+            entry,
+            revision: Arc::new(revision),
+            endpoint,
+        })
     }
 
     /// A person's own installation of an entry.
     pub(crate) fn personal(&self, entry_uid: &str, user: &UserId) -> Option<&Arc<Installation>> {
-        self.installed.get(entry_uid)?.users.get(user)
+        self.installations.personal(entry_uid, user.as_str())
     }
 
     /// A team's installation of an entry.
     pub(crate) fn of_team(&self, entry_uid: &str, team: &str) -> Option<&Arc<Installation>> {
-        self.installed.get(entry_uid)?.teams.get(team)
+        self.installations.of_team(entry_uid, team)
     }
 
     /// The teams a caller belongs to.
@@ -128,184 +160,16 @@ impl Snapshot {
 
     /// Whether a user has been shut out: nothing of theirs works any more.
     pub(crate) fn is_deactivated(&self, user: &UserId) -> bool {
-        self.deactivated_users.contains(user)
+        self.deactivated.contains(user)
     }
 
-    /// The tools of an entry or an installation, if any were discovered.
-    pub(crate) fn tools(&self, owner_uid: &str) -> Option<&Arc<ToolSet>> {
-        self.tool_sets.get(owner_uid)
+    /// A set of tools by hash.
+    pub(crate) fn tools(&self, hash: &str) -> Option<&ToolSet> {
+        self.tool_sets.get(hash).map(|set| &**set)
     }
 
-    /// A tool definition by hash.
-    pub(crate) fn definition(&self, hash: &str) -> Option<&Arc<str>> {
+    /// A tool's definition by hash.
+    pub(crate) fn definition(&self, hash: &str) -> Option<&Arc<Definition>> {
         self.definitions.get(hash)
-    }
-
-    /// A snapshot of the registry.
-    pub(crate) fn from_objects(revision: i64, objects: Vec<WatchedObject>) -> Self {
-        let mut snapshot = Self {
-            revision,
-            ..Self::default()
-        };
-        let mut touched = Touched::default();
-        for object in objects {
-            snapshot.put(object, &mut touched);
-        }
-        touched.entries.clear();
-        touched.consumers.extend(snapshot.consumers.uids());
-        snapshot
-            .consumers
-            .rebuild(&touched, &snapshot.entries, &snapshot.tool_sets);
-        snapshot
-    }
-
-    /// The state after one more revision.
-    pub(crate) fn after(&self, revision: i64, changes: Vec<Change>) -> Self {
-        let mut next = Self {
-            revision,
-            ..self.clone()
-        };
-        let mut touched = Touched::default();
-        for change in changes {
-            match change.change {
-                Some(change::Change::Put(object)) => next.put(object, &mut touched),
-                Some(change::Change::Remove(removal)) => next.remove(removal.kind(), &removal.key, &mut touched),
-                None => {}
-            }
-        }
-        next.consumers.rebuild(&touched, &next.entries, &next.tool_sets);
-        next
-    }
-
-    fn put(&mut self, object: WatchedObject, touched: &mut Touched) {
-        let key: Arc<str> = object.key.as_str().into();
-        if self.try_put(object, touched).is_none() {
-            tracing::error!(registry.object = %key, "the registry sent an object that cannot be understood; it is left out");
-        }
-    }
-
-    fn try_put(&mut self, object: WatchedObject, touched: &mut Touched) -> Option<()> {
-        let key: Arc<str> = object.key.as_str().into();
-        match object.object? {
-            Object::Entry(entry) => self.put_entry(parse::entry(&entry)?, touched),
-            Object::Installation(watched) => self.put_installation(parse::installation(&watched)?),
-            Object::Gateway(gateway) => self.consumers.put(parse::gateway(gateway)?, touched),
-            Object::Agent(agent) => self.consumers.put(parse::agent(agent)?, touched),
-            Object::ToolAssignment(watched) => self.consumers.put_assignment(parse::assignment(&watched)?, touched),
-            Object::Team(watched) => {
-                let (uid, team) = parse::team(&watched)?;
-                self.teams.put(uid, team);
-            }
-            Object::DeactivatedUser(user) => {
-                let user = UserId::parse(parse::id(&user.user, "users")?)?;
-                self.deactivated_users.insert_mut(user.clone());
-                self.deactivated.insert_mut(key, user);
-            }
-            Object::GatewayToken(watched) => {
-                let (hash, token) = parse::gateway_token(&watched)?;
-                if let Some(old) = self.token_hashes.get(&key).copied() {
-                    self.tokens.remove_mut(&old);
-                }
-                self.token_hashes.insert_mut(key, hash);
-                self.tokens.insert_mut(hash, Arc::new(token));
-            }
-            Object::ToolDefinition(definition) => {
-                self.definitions
-                    .insert_mut(definition.hash.as_str().into(), definition.definition_json.into());
-            }
-            Object::ToolSet(set) => {
-                let owner: Arc<str> = set.owner_uid.as_str().into();
-                let set = parse::tool_set(&set);
-                if self.tool_sets.get(&owner).is_none_or(|known| **known != set) {
-                    self.tool_sets.insert_mut(Arc::clone(&owner), Arc::new(set));
-                    touched.entries.insert(owner);
-                }
-            }
-        }
-        Some(())
-    }
-
-    fn put_entry(&mut self, entry: Entry, touched: &mut Touched) {
-        let uid = Arc::clone(&entry.uid);
-        touched.entries.insert(Arc::clone(&uid));
-        self.entries.insert_mut(uid, Arc::new(entry));
-    }
-
-    fn put_installation(&mut self, installation: Installation) {
-        self.forget_owner(&Arc::clone(&installation.uid));
-        let installation = Arc::new(installation);
-        if !installation.deleted {
-            let mut installed = self.installed.get(&installation.entry_uid).cloned().unwrap_or_default();
-            match &installation.owner {
-                Owner::User(user) => installed.users.insert_mut(user.clone(), Arc::clone(&installation)),
-                Owner::Team(team) => installed.teams.insert_mut(Arc::clone(team), Arc::clone(&installation)),
-            }
-            self.installed
-                .insert_mut(Arc::clone(&installation.entry_uid), installed);
-        }
-        self.installations
-            .insert_mut(Arc::clone(&installation.uid), installation);
-    }
-
-    /// Takes an installation out of the index of owners, unless another has its place already.
-    fn forget_owner(&mut self, uid: &str) {
-        let Some(known) = self.installations.get(uid) else {
-            return;
-        };
-        let Some(installed) = self.installed.get(&known.entry_uid) else {
-            return;
-        };
-        let mut installed = installed.clone();
-        match &known.owner {
-            Owner::User(user) if installed.users.get(user).is_some_and(|current| *current.uid == *uid) => {
-                installed.users.remove_mut(user);
-            }
-            Owner::Team(team) if installed.teams.get(team).is_some_and(|current| *current.uid == *uid) => {
-                installed.teams.remove_mut(team);
-            }
-            Owner::User(_) | Owner::Team(_) => return,
-        }
-        let entry_uid = Arc::clone(&known.entry_uid);
-        if installed.users.is_empty() && installed.teams.is_empty() {
-            self.installed.remove_mut(&entry_uid);
-        } else {
-            self.installed.insert_mut(entry_uid, installed);
-        }
-    }
-
-    fn remove(&mut self, kind: ObjectKind, key: &str, touched: &mut Touched) {
-        match kind {
-            ObjectKind::Entry => {
-                self.entries.remove_mut(key);
-                touched.entries.insert(key.into());
-            }
-            ObjectKind::Installation => {
-                self.forget_owner(key);
-                self.installations.remove_mut(key);
-            }
-            ObjectKind::Gateway | ObjectKind::Agent => self.consumers.remove(key),
-            ObjectKind::ToolAssignment => self.consumers.remove_assignment(key, touched),
-            ObjectKind::Team => self.teams.remove(key),
-            ObjectKind::DeactivatedUser => {
-                if let Some(user) = self.deactivated.get(key).cloned() {
-                    self.deactivated.remove_mut(key);
-                    self.deactivated_users.remove_mut(&user);
-                }
-            }
-            ObjectKind::GatewayToken => {
-                if let Some(hash) = self.token_hashes.get(key).copied() {
-                    self.token_hashes.remove_mut(key);
-                    self.tokens.remove_mut(&hash);
-                }
-            }
-            ObjectKind::ToolDefinition => {
-                self.definitions.remove_mut(key);
-            }
-            ObjectKind::ToolSet => {
-                self.tool_sets.remove_mut(key);
-                touched.entries.insert(key.into());
-            }
-            ObjectKind::Unspecified => {}
-        }
     }
 }

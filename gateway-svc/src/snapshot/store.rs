@@ -9,10 +9,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use contracts::registry::{Change, WatchedObject, change, watched_object::Object};
-use registry_client::watch::Sink;
 use service_kit::{Clock, Readiness};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::state::Snapshot;
@@ -37,7 +35,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Empty, until a [`Feed`] fills it.
+    /// Empty, until a [`Feed`](super::Feed) fills it.
     pub(crate) fn new(staleness: Duration, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             current: ArcSwap::default(),
@@ -92,14 +90,16 @@ impl Store {
         }
     }
 
-    fn publish(&self, snapshot: Snapshot) {
+    /// Puts a snapshot in force.
+    pub(super) fn publish(&self, snapshot: Snapshot) {
         let revision = snapshot.revision();
         self.current.store(Arc::new(snapshot));
         self.loaded.store(true, Ordering::Release);
         self.revision.send_replace(revision);
     }
 
-    fn connected(&self, connected: bool) {
+    /// The registry is in reach, or it is not.
+    pub(super) fn connected(&self, connected: bool) {
         let since = if connected {
             IN_REACH
         } else {
@@ -140,59 +140,5 @@ impl Store {
             *known = now;
             changed
         });
-    }
-}
-
-/// Fills a [`Store`] from the watch, and tells discovery which installations came or changed.
-#[derive(Debug)]
-pub(crate) struct Feed {
-    store: Arc<Store>,
-    changed: mpsc::UnboundedSender<Arc<str>>,
-}
-
-impl Feed {
-    /// Tells `changed` the uids of installations once their new state is in force.
-    pub(crate) fn new(store: Arc<Store>, changed: mpsc::UnboundedSender<Arc<str>>) -> Self {
-        Self { store, changed }
-    }
-
-    fn tell(&self, uids: Vec<Arc<str>>) {
-        for uid in uids {
-            // Nobody listens any more: the service stops.
-            let _ = self.changed.send(uid);
-        }
-    }
-}
-
-impl Sink for Feed {
-    async fn snapshot(&mut self, revision: i64, objects: Vec<WatchedObject>) {
-        let snapshot = Snapshot::from_objects(revision, objects);
-        let uids = snapshot
-            .installations()
-            .map(|installation| Arc::clone(&installation.uid))
-            .collect();
-        self.store.publish(snapshot);
-        self.tell(uids);
-        tracing::debug!(registry.revision = revision, "a snapshot of the registry is in force");
-    }
-
-    async fn changes(&mut self, revision: i64, changes: Vec<Change>) {
-        let uids = changes.iter().filter_map(installation_uid).collect();
-        self.store.publish(self.store.current.load().after(revision, changes));
-        self.tell(uids);
-    }
-
-    fn connected(&mut self, connected: bool) {
-        self.store.connected(connected);
-    }
-}
-
-fn installation_uid(change: &Change) -> Option<Arc<str>> {
-    match change.change.as_ref()? {
-        change::Change::Put(WatchedObject {
-            key,
-            object: Some(Object::Installation(_)),
-        }) => Some(key.as_str().into()),
-        change::Change::Put(_) | change::Change::Remove(_) => None,
     }
 }

@@ -1,6 +1,6 @@
 //! Who belongs to which teams.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use moka::sync::Cache;
 use rpds::HashTrieMapSync;
@@ -10,13 +10,11 @@ use crate::domain::{Caller, CallerUser, Subject};
 /// Callers whose teams are remembered.
 const REMEMBERED: u64 = 50_000;
 
-/// A team and whom it takes in.
+/// A team and whom it takes in besides its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Team {
     /// The id in `teams/{team}`.
     pub(crate) slug: Arc<str>,
-    /// Ids of the users who belong to it by name.
-    pub(crate) members: HashSet<String>,
     /// (issuer, group) pairs whose users belong to it.
     pub(crate) groups: Vec<(String, String)>,
     /// Issuers all users of which belong to it.
@@ -25,8 +23,7 @@ pub(crate) struct Team {
 
 impl Team {
     fn takes_in(&self, user: &CallerUser) -> bool {
-        self.members.contains(user.id.as_str())
-            || self.issuers.contains(&user.issuer)
+        self.issuers.contains(&user.issuer)
             || self
                 .groups
                 .iter()
@@ -50,17 +47,20 @@ impl CallerTeams {
     }
 }
 
-/// All teams. A change of any makes a new one of these, so that what was remembered is forgotten.
+/// All teams and their members.
 #[derive(Clone, Debug)]
 pub(crate) struct Teams {
     by_uid: HashTrieMapSync<Arc<str>, Arc<Team>>,
-    remembered: Cache<Arc<CallerUser>, Arc<CallerTeams>>,
+    /// Uids of the teams to which a user belongs by name, by user id. A team may come after its members.
+    memberships: HashTrieMapSync<Arc<str>, Arc<[Arc<str>]>>,
+    remembered: Cache<Subject, Arc<CallerTeams>>,
 }
 
 impl Default for Teams {
     fn default() -> Self {
         Self {
             by_uid: HashTrieMapSync::default(),
+            memberships: HashTrieMapSync::default(),
             remembered: Cache::new(REMEMBERED),
         }
     }
@@ -68,39 +68,69 @@ impl Default for Teams {
 
 impl Teams {
     /// With one more, or another state of one.
-    pub(crate) fn put(&mut self, uid: Arc<str>, team: Team) {
+    pub(super) fn put(&mut self, uid: Arc<str>, team: Team) {
         self.by_uid.insert_mut(uid, Arc::new(team));
-        self.remembered = Cache::new(REMEMBERED);
     }
 
-    /// Without one.
-    pub(crate) fn remove(&mut self, uid: &str) {
+    /// Without one, and without its members.
+    pub(super) fn remove(&mut self, uid: &str) {
         self.by_uid.remove_mut(uid);
+        let belong = |teams: &Arc<[Arc<str>]>| teams.iter().any(|team| **team == *uid);
+        let members = self.memberships.iter().filter(|(_, teams)| belong(teams));
+        let members: Vec<Arc<str>> = members.map(|(user, _)| Arc::clone(user)).collect();
+        for user in members {
+            self.remove_member(uid, &user);
+        }
+    }
+
+    /// With a user in a team by name.
+    pub(super) fn put_member(&mut self, team_uid: Arc<str>, user: Arc<str>) {
+        let known = self.memberships.get(&user).map(|teams| &**teams).unwrap_or_default();
+        if !known.contains(&team_uid) {
+            let teams = known.iter().cloned().chain([team_uid]).collect();
+            self.memberships.insert_mut(user, teams);
+        }
+    }
+
+    /// Without a user in a team by name.
+    pub(super) fn remove_member(&mut self, team_uid: &str, user: &str) {
+        let Some((user, teams)) = self.memberships.get_key_value(user) else {
+            return;
+        };
+        let user = Arc::clone(user);
+        let left: Arc<[Arc<str>]> = teams.iter().filter(|team| ***team != *team_uid).cloned().collect();
+        if left.is_empty() {
+            self.memberships.remove_mut(&user);
+        } else {
+            self.memberships.insert_mut(user, left);
+        }
+    }
+
+    /// To be called behind changes: what was remembered may not be so any more. Older snapshots keep what they remember.
+    pub(super) fn forget(&mut self) {
         self.remembered = Cache::new(REMEMBERED);
     }
 
     /// The teams a caller belongs to now. Membership, groups of the token, and whole issuers; a team's token is of that team alone.
-    pub(crate) fn of(&self, caller: &Caller) -> Arc<CallerTeams> {
-        match &caller.subject {
-            Subject::Team(slug) => Arc::new(self.collect(|team| team.slug == *slug)),
-            Subject::User(user) => {
-                if let Some(known) = self.remembered.get(user) {
-                    return known;
-                }
-                let teams = Arc::new(self.collect(|team| team.takes_in(user)));
-                self.remembered.insert(Arc::clone(user), Arc::clone(&teams));
-                teams
-            }
+    pub(super) fn of(&self, caller: &Caller) -> Arc<CallerTeams> {
+        if let Some(known) = self.remembered.get(&caller.subject) {
+            return known;
         }
+        let teams = Arc::new(match &caller.subject {
+            Subject::Team(slug) => self.collect(|_, team| team.slug == *slug),
+            Subject::User(user) => {
+                let by_name = self.memberships.get(user.id.as_str());
+                let by_name = by_name.map(|teams| &**teams).unwrap_or_default();
+                self.collect(|uid, team| by_name.contains(uid) || team.takes_in(user))
+            }
+        });
+        self.remembered.insert(caller.subject.clone(), Arc::clone(&teams));
+        teams
     }
 
-    fn collect(&self, belongs: impl Fn(&Team) -> bool) -> CallerTeams {
-        let mut slugs: Vec<_> = self
-            .by_uid
-            .values()
-            .filter(|team| belongs(team))
-            .map(|team| Arc::clone(&team.slug))
-            .collect();
+    fn collect(&self, belongs: impl Fn(&Arc<str>, &Team) -> bool) -> CallerTeams {
+        let found = self.by_uid.iter().filter(|(uid, team)| belongs(uid, team));
+        let mut slugs: Vec<_> = found.map(|(_, team)| Arc::clone(&team.slug)).collect();
         slugs.sort_unstable();
         CallerTeams(slugs)
     }
@@ -125,7 +155,6 @@ mod tests {
     fn team(slug: &str) -> Team {
         Team {
             slug: slug.into(),
-            members: HashSet::new(),
             groups: Vec::new(),
             issuers: Vec::new(),
         }
@@ -138,14 +167,9 @@ mod tests {
     #[test]
     fn members_groups_and_whole_issuers_belong() {
         let mut teams = Teams::default();
-        let alice = UserId::of("idp", "alice").as_str().to_owned();
-        teams.put(
-            "1".into(),
-            Team {
-                members: [alice].into(),
-                ..team("by-name")
-            },
-        );
+        let alice: Arc<str> = UserId::of("idp", "alice").as_str().into();
+        teams.put_member("1".into(), Arc::clone(&alice));
+        teams.put("1".into(), team("by-name"));
         teams.put(
             "2".into(),
             Team {
@@ -201,6 +225,7 @@ mod tests {
                 ..team("core")
             },
         );
+        teams.forget();
         assert_eq!(slugs(&teams, &alice), ["core"]);
         assert_eq!(
             slugs(&before, &alice),
@@ -208,7 +233,34 @@ mod tests {
             "an older snapshot stays what it was"
         );
         teams.remove("1");
+        teams.forget();
         assert_eq!(slugs(&teams, &alice), Vec::<String>::new());
         assert!(!before.of(&alice).contains("core"));
+    }
+
+    #[test]
+    fn members_come_and_go_and_go_with_their_team() {
+        let mut teams = Teams::default();
+        let alice = user("idp", "alice", &[]);
+        let id: Arc<str> = UserId::of("idp", "alice").as_str().into();
+        teams.put("1".into(), team("core"));
+        teams.put("2".into(), team("web"));
+        for uid in ["1", "1", "2"] {
+            teams.put_member(uid.into(), Arc::clone(&id));
+        }
+        assert_eq!(slugs(&teams, &alice), ["core", "web"]);
+        teams.remove_member("1", &id);
+        teams.remove_member("1", &id);
+        teams.forget();
+        assert_eq!(slugs(&teams, &alice), ["web"]);
+        teams.remove("2");
+        teams.put("2".into(), team("another"));
+        teams.forget();
+        assert_eq!(
+            slugs(&teams, &alice),
+            Vec::<String>::new(),
+            "nobody said that Alice is in it"
+        );
+        assert!(teams.memberships.is_empty());
     }
 }

@@ -1,10 +1,16 @@
 //! Registry objects for tests, made by hand.
 
-use contracts::registry::{self as pb, ConditionStatus, ConditionType, watched_object::Object};
+use contracts::registry::{
+    self as pb, ConditionStatus, ConditionType,
+    entry_revision::Server,
+    tool_assignment::{Binding, Selection},
+    watched_object::Object,
+};
+use registry_client::watch::Sink as _;
 use service_kit::UserId;
 
-use super::Snapshot;
-use crate::domain::{Caller, CallerUser};
+use super::{Feed, Snapshot, writer::Writer};
+use crate::domain::{Caller, CallerUser, Running};
 
 pub(crate) const ISSUER: &str = "https://idp.example.com";
 
@@ -35,7 +41,22 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::from_objects(1, self.objects.clone())
+        self.writer().snapshot(1).0
+    }
+
+    /// With everything, and nothing told yet.
+    pub(crate) fn writer(&self) -> Writer {
+        let mut writer = Writer::default();
+        for object in self.objects.clone() {
+            writer.put(object);
+        }
+        writer
+    }
+
+    /// What an installation runs.
+    pub(crate) fn running(&self, uid: &str) -> Running {
+        let snapshot = self.snapshot();
+        snapshot.running(snapshot.installation(uid).unwrap()).unwrap()
     }
 
     pub(crate) fn with(mut self, object: pb::WatchedObject) -> Self {
@@ -45,36 +66,23 @@ impl Registry {
 
     /// An approved remote entry with these tools, seen by everybody.
     pub(crate) fn entry(self, slug: &str, tools: &[&str]) -> Self {
-        self.with(entry(pb::Entry { ..plain_entry(slug) }))
-            .tools(&format!("e-{slug}"), tools)
+        self.with(entry(plain_entry(slug))).tools(&format!("e-{slug}"), tools)
     }
 
-    /// The tool set of an entry or installation, with definitions that name their owner.
+    /// Says what the entry or installation of this uid was discovered to have, with definitions that name it.
     pub(crate) fn tools(mut self, owner: &str, tools: &[&str]) -> Self {
-        let mut refs = Vec::new();
-        for tool in tools {
-            let hash = format!("{owner}/{tool}");
-            let definition_json =
-                format!(r#"{{"name":"{tool}","description":"of {owner}","inputSchema":{{"type":"object"}}}}"#);
-            self.objects.push(put(
-                &hash,
-                Object::ToolDefinition(pb::ToolDefinition {
-                    hash: hash.clone(),
-                    definition_json,
-                }),
-            ));
-            refs.push(pb::ToolRef {
-                tool: (*tool).to_owned(),
-                definition_hash: hash,
-            });
+        let (set, mut objects) = discovered(owner, tools);
+        let known = self.objects.iter_mut().rev().find(|object| object.key == owner);
+        match known
+            .and_then(|known| known.object.as_mut())
+            .expect("the owner comes first")
+        {
+            Object::Entry(entry) => entry.discovered = vec![set],
+            Object::Installation(installation) => installation.discovered = vec![set],
+            other => panic!("{other:?}"),
         }
-        self.with(put(
-            owner,
-            Object::ToolSet(pb::ToolSet {
-                owner_uid: owner.to_owned(),
-                tools: refs,
-            }),
-        ))
+        objects.append(&mut self.objects);
+        Self { objects }
     }
 
     /// A gateway for the whole organization.
@@ -82,30 +90,66 @@ impl Registry {
         self.with(gateway(plain_gateway(slug)))
     }
 
-    /// Assigns a tool of an entry to a gateway, resolved at call time.
+    /// Assigns a tool of an entry to a gateway, resolved at call time. `*`: all of them.
     pub(crate) fn assign(self, gateway: &str, entry: &str, tool: &str) -> Self {
-        self.with(assignment(gateway, entry, tool, None))
+        self.with(assignment(plain_assignment(gateway, entry, tool, None)))
     }
 
     /// A team with these members.
-    pub(crate) fn team(self, slug: &str, members: &[&str]) -> Self {
-        self.with(put(
-            &format!("t-{slug}"),
-            Object::Team(pb::WatchedTeam {
-                team: Some(pb::Team {
-                    name: format!("teams/{slug}"),
-                    uid: format!("t-{slug}"),
-                    ..pb::Team::default()
-                }),
-                members: members.iter().map(|member| user_id(member).resource_name()).collect(),
-            }),
-        ))
+    pub(crate) fn team(mut self, slug: &str, members: &[&str]) -> Self {
+        let team = pb::Team {
+            name: format!("teams/{slug}"),
+            uid: format!("t-{slug}"),
+            ..pb::Team::default()
+        };
+        self.objects.push(put(&team.uid.clone(), Object::Team(team)));
+        self.objects
+            .extend(members.iter().map(|member| team_member(slug, member)));
+        self
     }
 
-    /// An installation.
-    pub(crate) fn install(self, made: Made) -> Self {
-        self.with(made.object())
+    /// An installation, and the entry revision it runs.
+    pub(crate) fn install(mut self, made: Made) -> Self {
+        self.objects.extend([made.revision(), made.object()]);
+        self
     }
+}
+
+/// A set of tools with definitions that name their owner, and the objects it is made of.
+pub(crate) fn discovered(owner: &str, tools: &[&str]) -> (pb::DiscoveredSet, Vec<pb::WatchedObject>) {
+    let hash = |tool: &&str| format!("{owner}/{tool}");
+    let definition = |tool: &&str| {
+        let definition = pb::FeatureDefinition {
+            hash: hash(tool),
+            definition_json: format!(
+                r#"{{"name":"{tool}","description":"of {owner}","inputSchema":{{"type":"object"}}}}"#
+            ),
+        };
+        put(&definition.hash.clone(), Object::FeatureDefinition(definition))
+    };
+    let feature = |tool: &&str| pb::FeatureRef {
+        name: (*tool).to_owned(),
+        definition_hash: hash(tool),
+    };
+    let set = pb::FeatureSet {
+        hash: format!("{owner}: {}", tools.join(" ")),
+        kind: pb::FeatureKind::Tool.into(),
+        features: tools.iter().map(feature).collect(),
+    };
+    let of = pb::DiscoveredSet {
+        kind: pb::FeatureKind::Tool.into(),
+        set_hash: set.hash.clone(),
+    };
+    let mut objects: Vec<_> = tools.iter().map(definition).collect();
+    objects.push(put(&of.set_hash, Object::FeatureSet(set)));
+    (of, objects)
+}
+
+/// Fills a feed with a whole snapshot.
+pub(crate) async fn fill(feed: &mut Feed, revision: i64, objects: Vec<pb::WatchedObject>) {
+    feed.snapshot_begin();
+    feed.snapshot_objects(objects).await;
+    feed.snapshot_end(revision).await;
 }
 
 /// An installation to be made: by default one that is ready.
@@ -120,7 +164,7 @@ pub(crate) struct Made {
     pub(crate) deleted: bool,
     pub(crate) credential: (ConditionStatus, &'static str),
     pub(crate) tools: ConditionStatus,
-    pub(crate) running: Option<pb::Entry>,
+    pub(crate) running: Option<pb::EntryRevision>,
 }
 
 impl Made {
@@ -138,7 +182,13 @@ impl Made {
         }
     }
 
-    pub(crate) fn object(self) -> pb::WatchedObject {
+    /// The entry revision it runs.
+    pub(crate) fn revision(&self) -> pb::WatchedObject {
+        revision(self.running.clone().unwrap_or_else(|| plain_revision(self.entry)))
+    }
+
+    /// The installation alone.
+    pub(crate) fn object(&self) -> pb::WatchedObject {
         let time = |seconds| prost_types::Timestamp { seconds, nanos: 0 };
         let condition = |kind: ConditionType, status: ConditionStatus, reason: &str| pb::Condition {
             r#type: kind.into(),
@@ -157,6 +207,7 @@ impl Made {
             entry: format!("entries/{}", self.entry),
             entry_uid: format!("e-{}", self.entry),
             scope: Some(scope),
+            running_entry_revision: self.running.as_ref().map_or(1, |revision| revision.number),
             generation: 1,
             credential_generation: 1,
             conditions: vec![
@@ -168,15 +219,7 @@ impl Made {
             delete_time: self.deleted.then(|| time(self.created + 2)),
             ..pb::Installation::default()
         };
-        let running_entry = Some(self.running.unwrap_or_else(|| plain_entry(self.entry)));
-        put(
-            self.uid,
-            Object::Installation(pb::WatchedInstallation {
-                installation: Some(installation),
-                running_entry,
-                runtime_endpoint: String::new(),
-            }),
-        )
+        put(self.uid, Object::Installation(installation))
     }
 }
 
@@ -193,12 +236,65 @@ pub(crate) fn plain_entry(slug: &str) -> pb::Entry {
         uid: format!("e-{slug}"),
         display_name: format!("The {slug}"),
         lifecycle: pb::EntryLifecycle::Approved.into(),
-        server: Some(pb::entry::Server::Remote(pb::RemoteServer {
-            url: "https://mcp.example.com/mcp".to_owned(),
-        })),
         creator: user_id("author").resource_name(),
         ..pb::Entry::default()
     }
+}
+
+/// The first revision of an entry, a remote server without credential.
+pub(crate) fn plain_revision(slug: &str) -> pb::EntryRevision {
+    pb::EntryRevision {
+        entry_uid: format!("e-{slug}"),
+        number: 1,
+        server: Some(Server::Remote(pb::RemoteServer {
+            url: "https://mcp.example.com/mcp".to_owned(),
+        })),
+        ..pb::EntryRevision::default()
+    }
+}
+
+/// The first revision of an entry, a self-hosted server without credential.
+pub(crate) fn hosted_revision(slug: &str) -> pb::EntryRevision {
+    pb::EntryRevision {
+        server: Some(Server::SelfHosted(pb::SelfHostedServer {
+            command: "x".to_owned(),
+            ..pb::SelfHostedServer::default()
+        })),
+        ..plain_revision(slug)
+    }
+}
+
+pub(crate) fn revision(revision: pb::EntryRevision) -> pb::WatchedObject {
+    let key = format!("{}/{}", revision.entry_uid, revision.number);
+    put(&key, Object::EntryRevision(revision))
+}
+
+/// `owner`: uid of an installation or an entry.
+pub(crate) fn runtime(owner: &str, endpoint: &str) -> pb::WatchedObject {
+    let runtime = pb::Runtime {
+        uid: owner.to_owned(),
+        endpoint: endpoint.to_owned(),
+        ..pb::Runtime::default()
+    };
+    put(owner, Object::Runtime(runtime))
+}
+
+pub(crate) fn team_member(slug: &str, member: &str) -> pb::WatchedObject {
+    let user = user_id(member);
+    let key = format!("t-{slug}/{user}");
+    let team_uid = format!("t-{slug}");
+    let user = user.resource_name();
+    put(&key, Object::TeamMember(pb::WatchedTeamMember { team_uid, user }))
+}
+
+/// `CREDENTIAL_READY` of an entry.
+pub(crate) fn entry_credential(status: ConditionStatus, reason: &str) -> Vec<pb::Condition> {
+    vec![pb::Condition {
+        r#type: ConditionType::CredentialReady.into(),
+        status: status.into(),
+        reason: reason.to_owned(),
+        ..pb::Condition::default()
+    }]
 }
 
 pub(crate) fn entry(entry: pb::Entry) -> pb::WatchedObject {
@@ -218,24 +314,28 @@ pub(crate) fn gateway(gateway: pb::Gateway) -> pb::WatchedObject {
     put(&gateway.uid.clone(), Object::Gateway(gateway))
 }
 
-/// `pinned`: uid of an installation.
-pub(crate) fn assignment(gateway: &str, entry: &str, tool: &str, pinned: Option<&str>) -> pb::WatchedObject {
+/// `tool`: `*` for all tools. `pinned`: uid of an installation.
+pub(crate) fn plain_assignment(gateway: &str, entry: &str, tool: &str, pinned: Option<&str>) -> pb::ToolAssignment {
     let uid = format!("a-{gateway}-{entry}-{tool}");
-    let binding = pinned.map(|uid| pb::tool_assignment::Binding::PinnedInstallation(format!("installations/{uid}")));
-    let tool_assignment = Some(pb::ToolAssignment {
-        name: format!("gateways/{gateway}/toolAssignments/{uid}"),
-        uid: uid.clone(),
-        entry: format!("entries/{entry}"),
-        tool: tool.to_owned(),
-        binding,
-        ..pb::ToolAssignment::default()
-    });
-    let watched = pb::WatchedToolAssignment {
-        tool_assignment,
-        consumer_uid: format!("g-{gateway}"),
-        entry_uid: format!("e-{entry}"),
+    let selection = match tool {
+        "*" => Selection::AllTools(pb::AllTools {}),
+        tool => Selection::Tool(tool.to_owned()),
     };
-    put(&uid, Object::ToolAssignment(watched))
+    pb::ToolAssignment {
+        name: format!("gateways/{gateway}/toolAssignments/{uid}"),
+        uid,
+        entry: format!("entries/{entry}"),
+        entry_uid: format!("e-{entry}"),
+        consumer_uid: format!("g-{gateway}"),
+        kind: pb::FeatureKind::Tool.into(),
+        selection: Some(selection),
+        binding: pinned.map(|uid| Binding::PinnedInstallation(format!("installations/{uid}"))),
+        ..pb::ToolAssignment::default()
+    }
+}
+
+pub(crate) fn assignment(assignment: pb::ToolAssignment) -> pb::WatchedObject {
+    put(&assignment.uid.clone(), Object::ToolAssignment(assignment))
 }
 
 pub(crate) fn visible_to_team(team: &str) -> Option<pb::Visibility> {

@@ -30,7 +30,7 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The `ErrorReason` of the gateway's API, without prefix.
+    /// As in the reason of a `TOOLS_DISCOVERED` that is false.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "UPSTREAM_UNREACHABLE",

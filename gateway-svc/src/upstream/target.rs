@@ -81,7 +81,7 @@ impl Endpoint {
 pub(super) struct SessionKey {
     pub(super) endpoint: Endpoint,
     pub(super) installation: Arc<str>,
-    pub(super) generation: (i64, i64),
+    pub(super) generation: [i64; 3],
     pub(super) revision: Revision,
     pub(super) scope: u64,
 }
@@ -94,13 +94,13 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `generation` is that of the installation and that of its credential; `headers` hold everything to send but what MCP itself
+    /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
     /// needs.
     /// `scope` keeps callers apart whose own headers are passed through; 0 for all others.
     pub(crate) fn new(
         endpoint: Endpoint,
         installation: Arc<str>,
-        generation: (i64, i64),
+        generation: [i64; 3],
         revision: Revision,
         headers: HeaderMap,
         scope: u64,

@@ -97,7 +97,7 @@ fn target_of(url: &str, generation: i64) -> Arc<Target> {
     Arc::new(Target::new(
         endpoint,
         "inst".into(),
-        (1, generation),
+        [1, generation, 0],
         Revision::LATEST,
         headers,
         0,
@@ -353,7 +353,7 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     let hosted = Arc::new(Target::new(
         hosted,
         "inst".into(),
-        (1, 1),
+        [1, 1, 0],
         Revision::LATEST,
         HeaderMap::new(),
         0,
@@ -556,7 +556,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
     let target = Arc::new(Target::new(
         endpoint,
         "inst".into(),
-        (1, 0),
+        [1, 0, 0],
         Revision::LATEST,
         HeaderMap::new(),
         0,

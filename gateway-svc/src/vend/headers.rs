@@ -5,25 +5,25 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use registry_client::headers::{is_authorization, is_managed, may_pass_through};
 use zeroize::Zeroize as _;
 
-use crate::domain::{Consumer, Installation};
+use crate::domain::{Consumer, Running};
 
 /// Additional headers and install fields that are no secrets.
-pub(super) fn fixed(installation: &Installation) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(installation.fixed_headers.len() + 1);
-    for (name, value) in &installation.fixed_headers {
+pub(super) fn fixed(running: &Running) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(running.revision.headers.len() + 1);
+    for (name, value) in running.fixed_headers() {
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             // The registry refuses such names; an older one may not have.
             (Ok(name), Ok(value)) if !is_managed(name.as_str()) && !is_authorization(name.as_str()) => {
                 headers.insert(name, value);
             }
-            _ => unusable(installation, name),
+            _ => unusable(running, name),
         }
     }
     headers
 }
 
 /// What was vended replaces what the entry says of the same name.
-pub(super) fn add_secret(headers: &mut HeaderMap, vended: Vec<VendedHeader>, installation: &Installation) {
+pub(super) fn add_secret(headers: &mut HeaderMap, vended: Vec<VendedHeader>, running: &Running) {
     for mut header in vended {
         let value = HeaderValue::try_from(&header.value);
         header.value.zeroize();
@@ -32,13 +32,13 @@ pub(super) fn add_secret(headers: &mut HeaderMap, vended: Vec<VendedHeader>, ins
                 value.set_sensitive(true);
                 headers.insert(name, value);
             }
-            _ => unusable(installation, &header.name),
+            _ => unusable(running, &header.name),
         }
     }
 }
 
-fn unusable(installation: &Installation, name: &str) {
-    tracing::warn!(installation.uid = %installation.uid, header.name = name.escape_debug().to_string(), "a header cannot be sent and is left out");
+fn unusable(running: &Running, name: &str) {
+    tracing::warn!(installation.uid = %running.installation.uid, header.name = name.escape_debug().to_string(), "a header cannot be sent and is left out");
 }
 
 /// Adds to `out` those of the client's headers that the gateway or agent lets through. One of `ours`, or one that the gateway manages itself,

@@ -10,16 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::credential::{VendHeadersRequest, vend_service_client::VendServiceClient};
+use contracts::credential::{ErrorReason, VendHeadersRequest, vend_service_client::VendServiceClient};
 use http::HeaderMap;
 use moka::{Expiry, future::Cache};
-use service_kit::Clock;
+use service_kit::{Clock, status::reason_of};
 use tonic::{Code, Status, transport::Channel};
-use tonic_types::StatusExt as _;
 
 pub(crate) use headers::passthrough;
 
-use crate::domain::{CallError, ConsumerRef, Entry, Installation, Links, Repair, RepairReason};
+use crate::domain::{CallError, ConsumerRef, Entry, Links, Repair, RepairReason, Running};
 
 /// Installations whose headers are kept ready.
 const CACHED: u64 = 50_000;
@@ -30,19 +29,28 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// How long credential-svc may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Which credentials: those of an installation and those stored on its entry, each by the count of its puts. 0 where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Generations {
+    /// Of the installation's own.
+    pub(crate) installation: i64,
+    /// Of the entry's.
+    pub(crate) entry: i64,
+}
+
 /// Everything to send to an installation's upstream, but what MCP itself and the client's passthrough add.
 pub(crate) struct Vended {
     /// Additional headers, install fields and credential; names differ.
     pub(crate) headers: HeaderMap,
-    /// Of the credential; 0 where there is none.
-    pub(crate) generation: i64,
+    /// Of the credentials they were made from.
+    pub(crate) generations: Generations,
     kept: Duration,
 }
 
 impl fmt::Debug for Vended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vended")
-            .field("generation", &self.generation)
+            .field("generations", &self.generations)
             .finish_non_exhaustive()
     }
 }
@@ -104,7 +112,7 @@ pub(crate) struct Vendor {
     credentials: VendServiceClient<Channel>,
     kept: Cache<Key, Arc<Vended>>,
     /// What came of a refused credential: asked once for all calls that were refused it.
-    replaced: Cache<(Key, i64), Arc<Vended>>,
+    replaced: Cache<(Key, Generations), Arc<Vended>>,
     clock: Clock,
 }
 
@@ -113,7 +121,7 @@ pub(crate) struct Vendor {
 struct Key {
     installation: Arc<str>,
     generation: i64,
-    credential_generation: i64,
+    credentials: Generations,
     destination: Option<Arc<str>>,
 }
 
@@ -140,18 +148,27 @@ impl Vendor {
         }
     }
 
-    /// The headers for an installation. `rejected` is the generation that the upstream has just answered with 401: another is
+    /// The headers for an installation. `rejected` are the generations that the upstream has just answered with 401: another is
     /// wanted then, and an error means that there is none.
     pub(crate) async fn headers(
         &self,
-        installation: &Arc<Installation>,
-        rejected: Option<i64>,
+        running: &Running,
+        rejected: Option<Generations>,
     ) -> Result<Arc<Vended>, VendError> {
+        let Running {
+            installation,
+            entry,
+            revision,
+            ..
+        } = running;
         let key = Key {
             installation: Arc::clone(&installation.uid),
             generation: installation.generation,
-            credential_generation: installation.credential_generation,
-            destination: installation.destination.clone(),
+            credentials: Generations {
+                installation: installation.credential_generation,
+                entry: entry.credential_generation,
+            },
+            destination: revision.destination.clone(),
         };
         let Some(rejected) = rejected else {
             // The usual way, first: no future to make.
@@ -160,47 +177,48 @@ impl Vendor {
             }
             return self
                 .kept
-                .try_get_with(key, self.vend(installation, 0))
+                .try_get_with(key, self.vend(running, Generations::default()))
                 .await
                 .map_err(|error| *error);
         };
         if let Some(kept) = self.kept.get(&key).await
-            && kept.generation != rejected
+            && kept.generations != rejected
         {
             return Ok(kept);
         }
         self.kept.invalidate(&key).await;
         let replaced = self
             .replaced
-            .try_get_with((key.clone(), rejected), self.vend(installation, rejected))
+            .try_get_with((key.clone(), rejected), self.vend(running, rejected))
             .await;
         let replaced = replaced.map_err(|error| *error)?;
         self.kept.insert(key, Arc::clone(&replaced)).await;
         Ok(replaced)
     }
 
-    async fn vend(&self, installation: &Arc<Installation>, rejected: i64) -> Result<Arc<Vended>, VendError> {
-        let mut headers = headers::fixed(installation);
-        if !installation.vends_headers {
+    async fn vend(&self, running: &Running, rejected: Generations) -> Result<Arc<Vended>, VendError> {
+        let mut headers = headers::fixed(running);
+        if !running.revision.vends_headers {
             return Ok(Arc::new(Vended {
                 headers,
-                generation: 0,
+                generations: Generations::default(),
                 kept: MAX_KEPT,
             }));
         }
         let request = VendHeadersRequest {
-            installation_uid: installation.uid.to_string(),
-            destination: installation.destination.as_deref().unwrap_or_default().to_owned(),
-            rejected_generation: rejected,
+            installation_uid: running.installation.uid.to_string(),
+            destination: running.revision.destination.as_deref().unwrap_or_default().to_owned(),
+            rejected_generation: rejected.installation,
+            rejected_entry_generation: rejected.entry,
         };
         let mut credentials = self.credentials.clone();
         let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;
         let vended = answer
             .map_err(|_| Status::deadline_exceeded("no answer in time"))
             .and_then(|answer| answer)
-            .map_err(|status| refused(installation, &status))?
+            .map_err(|status| refused(running, &status))?
             .into_inner();
-        headers::add_secret(&mut headers, vended.headers, installation);
+        headers::add_secret(&mut headers, vended.headers, running);
         let ends = vended
             .expire_time
             .and_then(|time| std::time::SystemTime::try_from(time).ok());
@@ -209,23 +227,22 @@ impl Vendor {
             .unwrap_or_default();
         Ok(Arc::new(Vended {
             headers,
-            generation: vended.generation,
+            generations: Generations {
+                installation: vended.generation,
+                entry: vended.entry_generation,
+            },
             kept: left.saturating_sub(MARGIN).min(MAX_KEPT),
         }))
     }
 }
 
-fn refused(installation: &Installation, status: &Status) -> VendError {
-    let reason = status
-        .get_details_error_info()
-        .map(|info| info.reason)
-        .unwrap_or_default();
-    match (status.code(), reason.as_str()) {
-        (Code::FailedPrecondition, "CREDENTIAL_REQUIRED") | (Code::NotFound, _) => VendError::Required,
-        (Code::FailedPrecondition, "CREDENTIAL_EXPIRED") => VendError::Expired,
-        (Code::FailedPrecondition, "DESTINATION_CHANGED") => VendError::DestinationChanged,
+fn refused(running: &Running, status: &Status) -> VendError {
+    match (status.code(), reason_of(status, ErrorReason::from_str_name)) {
+        (Code::FailedPrecondition, Some(ErrorReason::CredentialRequired)) | (Code::NotFound, _) => VendError::Required,
+        (Code::FailedPrecondition, Some(ErrorReason::CredentialExpired)) => VendError::Expired,
+        (Code::FailedPrecondition, Some(ErrorReason::DestinationChanged)) => VendError::DestinationChanged,
         (code, _) => {
-            tracing::error!(installation.uid = %installation.uid, grpc.code = ?code, error = %status.message(), "credential-svc vended nothing");
+            tracing::error!(installation.uid = %running.installation.uid, grpc.code = ?code, error = %status.message(), "credential-svc vended nothing");
             VendError::Unavailable
         }
     }

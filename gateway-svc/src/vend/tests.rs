@@ -15,13 +15,17 @@ use contracts::credential::{
 };
 use contracts::registry as pb;
 use pretty_assertions::assert_eq;
-use service_kit::{Workload, pipe::pipe, status::StatusBuilder};
+use service_kit::{
+    Workload,
+    pipe::pipe,
+    status::{Reason, StatusBuilder},
+};
 use tonic::{Request, Response, transport::Server};
 
 use super::*;
 use crate::{
     domain::{Audience, Consumer, ConsumerKind},
-    snapshot::testing::{Made, Registry, plain_entry},
+    snapshot::testing::{Made, Registry, plain_revision},
 };
 
 /// Answers one after the other, and counts.
@@ -69,20 +73,22 @@ fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersRespo
             value: value.to_owned(),
         }],
         generation,
+        entry_generation: 10 * generation,
         expire_time: Some((SystemTime::now() + Duration::from_secs(seconds)).into()),
     })
 }
 
-fn refusal(reason: &'static str) -> Result<VendHeadersResponse, Status> {
+fn refusal(reason: ErrorReason) -> Result<VendHeadersResponse, Status> {
+    let reason = Reason::of(reason, ErrorReason::as_str_name);
     Err(StatusBuilder::new(Code::FailedPrecondition, reason, "no").build())
 }
 
-fn installation(model: pb::entry::CredentialModel) -> Arc<Installation> {
+fn installation(model: pb::entry_revision::CredentialModel) -> Running {
     let header = |name: &str, value: &str| pb::AdditionalHeader {
         name: name.to_owned(),
         source: Some(pb::additional_header::Source::Value(value.to_owned())),
     };
-    let running = pb::Entry {
+    let running = pb::EntryRevision {
         credential_model: Some(model),
         additional_headers: vec![
             header("x-tenant", "acme"),
@@ -90,20 +96,26 @@ fn installation(model: pb::entry::CredentialModel) -> Arc<Installation> {
             header("Host", "no"),
             header("x-bad", "a\r\nb"),
         ],
-        ..plain_entry("time")
+        ..plain_revision("time")
     };
-    let registry = Registry::default().install(Made {
+    let registry = Registry::default().entry("time", &[]).install(Made {
         running: Some(running),
         ..Made::new("i", "time", "alice")
     });
-    Arc::clone(registry.snapshot().installation("i").unwrap())
+    registry.running("i")
 }
 
-fn with_secret() -> Arc<Installation> {
-    installation(pb::entry::CredentialModel::StaticCredential(pb::StaticCredential {
-        field: "key".to_owned(),
-        injection: None,
-    }))
+fn with_secret() -> Running {
+    installation(pb::entry_revision::CredentialModel::StaticCredential(
+        pb::StaticCredential {
+            field: "key".to_owned(),
+            injection: None,
+        },
+    ))
+}
+
+fn generations(installation: i64, entry: i64) -> Generations {
+    Generations { installation, entry }
 }
 
 fn header<'a>(vended: &'a Vended, name: &str) -> Option<&'a str> {
@@ -113,7 +125,7 @@ fn header<'a>(vended: &'a Vended, name: &str) -> Option<&'a str> {
 #[tokio::test]
 async fn nothing_is_vended_where_there_is_no_secret() {
     let (vendor, credentials) = vendor([]);
-    let installation = installation(pb::entry::CredentialModel::NoCredential(pb::NoCredential {}));
+    let installation = installation(pb::entry_revision::CredentialModel::NoCredential(pb::NoCredential {}));
     let vended = vendor.headers(&installation, None).await.unwrap();
     assert_eq!(
         (header(&vended, "x-tenant"), vended.headers.len()),
@@ -134,7 +146,7 @@ async fn all_who_want_the_same_ask_once() {
             (header(&vended, "authorization"), header(&vended, "x-tenant")),
             (Some("Bearer s3cret"), Some("acme"))
         );
-        assert_eq!(vended.generation, 3);
+        assert_eq!(vended.generations, generations(3, 30));
         assert!(
             !format!("{vended:?} {:?}", vended.headers).contains("s3cret"),
             "secrets do not print"
@@ -146,9 +158,10 @@ async fn all_who_want_the_same_ask_once() {
         (
             asked.installation_uid.as_str(),
             asked.destination.as_str(),
-            asked.rejected_generation
+            asked.rejected_generation,
+            asked.rejected_entry_generation,
         ),
-        ("i", "https://mcp.example.com", 0)
+        ("i", "https://mcp.example.com", 0, 0)
     );
 }
 
@@ -160,7 +173,7 @@ async fn a_new_generation_and_the_end_of_the_old_one_ask_again() {
         header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
         Some("one")
     );
-    Arc::make_mut(&mut installation).credential_generation += 1;
+    Arc::make_mut(&mut installation.installation).credential_generation += 1;
     assert_eq!(
         header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
         Some("two")
@@ -174,11 +187,25 @@ async fn a_new_generation_and_the_end_of_the_old_one_ask_again() {
 }
 
 #[tokio::test]
+async fn a_new_credential_of_the_entry_asks_again_too() {
+    let (vendor, credentials) = vendor([vended(1, "one", 300), vended(1, "two", 300)]);
+    let mut running = with_secret();
+    for _ in 0..2 {
+        let one = vendor.headers(&running, None).await.unwrap();
+        assert_eq!(header(&one, "authorization"), Some("one"));
+    }
+    Arc::make_mut(&mut running.entry).credential_generation += 1;
+    let two = vendor.headers(&running, None).await.unwrap();
+    assert_eq!(header(&two, "authorization"), Some("two"));
+    assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_refused_credential_is_replaced_once_for_all() {
     let (vendor, credentials) = vendor([vended(1, "old", 300), vended(2, "new", 300)]);
     let installation = with_secret();
     let old = vendor.headers(&installation, None).await.unwrap();
-    let all = futures::future::join_all((0..10).map(|_| vendor.headers(&installation, Some(old.generation)))).await;
+    let all = futures::future::join_all((0..10).map(|_| vendor.headers(&installation, Some(old.generations)))).await;
     for new in all {
         assert_eq!(header(&new.unwrap(), "authorization"), Some("new"));
     }
@@ -187,16 +214,17 @@ async fn a_refused_credential_is_replaced_once_for_all() {
         Some("new")
     );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
-    assert_eq!(credentials.asked.lock().unwrap()[1].rejected_generation, 1);
+    let asked = credentials.asked.lock().unwrap()[1].clone();
+    assert_eq!((asked.rejected_generation, asked.rejected_entry_generation), (1, 10));
 }
 
 /// Lesson 35: what is refused becomes a link.
 #[tokio::test]
 async fn refusals_become_errors_with_a_link() {
     let (vendor, _) = vendor([
-        refusal("CREDENTIAL_REQUIRED"),
-        refusal("CREDENTIAL_EXPIRED"),
-        refusal("DESTINATION_CHANGED"),
+        refusal(ErrorReason::CredentialRequired),
+        refusal(ErrorReason::CredentialExpired),
+        refusal(ErrorReason::DestinationChanged),
         Err(Status::unavailable("down")),
         vended(1, "works", 300),
     ]);
@@ -242,11 +270,11 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
         uid: "g".into(),
         display_name: "g".to_owned(),
         description: String::new(),
-        labels: [].into(),
+        labels: crate::domain::Labels::default(),
         automatic: false,
         audience: Audience {
             organization: true,
-            teams: Vec::new(),
+            teams: Box::default(),
             author: None,
         },
         passthrough_headers: [

@@ -10,13 +10,14 @@ use std::{
 use axum::{Json, Router, http::StatusCode, response::IntoResponse as _};
 use contracts::{
     credential::{
-        VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedHeader,
+        ErrorReason, VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedHeader,
         vend_service_server::{VendService, VendServiceServer},
     },
     gateway::tool_service_client::ToolServiceClient,
     registry::{
         self as pb,
         access_service_server::{AccessService, AccessServiceServer},
+        report_discovery_request::{Outcome, Subject},
         report_service_server::{ReportService, ReportServiceServer},
         watch_service_server::{WatchService, WatchServiceServer},
         watched_object::Object,
@@ -28,7 +29,7 @@ use service_kit::{
     Clock, Readiness, UserId, Workload,
     egress::EgressPolicy,
     pipe::pipe,
-    status::{StatusBuilder, not_found},
+    status::{Reason, StatusBuilder, not_found},
     testing::{Served, TestIssuer},
 };
 use tokio::{net::TcpListener, sync::mpsc};
@@ -117,29 +118,38 @@ impl WatchService for Registry {
 
 #[tonic::async_trait]
 impl ReportService for Registry {
-    async fn report_condition(
+    async fn report_discovery(
         &self,
-        request: Request<pb::ReportConditionRequest>,
-    ) -> Result<Response<pb::ReportConditionResponse>, Status> {
+        request: Request<pb::ReportDiscoveryRequest>,
+    ) -> Result<Response<pb::ReportDiscoveryResponse>, Status> {
         let request = request.into_inner();
-        self.reported
-            .lock()
-            .unwrap()
-            .push(format!("{} {}", request.installation_uid, request.reason));
-        Ok(Response::new(pb::ReportConditionResponse::default()))
+        let Some(Subject::InstallationUid(uid)) = request.subject else {
+            return Err(Status::invalid_argument("no subject"));
+        };
+        let line = match request.outcome {
+            Some(Outcome::Tools(found)) => {
+                let tools: Vec<_> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
+                format!("{uid} {}", tools.join(","))
+            }
+            Some(Outcome::Failure(failure)) => format!("{uid} {}", failure.reason),
+            None => return Err(Status::invalid_argument("no outcome")),
+        };
+        self.reported.lock().unwrap().push(line);
+        Ok(Response::new(pb::ReportDiscoveryResponse::default()))
     }
 
-    async fn report_tools(
+    async fn report_credential(
         &self,
-        request: Request<pb::ReportToolsRequest>,
-    ) -> Result<Response<pb::ReportToolsResponse>, Status> {
-        let request = request.into_inner();
-        let tools: Vec<_> = request.tools.iter().map(|tool| tool.tool.as_str()).collect();
-        self.reported
-            .lock()
-            .unwrap()
-            .push(format!("{} {}", request.installation_uid, tools.join(",")));
-        Ok(Response::new(pb::ReportToolsResponse::default()))
+        _: Request<pb::ReportCredentialRequest>,
+    ) -> Result<Response<pb::ReportCredentialResponse>, Status> {
+        Err(Status::permission_denied("not for the gateway"))
+    }
+
+    async fn report_runtime(
+        &self,
+        _: Request<pb::ReportRuntimeRequest>,
+    ) -> Result<Response<pb::ReportRuntimeResponse>, Status> {
+        Err(Status::permission_denied("not for the gateway"))
     }
 
     async fn report_cleanup(
@@ -166,27 +176,26 @@ impl AccessService for Registry {
         let request = request.into_inner();
         let principal = request.principal.unwrap_or_default();
         let user = UserId::of(&principal.issuer, &principal.subject).resource_name();
-        let found = self
-            .objects
-            .lock()
-            .unwrap()
-            .iter()
-            .find_map(|object| match &object.object {
-                Some(Object::Installation(watched)) if watched.installation.as_ref()?.name == request.installation => {
-                    Some(watched.clone())
-                }
-                _ => None,
-            });
-        let watched = found.ok_or_else(|| not_found(&request.installation))?;
-        let owner = watched
-            .installation
-            .as_ref()
-            .and_then(|installation| installation.scope.clone());
-        if owner != Some(pb::installation::Scope::User(user)) {
-            return Err(StatusBuilder::new(Code::PermissionDenied, "PERMISSION_DENIED", "not yours").build());
+        let objects = self.objects.lock().unwrap();
+        let found = objects.iter().find_map(|object| match &object.object {
+            Some(Object::Installation(found)) if found.name == request.installation => Some(found.clone()),
+            _ => None,
+        });
+        let installation = found.ok_or_else(|| not_found(&request.installation))?;
+        if installation.scope != Some(pb::installation::Scope::User(user)) {
+            let reason = Reason::of(pb::ErrorReason::PermissionDenied, pb::ErrorReason::as_str_name);
+            return Err(StatusBuilder::new(Code::PermissionDenied, reason, "not yours").build());
         }
+        let running_revision = objects.iter().find_map(|object| match &object.object {
+            Some(Object::EntryRevision(revision)) if revision.number == installation.running_entry_revision => {
+                Some(revision.clone())
+            }
+            _ => None,
+        });
         Ok(Response::new(pb::AuthorizeInstallationResponse {
-            installation: Some(watched),
+            installation: Some(installation),
+            running_revision,
+            runtime: None,
         }))
     }
 
@@ -209,9 +218,8 @@ impl VendService for Credentials {
     ) -> Result<Response<VendHeadersResponse>, Status> {
         let request = request.into_inner();
         if request.rejected_generation > 0 {
-            return Err(
-                StatusBuilder::new(Code::FailedPrecondition, "CREDENTIAL_EXPIRED", "there is no other").build(),
-            );
+            let reason = Reason::of(ErrorReason::CredentialExpired, ErrorReason::as_str_name);
+            return Err(StatusBuilder::new(Code::FailedPrecondition, reason, "there is no other").build());
         }
         let value = format!("Bearer secret-of-{}", request.installation_uid);
         Ok(Response::new(VendHeadersResponse {
@@ -220,6 +228,7 @@ impl VendService for Credentials {
                 value,
             }],
             generation: 1,
+            entry_generation: 0,
             expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
         }))
     }
@@ -309,50 +318,60 @@ impl World {
             name: "gateways/default/toolAssignments/a".to_owned(),
             uid: "a".to_owned(),
             entry: "entries/mail".to_owned(),
-            tool: "send".to_owned(),
+            entry_uid: "e".to_owned(),
+            consumer_uid: "g".to_owned(),
+            kind: pb::FeatureKind::Tool.into(),
+            selection: Some(pb::tool_assignment::Selection::Tool("send".to_owned())),
             ..pb::ToolAssignment::default()
         };
-        let assignment = pb::WatchedToolAssignment {
-            tool_assignment: Some(assignment),
-            consumer_uid: "g".to_owned(),
-            entry_uid: "e".to_owned(),
-        };
-        let definition = pb::ToolDefinition {
+        let definition = pb::FeatureDefinition {
             hash: "h".to_owned(),
             definition_json: r#"{"name":"send","x":1}"#.to_owned(),
         };
-        let tools = vec![pb::ToolRef {
-            tool: "send".to_owned(),
-            definition_hash: "h".to_owned(),
-        }];
+        let set = pb::FeatureSet {
+            hash: "s".to_owned(),
+            kind: pb::FeatureKind::Tool.into(),
+            features: vec![pb::FeatureRef {
+                name: "send".to_owned(),
+                definition_hash: "h".to_owned(),
+            }],
+        };
+        let entry = pb::Entry {
+            name: "entries/mail".to_owned(),
+            uid: "e".to_owned(),
+            display_name: "Mail".to_owned(),
+            lifecycle: pb::EntryLifecycle::Approved.into(),
+            discovered: vec![pb::DiscoveredSet {
+                kind: pb::FeatureKind::Tool.into(),
+                set_hash: "s".to_owned(),
+            }],
+            ..pb::Entry::default()
+        };
         vec![
-            put("e", Object::Entry(self.entry())),
+            put("h", Object::FeatureDefinition(definition)),
+            put("s", Object::FeatureSet(set)),
+            put("e", Object::Entry(entry)),
+            put("e/1", Object::EntryRevision(self.revision())),
             put("g", Object::Gateway(gateway)),
-            put("h", Object::ToolDefinition(definition)),
-            put(
-                "e",
-                Object::ToolSet(pb::ToolSet {
-                    owner_uid: "e".to_owned(),
-                    tools,
-                }),
-            ),
             put("a", Object::ToolAssignment(assignment)),
             self.installation("i-alice", "alice", true),
         ]
     }
 
-    fn entry(&self) -> pb::Entry {
-        pb::Entry {
-            name: "entries/mail".to_owned(),
-            uid: "e".to_owned(),
-            display_name: "Mail".to_owned(),
-            lifecycle: pb::EntryLifecycle::Approved.into(),
-            server: Some(pb::entry::Server::Remote(pb::RemoteServer { url: self.url.clone() })),
-            credential_model: Some(pb::entry::CredentialModel::StaticCredential(pb::StaticCredential {
-                field: "key".to_owned(),
-                injection: None,
+    fn revision(&self) -> pb::EntryRevision {
+        pb::EntryRevision {
+            entry_uid: "e".to_owned(),
+            number: 1,
+            server: Some(pb::entry_revision::Server::Remote(pb::RemoteServer {
+                url: self.url.clone(),
             })),
-            ..pb::Entry::default()
+            credential_model: Some(pb::entry_revision::CredentialModel::StaticCredential(
+                pb::StaticCredential {
+                    field: "key".to_owned(),
+                    injection: None,
+                },
+            )),
+            ..pb::EntryRevision::default()
         }
     }
 
@@ -375,6 +394,7 @@ impl World {
             entry: "entries/mail".to_owned(),
             entry_uid: "e".to_owned(),
             scope: Some(pb::installation::Scope::User(self.user(owner))),
+            running_entry_revision: 1,
             generation: 1,
             credential_generation: 1,
             conditions: vec![
@@ -385,12 +405,7 @@ impl World {
             create_time: Some(prost_types::Timestamp::default()),
             ..pb::Installation::default()
         };
-        let watched = pb::WatchedInstallation {
-            installation: Some(installation),
-            running_entry: Some(self.entry()),
-            runtime_endpoint: String::new(),
-        };
-        put(uid, Object::Installation(watched))
+        put(uid, Object::Installation(installation))
     }
 
     /// `users/{user}` of a subject.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::registry::{CustomHeader, static_credential::Injection};
+use contracts::registry::{CustomHeader, injection::Kind};
 use integration_tests::{
     McpClient, Stack,
     process::{Program, descendants, free_port},
@@ -82,7 +82,7 @@ pub(crate) async fn gateway(upstream: &str) -> (Stack, Target, Duration) {
     // What a person runs: no debug logging.
     let mut stack = Stack::builder().variable("RUST_LOG", "info").start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
-    let injection = Injection::CustomHeader(CustomHeader {
+    let injection = Kind::CustomHeader(CustomHeader {
         name: "x-api-key".to_owned(),
     });
     let entry = walk::remote(&format!("http://{upstream}/mcp"));

@@ -1,6 +1,7 @@
 //! RuntimeService: shows servers to the people who may manage them.
 
 mod convert;
+mod status;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -13,13 +14,9 @@ use contracts::{
 };
 use futures::Stream;
 use registry_client::access::Access;
-use service_kit::{
-    Clock,
-    identity::require_user,
-    status::{StatusBuilder, Violations},
-};
+use service_kit::{Clock, identity::require_user, status::Violations};
 use tokio::sync::broadcast;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::{
     domain::{logs::LogLine, plan::self_hosted, status::State},
@@ -57,15 +54,15 @@ impl RuntimeApi {
     async fn subject<T>(&self, request: &Request<T>, name: &str, violations: Violations) -> Result<Subject, Status> {
         let user = require_user(request)?;
         let installation = convert::installation_name(name, violations)?;
-        let watched = self
+        let answer = self
             .access
             .installation(&installation, &user, AccessAction::Manage)
-            .await?;
-        if watched.running_entry.as_ref().and_then(self_hosted).is_none() {
-            let message = "the entry's server runs elsewhere; there is nothing here to show or restart";
-            return Err(StatusBuilder::new(Code::FailedPrecondition, "NOT_SELF_HOSTED", message).build());
+            .await
+            .map_err(status::from_registry)?;
+        if answer.running_revision.as_ref().and_then(self_hosted).is_none() {
+            return Err(status::not_self_hosted());
         }
-        let installation = watched.installation.unwrap_or_default();
+        let installation = answer.installation.unwrap_or_default();
         Ok(Subject {
             name: name.to_owned(),
             uid: installation.uid,

@@ -1,4 +1,4 @@
-//! What to run for an installation: the entry it runs, its values and its secrets put together.
+//! What to run for an installation: the entry revision it runs, its values and its secrets put together.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use contracts::registry::{
-    ConditionStatus, ConditionType, Entry, InstallField, InstallFieldSource, InstallFieldType, SelfHostedServer,
-    WatchedInstallation, entry::Server, install_field::Target, self_hosted_server,
+    EntryRevision, InstallField, InstallFieldSource, InstallFieldType, Installation, SelfHostedServer,
+    entry_revision::Server, install_field::Target, self_hosted_server,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
@@ -36,9 +36,9 @@ pub(crate) struct Missing {
     pub(crate) message: String,
 }
 
-/// The self-hosted server of an entry.
-pub(crate) fn self_hosted(entry: &Entry) -> Option<&SelfHostedServer> {
-    match entry.server.as_ref()? {
+/// The self-hosted server of an entry revision.
+pub(crate) fn self_hosted(revision: &EntryRevision) -> Option<&SelfHostedServer> {
+    match revision.server.as_ref()? {
         Server::SelfHosted(server) => Some(server),
         Server::Remote(_) => None,
     }
@@ -49,38 +49,43 @@ fn is_secret(field: &InstallField) -> bool {
 }
 
 /// Whether the server itself gets secrets, rather than each request.
-pub(crate) fn wants_secrets(entry: &Entry) -> bool {
+pub(crate) fn wants_secrets(revision: &EntryRevision) -> bool {
     let to_server = |f: &InstallField| {
         matches!(
             f.target,
             Some(Target::EnvironmentVariable(_) | Target::MountedFile(_) | Target::Argument(_))
         )
     };
-    entry.install_fields.iter().any(|f| is_secret(f) && to_server(f))
+    revision.install_fields.iter().any(|f| is_secret(f) && to_server(f))
 }
 
-/// How the credential stands, as credential-svc reported it.
-pub(crate) fn credential(watched: &WatchedInstallation) -> ConditionStatus {
-    let conditions = watched.installation.iter().flat_map(|i| &i.conditions);
-    let ready = conditions
-        .filter(|c| c.r#type() == ConditionType::CredentialReady)
-        .map(|c| c.status())
-        .next();
-    ready.unwrap_or(ConditionStatus::Unknown)
+/// Whether some secrets are stored on the entry, for all of its installations.
+pub(crate) fn has_stored_secrets(revision: &EntryRevision) -> bool {
+    let stored = |f: &InstallField| is_secret(f) && f.source() == InstallFieldSource::Stored;
+    revision.install_fields.iter().any(stored)
+}
+
+/// Stands for the secrets where only the rest of a plan matters: each secret is its field's key.
+pub(crate) fn placeholders(revision: &EntryRevision) -> Secrets {
+    let secrets = revision.install_fields.iter().filter(|f| is_secret(f));
+    secrets
+        .map(|f| (f.key.clone(), SecretString::from(f.key.as_str())))
+        .collect()
 }
 
 impl Plan {
     /// Puts everything together. `folder` is where the server will run.
-    pub(crate) fn new(watched: &WatchedInstallation, secrets: &Secrets, folder: &Path) -> Result<Self, Missing> {
-        let none = Missing {
-            reason: "NOT_SELF_HOSTED",
-            message: "The entry has no server to run.".to_owned(),
-        };
-        let (Some(entry), Some(installation)) = (&watched.running_entry, &watched.installation) else {
-            return Err(none);
-        };
-        let Some(server) = self_hosted(entry) else {
-            return Err(none);
+    pub(crate) fn new(
+        installation: &Installation,
+        revision: &EntryRevision,
+        secrets: &Secrets,
+        folder: &Path,
+    ) -> Result<Self, Missing> {
+        let Some(server) = self_hosted(revision) else {
+            return Err(Missing {
+                reason: "NOT_SELF_HOSTED",
+                message: "The entry has no server to run.".to_owned(),
+            });
         };
         let mut plan = Self {
             command: server.command.clone(),
@@ -96,7 +101,7 @@ impl Plan {
             secret: false,
         });
         plan.files.extend(fixed);
-        for field in &entry.install_fields {
+        for field in &revision.install_fields {
             let value = if is_secret(field) {
                 secrets.get(&field.key).map(|s| s.expose_secret().to_owned())
             } else {
@@ -169,7 +174,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Tells plans apart: what is the same needs no restart.
+    /// Tells plans apart: what is the same needs no restart. The same in every version of the program.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut add = |part: &str| {
@@ -255,7 +260,7 @@ mod tests {
         Target::EnvironmentVariable(EnvironmentVariableTarget { name: name.to_owned() })
     }
 
-    fn watched(fields: Vec<InstallField>, values: &[(&str, &str)]) -> WatchedInstallation {
+    fn desired(fields: Vec<InstallField>, values: &[(&str, &str)]) -> (Installation, EntryRevision) {
         let server = SelfHostedServer {
             command: "serve".to_owned(),
             arguments: vec!["--fixed".to_owned()],
@@ -266,21 +271,17 @@ mod tests {
             }],
             transport: None,
         };
-        let entry = Entry {
+        let revision = EntryRevision {
             server: Some(Server::SelfHosted(server)),
             install_fields: fields,
-            ..Entry::default()
+            ..EntryRevision::default()
         };
         let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let installation = Installation {
             values,
             ..Installation::default()
         };
-        WatchedInstallation {
-            installation: Some(installation),
-            running_entry: Some(entry),
-            runtime_endpoint: String::new(),
-        }
+        (installation, revision)
     }
 
     fn secrets(pairs: &[(&str, &str)]) -> Secrets {
@@ -325,7 +326,7 @@ mod tests {
             ),
             field("absent", Text, variable("ABSENT")),
         ];
-        let watched = watched(
+        let (installation, revision) = desired(
             fields,
             &[
                 ("root", "/data"),
@@ -335,8 +336,8 @@ mod tests {
             ],
         );
         let secrets = secrets(&[("token", "t0ken"), ("key", "PEM"), ("pin", "1234")]);
-        assert!(wants_secrets(watched.running_entry.as_ref().unwrap()));
-        let plan = Plan::new(&watched, &secrets, Path::new("/folder")).unwrap();
+        assert!(wants_secrets(&revision) && !has_stored_secrets(&revision));
+        let plan = Plan::new(&installation, &revision, &secrets, Path::new("/folder")).unwrap();
         assert_eq!(plan.arguments, ["--fixed", "--root", "/data", "true", "--pin=1234"]);
         let environment: Vec<_> = plan.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let expected = [
@@ -361,31 +362,47 @@ mod tests {
     fn says_what_is_missing() {
         let mut token = field("token", InstallFieldType::Secret, variable("TOKEN"));
         token.required = true;
-        let missing = Plan::new(&watched(vec![token], &[]), &Secrets::new(), Path::new("/")).unwrap_err();
+        let (installation, revision) = desired(vec![token], &[]);
+        let missing = Plan::new(&installation, &revision, &Secrets::new(), Path::new("/")).unwrap_err();
         assert_eq!(missing.reason, "CREDENTIAL_REQUIRED");
         let open = Target::Argument(ArgumentTarget::default());
-        let exposed = watched(vec![field("token", InstallFieldType::Secret, open)], &[]);
-        let refused = Plan::new(&exposed, &secrets(&[("token", "x")]), Path::new("/")).unwrap_err();
+        let (installation, revision) = desired(vec![field("token", InstallFieldType::Secret, open)], &[]);
+        let refused = Plan::new(&installation, &revision, &secrets(&[("token", "x")]), Path::new("/")).unwrap_err();
         assert_eq!(refused.reason, "SECRET_IN_ARGUMENTS");
     }
 
     #[test]
-    fn changes_of_labels_and_names_need_no_restart() {
-        let mut one = watched(vec![field("a", InstallFieldType::String, variable("A"))], &[("a", "1")]);
-        let plan = |w: &WatchedInstallation| Plan::new(w, &Secrets::new(), Path::new("/")).unwrap().fingerprint();
-        let before = plan(&one);
-        one.running_entry.as_mut().unwrap().display_name = "Other".to_owned();
-        one.running_entry
-            .as_mut()
-            .unwrap()
-            .labels
-            .insert("a".to_owned(), "b".to_owned());
-        assert_eq!(plan(&one), before, "lesson 27");
-        one.installation
-            .as_mut()
-            .unwrap()
-            .values
-            .insert("a".to_owned(), "2".to_owned());
-        assert_ne!(plan(&one), before);
+    fn changes_of_texts_need_no_restart() {
+        let (mut installation, mut revision) = desired(
+            vec![
+                field("a", InstallFieldType::String, variable("A")),
+                field("token", InstallFieldType::Secret, variable("TOKEN")),
+            ],
+            &[("a", "1")],
+        );
+        let plan = |i: &Installation, r: &EntryRevision, s: &Secrets| {
+            Plan::new(i, r, s, Path::new("/")).unwrap().fingerprint()
+        };
+        let outline = |i: &Installation, r: &EntryRevision| plan(i, r, &placeholders(r));
+        let secret = secrets(&[("token", "t0ken")]);
+        let before = (
+            plan(&installation, &revision, &secret),
+            outline(&installation, &revision),
+        );
+        revision.number = 2;
+        revision.version = "2".to_owned();
+        revision.install_fields[0].title = "Other".to_owned();
+        assert_eq!(
+            (
+                plan(&installation, &revision, &secret),
+                outline(&installation, &revision)
+            ),
+            before,
+            "lesson 27"
+        );
+        assert_ne!(plan(&installation, &revision, &secrets(&[("token", "x")])), before.0);
+        installation.values.insert("a".to_owned(), "2".to_owned());
+        assert_ne!(plan(&installation, &revision, &secret), before.0);
+        assert_ne!(outline(&installation, &revision), before.1);
     }
 }

@@ -34,6 +34,10 @@ pub(crate) struct Status {
     pub(crate) restart_count: u32,
     /// `unix:/path` while it runs.
     pub(crate) endpoint: String,
+    /// Of the plan without its secrets, in hex, while it runs.
+    pub(crate) spec_digest: String,
+    /// Whether there should be a server at all.
+    pub(crate) wanted: bool,
     /// The installation's generation it speaks of.
     pub(crate) generation: i64,
     /// The last restart, asked for by a person, that this status is the outcome of.
@@ -49,6 +53,8 @@ impl Status {
             start_time: None,
             restart_count: 0,
             endpoint: String::new(),
+            spec_digest: String::new(),
+            wanted: true,
             generation,
             restart: 0,
         }
@@ -65,6 +71,8 @@ impl Status {
             .collect();
         self.message.truncate(self.message.floor_char_boundary(MESSAGE));
         self.endpoint.clear();
+        self.spec_digest.clear();
+        self.wanted = true;
     }
 }
 

@@ -1,19 +1,19 @@
-//! One supervisor an installation.
+//! One supervisor an installation whose server runs here.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use contracts::registry::{WatchedInstallation, report_cleanup_request::Subject};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    report::{report, report_cleanup},
+    cleanup::{Cleanup, Deleted},
+    report::{Shown, report},
     supervisor::{Context, Running, Supervisor},
 };
-use crate::domain::{logs::Logs, status::Status};
+use crate::domain::{desired::Desired, logs::Logs, plan::self_hosted, status::Status};
 
 /// What others see of an installation's server.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct Runtime {
 #[derive(Debug)]
 pub(crate) struct Controller {
     context: Arc<Context>,
+    cleanup: Arc<Cleanup>,
     supervised: Mutex<HashMap<String, Supervised>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -36,7 +37,8 @@ pub(crate) struct Controller {
 
 #[derive(Debug)]
 struct Supervised {
-    desired: watch::Sender<Arc<WatchedInstallation>>,
+    desired: watch::Sender<Arc<Desired>>,
+    shown: watch::Sender<Shown>,
     runtime: Arc<Runtime>,
     stop: CancellationToken,
     /// Whose removal ended it; a later one with the same uid waits for nothing else.
@@ -44,27 +46,42 @@ struct Supervised {
 }
 
 impl Controller {
+    /// Cleans up in the background from now on.
     pub(crate) fn new(context: Context) -> Self {
-        Self {
+        let controller = Self {
             context: Arc::new(context),
+            cleanup: Arc::default(),
             supervised: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }
+        };
+        let (cleanup, context) = (Arc::clone(&controller.cleanup), Arc::clone(&controller.context));
+        let stop = controller.stop.clone();
+        controller.tasks.spawn(async move {
+            tokio::select! {
+                () = cleanup.run(&context) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        controller
     }
 
-    /// What should be, of one installation.
-    pub(crate) fn put(&self, uid: &str, watched: WatchedInstallation) {
-        let watched = Arc::new(watched);
+    /// What should be of one installation, and what the registry shows of it. Only a server that runs here gets a supervisor.
+    pub(crate) fn put(&self, uid: &str, desired: Desired, shown: Shown) {
         let mut supervised = self.supervised();
         if let Some(known) = supervised.get(uid).filter(|s| !s.ended.is_cancelled()) {
-            known.desired.send_replace(watched);
+            known.shown.send_replace(shown);
+            known.desired.send_replace(Arc::new(desired));
             return;
         }
-        if self.stop.is_cancelled() {
+        if desired.installation.delete_time.is_some() {
+            return self.clean_up(Deleted::Installation(uid.to_owned()));
+        }
+        if self.stop.is_cancelled() || desired.revision.as_deref().and_then(self_hosted).is_none() {
             return;
         }
-        let (desired, receiver) = watch::channel(watched);
+        let (desired, receiver) = watch::channel(Arc::new(desired));
+        let (shown, reported) = watch::channel(shown);
         let runtime = Arc::new(Runtime {
             status: watch::channel(None).0,
             logs: Logs::default(),
@@ -75,7 +92,7 @@ impl Controller {
         let supervisor = Supervisor {
             uid: uid.to_owned(),
             context: Arc::clone(&self.context),
-            desired: receiver.clone(),
+            desired: receiver,
             runtime: Arc::clone(&runtime),
             stop: stop.clone(),
             state: Running::default(),
@@ -84,7 +101,7 @@ impl Controller {
             self.context.registry.clone(),
             uid.to_owned(),
             runtime.status.subscribe(),
-            receiver,
+            reported,
         );
         let guard = ended.clone().drop_guard();
         self.tasks.spawn(async move {
@@ -99,6 +116,7 @@ impl Controller {
             uid.to_owned(),
             Supervised {
                 desired,
+                shown,
                 runtime,
                 stop,
                 ended,
@@ -124,16 +142,21 @@ impl Controller {
         });
     }
 
-    /// Nothing is ever left of an entry here but its installations, which are looked after one by one.
-    pub(crate) fn entry_deleted(&self, uid: String) {
-        let registry = self.context.registry.clone();
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = report_cleanup(&registry, Subject::EntryUid(uid)) => {}
-                () = stop.cancelled() => {}
-            }
-        });
+    /// What the registry now shows of an installation's runtime.
+    pub(crate) fn show(&self, uid: &str, shown: Shown) {
+        if let Some(known) = self.supervised().get(uid) {
+            known.shown.send_replace(shown);
+        }
+    }
+
+    /// Whether an installation has a supervisor, which then sees to everything, its cleanup included.
+    pub(crate) fn supervises(&self, uid: &str) -> bool {
+        self.supervised().get(uid).is_some_and(|s| !s.ended.is_cancelled())
+    }
+
+    /// Sees to the cleanup of what has no supervisor.
+    pub(crate) fn clean_up(&self, deleted: Deleted) {
+        self.cleanup.add(deleted);
     }
 
     /// The server of an installation; `None` where there is none to run, or none is known yet.

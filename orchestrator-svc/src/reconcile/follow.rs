@@ -1,28 +1,48 @@
 //! From the registry's watch to the controller.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use contracts::registry::{Change, Entry, ObjectKind, WatchedObject, change, watched_object::Object};
+use contracts::registry::{Change, ObjectKind, Removal, WatchedObject, change, watched_object::Object};
 use registry_client::watch::Sink;
 use service_kit::Readiness;
 use tokio::sync::watch;
 
-use super::controller::Controller;
+use super::{cleanup::Deleted, controller::Controller, index::Index, report::Shown};
 
 /// What is followed.
-pub(crate) const KINDS: [ObjectKind; 2] = [ObjectKind::Entry, ObjectKind::Installation];
+pub(crate) const KINDS: [ObjectKind; 4] = [
+    ObjectKind::Entry,
+    ObjectKind::EntryRevision,
+    ObjectKind::Installation,
+    ObjectKind::Runtime,
+];
 
 /// Hands what changes to the controller.
 #[derive(Debug)]
 pub(crate) struct Follower {
     controller: Arc<Controller>,
     readiness: watch::Sender<Readiness>,
-    known: bool,
-    /// Deleted entries whose cleanup is being reported.
-    deleted: BTreeSet<String>,
+    index: Index,
+    /// The snapshot that is coming in.
+    coming: Coming,
+    /// How many have come.
+    snapshots: u64,
+}
+
+#[derive(Debug, Default)]
+struct Coming {
+    index: Index,
+    deleted: Vec<Deleted>,
+}
+
+/// Whom a change concerns.
+#[derive(Debug, Default)]
+struct Touched {
+    /// Installations.
+    desired: BTreeSet<String>,
+    /// Owners of runtimes.
+    shown: BTreeSet<String>,
+    deleted: Vec<Deleted>,
 }
 
 impl Follower {
@@ -30,54 +50,124 @@ impl Follower {
         Self {
             controller,
             readiness,
-            known: false,
-            deleted: BTreeSet::new(),
+            index: Index::default(),
+            coming: Coming::default(),
+            snapshots: 0,
         }
     }
 
-    fn put(&mut self, object: WatchedObject) {
-        match object.object {
-            Some(Object::Installation(watched)) => self.controller.put(&object.key, watched),
-            Some(Object::Entry(entry)) => self.entry(&object.key, &entry),
+    fn shown(&self, uid: &str) -> Shown {
+        Shown {
+            snapshot: self.snapshots,
+            runtime: self.index.runtime(uid),
+        }
+    }
+
+    /// Hands over what should be of an installation, and what the registry shows of it.
+    fn hand_over(&self, uid: &str) {
+        if let Some(desired) = self.index.desired(uid) {
+            self.controller.put(uid, desired, self.shown(uid));
+        }
+    }
+
+    fn remove(&mut self, removal: &Removal, touched: &mut Touched) {
+        let key = &removal.key;
+        match removal.kind() {
+            ObjectKind::Installation => {
+                self.index.remove_installation(key);
+                self.controller.remove(key);
+            }
+            ObjectKind::Entry => self.index.remove_entry(key),
+            ObjectKind::EntryRevision => self.index.remove_revision(key),
+            ObjectKind::Runtime => {
+                self.index.remove_runtime(key);
+                touched.shown.insert(key.clone());
+            }
             _ => {}
-        }
-    }
-
-    fn entry(&mut self, uid: &str, entry: &Entry) {
-        if entry.delete_time.is_some() && self.deleted.insert(uid.to_owned()) {
-            self.controller.entry_deleted(uid.to_owned());
         }
     }
 }
 
-impl Sink for Follower {
-    async fn snapshot(&mut self, _revision: i64, objects: Vec<WatchedObject>) {
-        let keys: HashSet<String> = objects.iter().map(|o| o.key.clone()).collect();
-        self.controller.retain(|uid| keys.contains(uid));
-        self.deleted.clear();
-        for object in objects {
-            self.put(object);
+/// Takes an object into the index. An installation that has a supervisor is always in it.
+fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touched: &mut Touched) {
+    match object.object {
+        Some(Object::EntryRevision(revision)) => {
+            let waiting = index.put_revision(object.key, revision);
+            touched.desired.extend(waiting);
         }
-        self.known = true;
+        Some(Object::Entry(entry)) => {
+            touched.desired.extend(index.put_entry(&entry));
+            if entry.delete_time.is_some() {
+                touched.deleted.push(Deleted::Entry(entry.uid));
+            }
+        }
+        Some(Object::Installation(installation)) => {
+            let uid = installation.uid.clone();
+            let here = controller.supervises(&uid);
+            if installation.delete_time.is_some() && !here {
+                index.remove_installation(&uid);
+                touched.deleted.push(Deleted::Installation(uid));
+                return;
+            }
+            index.put_installation(installation, here);
+            touched.desired.insert(uid);
+        }
+        Some(Object::Runtime(runtime)) => {
+            touched.shown.insert(object.key.clone());
+            index.put_runtime(object.key, runtime);
+        }
+        _ => {}
+    }
+}
+
+impl Sink for Follower {
+    fn snapshot_begin(&mut self) {
+        self.coming = Coming::default();
+    }
+
+    async fn snapshot_objects(&mut self, objects: Vec<WatchedObject>) {
+        let mut touched = Touched::default();
+        for object in objects {
+            take(&mut self.coming.index, &self.controller, object, &mut touched);
+        }
+        self.coming.deleted.append(&mut touched.deleted);
+    }
+
+    async fn snapshot_end(&mut self, _revision: i64) {
+        let coming = std::mem::take(&mut self.coming);
+        self.index = coming.index;
+        self.controller.retain(|uid| self.index.has(uid));
+        self.snapshots += 1;
+        for uid in self.index.installations() {
+            self.hand_over(uid);
+        }
+        for deleted in coming.deleted {
+            self.controller.clean_up(deleted);
+        }
     }
 
     async fn changes(&mut self, _revision: i64, changes: Vec<Change>) {
+        let mut touched = Touched::default();
         for change in changes {
             match change.change {
-                Some(change::Change::Put(object)) => self.put(object),
-                Some(change::Change::Remove(removal)) => {
-                    if removal.kind() == ObjectKind::Installation {
-                        self.controller.remove(&removal.key);
-                    }
-                    self.deleted.remove(&removal.key);
-                }
+                Some(change::Change::Put(object)) => take(&mut self.index, &self.controller, object, &mut touched),
+                Some(change::Change::Remove(removal)) => self.remove(&removal, &mut touched),
                 None => {}
             }
+        }
+        for uid in &touched.desired {
+            self.hand_over(uid);
+        }
+        for uid in &touched.shown {
+            self.controller.show(uid, self.shown(uid));
+        }
+        for deleted in touched.deleted {
+            self.controller.clean_up(deleted);
         }
     }
 
     fn connected(&mut self, connected: bool) {
-        let readiness = match (connected, self.known) {
+        let readiness = match (connected, self.snapshots > 0) {
             (true, _) => Readiness::Ready,
             (false, true) => Readiness::Degraded("the registry is out of reach; running servers go on".to_owned()),
             (false, false) => Readiness::NotReady("the registry has not told yet what should run".to_owned()),

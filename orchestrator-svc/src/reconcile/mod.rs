@@ -1,7 +1,9 @@
 //! Makes what runs match what the registry says should.
 
+mod cleanup;
 mod controller;
 mod follow;
+mod index;
 mod report;
 mod supervisor;
 mod vend;

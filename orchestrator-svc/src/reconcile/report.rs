@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, ReportCleanupRequest, ReportConditionRequest, WatchedInstallation,
-    report_cleanup_request::Subject, report_service_client::ReportServiceClient,
+    ReportRuntimeRequest, Runtime, RuntimeState, report_runtime_request::Subject,
+    report_service_client::ReportServiceClient,
 };
 use tokio::sync::watch;
 use tonic::{Code, transport::Channel};
@@ -14,24 +14,45 @@ use crate::domain::status::{State, Status};
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
+/// What the registry shows of an installation's runtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// Counts the snapshots: one may be of a database that has lost what was reported.
+    pub(crate) snapshot: u64,
+    /// `None`: nothing was reported.
+    pub(crate) runtime: Option<Arc<Runtime>>,
+}
+
+/// A report that was taken.
+struct Taken {
+    request: ReportRuntimeRequest,
+    /// The registry's revision that has it.
+    revision: i64,
+    /// [`Shown::snapshot`] at that time.
+    snapshot: u64,
+}
+
 /// Reports one installation's status whenever the registry shows another. Ends when its supervisor does.
 pub(crate) async fn report(
     registry: Channel,
     uid: String,
     mut wanted: watch::Receiver<Option<Status>>,
-    mut shown: watch::Receiver<Arc<WatchedInstallation>>,
+    mut shown: watch::Receiver<Shown>,
 ) {
     let mut client = ReportServiceClient::new(registry);
     let mut delay = FIRST_DELAY;
-    // The last report taken, and the registry's revision that has it.
-    let mut taken: Option<(ReportConditionRequest, i64)> = None;
+    let mut taken: Option<Taken> = None;
     loop {
         let request = wanted.borrow_and_update().as_ref().map(|status| request(&uid, status));
-        let current = Arc::clone(&shown.borrow_and_update());
+        let current = shown.borrow_and_update().clone();
         if let Some(request) = request.filter(|r| is_due(r, &current, taken.as_ref())) {
-            match client.report_condition(request.clone()).await {
+            match client.report_runtime(request.clone()).await {
                 Ok(response) => {
-                    taken = Some((request, response.into_inner().revision));
+                    taken = Some(Taken {
+                        request,
+                        revision: response.into_inner().revision,
+                        snapshot: current.snapshot,
+                    });
                     delay = FIRST_DELAY;
                     continue;
                 }
@@ -58,122 +79,129 @@ pub(crate) async fn report(
     }
 }
 
-fn request(uid: &str, status: &Status) -> ReportConditionRequest {
-    let (condition, reason) = match status.state {
-        State::Running => (ConditionStatus::True, "RUNNING"),
-        State::Pending => (ConditionStatus::Unknown, status.reason.as_str()),
-        State::Failed => (ConditionStatus::False, status.reason.as_str()),
+fn request(uid: &str, status: &Status) -> ReportRuntimeRequest {
+    let (state, reason) = match status.state {
+        State::Running => (RuntimeState::Running, "RUNNING"),
+        State::Pending => (RuntimeState::Pending, status.reason.as_str()),
+        State::Failed => (RuntimeState::Failed, status.reason.as_str()),
     };
-    ReportConditionRequest {
-        installation_uid: uid.to_owned(),
-        status: condition.into(),
+    ReportRuntimeRequest {
+        subject: Some(Subject::InstallationUid(uid.to_owned())),
+        state: state.into(),
         reason: reason.to_owned(),
         message: status.message.clone(),
         observed_generation: status.generation,
-        runtime_endpoint: status.endpoint.clone(),
-        credential_generation: 0,
+        endpoint: status.endpoint.clone(),
+        spec_digest: status.spec_digest.clone(),
+        replicas: status.wanted.into(),
+        ready_replicas: (status.state == State::Running).into(),
     }
 }
 
-fn is_due(
-    wanted: &ReportConditionRequest,
-    shown: &WatchedInstallation,
-    taken: Option<&(ReportConditionRequest, i64)>,
-) -> bool {
-    let Some(installation) = &shown.installation else {
-        return false;
-    };
-    if let Some((last, revision)) = taken {
-        if last != wanted {
+fn is_due(wanted: &ReportRuntimeRequest, shown: &Shown, taken: Option<&Taken>) -> bool {
+    if let Some(taken) = taken.filter(|taken| taken.snapshot == shown.snapshot) {
+        if taken.request != *wanted {
             return true;
         }
         // Nothing has changed since the report; one that the registry found stale is not sent again and again.
-        if installation.revision <= *revision {
+        if shown
+            .runtime
+            .as_ref()
+            .is_none_or(|r| r.registry_revision <= taken.revision)
+        {
             return false;
         }
     }
-    let condition = installation
-        .conditions
-        .iter()
-        .find(|c| c.r#type() == ConditionType::RuntimeReady);
-    !condition.is_some_and(|c| is_shown(c, wanted)) || shown.runtime_endpoint != wanted.runtime_endpoint
+    !shown.runtime.as_ref().is_some_and(|runtime| is_shown(runtime, wanted))
 }
 
-fn is_shown(condition: &Condition, wanted: &ReportConditionRequest) -> bool {
-    condition.status == wanted.status
-        && condition.reason == wanted.reason
-        && condition.observed_generation >= wanted.observed_generation
-}
-
-/// Reports that nothing is left. True once it is taken.
-pub(crate) async fn cleaned_up(registry: &Channel, subject: Subject) -> bool {
-    let request = ReportCleanupRequest { subject: Some(subject) };
-    match ReportServiceClient::new(registry.clone()).report_cleanup(request).await {
-        Ok(_) => true,
-        Err(status) if status.code() == Code::NotFound => true,
-        Err(status) => {
-            tracing::warn!(error = %status.message(), "a cleanup could not be reported");
-            false
-        }
-    }
-}
-
-/// As [`cleaned_up`], until it is taken.
-pub(crate) async fn report_cleanup(registry: &Channel, subject: Subject) {
-    let mut delay = FIRST_DELAY;
-    while !cleaned_up(registry, subject.clone()).await {
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(LONGEST_DELAY);
-    }
+fn is_shown(runtime: &Runtime, wanted: &ReportRuntimeRequest) -> bool {
+    runtime.state == wanted.state
+        && runtime.reason == wanted.reason
+        && runtime.message == wanted.message
+        && runtime.endpoint == wanted.endpoint
+        && runtime.spec_digest == wanted.spec_digest
+        && runtime.replicas == wanted.replicas
+        && runtime.ready_replicas == wanted.ready_replicas
+        && runtime.observed_generation >= wanted.observed_generation
 }
 
 #[cfg(test)]
 mod tests {
-    use contracts::registry::Installation;
+    use pretty_assertions::assert_eq;
 
     use super::*;
 
-    fn shown(reason: &str, endpoint: &str, revision: i64) -> WatchedInstallation {
-        let condition = Condition {
-            r#type: ConditionType::RuntimeReady.into(),
-            status: ConditionStatus::True.into(),
-            reason: reason.to_owned(),
+    fn running() -> ReportRuntimeRequest {
+        let mut status = Status::new(2);
+        status.set(State::Running, "", "");
+        status.endpoint = "unix:/new".to_owned();
+        status.spec_digest = "abc".to_owned();
+        request("u", &status)
+    }
+
+    fn shown(endpoint: &str, registry_revision: i64) -> Shown {
+        let runtime = Runtime {
+            uid: "u".to_owned(),
+            state: RuntimeState::Running.into(),
+            reason: "RUNNING".to_owned(),
+            endpoint: endpoint.to_owned(),
+            spec_digest: "abc".to_owned(),
+            replicas: 1,
+            ready_replicas: 1,
             observed_generation: 2,
-            ..Condition::default()
+            registry_revision,
+            ..Runtime::default()
         };
-        let installation = Installation {
-            conditions: vec![condition],
-            revision,
-            ..Installation::default()
-        };
-        WatchedInstallation {
-            installation: Some(installation),
-            running_entry: None,
-            runtime_endpoint: endpoint.to_owned(),
+        Shown {
+            snapshot: 1,
+            runtime: Some(Arc::new(runtime)),
         }
     }
 
     #[test]
-    fn reports_what_the_registry_does_not_show() {
-        let mut status = Status::new(2);
+    fn says_how_many_run() {
+        let replicas = |status: &Status| {
+            let request = request("u", status);
+            (request.state(), request.replicas, request.ready_replicas)
+        };
+        let mut status = Status::new(1);
+        assert_eq!(replicas(&status), (RuntimeState::Pending, 1, 0));
         status.set(State::Running, "", "");
-        status.endpoint = "unix:/new".to_owned();
-        let wanted = request("u", &status);
-        assert!(!is_due(&wanted, &shown("RUNNING", "unix:/new", 5), None));
+        assert_eq!(replicas(&status), (RuntimeState::Running, 1, 1));
+        status.set(State::Failed, "EXITED", "It ended.");
+        assert_eq!(replicas(&status), (RuntimeState::Failed, 1, 0));
+        status.wanted = false;
+        assert_eq!(replicas(&status).1, 0);
+    }
+
+    #[test]
+    fn reports_what_the_registry_does_not_show() {
+        let wanted = running();
+        assert!(is_due(&wanted, &Shown::default(), None), "nothing was reported");
+        assert!(!is_due(&wanted, &shown("unix:/new", 5), None));
         assert!(
-            is_due(&wanted, &shown("RUNNING", "unix:/old", 5), None),
+            is_due(&wanted, &shown("unix:/old", 5), None),
             "after a restart of the service"
         );
-        let taken = (wanted.clone(), 7);
-        assert!(
-            !is_due(&wanted, &shown("RUNNING", "unix:/old", 5), Some(&taken)),
-            "just reported"
-        );
-        let stale = shown("RUNNING", "unix:/old", 7);
-        assert!(!is_due(&wanted, &stale, Some(&taken)), "accepted, but found stale");
-        assert!(
-            is_due(&wanted, &shown("RUNNING", "unix:/old", 8), Some(&taken)),
-            "lost since"
-        );
+        let taken = Taken {
+            request: wanted.clone(),
+            revision: 7,
+            snapshot: 1,
+        };
+        let due = |shown: &Shown| is_due(&wanted, shown, Some(&taken));
+        assert!(!due(&shown("unix:/old", 5)), "just reported");
+        assert!(!due(&shown("unix:/old", 7)), "accepted, but found stale");
+        assert!(due(&shown("unix:/old", 8)), "lost since");
+        let none = Shown {
+            snapshot: 1,
+            runtime: None,
+        };
+        assert!(!due(&none), "just reported, for the first time");
+        let restored = Shown {
+            snapshot: 2,
+            runtime: None,
+        };
+        assert!(due(&restored), "the registry has lost it");
     }
 }

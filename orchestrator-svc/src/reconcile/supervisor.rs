@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use contracts::registry::{ConditionStatus, WatchedInstallation, report_cleanup_request::Subject};
+use contracts::registry::{ConditionStatus, report_cleanup_request::Subject};
 use service_kit::{Clock, clock::from_micros};
 use stdio_bridge::{EndReason, Event};
 use tokio::{
@@ -13,15 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{
+    cleanup::report_cleanup,
     controller::Runtime,
-    report::report_cleanup,
     vend::{VendError, vend},
 };
 use crate::{
     config::Backoff,
     domain::{
+        desired::{Credentials, Desired},
         logs::LogLine,
-        plan::{Missing, Plan, Secrets, credential, self_hosted, wants_secrets},
+        plan::{Missing, Plan, placeholders, self_hosted, wants_secrets},
         status::{State, Status, delay, failure},
     },
     runtime::local::{Bridge, LocalRuntime},
@@ -44,7 +45,7 @@ pub(crate) struct Context {
 pub(crate) struct Supervisor {
     pub(crate) uid: String,
     pub(crate) context: Arc<Context>,
-    pub(crate) desired: watch::Receiver<Arc<WatchedInstallation>>,
+    pub(crate) desired: watch::Receiver<Arc<Desired>>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) stop: CancellationToken,
     pub(crate) state: Running,
@@ -56,6 +57,8 @@ pub(crate) struct Running {
     bridge: Option<Bridge>,
     socket: PathBuf,
     fingerprint: Option<[u8; 32]>,
+    /// As `Status::spec_digest`.
+    spec_digest: String,
     started: i64,
     /// In a row.
     failures: u32,
@@ -68,9 +71,9 @@ pub(crate) struct Running {
 /// What a decision depends on, but for secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    fingerprint: [u8; 32],
-    credential_generation: i64,
-    credential: ConditionStatus,
+    /// Of the plan with placeholders.
+    spec: [u8; 32],
+    credentials: Credentials,
 }
 
 enum Wake {
@@ -87,11 +90,11 @@ impl Supervisor {
         let mut restarts = self.runtime.restarts.subscribe();
         restarts.mark_unchanged();
         loop {
-            let watched = Arc::clone(&self.desired.borrow_and_update());
-            if watched.installation.as_ref().is_some_and(|i| i.delete_time.is_some()) {
+            let desired = Arc::clone(&self.desired.borrow_and_update());
+            if desired.installation.delete_time.is_some() {
                 return self.delete().await;
             }
-            self.look(&watched).await;
+            self.look(&desired).await;
             loop {
                 match self.wait(&mut restarts).await {
                     Wake::Stop => return self.stop_bridge().await,
@@ -132,38 +135,32 @@ impl Supervisor {
     }
 
     /// Makes the server match what should be.
-    async fn look(&mut self, watched: &WatchedInstallation) {
-        let (Some(installation), Some(entry)) = (&watched.installation, &watched.running_entry) else {
-            return;
-        };
-        if self_hosted(entry).is_none() {
-            self.stop_bridge().await;
-            self.runtime.status.send_replace(None);
-            return;
-        }
+    async fn look(&mut self, desired: &Desired) {
+        // What runs goes on until it is known what should.
+        let Some(revision) = &desired.revision else { return };
+        let installation = &desired.installation;
         let generation = installation.generation;
+        if self_hosted(revision).is_none() {
+            return self.move_away(generation).await;
+        }
         if self.runtime.status.borrow().is_none() {
             self.runtime.status.send_replace(Some(Status::new(generation)));
         }
-        let ready = if wants_secrets(entry) {
-            credential(watched)
+        // Tells whether anything but secrets has changed.
+        let spec = match self.context.local.plan(installation, revision, &placeholders(revision)) {
+            Ok(plan) => plan.fingerprint(),
+            Err(missing) => {
+                self.state.seen = None;
+                return self.hold(&missing, generation).await;
+            }
+        };
+        let credentials = if wants_secrets(revision) {
+            Credentials::of(desired, revision)
         } else {
-            ConditionStatus::True
+            Credentials::NONE
         };
-        // Without secrets the plan tells whether anything but them has changed; where it has gaps, that is said below.
-        let open = self.context.local.plan(watched, &Secrets::new(), &self.uid);
-        let fingerprint = open.as_ref().map_or_else(|_| outline(watched), Plan::fingerprint);
-        let credential_generation = if wants_secrets(entry) {
-            installation.credential_generation
-        } else {
-            0
-        };
-        let seen = Seen {
-            fingerprint,
-            credential_generation,
-            credential: ready,
-        };
-        let undecided = matches!(ready, ConditionStatus::Unknown | ConditionStatus::Unspecified);
+        let seen = Seen { spec, credentials };
+        let undecided = credentials.are_undecided();
         if self.state.seen == Some(seen) {
             if !undecided {
                 self.update(|s| s.generation = generation);
@@ -185,20 +182,15 @@ impl Supervisor {
             }
             return;
         }
-        if ready == ConditionStatus::False {
+        if let Some(message) = awaited(credentials) {
             self.state.seen = Some(seen);
-            let message = "The server starts once its credential has been entered.".to_owned();
-            return self
-                .hold(
-                    &Missing {
-                        reason: "CREDENTIAL_REQUIRED",
-                        message,
-                    },
-                    generation,
-                )
-                .await;
+            let missing = Missing {
+                reason: "CREDENTIAL_REQUIRED",
+                message: message.to_owned(),
+            };
+            return self.hold(&missing, generation).await;
         }
-        let secrets = match vend(&self.context.credential, &self.uid, entry).await {
+        let secrets = match vend(&self.context.credential, &self.uid, revision).await {
             Ok(secrets) => secrets,
             Err(VendError::Missing(missing)) => {
                 self.state.seen = Some(seen);
@@ -220,17 +212,36 @@ impl Supervisor {
             }
         };
         self.state.seen = Some(seen);
-        match self.context.local.plan(watched, &secrets, &self.uid) {
+        match self.context.local.plan(installation, revision, &secrets) {
             Err(missing) => self.hold(&missing, generation).await,
-            Ok(plan) => self.run_plan(plan, generation).await,
+            Ok(plan) => self.run_plan(plan, spec, generation).await,
         }
     }
 
-    async fn run_plan(&mut self, plan: Plan, generation: i64) {
+    /// The entry's server runs elsewhere by now.
+    async fn move_away(&mut self, generation: i64) {
+        self.stop_bridge().await;
+        self.state.retry = None;
+        self.state.seen = None;
+        self.update(|s| {
+            s.set(State::Pending, "NOT_SELF_HOSTED", "The entry's server runs elsewhere.");
+            s.wanted = false;
+            s.generation = generation;
+        });
+    }
+
+    async fn run_plan(&mut self, plan: Plan, spec: [u8; 32], generation: i64) {
         let fingerprint = plan.fingerprint();
         let same = self.state.fingerprint == Some(fingerprint);
+        self.state.spec_digest = hex::encode(spec);
         if same && (self.state.bridge.is_some() || self.state.retry.is_some()) {
-            return self.update(|s| s.generation = generation);
+            let spec_digest = self.state.spec_digest.clone();
+            return self.update(|s| {
+                s.generation = generation;
+                if s.state == State::Running {
+                    s.spec_digest = spec_digest;
+                }
+            });
         }
         if !same {
             self.state.failures = 0;
@@ -274,9 +285,11 @@ impl Supervisor {
             }
             Event::Ready => {
                 let endpoint = format!("unix:{}", self.state.socket.display());
+                let spec_digest = self.state.spec_digest.clone();
                 self.update(|s| {
                     s.set(State::Running, "", "");
                     s.endpoint = endpoint;
+                    s.spec_digest = spec_digest;
                 });
             }
             Event::Ended { reason, message, .. } => {
@@ -360,30 +373,13 @@ impl Supervisor {
     }
 }
 
-/// Stands for a plan that cannot be made without its secrets: changes whenever the entry's server, its fields or the values do.
-fn outline(watched: &WatchedInstallation) -> [u8; 32] {
-    use prost::Message as _;
-    use sha2::{Digest as _, Sha256};
-    let mut hash = Sha256::new();
-    if let Some(entry) = &watched.running_entry {
-        // Only what a plan is made of.
-        let part = contracts::registry::Entry {
-            install_fields: entry.install_fields.clone(),
-            ..contracts::registry::Entry::default()
-        };
-        hash.update(part.encode_to_vec());
-        if let Some(server) = self_hosted(entry) {
-            hash.update(format!(
-                "{:?}{:?}{:?}{:?}",
-                server.command, server.arguments, server.files, server.transport
-            ));
-            let mut environment: Vec<_> = server.environment.iter().collect();
-            environment.sort();
-            hash.update(format!("{environment:?}"));
-        }
+/// What a server that gets no secrets yet waits for.
+fn awaited(credentials: Credentials) -> Option<&'static str> {
+    if credentials.own == ConditionStatus::False {
+        Some("The server starts once its credential has been entered.")
+    } else if credentials.entry == ConditionStatus::False {
+        Some("The server starts once an admin has stored the entry's credential, or confirmed where it goes.")
+    } else {
+        None
     }
-    let mut values: Vec<_> = watched.installation.iter().flat_map(|i| &i.values).collect();
-    values.sort();
-    hash.update(format!("{values:?}"));
-    hash.finalize().into()
 }

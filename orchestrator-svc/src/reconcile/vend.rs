@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use contracts::{
-    credential::{VendRuntimeRequest, vend_service_client::VendServiceClient},
-    registry::Entry,
+    credential::{ErrorReason, VendRuntimeRequest, vend_service_client::VendServiceClient},
+    registry::EntryRevision,
 };
 use registry_client::destination;
 use secrecy::SecretString;
+use service_kit::status::reason_of;
 use tonic::{Code, transport::Channel};
-use tonic_types::StatusExt as _;
 
 use crate::domain::plan::{Missing, Secrets, wants_secrets};
 
@@ -25,13 +25,17 @@ pub(crate) enum VendError {
 }
 
 /// The secrets that the server of this installation gets; none are asked for where it gets none.
-pub(crate) async fn vend(credential: &Channel, installation_uid: &str, entry: &Entry) -> Result<Secrets, VendError> {
-    if !wants_secrets(entry) {
+pub(crate) async fn vend(
+    credential: &Channel,
+    installation_uid: &str,
+    revision: &EntryRevision,
+) -> Result<Secrets, VendError> {
+    if !wants_secrets(revision) {
         return Ok(Secrets::new());
     }
     let request = VendRuntimeRequest {
         installation_uid: installation_uid.to_owned(),
-        destination: destination::of_entry(entry).unwrap_or_default(),
+        destination: destination::of(revision).unwrap_or_default(),
     };
     let mut client = VendServiceClient::new(credential.clone());
     let vended = tokio::time::timeout(PATIENCE, client.vend_runtime(request)).await;
@@ -41,9 +45,9 @@ pub(crate) async fn vend(credential: &Channel, installation_uid: &str, entry: &E
             Ok(fields.map(|f| (f.key, SecretString::from(f.value))).collect())
         }
         Err(status) if status.code() == Code::FailedPrecondition => {
-            let reason = match status.get_error_details().error_info().map(|i| i.reason.as_str()) {
-                Some("CREDENTIAL_EXPIRED") => "CREDENTIAL_EXPIRED",
-                Some("DESTINATION_CHANGED") => "DESTINATION_CHANGED",
+            let reason = match reason_of(&status, ErrorReason::from_str_name) {
+                Some(ErrorReason::CredentialExpired) => "CREDENTIAL_EXPIRED",
+                Some(ErrorReason::DestinationChanged) => "DESTINATION_CHANGED",
                 _ => "CREDENTIAL_REQUIRED",
             };
             Err(VendError::Missing(Missing {

@@ -9,19 +9,22 @@ use std::{
 
 use contracts::{
     credential::{
-        VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedField,
+        ErrorReason, VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedField,
         vend_service_server::{VendService, VendServiceServer},
     },
     registry::{
         AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest, AuthorizeInstallationResponse,
-        Change, ChangeBatch, Condition, ConditionType, ReportCleanupRequest, ReportCleanupResponse,
-        ReportConditionRequest, ReportConditionResponse, ReportTokenUseRequest, ReportTokenUseResponse,
-        ReportToolsRequest, ReportToolsResponse, SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest,
-        WatchResponse, WatchedInstallation, WatchedObject,
+        Change, ChangeBatch, Compacted, Entry, EntryRevision, Installation, ObjectKind, Removal, ReportCleanupRequest,
+        ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse, ReportDiscoveryRequest,
+        ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse, ReportTokenUseRequest,
+        ReportTokenUseResponse, Runtime, SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest, WatchResponse,
+        WatchedObject,
         access_service_server::{AccessService, AccessServiceServer},
         change,
         report_cleanup_request::Subject,
+        report_runtime_request,
         report_service_server::{ReportService, ReportServiceServer},
+        runtime::Owner,
         watch_response::Message,
         watch_service_server::{WatchService, WatchServiceServer},
         watched_object::Object,
@@ -31,7 +34,7 @@ use futures::StreamExt as _;
 use service_kit::{
     Workload,
     identity::require_workload,
-    status::{StatusBuilder, not_found},
+    status::{Reason, StatusBuilder, not_found},
 };
 use tokio::sync::broadcast;
 use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
@@ -42,8 +45,12 @@ pub struct Fakes(Arc<Mutex<State>>, broadcast::Sender<WatchResponse>);
 #[derive(Default)]
 struct State {
     revision: i64,
-    objects: BTreeMap<String, WatchedObject>,
-    reports: Vec<ReportConditionRequest>,
+    entries: BTreeMap<String, Entry>,
+    /// By the watch's key.
+    revisions: BTreeMap<String, EntryRevision>,
+    installations: BTreeMap<String, Installation>,
+    runtimes: BTreeMap<String, Runtime>,
+    reports: Vec<ReportRuntimeRequest>,
     cleanups: Vec<Subject>,
     secrets: HashMap<String, Vec<(String, String)>>,
     destinations: Vec<String>,
@@ -61,49 +68,81 @@ impl Fakes {
             .add_service(VendServiceServer::new(self.clone()))
     }
 
-    pub fn put(&self, key: &str, object: Object) {
-        self.change(
-            |state| {
-                drop(state.objects.insert(
-                    key.to_owned(),
-                    WatchedObject {
-                        key: key.to_owned(),
-                        object: Some(object),
-                    },
-                ))
-            },
-            key,
-        );
+    /// An installation that runs this revision of an entry of its own.
+    pub fn install(&self, (revision, installation): (EntryRevision, Installation)) {
+        self.change(|state| {
+            let key = key(&revision);
+            let changes = vec![
+                put(&key, Object::EntryRevision(revision.clone())),
+                put(&installation.uid, Object::Installation(installation.clone())),
+            ];
+            state.revisions.insert(key, revision);
+            state.installations.insert(installation.uid.clone(), installation);
+            changes
+        });
     }
 
-    pub fn edit(&self, uid: &str, edit: impl FnOnce(&mut WatchedInstallation)) {
-        self.change(
-            |state| {
-                let Some(Object::Installation(watched)) = state.objects.get_mut(uid).and_then(|o| o.object.as_mut())
-                else {
-                    panic!("no installation {uid}")
-                };
-                edit(watched);
-            },
-            uid,
-        );
+    pub fn edit(&self, uid: &str, edit: impl FnOnce(&mut Installation)) {
+        self.change(|state| {
+            let installation = state.installations.get_mut(uid).unwrap();
+            edit(installation);
+            vec![put(uid, Object::Installation(installation.clone()))]
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State), key: &str) -> i64 {
+    /// A new revision of the entry, which the installation runs from now on.
+    pub fn revise(&self, uid: &str, edit: impl FnOnce(&mut EntryRevision)) {
+        self.change(|state| {
+            let installation = state.installations.get_mut(uid).unwrap();
+            let before = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
+            let mut revision = state.revisions.remove(&before).unwrap();
+            revision.number += 1;
+            edit(&mut revision);
+            installation.running_entry_revision = revision.number;
+            installation.generation += 1;
+            let key = key(&revision);
+            let removal = Removal {
+                kind: ObjectKind::EntryRevision.into(),
+                key: before,
+            };
+            let changes = vec![
+                put(&key, Object::EntryRevision(revision.clone())),
+                put(uid, Object::Installation(installation.clone())),
+                Change {
+                    change: Some(change::Change::Remove(removal)),
+                },
+            ];
+            state.revisions.insert(key, revision);
+            changes
+        });
+    }
+
+    pub fn edit_entry(&self, uid: &str, edit: impl FnOnce(&mut Entry)) {
+        self.change(|state| {
+            let entry = state.entries.entry(uid.to_owned()).or_insert_with(|| Entry {
+                uid: uid.to_owned(),
+                name: format!("entries/{uid}"),
+                ..Entry::default()
+            });
+            edit(entry);
+            vec![put(uid, Object::Entry(entry.clone()))]
+        });
+    }
+
+    /// Forgets what was reported, as a restored database does, and begins with a snapshot again.
+    pub fn lose_runtimes(&self) {
+        self.0.lock().unwrap().runtimes.clear();
+        // A client that gets this starts again.
+        let _ = self.1.send(WatchResponse {
+            message: Some(Message::Compacted(Compacted {})),
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State) -> Vec<Change>) -> i64 {
         let mut state = self.0.lock().unwrap();
-        change(&mut state);
+        let changes = change(&mut state);
         state.revision += 1;
         let revision = state.revision;
-        let object = state.objects.get_mut(key).unwrap();
-        if let Some(Object::Installation(WatchedInstallation {
-            installation: Some(i), ..
-        })) = &mut object.object
-        {
-            i.revision = revision;
-        }
-        let changes = vec![Change {
-            change: Some(change::Change::Put(object.clone())),
-        }];
         let _ = self.1.send(WatchResponse {
             message: Some(Message::Changes(ChangeBatch { revision, changes })),
         });
@@ -115,21 +154,15 @@ impl Fakes {
         self.0.lock().unwrap().secrets.insert(uid.to_owned(), values);
     }
 
-    pub fn shown(&self, uid: &str) -> Option<WatchedInstallation> {
-        match self.0.lock().unwrap().objects.get(uid)?.object.clone()? {
-            Object::Installation(watched) => Some(watched),
-            _ => None,
-        }
+    pub fn runtime(&self, uid: &str) -> Option<Runtime> {
+        self.0.lock().unwrap().runtimes.get(uid).cloned()
     }
 
-    pub fn condition(&self, uid: &str) -> Option<Condition> {
-        let conditions = self.shown(uid)?.installation?.conditions;
-        conditions
-            .into_iter()
-            .find(|c| c.r#type() == ConditionType::RuntimeReady)
+    pub fn generation(&self, uid: &str) -> i64 {
+        self.0.lock().unwrap().installations[uid].generation
     }
 
-    pub fn reports(&self) -> Vec<ReportConditionRequest> {
+    pub fn reports(&self) -> Vec<ReportRuntimeRequest> {
         self.0.lock().unwrap().reports.clone()
     }
 
@@ -142,6 +175,23 @@ impl Fakes {
     }
 }
 
+fn key(revision: &EntryRevision) -> String {
+    format!("{}/{}", revision.entry_uid, revision.number)
+}
+
+fn object(key: &str, object: Object) -> WatchedObject {
+    WatchedObject {
+        key: key.to_owned(),
+        object: Some(object),
+    }
+}
+
+fn put(key: &str, put: Object) -> Change {
+    Change {
+        change: Some(change::Change::Put(object(key, put))),
+    }
+}
+
 #[tonic::async_trait]
 impl WatchService for Fakes {
     type WatchStream = Pin<Box<dyn futures::Stream<Item = Result<WatchResponse, Status>> + Send>>;
@@ -150,19 +200,27 @@ impl WatchService for Fakes {
         require_workload(&request, &[Workload::Orchestrator])?;
         let (objects, revision, live) = {
             let state = self.0.lock().unwrap();
-            (
-                state.objects.values().cloned().collect(),
-                state.revision,
-                self.1.subscribe(),
-            )
+            let runtimes = state.runtimes.iter();
+            let revisions = state.revisions.iter();
+            let installations = state.installations.iter();
+            let entries = state.entries.iter();
+            // In the least convenient order that the contract allows.
+            let objects: Vec<WatchedObject> = runtimes
+                .map(|(key, one)| object(key, Object::Runtime(one.clone())))
+                .chain(revisions.map(|(key, one)| object(key, Object::EntryRevision(one.clone()))))
+                .chain(installations.map(|(key, one)| object(key, Object::Installation(one.clone()))))
+                .chain(entries.map(|(key, one)| object(key, Object::Entry(one.clone()))))
+                .collect();
+            (objects, state.revision, self.1.subscribe())
         };
-        let start = [
-            Message::SnapshotBegin(SnapshotBegin {
-                database_epoch: "e".to_owned(),
-            }),
-            Message::SnapshotObjects(SnapshotObjects { objects }),
-            Message::SnapshotEnd(SnapshotEnd { revision }),
-        ];
+        let parts = objects
+            .chunks(500)
+            .map(|part| Message::SnapshotObjects(SnapshotObjects { objects: part.to_vec() }));
+        let begin = Message::SnapshotBegin(SnapshotBegin {
+            database_epoch: "e".to_owned(),
+        });
+        let end = Message::SnapshotEnd(SnapshotEnd { revision });
+        let start: Vec<Message> = std::iter::once(begin).chain(parts).chain([end]).collect();
         let start = futures::stream::iter(start).map(|m| Ok(WatchResponse { message: Some(m) }));
         let live = futures::stream::unfold(
             live,
@@ -174,43 +232,51 @@ impl WatchService for Fakes {
 
 #[tonic::async_trait]
 impl ReportService for Fakes {
-    async fn report_condition(
+    async fn report_credential(
         &self,
-        request: Request<ReportConditionRequest>,
-    ) -> Result<Response<ReportConditionResponse>, Status> {
-        require_workload(&request, &[Workload::Orchestrator])?;
-        let report = request.into_inner();
-        let uid = report.installation_uid.clone();
-        if self.shown(&uid).is_none() {
-            return Err(not_found(&uid));
-        }
-        self.0.lock().unwrap().reports.push(report.clone());
-        let revision = self.change(
-            |state| {
-                let Some(Object::Installation(watched)) = state.objects.get_mut(&uid).and_then(|o| o.object.as_mut())
-                else {
-                    return;
-                };
-                watched.runtime_endpoint.clone_from(&report.runtime_endpoint);
-                let installation = watched.installation.as_mut().unwrap();
-                installation
-                    .conditions
-                    .retain(|c| c.r#type() != ConditionType::RuntimeReady);
-                installation.conditions.push(Condition {
-                    r#type: ConditionType::RuntimeReady.into(),
-                    status: report.status,
-                    reason: report.reason,
-                    message: report.message,
-                    observed_generation: report.observed_generation,
-                    transition_time: None,
-                });
-            },
-            &uid,
-        );
-        Ok(Response::new(ReportConditionResponse { revision }))
+        _: Request<ReportCredentialRequest>,
+    ) -> Result<Response<ReportCredentialResponse>, Status> {
+        Err(Status::permission_denied("not the orchestrator's"))
     }
 
-    async fn report_tools(&self, _: Request<ReportToolsRequest>) -> Result<Response<ReportToolsResponse>, Status> {
+    async fn report_runtime(
+        &self,
+        request: Request<ReportRuntimeRequest>,
+    ) -> Result<Response<ReportRuntimeResponse>, Status> {
+        require_workload(&request, &[Workload::Orchestrator])?;
+        let report = request.into_inner();
+        let Some(report_runtime_request::Subject::InstallationUid(uid)) = report.subject.clone() else {
+            return Err(Status::invalid_argument("only installations have runtimes yet"));
+        };
+        if !self.0.lock().unwrap().installations.contains_key(&uid) {
+            return Err(not_found(&uid));
+        }
+        let revision = self.change(|state| {
+            let runtime = Runtime {
+                uid: uid.clone(),
+                owner: Some(Owner::Installation(format!("installations/{uid}"))),
+                state: report.state,
+                reason: report.reason.clone(),
+                message: report.message.clone(),
+                endpoint: report.endpoint.clone(),
+                spec_digest: report.spec_digest.clone(),
+                replicas: report.replicas,
+                ready_replicas: report.ready_replicas,
+                observed_generation: report.observed_generation,
+                transition_time: None,
+                registry_revision: state.revision + 1,
+            };
+            state.runtimes.insert(uid.clone(), runtime.clone());
+            state.reports.push(report);
+            vec![put(&uid, Object::Runtime(runtime))]
+        });
+        Ok(Response::new(ReportRuntimeResponse { revision }))
+    }
+
+    async fn report_discovery(
+        &self,
+        _: Request<ReportDiscoveryRequest>,
+    ) -> Result<Response<ReportDiscoveryResponse>, Status> {
         Err(Status::permission_denied("not the orchestrator's"))
     }
 
@@ -242,11 +308,19 @@ impl AccessService for Fakes {
     ) -> Result<Response<AuthorizeInstallationResponse>, Status> {
         let request = request.into_inner();
         let name = &request.installation;
-        let found = name.strip_prefix("installations/").and_then(|uid| self.shown(uid));
+        let state = self.0.lock().unwrap();
+        let found = name
+            .strip_prefix("installations/")
+            .and_then(|uid| state.installations.get(uid));
         match found.filter(|_| request.principal.is_some_and(|p| p.subject == "alice")) {
-            Some(installation) => Ok(Response::new(AuthorizeInstallationResponse {
-                installation: Some(installation),
-            })),
+            Some(installation) => {
+                let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
+                Ok(Response::new(AuthorizeInstallationResponse {
+                    installation: Some(installation.clone()),
+                    running_revision: state.revisions.get(&key).cloned(),
+                    runtime: state.runtimes.get(&installation.uid).cloned(),
+                }))
+            }
             None => Err(not_found(name)),
         }
     }
@@ -274,7 +348,8 @@ impl VendService for Fakes {
         let mut state = self.0.lock().unwrap();
         state.destinations.push(request.destination);
         let Some(secrets) = state.secrets.get(&request.installation_uid) else {
-            let status = StatusBuilder::new(Code::FailedPrecondition, "CREDENTIAL_REQUIRED", "enter the token first");
+            let reason = Reason::of(ErrorReason::CredentialRequired, ErrorReason::as_str_name);
+            let status = StatusBuilder::new(Code::FailedPrecondition, reason, "enter the token first");
             return Err(status.build());
         };
         let fields = secrets
@@ -287,6 +362,7 @@ impl VendService for Fakes {
         Ok(Response::new(VendRuntimeResponse {
             fields,
             generation: 1,
+            entry_generation: 1,
             expire_time: None,
         }))
     }

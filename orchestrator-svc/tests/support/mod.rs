@@ -12,8 +12,8 @@ use std::{
 use contracts::{
     orchestrator::runtime_service_client::RuntimeServiceClient,
     registry::{
-        ConditionStatus, Entry, EnvironmentVariableTarget, InstallField, InstallFieldType, Installation,
-        SelfHostedServer, WatchedInstallation, entry::Server, install_field::Target, watched_object::Object,
+        EntryRevision, EnvironmentVariableTarget, InstallField, InstallFieldType, Installation, RemoteServer, Runtime,
+        RuntimeState, SelfHostedServer, entry_revision::Server, install_field::Target,
     },
 };
 use fakes::Fakes;
@@ -118,21 +118,29 @@ impl Stack {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    pub async fn reason(&self, uid: &str, reason: &str) -> contracts::registry::Condition {
-        eventually(|| self.fakes.condition(uid).is_some_and(|c| c.reason == reason)).await;
-        self.fakes.condition(uid).unwrap()
+    /// Waits until the registry shows this reason.
+    pub async fn reason(&self, uid: &str, reason: &str) -> Runtime {
+        eventually(|| self.fakes.runtime(uid).is_some_and(|r| r.reason == reason)).await;
+        self.fakes.runtime(uid).unwrap()
     }
 
     /// Waits until the server runs and the registry knows where.
     pub async fn running(&self, uid: &str) -> String {
-        let condition = self.reason(uid, "RUNNING").await;
-        assert_eq!(condition.status(), ConditionStatus::True);
-        self.fakes.shown(uid).unwrap().runtime_endpoint
+        let runtime = self.reason(uid, "RUNNING").await;
+        assert_eq!(runtime.state(), RuntimeState::Running);
+        runtime.endpoint
+    }
+
+    /// Waits until the registry knows how the installation's present generation does.
+    pub async fn observed(&self, uid: &str) -> Runtime {
+        let runtime = || self.fakes.runtime(uid).unwrap_or_default();
+        eventually(|| runtime().observed_generation == self.fakes.generation(uid)).await;
+        runtime()
     }
 
     /// Waits until it runs elsewhere than before.
     pub async fn moved(&self, uid: &str, from: &str) -> String {
-        let endpoint = || self.fakes.shown(uid).unwrap().runtime_endpoint;
+        let endpoint = || self.fakes.runtime(uid).unwrap().endpoint;
         eventually(|| !endpoint().is_empty() && endpoint() != from).await;
         endpoint()
     }
@@ -155,30 +163,46 @@ pub fn server() -> String {
 }
 
 /// What an installation of this command looks like to those who watch.
-pub fn installation(uid: &str, command: &str, arguments: &[&str], fields: Vec<InstallField>) -> Object {
+pub fn installation(
+    uid: &str,
+    command: &str,
+    arguments: &[&str],
+    fields: Vec<InstallField>,
+) -> (EntryRevision, Installation) {
     let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
     let server = SelfHostedServer {
         command: command.to_owned(),
         arguments,
         ..SelfHostedServer::default()
     };
-    let entry = Entry {
-        name: "entries/e".to_owned(),
-        server: Some(Server::SelfHosted(server)),
-        install_fields: fields,
-        ..Entry::default()
+    of(uid, Server::SelfHosted(server), fields)
+}
+
+/// One whose server runs elsewhere.
+pub fn remote(uid: &str) -> (EntryRevision, Installation) {
+    let url = "https://example.com".to_owned();
+    of(uid, Server::Remote(RemoteServer { url }), Vec::new())
+}
+
+fn of(uid: &str, server: Server, install_fields: Vec<InstallField>) -> (EntryRevision, Installation) {
+    let entry_uid = format!("e-{uid}");
+    let revision = EntryRevision {
+        entry_uid: entry_uid.clone(),
+        number: 1,
+        server: Some(server),
+        install_fields,
+        ..EntryRevision::default()
     };
     let installation = Installation {
         name: format!("installations/{uid}"),
         uid: uid.to_owned(),
+        entry: format!("entries/{entry_uid}"),
+        entry_uid,
+        running_entry_revision: 1,
         generation: 1,
         ..Installation::default()
     };
-    Object::Installation(WatchedInstallation {
-        installation: Some(installation),
-        running_entry: Some(entry),
-        runtime_endpoint: String::new(),
-    })
+    (revision, installation)
 }
 
 pub fn variable(key: &str, kind: InstallFieldType, name: &str) -> InstallField {

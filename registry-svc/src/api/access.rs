@@ -25,10 +25,9 @@ impl AccessService for AccessApi {
         request: Request<AuthorizeInstallationRequest>,
     ) -> Result<Response<AuthorizeInstallationResponse>, Status> {
         require_workload(&request, &WORKLOADS)?;
-        let installation = access::installation(&self.0, request.into_inner()).await?;
-        Ok(Response::new(AuthorizeInstallationResponse {
-            installation: Some(installation),
-        }))
+        Ok(Response::new(
+            access::installation(&self.0, request.into_inner()).await?,
+        ))
     }
 
     async fn authorize_entry(
@@ -36,7 +35,6 @@ impl AccessService for AccessApi {
         request: Request<AuthorizeEntryRequest>,
     ) -> Result<Response<AuthorizeEntryResponse>, Status> {
         require_workload(&request, &WORKLOADS)?;
-        let entry = access::entry(&self.0, request.into_inner()).await?;
-        Ok(Response::new(AuthorizeEntryResponse { entry: Some(entry) }))
+        Ok(Response::new(access::entry(&self.0, request.into_inner()).await?))
     }
 }

@@ -23,13 +23,13 @@ use contracts::registry::{
     gateway_token_service_server::GatewayTokenServiceServer, installation_service_server::InstallationServiceServer,
     report_service_server::ReportServiceServer, team_service_server::TeamServiceServer,
     tool_assignment_service_server::ToolAssignmentServiceServer, user_service_server::UserServiceServer,
-    watch_service_server::WatchServiceServer,
 };
 use service_kit::{Clock, User, Workload, egress::EgressPolicy, identity, page_token::PageTokens};
 use tonic::{Request, Response, Status, server::NamedService, service::Routes};
 
 use crate::{
-    domain::{Caller, Error},
+    domain::{Actor, Caller, Error},
+    operate::rollout::Rollouts,
     store::{Db, Tx, users},
 };
 use access::AccessApi;
@@ -43,7 +43,7 @@ use report::ReportApi;
 use team::TeamApi;
 use tool_assignment::ToolAssignments;
 use user::UserApi;
-use watch::WatchApi;
+use watch::WatchServer;
 
 /// The largest message taken. The tools of one server are the largest that comes.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -57,6 +57,7 @@ pub(crate) struct Registry {
     pub(crate) egress: EgressPolicy,
     pub(crate) pending_expiry: Duration,
     pub(crate) propagation: Propagation,
+    pub(crate) rollouts: Rollouts,
 }
 
 impl Registry {
@@ -71,6 +72,11 @@ impl Registry {
         users::caller(&self.db, user, self.clock.now_micros())
             .await?
             .ok_or(Error::UserDeactivated)
+    }
+
+    /// Begins a transaction whose changes watchers see.
+    pub(crate) async fn write(&self, actor: Actor) -> Result<Tx, Error> {
+        Ok(self.db.write(actor, self.clock.now_micros()).await?)
     }
 
     /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With
@@ -116,10 +122,12 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> (Vec<&'static str>, Routes) {
         TeamServiceServer => TeamApi,
         UserServiceServer => UserApi,
         GatewayTokenServiceServer => GatewayTokenApi,
-        WatchServiceServer => WatchApi,
         ReportServiceServer => ReportApi,
         AccessServiceServer => AccessApi,
     }
+    let watch = WatchServer::new(Arc::clone(registry));
+    names.push(name_of(&watch));
+    builder.add_service(watch);
     (names, builder.routes())
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    ReportCleanupRequest, ReportCleanupResponse, ReportConditionRequest, ReportConditionResponse,
-    ReportTokenUseRequest, ReportTokenUseResponse, ReportToolsRequest, ReportToolsResponse,
-    report_service_server::ReportService,
+    ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse,
+    ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse,
+    ReportTokenUseRequest, ReportTokenUseResponse, report_service_server::ReportService,
 };
 use service_kit::{Workload, identity::require_workload};
 use tonic::{Request, Response, Status};
@@ -19,27 +19,35 @@ pub(super) struct ReportApi(pub(super) Arc<Registry>);
 
 #[tonic::async_trait]
 impl ReportService for ReportApi {
-    async fn report_condition(
+    async fn report_credential(
         &self,
-        request: Request<ReportConditionRequest>,
-    ) -> Result<Response<ReportConditionResponse>, Status> {
-        let workload = require_workload(
-            &request,
-            &[Workload::Credential, Workload::Orchestrator, Workload::Gateway],
-        )?;
-        let done = report::condition(&self.0, workload, request.into_inner()).await?;
-        Ok(done.reply(ReportConditionResponse {
+        request: Request<ReportCredentialRequest>,
+    ) -> Result<Response<ReportCredentialResponse>, Status> {
+        require_workload(&request, &[Workload::Credential])?;
+        let done = report::credential(&self.0, request.into_inner()).await?;
+        Ok(done.reply(ReportCredentialResponse {
             revision: done.revision,
         }))
     }
 
-    async fn report_tools(
+    async fn report_runtime(
         &self,
-        request: Request<ReportToolsRequest>,
-    ) -> Result<Response<ReportToolsResponse>, Status> {
+        request: Request<ReportRuntimeRequest>,
+    ) -> Result<Response<ReportRuntimeResponse>, Status> {
+        require_workload(&request, &[Workload::Orchestrator])?;
+        let done = report::runtime(&self.0, request.into_inner()).await?;
+        Ok(done.reply(ReportRuntimeResponse {
+            revision: done.revision,
+        }))
+    }
+
+    async fn report_discovery(
+        &self,
+        request: Request<ReportDiscoveryRequest>,
+    ) -> Result<Response<ReportDiscoveryResponse>, Status> {
         require_workload(&request, &[Workload::Gateway])?;
-        let done = report::tools(&self.0, request.into_inner()).await?;
-        Ok(done.reply(ReportToolsResponse {
+        let done = report::discovery(&self.0, request.into_inner()).await?;
+        Ok(done.reply(ReportDiscoveryResponse {
             revision: done.revision,
         }))
     }

@@ -1,39 +1,46 @@
 //! How gRPC tells what went wrong (AIP-193). The one place where errors become a `Status`.
 
-use service_kit::status::{StatusBuilder, internal, not_found};
+use contracts::registry::ErrorReason;
+use service_kit::status::{Reason, StatusBuilder, internal, not_found};
 use tonic::{Code, Status};
 
-use crate::domain::Error;
+use crate::{domain::Error, store::document::SchemaNewer};
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let text = error.to_string();
-        let of = |code, reason| StatusBuilder::new(code, reason, text.clone());
+        let of = |code, reason| of(code, reason, text.clone());
         match error {
             Error::Invalid(violations) => violations.into(),
             Error::NotFound(name) => not_found(&name),
-            Error::Denied { required, .. } => of(Code::PermissionDenied, "PERMISSION_DENIED")
+            Error::Denied { required, .. } => of(Code::PermissionDenied, ErrorReason::PermissionDenied)
                 .with("required", required)
                 .build(),
-            Error::UserDeactivated => of(Code::Unauthenticated, "USER_DEACTIVATED").build(),
-            Error::AlreadyExists(name) => of(Code::AlreadyExists, "ALREADY_EXISTS").with("resource", name).build(),
-            Error::EtagMismatch(name) => of(Code::Aborted, "ETAG_MISMATCH").with("resource", name).build(),
-            Error::IllegalTransition(_) => of(Code::FailedPrecondition, "ILLEGAL_TRANSITION").build(),
-            Error::EntryNotApproved(name) => of(Code::FailedPrecondition, "ENTRY_NOT_APPROVED")
+            Error::UserDeactivated => of(Code::Unauthenticated, ErrorReason::UserDeactivated).build(),
+            Error::AlreadyExists(name) => of(Code::AlreadyExists, ErrorReason::AlreadyExists)
+                .with("resource", name)
+                .build(),
+            Error::EtagMismatch(name) => of(Code::Aborted, ErrorReason::EtagMismatch)
+                .with("resource", name)
+                .build(),
+            Error::IllegalTransition(_) => of(Code::FailedPrecondition, ErrorReason::IllegalTransition).build(),
+            Error::EntryNotApproved(name) => of(Code::FailedPrecondition, ErrorReason::EntryNotApproved)
                 .with("entry", name)
                 .build(),
-            Error::EntryInstalled { entry, installations } => of(Code::FailedPrecondition, "ENTRY_INSTALLED")
+            Error::EntryInstalled { entry, count, .. } => of(Code::FailedPrecondition, ErrorReason::EntryInstalled)
                 .with("entry", entry)
-                .with("installations", installations.len().to_string())
+                .with("installations", count.to_string())
                 .build(),
-            Error::TeamInUse(_) => of(Code::FailedPrecondition, "TEAM_IN_USE").build(),
-            Error::ToolUnknown { entry, tool } => of(Code::FailedPrecondition, "TOOL_UNKNOWN")
+            Error::TeamInUse(_) => of(Code::FailedPrecondition, ErrorReason::TeamInUse).build(),
+            Error::ToolUnknown { entry, tool } => of(Code::FailedPrecondition, ErrorReason::ToolUnknown)
                 .with("entry", entry)
                 .with("tool", tool)
                 .build(),
-            Error::SharedAccountNotConfirmed => of(Code::FailedPrecondition, "SHARED_ACCOUNT_NOT_CONFIRMED").build(),
-            Error::RequestIdReused => of(Code::InvalidArgument, "REQUEST_ID_REUSED").build(),
-            Error::PageTokenInvalid => of(Code::InvalidArgument, "PAGE_TOKEN_INVALID").build(),
+            Error::SharedAccountNotConfirmed => {
+                of(Code::FailedPrecondition, ErrorReason::SharedAccountNotConfirmed).build()
+            }
+            Error::RequestIdReused => of(Code::InvalidArgument, ErrorReason::RequestIdReused).build(),
+            Error::PageTokenInvalid => of(Code::InvalidArgument, ErrorReason::PageTokenInvalid).build(),
             Error::Storage(error) => storage(&error),
             Error::Internal(text) => {
                 tracing::error!(error = %text, "a call failed by a fault of the registry");
@@ -43,11 +50,24 @@ impl From<Error> for Status {
     }
 }
 
+/// A status of this service: its reason is a value of its contract.
+fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuilder {
+    StatusBuilder::new(code, Reason::of(reason, ErrorReason::as_str_name), message)
+}
+
 fn storage(error: &sqlx::Error) -> Status {
+    if let sqlx::Error::Decode(cause) = error
+        && cause.is::<SchemaNewer>()
+    {
+        tracing::warn!(error = %cause, "a newer program wrote what was asked for");
+        let text =
+            "a newer version of Chandlery wrote this, and this replica is to be upgraded: retry, another one answers";
+        return of(Code::Unavailable, ErrorReason::SchemaNewer, text).build();
+    }
     if is_unavailable(error) {
         tracing::warn!(error = %error, "the database did not answer");
         let text = "the registry's database did not answer: retry";
-        return StatusBuilder::new(Code::Unavailable, "STORAGE_UNAVAILABLE", text).build();
+        return of(Code::Unavailable, ErrorReason::StorageUnavailable, text).build();
     }
     tracing::error!(error = %error, "a statement failed");
     internal()
@@ -62,9 +82,9 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        // PostgreSQL: connection failures, resources, shutdown, serialization. SQLite: busy, locked, full, I/O.
+        // PostgreSQL: connection failures, resources, shutdown, time limits, serialization. SQLite: busy, locked, full, I/O.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "40"]
+            ["08", "53", "57P", "57014", "55P03", "25P03", "40"]
                 .iter()
                 .any(|class| code.len() == 5 && code.starts_with(class))
                 || code
@@ -72,5 +92,17 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
                     .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13) && code < 10_000)
         }),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_has_every_common_reason() {
+        for reason in Reason::COMMON {
+            assert!(reason.value(ErrorReason::from_str_name).is_some(), "{reason:?}");
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    CreateToolAssignmentRequest, DeleteToolAssignmentRequest, GetToolAssignmentRequest, ListToolAssignmentsRequest,
-    ListToolAssignmentsResponse, ToolAssignment, UpdateToolAssignmentRequest,
-    tool_assignment_service_server::ToolAssignmentService,
+    BatchCreateToolAssignmentsRequest, BatchCreateToolAssignmentsResponse, BatchDeleteToolAssignmentsRequest,
+    BatchDeleteToolAssignmentsResponse, CreateToolAssignmentRequest, DeleteToolAssignmentRequest,
+    GetToolAssignmentRequest, ListToolAssignmentsRequest, ListToolAssignmentsResponse, ToolAssignment,
+    UpdateToolAssignmentRequest, tool_assignment_service_server::ToolAssignmentService,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -62,5 +63,23 @@ impl ToolAssignmentService for ToolAssignments {
         let caller = self.0.caller(&request).await?;
         let (assignment, done) = assignments::delete(&self.0, &caller, request.into_inner()).await?;
         Ok(done.reply(assignment))
+    }
+
+    async fn batch_create_tool_assignments(
+        &self,
+        request: Request<BatchCreateToolAssignmentsRequest>,
+    ) -> Result<Response<BatchCreateToolAssignmentsResponse>, Status> {
+        let caller = self.0.caller(&request).await?;
+        let (answer, done) = assignments::batch::create(&self.0, &caller, request.into_inner()).await?;
+        Ok(done.reply(answer))
+    }
+
+    async fn batch_delete_tool_assignments(
+        &self,
+        request: Request<BatchDeleteToolAssignmentsRequest>,
+    ) -> Result<Response<BatchDeleteToolAssignmentsResponse>, Status> {
+        let caller = self.0.caller(&request).await?;
+        let ((), done) = assignments::batch::delete(&self.0, &caller, request.into_inner()).await?;
+        Ok(done.reply(BatchDeleteToolAssignmentsResponse {}))
     }
 }

@@ -2,7 +2,7 @@
 
 use contracts::registry::{Visibility, visibility::Audience};
 
-use super::Error;
+use super::{Actor, Error};
 
 /// A person as the registry knows them at this moment.
 #[derive(Clone, Debug)]
@@ -32,6 +32,11 @@ impl Caller {
         format!("users/{}", self.uid)
     }
 
+    /// The caller as one who makes changes.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::User(self.uid.clone())
+    }
+
     /// The caller's team with this uid.
     pub(crate) fn team(&self, uid: &str) -> Option<&CallerTeam> {
         self.teams.iter().find(|team| team.uid == uid)
@@ -49,9 +54,10 @@ impl Caller {
             return true;
         }
         match visibility.and_then(|visibility| visibility.audience.as_ref()) {
-            None | Some(Audience::Organization(_)) => true,
+            Some(Audience::Organization(_)) => true,
             Some(Audience::Teams(audience)) => audience.teams.iter().any(|name| self.team_named(name).is_some()),
-            Some(Audience::Author(_)) => false,
+            // One that is not known here is nobody: what a newer program restricts must not be open.
+            Some(Audience::Author(_)) | None => false,
         }
     }
 
@@ -70,7 +76,7 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use contracts::registry::{AuthorAudience, TeamsAudience};
+    use contracts::registry::{AuthorAudience, OrganizationAudience, TeamsAudience};
 
     use super::*;
 
@@ -94,7 +100,11 @@ mod tests {
         let author = Visibility {
             audience: Some(Audience::Author(AuthorAudience {})),
         };
-        assert!(alice.sees(None, "users/bob"));
+        assert!(!alice.sees(None, "users/bob"), "an unknown audience is nobody");
+        let organization = Visibility {
+            audience: Some(Audience::Organization(OrganizationAudience {})),
+        };
+        assert!(alice.sees(Some(&organization), "users/bob"));
         assert!(alice.sees(Some(&teams("teams/ops")), "users/bob"));
         assert!(!alice.sees(Some(&teams("teams/dev")), "users/bob"));
         assert!(!alice.sees(Some(&author), "users/bob"));

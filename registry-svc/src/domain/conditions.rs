@@ -1,8 +1,6 @@
 //! The conditions that apply to an installation, and the state that follows from them.
 
-use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, Entry, Installation, InstallationState, entry::Server,
-};
+use contracts::registry::{Condition, ConditionStatus, ConditionType, Installation, InstallationState};
 use prost_types::Timestamp;
 
 /// The reason of a condition nobody has reported yet.
@@ -10,9 +8,8 @@ const NOT_REPORTED: &str = "NOT_REPORTED";
 /// credential-svc's reason while a required secret has not been entered.
 const CREDENTIAL_REQUIRED: &str = "CREDENTIAL_REQUIRED";
 
-/// The conditions of an installation that runs this revision of its entry; UNKNOWN `since` then where nothing was reported.
-pub(crate) fn applicable(entry: &Entry, reported: Vec<Condition>, since: Option<Timestamp>) -> Vec<Condition> {
-    let self_hosted = matches!(entry.server, Some(Server::SelfHosted(_)));
+/// The conditions of an installation of a server that is self-hosted or not; UNKNOWN `since` then where nothing was reported.
+pub(crate) fn applicable(self_hosted: bool, reported: &[Condition], since: Option<Timestamp>) -> Vec<Condition> {
     [
         ConditionType::CredentialReady,
         ConditionType::RuntimeReady,
@@ -34,24 +31,54 @@ pub(crate) fn applicable(entry: &Entry, reported: Vec<Condition>, since: Option<
     .collect()
 }
 
-/// The state that follows from an installation's conditions, deletion and past.
+/// Replaces the condition of the same type; its time moves only when its status does. Says whether anything changed.
+pub(crate) fn replace(conditions: &mut Vec<Condition>, mut condition: Condition, now: Timestamp) -> bool {
+    condition.transition_time = Some(now);
+    let Some(known) = conditions.iter_mut().find(|known| known.r#type == condition.r#type) else {
+        conditions.push(condition);
+        return true;
+    };
+    if known.status == condition.status && known.transition_time.is_some() {
+        condition.transition_time = known.transition_time;
+    }
+    let changed = *known != condition;
+    *known = condition;
+    changed
+}
+
+/// The generation that the condition of this type was last reported for; 0: never.
+pub(crate) fn observed(conditions: &[Condition], aspect: ConditionType) -> i64 {
+    conditions
+        .iter()
+        .find(|condition| condition.r#type() == aspect)
+        .map(|condition| condition.observed_generation)
+        .unwrap_or_default()
+}
+
+/// The state that follows from those of an installation's conditions that speak of its present generation, from its deletion and
+/// its past.
 pub(crate) fn state(installation: &Installation) -> InstallationState {
     if installation.delete_time.is_some() {
         return InstallationState::Deleting;
     }
-    let conditions = &installation.conditions;
+    let current: Vec<&Condition> = installation
+        .conditions
+        .iter()
+        .filter(|condition| condition.observed_generation >= installation.generation)
+        .collect();
     let is_false = |condition: &&Condition| condition.status() == ConditionStatus::False;
     // What cannot work before a credential is entered for the first time has not failed.
     let credential_awaited = installation.first_ready_time.is_none()
-        && conditions.iter().filter(is_false).any(|condition| {
+        && current.iter().copied().filter(is_false).any(|condition| {
             condition.r#type() == ConditionType::CredentialReady && condition.reason == CREDENTIAL_REQUIRED
         });
-    if !credential_awaited && conditions.iter().any(|condition| is_false(&condition)) {
+    if !credential_awaited && current.iter().any(is_false) {
         return InstallationState::Failed;
     }
-    if conditions
-        .iter()
-        .all(|condition| condition.status() == ConditionStatus::True)
+    if current.len() == installation.conditions.len()
+        && current
+            .iter()
+            .all(|condition| condition.status() == ConditionStatus::True)
     {
         InstallationState::Ready
     } else {
@@ -61,8 +88,6 @@ pub(crate) fn state(installation: &Installation) -> InstallationState {
 
 #[cfg(test)]
 mod tests {
-    use contracts::registry::SelfHostedServer;
-
     use super::*;
 
     fn condition(aspect: ConditionType, status: ConditionStatus, reason: &str) -> Condition {
@@ -83,16 +108,8 @@ mod tests {
 
     #[test]
     fn runtime_applies_to_self_hosted_servers_alone() {
-        assert_eq!(applicable(&Entry::default(), Vec::new(), None).len(), 2);
-        let server = Some(Server::SelfHosted(SelfHostedServer::default()));
-        let conditions = applicable(
-            &Entry {
-                server,
-                ..Entry::default()
-            },
-            Vec::new(),
-            None,
-        );
+        assert_eq!(applicable(false, &[], None).len(), 2);
+        let conditions = applicable(true, &[], None);
         assert_eq!(conditions.len(), 3);
         assert_eq!(state(&of(conditions)), InstallationState::Pending);
     }
@@ -124,5 +141,39 @@ mod tests {
             "UPSTREAM_REFUSED",
         );
         assert_eq!(state(&of(vec![credential, broken])), InstallationState::Failed);
+    }
+
+    #[test]
+    fn what_was_said_of_an_earlier_generation_counts_for_nothing() {
+        let mut installation = of(vec![
+            condition(ConditionType::CredentialReady, ConditionStatus::True, "STORED"),
+            condition(ConditionType::ToolsDiscovered, ConditionStatus::True, "DISCOVERED"),
+        ]);
+        assert_eq!(state(&installation), InstallationState::Ready);
+        installation.generation = 1;
+        assert_eq!(state(&installation), InstallationState::Pending);
+        installation.conditions[0].observed_generation = 1;
+        installation.conditions[1].set_status(ConditionStatus::False);
+        assert_eq!(
+            state(&installation),
+            InstallationState::Pending,
+            "the failure is an old one"
+        );
+        installation.conditions[1].observed_generation = 1;
+        assert_eq!(state(&installation), InstallationState::Failed);
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_is_the_same() {
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        let stored = || condition(ConditionType::CredentialReady, ConditionStatus::True, "STORED");
+        let mut conditions = Vec::new();
+        assert!(replace(&mut conditions, stored(), at(1)));
+        assert!(!replace(&mut conditions, stored(), at(2)), "nothing changed");
+        assert_eq!(conditions[0].transition_time, Some(at(1)));
+        let mut failed = stored();
+        failed.set_status(ConditionStatus::False);
+        assert!(replace(&mut conditions, failed, at(3)));
+        assert_eq!(conditions[0].transition_time, Some(at(3)));
     }
 }

@@ -8,7 +8,7 @@ use registry_client::headers::{is_authorization, is_field_name, is_managed};
 use service_kit::status::Violations;
 
 use super::{
-    field_mask::{self, Paths},
+    field_mask::Mask,
     text::{check_labels, check_line, check_text},
     visibility,
 };
@@ -25,6 +25,15 @@ pub(crate) enum ConsumerKind {
 }
 
 impl ConsumerKind {
+    /// Of the one with this resource name.
+    pub(crate) fn of(name: &str) -> Self {
+        if name.starts_with("agents/") {
+            Self::Agent
+        } else {
+            Self::Gateway
+        }
+    }
+
     /// First part of the resource name.
     pub(crate) fn collection(self) -> &'static str {
         match self {
@@ -70,98 +79,135 @@ impl ConsumerSpec {
         all.into_result(Self(message))
     }
 
-    /// A specification that was checked before it was saved.
-    pub(crate) fn from_stored(message: Gateway) -> Self {
-        Self(message)
+    /// What was said of one that is kept.
+    pub(crate) fn of(stored: Gateway) -> Self {
+        Self(output_free(stored))
     }
 
-    /// The message.
+    /// The message, without what only the registry says.
     pub(crate) fn message(&self) -> &Gateway {
         &self.0
     }
+
+    /// The message, to be completed with what only the registry says.
+    pub(crate) fn into_message(self) -> Gateway {
+        self.0
+    }
 }
 
-/// `current` with the fields that `mask` names taken from `change`. The result is yet to be checked.
+/// `current` with what `mask` takes from `change`. The result is yet to be checked.
 pub(crate) fn apply_mask(current: &Gateway, change: Gateway, mask: Option<&FieldMask>) -> Result<Gateway, Violations> {
-    const FIELDS: [&str; 7] = [
-        "display_name",
-        "description",
-        "labels",
-        "assignment_mode",
-        "visibility",
+    let Gateway {
+        name: _,
+        uid: _,
+        display_name,
+        description,
+        labels,
+        assignment_mode,
+        visibility,
+        passthrough_headers,
+        omit_entry_prefix,
+        etag: _,
+        create_time: _,
+        update_time: _,
+        creator: _,
+        registry_revision: _,
+    } = change;
+    let mut next = current.clone();
+    let mut mask = Mask::new(mask);
+    mask.apply("display_name", &mut next.display_name, display_name);
+    mask.apply("description", &mut next.description, description);
+    mask.apply("labels", &mut next.labels, labels);
+    mask.apply("assignment_mode", &mut next.assignment_mode, assignment_mode);
+    mask.apply("visibility", &mut next.visibility, visibility);
+    mask.apply(
         "passthrough_headers",
-        "omit_entry_prefix",
-    ];
-    let paths = match field_mask::parse(mask, &FIELDS)? {
-        Paths::All => return Ok(change),
-        Paths::Some(paths) => paths,
-    };
-    let mut result = current.clone();
-    for path in paths {
-        match path {
-            "display_name" => result.display_name.clone_from(&change.display_name),
-            "description" => result.description.clone_from(&change.description),
-            "labels" => result.labels.clone_from(&change.labels),
-            "assignment_mode" => result.assignment_mode = change.assignment_mode,
-            "visibility" => result.visibility.clone_from(&change.visibility),
-            "passthrough_headers" => result.passthrough_headers.clone_from(&change.passthrough_headers),
-            _ => result.omit_entry_prefix = change.omit_entry_prefix,
+        &mut next.passthrough_headers,
+        passthrough_headers,
+    );
+    mask.apply("omit_entry_prefix", &mut next.omit_entry_prefix, omit_entry_prefix);
+    mask.finish()?;
+    Ok(next)
+}
+
+/// Defines a conversion between two messages that have the same fields; a field that one of them lacks does not compile.
+macro_rules! convert {
+    ($(#[$doc:meta])* $name:ident: $from:ident => $into:ident) => {
+        $(#[$doc])*
+        pub(crate) fn $name(message: $from) -> $into {
+            let $from {
+                name,
+                uid,
+                display_name,
+                description,
+                labels,
+                assignment_mode,
+                visibility,
+                passthrough_headers,
+                omit_entry_prefix,
+                etag,
+                create_time,
+                update_time,
+                creator,
+                registry_revision,
+            } = message;
+            $into {
+                name,
+                uid,
+                display_name,
+                description,
+                labels,
+                assignment_mode,
+                visibility,
+                passthrough_headers,
+                omit_entry_prefix,
+                etag,
+                create_time,
+                update_time,
+                creator,
+                registry_revision,
+            }
         }
-    }
-    Ok(result)
+    };
 }
 
-/// An agent's message as a gateway's.
-pub(crate) fn from_agent(agent: Agent) -> Gateway {
-    Gateway {
-        name: agent.name,
-        uid: agent.uid,
-        display_name: agent.display_name,
-        description: agent.description,
-        labels: agent.labels,
-        assignment_mode: agent.assignment_mode,
-        visibility: agent.visibility,
-        passthrough_headers: agent.passthrough_headers,
-        omit_entry_prefix: agent.omit_entry_prefix,
-        etag: agent.etag,
-        create_time: agent.create_time,
-        update_time: agent.update_time,
-        creator: agent.creator,
-        revision: agent.revision,
-    }
+convert! {
+    /// An agent's message as a gateway's.
+    from_agent: Agent => Gateway
 }
 
-/// A gateway's message as an agent's.
-pub(crate) fn into_agent(gateway: Gateway) -> Agent {
-    Agent {
-        name: gateway.name,
-        uid: gateway.uid,
-        display_name: gateway.display_name,
-        description: gateway.description,
-        labels: gateway.labels,
-        assignment_mode: gateway.assignment_mode,
-        visibility: gateway.visibility,
-        passthrough_headers: gateway.passthrough_headers,
-        omit_entry_prefix: gateway.omit_entry_prefix,
-        etag: gateway.etag,
-        create_time: gateway.create_time,
-        update_time: gateway.update_time,
-        creator: gateway.creator,
-        revision: gateway.revision,
-    }
+convert! {
+    /// A gateway's message as an agent's.
+    into_agent: Gateway => Agent
 }
 
 /// The message without what only the registry says.
-pub(crate) fn output_free(message: Gateway) -> Gateway {
+fn output_free(message: Gateway) -> Gateway {
+    let Gateway {
+        name: _,
+        uid: _,
+        display_name,
+        description,
+        labels,
+        assignment_mode,
+        visibility,
+        passthrough_headers,
+        omit_entry_prefix,
+        etag: _,
+        create_time: _,
+        update_time: _,
+        creator: _,
+        registry_revision: _,
+    } = message;
     Gateway {
-        name: String::new(),
-        uid: String::new(),
-        etag: String::new(),
-        create_time: None,
-        update_time: None,
-        creator: String::new(),
-        revision: 0,
-        ..message
+        display_name,
+        description,
+        labels,
+        assignment_mode,
+        visibility,
+        passthrough_headers,
+        omit_entry_prefix,
+        ..Gateway::default()
     }
 }
 
@@ -233,11 +279,34 @@ mod tests {
     }
 
     #[test]
+    fn without_a_mask_what_is_unset_stays() {
+        let current = Gateway {
+            description: "kept".into(),
+            omit_entry_prefix: true,
+            ..Default::default()
+        };
+        let change = Gateway {
+            display_name: "new".into(),
+            ..Default::default()
+        };
+        let merged = apply_mask(&current, change.clone(), None).unwrap();
+        let expected = Gateway {
+            display_name: "new".into(),
+            ..current.clone()
+        };
+        assert_eq!(merged, expected);
+        let all = FieldMask {
+            paths: vec!["*".into()],
+        };
+        assert_eq!(apply_mask(&current, change.clone(), Some(&all)).unwrap(), change);
+    }
+
+    #[test]
     fn an_agent_is_kept_whole_as_a_gateway() {
         let agent = Agent {
             display_name: "d".into(),
             omit_entry_prefix: true,
-            revision: 3,
+            registry_revision: 3,
             passthrough_headers: vec!["x".into()],
             ..Default::default()
         };

@@ -35,12 +35,17 @@ pub(crate) enum Error {
     #[error("{0} is not approved, so it cannot be installed")]
     EntryNotApproved(String),
     /// Somebody has it installed.
-    #[error("{entry} has {} installations; with force they go with it, and their credentials and runtimes: {}", installations.len(), some(installations))]
+    #[error(
+        "{entry} has {count} installations; with force they go with it, and their credentials and runtimes: {}",
+        names(some)
+    )]
     EntryInstalled {
         /// Its resource name.
         entry: String,
-        /// Their uids, oldest first.
-        installations: Vec<String>,
+        /// How many.
+        count: i64,
+        /// The uids of some, oldest first.
+        some: Vec<String>,
     },
     /// The team still owns something.
     #[error("{0}")]
@@ -88,7 +93,7 @@ impl Error {
 }
 
 /// The first of some installations, as resource names.
-fn some(uids: &[String]) -> String {
+fn names(uids: &[String]) -> String {
     const SHOWN: usize = 10;
     let mut names: Vec<String> = uids
         .iter()

@@ -1,84 +1,163 @@
 //! Update masks (AIP-134, AIP-161): whole top-level fields only.
+//!
+//! An update takes its message apart with a pattern that names every field, and hands each to [`Mask::apply`]: a field that is
+//! added to the contract is then forgotten by nobody, for the compiler refuses the pattern.
 
 use prost_types::FieldMask;
 use service_kit::status::Violations;
 
 /// What an update changes.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Paths {
-    /// All that can be changed: no mask, an empty one, or `*`.
+#[derive(Debug)]
+pub(crate) struct Mask {
+    wanted: Wanted,
+    /// The fields that can be changed, as far as they were applied.
+    known: Vec<&'static str>,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    /// No mask: the fields that are set.
+    Set,
+    /// `*`: all, also those that are not set.
     All,
-    /// These, without repetition.
-    Some(Vec<&'static str>),
+    /// These.
+    Named(Vec<String>),
 }
 
-impl Paths {
-    /// Whether this field is to be changed.
-    pub(crate) fn holds(&self, field: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(paths) => paths.contains(&field),
-        }
-    }
-}
-
-/// Reads a mask over `fields`, the names that can be changed.
-pub(crate) fn parse(mask: Option<&FieldMask>, fields: &[&'static str]) -> Result<Paths, Violations> {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    if paths.is_empty() || paths == ["*"] {
-        return Ok(Paths::All);
-    }
-    let mut violations = Violations::new();
-    let mut known = Vec::new();
-    for (index, path) in paths.iter().enumerate() {
-        if let Some(&field) = fields.iter().find(|field| *field == path) {
-            if !known.contains(&field) {
-                known.push(field);
-            }
-            continue;
-        }
-        let top = path.split('.').next().unwrap_or_default();
-        let wrong = if path == "*" {
-            "* must stand alone".to_owned()
-        } else if fields.contains(&top) {
-            format!("{path:?} lies within a field: name the whole field, {top:?}, and send all of it")
-        } else {
-            format!("{path:?} cannot be changed; what can: {}", fields.join(", "))
+impl Mask {
+    /// Reads a mask; none and an empty one are the same.
+    pub(crate) fn new(mask: Option<&FieldMask>) -> Self {
+        let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+        let wanted = match paths {
+            [] => Wanted::Set,
+            [path] if path == "*" => Wanted::All,
+            paths => Wanted::Named(paths.to_vec()),
         };
-        violations.add(format!("update_mask.paths[{index}]"), wrong);
+        Self {
+            wanted,
+            known: Vec::new(),
+        }
     }
-    violations.into_result(Paths::Some(known))
+
+    /// Puts `change` in the place of `current` if this field is to be changed: named, or not named by anybody and set.
+    pub(crate) fn apply<T: Default + PartialEq>(&mut self, field: &'static str, current: &mut T, change: T) {
+        self.known.push(field);
+        let takes = match &self.wanted {
+            Wanted::All => true,
+            Wanted::Set => change != T::default(),
+            Wanted::Named(paths) => paths.iter().any(|path| path == field),
+        };
+        if takes {
+            *current = change;
+        }
+    }
+
+    /// As [`Mask::apply`], for one case of a oneof: where it is named and not set in `change`, it is cleared if it is the case of
+    /// `current`. To be called for each case.
+    pub(crate) fn apply_case<T: Clone>(
+        &mut self,
+        field: &'static str,
+        current: &mut Option<T>,
+        change: &Option<T>,
+        is_case: impl Fn(&T) -> bool,
+    ) {
+        self.known.push(field);
+        let set = change.as_ref().is_some_and(&is_case);
+        let clears = match &self.wanted {
+            Wanted::All => change.is_none(),
+            Wanted::Set => false,
+            Wanted::Named(paths) if paths.iter().any(|path| path == field) => true,
+            Wanted::Named(_) => return,
+        };
+        if set {
+            current.clone_from(change);
+        } else if clears && current.as_ref().is_some_and(&is_case) {
+            *current = None;
+        }
+    }
+
+    /// Refuses paths that are no field to be changed. To be called once all fields were applied.
+    pub(crate) fn finish(self) -> Result<(), Violations> {
+        let mut violations = Violations::new();
+        let Wanted::Named(paths) = &self.wanted else {
+            return Ok(());
+        };
+        for (index, path) in paths.iter().enumerate() {
+            if self.known.contains(&path.as_str()) {
+                continue;
+            }
+            let top = path.split('.').next().unwrap_or_default();
+            let wrong = if path == "*" {
+                "* must stand alone".to_owned()
+            } else if self.known.contains(&top) {
+                format!("{path:?} lies within a field: name the whole field, {top:?}, and send all of it")
+            } else {
+                format!("{path:?} cannot be changed; what can: {}", self.known.join(", "))
+            };
+            violations.add(format!("update_mask.paths[{index}]"), wrong);
+        }
+        violations.into_result(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mask(paths: &[&str]) -> Option<FieldMask> {
-        Some(FieldMask {
+    fn mask(paths: &[&str]) -> FieldMask {
+        FieldMask {
             paths: paths.iter().map(|&path| path.to_owned()).collect(),
-        })
+        }
+    }
+
+    /// What becomes of version 1 and labels "a" by a change to version 0 and labels "b".
+    fn applied(paths: Option<&[&str]>) -> (i32, String) {
+        let paths = paths.map(mask);
+        let mut mask = Mask::new(paths.as_ref());
+        let (mut version, mut labels) = (1, "a".to_owned());
+        mask.apply("version", &mut version, 0);
+        mask.apply("labels", &mut labels, "b".to_owned());
+        mask.finish().unwrap();
+        (version, labels)
     }
 
     #[test]
-    fn takes_whole_fields() {
-        let fields = ["labels", "version"];
-        assert_eq!(parse(None, &fields).unwrap(), Paths::All);
-        assert_eq!(parse(mask(&[]).as_ref(), &fields).unwrap(), Paths::All);
-        assert_eq!(parse(mask(&["*"]).as_ref(), &fields).unwrap(), Paths::All);
-        assert_eq!(
-            parse(mask(&["version", "version"]).as_ref(), &fields).unwrap(),
-            Paths::Some(vec!["version"])
-        );
+    fn takes_what_is_set_what_is_named_or_all() {
+        assert_eq!(applied(None), (1, "b".to_owned()), "an older client wipes nothing");
+        assert_eq!(applied(Some(&[])), (1, "b".to_owned()));
+        assert_eq!(applied(Some(&["*"])), (0, "b".to_owned()));
+        assert_eq!(applied(Some(&["version", "version"])), (0, "a".to_owned()));
+    }
+
+    #[test]
+    fn takes_cases_of_a_oneof() {
+        let is_ok = |case: &Result<i32, i32>| case.is_ok();
+        let is_err = |case: &Result<i32, i32>| case.is_err();
+        let applied = |paths: &[&str], change: Option<Result<i32, i32>>| {
+            let paths = mask(paths);
+            let mut mask = Mask::new(Some(&paths));
+            let mut current = Some(Ok(1));
+            mask.apply_case("ok", &mut current, &change, is_ok);
+            mask.apply_case("err", &mut current, &change, is_err);
+            mask.finish().unwrap();
+            current
+        };
+        assert_eq!(applied(&[], Some(Err(2))), Some(Err(2)));
+        assert_eq!(applied(&[], None), Some(Ok(1)));
+        assert_eq!(applied(&["ok"], None), None);
+        assert_eq!(applied(&["err"], None), Some(Ok(1)));
+        assert_eq!(applied(&["err"], Some(Err(2))), Some(Err(2)));
+        assert_eq!(applied(&["*"], None), None);
+        assert_eq!(applied(&["*"], Some(Err(2))), Some(Err(2)));
     }
 
     #[test]
     fn names_every_path_it_refuses() {
-        let wrong = parse(
-            mask(&["labels.a", "version", "uid", "*"]).as_ref(),
-            &["labels", "version"],
-        )
-        .unwrap_err();
+        let paths = mask(&["labels.a", "version", "uid", "*"]);
+        let mut mask = Mask::new(Some(&paths));
+        mask.apply("labels", &mut 0, 0);
+        mask.apply("version", &mut 0, 0);
+        let wrong = mask.finish().unwrap_err();
         let fields: Vec<_> = wrong.iter().map(|(field, _)| field).collect();
         assert_eq!(
             fields,

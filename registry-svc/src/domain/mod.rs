@@ -1,5 +1,6 @@
 //! The registry's rules. Knows no transport and no database.
 
+mod actor;
 pub(crate) mod assignment;
 pub(crate) mod caller;
 pub(crate) mod conditions;
@@ -10,7 +11,9 @@ pub(crate) mod etag;
 pub(crate) mod field_mask;
 pub(crate) mod installation;
 pub(crate) mod text;
+pub(crate) mod time;
 pub(crate) mod visibility;
 
+pub(crate) use actor::Actor;
 pub(crate) use caller::Caller;
 pub(crate) use error::Error;

@@ -51,6 +51,21 @@ pub(crate) fn teams(visibility: Option<&Visibility>) -> &[String] {
     }
 }
 
+/// Who sees what has this visibility and author (`users/{user}`), as the tables of audiences name them. `team_uids` are those of
+/// [`teams`]. An audience that this program does not know means nobody but the author.
+pub(crate) fn audiences(visibility: Option<&Visibility>, team_uids: &[String], creator: &str) -> Vec<String> {
+    let author = format!("user:{}", creator.trim_start_matches("users/"));
+    match visibility.and_then(|visibility| visibility.audience.as_ref()) {
+        Some(Audience::Organization(_)) => vec!["*".to_owned()],
+        Some(Audience::Teams(_)) => team_uids
+            .iter()
+            .map(|uid| format!("team:{uid}"))
+            .chain([author])
+            .collect(),
+        Some(Audience::Author(_)) | None => vec![author],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use contracts::registry::TeamsAudience;
@@ -84,5 +99,15 @@ mod tests {
                 "entry.visibility"
             ]
         );
+    }
+
+    #[test]
+    fn an_unknown_audience_means_the_author_alone() {
+        let teams = for_teams(&["teams/x"]);
+        let of = |visibility: Option<Visibility>| audiences(visibility.as_ref(), &["u".to_owned()], "users/a");
+        assert_eq!(of(Some(organization())), ["*"]);
+        assert_eq!(of(Some(teams)), ["team:u", "user:a"]);
+        assert_eq!(of(Some(Visibility::default())), ["user:a"]);
+        assert_eq!(of(None), ["user:a"]);
     }
 }

@@ -1,7 +1,8 @@
 //! Whether a person may do something, for the workloads that ask.
 
 use contracts::registry::{
-    AccessAction, AuthorizeEntryRequest, AuthorizeInstallationRequest, Entry, Principal, WatchedInstallation,
+    AccessAction, AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest,
+    AuthorizeInstallationResponse, Principal,
 };
 use service_kit::{User, UserId};
 
@@ -12,39 +13,41 @@ use crate::{
         Caller, Error,
         installation::{require_entruster, require_manager, sees},
     },
-    store::load,
+    store::{installations, revisions, runtimes},
 };
 
-/// The installation, if they may do this to it.
+/// The installation with what it runs, if they may do this to it.
 pub(crate) async fn installation(
     registry: &Registry,
     request: AuthorizeInstallationRequest,
-) -> Result<WatchedInstallation, Error> {
+) -> Result<AuthorizeInstallationResponse, Error> {
     let caller = principal(registry, request.principal.clone()).await?;
     let action = known(request.action())?;
     let uid = uid_in("installations", "installation", &request.installation)?;
     let mut tx = registry.db.read().await?;
-    let found = load::installation(&mut tx, uid).await?;
-    let watched = found
-        .filter(|watched| {
-            watched
-                .installation
-                .as_ref()
-                .is_some_and(|installation| installation.delete_time.is_none() && sees(&caller, installation))
-        })
+    let found = installations::by_uid(&mut tx, uid).await?;
+    let installation = found
+        .filter(|installation| installation.delete_time.is_none() && sees(&caller, installation))
         .ok_or_else(|| Error::NotFound(request.installation.clone()))?;
-    if let Some(installation) = &watched.installation {
-        match action {
-            Action::Read => {}
-            Action::Manage => require_manager(&caller, installation)?,
-            Action::Entrust => require_entruster(&caller, installation)?,
-        }
+    match action {
+        Action::Read => {}
+        Action::Manage => require_manager(&caller, &installation)?,
+        Action::Entrust => require_entruster(&caller, &installation)?,
     }
-    Ok(watched)
+    let running_revision = installations::running(&mut tx, &installation).await?;
+    let runtime = runtimes::of(&mut tx, &installation.uid).await?;
+    Ok(AuthorizeInstallationResponse {
+        installation: Some(installation),
+        running_revision,
+        runtime,
+    })
 }
 
-/// The entry, if they may do this to it.
-pub(crate) async fn entry(registry: &Registry, request: AuthorizeEntryRequest) -> Result<Entry, Error> {
+/// The entry with its current revision, if they may do this to it.
+pub(crate) async fn entry(
+    registry: &Registry,
+    request: AuthorizeEntryRequest,
+) -> Result<AuthorizeEntryResponse, Error> {
     let caller = principal(registry, request.principal.clone()).await?;
     let action = known(request.action())?;
     let mut tx = registry.db.read().await?;
@@ -52,7 +55,11 @@ pub(crate) async fn entry(registry: &Registry, request: AuthorizeEntryRequest) -
     if action != Action::Read {
         caller.require_admin()?;
     }
-    Ok(entry)
+    let current_revision = revisions::get(&mut tx, &entry.uid, entry.entry_revision).await?;
+    Ok(AuthorizeEntryResponse {
+        entry: Some(entry),
+        current_revision,
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

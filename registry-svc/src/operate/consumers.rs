@@ -1,21 +1,26 @@
 //! MCP gateways and agents: the same operations, on the former's message.
 
-use contracts::registry::Gateway;
+use contracts::registry::{Agent, Gateway};
 use prost_types::FieldMask;
 use service_kit::status::Violations;
 use uuid::Uuid;
 
-use super::{Done, require_request, slug_in, unchanged, visible_to, written};
+use super::{Done, require_request, slug_in, unchanged, visible_to};
 use crate::{
     api::{Registry, paging::Page},
     domain::{
         Caller, Error,
-        consumer::{ConsumerKind, ConsumerSpec, apply_mask, from_agent, output_free},
+        consumer::{ConsumerKind, ConsumerSpec, apply_mask, from_agent, into_agent},
         etag,
         text::{SLUG_RULE, is_slug},
+        time::timestamp,
         visibility,
     },
-    store::{Tx, consumers, load, requests::Request},
+    store::{
+        Tx,
+        consumers::{self, object},
+        requests::{Replay, Request},
+    },
 };
 
 /// What somebody asks to create.
@@ -55,28 +60,52 @@ pub(crate) async fn create(
     let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
         return Err(violations.into());
     };
-    let mut tx = registry.db.write().await?;
-    if let Some(uid) = retry.replayed(&mut tx).await? {
-        let consumer = find(&mut tx, kind, &uid).await?.ok_or(Error::NotFound(name))?;
-        return unchanged(registry, tx, consumer).await;
+    let mut tx = registry.write(caller.actor()).await?;
+    if let Some(replay) = replayed(&mut tx, kind, &retry).await? {
+        let consumer = consumers::by_uid(&mut tx, kind, &replay.resource_uid).await?;
+        let consumer = consumer.filter(|one| caller.sees(one.visibility.as_ref(), &one.creator));
+        let revision = consumer.ok_or(Error::NotFound(name))?.registry_revision;
+        return unchanged(registry, tx, object(kind), revision, replay.answer).await;
     }
-    if load::consumer_uid(&mut tx, kind as i64, &creation.slug)
-        .await?
-        .is_some()
-    {
+    if consumers::find(&mut tx, kind, &creation.slug).await?.is_some() {
         return Err(Error::AlreadyExists(name));
     }
-    let teams = visible_to(
-        &mut tx,
-        kind.field(),
-        visibility::teams(spec.message().visibility.as_ref()),
-    )
-    .await?;
-    let (uid, now) = (Uuid::new_v4().to_string(), registry.clock.now_micros());
-    consumers::insert(&mut tx, kind, &uid, &creation.slug, &spec, &caller.uid, now).await?;
-    consumers::set_teams(&mut tx, &uid, &teams).await?;
-    retry.made(&mut tx, &uid, now).await?;
-    finish(registry, tx, kind, &uid).await
+    let teams = teams_of(&mut tx, kind, &spec).await?;
+    let now = Some(timestamp(tx.now()));
+    let mut consumer = Gateway {
+        name,
+        uid: Uuid::new_v4().to_string(),
+        create_time: now,
+        update_time: now,
+        creator: caller.name(),
+        ..spec.into_message()
+    };
+    consumers::put(&mut tx, kind, &mut consumer, &teams).await?;
+    match kind {
+        ConsumerKind::Gateway => retry.made(&mut tx, &consumer.uid, &consumer).await?,
+        ConsumerKind::Agent => {
+            retry
+                .made(&mut tx, &consumer.uid, &into_agent(consumer.clone()))
+                .await?
+        }
+    }
+    Ok((consumer, registry.commit(tx, None).await?))
+}
+
+async fn replayed(tx: &mut Tx, kind: ConsumerKind, retry: &Request<'_>) -> Result<Option<Replay<Gateway>>, Error> {
+    if kind == ConsumerKind::Gateway {
+        return retry.replayed(tx).await;
+    }
+    let replay = retry.replayed::<Agent>(tx).await?;
+    Ok(replay.map(|replay| Replay {
+        resource_uid: replay.resource_uid,
+        answer: from_agent(replay.answer),
+    }))
+}
+
+/// The uids of the teams that its visibility names.
+async fn teams_of(tx: &mut Tx, kind: ConsumerKind, spec: &ConsumerSpec) -> Result<Vec<String>, Error> {
+    visible_to(tx, kind.field(), visibility::teams(spec.message().visibility.as_ref())).await
 }
 
 fn retry<'a>(caller: &'a str, kind: ConsumerKind, creation: &Creation) -> Option<Request<'a>> {
@@ -112,21 +141,11 @@ pub(crate) async fn list(
     let binding = format!("List {} {}", kind.collection(), caller.uid);
     let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
     let mut tx = registry.db.read().await?;
-    let mut after = (page.start().0, page.start().1.to_owned());
-    let mut found: Vec<((i64, String), Gateway)> = Vec::new();
-    while found.len() <= page.size {
-        let positions = consumers::uids_after(&mut tx, kind, (after.0, &after.1), page.limit()).await?;
-        let Some(last) = positions.last() else { break };
-        after = last.clone();
-        for position in positions {
-            let consumer = find(&mut tx, kind, &position.1).await?;
-            if let Some(consumer) = consumer.filter(|one| caller.sees(one.visibility.as_ref(), &one.creator)) {
-                found.push((position, consumer));
-            }
-        }
-    }
-    let next = page.cut(&registry.pages, &mut found, |(position, _)| position.clone());
-    Ok((found.into_iter().map(|(_, consumer)| consumer).collect(), next))
+    let list = consumers::list(caller, kind);
+    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
+    let next = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let found = found.iter().map(|listed| consumers::listed(kind, listed));
+    Ok((found.collect::<sqlx::Result<_>>()?, next))
 }
 
 /// Changes one.
@@ -138,23 +157,25 @@ pub(crate) async fn update(
     mask: Option<&FieldMask>,
 ) -> Result<Done<Gateway>, Error> {
     let change = message.ok_or_else(|| Error::invalid(kind.field(), "must be set"))?;
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(caller.actor()).await?;
     let field = format!("{}.name", kind.field());
     let current = administered(&mut tx, caller, kind, &field, &change.name, &change.etag).await?;
-    let spec = ConsumerSpec::from_stored(output_free(current.clone()));
+    let spec = ConsumerSpec::of(current.clone());
     let next = ConsumerSpec::parse(kind, apply_mask(spec.message(), change, mask)?)?;
     if next == spec {
-        return unchanged(registry, tx, current).await;
+        return unchanged(registry, tx, object(kind), current.registry_revision, current).await;
     }
-    let teams = visible_to(
-        &mut tx,
-        kind.field(),
-        visibility::teams(next.message().visibility.as_ref()),
-    )
-    .await?;
-    consumers::update(&mut tx, kind, &current.uid, &next, registry.clock.now_micros()).await?;
-    consumers::set_teams(&mut tx, &current.uid, &teams).await?;
-    finish(registry, tx, kind, &current.uid).await
+    let teams = teams_of(&mut tx, kind, &next).await?;
+    let mut consumer = Gateway {
+        name: current.name,
+        uid: current.uid,
+        create_time: current.create_time,
+        update_time: Some(timestamp(tx.now())),
+        creator: current.creator,
+        ..next.into_message()
+    };
+    consumers::put(&mut tx, kind, &mut consumer, &teams).await?;
+    Ok((consumer, registry.commit(tx, None).await?))
 }
 
 /// Deletes one, with its assignments.
@@ -165,12 +186,11 @@ pub(crate) async fn delete(
     name: &str,
     etag: &str,
 ) -> Result<Done<Gateway>, Error> {
-    let mut tx = registry.db.write().await?;
-    let current = administered(&mut tx, caller, kind, "name", name, etag).await?;
-    consumers::delete(&mut tx, kind, &current.uid, registry.clock.now_micros()).await?;
-    let revision = tx.revision();
-    let propagated = registry.commit(tx, None).await?;
-    Ok((Gateway { revision, ..current }, propagated))
+    let mut tx = registry.write(caller.actor()).await?;
+    let mut consumer = administered(&mut tx, caller, kind, "name", name, etag).await?;
+    consumers::delete(&mut tx, kind, &consumer).await?;
+    consumer.registry_revision = tx.revision();
+    Ok((consumer, registry.commit(tx, None).await?))
 }
 
 /// The one of this name, if the caller may see it.
@@ -181,11 +201,7 @@ pub(super) async fn visible(
     field: &str,
     name: &str,
 ) -> Result<Gateway, Error> {
-    let slug = slug_in(kind.collection(), field, name)?;
-    let found = match load::consumer_uid(tx, kind as i64, slug).await? {
-        Some(uid) => find(tx, kind, &uid).await?,
-        None => None,
-    };
+    let found = consumers::find(tx, kind, slug_in(kind.collection(), field, name)?).await?;
     found
         .filter(|one| caller.sees(one.visibility.as_ref(), &one.creator))
         .ok_or_else(|| Error::NotFound(name.to_owned()))
@@ -203,17 +219,4 @@ async fn administered(
     caller.require_admin()?;
     etag::check(given, &consumer.etag, name)?;
     Ok(consumer)
-}
-
-async fn find(tx: &mut Tx, kind: ConsumerKind, uid: &str) -> Result<Option<Gateway>, Error> {
-    Ok(match kind {
-        ConsumerKind::Gateway => load::gateway(tx, uid).await?,
-        ConsumerKind::Agent => load::agent(tx, uid).await?.map(from_agent),
-    })
-}
-
-async fn finish(registry: &Registry, mut tx: Tx, kind: ConsumerKind, uid: &str) -> Result<Done<Gateway>, Error> {
-    let consumer = written(find(&mut tx, kind, uid).await?)?;
-    let propagated = registry.commit(tx, None).await?;
-    Ok((consumer, propagated))
 }

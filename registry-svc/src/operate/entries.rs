@@ -1,25 +1,33 @@
 //! Entries: adding, reading and changing them.
 
 use contracts::registry::{
-    CreateEntryRequest, DeleteEntryRequest, Entry, EntryRevision, ListEntriesRequest, ListEntriesResponse,
-    UpdateEntryRequest, entry::Server,
+    CreateEntryRequest, DeleteEntryRequest, Entry, EntryLifecycle, EntryRevision, ListEntriesRequest,
+    ListEntriesResponse, UpdateEntryRequest, entry::Server,
 };
 use service_kit::status::Violations;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Done, require_request, slug_in, unchanged, visible_to, written};
+use super::{Done, require_request, slug_in, unchanged, visible_to};
 use crate::{
-    api::{Registry, paging::Page},
+    api::{
+        Registry,
+        paging::Page,
+        propagation::{PATIENCE, Propagated},
+    },
     domain::{
         Caller, Error,
-        entry::{EntrySpec, apply_mask},
+        entry::{EntrySpec, apply_mask, query_words, without_outputs},
         etag,
-        installation::{Step, follow},
         text::{SLUG_RULE, id_in, is_slug},
+        time::timestamp,
         visibility,
     },
-    store::{Tx, assignments, entries, installations, load, requests::Request},
+    store::{Object, Tx, document::decode, entries, requests::Request, revisions},
 };
+
+/// How many installations the refusal to delete an entry names.
+const NAMED: i64 = 11;
 
 /// Adds an entry.
 pub(crate) async fn create(
@@ -50,21 +58,50 @@ pub(crate) async fn create(
     let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
         return Err(violations.into());
     };
-    let mut tx = registry.db.write().await?;
-    if let Some(uid) = retry.replayed(&mut tx).await? {
-        let name = format!("entries/{}", request.entry_id);
-        let entry = load::entry(&mut tx, &uid).await?.ok_or(Error::NotFound(name))?;
-        return unchanged(registry, tx, entry).await;
+    let name = format!("entries/{}", request.entry_id);
+    let mut tx = registry.write(caller.actor()).await?;
+    if let Some(replay) = retry.replayed::<Entry>(&mut tx).await? {
+        let present = entries::by_uid(&mut tx, &replay.resource_uid).await?;
+        let present = present
+            .filter(|entry| sees(caller, entry))
+            .ok_or(Error::NotFound(name))?;
+        return unchanged(registry, tx, Object::Entry, present.registry_revision, replay.answer).await;
     }
-    if load::entry_uid(&mut tx, &request.entry_id).await?.is_some() {
-        return Err(Error::AlreadyExists(format!("entries/{}", request.entry_id)));
+    if entries::by_slug(&mut tx, &request.entry_id).await?.is_some() {
+        return Err(Error::AlreadyExists(name));
     }
     let teams = visible_to(&mut tx, "entry", visibility::teams(spec.message().visibility.as_ref())).await?;
-    let (uid, now) = (Uuid::new_v4().to_string(), registry.clock.now_micros());
-    entries::insert(&mut tx, &uid, &request.entry_id, &spec, &caller.uid, now).await?;
-    entries::set_teams(&mut tx, &uid, &teams).await?;
-    retry.made(&mut tx, &uid, now).await?;
-    finish(registry, tx, &uid).await
+    let (uid, now) = (Uuid::new_v4().to_string(), timestamp(tx.now()));
+    let mut entry = Entry {
+        name,
+        etag: etag::of(&uid, tx.revision()),
+        uid,
+        lifecycle: EntryLifecycle::Draft.into(),
+        entry_revision: 1,
+        creator: caller.name(),
+        updater: caller.name(),
+        create_time: Some(now),
+        update_time: Some(now),
+        ..spec.message().clone()
+    };
+    entries::put(&mut tx, &mut entry).await?;
+    revisions::insert(&mut tx, &revision_of(&spec, &entry, caller)).await?;
+    entries::index(&mut tx, &entry, &teams).await?;
+    retry.made(&mut tx, &entry.uid, &entry).await?;
+    let propagated = registry.commit(tx, None).await?;
+    Ok((entry, propagated))
+}
+
+/// The entry's current revision, as it is made now.
+fn revision_of(spec: &EntrySpec, entry: &Entry, caller: &Caller) -> EntryRevision {
+    EntryRevision {
+        name: format!("{}/revisions/{}", entry.name, entry.entry_revision),
+        entry_uid: entry.uid.clone(),
+        number: entry.entry_revision,
+        create_time: entry.update_time,
+        creator: caller.name(),
+        ..spec.revision()
+    }
 }
 
 fn retry<'a>(caller: &'a str, request: &CreateEntryRequest) -> Option<Request<'a>> {
@@ -88,7 +125,9 @@ fn retry<'a>(caller: &'a str, request: &CreateEntryRequest) -> Option<Request<'a
 /// Reads one entry.
 pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Result<Entry, Error> {
     let mut tx = registry.db.read().await?;
-    visible(&mut tx, caller, "name", name).await
+    let mut entry = visible(&mut tx, caller, "name", name).await?;
+    entry.rollout = Some(entries::rollout(&mut tx, &entry.uid, entry.entry_revision).await?);
+    Ok(entry)
 }
 
 /// Lists what the caller may see.
@@ -97,111 +136,145 @@ pub(crate) async fn list(
     caller: &Caller,
     request: ListEntriesRequest,
 ) -> Result<ListEntriesResponse, Error> {
-    let mut labels: Vec<_> = request.labels.iter().collect();
+    let lifecycle = EntryLifecycle::try_from(request.lifecycle)
+        .map_err(|_| Error::invalid("lifecycle", "must be DRAFT, APPROVED or DEPRECATED"))?;
+    let words = query_words(&request.query).map_err(|wrong| Error::invalid("query", wrong))?;
+    let mut labels: Vec<(String, String)> = request.labels.into_iter().collect();
     labels.sort();
-    let binding = format!("ListEntries {} {labels:?} {}", caller.uid, request.lifecycle);
+    let binding = format!(
+        "ListEntries {} {} {labels:?} {lifecycle:?} {words:?}",
+        caller.uid, caller.admin
+    );
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
-    let wanted = |entry: &Entry| {
-        caller.sees(entry.visibility.as_ref(), &entry.creator)
-            && (request.lifecycle == 0 || request.lifecycle == entry.lifecycle)
-            && labels.iter().all(|(key, value)| entry.labels.get(*key) == Some(value))
+    let filter = entries::Filter {
+        labels,
+        lifecycle,
+        words,
     };
     let mut tx = registry.db.read().await?;
-    let mut after = (page.start().0, page.start().1.to_owned());
-    let mut found: Vec<((i64, String), Entry)> = Vec::new();
-    while found.len() <= page.size {
-        let positions = entries::uids_after(&mut tx, (after.0, &after.1), page.limit()).await?;
-        let Some(last) = positions.last() else { break };
-        after = last.clone();
-        for position in positions {
-            if let Some(entry) = load::entry(&mut tx, &position.1).await?.filter(&wanted) {
-                found.push((position, entry));
-            }
-        }
-    }
-    let next_page_token = page.cut(&registry.pages, &mut found, |(position, _)| position.clone());
+    let mut found = entries::list(caller, &filter)
+        .page(&mut tx, page.start(), page.limit())
+        .await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let entries = found
+        .iter()
+        .map(|listed| decode(&listed.document))
+        .collect::<sqlx::Result<_>>()?;
     Ok(ListEntriesResponse {
-        entries: found.into_iter().map(|(_, entry)| entry).collect(),
+        entries,
         next_page_token,
     })
 }
 
-/// Changes an entry: a new revision, which its installations follow as far as they can.
+/// Changes an entry. A change of what runs makes a new revision, which its installations then follow as far as they can; the
+/// answer waits for them as long as it waits for watchers.
 pub(crate) async fn update(
     registry: &Registry,
     caller: &Caller,
     request: UpdateEntryRequest,
 ) -> Result<Done<Entry>, Error> {
     let change = request.entry.ok_or_else(|| Error::invalid("entry", "must be set"))?;
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(caller.actor()).await?;
     let current = administered(&mut tx, caller, "entry.name", &change.name, &change.etag).await?;
-    let spec = written(entries::at_revision(&mut tx, &current.uid, current.entry_revision).await?)?;
+    let spec = EntrySpec::from_stored(without_outputs(current.clone()));
     let merged = apply_mask(spec.message(), change, request.update_mask.as_ref())?;
     let next = EntrySpec::parse(merged, &registry.egress)?;
     if next == spec {
-        return unchanged(registry, tx, current).await;
+        let revision = current.registry_revision;
+        return unchanged(registry, tx, Object::Entry, revision, current).await;
     }
     let teams = visible_to(&mut tx, "entry", visibility::teams(next.message().visibility.as_ref())).await?;
-    let now = registry.clock.now_micros();
-    let number = current.entry_revision + 1;
-    entries::update(&mut tx, &current.uid, number, &next, &caller.uid, now).await?;
-    entries::set_teams(&mut tx, &current.uid, &teams).await?;
-    move_installations(&mut tx, &current.uid, number, &next, now).await?;
-    finish(registry, tx, &current.uid).await
+    let runs_as_before = next.runs_as(&spec);
+    let mut entry = Entry {
+        name: current.name,
+        etag: etag::of(&current.uid, tx.revision()),
+        uid: current.uid,
+        lifecycle: current.lifecycle,
+        entry_revision: current.entry_revision + i64::from(!runs_as_before),
+        creator: current.creator,
+        updater: caller.name(),
+        create_time: current.create_time,
+        update_time: Some(timestamp(tx.now())),
+        conditions: current.conditions,
+        credential_generation: current.credential_generation,
+        discovered: current.discovered,
+        ..next.message().clone()
+    };
+    entries::put(&mut tx, &mut entry).await?;
+    entries::index(&mut tx, &entry, &teams).await?;
+    if runs_as_before {
+        let propagated = registry.commit(tx, None).await?;
+        return Ok(answer(registry, entry, propagated).await);
+    }
+    revisions::insert(&mut tx, &revision_of(&next, &entry, caller)).await?;
+    entries::set_unfinished(&mut tx, &entry.uid, true).await?;
+    roll_out(registry, tx, entry).await
 }
 
-/// Lets every installation of the entry go on with the new revision, or says what its owner must provide.
-async fn move_installations(
-    tx: &mut Tx,
-    entry_uid: &str,
-    number: i64,
-    next: &EntrySpec,
-    now: i64,
-) -> Result<(), Error> {
-    for uid in entries::installations(tx, entry_uid).await? {
-        let Some(installation) = load::installation(tx, &uid)
-            .await?
-            .and_then(|watched| watched.installation)
-        else {
-            continue;
-        };
-        let running = entries::at_revision(tx, entry_uid, installation.running_entry_revision).await?;
-        let running = written(running)?;
-        match follow(&running, next, &installation.values.into_iter().collect()) {
-            Step::Move {
-                values,
-                runs_differently,
-            } => {
-                installations::follow(tx, &uid, &values, number, runs_differently, now).await?;
-            }
-            Step::Hold(why) => installations::hold(tx, &uid, &why, now).await?,
+/// Commits a change that installations are to follow, and waits for them and for watchers.
+async fn roll_out(registry: &Registry, tx: Tx, entry: Entry) -> Result<Done<Entry>, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut commit = tx.commit().await?;
+    registry.rollouts.wake();
+    // It is committed: what cannot be looked up now is no reason to say that it failed.
+    match registry.rollouts.wait(registry, &entry.uid, deadline).await {
+        Ok(Some(revision)) => {
+            // The installations' moves are to be in force, too.
+            commit.revision = commit.revision.max(revision);
+            commit.kinds |= Object::Installation.bit() | Object::EntryRevision.bit();
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(error = %error, entry.uid = %entry.uid, "how far its installations are could not be read")
         }
     }
-    Ok(())
+    let propagated = registry.propagation.wait_until(commit, None, deadline).await;
+    Ok(answer(registry, entry, propagated).await)
 }
 
-/// Deletes an entry; with `force` also what was made from it. Its assignments go in any case.
+/// The answer to a change that is committed, with how far the installations have come, unless that cannot be read now.
+async fn answer(registry: &Registry, mut entry: Entry, propagated: Propagated) -> Done<Entry> {
+    let rollout = async {
+        let mut tx = registry.db.read().await?;
+        entries::rollout(&mut tx, &entry.uid, entry.entry_revision).await
+    };
+    match rollout.await {
+        Ok(rollout) => entry.rollout = Some(rollout),
+        Err(error) => {
+            tracing::warn!(error = %error, entry.uid = %entry.uid, "how far its installations are could not be read")
+        }
+    }
+    (entry, propagated)
+}
+
+/// Deletes an entry; with `force` also what was made from it, which follows in the background. Its assignments go in any case.
 pub(crate) async fn delete(
     registry: &Registry,
     caller: &Caller,
     request: DeleteEntryRequest,
 ) -> Result<Done<Entry>, Error> {
-    let mut tx = registry.db.write().await?;
-    let entry = administered(&mut tx, caller, "name", &request.name, &request.etag).await?;
-    let installed = entries::installations(&mut tx, &entry.uid).await?;
-    if !installed.is_empty() && !request.force {
-        return Err(Error::EntryInstalled {
-            entry: entry.name,
-            installations: installed,
-        });
+    let mut tx = registry.write(caller.actor()).await?;
+    let mut entry = administered(&mut tx, caller, "name", &request.name, &request.etag).await?;
+    if !request.force {
+        let some = entries::installed(&mut tx, &entry.uid, NAMED).await?;
+        if !some.is_empty() {
+            let count = entries::count_installed(&mut tx, &entry.uid).await?;
+            return Err(Error::EntryInstalled {
+                entry: entry.name,
+                count,
+                some,
+            });
+        }
     }
-    let now = registry.clock.now_micros();
-    for uid in installed {
-        installations::mark_deleted(&mut tx, &uid, now).await?;
-    }
-    assignments::delete_of_entry(&mut tx, &entry.uid).await?;
-    entries::mark_deleted(&mut tx, &entry.uid, &caller.uid, now).await?;
-    finish(registry, tx, &entry.uid).await
+    let now = timestamp(tx.now());
+    entry.delete_time = Some(now);
+    entry.update_time = Some(now);
+    entry.updater = caller.name();
+    entry.etag = etag::of(&entry.uid, tx.revision());
+    entries::put(&mut tx, &mut entry).await?;
+    entries::index(&mut tx, &entry, &[]).await?;
+    entries::set_unfinished(&mut tx, &entry.uid, true).await?;
+    roll_out(registry, tx, entry).await
 }
 
 /// Reads one revision: `entries/{entry}/revisions/{number}`.
@@ -214,10 +287,8 @@ pub(crate) async fn get_revision(registry: &Registry, caller: &Caller, name: &st
     let (entry, number) = parsed.ok_or_else(wrong)?;
     let mut tx = registry.db.read().await?;
     let entry = visible(&mut tx, caller, "name", entry).await?;
-    let found = entries::revisions_before(&mut tx, &entry, number.saturating_add(1), 1).await?;
-    found
-        .into_iter()
-        .find(|revision| revision.name == name)
+    revisions::get(&mut tx, &entry.uid, number)
+        .await?
         .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
@@ -233,27 +304,23 @@ pub(crate) async fn list_revisions(
     let entry = visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListEntryRevisions {} {}", caller.uid, entry.uid);
     let page: Page<i64> = Page::parse(&registry.pages, binding, page_size, page_token)?;
-    let mut found = entries::revisions_before(&mut tx, &entry, page.after.unwrap_or(i64::MAX), page.limit()).await?;
-    let next = page.cut(&registry.pages, &mut found, |revision| {
-        revision
-            .entry
-            .as_ref()
-            .map(|entry| entry.entry_revision)
-            .unwrap_or_default()
-    });
+    let before = page.after.unwrap_or(i64::MAX);
+    let mut found = revisions::before(&mut tx, &entry.uid, before, page.limit()).await?;
+    let next = page.cut(&registry.pages, &mut found, |revision| revision.number);
     Ok((found, next))
 }
 
 /// The entry of this name, if the caller may see it.
 pub(crate) async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<Entry, Error> {
     let slug = slug_in("entries", field, name)?;
-    let found = match load::entry_uid(tx, slug).await? {
-        Some(uid) => load::entry(tx, &uid).await?,
-        None => None,
-    };
-    found
-        .filter(|entry| caller.sees(entry.visibility.as_ref(), &entry.creator))
+    entries::by_slug(tx, slug)
+        .await?
+        .filter(|entry| sees(caller, entry))
         .ok_or_else(|| Error::NotFound(name.to_owned()))
+}
+
+fn sees(caller: &Caller, entry: &Entry) -> bool {
+    caller.sees(entry.visibility.as_ref(), &entry.creator)
 }
 
 /// The entry of this name, if the caller may change it and has read its latest state.
@@ -270,9 +337,17 @@ pub(super) async fn administered(
     Ok(entry)
 }
 
-/// Commits, and answers with the entry as it is now.
-pub(super) async fn finish(registry: &Registry, mut tx: Tx, uid: &str) -> Result<Done<Entry>, Error> {
-    let entry = written(load::entry(&mut tx, uid).await?)?;
+/// Writes an entry that somebody has changed, but not what it runs nor what it is found by.
+pub(super) async fn finish(
+    registry: &Registry,
+    mut tx: Tx,
+    caller: &Caller,
+    mut entry: Entry,
+) -> Result<Done<Entry>, Error> {
+    entry.updater = caller.name();
+    entry.update_time = Some(timestamp(tx.now()));
+    entry.etag = etag::of(&entry.uid, tx.revision());
+    entries::put(&mut tx, &mut entry).await?;
     let propagated = registry.commit(tx, None).await?;
-    Ok((entry, propagated))
+    Ok(answer(registry, entry, propagated).await)
 }

@@ -1,10 +1,8 @@
 //! Gateway tokens: made, shown and ended by whom they belong to.
 
-use std::collections::HashMap;
-
 use contracts::registry::{
     CreateGatewayTokenRequest, CreateGatewayTokenResponse, GatewayToken, ListGatewayTokensRequest,
-    ListGatewayTokensResponse, gateway_token::Subject,
+    ListGatewayTokensResponse, WatchedGatewayToken, gateway_token::Subject,
 };
 use data_encoding::BASE32_NOPAD;
 use rand::RngCore as _;
@@ -12,15 +10,17 @@ use service_kit::status::Violations;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{Done, consumers, require_request, uid_in, unchanged, written};
+use super::{Done, consumers, require_request, slug_in, uid_in, unchanged, written};
 use crate::{
     api::{Registry, paging::Page},
-    domain::{Caller, Error, consumer::ConsumerKind, installation::require_team_manager, text::check_line},
+    domain::{
+        Caller, Error, consumer::ConsumerKind, installation::require_team_manager, text::check_line, time::timestamp,
+    },
     store::{
-        Tx,
-        gateway_tokens::{self, Listed, NewToken},
-        load,
+        Object, Tx,
+        gateway_tokens::{self, Owner, Token},
         requests::Request,
+        teams, users,
     },
 };
 
@@ -36,68 +36,59 @@ pub(crate) async fn create(
     request: CreateGatewayTokenRequest,
 ) -> Result<Done<CreateGatewayTokenResponse>, Error> {
     let mut violations = Violations::new();
-    let no_maps: [&HashMap<String, String>; 0] = [];
-    let retry = Request::new(
-        &caller.uid,
-        "CreateGatewayToken",
-        &request.request_id,
-        &no_maps,
-        &request,
-    );
+    let retry = Request::new(&caller.uid, "CreateGatewayToken", &request.request_id, &[], &request);
     let retry = require_request(&mut violations, retry);
     if request.gateway_token.is_none() {
         violations.add("gateway_token", "must be set");
     }
     let wanted = request.gateway_token.clone().unwrap_or_default();
-    let now = registry.clock.now_micros();
-    let expire_time = check(&mut violations, &wanted, now);
+    let expire_time = check(&mut violations, &wanted, registry.clock.now_micros());
     let (Some(retry), true) = (retry, violations.is_empty()) else {
         return Err(violations.into());
     };
-    let mut tx = registry.db.write().await?;
-    if let Some(uid) = retry.replayed(&mut tx).await? {
-        let gateway_token = load::gateway_token(&mut tx, &uid).await?;
-        return unchanged(
-            registry,
-            tx,
-            CreateGatewayTokenResponse {
-                gateway_token,
-                token: String::new(),
-            },
-        )
-        .await;
+    let mut tx = registry.write(caller.actor()).await?;
+    if let Some(replay) = retry.replayed::<CreateGatewayTokenResponse>(&mut tx).await? {
+        let token = managed(&mut tx, caller, &replay.resource_uid).await?;
+        let revision = token.registry_revision();
+        return unchanged(registry, tx, Object::GatewayToken, revision, replay.answer).await;
     }
-    let (user, team) = subject(&mut tx, caller, wanted.subject.as_ref()).await?;
-    let consumers = consumer_uids(&mut tx, caller, &wanted.consumers).await?;
+    let subject = subject(&mut tx, caller, wanted.subject).await?;
+    let limits = limits(&mut tx, caller, wanted.consumers).await?;
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let token = format!("{PREFIX}{}", BASE32_NOPAD.encode(&secret).to_ascii_lowercase());
     let uid = Uuid::new_v4().to_string();
-    let new = NewToken {
-        uid: &uid,
-        hash: &Sha256::digest(&token),
-        display_name: &wanted.display_name,
-        user_uid: user.as_deref(),
-        team_uid: team.as_deref(),
-        consumer_uids: &consumers,
-        creator: &caller.uid,
-        create_time: now,
-        expire_time,
+    let gateway_token = GatewayToken {
+        name: format!("gatewayTokens/{uid}"),
+        display_name: wanted.display_name,
+        subject: Some(subject.named),
+        consumers: limits.names,
+        expire_time: expire_time.map(timestamp),
+        create_time: Some(timestamp(tx.now())),
+        creator: caller.name(),
+        ..GatewayToken::default()
     };
-    gateway_tokens::insert(&mut tx, &new).await?;
-    retry.made(&mut tx, &uid, now).await?;
-    let gateway_token = Some(written(load::gateway_token(&mut tx, &uid).await?)?);
-    Ok((
-        CreateGatewayTokenResponse { gateway_token, token },
-        registry.commit(tx, None).await?,
-    ))
+    let mut watched = WatchedGatewayToken {
+        gateway_token: Some(gateway_token),
+        token_hash: Sha256::digest(&token).to_vec(),
+        issuer: subject.issuer,
+        subject: subject.subject,
+    };
+    gateway_tokens::insert(&mut tx, &uid, &subject.owner, &mut watched, &limits.uids).await?;
+    let without_text = CreateGatewayTokenResponse {
+        gateway_token: watched.gateway_token,
+        token: String::new(),
+    };
+    retry.made(&mut tx, &uid, &without_text).await?;
+    let answer = CreateGatewayTokenResponse { token, ..without_text };
+    Ok((answer, registry.commit(tx, None).await?))
 }
 
 /// Reads a token that is the caller's to manage.
 pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Result<GatewayToken, Error> {
     let mut tx = registry.db.read().await?;
-    let uid = managed(&mut tx, caller, name).await?;
-    written(load::gateway_token(&mut tx, &uid).await?)
+    let uid = uid_in("gatewayTokens", "name", name)?;
+    Ok(managed(&mut tx, caller, uid).await?.message())
 }
 
 /// Lists those tokens.
@@ -109,42 +100,27 @@ pub(crate) async fn list(
     let binding = format!("ListGatewayTokens {} {}", caller.uid, caller.admin);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
-    let (mut time, mut uid) = (page.start().0, page.start().1.to_owned());
-    let mut found = Vec::new();
-    'pages: loop {
-        let some = gateway_tokens::after(&mut tx, (time, &uid), page.limit()).await?;
-        let last = some.len() < usize::try_from(page.limit()).unwrap_or(usize::MAX);
-        for listed in some {
-            (time, uid) = (listed.create_time, listed.uid.clone());
-            if manages(caller, &listed) {
-                found.push((time, uid.clone()));
-            }
-            if found.len() > page.size {
-                break 'pages;
-            }
-        }
-        if last {
-            break;
-        }
-    }
-    let next_page_token = page.cut(&registry.pages, &mut found, Clone::clone);
-    let mut tokens = Vec::with_capacity(found.len());
-    for (_, uid) in found {
-        tokens.extend(load::gateway_token(&mut tx, &uid).await?);
-    }
+    let list = gateway_tokens::list(caller);
+    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let gateway_tokens = found.iter().map(gateway_tokens::listed);
     Ok(ListGatewayTokensResponse {
-        gateway_tokens: tokens,
+        gateway_tokens: gateway_tokens.collect::<sqlx::Result<_>>()?,
         next_page_token,
     })
 }
 
 /// Ends a token.
 pub(crate) async fn revoke(registry: &Registry, caller: &Caller, name: &str) -> Result<Done<GatewayToken>, Error> {
-    let mut tx = registry.db.write().await?;
-    let uid = managed(&mut tx, caller, name).await?;
-    gateway_tokens::revoke(&mut tx, &uid, registry.clock.now_micros()).await?;
-    let token = written(load::gateway_token(&mut tx, &uid).await?)?;
-    Ok((token, registry.commit(tx, None).await?))
+    let mut tx = registry.write(caller.actor()).await?;
+    let uid = uid_in("gatewayTokens", "name", name)?;
+    let mut token = managed(&mut tx, caller, uid).await?;
+    if token.is_revoked() {
+        let revision = token.registry_revision();
+        return unchanged(registry, tx, Object::GatewayToken, revision, token.message()).await;
+    }
+    gateway_tokens::revoke(&mut tx, uid, &mut token.watched).await?;
+    Ok((token.message(), registry.commit(tx, None).await?))
 }
 
 /// Checks what needs no look-up; the time it ends.
@@ -167,62 +143,76 @@ fn check(violations: &mut Violations, wanted: &GatewayToken, now: i64) -> Option
     micros
 }
 
-/// The uids of the user or team it is bound to.
-async fn subject(
-    tx: &mut Tx,
-    caller: &Caller,
-    wanted: Option<&Subject>,
-) -> Result<(Option<String>, Option<String>), Error> {
+/// Who calls with a token.
+struct Bound {
+    owner: Owner,
+    named: Subject,
+    /// `iss` and `sub` of a user.
+    issuer: String,
+    subject: String,
+}
+
+async fn subject(tx: &mut Tx, caller: &Caller, wanted: Option<Subject>) -> Result<Bound, Error> {
     match wanted {
-        None => Ok((Some(caller.uid.clone()), None)),
-        Some(Subject::User(name)) if name == "users/me" || *name == caller.name() => {
-            Ok((Some(caller.uid.clone()), None))
-        }
-        Some(Subject::User(_)) => Err(Error::invalid(
+        Some(Subject::User(name)) if name != "users/me" && name != caller.name() => Err(Error::invalid(
             "gateway_token.user",
             "must be yourself: users/me. Only you can make a token that calls as you",
         )),
+        None | Some(Subject::User(_)) => {
+            let user = written(users::find(tx, &caller.uid).await?)?;
+            Ok(Bound {
+                owner: Owner::User(user.uid),
+                named: Subject::User(caller.name()),
+                issuer: user.issuer,
+                subject: user.subject,
+            })
+        }
         Some(Subject::Team(name)) => {
-            let slug = super::slug_in("teams", "gateway_token.team", name)?;
-            let uid = load::team_uid(tx, slug)
+            let slug = slug_in("teams", "gateway_token.team", &name)?;
+            let uid = teams::uid(tx, slug)
                 .await?
                 .filter(|uid| caller.admin || caller.team(uid).is_some())
                 .ok_or_else(|| Error::NotFound(name.clone()))?;
-            require_team_manager(caller, name)?;
-            Ok((None, Some(uid)))
+            require_team_manager(caller, &name)?;
+            Ok(Bound {
+                owner: Owner::Team(uid),
+                named: Subject::Team(name),
+                issuer: String::new(),
+                subject: String::new(),
+            })
         }
     }
 }
 
-async fn consumer_uids(tx: &mut Tx, caller: &Caller, names: &[String]) -> Result<Vec<String>, Error> {
+/// The gateways and agents where a token works; nothing: everywhere.
+struct Limits {
+    names: Vec<String>,
+    uids: Vec<String>,
+}
+
+async fn limits(tx: &mut Tx, caller: &Caller, mut names: Vec<String>) -> Result<Limits, Error> {
     let mut uids = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
         let field = format!("gateway_token.consumers[{index}]");
-        let kind = if name.starts_with("agents/") {
-            ConsumerKind::Agent
-        } else {
-            ConsumerKind::Gateway
-        };
+        let kind = ConsumerKind::of(name);
         uids.push(consumers::visible(tx, caller, kind, &field, name).await?.uid);
     }
-    Ok(uids)
+    names.sort();
+    names.dedup();
+    Ok(Limits { names, uids })
 }
 
-fn manages(caller: &Caller, token: &Listed) -> bool {
+fn manages(caller: &Caller, owner: &Owner) -> bool {
     caller.admin
-        || token.user_uid.as_ref().is_some_and(|user| *user == caller.uid)
-        || token
-            .team_uid
-            .as_ref()
-            .and_then(|team| caller.team(team))
-            .is_some_and(|team| team.members_manage_installations)
+        || match owner {
+            Owner::User(uid) => *uid == caller.uid,
+            Owner::Team(uid) => caller.team(uid).is_some_and(|team| team.members_manage_installations),
+        }
 }
 
-async fn managed(tx: &mut Tx, caller: &Caller, name: &str) -> Result<String, Error> {
-    let uid = uid_in("gatewayTokens", "name", name)?;
+async fn managed(tx: &mut Tx, caller: &Caller, uid: &str) -> Result<Token, Error> {
     let found = gateway_tokens::find(tx, uid).await?;
     found
-        .filter(|token| manages(caller, token))
-        .map(|token| token.uid)
-        .ok_or_else(|| Error::NotFound(name.to_owned()))
+        .filter(|token| manages(caller, &token.owner))
+        .ok_or_else(|| Error::NotFound(format!("gatewayTokens/{uid}")))
 }

@@ -1,25 +1,33 @@
 //! Installations: making, reading, changing and deleting them.
 
+use std::collections::HashMap;
+
 use contracts::registry::{
-    CreateInstallationRequest, DeleteInstallationRequest, EntryLifecycle, Installation, ListInstallationsRequest,
-    ListInstallationsResponse, UpdateInstallationRequest, installation::Scope,
+    CreateInstallationRequest, DeleteInstallationRequest, EntryLifecycle, Installation, InstallationState,
+    ListInstallationsRequest, ListInstallationsResponse, UpdateInstallationRequest, installation::Scope,
 };
+use prost_types::FieldMask;
 use service_kit::status::Violations;
 use uuid::Uuid;
 
-use super::{Done, entries, require_request, slug_in, uid_in, unchanged, written};
+use super::{Done, entries, require_request, rollout::mark_deleted, slug_in, uid_in, unchanged, written};
 use crate::{
     api::{Registry, paging::Page},
     domain::{
-        Caller, Error, etag, field_mask,
+        Actor, Caller, Error, conditions,
+        entry::EntrySpec,
+        etag,
+        field_mask::Mask,
         installation::{check, require_manager, require_team_manager, sees},
         text::{id_in, is_slug},
+        time::timestamp,
     },
     store::{
-        self, Tx,
-        installations::{NewInstallation, Owner},
-        load,
+        self, Object, Tx,
+        document::decode,
+        installations::{Filter, Owner},
         requests::Request,
+        revisions, teams,
     },
 };
 
@@ -43,38 +51,51 @@ pub(crate) async fn create(
         return Err(violations.into());
     };
 
-    let mut tx = registry.db.write().await?;
-    if let Some(uid) = retry.replayed(&mut tx).await? {
-        let found = find(&mut tx, &uid).await?;
-        let installation = found.ok_or_else(|| Error::NotFound(format!("installations/{uid}")))?;
-        return unchanged(registry, tx, installation).await;
+    let mut tx = registry.write(caller.actor()).await?;
+    if let Some(replay) = retry.replayed::<Installation>(&mut tx).await? {
+        let uid = &replay.resource_uid;
+        let present = store::installations::by_uid(&mut tx, uid).await?;
+        let present = present
+            .filter(|installation| sees(caller, installation))
+            .ok_or_else(|| Error::NotFound(format!("installations/{uid}")))?;
+        let revision = present.registry_revision;
+        return unchanged(registry, tx, Object::Installation, revision, replay.answer).await;
     }
     let entry = entries::visible(&mut tx, caller, "installation.entry", &wanted.entry).await?;
-    let owner = owner(&mut tx, caller, scope).await?;
+    let owner = owner(&mut tx, caller, &scope).await?;
     if let Some(uid) = store::installations::of_owner(&mut tx, &entry.uid, &owner).await? {
         return Err(Error::AlreadyExists(format!("installations/{uid}")));
     }
     if entry.lifecycle() != EntryLifecycle::Approved {
         return Err(Error::EntryNotApproved(entry.name));
     }
-    let spec = written(store::entries::at_revision(&mut tx, &entry.uid, entry.entry_revision).await?)?;
+    let spec = EntrySpec::from_stored(entry.clone());
     let values = check(&spec, wanted.values)?;
-    let now = registry.clock.now_micros();
     let patience = i64::try_from(registry.pending_expiry.as_micros()).unwrap_or(i64::MAX);
-    let uid = Uuid::new_v4().to_string();
-    let new = NewInstallation {
-        uid: &uid,
-        entry_uid: &entry.uid,
-        entry_revision: entry.entry_revision,
-        owner: &owner,
-        values: &values,
-        creator: &caller.uid,
-        now,
-        expire_time: now.saturating_add(patience),
+    let (uid, now) = (Uuid::new_v4().to_string(), tx.now());
+    let mut installation = Installation {
+        name: format!("installations/{uid}"),
+        etag: etag::of(&uid, tx.revision()),
+        uid,
+        entry: entry.name,
+        entry_uid: entry.uid,
+        scope: Some(scope),
+        values: values.into_iter().collect(),
+        created_entry_revision: entry.entry_revision,
+        running_entry_revision: entry.entry_revision,
+        generation: 1,
+        conditions: conditions::applicable(spec.is_self_hosted(), &[], Some(timestamp(now))),
+        state: InstallationState::Pending.into(),
+        create_time: Some(timestamp(now)),
+        update_time: Some(timestamp(now)),
+        creator: caller.name(),
+        expire_time: Some(timestamp(now.saturating_add(patience))),
+        ..Installation::default()
     };
-    store::installations::insert(&mut tx, &new).await?;
-    retry.made(&mut tx, &uid, now).await?;
-    finish(registry, tx, &uid).await
+    store::installations::insert(&mut tx, &mut installation, &owner).await?;
+    retry.made(&mut tx, &installation.uid, &installation).await?;
+    let propagated = registry.commit(tx, None).await?;
+    Ok((installation, propagated))
 }
 
 fn retry<'a>(caller: &'a str, request: &CreateInstallationRequest) -> Option<Request<'a>> {
@@ -105,19 +126,19 @@ fn parse_scope(violations: &mut Violations, caller: &Caller, scope: Option<Scope
     }
 }
 
-async fn owner(tx: &mut Tx, caller: &Caller, scope: Scope) -> Result<Owner, Error> {
+async fn owner(tx: &mut Tx, caller: &Caller, scope: &Scope) -> Result<Owner, Error> {
     let team = match scope {
         Scope::User(_) => return Ok(Owner::User(caller.uid.clone())),
         Scope::Team(team) => team,
     };
     let not_found = || Error::NotFound(team.clone());
-    if !caller.admin && caller.team_named(&team).is_none() {
+    if !caller.admin && caller.team_named(team).is_none() {
         return Err(not_found());
     }
-    let uid = load::team_uid(tx, slug_in("teams", "installation.team", &team)?)
+    let uid = teams::uid(tx, slug_in("teams", "installation.team", team)?)
         .await?
         .ok_or_else(not_found)?;
-    require_team_manager(caller, &team)?;
+    require_team_manager(caller, team)?;
     Ok(Owner::Team(uid))
 }
 
@@ -134,87 +155,59 @@ pub(crate) async fn list(
     request: ListInstallationsRequest,
 ) -> Result<ListInstallationsResponse, Error> {
     let binding = format!(
-        "ListInstallations {} {:?} {:?} {:?}",
-        caller.uid, request.entry, request.team, request.user
+        "ListInstallations {} {} {:?} {:?} {:?} {}",
+        caller.uid, caller.admin, request.entry, request.team, request.user, request.state
     );
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
-    let Some(filter) = Filter::parse(&mut tx, caller, &request).await? else {
+    let Some(filter) = filter(&mut tx, caller, &request).await? else {
         return Ok(ListInstallationsResponse::default());
     };
-    let mut after = (page.start().0, page.start().1.to_owned());
-    let mut found: Vec<((i64, String), Installation)> = Vec::new();
-    while found.len() <= page.size {
-        let rows = store::installations::after(&mut tx, (after.0, &after.1), &filter.entry_uid, page.limit()).await?;
-        let Some((last, _)) = rows.last() else { break };
-        after = last.clone();
-        for (position, _) in rows.into_iter().filter(|(_, owner)| filter.takes(caller, owner)) {
-            if let Some(installation) = find(&mut tx, &position.1).await? {
-                found.push((position, installation));
-            }
-        }
-    }
-    let next_page_token = page.cut(&registry.pages, &mut found, |(position, _)| position.clone());
-    let installations = found.into_iter().map(|(_, installation)| installation).collect();
+    let Some(list) = store::installations::list(caller, &filter) else {
+        return Ok(ListInstallationsResponse::default());
+    };
+    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let installations = found
+        .iter()
+        .map(|listed| decode(&listed.document))
+        .collect::<sqlx::Result<_>>()?;
     Ok(ListInstallationsResponse {
         installations,
         next_page_token,
     })
 }
 
-/// Which installations a list is of, by uid; empty: any.
-struct Filter {
-    entry_uid: String,
-    team_uid: String,
-    user_uid: String,
-}
-
-impl Filter {
-    /// `None` if what it names does not exist: then nothing matches.
-    async fn parse(tx: &mut Tx, caller: &Caller, request: &ListInstallationsRequest) -> Result<Option<Self>, Error> {
-        let mut filter = Self {
-            entry_uid: String::new(),
-            team_uid: String::new(),
-            user_uid: String::new(),
+/// Which installations a list is of. `None` if what it names does not exist: then nothing matches.
+async fn filter(tx: &mut Tx, caller: &Caller, request: &ListInstallationsRequest) -> Result<Option<Filter>, Error> {
+    let state = InstallationState::try_from(request.state)
+        .map_err(|_| Error::invalid("state", "must be PENDING, READY, FAILED or DELETING"))?;
+    let mut filter = Filter {
+        state,
+        ..Filter::default()
+    };
+    if !request.entry.is_empty() {
+        match store::entries::by_slug(tx, slug_in("entries", "entry", &request.entry)?).await? {
+            Some(entry) => filter.entry_uid = entry.uid,
+            None => return Ok(None),
+        }
+    }
+    if !request.team.is_empty() {
+        match teams::uid(tx, slug_in("teams", "team", &request.team)?).await? {
+            Some(uid) => filter.team_uid = uid,
+            None => return Ok(None),
+        }
+    }
+    if !request.user.is_empty() {
+        let user =
+            id_in("users", &request.user).ok_or_else(|| Error::invalid("user", "must be users/{user} or users/me"))?;
+        filter.user_uid = if user == "me" {
+            caller.uid.clone()
+        } else {
+            user.to_owned()
         };
-        if !request.entry.is_empty() {
-            match load::entry_uid(tx, slug_in("entries", "entry", &request.entry)?).await? {
-                Some(uid) => filter.entry_uid = uid,
-                None => return Ok(None),
-            }
-        }
-        if !request.team.is_empty() {
-            match load::team_uid(tx, slug_in("teams", "team", &request.team)?).await? {
-                Some(uid) => filter.team_uid = uid,
-                None => return Ok(None),
-            }
-        }
-        if !request.user.is_empty() {
-            let user = id_in("users", &request.user)
-                .ok_or_else(|| Error::invalid("user", "must be users/{user} or users/me"))?;
-            filter.user_uid = if user == "me" {
-                caller.uid.clone()
-            } else {
-                user.to_owned()
-            };
-        }
-        Ok(Some(filter))
     }
-
-    fn takes(&self, caller: &Caller, owner: &Owner) -> bool {
-        match owner {
-            Owner::User(uid) => {
-                (caller.admin || *uid == caller.uid)
-                    && self.team_uid.is_empty()
-                    && (self.user_uid.is_empty() || self.user_uid == *uid)
-            }
-            Owner::Team(uid) => {
-                (caller.admin || caller.team(uid).is_some())
-                    && self.user_uid.is_empty()
-                    && (self.team_uid.is_empty() || self.team_uid == *uid)
-            }
-        }
-    }
+    Ok(Some(filter))
 }
 
 /// Gives an installation other values, and moves it to the current revision of its entry.
@@ -223,32 +216,65 @@ pub(crate) async fn update(
     caller: &Caller,
     request: UpdateInstallationRequest,
 ) -> Result<Done<Installation>, Error> {
-    field_mask::parse(request.update_mask.as_ref(), &["values"])?;
     let change = request
         .installation
         .ok_or_else(|| Error::invalid("installation", "must be set"))?;
-    let mut tx = registry.db.write().await?;
-    let current = managed(&mut tx, caller, "installation.name", &change.name, &change.etag).await?;
-    let entry = written(load::entry(&mut tx, &current.entry_uid).await?)?;
-    let next = written(store::entries::at_revision(&mut tx, &entry.uid, entry.entry_revision).await?)?;
-    let running = store::entries::at_revision(&mut tx, &entry.uid, current.running_entry_revision).await?;
-    let values = check(&next, change.values)?;
+    let mut tx = registry.write(caller.actor()).await?;
+    let mut current = managed(&mut tx, caller, "installation.name", &change.name, &change.etag).await?;
+    let mut values = current.values.clone();
+    apply_mask(&mut values, change, request.update_mask.as_ref())?;
+    let entry = written(store::entries::by_uid(&mut tx, &current.entry_uid).await?)?;
+    let next = EntrySpec::from_stored(entry.clone());
+    // Values of fields that are gone are nobody's mistake.
+    values.retain(|key, _| next.field(key).is_some() || !current.values.contains_key(key));
+    let values = check(&next, values)?;
     let same_values = values == current.values.clone().into_iter().collect();
     if same_values && current.running_entry_revision == entry.entry_revision {
-        return unchanged(registry, tx, current).await;
+        let revision = current.registry_revision;
+        return unchanged(registry, tx, Object::Installation, revision, current).await;
     }
-    let new_generation = !same_values || !written(running)?.runs_as(&next);
-    let now = registry.clock.now_micros();
-    store::installations::update(
-        &mut tx,
-        &current.uid,
-        &values,
-        entry.entry_revision,
-        new_generation,
-        now,
-    )
-    .await?;
-    finish(registry, tx, &current.uid).await
+    let running = written(revisions::get(&mut tx, &entry.uid, current.running_entry_revision).await?)?;
+    let new_generation = !same_values || !EntrySpec::of_revision(running).runs_as(&next);
+    current.values = values.into_iter().collect();
+    current.running_entry_revision = entry.entry_revision;
+    current.reinstall_required = None;
+    current.generation += i64::from(new_generation);
+    current.conditions = conditions::applicable(next.is_self_hosted(), &current.conditions, current.create_time);
+    finish(registry, tx, current, entry.entry_revision).await
+}
+
+fn apply_mask(
+    values: &mut HashMap<String, String>,
+    change: Installation,
+    mask: Option<&FieldMask>,
+) -> Result<(), Error> {
+    let Installation {
+        name: _,
+        uid: _,
+        entry: _,
+        entry_uid: _,
+        scope: _,
+        values: changed,
+        created_entry_revision: _,
+        running_entry_revision: _,
+        generation: _,
+        credential_generation: _,
+        conditions: _,
+        state: _,
+        reinstall_required: _,
+        first_ready_time: _,
+        etag: _,
+        create_time: _,
+        update_time: _,
+        creator: _,
+        delete_time: _,
+        expire_time: _,
+        registry_revision: _,
+        discovered: _,
+    } = change;
+    let mut mask = Mask::new(mask);
+    mask.apply("values", values, changed);
+    Ok(mask.finish()?)
 }
 
 /// Deletes an installation. Assignments pinned to it go when its cleanup has been reported; until then their calls say that it
@@ -258,10 +284,29 @@ pub(crate) async fn delete(
     caller: &Caller,
     request: DeleteInstallationRequest,
 ) -> Result<Done<Installation>, Error> {
-    let mut tx = registry.db.write().await?;
-    let current = managed(&mut tx, caller, "name", &request.name, &request.etag).await?;
-    store::installations::mark_deleted(&mut tx, &current.uid, registry.clock.now_micros()).await?;
-    finish(registry, tx, &current.uid).await
+    let mut tx = registry.write(caller.actor()).await?;
+    let mut current = managed(&mut tx, caller, "name", &request.name, &request.etag).await?;
+    mark_deleted(&mut current, tx.now());
+    finish(registry, tx, current, 0).await
+}
+
+/// Writes an installation that somebody has changed, and that was settled at this entry revision.
+async fn finish(
+    registry: &Registry,
+    mut tx: Tx,
+    mut installation: Installation,
+    settled: i64,
+) -> Result<Done<Installation>, Error> {
+    installation.update_time = Some(timestamp(tx.now()));
+    installation.etag = etag::of(&installation.uid, tx.revision());
+    installation.state = conditions::state(&installation).into();
+    store::installations::update(&mut tx, std::slice::from_mut(&mut installation), settled).await?;
+    if settled > 0 {
+        // It may have been the last that ran an older one.
+        revisions::retire(&mut tx, &installation.entry_uid, settled).await?;
+    }
+    let propagated = registry.commit(tx, None).await?;
+    Ok((installation, propagated))
 }
 
 /// Deletes installations that nobody has completed in time; says how many.
@@ -272,19 +317,22 @@ pub(crate) async fn expire(registry: &Registry) -> Result<usize, Error> {
         return Ok(0);
     }
     drop(read);
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(Actor::Registry).await?;
     let expired = store::installations::expired(&mut tx, now, EXPIRE_AT_ONCE).await?;
     for uid in &expired {
-        store::installations::mark_deleted(&mut tx, uid, now).await?;
+        if let Some(mut installation) = store::installations::by_uid(&mut tx, uid).await? {
+            mark_deleted(&mut installation, now);
+            store::installations::update_one(&mut tx, &mut installation).await?;
+        }
         tracing::info!(installation.uid = %uid, "a pending installation that nobody completed has expired");
     }
-    registry.commit(tx, None).await?;
+    tx.commit().await?;
     Ok(expired.len())
 }
 
 /// The installation of this name, if the caller may see it; also one that waits for cleanup.
 pub(crate) async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<Installation, Error> {
-    let found = find(tx, uid_in("installations", field, name)?).await?;
+    let found = store::installations::by_uid(tx, uid_in("installations", field, name)?).await?;
     found
         .filter(|installation| sees(caller, installation))
         .ok_or_else(|| Error::NotFound(name.to_owned()))
@@ -298,16 +346,4 @@ async fn managed(tx: &mut Tx, caller: &Caller, field: &str, name: &str, given: &
     require_manager(caller, &installation)?;
     etag::check(given, &installation.etag, name)?;
     Ok(installation)
-}
-
-async fn find(tx: &mut Tx, uid: &str) -> Result<Option<Installation>, Error> {
-    Ok(load::installation(tx, uid)
-        .await?
-        .and_then(|watched| watched.installation))
-}
-
-async fn finish(registry: &Registry, mut tx: Tx, uid: &str) -> Result<Done<Installation>, Error> {
-    let installation = written(find(&mut tx, uid).await?)?;
-    let propagated = registry.commit(tx, None).await?;
-    Ok((installation, propagated))
 }

@@ -12,7 +12,6 @@ use crate::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
     },
-    store,
 };
 
 /// Moves an entry to another lifecycle, if there is such a step.
@@ -23,14 +22,14 @@ pub(crate) async fn step(
     etag: &str,
     to: EntryLifecycle,
 ) -> Result<Done<Entry>, Error> {
-    let mut tx = registry.db.write().await?;
-    let entry = administered(&mut tx, caller, "name", name, etag).await?;
+    let mut tx = registry.write(caller.actor()).await?;
+    let mut entry = administered(&mut tx, caller, "name", name, etag).await?;
     if !may_become(entry.lifecycle(), to) {
         let (from, to) = (lifecycle_word(entry.lifecycle()), lifecycle_word(to));
         return Err(Error::IllegalTransition(format!(
             "{name} is {from}, so it cannot become {to}"
         )));
     }
-    store::entries::set_lifecycle(&mut tx, &entry.uid, to, &caller.uid, registry.clock.now_micros()).await?;
-    finish(registry, tx, &entry.uid).await
+    entry.set_lifecycle(to);
+    finish(registry, tx, caller, entry).await
 }

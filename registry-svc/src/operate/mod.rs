@@ -8,6 +8,7 @@ pub(crate) mod gateway_tokens;
 pub(crate) mod installations;
 pub(crate) mod lifecycle;
 pub(crate) mod report;
+pub(crate) mod rollout;
 pub(crate) mod teams;
 pub(crate) mod tools;
 pub(crate) mod users;
@@ -20,7 +21,7 @@ use crate::{
         Error,
         text::{id_in, is_slug, is_uuid},
     },
-    store::{Tx, entries::team_uids, requests::Request},
+    store::{self, Object, Tx, requests::Request},
 };
 
 /// What a mutation answers: the resource, and how far the change has come.
@@ -42,7 +43,7 @@ fn uid_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, E
 
 /// The uids of the teams that a visibility names; a violation for one that does not exist.
 async fn visible_to(tx: &mut Tx, field: &str, names: &[String]) -> Result<Vec<String>, Error> {
-    team_uids(tx, names).await?.map_err(|index| {
+    store::teams::uids(tx, names).await?.map_err(|index| {
         Error::invalid(
             &format!("{field}.visibility.teams.teams[{index}]"),
             format!("{} does not exist", names[index]),
@@ -58,8 +59,15 @@ fn require_request<'a>(violations: &mut Violations, request: Option<Request<'a>>
     request
 }
 
-/// Ends a transaction in which nothing changed.
-async fn unchanged<T>(registry: &Registry, tx: Tx, resource: T) -> Result<Done<T>, Error> {
+/// Ends a transaction in which nothing changed: the answer waits until the object, as it is, is in force everywhere.
+async fn unchanged<T>(
+    registry: &Registry,
+    mut tx: Tx,
+    object: Object,
+    registry_revision: i64,
+    resource: T,
+) -> Result<Done<T>, Error> {
+    tx.stands_at(object, registry_revision);
     let propagated = registry.commit(tx, None).await?;
     Ok((resource, propagated))
 }

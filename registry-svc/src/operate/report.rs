@@ -1,197 +1,368 @@
-//! What workloads observe: conditions, tools, cleanups, uses of tokens.
-
-use std::collections::BTreeSet;
+//! What workloads observe: credentials, runtimes, tools, cleanups, uses of tokens.
+//!
+//! A report is looked at in a reading transaction first: one that changes nothing takes no lock, however often it comes.
 
 use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, ReportCleanupRequest, ReportConditionRequest, ReportTokenUseRequest,
-    ReportToolsRequest, report_cleanup_request::Subject,
+    Condition, ConditionStatus, ConditionType, DiscoveredSet, Entry, FeatureKind, FeatureSet, Installation,
+    InstallationState, ReportCleanupRequest, ReportCredentialRequest, ReportDiscoveryRequest, ReportRuntimeRequest,
+    ReportTokenUseRequest, Runtime, RuntimeState, Tool,
+    report_cleanup_request::Subject,
+    report_credential_request,
+    report_discovery_request::{self, Outcome},
+    report_runtime_request, runtime,
 };
 use service_kit::{Workload, status::Violations};
 
+mod check;
+
 use crate::{
     api::{Registry, propagation::Propagated},
-    domain::Error,
-    store::{Tx, cleanup, load, on, reported, tools, users},
+    domain::{Actor, Error, conditions, time::timestamp},
+    store::{
+        Object, Tx, cleanup,
+        entries::{self, tool_set},
+        features, installations, on, runtimes, users,
+    },
 };
 
-const MAX_REASON: usize = 64;
-const MAX_MESSAGE: usize = 4_000;
-const MAX_ENDPOINT: usize = 1_024;
-const MAX_TOOLS: usize = 4_096;
-const MAX_TOOL_NAME: usize = 256;
 const MAX_USES: usize = 1_000;
 const MINUTE: i64 = 60_000_000;
 
-/// What a report that is taken answers.
-pub(crate) async fn condition(
-    registry: &Registry,
-    workload: Workload,
-    request: ReportConditionRequest,
-) -> Result<Propagated, Error> {
-    let aspect = match workload {
-        Workload::Credential => ConditionType::CredentialReady,
-        Workload::Orchestrator => ConditionType::RuntimeReady,
-        Workload::Gateway => ConditionType::ToolsDiscovered,
-        Workload::Registry => return Err(Error::Internal("the registry reports nothing to itself".to_owned())),
-    };
-    check_condition(&request)?;
-    let uid = &request.installation_uid;
+/// Takes how the secrets of an installation, or those of an entry, stand. A new credential is in force at every gateway before the call
+/// that stored it returns.
+pub(crate) async fn credential(registry: &Registry, report: ReportCredentialRequest) -> Result<Propagated, Error> {
+    check::credential(&report)?;
     let now = registry.clock.now_micros();
-    let mut tx = registry.db.write().await?;
-    // An installation that is gone needs no report; what was on its way is no error.
-    if let Some(known) = reported::of(&mut tx, uid).await? {
-        let condition = Condition {
-            r#type: aspect.into(),
-            status: request.status,
-            reason: request.reason,
-            message: request.message,
-            observed_generation: request.observed_generation,
-            transition_time: None,
-        };
-        let mut changed = put_condition(&mut tx, uid, &known, condition, now).await?;
-        if workload == Workload::Credential && request.credential_generation > known.credential_generation {
-            reported::put_credential_generation(&mut tx, uid, request.credential_generation).await?;
-            changed = true;
-        }
-        if workload == Workload::Orchestrator && request.runtime_endpoint != known.runtime_endpoint {
-            reported::put_endpoint(&mut tx, uid, &request.runtime_endpoint).await?;
-            changed = true;
-        }
-        if changed {
-            reported::finish(&mut tx, uid, now).await?;
-        }
-    }
-    // A new credential is in every gateway before the call that stored it returns.
-    let awaited: &[Workload] = if workload == Workload::Credential {
-        &[Workload::Gateway]
-    } else {
-        &[]
-    };
-    registry.commit(tx, Some(awaited)).await
-}
-
-fn check_condition(request: &ReportConditionRequest) -> Result<(), Error> {
-    let mut violations = Violations::new();
-    if request.status() == ConditionStatus::Unspecified {
-        violations.add("status", "must be TRUE, FALSE or UNKNOWN");
-    }
-    let upper_snake = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    if request.reason.is_empty() || request.reason.len() > MAX_REASON || !request.reason.bytes().all(upper_snake) {
-        violations.add("reason", format!("must be UPPER_SNAKE_CASE of at most {MAX_REASON}"));
-    }
-    if request.message.chars().count() > MAX_MESSAGE || request.message.contains('\0') {
-        violations.add(
-            "message",
-            format!("must have at most {MAX_MESSAGE} characters, none of them NUL"),
-        );
-    }
-    if request.runtime_endpoint.len() > MAX_ENDPOINT || request.runtime_endpoint.contains('\0') {
-        violations.add(
-            "runtime_endpoint",
-            format!("must have at most {MAX_ENDPOINT} bytes, none of them NUL"),
-        );
-    }
-    Ok(violations.into_result(())?)
-}
-
-/// Writes a condition unless it is older than what is known, or the same; says whether that changed anything.
-async fn put_condition(
-    tx: &mut Tx,
-    uid: &str,
-    installation: &reported::Reported,
-    mut condition: Condition,
-    now: i64,
-) -> Result<bool, Error> {
-    condition.observed_generation = condition.observed_generation.min(installation.generation);
-    if let Some((observed, status, reason, message)) = reported::condition(tx, uid, condition.r#type()).await? {
-        let stale = condition.observed_generation < observed;
-        let same = observed == condition.observed_generation
-            && status == i64::from(condition.status)
-            && reason == condition.reason
-            && message == condition.message;
-        if stale || same {
-            return Ok(false);
-        }
-    }
-    reported::put_condition(tx, uid, &condition, now).await?;
-    Ok(true)
-}
-
-/// Takes the tools of an installation, and with them those of its entry where they speak for it.
-pub(crate) async fn tools(registry: &Registry, request: ReportToolsRequest) -> Result<Propagated, Error> {
-    check_tools(&request)?;
-    let uid = &request.installation_uid;
-    let now = registry.clock.now_micros();
-    let mut tx = registry.db.write().await?;
-    if let Some(known) = reported::of(&mut tx, uid).await? {
-        let before = reported::condition(&mut tx, uid, ConditionType::ToolsDiscovered).await?;
-        let stale = before.is_some_and(|(observed, ..)| request.observed_generation < observed);
-        if !stale {
-            let condition = Condition {
-                r#type: ConditionType::ToolsDiscovered.into(),
-                status: ConditionStatus::True.into(),
-                reason: "DISCOVERED".to_owned(),
-                message: String::new(),
-                observed_generation: request.observed_generation,
-                transition_time: None,
-            };
-            if put_condition(&mut tx, uid, &known, condition, now).await? {
-                reported::finish(&mut tx, uid, now).await?;
+    let mut tx = registry.db.read().await?;
+    match &report.subject {
+        Some(report_credential_request::Subject::InstallationUid(uid)) => {
+            if let Some(mut known) = installations::by_uid(&mut tx, uid).await? {
+                tx.stands_at(Object::Installation, known.registry_revision);
+                if credential_of_installation(&mut known, &report, now) {
+                    drop(tx);
+                    tx = registry.write(Actor::Workload(Workload::Credential)).await?;
+                    if let Some(mut known) = installations::by_uid(&mut tx, uid).await?
+                        && credential_of_installation(&mut known, &report, now)
+                    {
+                        installations::update_one(&mut tx, &mut known).await?;
+                    }
+                }
             }
-            tools::put_set(&mut tx, uid, &request.tools).await?;
-            if speaks_for_entry(&mut tx, &known).await? {
-                tools::put_set(&mut tx, &known.entry_uid, &request.tools).await?;
+        }
+        Some(report_credential_request::Subject::EntryUid(uid)) => {
+            if let Some(mut known) = entries::by_uid(&mut tx, uid).await? {
+                tx.stands_at(Object::Entry, known.registry_revision);
+                if credential_of_entry(&mut known, &report, now) {
+                    drop(tx);
+                    tx = registry.write(Actor::Workload(Workload::Credential)).await?;
+                    if let Some(mut known) = entries::by_uid(&mut tx, uid).await?
+                        && credential_of_entry(&mut known, &report, now)
+                    {
+                        entries::put(&mut tx, &mut known).await?;
+                    }
+                }
+            }
+        }
+        // `check` has refused it.
+        None => {}
+    }
+    // What was on its way for something that is gone is no error.
+    registry.commit(tx, Some(&[Workload::Gateway])).await
+}
+
+fn credential_condition(report: &ReportCredentialRequest, observed_generation: i64) -> Condition {
+    Condition {
+        r#type: ConditionType::CredentialReady.into(),
+        status: report.status,
+        reason: report.reason.clone(),
+        message: report.message.clone(),
+        observed_generation,
+        transition_time: None,
+    }
+}
+
+/// Says whether the report changed anything. One of an older generation that brings no newer credential is stale.
+fn credential_of_installation(known: &mut Installation, report: &ReportCredentialRequest, now: i64) -> bool {
+    let is_newer = report.credential_generation > known.credential_generation;
+    // Of a credential that is there no more.
+    if report.credential_generation < known.credential_generation {
+        return false;
+    }
+    let mut observed = report.observed_generation.min(known.generation);
+    if !is_newer && observed < conditions::observed(&known.conditions, ConditionType::CredentialReady) {
+        return false;
+    }
+    if is_newer {
+        // A change of what should be, made by whoever reports it: this report speaks of the generation it makes.
+        let up_to_date = observed == known.generation;
+        known.credential_generation = report.credential_generation;
+        known.generation += 1;
+        observed = if up_to_date { known.generation } else { observed };
+    }
+    let condition = credential_condition(report, observed);
+    let changed = conditions::replace(&mut known.conditions, condition, timestamp(now));
+    settle(known, now);
+    changed || is_newer
+}
+
+fn credential_of_entry(known: &mut Entry, report: &ReportCredentialRequest, now: i64) -> bool {
+    let is_newer = report.credential_generation > known.credential_generation;
+    if report.credential_generation < known.credential_generation {
+        return false;
+    }
+    let observed = report.observed_generation.min(known.entry_revision);
+    if !is_newer && observed < conditions::observed(&known.conditions, ConditionType::CredentialReady) {
+        return false;
+    }
+    known.credential_generation = known.credential_generation.max(report.credential_generation);
+    let condition = credential_condition(report, observed);
+    conditions::replace(&mut known.conditions, condition, timestamp(now)) || is_newer
+}
+
+/// Derives the state; the first time an installation is ready is kept, and it expires no more.
+fn settle(installation: &mut Installation, now: i64) {
+    let state = conditions::state(installation);
+    installation.state = state.into();
+    if state == InstallationState::Ready && installation.first_ready_time.is_none() {
+        installation.first_ready_time = Some(timestamp(now));
+        installation.expire_time = None;
+    }
+}
+
+/// Takes how a runtime does.
+pub(crate) async fn runtime(registry: &Registry, report: ReportRuntimeRequest) -> Result<Propagated, Error> {
+    check::runtime(&report)?;
+    let now = registry.clock.now_micros();
+    let mut tx = registry.db.read().await?;
+    if runtime_changes(&mut tx, &report, now).await?.is_some() {
+        drop(tx);
+        tx = registry.write(Actor::Workload(Workload::Orchestrator)).await?;
+        if let Some((mut runtime, installation)) = runtime_changes(&mut tx, &report, now).await? {
+            runtimes::put(&mut tx, &mut runtime).await?;
+            if let Some(mut installation) = installation {
+                installations::update_one(&mut tx, &mut installation).await?;
             }
         }
     }
     registry.commit(tx, Some(&[])).await
 }
 
-/// Whether what this installation has is what its entry has: the first one that is discovered, then those of teams and
-/// admins, if they run the entry as it is now. A person's own account may be shown other tools than everybody's.
-async fn speaks_for_entry(tx: &mut Tx, installation: &reported::Reported) -> Result<bool, Error> {
-    let Some(entry) = load::entry(tx, &installation.entry_uid).await? else {
-        return Ok(false);
+/// What a runtime, and the installation it runs for, become by a report; `None`: it changes nothing, or is stale.
+async fn runtime_changes(
+    tx: &mut Tx,
+    report: &ReportRuntimeRequest,
+    now: i64,
+) -> Result<Option<(Runtime, Option<Installation>)>, Error> {
+    let (uid, owner, generation, mut installation) = match &report.subject {
+        Some(report_runtime_request::Subject::InstallationUid(uid)) => {
+            let Some(known) = installations::by_uid(tx, uid).await? else {
+                return Ok(None);
+            };
+            let owner = runtime::Owner::Installation(known.name.clone());
+            (uid, owner, known.generation, Some(known))
+        }
+        Some(report_runtime_request::Subject::EntryUid(uid)) => {
+            let Some(known) = entries::by_uid(tx, uid).await? else {
+                return Ok(None);
+            };
+            (uid, runtime::Owner::Entry(known.name), known.entry_revision, None)
+        }
+        None => return Ok(None),
     };
-    if entry.delete_time.is_some() {
-        return Ok(false);
+    let known = runtimes::of(tx, uid).await?;
+    let observed_generation = report.observed_generation.min(generation);
+    if let Some(known) = &known {
+        tx.stands_at(Object::Runtime, known.registry_revision);
+        if observed_generation < known.observed_generation {
+            return Ok(None);
+        }
     }
-    if load::tool_set(tx, &entry.uid).await?.is_none() {
-        return Ok(true);
+    let transition_time = match &known {
+        Some(known) if known.state == report.state => known.transition_time,
+        _ => Some(timestamp(now)),
+    };
+    let next = Runtime {
+        uid: uid.clone(),
+        owner: Some(owner),
+        state: report.state,
+        reason: report.reason.clone(),
+        message: report.message.clone(),
+        endpoint: report.endpoint.clone(),
+        spec_digest: report.spec_digest.clone(),
+        replicas: report.replicas,
+        ready_replicas: report.ready_replicas,
+        observed_generation,
+        transition_time,
+        registry_revision: known.as_ref().map(|known| known.registry_revision).unwrap_or_default(),
+    };
+    let mut condition_changed = false;
+    if let Some(installation) = &mut installation {
+        let status = match report.state() {
+            RuntimeState::Running => ConditionStatus::True,
+            RuntimeState::Failed => ConditionStatus::False,
+            RuntimeState::Pending | RuntimeState::Unspecified => ConditionStatus::Unknown,
+        };
+        let condition = Condition {
+            r#type: ConditionType::RuntimeReady.into(),
+            status: status.into(),
+            reason: report.reason.clone(),
+            message: report.message.clone(),
+            observed_generation,
+            transition_time: None,
+        };
+        // A remote server has no runtime.
+        let applies = installation
+            .conditions
+            .iter()
+            .any(|condition| condition.r#type() == ConditionType::RuntimeReady);
+        condition_changed = applies && conditions::replace(&mut installation.conditions, condition, timestamp(now));
+        settle(installation, now);
     }
-    if installation.running_entry_revision != entry.entry_revision {
-        return Ok(false);
+    if known.as_ref() == Some(&next) && !condition_changed {
+        return Ok(None);
     }
-    match &installation.user_uid {
-        None => Ok(true),
-        Some(user) => Ok(users::find(tx, user).await?.is_some_and(|user| user.admin)),
-    }
+    Ok(Some((next, installation.filter(|_| condition_changed))))
 }
 
-fn check_tools(request: &ReportToolsRequest) -> Result<(), Error> {
-    let mut violations = Violations::new();
-    if request.tools.len() > MAX_TOOLS {
-        violations.add("tools", format!("must be at most {MAX_TOOLS}"));
+/// Takes what a discovery found: the tools of an installation, and with them those of its entry where they speak for it.
+pub(crate) async fn discovery(registry: &Registry, report: ReportDiscoveryRequest) -> Result<Propagated, Error> {
+    check::discovery(&report)?;
+    let Some(report_discovery_request::Subject::InstallationUid(uid)) = &report.subject else {
+        return Err(Error::invalid("subject", "must be set"));
+    };
+    let found = match &report.outcome {
+        Some(Outcome::Tools(tools)) => Some((features::set_of(&tools.tools), tools.tools.as_slice())),
+        _ => None,
+    };
+    let now = registry.clock.now_micros();
+    let mut tx = registry.db.read().await?;
+    if discovery_changes(&mut tx, uid, &report, found.as_ref().map(|(set, _)| set), now)
+        .await?
+        .is_some()
+    {
+        drop(tx);
+        tx = registry.write(Actor::Workload(Workload::Gateway)).await?;
+        let changes = discovery_changes(&mut tx, uid, &report, found.as_ref().map(|(set, _)| set), now).await?;
+        if let Some(changes) = changes {
+            write_discovery(&mut tx, changes, found).await?;
+        }
     }
-    let mut names = BTreeSet::new();
-    for (index, tool) in request.tools.iter().enumerate() {
-        let length = tool.tool.chars().count();
-        if !(1..=MAX_TOOL_NAME).contains(&length) || tool.tool.chars().any(char::is_control) {
-            violations.add(
-                format!("tools[{index}].tool"),
-                format!("must have 1 to {MAX_TOOL_NAME} characters, none a control character"),
-            );
-        }
-        if !names.insert(&tool.tool) {
-            violations.add(format!("tools[{index}].tool"), "must not come twice");
-        }
-        if tool.definition_json.contains('\0')
-            || serde_json::from_str::<&serde_json::value::RawValue>(&tool.definition_json).is_err()
-        {
-            violations.add(format!("tools[{index}].definition_json"), "must be JSON");
-        }
+    registry.commit(tx, Some(&[])).await
+}
+
+/// What becomes of an installation and its entry by a discovery.
+struct Discovered {
+    installation: Installation,
+    /// The set it had, if it gets another.
+    left: Option<String>,
+    /// The entry, if it gets another set; and the one it had.
+    entry: Option<(Entry, String)>,
+}
+
+async fn discovery_changes(
+    tx: &mut Tx,
+    uid: &str,
+    report: &ReportDiscoveryRequest,
+    set: Option<&FeatureSet>,
+    now: i64,
+) -> Result<Option<Discovered>, Error> {
+    let Some(mut installation) = installations::by_uid(tx, uid).await? else {
+        return Ok(None);
+    };
+    tx.stands_at(Object::Installation, installation.registry_revision);
+    let observed_generation = report.observed_generation.min(installation.generation);
+    if observed_generation < conditions::observed(&installation.conditions, ConditionType::ToolsDiscovered) {
+        return Ok(None);
     }
-    Ok(violations.into_result(())?)
+    let (status, reason, message) = match &report.outcome {
+        Some(Outcome::Failure(failure)) => (ConditionStatus::False, failure.reason.clone(), failure.message.clone()),
+        _ => (ConditionStatus::True, "DISCOVERED".to_owned(), String::new()),
+    };
+    let condition = Condition {
+        r#type: ConditionType::ToolsDiscovered.into(),
+        status: status.into(),
+        reason,
+        message,
+        observed_generation,
+        transition_time: None,
+    };
+    let mut changed = conditions::replace(&mut installation.conditions, condition, timestamp(now));
+    settle(&mut installation, now);
+    let (mut left, mut entry) = (None, None);
+    if let Some(set) = set {
+        left = replace_set(&mut installation.discovered, set);
+        entry = entry_with(tx, &installation, set).await?;
+        changed |= left.is_some() || entry.is_some();
+    }
+    Ok(changed.then_some(Discovered {
+        installation,
+        left,
+        entry,
+    }))
+}
+
+/// Names this set as the tools; the hash of the one before, if that was another.
+fn replace_set(discovered: &mut Vec<DiscoveredSet>, set: &FeatureSet) -> Option<String> {
+    let before = tool_set(discovered).to_owned();
+    if before == set.hash {
+        return None;
+    }
+    discovered.retain(|known| known.kind() != FeatureKind::Tool);
+    discovered.push(DiscoveredSet {
+        kind: FeatureKind::Tool.into(),
+        set_hash: set.hash.clone(),
+    });
+    Some(before)
+}
+
+/// The entry with these tools, and the set it had, where this installation speaks for it: the first one that is discovered does, then
+/// those of teams and admins, if they run the entry as it is now. A person's own account may be shown other tools than everybody's.
+async fn entry_with(
+    tx: &mut Tx,
+    installation: &Installation,
+    set: &FeatureSet,
+) -> Result<Option<(Entry, String)>, Error> {
+    let Some(mut entry) = entries::by_uid(tx, &installation.entry_uid).await? else {
+        return Ok(None);
+    };
+    if entry.delete_time.is_some() {
+        return Ok(None);
+    }
+    let Some(before) = replace_set(&mut entry.discovered, set) else {
+        return Ok(None);
+    };
+    let speaks = if before.is_empty() {
+        true
+    } else if installation.running_entry_revision != entry.entry_revision {
+        false
+    } else {
+        match installations::personal_owner(installation) {
+            None => true,
+            Some(user) => users::find(tx, user).await?.is_some_and(|user| user.admin),
+        }
+    };
+    Ok(speaks.then_some((entry, before)))
+}
+
+async fn write_discovery(
+    tx: &mut Tx,
+    mut changes: Discovered,
+    found: Option<(FeatureSet, &[Tool])>,
+) -> Result<(), Error> {
+    if let Some((set, tools)) = found {
+        features::keep(tx, &set, tools).await?;
+    }
+    installations::update_one(tx, &mut changes.installation).await?;
+    let mut left: Vec<String> = changes.left.into_iter().collect();
+    if let Some((mut entry, before)) = changes.entry {
+        entries::put(tx, &mut entry).await?;
+        left.push(before);
+    }
+    left.dedup();
+    for set in left {
+        features::release(tx, &set).await?;
+    }
+    Ok(())
 }
 
 /// Takes that nothing is left of something deleted.
@@ -205,13 +376,20 @@ pub(crate) async fn cleaned_up(
         Some(Subject::EntryUid(uid)) => (cleanup::Deleted::Entry, uid),
         None => return Err(Error::invalid("subject", "must be set")),
     };
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.db.read().await?;
+    if cleanup::is_noted(&mut tx, what, &uid, workload).await? {
+        return Ok(());
+    }
+    drop(tx);
+    let mut tx = registry.write(Actor::Workload(workload)).await?;
     if cleanup::report(&mut tx, what, &uid, workload).await? == cleanup::Outcome::StillThere {
         return Err(Error::IllegalTransition(format!(
             "{uid} is not deleted: there is nothing to clean up"
         )));
     }
-    registry.commit(tx, Some(&[])).await.map(drop)
+    tx.commit().await?;
+    registry.rollouts.wake();
+    Ok(())
 }
 
 /// Notes when tokens were last used, to the minute.

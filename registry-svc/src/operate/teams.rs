@@ -1,12 +1,11 @@
 //! Teams: admins curate them, members read them.
 
-use std::collections::HashMap;
-
 use contracts::registry::{
     AddTeamMemberRequest, CreateTeamRequest, DeleteTeamRequest, ListTeamMembersRequest, ListTeamMembersResponse,
     ListTeamsRequest, ListTeamsResponse, RemoveTeamMemberRequest, Team, TeamMember, UpdateTeamRequest,
     add_team_member_request::Member, team_mapping::Selector,
 };
+use prost_types::FieldMask;
 use service_kit::{UserId, status::Violations};
 use uuid::Uuid;
 
@@ -14,10 +13,12 @@ use super::{Done, require_request, slug_in, unchanged, written};
 use crate::{
     api::{Registry, paging::Page},
     domain::{
-        Caller, Error, etag, field_mask,
+        Caller, Error, etag,
+        field_mask::Mask,
         text::{SLUG_RULE, check_line, is_slug},
+        time::timestamp,
     },
-    store::{Tx, load, requests::Request, teams, users},
+    store::{Object, Tx, document::decode, requests::Request, teams, users},
 };
 
 const MAX_MAPPINGS: usize = 32;
@@ -32,35 +33,44 @@ pub(crate) async fn create(
 ) -> Result<Done<Team>, Error> {
     caller.require_admin()?;
     let mut violations = Violations::new();
-    let no_maps: [&HashMap<String, String>; 0] = [];
-    let retry = Request::new(&caller.uid, "CreateTeam", &request.request_id, &no_maps, &request);
+    let retry = Request::new(&caller.uid, "CreateTeam", &request.request_id, &[], &request);
     let retry = require_request(&mut violations, retry);
     let slug = request.team_id.as_str();
     if !is_slug(slug) {
         violations.add("team_id", SLUG_RULE);
     }
-    let team = request.team.clone();
-    if team.is_none() {
+    if request.team.is_none() {
         violations.add("team", "must be set");
     }
-    let team = check(&mut violations, team.unwrap_or_default(), slug);
+    let team = request.team.clone().unwrap_or_default();
+    let team = check(&mut violations, team, slug);
     let (Some(retry), true) = (retry, violations.is_empty()) else {
         return Err(violations.into());
     };
-    let mut tx = registry.db.write().await?;
-    if let Some(uid) = retry.replayed(&mut tx).await? {
-        let team = find(&mut tx, &uid)
-            .await?
-            .ok_or_else(|| Error::NotFound(format!("teams/{slug}")))?;
-        return unchanged(registry, tx, team).await;
+    let name = format!("teams/{slug}");
+    let mut tx = registry.write(caller.actor()).await?;
+    if let Some(replay) = retry.replayed::<Team>(&mut tx).await? {
+        let team = teams::by_uid(&mut tx, &replay.resource_uid).await?;
+        let revision = team.ok_or(Error::NotFound(name))?.registry_revision;
+        return unchanged(registry, tx, Object::Team, revision, replay.answer).await;
     }
-    if load::team_uid(&mut tx, slug).await?.is_some() {
-        return Err(Error::AlreadyExists(format!("teams/{slug}")));
+    if teams::uid(&mut tx, slug).await?.is_some() {
+        return Err(Error::AlreadyExists(name));
     }
-    let (uid, now) = (Uuid::new_v4().to_string(), registry.clock.now_micros());
-    teams::insert(&mut tx, &uid, slug, &team, now).await?;
-    retry.made(&mut tx, &uid, now).await?;
-    finish(registry, tx, &uid).await
+    let now = Some(timestamp(tx.now()));
+    let mut team = Team {
+        name,
+        uid: Uuid::new_v4().to_string(),
+        display_name: team.display_name,
+        mappings: team.mappings,
+        members_manage_installations: team.members_manage_installations,
+        create_time: now,
+        update_time: now,
+        ..Team::default()
+    };
+    teams::put(&mut tx, &mut team).await?;
+    retry.made(&mut tx, &team.uid, &team).await?;
+    Ok((team, registry.commit(tx, None).await?))
 }
 
 /// Reads a team of the caller's; any for an admin.
@@ -77,31 +87,17 @@ pub(crate) async fn list(
 ) -> Result<ListTeamsResponse, Error> {
     let binding = format!("ListTeams {} {}", caller.uid, caller.admin);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    if !caller.admin && caller.teams.is_empty() {
+        return Ok(ListTeamsResponse::default());
+    }
     let mut tx = registry.db.read().await?;
-    let (mut time, mut uid) = (page.start().0, page.start().1.to_owned());
-    let mut found = Vec::new();
-    'pages: loop {
-        let some = teams::after(&mut tx, (time, &uid), page.limit()).await?;
-        let last = some.len() < usize::try_from(page.limit()).unwrap_or(usize::MAX);
-        for position in some {
-            (time, uid) = position.clone();
-            if caller.admin || caller.team(&uid).is_some() {
-                found.push(position);
-            }
-            if found.len() > page.size {
-                break 'pages;
-            }
-        }
-        if last {
-            break;
-        }
-    }
-    let next_page_token = page.cut(&registry.pages, &mut found, Clone::clone);
-    let mut teams = Vec::with_capacity(found.len());
-    for (_, uid) in found {
-        teams.extend(find(&mut tx, &uid).await?);
-    }
-    Ok(ListTeamsResponse { teams, next_page_token })
+    let mut found = teams::list(caller).page(&mut tx, page.start(), page.limit()).await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let teams = found.iter().map(|listed| decode(&listed.document));
+    Ok(ListTeamsResponse {
+        teams: teams.collect::<sqlx::Result<_>>()?,
+        next_page_token,
+    })
 }
 
 /// Changes a team.
@@ -111,26 +107,44 @@ pub(crate) async fn update(
     request: UpdateTeamRequest,
 ) -> Result<Done<Team>, Error> {
     let change = request.team.ok_or_else(|| Error::invalid("team", "must be set"))?;
-    let mut tx = registry.db.write().await?;
-    let mut team = administered(&mut tx, caller, "team.name", &change.name).await?;
-    etag::check(&change.etag, &team.etag, &team.name)?;
-    let fields = ["display_name", "mappings", "members_manage_installations"];
-    let paths = field_mask::parse(request.update_mask.as_ref(), &fields)?;
-    if paths.holds("display_name") {
-        team.display_name = change.display_name;
-    }
-    if paths.holds("mappings") {
-        team.mappings = change.mappings;
-    }
-    if paths.holds("members_manage_installations") {
-        team.members_manage_installations = change.members_manage_installations;
-    }
+    let mut tx = registry.write(caller.actor()).await?;
+    let current = administered(&mut tx, caller, "team.name", &change.name).await?;
+    etag::check(&change.etag, &current.etag, &current.name)?;
+    let next = apply_mask(&current, change, request.update_mask.as_ref())?;
     let mut violations = Violations::new();
-    let slug = team.name.trim_start_matches("teams/").to_owned();
-    let team = check(&mut violations, team, &slug);
+    let mut next = check(&mut violations, next, current.name.trim_start_matches("teams/"));
     violations.into_result(())?;
-    teams::update(&mut tx, &team.uid, &team, registry.clock.now_micros()).await?;
-    finish(registry, tx, &team.uid).await
+    if next == current {
+        return unchanged(registry, tx, Object::Team, current.registry_revision, current).await;
+    }
+    next.update_time = Some(timestamp(tx.now()));
+    teams::put(&mut tx, &mut next).await?;
+    Ok((next, registry.commit(tx, None).await?))
+}
+
+fn apply_mask(current: &Team, change: Team, mask: Option<&FieldMask>) -> Result<Team, Violations> {
+    let Team {
+        name: _,
+        uid: _,
+        display_name,
+        mappings,
+        members_manage_installations,
+        etag: _,
+        create_time: _,
+        update_time: _,
+        registry_revision: _,
+    } = change;
+    let mut next = current.clone();
+    let mut mask = Mask::new(mask);
+    mask.apply("display_name", &mut next.display_name, display_name);
+    mask.apply("mappings", &mut next.mappings, mappings);
+    mask.apply(
+        "members_manage_installations",
+        &mut next.members_manage_installations,
+        members_manage_installations,
+    );
+    mask.finish()?;
+    Ok(next)
 }
 
 /// Deletes a team that nothing uses.
@@ -139,16 +153,15 @@ pub(crate) async fn delete(
     caller: &Caller,
     request: DeleteTeamRequest,
 ) -> Result<Done<Team>, Error> {
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(caller.actor()).await?;
     let mut team = administered(&mut tx, caller, "name", &request.name).await?;
     etag::check(&request.etag, &team.etag, &team.name)?;
     if let Some(use_) = teams::in_use(&mut tx, &team.uid).await? {
         return Err(Error::TeamInUse(format!("{} {use_}", team.name)));
     }
-    teams::delete(&mut tx, &team.uid).await?;
-    let propagated = registry.commit(tx, None).await?;
-    team.revision = propagated.revision;
-    Ok((team, propagated))
+    teams::delete(&mut tx, &team).await?;
+    team.registry_revision = tx.revision();
+    Ok((team, registry.commit(tx, None).await?))
 }
 
 /// Adds a member by name.
@@ -157,8 +170,7 @@ pub(crate) async fn add_member(
     caller: &Caller,
     request: AddTeamMemberRequest,
 ) -> Result<Done<TeamMember>, Error> {
-    let now = registry.clock.now_micros();
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(caller.actor()).await?;
     let team = administered(&mut tx, caller, "team", &request.team).await?;
     let user = match request.member {
         Some(Member::User(name)) => {
@@ -170,12 +182,15 @@ pub(crate) async fn add_member(
             check_claim(&mut violations, "identity.issuer", &identity.issuer);
             check_claim(&mut violations, "identity.subject", &identity.subject);
             violations.into_result(())?;
-            users::put(&mut tx, &identity.issuer, &identity.subject, "", "", now).await?;
-            UserId::of(&identity.issuer, &identity.subject).as_str().to_owned()
+            users::add(&mut tx, &identity.issuer, &identity.subject).await?
         }
         None => return Err(Error::invalid("member", "must be set: user or identity")),
     };
-    teams::add_member(&mut tx, &team.uid, &user, now).await?;
+    if let Some(member) = teams::member(&mut tx, &team.uid, &user).await? {
+        let revision = member.registry_revision;
+        return unchanged(registry, tx, Object::TeamMember, revision, member_message(member)).await;
+    }
+    teams::add_member(&mut tx, &team.uid, &user).await?;
     let member = written(teams::member(&mut tx, &team.uid, &user).await?)?;
     let propagated = registry.commit(tx, None).await?;
     Ok((member_message(member), propagated))
@@ -187,9 +202,14 @@ pub(crate) async fn remove_member(
     caller: &Caller,
     request: RemoveTeamMemberRequest,
 ) -> Result<Done<()>, Error> {
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(caller.actor()).await?;
     let team = administered(&mut tx, caller, "team", &request.team).await?;
-    teams::remove_member(&mut tx, &team.uid, &user_id("user", &request.user)?).await?;
+    let user = user_id("user", &request.user)?;
+    if !teams::remove_member(&mut tx, &team.uid, &user).await? {
+        // When they were removed is not kept: whatever is the latest is in force then, the removal is too.
+        let latest = tx.revision() - 1;
+        return unchanged(registry, tx, Object::TeamMember, latest, ()).await;
+    }
     let propagated = registry.commit(tx, None).await?;
     Ok(((), propagated))
 }
@@ -204,19 +224,21 @@ pub(crate) async fn list_members(
     let team = visible(&mut tx, caller, "parent", &request.parent).await?;
     let binding = format!("ListTeamMembers {} {}", caller.uid, team.uid);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
-    let mut found = teams::members_after(&mut tx, &team.uid, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |(time, uid, _)| (*time, uid.clone()));
+    let mut found = teams::members(&mut tx, &team.uid, page.start(), page.limit()).await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |member| {
+        (member.create_time, member.user_uid.clone())
+    });
     Ok(ListTeamMembersResponse {
         team_members: found.into_iter().map(member_message).collect(),
         next_page_token,
     })
 }
 
-fn member_message((create_time, uid, email): teams::Member) -> TeamMember {
+fn member_message(member: teams::Member) -> TeamMember {
     TeamMember {
-        user: format!("users/{uid}"),
-        email,
-        create_time: Some(load::timestamp(create_time)),
+        user: format!("users/{}", member.user_uid),
+        email: member.email,
+        create_time: Some(timestamp(member.create_time)),
     }
 }
 
@@ -257,26 +279,15 @@ pub(super) fn user_id(field: &str, name: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::invalid(field, "must be a resource name: users/ and the id"))
 }
 
-async fn find(tx: &mut Tx, uid: &str) -> Result<Option<Team>, Error> {
-    Ok(load::team(tx, uid).await?.and_then(|watched| watched.team))
-}
-
 async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<Team, Error> {
-    let slug = slug_in("teams", field, name)?;
-    let found = match load::team_uid(tx, slug).await? {
-        Some(uid) if caller.admin || caller.team(&uid).is_some() => find(tx, &uid).await?,
-        _ => None,
-    };
-    found.ok_or_else(|| Error::NotFound(name.to_owned()))
+    let found = teams::find(tx, slug_in("teams", field, name)?).await?;
+    found
+        .filter(|team| caller.admin || caller.team(&team.uid).is_some())
+        .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
 async fn administered(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<Team, Error> {
     let team = visible(tx, caller, field, name).await?;
     caller.require_admin()?;
     Ok(team)
-}
-
-async fn finish(registry: &Registry, mut tx: Tx, uid: &str) -> Result<Done<Team>, Error> {
-    let team = written(find(&mut tx, uid).await?)?;
-    Ok((team, registry.commit(tx, None).await?))
 }

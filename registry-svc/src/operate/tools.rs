@@ -1,12 +1,12 @@
 //! The tools of entries and installations, as discovered.
 
-use contracts::registry::{ConditionStatus, ConditionType, Tool, ToolRef};
+use contracts::registry::Tool;
 
 use super::{entries, installations};
 use crate::{
     api::{Registry, paging::Page},
     domain::{Caller, Error},
-    store::{Tx, load, tools},
+    store::{Tx, entries::tool_set, features},
 };
 
 /// A page of the tools of an entry.
@@ -21,14 +21,10 @@ pub(crate) async fn of_entry(
     let entry = entries::visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListEntryTools {} {}", caller.uid, entry.uid);
     let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
-    let refs = load::tool_set(&mut tx, &entry.uid)
-        .await?
-        .map(|set| set.tools)
-        .unwrap_or_default();
-    cut(registry, &mut tx, &page, refs).await
+    cut(registry, &mut tx, &page, tool_set(&entry.discovered)).await
 }
 
-/// A page of the tools of an installation: its own where they differ, else those of its entry once it has been discovered.
+/// A page of the tools of an installation.
 pub(crate) async fn of_installation(
     registry: &Registry,
     caller: &Caller,
@@ -40,38 +36,17 @@ pub(crate) async fn of_installation(
     let installation = installations::visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListInstallationTools {} {}", caller.uid, installation.uid);
     let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
-    let discovered = installation.conditions.iter().any(|condition| {
-        condition.r#type() == ConditionType::ToolsDiscovered && condition.status() == ConditionStatus::True
-    });
-    let refs = match load::tool_set(&mut tx, &installation.uid).await? {
-        Some(own) => own.tools,
-        None if discovered => load::tool_set(&mut tx, &installation.entry_uid)
-            .await?
-            .map(|set| set.tools)
-            .unwrap_or_default(),
-        None => Vec::new(),
-    };
-    cut(registry, &mut tx, &page, refs).await
+    cut(registry, &mut tx, &page, tool_set(&installation.discovered)).await
 }
 
 async fn cut(
     registry: &Registry,
     tx: &mut Tx,
     page: &Page<String>,
-    mut refs: Vec<ToolRef>,
+    set_hash: &str,
 ) -> Result<(Vec<Tool>, String), Error> {
-    if let Some(after) = &page.after {
-        refs.retain(|tool| tool.tool > *after);
-    }
-    let next = page.cut(&registry.pages, &mut refs, |tool| tool.tool.clone());
-    let mut found = Vec::with_capacity(refs.len());
-    for tool in refs {
-        let definition_json = tools::definition(tx, &tool.definition_hash).await?.unwrap_or_default();
-        found.push(Tool {
-            tool: tool.tool,
-            definition_hash: tool.definition_hash,
-            definition_json,
-        });
-    }
-    Ok((found, next))
+    let after = page.after.as_deref().unwrap_or_default();
+    let mut tools = features::tools_after(tx, set_hash, after, page.limit()).await?;
+    let next = page.cut(&registry.pages, &mut tools, |tool| tool.tool.clone());
+    Ok((tools, next))
 }

@@ -2,12 +2,12 @@
 
 use contracts::registry::{ListUsersRequest, ListUsersResponse, User};
 
-use super::{Done, teams::user_id, written};
+use super::{Done, teams::user_id, unchanged, written};
 use crate::{
     api::{Registry, paging::Page},
-    domain::{Caller, Error},
+    domain::{Caller, Error, time::timestamp},
     store::{
-        load,
+        Object,
         users::{self, UserRow},
     },
 };
@@ -44,7 +44,7 @@ pub(crate) async fn list(
     let binding = format!("ListUsers {} {:?}", caller.uid, request.email);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
-    let mut found = users::after(&mut tx, page.start(), &request.email, page.limit()).await?;
+    let mut found = users::page(&mut tx, page.start(), &request.email, page.limit()).await?;
     let next_page_token = page.cut(&registry.pages, &mut found, |row| (row.create_time, row.uid.clone()));
     Ok(ListUsersResponse {
         users: found.into_iter().map(message).collect(),
@@ -61,15 +61,17 @@ pub(crate) async fn set_active(
 ) -> Result<Done<User>, Error> {
     caller.require_admin()?;
     let uid = user_id("name", name)?;
-    let mut tx = registry.db.write().await?;
+    let mut tx = registry.write(caller.actor()).await?;
     let row = users::find(&mut tx, &uid)
         .await?
         .ok_or_else(|| Error::NotFound(name.to_owned()))?;
-    if row.deactivate_time.is_none() != active {
-        let time = (!active).then(|| registry.clock.now_micros());
-        users::set_deactivated(&mut tx, &uid, time).await?;
+    if row.deactivate_time.is_none() == active {
+        let revision = row.registry_revision;
+        return unchanged(registry, tx, Object::DeactivatedUser, revision, message(row)).await;
     }
-    let row = written(users::find(&mut tx, &uid).await?)?;
+    let deactivate_time = (!active).then(|| tx.now());
+    users::set_deactivated(&mut tx, &uid, deactivate_time).await?;
+    let row = UserRow { deactivate_time, ..row };
     Ok((message(row), registry.commit(tx, None).await?))
 }
 
@@ -80,8 +82,8 @@ fn message(row: UserRow) -> User {
         subject: row.subject,
         email: row.email,
         display_name: row.display_name,
-        deactivate_time: row.deactivate_time.map(load::timestamp),
-        create_time: Some(load::timestamp(row.create_time)),
+        deactivate_time: row.deactivate_time.map(timestamp),
+        create_time: Some(timestamp(row.create_time)),
         teams: Vec::new(),
         admin: false,
     }

@@ -1,107 +1,351 @@
-//! The change log, as watchers read it.
+//! The change log, as watchers read it: in windows of bounded size, each object as the bytes it is.
 
-use contracts::registry::{Change, ChangeBatch, ObjectKind, Removal, WatchedObject, change};
-use prost::Message as _;
+use futures::TryStreamExt as _;
+use prost::bytes::Bytes;
 use sqlx::Row as _;
 
-use super::{Object, Tx, load, load::Which, load::rows, on};
+use super::{Tx, identity, on};
 
-/// So many revisions are read at once.
-const WINDOW: i64 = 64;
-/// So many revisions are kept to resume from.
-const KEPT: i64 = 10_000;
+/// What a change takes in memory and on the wire beside its object and its key.
+const OVERHEAD: usize = 64;
 
-/// Where the log stands.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
-    /// The latest revision.
+/// A place in the change log: behind this change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cursor {
     pub(crate) revision: i64,
-    /// What is needed to resume from before this revision has been forgotten.
-    pub(crate) compacted: i64,
+    position: i64,
 }
 
-/// Reads the head.
-pub(crate) async fn head(tx: &mut Tx) -> sqlx::Result<Head> {
-    const HEAD: &str = "SELECT revision, compacted FROM head WHERE id = 1";
-    let (revision, compacted) = on!(tx, c => sqlx::query_as(HEAD).fetch_one(&mut *c).await)?;
-    Ok(Head { revision, compacted })
+impl Cursor {
+    /// Behind all changes of a revision.
+    pub(crate) const fn behind(revision: i64) -> Self {
+        Self {
+            revision,
+            position: i64::MAX,
+        }
+    }
+
+    /// Behind some changes of its revision, but not all.
+    pub(crate) const fn is_inside(self) -> bool {
+        self.position != i64::MAX
+    }
 }
 
-/// What changed behind a revision.
+/// A change as it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Logged {
+    pub(crate) revision: i64,
+    position: i64,
+    /// An `ObjectKind`.
+    pub(crate) kind: i64,
+    pub(crate) key: String,
+    /// An encoded `WatchedObject`; `None`: it is gone.
+    pub(crate) object: Option<Bytes>,
+}
+
+impl Logged {
+    pub(crate) fn size(&self) -> usize {
+        OVERHEAD + self.key.len() + self.object.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub(crate) const fn cursor(&self) -> Cursor {
+        Cursor {
+            revision: self.revision,
+            position: self.position,
+        }
+    }
+}
+
+/// Changes of one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) revision: i64,
+    pub(crate) changes: Vec<Logged>,
+    pub(crate) part: Part,
+}
+
+/// How much of its revision a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// More is to come.
+    Some,
+    /// What was missing.
+    Last,
+}
+
+/// Some changes behind a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) batches: Vec<Batch>,
+    /// How far the log was read.
+    pub(crate) through: Cursor,
+    /// There is more behind that.
+    pub(crate) more: bool,
+}
+
+/// Gathers changes in the order of the log until they are too large. A revision is taken in parts only if it is too large by itself.
 #[derive(Debug)]
-pub(crate) enum Next {
-    /// It is too long ago.
-    Compacted,
-    /// These batches, up to this revision.
-    Batches(Vec<ChangeBatch>, i64),
+pub(crate) struct Window {
+    after: Cursor,
+    limit: usize,
+    size: usize,
+    changes: Vec<Logged>,
+    /// Of the change that did not fit.
+    left_out: Option<i64>,
 }
 
-/// The changes of `kinds` (bits) in some revisions behind `after`, one batch a revision.
-pub(crate) async fn next(tx: &mut Tx, after: i64, kinds: i64) -> sqlx::Result<Next> {
-    const CHANGES: &str = "SELECT revision, kind, object_key, object FROM changes \
-        WHERE revision > $1 AND revision <= $2 ORDER BY revision, position";
-    let head = head(tx).await?;
-    if after < head.compacted || after > head.revision {
-        return Ok(Next::Compacted);
-    }
-    let until = head.revision.min(after + WINDOW);
-    let changes = rows!(tx, CHANGES, [after, until], row => {
-        let revision: i64 = row.try_get("revision")?;
-        let kind: i64 = row.try_get("kind")?;
-        let key: String = row.try_get("object_key")?;
-        let object: Option<Vec<u8>> = row.try_get("object")?;
-        Ok((revision, kind, key, object))
-    })?;
-    let mut batches: Vec<ChangeBatch> = Vec::new();
-    for (revision, kind, key, object) in changes {
-        if kinds & (1 << kind) == 0 {
-            continue;
+impl Window {
+    /// A window of `limit` bytes of changes behind `after`.
+    pub(crate) const fn new(after: Cursor, limit: usize) -> Self {
+        Self {
+            after,
+            limit,
+            size: 0,
+            changes: Vec::new(),
+            left_out: None,
         }
-        let change = match object {
-            Some(object) => change::Change::Put(
-                WatchedObject::decode(object.as_slice()).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            ),
-            None => {
-                let kind = i32::try_from(kind)
-                    .ok()
-                    .and_then(|kind| ObjectKind::try_from(kind).ok())
-                    .unwrap_or_default();
-                change::Change::Remove(Removal { kind: kind.into(), key })
-            }
+    }
+
+    /// Takes the next change, unless the window is full (`false`). A change that is too large comes alone.
+    pub(crate) fn push(&mut self, change: Logged) -> bool {
+        let size = change.size();
+        if !self.changes.is_empty() && self.size + size > self.limit {
+            self.left_out = Some(change.revision);
+            return false;
+        }
+        self.size += size;
+        self.changes.push(change);
+        true
+    }
+
+    /// What was taken. `end` is how far the log was read if nothing was left out, and whether it goes on behind that.
+    pub(crate) fn finish(mut self, end: Cursor, more: bool) -> Read {
+        let Some(left_out) = self.left_out else {
+            return self.batches(end, more || end.is_inside());
         };
-        let change = Change { change: Some(change) };
-        match batches.last_mut() {
-            Some(batch) if batch.revision == revision => batch.changes.push(change),
-            _ => batches.push(ChangeBatch {
+        let whole = self.changes.partition_point(|change| change.revision < left_out);
+        let through = match self.changes.last() {
+            // The last revision is whole here, or can wait until it is.
+            _ if whole > 0 => Cursor::behind(self.changes[whole - 1].revision),
+            Some(last) => last.cursor(),
+            None => self.after,
+        };
+        if whole > 0 {
+            self.changes.truncate(whole);
+        }
+        self.batches(through, true)
+    }
+
+    fn batches(self, through: Cursor, more: bool) -> Read {
+        let mut batches: Vec<Batch> = Vec::new();
+        let begun = self.after.is_inside().then_some(self.after.revision);
+        let ends_it = |revision: i64| revision < through.revision || !through.is_inside();
+        if let Some(revision) = begun
+            && ends_it(revision)
+            && self.changes.first().is_none_or(|change| change.revision != revision)
+        {
+            // What is left of it is for others: the watcher must hear that its part is all.
+            batches.push(Batch {
                 revision,
-                changes: vec![change],
-            }),
+                changes: Vec::new(),
+                part: Part::Last,
+            });
         }
+        for change in self.changes {
+            match batches.last_mut() {
+                Some(batch) if batch.revision == change.revision => batch.changes.push(change),
+                _ => {
+                    let revision = change.revision;
+                    batches.push(Batch {
+                        revision,
+                        changes: vec![change],
+                        part: match (begun == Some(revision), ends_it(revision)) {
+                            (false, true) => Part::Whole,
+                            (true, true) => Part::Last,
+                            (_, false) => Part::Some,
+                        },
+                    });
+                }
+            }
+        }
+        Read { batches, through, more }
     }
-    Ok(Next::Batches(batches, until))
 }
 
-/// All objects of `kinds` (bits), and the revision they show.
-pub(crate) async fn snapshot(tx: &mut Tx, kinds: i64) -> sqlx::Result<(i64, Vec<WatchedObject>)> {
-    let revision = head(tx).await?.revision;
-    let mut objects = Vec::new();
-    for object in Object::ALL {
-        if kinds & (1 << object.kind() as i64) != 0 {
-            objects.append(&mut load::snapshot(tx, object, Which::All).await?);
-        }
+/// The changes of `kinds` (bits) behind `after`, about `limit` bytes of them. `None`: they have been forgotten, or `epoch` is that of
+/// another database.
+pub(crate) async fn next(
+    tx: &mut Tx,
+    epoch: &str,
+    after: Cursor,
+    kinds: i64,
+    limit: usize,
+) -> sqlx::Result<Option<Read>> {
+    const NEXT: &str = "SELECT revision, position, kind, object_key, object FROM changes \
+        WHERE (revision, position) > ($1, $2) AND revision <= $3 \
+        AND (CAST(1 AS BIGINT) << CAST(kind AS INTEGER)) & $4 <> 0 ORDER BY revision, position";
+    let head = identity::head(tx).await?;
+    let needed = after.revision - i64::from(after.is_inside());
+    if !head.known || head.epoch != epoch || needed < head.compacted || after.revision > head.revision {
+        return Ok(None);
     }
-    Ok((revision, objects))
+    let until = until(tx, after, head.revision, limit).await?;
+    let mut window = Window::new(after, limit);
+    on!(tx, c => {
+        let mut rows =
+            sqlx::query(NEXT).bind(after.revision).bind(after.position).bind(until).bind(kinds).fetch(&mut *c);
+        while let Some(row) = rows.try_next().await? {
+            let object: Option<Vec<u8>> = row.try_get("object")?;
+            let taken = window.push(Logged {
+                revision: row.try_get("revision")?,
+                position: row.try_get("position")?,
+                kind: row.try_get("kind")?,
+                key: row.try_get("object_key")?,
+                object: object.map(Bytes::from),
+            });
+            if !taken {
+                break;
+            }
+        }
+    });
+    Ok(Some(window.finish(Cursor::behind(until), until < head.revision)))
 }
 
-/// Forgets what is too long ago.
-pub(crate) async fn compact(tx: &mut Tx) -> sqlx::Result<()> {
-    const FORGET: &str = "DELETE FROM changes WHERE revision <= $1";
-    // `compacted` first: on PostgreSQL it locks the row that every writer locks first.
-    const MARK: &str = "UPDATE head SET compacted = $1 WHERE id = 1 AND compacted < $1";
-    let until = head(tx).await?.revision - KEPT;
-    if until > 0 {
-        on!(tx, c => sqlx::query(MARK).bind(until).execute(&mut *c).await.map(drop))?;
-        on!(tx, c => sqlx::query(FORGET).bind(until).execute(&mut *c).await.map(drop))?;
+/// The revision up to which about `limit` bytes were logged: a database gives all that it was asked for, also what is not taken.
+async fn until(tx: &mut Tx, after: Cursor, latest: i64, limit: usize) -> sqlx::Result<i64> {
+    const AT_ONCE: i64 = 500;
+    const SIZES: &str = "SELECT revision, CAST(SUM(bytes + $3) AS BIGINT) FROM changes WHERE revision > $1 \
+        GROUP BY revision ORDER BY revision LIMIT $2";
+    let next = after.revision + i64::from(!after.is_inside());
+    if next >= latest {
+        return Ok(latest);
     }
-    Ok(())
+    let overhead = i64::try_from(OVERHEAD).unwrap_or(0);
+    let sizes: Vec<(i64, i64)> = on!(tx, c => sqlx::query_as(SIZES).bind(next - 1).bind(AT_ONCE).bind(overhead)
+        .fetch_all(&mut *c).await)?;
+    let all = sizes.len() < usize::try_from(AT_ONCE).unwrap_or(0);
+    let (mut until, mut sum) = (next, 0);
+    for (revision, bytes) in sizes {
+        sum += usize::try_from(bytes).unwrap_or(0);
+        if sum > limit {
+            return Ok(until);
+        }
+        until = revision;
+    }
+    Ok(if all { latest } else { until })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(revision: i64, position: i64, size: usize) -> Logged {
+        Logged {
+            revision,
+            position,
+            kind: 1,
+            key: String::new(),
+            object: Some(vec![0; size.saturating_sub(OVERHEAD)].into()),
+        }
+    }
+
+    /// Reads a log in windows; each batch as its revision, its number of changes and which part it is.
+    fn read(log: &[Logged], limit: usize) -> Vec<(i64, usize, Part)> {
+        let mut after = Cursor::behind(0);
+        let mut all = Vec::new();
+        loop {
+            let mut window = Window::new(after, limit);
+            for change in log.iter().filter(|change| change.cursor() > after) {
+                if !window.push(change.clone()) {
+                    break;
+                }
+            }
+            let read = window.finish(Cursor::behind(9), false);
+            for batch in &read.batches {
+                let size: usize = batch.changes.iter().map(Logged::size).sum();
+                assert!(size <= limit || batch.changes.len() == 1, "{batch:?}");
+                all.push((batch.revision, batch.changes.len(), batch.part));
+            }
+            assert!(read.through > after, "{read:?}");
+            after = read.through;
+            if !read.more {
+                assert_eq!(after, Cursor::behind(9));
+                return all;
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_only_revisions_that_are_too_large_by_themselves() {
+        let log = [
+            change(1, 0, 300),
+            change(2, 0, 400),
+            // Fits, but not behind the others.
+            change(3, 0, 400),
+            change(3, 1, 600),
+            // Does not fit.
+            change(5, 0, 500),
+            change(5, 1, 500),
+            change(5, 2, 300),
+            change(5, 3, 5000),
+            change(5, 4, 100),
+            change(6, 0, 100),
+        ];
+        assert_eq!(
+            read(&log, 1000),
+            [
+                (1, 1, Part::Whole),
+                (2, 1, Part::Whole),
+                (3, 2, Part::Whole),
+                (5, 2, Part::Some),
+                (5, 1, Part::Some),
+                (5, 1, Part::Some),
+                (5, 1, Part::Last),
+                (6, 1, Part::Whole),
+            ]
+        );
+        assert_eq!(read(&log, 100_000).len(), 5);
+        assert_eq!(read(&[], 1000), []);
+    }
+
+    /// A watcher of few kinds, where the rest of a large revision is of others.
+    #[test]
+    fn a_part_is_always_followed_by_the_last_one() {
+        let inside = change(5, 0, 900).cursor();
+        let window = Window::new(inside, 1000);
+        let read = window.finish(Cursor::behind(5), false);
+        assert_eq!(
+            read.batches,
+            [Batch {
+                revision: 5,
+                changes: Vec::new(),
+                part: Part::Last
+            }]
+        );
+        let mut window = Window::new(inside, 1000);
+        assert!(window.push(change(6, 0, 100)));
+        let parts: Vec<_> = window
+            .finish(Cursor::behind(6), false)
+            .batches
+            .into_iter()
+            .map(|batch| (batch.revision, batch.changes.len(), batch.part))
+            .collect();
+        assert_eq!(parts, [(5, 0, Part::Last), (6, 1, Part::Whole)]);
+        let window = Window::new(inside, 1000);
+        assert_eq!(window.finish(change(5, 3, 0).cursor(), true).batches, [], "it goes on");
+    }
+
+    #[test]
+    fn a_revision_that_ends_where_the_window_does_is_whole() {
+        let log = [
+            change(1, 0, 500),
+            change(1, 1, 500),
+            change(2, 0, 1000),
+            change(3, 0, 100),
+        ];
+        let parts = read(&log, 1000);
+        assert_eq!(parts, [(1, 2, Part::Whole), (2, 1, Part::Whole), (3, 1, Part::Whole)]);
+    }
 }

@@ -1,23 +1,43 @@
 //! Opens a database and makes it ready.
 
-use std::{fs::File, io, path::Path, str::FromStr as _, sync::Arc, time::Duration};
+use std::{fs::File, io, path::Path, str::FromStr as _, time::Duration};
 
 use secrecy::ExposeSecret as _;
 use sqlx::{
+    Connection as _, PgConnection, PgPool, SqlitePool,
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::watch;
-use uuid::Uuid;
 
-use super::{Db, Inner, Pools, migrate, on};
+use super::{
+    db::{Db, Pools},
+    identity, migrate,
+};
 use crate::config::Database;
 
+/// Connections of each kind.
+const WRITERS: u32 = 8;
 const READERS: u32 = 8;
-const POSTGRES_CONNECTIONS: u32 = 16;
-/// How long a call waits for a connection before it is told to retry.
+/// So many snapshots are read at once.
+pub(crate) const SNAPSHOTS: u32 = 4;
+const SIGNALS: u32 = 4;
+/// How long a call waits for a connection, or for a lock, before it is told to retry.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// Rows that SQLite may read ahead of whoever takes them. Some are a megabyte.
+const READ_AHEAD: usize = 8;
+/// SQLite's log is cut to this after a burst (bytes).
+const LOG_LIMIT: &str = "67108864";
+
+/// PostgreSQL ends what holds others up: a lock that does not come, a statement that does not end, a transaction that nobody goes
+/// on with.
+const LIMITS: [(&str, &str); 3] = [
+    ("lock_timeout", "5s"),
+    ("statement_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "15s"),
+];
+/// A snapshot waits for its watcher in the middle of a transaction, for half of this at most.
+const SNAPSHOT_LIMITS: [(&str, &str); 2] = [("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "60s")];
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +47,18 @@ pub enum OpenError {
         "the registry's database was written by a newer version of Chandlery: run that version, or restore a backup"
     )]
     Newer,
+    /// Its schema is one that was never released.
+    #[error(
+        "the registry's database is from before the first release of Chandlery and cannot be read: start with an empty data folder, or an empty database"
+    )]
+    Unreleased,
     /// The schema could not be brought up to date.
     #[error("the registry's database could not be brought up to date: {0}")]
     Migrate(#[source] MigrateError),
     /// It cannot be opened or reached. The URL is not repeated: it may hold a password.
     #[error("the registry's database could not be opened: {0}")]
     Open(#[from] sqlx::Error),
-    /// The lock file beside an SQLite database cannot be had.
+    /// The lock file beside an SQLite database cannot be taken.
     #[error("the lock beside the registry's database could not be taken: {0}")]
     Lock(#[source] io::Error),
 }
@@ -42,29 +67,36 @@ pub enum OpenError {
 pub(crate) async fn open(database: &Database) -> Result<Db, OpenError> {
     let pools = match database {
         Database::Sqlite(path) => open_sqlite(path).await?,
-        Database::Postgres(url) => {
-            let options = PgConnectOptions::from_str(url.expose_secret())?;
-            let pool = PgPoolOptions::new()
-                .max_connections(POSTGRES_CONNECTIONS)
-                .acquire_timeout(ACQUIRE)
-                .connect_with(options)
-                .await?;
-            migrate::migrator().run(&pool).await.map_err(migration_failed)?;
-            Pools::Postgres(pool)
-        }
+        Database::Postgres(url) => open_postgres(PgConnectOptions::from_str(url.expose_secret())?).await?,
     };
-    let (latest, _) = watch::channel(0);
-    let unknown = Db(Arc::new(Inner {
-        pools,
-        epoch: String::new(),
-        latest,
-    }));
-    let (epoch, revision) = head(&unknown).await?;
-    let Some(inner) = Arc::into_inner(unknown.0) else {
-        unreachable!("nobody else has this handle yet")
-    };
-    inner.latest.send_replace(revision);
-    Ok(Db(Arc::new(Inner { epoch, ..inner })))
+    let db = Db::new(pools);
+    identity::opened(&db).await?;
+    Ok(db)
+}
+
+async fn open_postgres(options: PgConnectOptions) -> Result<Pools, OpenError> {
+    // Neither a migration nor the wait for another replica's is limited.
+    let mut connection = PgConnection::connect_with(&options).await?;
+    migrate::migrator()
+        .run(&mut connection)
+        .await
+        .map_err(migration_failed)?;
+    connection.close().await?;
+    let limited = options.clone().options(LIMITS);
+    Ok(Pools::Postgres {
+        write: postgres_pool(WRITERS, limited.clone()),
+        read: postgres_pool(READERS, limited.clone()),
+        snapshot: postgres_pool(SNAPSHOTS, options.clone().options(SNAPSHOT_LIMITS)),
+        signal: postgres_pool(SIGNALS, limited.options([("synchronous_commit", "off")])),
+        listen: postgres_pool(1, options),
+    })
+}
+
+fn postgres_pool(connections: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE)
+        .connect_lazy_with(options)
 }
 
 async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
@@ -74,7 +106,9 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
         .journal_mode(SqliteJournalMode::Wal)
         // What was acknowledged is there after a power cut, too.
         .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_size_limit", LOG_LIMIT)
         .foreign_keys(true)
+        .row_buffer_size(READ_AHEAD)
         .busy_timeout(ACQUIRE);
     // Migrators that race fail on SQLite: one at a time.
     let lock = path.with_extension("migrate-lock");
@@ -93,31 +127,25 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
         .await?;
     migrate::migrator().run(&write).await.map_err(migration_failed)?;
     drop(lock);
-    let read = SqlitePoolOptions::new()
-        .max_connections(READERS)
+    let options = options.read_only(true);
+    Ok(Pools::Sqlite {
+        write,
+        read: sqlite_pool(READERS, options.clone()),
+        snapshot: sqlite_pool(SNAPSHOTS, options),
+    })
+}
+
+fn sqlite_pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
         .acquire_timeout(ACQUIRE)
-        .connect_with(options.read_only(true))
-        .await?;
-    Ok(Pools::Sqlite { write, read })
+        .connect_lazy_with(options)
 }
 
 fn migration_failed(error: MigrateError) -> OpenError {
-    if migrate::is_newer(&error) {
-        OpenError::Newer
-    } else {
-        OpenError::Migrate(error)
+    match error {
+        MigrateError::VersionMissing(_) => OpenError::Newer,
+        MigrateError::VersionMismatch(_) => OpenError::Unreleased,
+        error => OpenError::Migrate(error),
     }
-}
-
-/// The epoch and the latest revision; a new database gets its epoch here.
-async fn head(db: &Db) -> sqlx::Result<(String, i64)> {
-    const MAKE: &str =
-        "INSERT INTO head (id, revision, compacted, database_epoch) VALUES (1, 0, 0, $1) ON CONFLICT (id) DO NOTHING";
-    const READ: &str = "SELECT database_epoch, revision FROM head WHERE id = 1";
-    let epoch = Uuid::new_v4().to_string();
-    let mut tx = db.write_quietly().await?;
-    on!(tx, c => sqlx::query(MAKE).bind(epoch).execute(&mut *c).await.map(drop))?;
-    let head: (String, i64) = on!(tx, c => sqlx::query_as(READ).fetch_one(&mut *c).await)?;
-    tx.commit().await?;
-    Ok(head)
 }

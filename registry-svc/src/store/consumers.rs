@@ -1,93 +1,160 @@
-//! MCP gateways and agents: what is written, and in which order they are listed.
+//! MCP gateways and agents. Both are handled as the former's message; the document of an agent is an Agent.
 
+use contracts::registry::{Agent, Gateway};
 use prost::Message as _;
 use sqlx::Row as _;
 
-use super::{Object, Tx, load::rows, on};
+use super::{
+    Object, Tx, assignments,
+    document::{SCHEMA_VERSION, decode, document},
+    execute, gateway_tokens,
+    list::{self, Arm, Bind, Condition, List, Listed},
+    rows,
+};
 use crate::domain::{
-    consumer::{ConsumerKind, ConsumerSpec},
-    etag,
+    Caller,
+    consumer::{ConsumerKind, from_agent, into_agent},
+    etag, visibility,
 };
 
-fn object(kind: ConsumerKind) -> Object {
+/// As watchers name this kind.
+pub(crate) fn object(kind: ConsumerKind) -> Object {
     match kind {
         ConsumerKind::Gateway => Object::Gateway,
         ConsumerKind::Agent => Object::Agent,
     }
 }
 
-/// Adds one.
-pub(crate) async fn insert(
-    tx: &mut Tx,
-    kind: ConsumerKind,
-    uid: &str,
-    slug: &str,
-    spec: &ConsumerSpec,
-    creator: &str,
-    now: i64,
-) -> sqlx::Result<()> {
-    const INSERT: &str = "INSERT INTO consumers (uid, kind, slug, document, creator, etag, create_time, update_time, revision) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)";
-    let revision = tx.revision();
-    let document = spec.message().encode_to_vec();
-    on!(tx, c => sqlx::query(INSERT).bind(uid).bind(kind as i64).bind(slug).bind(document).bind(creator).bind(etag::of(uid, revision))
-        .bind(now).bind(revision).execute(&mut *c).await.map(drop))?;
-    tx.changed(object(kind), uid).await
+/// The one with this slug.
+pub(crate) async fn find(tx: &mut Tx, kind: ConsumerKind, slug: &str) -> sqlx::Result<Option<Gateway>> {
+    const FIND: &str =
+        "SELECT document, schema_version FROM consumers WHERE kind = $1 AND slug = $2 AND delete_time IS NULL";
+    let found = match kind {
+        ConsumerKind::Gateway => rows!(tx, FIND, [kind as i64, slug], row => document(row))?,
+        ConsumerKind::Agent => rows!(tx, FIND, [kind as i64, slug], row => document(row).map(from_agent))?,
+    };
+    Ok(found.into_iter().next())
 }
 
-/// Changes one.
-pub(crate) async fn update(
-    tx: &mut Tx,
-    kind: ConsumerKind,
-    uid: &str,
-    spec: &ConsumerSpec,
-    now: i64,
-) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE consumers SET document = $1, update_time = $2, etag = $3 WHERE uid = $4";
-    let (document, etag) = (spec.message().encode_to_vec(), etag::of(uid, tx.revision()));
-    on!(tx, c => sqlx::query(UPDATE).bind(document).bind(now).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(object(kind), uid).await
+/// The one with this uid.
+pub(crate) async fn by_uid(tx: &mut Tx, kind: ConsumerKind, uid: &str) -> sqlx::Result<Option<Gateway>> {
+    const FIND: &str =
+        "SELECT document, schema_version FROM consumers WHERE kind = $1 AND uid = $2 AND delete_time IS NULL";
+    let found = match kind {
+        ConsumerKind::Gateway => rows!(tx, FIND, [kind as i64, uid], row => document(row))?,
+        ConsumerKind::Agent => rows!(tx, FIND, [kind as i64, uid], row => document(row).map(from_agent))?,
+    };
+    Ok(found.into_iter().next())
 }
 
-/// Says anew which teams see it.
-pub(crate) async fn set_teams(tx: &mut Tx, uid: &str, team_uids: &[String]) -> sqlx::Result<()> {
-    on!(tx, c => sqlx::query("DELETE FROM consumer_teams WHERE consumer_uid = $1").bind(uid).execute(&mut *c).await.map(drop))?;
-    for team in team_uids {
-        const INSERT: &str = "INSERT INTO consumer_teams (consumer_uid, team_uid) VALUES ($1, $2)";
-        on!(tx, c => sqlx::query(INSERT).bind(uid).bind(team).execute(&mut *c).await.map(drop))?;
+/// Writes one, new or there already; sets its etag and its revision. `team_uids` are those of its visibility.
+pub(crate) async fn put(
+    tx: &mut Tx,
+    kind: ConsumerKind,
+    consumer: &mut Gateway,
+    team_uids: &[String],
+) -> sqlx::Result<()> {
+    const PUT: &str = "INSERT INTO consumers (uid, kind, slug, document, schema_version, create_time, registry_revision) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (uid) DO UPDATE SET document = excluded.document, \
+        schema_version = excluded.schema_version, registry_revision = excluded.registry_revision";
+    const SEE: &str = "INSERT INTO consumer_audiences (kind, audience, create_time, consumer_uid) \
+        SELECT kind, $1, create_time, uid FROM consumers WHERE uid = $2";
+    let (revision, now) = (tx.revision(), tx.now());
+    consumer.registry_revision = revision;
+    consumer.etag = etag::of(&consumer.uid, revision);
+    let document = match kind {
+        ConsumerKind::Gateway => consumer.encode_to_vec(),
+        ConsumerKind::Agent => into_agent(consumer.clone()).encode_to_vec(),
+    };
+    let (uid, kind_column) = (&consumer.uid, kind as i64);
+    let slug = consumer
+        .name
+        .trim_start_matches(kind.collection())
+        .trim_start_matches('/');
+    execute!(
+        tx,
+        PUT,
+        [uid, kind_column, slug, &document, SCHEMA_VERSION, now, revision]
+    )?;
+    hide(tx, uid).await?;
+    for audience in visibility::audiences(consumer.visibility.as_ref(), team_uids, &consumer.creator) {
+        execute!(tx, SEE, [audience, uid])?;
     }
+    tx.put(object(kind), uid, &document);
     Ok(())
 }
 
-/// Takes one away, with its assignments. A gateway token that is limited to it works there no more, nor anywhere else.
-pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, uid: &str, now: i64) -> sqlx::Result<()> {
-    const ASSIGNMENTS: &str = "DELETE FROM tool_assignments WHERE consumer_uid = $1 RETURNING uid";
-    const TOKENS: &str = "DELETE FROM gateway_token_consumers WHERE consumer_uid = $1 RETURNING token_uid";
-    for assignment in rows!(tx, ASSIGNMENTS, [uid], row => row.try_get::<String, _>("uid"))? {
-        tx.changed(Object::ToolAssignment, &assignment).await?;
-    }
-    for token in rows!(tx, TOKENS, [uid], row => row.try_get::<String, _>("token_uid"))? {
-        // A token that names nothing any more would work everywhere.
-        const REVOKE: &str = "UPDATE gateway_tokens SET revoke_time = $1 WHERE uid = $2 AND revoke_time IS NULL \
-            AND NOT EXISTS (SELECT 1 FROM gateway_token_consumers k WHERE k.token_uid = $2)";
-        on!(tx, c => sqlx::query(REVOKE).bind(now).bind(&token).execute(&mut *c).await.map(drop))?;
-        tx.changed(Object::GatewayToken, &token).await?;
-    }
-    set_teams(tx, uid, &[]).await?;
-    on!(tx, c => sqlx::query("DELETE FROM consumers WHERE uid = $1").bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(object(kind), uid).await
+async fn hide(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
+    execute!(tx, "DELETE FROM consumer_audiences WHERE consumer_uid = $1", [uid])?;
+    Ok(())
 }
 
-/// The uids of up to `limit` of one kind behind `after`, oldest first.
-pub(crate) async fn uids_after(
-    tx: &mut Tx,
-    kind: ConsumerKind,
-    after: (i64, &str),
-    limit: i64,
-) -> sqlx::Result<Vec<(i64, String)>> {
-    const SELECT: &str = "SELECT create_time, uid FROM consumers WHERE kind = $1 AND (create_time, uid) > ($2, $3) \
-                          ORDER BY create_time, uid LIMIT $4";
-    rows!(tx, SELECT, [kind as i64, after.0, after.1, limit], row => {
-        Ok((row.try_get("create_time")?, row.try_get("uid")?))
-    })
+/// Takes one away for everybody; [`delete_leftovers`] deletes its assignments and its row. A gateway token that is limited to it
+/// works there no more, nor anywhere else.
+pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, consumer: &Gateway) -> sqlx::Result<()> {
+    const DELETE: &str = "UPDATE consumers SET delete_time = $1, registry_revision = $2 WHERE uid = $3";
+    let (revision, now) = (tx.revision(), tx.now());
+    execute!(tx, DELETE, [now, revision, &consumer.uid])?;
+    hide(tx, &consumer.uid).await?;
+    gateway_tokens::forget_consumer(tx, &consumer.uid, &consumer.name).await?;
+    tx.remove(object(kind), &consumer.uid);
+    Ok(())
+}
+
+/// Whether [`delete_leftovers`] has something to do.
+pub(crate) async fn has_leftovers(tx: &mut Tx) -> sqlx::Result<bool> {
+    const DELETED: &str = "SELECT uid FROM consumers WHERE delete_time IS NOT NULL LIMIT 1";
+    Ok(!rows!(tx, DELETED, [], _row => Ok(()))?.is_empty())
+}
+
+/// Deletes up to `limit` assignments of a gateway or an agent that is deleted, and its row with the last of them; says whether
+/// there is more to do.
+pub(crate) async fn delete_leftovers(tx: &mut Tx, limit: i64) -> sqlx::Result<bool> {
+    const DELETED: &str = "SELECT uid FROM consumers WHERE delete_time IS NOT NULL ORDER BY uid LIMIT 2";
+    let deleted: Vec<String> = rows!(tx, DELETED, [], row => row.try_get("uid"))?;
+    let Some(uid) = deleted.first() else {
+        return Ok(false);
+    };
+    if assignments::delete_of_consumer(tx, uid, limit).await? {
+        return Ok(true);
+    }
+    execute!(tx, "DELETE FROM consumers WHERE uid = $1", [uid])?;
+    Ok(deleted.len() > 1)
+}
+
+/// Those that the caller may see.
+pub(crate) fn list(caller: &Caller, kind: ConsumerKind) -> List {
+    let kind = Bind::from(kind as i64);
+    let arms = if caller.admin {
+        vec![Arm {
+            from: "consumers o",
+            time: "o.create_time",
+            uid: "o.uid",
+            condition: Condition::new("o.delete_time IS NULL AND o.kind = ?", [kind]),
+        }]
+    } else {
+        let audiences = list::audiences(caller).into_iter();
+        audiences
+            .map(|audience| Arm {
+                from: "consumer_audiences a JOIN consumers o ON o.uid = a.consumer_uid",
+                time: "a.create_time",
+                uid: "a.consumer_uid",
+                condition: Condition::new("a.kind = ? AND a.audience = ?", [kind.clone(), audience]),
+            })
+            .collect()
+    };
+    List {
+        table: "consumers",
+        extra: "NULL",
+        arms,
+        filters: Vec::new(),
+    }
+}
+
+/// One of [`list`].
+pub(crate) fn listed(kind: ConsumerKind, listed: &Listed) -> sqlx::Result<Gateway> {
+    match kind {
+        ConsumerKind::Gateway => decode(&listed.document),
+        ConsumerKind::Agent => decode::<Agent>(&listed.document).map(from_agent),
+    }
 }

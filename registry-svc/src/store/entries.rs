@@ -1,166 +1,238 @@
-//! Entries and their revisions: what is written, and in which order they are listed.
+//! Entries: their documents, and what they are found by.
 
-use contracts::registry::{Entry, EntryLifecycle, EntryRevision};
+use contracts::registry::{Entry, EntryLifecycle, EntryRollout, FeatureKind, RolloutHold};
 use prost::Message as _;
 use sqlx::Row as _;
 
 use super::{
     Object, Tx,
-    load::{self, rows, timestamp},
-    on,
+    document::{SCHEMA_VERSION, document},
+    execute,
+    list::{Arm, Bind, Condition, List, audiences},
+    on, rows, search,
 };
-use crate::domain::{entry::EntrySpec, etag};
+use crate::domain::{Caller, time::micros};
 
-/// Adds an entry at its first revision.
-pub(crate) async fn insert(
-    tx: &mut Tx,
-    uid: &str,
-    slug: &str,
-    spec: &EntrySpec,
-    creator: &str,
-    now: i64,
-) -> sqlx::Result<()> {
-    const INSERT: &str = "INSERT INTO entries (uid, slug, lifecycle, entry_revision, creator, updater, etag, create_time, \
-                          update_time, revision) VALUES ($1, $2, $3, 1, $4, $4, $5, $6, $6, $7)";
+/// The entry that has this slug now.
+pub(crate) async fn by_slug(tx: &mut Tx, slug: &str) -> sqlx::Result<Option<Entry>> {
+    const FIND: &str = "SELECT document, schema_version FROM entries WHERE slug = $1 AND delete_time IS NULL";
+    let found = rows!(tx, FIND, [slug], row => document(row))?;
+    Ok(found.into_iter().next())
+}
+
+/// The entry with this uid, also one that waits for cleanup.
+pub(crate) async fn by_uid(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Entry>> {
+    const FIND: &str = "SELECT document, schema_version FROM entries WHERE uid = $1";
+    let found = rows!(tx, FIND, [uid], row => document(row))?;
+    Ok(found.into_iter().next())
+}
+
+/// The hash of the tools of those that have some: a [`FeatureKind::Tool`] set.
+pub(crate) fn tool_set(discovered: &[contracts::registry::DiscoveredSet]) -> &str {
+    discovered
+        .iter()
+        .find(|set| set.kind() == FeatureKind::Tool)
+        .map_or("", |set| set.set_hash.as_str())
+}
+
+/// Writes an entry, new or there already; sets its revision. What it is found by is [`index`]ed apart.
+pub(crate) async fn put(tx: &mut Tx, entry: &mut Entry) -> sqlx::Result<()> {
+    const PUT: &str = "INSERT INTO entries \
+        (uid, slug, entry_revision, lifecycle, document, schema_version, tool_set, create_time, delete_time, registry_revision) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (uid) DO UPDATE SET \
+        entry_revision = excluded.entry_revision, lifecycle = excluded.lifecycle, document = excluded.document, \
+        schema_version = excluded.schema_version, tool_set = excluded.tool_set, delete_time = excluded.delete_time, \
+        registry_revision = excluded.registry_revision";
+    entry.registry_revision = tx.revision();
+    entry.rollout = None;
+    let document = entry.encode_to_vec();
+    let slug = entry.name.trim_start_matches("entries/");
+    execute!(
+        tx,
+        PUT,
+        [
+            &entry.uid,
+            slug,
+            entry.entry_revision,
+            i64::from(entry.lifecycle),
+            &document,
+            SCHEMA_VERSION,
+            tool_set(&entry.discovered),
+            entry.create_time.as_ref().map(micros),
+            entry.delete_time.as_ref().map(micros),
+            entry.registry_revision
+        ]
+    )?;
+    tx.put(Object::Entry, &entry.uid, &document);
+    Ok(())
+}
+
+/// Says whether the entry's installations, and when it is deleted its assignments, are still to be looked at.
+pub(crate) async fn set_unfinished(tx: &mut Tx, uid: &str, unfinished: bool) -> sqlx::Result<()> {
+    const SET: &str = "UPDATE entries SET unfinished = $1 WHERE uid = $2";
+    execute!(tx, SET, [unfinished, uid]).map(drop)
+}
+
+/// The first unfinished entry whose uid comes after this one.
+pub(crate) async fn unfinished_after(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<String>> {
+    const FIND: &str = "SELECT uid FROM entries WHERE unfinished AND uid > $1 ORDER BY uid LIMIT 1";
+    on!(tx, c => sqlx::query_scalar(FIND).bind(uid).fetch_optional(&mut *c).await)
+}
+
+/// The revision of the last step that was done for the entry, if nothing is left to be done.
+pub(crate) async fn finished(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<i64>> {
+    const FIND: &str = "SELECT unfinished, rollout_revision FROM entries WHERE uid = $1";
+    let found: Option<(bool, i64)> = on!(tx, c => sqlx::query_as(FIND).bind(uid).fetch_optional(&mut *c).await)?;
+    // What is gone is done.
+    let (unfinished, revision) = found.unwrap_or_default();
+    Ok((!unfinished).then_some(revision))
+}
+
+/// Notes that this transaction does a step for the entry.
+pub(crate) async fn set_rollout_revision(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
+    const SET: &str = "UPDATE entries SET rollout_revision = $1 WHERE uid = $2";
     let revision = tx.revision();
-    let lifecycle = EntryLifecycle::Draft as i64;
-    on!(tx, c => sqlx::query(INSERT).bind(uid).bind(slug).bind(lifecycle).bind(creator).bind(etag::of(uid, revision)).bind(now)
-        .bind(revision).execute(&mut *c).await.map(drop))?;
-    insert_revision(tx, uid, 1, spec, creator, now).await?;
-    tx.changed(Object::Entry, uid).await
+    execute!(tx, SET, [revision, uid]).map(drop)
 }
 
-/// Adds a revision and makes it the current one.
-pub(crate) async fn update(
-    tx: &mut Tx,
-    uid: &str,
-    number: i64,
-    spec: &EntrySpec,
-    updater: &str,
-    now: i64,
-) -> sqlx::Result<()> {
-    const UPDATE: &str =
-        "UPDATE entries SET entry_revision = $1, updater = $2, update_time = $3, etag = $4 WHERE uid = $5";
-    insert_revision(tx, uid, number, spec, updater, now).await?;
-    let etag = etag::of(uid, tx.revision());
-    on!(tx, c => sqlx::query(UPDATE).bind(number).bind(updater).bind(now).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Entry, uid).await
-}
-
-async fn insert_revision(
-    tx: &mut Tx,
-    uid: &str,
-    number: i64,
-    spec: &EntrySpec,
-    creator: &str,
-    now: i64,
-) -> sqlx::Result<()> {
-    const INSERT: &str =
-        "INSERT INTO entry_revisions (entry_uid, number, document, creator, create_time) VALUES ($1, $2, $3, $4, $5)";
-    let document = spec.message().encode_to_vec();
-    on!(tx, c => sqlx::query(INSERT).bind(uid).bind(number).bind(document).bind(creator).bind(now).execute(&mut *c).await.map(drop))
-}
-
-/// Says anew which teams see it.
-pub(crate) async fn set_teams(tx: &mut Tx, uid: &str, team_uids: &[String]) -> sqlx::Result<()> {
-    on!(tx, c => sqlx::query("DELETE FROM entry_teams WHERE entry_uid = $1").bind(uid).execute(&mut *c).await.map(drop))?;
-    for team in team_uids {
-        const INSERT: &str = "INSERT INTO entry_teams (entry_uid, team_uid) VALUES ($1, $2)";
-        on!(tx, c => sqlx::query(INSERT).bind(uid).bind(team).execute(&mut *c).await.map(drop))?;
+/// Makes an entry found by its present audience, labels and words, or by nothing if it is deleted.
+pub(crate) async fn index(tx: &mut Tx, entry: &Entry, team_uids: &[String]) -> sqlx::Result<()> {
+    search::clear(tx, &entry.uid).await?;
+    if entry.delete_time.is_none() {
+        search::fill(tx, entry, team_uids).await?;
     }
     Ok(())
 }
 
-/// Moves it to another lifecycle.
-pub(crate) async fn set_lifecycle(
-    tx: &mut Tx,
-    uid: &str,
-    lifecycle: EntryLifecycle,
-    updater: &str,
-    now: i64,
-) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE entries SET lifecycle = $1, updater = $2, update_time = $3, etag = $4 WHERE uid = $5";
-    let etag = etag::of(uid, tx.revision());
-    on!(tx, c => sqlx::query(UPDATE).bind(lifecycle as i64).bind(updater).bind(now).bind(etag).bind(uid)
-        .execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Entry, uid).await
+/// Whether it has an installation that is not deleted.
+pub(crate) async fn installed(tx: &mut Tx, uid: &str, limit: i64) -> sqlx::Result<Vec<String>> {
+    const FIND: &str = "SELECT uid FROM installations WHERE entry_uid = $1 AND delete_time IS NULL \
+                        ORDER BY create_time, uid LIMIT $2";
+    rows!(tx, FIND, [uid, limit], row => row.try_get("uid"))
 }
 
-/// Marks it deleted: nobody finds it any more, and it goes once everybody has cleaned up.
-pub(crate) async fn mark_deleted(tx: &mut Tx, uid: &str, updater: &str, now: i64) -> sqlx::Result<()> {
-    const UPDATE: &str =
-        "UPDATE entries SET delete_time = $1, update_time = $1, updater = $2, etag = $3 WHERE uid = $4";
-    let etag = etag::of(uid, tx.revision());
-    on!(tx, c => sqlx::query(UPDATE).bind(now).bind(updater).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
-    set_teams(tx, uid, &[]).await?;
-    tx.changed(Object::Entry, uid).await
+/// How many installations it has that are not deleted.
+pub(crate) async fn count_installed(tx: &mut Tx, uid: &str) -> sqlx::Result<i64> {
+    const COUNT: &str = "SELECT count(*) FROM installations WHERE entry_uid = $1 AND delete_time IS NULL";
+    on!(tx, c => sqlx::query_scalar(COUNT).bind(uid).fetch_one(&mut *c).await)
 }
 
-/// The uids of up to `limit` entries behind `after`, oldest first.
-pub(crate) async fn uids_after(tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
-    const SELECT: &str = "SELECT create_time, uid FROM entries WHERE delete_time IS NULL AND (create_time, uid) > ($1, $2) \
-                          ORDER BY create_time, uid LIMIT $3";
-    rows!(tx, SELECT, [after.0, after.1, limit], row => Ok((row.try_get("create_time")?, row.try_get("uid")?)))
-}
-
-/// An entry as it was at a revision.
-pub(crate) async fn at_revision(tx: &mut Tx, uid: &str, number: i64) -> sqlx::Result<Option<EntrySpec>> {
-    const SELECT: &str = "SELECT document FROM entry_revisions WHERE entry_uid = $1 AND number = $2";
-    let found = rows!(tx, SELECT, [uid, number], row => {
-        let document: Vec<u8> = row.try_get("document")?;
-        decode(&document).map(EntrySpec::from_stored)
-    })?;
-    Ok(found.into_iter().next())
-}
-
-/// Up to `limit` revisions of `entry` below `before`, newest first.
-pub(crate) async fn revisions_before(
-    tx: &mut Tx,
-    entry: &Entry,
-    before: i64,
-    limit: i64,
-) -> sqlx::Result<Vec<EntryRevision>> {
-    const SELECT: &str = "SELECT number, document, creator, create_time FROM entry_revisions \
-                          WHERE entry_uid = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
-    rows!(tx, SELECT, [entry.uid.as_str(), before, limit], row => {
-        let number: i64 = row.try_get("number")?;
-        let document: Vec<u8> = row.try_get("document")?;
-        let creator: String = row.try_get("creator")?;
-        Ok(EntryRevision {
-            name: format!("{}/revisions/{number}", entry.name),
-            entry: Some(Entry {
-                name: entry.name.clone(),
-                uid: entry.uid.clone(),
-                entry_revision: number,
-                creator: entry.creator.clone(),
-                create_time: entry.create_time,
-                ..decode(&document)?
-            }),
-            create_time: Some(timestamp(row.try_get("create_time")?)),
-            creator: format!("users/{creator}"),
-        })
+/// How far its installations have come to this entry revision.
+pub(crate) async fn rollout(tx: &mut Tx, uid: &str, entry_revision: i64) -> sqlx::Result<EntryRollout> {
+    const LEFT: &str = "SELECT count(*) FROM installations \
+        WHERE entry_uid = $1 AND settled_entry_revision < $2 AND delete_time IS NULL";
+    const ALL: &str = "SELECT count(*) FROM installations \
+        WHERE entry_uid = $1 AND settled_entry_revision >= $2 AND delete_time IS NULL";
+    const HELD: &str = "SELECT hold_reason, count(*) AS held FROM installations WHERE entry_uid = $1 \
+        AND hold_reason <> '' AND settled_entry_revision >= $2 AND delete_time IS NULL \
+        GROUP BY hold_reason ORDER BY held DESC, hold_reason";
+    let left = on!(tx, c => sqlx::query_scalar(LEFT).bind(uid).bind(entry_revision).fetch_one(&mut *c).await)?;
+    let settled: i64 = on!(tx, c => sqlx::query_scalar(ALL).bind(uid).bind(entry_revision).fetch_one(&mut *c).await)?;
+    let holds = rows!(tx, HELD, [uid, entry_revision], row => Ok(RolloutHold {
+        reason: row.try_get("hold_reason")?,
+        installations: row.try_get("held")?,
+    }))?;
+    let held = holds.iter().map(|hold| hold.installations).sum();
+    Ok(EntryRollout {
+        entry_revision,
+        moved: settled - held,
+        held,
+        left,
+        holds,
     })
 }
 
-/// The uids of its installations that are not deleted, oldest first.
-pub(crate) async fn installations(tx: &mut Tx, uid: &str) -> sqlx::Result<Vec<String>> {
-    const SELECT: &str =
-        "SELECT uid FROM installations WHERE entry_uid = $1 AND delete_time IS NULL ORDER BY create_time, uid";
-    rows!(tx, SELECT, [uid], row => row.try_get("uid"))
+/// Which entries a list is of.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    /// Key and value of labels that all of them carry.
+    pub(crate) labels: Vec<(String, String)>,
+    /// Their lifecycle; unspecified: any.
+    pub(crate) lifecycle: EntryLifecycle,
+    /// Beginnings of words that all of them have.
+    pub(crate) words: Vec<String>,
 }
 
-/// The uids of the teams of these names, or the first name that no team has.
-pub(crate) async fn team_uids(tx: &mut Tx, names: &[String]) -> sqlx::Result<Result<Vec<String>, usize>> {
-    let mut uids = Vec::with_capacity(names.len());
-    for (index, name) in names.iter().enumerate() {
-        match load::team_uid(tx, name.trim_start_matches("teams/")).await? {
-            Some(uid) => uids.push(uid),
-            None => return Ok(Err(index)),
-        }
+/// The entries that a caller sees. What narrows a list most is what it is read by: words, then a label, then the audience.
+pub(crate) fn list(caller: &Caller, filter: &Filter) -> List {
+    let mut filters = Vec::new();
+    let mut labels = filter.labels.iter();
+    let mut words = filter.words.iter();
+    let mut by_audience = false;
+    let arms = if let Some(word) = words.next() {
+        let (first, last) = search::range(word);
+        vec![Arm {
+            from: "entries o",
+            time: "o.create_time",
+            uid: "o.uid",
+            condition: Condition::new(
+                "o.uid IN (SELECT entry_uid FROM entry_words WHERE word >= ? AND word < ?)",
+                [first, last],
+            ),
+        }]
+    } else if let Some((key, value)) = labels.next() {
+        vec![Arm {
+            from: "entry_labels d JOIN entries o ON o.uid = d.entry_uid",
+            time: "d.create_time",
+            uid: "d.entry_uid",
+            condition: Condition::new(
+                "d.label_key = ? AND d.label_value = ?",
+                [Bind::from(key.as_str()), Bind::from(value.as_str())],
+            ),
+        }]
+    } else if caller.admin && filter.lifecycle != EntryLifecycle::Unspecified {
+        vec![Arm {
+            from: "entries o",
+            time: "o.create_time",
+            uid: "o.uid",
+            condition: Condition::new(
+                "o.lifecycle = ? AND o.delete_time IS NULL",
+                [Bind::Int(filter.lifecycle as i64)],
+            ),
+        }]
+    } else if caller.admin {
+        vec![Arm {
+            from: "entries o",
+            time: "o.create_time",
+            uid: "o.uid",
+            condition: Condition::new("o.delete_time IS NULL", []),
+        }]
+    } else {
+        by_audience = true;
+        let arm = |audience| Arm {
+            from: "entry_audiences d JOIN entries o ON o.uid = d.entry_uid",
+            time: "d.create_time",
+            uid: "d.entry_uid",
+            condition: Condition::new("d.audience = ?", [audience]),
+        };
+        audiences(caller).into_iter().map(arm).collect()
+    };
+    for word in words {
+        let (first, last) = search::range(word);
+        filters.push(Condition::new(
+            "EXISTS (SELECT 1 FROM entry_words w WHERE w.entry_uid = o.uid AND w.word >= ? AND w.word < ?)",
+            [first, last],
+        ));
     }
-    Ok(Ok(uids))
-}
-
-fn decode(document: &[u8]) -> sqlx::Result<Entry> {
-    Entry::decode(document).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    for (key, value) in labels {
+        filters.push(Condition::new(
+            "EXISTS (SELECT 1 FROM entry_labels l WHERE l.entry_uid = o.uid AND l.label_key = ? AND l.label_value = ?)",
+            [Bind::from(key.as_str()), Bind::from(value.as_str())],
+        ));
+    }
+    if filter.lifecycle != EntryLifecycle::Unspecified {
+        filters.push(Condition::new("o.lifecycle = ?", [Bind::Int(filter.lifecycle as i64)]));
+    }
+    if !caller.admin && !by_audience {
+        filters.push(Condition::any_of(
+            "EXISTS (SELECT 1 FROM entry_audiences a WHERE a.entry_uid = o.uid AND a.audience IN ({}))",
+            audiences(caller),
+        ));
+    }
+    List {
+        table: "entries",
+        extra: "NULL",
+        arms,
+        filters,
+    }
 }

@@ -1,80 +1,192 @@
 //! Gateway tokens, by the hash of their text.
 
+use contracts::registry::{GatewayToken, WatchedGatewayToken};
+use prost::Message as _;
 use sqlx::Row as _;
 
-use super::{Object, Tx, load::rows, on};
+use super::{
+    Object, Tx,
+    document::{SCHEMA_VERSION, decode, document},
+    execute,
+    list::{Arm, Bind, Condition, List, Listed},
+    rows,
+};
+use crate::domain::{Caller, time::timestamp};
 
-/// A token to be kept.
-#[derive(Debug)]
-pub(crate) struct NewToken<'a> {
-    pub(crate) uid: &'a str,
-    pub(crate) hash: &'a [u8],
-    pub(crate) display_name: &'a str,
-    pub(crate) user_uid: Option<&'a str>,
-    pub(crate) team_uid: Option<&'a str>,
-    pub(crate) consumer_uids: &'a [String],
-    pub(crate) creator: &'a str,
-    pub(crate) create_time: i64,
-    pub(crate) expire_time: Option<i64>,
+/// Whose a token is: one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Uid of the user.
+    User(String),
+    /// Uid of the team.
+    Team(String),
 }
 
-/// Keeps a token.
-pub(crate) async fn insert(tx: &mut Tx, new: &NewToken<'_>) -> sqlx::Result<()> {
+/// A token that is kept.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) owner: Owner,
+    /// As watchers get it, without the time of its last use.
+    pub(crate) watched: WatchedGatewayToken,
+    pub(crate) last_use_time: Option<i64>,
+}
+
+impl Token {
+    /// As people get it.
+    pub(crate) fn message(self) -> GatewayToken {
+        message(self.watched, self.last_use_time)
+    }
+
+    /// Whether it has been ended.
+    pub(crate) fn is_revoked(&self) -> bool {
+        let token = self.watched.gateway_token.as_ref();
+        token.is_some_and(|token| token.revoke_time.is_some())
+    }
+
+    /// The revision of its last change.
+    pub(crate) fn registry_revision(&self) -> i64 {
+        let token = self.watched.gateway_token.as_ref();
+        token.map_or(0, |token| token.registry_revision)
+    }
+}
+
+fn message(watched: WatchedGatewayToken, last_use_time: Option<i64>) -> GatewayToken {
+    GatewayToken {
+        last_use_time: last_use_time.map(timestamp),
+        ..watched.gateway_token.unwrap_or_default()
+    }
+}
+
+/// Keeps a new token that works for these gateways and agents, by uid; everywhere if there are none. Sets its revision.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    uid: &str,
+    owner: &Owner,
+    watched: &mut WatchedGatewayToken,
+    consumer_uids: &[String],
+) -> sqlx::Result<()> {
     const ADD: &str = "INSERT INTO gateway_tokens \
-        (uid, token_hash, display_name, user_uid, team_uid, limited, creator, create_time, expire_time, revision) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        (uid, token_hash, user_uid, team_uid, document, schema_version, create_time, registry_revision) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     const LIMIT: &str = "INSERT INTO gateway_token_consumers (token_uid, consumer_uid) VALUES ($1, $2) \
         ON CONFLICT (token_uid, consumer_uid) DO NOTHING";
-    let revision = tx.revision();
-    on!(tx, c => sqlx::query(ADD).bind(new.uid).bind(new.hash).bind(new.display_name).bind(new.user_uid).bind(new.team_uid)
-        .bind(!new.consumer_uids.is_empty()).bind(new.creator).bind(new.create_time).bind(new.expire_time).bind(revision)
-        .execute(&mut *c).await.map(drop))?;
-    for consumer in new.consumer_uids {
-        on!(tx, c => sqlx::query(LIMIT).bind(new.uid).bind(consumer).execute(&mut *c).await.map(drop))?;
+    let (user, team) = match owner {
+        Owner::User(uid) => (Some(uid), None),
+        Owner::Team(uid) => (None, Some(uid)),
+    };
+    let (revision, now) = (tx.revision(), tx.now());
+    if let Some(token) = &mut watched.gateway_token {
+        token.registry_revision = revision;
     }
-    tx.changed(Object::GatewayToken, new.uid).await
+    let document = watched.encode_to_vec();
+    let hash = &watched.token_hash;
+    execute!(
+        tx,
+        ADD,
+        [uid, hash, user, team, &document, SCHEMA_VERSION, now, revision]
+    )?;
+    for consumer in consumer_uids {
+        execute!(tx, LIMIT, [uid, consumer])?;
+    }
+    tx.put(Object::GatewayToken, uid, &document);
+    Ok(())
 }
 
-/// Ends a token, unless it has ended.
-pub(crate) async fn revoke(tx: &mut Tx, uid: &str, now: i64) -> sqlx::Result<()> {
-    const REVOKE: &str = "UPDATE gateway_tokens SET revoke_time = $1 WHERE uid = $2 AND revoke_time IS NULL";
-    let revoked = on!(tx, c => sqlx::query(REVOKE).bind(now).bind(uid).execute(&mut *c).await
-        .map(|done| done.rows_affected()))?;
-    if revoked > 0 {
-        tx.changed(Object::GatewayToken, uid).await?;
+/// Reads one token.
+pub(crate) async fn find(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Token>> {
+    const FIND: &str =
+        "SELECT user_uid, team_uid, document, schema_version, last_use_time FROM gateway_tokens WHERE uid = $1";
+    let found = rows!(tx, FIND, [uid], row => {
+        let user: Option<String> = row.try_get("user_uid")?;
+        let team: Option<String> = row.try_get("team_uid")?;
+        Ok(Token {
+            owner: user.map_or_else(|| Owner::Team(team.unwrap_or_default()), Owner::User),
+            watched: document(row)?,
+            last_use_time: row.try_get("last_use_time")?,
+        })
+    })?;
+    Ok(found.into_iter().next())
+}
+
+/// Ends a token.
+pub(crate) async fn revoke(tx: &mut Tx, uid: &str, watched: &mut WatchedGatewayToken) -> sqlx::Result<()> {
+    let now = tx.now();
+    if let Some(token) = &mut watched.gateway_token {
+        token.revoke_time = Some(timestamp(now));
+    }
+    update(tx, uid, watched).await
+}
+
+async fn update(tx: &mut Tx, uid: &str, watched: &mut WatchedGatewayToken) -> sqlx::Result<()> {
+    const UPDATE: &str = "UPDATE gateway_tokens SET document = $1, schema_version = $2, registry_revision = $3, \
+        revoke_time = CASE WHEN $4 THEN COALESCE(revoke_time, $5) END WHERE uid = $6";
+    let (revision, now) = (tx.revision(), tx.now());
+    let mut revoked = false;
+    if let Some(token) = &mut watched.gateway_token {
+        token.registry_revision = revision;
+        revoked = token.revoke_time.is_some();
+    }
+    let document = watched.encode_to_vec();
+    execute!(tx, UPDATE, [&document, SCHEMA_VERSION, revision, revoked, now, uid])?;
+    if revoked {
+        tx.remove(Object::GatewayToken, uid);
+    } else {
+        tx.put(Object::GatewayToken, uid, &document);
     }
     Ok(())
 }
 
-/// Where a token stands in lists, and whose it is.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    pub(crate) create_time: i64,
-    pub(crate) uid: String,
-    pub(crate) user_uid: Option<String>,
-    pub(crate) team_uid: Option<String>,
+/// Takes a gateway or an agent from the tokens that are limited to it. One that is limited to nothing else ends: it would work
+/// everywhere.
+pub(super) async fn forget_consumer(tx: &mut Tx, consumer_uid: &str, name: &str) -> sqlx::Result<()> {
+    const LIMITED: &str = "SELECT k.uid, k.document, k.schema_version FROM gateway_tokens k \
+        JOIN gateway_token_consumers l ON l.token_uid = k.uid WHERE l.consumer_uid = $1 ORDER BY k.uid";
+    const FORGET: &str = "DELETE FROM gateway_token_consumers WHERE consumer_uid = $1";
+    let limited = rows!(tx, LIMITED, [consumer_uid], row => {
+        Ok((row.try_get::<String, _>("uid")?, document::<WatchedGatewayToken, _>(row)?))
+    })?;
+    execute!(tx, FORGET, [consumer_uid])?;
+    for (uid, mut watched) in limited {
+        let Some(token) = &mut watched.gateway_token else {
+            continue;
+        };
+        token.consumers.retain(|consumer| consumer != name);
+        if token.consumers.is_empty() && token.revoke_time.is_none() {
+            revoke(tx, &uid, &mut watched).await?;
+        } else {
+            update(tx, &uid, &mut watched).await?;
+        }
+    }
+    Ok(())
 }
 
-/// Up to `limit` tokens behind `after`, oldest first.
-pub(crate) async fn after(tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<Listed>> {
-    const SELECT: &str = "SELECT create_time, uid, user_uid, team_uid FROM gateway_tokens \
-        WHERE (create_time, uid) > ($1, $2) ORDER BY create_time, uid LIMIT $3";
-    rows!(tx, SELECT, [after.0, after.1, limit], row => Ok(Listed {
-        create_time: row.try_get(0)?,
-        uid: row.try_get(1)?,
-        user_uid: row.try_get(2)?,
-        team_uid: row.try_get(3)?,
-    }))
+/// The tokens that are the caller's to manage: their own, those of the teams whose installations they manage; all for an admin.
+pub(crate) fn list(caller: &Caller) -> List {
+    let arm = |condition| Arm {
+        from: "gateway_tokens o",
+        time: "o.create_time",
+        uid: "o.uid",
+        condition,
+    };
+    let arms = if caller.admin {
+        vec![arm(Condition::new("TRUE", []))]
+    } else {
+        let managed = caller.teams.iter().filter(|team| team.members_manage_installations);
+        let of_team = |uid: &str| arm(Condition::new("o.team_uid = ?", [Bind::from(uid)]));
+        let own = arm(Condition::new("o.user_uid = ?", [Bind::from(caller.uid.as_str())]));
+        std::iter::once(own)
+            .chain(managed.map(|team| of_team(&team.uid)))
+            .collect()
+    };
+    List {
+        table: "gateway_tokens",
+        extra: "o.last_use_time",
+        arms,
+        filters: Vec::new(),
+    }
 }
 
-/// Whose a token is.
-pub(crate) async fn find(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Listed>> {
-    const SELECT: &str = "SELECT create_time, uid, user_uid, team_uid FROM gateway_tokens WHERE uid = $1";
-    let found = rows!(tx, SELECT, [uid], row => Ok(Listed {
-        create_time: row.try_get(0)?,
-        uid: row.try_get(1)?,
-        user_uid: row.try_get(2)?,
-        team_uid: row.try_get(3)?,
-    }))?;
-    Ok(found.into_iter().next())
+/// A token of [`list`], as people get it.
+pub(crate) fn listed(listed: &Listed) -> sqlx::Result<GatewayToken> {
+    Ok(message(decode(&listed.document)?, listed.extra))
 }

@@ -1,11 +1,20 @@
-//! Installations: what is written, and in which order they are listed.
+//! Installations: their documents, and what they are found by.
 
-use contracts::registry::{ConditionStatus, ConditionType, ReinstallRequired};
+use contracts::registry::{
+    ConditionStatus, ConditionType, EntryRevision, Installation, InstallationState, installation::Scope,
+};
 use prost::Message as _;
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{Object, Tx, load::rows, on};
-use crate::domain::{etag, installation::Values};
+use super::{
+    Object, Tx,
+    document::{SCHEMA_VERSION, document},
+    entries::tool_set,
+    execute,
+    list::{Arm, Bind, Condition, List},
+    on, rows,
+};
+use crate::domain::{Caller, time::micros};
 
 /// Whose an installation is, by uid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,87 +25,14 @@ pub(crate) enum Owner {
     Team(String),
 }
 
-/// A new installation.
-#[derive(Debug)]
-pub(crate) struct NewInstallation<'a> {
-    pub(crate) uid: &'a str,
-    pub(crate) entry_uid: &'a str,
-    pub(crate) entry_revision: i64,
-    pub(crate) owner: &'a Owner,
-    pub(crate) values: &'a Values,
-    /// Uid of the user who makes it.
-    pub(crate) creator: &'a str,
-    pub(crate) now: i64,
-    /// When it goes if nobody completes it.
-    pub(crate) expire_time: i64,
-}
+/// Rows written by one statement.
+const AT_ONCE: usize = 100;
 
-/// Adds an installation at generation 1.
-pub(crate) async fn insert(tx: &mut Tx, new: &NewInstallation<'_>) -> sqlx::Result<()> {
-    const INSERT: &str = "INSERT INTO installations (uid, entry_uid, user_uid, team_uid, field_values, created_entry_revision, \
-         running_entry_revision, generation, etag, creator, create_time, update_time, expire_time, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $9, $10, $11)";
-    let (user, team) = match new.owner {
-        Owner::User(uid) => (Some(uid.as_str()), None),
-        Owner::Team(uid) => (None, Some(uid.as_str())),
-    };
-    let revision = tx.revision();
-    let values = to_json(new.values)?;
-    on!(tx, c => sqlx::query(INSERT).bind(new.uid).bind(new.entry_uid).bind(user).bind(team).bind(values)
-        .bind(new.entry_revision).bind(etag::of(new.uid, revision)).bind(new.creator).bind(new.now).bind(new.expire_time)
-        .bind(revision).execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Installation, new.uid).await
-}
-
-/// Gives it other values and the revision to run; whatever held it back no longer does.
-pub(crate) async fn update(
-    tx: &mut Tx,
-    uid: &str,
-    values: &Values,
-    entry_revision: i64,
-    new_generation: bool,
-    now: i64,
-) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE installations SET field_values = $1, running_entry_revision = $2, generation = generation + $3, \
-                          reinstall = NULL, update_time = $4, etag = $5 WHERE uid = $6";
-    let (values, etag) = (to_json(values)?, etag::of(uid, tx.revision()));
-    on!(tx, c => sqlx::query(UPDATE).bind(values).bind(entry_revision).bind(i64::from(new_generation)).bind(now).bind(etag)
-        .bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Installation, uid).await
-}
-
-/// Moves it to a revision that needs nothing of its owner; the etag that they know stays good.
-pub(crate) async fn follow(
-    tx: &mut Tx,
-    uid: &str,
-    values: &Values,
-    entry_revision: i64,
-    new_generation: bool,
-    now: i64,
-) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE installations SET field_values = $1, running_entry_revision = $2, generation = generation + $3, \
-                          reinstall = NULL, update_time = $4 WHERE uid = $5";
-    let values = to_json(values)?;
-    on!(tx, c => sqlx::query(UPDATE).bind(values).bind(entry_revision).bind(i64::from(new_generation)).bind(now).bind(uid)
-        .execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Installation, uid).await
-}
-
-/// Keeps it at the revision it runs, and says why.
-pub(crate) async fn hold(tx: &mut Tx, uid: &str, why: &ReinstallRequired, now: i64) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE installations SET reinstall = $1, update_time = $2 WHERE uid = $3";
-    let why = why.encode_to_vec();
-    on!(tx, c => sqlx::query(UPDATE).bind(why).bind(now).bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Installation, uid).await
-}
-
-/// Marks it deleted: it goes once credential-svc and orchestrator-svc have reported their cleanup.
-pub(crate) async fn mark_deleted(tx: &mut Tx, uid: &str, now: i64) -> sqlx::Result<()> {
-    const UPDATE: &str = "UPDATE installations SET delete_time = $1, update_time = $1, expire_time = NULL, etag = $2 \
-                          WHERE uid = $3 AND delete_time IS NULL";
-    let etag = etag::of(uid, tx.revision());
-    on!(tx, c => sqlx::query(UPDATE).bind(now).bind(etag).bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::Installation, uid).await
+/// One with this uid, also one that waits for cleanup.
+pub(crate) async fn by_uid(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Installation>> {
+    const FIND: &str = "SELECT document, schema_version FROM installations WHERE uid = $1";
+    let found = rows!(tx, FIND, [uid], row => document(row))?;
+    Ok(found.into_iter().next())
 }
 
 /// The uid of the installation that this owner has of this entry.
@@ -112,33 +48,204 @@ pub(crate) async fn of_owner(tx: &mut Tx, entry_uid: &str, owner: &Owner) -> sql
     on!(tx, c => sqlx::query_scalar(sql).bind(entry_uid).bind(owner).fetch_optional(&mut *c).await)
 }
 
-/// Positions, entries and owners of up to `limit` installations behind `after`, oldest first. Empty filters take all.
-pub(crate) async fn after(
+/// Adds one.
+pub(crate) async fn insert(tx: &mut Tx, installation: &mut Installation, owner: &Owner) -> sqlx::Result<()> {
+    write(tx, std::slice::from_mut(installation), Some(owner), 0).await
+}
+
+/// Writes some that are there. They have been settled at this entry revision: each runs it, or is held before it.
+pub(crate) async fn update(tx: &mut Tx, installations: &mut [Installation], settled: i64) -> sqlx::Result<()> {
+    write(tx, installations, None, settled).await
+}
+
+/// Writes one that is there, and leaves open whether it has been settled.
+pub(crate) async fn update_one(tx: &mut Tx, installation: &mut Installation) -> sqlx::Result<()> {
+    write(tx, std::slice::from_mut(installation), None, 0).await
+}
+
+async fn write(
     tx: &mut Tx,
-    after: (i64, &str),
+    installations: &mut [Installation],
+    owner: Option<&Owner>,
+    settled: i64,
+) -> sqlx::Result<()> {
+    const INSERT: &str = "INSERT INTO installations (uid, entry_uid, user_uid, team_uid, running_entry_revision, \
+        settled_entry_revision, hold_reason, state, document, schema_version, tool_set, create_time, delete_time, expires, \
+        registry_revision) ";
+    // What is settled stays so.
+    const ELSE: &str = " ON CONFLICT (uid) DO UPDATE SET running_entry_revision = excluded.running_entry_revision, \
+        settled_entry_revision = CASE WHEN excluded.settled_entry_revision > installations.settled_entry_revision \
+            THEN excluded.settled_entry_revision ELSE installations.settled_entry_revision END, \
+        hold_reason = excluded.hold_reason, state = excluded.state, document = excluded.document, \
+        schema_version = excluded.schema_version, tool_set = excluded.tool_set, delete_time = excluded.delete_time, \
+        expires = excluded.expires, registry_revision = excluded.registry_revision";
+    let (user, team) = match owner {
+        Some(Owner::User(uid)) => (Some(uid.as_str()), None),
+        Some(Owner::Team(uid)) => (None, Some(uid.as_str())),
+        None => (None, None),
+    };
+    let registry_revision = tx.revision();
+    for some in installations.chunks_mut(AT_ONCE) {
+        let mut documents = Vec::with_capacity(some.len());
+        for installation in &mut *some {
+            installation.registry_revision = registry_revision;
+            documents.push(installation.encode_to_vec());
+        }
+        on!(tx, c => {
+            let mut insert = QueryBuilder::new(INSERT);
+            insert.push_values(some.iter().zip(&documents), |mut row, (one, document)| {
+                // A new one is settled where it begins.
+                let settled = if owner.is_some() { one.running_entry_revision } else { settled };
+                let held = one.reinstall_required.as_ref().map_or("", |why| why.reason.as_str());
+                row.push_bind(&one.uid).push_bind(&one.entry_uid).push_bind(user).push_bind(team)
+                    .push_bind(one.running_entry_revision).push_bind(settled).push_bind(held)
+                    .push_bind(i64::from(one.state)).push_bind(document).push_bind(SCHEMA_VERSION)
+                    .push_bind(tool_set(&one.discovered)).push_bind(one.create_time.as_ref().map(micros))
+                    .push_bind(one.delete_time.as_ref().map(micros)).push_bind(expires(one)).push_bind(registry_revision);
+            });
+            insert.push(ELSE);
+            insert.build().execute(&mut *c).await.map(drop)
+        })?;
+        for (installation, document) in some.iter().zip(&documents) {
+            tx.put(Object::Installation, &installation.uid, document);
+        }
+    }
+    Ok(())
+}
+
+/// When it goes unless somebody completes it: never once it was ready, nor while its credential is there.
+fn expires(installation: &Installation) -> Option<i64> {
+    let has_credential = installation.conditions.iter().any(|condition| {
+        condition.r#type() == ConditionType::CredentialReady && condition.status() == ConditionStatus::True
+    });
+    let completed = has_credential || installation.first_ready_time.is_some() || installation.delete_time.is_some();
+    installation.expire_time.as_ref().filter(|_| !completed).map(micros)
+}
+
+/// The uids of installations that nobody has completed by `now`.
+pub(crate) async fn expired(tx: &mut Tx, now: i64, limit: i64) -> sqlx::Result<Vec<String>> {
+    const FIND: &str =
+        "SELECT uid FROM installations WHERE expires IS NOT NULL AND expires <= $1 ORDER BY expires LIMIT $2";
+    rows!(tx, FIND, [now, limit], row => row.try_get("uid"))
+}
+
+/// Up to `limit` installations of an entry that have not been looked at for this entry revision.
+pub(crate) async fn unsettled(
+    tx: &mut Tx,
     entry_uid: &str,
+    entry_revision: i64,
     limit: i64,
-) -> sqlx::Result<Vec<((i64, String), Owner)>> {
-    const SELECT: &str = "SELECT create_time, uid, user_uid, team_uid FROM installations \
-                          WHERE delete_time IS NULL AND (create_time, uid) > ($1, $2) AND ($3 = '' OR entry_uid = $3) \
-                          ORDER BY create_time, uid LIMIT $4";
-    rows!(tx, SELECT, [after.0, after.1, entry_uid, limit], row => {
-        let user: Option<String> = row.try_get("user_uid")?;
-        let team: Option<String> = row.try_get("team_uid")?;
-        let owner = user.map_or_else(|| Owner::Team(team.unwrap_or_default()), Owner::User);
-        Ok(((row.try_get("create_time")?, row.try_get("uid")?), owner))
+) -> sqlx::Result<Vec<Installation>> {
+    const FIND: &str = "SELECT document, schema_version FROM installations \
+        WHERE entry_uid = $1 AND settled_entry_revision < $2 AND delete_time IS NULL \
+        ORDER BY settled_entry_revision, uid LIMIT $3";
+    rows!(tx, FIND, [entry_uid, entry_revision, limit], row => document(row))
+}
+
+/// Up to `limit` installations of an entry that are not deleted.
+pub(crate) async fn of_entry(tx: &mut Tx, entry_uid: &str, limit: i64) -> sqlx::Result<Vec<Installation>> {
+    const FIND: &str = "SELECT document, schema_version FROM installations \
+        WHERE entry_uid = $1 AND delete_time IS NULL ORDER BY create_time, uid LIMIT $2";
+    rows!(tx, FIND, [entry_uid, limit], row => document(row))
+}
+
+/// Of one installation: its owner, where that is a person.
+pub(crate) fn personal_owner(installation: &Installation) -> Option<&str> {
+    match &installation.scope {
+        Some(Scope::User(user)) => user.strip_prefix("users/"),
+        Some(Scope::Team(_)) | None => None,
+    }
+}
+
+/// What an installation runs.
+pub(crate) async fn running(tx: &mut Tx, installation: &Installation) -> sqlx::Result<Option<EntryRevision>> {
+    super::revisions::get(tx, &installation.entry_uid, installation.running_entry_revision).await
+}
+
+/// Which installations a list is of; empty: any.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) entry_uid: String,
+    pub(crate) team_uid: String,
+    pub(crate) user_uid: String,
+    pub(crate) state: InstallationState,
+}
+
+/// The installations that a caller sees: their own, those of their teams; all for an admin. `None`: there can be none.
+pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
+    let arm = |text: &'static str, bind: Bind| Arm {
+        from: "installations o",
+        time: "o.create_time",
+        uid: "o.uid",
+        condition: Condition::new(text, [bind]),
+    };
+    const OF_USER: &str = "o.user_uid = ? AND o.delete_time IS NULL";
+    const OF_TEAM: &str = "o.team_uid = ? AND o.delete_time IS NULL";
+    let user = |uid: &str| arm(OF_USER, Bind::from(uid));
+    let team = |uid: &str| arm(OF_TEAM, Bind::from(uid));
+    let Filter {
+        entry_uid,
+        team_uid,
+        user_uid,
+        state,
+    } = filter;
+    let mut filters = Vec::new();
+    let of_entry = || Condition::new("o.entry_uid = ?", [Bind::from(entry_uid.as_str())]);
+    let in_state = || Condition::new("o.state = ?", [Bind::Int(*state as i64)]);
+    let mut by_entry = false;
+    let mut by_state = false;
+    let arms = match (team_uid.as_str(), user_uid.as_str()) {
+        ("", "") if caller.admin && !entry_uid.is_empty() && *state != InstallationState::Unspecified => {
+            (by_entry, by_state) = (true, true);
+            let binds = [Bind::from(entry_uid.as_str()), Bind::Int(*state as i64)];
+            vec![Arm {
+                from: "installations o",
+                time: "o.create_time",
+                uid: "o.uid",
+                condition: Condition::new("o.entry_uid = ? AND o.state = ? AND o.delete_time IS NULL", binds),
+            }]
+        }
+        ("", "") if caller.admin && !entry_uid.is_empty() => {
+            by_entry = true;
+            vec![arm(
+                "o.entry_uid = ? AND o.delete_time IS NULL",
+                Bind::from(entry_uid.as_str()),
+            )]
+        }
+        ("", "") if caller.admin && *state != InstallationState::Unspecified => {
+            by_state = true;
+            vec![arm("o.state = ? AND o.delete_time IS NULL", Bind::Int(*state as i64))]
+        }
+        ("", "") if caller.admin => vec![Arm {
+            from: "installations o",
+            time: "o.create_time",
+            uid: "o.uid",
+            condition: Condition::new("o.delete_time IS NULL", []),
+        }],
+        ("", "") => std::iter::once(user(&caller.uid))
+            .chain(caller.teams.iter().map(|one| team(&one.uid)))
+            .collect(),
+        ("", uid) if caller.admin || uid == caller.uid => vec![user(uid)],
+        (uid, "") if caller.admin || caller.team(uid).is_some() => vec![team(uid)],
+        _ => return None,
+    };
+    if !entry_uid.is_empty() && !by_entry {
+        filters.push(of_entry());
+    }
+    if *state != InstallationState::Unspecified && !by_state {
+        filters.push(in_state());
+    }
+    Some(List {
+        table: "installations",
+        extra: "NULL",
+        arms,
+        filters,
     })
 }
 
-/// The uids of installations that nobody has completed by `now`: never ready, and still without their credential.
-pub(crate) async fn expired(tx: &mut Tx, now: i64, limit: i64) -> sqlx::Result<Vec<String>> {
-    const SELECT: &str = "SELECT uid FROM installations WHERE expire_time IS NOT NULL AND expire_time <= $1 AND delete_time IS NULL \
-                          AND first_ready_time IS NULL AND NOT EXISTS (SELECT 1 FROM conditions c WHERE c.installation_uid = installations.uid \
-                          AND c.condition_type = $2 AND c.status = $3) ORDER BY expire_time, uid LIMIT $4";
-    let (credential, there) = (ConditionType::CredentialReady as i64, ConditionStatus::True as i64);
-    rows!(tx, SELECT, [now, credential, there, limit], row => row.try_get("uid"))
-}
-
-fn to_json(values: &Values) -> sqlx::Result<String> {
-    serde_json::to_string(values).map_err(|error| sqlx::Error::Encode(Box::new(error)))
+/// Takes away the row of one that goes.
+pub(crate) async fn remove(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
+    execute!(tx, "DELETE FROM installations WHERE uid = $1", [uid])?;
+    tx.remove(Object::Installation, uid);
+    Ok(())
 }

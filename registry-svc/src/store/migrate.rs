@@ -1,8 +1,8 @@
-//! Brings the schema up to date, and refuses data that a newer program wrote.
+//! The migrations, which bring the schema up to date.
 
 use sqlx::{
     SqlSafeStr as _,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    migrate::{Migration, MigrationType, Migrator},
 };
 
 /// All migrations, oldest first. One that was released never changes; what comes later only expands, then contracts.
@@ -17,9 +17,4 @@ pub(super) fn migrator() -> Migrator {
         })
         .collect();
     Migrator::with_migrations(migrations)
-}
-
-/// Whether a migration failed because a newer program has been at work.
-pub(super) fn is_newer(error: &MigrateError) -> bool {
-    matches!(error, MigrateError::VersionMissing(_))
 }

@@ -1,30 +1,44 @@
 //! The database: SQLite or PostgreSQL, behind one set of SQL.
+//!
+//! What is watched is a row with its document, the encoded message that watchers get, and the columns it is found by
+//! (`document.rs`); what only the registry reads (users, members of teams, first answers) is rows of columns.
 
 pub(crate) mod assignments;
 pub(crate) mod changes;
 pub(crate) mod cleanup;
+mod compaction;
 mod connect;
 pub(crate) mod consumers;
+mod db;
+pub(crate) mod document;
 pub(crate) mod entries;
+pub(crate) mod features;
+pub(crate) mod gateway_replicas;
 pub(crate) mod gateway_tokens;
+mod identity;
 pub(crate) mod installations;
-pub(crate) mod load;
+pub(crate) mod list;
 mod migrate;
 mod notify;
 pub(crate) mod object;
-pub(crate) mod reported;
+#[cfg(test)]
+mod plans;
 pub(crate) mod requests;
+pub(crate) mod revisions;
+pub(crate) mod runtimes;
+pub(crate) mod search;
+pub(crate) mod snapshot;
 pub(crate) mod teams;
-pub(crate) mod tools;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tx;
 pub(crate) mod users;
+pub(crate) mod watchers;
 
-use std::{fmt, sync::Arc};
-
-use sqlx::{PgPool, SqlitePool};
-use tokio::sync::watch;
-
-pub(crate) use connect::{OpenError, open};
+pub(crate) use compaction::Compaction;
+pub(crate) use connect::{OpenError, SNAPSHOTS, open};
+pub(crate) use db::Db;
+pub(crate) use identity::{Head, head};
 pub(crate) use notify::follow;
 pub(crate) use object::Object;
 pub(crate) use tx::{Commit, Engine, Tx};
@@ -48,80 +62,20 @@ macro_rules! on {
 }
 pub(crate) use on;
 
-/// An open database; clones share it.
-#[derive(Clone)]
-pub(crate) struct Db(Arc<Inner>);
-
-struct Inner {
-    pools: Pools,
-    epoch: String,
-    latest: watch::Sender<i64>,
+/// Reads rows on either engine: `rows!(tx, SQL, [bind, …], row => Ok(row.try_get("column")?))`.
+macro_rules! rows {
+    ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?], $row:ident => $body:expr) => {
+        $crate::store::on!($tx, c => sqlx::query($sql)$(.bind($bind))*.fetch_all(&mut *c).await?
+            .iter().map(|$row| $body).collect::<sqlx::Result<Vec<_>>>())
+    };
 }
+pub(crate) use rows;
 
-pub(crate) enum Pools {
-    /// One connection writes; the others read beside it (WAL).
-    Sqlite { write: SqlitePool, read: SqlitePool },
-    /// Everything.
-    Postgres(PgPool),
+/// Runs a statement that answers with no rows: `execute!(tx, SQL, [bind, …])`; how many rows it changed.
+macro_rules! execute {
+    ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {
+        $crate::store::on!($tx, c => sqlx::query($sql)$(.bind($bind))*.execute(&mut *c).await
+            .map(|done| done.rows_affected()))
+    };
 }
-
-impl fmt::Debug for Db {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").finish_non_exhaustive()
-    }
-}
-
-impl Db {
-    /// A consistent view of one moment, for reading only.
-    pub(crate) async fn read(&self) -> sqlx::Result<Tx> {
-        let engine = match &self.0.pools {
-            Pools::Sqlite { read, .. } => tx::Engine::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => tx::Engine::Postgres(
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    .await?,
-            ),
-        };
-        Ok(Tx::new(self.clone(), engine, None))
-    }
-
-    /// A transaction whose changes watchers see. It takes the next revision first, so that such transactions run one after
-    /// another: what it has read stays true until it commits.
-    pub(crate) async fn write(&self) -> sqlx::Result<Tx> {
-        let mut tx = self.write_quietly().await?;
-        tx.take_revision().await?;
-        Ok(tx)
-    }
-
-    /// A transaction that changes only what nobody watches. It holds up no other on PostgreSQL.
-    pub(crate) async fn write_quietly(&self) -> sqlx::Result<Tx> {
-        let engine = match &self.0.pools {
-            // A deferred transaction that reads and then writes fails at once while another one writes.
-            Pools::Sqlite { write, .. } => tx::Engine::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => tx::Engine::Postgres(pool.begin().await?),
-        };
-        Ok(Tx::new(self.clone(), engine, None))
-    }
-
-    /// Tells revisions of this database from those of another.
-    pub(crate) fn epoch(&self) -> &str {
-        &self.0.epoch
-    }
-
-    /// The latest revision known here; follows commits of all replicas.
-    pub(crate) fn latest(&self) -> watch::Receiver<i64> {
-        self.0.latest.subscribe()
-    }
-
-    /// Whether other processes may share this database.
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.0.pools, Pools::Postgres(_))
-    }
-
-    fn advance(&self, revision: i64) {
-        self.0.latest.send_if_modified(|latest| {
-            let newer = revision > *latest;
-            *latest = revision.max(*latest);
-            newer
-        });
-    }
-}
+pub(crate) use execute;

@@ -1,74 +1,127 @@
-//! How replicas learn at once of what another one has committed.
+//! How replicas learn at once of what another one has done. Nothing here takes part in anybody's transaction.
 
 use std::time::Duration;
 
-use sqlx::{Postgres, Transaction, postgres::PgListener};
-use tokio::sync::Notify;
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgNotification},
+};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Db, Pools, on};
+use super::db::{Db, Pools};
 
+/// Payload: replica, epoch, revision.
 const REVISIONS: &str = "chandlery_revisions";
-const ACKS: &str = "chandlery_acks";
+/// Payload: the replica on which watchers came, went or acknowledged.
+pub(super) const WATCHERS: &str = "chandlery_watchers";
 /// A notification may be lost; a look-up is not.
 const POLL: Duration = Duration::from_secs(1);
+/// A connection that does not answer for so long is broken, whatever TCP says.
+const SILENT: Duration = Duration::from_secs(5);
 
-pub(super) async fn announce_revision(transaction: &mut Transaction<'static, Postgres>) -> sqlx::Result<()> {
-    sqlx::query("SELECT pg_notify($1, '')")
-        .bind(REVISIONS)
-        .execute(&mut **transaction)
-        .await
-        .map(drop)
-}
-
-impl Db {
-    /// Tells all replicas that a watcher has acknowledged something.
-    pub(crate) async fn announce_ack(&self) -> sqlx::Result<()> {
-        if let Pools::Postgres(pool) = &self.0.pools {
-            sqlx::query("SELECT pg_notify($1, '')").bind(ACKS).execute(pool).await?;
+/// Keeps [`Db::latest`] true to what all replicas commit, and tells them of what this one does, until `stop`.
+pub(crate) async fn follow(db: Db, stop: CancellationToken) {
+    let following = async {
+        match db.pools() {
+            Pools::Sqlite { .. } => poll(&db).await,
+            Pools::Postgres { signal, listen, .. } => {
+                tokio::join!(keep_listening(&db, listen), announce(&db, signal));
+            }
         }
-        Ok(())
-    }
-
-    async fn refresh(&self) -> sqlx::Result<()> {
-        let mut tx = self.read().await?;
-        let revision: i64 =
-            on!(tx, c => sqlx::query_scalar("SELECT revision FROM head WHERE id = 1").fetch_one(&mut *c).await)?;
-        self.advance(revision);
-        Ok(())
-    }
+    };
+    stop.run_until_cancelled(following).await;
 }
 
-/// Keeps `db.latest()` true to what all replicas commit, and wakes `acked` when one of them hears an ack, until `stop`.
-pub(crate) async fn follow(db: Db, acked: std::sync::Arc<Notify>, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let followed = tokio::select! {
-            () = stop.cancelled() => return,
-            followed = follow_once(&db, &acked) => followed,
-        };
-        if let Err(error) = followed {
+async fn poll(db: &Db) {
+    loop {
+        if let Err(error) = db.look().await {
             tracing::warn!(error = %error, "the database did not answer; trying again");
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(POLL) => {}
+        sleep(POLL).await;
+    }
+}
+
+async fn keep_listening(db: &Db, pool: &PgPool) {
+    loop {
+        let ended = listen(db, pool).await;
+        db.set_listening(false);
+        if let Err(error) = ended {
+            tracing::warn!(error = %error, "the database did not answer; trying again");
+            sleep(POLL).await;
         }
     }
 }
 
-async fn follow_once(db: &Db, acked: &Notify) -> sqlx::Result<()> {
-    let Pools::Postgres(pool) = &db.0.pools else {
-        db.refresh().await?;
-        return Ok(());
-    };
+/// Listens until the connection is lost.
+async fn listen(db: &Db, pool: &PgPool) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen_all([REVISIONS, ACKS]).await?;
-    db.refresh().await?;
+    listener.eager_reconnect(false);
+    listener.listen_all([REVISIONS, WATCHERS]).await?;
+    let mut polls = interval(POLL);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match tokio::time::timeout(POLL, listener.recv()).await {
-            Ok(Ok(notification)) if notification.channel() == ACKS => acked.notify_waiters(),
-            Ok(Err(error)) => return Err(error),
-            _ => db.refresh().await?,
+        tokio::select! {
+            heard = listener.try_recv() => match heard? {
+                Some(notification) if hear(db, &notification) => {}
+                Some(_) => polls.reset_immediately(),
+                None => return Ok(()),
+            },
+            _ = polls.tick() => {
+                answers(&mut listener).await?;
+                if !db.is_listening() {
+                    // What was said before is lost.
+                    db.set_listening(true);
+                    db.stir();
+                }
+                db.look().await?;
+            }
         }
     }
+}
+
+async fn answers(listener: &mut PgListener) -> sqlx::Result<()> {
+    let answer = timeout(SILENT, sqlx::query("SELECT 1").execute(listener)).await;
+    answer.map_err(|_| sqlx::Error::PoolTimedOut)?.map(drop)
+}
+
+/// `false`: the database has to be looked at.
+fn hear(db: &Db, notification: &PgNotification) -> bool {
+    let mut words = notification.payload().split(' ');
+    if words.next() == Some(db.replica()) {
+        return true;
+    }
+    if notification.channel() == WATCHERS {
+        db.stir();
+        return true;
+    }
+    let (Some(epoch), Some(revision)) = (words.next(), words.next().and_then(|revision| revision.parse().ok())) else {
+        return false;
+    };
+    db.committed_elsewhere(epoch, revision)
+}
+
+/// Tells other replicas what this one commits: the latest revision, however many there were since it was told.
+async fn announce(db: &Db, pool: &PgPool) {
+    let latest = db.latest();
+    loop {
+        db.commits().await;
+        let payload = {
+            let latest = latest.borrow();
+            format!("{} {} {}", db.replica(), latest.epoch, latest.revision)
+        };
+        if let Err(error) = notify(pool, REVISIONS, &payload).await {
+            // They look for themselves every second.
+            tracing::warn!(error = %error, "other replicas could not be told of a revision");
+        }
+    }
+}
+
+async fn notify(pool: &PgPool, channel: &str, payload: &str) -> sqlx::Result<()> {
+    let notify = sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(channel)
+        .bind(payload)
+        .execute(pool);
+    let told = timeout(SILENT, notify).await;
+    told.map_err(|_| sqlx::Error::PoolTimedOut)?.map(drop)
 }

@@ -1,135 +1,246 @@
 //! Teams, their members and their mappings.
 
-use contracts::registry::{Team, TeamMapping, team_mapping::Selector};
-use sqlx::Row as _;
+use std::collections::HashMap;
 
-use super::{Object, Tx, load::rows, on};
-use crate::domain::etag;
+use contracts::registry::{Team, TeamMapping, WatchedTeamMember, team_mapping::Selector};
+use prost::Message as _;
+use sqlx::{QueryBuilder, Row as _};
 
-/// Adds a team.
-pub(crate) async fn insert(tx: &mut Tx, uid: &str, slug: &str, team: &Team, now: i64) -> sqlx::Result<()> {
-    const ADD: &str = "INSERT INTO teams (uid, slug, display_name, members_manage_installations, etag, create_time, update_time, revision) \
-        VALUES ($1, $2, $3, $4, $5, $6, $6, $7)";
-    let revision = tx.revision();
-    let etag = etag::of(uid, revision);
-    on!(tx, c => sqlx::query(ADD).bind(uid).bind(slug).bind(&team.display_name).bind(team.members_manage_installations)
-        .bind(etag).bind(now).bind(revision).execute(&mut *c).await.map(drop))?;
-    put_mappings(tx, uid, &team.mappings).await?;
-    tx.changed(Object::Team, uid).await
+use super::{
+    Object, Tx, assignments,
+    document::{SCHEMA_VERSION, document},
+    execute,
+    list::{Arm, Bind, Condition, List},
+    on, rows,
+};
+use crate::domain::{Caller, etag};
+
+/// The team with this slug.
+pub(crate) async fn find(tx: &mut Tx, slug: &str) -> sqlx::Result<Option<Team>> {
+    const FIND: &str = "SELECT document, schema_version FROM teams WHERE slug = $1";
+    Ok(rows!(tx, FIND, [slug], row => document(row))?.into_iter().next())
 }
 
-/// Changes all of a team that can be changed.
-pub(crate) async fn update(tx: &mut Tx, uid: &str, team: &Team, now: i64) -> sqlx::Result<()> {
-    const CHANGE: &str = "UPDATE teams SET display_name = $1, members_manage_installations = $2, etag = $3, update_time = $4 WHERE uid = $5";
-    let etag = etag::of(uid, tx.revision());
-    on!(tx, c => sqlx::query(CHANGE).bind(&team.display_name).bind(team.members_manage_installations).bind(etag)
-        .bind(now).bind(uid).execute(&mut *c).await.map(drop))?;
-    put_mappings(tx, uid, &team.mappings).await?;
-    tx.changed(Object::Team, uid).await
+/// The team with this uid.
+pub(crate) async fn by_uid(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Team>> {
+    const FIND: &str = "SELECT document, schema_version FROM teams WHERE uid = $1";
+    Ok(rows!(tx, FIND, [uid], row => document(row))?.into_iter().next())
+}
+
+/// The uid of the team with this slug.
+pub(crate) async fn uid(tx: &mut Tx, slug: &str) -> sqlx::Result<Option<String>> {
+    const FIND: &str = "SELECT uid FROM teams WHERE slug = $1";
+    on!(tx, c => sqlx::query_scalar(FIND).bind(slug).fetch_optional(&mut *c).await)
+}
+
+/// The uids of the teams with these names, in their order; else the index of one that does not exist.
+pub(crate) async fn uids(tx: &mut Tx, names: &[String]) -> sqlx::Result<Result<Vec<String>, usize>> {
+    if names.is_empty() {
+        return Ok(Ok(Vec::new()));
+    }
+    let found: HashMap<String, String> = on!(tx, c => {
+        let mut select = QueryBuilder::new("SELECT slug, uid FROM teams WHERE slug IN (");
+        let mut slugs = select.separated(", ");
+        for name in names {
+            slugs.push_bind(name.trim_start_matches("teams/"));
+        }
+        slugs.push_unseparated(")");
+        select.build().fetch_all(&mut *c).await?.iter().map(|row| Ok((row.try_get("slug")?, row.try_get("uid")?)))
+            .collect::<sqlx::Result<_>>()
+    })?;
+    let uid = |(index, name): (usize, &String)| found.get(name.trim_start_matches("teams/")).cloned().ok_or(index);
+    Ok(names.iter().enumerate().map(uid).collect())
+}
+
+/// Writes a team, a new one or one that is there; sets its etag and its revision.
+pub(crate) async fn put(tx: &mut Tx, team: &mut Team) -> sqlx::Result<()> {
+    const PUT: &str = "INSERT INTO teams \
+        (uid, slug, members_manage_installations, document, schema_version, create_time, registry_revision) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (uid) DO UPDATE SET \
+        members_manage_installations = excluded.members_manage_installations, document = excluded.document, \
+        schema_version = excluded.schema_version, registry_revision = excluded.registry_revision";
+    let (revision, now) = (tx.revision(), tx.now());
+    team.registry_revision = revision;
+    team.etag = etag::of(&team.uid, revision);
+    let document = team.encode_to_vec();
+    let slug = team.name.trim_start_matches("teams/");
+    let managed = team.members_manage_installations;
+    execute!(
+        tx,
+        PUT,
+        [&team.uid, slug, managed, &document, SCHEMA_VERSION, now, revision]
+    )?;
+    put_mappings(tx, &team.uid, &team.mappings).await?;
+    tx.put(Object::Team, &team.uid, &document);
+    Ok(())
 }
 
 async fn put_mappings(tx: &mut Tx, uid: &str, mappings: &[TeamMapping]) -> sqlx::Result<()> {
-    const ADD: &str = "INSERT INTO team_mappings (team_uid, position, issuer, group_name) VALUES ($1, $2, $3, $4)";
-    on!(tx, c => sqlx::query("DELETE FROM team_mappings WHERE team_uid = $1").bind(uid).execute(&mut *c).await.map(drop))?;
-    for (position, mapping) in (0_i64..).zip(mappings) {
-        let group = match &mapping.selector {
-            Some(Selector::Group(group)) => Some(group.as_str()),
-            _ => None,
-        };
-        on!(tx, c => sqlx::query(ADD).bind(uid).bind(position).bind(&mapping.issuer).bind(group)
-            .execute(&mut *c).await.map(drop))?;
+    execute!(tx, "DELETE FROM team_mappings WHERE team_uid = $1", [uid])?;
+    if mappings.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    on!(tx, c => {
+        let mut insert = QueryBuilder::new("INSERT INTO team_mappings (team_uid, issuer, group_name) ");
+        insert.push_values(mappings, |mut row, mapping| {
+            let group = match &mapping.selector {
+                Some(Selector::Group(group)) => group.as_str(),
+                Some(Selector::WholeIssuer(_)) | None => "",
+            };
+            row.push_bind(uid).push_bind(&mapping.issuer).push_bind(group);
+        });
+        insert.push(" ON CONFLICT (team_uid, issuer, group_name) DO NOTHING");
+        insert.build().execute(&mut *c).await.map(drop)
+    })
+}
+
+/// The caller's teams; all for an admin. A caller in no team has no such list.
+pub(crate) fn list(caller: &Caller) -> List {
+    let own = caller.teams.iter().map(|team| Bind::from(team.uid.as_str())).collect();
+    List {
+        table: "teams",
+        extra: "NULL",
+        arms: vec![Arm {
+            from: "teams o",
+            time: "o.create_time",
+            uid: "o.uid",
+            condition: if caller.admin {
+                Condition::new("TRUE", [])
+            } else {
+                Condition::any_of("o.uid IN ({})", own)
+            },
+        }],
+        filters: Vec::new(),
+    }
 }
 
 /// What keeps a team from being deleted, for people; `None`: nothing.
 pub(crate) async fn in_use(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<&'static str>> {
     const USES: [(&str, &str); 4] = [
         (
-            "SELECT count(*) FROM installations WHERE team_uid = $1",
+            "SELECT 1 FROM installations WHERE team_uid = $1 LIMIT 1",
             "has installations, or some that wait for their cleanup",
         ),
         (
-            "SELECT count(*) FROM gateway_tokens WHERE team_uid = $1 AND revoke_time IS NULL",
+            "SELECT 1 FROM gateway_tokens WHERE team_uid = $1 AND revoke_time IS NULL LIMIT 1",
             "has gateway tokens that are not revoked",
         ),
         (
-            "SELECT count(*) FROM entry_teams et JOIN entries e ON e.uid = et.entry_uid WHERE et.team_uid = $1 AND e.delete_time IS NULL",
+            "SELECT 1 FROM entry_audiences WHERE audience = 'team:' || $1 LIMIT 1",
             "is in the visibility of an entry",
         ),
         (
-            "SELECT count(*) FROM consumer_teams WHERE team_uid = $1",
+            "SELECT 1 FROM consumer_audiences WHERE kind IN (1, 2) AND audience = 'team:' || $1 LIMIT 1",
             "is in the visibility of a gateway or an agent",
         ),
     ];
     for (sql, text) in USES {
-        let uses: i64 = on!(tx, c => sqlx::query_scalar(sql).bind(uid).fetch_one(&mut *c).await)?;
-        if uses > 0 {
+        if !rows!(tx, sql, [uid], _row => Ok(()))?.is_empty() {
             return Ok(Some(text));
         }
     }
     Ok(None)
 }
 
-/// Takes a team away that nothing uses.
-pub(crate) async fn delete(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
+/// Takes a team away that nothing uses. Its members go with it: watchers are not told of each.
+pub(crate) async fn delete(tx: &mut Tx, team: &Team) -> sqlx::Result<()> {
+    let uid = team.uid.as_str();
+    assignments::forget_team(tx, &team.name).await?;
     for statement in [
         "DELETE FROM gateway_token_consumers WHERE token_uid IN (SELECT uid FROM gateway_tokens WHERE team_uid = $1)",
         "DELETE FROM gateway_tokens WHERE team_uid = $1",
-        "DELETE FROM entry_teams WHERE team_uid = $1",
         "DELETE FROM team_mappings WHERE team_uid = $1",
         "DELETE FROM team_members WHERE team_uid = $1",
         "DELETE FROM teams WHERE uid = $1",
     ] {
-        on!(tx, c => sqlx::query(statement).bind(uid).execute(&mut *c).await.map(drop))?;
+        execute!(tx, statement, [uid])?;
     }
-    tx.changed(Object::Team, uid).await
-}
-
-/// Adds a member by name, unless they are one.
-pub(crate) async fn add_member(tx: &mut Tx, uid: &str, user_uid: &str, now: i64) -> sqlx::Result<()> {
-    const ADD: &str = "INSERT INTO team_members (team_uid, user_uid, create_time) VALUES ($1, $2, $3) \
-        ON CONFLICT (team_uid, user_uid) DO NOTHING";
-    let added = on!(tx, c => sqlx::query(ADD).bind(uid).bind(user_uid).bind(now).execute(&mut *c).await
-        .map(|done| done.rows_affected()))?;
-    if added > 0 {
-        tx.changed(Object::Team, uid).await?;
-    }
+    tx.remove(Object::Team, uid);
     Ok(())
 }
 
-/// Removes a member by name, if they are one.
-pub(crate) async fn remove_member(tx: &mut Tx, uid: &str, user_uid: &str) -> sqlx::Result<()> {
-    const REMOVE: &str = "DELETE FROM team_members WHERE team_uid = $1 AND user_uid = $2";
-    let removed = on!(tx, c => sqlx::query(REMOVE).bind(uid).bind(user_uid).execute(&mut *c).await
-        .map(|done| done.rows_affected()))?;
-    if removed > 0 {
-        tx.changed(Object::Team, uid).await?;
-    }
-    Ok(())
+/// A member by name.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) user_uid: String,
+    pub(crate) email: String,
+    /// Since when.
+    pub(crate) create_time: i64,
+    pub(crate) registry_revision: i64,
 }
 
-/// A member by name: since when, the user's uid and email.
-pub(crate) type Member = (i64, String, String);
+/// A statement that reads [`Member`]s.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT m.user_uid, u.email, m.create_time, m.registry_revision FROM team_members m \
+             JOIN users u ON u.uid = m.user_uid WHERE m.team_uid = $1 AND ",
+            $which
+        )
+    };
+}
+
+/// Reads the [`Member`]s of such a statement.
+macro_rules! members {
+    ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {
+        rows!($tx, $sql, [$($bind),*], row => Ok(Member {
+            user_uid: row.try_get("user_uid")?,
+            email: row.try_get("email")?,
+            create_time: row.try_get("create_time")?,
+            registry_revision: row.try_get("registry_revision")?,
+        }))
+    };
+}
+
+/// A page of the members of a team.
+pub(super) const LIST_MEMBERS: &str =
+    select!("(m.create_time, m.user_uid) > ($2, $3) ORDER BY m.create_time, m.user_uid LIMIT $4");
 
 /// Up to `limit` members behind `after`, oldest first.
-pub(crate) async fn members_after(tx: &mut Tx, uid: &str, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<Member>> {
-    const SELECT: &str = "SELECT m.create_time, m.user_uid, u.email FROM team_members m JOIN users u ON u.uid = m.user_uid \
-        WHERE m.team_uid = $1 AND (m.create_time, m.user_uid) > ($2, $3) ORDER BY m.create_time, m.user_uid LIMIT $4";
-    rows!(tx, SELECT, [uid, after.0, after.1, limit], row => Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+pub(crate) async fn members(tx: &mut Tx, uid: &str, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<Member>> {
+    members!(tx, LIST_MEMBERS, [uid, after.0, after.1, limit])
 }
 
 /// One member by name.
 pub(crate) async fn member(tx: &mut Tx, uid: &str, user_uid: &str) -> sqlx::Result<Option<Member>> {
-    const SELECT: &str = "SELECT m.create_time, m.user_uid, u.email FROM team_members m JOIN users u ON u.uid = m.user_uid \
-        WHERE m.team_uid = $1 AND m.user_uid = $2";
-    let found = rows!(tx, SELECT, [uid, user_uid], row => Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))?;
-    Ok(found.into_iter().next())
+    const FIND: &str = select!("m.user_uid = $2");
+    Ok(members!(tx, FIND, [uid, user_uid])?.into_iter().next())
 }
 
-/// Creation time and uid of up to `limit` teams behind `after`, oldest first.
-pub(crate) async fn after(tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<(i64, String)>> {
-    const SELECT: &str =
-        "SELECT create_time, uid FROM teams WHERE (create_time, uid) > ($1, $2) ORDER BY create_time, uid LIMIT $3";
-    rows!(tx, SELECT, [after.0, after.1, limit], row => Ok((row.try_get(0)?, row.try_get(1)?)))
+/// Adds a member by name who is none yet.
+pub(crate) async fn add_member(tx: &mut Tx, uid: &str, user_uid: &str) -> sqlx::Result<()> {
+    const ADD: &str =
+        "INSERT INTO team_members (team_uid, user_uid, create_time, registry_revision) VALUES ($1, $2, $3, $4)";
+    let (now, revision) = (tx.now(), tx.revision());
+    execute!(tx, ADD, [uid, user_uid, now, revision])?;
+    tx.put(
+        Object::TeamMember,
+        &member_key(uid, user_uid),
+        &member_document(uid, user_uid),
+    );
+    Ok(())
+}
+
+/// Removes a member by name; says whether they were one.
+pub(crate) async fn remove_member(tx: &mut Tx, uid: &str, user_uid: &str) -> sqlx::Result<bool> {
+    const REMOVE: &str = "DELETE FROM team_members WHERE team_uid = $1 AND user_uid = $2";
+    let removed = execute!(tx, REMOVE, [uid, user_uid])? > 0;
+    if removed {
+        tx.remove(Object::TeamMember, &member_key(uid, user_uid));
+    }
+    Ok(removed)
+}
+
+/// The key of a watched member.
+fn member_key(uid: &str, user_uid: &str) -> String {
+    format!("{uid}/{user_uid}")
+}
+
+/// What watchers get of a member.
+fn member_document(uid: &str, user_uid: &str) -> Vec<u8> {
+    WatchedTeamMember {
+        team_uid: uid.to_owned(),
+        user: format!("users/{user_uid}"),
+    }
+    .encode_to_vec()
 }

@@ -1,12 +1,14 @@
 //! A transaction on either engine, and the record of what it changed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use contracts::registry::WatchedObject;
-use prost::Message as _;
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
 
-use super::{Db, Object, load, notify, on};
+use super::{Db, Object, on};
+use crate::domain::Actor;
+
+/// Changes written by one statement; each has seven values.
+const AT_ONCE: usize = 500;
 
 pub(crate) enum Engine {
     Sqlite(Transaction<'static, Sqlite>),
@@ -17,12 +19,22 @@ pub(crate) enum Engine {
 pub(crate) struct Tx {
     db: Db,
     engine: Engine,
-    revision: Option<i64>,
-    changed: BTreeSet<(Object, String)>,
+    writing: Option<Writing>,
+    /// What the answer speaks of, where nothing changes.
+    stands: Commit,
 }
 
-/// What a transaction did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A transaction whose changes watchers see.
+struct Writing {
+    revision: i64,
+    actor: Actor,
+    now: i64,
+    /// Encoded `WatchedObject`s by what they are of; `None`: it is gone.
+    changes: BTreeMap<(Object, String), Option<Vec<u8>>>,
+}
+
+/// What a transaction did, or what its answer speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Commit {
     /// The revision at which all of it is in force.
     pub(crate) revision: i64,
@@ -31,12 +43,12 @@ pub(crate) struct Commit {
 }
 
 impl Tx {
-    pub(super) fn new(db: Db, engine: Engine, revision: Option<i64>) -> Self {
+    pub(super) fn new(db: Db, engine: Engine) -> Self {
         Self {
             db,
             engine,
-            revision,
-            changed: BTreeSet::new(),
+            writing: None,
+            stands: Commit::default(),
         }
     }
 
@@ -44,74 +56,97 @@ impl Tx {
         &mut self.engine
     }
 
-    pub(super) async fn take_revision(&mut self) -> sqlx::Result<()> {
+    pub(super) async fn take_revision(&mut self, actor: Actor, now: i64) -> sqlx::Result<()> {
         const NEXT: &str = "UPDATE head SET revision = revision + 1 WHERE id = 1 RETURNING revision";
         let revision: i64 = on!(self, c => sqlx::query_scalar(NEXT).fetch_one(&mut *c).await)?;
-        self.revision = Some(revision);
+        self.writing = Some(Writing {
+            revision,
+            actor,
+            now,
+            changes: BTreeMap::new(),
+        });
         Ok(())
     }
 
-    /// The revision of a transaction begun by [`Db::write`].
-    pub(crate) fn revision(&self) -> i64 {
-        self.revision
+    fn writing(&mut self) -> &mut Writing {
+        self.writing
+            .as_mut()
             .expect("only transactions begun by Db::write change what is watched")
     }
 
-    /// Notes that this object was added, changed or taken away, and marks its row with the revision. To be called after the row
-    /// was written. What watchers get is what the object is when the transaction commits.
-    pub(crate) async fn changed(&mut self, object: Object, uid: &str) -> sqlx::Result<()> {
-        if let Some(mark) = object.mark() {
-            let revision = self.revision();
-            on!(self, c => sqlx::query(mark).bind(revision).bind(uid).execute(&mut *c).await.map(drop))?;
-        }
-        self.changed.insert((object, uid.to_owned()));
-        Ok(())
+    /// The revision of a transaction begun by [`Db::write`].
+    pub(crate) fn revision(&mut self) -> i64 {
+        self.writing().revision
+    }
+
+    /// When it began, in microseconds since 1970.
+    pub(crate) fn now(&mut self) -> i64 {
+        self.writing().now
+    }
+
+    /// Notes that this object was added or changed: watchers get this document. Its row is written by the caller.
+    pub(crate) fn put(&mut self, object: Object, key: &str, document: &[u8]) {
+        let watched = object.watched(key, document);
+        self.writing().changes.insert((object, key.to_owned()), Some(watched));
+    }
+
+    /// Notes that this object is gone for watchers.
+    pub(crate) fn remove(&mut self, object: Object, key: &str) {
+        self.writing().changes.insert((object, key.to_owned()), None);
+    }
+
+    /// Says what the answer speaks of where nothing changes: whoever asked waits for the object's own last revision.
+    pub(crate) fn stands_at(&mut self, object: Object, revision: i64) {
+        self.stands.revision = self.stands.revision.max(revision);
+        self.stands.kinds |= object.bit();
     }
 
     /// Makes it last. Without changes of what is watched, no revision is used up.
     pub(crate) async fn commit(mut self) -> sqlx::Result<Commit> {
-        let mut commit = Commit {
-            revision: self.revision.unwrap_or_default(),
-            kinds: 0,
-        };
-        if self.revision.is_some() {
-            if self.changed.is_empty() {
+        let mut commit = self.stands;
+        let mut changed = false;
+        if let Some(writing) = self.writing.take() {
+            if writing.changes.is_empty() {
                 const GIVE_BACK: &str = "UPDATE head SET revision = revision - 1 WHERE id = 1";
                 on!(self, c => sqlx::query(GIVE_BACK).execute(&mut *c).await.map(drop))?;
-                commit.revision -= 1;
             } else {
-                commit.kinds = self.record_changes().await?;
+                changed = true;
+                commit = self.record(writing).await?;
             }
         }
-        let announce = commit.kinds != 0;
         match self.engine {
             Engine::Sqlite(transaction) => transaction.commit().await?,
-            Engine::Postgres(mut transaction) => {
-                if announce {
-                    notify::announce_revision(&mut transaction).await?;
-                }
-                transaction.commit().await?;
-            }
+            Engine::Postgres(transaction) => transaction.commit().await?,
         }
-        if announce {
-            self.db.advance(commit.revision);
+        if changed {
+            self.db.committed(commit.revision);
         }
         Ok(commit)
     }
 
-    async fn record_changes(&mut self) -> sqlx::Result<i64> {
+    /// Writes the change log.
+    async fn record(&mut self, writing: Writing) -> sqlx::Result<Commit> {
         const RECORD: &str =
-            "INSERT INTO changes (revision, position, kind, object_key, object) VALUES ($1, $2, $3, $4, $5)";
-        let revision = self.revision();
+            "INSERT INTO changes (revision, position, kind, object_key, object, bytes, actor, create_time) ";
+        let actor = writing.actor.to_string();
         let mut kinds = 0;
-        for (position, (object, uid)) in (0_i64..).zip(std::mem::take(&mut self.changed)) {
-            let now: Option<WatchedObject> = load::watched(self, object, &uid).await?;
-            let encoded = now.map(|now| now.encode_to_vec());
-            let kind = object.kind() as i64;
-            kinds |= 1 << kind;
-            on!(self, c => sqlx::query(RECORD).bind(revision).bind(position).bind(kind).bind(&uid).bind(encoded)
-                .execute(&mut *c).await.map(drop))?;
+        let changes: Vec<_> = (0_i64..).zip(writing.changes).collect();
+        for some in changes.chunks(AT_ONCE) {
+            on!(self, c => {
+                let mut insert = QueryBuilder::new(RECORD);
+                insert.push_values(some, |mut row, (position, ((object, key), watched))| {
+                    kinds |= object.bit();
+                    let bytes = watched.as_ref().map_or(0, Vec::len);
+                    row.push_bind(writing.revision).push_bind(position).push_bind(object.kind() as i64).push_bind(key)
+                        .push_bind(watched).push_bind(i64::try_from(bytes).unwrap_or(i64::MAX)).push_bind(&actor)
+                        .push_bind(writing.now);
+                });
+                insert.build().execute(&mut *c).await.map(drop)
+            })?;
         }
-        Ok(kinds)
+        Ok(Commit {
+            revision: writing.revision,
+            kinds,
+        })
     }
 }

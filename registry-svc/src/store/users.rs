@@ -1,9 +1,11 @@
 //! Users as tokens name them, and the teams they belong to.
 
+use contracts::registry::DeactivatedUser;
+use prost::Message as _;
 use service_kit::{User, UserId};
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{Db, Object, Tx, load::rows, on};
+use super::{Db, Object, Tx, execute, on, rows};
 use crate::domain::caller::{Caller, CallerTeam};
 
 /// A user's row.
@@ -17,115 +19,150 @@ pub(crate) struct UserRow {
     pub(crate) admin: bool,
     pub(crate) deactivate_time: Option<i64>,
     pub(crate) create_time: i64,
+    /// When they were last shut out or let in again; 0: never.
+    pub(crate) registry_revision: i64,
 }
+
+/// A statement that reads [`UserRow`]s.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT uid, issuer, subject, email, display_name, admin, deactivate_time, create_time, registry_revision FROM users ",
+            $which
+        )
+    };
+}
+
+/// Reads the [`UserRow`]s of such a statement.
+macro_rules! users {
+    ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {
+        rows!($tx, $sql, [$($bind),*], row => Ok(UserRow {
+            uid: row.try_get("uid")?,
+            issuer: row.try_get("issuer")?,
+            subject: row.try_get("subject")?,
+            email: row.try_get("email")?,
+            display_name: row.try_get("display_name")?,
+            admin: row.try_get("admin")?,
+            deactivate_time: row.try_get("deactivate_time")?,
+            create_time: row.try_get("create_time")?,
+            registry_revision: row.try_get("registry_revision")?,
+        }))
+    };
+}
+
+/// A page of all users.
+pub(super) const LIST: &str = select!("WHERE (create_time, uid) > ($1, $2) ORDER BY create_time, uid LIMIT $3");
+/// A page of the users with an email address.
+pub(super) const LIST_BY_EMAIL: &str =
+    select!("WHERE email_key = $4 AND (create_time, uid) > ($1, $2) ORDER BY create_time, uid LIMIT $3");
 
 /// Reads one user.
 pub(crate) async fn find(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<UserRow>> {
-    const FIND: &str = "SELECT uid, issuer, subject, email, display_name, admin, deactivate_time, create_time FROM users WHERE uid = $1";
-    let found = rows!(tx, FIND, [uid], row => Ok(UserRow {
-        uid: row.try_get("uid")?,
-        issuer: row.try_get("issuer")?,
-        subject: row.try_get("subject")?,
-        email: row.try_get("email")?,
-        display_name: row.try_get("display_name")?,
-        admin: row.try_get("admin")?,
-        deactivate_time: row.try_get("deactivate_time")?,
-        create_time: row.try_get("create_time")?,
-    }))?;
-    Ok(found.into_iter().next())
+    const FIND: &str = select!("WHERE uid = $1");
+    Ok(users!(tx, FIND, [uid])?.into_iter().next())
 }
 
-/// Makes sure the user has a row; attributes are kept as last seen where they are given.
-pub(crate) async fn put(
-    tx: &mut Tx,
-    issuer: &str,
-    subject: &str,
-    email: &str,
-    display_name: &str,
-    now: i64,
-) -> sqlx::Result<()> {
-    const PUT: &str = "INSERT INTO users (uid, issuer, subject, email, display_name, create_time) VALUES ($1, $2, $3, $4, $5, $6) \
-        ON CONFLICT (uid) DO UPDATE SET \
-        email = CASE WHEN excluded.email = '' THEN users.email ELSE excluded.email END, \
-        display_name = CASE WHEN excluded.display_name = '' THEN users.display_name ELSE excluded.display_name END";
-    let uid = UserId::of(issuer, subject);
-    on!(tx, c => sqlx::query(PUT).bind(uid.as_str()).bind(issuer).bind(subject).bind(email).bind(display_name).bind(now)
-        .execute(&mut *c).await.map(drop))
+/// Up to `limit` users behind `after`, oldest first; only those with this email address, unless it is empty.
+pub(crate) async fn page(tx: &mut Tx, after: (i64, &str), email: &str, limit: i64) -> sqlx::Result<Vec<UserRow>> {
+    if email.is_empty() {
+        users!(tx, LIST, [after.0, after.1, limit])
+    } else {
+        users!(tx, LIST_BY_EMAIL, [after.0, after.1, limit, email.to_lowercase()])
+    }
+}
+
+/// Makes sure that the user has a row; says their uid.
+pub(crate) async fn add(tx: &mut Tx, issuer: &str, subject: &str) -> sqlx::Result<String> {
+    const ADD: &str = "INSERT INTO users (uid, issuer, subject, email, email_key, display_name, create_time) \
+        VALUES ($1, $2, $3, '', '', '', $4) ON CONFLICT (uid) DO NOTHING";
+    let uid = UserId::of(issuer, subject).as_str().to_owned();
+    let now = tx.now();
+    execute!(tx, ADD, [&uid, issuer, subject, now])?;
+    Ok(uid)
 }
 
 /// Who this is to the registry, as of now; adds them when they come for the first time. `None`: they are deactivated.
 pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Option<Caller>> {
     let uid = user.id.as_str();
-    let email = user.email.as_deref().unwrap_or_default();
-    let display_name = user.display_name.as_deref().unwrap_or_default();
     let mut tx = db.read().await?;
-    let mut row = find(&mut tx, uid).await?;
-    let differs = |seen: &str, known: &str| !seen.is_empty() && seen != known;
-    let known = row.as_ref().is_some_and(|row| {
-        row.admin == user.admin && !differs(email, &row.email) && !differs(display_name, &row.display_name)
-    });
-    if !known {
-        drop(tx);
-        let mut write = db.write_quietly().await?;
-        put(&mut write, &user.issuer, &user.subject, email, display_name, now).await?;
-        on!(write, c => sqlx::query("UPDATE users SET admin = $1 WHERE uid = $2").bind(user.admin).bind(uid)
-            .execute(&mut *c).await.map(drop))?;
-        write.commit().await?;
-        tx = db.read().await?;
-        row = find(&mut tx, uid).await?;
-    }
-    if row.is_some_and(|row| row.deactivate_time.is_some()) {
+    let deactivate_time = match find(&mut tx, uid).await? {
+        Some(row) if is_current(&row, user) => row.deactivate_time,
+        _ => {
+            drop(tx);
+            let mut write = db.write_quietly().await?;
+            let deactivate_time = note(&mut write, user, now).await?;
+            write.commit().await?;
+            tx = db.read().await?;
+            deactivate_time
+        }
+    };
+    if deactivate_time.is_some() {
         return Ok(None);
     }
-    let teams = teams(&mut tx, uid, &user.issuer, &user.groups).await?;
     Ok(Some(Caller {
         uid: uid.to_owned(),
         admin: user.admin,
-        teams,
+        teams: teams(&mut tx, uid, &user.issuer, &user.groups).await?,
     }))
 }
 
-/// The teams a user belongs to: by name, by a group of their token, or as one of the whole issuer.
-pub(crate) async fn teams(tx: &mut Tx, uid: &str, issuer: &str, groups: &[String]) -> sqlx::Result<Vec<CallerTeam>> {
-    const BY_NAME: &str = "SELECT t.uid, t.slug, t.members_manage_installations FROM teams t \
-        JOIN team_members m ON m.team_uid = t.uid WHERE m.user_uid = $1";
-    const BY_MAPPING: &str = "SELECT t.uid, t.slug, t.members_manage_installations, m.group_name FROM teams t \
-        JOIN team_mappings m ON m.team_uid = t.uid WHERE m.issuer = $1";
-    let mut teams = rows!(tx, BY_NAME, [uid], row => Ok(CallerTeam {
-        uid: row.try_get(0)?,
-        slug: row.try_get(1)?,
-        members_manage_installations: row.try_get(2)?,
-    }))?;
-    let mapped = rows!(tx, BY_MAPPING, [issuer], row => {
-        let team = CallerTeam { uid: row.try_get(0)?, slug: row.try_get(1)?, members_manage_installations: row.try_get(2)? };
-        Ok((team, row.try_get::<Option<String>, _>(3)?))
-    })?;
-    teams.extend(
-        mapped
-            .into_iter()
-            .filter(|(_, group)| group.as_ref().is_none_or(|group| groups.contains(group)))
-            .map(|(team, _)| team),
-    );
-    teams.sort_by(|a, b| a.uid.cmp(&b.uid));
-    teams.dedup_by(|a, b| a.uid == b.uid);
-    Ok(teams)
+/// Whether the row says what the token says; what the token leaves out stays as it was last seen.
+fn is_current(row: &UserRow, user: &User) -> bool {
+    let same = |seen: Option<&str>, known: &str| seen.is_none_or(|seen| seen.is_empty() || seen == known);
+    row.admin == user.admin
+        && same(user.email.as_deref(), &row.email)
+        && same(user.display_name.as_deref(), &row.display_name)
 }
 
-/// Up to `limit` users behind `after`, oldest first; only those with this email address, unless it is empty.
-pub(crate) async fn after(tx: &mut Tx, after: (i64, &str), email: &str, limit: i64) -> sqlx::Result<Vec<UserRow>> {
-    const SELECT: &str = "SELECT uid FROM users WHERE (create_time, uid) > ($1, $2) \
-        AND ($3 = '' OR lower(email) = lower($3)) ORDER BY create_time, uid LIMIT $4";
-    let uids = rows!(tx, SELECT, [after.0, after.1, email, limit], row => row.try_get::<String, _>(0))?;
-    let mut found = Vec::with_capacity(uids.len());
-    for uid in uids {
-        found.extend(find(tx, &uid).await?);
-    }
-    Ok(found)
+/// Keeps what a token says of a user; says since when they are shut out.
+async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<Option<i64>> {
+    const NOTE: &str = "INSERT INTO users (uid, issuer, subject, email, email_key, display_name, admin, create_time) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (uid) DO UPDATE SET admin = excluded.admin, \
+        email = CASE WHEN excluded.email = '' THEN users.email ELSE excluded.email END, \
+        email_key = CASE WHEN excluded.email = '' THEN users.email_key ELSE excluded.email_key END, \
+        display_name = CASE WHEN excluded.display_name = '' THEN users.display_name ELSE excluded.display_name END \
+        RETURNING deactivate_time";
+    let email = user.email.as_deref().unwrap_or_default();
+    let display_name = user.display_name.as_deref().unwrap_or_default();
+    on!(tx, c => sqlx::query_scalar(NOTE).bind(user.id.as_str()).bind(&user.issuer).bind(&user.subject).bind(email)
+        .bind(email.to_lowercase()).bind(display_name).bind(user.admin).bind(now).fetch_one(&mut *c).await)
+}
+
+/// The teams a user belongs to: by name, by a group of their token, or as one of the whole issuer.
+async fn teams(tx: &mut Tx, uid: &str, issuer: &str, groups: &[String]) -> sqlx::Result<Vec<CallerTeam>> {
+    on!(tx, c => {
+        let mut query = QueryBuilder::new(
+            "SELECT uid, slug, members_manage_installations FROM teams WHERE uid IN (\
+             SELECT team_uid FROM team_members WHERE user_uid = ",
+        );
+        query.push_bind(uid).push(" UNION SELECT team_uid FROM team_mappings WHERE issuer = ").push_bind(issuer)
+            .push(" AND group_name IN (''");
+        for group in groups {
+            query.push(", ").push_bind(group);
+        }
+        query.push(")) ORDER BY uid");
+        query.build().fetch_all(&mut *c).await?.iter().map(|row| Ok(CallerTeam {
+            uid: row.try_get("uid")?,
+            slug: row.try_get("slug")?,
+            members_manage_installations: row.try_get("members_manage_installations")?,
+        })).collect()
+    })
 }
 
 /// Shuts a user out, or lets them in again.
 pub(crate) async fn set_deactivated(tx: &mut Tx, uid: &str, time: Option<i64>) -> sqlx::Result<()> {
-    const SET: &str = "UPDATE users SET deactivate_time = $1 WHERE uid = $2";
-    on!(tx, c => sqlx::query(SET).bind(time).bind(uid).execute(&mut *c).await.map(drop))?;
-    tx.changed(Object::DeactivatedUser, uid).await
+    const SET: &str = "UPDATE users SET deactivate_time = $1, registry_revision = $2 WHERE uid = $3";
+    let revision = tx.revision();
+    execute!(tx, SET, [time, revision, uid])?;
+    match time {
+        Some(_) => tx.put(Object::DeactivatedUser, uid, &deactivated(uid)),
+        None => tx.remove(Object::DeactivatedUser, uid),
+    }
+    Ok(())
+}
+
+/// What watchers get of a user who is shut out.
+fn deactivated(uid: &str) -> Vec<u8> {
+    let user = format!("users/{uid}");
+    DeactivatedUser { user }.encode_to_vec()
 }

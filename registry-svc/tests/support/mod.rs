@@ -10,6 +10,8 @@
     reason = "each test uses its part of it"
 )]
 
+pub mod watcher;
+
 use std::{
     collections::HashMap,
     time::{Duration, SystemTime},
@@ -23,15 +25,16 @@ use contracts::registry::{
     user_service_client::UserServiceClient, watch_service_client::WatchServiceClient, *,
 };
 use registry_svc::{Config, Database, Deps};
+use secrecy::ExposeSecret as _;
 use service_kit::{
-    Clock, UserId, Workload,
+    Clock, Readiness, UserId, Workload,
     clock::ManualClock,
-    egress::EgressPolicy,
     telemetry::LogFormat,
     testing::{Served, TestIssuer},
 };
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -74,6 +77,10 @@ pub struct Stack {
     pub issuer: TestIssuer,
     pub clock: ManualClock,
     pub database: Database,
+    /// What health says of it, in words.
+    pub ready: tokio::sync::watch::Receiver<Readiness>,
+    config: Config,
+    routes: tonic::service::Routes,
     served: Served,
     address: String,
     _data: TempDir,
@@ -89,37 +96,79 @@ impl Stack {
             On::Sqlite => Database::Sqlite(data.path().join("registry.db")),
             On::Postgres => Database::Postgres(new_postgres_database().await?.into()),
         };
-        Some(Self::on(database, data).await)
+        Some(Self::on(Config::new(database, [7; 32]), data).await)
     }
 
     /// Another registry on the same database: the next start of the program, or a replica.
     pub async fn again(&self) -> Self {
-        Self::on(self.database.clone(), tempfile::tempdir().unwrap()).await
+        Self::on(self.config.clone(), tempfile::tempdir().unwrap()).await
     }
 
-    async fn on(database: Database, data: TempDir) -> Self {
+    async fn on(config: Config, data: TempDir) -> Self {
         let issuer = TestIssuer::start().await.unwrap();
         let clock = ManualClock::at(SystemTime::now());
-        let config = Config {
-            database: database.clone(),
-            egress: EgressPolicy::default(),
-            page_token_key: [7; 32],
-            pending_expiry: Config::DEFAULT_PENDING_EXPIRY,
-        };
+        let database = config.database.clone();
         // Tokens are of the system's time; what the registry does is of a time that tests move.
         let deps = Deps {
             verifier: issuer.verifier(Clock::System),
             clock: Clock::Manual(clock.clone()),
         };
-        let served = Served::start(registry_svc::build(config, deps).await.unwrap());
+        let app = registry_svc::build(config.clone(), deps).await.unwrap();
+        let ready = app.ready.clone();
+        let (routes, _) = service_kit::serve::routes(&[&app]);
+        let served = Served::start(app);
         let address = served.tcp().await.unwrap().to_string();
         Self {
             issuer,
             clock,
             database,
+            ready,
+            config,
+            routes,
             served,
             address,
             _data: data,
+        }
+    }
+
+    /// The next start of the program, after this one was ended in the middle of whatever it did.
+    pub async fn succeed(self) -> Self {
+        self.succeed_with(|_| {}).await
+    }
+
+    /// As [`Stack::succeed`], with other settings.
+    pub async fn succeed_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self {
+            mut config,
+            served,
+            _data: data,
+            ..
+        } = self;
+        drop(served);
+        change(&mut config);
+        Self::on(config, data).await
+    }
+
+    /// What the gateway is told of these kinds, in a snapshot.
+    pub async fn watched(&self, kinds: &[ObjectKind]) -> Vec<WatchedObject> {
+        let (requests, outgoing) = tokio::sync::mpsc::channel(1);
+        let start = WatchStart {
+            kinds: kinds.iter().map(|&kind| kind.into()).collect(),
+            instance: uuid::Uuid::new_v4().to_string(),
+            ..WatchStart::default()
+        };
+        let message = Some(watch_request::Message::Start(start));
+        requests.send(WatchRequest { message }).await.unwrap();
+        let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
+        let mut client = WatchServiceClient::new(self.pipe(Workload::Gateway));
+        let mut responses = client.watch(outgoing).await.unwrap().into_inner();
+        let mut objects = Vec::new();
+        loop {
+            match responses.message().await.unwrap().unwrap().message.unwrap() {
+                watch_response::Message::SnapshotObjects(some) => objects.extend(some.objects),
+                watch_response::Message::SnapshotEnd(_) => return objects,
+                _ => {}
+            }
         }
     }
 
@@ -136,6 +185,11 @@ impl Stack {
     /// An admin's clients.
     pub fn admin(&self) -> Person {
         self.with_token("admin", &self.issuer.token("admin", &[], true))
+    }
+
+    /// Another admin's clients.
+    pub fn admin_named(&self, subject: &str) -> Person {
+        self.with_token(subject, &self.issuer.token(subject, &[], true))
     }
 
     fn with_token(&self, subject: &str, token: &str) -> Person {
@@ -155,9 +209,41 @@ impl Stack {
         ReportServiceClient::new(self.served.pipe(workload))
     }
 
+    /// Where people call it.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// A workload's channel.
     pub fn pipe(&self, workload: Workload) -> Channel {
         self.served.pipe(workload)
+    }
+
+    /// A workload's channel of which the other process is `runtime`: shut down, it takes the connection with it, without a goodbye.
+    pub fn pipe_from(&self, runtime: &tokio::runtime::Runtime, workload: Workload) -> Channel {
+        let (channel, connections) = {
+            let _there = runtime.enter();
+            service_kit::pipe::pipe(workload)
+        };
+        let serving = service_kit::serve::serve(self.routes.clone(), connections, CancellationToken::new());
+        tokio::spawn(serving);
+        channel
+    }
+
+    /// The hashes of the sets of tools that the database keeps.
+    pub async fn kept_sets(&self) -> Vec<String> {
+        const KEPT: &str = "SELECT hash FROM feature_sets";
+        match &self.database {
+            Database::Sqlite(path) => {
+                let url = format!("sqlite:{}", path.display());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query_scalar(KEPT).fetch_all(&mut connection).await.unwrap()
+            }
+            Database::Postgres(url) => {
+                let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+                sqlx::query_scalar(KEPT).fetch_all(&mut connection).await.unwrap()
+            }
+        }
     }
 
     /// Lets the gateway report these tools of an installation.
@@ -167,26 +253,32 @@ impl Stack {
             definition_json: format!("{{\"name\":\"{tool}\"}}"),
             ..Tool::default()
         });
-        let request = ReportToolsRequest {
-            installation_uid: installation.uid.clone(),
-            observed_generation: installation.generation,
-            tools: tools.collect(),
+        let outcome = report_discovery_request::Outcome::Tools(DiscoveredTools { tools: tools.collect() });
+        let request = ReportDiscoveryRequest {
+            subject: Some(report_discovery_request::Subject::InstallationUid(
+                installation.uid.clone(),
+            )),
+            // Of what is now: a report of a credential has made a generation since.
+            observed_generation: i64::MAX,
+            outcome: Some(outcome),
         };
-        self.reports(Workload::Gateway).report_tools(request).await.unwrap();
+        self.reports(Workload::Gateway).report_discovery(request).await.unwrap();
     }
 
     /// Lets credential-svc report that nothing is missing.
     pub async fn credential_ready(&self, installation: &Installation) {
-        let request = ReportConditionRequest {
-            installation_uid: installation.uid.clone(),
+        let request = ReportCredentialRequest {
+            subject: Some(report_credential_request::Subject::InstallationUid(
+                installation.uid.clone(),
+            )),
             status: ConditionStatus::True.into(),
             reason: "STORED".to_owned(),
             observed_generation: installation.generation,
             credential_generation: 1,
-            ..ReportConditionRequest::default()
+            ..ReportCredentialRequest::default()
         };
         self.reports(Workload::Credential)
-            .report_condition(request)
+            .report_credential(request)
             .await
             .unwrap();
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     peer::{Peer, Workload},
-    status::StatusBuilder,
+    status::{Reason, StatusBuilder},
 };
 
 /// Who calls, in the extensions of every request behind [`authenticate`].
@@ -53,7 +53,7 @@ pub fn require_user<T>(request: &tonic::Request<T>) -> Result<Arc<User>, Status>
         Some(Caller::Refused(error)) => Err(token_refused(*error)),
         Some(Caller::Anonymous) | None => Err(StatusBuilder::new(
             Code::Unauthenticated,
-            "UNAUTHENTICATED",
+            Reason::UNAUTHENTICATED,
             "send a token of a configured issuer in the metadata: authorization: Bearer <token>",
         )
         .build()),
@@ -70,7 +70,7 @@ pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) ->
         .ok_or_else(|| {
             StatusBuilder::new(
                 Code::PermissionDenied,
-                "WORKLOADS_ONLY",
+                Reason::WORKLOADS_ONLY,
                 "only Chandlery's own services may call this, over their own connections",
             )
             .build()
@@ -84,7 +84,7 @@ pub fn token_refused(error: TokenError) -> Status {
     } else {
         Code::Unauthenticated
     };
-    StatusBuilder::new(code, "TOKEN_INVALID", format!("the token was refused: {error}"))
+    StatusBuilder::new(code, Reason::TOKEN_INVALID, format!("the token was refused: {error}"))
         .with("detail", error.to_string())
         .build()
 }

@@ -7,7 +7,13 @@ mod seal;
 mod tests;
 
 use std::{
-    collections::BTreeMap, fmt, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fs::OpenOptions,
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::Duration,
 };
 
 use secrecy::SecretString;
@@ -18,7 +24,7 @@ use sqlx::{
 
 use self::seal::{Place, Seal, Sealed};
 use crate::domain::{
-    ports::{Answered, Change, RequestKey, Store, StoreError, UNTOUCHED, Written},
+    ports::{Answered, Change, RequestKey, Store, StoreError, Written},
     record::{Opened, Owner, Record, StoredField},
 };
 
@@ -218,6 +224,35 @@ impl Store for LocalStore {
         Ok(Some(record))
     }
 
+    async fn describe_many(&self, owners: &[Owner]) -> Result<HashMap<Owner, Record>, StoreError> {
+        const QUERY: &str = "SELECT r.owner, r.generation, r.bound_destination, s.field, s.generation, s.update_time
+            FROM records r LEFT JOIN secrets s ON s.owner = r.owner
+            WHERE r.owner IN (SELECT value FROM json_each($1)) AND NOT r.erased";
+        let names: HashMap<String, &Owner> = owners.iter().map(|owner| (owner.to_string(), owner)).collect();
+        let list = serde_json::Value::from(names.keys().cloned().collect::<Vec<_>>()).to_string();
+        let mut records: HashMap<Owner, Record> = HashMap::new();
+        for row in sqlx::query(QUERY).bind(list).fetch_all(&self.read).await? {
+            let name: &str = row.try_get(0)?;
+            let Some(&owner) = names.get(name) else { continue };
+            if !records.contains_key(owner) {
+                let record = Record {
+                    generation: row.try_get(1)?,
+                    bound_destination: row.try_get(2)?,
+                    fields: BTreeMap::new(),
+                };
+                records.insert(owner.clone(), record);
+            }
+            if let (Some(field), Some(record)) = (row.try_get::<Option<String>, _>(3)?, records.get_mut(owner)) {
+                let stored = StoredField {
+                    generation: row.try_get(4)?,
+                    update_time: row.try_get(5)?,
+                };
+                record.fields.insert(field, stored);
+            }
+        }
+        Ok(records)
+    }
+
     async fn open(&self, owner: &Owner) -> Result<Option<Opened>, StoreError> {
         const FIELDS: &str = "SELECT field, generation, update_time, nonce, sealed FROM secrets WHERE owner = $1";
         let owner = owner.to_string();
@@ -351,10 +386,6 @@ impl Store for LocalStore {
             .bind(&name)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM effective WHERE installation = $1")
-            .bind(owner.uid())
-            .execute(&mut *tx)
-            .await?;
         tx.commit().await?;
         if forgotten.rows_affected() > 0 {
             // What was sealed leaves the journal too. Readers may hold it up; the next one takes it along.
@@ -365,36 +396,20 @@ impl Store for LocalStore {
         Ok(())
     }
 
-    async fn effective_generation(
-        &self,
-        installation: &str,
-        fingerprint: [u8; 32],
-        reported: i64,
-    ) -> Result<i64, StoreError> {
-        const READ: &str = "SELECT generation, fingerprint FROM effective WHERE installation = $1";
-        const COUNT: &str = "INSERT INTO effective (installation, generation, fingerprint) VALUES ($1, $3 + 1, $2)
-            ON CONFLICT (installation) DO UPDATE SET fingerprint = excluded.fingerprint, generation = CASE
-                WHEN effective.generation < $3 THEN $3 + 1
-                WHEN effective.fingerprint = excluded.fingerprint THEN effective.generation
-                ELSE effective.generation + 1 END
-            RETURNING generation";
-        match sqlx::query(READ).bind(installation).fetch_optional(&self.read).await? {
-            Some(row) => {
-                let (generation, known): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
-                if known == fingerprint && generation >= reported {
-                    return Ok(generation);
-                }
-            }
-            None if fingerprint == UNTOUCHED && reported == 0 => return Ok(0),
-            None => {}
-        }
-        let row = sqlx::query(COUNT)
-            .bind(installation)
-            .bind(fingerprint.as_slice())
-            .bind(reported)
-            .fetch_one(&self.write)
+    async fn outgrow(&self, owner: &Owner, told: i64) -> Result<(), StoreError> {
+        const OUTGROW: &str =
+            "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, $2 + 1, '', FALSE)
+            ON CONFLICT (owner) DO UPDATE SET generation = excluded.generation
+            WHERE records.generation < $2 AND NOT records.erased";
+        let grown = sqlx::query(OUTGROW)
+            .bind(owner.to_string())
+            .bind(told)
+            .execute(&self.write)
             .await?;
-        Ok(row.try_get(0)?)
+        if grown.rows_affected() > 0 {
+            tracing::warn!(credential.owner = %owner, generation.told = told, "the store is older than what was told of it");
+        }
+        Ok(())
     }
 
     fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 32] {

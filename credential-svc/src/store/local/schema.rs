@@ -3,7 +3,8 @@
 use sqlx::{Row as _, SqlitePool};
 
 /// Steps that bring a file from version N (its index) to N + 1. They are never changed, only added to.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE key_check (
         digest BLOB NOT NULL
     );
@@ -38,7 +39,10 @@ const STEPS: [&str; 1] = ["
         generation BIGINT NOT NULL,
         fingerprint BLOB NOT NULL
     );
-"];
+",
+    // An installation's generation is now that of its own record.
+    "DROP TABLE effective;",
+];
 
 /// What this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -65,8 +69,8 @@ pub(super) async fn migrate(pool: &SqlitePool, key_check: &[u8]) -> sqlx::Result
             .await?;
     }
     // The number of steps at this time; a pragma takes no parameters.
-    sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *tx).await?;
+    sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *tx).await?;
     tx.commit().await
 }
 
-const _: () = assert!(VERSION == 1, "the pragma in migrate must set the same version");
+const _: () = assert!(VERSION == 2, "the pragma in migrate must set the same version");

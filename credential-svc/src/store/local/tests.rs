@@ -105,10 +105,10 @@ async fn keeps_every_step_through_a_crash() {
     assert_eq!((record.generation, fields), (2, vec![("token", 2)]));
     assert_eq!(value(&again, "a", "token").await.unwrap(), "two");
 
-    assert_eq!(store.effective_generation("a", [1; 32], 0).await.unwrap(), 1);
+    store.outgrow(&owner("a"), 5).await.unwrap();
     let (again, _copy) = crashed(&directory).await;
-    assert_eq!(again.effective_generation("a", [1; 32], 0).await.unwrap(), 1);
-    assert_eq!(again.effective_generation("a", [2; 32], 0).await.unwrap(), 2);
+    assert_eq!(again.describe(&owner("a")).await.unwrap().unwrap().generation, 6);
+    assert_eq!(value(&again, "a", "token").await.unwrap(), "two");
 
     store.erase(&owner("a")).await.unwrap();
     let (again, _copy) = crashed(&directory).await;
@@ -149,23 +149,64 @@ async fn changes_only_what_the_change_was_decided_on() {
 }
 
 #[tokio::test]
-async fn counts_effective_generations() {
+async fn outgrows_what_a_lost_store_had_told() {
     let (store, _directory) = open().await;
-    assert_eq!(store.effective_generation("a", UNTOUCHED, 0).await.unwrap(), 0);
-    for (fingerprint, expected) in [([1; 32], 1), ([1; 32], 1), ([2; 32], 2), (UNTOUCHED, 3), ([1; 32], 4)] {
-        assert_eq!(store.effective_generation("a", fingerprint, 0).await.unwrap(), expected);
-    }
-    assert_eq!(store.effective_generation("b", [1; 32], 0).await.unwrap(), 1);
+    let outgrown = async |uid: &str, told| {
+        store.outgrow(&owner(uid), told).await.unwrap();
+        store
+            .describe(&owner(uid))
+            .await
+            .unwrap()
+            .map(|record| record.generation)
+    };
+    assert_eq!(outgrown("a", 5).await, Some(6), "nothing was known");
+    assert_eq!(outgrown("a", 6).await, Some(6), "no less is known");
+    assert_eq!(outgrown("a", 3).await, Some(6));
+    assert_eq!(
+        store.write(&owner("a"), change(6, &[("token", "one")])).await.unwrap(),
+        Written::Done
+    );
+    assert_eq!(outgrown("a", 9).await, Some(10));
+    assert_eq!(value(&store, "a", "token").await.unwrap(), "one", "the values stay");
+    store.erase(&owner("a")).await.unwrap();
+    assert_eq!(outgrown("a", 20).await, None, "what was erased stays so");
 }
 
 #[tokio::test]
-async fn outgrows_what_a_lost_store_had_told() {
+async fn describes_many_as_it_describes_one() {
     let (store, _directory) = open().await;
-    assert_eq!(store.effective_generation("a", UNTOUCHED, 5).await.unwrap(), 6);
-    assert_eq!(store.effective_generation("a", UNTOUCHED, 6).await.unwrap(), 6);
-    assert_eq!(store.effective_generation("a", [1; 32], 6).await.unwrap(), 7);
-    assert_eq!(store.effective_generation("a", [1; 32], 9).await.unwrap(), 10);
-    assert_eq!(store.effective_generation("a", [1; 32], 7).await.unwrap(), 10);
+    store
+        .write(&owner("a"), change(0, &[("token", "one"), ("other", "x")]))
+        .await
+        .unwrap();
+    store.write(&owner("b"), change(0, &[("token", "two")])).await.unwrap();
+    store.outgrow(&owner("empty"), 2).await.unwrap();
+    store.write(&owner("gone"), change(0, &[("token", "x")])).await.unwrap();
+    store.erase(&owner("gone")).await.unwrap();
+    let asked = ["a", "empty", "gone", "unknown"].map(owner);
+    let many = store.describe_many(&asked).await.unwrap();
+    assert_eq!(many.len(), 2, "{many:?}");
+    for uid in ["a", "empty"] {
+        let one = store.describe(&owner(uid)).await.unwrap();
+        assert_eq!(many.get(&owner(uid)), one.as_ref());
+    }
+}
+
+#[tokio::test]
+async fn opens_a_file_of_the_first_version() {
+    let (store, directory) = open().await;
+    store.write(&owner("a"), change(0, &[("token", "one")])).await.unwrap();
+    sqlx::raw_sql(
+        "CREATE TABLE effective (installation TEXT PRIMARY KEY, generation BIGINT NOT NULL, fingerprint BLOB NOT NULL);
+         PRAGMA user_version = 1",
+    )
+    .execute(&store.write)
+    .await
+    .unwrap();
+    drop(store);
+    let store = LocalStore::open(directory.path()).await.unwrap();
+    assert_eq!(schema::version(&store.write).await.unwrap(), schema::VERSION);
+    assert_eq!(value(&store, "a", "token").await.unwrap(), "one");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The install page.
 
 use axum::{http::StatusCode, response::Response};
-use contracts::registry::{Entry, EntryLifecycle, InstallationState, entry::Server};
+use contracts::registry::{
+    ConditionStatus, Entry, EntryLifecycle, EntryRevision, InstallationState, entry::Server, entry_revision,
+};
 use maud::{Markup, html};
 use registry_client::destination;
 
@@ -10,7 +12,8 @@ use crate::pages::{
     Pages,
     form::{is_secret, prompted},
     install::{self, Link, Loaded, Scope, Shown, Target},
-    progress::progress_path,
+    problem::as_sentence,
+    progress::{lacks_stored_credential, progress_path},
     session::Session,
     signin::display,
 };
@@ -115,7 +118,7 @@ fn account(pages: &Pages, session: &Session, link: &Link, loaded: &Loaded) -> Ma
 
 /// What the entry is.
 fn about(entry: &Entry) -> Markup {
-    let destination = destination::of_entry(entry);
+    let destination = destination_of(entry);
     html! {
         section.about aria-labelledby="about" {
             h2 #about { "About " (name(entry)) }
@@ -147,6 +150,18 @@ fn about(entry: &Entry) -> Markup {
     }
 }
 
+/// Where what is entered for the current entry revision goes.
+fn destination_of(entry: &Entry) -> Option<String> {
+    let server = match entry.server.clone()? {
+        Server::Remote(remote) => entry_revision::Server::Remote(remote),
+        Server::SelfHosted(hosted) => entry_revision::Server::SelfHosted(hosted),
+    };
+    destination::of(&EntryRevision {
+        server: Some(server),
+        ..EntryRevision::default()
+    })
+}
+
 /// The state of an installation, and the form to change it.
 fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Markup {
     let entry = &shown.loaded.entry;
@@ -161,9 +176,10 @@ fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Mark
             @if let Some(reinstall) = &installation.reinstall_required {
                 p.wanted { "The entry has changed and needs something from you. " (reinstall.message) }
             }
-            @for condition in installation.conditions.iter().filter(|condition| condition.status() == contracts::registry::ConditionStatus::False) {
-                p { (crate::pages::problem::as_sentence(&condition.message)) }
+            @for condition in installation.conditions.iter().filter(|condition| condition.status() == ConditionStatus::False) {
+                p { (as_sentence(&condition.message)) }
             }
+            @if let Some(text) = lacks_stored_credential(entry) { p { (text) } }
             p { a href={ (pages.prefix) (progress_path(slug(entry), &installation.uid, shown.link)) } { "See each step" } }
         }
         @if scope.manageable {

@@ -67,6 +67,11 @@ impl Folders {
         Ok(work)
     }
 
+    /// Whether an installation has a folder: nothing is started without one.
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        fs::symlink_metadata(self.of(uid)).is_ok()
+    }
+
     /// A new path each time: a predecessor that still cleans up does not remove its successor's.
     pub(crate) fn socket(&self) -> PathBuf {
         let mut name = Uuid::new_v4().simple().to_string();
@@ -126,7 +131,9 @@ mod tests {
             fs::metadata(folders.make("a-1").unwrap()).unwrap().permissions().mode() & 0o777,
             0o700
         );
+        assert!(folders.has("a-1") && !folders.has("a-2"));
         folders.remove("a-1").unwrap();
         folders.remove("a-1").unwrap();
+        assert!(!folders.has("a-1"));
     }
 }

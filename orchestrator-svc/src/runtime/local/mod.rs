@@ -5,7 +5,7 @@ mod folders;
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
-use contracts::registry::WatchedInstallation;
+use contracts::registry::{EntryRevision, Installation};
 use stdio_bridge::Spec;
 
 pub(crate) use bridge::Bridge;
@@ -45,8 +45,13 @@ impl LocalRuntime {
     }
 
     /// What to run for an installation.
-    pub(crate) fn plan(&self, watched: &WatchedInstallation, secrets: &Secrets, uid: &str) -> Result<Plan, Missing> {
-        Plan::new(watched, secrets, &self.folders.work(uid))
+    pub(crate) fn plan(
+        &self,
+        installation: &Installation,
+        revision: &EntryRevision,
+        secrets: &Secrets,
+    ) -> Result<Plan, Missing> {
+        Plan::new(installation, revision, secrets, &self.folders.work(&installation.uid))
     }
 
     /// Starts a bridge that runs the plan. The path is its socket, there once the bridge says that it is ready.
@@ -91,8 +96,11 @@ impl LocalRuntime {
             .map_err(io::Error::other)?
     }
 
-    /// Removes all that an installation's servers had here.
+    /// Removes all that an installation's servers had here. One that never ran here had nothing.
     pub(crate) async fn remove(&self, uid: &str) -> io::Result<()> {
+        if !self.folders.has(uid) {
+            return Ok(());
+        }
         self.sweep(uid).await?;
         self.folders.remove(uid)
     }

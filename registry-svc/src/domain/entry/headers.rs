@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use contracts::registry as pb;
 use pb::{
-    InstallField, InstallFieldType, additional_header::Source, entry::CredentialModel, install_field::Target,
-    static_credential::Injection,
+    InstallField, InstallFieldType, additional_header::Source, entry::CredentialModel, injection, install_field::Target,
 };
 use registry_client::headers::{is_authorization, is_field_name, is_field_value, is_managed};
 use service_kit::status::Violations;
@@ -89,12 +88,16 @@ fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Name
             format!("{NEEDS_HTTP}; let secrets go to the environment, files or arguments"),
         );
     }
-    match &model.injection {
-        Some(Injection::CustomHeader(header)) => {
+    match model.injection.as_ref().map(|injection| &injection.kind) {
+        Some(None) => violations.add(
+            "entry.static_credential.injection",
+            "must say how: authorization, bearer or custom_header",
+        ),
+        Some(Some(injection::Kind::CustomHeader(header))) => {
             check_name(
                 violations,
                 seen,
-                "entry.static_credential.custom_header.name",
+                "entry.static_credential.injection.custom_header.name",
                 &header.name,
             );
         }

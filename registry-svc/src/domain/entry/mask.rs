@@ -5,72 +5,72 @@ use pb::entry::{CredentialModel, Server};
 use prost_types::FieldMask;
 use service_kit::status::Violations;
 
-use crate::domain::field_mask::{self, Paths};
+use crate::domain::field_mask::Mask;
 
-/// All that can be changed.
-const FIELDS: [&str; 14] = [
-    "display_name",
-    "description",
-    "instructions",
-    "icon_url",
-    "docs_url",
-    "version",
-    "labels",
-    "visibility",
-    "remote",
-    "self_hosted",
-    "no_credential",
-    "static_credential",
-    "install_fields",
-    "additional_headers",
-];
-
-/// `current` with the fields that `mask` names taken from `change`; of a oneof, a field that is named but not set is cleared.
-/// The result is yet to be checked.
+/// `current` with the fields that `mask` names taken from `change`. The result is yet to be checked.
 pub(crate) fn apply_mask(
     current: &pb::Entry,
     change: pb::Entry,
     mask: Option<&FieldMask>,
 ) -> Result<pb::Entry, Violations> {
-    let paths = match field_mask::parse(mask, &FIELDS)? {
-        Paths::All => return Ok(change),
-        Paths::Some(paths) => paths,
-    };
+    let pb::Entry {
+        name: _,
+        uid: _,
+        display_name,
+        description,
+        instructions,
+        icon_url,
+        docs_url,
+        version,
+        labels,
+        visibility,
+        lifecycle: _,
+        server,
+        credential_model,
+        install_fields,
+        additional_headers,
+        etag: _,
+        entry_revision: _,
+        create_time: _,
+        update_time: _,
+        creator: _,
+        updater: _,
+        delete_time: _,
+        registry_revision: _,
+        conditions: _,
+        credential_generation: _,
+        discovered: _,
+        rollout: _,
+    } = change;
     let mut entry = current.clone();
-    for path in paths {
-        match path {
-            "display_name" => entry.display_name.clone_from(&change.display_name),
-            "description" => entry.description.clone_from(&change.description),
-            "instructions" => entry.instructions.clone_from(&change.instructions),
-            "icon_url" => entry.icon_url.clone_from(&change.icon_url),
-            "docs_url" => entry.docs_url.clone_from(&change.docs_url),
-            "version" => entry.version.clone_from(&change.version),
-            "labels" => entry.labels.clone_from(&change.labels),
-            "visibility" => entry.visibility.clone_from(&change.visibility),
-            "install_fields" => entry.install_fields.clone_from(&change.install_fields),
-            "additional_headers" => entry.additional_headers.clone_from(&change.additional_headers),
-            "remote" => merge(&mut entry.server, &change.server, |server| {
-                matches!(server, Server::Remote(_))
-            }),
-            "self_hosted" => merge(&mut entry.server, &change.server, |server| {
-                matches!(server, Server::SelfHosted(_))
-            }),
-            "no_credential" => merge(&mut entry.credential_model, &change.credential_model, |model| {
-                matches!(model, CredentialModel::NoCredential(_))
-            }),
-            _ => merge(&mut entry.credential_model, &change.credential_model, |model| {
-                matches!(model, CredentialModel::StaticCredential(_))
-            }),
-        }
-    }
+    let mut mask = Mask::new(mask);
+    mask.apply("display_name", &mut entry.display_name, display_name);
+    mask.apply("description", &mut entry.description, description);
+    mask.apply("instructions", &mut entry.instructions, instructions);
+    mask.apply("icon_url", &mut entry.icon_url, icon_url);
+    mask.apply("docs_url", &mut entry.docs_url, docs_url);
+    mask.apply("version", &mut entry.version, version);
+    mask.apply("labels", &mut entry.labels, labels);
+    mask.apply("visibility", &mut entry.visibility, visibility);
+    mask.apply_case("remote", &mut entry.server, &server, |server| match server {
+        Server::Remote(_) => true,
+        Server::SelfHosted(_) => false,
+    });
+    mask.apply_case("self_hosted", &mut entry.server, &server, |server| match server {
+        Server::SelfHosted(_) => true,
+        Server::Remote(_) => false,
+    });
+    let model = &mut entry.credential_model;
+    mask.apply_case("no_credential", model, &credential_model, |model| match model {
+        CredentialModel::NoCredential(_) => true,
+        CredentialModel::StaticCredential(_) => false,
+    });
+    mask.apply_case("static_credential", model, &credential_model, |model| match model {
+        CredentialModel::StaticCredential(_) => true,
+        CredentialModel::NoCredential(_) => false,
+    });
+    mask.apply("install_fields", &mut entry.install_fields, install_fields);
+    mask.apply("additional_headers", &mut entry.additional_headers, additional_headers);
+    mask.finish()?;
     Ok(entry)
-}
-
-/// Takes the case of a oneof that `is_case` knows from `change`, if it is set there; else clears it, if it is set now.
-fn merge<T: Clone>(current: &mut Option<T>, change: &Option<T>, is_case: impl Fn(&T) -> bool) {
-    if change.as_ref().is_some_and(&is_case) {
-        current.clone_from(change);
-    } else if current.as_ref().is_some_and(&is_case) {
-        *current = None;
-    }
 }

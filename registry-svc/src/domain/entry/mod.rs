@@ -6,12 +6,14 @@
 mod headers;
 mod install_fields;
 mod mask;
+mod search;
 mod server;
 #[cfg(test)]
 mod tests;
 
 use contracts::registry as pb;
-use pb::{InstallField, InstallFieldSource, InstallFieldType};
+use pb::{InstallField, InstallFieldSource, InstallFieldType, entry, entry_revision};
+use prost::Message as _;
 use service_kit::{egress::EgressPolicy, status::Violations};
 
 use super::{
@@ -21,6 +23,10 @@ use super::{
 
 pub(crate) use install_fields::check_value;
 pub(crate) use mask::apply_mask;
+pub(crate) use search::{query_words, words};
+
+/// The most bytes of an entry, encoded: with what services report of it, it must fit into one message of the watch.
+const MAX_ENTRY: usize = 1_030_000;
 
 /// What an admin says about an entry, valid as a whole; every output only field is empty.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +46,13 @@ impl EntrySpec {
         server::check(&mut violations, &mut entry, egress);
         install_fields::check(&mut violations, &mut entry);
         headers::check(&mut violations, &entry);
+        let size = entry.encoded_len();
+        if size > MAX_ENTRY {
+            violations.add(
+                "entry",
+                format!("must have at most {MAX_ENTRY} bytes in all; it has {size}"),
+            );
+        }
         violations.into_result(Self(entry))
     }
 
@@ -53,12 +66,67 @@ impl EntrySpec {
         &self.0
     }
 
-    /// Whether what runs, or what a call sends, differs: then an installation that moves from one to the other has a new generation.
+    /// What an entry revision says; names, texts, labels and visibility, which are not in it, are empty.
+    pub(crate) fn of_revision(revision: pb::EntryRevision) -> Self {
+        Self(pb::Entry {
+            server: revision.server.map(|server| match server {
+                entry_revision::Server::Remote(remote) => entry::Server::Remote(remote),
+                entry_revision::Server::SelfHosted(server) => entry::Server::SelfHosted(server),
+            }),
+            credential_model: revision.credential_model.map(|model| match model {
+                entry_revision::CredentialModel::NoCredential(none) => entry::CredentialModel::NoCredential(none),
+                entry_revision::CredentialModel::StaticCredential(model) => {
+                    entry::CredentialModel::StaticCredential(model)
+                }
+            }),
+            install_fields: revision.install_fields,
+            additional_headers: revision.additional_headers,
+            version: revision.version,
+            ..pb::Entry::default()
+        })
+    }
+
+    /// What installations run, as a revision that is yet without name, number, author and time.
+    pub(crate) fn revision(&self) -> pb::EntryRevision {
+        let entry = self.0.clone();
+        pb::EntryRevision {
+            server: entry.server.map(|server| match server {
+                entry::Server::Remote(remote) => entry_revision::Server::Remote(remote),
+                entry::Server::SelfHosted(server) => entry_revision::Server::SelfHosted(server),
+            }),
+            credential_model: entry.credential_model.map(|model| match model {
+                entry::CredentialModel::NoCredential(none) => entry_revision::CredentialModel::NoCredential(none),
+                entry::CredentialModel::StaticCredential(model) => {
+                    entry_revision::CredentialModel::StaticCredential(model)
+                }
+            }),
+            install_fields: entry.install_fields,
+            additional_headers: entry.additional_headers,
+            version: entry.version,
+            ..pb::EntryRevision::default()
+        }
+    }
+
+    /// Whether the same runs, the same is asked of who installs, and calls send the same. Else a change from one to the other makes
+    /// a new entry revision, and each installation that moves to it has a new generation. Texts for people do not count.
     pub(crate) fn runs_as(&self, other: &Self) -> bool {
+        let fields = |entry: &pb::Entry| -> Vec<InstallField> {
+            let without_texts = |field: &InstallField| InstallField {
+                title: String::new(),
+                description: String::new(),
+                ..field.clone()
+            };
+            entry.install_fields.iter().map(without_texts).collect()
+        };
         self.0.server == other.0.server
             && self.0.credential_model == other.0.credential_model
-            && self.0.install_fields == other.0.install_fields
+            && fields(&self.0) == fields(&other.0)
             && self.0.additional_headers == other.0.additional_headers
+    }
+
+    /// Whether the orchestrator runs it.
+    pub(crate) fn is_self_hosted(&self) -> bool {
+        matches!(self.0.server, Some(entry::Server::SelfHosted(_)))
     }
 
     /// The field of this key.
@@ -97,7 +165,8 @@ pub(crate) fn lifecycle_word(lifecycle: pb::EntryLifecycle) -> &'static str {
     }
 }
 
-fn without_outputs(entry: pb::Entry) -> pb::Entry {
+/// The message without what only the registry says.
+pub(crate) fn without_outputs(entry: pb::Entry) -> pb::Entry {
     pb::Entry {
         name: String::new(),
         uid: String::new(),
@@ -109,7 +178,11 @@ fn without_outputs(entry: pb::Entry) -> pb::Entry {
         creator: String::new(),
         updater: String::new(),
         delete_time: None,
-        revision: 0,
+        registry_revision: 0,
+        conditions: Vec::new(),
+        credential_generation: 0,
+        discovered: Vec::new(),
+        rollout: None,
         ..entry
     }
 }

@@ -5,7 +5,7 @@ use pb::{
     AdditionalHeader, ArgumentTarget, CustomHeader, EnvironmentVariableTarget, HeaderTarget, InstallField,
     InstallFieldSource, InstallFieldType, MountedFileTarget, NoCredential, RemoteServer, SelfHostedServer, ServerFile,
     StaticCredential, StreamableHttpTransport, additional_header::Source, entry::CredentialModel, entry::Server,
-    install_field::Target, self_hosted_server::Transport, static_credential::Injection,
+    injection::Kind, install_field::Target, self_hosted_server::Transport,
 };
 use prost_types::FieldMask;
 use service_kit::egress::EgressPolicy;
@@ -69,10 +69,10 @@ fn additional(name: &str, source: Source) -> AdditionalHeader {
     }
 }
 
-fn credential(field: &str, injection: Option<Injection>) -> Option<CredentialModel> {
+fn credential(field: &str, injection: Option<Kind>) -> Option<CredentialModel> {
     Some(CredentialModel::StaticCredential(StaticCredential {
         field: field.to_owned(),
-        injection,
+        injection: injection.map(|kind| pb::Injection { kind: Some(kind) }),
     }))
 }
 
@@ -184,11 +184,12 @@ fn refuses_header_names() {
         let bad = entry(remote(URL), vec![field("f", InstallFieldType::String, header(name))]);
         assert_eq!(wrong(bad), ["entry.install_fields[0].header.name"], "{name:?}");
         let mut bad = entry(remote(URL), vec![field("f", InstallFieldType::Secret, None)]);
-        bad.credential_model = credential(
-            "f",
-            Some(Injection::CustomHeader(CustomHeader { name: name.to_owned() })),
+        bad.credential_model = credential("f", Some(Kind::CustomHeader(CustomHeader { name: name.to_owned() })));
+        assert_eq!(
+            wrong(bad),
+            ["entry.static_credential.injection.custom_header.name"],
+            "{name:?}"
         );
-        assert_eq!(wrong(bad), ["entry.static_credential.custom_header.name"], "{name:?}");
     }
 }
 
@@ -203,7 +204,7 @@ fn refuses_headers_set_twice_in_whatever_case() {
     );
     bad.credential_model = credential(
         "p",
-        Some(Injection::CustomHeader(CustomHeader {
+        Some(Kind::CustomHeader(CustomHeader {
             name: "x-api-key".to_owned(),
         })),
     );
@@ -462,7 +463,13 @@ fn applies_masks_to_oneofs() {
             .credential_model,
         current.credential_model
     );
-    assert_eq!(apply_mask(&current, change.clone(), None).unwrap(), change);
+    let star = FieldMask {
+        paths: vec!["*".to_owned()],
+    };
+    assert_eq!(apply_mask(&current, change.clone(), Some(&star)).unwrap(), change);
+    let unset = apply_mask(&current, change.clone(), None).unwrap();
+    assert_eq!((&unset.server, unset.version.as_str()), (&change.server, "2"));
+    assert_eq!(unset.display_name, current.display_name, "what is not set stays");
     assert!(apply(&change, &["remote.url"]).is_err());
     assert!(apply(&change, &["uid"]).is_err());
 }

@@ -65,7 +65,7 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
         }
     }
     let message = format!(
-        "the entry has changed and wants {}; until that is given and the installation updated, it runs as before",
+        "the entry has changed and requires {}; until that is given and the installation updated, it runs as before",
         titles.join(", ")
     );
     Step::Hold(ReinstallRequired {

@@ -1,5 +1,7 @@
 //! The rules of resolution, one by one.
 
+mod bindings;
+
 use contracts::registry::{self as pb, ConditionStatus};
 use pretty_assertions::assert_eq;
 
@@ -7,8 +9,8 @@ use super::*;
 use crate::{
     domain::{ConsumerKind, Subject},
     snapshot::testing::{
-        Made, Registry, assignment, caller_user, entry, gateway, person, plain_entry, plain_gateway, user_id,
-        visible_to_team,
+        Made, Registry, assignment, caller_user, entry, entry_credential, gateway, hosted_revision, person,
+        plain_assignment, plain_entry, plain_gateway, plain_revision, runtime, user_id, visible_to_team,
     },
 };
 
@@ -30,7 +32,7 @@ fn registry() -> Registry {
 /// The uid of the installation a call goes to, or why nowhere.
 fn goes_to(registry: &Registry, caller: &Caller) -> Result<String, RepairReason> {
     match call(&registry.snapshot(), caller, &default(), "time__now", &links()) {
-        Ok(target) => Ok(target.installation.uid.to_string()),
+        Ok(target) => Ok(target.running.installation.uid.to_string()),
         Err(CallError::Repair(repair)) => Err(repair.reason),
         Err(other) => panic!("{other}"),
     }
@@ -228,21 +230,22 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
 
 #[test]
 fn a_self_hosted_server_that_does_not_run_is_unavailable() {
-    let self_hosted = pb::Entry {
-        server: Some(pb::entry::Server::SelfHosted(pb::SelfHostedServer {
-            command: "x".to_owned(),
-            ..Default::default()
-        })),
-        ..plain_entry("time")
-    };
     let registry = registry().install(Made {
-        running: Some(self_hosted),
+        running: Some(hosted_revision("time")),
         ..Made::new("own", "time", "alice")
     });
     assert_eq!(
         goes_to(&registry, &person("alice")),
         Err(RepairReason::InstallationUnavailable)
     );
+    let starting = |registry: &Registry| {
+        let snapshot = registry.snapshot();
+        is_starting(&snapshot, &person("alice"), &default(), "time__now")
+    };
+    assert!(starting(&registry), "nobody has reported that it failed");
+    let registry = registry.with(runtime("own", "unix:/run/own.sock"));
+    assert_eq!(goes_to(&registry, &person("alice")), Ok("own".to_owned()));
+    assert!(!starting(&registry));
 }
 
 #[test]
@@ -272,39 +275,6 @@ fn a_deleted_one_is_not_considered_and_its_successor_is() {
 }
 
 #[test]
-fn a_pinned_one_is_taken_whoever_calls() {
-    let pinned = |registry: Registry| {
-        registry
-            .entry("time", &["now"])
-            .gateway("default")
-            .with(assignment("default", "time", "now", Some("hers")))
-    };
-    let registry = pinned(Registry::default())
-        .install(Made::new("hers", "time", "alice"))
-        .install(Made::new("his", "time", "bob"));
-    for caller in [person("alice"), person("bob"), team_token("none")] {
-        assert_eq!(goes_to(&registry, &caller), Ok("hers".to_owned()));
-    }
-    assert_eq!(
-        steps(&registry, &person("bob")),
-        [(Rule::Pinned, Some("hers".to_owned()), Outcome::Chosen)]
-    );
-    let never = pinned(Registry::default()).install(Made {
-        once_ready: false,
-        credential: (ConditionStatus::False, "CREDENTIAL_REQUIRED"),
-        ..Made::new("hers", "time", "alice")
-    });
-    assert_eq!(goes_to(&never, &person("bob")), Err(RepairReason::CredentialRequired));
-    let gone = pinned(Registry::default()).install(Made::new("his", "time", "bob"));
-    assert_eq!(
-        goes_to(&gone, &person("bob")),
-        Err(RepairReason::CredentialRequired),
-        "never another account in its place"
-    );
-    assert_eq!(steps(&gone, &person("bob")), [(Rule::Pinned, None, Outcome::None)]);
-}
-
-#[test]
 fn a_tool_that_the_installation_lacks_is_unavailable() {
     let registry = registry()
         .install(Made::new("own", "time", "alice"))
@@ -314,17 +284,14 @@ fn a_tool_that_the_installation_lacks_is_unavailable() {
 
 #[test]
 fn whole_issuers_count_for_gateway_tokens_too() {
-    let everyone = pb::WatchedTeam {
-        team: Some(pb::Team {
-            name: "teams/everyone".to_owned(),
-            uid: "t-everyone".to_owned(),
-            mappings: vec![pb::TeamMapping {
-                issuer: crate::snapshot::testing::ISSUER.to_owned(),
-                selector: Some(pb::team_mapping::Selector::WholeIssuer(pb::WholeIssuer {})),
-            }],
-            ..pb::Team::default()
-        }),
-        members: Vec::new(),
+    let everyone = pb::Team {
+        name: "teams/everyone".to_owned(),
+        uid: "t-everyone".to_owned(),
+        mappings: vec![pb::TeamMapping {
+            issuer: crate::snapshot::testing::ISSUER.to_owned(),
+            selector: Some(pb::team_mapping::Selector::WholeIssuer(pb::WholeIssuer {})),
+        }],
+        ..pb::Team::default()
     };
     let user = caller_user("carol");
     let token = pb::WatchedGatewayToken {
@@ -410,9 +377,10 @@ fn lists_what_is_not_connected_yet_and_the_definition_of_what_resolves() {
         .tools("own", &["now"]);
     let snapshot = registry.snapshot();
     let hers = list(&snapshot, &person("alice"), &default()).unwrap();
-    assert!(hers[0].connected && hers[0].definition.contains("of own") && hers[0].definition.contains("\"time__now\""));
+    let shown = |tools: &[crate::domain::ExposedTool]| tools[0].definition.to_json(&tools[0].exposed_name);
+    assert!(hers[0].connected && shown(&hers).contains("of own") && shown(&hers).contains("\"time__now\""));
     let his = list(&snapshot, &person("bob"), &default()).unwrap();
-    assert!(!his[0].connected && his[0].definition.contains("of e-time"));
+    assert!(!his[0].connected && shown(&his).contains("of e-time"));
     assert_ne!(fingerprint(&hers), fingerprint(&his));
     assert_eq!(
         fingerprint(&his),

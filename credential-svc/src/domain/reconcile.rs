@@ -1,0 +1,80 @@
+//! Looks at whatever is queued, again and again until it is as it should be.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    credentials::Credentials,
+    ports::{Registry, Store},
+    record::Owner,
+};
+
+/// Owners whose records are read at once.
+const LOOKED_AT_ONCE: usize = 512;
+/// Reports under way at a time.
+const REPORTED_AT_ONCE: usize = 8;
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// Does so until `stop` is cancelled.
+pub(crate) async fn reconcile<S: Store, R: Registry>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
+    tokio::select! {
+        () = forever(&credentials) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
+    let mut pending: BTreeSet<Owner> = BTreeSet::new();
+    let mut failed: BTreeSet<Owner> = BTreeSet::new();
+    let mut delay = FIRST_RETRY;
+    let mut retry = Instant::now();
+    loop {
+        pending.extend(credentials.queue().take());
+        if Instant::now() >= retry {
+            pending.append(&mut failed);
+        }
+        if pending.is_empty() {
+            tokio::select! {
+                () = credentials.queue().added() => {}
+                () = sleep_until(retry), if !failed.is_empty() => {}
+            }
+            continue;
+        }
+        let batch = std::iter::from_fn(|| pending.pop_first()).take(LOOKED_AT_ONCE);
+        let left = look(credentials, batch.collect()).await;
+        if !left.is_empty() {
+            failed.extend(left);
+            retry = Instant::now() + delay;
+            delay = (delay * 2).min(LAST_RETRY);
+        } else if failed.is_empty() {
+            delay = FIRST_RETRY;
+        }
+    }
+}
+
+/// Does what there is to do for these; returns those to look at again.
+async fn look<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Vec<Owner>) -> Vec<Owner> {
+    let due = match credentials.due(&owners).await {
+        Ok(due) => due,
+        Err(error) => {
+            tracing::warn!(error = %error, "what is to be reported could not be looked up yet");
+            return owners;
+        }
+    };
+    let outcomes = futures::stream::iter(due).map(|owner| async move {
+        let outcome = credentials.reconcile(&owner).await;
+        (owner, outcome)
+    });
+    let failed = outcomes
+        .buffer_unordered(REPORTED_AT_ONCE)
+        .filter_map(|(owner, outcome)| async move {
+            let error = outcome.err()?;
+            tracing::debug!(credential.owner = %owner, error = %error, "to be looked at again");
+            Some(owner)
+        });
+    failed.collect().await
+}

@@ -1,0 +1,120 @@
+//! The definition of a tool, ready to be shown under any name.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::json;
+
+/// A tool's definition as its server gave it, apart from its name: one is kept for all gateways that show the tool, each under a
+/// name of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Definition {
+    /// All members but `name`, byte for byte as they came, each behind a comma; and the brace that ends the object.
+    rest: Box<str>,
+    declares_output: bool,
+}
+
+impl Definition {
+    /// Takes a definition apart. `None` if it is no JSON object.
+    pub(crate) fn parse(definition_json: &str) -> Option<Self> {
+        let Members(members) = serde_json::from_str(definition_json).ok()?;
+        let mut rest = String::with_capacity(definition_json.len());
+        let mut declares_output = false;
+        // A second `name` would leave it to each client which one it takes.
+        for (key, value) in members.iter().filter(|(key, _)| key != "name") {
+            rest.push(',');
+            rest.push_str(&serde_json::to_string(key).ok()?);
+            rest.push(':');
+            rest.push_str(value.get());
+            declares_output |= key == "outputSchema" && value.get() != "null";
+        }
+        rest.push('}');
+        Some(Self {
+            rest: rest.into(),
+            declares_output,
+        })
+    }
+
+    /// Whether the tool has an output schema.
+    pub(crate) const fn declares_output(&self) -> bool {
+        self.declares_output
+    }
+
+    /// Its length under this name, in bytes.
+    pub(crate) const fn len(&self, name: &str) -> usize {
+        r#"{"name":"""#.len() + name.len() + self.rest.len()
+    }
+
+    /// Appends it under this name: a JSON object.
+    pub(crate) fn write(&self, name: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"name\":");
+        json::push_string(out, name);
+        out.extend_from_slice(self.rest.as_bytes());
+    }
+
+    /// It under this name: a JSON object.
+    pub(crate) fn to_json(&self, name: &str) -> String {
+        let mut out = Vec::with_capacity(self.len(name));
+        self.write(name, &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// The members of an object, in order, their values unread.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renames_and_leaves_the_rest_alone() {
+        let rename = |definition, name| Definition::parse(definition).map(|definition| definition.to_json(name));
+        let definition = r##"{"title":"T","name":"old","inputSchema":{ "$ref":"#/x", "n":12345678901234567890 },"_meta":{"a":1e400}}"##;
+        assert_eq!(
+            rename(definition, "new").unwrap(),
+            r##"{"name":"new","title":"T","inputSchema":{ "$ref":"#/x", "n":12345678901234567890 },"_meta":{"a":1e400}}"##
+        );
+        assert_eq!(
+            rename(r#"{"name":"a","x":1,"name":"b"}"#, "c").unwrap(),
+            r#"{"name":"c","x":1}"#
+        );
+        assert_eq!(rename(r#"{"name":"a"}"#, "c").unwrap(), r#"{"name":"c"}"#);
+        assert_eq!(rename("[]", "c"), None);
+        assert_eq!(rename("{", "c"), None);
+        let parsed = Definition::parse(definition).unwrap();
+        assert_eq!(parsed.len("new"), parsed.to_json("new").len());
+    }
+
+    #[test]
+    fn knows_whether_it_has_an_output_schema() {
+        let declares = |definition| Definition::parse(definition).unwrap().declares_output();
+        assert!(declares(r#"{"name":"a","outputSchema":{}}"#));
+        assert!(!declares(r#"{"name":"a","outputSchema":null}"#));
+        assert!(!declares(r#"{"name":"a","inputSchema":{"outputSchema":{}}}"#));
+    }
+}

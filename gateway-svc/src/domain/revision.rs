@@ -1,0 +1,55 @@
+//! What an entry's installations run: made once for each entry revision, and shared by all of them.
+
+use std::sync::Arc;
+
+use url::Url;
+
+/// An entry revision, as far as calls go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revision {
+    /// Where a remote server is; `None` for a self-hosted one, and for an address that is none.
+    pub(crate) remote: Option<Endpoint>,
+    /// Whether the orchestrator runs the server: its runtime says where it is.
+    pub(crate) self_hosted: bool,
+    /// What secrets are bound to, as in `registry_client::destination`; `None` for an entry without server.
+    pub(crate) destination: Option<Arc<str>>,
+    /// Whether credential-svc holds secrets that go into headers; where not, nothing is vended.
+    pub(crate) vends_headers: bool,
+    /// Whether it takes secrets that are stored on the entry.
+    pub(crate) stored_secrets: bool,
+    /// Additional headers and the non-secret install fields that go into headers, in the order of the entry.
+    pub(crate) headers: Box<[FixedHeader]>,
+}
+
+/// A header that carries no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FixedHeader {
+    /// The field name.
+    pub(crate) name: Box<str>,
+    /// Where its value comes from.
+    pub(crate) value: HeaderSource,
+}
+
+/// Where the value of a header comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderSource {
+    /// It is the same for all installations.
+    Fixed(Box<str>),
+    /// Each installation may have its own.
+    Prompted {
+        /// Key of the install field.
+        key: Arc<str>,
+        /// Taken where the installation has none; without either, the header is not sent.
+        default: Box<str>,
+    },
+}
+
+/// Where a server is. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// A remote server, as an admin wrote it: the egress policy applies.
+    Remote(Arc<Url>),
+    /// A server that the orchestrator runs, as it reports it: exempt from the egress policy.
+    /// `http://HOST:PORT/PATH` or `unix:/PATH/OF/SOCKET`.
+    Hosted(Arc<str>),
+}

@@ -1,0 +1,62 @@
+//! An installation and what it runs.
+
+use std::sync::Arc;
+
+use super::{Aspect, ConditionState, Endpoint, Entry, HeaderSource, Installation, Revision};
+
+/// An installation with all that a call to it takes, as of one state of the registry. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    /// The installation.
+    pub(crate) installation: Arc<Installation>,
+    /// Its entry.
+    pub(crate) entry: Arc<Entry>,
+    /// The entry revision it runs.
+    pub(crate) revision: Arc<Revision>,
+    /// Where its server is; `None` while nothing can be called.
+    pub(crate) endpoint: Option<Endpoint>,
+}
+
+impl Running {
+    /// `CREDENTIAL_READY` of the secrets stored on the entry, where it takes any and something was reported.
+    pub(crate) fn entry_credential(&self) -> Option<&Aspect> {
+        self.entry.credential.as_ref().filter(|_| self.revision.stored_secrets)
+    }
+
+    /// Whether its secrets are there, its own and those stored on its entry.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.installation.credential.status == ConditionState::True
+            && self
+                .entry_credential()
+                .is_none_or(|credential| credential.status != ConditionState::False)
+    }
+
+    /// Whether a call can go there: its secrets are there and its server runs. Whether its tools are known does not matter:
+    /// a discovery that failed must not keep calls from a server that has come back.
+    pub(crate) fn usable(&self) -> bool {
+        !self.installation.deleted && self.endpoint.is_some() && self.has_credentials() && !self.stopped()
+    }
+
+    /// Whether its server, which the orchestrator runs, does not.
+    pub(crate) fn stopped(&self) -> bool {
+        self.revision.self_hosted && self.installation.runtime.status == ConditionState::False
+    }
+
+    /// Whether a call goes to the same place and takes the same as with `other`. May say no where it does.
+    pub(crate) fn runs_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.installation, &other.installation)
+            && Arc::ptr_eq(&self.revision, &other.revision)
+            && self.endpoint == other.endpoint
+    }
+
+    /// Names and values of the headers that carry no secret, in the order of the entry.
+    pub(crate) fn fixed_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.revision.headers.iter().filter_map(|header| {
+            let value = match &header.value {
+                HeaderSource::Fixed(value) => value,
+                HeaderSource::Prompted { key, default } => self.installation.value(key).unwrap_or(default),
+            };
+            (!value.is_empty()).then_some((&*header.name, value))
+        })
+    }
+}

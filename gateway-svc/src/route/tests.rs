@@ -1,0 +1,222 @@
+//! What a table holds.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+use crate::domain::{Audience, Consumer, ConsumerKind, ConsumerRef, Entry, Labels, Lifecycle, ToolSet};
+
+fn everybody() -> Audience {
+    Audience {
+        organization: true,
+        teams: Box::default(),
+        author: None,
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|&(key, value)| (key.into(), value.into())).collect()
+}
+
+fn entry(slug: &str, label: &str) -> Entry {
+    Entry {
+        uid: format!("uid-{slug}").into(),
+        slug: slug.into(),
+        display_name: slug.into(),
+        labels: labels(&[("team", label)]),
+        audience: everybody(),
+        lifecycle: Lifecycle::Approved,
+        tools: None,
+        credential: None,
+        credential_generation: 0,
+        deleted: false,
+    }
+}
+
+fn consumer(automatic: bool, label: &str) -> Consumer {
+    Consumer {
+        name: ConsumerRef::new(ConsumerKind::Gateway, "g"),
+        uid: "g".into(),
+        display_name: "g".to_owned(),
+        description: String::new(),
+        labels: labels(&[("team", label), ("other", "x")]),
+        automatic,
+        audience: everybody(),
+        passthrough_headers: Vec::new(),
+        omit_entry_prefix: false,
+    }
+}
+
+fn pinned(installation: &str) -> Option<Arc<Pinned>> {
+    Some(Arc::new(Pinned {
+        installation: installation.into(),
+        consented: None,
+    }))
+}
+
+/// `tool` is `*` for all tools.
+fn assignment(entry: &str, tool: &str, pinned: Option<Arc<Pinned>>, name: Option<&str>) -> Assignment {
+    Assignment {
+        entry_uid: format!("uid-{entry}").into(),
+        tool: (tool != "*").then(|| tool.into()),
+        pinned,
+        exposed_name: name.map(Into::into),
+    }
+}
+
+fn table(consumer: &Consumer, assignments: &[Assignment], entries: &[(Entry, &[&str])]) -> Table {
+    let uids: Vec<Arc<str>> = (0..assignments.len()).map(|index| index.to_string().into()).collect();
+    let sets: HashMap<&str, (&Entry, ToolSet)> = entries
+        .iter()
+        .map(|(entry, tools)| {
+            let tools = tools.iter().map(|&tool| (tool.into(), "hash".into())).collect();
+            (&*entry.uid, (entry, tools))
+        })
+        .collect();
+    let candidate = |uid: &str| {
+        let (entry, tools) = sets.get(uid)?;
+        Some(Candidate {
+            entry,
+            tools: Some(tools),
+        })
+    };
+    let all = entries.iter().filter_map(|(entry, _)| candidate(&entry.uid));
+    Table::build(consumer, uids.iter().zip(assignments), candidate, all)
+}
+
+fn names(table: &Table) -> Vec<&str> {
+    table.routes().iter().map(|route| &*route.exposed_name).collect()
+}
+
+/// Exposed name and the installation it is pinned to.
+fn bindings(table: &Table) -> Vec<(&str, Option<&str>)> {
+    let binding = |route: &'_ Route| route.pinned.as_ref().map(|pinned| pinned.installation.to_string());
+    assert!(table.routes().is_sorted_by_key(|route| &route.exposed_name));
+    table
+        .routes()
+        .iter()
+        .map(|route| {
+            assert_eq!(binding(table.find(&route.exposed_name).unwrap()), binding(route));
+            (
+                &*route.exposed_name,
+                route.pinned.as_ref().map(|pinned| &*pinned.installation),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn holds_what_was_assigned() {
+    let assignments = [
+        assignment("time", "now", None, None),
+        assignment("time", "now", None, None),
+        assignment("time", "convert", pinned("i1"), Some("tz")),
+        assignment("gone", "x", None, None),
+        assignment("gone", "*", None, None),
+    ];
+    let table = table(&consumer(false, "core"), &assignments, &[(entry("time", "core"), &[])]);
+    assert_eq!(bindings(&table), [("time__now", None), ("tz", Some("i1"))]);
+    assert!(table.find("time__convert").is_none());
+}
+
+#[test]
+fn automatic_mode_adds_every_tool_of_entries_that_share_a_label() {
+    let draft = Entry {
+        lifecycle: Lifecycle::Draft,
+        ..entry("draft", "core")
+    };
+    let deprecated = Entry {
+        lifecycle: Lifecycle::Deprecated,
+        ..entry("old", "core")
+    };
+    let deleted = Entry {
+        deleted: true,
+        ..entry("gone", "core")
+    };
+    let entries: [(Entry, &[&str]); 5] = [
+        (entry("time", "core"), &["now", "convert"]),
+        (entry("mail", "other-team"), &["send"]),
+        (draft, &["x"]),
+        (deprecated, &["y"]),
+        (deleted, &["z"]),
+    ];
+    let assignments = [assignment("time", "now", None, Some("clock"))];
+    assert_eq!(
+        names(&table(&consumer(true, "core"), &assignments, &entries)),
+        ["clock", "old__y", "time__convert"]
+    );
+    assert_eq!(
+        names(&table(&consumer(false, "core"), &assignments, &entries)),
+        ["clock"]
+    );
+}
+
+#[test]
+fn all_tools_give_way_to_a_single_one_and_come_before_automatic_mode() {
+    let entries: [(Entry, &[&str]); 2] = [
+        (entry("time", "core"), &["now", "convert"]),
+        (entry("mail", "core"), &["send"]),
+    ];
+    let assignments = [
+        assignment("time", "*", pinned("shared"), None),
+        assignment("time", "now", None, Some("clock")),
+    ];
+    for automatic in [false, true] {
+        let table = table(&consumer(automatic, "core"), &assignments, &entries);
+        let mut expected = vec![("clock", None), ("time__convert", Some("shared"))];
+        if automatic {
+            expected.insert(1, ("mail__send", None));
+        }
+        assert_eq!(bindings(&table), expected);
+    }
+    let twice = [
+        assignment("time", "*", pinned("one"), None),
+        assignment("time", "*", pinned("two"), None),
+        assignment("time", "*", None, None),
+        assignment("time", "*", None, None),
+    ];
+    let manual = consumer(false, "core");
+    assert_eq!(
+        table(&manual, &twice, &entries).routes().len(),
+        6,
+        "a tool for each binding"
+    );
+    assert!(
+        table(&manual, &twice, &[(entry("time", "core"), &[])])
+            .routes()
+            .is_empty(),
+        "no tool is known yet"
+    );
+}
+
+#[test]
+fn does_not_depend_on_the_order_of_assignments() {
+    let consented = |team: &str| {
+        Some(Arc::new(Pinned {
+            installation: "i".into(),
+            consented: Some(Audience {
+                organization: false,
+                teams: [team.into()].into(),
+                author: None,
+            }),
+        }))
+    };
+    let time = entry("time", "core");
+    let (first, second) = (
+        ("1".into(), assignment("time", "now", consented("red"), None)),
+        ("2".into(), assignment("time", "now", consented("blue"), None)),
+    );
+    let candidate = |_: &str| {
+        Some(Candidate {
+            entry: &time,
+            tools: None,
+        })
+    };
+    for order in [[&first, &second], [&second, &first]] {
+        let assigned = order.map(|(uid, assignment)| (uid, assignment));
+        let table = Table::build(&consumer(false, "core"), assigned, candidate, []);
+        let [route] = table.routes() else { panic!("{table:?}") };
+        assert_eq!(route.pinned, consented("red"));
+    }
+}

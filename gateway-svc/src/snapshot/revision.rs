@@ -1,0 +1,86 @@
+//! From an entry revision to what its installations derive from it: computed once, for all of them.
+
+use std::sync::Arc;
+
+use contracts::registry::{
+    AdditionalHeader, EntryRevision, InstallField, InstallFieldSource, InstallFieldType, additional_header,
+    entry_revision::{CredentialModel, Server},
+    install_field::Target,
+};
+use registry_client::destination;
+
+use super::strings::Strings;
+use crate::domain::{Endpoint, FixedHeader, HeaderSource, Revision};
+
+/// An entry revision.
+pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Revision {
+    let remote = match &revision.server {
+        Some(Server::Remote(remote)) => remote.url.parse().ok().map(|url| Endpoint::Remote(Arc::new(url))),
+        Some(Server::SelfHosted(_)) | None => None,
+    };
+    Revision {
+        remote,
+        self_hosted: matches!(revision.server, Some(Server::SelfHosted(_))),
+        destination: destination::of(revision).map(|destination| strings.get(&destination)),
+        vends_headers: vends_headers(revision),
+        stored_secrets: revision
+            .install_fields
+            .iter()
+            .any(|field| is_secret(field) && field.source() == InstallFieldSource::Stored),
+        headers: headers(revision, strings),
+    }
+}
+
+fn is_secret(field: &InstallField) -> bool {
+    matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File)
+}
+
+fn vends_headers(revision: &EntryRevision) -> bool {
+    let primary = match &revision.credential_model {
+        Some(CredentialModel::StaticCredential(credential)) => !credential.field.is_empty(),
+        Some(CredentialModel::NoCredential(_)) | None => false,
+    };
+    let in_header = |field: &InstallField| is_secret(field) && matches!(field.target, Some(Target::Header(_)));
+    primary || revision.install_fields.iter().any(in_header)
+}
+
+fn headers(revision: &EntryRevision, strings: &mut Strings) -> Box<[FixedHeader]> {
+    let mut headers = Vec::new();
+    for AdditionalHeader { name, source } in &revision.additional_headers {
+        let value = match source {
+            Some(additional_header::Source::Value(value)) => Some(HeaderSource::Fixed(value.as_str().into())),
+            Some(additional_header::Source::Field(key)) => {
+                let field = revision.install_fields.iter().find(|field| field.key == *key);
+                field.and_then(|field| source_of(field, strings))
+            }
+            None => None,
+        };
+        headers.extend(value.map(|value| (name, value)));
+    }
+    for field in &revision.install_fields {
+        if let Some(Target::Header(target)) = &field.target {
+            headers.extend(source_of(field, strings).map(|value| (&target.name, value)));
+        }
+    }
+    let header = |(name, value): (&String, HeaderSource)| FixedHeader {
+        name: name.as_str().into(),
+        value,
+    };
+    headers.into_iter().map(header).collect()
+}
+
+/// Where the value of a field comes from; `None` for a secret.
+fn source_of(field: &InstallField, strings: &mut Strings) -> Option<HeaderSource> {
+    if is_secret(field) {
+        return None;
+    }
+    let default = field.default_value.as_str();
+    Some(match field.source() {
+        InstallFieldSource::Stored if field.stored_value.is_empty() => HeaderSource::Fixed(default.into()),
+        InstallFieldSource::Stored => HeaderSource::Fixed(field.stored_value.as_str().into()),
+        InstallFieldSource::Prompted | InstallFieldSource::Unspecified => HeaderSource::Prompted {
+            key: strings.get(&field.key),
+            default: default.into(),
+        },
+    })
+}

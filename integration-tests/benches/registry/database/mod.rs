@@ -1,0 +1,88 @@
+//! Databases to measure on: files, and databases of a PostgreSQL server.
+
+pub(crate) mod bulk;
+mod postgres;
+
+use std::{fmt, path::Path};
+
+use integration_tests::Result;
+use registry_svc::Database;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use uuid::Uuid;
+
+pub(crate) use postgres::Server;
+
+/// What the registry keeps its data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+impl Engine {
+    pub(crate) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        })
+    }
+}
+
+/// A new SQLite database in this folder.
+pub(crate) fn sqlite(folder: &Path) -> Database {
+    Database::Sqlite(folder.join(format!("{}.db", Uuid::new_v4().simple())))
+}
+
+/// A new database of a PostgreSQL server.
+pub(crate) async fn postgres(server: &SecretString) -> Result<Database> {
+    let name = format!("bench_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(server.expose_secret()).await?;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await?;
+    connection.close().await?;
+    let mut url = url::Url::parse(server.expose_secret())?;
+    url.set_path(&name);
+    Ok(Database::Postgres(String::from(url).into()))
+}
+
+/// Takes a database away that nobody needs any more.
+pub(crate) async fn remove(database: &Database, server: Option<&SecretString>) -> Result<()> {
+    match (database, server) {
+        (Database::Sqlite(path), _) => {
+            for ending in ["db", "db-wal", "db-shm"] {
+                // The latter two are there only while it is open.
+                let _ = std::fs::remove_file(path.with_extension(ending));
+            }
+        }
+        (Database::Postgres(url), Some(server)) => {
+            let url = url::Url::parse(url.expose_secret())?;
+            let name = url.path().trim_start_matches('/');
+            let mut connection = PgConnection::connect(server.expose_secret()).await?;
+            sqlx::query(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
+                .execute(&mut connection)
+                .await?;
+        }
+        (Database::Postgres(_), None) => {}
+    }
+    Ok(())
+}
+
+/// How large it is on disk, in bytes.
+pub(crate) async fn bytes(database: &Database) -> Result<u64> {
+    Ok(match database {
+        Database::Sqlite(path) => std::fs::metadata(path)?.len(),
+        Database::Postgres(url) => {
+            let mut connection = PgConnection::connect(url.expose_secret()).await?;
+            let bytes: i64 = sqlx::query_scalar("SELECT pg_database_size(current_database())")
+                .fetch_one(&mut connection)
+                .await?;
+            u64::try_from(bytes)?
+        }
+    })
+}

@@ -1,0 +1,162 @@
+//! A PostgreSQL server: the one that `CHANDLERY_TEST_POSTGRES_URL` names, or one of our own.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use integration_tests::{Result, process::free_port};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid, User},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+/// A server on which databases can be made; its own ends when this is dropped.
+pub(crate) struct Server {
+    pub(crate) url: SecretString,
+    _own: Option<Own>,
+}
+
+struct Own {
+    program: Child,
+    _data: TempDir,
+}
+
+impl Server {
+    /// The one that is there, or a new one: on 127.0.0.1, its data in a temporary folder, with `fsync` on, since writes are measured,
+    /// and 256 MB of shared buffers.
+    pub(crate) async fn start() -> Result<Self> {
+        if let Ok(url) = env::var("CHANDLERY_TEST_POSTGRES_URL") {
+            return Ok(Self {
+                url: url.into(),
+                _own: None,
+            });
+        }
+        let programs = programs()?;
+        let data = tempfile::tempdir()?;
+        let user = user()?;
+        let folder = data.path().join("data");
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let password_file = data.path().join("password");
+        writeln!(File::create(&password_file)?, "{password}")?;
+        fs::create_dir(&folder)?;
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755))?;
+        if let Some(user) = &user {
+            for path in [&folder, &password_file] {
+                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+        }
+        let made = command(&programs.join("initdb"), user.as_ref(), data.path())
+            .arg("-D")
+            .arg(&folder)
+            .args([
+                "-U",
+                "chandlery",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+            ])
+            .arg(format!("--pwfile={}", password_file.display()))
+            .output()?;
+        if !made.status.success() {
+            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
+        }
+        let port = free_port();
+        let mut server = command(&programs.join("postgres"), user.as_ref(), data.path());
+        server.arg("-D").arg(&folder);
+        for setting in [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            "unix_socket_directories=".to_owned(),
+            "fsync=on".to_owned(),
+            "shared_buffers=256MB".to_owned(),
+            "max_wal_size=4GB".to_owned(),
+            "max_connections=200".to_owned(),
+        ] {
+            server.arg("-c").arg(setting);
+        }
+        let own = Own {
+            program: server.spawn()?,
+            _data: data,
+        };
+        let url: SecretString = format!("postgres://chandlery:{password}@127.0.0.1:{port}/postgres").into();
+        let begin = Instant::now();
+        while let Err(error) = PgConnection::connect(url.expose_secret()).await {
+            if begin.elapsed() > Duration::from_secs(30) {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(Self { url, _own: Some(own) })
+    }
+
+    /// What its figures depend on: its version, and whether what it has acknowledged is on the disk.
+    pub(crate) async fn describe(&self) -> Result<String> {
+        let mut connection = PgConnection::connect(self.url.expose_secret()).await?;
+        let describe = "SELECT 'PostgreSQL ' || current_setting('server_version') || ', fsync ' || current_setting('fsync') \
+                        || ', shared_buffers ' || current_setting('shared_buffers')";
+        Ok(sqlx::query_scalar(describe).fetch_one(&mut connection).await?)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Its children end with it only where it is asked to end.
+        if let Ok(pid) = i32::try_from(self.program.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
+        }
+        let _ = self.program.wait();
+    }
+}
+
+/// Where `initdb` and `postgres` are: in `CHANDLERY_TEST_POSTGRES_BIN`, or where Debian puts them.
+fn programs() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("CHANDLERY_TEST_POSTGRES_BIN") {
+        return Ok(folder.into());
+    }
+    let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .filter(|folder| folder.join("initdb").exists())
+        .collect();
+    found.sort();
+    found
+        .pop()
+        .ok_or_else(|| "there is no PostgreSQL: set CHANDLERY_TEST_POSTGRES_URL or CHANDLERY_TEST_POSTGRES_BIN".into())
+}
+
+/// As whom it runs where this is root: PostgreSQL refuses to.
+fn user() -> Result<Option<User>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    for name in ["postgres", "nobody"] {
+        if let Some(user) = User::from_name(name)? {
+            return Ok(Some(user));
+        }
+    }
+    Err("there is no user but root to run PostgreSQL as".into())
+}
+
+fn command(program: &Path, user: Option<&User>, folder: &Path) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(program);
+    command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}

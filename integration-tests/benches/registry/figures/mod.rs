@@ -1,0 +1,9 @@
+//! What is measured, one module a figure.
+
+pub(crate) mod gateway;
+pub(crate) mod labels;
+pub(crate) mod lists;
+pub(crate) mod program;
+pub(crate) mod rollout;
+pub(crate) mod watchers;
+pub(crate) mod writes;

@@ -1,0 +1,117 @@
+//! An admin gives a gateway all tools of an entry, those to come included, or many tools in one call.
+
+use contracts::{gateway as g, registry as r};
+use integration_tests::{
+    Caller, McpClient, Stack, caller::refused, eventually, upstream::recording::RecordingUpstream, walk,
+};
+use serde_json::json;
+use tonic::Code;
+
+/// Has an installation's tools discovered again.
+async fn discover(who: &Caller, installation: &str) {
+    let request = g::DiscoverToolsRequest {
+        installation: installation.to_owned(),
+    };
+    who.tools().discover_tools(request).await.expect("it is theirs");
+}
+
+/// Waits until these are listed: the gateway follows what it has reported itself.
+async fn until_listed(client: &McpClient, tools: &[&str]) {
+    eventually(&format!("{tools:?} are listed"), || async {
+        (client.tool_names().await == tools).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_is_discovered_later_appears() {
+    let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    // Of everybody, so that what it has is what the entry has. The other entry's tools stay out.
+    let mut installation = String::new();
+    for entry in ["other", "api"] {
+        admin.publish(entry, walk::remote(&upstream.url())).await;
+        installation = admin.install(entry, Some("teams/everyone"), &[]).await.name;
+    }
+    let gateway = admin.gateway("team").await;
+    assert_eq!(gateway.assignment_mode(), r::AssignmentMode::Manual);
+    let assignment = admin
+        .create_assignment("gateways/team", walk::all_tools("api"), false)
+        .await
+        .expect("an admin may");
+    let client = stack.mcp("team", &alice).await;
+    assert_eq!(client.tool_names().await, ["api__echo", "api__headers"]);
+    assert_eq!(client.call_text("api__echo", json!({"text": "x"})).await, "x");
+
+    upstream.set_tools(&["echo", "headers", "search"]);
+    discover(&admin, &installation).await;
+    until_listed(&client, &["api__echo", "api__headers", "api__search"]).await;
+    assert_eq!(client.call_text("api__search", json!({"text": "found"})).await, "found");
+    // One that the server no longer has goes.
+    upstream.set_tools(&["echo"]);
+    discover(&admin, &installation).await;
+    until_listed(&client, &["api__echo"]).await;
+
+    let request = r::DeleteToolAssignmentRequest {
+        name: assignment.name,
+        etag: String::new(),
+    };
+    admin
+        .assignments()
+        .delete_tool_assignment(request)
+        .await
+        .expect("an admin may");
+    assert!(client.tool_names().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_assigned_in_one_call_or_none() {
+    let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    for entry in ["api", "other"] {
+        admin.publish(entry, walk::remote(&upstream.url())).await;
+        alice.install(entry, None, &[]).await;
+    }
+    admin.gateway("team").await;
+    let batch = |assignments: Vec<r::ToolAssignment>| r::BatchCreateToolAssignmentsRequest {
+        parent: "gateways/team".to_owned(),
+        requests: assignments
+            .into_iter()
+            .map(|assignment| r::CreateToolAssignmentRequest {
+                tool_assignment: Some(assignment),
+                ..r::CreateToolAssignmentRequest::default()
+            })
+            .collect(),
+        request_id: walk::request_id(),
+    };
+    let client = stack.mcp("team", &alice).await;
+    let one_unknown = batch(vec![
+        walk::assignment("api", "echo"),
+        walk::assignment("api", "nothing"),
+    ]);
+    refused(
+        admin.assignments().batch_create_tool_assignments(one_unknown).await,
+        Code::FailedPrecondition,
+        "TOOL_UNKNOWN",
+    );
+    assert!(client.tool_names().await.is_empty(), "none of them was made");
+
+    let made = admin
+        .assignments()
+        .batch_create_tool_assignments(batch(vec![walk::all_tools("api"), walk::assignment("other", "echo")]))
+        .await
+        .expect("an admin may")
+        .into_inner()
+        .tool_assignments;
+    assert_eq!(client.tool_names().await, ["api__echo", "api__headers", "other__echo"]);
+    let request = r::BatchDeleteToolAssignmentsRequest {
+        parent: "gateways/team".to_owned(),
+        names: made.into_iter().map(|assignment| assignment.name).collect(),
+    };
+    admin
+        .assignments()
+        .batch_delete_tool_assignments(request)
+        .await
+        .expect("an admin may");
+    assert!(client.tool_names().await.is_empty());
+}

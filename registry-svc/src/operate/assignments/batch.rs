@@ -1,0 +1,128 @@
+//! Many tool assignments in one call: all of them, or none (AIP-231, AIP-235).
+
+use std::collections::BTreeSet;
+
+use contracts::registry::{
+    BatchCreateToolAssignmentsRequest, BatchCreateToolAssignmentsResponse, BatchDeleteToolAssignmentsRequest,
+    CreateToolAssignmentRequest,
+};
+use service_kit::status::Violations;
+
+use super::{
+    plan::{Asked, in_batch, plan},
+    require_assigner, show, still_visible, uid_below, visible_parent,
+};
+use crate::{
+    api::Registry,
+    domain::{Caller, Error, assignment::AssignmentSpec},
+    operate::{Done, require_request, unchanged},
+    store::{Object, assignments, requests::Request},
+};
+
+/// The most that one call makes or takes away.
+const MAX: usize = 1_000;
+const SIZE_RULE: &str = "must be 1 to 1,000";
+
+/// Assigns many tools to one gateway or agent.
+pub(crate) async fn create(
+    registry: &Registry,
+    caller: &Caller,
+    request: BatchCreateToolAssignmentsRequest,
+) -> Result<Done<BatchCreateToolAssignmentsResponse>, Error> {
+    let mut violations = Violations::new();
+    let retry = Request::new(
+        &caller.uid,
+        "BatchCreateToolAssignments",
+        &request.request_id,
+        &[],
+        &request,
+    );
+    let retry = require_request(&mut violations, retry);
+    let parent = request.parent;
+    let asked = parse(&mut violations, &parent, request.requests);
+    let (Some(retry), true) = (retry, violations.is_empty()) else {
+        return Err(violations.into());
+    };
+    let mut tx = registry.write(caller.actor()).await?;
+    let consumer = visible_parent(&mut tx, caller, &parent).await?;
+    let replay = retry.replayed::<BatchCreateToolAssignmentsResponse>(&mut tx).await?;
+    if let Some(mut replay) = replay {
+        let made = &mut replay.answer.tool_assignments;
+        let revision = still_visible(&mut tx, caller, &consumer, made).await?;
+        show(&mut tx, caller, made).await?;
+        return unchanged(registry, tx, Object::ToolAssignment, revision, replay.answer).await;
+    }
+    require_assigner(caller, &consumer)?;
+    let mut tool_assignments = plan(&mut tx, caller, &consumer, &asked, in_batch).await?;
+    assignments::insert(&mut tx, &mut tool_assignments).await?;
+    let answer = BatchCreateToolAssignmentsResponse { tool_assignments };
+    retry.made(&mut tx, &consumer.uid, &answer).await?;
+    Ok((answer, registry.commit(tx, None).await?))
+}
+
+fn parse(violations: &mut Violations, parent: &str, requests: Vec<CreateToolAssignmentRequest>) -> Vec<Asked> {
+    if requests.is_empty() || requests.len() > MAX {
+        violations.add("requests", SIZE_RULE);
+        return Vec::new();
+    }
+    let mut asked = Vec::with_capacity(requests.len());
+    for (index, request) in requests.into_iter().enumerate() {
+        if !request.parent.is_empty() && request.parent != parent {
+            violations.add(
+                in_batch(index, "parent"),
+                "must be empty, or the parent of the whole request",
+            );
+        }
+        if !request.request_id.is_empty() {
+            violations.add(
+                in_batch(index, "request_id"),
+                "must be empty: that of the whole request counts",
+            );
+        }
+        match AssignmentSpec::parse(request.tool_assignment.unwrap_or_default()) {
+            Ok(spec) => asked.push(Asked {
+                spec,
+                confirmed: request.confirm_shared_account,
+            }),
+            Err(more) => more
+                .iter()
+                .for_each(|(field, description)| violations.add(in_batch(index, field), description)),
+        }
+    }
+    asked
+}
+
+/// Takes many away from one gateway or agent.
+pub(crate) async fn delete(
+    registry: &Registry,
+    caller: &Caller,
+    request: BatchDeleteToolAssignmentsRequest,
+) -> Result<Done<()>, Error> {
+    let BatchDeleteToolAssignmentsRequest { parent, names } = request;
+    let mut violations = Violations::new();
+    if names.is_empty() || names.len() > MAX {
+        violations.add("names", SIZE_RULE);
+    }
+    let mut uids = BTreeSet::new();
+    for (index, name) in names.iter().take(MAX).enumerate() {
+        let field = || format!("names[{index}]");
+        match uid_below(&parent, name) {
+            None => violations.add(
+                field(),
+                "must be the name of an assignment of the parent: {parent}/toolAssignments/ and the id",
+            ),
+            Some(uid) if !uids.insert(uid) => violations.add(field(), "is there twice"),
+            Some(_) => {}
+        }
+    }
+    violations.into_result(())?;
+    let mut tx = registry.write(caller.actor()).await?;
+    let consumer = visible_parent(&mut tx, caller, &parent).await?;
+    let found = super::find_visible(&mut tx, caller, &consumer, &uids).await?;
+    if let Some(missing) = uids.iter().find(|uid| !found.contains_key(**uid)) {
+        return Err(Error::NotFound(format!("{parent}/toolAssignments/{missing}")));
+    }
+    require_assigner(caller, &consumer)?;
+    assignments::delete(&mut tx, &uids.into_iter().collect::<Vec<_>>()).await?;
+    Ok(((), registry.commit(tx, None).await?))
+}

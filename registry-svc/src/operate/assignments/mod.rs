@@ -1,0 +1,241 @@
+//! Tool assignments: adding, reading and changing them.
+
+pub(crate) mod batch;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contracts::registry::{
+    CreateToolAssignmentRequest, DeleteToolAssignmentRequest, Gateway, ListToolAssignmentsRequest,
+    ListToolAssignmentsResponse, ToolAssignment, UpdateToolAssignmentRequest, tool_assignment::Binding,
+};
+use service_kit::status::Violations;
+
+use super::{Done, consumers, require_request, unchanged};
+use crate::{
+    api::{Registry, paging::Page},
+    domain::{
+        Caller, Error,
+        assignment::{AssignmentSpec, HIDDEN_INSTALLATION, apply_mask, pinned_uid},
+        consumer::ConsumerKind,
+        etag,
+        text::is_uuid,
+        time::timestamp,
+    },
+    store::{Object, Tx, assignments, requests::Request},
+};
+use plan::{Asked, alone, check_pin, consent, plan, require_free};
+
+/// Assigns a tool, or all tools of an entry.
+pub(crate) async fn create(
+    registry: &Registry,
+    caller: &Caller,
+    request: CreateToolAssignmentRequest,
+) -> Result<Done<ToolAssignment>, Error> {
+    let mut violations = Violations::new();
+    let retry = Request::new(&caller.uid, "CreateToolAssignment", &request.request_id, &[], &request);
+    let retry = require_request(&mut violations, retry);
+    let spec = match AssignmentSpec::parse(request.tool_assignment.unwrap_or_default()) {
+        Ok(spec) => Some(spec),
+        Err(more) => {
+            more.iter()
+                .for_each(|(field, description)| violations.add(field, description));
+            None
+        }
+    };
+    let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
+        return Err(violations.into());
+    };
+    let mut tx = registry.write(caller.actor()).await?;
+    let consumer = visible_parent(&mut tx, caller, &request.parent).await?;
+    if let Some(replay) = retry.replayed::<ToolAssignment>(&mut tx).await? {
+        let mut answer = [replay.answer];
+        let revision = still_visible(&mut tx, caller, &consumer, &answer).await?;
+        show(&mut tx, caller, &mut answer).await?;
+        let [answer] = answer;
+        return unchanged(registry, tx, Object::ToolAssignment, revision, answer).await;
+    }
+    require_assigner(caller, &consumer)?;
+    let confirmed = request.confirm_shared_account;
+    let mut made = plan(&mut tx, caller, &consumer, &[Asked { spec, confirmed }], alone).await?;
+    assignments::insert(&mut tx, &mut made).await?;
+    let assignment = super::written(made.pop())?;
+    retry.made(&mut tx, &assignment.uid, &assignment).await?;
+    Ok((assignment, registry.commit(tx, None).await?))
+}
+
+/// Reads one.
+pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Result<ToolAssignment, Error> {
+    let mut tx = registry.db.read().await?;
+    let (_, assignment) = visible(&mut tx, caller, "name", name).await?;
+    shown(&mut tx, caller, assignment).await
+}
+
+/// Lists those of one gateway or agent.
+pub(crate) async fn list(
+    registry: &Registry,
+    caller: &Caller,
+    request: ListToolAssignmentsRequest,
+) -> Result<ListToolAssignmentsResponse, Error> {
+    let mut tx = registry.db.read().await?;
+    let consumer = visible_parent(&mut tx, caller, &request.parent).await?;
+    let binding = format!("ListToolAssignments {} {}", caller.uid, consumer.uid);
+    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let list = assignments::list(caller, &consumer.uid);
+    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
+    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let found = found.iter().map(assignments::listed);
+    let mut tool_assignments = found.collect::<sqlx::Result<Vec<_>>>()?;
+    show(&mut tx, caller, &mut tool_assignments).await?;
+    Ok(ListToolAssignmentsResponse {
+        tool_assignments,
+        next_page_token,
+    })
+}
+
+/// Changes the exposed name, or how the installation is chosen.
+pub(crate) async fn update(
+    registry: &Registry,
+    caller: &Caller,
+    request: UpdateToolAssignmentRequest,
+) -> Result<Done<ToolAssignment>, Error> {
+    let change = request
+        .tool_assignment
+        .ok_or_else(|| Error::invalid("tool_assignment", "must be set"))?;
+    let mut tx = registry.write(caller.actor()).await?;
+    let (consumer, current) = visible(&mut tx, caller, "tool_assignment.name", &change.name).await?;
+    require_assigner(caller, &consumer)?;
+    etag::check(&change.etag, &current.etag, &current.name)?;
+    let mut next = apply_mask(&current, change, request.update_mask.as_ref())?;
+    let moved = pinned_uid(&next) != pinned_uid(&current);
+    next.consented_visibility = match pinned_uid(&next) {
+        None => None,
+        Some(_) if !moved && !request.confirm_shared_account => current.consented_visibility.clone(),
+        Some(uid) => {
+            let found = assignments::installations(&mut tx, &BTreeSet::from([uid])).await?;
+            let found = found.get(uid);
+            if moved || found.is_some_and(|one| one.user_uid.is_some() && one.seen_by(caller)) {
+                let confirmed = request.confirm_shared_account;
+                let installation = check_pin(caller, uid, found, &current.entry_uid, confirmed)?;
+                consent(&consumer, installation.user_uid.is_some())
+            } else {
+                // Nobody's account is shared, or that of somebody unknown to the caller.
+                current.consented_visibility.clone()
+            }
+        }
+    };
+    if next == current {
+        let current = shown(&mut tx, caller, current).await?;
+        return unchanged(registry, tx, Object::ToolAssignment, current.registry_revision, current).await;
+    }
+    require_free(&mut tx, &consumer, std::slice::from_ref(&next)).await?;
+    next.update_time = Some(timestamp(tx.now()));
+    assignments::update(&mut tx, &mut next).await?;
+    let next = shown(&mut tx, caller, next).await?;
+    Ok((next, registry.commit(tx, None).await?))
+}
+
+/// Takes the tool away.
+pub(crate) async fn delete(
+    registry: &Registry,
+    caller: &Caller,
+    request: DeleteToolAssignmentRequest,
+) -> Result<Done<ToolAssignment>, Error> {
+    let mut tx = registry.write(caller.actor()).await?;
+    let (consumer, assignment) = visible(&mut tx, caller, "name", &request.name).await?;
+    require_assigner(caller, &consumer)?;
+    etag::check(&request.etag, &assignment.etag, &assignment.name)?;
+    assignments::delete(&mut tx, &[&assignment.uid]).await?;
+    let mut assignment = shown(&mut tx, caller, assignment).await?;
+    assignment.registry_revision = tx.revision();
+    Ok((assignment, registry.commit(tx, None).await?))
+}
+
+/// The uid in `{parent}/toolAssignments/{uid}`.
+fn uid_below<'a>(parent: &str, name: &'a str) -> Option<&'a str> {
+    let uid = name.strip_prefix(parent)?.strip_prefix("/toolAssignments/")?;
+    is_uuid(uid).then_some(uid)
+}
+
+/// The assignment of this name, and what it belongs to, if the caller may see it: the entry is visible, too.
+async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<(Gateway, ToolAssignment), Error> {
+    let (parent, uid) = name.split_once("/toolAssignments/").filter(|(_, uid)| is_uuid(uid)).ok_or_else(|| {
+        Error::invalid(field, "must be an assignment's name: gateways/{gateway}/toolAssignments/ or agents/{agent}/toolAssignments/ and the id")
+    })?;
+    let consumer = visible_parent(tx, caller, parent).await?;
+    let mut found = find_visible(tx, caller, &consumer, &BTreeSet::from([uid])).await?;
+    let assignment = found.remove(uid).ok_or_else(|| Error::NotFound(name.to_owned()))?;
+    Ok((consumer, assignment))
+}
+
+/// Those of these assignments, by uid, that the gateway or agent has and whose entry the caller may see.
+async fn find_visible(
+    tx: &mut Tx,
+    caller: &Caller,
+    consumer: &Gateway,
+    uids: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, ToolAssignment>, Error> {
+    let mut found = assignments::find(tx, uids).await?;
+    found.retain(|one| one.consumer_uid == consumer.uid);
+    let entries = found.iter().map(|one| one.entry_uid.as_str()).collect();
+    let entries = assignments::visible_entries(tx, caller, &entries).await?;
+    found.retain(|one| entries.contains(&one.entry_uid));
+    Ok(found.into_iter().map(|one| (one.uid.clone(), one)).collect())
+}
+
+/// The registry revision of the last change of what was answered before; NOT_FOUND if some of it is gone, or the caller may not
+/// see it any more.
+async fn still_visible(
+    tx: &mut Tx,
+    caller: &Caller,
+    consumer: &Gateway,
+    answered: &[ToolAssignment],
+) -> Result<i64, Error> {
+    let uids = answered.iter().map(|one| one.uid.as_str()).collect();
+    let found = find_visible(tx, caller, consumer, &uids).await?;
+    match answered.iter().find(|one| !found.contains_key(&one.uid)) {
+        Some(gone) => Err(Error::NotFound(gone.name.clone())),
+        None => Ok(found
+            .values()
+            .map(|one| one.registry_revision)
+            .max()
+            .unwrap_or_default()),
+    }
+}
+
+async fn visible_parent(tx: &mut Tx, caller: &Caller, parent: &str) -> Result<Gateway, Error> {
+    consumers::visible(tx, caller, ConsumerKind::of(parent), "parent", parent).await
+}
+
+/// Lets those pass who assign tools: admins, and whoever made the gateway or agent.
+fn require_assigner(caller: &Caller, consumer: &Gateway) -> Result<(), Error> {
+    if caller.admin || consumer.creator == caller.name() {
+        return Ok(());
+    }
+    Err(Error::Denied {
+        what: format!("to assign tools to {} takes an admin", consumer.name),
+        required: "admin",
+    })
+}
+
+/// Makes assignments what the caller is shown: without the names of installations that they may not see.
+async fn show(tx: &mut Tx, caller: &Caller, assignments: &mut [ToolAssignment]) -> Result<(), Error> {
+    if caller.admin {
+        return Ok(());
+    }
+    let pinned = assignments.iter().filter_map(pinned_uid).collect();
+    let visible = assignments::visible_installations(tx, caller, &pinned).await?;
+    for one in assignments {
+        if pinned_uid(one).is_some_and(|uid| !visible.contains(uid)) {
+            one.binding = Some(Binding::PinnedInstallation(HIDDEN_INSTALLATION.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+async fn shown(tx: &mut Tx, caller: &Caller, assignment: ToolAssignment) -> Result<ToolAssignment, Error> {
+    let mut one = [assignment];
+    show(tx, caller, &mut one).await?;
+    let [assignment] = one;
+    Ok(assignment)
+}

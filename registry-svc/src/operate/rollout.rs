@@ -1,0 +1,209 @@
+//! What follows from a change of an entry, in the background: its installations move to its current revision, or go with it.
+//!
+//! Level-triggered: an entry is marked unfinished in the transaction that changes it, and stays so until nothing is left to be
+//! done. Each step is one bounded transaction, so that other writes get their turn; it looks again at what it does, so that any replica may do
+//! it, or several, and any may be killed in the middle.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::registry::{Entry, Installation};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::written;
+use crate::{
+    api::Registry,
+    domain::{
+        Actor, Error, conditions,
+        entry::EntrySpec,
+        installation::{Step, Values, follow},
+        time::timestamp,
+    },
+    store::{Tx, cleanup, consumers, entries, installations, revisions},
+};
+
+/// Installations that one transaction moves or deletes.
+const AT_ONCE: i64 = 64;
+/// Assignments of a deleted gateway or agent that one transaction takes away.
+const LEFTOVERS_AT_ONCE: i64 = 500;
+/// Work that another replica has left behind is found after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often a call that waits looks whether another replica has done the work.
+const LISTEN: Duration = Duration::from_millis(100);
+/// After an error.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Wakes the background task, and tells those who wait how it goes.
+#[derive(Debug, Default)]
+pub(crate) struct Rollouts {
+    wake: Notify,
+    progressed: Notify,
+}
+
+impl Rollouts {
+    /// There is something to do.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until nothing is left to be done for this entry, and gives the revision at which that is so; `None`: something is
+    /// still left at the deadline.
+    pub(crate) async fn wait(
+        &self,
+        registry: &Registry,
+        entry_uid: &str,
+        deadline: Instant,
+    ) -> Result<Option<i64>, Error> {
+        loop {
+            let progressed = self.progressed.notified();
+            tokio::pin!(progressed);
+            progressed.as_mut().enable();
+            let mut tx = registry.db.read().await?;
+            if let Some(revision) = entries::finished(&mut tx, entry_uid).await? {
+                return Ok(Some(revision));
+            }
+            drop(tx);
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(None);
+            }
+            // Another replica may do the work, and wakes nobody here.
+            let again = deadline.min(now + LISTEN);
+            let _woken = tokio::time::timeout_at(again, progressed).await;
+        }
+    }
+}
+
+/// Works until `stop`.
+pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
+    // Where the search for unfinished entries goes on.
+    let mut behind = String::new();
+    loop {
+        let pause = match step(&registry, &mut behind).await {
+            Ok(true) => {
+                registry.rollouts.progressed.notify_waiters();
+                if stop.is_cancelled() {
+                    return;
+                }
+                continue;
+            }
+            Ok(false) => LOOK_AGAIN,
+            Err(error) => {
+                tracing::warn!(error = %error, entry.uid = %behind, "what follows from a change could not be done; trying again");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = registry.rollouts.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// One step; says whether there was something to do.
+async fn step(registry: &Registry, behind: &mut String) -> Result<bool, Error> {
+    let mut tx = registry.db.read().await?;
+    let found = entries::unfinished_after(&mut tx, behind).await?;
+    drop(tx);
+    if let Some(uid) = found {
+        // One step each, in turn: a large one, or one that fails, keeps no other waiting.
+        behind.clone_from(&uid);
+        let mut tx = registry.write(Actor::Registry).await?;
+        if let Some(entry) = entries::by_uid(&mut tx, &uid).await? {
+            advance(&mut tx, &entry).await?;
+            entries::set_rollout_revision(&mut tx, &uid).await?;
+        }
+        tx.commit().await?;
+        return Ok(true);
+    }
+    // Once a lap, what is left of other deletions.
+    let lap = !std::mem::take(behind).is_empty();
+    let mut tx = registry.db.read().await?;
+    let leftovers = consumers::has_leftovers(&mut tx).await? || cleanup::has_next(&mut tx).await?;
+    drop(tx);
+    if !leftovers {
+        return Ok(lap);
+    }
+    let mut tx = registry.write(Actor::Registry).await?;
+    let more = consumers::delete_leftovers(&mut tx, LEFTOVERS_AT_ONCE).await?;
+    let removed = cleanup::remove_next(&mut tx).await?;
+    tx.commit().await?;
+    Ok(lap || more || removed)
+}
+
+async fn advance(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
+    if entry.delete_time.is_none() {
+        return move_some(tx, entry).await;
+    }
+    let now = tx.now();
+    let mut some = installations::of_entry(tx, &entry.uid, AT_ONCE).await?;
+    if !some.is_empty() {
+        for installation in &mut some {
+            mark_deleted(installation, now);
+        }
+        return Ok(installations::update(tx, &mut some, 0).await?);
+    }
+    if !cleanup::remove_assignments_of_entry(tx, &entry.uid).await? {
+        entries::set_unfinished(tx, &entry.uid, false).await?;
+    }
+    Ok(())
+}
+
+/// Lets some installations go on with the current revision, or says what their owners must provide.
+async fn move_some(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
+    let number = entry.entry_revision;
+    let mut some = installations::unsettled(tx, &entry.uid, number, AT_ONCE).await?;
+    if some.is_empty() {
+        revisions::retire(tx, &entry.uid, number).await?;
+        return Ok(entries::set_unfinished(tx, &entry.uid, false).await?);
+    }
+    let now = tx.now();
+    let next = EntrySpec::of_revision(written(revisions::get(tx, &entry.uid, number).await?)?);
+    let mut running: Option<(i64, EntrySpec)> = None;
+    for installation in &mut some {
+        let from = installation.running_entry_revision;
+        // They come in the order of the revision they were settled at: nearly always all run the same one.
+        let spec = match &running {
+            Some((known, spec)) if *known == from => spec,
+            _ => {
+                let revision = written(revisions::get(tx, &entry.uid, from).await?)?;
+                &running.insert((from, EntrySpec::of_revision(revision))).1
+            }
+        };
+        settle(installation, spec, &next, number, now);
+    }
+    Ok(installations::update(tx, &mut some, number).await?)
+}
+
+/// Moves an installation that runs `running` to `next`, or holds it.
+fn settle(installation: &mut Installation, running: &EntrySpec, next: &EntrySpec, number: i64, now: i64) {
+    let values: Values = std::mem::take(&mut installation.values).into_iter().collect();
+    match follow(running, next, &values) {
+        Step::Move {
+            values,
+            runs_differently,
+        } => {
+            installation.values = values.into_iter().collect();
+            installation.reinstall_required = None;
+            installation.running_entry_revision = number;
+            installation.generation += i64::from(runs_differently);
+            installation.conditions =
+                conditions::applicable(next.is_self_hosted(), &installation.conditions, Some(timestamp(now)));
+        }
+        Step::Hold(why) => {
+            installation.values = values.into_iter().collect();
+            installation.reinstall_required = Some(why);
+        }
+    }
+    installation.update_time = Some(timestamp(now));
+    installation.state = conditions::state(installation).into();
+}
+
+/// Marks an installation deleted: it goes once credential-svc and orchestrator-svc have reported their cleanup.
+pub(super) fn mark_deleted(installation: &mut Installation, now: i64) {
+    installation.delete_time = Some(timestamp(now));
+    installation.update_time = Some(timestamp(now));
+    installation.expire_time = None;
+    installation.state = conditions::state(installation).into();
+}

@@ -1,0 +1,187 @@
+//! How the engines find the pages of lists: by an index, whatever is in the tables.
+
+use contracts::registry::{EntryLifecycle, InstallationState};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{
+    Tx, assignments, consumers, entries, features, gateway_tokens, installations,
+    list::{Bind, List},
+    on, revisions, rows, teams,
+    testing::on_each_engine,
+    users,
+};
+use crate::domain::{Caller, caller::CallerTeam, consumer::ConsumerKind};
+
+fn caller(admin: bool) -> Caller {
+    let team = |uid: &str| CallerTeam {
+        uid: uid.to_owned(),
+        slug: uid.to_owned(),
+        members_manage_installations: true,
+    };
+    Caller {
+        uid: "u".to_owned(),
+        admin,
+        teams: vec![team("a"), team("b")],
+    }
+}
+
+/// Every page that people can ask for, and whether it is sorted after it was found: pages of few by their nature, and unions.
+fn pages() -> Vec<(String, String, Vec<Bind>, bool)> {
+    let mut pages = Vec::new();
+    for admin in [false, true] {
+        let caller = caller(admin);
+        let mut add = |name: &str, list: List, sorted: bool| {
+            let sorted = sorted || list.arms.len() > 1;
+            let (sql, binds) = list.statement((1, "x"), 51);
+            pages.push((format!("{name}, admin: {admin}"), sql, binds, sorted));
+        };
+        let label = ("k".to_owned(), "v".to_owned());
+        let filter = |labels: &[(String, String)], lifecycle, words: &[&str]| entries::Filter {
+            labels: labels.to_vec(),
+            lifecycle,
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+        };
+        for (name, filter, sorted) in [
+            ("entries", entries::Filter::default(), false),
+            (
+                "entries by label",
+                filter(&[label.clone(), label.clone()], EntryLifecycle::Approved, &[]),
+                false,
+            ),
+            (
+                "entries by lifecycle",
+                filter(&[], EntryLifecycle::Approved, &[]),
+                false,
+            ),
+            (
+                "entries by words",
+                filter(std::slice::from_ref(&label), EntryLifecycle::Unspecified, &["a", "b"]),
+                true,
+            ),
+        ] {
+            add(name, entries::list(&caller, &filter), sorted);
+        }
+        let of = |entry: &str, team: &str, user: &str, state| installations::Filter {
+            entry_uid: entry.to_owned(),
+            team_uid: team.to_owned(),
+            user_uid: user.to_owned(),
+            state,
+        };
+        let any = InstallationState::Unspecified;
+        for (name, filter) in [
+            ("installations", of("", "", "", any)),
+            ("installations of an entry", of("e", "", "", any)),
+            ("installations of a team", of("", "a", "", any)),
+            ("installations of a user", of("", "", "u", any)),
+            ("installations in a state", of("", "", "", InstallationState::Failed)),
+            ("installations by all", of("e", "a", "", InstallationState::Failed)),
+        ] {
+            add(
+                name,
+                installations::list(&caller, &filter).expect("there can be some"),
+                false,
+            );
+        }
+        add("gateways", consumers::list(&caller, ConsumerKind::Gateway), false);
+        add("agents", consumers::list(&caller, ConsumerKind::Agent), false);
+        add("assignments", assignments::list(&caller, "c"), false);
+        add("teams", teams::list(&caller), !admin);
+        add("gateway tokens", gateway_tokens::list(&caller), false);
+    }
+    let plain = |name: &str, sql: &str, binds: Vec<Bind>| (name.to_owned(), sql.to_owned(), binds, false);
+    let (time, limit) = (Bind::Int(1), Bind::Int(51));
+    let text = || Bind::from("x");
+    pages.push(plain("users", users::LIST, vec![time.clone(), text(), limit.clone()]));
+    pages.push(plain(
+        "users by email",
+        users::LIST_BY_EMAIL,
+        vec![time.clone(), text(), limit.clone(), text()],
+    ));
+    pages.push(plain(
+        "team members",
+        teams::LIST_MEMBERS,
+        vec![text(), time.clone(), text(), limit.clone()],
+    ));
+    pages.push(plain(
+        "entry revisions",
+        revisions::BEFORE,
+        vec![text(), time, limit.clone()],
+    ));
+    pages.push(plain("tools", features::AFTER, vec![text(), text(), limit]));
+    pages
+}
+
+async fn plan(tx: &mut Tx, shared: bool, sql: &str, binds: Vec<Bind>) -> sqlx::Result<Vec<String>> {
+    if shared {
+        // Tables are empty here: without this, to read them whole would be the right thing to do.
+        rows!(tx, "SELECT set_config('enable_seqscan', 'off', TRUE)", [], _row => Ok(()))?;
+    }
+    let explain = if shared { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
+    let column = if shared { 0 } else { 3 };
+    on!(tx, c => {
+        let mut query = sqlx::query(AssertSqlSafe(format!("{explain} {sql}")));
+        for bind in binds {
+            query = match bind {
+                Bind::Text(text) => query.bind(text),
+                Bind::Bytes(bytes) => query.bind(bytes),
+                Bind::Int(number) => query.bind(number),
+            };
+        }
+        query.fetch_all(&mut *c).await?.iter().map(|row| row.try_get::<String, _>(column)).collect()
+    })
+}
+
+#[tokio::test]
+async fn a_member_of_a_thousand_teams_has_their_lists() {
+    let mut caller = caller(false);
+    caller.teams = (0..1_000)
+        .map(|index| CallerTeam {
+            uid: format!("team-{index}"),
+            slug: format!("team-{index}"),
+            members_manage_installations: true,
+        })
+        .collect();
+    on_each_engine(async |opened| {
+        let mut tx = opened.db.read().await.unwrap();
+        let any = installations::Filter::default();
+        for list in [
+            entries::list(&caller, &entries::Filter::default()),
+            installations::list(&caller, &any).expect("there can be some"),
+            consumers::list(&caller, ConsumerKind::Gateway),
+            gateway_tokens::list(&caller),
+            teams::list(&caller),
+        ] {
+            assert!(list.page(&mut tx, (0, ""), 51).await.unwrap().is_empty());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_page_is_found_by_an_index() {
+    on_each_engine(async |opened| {
+        let shared = opened.db.is_shared();
+        for (name, sql, binds, sorted) in pages() {
+            let mut tx = opened.db.read().await.unwrap();
+            let plan = plan(&mut tx, shared, &sql, binds).await.unwrap();
+            let whole = plan.iter().any(|line| {
+                let reads_all = line.contains("Seq Scan on")
+                    || line.starts_with("SCAN ")
+                        && !line.contains(" USING ")
+                        && !line.contains("arm_")
+                        && !line.contains("found");
+                // Of the values of a constant list.
+                reads_all && !line.contains("CONSTANT ROW")
+            });
+            assert!(!whole, "{name} reads a whole table:\n{sql}\n{plan:#?}");
+            let sorts = plan.iter().any(|line| line.contains("USE TEMP B-TREE FOR ORDER BY"));
+            assert!(sorted || !sorts, "{name} sorts all it finds:\n{sql}\n{plan:#?}");
+            // An index that only says in which order a table is read whole is none: a page must be sought in it.
+            assert!(
+                shared || plan.iter().any(|line| line.starts_with("SEARCH ")),
+                "{name} seeks nothing:\n{sql}\n{plan:#?}"
+            );
+        }
+    })
+    .await;
+}

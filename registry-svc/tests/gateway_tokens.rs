@@ -1,0 +1,148 @@
+//! Gateway tokens over gRPC, on both engines.
+
+mod support;
+
+use contracts::registry::*;
+use support::*;
+use tonic::Code;
+
+on_both_engines!(tokens_show_their_text_once, tokens_belong_to_somebody,);
+
+async fn tokens_show_their_text_once(stack: Stack) {
+    let alice = stack.person("alice");
+    let token = GatewayToken {
+        display_name: "my laptop".to_owned(),
+        ..GatewayToken::default()
+    };
+    let request = CreateGatewayTokenRequest {
+        gateway_token: Some(token),
+        request_id: "0c0bb3f2-76e2-4a9f-8b54-8d1cf4d7a3b1".to_owned(),
+    };
+    let made = alice
+        .gateway_tokens()
+        .create_gateway_token(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(made.token.starts_with("cht_") && made.token.len() == 56);
+    let again = alice
+        .gateway_tokens()
+        .create_gateway_token(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((again.token.as_str(), &again.gateway_token), ("", &made.gateway_token));
+    let name = made.gateway_token.unwrap().name;
+    let revoke = RevokeGatewayTokenRequest { name: name.clone() };
+    let refused = stack
+        .person("bob")
+        .gateway_tokens()
+        .revoke_gateway_token(revoke.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
+    let revoked = alice
+        .gateway_tokens()
+        .revoke_gateway_token(revoke.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(revoked.revoke_time.is_some());
+    assert_eq!(
+        alice
+            .gateway_tokens()
+            .revoke_gateway_token(revoke)
+            .await
+            .unwrap()
+            .into_inner(),
+        revoked
+    );
+    let refused = alice
+        .gateway_tokens()
+        .get_gateway_token(GetGatewayTokenRequest {
+            name: "gatewayTokens/x".to_owned(),
+        })
+        .await;
+    assert_eq!(
+        reason(&refused.unwrap_err()),
+        (Code::InvalidArgument, "INVALID_FIELDS".to_owned())
+    );
+}
+
+async fn tokens_belong_to_somebody(stack: Stack) {
+    let (admin, alice, bob) = (stack.admin(), stack.person("alice"), stack.person("bob"));
+    let team = admin.team("ops", true, &[&alice]).await;
+    let gateway = admin.gateway("main", Gateway::default()).await.unwrap();
+    let make = |subject, consumers: &[&str]| CreateGatewayTokenRequest {
+        gateway_token: Some(GatewayToken {
+            display_name: "ci".to_owned(),
+            subject: Some(subject),
+            consumers: consumers.iter().map(|&name| name.to_owned()).collect(),
+            ..GatewayToken::default()
+        }),
+        request_id: String::new(),
+    };
+    let of_team = gateway_token::Subject::Team(team.name.clone());
+    let made = alice
+        .gateway_tokens()
+        .create_gateway_token(make(of_team.clone(), &[&gateway.name]))
+        .await
+        .unwrap();
+    let token = made.into_inner().gateway_token.unwrap();
+    assert_eq!(
+        (token.subject.clone().unwrap(), &token.consumers[..]),
+        (of_team.clone(), &[gateway.name.clone()][..])
+    );
+    let refused = bob
+        .gateway_tokens()
+        .create_gateway_token(make(of_team.clone(), &[]))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    let refused = alice
+        .gateway_tokens()
+        .create_gateway_token(make(of_team, &["gateways/none"]))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    let of_bob = gateway_token::Subject::User(bob.user.clone());
+    let refused = alice
+        .gateway_tokens()
+        .create_gateway_token(make(of_bob, &[]))
+        .await
+        .unwrap_err();
+    assert_eq!(fields(&refused), ["gateway_token.user"]);
+    let list = ListGatewayTokensRequest::default();
+    assert_eq!(
+        alice
+            .gateway_tokens()
+            .list_gateway_tokens(list.clone())
+            .await
+            .unwrap()
+            .into_inner()
+            .gateway_tokens
+            .len(),
+        1
+    );
+    assert!(
+        bob.gateway_tokens()
+            .list_gateway_tokens(list)
+            .await
+            .unwrap()
+            .into_inner()
+            .gateway_tokens
+            .is_empty()
+    );
+    // A token limited to a gateway that is deleted works nowhere.
+    let request = DeleteGatewayRequest {
+        name: gateway.name,
+        etag: String::new(),
+    };
+    admin.gateways().delete_gateway(request).await.unwrap();
+    let read = alice
+        .gateway_tokens()
+        .get_gateway_token(GetGatewayTokenRequest { name: token.name })
+        .await
+        .unwrap();
+    assert!(read.into_inner().revoke_time.is_some());
+}
