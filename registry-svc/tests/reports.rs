@@ -282,6 +282,10 @@ async fn a_runtime_is_an_object_of_its_own(stack: Stack) {
     let mut shared = runtime_of("", 1, "http://127.0.0.1:1/mcp");
     shared.subject = Some(report_runtime_request::Subject::EntryUid(entry.uid.clone()));
     reports.report_runtime(shared).await.unwrap();
+    let other = stack.person("alice").install(&entry.name, None, &[]).await.unwrap();
+    let used = runtime(&stack, &other.name).await.unwrap();
+    assert_eq!(used.owner, Some(runtime::Owner::Entry(entry.name.clone())));
+    assert_eq!(used.endpoint, "http://127.0.0.1:1/mcp");
     // One of what is gone is no error.
     let gone = uuid::Uuid::new_v4().to_string();
     reports.report_runtime(runtime_of(&gone, 1, "")).await.unwrap();

@@ -314,7 +314,8 @@ impl Discovery {
 
     /// The installation, if its server is to be asked.
     fn due(&self, uid: &Arc<str>) -> Option<Running> {
-        let snapshot = self.store.load().ok()?;
+        // Also while the registry is out of reach for long: who stopped now would be woken by nothing when it is back.
+        let snapshot = self.store.last();
         let Some(installation) = snapshot.installation(uid) else {
             self.lock_known().remove(uid);
             return None;

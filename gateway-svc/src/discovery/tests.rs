@@ -133,7 +133,16 @@ struct Stage {
 
 /// A discovery that runs, with these answers by installation.
 async fn stage(registry: Registry, answers: &[(&str, Vec<Answer>)], timeout: Duration) -> Stage {
-    let store = Store::new(Duration::from_secs(300), Clock::System);
+    stage_with(Duration::from_secs(300), registry, answers, timeout).await
+}
+
+async fn stage_with(
+    staleness: Duration,
+    registry: Registry,
+    answers: &[(&str, Vec<Answer>)],
+    timeout: Duration,
+) -> Stage {
+    let store = Store::new(staleness, Clock::System);
     let (changed, changes) = mpsc::unbounded_channel();
     let mut feed = Feed::new(Arc::clone(&store), changed);
     let servers = Arc::new(Servers {
@@ -201,6 +210,19 @@ fn undiscovered(uid: &'static str) -> Made {
 }
 
 const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn goes_on_while_the_registry_is_out_of_reach_for_long() {
+    let registry = Registry::default().install(undiscovered("i"));
+    let answers = [("i", vec![refused(), tools(&["a"])])];
+    let mut stage = stage_with(Duration::ZERO, registry, &answers, LONG).await;
+    assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
+    stage.feed.connected(false);
+    while stage.store.load().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(stage.told().await.starts_with("i tools=a"));
+}
 
 #[tokio::test]
 async fn what_becomes_usable_is_asked_and_what_is_known_is_not() {

@@ -58,6 +58,11 @@ impl Store {
         Ok(self.current.load_full())
     }
 
+    /// The last snapshot, however old: for work that goes on by itself and is reported, not for calls.
+    pub(crate) fn last(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
     /// Tells the revision in force, whenever another is.
     pub(crate) fn revisions(&self) -> watch::Receiver<i64> {
         self.revision.subscribe()

@@ -10,6 +10,8 @@
 //! `labels`, `rollout`, `writes`, `program`, and `sqlite` or `postgres`. `CHANDLERY_BENCH_ENTRIES=1000` makes a smaller company, with
 //! the rest in proportion.
 //!
+//! `CHANDLERY_BENCH_KEEP=1` leaves the databases there, for `EXPLAIN`, and says where they are.
+//!
 //! PostgreSQL: `CHANDLERY_TEST_POSTGRES_URL`, if it is set; else a server of this program's own, with `fsync` on and 256 MB of shared
 //! buffers, from the programs in `CHANDLERY_TEST_POSTGRES_BIN` or `/usr/lib/postgresql`. The figure `writes` is one of a server with `fsync` on.
 //!
@@ -137,7 +139,8 @@ impl Asked {
 
 async fn measure(asked: &Asked) -> Result<Report> {
     let mut report = Report::default();
-    let folder = tempfile::tempdir()?;
+    let mut folder = tempfile::tempdir()?;
+    folder.disable_cleanup(database::are_kept());
     let issuer = TestIssuer::start().await?;
     for &engine in asked.engines.iter().filter(|_| !asked.figures.is_empty()) {
         let server = match engine {
@@ -192,6 +195,7 @@ async fn measure_on(
     };
     for &figure in &asked.figures {
         say(&format!("{engine}: {}", figure.name()));
+        database::forget_watchers(&database).await?;
         let measured = async {
             match figure {
                 Figure::Lists => {

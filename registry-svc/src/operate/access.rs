@@ -35,7 +35,11 @@ pub(crate) async fn installation(
         Action::Entrust => require_entruster(&caller, &installation)?,
     }
     let running_revision = installations::running(&mut tx, &installation).await?;
-    let runtime = runtimes::of(&mut tx, &installation.uid).await?;
+    let runtime = match runtimes::of(&mut tx, &installation.uid).await? {
+        Some(own) => Some(own),
+        // The one that all installations of the entry share.
+        None => runtimes::of(&mut tx, &installation.entry_uid).await?,
+    };
     Ok(AuthorizeInstallationResponse {
         installation: Some(installation),
         running_revision,

@@ -3,7 +3,7 @@
 pub(crate) mod bulk;
 mod postgres;
 
-use std::{fmt, path::Path};
+use std::{env, fmt, path::Path};
 
 use integration_tests::Result;
 use registry_svc::Database;
@@ -12,6 +12,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
 pub(crate) use postgres::Server;
+
+use self::bulk::Bulk;
+use crate::report::say;
 
 /// What the registry keeps its data in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +54,26 @@ pub(crate) async fn postgres(server: &SecretString) -> Result<Database> {
     Ok(Database::Postgres(String::from(url).into()))
 }
 
-/// Takes a database away that nobody needs any more.
+/// Whether databases stay where they are.
+pub(crate) fn are_kept() -> bool {
+    env::var_os("CHANDLERY_BENCH_KEEP").is_some()
+}
+
+/// Takes a database away that nobody needs any more, unless they [are kept](are_kept).
 pub(crate) async fn remove(database: &Database, server: Option<&SecretString>) -> Result<()> {
+    if are_kept() {
+        match database {
+            Database::Sqlite(path) => say(&format!("  kept: {}", path.display())),
+            Database::Postgres(url) => {
+                let url = url::Url::parse(url.expose_secret())?;
+                say(&format!(
+                    "  kept: the database {} of the server",
+                    url.path().trim_start_matches('/')
+                ));
+            }
+        }
+        return Ok(());
+    }
     match (database, server) {
         (Database::Sqlite(path), _) => {
             for ending in ["db", "db-wal", "db-shm"] {
@@ -71,6 +92,13 @@ pub(crate) async fn remove(database: &Database, server: Option<&SecretString>) -
         (Database::Postgres(_), None) => {}
     }
     Ok(())
+}
+
+/// Forgets the watchers of processes that were killed: for 30 seconds, every call would wait for them in vain.
+pub(crate) async fn forget_watchers(database: &Database) -> Result<()> {
+    let mut bulk = Bulk::begin(database).await?;
+    bulk.run("DELETE FROM watchers").await?;
+    bulk.commit().await
 }
 
 /// How large it is on disk, in bytes.

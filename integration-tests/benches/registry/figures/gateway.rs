@@ -90,15 +90,33 @@ async fn slope(world: &World<'_>, whole: &Taken, folder: &std::path::Path, repor
             database: &database,
             issuer: world.issuer,
         };
-        held.push((installations, take(&smaller).await?.used));
+        held.push((installations, take(&smaller).await?.ready));
         database::remove(&database, None).await?;
     }
-    held.push((size.installations, whole.used));
-    for pair in held.windows(2) {
-        let [(few, less), (many, more)] = pair else { continue };
-        let bytes = (more - less) * 1024.0 * 1024.0 / (many - few) as f64;
-        let what = format!("gateway: memory of an installation, from {few} to {many}");
-        report.figure(Some(Engine::Sqlite), &what, bytes, "bytes", Wanted::Nothing);
+    held.push((size.installations, whole.ready));
+    // What the allocator keeps for later is some MB, more or less: the whole span says most.
+    let bytes =
+        |(few, less): (usize, f64), (many, more): (usize, f64)| (more - less) * 1024.0 * 1024.0 / (many - few) as f64;
+    if let [quarter, half, whole] = held[..] {
+        say(&format!(
+            "  an installation takes {:.0} bytes from {} to {}, and {:.0} from there to {}",
+            bytes(quarter, half),
+            quarter.0,
+            half.0,
+            bytes(half, whole),
+            whole.0
+        ));
+        let what = format!(
+            "gateway: memory of an installation, from {} to {} of them",
+            quarter.0, whole.0
+        );
+        report.figure(
+            Some(Engine::Sqlite),
+            &what,
+            bytes(quarter, whole),
+            "bytes",
+            Wanted::Nothing,
+        );
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use contracts::registry::{
-    CreateTeamRequest, DeleteTeamRequest, EntryRollout, GetEntryRequest, RemoteServer, Team, UpdateEntryRequest,
-    entry::Server,
+    CreateGatewayRequest, DeleteGatewayRequest, EntryRollout, Gateway as GatewayMessage, GetEntryRequest, RemoteServer,
+    UpdateEntryRequest, entry::Server,
 };
 use integration_tests::{Caller, Result};
 use prost_types::FieldMask;
@@ -139,7 +139,7 @@ async fn read(admin: &Caller, world: &World<'_>) -> Result<contracts::registry::
     Ok(admin.entries().get_entry(GetEntryRequest { name }).await?.into_inner())
 }
 
-/// Somebody who writes one after the other: makes a team and deletes it.
+/// Somebody who writes one after the other: makes a gateway and deletes it.
 struct Probe {
     stop: Arc<AtomicBool>,
     writing: tokio::task::JoinHandle<Result<Times, tonic::Status>>,
@@ -152,23 +152,20 @@ impl Probe {
         let writing = tokio::spawn(async move {
             let mut times = Times::default();
             while !stopped.load(Ordering::Relaxed) {
-                let team = CreateTeamRequest {
-                    team_id: format!("probe-{}", &Uuid::new_v4().simple().to_string()[..12]),
-                    team: Some(Team::default()),
+                let request = CreateGatewayRequest {
+                    gateway_id: format!("probe-{}", &Uuid::new_v4().simple().to_string()[..12]),
+                    gateway: Some(GatewayMessage::default()),
                     request_id: String::new(),
                 };
                 let begin = Instant::now();
-                let team = caller.teams().create_team(team).await?.into_inner();
+                let GatewayMessage { name, .. } = caller.gateways().create_gateway(request).await?.into_inner();
                 times.since(begin);
+                let request = DeleteGatewayRequest {
+                    name,
+                    etag: String::new(),
+                };
                 let begin = Instant::now();
-                let name = team.name;
-                caller
-                    .teams()
-                    .delete_team(DeleteTeamRequest {
-                        name,
-                        etag: String::new(),
-                    })
-                    .await?;
+                caller.gateways().delete_gateway(request).await?;
                 times.since(begin);
             }
             Ok(times)
