@@ -131,39 +131,42 @@ CREATE TABLE entries (
     registry_revision BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX entries_by_slug ON entries (slug) WHERE delete_time IS NULL;
-CREATE INDEX entries_in_order ON entries (create_time, uid) WHERE delete_time IS NULL;
-CREATE INDEX entries_by_lifecycle ON entries (lifecycle, create_time, uid) WHERE delete_time IS NULL;
 CREATE INDEX entries_unfinished ON entries (uid) WHERE unfinished;
 CREATE INDEX entries_cleaned ON entries (uid) WHERE credential_cleaned AND runtime_cleaned;
 CREATE INDEX entries_by_tool_set ON entries (tool_set) WHERE tool_set <> '';
 
--- Who sees an entry that is not deleted: '*', everybody; 'team:UID'; 'user:UID', its author.
+-- Who sees an entry that is not deleted: '*', everybody; 'team:UID'; 'user:UID', its author; 'admin', whoever is one. What this and the
+-- next table repeat of others is there so that each list is a range of one index.
 CREATE TABLE entry_audiences (
     audience TEXT NOT NULL,
+    lifecycle BIGINT NOT NULL,
     create_time BIGINT NOT NULL,
     entry_uid TEXT NOT NULL REFERENCES entries (uid),
     PRIMARY KEY (audience, create_time, entry_uid)
 );
+CREATE INDEX entry_audiences_by_lifecycle ON entry_audiences (audience, lifecycle, create_time, entry_uid);
 CREATE INDEX entry_audiences_by_entry ON entry_audiences (entry_uid, audience);
 
--- The labels of entries that are not deleted.
+-- The labels of entries that are not deleted, for each who sees them.
 CREATE TABLE entry_labels (
-    entry_uid TEXT NOT NULL REFERENCES entries (uid),
+    audience TEXT NOT NULL,
     label_key TEXT NOT NULL,
     label_value TEXT NOT NULL,
     create_time BIGINT NOT NULL,
-    PRIMARY KEY (entry_uid, label_key)
+    entry_uid TEXT NOT NULL REFERENCES entries (uid),
+    PRIMARY KEY (audience, label_key, label_value, create_time, entry_uid)
 );
-CREATE INDEX entry_labels_in_order ON entry_labels (label_key, label_value, create_time, entry_uid);
+CREATE INDEX entry_labels_by_entry ON entry_labels (entry_uid, audience, label_key, label_value);
 
 -- The words of slug, display name and description of entries that are not deleted, in lower case. As bytes, which have one order
 -- in every locale: a prefix is a range.
 CREATE TABLE entry_words (
     word BYTEA NOT NULL,
+    create_time BIGINT NOT NULL,
     entry_uid TEXT NOT NULL REFERENCES entries (uid),
-    PRIMARY KEY (word, entry_uid)
+    PRIMARY KEY (word, create_time, entry_uid)
 );
-CREATE INDEX entry_words_by_entry ON entry_words (entry_uid);
+CREATE INDEX entry_words_by_entry ON entry_words (entry_uid, word);
 
 -- document: an encoded EntryRevision. in_use: it is current, or an installation runs it: then it is watched.
 CREATE TABLE entry_revisions (
@@ -234,7 +237,6 @@ CREATE TABLE consumers (
     registry_revision BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX consumers_by_slug ON consumers (kind, slug) WHERE delete_time IS NULL;
-CREATE INDEX consumers_in_order ON consumers (kind, create_time, uid) WHERE delete_time IS NULL;
 CREATE INDEX consumers_deleted ON consumers (uid) WHERE delete_time IS NOT NULL;
 
 -- Who sees a gateway or an agent that is not deleted, as in entry_audiences.

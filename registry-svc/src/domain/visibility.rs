@@ -51,11 +51,14 @@ pub(crate) fn teams(visibility: Option<&Visibility>) -> &[String] {
     }
 }
 
+/// As tables of audiences name whoever is an admin: they see all.
+pub(crate) const ADMINS: &str = "admin";
+
 /// Who sees what has this visibility and author (`users/{user}`), as the tables of audiences name them. `team_uids` are those of
-/// [`teams`]. An audience that this program does not know means nobody but the author.
+/// [`teams`]. An audience that this program does not know means nobody but the author and admins.
 pub(crate) fn audiences(visibility: Option<&Visibility>, team_uids: &[String], creator: &str) -> Vec<String> {
     let author = format!("user:{}", creator.trim_start_matches("users/"));
-    match visibility.and_then(|visibility| visibility.audience.as_ref()) {
+    let mut audiences = match visibility.and_then(|visibility| visibility.audience.as_ref()) {
         Some(Audience::Organization(_)) => vec!["*".to_owned()],
         Some(Audience::Teams(_)) => team_uids
             .iter()
@@ -63,7 +66,9 @@ pub(crate) fn audiences(visibility: Option<&Visibility>, team_uids: &[String], c
             .chain([author])
             .collect(),
         Some(Audience::Author(_)) | None => vec![author],
-    }
+    };
+    audiences.push(ADMINS.to_owned());
+    audiences
 }
 
 #[cfg(test)]
@@ -102,12 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_audience_means_the_author_alone() {
+    fn an_unknown_audience_means_the_author_and_admins_alone() {
         let teams = for_teams(&["teams/x"]);
         let of = |visibility: Option<Visibility>| audiences(visibility.as_ref(), &["u".to_owned()], "users/a");
-        assert_eq!(of(Some(organization())), ["*"]);
-        assert_eq!(of(Some(teams)), ["team:u", "user:a"]);
-        assert_eq!(of(Some(Visibility::default())), ["user:a"]);
-        assert_eq!(of(None), ["user:a"]);
+        assert_eq!(of(Some(organization())), ["*", ADMINS]);
+        assert_eq!(of(Some(teams)), ["team:u", "user:a", ADMINS]);
+        assert_eq!(of(Some(Visibility::default())), ["user:a", ADMINS]);
+        assert_eq!(of(None), ["user:a", ADMINS]);
     }
 }

@@ -86,7 +86,7 @@ pub(crate) async fn create(
     };
     entries::put(&mut tx, &mut entry).await?;
     revisions::insert(&mut tx, &revision_of(&spec, &entry, caller)).await?;
-    entries::index(&mut tx, &entry, &teams).await?;
+    entries::index(&mut tx, None, &entry, &teams).await?;
     retry.made(&mut tx, &entry.uid, &entry).await?;
     let propagated = registry.commit(tx, None).await?;
     Ok((entry, propagated))
@@ -152,9 +152,8 @@ pub(crate) async fn list(
         words,
     };
     let mut tx = registry.db.read().await?;
-    let mut found = entries::list(caller, &filter)
-        .page(&mut tx, page.start(), page.limit())
-        .await?;
+    let list = entries::list(&mut tx, caller, &filter).await?;
+    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
     let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
     let entries = found
         .iter()
@@ -185,6 +184,7 @@ pub(crate) async fn update(
     }
     let teams = visible_to(&mut tx, "entry", visibility::teams(next.message().visibility.as_ref())).await?;
     let runs_as_before = next.runs_as(&spec);
+    let before = current.clone();
     let mut entry = Entry {
         name: current.name,
         etag: etag::of(&current.uid, tx.revision()),
@@ -201,7 +201,7 @@ pub(crate) async fn update(
         ..next.message().clone()
     };
     entries::put(&mut tx, &mut entry).await?;
-    entries::index(&mut tx, &entry, &teams).await?;
+    entries::index(&mut tx, Some(&before), &entry, &teams).await?;
     if runs_as_before {
         let propagated = registry.commit(tx, None).await?;
         return Ok(answer(registry, entry, propagated).await);
@@ -272,7 +272,7 @@ pub(crate) async fn delete(
     entry.updater = caller.name();
     entry.etag = etag::of(&entry.uid, tx.revision());
     entries::put(&mut tx, &mut entry).await?;
-    entries::index(&mut tx, &entry, &[]).await?;
+    entries::index(&mut tx, None, &entry, &[]).await?;
     entries::set_unfinished(&mut tx, &entry.uid, true).await?;
     roll_out(registry, tx, entry).await
 }
@@ -337,7 +337,7 @@ pub(super) async fn administered(
     Ok(entry)
 }
 
-/// Writes an entry that somebody has changed, but not what it runs nor what it is found by.
+/// Writes an entry that somebody has changed, but not what it runs nor, but for its lifecycle, what it is found by.
 pub(super) async fn finish(
     registry: &Registry,
     mut tx: Tx,

@@ -12,6 +12,7 @@ use crate::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
     },
+    store::entries::index_lifecycle,
 };
 
 /// Moves an entry to another lifecycle, if there is such a step.
@@ -31,5 +32,6 @@ pub(crate) async fn step(
         )));
     }
     entry.set_lifecycle(to);
+    index_lifecycle(&mut tx, &entry).await?;
     finish(registry, tx, caller, entry).await
 }

@@ -9,6 +9,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::{
     Engine, Object, Tx,
     document::{SCHEMA_VERSION, decode, document},
+    entries::seen,
     execute,
     list::{self, Arm, Bind, Condition, List, Listed},
     on, rows,
@@ -114,26 +115,14 @@ pub(crate) async fn find(tx: &mut Tx, uids: &BTreeSet<&str>) -> sqlx::Result<Vec
 
 /// The assignments of a gateway or an agent whose entry the caller may see.
 pub(crate) fn list(caller: &Caller, consumer_uid: &str) -> List {
-    let seen = if caller.admin {
-        Condition::new(
-            "EXISTS (SELECT 1 FROM entries e WHERE e.uid = o.entry_uid AND e.delete_time IS NULL)",
-            [],
-        )
-    } else {
-        Condition::any_of(
-            "EXISTS (SELECT 1 FROM entry_audiences a WHERE a.entry_uid = o.entry_uid AND a.audience IN ({}))",
-            list::audiences(caller),
-        )
-    };
+    let seen = Condition::any_of(seen!("o.entry_uid"), list::audiences(caller));
     List {
         table: "tool_assignments",
         extra: "NULL",
-        arms: vec![Arm {
-            from: "tool_assignments o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: Condition::new("o.consumer_uid = ?", [Bind::from(consumer_uid)]),
-        }],
+        arms: vec![Arm::of(
+            "tool_assignments o",
+            Condition::new("o.consumer_uid = ?", [Bind::from(consumer_uid)]),
+        )],
         filters: vec![seen],
     }
 }
@@ -154,16 +143,10 @@ pub(crate) async fn visible_entries(
     }
     let audiences = audiences(caller);
     on!(tx, c => {
-        let mut select = QueryBuilder::new("");
-        if caller.admin {
-            select.push("SELECT uid FROM entries WHERE delete_time IS NULL AND uid IN ");
-            push_list!(select, uids);
-        } else {
-            select.push("SELECT DISTINCT entry_uid FROM entry_audiences WHERE entry_uid IN ");
-            push_list!(select, uids);
-            select.push(" AND audience IN ");
-            push_list!(select, &audiences);
-        }
+        let mut select = QueryBuilder::new("SELECT DISTINCT entry_uid FROM entry_audiences WHERE entry_uid IN ");
+        push_list!(select, uids);
+        select.push(" AND audience IN ");
+        push_list!(select, &audiences);
         select.build().fetch_all(&mut *c).await?.iter().map(|row| row.try_get(0)).collect()
     })
 }

@@ -2,19 +2,21 @@
 
 use contracts::registry::{Agent, Gateway};
 use prost::Message as _;
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Object, Tx, assignments,
     document::{SCHEMA_VERSION, decode, document},
     execute, gateway_tokens,
     list::{self, Arm, Bind, Condition, List, Listed},
-    rows,
+    on, rows,
 };
 use crate::domain::{
     Caller,
     consumer::{ConsumerKind, from_agent, into_agent},
-    etag, visibility,
+    etag,
+    time::micros,
+    visibility,
 };
 
 /// As watchers name this kind.
@@ -57,8 +59,6 @@ pub(crate) async fn put(
     const PUT: &str = "INSERT INTO consumers (uid, kind, slug, document, schema_version, create_time, registry_revision) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (uid) DO UPDATE SET document = excluded.document, \
         schema_version = excluded.schema_version, registry_revision = excluded.registry_revision";
-    const SEE: &str = "INSERT INTO consumer_audiences (kind, audience, create_time, consumer_uid) \
-        SELECT kind, $1, create_time, uid FROM consumers WHERE uid = $2";
     let (revision, now) = (tx.revision(), tx.now());
     consumer.registry_revision = revision;
     consumer.etag = etag::of(&consumer.uid, revision);
@@ -77,9 +77,17 @@ pub(crate) async fn put(
         [uid, kind_column, slug, &document, SCHEMA_VERSION, now, revision]
     )?;
     hide(tx, uid).await?;
-    for audience in visibility::audiences(consumer.visibility.as_ref(), team_uids, &consumer.creator) {
-        execute!(tx, SEE, [audience, uid])?;
-    }
+    let audiences = visibility::audiences(consumer.visibility.as_ref(), team_uids, &consumer.creator);
+    let time = consumer.create_time.as_ref().map_or(now, micros);
+    on!(tx, c => {
+        let mut insert = QueryBuilder::new("INSERT INTO consumer_audiences (kind, audience, create_time, consumer_uid) ");
+        insert.push_values(&audiences, |mut row, audience| {
+            row.push_bind(kind_column).push_bind(audience).push_bind(time).push_bind(uid);
+        });
+        // An author may be named twice.
+        insert.push(" ON CONFLICT (kind, audience, create_time, consumer_uid) DO NOTHING");
+        insert.build().execute(&mut *c).await.map(drop)
+    })?;
     tx.put(object(kind), uid, &document);
     Ok(())
 }
@@ -125,28 +133,17 @@ pub(crate) async fn delete_leftovers(tx: &mut Tx, limit: i64) -> sqlx::Result<bo
 /// Those that the caller may see.
 pub(crate) fn list(caller: &Caller, kind: ConsumerKind) -> List {
     let kind = Bind::from(kind as i64);
-    let arms = if caller.admin {
-        vec![Arm {
-            from: "consumers o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: Condition::new("o.delete_time IS NULL AND o.kind = ?", [kind]),
-        }]
-    } else {
-        let audiences = list::audiences(caller).into_iter();
-        audiences
-            .map(|audience| Arm {
-                from: "consumer_audiences a JOIN consumers o ON o.uid = a.consumer_uid",
-                time: "a.create_time",
-                uid: "a.consumer_uid",
-                condition: Condition::new("a.kind = ? AND a.audience = ?", [kind.clone(), audience]),
-            })
-            .collect()
-    };
+    let arms = list::audiences(caller).into_iter().map(|audience| Arm {
+        from: "consumer_audiences d",
+        time: "d.create_time",
+        uid: "d.consumer_uid",
+        condition: Condition::new("d.kind = ? AND d.audience = ?", [kind.clone(), audience]),
+        unordered: false,
+    });
     List {
         table: "consumers",
         extra: "NULL",
-        arms,
+        arms: arms.collect(),
         filters: Vec::new(),
     }
 }

@@ -8,10 +8,10 @@ use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
     execute,
-    list::{Arm, Bind, Condition, List, audiences},
+    list::{self, Arm, Bind, Condition, List, audiences},
     on, rows, search,
 };
-use crate::domain::{Caller, time::micros};
+use crate::domain::{Caller, time::micros, visibility};
 
 /// The entry that has this slug now.
 pub(crate) async fn by_slug(tx: &mut Tx, slug: &str) -> sqlx::Result<Option<Entry>> {
@@ -95,13 +95,23 @@ pub(crate) async fn set_rollout_revision(tx: &mut Tx, uid: &str) -> sqlx::Result
     execute!(tx, SET, [revision, uid]).map(drop)
 }
 
-/// Makes an entry found by its present audience, labels and words, or by nothing if it is deleted.
-pub(crate) async fn index(tx: &mut Tx, entry: &Entry, team_uids: &[String]) -> sqlx::Result<()> {
-    search::clear(tx, &entry.uid).await?;
-    if entry.delete_time.is_none() {
-        search::fill(tx, entry, team_uids).await?;
+/// Makes an entry, which was found by what it was `before`, found by its present audience, labels and words, or by nothing if it is
+/// deleted. `team_uids` are those of its visibility.
+pub(crate) async fn index(
+    tx: &mut Tx,
+    before: Option<&Entry>,
+    entry: &Entry,
+    team_uids: &[String],
+) -> sqlx::Result<()> {
+    if entry.delete_time.is_some() {
+        return search::clear(tx, &entry.uid).await;
     }
-    Ok(())
+    search::update(tx, before, entry, team_uids).await
+}
+
+/// Makes an entry found by a lifecycle that it did not have before.
+pub(crate) async fn index_lifecycle(tx: &mut Tx, entry: &Entry) -> sqlx::Result<()> {
+    search::set_lifecycle(tx, entry).await
 }
 
 /// Whether it has an installation that is not deleted.
@@ -142,6 +152,19 @@ pub(crate) async fn rollout(tx: &mut Tx, uid: &str, entry_revision: i64) -> sqlx
     })
 }
 
+/// That somebody of these audiences sees the entry whose uid is in this column. An entry has few audiences, a caller may have a thousand:
+/// the former are read.
+macro_rules! seen {
+    ($column:literal) => {
+        concat!(
+            "(SELECT 1 FROM entry_audiences a WHERE a.entry_uid = ",
+            $column,
+            " AND a.audience || '' IN ({}) LIMIT 1) IS NOT NULL"
+        )
+    };
+}
+pub(super) use seen;
+
 /// Which entries a list is of.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
@@ -153,81 +176,123 @@ pub(crate) struct Filter {
     pub(crate) words: Vec<String>,
 }
 
-/// The entries that a caller sees. What narrows a list most is what it is read by: words, then a label, then the audience.
-pub(crate) fn list(caller: &Caller, filter: &Filter) -> List {
-    let mut filters = Vec::new();
-    let mut labels = filter.labels.iter();
-    let mut words = filter.words.iter();
-    let mut by_audience = false;
-    let arms = if let Some(word) = words.next() {
-        let (first, last) = search::range(word);
-        vec![Arm {
-            from: "entries o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: Condition::new(
-                "o.uid IN (SELECT entry_uid FROM entry_words WHERE word >= ? AND word < ?)",
-                [first, last],
-            ),
-        }]
-    } else if let Some((key, value)) = labels.next() {
-        vec![Arm {
-            from: "entry_labels d JOIN entries o ON o.uid = d.entry_uid",
-            time: "d.create_time",
-            uid: "d.entry_uid",
-            condition: Condition::new(
-                "d.label_key = ? AND d.label_value = ?",
-                [Bind::from(key.as_str()), Bind::from(value.as_str())],
-            ),
-        }]
-    } else if caller.admin && filter.lifecycle != EntryLifecycle::Unspecified {
-        vec![Arm {
-            from: "entries o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: Condition::new(
-                "o.lifecycle = ? AND o.delete_time IS NULL",
-                [Bind::Int(filter.lifecycle as i64)],
-            ),
-        }]
-    } else if caller.admin {
-        vec![Arm {
-            from: "entries o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: Condition::new("o.delete_time IS NULL", []),
-        }]
-    } else {
-        by_audience = true;
-        let arm = |audience| Arm {
-            from: "entry_audiences d JOIN entries o ON o.uid = d.entry_uid",
-            time: "d.create_time",
-            uid: "d.entry_uid",
-            condition: Condition::new("d.audience = ?", [audience]),
-        };
-        audiences(caller).into_iter().map(arm).collect()
+/// What a list is read by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadBy {
+    /// What the caller sees, of one lifecycle or of all.
+    Audience,
+    /// This label, in what the caller sees.
+    Label(usize),
+    /// This word: all entries that have it are sorted.
+    Word(usize),
+}
+
+/// What more entries than these fulfil is common: whoever looks through entries in the order of the list soon finds a page of it. What
+/// fewer fulfil is sought first.
+const COMMON: i64 = 700;
+
+/// The entries that a caller sees, read by what fewest fulfil.
+///
+/// Where everything that is asked for is common, entries are looked through in the order of the list. If hardly any of them fulfils
+/// all of it, those are many, at most all that the caller sees.
+pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<List> {
+    let by_lifecycle = filter.lifecycle != EntryLifecycle::Unspecified;
+    let read_by = match (filter.labels.len(), filter.words.len()) {
+        (0, 0) => ReadBy::Audience,
+        (1, 0) if !by_lifecycle => ReadBy::Label(0),
+        _ => rarest(tx, caller, filter).await?,
     };
-    for word in words {
-        let (first, last) = search::range(word);
+    Ok(list_by(caller, filter, read_by))
+}
+
+async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<ReadBy> {
+    let audiences = audiences(caller);
+    let mut ways = vec![ReadBy::Audience];
+    ways.extend((0..filter.labels.len()).map(ReadBy::Label));
+    ways.extend((0..filter.words.len()).map(ReadBy::Word));
+    let conditions: Vec<_> = ways.iter().map(|way| filter.condition(*way, &audiences)).collect();
+    let counts = list::counts(tx, &conditions, COMMON).await?;
+    let is_sorted = |way: ReadBy| matches!(way, ReadBy::Word(_));
+    // A label and an audience are in order, however many they are.
+    let candidates = ways.into_iter().zip(counts);
+    let best = candidates
+        .filter(|&(way, count)| count < COMMON || !is_sorted(way))
+        .min_by_key(|&(way, count)| (count, way == ReadBy::Audience));
+    Ok(best.map_or(ReadBy::Audience, |(way, _)| way))
+}
+
+impl Filter {
+    /// The table that has those which one of these audiences sees in one way, and what it is sought by.
+    fn condition(&self, read_by: ReadBy, audiences: &[Bind]) -> (&'static str, Condition) {
+        match read_by {
+            ReadBy::Audience => {
+                let mut condition = Condition::any_of("d.audience IN ({})", audiences.to_vec());
+                if self.lifecycle != EntryLifecycle::Unspecified {
+                    condition = condition.and(" AND d.lifecycle = ?", [Bind::Int(self.lifecycle as i64)]);
+                }
+                ("entry_audiences d", condition)
+            }
+            ReadBy::Label(index) => {
+                let (key, value) = &self.labels[index];
+                let label = [Bind::from(key.as_str()), Bind::from(value.as_str())];
+                let condition = Condition::any_of("d.audience IN ({})", audiences.to_vec())
+                    .and(" AND d.label_key = ? AND d.label_value = ?", label);
+                ("entry_labels d", condition)
+            }
+            ReadBy::Word(index) => {
+                let range = search::range(&self.words[index]);
+                ("entry_words d", Condition::new("d.word >= ? AND d.word < ?", range))
+            }
+        }
+    }
+}
+
+/// As [`list`], read in this way.
+pub(super) fn list_by(caller: &Caller, filter: &Filter, read_by: ReadBy) -> List {
+    let audiences = audiences(caller);
+    let unordered = matches!(read_by, ReadBy::Word(_));
+    let arm = |audiences: &[Bind]| {
+        let (from, condition) = filter.condition(read_by, audiences);
+        Arm {
+            from,
+            time: "d.create_time",
+            uid: "d.entry_uid",
+            condition,
+            unordered,
+        }
+    };
+    let arms = if unordered {
+        vec![arm(&[])]
+    } else {
+        audiences.chunks(1).map(arm).collect()
+    };
+    // Each is a look-up of its own for an entry that is found: no engine makes a join of all entries out of them.
+    let mut filters = Vec::new();
+    for (index, word) in filter.words.iter().enumerate() {
+        if read_by != ReadBy::Word(index) {
+            filters.push(Condition::new(
+                "(SELECT 1 FROM entry_words w WHERE w.entry_uid = d.entry_uid AND w.word >= ? AND w.word < ? LIMIT 1) IS NOT NULL",
+                search::range(word),
+            ));
+        }
+    }
+    for (index, (key, value)) in filter.labels.iter().enumerate() {
+        if read_by != ReadBy::Label(index) {
+            filters.push(Condition::new(
+                "(SELECT 1 FROM entry_labels l WHERE l.entry_uid = d.entry_uid AND l.audience = ? \
+                 AND l.label_key = ? AND l.label_value = ?) IS NOT NULL",
+                [visibility::ADMINS, key, value].map(Bind::from),
+            ));
+        }
+    }
+    if filter.lifecycle != EntryLifecycle::Unspecified && read_by != ReadBy::Audience {
         filters.push(Condition::new(
-            "EXISTS (SELECT 1 FROM entry_words w WHERE w.entry_uid = o.uid AND w.word >= ? AND w.word < ?)",
-            [first, last],
+            "(SELECT e.lifecycle FROM entries e WHERE e.uid = d.entry_uid) = ?",
+            [Bind::Int(filter.lifecycle as i64)],
         ));
     }
-    for (key, value) in labels {
-        filters.push(Condition::new(
-            "EXISTS (SELECT 1 FROM entry_labels l WHERE l.entry_uid = o.uid AND l.label_key = ? AND l.label_value = ?)",
-            [Bind::from(key.as_str()), Bind::from(value.as_str())],
-        ));
-    }
-    if filter.lifecycle != EntryLifecycle::Unspecified {
-        filters.push(Condition::new("o.lifecycle = ?", [Bind::Int(filter.lifecycle as i64)]));
-    }
-    if !caller.admin && !by_audience {
-        filters.push(Condition::any_of(
-            "EXISTS (SELECT 1 FROM entry_audiences a WHERE a.entry_uid = o.uid AND a.audience IN ({}))",
-            audiences(caller),
-        ));
+    if unordered && !caller.admin {
+        filters.push(Condition::any_of(seen!("d.entry_uid"), audiences));
     }
     List {
         table: "entries",

@@ -162,12 +162,7 @@ pub(super) async fn forget_consumer(tx: &mut Tx, consumer_uid: &str, name: &str)
 
 /// The tokens that are the caller's to manage: their own, those of the teams whose installations they manage; all for an admin.
 pub(crate) fn list(caller: &Caller) -> List {
-    let arm = |condition| Arm {
-        from: "gateway_tokens o",
-        time: "o.create_time",
-        uid: "o.uid",
-        condition,
-    };
+    let arm = |condition| Arm::of("gateway_tokens o", condition);
     let arms = if caller.admin {
         vec![arm(Condition::new("TRUE", []))]
     } else {

@@ -173,12 +173,7 @@ pub(crate) struct Filter {
 
 /// The installations that a caller sees: their own, those of their teams; all for an admin. `None`: there can be none.
 pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
-    let arm = |text: &'static str, bind: Bind| Arm {
-        from: "installations o",
-        time: "o.create_time",
-        uid: "o.uid",
-        condition: Condition::new(text, [bind]),
-    };
+    let arm = |text: &'static str, bind: Bind| Arm::of("installations o", Condition::new(text, [bind]));
     const OF_USER: &str = "o.user_uid = ? AND o.delete_time IS NULL";
     const OF_TEAM: &str = "o.team_uid = ? AND o.delete_time IS NULL";
     let user = |uid: &str| arm(OF_USER, Bind::from(uid));
@@ -198,12 +193,10 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
         ("", "") if caller.admin && !entry_uid.is_empty() && *state != InstallationState::Unspecified => {
             (by_entry, by_state) = (true, true);
             let binds = [Bind::from(entry_uid.as_str()), Bind::Int(*state as i64)];
-            vec![Arm {
-                from: "installations o",
-                time: "o.create_time",
-                uid: "o.uid",
-                condition: Condition::new("o.entry_uid = ? AND o.state = ? AND o.delete_time IS NULL", binds),
-            }]
+            vec![Arm::of(
+                "installations o",
+                Condition::new("o.entry_uid = ? AND o.state = ? AND o.delete_time IS NULL", binds),
+            )]
         }
         ("", "") if caller.admin && !entry_uid.is_empty() => {
             by_entry = true;
@@ -216,12 +209,7 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
             by_state = true;
             vec![arm("o.state = ? AND o.delete_time IS NULL", Bind::Int(*state as i64))]
         }
-        ("", "") if caller.admin => vec![Arm {
-            from: "installations o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: Condition::new("o.delete_time IS NULL", []),
-        }],
+        ("", "") if caller.admin => vec![Arm::of("installations o", Condition::new("o.delete_time IS NULL", []))],
         ("", "") => std::iter::once(user(&caller.uid))
             .chain(caller.teams.iter().map(|one| team(&one.uid)))
             .collect(),

@@ -1,9 +1,12 @@
 //! Pages of lists: one statement a page, which reads by an index in the order of the list, however large the table is.
 
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::Row as _;
 
 use super::{Tx, document::SCHEMA_VERSION, on};
-use crate::{api::paging::Position, domain::Caller};
+use crate::{
+    api::paging::Position,
+    domain::{Caller, visibility},
+};
 
 /// Arms that one compound of a statement holds.
 const GROUP: usize = 100;
@@ -31,6 +34,23 @@ impl From<i64> for Bind {
     }
 }
 
+/// A query of a text and its values.
+macro_rules! bound {
+    ($text:expr, $binds:expr) => {{
+        let mut query = sqlx::query(sqlx::AssertSqlSafe($text));
+        for bind in $binds {
+            query = match bind {
+                $crate::store::list::Bind::Text(text) => query.bind(text),
+                $crate::store::list::Bind::Bytes(bytes) => query.bind(bytes),
+                $crate::store::list::Bind::Int(number) => query.bind(number),
+            };
+        }
+        query
+    }};
+}
+#[cfg(test)]
+pub(super) use bound;
+
 /// A condition; `?` stands for its values, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Condition {
@@ -47,6 +67,13 @@ impl Condition {
         }
     }
 
+    /// With more text behind it.
+    pub(crate) fn and<const N: usize>(mut self, text: &'static str, binds: [Bind; N]) -> Self {
+        self.text.push_str(text);
+        self.binds.extend(binds);
+        self
+    }
+
     /// `text` with `{}` replaced by a list of placeholders, one a value.
     pub(crate) fn any_of(text: &'static str, binds: Vec<Bind>) -> Self {
         let placeholders = vec!["?"; binds.len()].join(", ");
@@ -61,7 +88,7 @@ impl Condition {
 /// `time` and `uid`.
 #[derive(Clone, Debug)]
 pub(crate) struct Arm {
-    /// `o` is the table of the objects.
+    /// The table with that index. `o` is the table of the objects itself.
     pub(crate) from: &'static str,
     /// The column of the creation time in that index.
     pub(crate) time: &'static str,
@@ -69,6 +96,21 @@ pub(crate) struct Arm {
     pub(crate) uid: &'static str,
     /// What the index begins with.
     pub(crate) condition: Condition,
+    /// What is found is not in order, and the same may be found more than once: all that fulfils `condition` is sorted.
+    pub(crate) unordered: bool,
+}
+
+impl Arm {
+    /// Of the table of the objects.
+    pub(crate) fn of(from: &'static str, condition: Condition) -> Self {
+        Self {
+            from,
+            time: "o.create_time",
+            uid: "o.uid",
+            condition,
+            unordered: false,
+        }
+    }
 }
 
 /// A list: the objects of its arms, each once, oldest first.
@@ -79,7 +121,7 @@ pub(crate) struct List {
     /// A further column of that table, which comes with each object, or `NULL`.
     pub(crate) extra: &'static str,
     pub(crate) arms: Vec<Arm>,
-    /// What all of them must fulfil.
+    /// What all of them must fulfil, in terms of the tables of all arms.
     pub(crate) filters: Vec<Condition>,
 }
 
@@ -101,7 +143,7 @@ impl List {
             self.extra
         );
         match self.arms.as_slice() {
-            [arm] => {
+            [arm] if arm.from.strip_suffix(" o") == Some(self.table) => {
                 sql.text(&format!("SELECT {columns} "));
                 sql.arm(arm, &self.filters, after, limit);
             }
@@ -118,8 +160,10 @@ impl List {
                         sql.text("SELECT found_time, found_uid FROM (");
                     }
                     sql.text(&format!(
-                        "SELECT found_time, found_uid FROM (SELECT {} AS found_time, {} AS found_uid ",
-                        arm.time, arm.uid
+                        "SELECT found_time, found_uid FROM (SELECT {}{} AS found_time, {} AS found_uid ",
+                        if arm.unordered { "DISTINCT " } else { "" },
+                        arm.time,
+                        arm.uid
                     ));
                     sql.arm(arm, &self.filters, after, limit);
                     sql.text(&format!(") AS arm_{index}"));
@@ -141,15 +185,7 @@ impl List {
     pub(crate) async fn page(&self, tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<Listed>> {
         let (sql, binds) = self.statement(after, limit);
         on!(tx, c => {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for bind in binds {
-                query = match bind {
-                    Bind::Text(text) => query.bind(text),
-                    Bind::Bytes(bytes) => query.bind(bytes),
-                    Bind::Int(number) => query.bind(number),
-                };
-            }
-            query.fetch_all(&mut *c).await?.iter().map(|row| {
+            bound!(sql, binds).fetch_all(&mut *c).await?.iter().map(|row| {
                 let schema_version: i64 = row.try_get("schema_version")?;
                 if schema_version > SCHEMA_VERSION {
                     return Err(super::document::newer(schema_version));
@@ -164,8 +200,32 @@ impl List {
     }
 }
 
+/// How many rows fulfil each of these conditions, in one statement; of many, `limit`.
+pub(crate) async fn counts(
+    tx: &mut Tx,
+    conditions: &[(&'static str, Condition)],
+    limit: i64,
+) -> sqlx::Result<Vec<i64>> {
+    let mut sql = Sql::default();
+    for (index, (from, condition)) in conditions.iter().enumerate() {
+        sql.text(if index == 0 { "SELECT " } else { ", " });
+        sql.text(&format!("(SELECT count(*) FROM (SELECT 1 FROM {from} WHERE "));
+        sql.condition(condition);
+        sql.text(" LIMIT ");
+        sql.bind(Bind::Int(limit));
+        sql.text(&format!(") AS some_{index}) AS count_{index}"));
+    }
+    on!(tx, c => {
+        let row = bound!(sql.text, sql.binds).fetch_one(&mut *c).await?;
+        (0..conditions.len()).map(|index| row.try_get(index)).collect()
+    })
+}
+
 /// The audiences that a caller is in, as the tables of audiences name them.
 pub(crate) fn audiences(caller: &Caller) -> Vec<Bind> {
+    if caller.admin {
+        return vec![Bind::from(visibility::ADMINS)];
+    }
     let mut audiences = vec![Bind::from("*"), Bind::Text(format!("user:{}", caller.uid))];
     audiences.extend(caller.teams.iter().map(|team| Bind::Text(format!("team:{}", team.uid))));
     audiences

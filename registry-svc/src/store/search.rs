@@ -1,6 +1,6 @@
 //! What entries are found by: their audience, labels and words. Prefixes of words are ranges of an index, alike on both engines.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use contracts::registry::Entry;
 use sqlx::QueryBuilder;
@@ -12,18 +12,17 @@ use crate::domain::{entry::words, time::micros, visibility};
 const AT_ONCE: usize = 500;
 
 /// The words that begin with this one: from the first, up to but without the second.
-pub(super) fn range(word: &str) -> (Bind, Bind) {
-    let first = word.as_bytes().to_vec();
-    // No text has this byte.
-    let last = [word.as_bytes(), &[0xff]].concat();
-    (Bind::Bytes(first), Bind::Bytes(last))
+pub(super) fn range(word: &str) -> [Bind; 2] {
+    // No text has the last byte.
+    let end = [word.as_bytes(), &[0xff]].concat();
+    [word.as_bytes().to_vec(), end].map(Bind::Bytes)
 }
 
 /// Makes an entry found by nothing.
 pub(super) async fn clear(tx: &mut Tx, entry_uid: &str) -> sqlx::Result<()> {
     for statement in [
-        "DELETE FROM entry_audiences WHERE entry_uid = $1",
-        "DELETE FROM entry_labels WHERE entry_uid = $1",
+        FORGET_AUDIENCES,
+        FORGET_LABELS,
         "DELETE FROM entry_words WHERE entry_uid = $1",
     ] {
         execute!(tx, statement, [entry_uid])?;
@@ -31,37 +30,276 @@ pub(super) async fn clear(tx: &mut Tx, entry_uid: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Makes an entry found that was found by nothing. `team_uids` are those of its visibility.
-pub(super) async fn fill(tx: &mut Tx, entry: &Entry, team_uids: &[String]) -> sqlx::Result<()> {
+const FORGET_AUDIENCES: &str = "DELETE FROM entry_audiences WHERE entry_uid = $1";
+const FORGET_LABELS: &str = "DELETE FROM entry_labels WHERE entry_uid = $1";
+
+/// Makes an entry found by what it is, which was found by what it was `before`. Writes only what is different.
+pub(super) async fn update(
+    tx: &mut Tx,
+    before: Option<&Entry>,
+    entry: &Entry,
+    team_uids: &[String],
+) -> sqlx::Result<()> {
     let time = entry.create_time.as_ref().map(micros).unwrap_or_default();
-    let audiences: HashSet<String> = visibility::audiences(entry.visibility.as_ref(), team_uids, &entry.creator)
+    let audiences: BTreeSet<String> = visibility::audiences(entry.visibility.as_ref(), team_uids, &entry.creator)
         .into_iter()
         .collect();
-    on!(tx, c => {
-        let mut insert = QueryBuilder::new("INSERT INTO entry_audiences (audience, create_time, entry_uid) ");
-        insert.push_values(&audiences, |mut row, audience| {
-            row.push_bind(audience).push_bind(time).push_bind(&entry.uid);
-        });
-        insert.build().execute(&mut *c).await.map(drop)
-    })?;
-    if !entry.labels.is_empty() {
+    let is_seen_as_before = before.is_some_and(|before| before.visibility == entry.visibility);
+    if !is_seen_as_before {
+        if before.is_some() {
+            execute!(tx, FORGET_AUDIENCES, [&entry.uid])?;
+        }
         on!(tx, c => {
-            let mut insert = QueryBuilder::new("INSERT INTO entry_labels (entry_uid, label_key, label_value, create_time) ");
-            insert.push_values(&entry.labels, |mut row, (key, value)| {
-                row.push_bind(&entry.uid).push_bind(key).push_bind(value).push_bind(time);
+            let mut insert =
+                QueryBuilder::new("INSERT INTO entry_audiences (audience, lifecycle, create_time, entry_uid) ");
+            insert.push_values(&audiences, |mut row, audience| {
+                row.push_bind(audience).push_bind(i64::from(entry.lifecycle)).push_bind(time).push_bind(&entry.uid);
             });
             insert.build().execute(&mut *c).await.map(drop)
         })?;
     }
-    let words: Vec<String> = words(entry).into_iter().collect();
-    for some in words.chunks(AT_ONCE) {
+    if !is_seen_as_before || before.is_none_or(|before| before.labels != entry.labels) {
+        if before.is_some() {
+            execute!(tx, FORGET_LABELS, [&entry.uid])?;
+        }
+        let labels: Vec<_> = audiences
+            .iter()
+            .flat_map(|audience| entry.labels.iter().map(move |label| (audience, label)))
+            .collect();
+        for some in labels.chunks(AT_ONCE) {
+            on!(tx, c => {
+                let mut insert = QueryBuilder::new(
+                    "INSERT INTO entry_labels (audience, label_key, label_value, create_time, entry_uid) ",
+                );
+                insert.push_values(some, |mut row, (audience, (key, value))| {
+                    row.push_bind(audience).push_bind(key).push_bind(value).push_bind(time).push_bind(&entry.uid);
+                });
+                insert.build().execute(&mut *c).await.map(drop)
+            })?;
+        }
+    }
+    let (old, new) = (before.map(words).unwrap_or_default(), words(entry));
+    for gone in old.difference(&new) {
+        const FORGET: &str = "DELETE FROM entry_words WHERE entry_uid = $1 AND word = $2";
+        execute!(tx, FORGET, [&entry.uid, gone.as_bytes()])?;
+    }
+    let added: Vec<&String> = new.difference(&old).collect();
+    for some in added.chunks(AT_ONCE) {
         on!(tx, c => {
-            let mut insert = QueryBuilder::new("INSERT INTO entry_words (word, entry_uid) ");
+            let mut insert = QueryBuilder::new("INSERT INTO entry_words (word, create_time, entry_uid) ");
             insert.push_values(some, |mut row, word| {
-                row.push_bind(word.as_bytes()).push_bind(&entry.uid);
+                row.push_bind(word.as_bytes()).push_bind(time).push_bind(&entry.uid);
             });
             insert.build().execute(&mut *c).await.map(drop)
         })?;
     }
     Ok(())
+}
+
+/// Makes an entry found by another lifecycle.
+pub(super) async fn set_lifecycle(tx: &mut Tx, entry: &Entry) -> sqlx::Result<()> {
+    const SET: &str = "UPDATE entry_audiences SET lifecycle = $1 WHERE entry_uid = $2";
+    execute!(tx, SET, [i64::from(entry.lifecycle), &entry.uid]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::registry::{
+        AuthorAudience, EntryLifecycle, OrganizationAudience, TeamsAudience, Visibility, visibility::Audience,
+    };
+
+    use super::*;
+    use crate::{
+        domain::{Actor, Caller, caller::CallerTeam, time::timestamp},
+        store::{
+            document::decode,
+            entries::{self, Filter, ReadBy},
+            testing::on_each_engine,
+        },
+    };
+
+    const ENTRIES: usize = 40;
+    const WORDS: [&str; 5] = ["tracker", "track", "mail", "search", "server"];
+
+    /// Numbers as if by chance, the same in each run.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(self.0 >> 33).unwrap() % end
+        }
+
+        fn of<'a>(&mut self, some: &[&'a str]) -> &'a str {
+            some[self.below(some.len())]
+        }
+    }
+
+    /// An entry with other texts, labels, audience and lifecycle, and the uids of the teams that it is for.
+    fn changed(entry: &Entry, chance: &mut Chance) -> (Entry, Vec<String>) {
+        let mut entry = entry.clone();
+        let mut teams = Vec::new();
+        if chance.below(2) == 0 {
+            entry.description = format!("{} {}", chance.of(&WORDS), chance.of(&WORDS));
+        }
+        if chance.below(2) == 0 {
+            entry.labels = [("env", chance.of(&["prod", "test"])), ("area", chance.of(&["a", "b"]))]
+                .into_iter()
+                .take(chance.below(3))
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+        }
+        let audience = match chance.below(3) {
+            0 => Audience::Organization(OrganizationAudience {}),
+            1 => Audience::Author(AuthorAudience {}),
+            _ => {
+                teams = vec![chance.of(&["ops", "dev"]).to_owned()];
+                Audience::Teams(TeamsAudience {
+                    teams: teams.iter().map(|team| format!("teams/{team}")).collect(),
+                })
+            }
+        };
+        entry.visibility = Some(Visibility {
+            audience: Some(audience),
+        });
+        (entry, teams)
+    }
+
+    async fn fill(tx: &mut Tx) -> Vec<Entry> {
+        let mut chance = Chance(7);
+        let mut kept = Vec::new();
+        for index in 0..ENTRIES {
+            let uid = format!("e{index:02}");
+            let new = Entry {
+                name: format!("entries/{uid}"),
+                uid,
+                creator: format!("users/{}", chance.of(&["ann", "bob"])),
+                create_time: Some(timestamp(i64::try_from(index / 2).unwrap())),
+                lifecycle: EntryLifecycle::Draft.into(),
+                ..Entry::default()
+            };
+            let (mut entry, teams) = changed(&new, &mut chance);
+            entries::put(tx, &mut entry).await.unwrap();
+            entries::index(tx, None, &entry, &teams).await.unwrap();
+            for _ in 0..chance.below(4) {
+                let before = entry;
+                let teams;
+                (entry, teams) = changed(&before, &mut chance);
+                entries::put(tx, &mut entry).await.unwrap();
+                entries::index(tx, Some(&before), &entry, &teams).await.unwrap();
+            }
+            if chance.below(2) == 0 {
+                entry.set_lifecycle(EntryLifecycle::Approved);
+                entries::put(tx, &mut entry).await.unwrap();
+                entries::index_lifecycle(tx, &entry).await.unwrap();
+            }
+            if chance.below(6) == 0 {
+                entry.delete_time = Some(timestamp(99));
+                entries::put(tx, &mut entry).await.unwrap();
+                entries::index(tx, None, &entry, &[]).await.unwrap();
+            } else {
+                kept.push(entry);
+            }
+        }
+        kept
+    }
+
+    fn filters() -> Vec<Filter> {
+        let mut filters = Vec::new();
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        for labels in [
+            vec![],
+            vec![label("env", "prod")],
+            vec![label("area", "a"), label("env", "test")],
+        ] {
+            for lifecycle in [
+                EntryLifecycle::Unspecified,
+                EntryLifecycle::Approved,
+                EntryLifecycle::Draft,
+            ] {
+                for some in [
+                    vec![],
+                    vec!["tr"],
+                    vec!["track", "tracker"],
+                    vec!["mail", "s"],
+                    vec!["e1"],
+                    vec!["none"],
+                ] {
+                    filters.push(Filter {
+                        labels: labels.clone(),
+                        lifecycle,
+                        words: some.into_iter().map(str::to_owned).collect(),
+                    });
+                }
+            }
+        }
+        filters
+    }
+
+    fn fulfils(entry: &Entry, filter: &Filter) -> bool {
+        let all = words(entry);
+        filter
+            .labels
+            .iter()
+            .all(|(key, value)| entry.labels.get(key) == Some(value))
+            && [EntryLifecycle::Unspecified, entry.lifecycle()].contains(&filter.lifecycle)
+            && filter
+                .words
+                .iter()
+                .all(|begin| all.iter().any(|word| word.starts_with(begin.as_str())))
+    }
+
+    #[tokio::test]
+    async fn a_list_is_the_same_whatever_it_is_read_by() {
+        on_each_engine(async |opened| {
+            let mut tx = opened.db.write(Actor::Registry, 1).await.unwrap();
+            let kept = fill(&mut tx).await;
+            let caller = |uid: &str, admin, teams: &[&str]| Caller {
+                uid: uid.to_owned(),
+                admin,
+                teams: teams
+                    .iter()
+                    .map(|&team| CallerTeam {
+                        uid: team.to_owned(),
+                        slug: team.to_owned(),
+                        members_manage_installations: false,
+                    })
+                    .collect(),
+            };
+            let callers = [
+                caller("root", true, &[]),
+                caller("ann", false, &["ops"]),
+                caller("eve", false, &[]),
+            ];
+            let mut found_some = 0;
+            for (caller, filter) in callers
+                .iter()
+                .flat_map(|caller| filters().into_iter().map(move |one| (caller, one)))
+            {
+                let expected: Vec<&str> = kept
+                    .iter()
+                    .filter(|entry| caller.sees(entry.visibility.as_ref(), &entry.creator) && fulfils(entry, &filter))
+                    .map(|entry| entry.uid.as_str())
+                    .collect();
+                found_some += usize::from(!expected.is_empty());
+                let ways = std::iter::once(ReadBy::Audience)
+                    .chain((0..filter.labels.len()).map(ReadBy::Label))
+                    .chain((0..filter.words.len()).map(ReadBy::Word));
+                let mut lists: Vec<_> = ways.map(|way| entries::list_by(caller, &filter, way)).collect();
+                lists.push(entries::list(&mut tx, caller, &filter).await.unwrap());
+                for list in lists {
+                    let (mut found, mut after) = (Vec::new(), (0, String::new()));
+                    loop {
+                        let page = list.page(&mut tx, (after.0, &after.1), 7).await.unwrap();
+                        let Some(last) = page.last() else { break };
+                        after = last.position.clone();
+                        found.extend(page.iter().map(|one| decode::<Entry>(&one.document).unwrap().uid));
+                    }
+                    assert_eq!(found, expected, "{filter:?} of {}: {list:?}", caller.uid);
+                }
+            }
+            assert!(found_some > 50, "{found_some}");
+        })
+        .await;
+    }
 }

@@ -100,16 +100,14 @@ pub(crate) fn list(caller: &Caller) -> List {
     List {
         table: "teams",
         extra: "NULL",
-        arms: vec![Arm {
-            from: "teams o",
-            time: "o.create_time",
-            uid: "o.uid",
-            condition: if caller.admin {
+        arms: vec![Arm::of(
+            "teams o",
+            if caller.admin {
                 Condition::new("TRUE", [])
             } else {
                 Condition::any_of("o.uid IN ({})", own)
             },
-        }],
+        )],
         filters: Vec::new(),
     }
 }

@@ -192,18 +192,20 @@ pub(super) async fn add(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
     rows += bulk
         .add(
             "entry_audiences",
-            "audience, create_time, entry_uid",
+            "audience, lifecycle, create_time, entry_uid",
             found_by.audiences,
         )
         .await?;
     rows += bulk
         .add(
             "entry_labels",
-            "entry_uid, label_key, label_value, create_time",
+            "audience, label_key, label_value, create_time, entry_uid",
             found_by.labels,
         )
         .await?;
-    rows += bulk.add("entry_words", "word, entry_uid", found_by.words).await?;
+    rows += bulk
+        .add("entry_words", "word, create_time, entry_uid", found_by.words)
+        .await?;
     Ok(rows)
 }
 
@@ -218,10 +220,12 @@ impl FoundBy {
     fn add(&mut self, plan: &Plan, entry: &Entry, teams: &[usize], time: i64) {
         let uid = entry.uid.as_str();
         for audience in audiences(plan, entry.visibility.as_ref().unwrap_or(&Default::default()), teams) {
-            self.audiences.push(row![audience, time, uid]);
-        }
-        for (key, value) in &entry.labels {
-            self.labels.push(row![uid, key.as_str(), value.as_str(), time]);
+            for (key, value) in &entry.labels {
+                self.labels
+                    .push(row![audience.as_str(), key.as_str(), value.as_str(), time, uid]);
+            }
+            self.audiences
+                .push(row![audience, i64::from(entry.lifecycle), time, uid]);
         }
         let slug = entry.name.trim_start_matches("entries/");
         // As `domain/entry/search.rs` of registry-svc; these texts are ASCII and their words short.
@@ -231,8 +235,11 @@ impl FoundBy {
             .filter(|word| !word.is_empty())
             .map(str::to_lowercase)
             .collect();
-        self.words
-            .extend(words.into_iter().map(|word| row![Value::Bytes(word.into_bytes()), uid]));
+        self.words.extend(
+            words
+                .into_iter()
+                .map(|word| row![Value::Bytes(word.into_bytes()), time, uid]),
+        );
     }
 }
 

@@ -253,7 +253,7 @@ fn visibility(plan: &Plan, salt: &str, index: usize) -> (Visibility, Vec<usize>)
 /// The same as rows of the tables of audiences name them; the author is the first admin.
 fn audiences(plan: &Plan, visibility: &Visibility, teams: &[usize]) -> Vec<String> {
     let author = format!("user:{}", plan.user(0));
-    match &visibility.audience {
+    let mut audiences = match &visibility.audience {
         Some(Audience::Organization(_)) => vec!["*".to_owned()],
         Some(Audience::Teams(_)) => teams
             .iter()
@@ -261,5 +261,7 @@ fn audiences(plan: &Plan, visibility: &Visibility, teams: &[usize]) -> Vec<Strin
             .chain([author])
             .collect(),
         Some(Audience::Author(_)) | None => vec![author],
-    }
+    };
+    audiences.push("admin".to_owned());
+    audiences
 }
