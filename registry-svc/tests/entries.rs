@@ -16,6 +16,8 @@ on_both_engines!(
     answer_a_retry_with_the_first_answer,
     are_seen_by_whom_they_are_for,
     are_listed_in_pages,
+    that_are_large_are_listed_in_pages_that_clients_take,
+    say_all_that_is_wrong_with_a_list,
     are_found_by_words,
     refuse_names_that_are_none,
     go_with_their_installations_only_by_force,
@@ -455,6 +457,70 @@ async fn are_listed_in_pages(stack: Stack) {
         fields(&admin.entries().list_entries(negative).await.unwrap_err()),
         ["page_size"]
     );
+}
+
+async fn that_are_large_are_listed_in_pages_that_clients_take(stack: Stack) {
+    let admin = stack.admin();
+    for index in 0..5 {
+        stack.clock.advance(Duration::from_millis(1));
+        admin.created(&format!("large-{index}"), large()).await;
+    }
+    let mut request = ListEntriesRequest::default();
+    let mut pages = Vec::new();
+    loop {
+        // The client takes messages of 4 MiB.
+        let page = admin
+            .entries()
+            .list_entries(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        pages.push(page.entries.len());
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(pages, [3, 2]);
+    let mut changed = large();
+    changed.name = "entries/large-0".to_owned();
+    for number in 2..5 {
+        changed.version = number.to_string();
+        changed.server = Some(entry::Server::Remote(RemoteServer {
+            url: format!("https://mcp.example.com/{number}"),
+        }));
+        admin.update(changed.clone(), &["remote"]).await.unwrap();
+    }
+    let revisions = ListEntryRevisionsRequest {
+        parent: changed.name,
+        ..ListEntryRevisionsRequest::default()
+    };
+    let page = admin
+        .entries()
+        .list_entry_revisions(revisions)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        page.entry_revisions.iter().map(|one| one.number).collect::<Vec<_>>(),
+        [4, 3, 2]
+    );
+    assert!(!page.next_page_token.is_empty());
+}
+
+/// What narrows a list is looked at before anything is looked up.
+async fn say_all_that_is_wrong_with_a_list(stack: Stack) {
+    let labels: Vec<_> = (0..9).map(|index| (format!("l{index}"), "v".to_owned())).collect();
+    let wrong = ListEntriesRequest {
+        labels: labels.into_iter().chain([("-".to_owned(), "v".to_owned())]).collect(),
+        lifecycle: 77,
+        query: "%".to_owned(),
+        ..ListEntriesRequest::default()
+    };
+    let refused = stack.admin().entries().list_entries(wrong).await.unwrap_err();
+    let mut wrong = fields(&refused);
+    wrong.sort();
+    assert_eq!(wrong, ["labels", "labels[-]", "lifecycle", "query"]);
 }
 
 async fn are_found_by_words(stack: Stack) {

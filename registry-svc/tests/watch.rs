@@ -292,18 +292,6 @@ async fn a_watcher_that_acknowledges_nothing_shows_in_readiness(stack: Stack) {
         .unwrap();
 }
 
-/// An entry of about a megabyte.
-fn large() -> Entry {
-    let field = |index: usize| InstallField {
-        description: "\u{1F600}".repeat(3_900),
-        ..field(&format!("f{index}"), InstallFieldType::String, false)
-    };
-    Entry {
-        install_fields: (0..60).map(field).collect(),
-        ..remote()
-    }
-}
-
 async fn revisions_that_are_large_come_in_parts(stack: Stack) {
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
     watcher.snapshot().await;

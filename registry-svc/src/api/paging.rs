@@ -3,10 +3,32 @@
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::{page_token::PageTokens, status};
 
-use crate::domain::Error;
+use crate::{domain::Error, store::list::Listed};
 
 /// A position in a list ordered by creation time and uid.
 pub(crate) type Position = (i64, String);
+
+/// A page ends before the object with which it would be larger than this, in bytes: gRPC clients take messages of 4 MiB unless they are
+/// told otherwise. One object is a page, however large it is.
+const MAX_BYTES: usize = 3 << 20;
+
+/// What a page still takes.
+#[derive(Debug)]
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// Of a page with nothing on it.
+    pub(crate) const fn new() -> Self {
+        Self(MAX_BYTES)
+    }
+
+    /// Whether an object of so many bytes still fits.
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.0 || self.0 == MAX_BYTES;
+        self.0 = self.0.saturating_sub(bytes.max(1));
+        fits
+    }
+}
 
 /// The page that is asked for.
 #[derive(Debug)]
@@ -35,12 +57,24 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
         i64::try_from(self.size + 1).unwrap_or(i64::MAX)
     }
 
-    /// Cuts what was read to the page, and makes the token of the next one; empty on the last.
-    pub(crate) fn cut<T>(&self, pages: &PageTokens, rows: &mut Vec<T>, position: impl Fn(&T) -> P) -> String {
-        if rows.len() <= self.size {
+    /// Cuts what was read to the page, and makes the token of the next one; empty on the last. `bytes` says how large a row is.
+    pub(crate) fn cut<T>(
+        &self,
+        pages: &PageTokens,
+        rows: &mut Vec<T>,
+        position: impl Fn(&T) -> P,
+        bytes: impl Fn(&T) -> usize,
+    ) -> String {
+        let mut room = Room::new();
+        let fitting = rows
+            .iter()
+            .take(self.size)
+            .take_while(|row| room.take(bytes(row)))
+            .count();
+        if rows.len() <= fitting {
             return String::new();
         }
-        rows.truncate(self.size);
+        rows.truncate(fitting);
         rows.last()
             .map(|last| pages.seal(&self.binding, &position(last)))
             .unwrap_or_default()
@@ -48,10 +82,32 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
 }
 
 impl Page<Position> {
+    /// As [`Page::cut`].
+    pub(crate) fn cut_objects(&self, pages: &PageTokens, rows: &mut Vec<Listed>) -> String {
+        self.cut(pages, rows, |listed| listed.position.clone(), Listed::bytes)
+    }
+
     /// The position to read behind, with that of the first page for none.
     pub(crate) fn start(&self) -> (i64, &str) {
         self.after
             .as_ref()
             .map_or((i64::MIN, ""), |(time, uid)| (*time, uid.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_room_for_so_many_bytes_or_for_one_object() {
+        let taken = |sizes: &[usize]| {
+            let mut room = Room::new();
+            sizes.iter().take_while(|&&size| room.take(size)).count()
+        };
+        assert_eq!(taken(&[MAX_BYTES + 1, 1]), 1);
+        assert_eq!(taken(&[MAX_BYTES - 1, 1, 1]), 2);
+        assert_eq!(taken(&[1, MAX_BYTES]), 1);
+        assert_eq!(taken(&[0; 600]), 600);
     }
 }

@@ -143,7 +143,7 @@ pub(crate) async fn list(
     let mut tx = registry.db.read().await?;
     let list = consumers::list(caller, kind);
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let next = page.cut_objects(&registry.pages, &mut found);
     let found = found.iter().map(|listed| consumers::listed(kind, listed));
     Ok((found.collect::<sqlx::Result<_>>()?, next))
 }

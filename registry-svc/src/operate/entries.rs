@@ -4,6 +4,7 @@ use contracts::registry::{
     CreateEntryRequest, DeleteEntryRequest, Entry, EntryLifecycle, EntryRevision, ListEntriesRequest,
     ListEntriesResponse, UpdateEntryRequest, entry::Server,
 };
+use prost::Message as _;
 use service_kit::status::Violations;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -19,13 +20,15 @@ use crate::{
         Caller, Error,
         entry::{EntrySpec, apply_mask, query_words, without_outputs},
         etag,
-        text::{SLUG_RULE, id_in, is_slug},
+        text::{SLUG_RULE, check_labels, id_in, is_slug},
         time::timestamp,
         visibility,
     },
     store::{Object, Tx, document::decode, entries, requests::Request, revisions},
 };
 
+/// The most labels that a list is narrowed by.
+const MAX_LABELS: usize = 8;
 /// How many installations the refusal to delete an entry names.
 const NAMED: i64 = 11;
 
@@ -136,9 +139,22 @@ pub(crate) async fn list(
     caller: &Caller,
     request: ListEntriesRequest,
 ) -> Result<ListEntriesResponse, Error> {
-    let lifecycle = EntryLifecycle::try_from(request.lifecycle)
-        .map_err(|_| Error::invalid("lifecycle", "must be DRAFT, APPROVED or DEPRECATED"))?;
-    let words = query_words(&request.query).map_err(|wrong| Error::invalid("query", wrong))?;
+    let mut violations = Violations::new();
+    let lifecycle = EntryLifecycle::try_from(request.lifecycle).unwrap_or_else(|_| {
+        violations.add("lifecycle", "must be DRAFT, APPROVED or DEPRECATED");
+        EntryLifecycle::Unspecified
+    });
+    let words = query_words(&request.query).unwrap_or_else(|wrong| {
+        violations.add("query", wrong);
+        Vec::new()
+    });
+    check_labels(&mut violations, "labels", &request.labels);
+    if request.labels.len() > MAX_LABELS {
+        violations.add("labels", format!("must be at most {MAX_LABELS}"));
+    }
+    if !violations.is_empty() {
+        return Err(violations.into());
+    }
     let mut labels: Vec<(String, String)> = request.labels.into_iter().collect();
     labels.sort();
     let binding = format!(
@@ -154,7 +170,7 @@ pub(crate) async fn list(
     let mut tx = registry.db.read().await?;
     let list = entries::list(&mut tx, caller, &filter).await?;
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let entries = found
         .iter()
         .map(|listed| decode(&listed.document))
@@ -306,7 +322,12 @@ pub(crate) async fn list_revisions(
     let page: Page<i64> = Page::parse(&registry.pages, binding, page_size, page_token)?;
     let before = page.after.unwrap_or(i64::MAX);
     let mut found = revisions::before(&mut tx, &entry.uid, before, page.limit()).await?;
-    let next = page.cut(&registry.pages, &mut found, |revision| revision.number);
+    let next = page.cut(
+        &registry.pages,
+        &mut found,
+        |revision| revision.number,
+        EntryRevision::encoded_len,
+    );
     Ok((found, next))
 }
 

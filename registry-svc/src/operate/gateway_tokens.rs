@@ -102,7 +102,7 @@ pub(crate) async fn list(
     let mut tx = registry.db.read().await?;
     let list = gateway_tokens::list(caller);
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let gateway_tokens = found.iter().map(gateway_tokens::listed);
     Ok(ListGatewayTokensResponse {
         gateway_tokens: gateway_tokens.collect::<sqlx::Result<_>>()?,

@@ -167,7 +167,7 @@ pub(crate) async fn list(
         return Ok(ListInstallationsResponse::default());
     };
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let installations = found
         .iter()
         .map(|listed| decode(&listed.document))

@@ -92,7 +92,7 @@ pub(crate) async fn list(
     }
     let mut tx = registry.db.read().await?;
     let mut found = teams::list(caller).page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let teams = found.iter().map(|listed| decode(&listed.document));
     Ok(ListTeamsResponse {
         teams: teams.collect::<sqlx::Result<_>>()?,
@@ -225,9 +225,12 @@ pub(crate) async fn list_members(
     let binding = format!("ListTeamMembers {} {}", caller.uid, team.uid);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut found = teams::members(&mut tx, &team.uid, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |member| {
-        (member.create_time, member.user_uid.clone())
-    });
+    let next_page_token = page.cut(
+        &registry.pages,
+        &mut found,
+        |member| (member.create_time, member.user_uid.clone()),
+        |_| 0,
+    );
     Ok(ListTeamMembersResponse {
         team_members: found.into_iter().map(member_message).collect(),
         next_page_token,

@@ -1,6 +1,7 @@
 //! The tools of entries and installations, as discovered.
 
 use contracts::registry::Tool;
+use prost::Message as _;
 
 use super::{entries, installations};
 use crate::{
@@ -47,6 +48,6 @@ async fn cut(
 ) -> Result<(Vec<Tool>, String), Error> {
     let after = page.after.as_deref().unwrap_or_default();
     let mut tools = features::tools_after(tx, set_hash, after, page.limit()).await?;
-    let next = page.cut(&registry.pages, &mut tools, |tool| tool.tool.clone());
+    let next = page.cut(&registry.pages, &mut tools, |tool| tool.tool.clone(), Tool::encoded_len);
     Ok((tools, next))
 }

@@ -45,7 +45,12 @@ pub(crate) async fn list(
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
     let mut found = users::page(&mut tx, page.start(), &request.email, page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |row| (row.create_time, row.uid.clone()));
+    let next_page_token = page.cut(
+        &registry.pages,
+        &mut found,
+        |row| (row.create_time, row.uid.clone()),
+        |_| 0,
+    );
     Ok(ListUsersResponse {
         users: found.into_iter().map(message).collect(),
         next_page_token,

@@ -188,8 +188,9 @@ pub(crate) enum ReadBy {
 }
 
 /// What more entries than these fulfil is common: whoever looks through entries in the order of the list soon finds a page of it. What
-/// fewer fulfil is sought first.
-const COMMON: i64 = 700;
+/// fewer fulfil is sought first. So many times as much where more than one thing is asked for: the fewer fulfil all of it, the longer is
+/// the way to a page, up to three times.
+const COMMON: usize = 700;
 
 /// The entries that a caller sees, read by what fewest fulfil.
 ///
@@ -211,12 +212,13 @@ async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<R
     ways.extend((0..filter.labels.len()).map(ReadBy::Label));
     ways.extend((0..filter.words.len()).map(ReadBy::Word));
     let conditions: Vec<_> = ways.iter().map(|way| filter.condition(*way, &audiences)).collect();
-    let counts = list::counts(tx, &conditions, COMMON).await?;
+    let common = i64::try_from(COMMON * (filter.labels.len() + filter.words.len()).min(3)).unwrap_or(i64::MAX);
+    let counts = list::counts(tx, &conditions, common).await?;
     let is_sorted = |way: ReadBy| matches!(way, ReadBy::Word(_));
     // A label and an audience are in order, however many they are.
     let candidates = ways.into_iter().zip(counts);
     let best = candidates
-        .filter(|&(way, count)| count < COMMON || !is_sorted(way))
+        .filter(|&(way, count)| count < common || !is_sorted(way))
         .min_by_key(|&(way, count)| (count, way == ReadBy::Audience));
     Ok(best.map_or(ReadBy::Audience, |(way, _)| way))
 }

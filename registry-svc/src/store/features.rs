@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
-    execute, on, rows,
+    execute, fitting, on, rows,
 };
 
 /// Rows written by one statement.
@@ -128,14 +128,14 @@ pub(super) const AFTER: &str = "SELECT f.name, f.definition_hash, d.document, d.
     FROM feature_set_features f JOIN feature_definitions d ON d.hash = f.definition_hash \
     WHERE f.set_hash = $1 AND f.name > $2 ORDER BY f.name LIMIT $3";
 
-/// Up to `limit` tools of a set behind this name, with their definitions.
+/// Up to `limit` tools of a set behind this name, with their definitions; fewer where they are too large for a page.
 pub(crate) async fn tools_after(tx: &mut Tx, set_hash: &str, after: &str, limit: i64) -> sqlx::Result<Vec<Tool>> {
-    rows!(tx, AFTER, [set_hash, after, limit], row => {
+    fitting!(tx, sqlx::query(AFTER).bind(set_hash).bind(after).bind(limit), row => {
         let definition: FeatureDefinition = document(row)?;
         Ok(Tool {
             tool: row.try_get("name")?,
             definition_hash: definition.hash,
             definition_json: definition.definition_json,
         })
-    })
+    }, tool => Tool::encoded_len(tool))
 }

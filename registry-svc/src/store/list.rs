@@ -2,7 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::{Tx, document::SCHEMA_VERSION, on};
+use super::{Tx, document::SCHEMA_VERSION, fitting, on};
 use crate::{
     api::paging::Position,
     domain::{Caller, visibility},
@@ -134,6 +134,13 @@ pub(crate) struct Listed {
     pub(crate) extra: Option<i64>,
 }
 
+impl Listed {
+    /// How much of a page it takes.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.document.len()
+    }
+}
+
 impl List {
     /// The statement of a page, and its values.
     pub(crate) fn statement(&self, after: (i64, &str), limit: i64) -> (String, Vec<Bind>) {
@@ -181,22 +188,20 @@ impl List {
         (sql.text, sql.binds)
     }
 
-    /// Up to `limit` objects behind `after`.
+    /// Up to `limit` objects behind `after`; fewer where they are too large for a page.
     pub(crate) async fn page(&self, tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<Listed>> {
         let (sql, binds) = self.statement(after, limit);
-        on!(tx, c => {
-            bound!(sql, binds).fetch_all(&mut *c).await?.iter().map(|row| {
-                let schema_version: i64 = row.try_get("schema_version")?;
-                if schema_version > SCHEMA_VERSION {
-                    return Err(super::document::newer(schema_version));
-                }
-                Ok(Listed {
-                    position: (row.try_get("create_time")?, row.try_get("uid")?),
-                    document: row.try_get("document")?,
-                    extra: row.try_get("extra")?,
-                })
-            }).collect()
-        })
+        fitting!(tx, bound!(sql, binds), row => {
+            let schema_version: i64 = row.try_get("schema_version")?;
+            if schema_version > SCHEMA_VERSION {
+                return Err(super::document::newer(schema_version));
+            }
+            Ok(Listed {
+                position: (row.try_get("create_time")?, row.try_get("uid")?),
+                document: row.try_get("document")?,
+                extra: row.try_get("extra")?,
+            })
+        }, listed => listed.bytes())
     }
 }
 

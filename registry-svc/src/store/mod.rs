@@ -71,6 +71,31 @@ macro_rules! rows {
 }
 pub(crate) use rows;
 
+/// Reads the rows of a query as long as they fit into a page, and one more: `fitting!(tx, query, row => value, value => bytes)`.
+macro_rules! fitting {
+    ($tx:expr, $query:expr, $row:ident => $body:expr, $value:ident => $bytes:expr) => {{
+        use futures::TryStreamExt as _;
+        $crate::store::on!($tx, c => {
+            let mut rows = $query.fetch(&mut *c);
+            let mut room = $crate::api::paging::Room::new();
+            let mut values = Vec::new();
+            while let Some(row) = rows.try_next().await? {
+                let $row = &row;
+                let value: sqlx::Result<_> = async { $body }.await;
+                let value = value?;
+                let $value = &value;
+                let fits = room.take($bytes);
+                values.push(value);
+                if !fits {
+                    break;
+                }
+            }
+            Ok(values)
+        })
+    }};
+}
+pub(crate) use fitting;
+
 /// Runs a statement that answers with no rows: `execute!(tx, SQL, [bind, …])`; how many rows it changed.
 macro_rules! execute {
     ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
-    execute, rows,
+    execute, fitting, rows,
 };
 
 fn key(entry_uid: &str, number: i64) -> String {
@@ -38,9 +38,9 @@ pub(crate) async fn get(tx: &mut Tx, entry_uid: &str, number: i64) -> sqlx::Resu
     Ok(found.into_iter().next())
 }
 
-/// Up to `limit` of an entry's below `before`, newest first.
+/// Up to `limit` of an entry's below `before`, newest first; fewer where they are too large for a page.
 pub(crate) async fn before(tx: &mut Tx, entry_uid: &str, before: i64, limit: i64) -> sqlx::Result<Vec<EntryRevision>> {
-    rows!(tx, BEFORE, [entry_uid, before, limit], row => document(row))
+    fitting!(tx, sqlx::query(BEFORE).bind(entry_uid).bind(before).bind(limit), row => document(row), revision => EntryRevision::encoded_len(revision))
 }
 
 /// The statement of [`before`].

@@ -498,6 +498,18 @@ pub fn remote() -> Entry {
     }
 }
 
+/// An entry of about a megabyte.
+pub fn large() -> Entry {
+    let field = |index: usize| InstallField {
+        description: "\u{1F600}".repeat(3_900),
+        ..field(&format!("f{index}"), InstallFieldType::String, false)
+    };
+    Entry {
+        install_fields: (0..60).map(field).collect(),
+        ..remote()
+    }
+}
+
 /// An install field that goes to a header.
 pub fn field(key: &str, kind: InstallFieldType, required: bool) -> InstallField {
     InstallField {

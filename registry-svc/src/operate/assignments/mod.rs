@@ -83,7 +83,7 @@ pub(crate) async fn list(
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let list = assignments::list(caller, &consumer.uid);
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(&registry.pages, &mut found, |listed| listed.position.clone());
+    let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let found = found.iter().map(assignments::listed);
     let mut tool_assignments = found.collect::<sqlx::Result<Vec<_>>>()?;
     show(&mut tx, caller, &mut tool_assignments).await?;
