@@ -60,7 +60,7 @@ async fn stores_reports_and_vends() {
 
     let credential = stack.put("alice", "i", &[("token", "one")]).await.unwrap();
     assert_eq!(credential.name, "installations/i/credential");
-    assert_eq!(credential.generation, 1);
+    assert_eq!(credential.credential_generation, 1);
     assert_eq!(credential.bound_destination, HERE);
     assert_eq!(credential.present_destination, HERE);
     assert_eq!(
@@ -72,7 +72,7 @@ async fn stores_reports_and_vends() {
 
     let vended = stack.headers("i", HERE, 0).await.unwrap();
     assert_eq!(pairs(&vended), [pair("authorization", "Bearer one")]);
-    assert_eq!(vended.generation, 1);
+    assert_eq!(vended.credential_generation, 1);
     let expires = SystemTime::try_from(vended.expire_time.unwrap()).unwrap();
     assert!(expires <= SystemTime::now() + Duration::from_secs(300));
 
@@ -80,7 +80,7 @@ async fn stores_reports_and_vends() {
     let fields: Vec<_> = credential
         .fields
         .iter()
-        .map(|field| (field.key.as_str(), field.generation))
+        .map(|field| (field.key.as_str(), field.credential_generation))
         .collect();
     assert_eq!(fields, [("tenant", 2), ("token", 1)], "unnamed fields stay");
     let vended = stack.headers("i", HERE, 0).await.unwrap();
@@ -116,7 +116,7 @@ async fn injects_in_each_mode() {
         registry.save_entry(entry);
         registry.reason("i", "STORED").await;
         let vended = stack.headers("i", HERE, 0).await.unwrap();
-        assert_eq!((pairs(&vended), vended.generation), (vec![expected], 1));
+        assert_eq!((pairs(&vended), vended.credential_generation), (vec![expected], 1));
     }
 }
 
@@ -128,7 +128,7 @@ async fn sends_no_header_for_an_optional_credential() {
     let (stack, _directory) = start(&registry).await;
     registry.reason("i", "NOT_REQUIRED").await;
     let vended = stack.headers("i", HERE, 0).await.unwrap();
-    assert_eq!((vended.headers.len(), vended.generation), (0, 0));
+    assert_eq!((vended.headers.len(), vended.credential_generation), (0, 0));
 }
 
 #[tokio::test]
@@ -144,7 +144,12 @@ async fn rotates_and_notices_what_the_upstream_rejected() {
     let vended = stack.headers("i", HERE, 1).await.unwrap();
     assert_eq!(pairs(&vended), [pair("authorization", "Bearer new")]);
     assert_eq!(
-        reason(&stack.headers("i", HERE, vended.generation).await.unwrap_err()),
+        reason(
+            &stack
+                .headers("i", HERE, vended.credential_generation)
+                .await
+                .unwrap_err()
+        ),
         "CREDENTIAL_EXPIRED"
     );
 }
@@ -307,7 +312,7 @@ async fn answers_a_retry_as_the_first_time() {
         (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
     );
     let admins = stack.put_with_id("admin", "i", &[("token", "four")], id).await.unwrap();
-    assert_eq!(admins.generation, 3, "another user's ids are apart");
+    assert_eq!(admins.credential_generation, 3, "another user's ids are apart");
 }
 
 #[tokio::test]
@@ -324,9 +329,9 @@ async fn returns_only_once_the_registry_has_taken_the_report() {
             .is_err()
     );
     // Vending goes on: it must not wait for a report that waits for the gateway.
-    assert_eq!(stack.headers("i", HERE, 0).await.unwrap().generation, 1);
+    assert_eq!(stack.headers("i", HERE, 0).await.unwrap().credential_generation, 1);
     registry.gate(Gate::Open);
-    assert_eq!(put.await.unwrap().generation, 1);
+    assert_eq!(put.await.unwrap().credential_generation, 1);
 }
 
 #[tokio::test]
@@ -352,7 +357,7 @@ async fn keeps_what_could_not_be_reported_and_reports_it_later() {
             .put_with_id("alice", "i", &[("token", "one")], id)
             .await
             .unwrap()
-            .generation,
+            .credential_generation,
         1
     );
 
@@ -487,7 +492,10 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     let (condition, generation) = registry.entry_condition("e").unwrap();
     assert_eq!((condition.reason.as_str(), generation), ("STORED", 1));
     let vended = stack.runtime("a", "command:server").await.unwrap();
-    assert_eq!((vended.generation, vended.entry_generation), (1, 1));
+    assert_eq!(
+        (vended.credential_generation, vended.entry_credential_generation),
+        (1, 1)
+    );
     let fields: Vec<_> = vended
         .fields
         .iter()
@@ -606,7 +614,7 @@ async fn takes_two_puts_at_once() {
     let (stack, _directory) = start(&registry).await;
     let (one, two) = ([("token", "one")], [("tenant", "two")]);
     let (one, two) = tokio::join!(stack.put("alice", "i", &one), stack.put("alice", "i", &two));
-    let mut generations = [one.unwrap().generation, two.unwrap().generation];
+    let mut generations = [one.unwrap().credential_generation, two.unwrap().credential_generation];
     generations.sort_unstable();
     assert_eq!(generations, [1, 2]);
     let vended = stack.headers("i", HERE, 0).await.unwrap();
@@ -614,7 +622,7 @@ async fn takes_two_puts_at_once() {
         pairs(&vended),
         [pair("X-Tenant-Key", "two"), pair("authorization", "Bearer one")]
     );
-    assert_eq!(vended.generation, registry.condition("i").unwrap().1);
+    assert_eq!(vended.credential_generation, registry.condition("i").unwrap().1);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ async fn what_a_restored_backup_has_is_newer_than_anything_that_was_told() {
         stack.put("alice", "i", &[("own", &value)]).await.unwrap();
     }
     let told = stack.headers("i", HERE, 0).await.unwrap();
-    assert_eq!((told.generation, told.entry_generation), (4, 4));
+    assert_eq!((told.credential_generation, told.entry_credential_generation), (4, 4));
     stack.kill().await;
 
     let stack = Stack::start(backup.path(), &registry).await;
@@ -144,16 +144,19 @@ async fn what_a_restored_backup_has_is_newer_than_anything_that_was_told() {
         .until(|registry| registry.entry_condition("e").filter(|(_, generation)| *generation == 5))
         .await;
     let vended = stack.newer_headers("i", HERE, (4, 4)).await.unwrap();
-    assert_eq!((vended.generation, vended.entry_generation), (5, 5));
+    assert_eq!(
+        (vended.credential_generation, vended.entry_credential_generation),
+        (5, 5)
+    );
     let expected = [("X-Own", "own-1"), ("authorization", "Bearer entry-1")];
     assert_eq!(
         pairs(&vended),
         expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
     let credential = stack.put("alice", "i", &[("own", "own-6")]).await.unwrap();
-    assert_eq!(credential.generation, 6);
+    assert_eq!(credential.credential_generation, 6);
     let credential = stack.put_entry("admin", "e", &[("token", "entry-6")]).await.unwrap();
-    assert_eq!(credential.generation, 6);
+    assert_eq!(credential.credential_generation, 6);
 }
 
 #[tokio::test]
@@ -171,11 +174,17 @@ async fn a_rejected_pair_is_answered_by_something_newer_or_not_at_all() {
     expired((0, 1)).await;
     stack.put("alice", "i", &[("own", "mine")]).await.unwrap();
     let vended = stack.newer_headers("i", HERE, (0, 1)).await.unwrap();
-    assert_eq!((vended.generation, vended.entry_generation), (1, 1));
+    assert_eq!(
+        (vended.credential_generation, vended.entry_credential_generation),
+        (1, 1)
+    );
     expired((1, 1)).await;
     stack.put_entry("admin", "e", &[("token", "two")]).await.unwrap();
     let vended = stack.newer_headers("i", HERE, (1, 1)).await.unwrap();
-    assert_eq!((vended.generation, vended.entry_generation), (1, 2));
+    assert_eq!(
+        (vended.credential_generation, vended.entry_credential_generation),
+        (1, 2)
+    );
     expired((1, 2)).await;
     assert!(stack.newer_headers("i", HERE, (0, 0)).await.is_ok());
 }

@@ -30,7 +30,7 @@ fn reason(status: &Status) -> String {
 fn call(tool: &str, arguments: &str) -> CallToolRequest {
     CallToolRequest {
         parent: "gateways/default".to_owned(),
-        tool: tool.to_owned(),
+        exposed_name: tool.to_owned(),
         arguments_json: arguments.to_owned(),
     }
 }
@@ -113,7 +113,7 @@ async fn bad_requests_are_told_all_that_is_wrong() {
     let world = World::new(echo).await;
     let bad = CallToolRequest {
         parent: "teams/x".to_owned(),
-        tool: "a b".to_owned(),
+        exposed_name: "a b".to_owned(),
         arguments_json: "[1]".to_owned(),
     };
     let refused = world.tools().call_tool(world.by("alice", bad)).await.unwrap_err();
@@ -203,7 +203,7 @@ async fn explains_every_step_also_to_admins_only_for_others() {
     let world = World::new(echo).await;
     let ask = |user: String| ExplainResolutionRequest {
         parent: "gateways/default".to_owned(),
-        tool: "mail__send".to_owned(),
+        exposed_name: "mail__send".to_owned(),
         user,
     };
     let hers = world

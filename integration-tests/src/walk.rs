@@ -281,7 +281,7 @@ impl Caller {
     pub async fn team(&self, id: &str, mappings: Vec<r::TeamMapping>) -> r::Team {
         let team = r::Team {
             mappings,
-            members_manage_installations: true,
+            members_manage_installations: Some(true),
             ..r::Team::default()
         };
         let request = r::CreateTeamRequest {

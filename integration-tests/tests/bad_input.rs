@@ -407,7 +407,7 @@ async fn secrets_too_large_misplaced_or_missing() {
         .expect("hers")
         .into_inner();
     assert_eq!(
-        (stored.generation, stored.missing_fields),
+        (stored.credential_generation, stored.missing_fields),
         (0, vec!["key".to_owned()]),
         "nothing of that was stored"
     );

@@ -71,7 +71,7 @@ async fn each_misbehaviour_has_its_error_and_hurts_nobody_else() {
             assert!(!said.contains("secret_internals"), "{behaviour}: {said}");
             let request = g::CallToolRequest {
                 parent: "gateways/team".to_owned(),
-                tool,
+                exposed_name: tool,
                 arguments_json: "{}".to_owned(),
             };
             let status = alice.tools().call_tool(request).await.expect_err(behaviour);

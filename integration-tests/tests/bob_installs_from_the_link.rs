@@ -168,7 +168,7 @@ async fn the_link_in_every_form() {
 
     let request = contracts::gateway::CallToolRequest {
         parent: "gateways/team".to_owned(),
-        tool: "issues__echo".to_owned(),
+        exposed_name: "issues__echo".to_owned(),
         arguments_json: r#"{"text":"x"}"#.to_owned(),
     };
     let status = refused(

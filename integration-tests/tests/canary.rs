@@ -406,13 +406,13 @@ async fn ask_for_everything(answers: &Answers, stack: &Stack, admin: &Caller, al
         let tool = "api__echo".to_owned();
         let request = g::ExplainResolutionRequest {
             parent: parent.clone(),
-            tool: tool.clone(),
+            exposed_name: tool.clone(),
             ..Default::default()
         };
         answers.grpc("ExplainResolution", who.tools().explain_resolution(request).await);
         let request = g::CallToolRequest {
             parent,
-            tool,
+            exposed_name: tool,
             arguments_json: "{}".to_owned(),
         };
         answers.grpc("CallTool", who.tools().call_tool(request).await);

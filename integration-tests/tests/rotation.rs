@@ -28,7 +28,7 @@ async fn the_next_call_uses_the_new_secret() {
             .put_secrets(&made.name, &[("key", &format!("key-{number}"))])
             .await
             .expect("hers");
-        assert_eq!(stored.generation, number + 1);
+        assert_eq!(stored.credential_generation, number + 1);
         client.call_text("api__echo", json!({"text": "x"})).await;
         assert_eq!(
             upstream.last_call().values("authorization"),

@@ -11,7 +11,7 @@ const ISSUER: &str = "http://chandlery.localhost/dev";
 async fn explain(who: &Caller, user: &str) -> g::ExplainResolutionResponse {
     let request = g::ExplainResolutionRequest {
         parent: "gateways/team".to_owned(),
-        tool: "api__echo".to_owned(),
+        exposed_name: "api__echo".to_owned(),
         user: user.to_owned(),
     };
     who.tools()
@@ -148,7 +148,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
     );
     let asked = g::ExplainResolutionRequest {
         parent: "gateways/team".to_owned(),
-        tool: "api__echo".to_owned(),
+        exposed_name: "api__echo".to_owned(),
         user: alice.me().await.name,
     };
     let answer = bob

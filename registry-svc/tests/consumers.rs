@@ -295,7 +295,7 @@ async fn change_by_mask(stack: Stack) {
     let made = Gateway {
         description: "kept".to_owned(),
         labels: map(&[("team", "ops")]),
-        omit_entry_prefix: true,
+        omit_entry_prefix: Some(true),
         ..Default::default()
     };
     let made = admin.gateway("main", made).await.unwrap();
@@ -317,7 +317,7 @@ async fn change_by_mask(stack: Stack) {
     let set = update(change.clone(), None).await.unwrap();
     assert_eq!(set.display_name, "Main");
     assert_eq!(
-        (set.description.as_str(), &set.labels, set.omit_entry_prefix),
+        (set.description.as_str(), &set.labels, set.omit_entry_prefix()),
         ("kept", &made.labels, true),
         "without a mask, what is not set stays"
     );
@@ -325,7 +325,7 @@ async fn change_by_mask(stack: Stack) {
     let same = update(change.clone(), None).await.unwrap();
     assert_eq!(same, set, "what changes nothing writes nothing");
     let all = update(change.clone(), mask(&["*"])).await.unwrap();
-    assert_eq!((all.description.as_str(), all.omit_entry_prefix), ("", false));
+    assert_eq!((all.description.as_str(), all.omit_entry_prefix()), ("", false));
     assert!(all.labels.is_empty());
     let refused = update(change, mask(&["display_name", "uid"])).await.unwrap_err();
     assert_eq!(fields(&refused), ["update_mask.paths[1]"]);

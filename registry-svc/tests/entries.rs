@@ -14,6 +14,7 @@ on_both_engines!(
     are_changed_by_mask_and_keep_what_ran,
     are_protected_by_their_etag,
     answer_a_retry_with_the_first_answer,
+    say_how_far_they_are_from_the_beginning,
     are_seen_by_whom_they_are_for,
     are_listed_in_pages,
     that_are_large_are_listed_in_pages_that_clients_take,
@@ -315,6 +316,38 @@ async fn answer_a_retry_with_the_first_answer(stack: Stack) {
     };
     let refused = admin.entries().create_entry(fresh).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::AlreadyExists, "ALREADY_EXISTS".to_owned()));
+}
+
+async fn say_how_far_they_are_from_the_beginning(stack: Stack) {
+    let admin = stack.admin();
+    let made = admin.created("time", remote()).await;
+    let rollout = made.rollout.unwrap();
+    assert_eq!((rollout.entry_revision, rollout.left), (1, 0));
+    let request = |id: &str| CreateEntryRequest {
+        entry_id: "other".to_owned(),
+        entry: Some(remote()),
+        request_id: id.to_owned(),
+    };
+    // A UUID is the same however it is written.
+    let first = admin
+        .entries()
+        .create_entry(request("6ba7b810-9dad-11d1-80b4-00c04fd430c8"))
+        .await
+        .unwrap();
+    let again = admin
+        .entries()
+        .create_entry(request("6BA7B810-9DAD-11D1-80B4-00C04FD430C8"))
+        .await
+        .unwrap();
+    assert_eq!(first.into_inner(), again.into_inner());
+    let revision = |number: &str| GetEntryRevisionRequest {
+        name: format!("{}/revisions/{number}", made.name),
+    };
+    assert!(admin.entries().get_entry_revision(revision("1")).await.is_ok());
+    for wrong in ["01", "+1", "0", "-1", ""] {
+        let refused = admin.entries().get_entry_revision(revision(wrong)).await.unwrap_err();
+        assert_eq!(fields(&refused), ["name"], "{wrong}");
+    }
 }
 
 async fn are_seen_by_whom_they_are_for(stack: Stack) {

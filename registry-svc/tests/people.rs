@@ -55,7 +55,7 @@ async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
     )
     .await
     .unwrap();
-    assert_eq!((team.display_name.as_str(), &team.mappings[..]), ("ops", &[ops][..]));
+    assert_eq!((team.display_name.as_str(), &team.mappings[..]), ("", &[ops][..]));
     let add = AddTeamMemberRequest {
         team: "teams/ops".to_owned(),
         member: Some(add_team_member_request::Member::Identity(UserIdentity {
@@ -245,9 +245,7 @@ async fn users_are_shut_out_and_let_in_again(stack: Stack) {
         .await
         .unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    let request = DeactivateUserRequest {
-        name: alice.user.clone(),
-    };
+    let request = deactivation(&alice.user);
     let shut_out = admin.users().deactivate_user(request).await.unwrap().into_inner();
     assert!(shut_out.deactivate_time.is_some());
     let refused = alice
@@ -256,6 +254,31 @@ async fn users_are_shut_out_and_let_in_again(stack: Stack) {
         .await
         .unwrap_err();
     assert_eq!(reason(&refused), (Code::Unauthenticated, "USER_DEACTIVATED".to_owned()));
+    // Who was never seen here is shut out all the same, and before they ever come.
+    let eve = stack.person("eve");
+    let request = DeactivateUserRequest {
+        user: Some(deactivate_user_request::User::Identity(UserIdentity {
+            issuer: shut_out.issuer.clone(),
+            subject: "eve".to_owned(),
+        })),
+    };
+    let out = admin.users().deactivate_user(request).await.unwrap().into_inner();
+    assert_eq!(
+        (out.name.as_str(), out.deactivate_time.is_some()),
+        (eve.user.as_str(), true)
+    );
+    let refused = eve
+        .entries()
+        .list_entries(ListEntriesRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), (Code::Unauthenticated, "USER_DEACTIVATED".to_owned()));
+    let refused = admin
+        .users()
+        .deactivate_user(DeactivateUserRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(fields(&refused), ["user"]);
     let request = ReactivateUserRequest {
         name: alice.user.clone(),
     };
@@ -276,7 +299,7 @@ async fn teams_change_by_mask(stack: Stack) {
     };
     let team = Team {
         mappings: vec![mapping.clone(), mapping],
-        members_manage_installations: true,
+        members_manage_installations: Some(true),
         ..Team::default()
     };
     let made = create_team(&admin, "ops", team, "").await.unwrap();
@@ -301,7 +324,7 @@ async fn teams_change_by_mask(stack: Stack) {
         (
             set.display_name.as_str(),
             &set.mappings,
-            set.members_manage_installations
+            set.members_manage_installations()
         ),
         ("Operations", &made.mappings, true),
         "without a mask, what is not set stays"
@@ -320,10 +343,20 @@ async fn teams_change_by_mask(stack: Stack) {
         (
             all.display_name.as_str(),
             all.mappings.len(),
-            all.members_manage_installations
+            all.members_manage_installations()
         ),
-        ("ops", 0, false)
+        ("", 0, false)
     );
+    // A right that is taken away is set, to false.
+    for manage in [true, false] {
+        let right = Team {
+            name: made.name.clone(),
+            members_manage_installations: Some(manage),
+            ..Team::default()
+        };
+        let changed = update(right, None).await.unwrap();
+        assert_eq!(changed.members_manage_installations, Some(manage));
+    }
     let refused = update(change, mask(&["uid"])).await.unwrap_err();
     assert_eq!(fields(&refused), ["update_mask.paths[0]"]);
 }
@@ -491,7 +524,7 @@ async fn members_are_watched_one_by_one(stack: Stack) {
     );
 
     let name = alice.user.clone();
-    let request = DeactivateUserRequest { name: name.clone() };
+    let request = deactivation(&name);
     let ((_, changes), done) = tokio::join!(watcher.acked_changes(), clients.1.deactivate_user(request));
     done.unwrap();
     let user = DeactivatedUser { user: name.clone() };

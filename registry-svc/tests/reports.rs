@@ -144,13 +144,13 @@ async fn a_report_that_comes_again_makes_no_revision(stack: Stack) {
         .await
         .unwrap()
         .into_inner()
-        .revision;
+        .registry_revision;
     let second = by_orchestrator
         .report_runtime(runtime_of(&made.uid, 2, "unix:/a"))
         .await
         .unwrap()
         .into_inner()
-        .revision;
+        .registry_revision;
     assert_eq!(second, first + 1);
     stack.discover(&made, &["now"]).await;
     let settled = admin.installation(&made.name).await.unwrap();
@@ -161,13 +161,13 @@ async fn a_report_that_comes_again_makes_no_revision(stack: Stack) {
             .await
             .unwrap()
             .into_inner()
-            .revision;
+            .registry_revision;
         assert_eq!(again, settled.registry_revision);
         let again = by_orchestrator
             .report_runtime(runtime_of(&made.uid, 2, "unix:/a"))
             .await
             .unwrap();
-        assert_eq!(again.into_inner().revision, second);
+        assert_eq!(again.into_inner().registry_revision, second);
         stack.discover(&made, &["now"]).await;
     }
     let next = admin.created("other", remote()).await;

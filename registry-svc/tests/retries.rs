@@ -24,7 +24,7 @@ async fn retries_return_the_first_answer(stack: Stack) {
     let change = UpdateTeamRequest {
         team: Some(Team {
             name: first.name.clone(),
-            members_manage_installations: true,
+            members_manage_installations: Some(true),
             ..Team::default()
         }),
         update_mask: None,
@@ -95,9 +95,7 @@ async fn retries_wait_for_what_they_speak_of(stack: Stack) {
         team: team.name.clone(),
         user: alice.user.clone(),
     };
-    let user = || DeactivateUserRequest {
-        name: alice.user.clone(),
-    };
+    let user = || deactivation(&alice.user);
     let id = uuid::Uuid::new_v4().to_string();
     let gateway = || CreateGatewayRequest {
         gateway_id: "main".to_owned(),

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use contracts::registry::*;
 use service_kit::Workload;
-use support::*;
+use support::{
+    watcher::{Watcher, lagging},
+    *,
+};
 use tonic::Code;
 
 on_both_engines!(
@@ -16,6 +19,7 @@ on_both_engines!(
     retires_revisions_that_nothing_runs,
     keeps_no_other_entry_waiting,
     frees_the_name_of_a_deleted_gateway_at_once,
+    waits_for_no_revision_that_never_was,
 );
 
 const MANY: usize = 150;
@@ -67,6 +71,55 @@ async fn reaches_all_of_many_installations(stack: Stack) {
         let moved = person.installation(&installation.name).await.unwrap();
         assert_eq!((moved.running_entry_revision, moved.generation), (2, 2));
     }
+}
+
+/// The last step of a rollout that holds installations changes nothing that is watched: its revision was claimed all the same, and
+/// every watcher was said to lag behind it.
+async fn waits_for_no_revision_that_never_was(stack: Stack) {
+    let admin = stack.admin();
+    let entry = admin.approved("time", remote()).await;
+    admin.install(&entry.name, None, &[]).await.unwrap();
+    let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
+    let (_, revision, _) = watcher.snapshot().await;
+    watcher.ack(revision).await;
+    let mut stopped = tokio::spawn(async move {
+        loop {
+            watcher.acked_changes().await;
+        }
+    });
+    let request = UpdateEntryRequest {
+        entry: Some(Entry {
+            name: entry.name.clone(),
+            install_fields: vec![field("key", InstallFieldType::String, true)],
+            ..Entry::default()
+        }),
+        update_mask: None,
+    };
+    // Once more: a retry speaks of the rollout, too.
+    for _ in 0..2 {
+        let answer = admin.entries().update_entry(request.clone()).await.unwrap();
+        assert_eq!(lagging(&answer), Vec::<String>::new());
+        let at: i64 = answer
+            .metadata()
+            .get("chandlery-revision")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let rollout = answer.into_inner().rollout.unwrap();
+        assert_eq!((rollout.moved, rollout.held, rollout.left), (0, 1, 0));
+        let next = admin
+            .created(&format!("next-{at}-{}", uuid::Uuid::new_v4().simple())[..20], remote())
+            .await;
+        assert!(
+            at < next.registry_revision,
+            "{at} is not yet: {}",
+            next.registry_revision
+        );
+    }
+    stopped.abort();
+    let _ended = (&mut stopped).await;
 }
 
 async fn goes_on_after_a_restart(stack: Stack) {

@@ -17,6 +17,9 @@ pub const DEFAULT_PAGE_SIZE: i32 = 50;
 /// Details travel in HTTP/2 trailers, of which common clients take 8 KiB; what is wrong fills so many bytes at most.
 const MAX_VIOLATIONS: usize = 4_500;
 
+/// What is wrong fills about so many bytes of a message.
+const MAX_MESSAGE: usize = 500;
+
 /// The longest field path or description told.
 const MAX_VIOLATION: usize = 400;
 
@@ -38,10 +41,10 @@ impl Violations {
     /// Adds those of a part, below `prefix`.
     pub fn extend(&mut self, prefix: &str, part: Violations) {
         for (field, description) in part.0 {
-            let field = if field.is_empty() {
-                prefix.to_owned()
-            } else {
-                format!("{prefix}.{field}")
+            let field = match (prefix, field.as_str()) {
+                (prefix, "") => prefix.to_owned(),
+                ("", _) => field,
+                _ => format!("{prefix}.{field}"),
             };
             self.0.push((field, description));
         }
@@ -59,6 +62,22 @@ impl Violations {
             .map(|(field, description)| (field.as_str(), description.as_str()))
     }
 
+    /// The first of them, for a message; the others stand in the details.
+    fn message(&self) -> String {
+        let mut message = String::new();
+        for (index, (field, description)) in self.iter().enumerate() {
+            if index > 0 && message.len() + field.len() + description.len() > MAX_MESSAGE {
+                message.push_str(&format!("; and {} more, see the details", self.0.len() - index));
+                break;
+            }
+            let separator = if index == 0 { "" } else { "; " };
+            message.push_str(&format!("{separator}{field}: {description}"));
+        }
+        // One alone may be longer.
+        message.truncate(message.floor_char_boundary(2 * MAX_MESSAGE));
+        message
+    }
+
     /// `value` if nothing is wrong.
     pub fn into_result<T>(self, value: T) -> Result<T, Violations> {
         if self.is_empty() { Ok(value) } else { Err(self) }
@@ -67,13 +86,7 @@ impl Violations {
 
 impl From<Violations> for Status {
     fn from(violations: Violations) -> Self {
-        let all: Vec<String> = violations
-            .iter()
-            .map(|(field, description)| format!("{field}: {description}"))
-            .collect();
-        let mut message = all.join("; ");
-        // What is cut off here stands in the details.
-        message.truncate(message.floor_char_boundary(500));
+        let message = violations.message();
         let mut details = ErrorDetails::with_error_info(Reason::INVALID_FIELDS.as_str(), DOMAIN, HashMap::new());
         let mut room = MAX_VIOLATIONS;
         let count = violations.0.len();

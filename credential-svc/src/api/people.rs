@@ -232,13 +232,13 @@ impl From<Summary> for Credential {
     fn from(summary: Summary) -> Self {
         let field = |(key, stored): (String, crate::domain::record::StoredField)| StoredField {
             key,
-            generation: stored.generation,
+            credential_generation: stored.generation,
             update_time: Some(from_micros(stored.update_time).into()),
         };
         let missing: BTreeSet<String> = summary.missing.into_iter().collect();
         Self {
             name: summary.name,
-            generation: summary.generation,
+            credential_generation: summary.generation,
             fields: summary.fields.into_iter().map(field).collect(),
             missing_fields: missing.into_iter().collect(),
             bound_destination: summary.bound_destination,

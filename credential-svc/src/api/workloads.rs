@@ -38,12 +38,12 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
         let VendHeadersRequest {
             installation_uid,
             destination,
-            rejected_generation,
-            rejected_entry_generation,
+            rejected_credential_generation,
+            rejected_entry_credential_generation,
         } = request.into_inner();
         let rejected = Generations {
-            own: rejected_generation,
-            entry: rejected_entry_generation,
+            own: rejected_credential_generation,
+            entry: rejected_entry_credential_generation,
         };
         let vended = self
             .credentials
@@ -55,8 +55,8 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
         };
         Ok(Response::new(VendHeadersResponse {
             headers: vended.secrets.into_iter().map(header).collect(),
-            generation: vended.generation,
-            entry_generation: vended.entry_generation,
+            credential_generation: vended.generation,
+            entry_credential_generation: vended.entry_credential_generation,
             expire_time: Some(vended.expire_time.into()),
         }))
     }
@@ -77,8 +77,8 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
         };
         Ok(Response::new(VendRuntimeResponse {
             fields: vended.secrets.into_iter().map(field).collect(),
-            generation: vended.generation,
-            entry_generation: vended.entry_generation,
+            credential_generation: vended.generation,
+            entry_credential_generation: vended.entry_credential_generation,
             expire_time: Some(vended.expire_time.into()),
         }))
     }

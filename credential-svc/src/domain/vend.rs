@@ -17,7 +17,7 @@ pub(crate) struct Vended {
     /// Of the installation's own secrets.
     pub(crate) generation: i64,
     /// Of those stored on the entry.
-    pub(crate) entry_generation: i64,
+    pub(crate) entry_credential_generation: i64,
     pub(crate) expire_time: SystemTime,
 }
 

@@ -75,7 +75,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         Vended {
             secrets,
             generation: generations.own,
-            entry_generation: generations.entry,
+            entry_credential_generation: generations.entry,
             expire_time: self.clock.now() + LIFETIME,
         }
     }

@@ -457,7 +457,9 @@ impl ReportService for FakeRegistry {
             revision
         };
         self.inner.reports.send_modify(|count| *count += 1);
-        let mut response = Response::new(ReportCredentialResponse { revision });
+        let mut response = Response::new(ReportCredentialResponse {
+            registry_revision: revision,
+        });
         let lagging = self.inner.lagging.lock().unwrap().clone();
         if !lagging.is_empty() {
             response

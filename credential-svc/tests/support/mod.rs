@@ -174,8 +174,8 @@ impl Stack {
         let request = VendHeadersRequest {
             installation_uid: uid.to_owned(),
             destination: destination.to_owned(),
-            rejected_generation: rejected.0,
-            rejected_entry_generation: rejected.1,
+            rejected_credential_generation: rejected.0,
+            rejected_entry_credential_generation: rejected.1,
         };
         self.gateway
             .clone()

@@ -89,7 +89,7 @@ impl ToolService for Tools {
         let caller = self.caller(&metadata).await?;
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
-        tool(&request.tool, &mut violations);
+        tool(&request.exposed_name, &mut violations);
         if !request.arguments_json.is_empty()
             && let Err(error) = Object::parse(&request.arguments_json)
         {
@@ -99,7 +99,7 @@ impl ToolService for Tools {
         let call = self.calls.call_tool(
             &caller,
             &consumer,
-            &request.tool,
+            &request.exposed_name,
             &request.arguments_json,
             metadata.as_ref(),
         );
@@ -147,7 +147,7 @@ impl ToolService for Tools {
         let caller = self.caller(&metadata).await?;
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
-        tool(&request.tool, &mut violations);
+        tool(&request.exposed_name, &mut violations);
         let user = (!request.user.is_empty()).then(|| request.user.strip_prefix("users/").and_then(UserId::parse));
         if user == Some(None) {
             violations.add("user", "must be users/{user}");
@@ -160,8 +160,8 @@ impl ToolService for Tools {
             _ => caller,
         };
         let snapshot = self.store.load().map_err(status::of_call)?;
-        let explanation =
-            resolve::explain(&snapshot, &subject, &consumer, &request.tool, &self.links).map_err(status::of_call)?;
+        let explanation = resolve::explain(&snapshot, &subject, &consumer, &request.exposed_name, &self.links)
+            .map_err(status::of_call)?;
         Ok(Response::new(convert::explanation(explanation)))
     }
 }
@@ -226,6 +226,6 @@ fn parent(name: &str, violations: &mut Violations) -> ConsumerRef {
 fn tool(name: &str, violations: &mut Violations) {
     let valid = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     if !valid {
-        violations.add("tool", "must be an exposed name: 1 to 64 of [A-Za-z0-9_-]");
+        violations.add("exposed_name", "must be an exposed name: 1 to 64 of [A-Za-z0-9_-]");
     }
 }

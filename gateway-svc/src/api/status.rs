@@ -99,6 +99,12 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
         )
         .with("detail", why)
         .build(),
+        Refusal::Deactivated => of(
+            Code::Unauthenticated,
+            ErrorReason::UserDeactivated,
+            "your account is deactivated here; ask an admin",
+        )
+        .build(),
         Refusal::IssuerUnreachable => of(
             Code::Unavailable,
             ErrorReason::TokenInvalid,

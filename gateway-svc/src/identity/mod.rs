@@ -51,6 +51,8 @@ pub(crate) enum Refusal {
     Anonymous,
     /// A token came that is not taken; for people, why.
     Token(String),
+    /// A token came whose user is shut out.
+    Deactivated,
     /// It cannot be told at the moment.
     Unavailable(CallError),
     /// The token's issuer cannot be reached.
@@ -87,7 +89,7 @@ impl Identity {
         };
         alive(&snapshot, &identified.caller)
             .then_some(identified)
-            .ok_or_else(deactivated)
+            .ok_or_else(|| Refusal::Deactivated)
     }
 
     fn gateway_token(&self, token: &str) -> Result<Identified, Refusal> {
@@ -102,7 +104,7 @@ impl Identity {
             return Err(Refusal::Token("it has expired".to_owned()));
         }
         if !alive(&snapshot, &known.caller) {
-            return Err(deactivated());
+            return Err(Refusal::Deactivated);
         }
         self.uses.note(&known.name, now);
         Ok(Identified {
@@ -135,10 +137,6 @@ fn alive(snapshot: &Snapshot, caller: &Caller) -> bool {
     caller.user().is_none_or(|user| !snapshot.is_deactivated(&user.id))
 }
 
-fn deactivated() -> Refusal {
-    Refusal::Token("its user was deactivated".to_owned())
-}
-
 /// The bearer token of a request (RFC 6750, section 2.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -153,6 +151,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(crate) fn challenge(links: &Links, path: &str, refusal: &Refusal) -> HeaderValue {
     let metadata = metadata::url(links, path);
     let error = match refusal {
+        Refusal::Deactivated => "error=\"invalid_token\", error_description=\"its user was deactivated\", ".to_owned(),
         Refusal::Token(why) => format!(
             "error=\"invalid_token\", error_description=\"{}\", ",
             why.replace(['"', '\\'], "'")

@@ -333,6 +333,7 @@ fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
             "send a token of a configured issuer, or a gateway token: Authorization: Bearer <token>".to_owned()
         }
         Refusal::Token(why) => format!("the token was refused: {why}"),
+        Refusal::Deactivated => "your account is deactivated here; ask an admin".to_owned(),
         Refusal::IssuerUnreachable => {
             let why = "the token's issuer cannot be reached to verify it; retry";
             return plain(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, why);

@@ -56,7 +56,7 @@ impl VendService for Credentials {
         &self,
         request: tonic::Request<VendHeadersRequest>,
     ) -> Result<tonic::Response<VendHeadersResponse>, Status> {
-        let rejected = request.into_inner().rejected_generation;
+        let rejected = request.into_inner().rejected_credential_generation;
         let best = *self.0.lock().unwrap();
         let refuse = |reason| {
             let reason = Reason::of(reason, ErrorReason::as_str_name);
@@ -72,8 +72,8 @@ impl VendService for Credentials {
                 name: "authorization".to_owned(),
                 value: format!("Bearer secret-{generation}"),
             }],
-            generation,
-            entry_generation: 0,
+            credential_generation: generation,
+            entry_credential_generation: 0,
             expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
         }))
     }

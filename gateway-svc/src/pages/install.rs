@@ -133,7 +133,7 @@ pub(super) async fn load(opener: &Opener<'_>, entry: &str, choice: Choice<'_>) -
         };
         Ok::<_, Status>(Scope {
             label: format!("The team {display_name}"),
-            manageable: team.members_manage_installations || me.admin,
+            manageable: team.members_manage_installations() || me.admin,
             value: team.name,
             installation,
         })

@@ -108,7 +108,7 @@ pub(super) fn gateway(gateway: &pb::Gateway, strings: &mut Strings) -> Option<Co
             .iter()
             .map(|name| name.to_ascii_lowercase())
             .collect(),
-        omit_entry_prefix: gateway.omit_entry_prefix,
+        omit_entry_prefix: gateway.omit_entry_prefix(),
     })
 }
 
@@ -132,7 +132,7 @@ pub(super) fn agent(agent: &pb::Agent, strings: &mut Strings) -> Option<Consumer
             .iter()
             .map(|name| name.to_ascii_lowercase())
             .collect(),
-        omit_entry_prefix: agent.omit_entry_prefix,
+        omit_entry_prefix: agent.omit_entry_prefix(),
     })
 }
 

@@ -208,8 +208,8 @@ impl Vendor {
         let request = VendHeadersRequest {
             installation_uid: running.installation.uid.to_string(),
             destination: running.revision.destination.as_deref().unwrap_or_default().to_owned(),
-            rejected_generation: rejected.installation,
-            rejected_entry_generation: rejected.entry,
+            rejected_credential_generation: rejected.installation,
+            rejected_entry_credential_generation: rejected.entry,
         };
         let mut credentials = self.credentials.clone();
         let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;
@@ -228,8 +228,8 @@ impl Vendor {
         Ok(Arc::new(Vended {
             headers,
             generations: Generations {
-                installation: vended.generation,
-                entry: vended.entry_generation,
+                installation: vended.credential_generation,
+                entry: vended.entry_credential_generation,
             },
             kept: left.saturating_sub(MARGIN).min(MAX_KEPT),
         }))

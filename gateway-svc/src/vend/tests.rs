@@ -72,8 +72,8 @@ fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersRespo
             name: "Authorization".to_owned(),
             value: value.to_owned(),
         }],
-        generation,
-        entry_generation: 10 * generation,
+        credential_generation: generation,
+        entry_credential_generation: 10 * generation,
         expire_time: Some((SystemTime::now() + Duration::from_secs(seconds)).into()),
     })
 }
@@ -158,8 +158,8 @@ async fn all_who_want_the_same_ask_once() {
         (
             asked.installation_uid.as_str(),
             asked.destination.as_str(),
-            asked.rejected_generation,
-            asked.rejected_entry_generation,
+            asked.rejected_credential_generation,
+            asked.rejected_entry_credential_generation,
         ),
         ("i", "https://mcp.example.com", 0, 0)
     );
@@ -215,7 +215,13 @@ async fn a_refused_credential_is_replaced_once_for_all() {
     );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
     let asked = credentials.asked.lock().unwrap()[1].clone();
-    assert_eq!((asked.rejected_generation, asked.rejected_entry_generation), (1, 10));
+    assert_eq!(
+        (
+            asked.rejected_credential_generation,
+            asked.rejected_entry_credential_generation
+        ),
+        (1, 10)
+    );
 }
 
 /// Lesson 35: what is refused becomes a link.

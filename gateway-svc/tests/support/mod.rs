@@ -217,7 +217,7 @@ impl VendService for Credentials {
         request: Request<VendHeadersRequest>,
     ) -> Result<Response<VendHeadersResponse>, Status> {
         let request = request.into_inner();
-        if request.rejected_generation > 0 {
+        if request.rejected_credential_generation > 0 {
             let reason = Reason::of(ErrorReason::CredentialExpired, ErrorReason::as_str_name);
             return Err(StatusBuilder::new(Code::FailedPrecondition, reason, "there is no other").build());
         }
@@ -227,8 +227,8 @@ impl VendService for Credentials {
                 name: "authorization".to_owned(),
                 value,
             }],
-            generation: 1,
-            entry_generation: 0,
+            credential_generation: 1,
+            entry_credential_generation: 0,
             expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
         }))
     }

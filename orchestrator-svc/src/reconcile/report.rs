@@ -50,7 +50,7 @@ pub(crate) async fn report(
                 Ok(response) => {
                     taken = Some(Taken {
                         request,
-                        revision: response.into_inner().revision,
+                        revision: response.into_inner().registry_revision,
                         snapshot: current.snapshot,
                     });
                     delay = FIRST_DELAY;

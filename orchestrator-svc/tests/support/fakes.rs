@@ -270,7 +270,9 @@ impl ReportService for Fakes {
             state.reports.push(report);
             vec![put(&uid, Object::Runtime(runtime))]
         });
-        Ok(Response::new(ReportRuntimeResponse { revision }))
+        Ok(Response::new(ReportRuntimeResponse {
+            registry_revision: revision,
+        }))
     }
 
     async fn report_discovery(
@@ -361,8 +363,8 @@ impl VendService for Fakes {
             .collect();
         Ok(Response::new(VendRuntimeResponse {
             fields,
-            generation: 1,
-            entry_generation: 1,
+            credential_generation: 1,
+            entry_credential_generation: 1,
             expire_time: None,
         }))
     }

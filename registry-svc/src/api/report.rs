@@ -26,7 +26,7 @@ impl ReportService for ReportApi {
         require_workload(&request, &[Workload::Credential])?;
         let done = report::credential(&self.0, request.into_inner()).await?;
         Ok(done.reply(ReportCredentialResponse {
-            revision: done.revision,
+            registry_revision: done.revision,
         }))
     }
 
@@ -37,7 +37,7 @@ impl ReportService for ReportApi {
         require_workload(&request, &[Workload::Orchestrator])?;
         let done = report::runtime(&self.0, request.into_inner()).await?;
         Ok(done.reply(ReportRuntimeResponse {
-            revision: done.revision,
+            registry_revision: done.revision,
         }))
     }
 
@@ -48,7 +48,7 @@ impl ReportService for ReportApi {
         require_workload(&request, &[Workload::Gateway])?;
         let done = report::discovery(&self.0, request.into_inner()).await?;
         Ok(done.reply(ReportDiscoveryResponse {
-            revision: done.revision,
+            registry_revision: done.revision,
         }))
     }
 

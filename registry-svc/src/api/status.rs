@@ -20,6 +20,9 @@ impl From<Error> for Status {
             Error::AlreadyExists(name) => of(Code::AlreadyExists, ErrorReason::AlreadyExists)
                 .with("resource", name)
                 .build(),
+            Error::ExposedNameTaken { by, .. } => of(Code::AlreadyExists, ErrorReason::AlreadyExists)
+                .with("resource", by)
+                .build(),
             Error::EtagMismatch(name) => of(Code::Aborted, ErrorReason::EtagMismatch)
                 .with("resource", name)
                 .build(),
@@ -32,9 +35,10 @@ impl From<Error> for Status {
                 .with("installations", count.to_string())
                 .build(),
             Error::TeamInUse(_) => of(Code::FailedPrecondition, ErrorReason::TeamInUse).build(),
-            Error::ToolUnknown { entry, tool } => of(Code::FailedPrecondition, ErrorReason::ToolUnknown)
+            Error::ToolUnknown { field, entry, tool, .. } => of(Code::FailedPrecondition, ErrorReason::ToolUnknown)
                 .with("entry", entry)
                 .with("tool", tool)
+                .with("field", field)
                 .build(),
             Error::SharedAccountNotConfirmed => {
                 of(Code::FailedPrecondition, ErrorReason::SharedAccountNotConfirmed).build()

@@ -31,13 +31,13 @@ impl UserService for UserApi {
 
     async fn deactivate_user(&self, request: Request<DeactivateUserRequest>) -> Result<Response<User>, Status> {
         let caller = self.0.caller(&request).await?;
-        let (answer, done) = users::set_active(&self.0, &caller, &request.into_inner().name, false).await?;
+        let (answer, done) = users::deactivate(&self.0, &caller, request.into_inner()).await?;
         Ok(done.reply(answer))
     }
 
     async fn reactivate_user(&self, request: Request<ReactivateUserRequest>) -> Result<Response<User>, Status> {
         let caller = self.0.caller(&request).await?;
-        let (answer, done) = users::set_active(&self.0, &caller, &request.into_inner().name, true).await?;
+        let (answer, done) = users::reactivate(&self.0, &caller, &request.into_inner().name).await?;
         Ok(done.reply(answer))
     }
 }

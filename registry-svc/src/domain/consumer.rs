@@ -74,6 +74,7 @@ impl ConsumerSpec {
             message.visibility.take(),
         ));
         check_passthrough(&mut violations, &message.passthrough_headers);
+        message.omit_entry_prefix = Some(message.omit_entry_prefix());
         let mut all = Violations::new();
         all.extend(kind.field(), violations);
         all.into_result(Self(message))
@@ -282,7 +283,7 @@ mod tests {
     fn without_a_mask_what_is_unset_stays() {
         let current = Gateway {
             description: "kept".into(),
-            omit_entry_prefix: true,
+            omit_entry_prefix: Some(true),
             ..Default::default()
         };
         let change = Gateway {
@@ -305,7 +306,7 @@ mod tests {
     fn an_agent_is_kept_whole_as_a_gateway() {
         let agent = Agent {
             display_name: "d".into(),
-            omit_entry_prefix: true,
+            omit_entry_prefix: Some(true),
             registry_revision: 3,
             passthrough_headers: vec!["x".into()],
             ..Default::default()

@@ -25,6 +25,14 @@ pub(crate) enum Error {
     /// The name is taken.
     #[error("{0} exists already")]
     AlreadyExists(String),
+    /// The name by which clients are to see a tool is another's.
+    #[error("the exposed name {name} is taken by {by}")]
+    ExposedNameTaken {
+        /// The name.
+        name: String,
+        /// Resource name of the assignment that has it.
+        by: String,
+    },
     /// Somebody was faster.
     #[error("{0} was changed since you read it: read it again, then retry")]
     EtagMismatch(String),
@@ -51,12 +59,19 @@ pub(crate) enum Error {
     #[error("{0}")]
     TeamInUse(String),
     /// The entry has no such tool.
-    #[error("{entry} has no tool {tool}")]
+    #[error(
+        "{field}: {entry} has no tool {tool}{}",
+        if *discovered { "" } else { "; none is discovered yet: install it first, or assign all_tools" }
+    )]
     ToolUnknown {
-        /// Its resource name.
+        /// Path of the field that names it.
+        field: String,
+        /// Resource name of the entry.
         entry: String,
         /// The server's own name of it.
         tool: String,
+        /// Whether any tool of it is known.
+        discovered: bool,
     },
     /// Whoever may use the consumer would call with somebody's own account.
     #[error(

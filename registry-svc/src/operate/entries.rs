@@ -1,7 +1,7 @@
 //! Entries: adding, reading and changing them.
 
 use contracts::registry::{
-    CreateEntryRequest, DeleteEntryRequest, Entry, EntryLifecycle, EntryRevision, ListEntriesRequest,
+    CreateEntryRequest, DeleteEntryRequest, Entry, EntryLifecycle, EntryRevision, EntryRollout, ListEntriesRequest,
     ListEntriesResponse, UpdateEntryRequest, entry::Server,
 };
 use prost::Message as _;
@@ -90,6 +90,10 @@ pub(crate) async fn create(
     entries::put(&mut tx, &mut entry).await?;
     revisions::insert(&mut tx, &revision_of(&spec, &entry, caller)).await?;
     entries::index(&mut tx, None, &entry, &teams).await?;
+    entry.rollout = Some(EntryRollout {
+        entry_revision: entry.entry_revision,
+        ..EntryRollout::default()
+    });
     retry.made(&mut tx, &entry.uid, &entry).await?;
     let propagated = registry.commit(tx, None).await?;
     Ok((entry, propagated))
@@ -109,6 +113,7 @@ fn revision_of(spec: &EntrySpec, entry: &Entry, caller: &Caller) -> EntryRevisio
 
 fn retry<'a>(caller: &'a str, request: &CreateEntryRequest) -> Option<Request<'a>> {
     let mut message = request.clone();
+    message.request_id.clear();
     let (mut labels, mut environment) = Default::default();
     if let Some(entry) = &mut message.entry {
         labels = std::mem::take(&mut entry.labels);
@@ -195,8 +200,9 @@ pub(crate) async fn update(
     let merged = apply_mask(spec.message(), change, request.update_mask.as_ref())?;
     let next = EntrySpec::parse(merged, &registry.egress)?;
     if next == spec {
-        let revision = current.registry_revision;
-        return unchanged(registry, tx, Object::Entry, revision, current).await;
+        // What followed from the change before may still be under way.
+        tx.stands_at(Object::Entry, current.registry_revision);
+        return roll_out(registry, tx, current).await;
     }
     let teams = visible_to(&mut tx, "entry", visibility::teams(next.message().visibility.as_ref())).await?;
     let runs_as_before = next.runs_as(&spec);
@@ -296,7 +302,10 @@ pub(crate) async fn delete(
 /// Reads one revision: `entries/{entry}/revisions/{number}`.
 pub(crate) async fn get_revision(registry: &Registry, caller: &Caller, name: &str) -> Result<EntryRevision, Error> {
     let parsed = name.rsplit_once("/revisions/").and_then(|(entry, number)| {
-        let number: i64 = number.parse().ok().filter(|number| *number > 0)?;
+        let number: i64 = number
+            .parse()
+            .ok()
+            .filter(|parsed: &i64| *parsed > 0 && parsed.to_string() == number)?;
         id_in("entries", entry).map(|_| (entry, number))
     });
     let wrong = || Error::invalid("name", "must be a revision's name: entries/{entry}/revisions/{number}");

@@ -36,7 +36,16 @@ pub(crate) async fn create(
     request: CreateGatewayTokenRequest,
 ) -> Result<Done<CreateGatewayTokenResponse>, Error> {
     let mut violations = Violations::new();
-    let retry = Request::new(&caller.uid, "CreateGatewayToken", &request.request_id, &[], &request);
+    let retry = Request::new(
+        &caller.uid,
+        "CreateGatewayToken",
+        &request.request_id,
+        &[],
+        &CreateGatewayTokenRequest {
+            request_id: String::new(),
+            ..request.clone()
+        },
+    );
     let retry = require_request(&mut violations, retry);
     if request.gateway_token.is_none() {
         violations.add("gateway_token", "must be set");

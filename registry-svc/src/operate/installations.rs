@@ -100,6 +100,7 @@ pub(crate) async fn create(
 
 fn retry<'a>(caller: &'a str, request: &CreateInstallationRequest) -> Option<Request<'a>> {
     let mut message = request.clone();
+    message.request_id.clear();
     let values = message
         .installation
         .as_mut()

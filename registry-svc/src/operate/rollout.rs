@@ -112,7 +112,10 @@ async fn step(registry: &Registry, behind: &mut String) -> Result<bool, Error> {
         let mut tx = registry.write(Actor::Registry).await?;
         if let Some(entry) = entries::by_uid(&mut tx, &uid).await? {
             advance(&mut tx, &entry).await?;
-            entries::set_rollout_revision(&mut tx, &uid).await?;
+            // A step that changed nothing watched gives its revision back: nobody would ever acknowledge it.
+            if tx.has_changes() {
+                entries::set_rollout_revision(&mut tx, &uid).await?;
+            }
         }
         tx.commit().await?;
         return Ok(true);

@@ -2,7 +2,7 @@
 
 use contracts::registry::{
     AddTeamMemberRequest, CreateTeamRequest, DeleteTeamRequest, ListTeamMembersRequest, ListTeamMembersResponse,
-    ListTeamsRequest, ListTeamsResponse, RemoveTeamMemberRequest, Team, TeamMember, UpdateTeamRequest,
+    ListTeamsRequest, ListTeamsResponse, RemoveTeamMemberRequest, Team, TeamMember, UpdateTeamRequest, UserIdentity,
     add_team_member_request::Member, team_mapping::Selector,
 };
 use prost_types::FieldMask;
@@ -33,7 +33,16 @@ pub(crate) async fn create(
 ) -> Result<Done<Team>, Error> {
     caller.require_admin()?;
     let mut violations = Violations::new();
-    let retry = Request::new(&caller.uid, "CreateTeam", &request.request_id, &[], &request);
+    let retry = Request::new(
+        &caller.uid,
+        "CreateTeam",
+        &request.request_id,
+        &[],
+        &CreateTeamRequest {
+            request_id: String::new(),
+            ..request.clone()
+        },
+    );
     let retry = require_request(&mut violations, retry);
     let slug = request.team_id.as_str();
     if !is_slug(slug) {
@@ -43,7 +52,7 @@ pub(crate) async fn create(
         violations.add("team", "must be set");
     }
     let team = request.team.clone().unwrap_or_default();
-    let team = check(&mut violations, team, slug);
+    let team = check(&mut violations, team);
     let (Some(retry), true) = (retry, violations.is_empty()) else {
         return Err(violations.into());
     };
@@ -112,7 +121,7 @@ pub(crate) async fn update(
     etag::check(&change.etag, &current.etag, &current.name)?;
     let next = apply_mask(&current, change, request.update_mask.as_ref())?;
     let mut violations = Violations::new();
-    let mut next = check(&mut violations, next, current.name.trim_start_matches("teams/"));
+    let mut next = check(&mut violations, next);
     violations.into_result(())?;
     if next == current {
         return unchanged(registry, tx, Object::Team, current.registry_revision, current).await;
@@ -178,10 +187,7 @@ pub(crate) async fn add_member(
             users::find(&mut tx, &user).await?.ok_or(Error::NotFound(name))?.uid
         }
         Some(Member::Identity(identity)) => {
-            let mut violations = Violations::new();
-            check_claim(&mut violations, "identity.issuer", &identity.issuer);
-            check_claim(&mut violations, "identity.subject", &identity.subject);
-            violations.into_result(())?;
+            check_identity(&identity)?;
             users::add(&mut tx, &identity.issuer, &identity.subject).await?
         }
         None => return Err(Error::invalid("member", "must be set: user or identity")),
@@ -245,10 +251,8 @@ fn member_message(member: teams::Member) -> TeamMember {
     }
 }
 
-fn check(violations: &mut Violations, mut team: Team, slug: &str) -> Team {
-    if team.display_name.is_empty() {
-        team.display_name = slug.to_owned();
-    }
+fn check(violations: &mut Violations, mut team: Team) -> Team {
+    team.members_manage_installations = Some(team.members_manage_installations());
     check_line(violations, "team.display_name", &team.display_name, MAX_NAME);
     if team.mappings.len() > MAX_MAPPINGS {
         violations.add("team.mappings", format!("must be at most {MAX_MAPPINGS}"));
@@ -274,12 +278,25 @@ fn check_claim(violations: &mut Violations, path: &str, text: &str) {
     }
 }
 
+/// Checks who somebody is said to be.
+pub(super) fn check_identity(identity: &UserIdentity) -> Result<(), Violations> {
+    let mut violations = Violations::new();
+    check_claim(&mut violations, "identity.issuer", &identity.issuer);
+    check_claim(&mut violations, "identity.subject", &identity.subject);
+    violations.into_result(())
+}
+
 /// The id in `users/{user}`.
 pub(super) fn user_id(field: &str, name: &str) -> Result<String, Error> {
     name.strip_prefix("users/")
         .and_then(UserId::parse)
         .map(|id| id.as_str().to_owned())
-        .ok_or_else(|| Error::invalid(field, "must be a resource name: users/ and the id"))
+        .ok_or_else(|| {
+            Error::invalid(
+                field,
+                "must be users/{user}, with the 26 characters that UserService shows; users/me is not taken here",
+            )
+        })
 }
 
 async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &str) -> Result<Team, Error> {

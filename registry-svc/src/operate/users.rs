@@ -1,13 +1,19 @@
 //! Users: who has signed in, and who is shut out.
 
-use contracts::registry::{ListUsersRequest, ListUsersResponse, User};
+use contracts::registry::{
+    DeactivateUserRequest, ListUsersRequest, ListUsersResponse, User, deactivate_user_request::User as Shut,
+};
 
-use super::{Done, teams::user_id, unchanged, written};
+use super::{
+    Done,
+    teams::{check_identity, user_id},
+    unchanged, written,
+};
 use crate::{
     api::{Registry, paging::Page},
     domain::{Caller, Error, time::timestamp},
     store::{
-        Object,
+        Object, Tx,
         users::{self, UserRow},
     },
 };
@@ -57,25 +63,45 @@ pub(crate) async fn list(
     })
 }
 
-/// Shuts a user out, or lets them in again.
-pub(crate) async fn set_active(
+/// Shuts a user out, also one whom the registry has never seen.
+pub(crate) async fn deactivate(
     registry: &Registry,
     caller: &Caller,
-    name: &str,
-    active: bool,
+    request: DeactivateUserRequest,
 ) -> Result<Done<User>, Error> {
     caller.require_admin()?;
+    match request.user {
+        Some(Shut::Name(name)) => {
+            let uid = user_id("name", &name)?;
+            set_active(registry, registry.write(caller.actor()).await?, &uid, false).await
+        }
+        Some(Shut::Identity(identity)) => {
+            check_identity(&identity)?;
+            let mut tx = registry.write(caller.actor()).await?;
+            let uid = users::add(&mut tx, &identity.issuer, &identity.subject).await?;
+            set_active(registry, tx, &uid, false).await
+        }
+        None => Err(Error::invalid("user", "must be set: name or identity")),
+    }
+}
+
+/// Lets a user in again.
+pub(crate) async fn reactivate(registry: &Registry, caller: &Caller, name: &str) -> Result<Done<User>, Error> {
+    caller.require_admin()?;
     let uid = user_id("name", name)?;
-    let mut tx = registry.write(caller.actor()).await?;
-    let row = users::find(&mut tx, &uid)
+    set_active(registry, registry.write(caller.actor()).await?, &uid, true).await
+}
+
+async fn set_active(registry: &Registry, mut tx: Tx, uid: &str, active: bool) -> Result<Done<User>, Error> {
+    let row = users::find(&mut tx, uid)
         .await?
-        .ok_or_else(|| Error::NotFound(name.to_owned()))?;
+        .ok_or_else(|| Error::NotFound(format!("users/{uid}")))?;
     if row.deactivate_time.is_none() == active {
         let revision = row.registry_revision;
         return unchanged(registry, tx, Object::DeactivatedUser, revision, message(row)).await;
     }
     let deactivate_time = (!active).then(|| tx.now());
-    users::set_deactivated(&mut tx, &uid, deactivate_time).await?;
+    users::set_deactivated(&mut tx, uid, deactivate_time).await?;
     let row = UserRow { deactivate_time, ..row };
     Ok((message(row), registry.commit(tx, None).await?))
 }

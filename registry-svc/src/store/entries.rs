@@ -88,7 +88,7 @@ pub(crate) async fn finished(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<i64>
     Ok((!unfinished).then_some(revision))
 }
 
-/// Notes that this transaction does a step for the entry.
+/// Notes that this transaction does a step for the entry that watchers see.
 pub(crate) async fn set_rollout_revision(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
     const SET: &str = "UPDATE entries SET rollout_revision = $1 WHERE uid = $2";
     let revision = tx.revision();

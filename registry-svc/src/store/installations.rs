@@ -171,57 +171,43 @@ pub(crate) struct Filter {
     pub(crate) state: InstallationState,
 }
 
-/// The installations that a caller sees: their own, those of their teams; all for an admin. `None`: there can be none.
+/// The installations that a caller sees: their own, those of their teams; all for an admin. Those that wait for their cleanup only
+/// where that is asked for. `None`: there can be none.
 pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
-    let arm = |text: &'static str, bind: Bind| Arm::of("installations o", Condition::new(text, [bind]));
-    const OF_USER: &str = "o.user_uid = ? AND o.delete_time IS NULL";
-    const OF_TEAM: &str = "o.team_uid = ? AND o.delete_time IS NULL";
-    let user = |uid: &str| arm(OF_USER, Bind::from(uid));
-    let team = |uid: &str| arm(OF_TEAM, Bind::from(uid));
-    let Filter {
-        entry_uid,
-        team_uid,
-        user_uid,
-        state,
-    } = filter;
+    let of_entry = || [Bind::from(filter.entry_uid.as_str())];
+    let in_state = || [Bind::Int(filter.state as i64)];
+    let by_entry = !filter.entry_uid.is_empty();
+    let by_state = filter.state != InstallationState::Unspecified;
+    let arm = |condition| Arm::of("installations o", condition);
+    let of_user = |uid: &str| arm(Condition::new("o.user_uid = ?", [Bind::from(uid)]));
+    let of_team = |uid: &str| arm(Condition::new("o.team_uid = ?", [Bind::from(uid)]));
     let mut filters = Vec::new();
-    let of_entry = || Condition::new("o.entry_uid = ?", [Bind::from(entry_uid.as_str())]);
-    let in_state = || Condition::new("o.state = ?", [Bind::Int(*state as i64)]);
-    let mut by_entry = false;
-    let mut by_state = false;
-    let arms = match (team_uid.as_str(), user_uid.as_str()) {
-        ("", "") if caller.admin && !entry_uid.is_empty() && *state != InstallationState::Unspecified => {
-            (by_entry, by_state) = (true, true);
-            let binds = [Bind::from(entry_uid.as_str()), Bind::Int(*state as i64)];
-            vec![Arm::of(
-                "installations o",
-                Condition::new("o.entry_uid = ? AND o.state = ? AND o.delete_time IS NULL", binds),
-            )]
+    let arms = match (filter.team_uid.as_str(), filter.user_uid.as_str()) {
+        ("", "") if caller.admin => vec![arm(match (by_entry, by_state) {
+            (true, true) => Condition::new("o.entry_uid = ?", of_entry()).and(" AND o.state = ?", in_state()),
+            (true, false) => Condition::new("o.entry_uid = ?", of_entry()),
+            (false, true) => Condition::new("o.state = ?", in_state()),
+            (false, false) => Condition::new("TRUE", []),
+        })],
+        (team, user) => {
+            if by_entry {
+                filters.push(Condition::new("o.entry_uid = ?", of_entry()));
+            }
+            if by_state {
+                filters.push(Condition::new("o.state = ?", in_state()));
+            }
+            match (team, user) {
+                ("", "") => std::iter::once(of_user(&caller.uid))
+                    .chain(caller.teams.iter().map(|one| of_team(&one.uid)))
+                    .collect(),
+                ("", uid) if caller.admin || uid == caller.uid => vec![of_user(uid)],
+                (uid, "") if caller.admin || caller.team(uid).is_some() => vec![of_team(uid)],
+                _ => return None,
+            }
         }
-        ("", "") if caller.admin && !entry_uid.is_empty() => {
-            by_entry = true;
-            vec![arm(
-                "o.entry_uid = ? AND o.delete_time IS NULL",
-                Bind::from(entry_uid.as_str()),
-            )]
-        }
-        ("", "") if caller.admin && *state != InstallationState::Unspecified => {
-            by_state = true;
-            vec![arm("o.state = ? AND o.delete_time IS NULL", Bind::Int(*state as i64))]
-        }
-        ("", "") if caller.admin => vec![Arm::of("installations o", Condition::new("o.delete_time IS NULL", []))],
-        ("", "") => std::iter::once(user(&caller.uid))
-            .chain(caller.teams.iter().map(|one| team(&one.uid)))
-            .collect(),
-        ("", uid) if caller.admin || uid == caller.uid => vec![user(uid)],
-        (uid, "") if caller.admin || caller.team(uid).is_some() => vec![team(uid)],
-        _ => return None,
     };
-    if !entry_uid.is_empty() && !by_entry {
-        filters.push(of_entry());
-    }
-    if *state != InstallationState::Unspecified && !by_state {
-        filters.push(in_state());
+    if filter.state != InstallationState::Deleting {
+        filters.push(Condition::new("o.delete_time IS NULL", []));
     }
     Some(List {
         table: "installations",

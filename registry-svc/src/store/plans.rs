@@ -74,6 +74,10 @@ fn pages() -> Vec<(String, String, Vec<Bind>, usize)> {
             ("installations of an entry", of("e", "", "", any)),
             ("installations of a team", of("", "a", "", any)),
             ("installations of a user", of("", "", "u", any)),
+            (
+                "installations that wait for cleanup",
+                of("", "", "", InstallationState::Deleting),
+            ),
             ("installations in a state", of("", "", "", InstallationState::Failed)),
             ("installations by all", of("e", "a", "", InstallationState::Failed)),
         ] {

@@ -64,7 +64,7 @@ pub(crate) async fn put(tx: &mut Tx, team: &mut Team) -> sqlx::Result<()> {
     team.etag = etag::of(&team.uid, revision);
     let document = team.encode_to_vec();
     let slug = team.name.trim_start_matches("teams/");
-    let managed = team.members_manage_installations;
+    let managed = team.members_manage_installations();
     execute!(
         tx,
         PUT,

@@ -95,6 +95,11 @@ impl Tx {
         self.writing().changes.insert((object, key.to_owned()), None);
     }
 
+    /// Whether something changed that is watched.
+    pub(crate) fn has_changes(&mut self) -> bool {
+        !self.writing().changes.is_empty()
+    }
+
     /// Says what the answer speaks of where nothing changes: whoever asked waits for the object's own last revision.
     pub(crate) fn stands_at(&mut self, object: Object, revision: i64) {
         self.stands.revision = self.stands.revision.max(revision);

@@ -432,7 +432,7 @@ impl Person {
     /// Adds a team with members.
     pub async fn team(&self, slug: &str, members_manage_installations: bool, members: &[&Person]) -> Team {
         let team = Team {
-            members_manage_installations,
+            members_manage_installations: Some(members_manage_installations),
             ..Team::default()
         };
         let request = CreateTeamRequest {
@@ -485,6 +485,13 @@ pub fn map(values: &[(&str, &str)]) -> HashMap<String, String> {
         .iter()
         .map(|&(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// Has a user shut out, `users/{user}`.
+pub fn deactivation(name: &str) -> DeactivateUserRequest {
+    DeactivateUserRequest {
+        user: Some(deactivate_user_request::User::Name(name.to_owned())),
+    }
 }
 
 /// A remote server without credential.

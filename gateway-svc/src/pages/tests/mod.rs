@@ -49,7 +49,7 @@ async fn site() -> Site {
             let team = Team {
                 name: name.clone(),
                 display_name: slug.to_uppercase(),
-                members_manage_installations: members_manage,
+                members_manage_installations: Some(members_manage),
                 ..Team::default()
             };
             world.teams.insert(name, (team, vec![ALICE.to_owned()]));

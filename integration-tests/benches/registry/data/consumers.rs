@@ -160,7 +160,7 @@ fn gateway(plan: &Plan, kind: i64, index: usize, uid: &str, revision: i64, time:
         assignment_mode: mode.into(),
         visibility: Some(seen_by(plan, kind, index).0),
         passthrough_headers: vec!["x-request-id".to_owned()],
-        omit_entry_prefix: false,
+        omit_entry_prefix: Some(false),
         etag: etag(uid, revision),
         create_time: Some(timestamp(time)),
         update_time: Some(timestamp(time)),

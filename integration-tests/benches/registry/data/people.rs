@@ -79,7 +79,7 @@ pub(super) async fn add(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
                     name: team_name(team),
                     display_name: format!("Team {team}"),
                     mappings: mapping(plan, team).into_iter().collect(),
-                    members_manage_installations: team % 2 == 0,
+                    members_manage_installations: Some(team % 2 == 0),
                     etag: etag(&uid, revision),
                     create_time: Some(timestamp(time)),
                     update_time: Some(timestamp(time)),

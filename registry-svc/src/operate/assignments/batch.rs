@@ -35,7 +35,10 @@ pub(crate) async fn create(
         "BatchCreateToolAssignments",
         &request.request_id,
         &[],
-        &request,
+        &BatchCreateToolAssignmentsRequest {
+            request_id: String::new(),
+            ..request.clone()
+        },
     );
     let retry = require_request(&mut violations, retry);
     let parent = request.parent;

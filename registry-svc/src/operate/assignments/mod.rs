@@ -33,7 +33,16 @@ pub(crate) async fn create(
     request: CreateToolAssignmentRequest,
 ) -> Result<Done<ToolAssignment>, Error> {
     let mut violations = Violations::new();
-    let retry = Request::new(&caller.uid, "CreateToolAssignment", &request.request_id, &[], &request);
+    let retry = Request::new(
+        &caller.uid,
+        "CreateToolAssignment",
+        &request.request_id,
+        &[],
+        &CreateToolAssignmentRequest {
+            request_id: String::new(),
+            ..request.clone()
+        },
+    );
     let retry = require_request(&mut violations, retry);
     let spec = match AssignmentSpec::parse(request.tool_assignment.unwrap_or_default()) {
         Ok(spec) => Some(spec),

@@ -60,7 +60,7 @@ pub(super) async fn plan(
     let mut refused = None;
     let mut planned = Vec::with_capacity(asked.len());
     for (index, one) in asked.iter().enumerate() {
-        match known.resolve(caller, one) {
+        match known.resolve(caller, one, || path(index, "tool_assignment.tool")) {
             Ok(resolved) => {
                 let uid = Uuid::new_v4().to_string();
                 planned.push(ToolAssignment {
@@ -148,7 +148,8 @@ impl Known {
         })
     }
 
-    fn resolve(&self, caller: &Caller, asked: &Asked) -> Result<Resolved, Error> {
+    /// `field` is the path of the field that names the tool.
+    fn resolve(&self, caller: &Caller, asked: &Asked, field: impl FnOnce() -> String) -> Result<Resolved, Error> {
         let spec = &asked.spec;
         let entry_name = format!("entries/{}", spec.entry);
         let Some(entry) = self.entries.get(&spec.entry) else {
@@ -165,8 +166,10 @@ impl Known {
             let has = |set: &&String| self.tools.contains(&((*set).clone(), tool.clone()));
             if !sets.iter().any(has) {
                 return Err(Error::ToolUnknown {
+                    field: field(),
                     entry: entry_name,
                     tool: tool.clone(),
+                    discovered: sets.iter().any(|set| !set.is_empty()),
                 });
             }
         }
@@ -251,7 +254,12 @@ pub(super) async fn require_free(tx: &mut Tx, consumer: &Gateway, wanted: &[Tool
         }
         match named.get(&one.exposed_name) {
             Some((uid, true)) => left_over.push(uid.as_str()),
-            Some((uid, false)) if !own.contains(uid.as_str()) => return Err(taken(uid)),
+            Some((uid, false)) if !own.contains(uid.as_str()) => {
+                return Err(Error::ExposedNameTaken {
+                    name: one.exposed_name.clone(),
+                    by: format!("{}/toolAssignments/{uid}", consumer.name),
+                });
+            }
             Some(_) | None => {}
         }
     }
