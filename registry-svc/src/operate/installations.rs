@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// How many expired installations one transaction clears away.
-const EXPIRE_AT_ONCE: i64 = 100;
+const EXPIRE_AT_ONCE: i64 = 20;
 
 /// Installs an approved entry for the caller or a team.
 pub(crate) async fn create(

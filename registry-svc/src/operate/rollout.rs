@@ -22,10 +22,12 @@ use crate::{
     store::{Tx, cleanup, consumers, entries, installations, revisions},
 };
 
-/// Installations that one transaction moves or deletes.
-const AT_ONCE: i64 = 64;
-/// Assignments of a deleted gateway or agent that one transaction takes away.
-const LEFTOVERS_AT_ONCE: i64 = 500;
+/// A step is to hold up other writes for about so long: a call waits for a step, and for the gateways to put it in force.
+const STEP: Duration = Duration::from_millis(10);
+/// Installations that a step moves or deletes: the fewest, those of the first one, and the most.
+const AT_ONCE: (i64, i64, i64) = (4, 16, 128);
+/// A tool assignment takes less time than an installation.
+const ASSIGNMENTS_TO_ONE: i64 = 4;
 /// Work that another replica has left behind is found after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often a call that waits looks whether another replica has done the work.
@@ -74,12 +76,43 @@ impl Rollouts {
     }
 }
 
+/// How much one step does, learned from how long those before it took.
+#[derive(Debug)]
+struct Pace {
+    installations: i64,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self {
+            installations: AT_ONCE.1,
+        }
+    }
+
+    const fn assignments(&self) -> i64 {
+        self.installations * ASSIGNMENTS_TO_ONE
+    }
+
+    /// A step took so long, from the lock to the commit.
+    fn learn(&mut self, took: Duration) {
+        let next = if took > STEP * 2 {
+            self.installations / 2
+        } else if took > STEP {
+            self.installations - 1
+        } else {
+            self.installations + 1
+        };
+        self.installations = next.clamp(AT_ONCE.0, AT_ONCE.2);
+    }
+}
+
 /// Works until `stop`.
 pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     // Where the search for unfinished entries goes on.
     let mut behind = String::new();
+    let mut pace = Pace::new();
     loop {
-        let pause = match step(&registry, &mut behind).await {
+        let pause = match step(&registry, &mut behind, &mut pace).await {
             Ok(true) => {
                 registry.rollouts.progressed.notify_waiters();
                 if stop.is_cancelled() {
@@ -102,7 +135,7 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
 }
 
 /// One step; says whether there was something to do.
-async fn step(registry: &Registry, behind: &mut String) -> Result<bool, Error> {
+async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Result<bool, Error> {
     let mut tx = registry.db.read().await?;
     let found = entries::unfinished_after(&mut tx, behind).await?;
     drop(tx);
@@ -110,14 +143,16 @@ async fn step(registry: &Registry, behind: &mut String) -> Result<bool, Error> {
         // One step each, in turn: a large one, or one that fails, keeps no other waiting.
         behind.clone_from(&uid);
         let mut tx = registry.write(Actor::Registry).await?;
+        let begin = Instant::now();
         if let Some(entry) = entries::by_uid(&mut tx, &uid).await? {
-            advance(&mut tx, &entry).await?;
+            advance(&mut tx, &entry, pace).await?;
             // A step that changed nothing watched gives its revision back: nobody would ever acknowledge it.
             if tx.has_changes() {
                 entries::set_rollout_revision(&mut tx, &uid).await?;
             }
         }
         tx.commit().await?;
+        pace.learn(begin.elapsed());
         return Ok(true);
     }
     // Once a lap, what is left of other deletions.
@@ -129,34 +164,36 @@ async fn step(registry: &Registry, behind: &mut String) -> Result<bool, Error> {
         return Ok(lap);
     }
     let mut tx = registry.write(Actor::Registry).await?;
-    let more = consumers::delete_leftovers(&mut tx, LEFTOVERS_AT_ONCE).await?;
+    let begin = Instant::now();
+    let more = consumers::delete_leftovers(&mut tx, pace.assignments()).await?;
     let removed = cleanup::remove_next(&mut tx).await?;
     tx.commit().await?;
+    pace.learn(begin.elapsed());
     Ok(lap || more || removed)
 }
 
-async fn advance(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
+async fn advance(tx: &mut Tx, entry: &Entry, pace: &Pace) -> Result<(), Error> {
     if entry.delete_time.is_none() {
-        return move_some(tx, entry).await;
+        return move_some(tx, entry, pace.installations).await;
     }
     let now = tx.now();
-    let mut some = installations::of_entry(tx, &entry.uid, AT_ONCE).await?;
+    let mut some = installations::of_entry(tx, &entry.uid, pace.installations).await?;
     if !some.is_empty() {
         for installation in &mut some {
             mark_deleted(installation, now);
         }
         return Ok(installations::update(tx, &mut some, 0).await?);
     }
-    if !cleanup::remove_assignments_of_entry(tx, &entry.uid).await? {
+    if !cleanup::remove_assignments_of_entry(tx, &entry.uid, pace.assignments()).await? {
         entries::set_unfinished(tx, &entry.uid, false).await?;
     }
     Ok(())
 }
 
-/// Lets some installations go on with the current revision, or says what their owners must provide.
-async fn move_some(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
+/// Lets up to `limit` installations go on with the current revision, or says what their owners must provide.
+async fn move_some(tx: &mut Tx, entry: &Entry, limit: i64) -> Result<(), Error> {
     let number = entry.entry_revision;
-    let mut some = installations::unsettled(tx, &entry.uid, number, AT_ONCE).await?;
+    let mut some = installations::unsettled(tx, &entry.uid, number, limit).await?;
     if some.is_empty() {
         revisions::retire(tx, &entry.uid, number).await?;
         return Ok(entries::set_unfinished(tx, &entry.uid, false).await?);
@@ -209,4 +246,21 @@ pub(super) fn mark_deleted(installation: &mut Installation, now: i64) {
     installation.update_time = Some(timestamp(now));
     installation.expire_time = None;
     installation.state = conditions::state(installation).into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_takes_about_as_long_as_it_may() {
+        // What an installation takes, in microseconds, and how many are then moved at once.
+        for (each, expected) in [(1, 128), (200, 50), (1_000, 10), (100_000, 4)] {
+            let mut pace = Pace::new();
+            for _ in 0..500 {
+                pace.learn(Duration::from_micros(each * u64::try_from(pace.installations).unwrap()));
+            }
+            assert!((pace.installations - expected).abs() <= 1, "{each}: {pace:?}");
+        }
+    }
 }

@@ -6,8 +6,8 @@ use sqlx::Row as _;
 
 use super::{Object, Tx, entries, execute, features, installations, on, revisions, rows, runtimes};
 
-/// Assignments that one transaction takes away.
-pub(crate) const ASSIGNMENTS_AT_ONCE: i64 = 500;
+/// Assignments pinned to an installation that one transaction takes away.
+const PINNED_AT_ONCE: i64 = 100;
 
 /// What may be cleaned up after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ async fn remove_installation(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
     let Some(installation) = clean.into_iter().next() else {
         return Ok(());
     };
-    if remove_assignments(tx, PINNED, uid).await? {
+    if remove_assignments(tx, PINNED, uid, PINNED_AT_ONCE).await? {
         return Ok(());
     }
     runtimes::remove(tx, uid).await?;
@@ -136,17 +136,17 @@ async fn remove_entry(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
     features::release(tx, entries::tool_set(&entry.discovered)).await
 }
 
-/// Takes away some assignments of a deleted entry; says whether there may be more.
-pub(crate) async fn remove_assignments_of_entry(tx: &mut Tx, entry_uid: &str) -> sqlx::Result<bool> {
+/// Takes up to `limit` assignments of a deleted entry away; says whether there may be more.
+pub(crate) async fn remove_assignments_of_entry(tx: &mut Tx, entry_uid: &str, limit: i64) -> sqlx::Result<bool> {
     const OF_ENTRY: &str = "DELETE FROM tool_assignments WHERE uid IN \
         (SELECT uid FROM tool_assignments WHERE entry_uid = $1 LIMIT $2) RETURNING uid";
-    remove_assignments(tx, OF_ENTRY, entry_uid).await
+    remove_assignments(tx, OF_ENTRY, entry_uid, limit).await
 }
 
-async fn remove_assignments(tx: &mut Tx, statement: &'static str, of: &str) -> sqlx::Result<bool> {
-    let removed = rows!(tx, statement, [of, ASSIGNMENTS_AT_ONCE], row => row.try_get::<String, _>("uid"))?;
+async fn remove_assignments(tx: &mut Tx, statement: &'static str, of: &str, limit: i64) -> sqlx::Result<bool> {
+    let removed = rows!(tx, statement, [of, limit], row => row.try_get::<String, _>("uid"))?;
     for uid in &removed {
         tx.remove(Object::ToolAssignment, uid);
     }
-    Ok(i64::try_from(removed.len()).is_ok_and(|removed| removed >= ASSIGNMENTS_AT_ONCE))
+    Ok(i64::try_from(removed.len()).is_ok_and(|removed| removed >= limit))
 }
