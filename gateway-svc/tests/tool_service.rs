@@ -128,7 +128,7 @@ async fn bad_requests_are_told_all_that_is_wrong() {
         .into_iter()
         .map(|one| one.field)
         .collect();
-    assert_eq!(fields, ["parent", "tool", "arguments_json"]);
+    assert_eq!(fields, ["parent", "exposed_name", "arguments_json"]);
 
     let anonymous = world.tools().list_tools(world.by("", list(0, ""))).await.unwrap_err();
     assert_eq!(

@@ -33,7 +33,7 @@ def main(protos: str, address: str, token: str, parent: str, tool: str, argument
             tools = stub.ListTools(messages.ListToolsRequest(parent=parent), metadata=metadata, timeout=30).tools
             answer = {"tools": [each.exposed_name for each in tools]}
             try:
-                request = messages.CallToolRequest(parent=parent, tool=tool, arguments_json=arguments)
+                request = messages.CallToolRequest(parent=parent, exposed_name=tool, arguments_json=arguments)
                 reply = stub.CallTool(request, metadata=metadata, timeout=30)
                 answer |= {"result": json.loads(reply.result_json), "is_error": reply.is_error}
             except grpc.RpcError as error:

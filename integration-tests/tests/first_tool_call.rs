@@ -83,7 +83,7 @@ async fn grpcurl_by_reflection() {
         .unwrap_or_else(|| panic!("no {HELLO}: {seen}"));
     assert_eq!(hello["connected"], true, "{hello}");
     let call = json!({
-        "parent": "gateways/default", "tool": HELLO, "arguments_json": json!({"name": "grpcurl"}).to_string(),
+        "parent": "gateways/default", "exposed_name": HELLO, "arguments_json": json!({"name": "grpcurl"}).to_string(),
     });
     let method = "chandlery.gateway.v1.ToolService/CallTool";
     let seen = grpcurl(stack.grpc(), Some(&token), method, &call).await.json();
