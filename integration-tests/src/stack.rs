@@ -253,7 +253,7 @@ impl Stack {
             .arg(self.data_dir())
             .args(["--user", user]);
         for group in groups {
-            command.args(["--team", group]);
+            command.args(["--group", group]);
         }
         if admin {
             command.arg("--admin");

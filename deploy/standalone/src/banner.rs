@@ -35,7 +35,7 @@ impl fmt::Display for Banner<'_> {
                 .unwrap_or_default();
             writeln!(
                 f,
-                "  Make a token   cargo run -q -- token{data_dir} --user alice@example.com [--team NAME] [--admin]"
+                "  Make a token   cargo run -q -- token{data_dir} --user alice@example.com [--group NAME] [--admin]"
             )?;
             writeln!(f)?;
             writeln!(f, "Try next:")?;
@@ -49,7 +49,7 @@ impl fmt::Display for Banner<'_> {
             )?;
             writeln!(
                 f,
-                "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\",\"tool\":\"demo__hello\",\"arguments_json\":\"{{\\\"name\\\":\\\"Alice\\\"}}\"}}' {grpc} chandlery.gateway.v1.ToolService/CallTool"
+                "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\",\"exposed_name\":\"demo__hello\",\"arguments_json\":\"{{\\\"name\\\":\\\"Alice\\\"}}\"}}' {grpc} chandlery.gateway.v1.ToolService/CallTool"
             )?;
         }
         Ok(())

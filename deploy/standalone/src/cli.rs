@@ -38,7 +38,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Prints a token of the development issuer, and nothing else, on standard output.
     ///
-    /// The server need not run. Example: TOKEN=$(cargo run -q -- token --user alice@example.com --admin)
+    /// The server need not run, but must have been started once: then its data folder has the key that signs tokens. Example:
+    /// TOKEN=$(cargo run -q -- token --user alice@example.com --admin)
     Token(Token),
     /// The demo MCP server, on standard input and output.
     #[command(name = DEMO_SERVER, hide = true)]
@@ -75,10 +76,10 @@ pub(crate) struct Serve {
     /// YAML file with the OIDC issuers whose tokens are taken, besides the development issuer. The README shows one.
     #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]
     pub(crate) issuers: Option<PathBuf>,
-    /// Seconds an upstream may take to begin its answer to a call; between two parts of it twice as long.
+    /// Seconds that an upstream may take to begin its answer to a tool call; between two parts of the answer, twice as long.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) call_timeout: u64,
-    /// How log lines look; RUST_LOG says which there are.
+    /// How log lines look. Which lines are written is set by RUST_LOG: debug, for example, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,
 }
@@ -92,18 +93,18 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Whose token to print.
+/// Which token to print.
 #[derive(Debug, Args)]
 pub(crate) struct Token {
-    /// Folder of the server that shall take the token.
+    /// Data folder of the server that is to accept the token.
     #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
     /// The user's email address; it is also their subject.
     #[arg(long, value_name = "EMAIL", value_parser = token::email)]
     pub(crate) user: String,
-    /// A group of the user, for teams that are mapped to it. Repeat for more.
+    /// A group of the user, in the token's `groups`. A team whose mappings name it takes the user in. Repeat for more.
     #[arg(long, value_name = "NAME")]
-    pub(crate) team: Vec<String>,
+    pub(crate) group: Vec<String>,
     /// Make the user an admin.
     #[arg(long)]
     pub(crate) admin: bool,

@@ -5,16 +5,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{cli::Token, data_dir::DataDir, dev_issuer::DevIssuer};
+use crate::{cli::Token, dev_issuer::DevIssuer};
 
 /// Prints the token, and nothing else, on standard output.
 pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>> {
-    let folder = DataDir::open(&arguments.data_dir)?;
-    let issuer = DevIssuer::open(folder.path())?;
+    let folder = &arguments.data_dir;
+    let issuer = DevIssuer::existing(folder)?.ok_or_else(|| {
+        format!(
+            "{} is not the data folder of a server with a development issuer: start the server once before, and name the same \
+             folder with --data-dir",
+            folder.display()
+        )
+    })?;
     let ttl = Duration::from_secs(arguments.ttl);
     let token = issuer.mint(
         &arguments.user,
-        &arguments.team,
+        &arguments.group,
         arguments.admin,
         ttl,
         SystemTime::now(),

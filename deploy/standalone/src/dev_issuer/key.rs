@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 /// PKCS#8, DER.
 const FILE: &str = "dev-issuer.key";
 
-/// Why the key cannot be had.
+/// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     /// The file system says no.
@@ -57,16 +57,22 @@ impl std::fmt::Debug for SigningKey {
 impl SigningKey {
     /// The key of this data directory, made if there is none. Two processes that do so at once end up with the same key.
     pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        let path = data_dir.join(FILE);
-        if let Some(der) = read(&path)? {
-            return Self::parse(&der).ok_or(OpenError::Malformed(path));
+        if let Some(key) = Self::existing(data_dir)? {
+            return Ok(key);
         }
+        let path = data_dir.join(FILE);
         create(data_dir, &path)?;
-        let der = read(&path)?.ok_or_else(|| OpenError::Io {
-            path: path.clone(),
+        Self::existing(data_dir)?.ok_or_else(|| OpenError::Io {
+            path,
             source: io::ErrorKind::NotFound.into(),
-        })?;
-        Self::parse(&der).ok_or(OpenError::Malformed(path))
+        })
+    }
+
+    /// The key of this data directory; `None` where there is none.
+    pub(super) fn existing(data_dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = data_dir.join(FILE);
+        let Some(der) = read(&path)? else { return Ok(None) };
+        Self::parse(&der).map(Some).ok_or(OpenError::Malformed(path))
     }
 
     fn parse(der: &[u8]) -> Option<Self> {
@@ -156,6 +162,8 @@ mod tests {
     fn makes_the_key_once_even_for_many_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("new");
+        assert!(SigningKey::existing(&data).unwrap().is_none());
+        assert!(!data.exists(), "to look for a key makes nothing");
         let ids: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| SigningKey::open(&data).unwrap().header.kid))

@@ -107,6 +107,11 @@ impl DevIssuer {
         })
     }
 
+    /// As [`DevIssuer::open`], but makes no key; `None` where there is none.
+    pub(crate) fn existing(data_dir: &Path) -> Result<Option<Self>, OpenError> {
+        Ok(SigningKey::existing(data_dir)?.map(|key| Self { key }))
+    }
+
     /// A token for Chandlery, as the `token` command prints it.
     pub(crate) fn mint(
         &self,

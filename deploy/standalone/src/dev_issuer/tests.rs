@@ -234,7 +234,7 @@ async fn its_tokens_are_verified_as_any_issuers() {
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
 
     // Another process with the same directory, such as the `token` command.
-    let command = DevIssuer::open(dir.path()).unwrap();
+    let command = DevIssuer::existing(dir.path()).unwrap().unwrap();
     let now = SystemTime::now();
     let token = command.mint(
         "Bob@example.com",
