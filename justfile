@@ -1,5 +1,8 @@
 # The commands one types. `just` alone lists them.
 
+# buf, in the version that the tests pin.
+buf := '''npx -y "@bufbuild/buf@$(node -p 'require("../integration-tests/node/package.json").dependencies["@bufbuild/buf"]')"'''
+
 default:
     @just --list
 
@@ -15,15 +18,21 @@ test *journeys:
 ci:
     .ci/run
 
-# Format the code.
+# Format code and contracts.
 format:
     cargo fmt --all
+    cd proto && {{buf}} format -w
 
 # Lint code and contracts.
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
-    cd proto && npx -y @bufbuild/buf lint
+    cd proto && {{buf}} lint
 
-# Measure the gateway beside nginx and the upstream itself.
+# Measure gateway-svc beside nginx and the upstream itself.
 bench:
     cargo bench -p integration-tests --bench proxy
+
+# Measure the registry, and the state of gateway-svc, at the size of a large company: all figures, or only those that are named.
+bench-registry *figures:
+    cargo build --release -p chandlery
+    cargo bench -p integration-tests --bench registry -- {{figures}}
