@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use contracts::registry::{
-    Change, ObjectKind, WatchAck, WatchRequest, WatchResponse, WatchStart, WatchedObject, watch_request,
-    watch_response, watch_service_client::WatchServiceClient,
+    Change, ObjectKind, WatchAck, WatchRequest, WatchStart, WatchedObject, watch_request, watch_response,
+    watch_service_client::WatchServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 /// The registry sends a bookmark at least so often.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
@@ -106,10 +106,19 @@ async fn follow_once(
     let mut client = WatchServiceClient::new(registry.clone());
     let outgoing = ReceiverStream::new(outgoing);
     let mut responses = timely(client.watch(outgoing)).await?.into_inner();
+    // Of a stream that resumes: what it has missed ends with this revision.
+    let mut missed = None;
     // The epoch of a snapshot that has begun; the changes of a revision that comes in parts.
     let mut snapshot: Option<String> = None;
     let mut parts: Option<(i64, Vec<Change>)> = None;
-    while let Some(message) = next(&mut responses).await? {
+    while let Some(response) = timely(responses.message()).await? {
+        let Some(message) = response.message else {
+            // Of a newer registry. Whatever it said is missing from now on: only a snapshot is known to be whole.
+            *position = Position::default();
+            return Err(Status::internal(
+                "registry-svc sent a message that this version does not understand",
+            ));
+        };
         // A revision that came in parts is whole only with its last one: to acknowledge anything before that would lose it.
         if parts.is_some() && !matches!(message, watch_response::Message::ChangePart(_)) {
             return Err(out_of_order());
@@ -149,26 +158,26 @@ async fn follow_once(
                 part.revision
             }
             watch_response::Message::Bookmark(bookmark) => bookmark.revision,
+            watch_response::Message::Resumed(resumed) if missed.is_none() => {
+                missed = Some(resumed.revision);
+                if position.revision >= resumed.revision {
+                    sink.connected(true);
+                }
+                continue;
+            }
+            watch_response::Message::Resumed(_) => return Err(out_of_order()),
             watch_response::Message::Compacted(_) => {
                 *position = Position::default();
                 return Ok(());
             }
         };
-        sink.connected(true);
         position.revision = revision;
+        if missed.is_none_or(|missed| revision >= missed) {
+            sink.connected(true);
+        }
         send(&requests, watch_request::Message::Ack(WatchAck { revision })).await?;
     }
     Ok(())
-}
-
-/// The next message that is understood; `None`: the stream has ended.
-async fn next(responses: &mut Streaming<WatchResponse>) -> Result<Option<watch_response::Message>, Status> {
-    while let Some(response) = timely(responses.message()).await? {
-        if response.message.is_some() {
-            return Ok(response.message);
-        }
-    }
-    Ok(None)
 }
 
 async fn timely<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {

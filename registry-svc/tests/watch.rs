@@ -108,6 +108,13 @@ async fn resumes_where_it_was_left(stack: Stack) {
     let second = create(&stack, "second").await.into_inner();
     let kinds = [ObjectKind::Entry];
     let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, &instance, (&epoch, revision)).await;
+    let Some(watch_response::Message::Resumed(resumed)) = watcher.next().await else {
+        panic!("it does not resume")
+    };
+    assert_eq!(
+        resumed.revision, second.registry_revision,
+        "what it has missed ends here"
+    );
     for expected in [&first, &second] {
         let (revision, changes) = watcher.acked_changes().await;
         assert_eq!(revision, expected.registry_revision);
@@ -119,10 +126,10 @@ async fn resumes_where_it_was_left(stack: Stack) {
     // A watcher to whom nothing has happened is told that at once.
     let now = (epoch.as_str(), second.registry_revision);
     let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, "another", now).await;
-    let Some(watch_response::Message::Bookmark(bookmark)) = watcher.next().await else {
-        panic!("no bookmark")
+    let Some(watch_response::Message::Resumed(resumed)) = watcher.next().await else {
+        panic!("it does not resume")
     };
-    assert_eq!(bookmark.revision, second.registry_revision);
+    assert_eq!(resumed.revision, second.registry_revision);
     // And it is not waited for: what it resumed from is in force there.
     assert!(stack.admin().gateway("other", Gateway::default()).await.is_ok());
 }

@@ -114,7 +114,7 @@ impl Watcher {
                         return (part.revision, changes);
                     }
                 }
-                watch_response::Message::Bookmark(_) => {}
+                watch_response::Message::Bookmark(_) | watch_response::Message::Resumed(_) => {}
                 other => panic!("{other:?} where changes should come"),
             }
         }

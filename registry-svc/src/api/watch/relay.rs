@@ -1,7 +1,7 @@
 //! The messages of a watch as they are sent: what was stored goes out as the bytes it is, and is shared by all who get it. On the wire
 //! they are those of the contract.
 
-use contracts::registry::{Bookmark, Compacted, Removal, SnapshotBegin, SnapshotEnd};
+use contracts::registry::{Bookmark, Compacted, Removal, Resumed, SnapshotBegin, SnapshotEnd};
 use prost::bytes::Bytes;
 
 use crate::store::changes::{Batch, Logged, Part};
@@ -9,7 +9,7 @@ use crate::store::changes::{Batch, Logged, Part};
 /// `WatchResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Response {
-    #[prost(oneof = "Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(super) message: Option<Message>,
 }
 
@@ -30,6 +30,8 @@ pub(crate) enum Message {
     Compacted(Compacted),
     #[prost(message, tag = "7")]
     ChangePart(ChangePart),
+    #[prost(message, tag = "8")]
+    Resumed(Resumed),
 }
 
 /// `SnapshotObjects`.
@@ -88,6 +90,22 @@ impl From<Logged> for Change {
             }),
         };
         Self { change: Some(changed) }
+    }
+}
+
+impl Message {
+    /// Says nothing but that the registry is there, to a watcher that has some of this revision, or all of it.
+    pub(super) fn alive(revision: i64, is_inside: bool) -> Self {
+        if is_inside {
+            let changes = Vec::new();
+            Self::ChangePart(ChangePart {
+                revision,
+                changes,
+                last: false,
+            })
+        } else {
+            Self::Bookmark(Bookmark { revision })
+        }
     }
 }
 
@@ -180,6 +198,8 @@ mod tests {
             decoded(Message::Compacted(Compacted {})),
             Contract::Compacted(Compacted {})
         );
+        let resumed = Resumed { revision: 7 };
+        assert_eq!(decoded(Message::Resumed(resumed)), Contract::Resumed(resumed));
         let part = ChangePart {
             revision: 7,
             changes: vec![put, remove],

@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use contracts::registry::{Bookmark, Compacted, SnapshotBegin, SnapshotEnd};
+use contracts::registry::{Bookmark, Compacted, Resumed, SnapshotBegin, SnapshotEnd};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, interval, timeout_at},
+    time::{Instant, interval, timeout, timeout_at},
 };
 
 use super::{
     relay::{Message, SnapshotObjects},
-    send::{Budget, Ended, PART, STALLED, Sender},
+    send::{Budget, Ended, PART, Room, STALLED, Sender},
     start::Start,
     tail::Tail,
 };
@@ -36,6 +36,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const SNAPSHOT_PART: usize = 256 << 10;
 /// A watcher that takes nothing of its snapshot for so long is dropped if others wait for theirs.
 const HURRIED: Duration = Duration::from_secs(5);
+/// So is one whose snapshot has taken so long by then, however steadily it takes it.
+const HURRIED_WHOLE: Duration = Duration::from_secs(120);
 /// A bookmark is sent after this time if revisions have passed that the watcher gets nothing of.
 const PASSED: Duration = Duration::from_secs(1);
 
@@ -111,11 +113,14 @@ impl Streams {
         }
         watcher.sending(*revision);
         watcher.ack(*revision);
+        let resumed = Message::Resumed(Resumed {
+            revision: head.revision,
+        });
+        sender.send(resumed).await?;
         Ok(Position {
             epoch: head.epoch.into(),
             cursor: Cursor::behind(*revision),
-            // A bookmark is to say that the watcher is up to date, although nothing has changed.
-            sent: None,
+            sent: (*revision, Instant::now()),
         })
     }
 
@@ -132,6 +137,7 @@ impl Streams {
             return Err(End::Compacted);
         }
         let mut snapshot = Snapshot::new(tx, kinds);
+        let hurried_until = Instant::now() + HURRIED_WHOLE;
         loop {
             let mut room = self.budget.take(SNAPSHOT_PART).await?;
             let objects = snapshot.part(SNAPSHOT_PART).await?;
@@ -140,7 +146,7 @@ impl Streams {
             }
             let objects = Message::SnapshotObjects(SnapshotObjects { objects });
             let patience = if self.waiting.load(Ordering::Relaxed) > 0 {
-                HURRIED
+                HURRIED.min(hurried_until.saturating_duration_since(Instant::now()))
             } else {
                 STALLED
             };
@@ -152,7 +158,7 @@ impl Streams {
         Ok(Position {
             epoch,
             cursor: Cursor::behind(revision),
-            sent: Some((revision, Instant::now())),
+            sent: (revision, Instant::now()),
         })
     }
 
@@ -175,6 +181,20 @@ impl Streams {
         }
     }
 
+    /// Waits for room to read into. Meanwhile, the watcher hears that it is not forgotten.
+    async fn room(&self, position: &Position, sender: &Sender) -> Result<Room, End> {
+        loop {
+            match timeout(QUIET, self.budget.take(PART)).await {
+                Ok(room) => return Ok(room?),
+                Err(_) => {
+                    sender
+                        .send(Message::alive(position.sent.0, position.cursor.is_inside()))
+                        .await?
+                }
+            }
+        }
+    }
+
     async fn follow(
         &self,
         kinds: i64,
@@ -187,7 +207,7 @@ impl Streams {
             if latest.borrow_and_update().epoch != position.epoch {
                 return Err(End::Compacted);
             }
-            let mut room = self.budget.take(PART).await?;
+            let mut room = self.room(&position, sender).await?;
             let read = self.tail.read(&position.epoch, position.cursor, kinds).await?;
             let read = read.ok_or(End::Compacted)?;
             room.shrink(read.batches.iter().map(size).sum());
@@ -195,7 +215,7 @@ impl Streams {
                 let revision = batch.revision;
                 watcher.sending(revision);
                 sender.send_of(batch.into(), &mut room, STALLED).await?;
-                position.sent = Some((revision, Instant::now()));
+                position.sent = (revision, Instant::now());
             }
             drop(room);
             position.cursor = read.through;
@@ -203,11 +223,7 @@ impl Streams {
                 continue;
             }
             let Position { epoch, cursor, sent } = &mut position;
-            let due = match sent {
-                None => Instant::now(),
-                Some((revision, at)) if *revision < cursor.revision => *at + PASSED,
-                Some((_, at)) => *at + QUIET,
-            };
+            let due = sent.1 + if sent.0 < cursor.revision { PASSED } else { QUIET };
             let news = latest.wait_for(|latest| latest.epoch != *epoch || latest.revision > cursor.revision);
             match timeout_at(due, news).await.map(|news| news.is_ok()) {
                 Ok(true) if Instant::now() < due => {}
@@ -217,7 +233,7 @@ impl Streams {
                     let revision = cursor.revision;
                     watcher.sending(revision);
                     sender.send(Message::Bookmark(Bookmark { revision })).await?;
-                    *sent = Some((revision, Instant::now()));
+                    *sent = (revision, Instant::now());
                 }
             }
         }
@@ -246,7 +262,7 @@ struct Position {
     epoch: Arc<str>,
     cursor: Cursor,
     /// The last revision it was sent, and when.
-    sent: Option<(i64, Instant)>,
+    sent: (i64, Instant),
 }
 
 fn size(batch: &Batch) -> usize {

@@ -76,14 +76,25 @@ impl Kept {
         }
     }
 
-    /// Reads some more of the log. `false`: it has been forgotten, or is that of another database.
+    /// Takes some more of the log. `false`: it has been forgotten, or is that of another database.
     async fn extend(&mut self, db: &Db, epoch: &str) -> sqlx::Result<bool> {
-        let mut tx = db.read().await?;
-        let Some(read) = changes::next(&mut tx, epoch, self.until, EVERY_KIND, PART).await? else {
-            return Ok(false);
+        let recent = if self.until.is_inside() {
+            Vec::new()
+        } else {
+            db.recent_behind(epoch, self.until.revision, PART)
         };
-        self.until = read.through;
-        for change in read.batches.into_iter().flat_map(|batch| batch.changes) {
+        let more: Vec<Logged> = if let Some((last, _)) = recent.last() {
+            self.until = Cursor::behind(*last);
+            recent.into_iter().flat_map(|(_, changes)| changes).collect()
+        } else {
+            let mut tx = db.read().await?;
+            let Some(read) = changes::next(&mut tx, epoch, self.until, EVERY_KIND, PART).await? else {
+                return Ok(false);
+            };
+            self.until = read.through;
+            read.batches.into_iter().flat_map(|batch| batch.changes).collect()
+        };
+        for change in more {
             self.size += change.size();
             self.changes.push_back(change);
         }
