@@ -22,7 +22,7 @@ on_both_engines!(
     do_not_disclose_what_is_hidden,
     page_through_what_is_visible,
     keep_whom_an_owner_agreed_to,
-    forget_an_agreed_team_that_is_deleted,
+    say_when_their_owner_agreed,
     replay_their_first_answer,
 );
 
@@ -346,28 +346,36 @@ async fn keep_whom_an_owner_agreed_to(stack: Stack) {
     assert_eq!(agreed.binding, made.binding);
 }
 
-async fn forget_an_agreed_team_that_is_deleted(stack: Stack) {
+async fn say_when_their_owner_agreed(stack: Stack) {
     let (admin, _, _) = prepare(&stack).await;
-    for team in ["ops", "dev"] {
-        admin.team(team, true, &[]).await;
-    }
-    set_visibility(&admin, for_teams(&["teams/dev", "teams/ops"])).await;
     let his = admin.install("entries/time", None, &[]).await.unwrap();
     let made = assign(&admin, pinned("now", &his), true).await.unwrap();
-    set_visibility(&admin, for_organization()).await;
-    for (team, left) in [("teams/ops", vec!["teams/dev"]), ("teams/dev", vec![])] {
-        let request = DeleteTeamRequest {
-            name: team.to_owned(),
-            etag: String::new(),
-        };
-        admin.teams().delete_team(request).await.unwrap();
-        let found = get(&admin, &made.name).await.unwrap();
-        assert_eq!(
-            found.consented_visibility,
-            for_teams(&left),
-            "a later {team} is another"
-        );
-    }
+    assert_eq!(made.consent_time, made.create_time);
+    stack.clock.advance(Duration::from_secs(1));
+    let renamed = ToolAssignment {
+        name: made.name.clone(),
+        exposed_name: "clock".to_owned(),
+        ..Default::default()
+    };
+    let renamed = update(&admin, renamed, None, false).await.unwrap();
+    assert_eq!(renamed.consent_time, made.consent_time, "that is no consent");
+    let again = ToolAssignment {
+        name: made.name.clone(),
+        ..Default::default()
+    };
+    let again = update(&admin, again, None, true).await.unwrap();
+    assert_eq!(again.consented_visibility, made.consented_visibility);
+    assert_eq!(
+        again.consent_time, again.update_time,
+        "a team that came meanwhile is meant now"
+    );
+    let resolved = ToolAssignment {
+        name: made.name.clone(),
+        binding: Some(Binding::ResolveAtCallTime(Default::default())),
+        ..Default::default()
+    };
+    let resolved = update(&admin, resolved, None, false).await.unwrap();
+    assert_eq!((resolved.consented_visibility, resolved.consent_time), (None, None));
 }
 
 async fn replay_their_first_answer(stack: Stack) {

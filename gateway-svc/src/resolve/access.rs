@@ -87,7 +87,9 @@ impl<'a> Entered<'a> {
         let user = self.caller.user().map(|user| user.id.as_str());
         let owner = matches!(&installation.owner, Owner::User(owner) if Some(&**owner) == user);
         let author = user.is_some() && self.consumer.audience.author.as_deref() == user;
-        owner || author || belongs(self.caller, &self.teams, consented)
+        let agreed = |team: &Arc<str>| self.teams.created(team).is_some_and(|created| created <= consented.at);
+        let meant = consented.to.organization || consented.to.teams.iter().any(agreed);
+        owner || author || meant || self.caller.user().is_some_and(|user| user.admin)
     }
 }
 

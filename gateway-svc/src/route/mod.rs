@@ -6,4 +6,4 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use table::{Assignment, Candidate, Pinned, Route, Table};
+pub(crate) use table::{Assignment, Candidate, Consent, Pinned, Route, Table};

@@ -1,6 +1,6 @@
 //! The table of one gateway or agent.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use super::names::{self, Named};
 use crate::domain::{Audience, Consumer, Entry, Lifecycle, ToolSet};
@@ -25,7 +25,16 @@ pub(crate) struct Pinned {
     pub(crate) installation: Arc<str>,
     /// Of a personal one: whom its owner has agreed to, besides the author of the gateway or agent and admins.
     /// `None`: whoever may use the gateway or agent.
-    pub(crate) consented: Option<Audience>,
+    pub(crate) consented: Option<Consent>,
+}
+
+/// What the owner of a pinned personal installation has agreed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Consent {
+    /// Who may call with their account.
+    pub(crate) to: Audience,
+    /// When they agreed. Teams that were created later under these names are others.
+    pub(crate) at: SystemTime,
 }
 
 /// An entry that may have tools here.

@@ -1,6 +1,6 @@
 //! What a table holds.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use pretty_assertions::assert_eq;
 
@@ -195,10 +195,13 @@ fn does_not_depend_on_the_order_of_assignments() {
     let consented = |team: &str| {
         Some(Arc::new(Pinned {
             installation: "i".into(),
-            consented: Some(Audience {
-                organization: false,
-                teams: [team.into()].into(),
-                author: None,
+            consented: Some(Consent {
+                to: Audience {
+                    organization: false,
+                    teams: [team.into()].into(),
+                    author: None,
+                },
+                at: SystemTime::UNIX_EPOCH,
             }),
         }))
     };

@@ -15,7 +15,7 @@ use crate::{
         Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
         Installation, Labels, Lifecycle, Owner, Subject, ToolSet,
     },
-    route::{Assignment, Pinned},
+    route::{Assignment, Consent, Pinned},
 };
 
 /// An entry, without what its installations run.
@@ -75,10 +75,7 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
         discovered,
         tools: tools(&made.discovered, strings),
         once_ready: made.first_ready_time.is_some(),
-        created: made
-            .create_time
-            .and_then(|time| SystemTime::try_from(time).ok())
-            .unwrap_or(SystemTime::UNIX_EPOCH),
+        created: time(made.create_time),
         deleted: made.delete_time.is_some(),
     })
 }
@@ -145,10 +142,10 @@ pub(super) fn assignment(assignment: &pb::ToolAssignment, strings: &mut Strings)
     let pinned = match &assignment.binding {
         Some(tool_assignment::Binding::PinnedInstallation(name)) => Some(Arc::new(Pinned {
             installation: id(name, "installations")?.into(),
-            consented: assignment
-                .consented_visibility
-                .as_ref()
-                .map(|visibility| audience(Some(visibility), "", strings)),
+            consented: assignment.consented_visibility.as_ref().map(|visibility| Consent {
+                to: audience(Some(visibility), "", strings),
+                at: time(assignment.consent_time),
+            }),
         })),
         Some(tool_assignment::Binding::ResolveAtCallTime(_)) | None => None,
     };
@@ -181,6 +178,7 @@ pub(super) fn team(team: &pb::Team, strings: &mut Strings) -> Option<Team> {
     }
     Some(Team {
         slug: strings.get(id(&team.name, "teams")?),
+        created: time(team.create_time),
         groups,
         issuers,
     })
@@ -282,6 +280,12 @@ fn audience(visibility: Option<&pb::Visibility>, creator: &str, strings: &mut St
         teams,
         author,
     }
+}
+
+/// Long ago where none is given.
+fn time(time: Option<prost_types::Timestamp>) -> SystemTime {
+    time.and_then(|time| SystemTime::try_from(time).ok())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn condition(conditions: &[pb::Condition], kind: ConditionType) -> Option<&pb::Condition> {

@@ -1,6 +1,6 @@
 //! Who belongs to which teams.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use moka::sync::Cache;
 use rpds::HashTrieMapSync;
@@ -15,6 +15,8 @@ const REMEMBERED: u64 = 50_000;
 pub(crate) struct Team {
     /// The id in `teams/{team}`.
     pub(crate) slug: Arc<str>,
+    /// When it was created: a team that had the name before is another.
+    pub(crate) created: SystemTime,
     /// (issuer, group) pairs whose users belong to it.
     pub(crate) groups: Vec<(String, String)>,
     /// Issuers all users of which belong to it.
@@ -31,19 +33,25 @@ impl Team {
     }
 }
 
-/// The teams of a caller, by slug.
+/// The teams of a caller, by slug, and when each was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CallerTeams(Vec<Arc<str>>);
+pub(crate) struct CallerTeams(Vec<(Arc<str>, SystemTime)>);
 
 impl CallerTeams {
     /// Whether the caller belongs to it.
     pub(crate) fn contains(&self, slug: &str) -> bool {
-        self.0.binary_search_by(|team| (**team).cmp(slug)).is_ok()
+        self.created(slug).is_some()
     }
 
-    /// All of them, sorted.
+    /// When the team was created, if the caller belongs to it.
+    pub(crate) fn created(&self, slug: &str) -> Option<SystemTime> {
+        let found = self.0.binary_search_by(|(team, _)| (**team).cmp(slug)).ok()?;
+        Some(self.0[found].1)
+    }
+
+    /// The slugs of all of them, sorted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter()
+        self.0.iter().map(|(slug, _)| slug)
     }
 }
 
@@ -130,9 +138,9 @@ impl Teams {
 
     fn collect(&self, belongs: impl Fn(&Arc<str>, &Team) -> bool) -> CallerTeams {
         let found = self.by_uid.iter().filter(|(uid, team)| belongs(uid, team));
-        let mut slugs: Vec<_> = found.map(|(_, team)| Arc::clone(&team.slug)).collect();
-        slugs.sort_unstable();
-        CallerTeams(slugs)
+        let mut teams: Vec<_> = found.map(|(_, team)| (Arc::clone(&team.slug), team.created)).collect();
+        teams.sort_unstable();
+        CallerTeams(teams)
     }
 }
 
@@ -155,6 +163,7 @@ mod tests {
     fn team(slug: &str) -> Team {
         Team {
             slug: slug.into(),
+            created: SystemTime::UNIX_EPOCH,
             groups: Vec::new(),
             issuers: Vec::new(),
         }

@@ -96,10 +96,16 @@ impl Registry {
     }
 
     /// A team with these members.
-    pub(crate) fn team(mut self, slug: &str, members: &[&str]) -> Self {
+    pub(crate) fn team(self, slug: &str, members: &[&str]) -> Self {
+        self.team_created(slug, members, 0)
+    }
+
+    /// A team of these members that was created so many seconds after 1970.
+    pub(crate) fn team_created(mut self, slug: &str, members: &[&str], seconds: i64) -> Self {
         let team = pb::Team {
             name: format!("teams/{slug}"),
             uid: format!("t-{slug}"),
+            create_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
             ..pb::Team::default()
         };
         self.objects.push(put(&team.uid.clone(), Object::Team(team)));

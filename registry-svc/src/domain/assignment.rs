@@ -102,6 +102,7 @@ pub(crate) fn apply_mask(
         entry_uid: _,
         consumer_uid: _,
         consented_visibility: _,
+        consent_time: _,
     } = change;
     let mut next = current.clone();
     let mut mask = Mask::new(mask);

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contracts::registry::{FeatureKind, ToolAssignment, Visibility, visibility::Audience};
+use contracts::registry::{FeatureKind, ToolAssignment};
 use prost::Message as _;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{
-    Engine, Object, Tx,
+    Object, Tx,
     document::{SCHEMA_VERSION, decode, document},
     entries::seen,
     execute,
@@ -307,31 +307,6 @@ pub(crate) async fn exposing(
             Ok((row.try_get("exposed_name")?, (row.try_get("uid")?, left_over)))
         }).collect()
     })
-}
-
-/// Takes a team that is deleted out of what owners of pinned installations agreed to: a later team of the same name is another.
-pub(super) async fn forget_team(tx: &mut Tx, name: &str) -> sqlx::Result<()> {
-    // Agreements are few and teams are seldom deleted: reading all pinned assignments for the name is good enough.
-    const ON_SQLITE: &str =
-        "SELECT document, schema_version FROM tool_assignments WHERE pinned_uid <> '' AND instr(document, $1) > 0";
-    const ON_POSTGRES: &str =
-        "SELECT document, schema_version FROM tool_assignments WHERE pinned_uid <> '' AND position($1 IN document) > 0";
-    let sql = match tx.engine() {
-        Engine::Sqlite(_) => ON_SQLITE,
-        Engine::Postgres(_) => ON_POSTGRES,
-    };
-    let holding: Vec<ToolAssignment> = rows!(tx, sql, [name.as_bytes()], row => document(row))?;
-    for mut assignment in holding {
-        if let Some(Visibility {
-            audience: Some(Audience::Teams(agreed)),
-        }) = &mut assignment.consented_visibility
-            && agreed.teams.iter().any(|team| team == name)
-        {
-            agreed.teams.retain(|team| team != name);
-            update(tx, &mut assignment).await?;
-        }
-    }
-    Ok(())
 }
 
 fn audiences(caller: &Caller) -> Vec<String> {

@@ -7,7 +7,7 @@ use prost::Message as _;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{
-    Object, Tx, assignments,
+    Object, Tx,
     document::{SCHEMA_VERSION, document},
     execute,
     list::{Arm, Bind, Condition, List},
@@ -140,10 +140,10 @@ pub(crate) async fn in_use(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<&'stat
     Ok(None)
 }
 
-/// Takes a team away that nothing uses. Its members go with it: watchers are not told of each.
+/// Takes a team away that nothing uses. Its members go with it: watchers are not told of each. What owners of pinned installations
+/// agreed to is left as it is: a team that is created later is never meant by it.
 pub(crate) async fn delete(tx: &mut Tx, team: &Team) -> sqlx::Result<()> {
     let uid = team.uid.as_str();
-    assignments::forget_team(tx, &team.name).await?;
     for statement in [
         "DELETE FROM gateway_token_consumers WHERE token_uid IN (SELECT uid FROM gateway_tokens WHERE team_uid = $1)",
         "DELETE FROM gateway_tokens WHERE team_uid = $1",

@@ -135,6 +135,21 @@ fn a_pinned_personal_one_is_for_whom_its_owner_agreed_to() {
         assert_eq!(reached(&unknown, &caller), always, "nobody else: {caller:?}");
         assert!(reached(&consented(None), &caller), "no limit: {caller:?}");
     }
+    let later = |created| {
+        let pinned = pb::ToolAssignment {
+            consented_visibility: visible_to_team("core"),
+            consent_time: Some(prost_types::Timestamp { seconds: 50, nanos: 0 }),
+            ..plain_assignment("default", "time", "now", Some("hers"))
+        };
+        Registry::default()
+            .entry("time", &["now"])
+            .gateway("default")
+            .with(assignment(pinned))
+            .team_created("core", &["carol"], created)
+            .install(Made::new("hers", "time", "alice"))
+    };
+    assert!(reached(&later(50), &person("carol")));
+    assert!(!reached(&later(51), &person("carol")), "another team by that name");
     let snapshot = core.snapshot();
     let bob = person("bob");
     let error = call(&snapshot, &bob, &default(), "time__now", &links()).unwrap_err();

@@ -117,19 +117,22 @@ pub(crate) async fn update(
     etag::check(&change.etag, &current.etag, &current.name)?;
     let mut next = apply_mask(&current, change, request.update_mask.as_ref())?;
     let moved = pinned_uid(&next) != pinned_uid(&current);
-    next.consented_visibility = match pinned_uid(&next) {
-        None => None,
-        Some(_) if !moved && !request.confirm_shared_account => current.consented_visibility.clone(),
+    let agreed = (current.consented_visibility.clone(), current.consent_time);
+    (next.consented_visibility, next.consent_time) = match pinned_uid(&next) {
+        None => (None, None),
+        Some(_) if !moved && !request.confirm_shared_account => agreed,
         Some(uid) => {
             let found = assignments::installations(&mut tx, &BTreeSet::from([uid])).await?;
             let found = found.get(uid);
             if moved || found.is_some_and(|one| one.user_uid.is_some() && one.seen_by(caller)) {
                 let confirmed = request.confirm_shared_account;
                 let installation = check_pin(caller, uid, found, &current.entry_uid, confirmed)?;
-                consent(&consumer, installation.user_uid.is_some())
+                let agreed = consent(&consumer, installation.user_uid.is_some());
+                let time = agreed.as_ref().map(|_| timestamp(tx.now()));
+                (agreed, time)
             } else {
                 // Nobody's account is shared, or that of somebody unknown to the caller.
-                current.consented_visibility.clone()
+                agreed
             }
         }
     };

@@ -62,6 +62,7 @@ pub(super) async fn plan(
     for (index, one) in asked.iter().enumerate() {
         match known.resolve(caller, one, || path(index, "tool_assignment.tool")) {
             Ok(resolved) => {
+                let consented_visibility = consent(consumer, resolved.shares_account);
                 let uid = Uuid::new_v4().to_string();
                 planned.push(ToolAssignment {
                     name: format!("{}/toolAssignments/{uid}", consumer.name),
@@ -76,7 +77,8 @@ pub(super) async fn plan(
                     kind: FeatureKind::Tool.into(),
                     entry_uid: resolved.entry_uid,
                     consumer_uid: consumer.uid.clone(),
-                    consented_visibility: consent(consumer, resolved.shares_account),
+                    consent_time: consented_visibility.as_ref().and(now),
+                    consented_visibility,
                     ..ToolAssignment::default()
                 });
             }
