@@ -30,13 +30,15 @@ CREATE TABLE changes (
 CREATE INDEX changes_by_size ON changes (revision, bytes);
 CREATE INDEX changes_by_age ON changes (create_time, revision);
 
--- The watchers of all replicas. kinds: bit n stands for ObjectKind n. lease_end: by the database's clock; until then it counts.
+-- The watchers of all replicas. kinds: bit n stands for ObjectKind n. acked: a revision of database_epoch. lease_end: by the
+-- database's clock; until then it counts.
 CREATE TABLE watchers (
     workload TEXT NOT NULL,
     instance TEXT NOT NULL,
     replica TEXT NOT NULL,
     kinds BIGINT NOT NULL,
     acked BIGINT NOT NULL,
+    database_epoch TEXT NOT NULL,
     lease_end BIGINT NOT NULL,
     PRIMARY KEY (workload, instance)
 );
@@ -224,7 +226,7 @@ CREATE TABLE runtimes (
 );
 
 -- MCP gateways (kind 1) and agents (kind 2). document: an encoded Gateway or Agent. One that is deleted is gone for everybody; its row
--- waits until its assignments are.
+-- waits until its assignments are, and until no gateway token is limited to it.
 CREATE TABLE consumers (
     uid TEXT PRIMARY KEY,
     kind BIGINT NOT NULL,
@@ -237,6 +239,7 @@ CREATE TABLE consumers (
 );
 CREATE UNIQUE INDEX consumers_by_slug ON consumers (kind, slug) WHERE delete_time IS NULL;
 CREATE INDEX consumers_deleted ON consumers (uid) WHERE delete_time IS NOT NULL;
+CREATE INDEX consumers_deleted_by_slug ON consumers (kind, slug) WHERE delete_time IS NOT NULL;
 
 -- Who sees a gateway or an agent that is not deleted, as in entry_audiences.
 CREATE TABLE consumer_audiences (

@@ -6,7 +6,11 @@ use contracts::registry::*;
 use support::*;
 use tonic::Code;
 
-on_both_engines!(tokens_show_their_text_once, tokens_belong_to_somebody,);
+on_both_engines!(
+    tokens_show_their_text_once,
+    tokens_belong_to_somebody,
+    tokens_end_with_what_they_are_limited_to,
+);
 
 async fn tokens_show_their_text_once(stack: Stack) {
     let alice = stack.person("alice");
@@ -145,4 +149,50 @@ async fn tokens_belong_to_somebody(stack: Stack) {
         .await
         .unwrap();
     assert!(read.into_inner().revoke_time.is_some());
+}
+
+/// However many they are, no transaction lasts as long as there are tokens; and none of them works at a later gateway of that name.
+async fn tokens_end_with_what_they_are_limited_to(stack: Stack) {
+    let (admin, alice) = (stack.admin(), stack.person("alice"));
+    admin.gateway("default", Gateway::default()).await.unwrap();
+    for index in 0..120 {
+        let request = CreateGatewayTokenRequest {
+            gateway_token: Some(GatewayToken {
+                display_name: format!("token {index}"),
+                consumers: vec!["gateways/default".to_owned()],
+                ..GatewayToken::default()
+            }),
+            ..Default::default()
+        };
+        alice.gateway_tokens().create_gateway_token(request).await.unwrap();
+    }
+    let request = DeleteGatewayRequest {
+        name: "gateways/default".to_owned(),
+        etag: String::new(),
+    };
+    let deleted = admin.gateways().delete_gateway(request).await.unwrap().into_inner();
+    let refused = admin.gateway("default", Gateway::default()).await;
+    if let Err(refused) = &refused {
+        assert_eq!(reason(refused), (Code::Unavailable, "BEING_DELETED".to_owned()));
+    }
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut made = refused.ok();
+    while made.is_none() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        made = admin.gateway("default", Gateway::default()).await.ok();
+    }
+    assert_ne!(made.expect("the name is free again").uid, deleted.uid);
+    let list = ListGatewayTokensRequest {
+        page_size: 500,
+        ..Default::default()
+    };
+    let tokens = alice
+        .gateway_tokens()
+        .list_gateway_tokens(list)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(tokens.gateway_tokens.len(), 120);
+    let still_works = |token: &&GatewayToken| token.revoke_time.is_none();
+    assert_eq!(tokens.gateway_tokens.iter().find(still_works), None);
 }

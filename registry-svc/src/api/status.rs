@@ -20,6 +20,9 @@ impl From<Error> for Status {
             Error::AlreadyExists(name) => of(Code::AlreadyExists, ErrorReason::AlreadyExists)
                 .with("resource", name)
                 .build(),
+            Error::BeingDeleted(name) => of(Code::Unavailable, ErrorReason::BeingDeleted)
+                .with("resource", name)
+                .build(),
             Error::ExposedNameTaken { by, .. } => of(Code::AlreadyExists, ErrorReason::AlreadyExists)
                 .with("resource", by)
                 .build(),

@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// The name is taken.
     #[error("{0} exists already")]
     AlreadyExists(String),
+    /// What had the name before is not gone altogether.
+    #[error("{0} was deleted a moment ago, and gateway tokens are still limited to it: retry in a few seconds")]
+    BeingDeleted(String),
     /// The name by which clients are to see a tool is another's.
     #[error("the exposed name {name} is taken by {by}")]
     ExposedNameTaken {

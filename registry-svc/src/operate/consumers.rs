@@ -70,6 +70,9 @@ pub(crate) async fn create(
     if consumers::find(&mut tx, kind, &creation.slug).await?.is_some() {
         return Err(Error::AlreadyExists(name));
     }
+    if consumers::is_being_forgotten(&mut tx, kind, &creation.slug).await? {
+        return Err(Error::BeingDeleted(name));
+    }
     let teams = teams_of(&mut tx, kind, &spec).await?;
     let now = Some(timestamp(tx.now()));
     let mut consumer = Gateway {
@@ -190,7 +193,9 @@ pub(crate) async fn delete(
     let mut consumer = administered(&mut tx, caller, kind, "name", name, etag).await?;
     consumers::delete(&mut tx, kind, &consumer).await?;
     consumer.registry_revision = tx.revision();
-    Ok((consumer, registry.commit(tx, None).await?))
+    let propagated = registry.commit(tx, None).await?;
+    registry.rollouts.wake();
+    Ok((consumer, propagated))
 }
 
 /// The one of this name, if the caller may see it.

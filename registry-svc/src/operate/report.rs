@@ -21,7 +21,7 @@ use crate::{
     store::{
         Object, Tx, cleanup,
         entries::{self, tool_set},
-        features, installations, on, runtimes, users,
+        features, gateway_tokens, installations, runtimes, users,
     },
 };
 
@@ -394,8 +394,6 @@ pub(crate) async fn cleaned_up(
 
 /// Notes when tokens were last used, to the minute.
 pub(crate) async fn token_use(registry: &Registry, request: ReportTokenUseRequest) -> Result<(), Error> {
-    const NOTE: &str =
-        "UPDATE gateway_tokens SET last_use_time = $1 WHERE uid = $2 AND (last_use_time IS NULL OR last_use_time < $1)";
     let mut violations = Violations::new();
     if request.uses.len() > MAX_USES {
         violations.add("uses", format!("must be at most {MAX_USES}"));
@@ -417,12 +415,5 @@ pub(crate) async fn token_use(registry: &Registry, request: ReportTokenUseReques
         }
     }
     violations.into_result(())?;
-    // In one order, so that two reports at once do not wait for each other's rows.
-    uses.sort_unstable();
-    let mut tx = registry.db.write_quietly().await?;
-    for (uid, time) in uses {
-        on!(tx, c => sqlx::query(NOTE).bind(time).bind(uid).execute(&mut *c).await.map(drop))?;
-    }
-    tx.commit().await?;
-    Ok(())
+    Ok(gateway_tokens::note_uses(&registry.db, uses).await?)
 }

@@ -44,8 +44,22 @@ pub(crate) struct Logged {
 }
 
 impl Logged {
+    pub(super) const fn new(revision: i64, position: i64, kind: i64, key: String, object: Option<Bytes>) -> Self {
+        Self {
+            revision,
+            position,
+            kind,
+            key,
+            object,
+        }
+    }
+
     pub(crate) fn size(&self) -> usize {
         OVERHEAD + self.key.len() + self.object.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub(super) const fn position(&self) -> i64 {
+        self.position
     }
 
     pub(crate) const fn cursor(&self) -> Cursor {

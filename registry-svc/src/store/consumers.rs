@@ -97,6 +97,9 @@ async fn hide(tx: &mut Tx, uid: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Gateway tokens that are changed with the deletion of what they are limited to; [`delete_leftovers`] changes what is left.
+const TOKENS_AT_ONCE: i64 = 50;
+
 /// Takes one away for everybody; [`delete_leftovers`] deletes its assignments and its row. A gateway token that is limited to it
 /// works there no more, nor anywhere else.
 pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, consumer: &Gateway) -> sqlx::Result<()> {
@@ -104,7 +107,7 @@ pub(crate) async fn delete(tx: &mut Tx, kind: ConsumerKind, consumer: &Gateway) 
     let (revision, now) = (tx.revision(), tx.now());
     execute!(tx, DELETE, [now, revision, &consumer.uid])?;
     hide(tx, &consumer.uid).await?;
-    gateway_tokens::forget_consumer(tx, &consumer.uid, &consumer.name).await?;
+    gateway_tokens::forget_consumer(tx, &consumer.uid, &consumer.name, TOKENS_AT_ONCE).await?;
     tx.remove(object(kind), &consumer.uid);
     Ok(())
 }
@@ -115,14 +118,33 @@ pub(crate) async fn has_leftovers(tx: &mut Tx) -> sqlx::Result<bool> {
     Ok(!rows!(tx, DELETED, [], _row => Ok(()))?.is_empty())
 }
 
-/// Deletes up to `limit` assignments of a gateway or an agent that is deleted, and its row with the last of them; says whether
-/// there is more to do.
+/// Whether gateway tokens are still limited to one of this name that is deleted. Until they are not, nothing may have its name: they
+/// would work there.
+pub(crate) async fn is_being_forgotten(tx: &mut Tx, kind: ConsumerKind, slug: &str) -> sqlx::Result<bool> {
+    const LEFT: &str = "SELECT 1 FROM consumers WHERE kind = $1 AND slug = $2 AND delete_time IS NOT NULL \
+        AND uid IN (SELECT consumer_uid FROM gateway_token_consumers WHERE consumer_uid = consumers.uid) LIMIT 1";
+    Ok(!rows!(tx, LEFT, [kind as i64, slug], _row => Ok(()))?.is_empty())
+}
+
+/// Takes a gateway or an agent that is deleted from up to `limit` tokens, or deletes up to `limit` assignments of it, and its row with
+/// the last of them; says whether there is more to do.
 pub(crate) async fn delete_leftovers(tx: &mut Tx, limit: i64) -> sqlx::Result<bool> {
-    const DELETED: &str = "SELECT uid FROM consumers WHERE delete_time IS NOT NULL ORDER BY uid LIMIT 2";
-    let deleted: Vec<String> = rows!(tx, DELETED, [], row => row.try_get("uid"))?;
-    let Some(uid) = deleted.first() else {
+    const DELETED: &str = "SELECT uid, kind, slug FROM consumers WHERE delete_time IS NOT NULL ORDER BY uid LIMIT 2";
+    let deleted: Vec<(String, i64, String)> = rows!(tx, DELETED, [], row => {
+        Ok((row.try_get("uid")?, row.try_get("kind")?, row.try_get("slug")?))
+    })?;
+    let Some((uid, kind, slug)) = deleted.first() else {
         return Ok(false);
     };
+    let kind = if *kind == ConsumerKind::Agent as i64 {
+        ConsumerKind::Agent
+    } else {
+        ConsumerKind::Gateway
+    };
+    let name = format!("{}/{slug}", kind.collection());
+    if gateway_tokens::forget_consumer(tx, uid, &name, limit).await? {
+        return Ok(true);
+    }
     if assignments::delete_of_consumer(tx, uid, limit).await? {
         return Ok(true);
     }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::sync::{Mutex, Notify, watch};
 use uuid::Uuid;
 
-use super::{Tx, tx::Engine};
+use super::{Tx, changes::Logged, recent::Recent, tx::Engine};
 use crate::domain::Actor;
 
 /// An open database; clones share it.
@@ -23,6 +23,7 @@ struct Inner {
     pools: Pools,
     replica: String,
     latest: watch::Sender<Latest>,
+    recent: std::sync::Mutex<Recent>,
     looking: Mutex<()>,
     committed: Notify,
     stirred: Notify,
@@ -77,6 +78,7 @@ impl Db {
             pools,
             replica: Uuid::new_v4().to_string(),
             latest: watch::channel(unknown).0,
+            recent: std::sync::Mutex::default(),
             looking: Mutex::default(),
             committed: Notify::new(),
             stirred: Notify::new(),
@@ -156,12 +158,23 @@ impl Db {
         self.0.accompanied.store(accompanied, Ordering::Release);
     }
 
-    /// This replica has committed a revision.
-    pub(crate) fn committed(&self, revision: i64) {
+    /// This replica has committed a revision, which made these changes.
+    pub(crate) fn committed(&self, revision: i64, changes: Vec<Logged>) {
+        self.recent().put(self.epoch(), revision, changes);
         self.0.latest.send_if_modified(|latest| latest.advance(revision));
         if self.0.accompanied.load(Ordering::Acquire) {
             self.0.committed.notify_one();
         }
+    }
+
+    /// The changes of the revisions behind this one, about `limit` bytes of them, as far as this replica has committed them one after the
+    /// other; none: the database has to be read.
+    pub(crate) fn recent_behind(&self, epoch: &str, revision: i64, limit: usize) -> Vec<(i64, Vec<Logged>)> {
+        self.recent().behind(epoch, revision, limit)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another replica has committed a revision of this epoch. `false`: of another epoch than is known here.

@@ -1,15 +1,17 @@
 //! Gateway tokens, by the hash of their text.
 
+use std::collections::HashMap;
+
 use contracts::registry::{GatewayToken, WatchedGatewayToken};
 use prost::Message as _;
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{
-    Object, Tx,
+    Db, Object, Tx,
     document::{SCHEMA_VERSION, decode, document},
     execute,
     list::{Arm, Bind, Condition, List, Listed},
-    rows,
+    on, rows,
 };
 use crate::domain::{Caller, time::timestamp};
 
@@ -136,17 +138,18 @@ async fn update(tx: &mut Tx, uid: &str, watched: &mut WatchedGatewayToken) -> sq
     Ok(())
 }
 
-/// Takes a gateway or an agent from the tokens that are limited to it. One that is limited to nothing else ends: it would work
-/// everywhere.
-pub(super) async fn forget_consumer(tx: &mut Tx, consumer_uid: &str, name: &str) -> sqlx::Result<()> {
+/// Takes a gateway or an agent from up to `limit` of the tokens that are limited to it; says whether there may be more. One that is
+/// limited to nothing else ends: it would work everywhere.
+pub(super) async fn forget_consumer(tx: &mut Tx, consumer_uid: &str, name: &str, limit: i64) -> sqlx::Result<bool> {
     const LIMITED: &str = "SELECT k.uid, k.document, k.schema_version FROM gateway_tokens k \
-        JOIN gateway_token_consumers l ON l.token_uid = k.uid WHERE l.consumer_uid = $1 ORDER BY k.uid";
-    const FORGET: &str = "DELETE FROM gateway_token_consumers WHERE consumer_uid = $1";
-    let limited = rows!(tx, LIMITED, [consumer_uid], row => {
+        JOIN gateway_token_consumers l ON l.token_uid = k.uid WHERE l.consumer_uid = $1 ORDER BY l.token_uid LIMIT $2";
+    const FORGET: &str = "DELETE FROM gateway_token_consumers WHERE consumer_uid = $1 AND token_uid = $2";
+    let limited = rows!(tx, LIMITED, [consumer_uid, limit], row => {
         Ok((row.try_get::<String, _>("uid")?, document::<WatchedGatewayToken, _>(row)?))
     })?;
-    execute!(tx, FORGET, [consumer_uid])?;
+    let more = i64::try_from(limited.len()).is_ok_and(|limited| limited >= limit);
     for (uid, mut watched) in limited {
+        execute!(tx, FORGET, [consumer_uid, &uid])?;
         let Some(token) = &mut watched.gateway_token else {
             continue;
         };
@@ -157,7 +160,48 @@ pub(super) async fn forget_consumer(tx: &mut Tx, consumer_uid: &str, name: &str)
             update(tx, &uid, &mut watched).await?;
         }
     }
-    Ok(())
+    Ok(more)
+}
+
+/// Notes when tokens were last used: their uids and times, in microseconds since 1970. A time before the one that is known is passed
+/// over.
+pub(crate) async fn note_uses(db: &Db, mut uses: Vec<(&str, i64)>) -> sqlx::Result<()> {
+    const NOTE: &str =
+        "UPDATE gateway_tokens SET last_use_time = $1 WHERE uid = $2 AND (last_use_time IS NULL OR last_use_time < $1)";
+    let known = last_uses(&mut db.read().await?, &uses).await?;
+    // Most tell what is known already: that takes no lock.
+    uses.retain(|(uid, time)| {
+        known
+            .get(*uid)
+            .is_some_and(|known| known.is_none_or(|known| known < *time))
+    });
+    if uses.is_empty() {
+        return Ok(());
+    }
+    // In one order, so that two reports at once do not wait for each other's rows.
+    uses.sort_unstable();
+    let mut tx = db.write_quietly().await?;
+    for (uid, time) in uses {
+        execute!(tx, NOTE, [time, uid])?;
+    }
+    tx.commit().await.map(drop)
+}
+
+/// When those of these tokens that exist were last used, by uid.
+async fn last_uses(tx: &mut Tx, uses: &[(&str, i64)]) -> sqlx::Result<HashMap<String, Option<i64>>> {
+    if uses.is_empty() {
+        return Ok(HashMap::new());
+    }
+    on!(tx, c => {
+        let mut select = QueryBuilder::new("SELECT uid, last_use_time FROM gateway_tokens WHERE uid IN (");
+        let mut uids = select.separated(", ");
+        for (uid, _) in uses {
+            uids.push_bind(*uid);
+        }
+        uids.push_unseparated(")");
+        select.build().fetch_all(&mut *c).await?.iter().map(|row| Ok((row.try_get("uid")?, row.try_get("last_use_time")?)))
+            .collect()
+    })
 }
 
 /// The tokens that are the caller's to manage: their own, those of the teams whose installations they manage; all for an admin.

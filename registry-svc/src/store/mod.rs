@@ -23,6 +23,7 @@ mod notify;
 pub(crate) mod object;
 #[cfg(test)]
 mod plans;
+mod recent;
 pub(crate) mod requests;
 pub(crate) mod revisions;
 pub(crate) mod runtimes;
@@ -61,6 +62,17 @@ macro_rules! on {
     };
 }
 pub(crate) use on;
+
+/// Runs a single statement beside all transactions, in a view of its own: `on_reader!(db, pool => sqlx::query(SQL).fetch_all(pool).await)`.
+macro_rules! on_reader {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db.pools() {
+            $crate::store::db::Pools::Sqlite { read: $pool, .. } => $body,
+            $crate::store::db::Pools::Postgres { read: $pool, .. } => $body,
+        }
+    };
+}
+pub(crate) use on_reader;
 
 /// Reads rows on either engine: `rows!(tx, SQL, [bind, …], row => Ok(row.try_get("column")?))`.
 macro_rules! rows {

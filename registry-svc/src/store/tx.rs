@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use prost::bytes::Bytes;
 use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
 
-use super::{Db, Object, on};
+use super::{Db, Object, changes::Logged, on};
 use crate::domain::Actor;
 
 /// Changes written by one statement; each has seven values.
@@ -109,49 +110,58 @@ impl Tx {
     /// Makes it last. Without changes of what is watched, no revision is used up.
     pub(crate) async fn commit(mut self) -> sqlx::Result<Commit> {
         let mut commit = self.stands;
-        let mut changed = false;
+        let mut changes = None;
         if let Some(writing) = self.writing.take() {
             if writing.changes.is_empty() {
                 const GIVE_BACK: &str = "UPDATE head SET revision = revision - 1 WHERE id = 1";
                 on!(self, c => sqlx::query(GIVE_BACK).execute(&mut *c).await.map(drop))?;
             } else {
-                changed = true;
-                commit = self.record(writing).await?;
+                let made = self.record(writing).await?;
+                commit = made.0;
+                changes = Some(made.1);
             }
         }
         match self.engine {
             Engine::Sqlite(transaction) => transaction.commit().await?,
             Engine::Postgres(transaction) => transaction.commit().await?,
         }
-        if changed {
-            self.db.committed(commit.revision);
+        if let Some(changes) = changes {
+            self.db.committed(commit.revision, changes);
         }
         Ok(commit)
     }
 
-    /// Writes the change log.
-    async fn record(&mut self, writing: Writing) -> sqlx::Result<Commit> {
+    /// Writes the change log; also gives back what it wrote.
+    async fn record(&mut self, writing: Writing) -> sqlx::Result<(Commit, Vec<Logged>)> {
         const RECORD: &str =
             "INSERT INTO changes (revision, position, kind, object_key, object, bytes, actor, create_time) ";
-        let actor = writing.actor.to_string();
+        let Writing {
+            revision,
+            actor,
+            now,
+            changes,
+        } = writing;
+        let actor = actor.to_string();
         let mut kinds = 0;
-        let changes: Vec<_> = (0_i64..).zip(writing.changes).collect();
+        let changes: Vec<_> = (0_i64..)
+            .zip(changes)
+            .map(|(position, ((object, key), watched))| {
+                kinds |= object.bit();
+                Logged::new(revision, position, object.kind() as i64, key, watched.map(Bytes::from))
+            })
+            .collect();
         for some in changes.chunks(AT_ONCE) {
             on!(self, c => {
                 let mut insert = QueryBuilder::new(RECORD);
-                insert.push_values(some, |mut row, (position, ((object, key), watched))| {
-                    kinds |= object.bit();
-                    let bytes = watched.as_ref().map_or(0, Vec::len);
-                    row.push_bind(writing.revision).push_bind(position).push_bind(object.kind() as i64).push_bind(key)
-                        .push_bind(watched).push_bind(i64::try_from(bytes).unwrap_or(i64::MAX)).push_bind(&actor)
-                        .push_bind(writing.now);
+                insert.push_values(some, |mut row, change| {
+                    let bytes = change.object.as_ref().map_or(0, Bytes::len);
+                    row.push_bind(revision).push_bind(change.position()).push_bind(change.kind).push_bind(&change.key)
+                        .push_bind(change.object.as_deref()).push_bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+                        .push_bind(&actor).push_bind(now);
                 });
                 insert.build().execute(&mut *c).await.map(drop)
             })?;
         }
-        Ok(Commit {
-            revision: writing.revision,
-            kinds,
-        })
+        Ok((Commit { revision, kinds }, changes))
     }
 }

@@ -5,7 +5,7 @@ use prost::Message as _;
 use service_kit::{User, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Db, Object, Tx, execute, on, rows};
+use super::{Db, Object, Tx, execute, on_reader, rows};
 use crate::domain::caller::{Caller, CallerTeam};
 
 /// A user's row.
@@ -83,70 +83,107 @@ pub(crate) async fn add(tx: &mut Tx, issuer: &str, subject: &str) -> sqlx::Resul
 
 /// Who this is to the registry, as of now; adds them when they come for the first time. `None`: they are deactivated.
 pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Option<Caller>> {
-    let uid = user.id.as_str();
-    let mut tx = db.read().await?;
-    let deactivate_time = match find(&mut tx, uid).await? {
-        Some(row) if is_current(&row, user) => row.deactivate_time,
-        _ => {
-            drop(tx);
-            let mut write = db.write_quietly().await?;
-            let deactivate_time = note(&mut write, user, now).await?;
-            write.commit().await?;
-            tx = db.read().await?;
-            deactivate_time
-        }
-    };
-    if deactivate_time.is_some() {
-        return Ok(None);
+    let mut known = known(db, user).await?;
+    if !known.as_ref().is_some_and(|known| known.is_current(user)) {
+        let mut tx = db.write_quietly().await?;
+        note(&mut tx, user, now).await?;
+        tx.commit().await?;
+        known = self::known(db, user).await?;
     }
-    Ok(Some(Caller {
-        uid: uid.to_owned(),
+    Ok(known.filter(|known| !known.deactivated).map(|known| Caller {
+        uid: user.id.as_str().to_owned(),
         admin: user.admin,
-        teams: teams(&mut tx, uid, &user.issuer, &user.groups).await?,
+        teams: known.teams,
     }))
 }
 
-/// Whether the row says what the token says; what the token leaves out stays as it was last seen.
-fn is_current(row: &UserRow, user: &User) -> bool {
-    let same = |seen: Option<&str>, known: &str| seen.is_none_or(|seen| seen.is_empty() || seen == known);
-    row.admin == user.admin
-        && same(user.email.as_deref(), &row.email)
-        && same(user.display_name.as_deref(), &row.display_name)
+/// What is known of somebody who calls.
+struct Known {
+    email: String,
+    display_name: String,
+    admin: bool,
+    deactivated: bool,
+    teams: Vec<CallerTeam>,
 }
 
-/// Keeps what a token says of a user; says since when they are shut out.
-async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<Option<i64>> {
+impl Known {
+    /// Whether this is what the token says; what the token leaves out stays as it was last seen.
+    fn is_current(&self, user: &User) -> bool {
+        let same = |seen: Option<&str>, known: &str| seen.is_none_or(|seen| seen.is_empty() || seen == known);
+        self.admin == user.admin
+            && same(user.email.as_deref(), &self.email)
+            && same(user.display_name.as_deref(), &self.display_name)
+    }
+}
+
+/// A user's row and the teams they belong to: by name, by a group of their token, or as one of the whole issuer. Every call begins with
+/// this: it is one statement.
+async fn known(db: &Db, user: &User) -> sqlx::Result<Option<Known>> {
+    let uid = user.id.as_str();
+    on_reader!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "SELECT u.email, u.display_name, u.admin, u.deactivate_time, t.uid AS team_uid, t.slug, \
+             t.members_manage_installations FROM users u LEFT JOIN (\
+             SELECT uid, slug, members_manage_installations FROM teams WHERE uid IN (\
+             SELECT team_uid FROM team_members WHERE user_uid = ",
+        );
+        query.push_bind(uid).push(" UNION SELECT team_uid FROM team_mappings WHERE issuer = ").push_bind(&user.issuer)
+            .push(" AND group_name IN (''");
+        for group in &user.groups {
+            query.push(", ").push_bind(group);
+        }
+        query.push("))) t ON TRUE WHERE u.uid = ").push_bind(uid).push(" ORDER BY t.uid");
+        let mut known: Option<Known> = None;
+        for row in query.build().fetch_all(pool).await? {
+            let known = match &mut known {
+                Some(known) => known,
+                None => known.insert(Known {
+                    email: row.try_get("email")?,
+                    display_name: row.try_get("display_name")?,
+                    admin: row.try_get("admin")?,
+                    deactivated: row.try_get::<Option<i64>, _>("deactivate_time")?.is_some(),
+                    teams: Vec::new(),
+                }),
+            };
+            // Somebody without teams has one row, of no team.
+            if let Some(uid) = row.try_get("team_uid")? {
+                known.teams.push(CallerTeam {
+                    uid,
+                    slug: row.try_get("slug")?,
+                    members_manage_installations: row.try_get("members_manage_installations")?,
+                });
+            }
+        }
+        Ok(known)
+    })
+}
+
+/// Keeps what a token says of a user.
+async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<()> {
     const NOTE: &str = "INSERT INTO users (uid, issuer, subject, email, email_key, display_name, admin, create_time) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (uid) DO UPDATE SET admin = excluded.admin, \
         email = CASE WHEN excluded.email = '' THEN users.email ELSE excluded.email END, \
         email_key = CASE WHEN excluded.email = '' THEN users.email_key ELSE excluded.email_key END, \
-        display_name = CASE WHEN excluded.display_name = '' THEN users.display_name ELSE excluded.display_name END \
-        RETURNING deactivate_time";
+        display_name = CASE WHEN excluded.display_name = '' THEN users.display_name ELSE excluded.display_name END";
     let email = user.email.as_deref().unwrap_or_default();
     let display_name = user.display_name.as_deref().unwrap_or_default();
-    on!(tx, c => sqlx::query_scalar(NOTE).bind(user.id.as_str()).bind(&user.issuer).bind(&user.subject).bind(email)
-        .bind(email.to_lowercase()).bind(display_name).bind(user.admin).bind(now).fetch_one(&mut *c).await)
-}
-
-/// The teams a user belongs to: by name, by a group of their token, or as one of the whole issuer.
-async fn teams(tx: &mut Tx, uid: &str, issuer: &str, groups: &[String]) -> sqlx::Result<Vec<CallerTeam>> {
-    on!(tx, c => {
-        let mut query = QueryBuilder::new(
-            "SELECT uid, slug, members_manage_installations FROM teams WHERE uid IN (\
-             SELECT team_uid FROM team_members WHERE user_uid = ",
-        );
-        query.push_bind(uid).push(" UNION SELECT team_uid FROM team_mappings WHERE issuer = ").push_bind(issuer)
-            .push(" AND group_name IN (''");
-        for group in groups {
-            query.push(", ").push_bind(group);
-        }
-        query.push(")) ORDER BY uid");
-        query.build().fetch_all(&mut *c).await?.iter().map(|row| Ok(CallerTeam {
-            uid: row.try_get("uid")?,
-            slug: row.try_get("slug")?,
-            members_manage_installations: row.try_get("members_manage_installations")?,
-        })).collect()
-    })
+    let (uid, admin) = (user.id.as_str(), user.admin);
+    let email_key = email.to_lowercase();
+    execute!(
+        tx,
+        NOTE,
+        [
+            uid,
+            &user.issuer,
+            &user.subject,
+            email,
+            email_key,
+            display_name,
+            admin,
+            now
+        ]
+    )
+    .map(drop)
 }
 
 /// Shuts a user out, or lets them in again.

@@ -61,10 +61,11 @@ fn micros(duration: Duration) -> i64 {
 pub(crate) async fn enter(db: &Db, watcher: &Here, lease: Duration) -> sqlx::Result<()> {
     let Some(pool) = pool(db) else { return Ok(()) };
     let enter = format!(
-        "WITH entered AS (INSERT INTO watchers (workload, instance, replica, kinds, acked, lease_end) \
-         VALUES ($1, $2, $3, $4, $5, {CLOCK} + $6) ON CONFLICT (workload, instance) DO UPDATE SET \
-         replica = EXCLUDED.replica, kinds = EXCLUDED.kinds, acked = EXCLUDED.acked, lease_end = EXCLUDED.lease_end \
-         RETURNING 1) SELECT pg_notify($7, $3) FROM entered"
+        "WITH entered AS (INSERT INTO watchers (workload, instance, replica, kinds, acked, database_epoch, lease_end) \
+         VALUES ($1, $2, $3, $4, $5, $6, {CLOCK} + $7) ON CONFLICT (workload, instance) DO UPDATE SET \
+         replica = EXCLUDED.replica, kinds = EXCLUDED.kinds, acked = EXCLUDED.acked, \
+         database_epoch = EXCLUDED.database_epoch, lease_end = EXCLUDED.lease_end \
+         RETURNING 1) SELECT pg_notify($8, $3) FROM entered"
     );
     sqlx::query(AssertSqlSafe(enter))
         .bind(watcher.workload)
@@ -72,6 +73,7 @@ pub(crate) async fn enter(db: &Db, watcher: &Here, lease: Duration) -> sqlx::Res
         .bind(db.replica())
         .bind(watcher.kinds)
         .bind(watcher.acked)
+        .bind(&*db.epoch())
         .bind(micros(lease))
         .bind(WATCHERS)
         .execute(pool)
@@ -79,25 +81,36 @@ pub(crate) async fn enter(db: &Db, watcher: &Here, lease: Duration) -> sqlx::Res
         .map(drop)
 }
 
-/// Prolongs this replica and all watchers that are connected here, or brings them back. One whose name has meanwhile come to another
-/// replica is left to that one.
-pub(crate) async fn beat(db: &Db, watchers: &[Here], lease: Duration) -> sqlx::Result<()> {
-    let Some(pool) = pool(db) else { return Ok(()) };
-    let beat = format!(
-        "INSERT INTO watchers (workload, instance, replica, kinds, acked, lease_end) \
-         SELECT workload, instance, $1, kinds, acked, {CLOCK} + $2 \
-         FROM UNNEST($3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[]) AS here (workload, instance, kinds, acked) \
-         ON CONFLICT (workload, instance) DO UPDATE SET replica = EXCLUDED.replica, kinds = EXCLUDED.kinds, \
-         acked = CASE WHEN watchers.replica = EXCLUDED.replica THEN GREATEST(watchers.acked, EXCLUDED.acked) \
-         ELSE EXCLUDED.acked END, lease_end = EXCLUDED.lease_end \
-         WHERE watchers.replica = EXCLUDED.replica OR watchers.lease_end < {CLOCK}"
-    );
-    let replica = Here {
+/// This replica begins. Others are told at once: until they know of it, they do not tell it what they commit.
+pub(crate) async fn begin(db: &Db, lease: Duration) -> sqlx::Result<()> {
+    enter(db, &this_replica(db), lease).await
+}
+
+fn this_replica(db: &Db) -> Here {
+    Here {
         workload: REPLICA,
         instance: db.replica().to_owned(),
         kinds: 0,
         acked: 0,
-    };
+    }
+}
+
+/// Prolongs this replica and all watchers that are connected here, or brings them back. They have acknowledged revisions of the database
+/// of this `epoch`. One whose name has meanwhile come to another
+/// replica is left to that one.
+pub(crate) async fn beat(db: &Db, epoch: &str, watchers: &[Here], lease: Duration) -> sqlx::Result<()> {
+    let Some(pool) = pool(db) else { return Ok(()) };
+    let beat = format!(
+        "INSERT INTO watchers (workload, instance, replica, kinds, acked, database_epoch, lease_end) \
+         SELECT workload, instance, $1, kinds, acked, $7, {CLOCK} + $2 \
+         FROM UNNEST($3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[]) AS here (workload, instance, kinds, acked) \
+         ON CONFLICT (workload, instance) DO UPDATE SET replica = EXCLUDED.replica, kinds = EXCLUDED.kinds, \
+         acked = CASE WHEN watchers.replica = EXCLUDED.replica AND watchers.database_epoch = EXCLUDED.database_epoch \
+         THEN GREATEST(watchers.acked, EXCLUDED.acked) ELSE EXCLUDED.acked END, \
+         database_epoch = EXCLUDED.database_epoch, lease_end = EXCLUDED.lease_end \
+         WHERE watchers.replica = EXCLUDED.replica OR watchers.lease_end < {CLOCK}"
+    );
+    let replica = this_replica(db);
     let columns = Columns::of(watchers.iter().chain([&replica]));
     sqlx::query(AssertSqlSafe(beat))
         .bind(db.replica())
@@ -106,14 +119,15 @@ pub(crate) async fn beat(db: &Db, watchers: &[Here], lease: Duration) -> sqlx::R
         .bind(columns.instances)
         .bind(columns.kinds)
         .bind(columns.acked)
+        .bind(epoch)
         .execute(pool)
         .await
         .map(drop)
 }
 
-/// Writes what watchers have acknowledged, all of them at once, and tells other replicas.
-pub(crate) async fn acked(db: &Db, watchers: &[Here]) -> sqlx::Result<()> {
-    const ACKED: &str = "WITH written AS (UPDATE watchers SET acked = here.acked \
+/// Writes what watchers have acknowledged of the database of this `epoch`, all of them at once, and tells other replicas.
+pub(crate) async fn acked(db: &Db, epoch: &str, watchers: &[Here]) -> sqlx::Result<()> {
+    const ACKED: &str = "WITH written AS (UPDATE watchers SET acked = here.acked, database_epoch = $6 \
         FROM UNNEST($2::TEXT[], $3::TEXT[], $4::BIGINT[]) AS here (workload, instance, acked) \
         WHERE watchers.workload = here.workload AND watchers.instance = here.instance AND watchers.replica = $1 \
         RETURNING 1) SELECT pg_notify($5, $1) FROM written LIMIT 1";
@@ -125,6 +139,7 @@ pub(crate) async fn acked(db: &Db, watchers: &[Here]) -> sqlx::Result<()> {
         .bind(columns.instances)
         .bind(columns.acked)
         .bind(WATCHERS)
+        .bind(epoch)
         .execute(pool)
         .await
         .map(drop)
@@ -156,8 +171,9 @@ pub(crate) async fn elsewhere(db: &Db) -> sqlx::Result<Elsewhere> {
         return Ok(Elsewhere::default());
     };
     let others = format!(
-        "SELECT workload, instance, kinds, acked, lease_end - now AS lease FROM watchers, (SELECT {CLOCK} AS now) AS clock \
-         WHERE replica <> $1 AND lease_end > now"
+        "SELECT workload, instance, kinds, lease_end - now AS lease, \
+         CASE WHEN w.database_epoch = h.database_epoch THEN acked ELSE 0 END AS acked \
+         FROM watchers w, head h, (SELECT {CLOCK} AS now) AS clock WHERE h.id = 1 AND replica <> $1 AND lease_end > now"
     );
     let rows = sqlx::query(AssertSqlSafe(others))
         .bind(db.replica())
@@ -252,23 +268,27 @@ mod tests {
         let Some(opened) = postgres().await else { return };
         let (one, other) = (&opened.db, &opened.again().await);
         assert!(!elsewhere(other).await.unwrap().replicas);
-        beat(one, &[], LEASE).await.unwrap();
+        beat(one, &one.epoch(), &[], LEASE).await.unwrap();
         let found = elsewhere(other).await.unwrap();
         assert!(found.replicas && found.watchers.is_empty());
         enter(one, &here("a", 0), LEASE).await.unwrap();
         enter(one, &here("b", 0), LEASE).await.unwrap();
-        acked(one, &[here("b", 7), here("a", 5), here("unknown", 9)])
+        acked(one, &one.epoch(), &[here("b", 7), here("a", 5), here("unknown", 9)])
             .await
             .unwrap();
         assert_eq!(seen(other).await, named(&[("a", 5), ("b", 7)]));
         assert!(seen(one).await.is_empty());
         // A heartbeat that was made before an ack does not undo it.
-        beat(one, &[here("a", 4), here("b", 8)], LEASE).await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 4), here("b", 8)], LEASE)
+            .await
+            .unwrap();
         assert_eq!(seen(other).await, named(&[("a", 5), ("b", 8)]));
         // The name comes to another replica, and stays there whatever the first one says.
         enter(other, &here("a", 0), LEASE).await.unwrap();
-        beat(one, &[here("a", 9), here("b", 9)], LEASE).await.unwrap();
-        acked(one, &[here("a", 9)]).await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 9), here("b", 9)], LEASE)
+            .await
+            .unwrap();
+        acked(one, &one.epoch(), &[here("a", 9)]).await.unwrap();
         leave(one, "gateway-svc", "a").await.unwrap();
         assert_eq!(
             (seen(one).await, seen(other).await),
@@ -281,20 +301,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_acknowledged_of_another_database_is_not_in_force() {
+        let Some(opened) = postgres().await else { return };
+        let (one, other) = (&opened.db, &opened.again().await);
+        enter(one, &here("a", 900), LEASE).await.unwrap();
+        assert_eq!(seen(other).await, named(&[("a", 900)]));
+        let Pools::Postgres { write, .. } = other.pools() else {
+            unreachable!("it is PostgreSQL")
+        };
+        sqlx::query("UPDATE head SET database_epoch = 'restored'")
+            .execute(write)
+            .await
+            .unwrap();
+        // The replica that it is connected to does not know yet.
+        acked(one, &one.epoch(), &[here("a", 901)]).await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 901)], LEASE).await.unwrap();
+        assert_eq!(seen(other).await, named(&[("a", 0)]));
+        one.look().await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 3)], LEASE).await.unwrap();
+        assert_eq!(
+            seen(other).await,
+            named(&[("a", 3)]),
+            "and no more than it says of this one"
+        );
+    }
+
+    #[tokio::test]
     async fn a_lease_ends_by_the_clock_of_the_database_and_a_beat_brings_it_back() {
         let Some(opened) = postgres().await else { return };
         let (one, other) = (&opened.db, &opened.again().await);
         enter(one, &here("a", 0), Duration::ZERO).await.unwrap();
         assert!(seen(other).await.is_empty());
-        beat(one, &[here("a", 3)], LEASE).await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 3)], LEASE).await.unwrap();
         assert_eq!(seen(other).await, named(&[("a", 3)]));
         enter(one, &here("a", 0), Duration::ZERO).await.unwrap();
         bury(other).await.unwrap();
-        beat(one, &[here("a", 4)], LEASE).await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 4)], LEASE).await.unwrap();
         assert_eq!(seen(other).await, named(&[("a", 4)]));
         // One whose lease has ended at another replica is taken over.
         enter(other, &here("a", 9), Duration::ZERO).await.unwrap();
-        beat(one, &[here("a", 5)], LEASE).await.unwrap();
+        beat(one, &one.epoch(), &[here("a", 5)], LEASE).await.unwrap();
         assert_eq!(seen(other).await, named(&[("a", 5)]));
     }
 }

@@ -117,7 +117,7 @@ impl Propagation {
 
     /// Makes this replica and others known to each other. Before that, it must serve nobody.
     pub(crate) async fn begin(&self) -> sqlx::Result<()> {
-        self.0.beat().await?;
+        signal(watchers::begin(&self.0.db, self.0.lease)).await?;
         self.0.look_elsewhere().await
     }
 
@@ -189,14 +189,18 @@ impl Propagation {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let (lagging, elsewhere) = self.0.known().lagging(commit, awaited);
-            if lagging.is_empty() || Instant::now() >= deadline {
-                if !lagging.is_empty() {
-                    propagated.lagging = some_of(&lagging);
+            // Looked at with every acknowledgement of anybody: names are made once.
+            let lags = self.0.known().lags(commit, awaited);
+            let elsewhere = match lags {
+                Lags::Nobody => return propagated,
+                _ if Instant::now() >= deadline => {
+                    propagated.lagging = some_of(&self.0.known().lagging(commit, awaited));
                     tracing::warn!(registry.revision = commit.revision, watch.lagging = ?propagated.lagging, "some watchers lag");
+                    return propagated;
                 }
-                return propagated;
-            }
+                Lags::Here => false,
+                Lags::Elsewhere => true,
+            };
             tokio::select! {
                 () = &mut changed => {}
                 () = sleep_until(deadline) => {}
@@ -297,26 +301,29 @@ impl Inner {
     }
 
     async fn beat(&self) -> sqlx::Result<()> {
-        let connected = self.known().local.connected();
-        signal(watchers::beat(&self.db, &connected, self.lease)).await
+        let (epoch, connected) = {
+            let known = self.known();
+            (Arc::clone(&known.epoch), known.local.connected())
+        };
+        signal(watchers::beat(&self.db, &epoch, &connected, self.lease)).await
     }
 
     /// Writes acks as they come, all that have come at once.
     async fn keep_telling(&self) {
         loop {
             self.acked.notified().await;
-            let untold = {
+            let (epoch, untold) = {
                 let mut known = self.known();
                 // With no other replica, there is nobody to tell: the heartbeat does.
                 if !known.elsewhere.replicas && known.elsewhere.known {
                     continue;
                 }
-                known.local.take_untold()
+                (Arc::clone(&known.epoch), known.local.take_untold())
             };
             if untold.is_empty() {
                 continue;
             }
-            if let Err(error) = signal(watchers::acked(&self.db, &untold)).await {
+            if let Err(error) = signal(watchers::acked(&self.db, &epoch, &untold)).await {
                 tracing::warn!(error = %error, "other replicas could not be told of acknowledgements; trying again");
                 self.known().local.tell_again();
                 self.acked.notify_one();
@@ -384,21 +391,54 @@ impl Inner {
     }
 }
 
+/// Whether some watchers lag.
+enum Lags {
+    Nobody,
+    /// Watchers of this replica alone.
+    Here,
+    /// Watchers of other replicas, whose acknowledgements may get lost on the way.
+    Elsewhere,
+}
+
 impl Known {
-    /// The names of those that lag, and whether some of them are elsewhere.
-    fn lagging(&self, commit: Commit, awaited: Option<&[Workload]>) -> (BTreeSet<String>, bool) {
+    fn lags(&self, commit: Commit, awaited: Option<&[Workload]>) -> Lags {
         let now = Instant::now();
-        let mut lagging: BTreeSet<String> = self.local.lagging(commit, awaited, now).map(Name::to_string).collect();
-        let mut elsewhere = false;
-        for (lease_end, there) in &self.elsewhere.watchers {
-            let is_awaited =
-                awaited.is_none_or(|awaited| awaited.iter().any(|workload| workload.name() == there.workload));
-            if there.kinds & commit.kinds != 0 && there.acked < commit.revision && is_awaited && now < *lease_end {
-                lagging.insert(format!("{}/{}", there.workload, there.instance));
-                elsewhere = true;
-            }
+        if self.lagging_elsewhere(commit, awaited, now).next().is_some() {
+            Lags::Elsewhere
+        } else if self.local.lagging(commit, awaited, now).next().is_some() {
+            Lags::Here
+        } else {
+            Lags::Nobody
         }
-        (lagging, elsewhere)
+    }
+
+    /// The names of those that lag.
+    fn lagging(&self, commit: Commit, awaited: Option<&[Workload]>) -> BTreeSet<String> {
+        let now = Instant::now();
+        let here = self.local.lagging(commit, awaited, now).map(Name::to_string);
+        let elsewhere = self.lagging_elsewhere(commit, awaited, now);
+        here.chain(elsewhere.map(|there| format!("{}/{}", there.workload, there.instance)))
+            .collect()
+    }
+
+    fn lagging_elsewhere<'a>(
+        &'a self,
+        commit: Commit,
+        awaited: Option<&'a [Workload]>,
+        now: Instant,
+    ) -> impl Iterator<Item = &'a There> {
+        let is_awaited = move |there: &There| {
+            awaited.is_none_or(|awaited| awaited.iter().any(|workload| workload.name() == there.workload))
+        };
+        let watchers = self.elsewhere.watchers.iter();
+        watchers
+            .filter(move |(lease_end, there)| {
+                there.kinds & commit.kinds != 0
+                    && there.acked < commit.revision
+                    && is_awaited(there)
+                    && now < *lease_end
+            })
+            .map(|(_, there)| there)
     }
 }
 
