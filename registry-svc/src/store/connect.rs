@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::{
     db::{Db, Pools},
-    identity, migrate,
+    identity, migrate, snapshot,
 };
 use crate::config::Database;
 
@@ -24,10 +24,16 @@ pub(crate) const SNAPSHOTS: u32 = 4;
 const SIGNALS: u32 = 4;
 /// How long a call waits for a connection, or for a lock, before it is told to retry.
 const ACQUIRE: Duration = Duration::from_secs(5);
-/// Rows that SQLite may read ahead of whoever takes them. Some are a megabyte.
+/// Rows that SQLite may read ahead of whoever takes them. Some are a megabyte. A snapshot asks for as many as it has room for, and each
+/// wait for a row costs more than the row.
 const READ_AHEAD: usize = 8;
 /// SQLite's log is cut to this after a burst (bytes).
 const LOG_LIMIT: &str = "67108864";
+/// Pages of SQLite's log at which a write takes part in moving them into the file. Before that, it is done beside the writes
+/// (`checkpoint.rs`), so that there is little left to move then.
+const CHECKPOINT_AT: &str = "16384";
+/// Pages that the connection that writes keeps in memory (KiB, negative).
+const WRITE_CACHE: &str = "-16384";
 
 /// PostgreSQL ends what holds others up: a lock that does not come, a statement that does not end, a transaction that nobody goes
 /// on with.
@@ -109,6 +115,8 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
         .pragma("journal_size_limit", LOG_LIMIT)
         .foreign_keys(true)
         .row_buffer_size(READ_AHEAD)
+        // Else each statement that changes many rows makes a file of its own, to take back what it did.
+        .pragma("temp_store", "MEMORY")
         .busy_timeout(ACQUIRE);
     // Migrators that race fail on SQLite: one at a time.
     let lock = path.with_extension("migrate-lock");
@@ -123,15 +131,22 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
     let write = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE)
-        .connect_with(options.clone())
+        .connect_with(
+            options
+                .clone()
+                .pragma("wal_autocheckpoint", CHECKPOINT_AT)
+                .pragma("cache_size", WRITE_CACHE),
+        )
         .await?;
     migrate::migrator().run(&write).await.map_err(migration_failed)?;
     drop(lock);
+    let checkpoint = sqlite_pool(1, options.clone());
     let options = options.read_only(true);
     Ok(Pools::Sqlite {
         write,
+        checkpoint,
         read: sqlite_pool(READERS, options.clone()),
-        snapshot: sqlite_pool(SNAPSHOTS, options),
+        snapshot: sqlite_pool(SNAPSHOTS, options.row_buffer_size(snapshot::PAGE)),
     })
 }
 

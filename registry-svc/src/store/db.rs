@@ -38,6 +38,8 @@ pub(super) enum Pools {
         write: SqlitePool,
         read: SqlitePool,
         snapshot: SqlitePool,
+        /// One connection, which moves what was written from the log into the file.
+        checkpoint: SqlitePool,
     },
     /// A database that replicas share.
     Postgres {

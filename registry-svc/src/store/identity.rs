@@ -191,10 +191,16 @@ mod tests {
         };
         std::fs::create_dir(&data).unwrap();
         let close = async |db: Db| {
-            let Pools::Sqlite { write, read, snapshot } = db.pools() else {
+            let Pools::Sqlite {
+                write,
+                read,
+                snapshot,
+                checkpoint,
+            } = db.pools()
+            else {
                 unreachable!("it is a file")
             };
-            tokio::join!(write.close(), read.close(), snapshot.close());
+            tokio::join!(write.close(), read.close(), snapshot.close(), checkpoint.close());
         };
         let put = async |db: &Db| {
             let mut tx = db.write(crate::domain::Actor::Registry, 1).await.unwrap();

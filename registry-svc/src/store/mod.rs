@@ -5,6 +5,7 @@
 
 pub(crate) mod assignments;
 pub(crate) mod changes;
+mod checkpoint;
 pub(crate) mod cleanup;
 mod compaction;
 mod connect;

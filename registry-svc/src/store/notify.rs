@@ -9,7 +9,10 @@ use sqlx::{
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::db::{Db, Pools};
+use super::{
+    checkpoint,
+    db::{Db, Pools},
+};
 
 /// Payload: replica, epoch, revision.
 const REVISIONS: &str = "chandlery_revisions";
@@ -24,7 +27,9 @@ const SILENT: Duration = Duration::from_secs(5);
 pub(crate) async fn follow(db: Db, stop: CancellationToken) {
     let following = async {
         match db.pools() {
-            Pools::Sqlite { .. } => poll(&db).await,
+            Pools::Sqlite { checkpoint, .. } => {
+                tokio::join!(poll(&db), checkpoint::keep(&db, checkpoint));
+            }
             Pools::Postgres { signal, listen, .. } => {
                 tokio::join!(keep_listening(&db, listen), announce(&db, signal));
             }

@@ -9,9 +9,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Object, Tx, on};
 
-/// Rows that one statement reads, at most and at first.
-const PAGE: usize = 4_000;
-const FIRST_PAGE: usize = 500;
+/// Rows that one statement reads, at most, and first of a kind: then it is not known yet how large they are.
+pub(super) const PAGE: usize = 4_000;
+const FIRST_PAGE: usize = 16;
 /// What an object takes beside its bytes.
 const OVERHEAD: usize = 8;
 
@@ -21,8 +21,8 @@ pub(crate) struct Snapshot {
     /// The kinds that are not read yet.
     objects: VecDeque<Object>,
     after: Key,
-    /// Rows that about fill a part.
-    page: usize,
+    /// Bytes of an object of this kind, as far as some are known.
+    mean: Option<usize>,
     /// Read, but too large for the part before.
     carried: Option<Bytes>,
 }
@@ -54,7 +54,7 @@ impl Snapshot {
             tx,
             after: objects.front().map(|object| start(*object)).unwrap_or_default(),
             objects,
-            page: FIRST_PAGE,
+            mean: None,
             carried: None,
         }
     }
@@ -73,15 +73,14 @@ impl Snapshot {
             let (taken, before) = (part.len(), size);
             let read = self.page(object, limit, &mut part, &mut size).await?;
             if part.len() > taken {
-                let mean = (size - before) / (part.len() - taken);
-                self.page = (limit / mean).clamp(1, PAGE);
+                self.mean = Some((size - before) / (part.len() - taken));
             }
             match read {
                 Page::Full => {}
                 Page::TooMuch => break,
                 Page::Last => {
                     self.objects.pop_front();
-                    self.page = self.page.min(FIRST_PAGE);
+                    self.mean = None;
                     self.after = self.objects.front().map(|object| start(*object)).unwrap_or_default();
                 }
             }
@@ -98,7 +97,9 @@ impl Snapshot {
         size: &mut usize,
     ) -> sqlx::Result<Page> {
         let sql = statement(object);
-        let page = self.page;
+        // As many as about fill the part: what is read and does not fit is read again.
+        let left = limit.saturating_sub(*size);
+        let page = self.mean.map_or(FIRST_PAGE, |mean| (left / mean + 1).min(PAGE));
         let Self { tx, after, carried, .. } = self;
         let from = after.clone();
         on!(tx, c => {

@@ -19,12 +19,17 @@ pub(crate) struct Opened {
 
 /// Runs a test on each engine.
 pub(crate) async fn on_each_engine(test: impl AsyncFn(Opened)) {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite = Database::Sqlite(folder.path().join("registry.db"));
-    test(Opened::new(sqlite, folder).await).await;
+    test(sqlite().await).await;
     if let Some(postgres) = postgres().await {
         test(postgres).await;
     }
+}
+
+/// A database of SQLite.
+pub(crate) async fn sqlite() -> Opened {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(folder.path().join("registry.db"));
+    Opened::new(database, folder).await
 }
 
 /// A database of PostgreSQL, where there is a server.
