@@ -66,6 +66,36 @@ async fn everything_is_there_again() {
     );
 }
 
+/// Killed in the middle of its first start, the program does not know that the demo is there; and somebody may have changed it since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_was_cut_off_is_completed() {
+    let mut stack = Stack::start().await;
+    for demo_is_gone in [false, true] {
+        if demo_is_gone {
+            let request = r::DeleteEntryRequest {
+                name: "entries/demo".to_owned(),
+                force: true,
+                ..r::DeleteEntryRequest::default()
+            };
+            stack
+                .admin()
+                .entries()
+                .delete_entry(request)
+                .await
+                .expect("an admin may");
+        }
+        assert!(stack.stop().await.success());
+        std::fs::remove_file(stack.data_dir().join("seeded")).expect("the first start left a mark");
+        stack.start_again().await;
+        assert!(stack.data_dir().join("seeded").exists());
+        let request = r::GetEntryRequest {
+            name: "entries/demo".to_owned(),
+        };
+        let found = stack.admin().entries().get_entry(request).await;
+        assert_eq!(found.is_err(), demo_is_gone);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_is_refused() {
     let stack = Stack::start().await;

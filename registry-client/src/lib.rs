@@ -2,6 +2,7 @@
 //! credential's destination for all of them.
 
 pub mod access;
+pub mod cases;
 pub mod destination;
 pub mod headers;
 pub mod watch;

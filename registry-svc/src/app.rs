@@ -36,6 +36,9 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let grpc = routes
         .into_axum_router()
         .reset_fallback()
+        .layer(middleware::from_fn(|request, next| {
+            identity::admit(api::admitted, request, next)
+        }))
         .layer(middleware::from_fn(move |request, next| {
             identity::authenticate(Arc::clone(&verifier), request, next)
         }));

@@ -68,8 +68,14 @@ fn unanswered() -> Readiness {
 pub(crate) async fn expire(registry: Arc<Registry>, stop: CancellationToken) {
     let mut ticks = ticks(LOOK);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let expired = stop.run_until_cancelled(installations::expire(&registry)).await;
-        if let Some(Err(error)) = expired {
+        let expired = async {
+            // In small transactions, with others between them.
+            while installations::expire(&registry).await? > 0 {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, crate::domain::Error>(())
+        };
+        if let Some(Err(error)) = stop.run_until_cancelled(expired).await {
             tracing::warn!(error = %error, "expired installations could not be deleted; trying again");
         }
     }

@@ -34,7 +34,7 @@ async fn answers_for_people_at_this_moment(stack: Stack) {
         .unwrap()
         .into_inner();
     assert_eq!(allowed.installation.unwrap().uid, installation.uid);
-    let running = allowed.running_revision.unwrap();
+    let running = allowed.running_entry_revision.unwrap();
     assert_eq!((running.entry_uid.as_str(), running.number), (entry.uid.as_str(), 1));
     let refused = access
         .authorize_installation(ask(principal("bob", false), AccessAction::Read))
@@ -51,7 +51,7 @@ async fn answers_for_people_at_this_moment(stack: Stack) {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(allowed.current_revision.unwrap().number, 1);
+    assert_eq!(allowed.current_entry_revision.unwrap().number, 1);
     let refused = access
         .authorize_entry(entry_access(principal("alice", false)))
         .await

@@ -23,9 +23,16 @@ const MAX_MESSAGE: usize = 500;
 /// The longest field path or description told.
 const MAX_VIOLATION: usize = 400;
 
+/// So many of them are kept; of the rest, how many they are. An error has no room for more.
+const MAX_KEPT: usize = 200;
+
 /// Collects everything that is wrong with a request, so that its sender learns all of it at once.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Violations(Vec<(String, String)>);
+pub struct Violations {
+    first: Vec<(String, String)>,
+    /// How many came behind those.
+    more: usize,
+}
 
 impl Violations {
     /// None yet.
@@ -35,31 +42,41 @@ impl Violations {
 
     /// Adds one: the path of the field, such as `entry.install_fields[2].key`, and what it must be.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push((field.into(), description.into()));
+        if self.first.len() < MAX_KEPT {
+            self.first.push((field.into(), description.into()));
+        } else {
+            self.more += 1;
+        }
     }
 
     /// Adds those of a part, below `prefix`.
     pub fn extend(&mut self, prefix: &str, part: Violations) {
-        for (field, description) in part.0 {
+        for (field, description) in part.first {
             let field = match (prefix, field.as_str()) {
                 (prefix, "") => prefix.to_owned(),
                 ("", _) => field,
                 _ => format!("{prefix}.{field}"),
             };
-            self.0.push((field, description));
+            self.add(field, description);
         }
+        self.more += part.more;
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_empty()
     }
 
-    /// Field and description of each.
+    /// Field and description of each that is kept.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
+        self.first
             .iter()
             .map(|(field, description)| (field.as_str(), description.as_str()))
+    }
+
+    /// How many there are.
+    fn count(&self) -> usize {
+        self.first.len() + self.more
     }
 
     /// The first of them, for a message; the others stand in the details.
@@ -67,7 +84,7 @@ impl Violations {
         let mut message = String::new();
         for (index, (field, description)) in self.iter().enumerate() {
             if index > 0 && message.len() + field.len() + description.len() > MAX_MESSAGE {
-                message.push_str(&format!("; and {} more, see the details", self.0.len() - index));
+                message.push_str(&format!("; and {} more, see the details", self.count() - index));
                 break;
             }
             let separator = if index == 0 { "" } else { "; " };
@@ -89,8 +106,8 @@ impl From<Violations> for Status {
         let message = violations.message();
         let mut details = ErrorDetails::with_error_info(Reason::INVALID_FIELDS.as_str(), DOMAIN, HashMap::new());
         let mut room = MAX_VIOLATIONS;
-        let count = violations.0.len();
-        for (index, (mut field, mut description)) in violations.0.into_iter().enumerate() {
+        let count = violations.count();
+        for (index, (mut field, mut description)) in violations.first.into_iter().enumerate() {
             field.truncate(field.floor_char_boundary(MAX_VIOLATION));
             description.truncate(description.floor_char_boundary(MAX_VIOLATION));
             let size = field.len() + description.len() + 16;
@@ -290,6 +307,26 @@ mod tests {
         assert_eq!(told[1].field, "values[1]");
         let rest = told.last().expect("some are told");
         assert_eq!(rest.description, format!("and {} more", 1_000 - (told.len() - 1)));
+    }
+
+    #[test]
+    fn keeps_as_many_violations_as_can_be_told_and_counts_the_rest() {
+        let mut part = Violations::new();
+        for index in 0..100_000 {
+            part.add(format!("paths[{index}]"), "is unknown");
+        }
+        let mut all = Violations::new();
+        all.add("name", "is missing");
+        all.extend("mask", part);
+        assert_eq!(all.first.len(), MAX_KEPT);
+        assert_eq!(all.count(), 100_001);
+        let status = Status::from(all);
+        let told = status
+            .get_details_bad_request()
+            .expect("it has details")
+            .field_violations;
+        let rest = told.last().expect("some are told");
+        assert_eq!(rest.description, format!("and {} more", 100_001 - (told.len() - 1)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use contracts::registry::{
     InstallFieldSource, InstallFieldType, Installation, StaticCredential, entry, entry_revision::CredentialModel,
     entry_revision::Server, injection, install_field,
 };
-use registry_client::destination;
+use registry_client::{cases, destination};
 
 use crate::domain::{
     plan::{Injection, Plan, Primary, SecretField, Source, Target},
@@ -29,7 +29,7 @@ pub(crate) fn installation(installation: Installation) -> InstallationView {
 
 /// An installation with what it runs, as authorized; `None` where the answer is not whole.
 pub(crate) fn authorized(answer: AuthorizeInstallationResponse) -> Option<Subject> {
-    let plan = plan(&answer.running_revision?);
+    let plan = plan(&answer.running_entry_revision?);
     Some(Subject::Installation(
         installation(answer.installation?),
         Arc::new(plan),
@@ -55,6 +55,7 @@ pub(crate) fn entry(entry: Entry) -> EntryView {
                 entry::CredentialModel::StaticCredential(model) => CredentialModel::StaticCredential(model),
             }),
             install_fields: entry.install_fields,
+            additional_headers: entry.additional_headers,
             ..EntryRevision::default()
         })),
     }
@@ -66,8 +67,10 @@ pub(crate) fn plan(revision: &EntryRevision) -> Plan {
         Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(primary(model)),
         _ => None,
     };
+    // Nothing is vended for what is not understood: it has no destination.
+    let destination = destination::of(revision).filter(|_| cases::all_known(revision));
     Plan {
-        destination: destination::of(revision),
+        destination,
         fields: revision.install_fields.iter().filter_map(secret_field).collect(),
         primary,
     }

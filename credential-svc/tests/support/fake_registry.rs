@@ -390,7 +390,7 @@ impl AccessService for FakeRegistry {
                 let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
                 Ok(Response::new(AuthorizeInstallationResponse {
                     installation: Some(installation.clone()),
-                    running_revision: state.revisions.get(&key).cloned(),
+                    running_entry_revision: state.revisions.get(&key).cloned(),
                     runtime: None,
                 }))
             }
@@ -412,7 +412,7 @@ impl AccessService for FakeRegistry {
             return Err(Status::permission_denied("only admins may"));
         }
         Ok(Response::new(AuthorizeEntryResponse {
-            current_revision: Some(revision_of(entry)),
+            current_entry_revision: Some(revision_of(entry)),
             entry: Some(entry.clone()),
         }))
     }

@@ -20,7 +20,8 @@ use contracts::{
     },
     registry::{
         BearerHeader, Entry, EnvironmentVariableTarget, HeaderTarget, Injection, InstallField, InstallFieldSource,
-        InstallFieldType, RemoteServer, SelfHostedServer, StaticCredential, entry, injection, install_field,
+        InstallFieldType, NoCredential, RemoteServer, SelfHostedServer, StaticCredential, StdioTransport, entry,
+        injection, install_field, self_hosted_server,
     },
 };
 use credential_svc::{Config, Deps};
@@ -274,12 +275,14 @@ pub fn remote(uid: &str, url: &str, install_fields: Vec<InstallField>) -> Entry 
 pub fn self_hosted(uid: &str, command: &str, install_fields: Vec<InstallField>) -> Entry {
     let server = SelfHostedServer {
         command: command.to_owned(),
+        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
         ..SelfHostedServer::default()
     };
     Entry {
         name: format!("entries/{uid}"),
         uid: uid.to_owned(),
         server: Some(entry::Server::SelfHosted(server)),
+        credential_model: Some(entry::CredentialModel::NoCredential(NoCredential {})),
         install_fields,
         ..Entry::default()
     }

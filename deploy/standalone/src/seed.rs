@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 
 use contracts::registry as pb;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
@@ -21,8 +21,19 @@ const LABEL_VALUE: &str = "starter";
 /// How long the first start waits for the demo server's tools before it serves without.
 const DISCOVERY: Duration = Duration::from_secs(10);
 
-/// Adds everything, as the holder of `token`; `issuer` is the one whose users make up the team `everyone`.
+/// Adds everything, as the holder of `token`; `issuer` is the one whose users make up the team `everyone`. A registry that others have
+/// used before, who have things of these names or have deleted them, is left as it is.
 pub(crate) async fn seed(registry: Channel, token: &str, issuer: &str) -> Result<(), Status> {
+    match add(registry, token, issuer).await {
+        Err(status) if matches!(status.code(), Code::AlreadyExists | Code::NotFound) => {
+            tracing::warn!(reason = %status.message(), "the demo is not added: the registry has been used before");
+            Ok(())
+        }
+        added => added,
+    }
+}
+
+async fn add(registry: Channel, token: &str, issuer: &str) -> Result<(), Status> {
     let bearer = Bearer(
         format!("Bearer {token}")
             .parse()
@@ -49,14 +60,13 @@ pub(crate) async fn seed(registry: Channel, token: &str, issuer: &str) -> Result
         })
         .await?
         .into_inner();
-    if entry.lifecycle() == pb::EntryLifecycle::Draft {
-        entries
-            .approve_entry(pb::ApproveEntryRequest {
-                name: entry.name.clone(),
-                etag: String::new(),
-            })
-            .await?;
-    }
+    // What was answered when it was made says nothing of its present state: to approve it again changes nothing.
+    entries
+        .approve_entry(pb::ApproveEntryRequest {
+            name: entry.name.clone(),
+            etag: String::new(),
+        })
+        .await?;
     gateways
         .create_gateway(pb::CreateGatewayRequest {
             gateway_id: "default".to_owned(),

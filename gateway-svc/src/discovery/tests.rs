@@ -378,6 +378,7 @@ async fn a_new_credential_of_the_entry_is_tried() {
         install_fields: vec![pb::InstallField {
             r#type: pb::InstallFieldType::Secret.into(),
             source: pb::InstallFieldSource::Stored.into(),
+            target: Some(crate::snapshot::testing::to_header("x-key")),
             ..pb::InstallField::default()
         }],
         ..plain_revision("time")

@@ -144,7 +144,7 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
         credential_model: Some(pb::entry_revision::CredentialModel::StaticCredential(
             pb::StaticCredential {
                 field: "key".to_owned(),
-                injection: None,
+                injection: Some(crate::snapshot::testing::bearer()),
             },
         )),
         ..plain_revision("mail")

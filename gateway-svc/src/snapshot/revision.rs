@@ -7,18 +7,21 @@ use contracts::registry::{
     entry_revision::{CredentialModel, Server},
     install_field::Target,
 };
-use registry_client::destination;
+use registry_client::{cases, destination};
 
 use super::strings::Strings;
 use crate::domain::{Endpoint, FixedHeader, HeaderSource, Revision};
 
-/// An entry revision.
-pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Revision {
+/// An entry revision; `None` of one that a newer registry has written and this version does not know all of.
+pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<Revision> {
+    if !cases::all_known(revision) {
+        return None;
+    }
     let remote = match &revision.server {
         Some(Server::Remote(remote)) => remote.url.parse().ok().map(|url| Endpoint::Remote(Arc::new(url))),
         Some(Server::SelfHosted(_)) | None => None,
     };
-    Revision {
+    Some(Revision {
         remote,
         self_hosted: matches!(revision.server, Some(Server::SelfHosted(_))),
         destination: destination::of(revision).map(|destination| strings.get(&destination)),
@@ -28,7 +31,7 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Revision
             .iter()
             .any(|field| is_secret(field) && field.source() == InstallFieldSource::Stored),
         headers: headers(revision, strings),
-    }
+    })
 }
 
 fn is_secret(field: &InstallField) -> bool {

@@ -124,7 +124,7 @@ impl Snapshot {
         let strings = &mut Strings::default();
         let installation = parse::installation(answer.installation.as_ref()?, strings)?;
         let entry = Arc::clone(self.entries.get(&installation.entry_uid)?);
-        let revision = revision::parse(answer.running_revision.as_ref()?, strings);
+        let revision = revision::parse(answer.running_entry_revision.as_ref()?, strings)?;
         let endpoint = if revision.self_hosted {
             answer.runtime.as_ref().and_then(parse::endpoint)
         } else {

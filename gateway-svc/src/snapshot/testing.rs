@@ -2,7 +2,7 @@
 
 use contracts::registry::{
     self as pb, ConditionStatus, ConditionType,
-    entry_revision::Server,
+    entry_revision::{CredentialModel, Server},
     tool_assignment::{Binding, Selection},
     watched_object::Object,
 };
@@ -255,8 +255,21 @@ pub(crate) fn plain_revision(slug: &str) -> pb::EntryRevision {
         server: Some(Server::Remote(pb::RemoteServer {
             url: "https://mcp.example.com/mcp".to_owned(),
         })),
+        credential_model: Some(CredentialModel::NoCredential(pb::NoCredential {})),
         ..pb::EntryRevision::default()
     }
+}
+
+/// Sent as a bearer token.
+pub(crate) fn bearer() -> pb::Injection {
+    pb::Injection {
+        kind: Some(pb::injection::Kind::Bearer(pb::BearerHeader {})),
+    }
+}
+
+/// A target for an install field.
+pub(crate) fn to_header(name: &str) -> pb::install_field::Target {
+    pb::install_field::Target::Header(pb::HeaderTarget { name: name.to_owned() })
 }
 
 /// The first revision of an entry, a self-hosted server without credential.
@@ -264,6 +277,7 @@ pub(crate) fn hosted_revision(slug: &str) -> pb::EntryRevision {
     pb::EntryRevision {
         server: Some(Server::SelfHosted(pb::SelfHostedServer {
             command: "x".to_owned(),
+            transport: Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport {})),
             ..pb::SelfHostedServer::default()
         })),
         ..plain_revision(slug)
@@ -278,7 +292,7 @@ pub(crate) fn revision(revision: pb::EntryRevision) -> pb::WatchedObject {
 /// `owner`: uid of an installation or an entry.
 pub(crate) fn runtime(owner: &str, endpoint: &str) -> pb::WatchedObject {
     let runtime = pb::Runtime {
-        uid: owner.to_owned(),
+        owner_uid: owner.to_owned(),
         endpoint: endpoint.to_owned(),
         ..pb::Runtime::default()
     };

@@ -78,7 +78,7 @@ impl Writer {
             }
             Object::EntryRevision(of) => {
                 let number = of.number;
-                let revision = Arc::new(revision::parse(&of, strings));
+                let revision = Arc::new(revision::parse(&of, strings)?);
                 let entry_uid = strings.get(&of.entry_uid);
                 self.next.revisions.insert_mut((entry_uid, number), revision);
             }
@@ -180,14 +180,14 @@ impl Writer {
 
     /// The runtime of an installation, or one that all installations of an entry share. It may come before its owner.
     fn put_runtime(&mut self, runtime: &pb::Runtime) {
-        let uid = match self.next.installations.get(&runtime.uid) {
+        let uid = match self.next.installations.get(&runtime.owner_uid) {
             Some(installation) => {
                 self.changed.installations.insert(Arc::clone(&installation.uid));
                 Arc::clone(&installation.uid)
             }
             None => {
-                self.wake_installations_of(&runtime.uid);
-                self.strings.get(&runtime.uid)
+                self.wake_installations_of(&runtime.owner_uid);
+                self.strings.get(&runtime.owner_uid)
             }
         };
         self.next.runtimes.insert_mut(uid, parse::endpoint(runtime));

@@ -109,7 +109,7 @@ fn with_secret() -> Running {
     installation(pb::entry_revision::CredentialModel::StaticCredential(
         pb::StaticCredential {
             field: "key".to_owned(),
-            injection: None,
+            injection: Some(crate::snapshot::testing::bearer()),
         },
     ))
 }

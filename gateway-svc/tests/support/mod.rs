@@ -186,7 +186,7 @@ impl AccessService for Registry {
             let reason = Reason::of(pb::ErrorReason::PermissionDenied, pb::ErrorReason::as_str_name);
             return Err(StatusBuilder::new(Code::PermissionDenied, reason, "not yours").build());
         }
-        let running_revision = objects.iter().find_map(|object| match &object.object {
+        let running_entry_revision = objects.iter().find_map(|object| match &object.object {
             Some(Object::EntryRevision(revision)) if revision.number == installation.running_entry_revision => {
                 Some(revision.clone())
             }
@@ -194,7 +194,7 @@ impl AccessService for Registry {
         });
         Ok(Response::new(pb::AuthorizeInstallationResponse {
             installation: Some(installation),
-            running_revision,
+            running_entry_revision,
             runtime: None,
         }))
     }
@@ -368,7 +368,9 @@ impl World {
             credential_model: Some(pb::entry_revision::CredentialModel::StaticCredential(
                 pb::StaticCredential {
                     field: "key".to_owned(),
-                    injection: None,
+                    injection: Some(pb::Injection {
+                        kind: Some(pb::injection::Kind::Bearer(pb::BearerHeader {})),
+                    }),
                 },
             )),
             ..pb::EntryRevision::default()

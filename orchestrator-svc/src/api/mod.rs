@@ -59,7 +59,7 @@ impl RuntimeApi {
             .installation(&installation, &user, AccessAction::Manage)
             .await
             .map_err(status::from_registry)?;
-        if answer.running_revision.as_ref().and_then(self_hosted).is_none() {
+        if answer.running_entry_revision.as_ref().and_then(self_hosted).is_none() {
             return Err(status::not_self_hosted());
         }
         let installation = answer.installation.unwrap_or_default();

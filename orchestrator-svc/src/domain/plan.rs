@@ -10,6 +10,7 @@ use contracts::registry::{
     EntryRevision, InstallField, InstallFieldSource, InstallFieldType, Installation, SelfHostedServer,
     entry_revision::Server, install_field::Target, self_hosted_server,
 };
+use registry_client::cases;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use stdio_bridge::{File, Transport};
@@ -87,6 +88,12 @@ impl Plan {
                 message: "The entry has no server to run.".to_owned(),
             });
         };
+        if !cases::all_known(revision) {
+            return Err(Missing {
+                reason: "VERSION_TOO_OLD",
+                message: "A newer version of Chandlery wrote this entry: upgrade orchestrator-svc.".to_owned(),
+            });
+        }
         let mut plan = Self {
             command: server.command.clone(),
             arguments: server.arguments.clone(),
@@ -216,6 +223,7 @@ fn transport(server: &SelfHostedServer) -> Transport {
             port: u16::try_from(http.port).unwrap_or_default(),
             path: http.path.clone(),
         },
+        // Another one has been refused.
         Some(self_hosted_server::Transport::Stdio(_)) | None => Transport::Stdio,
     }
 }
@@ -241,7 +249,8 @@ impl Drop for Plan {
 #[cfg(test)]
 mod tests {
     use contracts::registry::{
-        ArgumentTarget, EnvironmentVariableTarget, HeaderTarget, Installation, MountedFileTarget, ServerFile,
+        ArgumentTarget, EnvironmentVariableTarget, HeaderTarget, Installation, MountedFileTarget, NoCredential,
+        ServerFile, StdioTransport, entry_revision::CredentialModel,
     };
     use pretty_assertions::assert_eq;
 
@@ -269,10 +278,11 @@ mod tests {
                 path: "a.txt".to_owned(),
                 content: "fixed".to_owned(),
             }],
-            transport: None,
+            transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
         };
         let revision = EntryRevision {
             server: Some(Server::SelfHosted(server)),
+            credential_model: Some(CredentialModel::NoCredential(NoCredential {})),
             install_fields: fields,
             ..EntryRevision::default()
         };

@@ -142,7 +142,7 @@ mod tests {
 
     fn shown(endpoint: &str, registry_revision: i64) -> Shown {
         let runtime = Runtime {
-            uid: "u".to_owned(),
+            owner_uid: "u".to_owned(),
             state: RuntimeState::Running.into(),
             reason: "RUNNING".to_owned(),
             endpoint: endpoint.to_owned(),

@@ -253,7 +253,7 @@ impl ReportService for Fakes {
         }
         let revision = self.change(|state| {
             let runtime = Runtime {
-                uid: uid.clone(),
+                owner_uid: uid.clone(),
                 owner: Some(Owner::Installation(format!("installations/{uid}"))),
                 state: report.state,
                 reason: report.reason.clone(),
@@ -319,7 +319,7 @@ impl AccessService for Fakes {
                 let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
                 Ok(Response::new(AuthorizeInstallationResponse {
                     installation: Some(installation.clone()),
-                    running_revision: state.revisions.get(&key).cloned(),
+                    running_entry_revision: state.revisions.get(&key).cloned(),
                     runtime: state.runtimes.get(&installation.uid).cloned(),
                 }))
             }

@@ -12,8 +12,11 @@ use std::{
 use contracts::{
     orchestrator::runtime_service_client::RuntimeServiceClient,
     registry::{
-        EntryRevision, EnvironmentVariableTarget, InstallField, InstallFieldType, Installation, RemoteServer, Runtime,
-        RuntimeState, SelfHostedServer, entry_revision::Server, install_field::Target,
+        EntryRevision, EnvironmentVariableTarget, InstallField, InstallFieldType, Installation, NoCredential,
+        RemoteServer, Runtime, RuntimeState, SelfHostedServer, StdioTransport,
+        entry_revision::{CredentialModel, Server},
+        install_field::Target,
+        self_hosted_server,
     },
 };
 use fakes::Fakes;
@@ -173,6 +176,7 @@ pub fn installation(
     let server = SelfHostedServer {
         command: command.to_owned(),
         arguments,
+        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
         ..SelfHostedServer::default()
     };
     of(uid, Server::SelfHosted(server), fields)
@@ -190,6 +194,7 @@ fn of(uid: &str, server: Server, install_fields: Vec<InstallField>) -> (EntryRev
         entry_uid: entry_uid.clone(),
         number: 1,
         server: Some(server),
+        credential_model: Some(CredentialModel::NoCredential(NoCredential {})),
         install_fields,
         ..EntryRevision::default()
     };

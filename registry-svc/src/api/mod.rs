@@ -24,7 +24,12 @@ use contracts::registry::{
     report_service_server::ReportServiceServer, team_service_server::TeamServiceServer,
     tool_assignment_service_server::ToolAssignmentServiceServer, user_service_server::UserServiceServer,
 };
-use service_kit::{Clock, User, Workload, egress::EgressPolicy, identity, page_token::PageTokens};
+use service_kit::{
+    Clock, User, Workload,
+    egress::EgressPolicy,
+    identity::{self, Admitted},
+    page_token::PageTokens,
+};
 use tonic::{Request, Response, Status, server::NamedService, service::Routes};
 
 use crate::{
@@ -45,8 +50,13 @@ use tool_assignment::ToolAssignments;
 use user::UserApi;
 use watch::WatchServer;
 
-/// The largest message taken. The tools of one server are the largest that comes.
-const MAX_MESSAGE: usize = 16 << 20;
+/// The largest messages taken (bytes), by what is sent: a message may take a hundred times as much in memory. An entry has up to a
+/// megabyte, many tool assignments that are made at once about as much, and the tools of one server are the largest that comes.
+const LARGE: usize = 16 << 20;
+const MEDIUM: usize = 2 << 20;
+const SMALL: usize = 1 << 20;
+/// Of the people who manage them, teams, gateways and tokens are described in few words.
+const TINY: usize = 256 << 10;
 
 /// What all services of the registry stand on.
 #[derive(Debug)]
@@ -76,7 +86,10 @@ impl Registry {
 
     /// Begins a transaction whose changes watchers see.
     pub(crate) async fn write(&self, actor: Actor) -> Result<Tx, Error> {
-        Ok(self.db.write(actor, self.clock.now_micros()).await?)
+        let mut tx = self.db.write(actor, 0).await?;
+        // Not before it has its turn: what is created later is to come behind in lists.
+        tx.begins_at(self.clock.now_micros());
+        Ok(tx)
     }
 
     /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With
@@ -107,28 +120,42 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> (Vec<&'static str>, Routes) {
     let mut names = Vec::new();
     let mut builder = Routes::builder();
     macro_rules! serve {
-        ($($server:ident => $api:ident),* $(,)?) => {$(
-            let server = $server::new($api(Arc::clone(registry))).max_decoding_message_size(MAX_MESSAGE);
+        ($($server:ident => $api:ident, $most:ident);* $(;)?) => {$(
+            let server = $server::new($api(Arc::clone(registry))).max_decoding_message_size($most);
             names.push(name_of(&server));
             builder.add_service(server);
         )*};
     }
     serve! {
-        EntryServiceServer => Entries,
-        InstallationServiceServer => Installations,
-        GatewayServiceServer => Gateways,
-        AgentServiceServer => Agents,
-        ToolAssignmentServiceServer => ToolAssignments,
-        TeamServiceServer => TeamApi,
-        UserServiceServer => UserApi,
-        GatewayTokenServiceServer => GatewayTokenApi,
-        ReportServiceServer => ReportApi,
-        AccessServiceServer => AccessApi,
+        EntryServiceServer => Entries, MEDIUM;
+        InstallationServiceServer => Installations, SMALL;
+        GatewayServiceServer => Gateways, TINY;
+        AgentServiceServer => Agents, TINY;
+        ToolAssignmentServiceServer => ToolAssignments, MEDIUM;
+        TeamServiceServer => TeamApi, TINY;
+        UserServiceServer => UserApi, TINY;
+        GatewayTokenServiceServer => GatewayTokenApi, TINY;
+        ReportServiceServer => ReportApi, LARGE;
+        AccessServiceServer => AccessApi, TINY;
     }
     let watch = WatchServer::new(Arc::clone(registry));
     names.push(name_of(&watch));
     builder.add_service(watch);
     (names, builder.routes())
+}
+
+/// Who may call a service.
+pub(crate) fn admitted(service: &str) -> Option<Admitted> {
+    const WORKLOADS: [Workload; 3] = [Workload::Credential, Workload::Orchestrator, Workload::Gateway];
+    let for_workloads = [
+        ReportServiceServer::<ReportApi>::NAME,
+        AccessServiceServer::<AccessApi>::NAME,
+        WatchServer::NAME,
+    ];
+    if for_workloads.contains(&service) {
+        return Some(Admitted::Workloads(&WORKLOADS));
+    }
+    service.starts_with("chandlery.registry.").then_some(Admitted::People)
 }
 
 fn name_of<S: NamedService>(_: &S) -> &'static str {

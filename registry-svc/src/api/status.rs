@@ -23,9 +23,13 @@ impl From<Error> for Status {
             Error::BeingDeleted(name) => of(Code::Unavailable, ErrorReason::BeingDeleted)
                 .with("resource", name)
                 .build(),
-            Error::ExposedNameTaken { by, .. } => of(Code::AlreadyExists, ErrorReason::AlreadyExists)
-                .with("resource", by)
-                .build(),
+            Error::ExposedNameTaken { by, .. } => {
+                let status = of(Code::AlreadyExists, ErrorReason::AlreadyExists);
+                match by {
+                    Some(by) => status.with("resource", by).build(),
+                    None => status.build(),
+                }
+            }
             Error::EtagMismatch(name) => of(Code::Aborted, ErrorReason::EtagMismatch)
                 .with("resource", name)
                 .build(),

@@ -16,7 +16,7 @@ pub(crate) enum Error {
     Denied {
         /// For people.
         what: String,
-        /// What would allow it: `admin`, `owner`, `team_member`.
+        /// What would allow it: `admin`, `owner`, or the name of a workload.
         required: &'static str,
     },
     /// The user is shut out.
@@ -29,12 +29,12 @@ pub(crate) enum Error {
     #[error("{0} was deleted a moment ago, and gateway tokens are still limited to it: retry in a few seconds")]
     BeingDeleted(String),
     /// The name by which clients are to see a tool is another's.
-    #[error("the exposed name {name} is taken by {by}")]
+    #[error("the exposed name {name} is taken by {}", by.as_deref().unwrap_or("another assignment"))]
     ExposedNameTaken {
         /// The name.
         name: String,
-        /// Resource name of the assignment that has it.
-        by: String,
+        /// Resource name of the assignment that has it, where the caller may see it.
+        by: Option<String>,
     },
     /// Somebody was faster.
     #[error("{0} was changed since you read it: read it again, then retry")]

@@ -24,6 +24,18 @@ enum Wanted {
     Named(Vec<String>),
 }
 
+/// The most paths of a mask: no message has so many fields.
+const MAX_PATHS: usize = 64;
+
+/// Refuses a mask that is too long. To be called before a transaction begins, which would hold up others while a long one is read.
+pub(crate) fn check_size(mask: Option<&FieldMask>) -> Result<(), Violations> {
+    let mut violations = Violations::new();
+    if mask.is_some_and(|mask| mask.paths.len() > MAX_PATHS) {
+        violations.add("update_mask", format!("must have at most {MAX_PATHS} paths"));
+    }
+    violations.into_result(())
+}
+
 impl Mask {
     /// Reads a mask; none and an empty one are the same.
     pub(crate) fn new(mask: Option<&FieldMask>) -> Self {

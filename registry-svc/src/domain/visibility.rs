@@ -29,6 +29,7 @@ pub(crate) fn parse(violations: &mut Violations, path: &str, visibility: Option<
             }
             if audience.teams.len() > MAX_TEAMS {
                 violations.add(path.as_str(), format!("must be at most {MAX_TEAMS}"));
+                return visibility;
             }
             for (index, team) in audience.teams.iter().enumerate() {
                 if !id_in("teams", team).is_some_and(is_slug) {

@@ -34,7 +34,7 @@ pub(crate) async fn installation(
         Action::Manage => require_manager(&caller, &installation)?,
         Action::Entrust => require_entruster(&caller, &installation)?,
     }
-    let running_revision = installations::running(&mut tx, &installation).await?;
+    let running_entry_revision = installations::running(&mut tx, &installation).await?;
     let runtime = match runtimes::of(&mut tx, &installation.uid).await? {
         Some(own) => Some(own),
         // The one that all installations of the entry share.
@@ -42,7 +42,7 @@ pub(crate) async fn installation(
     };
     Ok(AuthorizeInstallationResponse {
         installation: Some(installation),
-        running_revision,
+        running_entry_revision,
         runtime,
     })
 }
@@ -59,10 +59,10 @@ pub(crate) async fn entry(
     if action != Action::Read {
         caller.require_admin()?;
     }
-    let current_revision = revisions::get(&mut tx, &entry.uid, entry.entry_revision).await?;
+    let current_entry_revision = revisions::get(&mut tx, &entry.uid, entry.entry_revision).await?;
     Ok(AuthorizeEntryResponse {
         entry: Some(entry),
-        current_revision,
+        current_entry_revision,
     })
 }
 

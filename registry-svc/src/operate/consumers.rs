@@ -12,6 +12,7 @@ use crate::{
         Caller, Error,
         consumer::{ConsumerKind, ConsumerSpec, apply_mask, from_agent, into_agent},
         etag,
+        field_mask::check_size,
         text::{SLUG_RULE, is_slug},
         time::timestamp,
         visibility,
@@ -52,8 +53,7 @@ pub(crate) async fn create(
         }
         Some(Ok(spec)) => Some(spec),
         Some(Err(more)) => {
-            more.iter()
-                .for_each(|(field, description)| violations.add(field, description));
+            violations.extend("", more);
             None
         }
     };
@@ -159,6 +159,7 @@ pub(crate) async fn update(
     message: Option<Gateway>,
     mask: Option<&FieldMask>,
 ) -> Result<Done<Gateway>, Error> {
+    check_size(mask)?;
     let change = message.ok_or_else(|| Error::invalid(kind.field(), "must be set"))?;
     let mut tx = registry.write(caller.actor()).await?;
     let field = format!("{}.name", kind.field());

@@ -20,6 +20,7 @@ use crate::{
         Caller, Error,
         entry::{EntrySpec, apply_mask, query_words, without_outputs},
         etag,
+        field_mask::check_size,
         text::{SLUG_RULE, check_labels, id_in, is_slug},
         time::timestamp,
         visibility,
@@ -29,7 +30,7 @@ use crate::{
 
 /// The most labels that a list is narrowed by.
 const MAX_LABELS: usize = 8;
-/// How many installations the refusal to delete an entry names.
+/// How many installations the refusal to delete an entry knows by name: one more than it names.
 const NAMED: i64 = 11;
 
 /// Adds an entry.
@@ -52,8 +53,7 @@ pub(crate) async fn create(
         Some(entry) => match EntrySpec::parse(entry, &registry.egress) {
             Ok(spec) => Some(spec),
             Err(more) => {
-                more.iter()
-                    .for_each(|(field, description)| violations.add(field, description));
+                violations.extend("", more);
                 None
             }
         },
@@ -193,6 +193,7 @@ pub(crate) async fn update(
     caller: &Caller,
     request: UpdateEntryRequest,
 ) -> Result<Done<Entry>, Error> {
+    check_size(request.update_mask.as_ref())?;
     let change = request.entry.ok_or_else(|| Error::invalid("entry", "must be set"))?;
     let mut tx = registry.write(caller.actor()).await?;
     let current = administered(&mut tx, caller, "entry.name", &change.name, &change.etag).await?;
@@ -255,9 +256,18 @@ async fn roll_out(registry: &Registry, tx: Tx, entry: Entry) -> Result<Done<Entr
 }
 
 /// The answer to a change that is committed, with how far the installations have come, unless that cannot be read now.
-async fn answer(registry: &Registry, mut entry: Entry, propagated: Propagated) -> Done<Entry> {
+pub(super) async fn answer(registry: &Registry, mut entry: Entry, propagated: Propagated) -> Done<Entry> {
     let rollout = async {
         let mut tx = registry.db.read().await?;
+        if entry.delete_time.is_some() {
+            let left = entries::count_installed(&mut tx, &entry.uid).await?;
+            let entry_revision = entry.entry_revision;
+            return Ok(EntryRollout {
+                entry_revision,
+                left,
+                ..EntryRollout::default()
+            });
+        }
         entries::rollout(&mut tx, &entry.uid, entry.entry_revision).await
     };
     match rollout.await {
@@ -278,7 +288,7 @@ pub(crate) async fn delete(
     let mut tx = registry.write(caller.actor()).await?;
     let mut entry = administered(&mut tx, caller, "name", &request.name, &request.etag).await?;
     if !request.force {
-        let some = entries::installed(&mut tx, &entry.uid, NAMED).await?;
+        let some = entries::some_installations(&mut tx, &entry.uid, NAMED).await?;
         if !some.is_empty() {
             let count = entries::count_installed(&mut tx, &entry.uid).await?;
             return Err(Error::EntryInstalled {

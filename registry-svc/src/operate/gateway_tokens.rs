@@ -26,6 +26,8 @@ use crate::{
 
 const MAX_NAME: usize = 120;
 const MAX_CONSUMERS: usize = 64;
+/// The last second of a `google.protobuf.Timestamp`: of the year 9999.
+const LAST_SECOND: i64 = 253_402_300_799;
 /// What every token begins with, so that scanners for leaked secrets know one.
 const PREFIX: &str = "cht_";
 
@@ -142,14 +144,18 @@ fn check(violations: &mut Violations, wanted: &GatewayToken, now: i64) -> Option
         violations.add("gateway_token.consumers", format!("must be at most {MAX_CONSUMERS}"));
     }
     let time = wanted.expire_time?;
-    let micros = time
-        .seconds
-        .checked_mul(1_000_000)
-        .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000));
-    if micros.is_none_or(|micros| micros <= now) {
-        violations.add("gateway_token.expire_time", "must be to come");
+    if !(0..=LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
+        violations.add(
+            "gateway_token.expire_time",
+            "must be a time up to the end of the year 9999",
+        );
+        return None;
     }
-    micros
+    let micros = time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000;
+    if micros <= now {
+        violations.add("gateway_token.expire_time", "must lie in the future");
+    }
+    Some(micros)
 }
 
 /// Who calls with a token.

@@ -10,14 +10,16 @@ use prost_types::FieldMask;
 use service_kit::status::Violations;
 use uuid::Uuid;
 
-use super::{Done, entries, require_request, rollout::mark_deleted, slug_in, uid_in, unchanged, written};
+use super::{
+    Done, entries, require_request, rollout::mark_deleted, slug_in, teams::user_id, uid_in, unchanged, written,
+};
 use crate::{
     api::{Registry, paging::Page},
     domain::{
         Actor, Caller, Error, conditions,
-        entry::EntrySpec,
+        entry::{EntrySpec, MAX_FIELDS},
         etag,
-        field_mask::Mask,
+        field_mask::{Mask, check_size},
         installation::{check, require_manager, require_team_manager, sees},
         text::{id_in, is_slug},
         time::timestamp,
@@ -46,6 +48,7 @@ pub(crate) async fn create(
     if !id_in("entries", &wanted.entry).is_some_and(is_slug) {
         violations.add("installation.entry", "must be an entry's name: entries/{entry}");
     }
+    check_count(&mut violations, &wanted.values);
     let scope = parse_scope(&mut violations, caller, wanted.scope)?;
     let (Some(retry), true) = (retry, violations.is_empty()) else {
         return Err(violations.into());
@@ -96,6 +99,13 @@ pub(crate) async fn create(
     retry.made(&mut tx, &installation.uid, &installation).await?;
     let propagated = registry.commit(tx, None).await?;
     Ok((installation, propagated))
+}
+
+/// Refuses more values than an entry can have fields, before a transaction begins.
+fn check_count(violations: &mut Violations, values: &HashMap<String, String>) {
+    if values.len() > MAX_FIELDS {
+        violations.add("installation.values", format!("must be at most {MAX_FIELDS}"));
+    }
 }
 
 fn retry<'a>(caller: &'a str, request: &CreateInstallationRequest) -> Option<Request<'a>> {
@@ -200,12 +210,10 @@ async fn filter(tx: &mut Tx, caller: &Caller, request: &ListInstallationsRequest
         }
     }
     if !request.user.is_empty() {
-        let user =
-            id_in("users", &request.user).ok_or_else(|| Error::invalid("user", "must be users/{user} or users/me"))?;
-        filter.user_uid = if user == "me" {
+        filter.user_uid = if request.user == "users/me" {
             caller.uid.clone()
         } else {
-            user.to_owned()
+            user_id("user", &request.user)?
         };
     }
     Ok(Some(filter))
@@ -217,9 +225,13 @@ pub(crate) async fn update(
     caller: &Caller,
     request: UpdateInstallationRequest,
 ) -> Result<Done<Installation>, Error> {
+    check_size(request.update_mask.as_ref())?;
     let change = request
         .installation
         .ok_or_else(|| Error::invalid("installation", "must be set"))?;
+    let mut violations = Violations::new();
+    check_count(&mut violations, &change.values);
+    violations.into_result(())?;
     let mut tx = registry.write(caller.actor()).await?;
     let mut current = managed(&mut tx, caller, "installation.name", &change.name, &change.etag).await?;
     let mut values = current.values.clone();

@@ -4,7 +4,7 @@ use contracts::registry::{Entry, EntryLifecycle};
 
 use super::{
     Done,
-    entries::{administered, finish},
+    entries::{administered, answer, finish},
 };
 use crate::{
     api::Registry,
@@ -12,10 +12,10 @@ use crate::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
     },
-    store::entries::index_lifecycle,
+    store::{Object, entries::index_lifecycle},
 };
 
-/// Moves an entry to another lifecycle, if there is such a step.
+/// Moves an entry to another lifecycle, if there is such a step. One that is there already stays, so that a retry succeeds.
 pub(crate) async fn step(
     registry: &Registry,
     caller: &Caller,
@@ -25,6 +25,11 @@ pub(crate) async fn step(
 ) -> Result<Done<Entry>, Error> {
     let mut tx = registry.write(caller.actor()).await?;
     let mut entry = administered(&mut tx, caller, "name", name, etag).await?;
+    if entry.lifecycle() == to {
+        tx.stands_at(Object::Entry, entry.registry_revision);
+        let propagated = registry.commit(tx, None).await?;
+        return Ok(answer(registry, entry, propagated).await);
+    }
     if !may_become(entry.lifecycle(), to) {
         let (from, to) = (lifecycle_word(entry.lifecycle()), lifecycle_word(to));
         return Err(Error::IllegalTransition(format!(

@@ -182,7 +182,7 @@ async fn runtime_changes(
         _ => Some(timestamp(now)),
     };
     let next = Runtime {
-        uid: uid.clone(),
+        owner_uid: uid.clone(),
         owner: Some(owner),
         state: report.state,
         reason: report.reason.clone(),
@@ -270,10 +270,11 @@ async fn discovery_changes(
         return Ok(None);
     };
     tx.stands_at(Object::Installation, installation.registry_revision);
-    let observed_generation = report.observed_generation.min(installation.generation);
-    if observed_generation < conditions::observed(&installation.conditions, ConditionType::ToolsDiscovered) {
+    // Of what it was before a change, a discovery says nothing: it may have asked another server.
+    if report.observed_generation < installation.generation {
         return Ok(None);
     }
+    let observed_generation = installation.generation;
     let (status, reason, message) = match &report.outcome {
         Some(Outcome::Failure(failure)) => (ConditionStatus::False, failure.reason.clone(), failure.message.clone()),
         _ => (ConditionStatus::True, "DISCOVERED".to_owned(), String::new()),

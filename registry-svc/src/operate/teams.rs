@@ -14,7 +14,7 @@ use crate::{
     api::{Registry, paging::Page},
     domain::{
         Caller, Error, etag,
-        field_mask::Mask,
+        field_mask::{Mask, check_size},
         text::{SLUG_RULE, check_line, is_slug},
         time::timestamp,
     },
@@ -24,6 +24,9 @@ use crate::{
 const MAX_MAPPINGS: usize = 32;
 const MAX_NAME: usize = 120;
 const MAX_CLAIM: usize = 255;
+/// What the name of somebody must be who may not have been here, for people.
+pub(super) const NOT_A_USER: &str = "must be users/{user}, with the 26 characters that UserService shows; whoever has not been here \
+    is named by identity: issuer and subject";
 
 /// Adds a team.
 pub(crate) async fn create(
@@ -115,6 +118,7 @@ pub(crate) async fn update(
     caller: &Caller,
     request: UpdateTeamRequest,
 ) -> Result<Done<Team>, Error> {
+    check_size(request.update_mask.as_ref())?;
     let change = request.team.ok_or_else(|| Error::invalid("team", "must be set"))?;
     let mut tx = registry.write(caller.actor()).await?;
     let current = administered(&mut tx, caller, "team.name", &change.name).await?;
@@ -183,7 +187,7 @@ pub(crate) async fn add_member(
     let team = administered(&mut tx, caller, "team", &request.team).await?;
     let user = match request.member {
         Some(Member::User(name)) => {
-            let user = user_id("user", &name)?;
+            let user = user_id("user", &name).map_err(|_| Error::invalid("user", NOT_A_USER))?;
             users::find(&mut tx, &user).await?.ok_or(Error::NotFound(name))?.uid
         }
         Some(Member::Identity(identity)) => {
@@ -256,6 +260,7 @@ fn check(violations: &mut Violations, mut team: Team) -> Team {
     check_line(violations, "team.display_name", &team.display_name, MAX_NAME);
     if team.mappings.len() > MAX_MAPPINGS {
         violations.add("team.mappings", format!("must be at most {MAX_MAPPINGS}"));
+        return team;
     }
     for (index, mapping) in team.mappings.iter().enumerate() {
         let path = format!("team.mappings[{index}]");
@@ -294,7 +299,7 @@ pub(super) fn user_id(field: &str, name: &str) -> Result<String, Error> {
         .ok_or_else(|| {
             Error::invalid(
                 field,
-                "must be users/{user}, with the 26 characters that UserService shows; users/me is not taken here",
+                "must be users/{user}, with the 26 characters that UserService shows",
             )
         })
 }

@@ -6,7 +6,7 @@ use contracts::registry::{
 
 use super::{
     Done,
-    teams::{check_identity, user_id},
+    teams::{NOT_A_USER, check_identity, user_id},
     unchanged, written,
 };
 use crate::{
@@ -47,6 +47,9 @@ pub(crate) async fn list(
     request: ListUsersRequest,
 ) -> Result<ListUsersResponse, Error> {
     caller.require_admin()?;
+    if request.email.contains('\0') {
+        return Err(Error::invalid("email", "must hold no NUL"));
+    }
     let binding = format!("ListUsers {} {:?}", caller.uid, request.email);
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
@@ -72,17 +75,28 @@ pub(crate) async fn deactivate(
     caller.require_admin()?;
     match request.user {
         Some(Shut::Name(name)) => {
-            let uid = user_id("name", &name)?;
+            let uid = user_id("name", &name).map_err(|_| Error::invalid("name", NOT_A_USER))?;
+            refuse_oneself(caller, &uid)?;
             set_active(registry, registry.write(caller.actor()).await?, &uid, false).await
         }
         Some(Shut::Identity(identity)) => {
             check_identity(&identity)?;
             let mut tx = registry.write(caller.actor()).await?;
             let uid = users::add(&mut tx, &identity.issuer, &identity.subject).await?;
+            refuse_oneself(caller, &uid)?;
             set_active(registry, tx, &uid, false).await
         }
         None => Err(Error::invalid("user", "must be set: name or identity")),
     }
+}
+
+/// Whoever shuts themselves out cannot let themselves in again.
+fn refuse_oneself(caller: &Caller, uid: &str) -> Result<(), Error> {
+    if caller.uid == uid {
+        let text = "you cannot deactivate yourself: another admin can";
+        return Err(Error::IllegalTransition(text.to_owned()));
+    }
+    Ok(())
 }
 
 /// Lets a user in again.

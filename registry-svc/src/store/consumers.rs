@@ -8,7 +8,7 @@ use super::{
     Object, Tx, assignments,
     document::{SCHEMA_VERSION, decode, document},
     execute, gateway_tokens,
-    list::{self, Arm, Bind, Condition, List, Listed},
+    list::{self, Arm, Bind, Condition, List, Listed, SEVERAL},
     on, rows,
 };
 use crate::domain::{
@@ -154,19 +154,28 @@ pub(crate) async fn delete_leftovers(tx: &mut Tx, limit: i64) -> sqlx::Result<bo
 
 /// Those that the caller may see.
 pub(crate) fn list(caller: &Caller, kind: ConsumerKind) -> List {
+    const SEEN: &str = "(SELECT 1 FROM consumer_audiences a WHERE a.consumer_uid = d.consumer_uid AND a.audience || '' IN ({}) \
+        LIMIT 1) IS NOT NULL";
     let kind = Bind::from(kind as i64);
-    let arms = list::audiences(caller).into_iter().map(|audience| Arm {
+    let arm = |audience| Arm {
         from: "consumer_audiences d",
         time: "d.create_time",
         uid: "d.consumer_uid",
         condition: Condition::new("d.kind = ? AND d.audience = ?", [kind.clone(), audience]),
         unordered: false,
-    });
+    };
+    let audiences = list::audiences(caller);
+    let (arms, filters) = if audiences.len() <= SEVERAL {
+        (audiences.into_iter().map(arm).collect(), Vec::new())
+    } else {
+        let all = vec![arm(Bind::from(visibility::ADMINS))];
+        (all, vec![Condition::any_of(SEEN, audiences)])
+    };
     List {
         table: "consumers",
         extra: "NULL",
-        arms: arms.collect(),
-        filters: Vec::new(),
+        arms,
+        filters,
     }
 }
 

@@ -47,7 +47,8 @@ pub(super) enum Pools {
         read: PgPool,
         /// Reads that last.
         snapshot: PgPool,
-        /// What replicas tell each other: short statements, none of which has to survive a crash of the database.
+        /// What replicas tell each other, and what tokens say of people: short statements, none of which has to survive a crash of the
+        /// database.
         signal: PgPool,
         /// One connection, which listens.
         listen: PgPool,
@@ -122,6 +123,15 @@ impl Db {
             // A deferred transaction that reads and then writes fails at once while another one writes.
             Pools::Sqlite { write, .. } => Engine::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
             Pools::Postgres { write, .. } => Engine::Postgres(write.begin().await?),
+        };
+        Ok(Tx::new(self.clone(), engine))
+    }
+
+    /// A short transaction that changes only what no other waits for: those that wait for each other keep none of its connections.
+    pub(crate) async fn write_beside(&self) -> sqlx::Result<Tx> {
+        let engine = match &self.0.pools {
+            Pools::Sqlite { .. } => return self.write_quietly().await,
+            Pools::Postgres { signal, .. } => Engine::Postgres(signal.begin().await?),
         };
         Ok(Tx::new(self.clone(), engine))
     }

@@ -8,7 +8,7 @@ use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
     execute,
-    list::{self, Arm, Bind, Condition, List, audiences},
+    list::{self, Arm, Bind, Condition, List, SEVERAL, audiences},
     on, rows, search,
 };
 use crate::domain::{Caller, time::micros, visibility};
@@ -114,8 +114,8 @@ pub(crate) async fn index_lifecycle(tx: &mut Tx, entry: &Entry) -> sqlx::Result<
     search::set_lifecycle(tx, entry).await
 }
 
-/// Whether it has an installation that is not deleted.
-pub(crate) async fn installed(tx: &mut Tx, uid: &str, limit: i64) -> sqlx::Result<Vec<String>> {
+/// The uids of up to `limit` installations of it that are not deleted, oldest first.
+pub(crate) async fn some_installations(tx: &mut Tx, uid: &str, limit: i64) -> sqlx::Result<Vec<String>> {
     const FIND: &str = "SELECT uid FROM installations WHERE entry_uid = $1 AND delete_time IS NULL \
                         ORDER BY create_time, uid LIMIT $2";
     rows!(tx, FIND, [uid, limit], row => row.try_get("uid"))
@@ -187,6 +187,17 @@ pub(crate) enum ReadBy {
     Word(usize),
 }
 
+/// How what a list is read by is put in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Each audience of the caller is read in order, and these are merged.
+    Merged,
+    /// All that is found is sorted.
+    Sorted,
+    /// Everybody's are read in order, and those that the caller sees are taken.
+    Sought,
+}
+
 /// What more entries than these fulfil is common: whoever looks through entries in the order of the list soon finds a page of it. What
 /// fewer fulfil is sought first. So many times as much where more than one thing is asked for: the fewer fulfil all of it, the longer is
 /// the way to a page, up to three times.
@@ -198,21 +209,22 @@ const COMMON: usize = 700;
 /// all of it, those are many, at most all that the caller sees.
 pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<List> {
     let by_lifecycle = filter.lifecycle != EntryLifecycle::Unspecified;
-    let read_by = match (filter.labels.len(), filter.words.len()) {
-        (0, 0) => ReadBy::Audience,
-        (1, 0) if !by_lifecycle => ReadBy::Label(0),
+    let several = audiences(caller).len() > SEVERAL;
+    let (read_by, order) = match (filter.labels.len(), filter.words.len()) {
+        (0, 0) if !several => (ReadBy::Audience, Order::Merged),
+        (1, 0) if !by_lifecycle && !several => (ReadBy::Label(0), Order::Merged),
         _ => rarest(tx, caller, filter).await?,
     };
-    Ok(list_by(caller, filter, read_by))
+    Ok(list_by(caller, filter, read_by, order))
 }
 
-async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<ReadBy> {
+async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<(ReadBy, Order)> {
     let audiences = audiences(caller);
     let mut ways = vec![ReadBy::Audience];
     ways.extend((0..filter.labels.len()).map(ReadBy::Label));
     ways.extend((0..filter.words.len()).map(ReadBy::Word));
     let conditions: Vec<_> = ways.iter().map(|way| filter.condition(*way, &audiences)).collect();
-    let common = i64::try_from(COMMON * (filter.labels.len() + filter.words.len()).min(3)).unwrap_or(i64::MAX);
+    let common = i64::try_from(COMMON * (filter.labels.len() + filter.words.len()).clamp(1, 3)).unwrap_or(i64::MAX);
     let counts = list::counts(tx, &conditions, common).await?;
     let is_sorted = |way: ReadBy| matches!(way, ReadBy::Word(_));
     // A label and an audience are in order, however many they are.
@@ -220,7 +232,17 @@ async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<R
     let best = candidates
         .filter(|&(way, count)| count < common || !is_sorted(way))
         .min_by_key(|&(way, count)| (count, way == ReadBy::Audience));
-    Ok(best.map_or(ReadBy::Audience, |(way, _)| way))
+    let (read_by, count) = best.unwrap_or((ReadBy::Audience, common));
+    let order = if is_sorted(read_by) {
+        Order::Sorted
+    } else if audiences.len() <= SEVERAL {
+        Order::Merged
+    } else if count < common {
+        Order::Sorted
+    } else {
+        Order::Sought
+    };
+    Ok((read_by, order))
 }
 
 impl Filter {
@@ -250,9 +272,8 @@ impl Filter {
 }
 
 /// As [`list`], read in this way.
-pub(super) fn list_by(caller: &Caller, filter: &Filter, read_by: ReadBy) -> List {
+pub(super) fn list_by(caller: &Caller, filter: &Filter, read_by: ReadBy, order: Order) -> List {
     let audiences = audiences(caller);
-    let unordered = matches!(read_by, ReadBy::Word(_));
     let arm = |audiences: &[Bind]| {
         let (from, condition) = filter.condition(read_by, audiences);
         Arm {
@@ -260,13 +281,13 @@ pub(super) fn list_by(caller: &Caller, filter: &Filter, read_by: ReadBy) -> List
             time: "d.create_time",
             uid: "d.entry_uid",
             condition,
-            unordered,
+            unordered: order == Order::Sorted,
         }
     };
-    let arms = if unordered {
-        vec![arm(&[])]
-    } else {
-        audiences.chunks(1).map(arm).collect()
+    let arms = match order {
+        Order::Merged => audiences.chunks(1).map(arm).collect(),
+        Order::Sorted => vec![arm(&audiences)],
+        Order::Sought => vec![arm(&[Bind::from(visibility::ADMINS)])],
     };
     // Each is a look-up of its own for an entry that is found: no engine makes a join of all entries out of them.
     let mut filters = Vec::new();
@@ -293,7 +314,8 @@ pub(super) fn list_by(caller: &Caller, filter: &Filter, read_by: ReadBy) -> List
             [Bind::Int(filter.lifecycle as i64)],
         ));
     }
-    if unordered && !caller.admin {
+    // A word is everybody's, and so is what is sought.
+    if !caller.admin && (order == Order::Sought || matches!(read_by, ReadBy::Word(_))) {
         filters.push(Condition::any_of(seen!("d.entry_uid"), audiences));
     }
     List {

@@ -10,7 +10,7 @@ use super::{
     Db, Object, Tx,
     document::{SCHEMA_VERSION, decode, document},
     execute,
-    list::{Arm, Bind, Condition, List, Listed},
+    list::{Arm, Bind, Condition, List, Listed, SEVERAL},
     on, rows,
 };
 use crate::domain::{Caller, time::timestamp};
@@ -210,12 +210,25 @@ pub(crate) fn list(caller: &Caller) -> List {
     let arms = if caller.admin {
         vec![arm(Condition::new("TRUE", []))]
     } else {
-        let managed = caller.teams.iter().filter(|team| team.members_manage_installations);
+        let managed: Vec<_> = caller
+            .teams
+            .iter()
+            .filter(|team| team.members_manage_installations)
+            .collect();
         let of_team = |uid: &str| arm(Condition::new("o.team_uid = ?", [Bind::from(uid)]));
         let own = arm(Condition::new("o.user_uid = ?", [Bind::from(caller.uid.as_str())]));
-        std::iter::once(own)
-            .chain(managed.map(|team| of_team(&team.uid)))
-            .collect()
+        if managed.len() <= SEVERAL {
+            std::iter::once(own)
+                .chain(managed.into_iter().map(|team| of_team(&team.uid)))
+                .collect()
+        } else {
+            let teams = managed.into_iter().map(|team| Bind::from(team.uid.as_str())).collect();
+            let of_teams = Arm {
+                unordered: true,
+                ..arm(Condition::any_of("o.team_uid IN ({})", teams))
+            };
+            vec![own, of_teams]
+        }
     };
     List {
         table: "gateway_tokens",

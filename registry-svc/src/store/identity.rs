@@ -250,9 +250,22 @@ mod tests {
         // Rows that were put back: what is known of the latest revision goes back, too.
         let epoch = db.epoch();
         let revision = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
-        execute_all(db, "UPDATE head SET revision = revision - 1").await;
+        const PUT_BACK: &str =
+            "UPDATE head SET revision = revision - 1; DELETE FROM changes WHERE revision > (SELECT revision FROM head)";
+        execute_all(db, PUT_BACK).await;
         let head = db.look().await.unwrap();
         assert_ne!(head.epoch, *epoch);
         assert_eq!(db.latest().borrow().revision, revision - 1);
+        // And where somebody writes before anybody has looked: the same numbers are used a second time.
+        let epoch = db.epoch();
+        let revision = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
+        execute_all(db, PUT_BACK).await;
+        assert_eq!(
+            opened.put(Object::Entry, "e", &Entry::default()).await.revision,
+            revision
+        );
+        assert_ne!(db.epoch(), epoch, "it is known with the commit");
+        assert!(!resumes(db, &epoch, revision).await);
+        assert_eq!(other.look().await.unwrap().epoch, *db.epoch());
     }
 }

@@ -11,7 +11,7 @@ use super::{
     document::{SCHEMA_VERSION, document},
     entries::tool_set,
     execute,
-    list::{Arm, Bind, Condition, List},
+    list::{Arm, Bind, Condition, List, SEVERAL},
     on, rows,
 };
 use crate::domain::{Caller, time::micros};
@@ -197,9 +197,29 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
                 filters.push(Condition::new("o.state = ?", in_state()));
             }
             match (team, user) {
-                ("", "") => std::iter::once(of_user(&caller.uid))
+                ("", "") if caller.teams.len() <= SEVERAL => std::iter::once(of_user(&caller.uid))
                     .chain(caller.teams.iter().map(|one| of_team(&one.uid)))
                     .collect(),
+                ("", "") => {
+                    let teams = caller.teams.iter().map(|one| Bind::from(one.uid.as_str())).collect();
+                    // Of one entry, each team has one at most.
+                    let condition = if by_entry {
+                        filters.remove(0);
+                        Condition::any_of("o.team_uid IN ({}) AND o.delete_time IS NULL", teams)
+                            .and(" AND o.entry_uid = ?", of_entry())
+                    } else {
+                        Condition::any_of("o.team_uid IN ({})", teams)
+                    };
+                    let of_teams = Arm {
+                        unordered: true,
+                        ..arm(condition)
+                    };
+                    let mut own = of_user(&caller.uid);
+                    if by_entry {
+                        own.condition = own.condition.and(" AND o.entry_uid = ?", of_entry());
+                    }
+                    vec![own, of_teams]
+                }
                 ("", uid) if caller.admin || uid == caller.uid => vec![of_user(uid)],
                 (uid, "") if caller.admin || caller.team(uid).is_some() => vec![of_team(uid)],
                 _ => return None,

@@ -236,6 +236,10 @@ pub(crate) fn audiences(caller: &Caller) -> Vec<Bind> {
     audiences
 }
 
+/// A caller who is in more audiences, or teams, than this has too many to read each of them in order: their rows are found at once and
+/// sorted if they are few, and else looked for in the order of the list.
+pub(crate) const SEVERAL: usize = 16;
+
 #[derive(Default)]
 struct Sql {
     text: String,

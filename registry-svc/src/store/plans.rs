@@ -5,7 +5,7 @@ use sqlx::Row as _;
 
 use super::{
     Tx, assignments, consumers,
-    entries::{self, ReadBy},
+    entries::{self, Order, ReadBy},
     features, gateway_tokens, installations,
     list::{Bind, List, bound},
     on, revisions, rows, teams,
@@ -14,12 +14,15 @@ use super::{
 };
 use crate::domain::{Caller, caller::CallerTeam, consumer::ConsumerKind};
 
-fn caller(admin: bool) -> Caller {
-    let team = |uid: &str| CallerTeam {
+fn team(uid: &str) -> CallerTeam {
+    CallerTeam {
         uid: uid.to_owned(),
         slug: uid.to_owned(),
         members_manage_installations: true,
-    };
+    }
+}
+
+fn caller(admin: bool) -> Caller {
     Caller {
         uid: "u".to_owned(),
         admin,
@@ -57,9 +60,15 @@ fn pages() -> Vec<(String, String, Vec<Bind>, usize)> {
             ),
         ] {
             for way in ways {
-                let sorts = if let ReadBy::Word(_) = way { 2 } else { 1 };
-                let list = entries::list_by(&caller, &filter, way);
-                add(&format!("{name}, read by {way:?}"), list, sorts);
+                let orders = match way {
+                    ReadBy::Word(_) => vec![Order::Sorted],
+                    ReadBy::Audience | ReadBy::Label(_) => vec![Order::Merged, Order::Sorted, Order::Sought],
+                };
+                for order in orders {
+                    let sorts = if order == Order::Sorted { 2 } else { 1 };
+                    let list = entries::list_by(&caller, &filter, way, order);
+                    add(&format!("{name}, read by {way:?}, {order:?}"), list, sorts);
+                }
             }
         }
         let of = |entry: &str, team: &str, user: &str, state| installations::Filter {
@@ -92,6 +101,24 @@ fn pages() -> Vec<(String, String, Vec<Bind>, usize)> {
         add("assignments", assignments::list(&caller, "c"), 0);
         add("teams", teams::list(&caller), usize::from(!admin));
         add("gateway tokens", gateway_tokens::list(&caller), usize::from(!admin));
+    }
+    let mut several = caller(false);
+    several.teams = (0..40).map(|index| team(&format!("t{index}"))).collect();
+    let installations = |entry_uid: &str| {
+        let filter = installations::Filter {
+            entry_uid: entry_uid.to_owned(),
+            ..installations::Filter::default()
+        };
+        installations::list(&several, &filter).expect("there can be some")
+    };
+    for (name, list) in [
+        ("installations", installations("")),
+        ("installations of an entry", installations("e")),
+        ("gateways", consumers::list(&several, ConsumerKind::Gateway)),
+        ("gateway tokens", gateway_tokens::list(&several)),
+    ] {
+        let (sql, binds) = list.statement((1, "x"), 51);
+        pages.push((format!("{name} of somebody in many teams"), sql, binds, 2));
     }
     let plain = |name: &str, sql: &str, binds: Vec<Bind>| (name.to_owned(), sql.to_owned(), binds, 0);
     let (time, limit) = (Bind::Int(1), Bind::Int(51));
@@ -131,19 +158,28 @@ async fn plan(tx: &mut Tx, shared: bool, sql: &str, binds: Vec<Bind>) -> sqlx::R
 #[tokio::test]
 async fn a_member_of_a_thousand_teams_has_their_lists() {
     let mut caller = caller(false);
-    caller.teams = (0..1_000)
-        .map(|index| CallerTeam {
-            uid: format!("team-{index}"),
-            slug: format!("team-{index}"),
-            members_manage_installations: true,
-        })
-        .collect();
+    caller.teams = (0..1_000).map(|index| team(&format!("team-{index}"))).collect();
     on_each_engine(async |opened| {
         let mut tx = opened.db.read().await.unwrap();
         let any = installations::Filter::default();
+        let of_one = installations::Filter {
+            entry_uid: "e".to_owned(),
+            state: InstallationState::Failed,
+            ..installations::Filter::default()
+        };
+        let all = entries::Filter {
+            labels: (0..8).map(|index| (format!("k{index}"), "v".to_owned())).collect(),
+            lifecycle: EntryLifecycle::Approved,
+            words: (0..8).map(|index| format!("w{index}")).collect(),
+        };
         for list in [
-            entries::list_by(&caller, &entries::Filter::default(), ReadBy::Audience),
+            entries::list(&mut tx, &caller, &entries::Filter::default())
+                .await
+                .unwrap(),
+            entries::list(&mut tx, &caller, &all).await.unwrap(),
+            entries::list_by(&caller, &all, ReadBy::Audience, Order::Sought),
             installations::list(&caller, &any).expect("there can be some"),
+            installations::list(&caller, &of_one).expect("there can be some"),
             consumers::list(&caller, ConsumerKind::Gateway),
             gateway_tokens::list(&caller),
             teams::list(&caller),

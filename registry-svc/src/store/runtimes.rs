@@ -26,9 +26,9 @@ pub(crate) async fn put(tx: &mut Tx, runtime: &mut Runtime) -> sqlx::Result<()> 
     execute!(
         tx,
         PUT,
-        [&runtime.uid, &document, SCHEMA_VERSION, runtime.registry_revision]
+        [&runtime.owner_uid, &document, SCHEMA_VERSION, runtime.registry_revision]
     )?;
-    tx.put(Object::Runtime, &runtime.uid, &document);
+    tx.put(Object::Runtime, &runtime.owner_uid, &document);
     Ok(())
 }
 

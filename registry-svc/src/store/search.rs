@@ -58,30 +58,54 @@ pub(super) async fn update(
             insert.build().execute(&mut *c).await.map(drop)
         })?;
     }
-    if !is_seen_as_before || before.is_none_or(|before| before.labels != entry.labels) {
-        if before.is_some() {
+    // Of one that is seen as before, the labels that stay need no writing.
+    let stays = |label: (&String, &String)| {
+        is_seen_as_before && before.is_some_and(|before| before.labels.get(label.0) == Some(label.1))
+    };
+    if let Some(before) = before {
+        if is_seen_as_before {
+            let gone = before
+                .labels
+                .iter()
+                .filter(|(key, value)| entry.labels.get(*key) != Some(*value));
+            for (key, value) in gone {
+                const FORGET: &str =
+                    "DELETE FROM entry_labels WHERE entry_uid = $1 AND label_key = $2 AND label_value = $3";
+                execute!(tx, FORGET, [&entry.uid, key, value])?;
+            }
+        } else {
             execute!(tx, FORGET_LABELS, [&entry.uid])?;
         }
-        let labels: Vec<_> = audiences
-            .iter()
-            .flat_map(|audience| entry.labels.iter().map(move |label| (audience, label)))
-            .collect();
-        for some in labels.chunks(AT_ONCE) {
-            on!(tx, c => {
-                let mut insert = QueryBuilder::new(
-                    "INSERT INTO entry_labels (audience, label_key, label_value, create_time, entry_uid) ",
-                );
-                insert.push_values(some, |mut row, (audience, (key, value))| {
-                    row.push_bind(audience).push_bind(key).push_bind(value).push_bind(time).push_bind(&entry.uid);
-                });
-                insert.build().execute(&mut *c).await.map(drop)
-            })?;
-        }
+    }
+    let labels: Vec<_> = audiences
+        .iter()
+        .flat_map(|audience| entry.labels.iter().map(move |label| (audience, label)))
+        .filter(|(_, label)| !stays(*label))
+        .collect();
+    for some in labels.chunks(AT_ONCE) {
+        on!(tx, c => {
+            let mut insert = QueryBuilder::new(
+                "INSERT INTO entry_labels (audience, label_key, label_value, create_time, entry_uid) ",
+            );
+            insert.push_values(some, |mut row, (audience, (key, value))| {
+                row.push_bind(audience).push_bind(key).push_bind(value).push_bind(time).push_bind(&entry.uid);
+            });
+            insert.build().execute(&mut *c).await.map(drop)
+        })?;
     }
     let (old, new) = (before.map(words).unwrap_or_default(), words(entry));
-    for gone in old.difference(&new) {
-        const FORGET: &str = "DELETE FROM entry_words WHERE entry_uid = $1 AND word = $2";
-        execute!(tx, FORGET, [&entry.uid, gone.as_bytes()])?;
+    let gone: Vec<&String> = old.difference(&new).collect();
+    for some in gone.chunks(AT_ONCE) {
+        on!(tx, c => {
+            let mut delete = QueryBuilder::new("DELETE FROM entry_words WHERE entry_uid = ");
+            delete.push_bind(&entry.uid).push(" AND word IN (");
+            let mut words = delete.separated(", ");
+            for word in some {
+                words.push_bind(word.as_bytes());
+            }
+            words.push_unseparated(")");
+            delete.build().execute(&mut *c).await.map(drop)
+        })?;
     }
     let added: Vec<&String> = new.difference(&old).collect();
     for some in added.chunks(AT_ONCE) {
@@ -113,7 +137,7 @@ mod tests {
         domain::{Actor, Caller, caller::CallerTeam, time::timestamp},
         store::{
             document::decode,
-            entries::{self, Filter, ReadBy},
+            entries::{self, Filter, Order, ReadBy},
             testing::on_each_engine,
         },
     };
@@ -270,6 +294,13 @@ mod tests {
                 caller("root", true, &[]),
                 caller("ann", false, &["ops"]),
                 caller("eve", false, &[]),
+                caller(
+                    "joe",
+                    false,
+                    &[
+                        "dev", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "u1", "u2", "u3", "u4", "u5", "u6",
+                    ],
+                ),
             ];
             let mut found_some = 0;
             for (caller, filter) in callers
@@ -285,7 +316,14 @@ mod tests {
                 let ways = std::iter::once(ReadBy::Audience)
                     .chain((0..filter.labels.len()).map(ReadBy::Label))
                     .chain((0..filter.words.len()).map(ReadBy::Word));
-                let mut lists: Vec<_> = ways.map(|way| entries::list_by(caller, &filter, way)).collect();
+                let orders = |way| match way {
+                    ReadBy::Word(_) => vec![Order::Sorted],
+                    ReadBy::Audience | ReadBy::Label(_) => vec![Order::Merged, Order::Sorted, Order::Sought],
+                };
+                let mut lists: Vec<_> = ways
+                    .flat_map(|way| orders(way).into_iter().map(move |order| (way, order)))
+                    .map(|(way, order)| entries::list_by(caller, &filter, way, order))
+                    .collect();
                 lists.push(entries::list(&mut tx, caller, &filter).await.unwrap());
                 for list in lists {
                     let (mut found, mut after) = (Vec::new(), (0, String::new()));

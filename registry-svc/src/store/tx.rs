@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::bytes::Bytes;
 use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
+use uuid::Uuid;
 
 use super::{Db, Object, changes::Logged, on};
 use crate::domain::Actor;
@@ -21,6 +22,8 @@ pub(crate) struct Tx {
     db: Db,
     engine: Engine,
     writing: Option<Writing>,
+    /// The epoch it gives to a database in which revisions are missing that had been committed: one that was restored.
+    renewed: Option<String>,
     /// What the answer speaks of, where nothing changes.
     stands: Commit,
 }
@@ -49,6 +52,7 @@ impl Tx {
             db,
             engine,
             writing: None,
+            renewed: None,
             stands: Commit::default(),
         }
     }
@@ -60,6 +64,13 @@ impl Tx {
     pub(super) async fn take_revision(&mut self, actor: Actor, now: i64) -> sqlx::Result<()> {
         const NEXT: &str = "UPDATE head SET revision = revision + 1 WHERE id = 1 RETURNING revision";
         let revision: i64 = on!(self, c => sqlx::query_scalar(NEXT).fetch_one(&mut *c).await)?;
+        // Whatever is known to be committed was committed before this transaction had its turn.
+        if self.db.latest().borrow().revision >= revision {
+            const RENEW: &str = "UPDATE head SET database_epoch = $1 WHERE id = 1";
+            let epoch = Uuid::new_v4().to_string();
+            on!(self, c => sqlx::query(RENEW).bind(&epoch).execute(&mut *c).await.map(drop))?;
+            self.renewed = Some(epoch);
+        }
         self.writing = Some(Writing {
             revision,
             actor,
@@ -78,6 +89,11 @@ impl Tx {
     /// The revision of a transaction begun by [`Db::write`].
     pub(crate) fn revision(&mut self) -> i64 {
         self.writing().revision
+    }
+
+    /// Says when it began, in microseconds since 1970.
+    pub(crate) fn begins_at(&mut self, now: i64) {
+        self.writing().now = now;
     }
 
     /// When it began, in microseconds since 1970.
@@ -124,6 +140,13 @@ impl Tx {
         match self.engine {
             Engine::Sqlite(transaction) => transaction.commit().await?,
             Engine::Postgres(transaction) => transaction.commit().await?,
+        }
+        if let Some(epoch) = self.renewed {
+            tracing::warn!(
+                registry.revision = commit.revision,
+                "the database was restored: all watchers start anew"
+            );
+            self.db.looked(&epoch, commit.revision);
         }
         if let Some(changes) = changes {
             self.db.committed(commit.revision, changes);

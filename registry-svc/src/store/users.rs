@@ -85,7 +85,7 @@ pub(crate) async fn add(tx: &mut Tx, issuer: &str, subject: &str) -> sqlx::Resul
 pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Option<Caller>> {
     let mut known = known(db, user).await?;
     if !known.as_ref().is_some_and(|known| known.is_current(user)) {
-        let mut tx = db.write_quietly().await?;
+        let mut tx = db.write_beside().await?;
         note(&mut tx, user, now).await?;
         tx.commit().await?;
         known = self::known(db, user).await?;
@@ -129,7 +129,8 @@ async fn known(db: &Db, user: &User) -> sqlx::Result<Option<Known>> {
         );
         query.push_bind(uid).push(" UNION SELECT team_uid FROM team_mappings WHERE issuer = ").push_bind(&user.issuer)
             .push(" AND group_name IN (''");
-        for group in &user.groups {
+        // PostgreSQL takes no NUL, and no team is mapped to a group that has one.
+        for group in user.groups.iter().filter(|group| !group.contains('\0')) {
             query.push(", ").push_bind(group);
         }
         query.push("))) t ON TRUE WHERE u.uid = ").push_bind(uid).push(" ORDER BY t.uid");
@@ -165,8 +166,8 @@ async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<()> {
         email = CASE WHEN excluded.email = '' THEN users.email ELSE excluded.email END, \
         email_key = CASE WHEN excluded.email = '' THEN users.email_key ELSE excluded.email_key END, \
         display_name = CASE WHEN excluded.display_name = '' THEN users.display_name ELSE excluded.display_name END";
-    let email = user.email.as_deref().unwrap_or_default();
-    let display_name = user.display_name.as_deref().unwrap_or_default();
+    let text = |text: Option<&str>| text.unwrap_or_default().replace('\0', "");
+    let (email, display_name) = (text(user.email.as_deref()), text(user.display_name.as_deref()));
     let (uid, admin) = (user.id.as_str(), user.admin);
     let email_key = email.to_lowercase();
     execute!(

@@ -1,11 +1,13 @@
 //! Who calls: people by JWTs of configured OIDC issuers, workloads by their connection.
 
+mod admit;
 mod authenticate;
 mod issuer;
 mod jwks;
 mod user;
 mod verify;
 
+pub use admit::{Admitted, admit};
 pub use authenticate::{Caller, authenticate, require_user, require_workload, token_refused};
 pub use issuer::{AdminRules, IssuerConfig, OidcEndpoints};
 pub use user::{User, UserId};

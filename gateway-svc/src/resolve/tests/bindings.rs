@@ -44,6 +44,7 @@ fn a_credential_stored_on_the_entry_is_needed_too() {
         key: "key".to_owned(),
         r#type: pb::InstallFieldType::Secret.into(),
         source: pb::InstallFieldSource::Stored.into(),
+        target: Some(crate::snapshot::testing::to_header("x-key")),
         ..pb::InstallField::default()
     };
     let running = pb::EntryRevision {

@@ -106,7 +106,7 @@ pub(super) async fn add(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
                 if message.state() == InstallationState::Ready && plan.is_self_hosted(entry) {
                     let runtime = runtime(plan, &message);
                     runtimes.push(row![
-                        runtime.uid.as_str(),
+                        runtime.owner_uid.as_str(),
                         runtime.encode_to_vec(),
                         SCHEMA_VERSION,
                         runtime.registry_revision,

@@ -110,6 +110,7 @@ fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Name
 fn check_additional(violations: &mut Violations, entry: &pb::Entry, seen: &mut Names) {
     if entry.additional_headers.len() > MAX_ADDITIONAL {
         violations.add("entry.additional_headers", format!("must be at most {MAX_ADDITIONAL}"));
+        return;
     }
     if !entry.additional_headers.is_empty() && !takes_headers(entry) {
         violations.add("entry.additional_headers", NEEDS_HTTP);

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::domain::text::{check_line, check_text, is_environment_variable, is_path_below};
 
-const MAX_FIELDS: usize = 64;
+/// The most install fields of an entry.
+pub(crate) const MAX_FIELDS: usize = 64;
 const MAX_OPTIONS: usize = 100;
 const MAX_TEMPLATE: usize = 32;
 /// The longest text value, in bytes.
@@ -138,6 +139,7 @@ fn check_type(violations: &mut Violations, field: &InstallField) {
     }
     if field.options.is_empty() || field.options.len() > MAX_OPTIONS {
         violations.add("options", format!("must be 1 to {MAX_OPTIONS}"));
+        return;
     }
     for (index, option) in field.options.iter().enumerate() {
         let path = format!("options[{index}]");

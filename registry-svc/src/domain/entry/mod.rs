@@ -21,7 +21,7 @@ use super::{
     visibility,
 };
 
-pub(crate) use install_fields::check_value;
+pub(crate) use install_fields::{MAX_FIELDS, check_value};
 pub(crate) use mask::apply_mask;
 pub(crate) use search::{query_words, words};
 
@@ -53,6 +53,7 @@ impl EntrySpec {
                 format!("must have at most {MAX_ENTRY} bytes in all; it has {size}"),
             );
         }
+        make_explicit(&mut entry);
         violations.into_result(Self(entry))
     }
 
@@ -137,6 +138,20 @@ impl EntrySpec {
     /// Whether the field's value ends in a header, by its target or by an additional header.
     pub(crate) fn goes_to_header(&self, field: &InstallField) -> bool {
         headers::receives(&self.0, field)
+    }
+}
+
+/// Says what was left unset, so that a reader can tell it from a case that is newer than the reader.
+fn make_explicit(entry: &mut pb::Entry) {
+    let model = entry
+        .credential_model
+        .get_or_insert(entry::CredentialModel::NoCredential(pb::NoCredential {}));
+    if let entry::CredentialModel::StaticCredential(model) = model
+        && !model.field.is_empty()
+    {
+        model.injection.get_or_insert(pb::Injection {
+            kind: Some(pb::injection::Kind::Bearer(pb::BearerHeader {})),
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use contracts::registry::Entry;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// The most words of one entry that it is found by, and the longest that counts in full, in bytes.
 const MAX_WORDS: usize = 1_000;
@@ -36,15 +37,16 @@ pub(crate) fn query_words(query: &str) -> Result<Vec<String>, String> {
     Ok(words.into_iter().collect())
 }
 
-/// Letters and digits in a row, of any script.
+/// Letters and digits in a row, of any script, in one form: NFKC (UAX #15), since the same word can be written in several. Lower case is
+/// that of each character alone, so that the beginning of a word is one in lower case, too.
 fn split(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric())
+    let text: String = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
-        .map(|word| {
-            let mut word = word.to_lowercase();
-            word.truncate(word.floor_char_boundary(MAX_WORD));
-            word
-        })
+        .map(|word| word[..word.floor_char_boundary(MAX_WORD)].to_owned())
+        .collect();
+    words.into_iter()
 }
 
 #[cfg(test)]
@@ -61,6 +63,15 @@ mod tests {
         };
         let words: Vec<_> = words(&entry).into_iter().collect();
         assert_eq!(words, ["issue", "issues", "search", "tracker", "vorgänge", "ändern"]);
+    }
+
+    #[test]
+    fn are_the_same_in_whichever_form_they_are_written() {
+        assert_eq!(query_words("Cafe\u{301}").unwrap(), query_words("CAF\u{c9}").unwrap());
+        // A final sigma is one at the end of a word alone.
+        let whole = query_words("ΟΔΟΣΑΒ").unwrap();
+        assert!(whole[0].starts_with(&query_words("ΟΔΟΣ").unwrap()[0]));
+        assert_eq!(query_words("ﬁle").unwrap(), ["file"]);
     }
 
     #[test]

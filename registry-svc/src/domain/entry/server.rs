@@ -59,6 +59,7 @@ fn check_program(violations: &mut Violations, server: &SelfHostedServer) {
     }
     if server.arguments.len() > MAX_ARGUMENTS {
         violations.add("arguments", format!("must be at most {MAX_ARGUMENTS}"));
+        return;
     }
     for (index, argument) in server.arguments.iter().enumerate() {
         if argument.len() > MAX_ARGUMENT || argument.contains('\0') {
@@ -73,6 +74,7 @@ fn check_program(violations: &mut Violations, server: &SelfHostedServer) {
 fn check_environment(violations: &mut Violations, server: &SelfHostedServer) {
     if server.environment.len() > MAX_ENVIRONMENT {
         violations.add("environment", format!("must be at most {MAX_ENVIRONMENT}"));
+        return;
     }
     let mut sorted: Vec<_> = server.environment.iter().collect();
     sorted.sort();

@@ -112,7 +112,7 @@ pub(crate) async fn delete(
         match uid_below(&parent, name) {
             None => violations.add(
                 field(),
-                "must be the name of an assignment of the parent: {parent}/toolAssignments/ and the id",
+                format!("must be the name of an assignment of the parent: {parent}/toolAssignments/ and the id"),
             ),
             Some(uid) if !uids.insert(uid) => violations.add(field(), "is there twice"),
             Some(_) => {}

@@ -19,6 +19,7 @@ use crate::{
         assignment::{AssignmentSpec, HIDDEN_INSTALLATION, apply_mask, pinned_uid},
         consumer::ConsumerKind,
         etag,
+        field_mask::check_size,
         text::is_uuid,
         time::timestamp,
     },
@@ -108,6 +109,7 @@ pub(crate) async fn update(
     caller: &Caller,
     request: UpdateToolAssignmentRequest,
 ) -> Result<Done<ToolAssignment>, Error> {
+    check_size(request.update_mask.as_ref())?;
     let change = request
         .tool_assignment
         .ok_or_else(|| Error::invalid("tool_assignment", "must be set"))?;
@@ -140,7 +142,7 @@ pub(crate) async fn update(
         let current = shown(&mut tx, caller, current).await?;
         return unchanged(registry, tx, Object::ToolAssignment, current.registry_revision, current).await;
     }
-    require_free(&mut tx, &consumer, std::slice::from_ref(&next)).await?;
+    require_free(&mut tx, caller, &consumer, std::slice::from_ref(&next)).await?;
     next.update_time = Some(timestamp(tx.now()));
     assignments::update(&mut tx, &mut next).await?;
     let next = shown(&mut tx, caller, next).await?;

@@ -95,7 +95,7 @@ pub(super) async fn plan(
     if let Some(error) = refused {
         return Err(error);
     }
-    require_free(tx, consumer, &planned).await?;
+    require_free(tx, caller, consumer, &planned).await?;
     Ok(planned)
 }
 
@@ -227,13 +227,18 @@ pub(super) fn check_pin<'a>(
 fn check_apart(violations: &mut Violations, planned: &[ToolAssignment], path: Path) {
     let (mut same, mut named) = (HashMap::new(), HashMap::new());
     for (index, one) in planned.iter().enumerate() {
-        if let Some(first) = same.insert((&one.entry_uid, tool(one), pinned_uid(one)), index) {
+        let first = *same
+            .entry((&one.entry_uid, tool(one), pinned_uid(one)))
+            .or_insert(index);
+        if first != index {
             let wrong = format!("assigns the same as requests[{first}], with the same binding");
             violations.add(path(index, "tool_assignment"), wrong);
         }
-        if !one.exposed_name.is_empty()
-            && let Some(first) = named.insert(&one.exposed_name, index)
-        {
+        if one.exposed_name.is_empty() {
+            continue;
+        }
+        let first = *named.entry(&one.exposed_name).or_insert(index);
+        if first != index {
             let wrong = format!("is the name of requests[{first}] too");
             violations.add(path(index, "tool_assignment.exposed_name"), wrong);
         }
@@ -241,7 +246,12 @@ fn check_apart(violations: &mut Violations, planned: &[ToolAssignment], path: Pa
 }
 
 /// Refuses a second assignment of the same tool with the same binding, and an exposed name that another one has.
-pub(super) async fn require_free(tx: &mut Tx, consumer: &Gateway, wanted: &[ToolAssignment]) -> Result<(), Error> {
+pub(super) async fn require_free(
+    tx: &mut Tx,
+    caller: &Caller,
+    consumer: &Gateway,
+    wanted: &[ToolAssignment],
+) -> Result<(), Error> {
     let taken = |uid: &str| Error::AlreadyExists(format!("{}/toolAssignments/{uid}", consumer.name));
     let own: BTreeSet<&str> = wanted.iter().map(|one| one.uid.as_str()).collect();
     let same = assignments::same(tx, &consumer.uid, wanted).await?;
@@ -259,7 +269,8 @@ pub(super) async fn require_free(tx: &mut Tx, consumer: &Gateway, wanted: &[Tool
             Some((uid, false)) if !own.contains(uid.as_str()) => {
                 return Err(Error::ExposedNameTaken {
                     name: one.exposed_name.clone(),
-                    by: format!("{}/toolAssignments/{uid}", consumer.name),
+                    // Others may not see it.
+                    by: caller.admin.then(|| format!("{}/toolAssignments/{uid}", consumer.name)),
                 });
             }
             Some(_) | None => {}

@@ -1,0 +1,142 @@
+//! Whether this version knows all that an entry revision says. A newer registry may write cases of a oneof that an older service reads as
+//! unset: to guess what they mean could send a secret where it does not belong.
+
+use contracts::registry::{
+    EntryRevision, InstallField, InstallFieldSource, InstallFieldType,
+    additional_header::Source,
+    entry_revision::{CredentialModel, Server},
+};
+
+/// Whether every case of it is known here. Of one that is not, nothing may be called, vended or started.
+pub fn all_known(revision: &EntryRevision) -> bool {
+    let server = match &revision.server {
+        Some(Server::Remote(_)) => true,
+        Some(Server::SelfHosted(server)) => server.transport.is_some(),
+        None => false,
+    };
+    let model = match &revision.credential_model {
+        Some(CredentialModel::NoCredential(_)) => true,
+        Some(CredentialModel::StaticCredential(model)) => {
+            let kind = model.injection.as_ref().and_then(|injection| injection.kind.as_ref());
+            model.field.is_empty() || kind.is_some()
+        }
+        None => false,
+    };
+    let headers = &revision.additional_headers;
+    server
+        && model
+        && headers.iter().all(|header| header.source.is_some())
+        && revision.install_fields.iter().all(|field| is_known(field, revision))
+}
+
+fn is_known(field: &InstallField, revision: &EntryRevision) -> bool {
+    InstallFieldType::try_from(field.r#type).is_ok()
+        && InstallFieldSource::try_from(field.source).is_ok()
+        && (field.target.is_some() || has_no_target(&field.key, revision))
+}
+
+/// The primary credential, and what additional headers name, go nowhere by themselves.
+fn has_no_target(key: &str, revision: &EntryRevision) -> bool {
+    let primary = match &revision.credential_model {
+        Some(CredentialModel::StaticCredential(model)) => model.field == key,
+        _ => false,
+    };
+    let in_header = |source: &Option<Source>| matches!(source, Some(Source::Field(field)) if field == key);
+    primary
+        || revision
+            .additional_headers
+            .iter()
+            .any(|header| in_header(&header.source))
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::registry::{
+        AdditionalHeader, BearerHeader, Injection, NoCredential, RemoteServer, SelfHostedServer, StaticCredential,
+        StdioTransport, injection, install_field::Target, self_hosted_server::Transport,
+    };
+
+    use super::*;
+
+    fn field(key: &str, target: Option<Target>) -> InstallField {
+        InstallField {
+            key: key.to_owned(),
+            r#type: InstallFieldType::Secret.into(),
+            source: InstallFieldSource::Prompted.into(),
+            target,
+            ..InstallField::default()
+        }
+    }
+
+    fn remote() -> EntryRevision {
+        EntryRevision {
+            server: Some(Server::Remote(RemoteServer::default())),
+            credential_model: Some(CredentialModel::NoCredential(NoCredential {})),
+            ..EntryRevision::default()
+        }
+    }
+
+    fn with(injection: Option<Injection>) -> EntryRevision {
+        EntryRevision {
+            credential_model: Some(CredentialModel::StaticCredential(StaticCredential {
+                field: "key".to_owned(),
+                injection,
+            })),
+            install_fields: vec![field("key", None)],
+            ..remote()
+        }
+    }
+
+    #[test]
+    fn what_is_written_today_is_known() {
+        assert!(all_known(&remote()));
+        let bearer = injection::Kind::Bearer(BearerHeader {});
+        assert!(all_known(&with(Some(Injection { kind: Some(bearer) }))));
+        let hosted = EntryRevision {
+            server: Some(Server::SelfHosted(SelfHostedServer {
+                transport: Some(Transport::Stdio(StdioTransport {})),
+                ..SelfHostedServer::default()
+            })),
+            ..remote()
+        };
+        assert!(all_known(&hosted));
+    }
+
+    #[test]
+    fn a_case_that_is_newer_is_not() {
+        let without = |change: &dyn Fn(&mut EntryRevision)| {
+            let mut revision = remote();
+            change(&mut revision);
+            revision
+        };
+        for (what, revision) in [
+            ("server", without(&|revision| revision.server = None)),
+            ("model", without(&|revision| revision.credential_model = None)),
+            ("injection", with(None)),
+            ("kind of injection", with(Some(Injection { kind: None }))),
+            (
+                "transport",
+                without(&|revision| revision.server = Some(Server::SelfHosted(SelfHostedServer::default()))),
+            ),
+            (
+                "target",
+                without(&|revision| revision.install_fields = vec![field("key", None)]),
+            ),
+            (
+                "header",
+                without(&|revision| revision.additional_headers = vec![AdditionalHeader::default()]),
+            ),
+            (
+                "type",
+                without(&|revision| {
+                    revision.install_fields = vec![InstallField {
+                        r#type: 99,
+                        ..field("key", Some(Target::Header(Default::default())))
+                    }];
+                }),
+            ),
+        ] {
+            assert!(!all_known(&revision), "{what}");
+        }
+    }
+}

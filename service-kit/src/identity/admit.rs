@@ -1,0 +1,48 @@
+//! The layer that turns away whoever may not call a service at all, before a message of theirs is read: reading one can take much more
+//! memory than the message has bytes.
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use tonic::Status;
+
+use super::authenticate::{Caller, require_user, require_workload};
+use crate::peer::{Peer, Workload};
+
+/// Who may call a service; which of them may call a method is for the method to say.
+#[derive(Clone, Copy, Debug)]
+pub enum Admitted {
+    /// Whoever has a valid token.
+    People,
+    /// These workloads.
+    Workloads(&'static [Workload]),
+}
+
+/// Middleware behind [`authenticate`](super::authenticate): `admitted` says who may call the service of this full name; `None`: there is
+/// no such service.
+pub async fn admit(admitted: fn(&str) -> Option<Admitted>, request: Request, next: Next) -> Response {
+    let service = request.uri().path().trim_start_matches('/').split('/').next();
+    let refused = match service.and_then(admitted) {
+        None => None,
+        Some(Admitted::People) => require_user(&who(&request)).err(),
+        Some(Admitted::Workloads(workloads)) => require_workload(&who(&request), workloads).err(),
+    };
+    match refused {
+        None => next.run(request).await,
+        Some(status) => refuse(status),
+    }
+}
+
+/// What is known of whoever calls.
+fn who(request: &Request) -> tonic::Request<()> {
+    let mut who = tonic::Request::new(());
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        who.extensions_mut().insert(caller.clone());
+    }
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        who.extensions_mut().insert(*peer);
+    }
+    who
+}
+
+fn refuse(status: Status) -> Response {
+    status.into_http()
+}
