@@ -89,7 +89,7 @@ impl Identity {
         };
         alive(&snapshot, &identified.caller)
             .then_some(identified)
-            .ok_or_else(|| Refusal::Deactivated)
+            .ok_or(Refusal::Deactivated)
     }
 
     fn gateway_token(&self, token: &str) -> Result<Identified, Refusal> {

@@ -227,7 +227,7 @@ fn make(plan: &Plan, index: usize, entry: usize, owner: Owner) -> (Installation,
 
 fn runtime(plan: &Plan, installation: &Installation) -> Runtime {
     Runtime {
-        uid: installation.uid.clone(),
+        owner_uid: installation.uid.clone(),
         owner: Some(runtime::Owner::Installation(installation.name.clone())),
         state: RuntimeState::Running.into(),
         reason: "RUNNING".to_owned(),
