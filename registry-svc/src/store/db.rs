@@ -6,14 +6,21 @@ use std::{
         Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use sqlx::{PgPool, SqlitePool};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::{
+    sync::{Mutex, Notify, Semaphore, watch},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use super::{Tx, changes::Logged, recent::Recent, tx::Engine};
 use crate::domain::Actor;
+
+/// How long a transaction waits for its turn before its call is told to retry.
+const TURN: Duration = Duration::from_secs(5);
 
 /// An open database; clones share it.
 #[derive(Clone)]
@@ -23,6 +30,8 @@ struct Inner {
     pools: Pools,
     replica: String,
     latest: watch::Sender<Latest>,
+    /// Had by the one transaction of this process that may take a revision.
+    turn: Arc<Semaphore>,
     recent: std::sync::Mutex<Recent>,
     looking: Mutex<()>,
     committed: Notify,
@@ -81,6 +90,7 @@ impl Db {
             pools,
             replica: Uuid::new_v4().to_string(),
             latest: watch::channel(unknown).0,
+            turn: Arc::new(Semaphore::new(1)),
             recent: std::sync::Mutex::default(),
             looking: Mutex::default(),
             committed: Notify::new(),
@@ -113,7 +123,12 @@ impl Db {
     /// first, so that such transactions run one after another: what it has read stays true until it commits.
     pub(crate) async fn write(&self, actor: Actor, now: i64) -> sqlx::Result<Tx> {
         let mut tx = self.write_quietly().await?;
-        tx.take_revision(actor, now).await?;
+        // They run one after another anyway. Those that wait here, in the order in which they came, cost the database nothing.
+        let turn = timeout(TURN, Arc::clone(&self.0.turn).acquire_owned()).await;
+        let turn = turn
+            .map_err(|_| sqlx::Error::PoolTimedOut)?
+            .map_err(|_| sqlx::Error::PoolClosed)?;
+        tx.take_revision(actor, now, turn).await?;
         Ok(tx)
     }
 

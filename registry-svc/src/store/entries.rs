@@ -220,10 +220,17 @@ pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx:
 
 async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<(ReadBy, Order)> {
     let audiences = audiences(caller);
+    let several = audiences.len() > SEVERAL;
+    let everybody = [Bind::from(visibility::ADMINS)];
     let mut ways = vec![ReadBy::Audience];
     ways.extend((0..filter.labels.len()).map(ReadBy::Label));
     ways.extend((0..filter.words.len()).map(ReadBy::Word));
-    let conditions: Vec<_> = ways.iter().map(|way| filter.condition(*way, &audiences)).collect();
+    // A label in many audiences is counted in all entries: what the caller sees of it is sought there.
+    let condition = |way: &ReadBy| match way {
+        ReadBy::Label(_) if several => filter.condition(*way, &everybody),
+        _ => filter.condition(*way, &audiences),
+    };
+    let conditions: Vec<_> = ways.iter().map(condition).collect();
     let common = i64::try_from(COMMON * (filter.labels.len() + filter.words.len()).clamp(1, 3)).unwrap_or(i64::MAX);
     let counts = list::counts(tx, &conditions, common).await?;
     let is_sorted = |way: ReadBy| matches!(way, ReadBy::Word(_));
@@ -235,9 +242,9 @@ async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<(
     let (read_by, count) = best.unwrap_or((ReadBy::Audience, common));
     let order = if is_sorted(read_by) {
         Order::Sorted
-    } else if audiences.len() <= SEVERAL {
+    } else if !several {
         Order::Merged
-    } else if count < common {
+    } else if read_by == ReadBy::Audience && count < common {
         Order::Sorted
     } else {
         Order::Sought

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::bytes::Bytes;
 use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{Db, Object, changes::Logged, on};
@@ -26,6 +27,8 @@ pub(crate) struct Tx {
     renewed: Option<String>,
     /// What the answer speaks of, where nothing changes.
     stands: Commit,
+    /// That no other of this process takes a revision until this one has ended.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// A transaction whose changes watchers see.
@@ -54,6 +57,7 @@ impl Tx {
             writing: None,
             renewed: None,
             stands: Commit::default(),
+            turn: None,
         }
     }
 
@@ -61,7 +65,12 @@ impl Tx {
         &mut self.engine
     }
 
-    pub(super) async fn take_revision(&mut self, actor: Actor, now: i64) -> sqlx::Result<()> {
+    pub(super) async fn take_revision(
+        &mut self,
+        actor: Actor,
+        now: i64,
+        turn: OwnedSemaphorePermit,
+    ) -> sqlx::Result<()> {
         const NEXT: &str = "UPDATE head SET revision = revision + 1 WHERE id = 1 RETURNING revision";
         let revision: i64 = on!(self, c => sqlx::query_scalar(NEXT).fetch_one(&mut *c).await)?;
         // Whatever is known to be committed was committed before this transaction had its turn.
@@ -77,6 +86,7 @@ impl Tx {
             now,
             changes: BTreeMap::new(),
         });
+        self.turn = Some(turn);
         Ok(())
     }
 
@@ -141,6 +151,7 @@ impl Tx {
             Engine::Sqlite(transaction) => transaction.commit().await?,
             Engine::Postgres(transaction) => transaction.commit().await?,
         }
+        drop(self.turn);
         if let Some(epoch) = self.renewed {
             tracing::warn!(
                 registry.revision = commit.revision,
