@@ -12,24 +12,13 @@ use super::{
     entries::seen,
     execute,
     list::{self, Arm, Bind, Condition, List, Listed},
-    on, rows,
+    on, push_list, rows,
 };
 use crate::domain::{
     Caller,
     assignment::{pinned_uid, tool},
     etag,
 };
-
-/// Writes `(value, …)` of a list of values, each bound.
-macro_rules! push_list {
-    ($query:expr, $values:expr) => {{
-        let mut list = $query.push("(").separated(", ");
-        for value in $values {
-            list.push_bind(value);
-        }
-        list.push_unseparated(")");
-    }};
-}
 
 /// Adds new assignments, which nothing stands in the way of; sets their etags and revisions.
 pub(crate) async fn insert(tx: &mut Tx, assignments: &mut [ToolAssignment]) -> sqlx::Result<()> {

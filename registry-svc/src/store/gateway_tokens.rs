@@ -11,7 +11,7 @@ use super::{
     document::{SCHEMA_VERSION, decode, document},
     execute,
     list::{Arm, Bind, Condition, List, Listed, SEVERAL},
-    on, rows,
+    on, push_list, rows,
 };
 use crate::domain::{Caller, time::timestamp};
 
@@ -193,12 +193,8 @@ async fn last_uses(tx: &mut Tx, uses: &[(&str, i64)]) -> sqlx::Result<HashMap<St
         return Ok(HashMap::new());
     }
     on!(tx, c => {
-        let mut select = QueryBuilder::new("SELECT uid, last_use_time FROM gateway_tokens WHERE uid IN (");
-        let mut uids = select.separated(", ");
-        for (uid, _) in uses {
-            uids.push_bind(*uid);
-        }
-        uids.push_unseparated(")");
+        let mut select = QueryBuilder::new("SELECT uid, last_use_time FROM gateway_tokens WHERE uid IN ");
+        push_list!(select, uses.iter().map(|(uid, _)| *uid));
         select.build().fetch_all(&mut *c).await?.iter().map(|row| Ok((row.try_get("uid")?, row.try_get("last_use_time")?)))
             .collect()
     })

@@ -204,7 +204,6 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
                     let teams = caller.teams.iter().map(|one| Bind::from(one.uid.as_str())).collect();
                     // Of one entry, each team has one at most.
                     let condition = if by_entry {
-                        filters.remove(0);
                         Condition::any_of("o.team_uid IN ({}) AND o.delete_time IS NULL", teams)
                             .and(" AND o.entry_uid = ?", of_entry())
                     } else {

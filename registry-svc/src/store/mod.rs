@@ -109,6 +109,18 @@ macro_rules! fitting {
 }
 pub(crate) use fitting;
 
+/// Writes `(value, …)` of a list of values, each bound.
+macro_rules! push_list {
+    ($query:expr, $values:expr) => {{
+        let mut list = $query.push("(").separated(", ");
+        for value in $values {
+            list.push_bind(value);
+        }
+        list.push_unseparated(")");
+    }};
+}
+pub(crate) use push_list;
+
 /// Runs a statement that answers with no rows: `execute!(tx, SQL, [bind, …])`; how many rows it changed.
 macro_rules! execute {
     ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use contracts::registry::Entry;
 use sqlx::QueryBuilder;
 
-use super::{Tx, execute, list::Bind, on};
+use super::{Tx, execute, list::Bind, on, push_list};
 use crate::domain::{entry::words, time::micros, visibility};
 
 /// Rows written by one statement.
@@ -98,12 +98,8 @@ pub(super) async fn update(
     for some in gone.chunks(AT_ONCE) {
         on!(tx, c => {
             let mut delete = QueryBuilder::new("DELETE FROM entry_words WHERE entry_uid = ");
-            delete.push_bind(&entry.uid).push(" AND word IN (");
-            let mut words = delete.separated(", ");
-            for word in some {
-                words.push_bind(word.as_bytes());
-            }
-            words.push_unseparated(")");
+            delete.push_bind(&entry.uid).push(" AND word IN ");
+            push_list!(delete, some.iter().map(|word| word.as_bytes()));
             delete.build().execute(&mut *c).await.map(drop)
         })?;
     }
