@@ -27,8 +27,7 @@ CREATE TABLE changes (
     create_time BIGINT NOT NULL,
     PRIMARY KEY (revision, position)
 );
-CREATE INDEX changes_by_size ON changes (revision, bytes);
-CREATE INDEX changes_by_age ON changes (create_time, revision);
+CREATE INDEX changes_by_size ON changes (revision, bytes, create_time);
 
 -- The watchers of all replicas. kinds: bit n stands for ObjectKind n. acked: a revision of database_epoch. lease_end: by the
 -- database's clock; until then it counts.
@@ -181,8 +180,9 @@ CREATE TABLE entry_revisions (
 );
 CREATE INDEX entry_revisions_in_use ON entry_revisions (entry_uid, number) WHERE in_use;
 
--- document: an encoded Installation. settled_entry_revision: the entry revision that it moved to, or is held before.
--- hold_reason: ReinstallRequired.reason, or ''. expires: when it goes unless it is completed.
+-- document: an encoded Installation. settled_entry_revision: the entry revision that it moved to, or is held before: one that is neither
+-- held nor deleted runs it. hold_reason: ReinstallRequired.reason, or ''. expires: when it goes unless it is completed. Every index makes each
+-- installation dearer: what is made one after the other is to lie together in most.
 CREATE TABLE installations (
     uid TEXT PRIMARY KEY,
     entry_uid TEXT NOT NULL REFERENCES entries (uid),
@@ -202,17 +202,15 @@ CREATE TABLE installations (
     runtime_cleaned BOOLEAN NOT NULL DEFAULT FALSE,
     registry_revision BIGINT NOT NULL
 );
-CREATE UNIQUE INDEX installations_personal ON installations (entry_uid, user_uid) WHERE delete_time IS NULL AND user_uid IS NOT NULL;
-CREATE UNIQUE INDEX installations_of_team ON installations (entry_uid, team_uid) WHERE delete_time IS NULL AND team_uid IS NOT NULL;
-CREATE INDEX installations_in_order ON installations (create_time, uid) WHERE delete_time IS NULL;
+CREATE UNIQUE INDEX installations_personal ON installations (user_uid, entry_uid) WHERE delete_time IS NULL AND user_uid IS NOT NULL;
+CREATE UNIQUE INDEX installations_of_team ON installations (team_uid, entry_uid) WHERE delete_time IS NULL AND team_uid IS NOT NULL;
 CREATE INDEX installations_by_state ON installations (state, create_time, uid);
-CREATE INDEX installations_by_entry ON installations (entry_uid, create_time, uid) WHERE delete_time IS NULL;
-CREATE INDEX installations_by_entry_and_state ON installations (entry_uid, state, create_time, uid);
-CREATE INDEX installations_by_user ON installations (user_uid, create_time, uid);
-CREATE INDEX installations_by_team ON installations (team_uid, create_time, uid);
-CREATE INDEX installations_settled ON installations (entry_uid, settled_entry_revision, uid) WHERE delete_time IS NULL;
+CREATE INDEX installations_by_entry ON installations (entry_uid, state, create_time, uid);
+CREATE INDEX installations_by_user ON installations (user_uid, create_time, uid) WHERE user_uid IS NOT NULL;
+CREATE INDEX installations_by_team ON installations (team_uid, create_time, uid) WHERE team_uid IS NOT NULL;
+CREATE INDEX installations_settled ON installations (entry_uid, settled_entry_revision, hold_reason, uid) WHERE delete_time IS NULL;
 CREATE INDEX installations_held ON installations (entry_uid, hold_reason) WHERE delete_time IS NULL AND hold_reason <> '';
-CREATE INDEX installations_running ON installations (entry_uid, running_entry_revision);
+CREATE INDEX installations_behind ON installations (entry_uid, running_entry_revision) WHERE hold_reason <> '' OR delete_time IS NOT NULL;
 CREATE INDEX installations_that_expire ON installations (expires) WHERE expires IS NOT NULL;
 CREATE INDEX installations_cleaned ON installations (uid) WHERE credential_cleaned AND runtime_cleaned;
 CREATE INDEX installations_by_tool_set ON installations (tool_set) WHERE tool_set <> '';

@@ -12,8 +12,10 @@ pub(crate) mod field_mask;
 pub(crate) mod installation;
 pub(crate) mod text;
 pub(crate) mod time;
+mod uid;
 pub(crate) mod visibility;
 
 pub(crate) use actor::Actor;
 pub(crate) use caller::Caller;
 pub(crate) use error::Error;
+pub(crate) use uid::new_uid;

@@ -3,7 +3,6 @@
 use contracts::registry::{Agent, Gateway};
 use prost_types::FieldMask;
 use service_kit::status::Violations;
-use uuid::Uuid;
 
 use super::{Done, require_request, slug_in, unchanged, visible_to};
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
         consumer::{ConsumerKind, ConsumerSpec, apply_mask, from_agent, into_agent},
         etag,
         field_mask::check_size,
+        new_uid,
         text::{SLUG_RULE, is_slug},
         time::timestamp,
         visibility,
@@ -77,7 +77,7 @@ pub(crate) async fn create(
     let now = Some(timestamp(tx.now()));
     let mut consumer = Gateway {
         name,
-        uid: Uuid::new_v4().to_string(),
+        uid: new_uid(),
         create_time: now,
         update_time: now,
         creator: caller.name(),

@@ -7,7 +7,6 @@ use contracts::registry::{
 use prost::Message as _;
 use service_kit::status::Violations;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Done, require_request, slug_in, unchanged, visible_to};
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
         entry::{EntrySpec, apply_mask, query_words, without_outputs},
         etag,
         field_mask::check_size,
+        new_uid,
         text::{SLUG_RULE, check_labels, id_in, is_slug},
         time::timestamp,
         visibility,
@@ -74,7 +74,7 @@ pub(crate) async fn create(
         return Err(Error::AlreadyExists(name));
     }
     let teams = visible_to(&mut tx, "entry", visibility::teams(spec.message().visibility.as_ref())).await?;
-    let (uid, now) = (Uuid::new_v4().to_string(), timestamp(tx.now()));
+    let (uid, now) = (new_uid(), timestamp(tx.now()));
     let mut entry = Entry {
         name,
         etag: etag::of(&uid, tx.revision()),
@@ -359,7 +359,8 @@ pub(crate) async fn visible(tx: &mut Tx, caller: &Caller, field: &str, name: &st
         .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
-fn sees(caller: &Caller, entry: &Entry) -> bool {
+/// Whether they may know of it.
+pub(super) fn sees(caller: &Caller, entry: &Entry) -> bool {
     caller.sees(entry.visibility.as_ref(), &entry.creator)
 }
 

@@ -8,13 +8,13 @@ use data_encoding::BASE32_NOPAD;
 use rand::RngCore as _;
 use service_kit::status::Violations;
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::{Done, consumers, require_request, slug_in, uid_in, unchanged, written};
 use crate::{
     api::{Registry, paging::Page},
     domain::{
-        Caller, Error, consumer::ConsumerKind, installation::require_team_manager, text::check_line, time::timestamp,
+        Caller, Error, consumer::ConsumerKind, installation::require_team_manager, new_uid, text::check_line,
+        time::timestamp,
     },
     store::{
         Object, Tx,
@@ -68,7 +68,7 @@ pub(crate) async fn create(
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let token = format!("{PREFIX}{}", BASE32_NOPAD.encode(&secret).to_ascii_lowercase());
-    let uid = Uuid::new_v4().to_string();
+    let uid = new_uid();
     let gateway_token = GatewayToken {
         name: format!("gatewayTokens/{uid}"),
         display_name: wanted.display_name,

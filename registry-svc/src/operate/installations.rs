@@ -8,7 +8,6 @@ use contracts::registry::{
 };
 use prost_types::FieldMask;
 use service_kit::status::Violations;
-use uuid::Uuid;
 
 use super::{
     Done, entries, require_request, rollout::mark_deleted, slug_in, teams::user_id, uid_in, unchanged, written,
@@ -21,6 +20,7 @@ use crate::{
         etag,
         field_mask::{Mask, check_size},
         installation::{check, require_manager, require_team_manager, sees},
+        new_uid,
         text::{id_in, is_slug},
         time::timestamp,
     },
@@ -64,9 +64,13 @@ pub(crate) async fn create(
         let revision = present.registry_revision;
         return unchanged(registry, tx, Object::Installation, revision, replay.answer).await;
     }
-    let entry = entries::visible(&mut tx, caller, "installation.entry", &wanted.entry).await?;
     let owner = owner(&mut tx, caller, &scope).await?;
-    if let Some(uid) = store::installations::of_owner(&mut tx, &entry.uid, &owner).await? {
+    let slug = slug_in("entries", "installation.entry", &wanted.entry)?;
+    let (entry, installed) = store::installations::of_owner(&mut tx, slug, &owner)
+        .await?
+        .filter(|(entry, _)| entries::sees(caller, entry))
+        .ok_or(Error::NotFound(wanted.entry))?;
+    if let Some(uid) = installed {
         return Err(Error::AlreadyExists(format!("installations/{uid}")));
     }
     if entry.lifecycle() != EntryLifecycle::Approved {
@@ -75,7 +79,7 @@ pub(crate) async fn create(
     let spec = EntrySpec::from_stored(entry.clone());
     let values = check(&spec, wanted.values)?;
     let patience = i64::try_from(registry.pending_expiry.as_micros()).unwrap_or(i64::MAX);
-    let (uid, now) = (Uuid::new_v4().to_string(), tx.now());
+    let (uid, now) = (new_uid(), tx.now());
     let mut installation = Installation {
         name: format!("installations/{uid}"),
         etag: etag::of(&uid, tx.revision()),

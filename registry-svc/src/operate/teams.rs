@@ -7,7 +7,6 @@ use contracts::registry::{
 };
 use prost_types::FieldMask;
 use service_kit::{UserId, status::Violations};
-use uuid::Uuid;
 
 use super::{Done, require_request, slug_in, unchanged, written};
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     domain::{
         Caller, Error, etag,
         field_mask::{Mask, check_size},
+        new_uid,
         text::{SLUG_RULE, check_line, is_slug},
         time::timestamp,
     },
@@ -72,7 +72,7 @@ pub(crate) async fn create(
     let now = Some(timestamp(tx.now()));
     let mut team = Team {
         name,
-        uid: Uuid::new_v4().to_string(),
+        uid: new_uid(),
         display_name: team.display_name,
         mappings: team.mappings,
         members_manage_installations: team.members_manage_installations,

@@ -59,28 +59,26 @@ impl Compaction {
 
     /// The last revision to forget.
     async fn until(&self, db: &Db, now: i64) -> sqlx::Result<Option<i64>> {
-        const BY_AGE: &str =
-            "SELECT revision FROM changes WHERE create_time < $1 ORDER BY create_time DESC, revision DESC LIMIT 1";
-        const SIZES: &str =
-            "SELECT revision, CAST(SUM(bytes + $1) AS BIGINT) FROM changes GROUP BY revision ORDER BY revision DESC";
+        const SIZES: &str = "SELECT revision, CAST(SUM(bytes + $1) AS BIGINT), MAX(create_time) FROM changes \
+            GROUP BY revision ORDER BY revision DESC";
         let mut tx = db.read().await?;
         let head = identity::head(&mut tx).await?;
         let by_count = head.revision - self.retention.revisions;
         let oldest = now - micros(self.retention.age);
-        let by_age: Option<i64> = on!(tx, c => sqlx::query_scalar(BY_AGE).bind(oldest).fetch_optional(&mut *c).await)?;
         let mut kept = 0_i64;
-        let mut by_size = 0;
+        let mut until = by_count;
         on!(tx, c => {
-            let mut sizes = sqlx::query_as::<_, (i64, i64)>(SIZES).bind(OVERHEAD).fetch(&mut *c);
-            while let Some((revision, bytes)) = sizes.try_next().await? {
+            let mut sizes = sqlx::query_as::<_, (i64, i64, i64)>(SIZES).bind(OVERHEAD).fetch(&mut *c);
+            while let Some((revision, bytes, create_time)) = sizes.try_next().await? {
                 kept = kept.saturating_add(bytes);
-                if kept > self.retention.bytes {
-                    by_size = revision;
+                if kept > self.retention.bytes || create_time < oldest {
+                    until = until.max(revision);
+                }
+                if revision <= until {
                     break;
                 }
             }
         });
-        let until = by_count.max(by_age.unwrap_or(0)).max(by_size);
         Ok((until > 0).then_some(until))
     }
 }

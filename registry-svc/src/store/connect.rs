@@ -24,6 +24,8 @@ pub(crate) const SNAPSHOTS: u32 = 4;
 const SIGNALS: u32 = 4;
 /// How long a call waits for a connection, or for a lock, before it is told to retry.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// A connection that nobody has used for longer is tried before it is used again.
+const IDLE: Duration = Duration::from_secs(1);
 /// Rows that SQLite may read ahead of whoever takes them. Some are a megabyte. A snapshot asks for as many as it has room for, and each
 /// wait for a row costs more than the row.
 const READ_AHEAD: usize = 8;
@@ -102,6 +104,16 @@ fn postgres_pool(connections: u32, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE)
+        // Each is tried when it is given back. Only what has waited long since may have broken in the meantime.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 
@@ -131,6 +143,7 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
     let write = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
         .connect_with(
             options
                 .clone()
@@ -154,6 +167,7 @@ fn sqlite_pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
         .connect_lazy_with(options)
 }
 

@@ -114,10 +114,9 @@ pub(crate) async fn index_lifecycle(tx: &mut Tx, entry: &Entry) -> sqlx::Result<
     search::set_lifecycle(tx, entry).await
 }
 
-/// The uids of up to `limit` installations of it that are not deleted, oldest first.
+/// The uids of up to `limit` installations of it that are not deleted, in no order.
 pub(crate) async fn some_installations(tx: &mut Tx, uid: &str, limit: i64) -> sqlx::Result<Vec<String>> {
-    const FIND: &str = "SELECT uid FROM installations WHERE entry_uid = $1 AND delete_time IS NULL \
-                        ORDER BY create_time, uid LIMIT $2";
+    const FIND: &str = "SELECT uid FROM installations WHERE entry_uid = $1 AND delete_time IS NULL LIMIT $2";
     rows!(tx, FIND, [uid, limit], row => row.try_get("uid"))
 }
 

@@ -1,7 +1,7 @@
 //! Installations: their documents, and what they are found by.
 
 use contracts::registry::{
-    ConditionStatus, ConditionType, EntryRevision, Installation, InstallationState, installation::Scope,
+    ConditionStatus, ConditionType, Entry, EntryRevision, Installation, InstallationState, installation::Scope,
 };
 use prost::Message as _;
 use sqlx::{QueryBuilder, Row as _};
@@ -35,17 +35,24 @@ pub(crate) async fn by_uid(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Instal
     Ok(found.into_iter().next())
 }
 
-/// The uid of the installation that this owner has of this entry.
-pub(crate) async fn of_owner(tx: &mut Tx, entry_uid: &str, owner: &Owner) -> sqlx::Result<Option<String>> {
-    const OF_USER: &str =
-        "SELECT uid FROM installations WHERE entry_uid = $1 AND user_uid = $2 AND delete_time IS NULL";
-    const OF_TEAM: &str =
-        "SELECT uid FROM installations WHERE entry_uid = $1 AND team_uid = $2 AND delete_time IS NULL";
+/// The entry that has this slug now, and the uid of the installation that this owner has of it.
+pub(crate) async fn of_owner(tx: &mut Tx, slug: &str, owner: &Owner) -> sqlx::Result<Option<(Entry, Option<String>)>> {
+    macro_rules! with_that_of {
+        ($owner:literal) => {
+            concat!(
+                "SELECT e.document AS document, e.schema_version AS schema_version, (SELECT i.uid FROM installations i ",
+                "WHERE i.entry_uid = e.uid AND i.",
+                $owner,
+                " = $2 AND i.delete_time IS NULL) AS installed FROM entries e WHERE e.slug = $1 AND e.delete_time IS NULL"
+            )
+        };
+    }
     let (sql, owner) = match owner {
-        Owner::User(uid) => (OF_USER, uid),
-        Owner::Team(uid) => (OF_TEAM, uid),
+        Owner::User(uid) => (with_that_of!("user_uid"), uid),
+        Owner::Team(uid) => (with_that_of!("team_uid"), uid),
     };
-    on!(tx, c => sqlx::query_scalar(sql).bind(entry_uid).bind(owner).fetch_optional(&mut *c).await)
+    let found = rows!(tx, sql, [slug, owner], row => Ok((document(row)?, row.try_get("installed")?)))?;
+    Ok(found.into_iter().next())
 }
 
 /// Adds one.
@@ -103,7 +110,9 @@ async fn write(
                     .push_bind(tool_set(&one.discovered)).push_bind(one.create_time.as_ref().map(micros))
                     .push_bind(one.delete_time.as_ref().map(micros)).push_bind(expires(one)).push_bind(registry_revision);
             });
-            insert.push(ELSE);
+            if owner.is_none() {
+                insert.push(ELSE);
+            }
             insert.build().execute(&mut *c).await.map(drop)
         })?;
         for (installation, document) in some.iter().zip(&documents) {
@@ -138,14 +147,14 @@ pub(crate) async fn unsettled(
 ) -> sqlx::Result<Vec<Installation>> {
     const FIND: &str = "SELECT document, schema_version FROM installations \
         WHERE entry_uid = $1 AND settled_entry_revision < $2 AND delete_time IS NULL \
-        ORDER BY settled_entry_revision, uid LIMIT $3";
+        ORDER BY settled_entry_revision, hold_reason, uid LIMIT $3";
     rows!(tx, FIND, [entry_uid, entry_revision, limit], row => document(row))
 }
 
-/// Up to `limit` installations of an entry that are not deleted.
+/// Up to `limit` installations of an entry that are not deleted, in no order.
 pub(crate) async fn of_entry(tx: &mut Tx, entry_uid: &str, limit: i64) -> sqlx::Result<Vec<Installation>> {
     const FIND: &str = "SELECT document, schema_version FROM installations \
-        WHERE entry_uid = $1 AND delete_time IS NULL ORDER BY create_time, uid LIMIT $2";
+        WHERE entry_uid = $1 AND delete_time IS NULL LIMIT $2";
     rows!(tx, FIND, [entry_uid, limit], row => document(row))
 }
 
@@ -171,10 +180,21 @@ pub(crate) struct Filter {
     pub(crate) state: InstallationState,
 }
 
+/// The states of those that do not wait for their cleanup.
+const PRESENT: [InstallationState; 3] = [
+    InstallationState::Pending,
+    InstallationState::Ready,
+    InstallationState::Failed,
+];
+
 /// The installations that a caller sees: their own, those of their teams; all for an admin. Those that wait for their cleanup only
 /// where that is asked for. `None`: there can be none.
 pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
     let of_entry = || [Bind::from(filter.entry_uid.as_str())];
+    let states = match filter.state {
+        InstallationState::Unspecified => PRESENT.as_slice(),
+        _ => &[filter.state],
+    };
     let in_state = || [Bind::Int(filter.state as i64)];
     let by_entry = !filter.entry_uid.is_empty();
     let by_state = filter.state != InstallationState::Unspecified;
@@ -183,12 +203,18 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
     let of_team = |uid: &str| arm(Condition::new("o.team_uid = ?", [Bind::from(uid)]));
     let mut filters = Vec::new();
     let arms = match (filter.team_uid.as_str(), filter.user_uid.as_str()) {
-        ("", "") if caller.admin => vec![arm(match (by_entry, by_state) {
-            (true, true) => Condition::new("o.entry_uid = ?", of_entry()).and(" AND o.state = ?", in_state()),
-            (true, false) => Condition::new("o.entry_uid = ?", of_entry()),
-            (false, true) => Condition::new("o.state = ?", in_state()),
-            (false, false) => Condition::new("TRUE", []),
-        })],
+        // Those in each state are read in order, and these are merged.
+        ("", "") if caller.admin => states
+            .iter()
+            .map(|&state| {
+                let state = [Bind::Int(state as i64)];
+                arm(if by_entry {
+                    Condition::new("o.entry_uid = ?", of_entry()).and(" AND o.state = ?", state)
+                } else {
+                    Condition::new("o.state = ?", state)
+                })
+            })
+            .collect(),
         (team, user) => {
             if by_entry {
                 filters.push(Condition::new("o.entry_uid = ?", of_entry()));

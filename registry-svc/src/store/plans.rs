@@ -78,22 +78,31 @@ fn pages() -> Vec<(String, String, Vec<Bind>, usize)> {
             state,
         };
         let any = InstallationState::Unspecified;
-        for (name, filter) in [
-            ("installations", of("", "", "", any)),
-            ("installations of an entry", of("e", "", "", any)),
-            ("installations of a team", of("", "a", "", any)),
-            ("installations of a user", of("", "", "u", any)),
+        for (name, filter, merged) in [
+            ("installations", of("", "", "", any), true),
+            ("installations of an entry", of("e", "", "", any), true),
+            ("installations of a team", of("", "a", "", any), false),
+            ("installations of a user", of("", "", "u", any), false),
             (
                 "installations that wait for cleanup",
                 of("", "", "", InstallationState::Deleting),
+                false,
             ),
-            ("installations in a state", of("", "", "", InstallationState::Failed)),
-            ("installations by all", of("e", "a", "", InstallationState::Failed)),
+            (
+                "installations in a state",
+                of("", "", "", InstallationState::Failed),
+                false,
+            ),
+            (
+                "installations by all",
+                of("e", "a", "", InstallationState::Failed),
+                false,
+            ),
         ] {
             add(
                 name,
                 installations::list(&caller, &filter).expect("there can be some"),
-                usize::from(!admin),
+                usize::from(!admin || merged),
             );
         }
         add("gateways", consumers::list(&caller, ConsumerKind::Gateway), 1);

@@ -50,7 +50,10 @@ pub(super) const BEFORE: &str = "SELECT document, schema_version FROM entry_revi
 /// Takes those older than the current one that no installation runs any more from watchers.
 pub(crate) async fn retire(tx: &mut Tx, entry_uid: &str, current: i64) -> sqlx::Result<()> {
     const RETIRE: &str = "UPDATE entry_revisions SET in_use = FALSE WHERE entry_uid = $1 AND number < $2 AND in_use \
-        AND NOT EXISTS (SELECT 1 FROM installations i WHERE i.entry_uid = $1 AND i.running_entry_revision = entry_revisions.number) \
+        AND NOT EXISTS (SELECT 1 FROM installations i WHERE i.entry_uid = $1 \
+            AND i.settled_entry_revision = entry_revisions.number AND i.hold_reason = '' AND i.delete_time IS NULL) \
+        AND NOT EXISTS (SELECT 1 FROM installations i WHERE i.entry_uid = $1 \
+            AND i.running_entry_revision = entry_revisions.number AND (i.hold_reason <> '' OR i.delete_time IS NOT NULL)) \
         RETURNING number";
     for number in rows!(tx, RETIRE, [entry_uid, current], row => row.try_get::<i64, _>("number"))? {
         tx.remove(Object::EntryRevision, &key(entry_uid, number));

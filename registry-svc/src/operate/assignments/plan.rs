@@ -7,13 +7,13 @@ use contracts::registry::{
     tool_assignment::{Binding, Selection},
 };
 use service_kit::status::Violations;
-use uuid::Uuid;
 
 use crate::{
     domain::{
         Caller, Error,
         assignment::{AssignmentSpec, pinned_uid, tool},
         installation::require_team_manager,
+        new_uid,
         time::timestamp,
     },
     store::{
@@ -63,7 +63,7 @@ pub(super) async fn plan(
         match known.resolve(caller, one, || path(index, "tool_assignment.tool")) {
             Ok(resolved) => {
                 let consented_visibility = consent(consumer, resolved.shares_account);
-                let uid = Uuid::new_v4().to_string();
+                let uid = new_uid();
                 planned.push(ToolAssignment {
                     name: format!("{}/toolAssignments/{uid}", consumer.name),
                     uid,

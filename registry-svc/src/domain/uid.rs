@@ -1,0 +1,8 @@
+//! What objects are told apart by.
+
+use uuid::Uuid;
+
+/// A new uid: a UUID of version 7 (RFC 9562), so that what is made one after the other lies together in indexes.
+pub(crate) fn new_uid() -> String {
+    Uuid::now_v7().to_string()
+}
