@@ -25,7 +25,7 @@ use crate::{
         time::timestamp,
         visibility,
     },
-    store::{Object, Tx, document::decode, entries, requests::Request, revisions},
+    store::{Object, Tx, document::decode, entries, entry_list, requests::Request, revisions},
 };
 
 /// The most labels that a list is narrowed by.
@@ -167,13 +167,15 @@ pub(crate) async fn list(
         caller.uid, caller.admin
     );
     let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
-    let filter = entries::Filter {
+    let filter = entry_list::Filter {
         labels,
         lifecycle,
         words,
     };
     let mut tx = registry.db.read().await?;
-    let list = entries::list(&mut tx, caller, &filter).await?;
+    let Some(list) = entry_list::list(&mut tx, caller, &filter).await? else {
+        return Ok(ListEntriesResponse::default());
+    };
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
     let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let entries = found

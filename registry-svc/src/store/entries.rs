@@ -1,17 +1,15 @@
 //! Entries: their documents, and what they are found by.
 
-use contracts::registry::{Entry, EntryLifecycle, EntryRollout, FeatureKind, RolloutHold};
+use contracts::registry::{Entry, EntryRollout, FeatureKind, RolloutHold};
 use prost::Message as _;
 use sqlx::Row as _;
 
 use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
-    execute,
-    list::{self, Arm, Bind, Condition, List, SEVERAL, audiences},
-    on, rows, search,
+    execute, on, rows, search,
 };
-use crate::domain::{Caller, time::micros, visibility};
+use crate::domain::time::micros;
 
 /// The entry that has this slug now.
 pub(crate) async fn by_slug(tx: &mut Tx, slug: &str) -> sqlx::Result<Option<Entry>> {
@@ -163,171 +161,3 @@ macro_rules! seen {
     };
 }
 pub(super) use seen;
-
-/// Which entries a list is of.
-#[derive(Debug, Default)]
-pub(crate) struct Filter {
-    /// Key and value of labels that all of them carry.
-    pub(crate) labels: Vec<(String, String)>,
-    /// Their lifecycle; unspecified: any.
-    pub(crate) lifecycle: EntryLifecycle,
-    /// Beginnings of words that all of them have.
-    pub(crate) words: Vec<String>,
-}
-
-/// What a list is read by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadBy {
-    /// What the caller sees, of one lifecycle or of all.
-    Audience,
-    /// This label, in what the caller sees.
-    Label(usize),
-    /// This word: all entries that have it are sorted.
-    Word(usize),
-}
-
-/// How what a list is read by is put in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Each audience of the caller is read in order, and these are merged.
-    Merged,
-    /// All that is found is sorted.
-    Sorted,
-    /// Everybody's are read in order, and those that the caller sees are taken.
-    Sought,
-}
-
-/// What more entries than these fulfil is common: whoever looks through entries in the order of the list soon finds a page of it. What
-/// fewer fulfil is sought first. So many times as much where more than one thing is asked for: the fewer fulfil all of it, the longer is
-/// the way to a page, up to three times.
-const COMMON: usize = 700;
-
-/// The entries that a caller sees, read by what fewest fulfil.
-///
-/// Where everything that is asked for is common, entries are looked through in the order of the list. If hardly any of them fulfils
-/// all of it, those are many, at most all that the caller sees.
-pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<List> {
-    let by_lifecycle = filter.lifecycle != EntryLifecycle::Unspecified;
-    let several = audiences(caller).len() > SEVERAL;
-    let (read_by, order) = match (filter.labels.len(), filter.words.len()) {
-        (0, 0) if !several => (ReadBy::Audience, Order::Merged),
-        (1, 0) if !by_lifecycle && !several => (ReadBy::Label(0), Order::Merged),
-        _ => rarest(tx, caller, filter).await?,
-    };
-    Ok(list_by(caller, filter, read_by, order))
-}
-
-async fn rarest(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<(ReadBy, Order)> {
-    let audiences = audiences(caller);
-    let several = audiences.len() > SEVERAL;
-    let everybody = [Bind::from(visibility::ADMINS)];
-    let mut ways = vec![ReadBy::Audience];
-    ways.extend((0..filter.labels.len()).map(ReadBy::Label));
-    ways.extend((0..filter.words.len()).map(ReadBy::Word));
-    // A label in many audiences is counted in all entries: what the caller sees of it is sought there.
-    let condition = |way: &ReadBy| match way {
-        ReadBy::Label(_) if several => filter.condition(*way, &everybody),
-        _ => filter.condition(*way, &audiences),
-    };
-    let conditions: Vec<_> = ways.iter().map(condition).collect();
-    let common = i64::try_from(COMMON * (filter.labels.len() + filter.words.len()).clamp(1, 3)).unwrap_or(i64::MAX);
-    let counts = list::counts(tx, &conditions, common).await?;
-    let is_sorted = |way: ReadBy| matches!(way, ReadBy::Word(_));
-    // A label and an audience are in order, however many they are.
-    let candidates = ways.into_iter().zip(counts);
-    let best = candidates
-        .filter(|&(way, count)| count < common || !is_sorted(way))
-        .min_by_key(|&(way, count)| (count, way == ReadBy::Audience));
-    let (read_by, count) = best.unwrap_or((ReadBy::Audience, common));
-    let order = if is_sorted(read_by) {
-        Order::Sorted
-    } else if !several {
-        Order::Merged
-    } else if read_by == ReadBy::Audience && count < common {
-        Order::Sorted
-    } else {
-        Order::Sought
-    };
-    Ok((read_by, order))
-}
-
-impl Filter {
-    /// The table that has those which one of these audiences sees in one way, and what it is sought by.
-    fn condition(&self, read_by: ReadBy, audiences: &[Bind]) -> (&'static str, Condition) {
-        match read_by {
-            ReadBy::Audience => {
-                let mut condition = Condition::any_of("d.audience IN ({})", audiences.to_vec());
-                if self.lifecycle != EntryLifecycle::Unspecified {
-                    condition = condition.and(" AND d.lifecycle = ?", [Bind::Int(self.lifecycle as i64)]);
-                }
-                ("entry_audiences d", condition)
-            }
-            ReadBy::Label(index) => {
-                let (key, value) = &self.labels[index];
-                let label = [Bind::from(key.as_str()), Bind::from(value.as_str())];
-                let condition = Condition::any_of("d.audience IN ({})", audiences.to_vec())
-                    .and(" AND d.label_key = ? AND d.label_value = ?", label);
-                ("entry_labels d", condition)
-            }
-            ReadBy::Word(index) => {
-                let range = search::range(&self.words[index]);
-                ("entry_words d", Condition::new("d.word >= ? AND d.word < ?", range))
-            }
-        }
-    }
-}
-
-/// As [`list`], read in this way.
-pub(super) fn list_by(caller: &Caller, filter: &Filter, read_by: ReadBy, order: Order) -> List {
-    let audiences = audiences(caller);
-    let arm = |audiences: &[Bind]| {
-        let (from, condition) = filter.condition(read_by, audiences);
-        Arm {
-            from,
-            time: "d.create_time",
-            uid: "d.entry_uid",
-            condition,
-            unordered: order == Order::Sorted,
-        }
-    };
-    let arms = match order {
-        Order::Merged => audiences.chunks(1).map(arm).collect(),
-        Order::Sorted => vec![arm(&audiences)],
-        Order::Sought => vec![arm(&[Bind::from(visibility::ADMINS)])],
-    };
-    // Each is a look-up of its own for an entry that is found: no engine makes a join of all entries out of them.
-    let mut filters = Vec::new();
-    for (index, word) in filter.words.iter().enumerate() {
-        if read_by != ReadBy::Word(index) {
-            filters.push(Condition::new(
-                "(SELECT 1 FROM entry_words w WHERE w.entry_uid = d.entry_uid AND w.word >= ? AND w.word < ? LIMIT 1) IS NOT NULL",
-                search::range(word),
-            ));
-        }
-    }
-    for (index, (key, value)) in filter.labels.iter().enumerate() {
-        if read_by != ReadBy::Label(index) {
-            filters.push(Condition::new(
-                "(SELECT 1 FROM entry_labels l WHERE l.entry_uid = d.entry_uid AND l.audience = ? \
-                 AND l.label_key = ? AND l.label_value = ?) IS NOT NULL",
-                [visibility::ADMINS, key, value].map(Bind::from),
-            ));
-        }
-    }
-    if filter.lifecycle != EntryLifecycle::Unspecified && read_by != ReadBy::Audience {
-        filters.push(Condition::new(
-            "(SELECT e.lifecycle FROM entries e WHERE e.uid = d.entry_uid) = ?",
-            [Bind::Int(filter.lifecycle as i64)],
-        ));
-    }
-    // A word is everybody's, and so is what is sought.
-    if !caller.admin && (order == Order::Sought || matches!(read_by, ReadBy::Word(_))) {
-        filters.push(Condition::any_of(seen!("d.entry_uid"), audiences));
-    }
-    List {
-        table: "entries",
-        extra: "NULL",
-        arms,
-        filters,
-    }
-}

@@ -205,25 +205,67 @@ impl List {
     }
 }
 
-/// How many rows fulfil each of these conditions, in one statement; of many, `limit`.
-pub(crate) async fn counts(
-    tx: &mut Tx,
-    conditions: &[(&'static str, Condition)],
-    limit: i64,
-) -> sqlx::Result<Vec<i64>> {
-    let mut sql = Sql::default();
-    for (index, (from, condition)) in conditions.iter().enumerate() {
-        sql.text(if index == 0 { "SELECT " } else { ", " });
-        sql.text(&format!("(SELECT count(*) FROM (SELECT 1 FROM {from} WHERE "));
-        sql.condition(condition);
-        sql.text(" LIMIT ");
-        sql.bind(Bind::Int(limit));
-        sql.text(&format!(") AS some_{index}) AS count_{index}"));
+/// What some arms find at the beginning of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// How many; of many, [`SOME`].
+    pub(crate) found: i64,
+    /// How many are sorted; of many, [`MANY`].
+    all: i64,
+    /// When the last one of those found was created.
+    pub(crate) reach: i64,
+}
+
+/// What is found at the beginning of a list tells how close together it is.
+const SOME: i64 = 100;
+/// What is found by an unordered arm is sorted if it is less than this.
+const MANY: i64 = 1_000;
+
+impl Extent {
+    /// Whether what is found in no order is few enough.
+    pub(crate) const fn is_all(&self) -> bool {
+        self.all < MANY
     }
-    on!(tx, c => {
-        let row = bound!(sql.text, sql.binds).fetch_one(&mut *c).await?;
-        (0..conditions.len()).map(|index| row.try_get(index)).collect()
-    })
+
+    /// How many: not told of more than some.
+    pub(crate) fn number(&self) -> i64 {
+        self.found.min(SOME)
+    }
+}
+
+/// How far each of these unions of arms comes with the same number of objects, in one statement.
+pub(crate) async fn extents(tx: &mut Tx, unions: &[&[Arm]]) -> sqlx::Result<Vec<Extent>> {
+    let mut sql = Sql::default();
+    for (union, arms) in unions.iter().enumerate() {
+        sql.text(if union == 0 { "" } else { " UNION ALL " });
+        sql.text(&format!(
+            "SELECT {union} AS number, count(*) AS found, COALESCE(max(many), 0) AS many, COALESCE(max(found_time), 0) AS reach \
+             FROM (SELECT found_time, count(*) OVER () AS many FROM ("
+        ));
+        for (index, arm) in arms.iter().enumerate() {
+            sql.text(if index == 0 { "" } else { " UNION ALL " });
+            sql.text(&format!(
+                "SELECT found_time FROM (SELECT {} AS found_time FROM {} WHERE ",
+                arm.time, arm.from
+            ));
+            sql.condition(&arm.condition);
+            if arm.unordered {
+                sql.text(&format!(" LIMIT {MANY}"));
+            } else {
+                sql.text(&format!(" ORDER BY {}, {} LIMIT {SOME}", arm.time, arm.uid));
+            }
+            sql.text(&format!(") AS arm_{union}_{index}"));
+        }
+        sql.text(&format!(
+            ") AS all_{union} ORDER BY found_time LIMIT {SOME}) AS some_{union}"
+        ));
+    }
+    sql.text(" ORDER BY number");
+    on!(tx, c => bound!(sql.text, sql.binds).fetch_all(&mut *c).await?.iter().map(|row| Ok(Extent {
+        found: row.try_get("found")?,
+        all: row.try_get("many")?,
+        reach: row.try_get("reach")?,
+    })).collect())
 }
 
 /// The audiences that a caller is in, as the tables of audiences name them.

@@ -13,6 +13,7 @@ pub(crate) mod consumers;
 mod db;
 pub(crate) mod document;
 pub(crate) mod entries;
+pub(crate) mod entry_list;
 pub(crate) mod features;
 pub(crate) mod gateway_replicas;
 pub(crate) mod gateway_tokens;

@@ -4,11 +4,11 @@ use contracts::registry::{EntryLifecycle, InstallationState};
 use sqlx::Row as _;
 
 use super::{
-    Tx, assignments, consumers,
-    entries::{self, Order, ReadBy},
-    features, gateway_tokens, installations,
+    Tx, assignments, consumers, entry_list, features, gateway_tokens, installations,
     list::{Bind, List, bound},
-    on, revisions, rows, teams,
+    on, revisions, rows,
+    search::Spelling,
+    teams,
     testing::on_each_engine,
     users,
 };
@@ -41,34 +41,28 @@ fn pages() -> Vec<(String, String, Vec<Bind>, usize)> {
             pages.push((format!("{name}, admin: {admin}"), sql, binds, sorts));
         };
         let label = ("k".to_owned(), "v".to_owned());
-        let filter = |labels: &[(String, String)], lifecycle, words: &[&str]| entries::Filter {
+        let filter = |labels: &[(String, String)], lifecycle, words: &[&str]| entry_list::Filter {
             labels: labels.to_vec(),
             lifecycle,
             words: words.iter().map(|&word| word.to_owned()).collect(),
         };
-        for (name, filter, ways) in [
-            ("entries", entries::Filter::default(), vec![ReadBy::Audience]),
-            (
-                "entries by lifecycle",
-                filter(&[], EntryLifecycle::Approved, &[]),
-                vec![ReadBy::Audience],
-            ),
-            (
-                "entries by all",
-                filter(&[label.clone(), label.clone()], EntryLifecycle::Approved, &["a", "b"]),
-                vec![ReadBy::Audience, ReadBy::Label(0), ReadBy::Word(1)],
-            ),
+        let mut many_teams = caller.clone();
+        many_teams.teams = (0..40).map(|index| team(&format!("t{index}"))).collect();
+        let spelt = Spelling::Few(vec![b"ab".to_vec(), b"ac".to_vec()]);
+        for filter in [
+            filter(&[], EntryLifecycle::Unspecified, &[]),
+            filter(&[], EntryLifecycle::Approved, &[]),
+            filter(&[label.clone(), label.clone()], EntryLifecycle::Approved, &["a", "b"]),
         ] {
-            for way in ways {
-                let orders = match way {
-                    ReadBy::Word(_) => vec![Order::Sorted],
-                    ReadBy::Audience | ReadBy::Label(_) => vec![Order::Merged, Order::Sorted, Order::Sought],
-                };
-                for order in orders {
-                    let sorts = if order == Order::Sorted { 2 } else { 1 };
-                    let list = entries::list_by(&caller, &filter, way, order);
-                    add(&format!("{name}, read by {way:?}, {order:?}"), list, sorts);
-                }
+            let spellings = [spelt.clone(), Spelling::Many];
+            for (caller, way) in [&caller, &many_teams].into_iter().flat_map(|caller| {
+                let ways = entry_list::ways(caller, &filter, &spellings[..filter.words.len()]);
+                ways.into_iter().map(move |way| (caller, way))
+            }) {
+                let name = format!("entries by {filter:?}, {way:?}");
+                let list = entry_list::list_by(caller, &filter, way);
+                let sorts = 1 + list.arms.iter().filter(|arm| arm.unordered).count();
+                add(&name, list, sorts);
             }
         }
         let of = |entry: &str, team: &str, user: &str, state| installations::Filter {
@@ -176,17 +170,21 @@ async fn a_member_of_a_thousand_teams_has_their_lists() {
             state: InstallationState::Failed,
             ..installations::Filter::default()
         };
-        let all = entries::Filter {
+        let all = entry_list::Filter {
             labels: (0..8).map(|index| (format!("k{index}"), "v".to_owned())).collect(),
             lifecycle: EntryLifecycle::Approved,
             words: (0..8).map(|index| format!("w{index}")).collect(),
         };
+        let spellings = vec![Spelling::Few(vec![b"w".to_vec()]); all.words.len()];
+        for way in entry_list::ways(&caller, &all, &spellings) {
+            let list = entry_list::list_by(&caller, &all, way);
+            assert!(list.page(&mut tx, (0, ""), 51).await.unwrap().is_empty());
+        }
+        for filter in [entry_list::Filter::default(), all] {
+            let list = entry_list::list(&mut tx, &caller, &filter).await.unwrap();
+            assert!(list.is_none(), "{list:?}");
+        }
         for list in [
-            entries::list(&mut tx, &caller, &entries::Filter::default())
-                .await
-                .unwrap(),
-            entries::list(&mut tx, &caller, &all).await.unwrap(),
-            entries::list_by(&caller, &all, ReadBy::Audience, Order::Sought),
             installations::list(&caller, &any).expect("there can be some"),
             installations::list(&caller, &of_one).expect("there can be some"),
             consumers::list(&caller, ConsumerKind::Gateway),

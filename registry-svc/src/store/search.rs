@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 
 use contracts::registry::Entry;
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{Tx, execute, list::Bind, on, push_list};
+use super::{
+    Tx, execute,
+    list::{Bind, SEVERAL},
+    on, push_list,
+};
 use crate::domain::{entry::words, time::micros, visibility};
 
 /// Rows written by one statement.
@@ -13,9 +17,52 @@ const AT_ONCE: usize = 500;
 
 /// The words that begin with this one: from the first, up to but without the second.
 pub(super) fn range(word: &str) -> [Bind; 2] {
+    bounds(word).map(Bind::Bytes)
+}
+
+fn bounds(word: &str) -> [Vec<u8>; 2] {
     // No text has the last byte.
     let end = [word.as_bytes(), &[0xff]].concat();
-    [word.as_bytes().to_vec(), end].map(Bind::Bytes)
+    [word.as_bytes().to_vec(), end]
+}
+
+/// The words of entries that begin with a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// All of them.
+    Few(Vec<Vec<u8>>),
+    /// They are too many to read the entries of each in order.
+    Many,
+}
+
+/// The words that begin with each of these. However many entries have them, each is looked up once.
+pub(super) async fn spellings(tx: &mut Tx, words: &[String]) -> sqlx::Result<Vec<Spelling>> {
+    on!(tx, c => {
+        let mut query = QueryBuilder::new("WITH RECURSIVE spelt (number, word, behind, position) AS (");
+        for (number, word) in words.iter().enumerate() {
+            let [from, behind] = bounds(word);
+            query.push(if number == 0 { "" } else { " UNION ALL " });
+            query.push(format!("SELECT CAST({number} AS BIGINT), (SELECT w.word FROM entry_words w WHERE w.word >= "));
+            query.push_bind(from).push(" AND w.word < ").push_bind(behind.clone()).push(" ORDER BY w.word LIMIT 1), ");
+            query.push_bind(behind).push(", 0");
+        }
+        query.push(format!(
+            " UNION ALL SELECT s.number, (SELECT w.word FROM entry_words w WHERE w.word > s.word AND w.word < s.behind \
+             ORDER BY w.word LIMIT 1), s.behind, s.position + 1 FROM spelt s WHERE s.word IS NOT NULL AND s.position < {SEVERAL}) \
+             SELECT number, word FROM spelt WHERE word IS NOT NULL ORDER BY number, position"
+        ));
+        let mut found = vec![Vec::new(); words.len()];
+        for row in query.build().fetch_all(&mut *c).await? {
+            let number: i64 = row.try_get("number")?;
+            if let Some(words) = usize::try_from(number).ok().and_then(|number| found.get_mut(number)) {
+                words.push(row.try_get("word")?);
+            }
+        }
+        Ok(found
+            .into_iter()
+            .map(|words| if words.len() > SEVERAL { Spelling::Many } else { Spelling::Few(words) })
+            .collect())
+    })
 }
 
 /// Makes an entry found by nothing.
@@ -133,7 +180,8 @@ mod tests {
         domain::{Actor, Caller, caller::CallerTeam, time::timestamp},
         store::{
             document::decode,
-            entries::{self, Filter, Order, ReadBy},
+            entries,
+            entry_list::{self, Filter},
             testing::on_each_engine,
         },
     };
@@ -309,18 +357,21 @@ mod tests {
                     .map(|entry| entry.uid.as_str())
                     .collect();
                 found_some += usize::from(!expected.is_empty());
-                let ways = std::iter::once(ReadBy::Audience)
-                    .chain((0..filter.labels.len()).map(ReadBy::Label))
-                    .chain((0..filter.words.len()).map(ReadBy::Word));
-                let orders = |way| match way {
-                    ReadBy::Word(_) => vec![Order::Sorted],
-                    ReadBy::Audience | ReadBy::Label(_) => vec![Order::Merged, Order::Sorted, Order::Sought],
+                let spellings = match filter.words.as_slice() {
+                    [] => Vec::new(),
+                    some => spellings(&mut tx, some).await.unwrap(),
                 };
-                let mut lists: Vec<_> = ways
-                    .flat_map(|way| orders(way).into_iter().map(move |order| (way, order)))
-                    .map(|(way, order)| entries::list_by(caller, &filter, way, order))
+                let many = vec![Spelling::Many; spellings.len()];
+                let mut lists: Vec<_> = [spellings, many]
+                    .iter()
+                    .flat_map(|spellings| entry_list::ways(caller, &filter, spellings))
+                    .map(|way| entry_list::list_by(caller, &filter, way))
+                    .filter(|list| !list.arms.is_empty())
                     .collect();
-                lists.push(entries::list(&mut tx, caller, &filter).await.unwrap());
+                match entry_list::list(&mut tx, caller, &filter).await.unwrap() {
+                    Some(list) => lists.push(list),
+                    None => assert!(expected.is_empty(), "{filter:?} of {}", caller.uid),
+                }
                 for list in lists {
                     let (mut found, mut after) = (Vec::new(), (0, String::new()));
                     loop {

@@ -1,0 +1,224 @@
+//! Lists of entries: by what they are read, so that a page is found soon.
+
+use std::cmp::Reverse;
+
+use contracts::registry::EntryLifecycle;
+
+use super::{
+    Tx,
+    entries::seen,
+    list::{self, Arm, Bind, Condition, Extent, List, SEVERAL, audiences},
+    search::{self, Spelling},
+};
+use crate::domain::{Caller, visibility};
+
+/// Which entries a list is of.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    /// Key and value of labels that all of them carry.
+    pub(crate) labels: Vec<(String, String)>,
+    /// Their lifecycle; unspecified: any.
+    pub(crate) lifecycle: EntryLifecycle,
+    /// Beginnings of words that all of them have.
+    pub(crate) words: Vec<String>,
+}
+
+/// A way to read a list: all of its entries, and others, are found by it.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    by: By,
+    /// What is found is read through in the order of the list. Else all of it is read and sorted.
+    ordered: bool,
+    /// It finds entries that the caller does not see.
+    everybodys: bool,
+    arms: Vec<Arm>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// What the caller sees, of one lifecycle or of all.
+    Audience,
+    /// This label.
+    Label(usize),
+    /// This word.
+    Word(usize),
+}
+
+/// The entries that a caller sees; `None`: there are none.
+///
+/// They are read by whatever of what is asked for fewest entries have, as far as the beginning of the list tells. The others are looked
+/// up for each entry that is found. If hardly any of those that have each have all, then many are looked at for a page: at most as many
+/// as have the one that they are read by.
+pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<Option<List>> {
+    let mut spellings = Vec::new();
+    if !filter.words.is_empty() {
+        spellings = search::spellings(tx, &filter.words).await?;
+        let none = Spelling::Few(Vec::new());
+        if spellings.contains(&none) {
+            return Ok(None);
+        }
+    }
+    let mut ways = ways(caller, filter, &spellings);
+    // Of what the caller sees, those with a label are a part.
+    let last_is_best = match (filter.labels.len(), filter.words.len()) {
+        (0, 0) => true,
+        (1, 0) => filter.lifecycle == EntryLifecycle::Unspecified,
+        _ => false,
+    };
+    let way = if last_is_best && audiences(caller).len() <= SEVERAL {
+        ways.pop()
+    } else {
+        let arms: Vec<_> = ways.iter().map(|way| way.arms.as_slice()).collect();
+        let extents = list::extents(tx, &arms).await?;
+        if extents.iter().any(|extent| extent.found == 0) {
+            return Ok(None);
+        }
+        fewest(ways, extents)
+    };
+    Ok(way.map(|way| list_by(caller, filter, way)))
+}
+
+/// All ways to read a list. The first needs no more than what the caller sees, the last is what has the least to do with that.
+pub(super) fn ways(caller: &Caller, filter: &Filter, spellings: &[Spelling]) -> Vec<Way> {
+    let audiences = audiences(caller);
+    let everybody = [Bind::from(visibility::ADMINS)];
+    let several = audiences.len() > SEVERAL;
+    let merged = |by| Way {
+        by,
+        ordered: true,
+        everybodys: false,
+        arms: audiences.chunks(1).map(|one| filter.arm(by, one)).collect(),
+    };
+    let sought = |by| Way {
+        by,
+        ordered: true,
+        everybodys: !caller.admin,
+        arms: vec![filter.arm(by, &everybody)],
+    };
+    let mut ways = Vec::new();
+    // Those of many audiences, each in order, would be too many lists to merge.
+    if several {
+        let mut arm = filter.arm(By::Audience, &audiences);
+        arm.unordered = true;
+        ways.push(Way {
+            by: By::Audience,
+            ordered: false,
+            everybodys: false,
+            arms: vec![arm],
+        });
+        ways.push(sought(By::Audience));
+    } else {
+        ways.push(merged(By::Audience));
+    }
+    for by in (0..filter.labels.len()).map(By::Label) {
+        ways.push(if several { sought(by) } else { merged(by) });
+    }
+    for (index, spelling) in spellings.iter().enumerate() {
+        let arms = match spelling {
+            Spelling::Few(words) => words
+                .iter()
+                .map(|word| word_arm(Condition::new("d.word = ?", [Bind::Bytes(word.clone())])))
+                .collect(),
+            Spelling::Many => vec![Arm {
+                unordered: true,
+                ..word_arm(Condition::new(
+                    "d.word >= ? AND d.word < ?",
+                    search::range(&filter.words[index]),
+                ))
+            }],
+        };
+        ways.push(Way {
+            by: By::Word(index),
+            ordered: matches!(spelling, Spelling::Few(_)),
+            everybodys: !caller.admin,
+            arms,
+        });
+    }
+    ways
+}
+
+/// The way that finds fewest entries, or the fewest at the beginning of the list.
+fn fewest(ways: Vec<Way>, extents: Vec<Extent>) -> Option<Way> {
+    let candidates = ways.into_iter().zip(extents);
+    // To sort many takes longer than to look through them in order.
+    let (way, _) = candidates
+        .filter(|(way, extent)| way.ordered || extent.is_all())
+        .min_by_key(|(way, extent)| (extent.number(), Reverse(extent.reach), way.by == By::Audience))?;
+    Some(way)
+}
+
+impl Filter {
+    /// What one way finds for these audiences.
+    fn arm(&self, by: By, audiences: &[Bind]) -> Arm {
+        let condition = Condition::any_of("d.audience IN ({})", audiences.to_vec());
+        match by {
+            By::Label(index) => {
+                let (key, value) = &self.labels[index];
+                let label = [Bind::from(key.as_str()), Bind::from(value.as_str())];
+                found_in(
+                    "entry_labels d",
+                    condition.and(" AND d.label_key = ? AND d.label_value = ?", label),
+                )
+            }
+            By::Audience | By::Word(_) if self.lifecycle == EntryLifecycle::Unspecified => {
+                found_in("entry_audiences d", condition)
+            }
+            By::Audience | By::Word(_) => found_in(
+                "entry_audiences d",
+                condition.and(" AND d.lifecycle = ?", [Bind::Int(self.lifecycle as i64)]),
+            ),
+        }
+    }
+}
+
+fn word_arm(condition: Condition) -> Arm {
+    found_in("entry_words d", condition)
+}
+
+const fn found_in(from: &'static str, condition: Condition) -> Arm {
+    Arm {
+        from,
+        time: "d.create_time",
+        uid: "d.entry_uid",
+        condition,
+        unordered: false,
+    }
+}
+
+/// The entries of a filter that a caller sees, read in this way.
+pub(super) fn list_by(caller: &Caller, filter: &Filter, way: Way) -> List {
+    // Each is a look-up of its own for an entry that is found: no engine makes a join of all entries out of them.
+    let mut filters = Vec::new();
+    for (index, word) in filter.words.iter().enumerate() {
+        if way.by != By::Word(index) {
+            filters.push(Condition::new(
+                "(SELECT 1 FROM entry_words w WHERE w.entry_uid = d.entry_uid AND w.word >= ? AND w.word < ? LIMIT 1) IS NOT NULL",
+                search::range(word),
+            ));
+        }
+    }
+    for (index, (key, value)) in filter.labels.iter().enumerate() {
+        if way.by != By::Label(index) {
+            filters.push(Condition::new(
+                "(SELECT 1 FROM entry_labels l WHERE l.entry_uid = d.entry_uid AND l.audience = ? \
+                 AND l.label_key = ? AND l.label_value = ?) IS NOT NULL",
+                [visibility::ADMINS, key, value].map(Bind::from),
+            ));
+        }
+    }
+    if filter.lifecycle != EntryLifecycle::Unspecified && way.by != By::Audience {
+        filters.push(Condition::new(
+            "(SELECT e.lifecycle FROM entries e WHERE e.uid = d.entry_uid) = ?",
+            [Bind::Int(filter.lifecycle as i64)],
+        ));
+    }
+    if way.everybodys {
+        filters.push(Condition::any_of(seen!("d.entry_uid"), audiences(caller)));
+    }
+    List {
+        table: "entries",
+        extra: "NULL",
+        arms: way.arms,
+        filters,
+    }
+}
