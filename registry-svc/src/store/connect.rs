@@ -37,6 +37,9 @@ const CHECKPOINT_AT: &str = "16384";
 /// Pages that the connection that writes keeps in memory (KiB, negative).
 const WRITE_CACHE: &str = "-16384";
 
+/// For statements that read few rows, by an index: PostgreSQL takes a disk for one that has to be turned, and would rather read a table of
+/// some hundred teams whole, at each call. To compile a statement takes longer than to run it.
+const PLANNING: [(&str, &str); 2] = [("random_page_cost", "1.1"), ("jit", "off")];
 /// PostgreSQL ends what holds others up: a lock that does not come, a statement that does not end, a transaction that nobody goes
 /// on with.
 const LIMITS: [(&str, &str); 3] = [
@@ -90,6 +93,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Pools, OpenError> {
         .await
         .map_err(migration_failed)?;
     connection.close().await?;
+    let options = options.options(PLANNING);
     let limited = options.clone().options(LIMITS);
     Ok(Pools::Postgres {
         write: postgres_pool(WRITERS, limited.clone()),
