@@ -182,10 +182,11 @@ CREATE INDEX entry_revisions_in_use ON entry_revisions (entry_uid, number) WHERE
 
 -- document: an encoded Installation. settled_entry_revision: the entry revision that it moved to, or is held before: one that is neither
 -- held nor deleted runs it. hold_reason: ReinstallRequired.reason, or ''. expires: when it goes unless it is completed. Every index makes each
--- installation dearer: what is made one after the other is to lie together in most.
+-- installation dearer: what is made one after the other is to lie together in most. To refer to entries, each would lock, and so write, the
+-- row of its entry; that row goes after they have gone.
 CREATE TABLE installations (
     uid TEXT PRIMARY KEY,
-    entry_uid TEXT NOT NULL REFERENCES entries (uid),
+    entry_uid TEXT NOT NULL,
     user_uid TEXT REFERENCES users (uid),
     team_uid TEXT REFERENCES teams (uid),
     running_entry_revision BIGINT NOT NULL,

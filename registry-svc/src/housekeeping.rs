@@ -159,7 +159,7 @@ async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: 
         }
     }
     if !missing.is_empty() {
-        let now = registry.clock.now_micros();
+        let now = || registry.clock.now_micros();
         let mut tx = registry.db.write(Actor::Workload(Workload::Gateway), now).await?;
         for replica in &missing {
             gateway_replicas::put(&mut tx, replica).await?;
@@ -173,7 +173,10 @@ async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: 
     if known.is_empty() {
         return Ok(());
     }
-    let mut tx = registry.db.write(Actor::Registry, registry.clock.now_micros()).await?;
+    let mut tx = registry
+        .db
+        .write(Actor::Registry, || registry.clock.now_micros())
+        .await?;
     // One may have connected since, to whichever replica.
     let connected = gateway_replicas::connected(&mut tx).await?;
     for instance in known.into_keys() {

@@ -86,10 +86,7 @@ impl Registry {
 
     /// Begins a transaction whose changes watchers see.
     pub(crate) async fn write(&self, actor: Actor) -> Result<Tx, Error> {
-        let mut tx = self.db.write(actor, 0).await?;
-        // Not before it has its turn: what is created later is to come behind in lists.
-        tx.begins_at(self.clock.now_micros());
-        Ok(tx)
+        Ok(self.db.write(actor, || self.clock.now_micros()).await?)
     }
 
     /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With

@@ -119,9 +119,10 @@ impl Db {
         Ok(Tx::new(self.clone(), engine))
     }
 
-    /// A transaction whose changes watchers see, made by `actor` at `now` (microseconds since 1970). It takes the next revision
-    /// first, so that such transactions run one after another: what it has read stays true until it commits.
-    pub(crate) async fn write(&self, actor: Actor, now: i64) -> sqlx::Result<Tx> {
+    /// A transaction whose changes watchers see, made by `actor`. It takes the next revision first, so that such transactions run one
+    /// after another: what it has read stays true until it commits. `now` (microseconds since 1970) is asked when it has its turn: what
+    /// is created later comes behind in lists.
+    pub(crate) async fn write(&self, actor: Actor, now: impl FnOnce() -> i64) -> sqlx::Result<Tx> {
         let mut tx = self.write_quietly().await?;
         // They run one after another anyway. Those that wait here, in the order in which they came, cost the database nothing.
         let turn = timeout(TURN, Arc::clone(&self.0.turn).acquire_owned()).await;

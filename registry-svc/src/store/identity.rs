@@ -203,7 +203,7 @@ mod tests {
             tokio::join!(write.close(), read.close(), snapshot.close(), checkpoint.close());
         };
         let put = async |db: &Db| {
-            let mut tx = db.write(crate::domain::Actor::Registry, 1).await.unwrap();
+            let mut tx = db.write(crate::domain::Actor::Registry, || 1).await.unwrap();
             tx.put(Object::Entry, "e", &[]);
             tx.commit().await.unwrap().revision
         };

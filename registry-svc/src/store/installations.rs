@@ -220,7 +220,8 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
                 filters.push(Condition::new("o.entry_uid = ?", of_entry()));
             }
             if by_state {
-                filters.push(Condition::new("o.state = ?", in_state()));
+                // Not sought by: of an entry that many have, many can be in a state.
+                filters.push(Condition::new("o.state + 0 = ?", in_state()));
             }
             match (team, user) {
                 ("", "") if caller.teams.len() <= SEVERAL => std::iter::once(of_user(&caller.uid))

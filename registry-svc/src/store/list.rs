@@ -217,9 +217,9 @@ pub(crate) struct Extent {
 }
 
 /// What is found at the beginning of a list tells how close together it is.
-const SOME: i64 = 100;
+const SOME: i64 = 50;
 /// What is found by an unordered arm is sorted if it is less than this.
-const MANY: i64 = 1_000;
+const MANY: i64 = 700;
 
 impl Extent {
     /// Whether what is found in no order is few enough.

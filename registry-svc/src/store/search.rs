@@ -320,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_is_the_same_whatever_it_is_read_by() {
         on_each_engine(async |opened| {
-            let mut tx = opened.db.write(Actor::Registry, 1).await.unwrap();
+            let mut tx = opened.db.write(Actor::Registry, || 1).await.unwrap();
             let kept = fill(&mut tx).await;
             let caller = |uid: &str, admin, teams: &[&str]| Caller {
                 uid: uid.to_owned(),

@@ -11,7 +11,7 @@ use super::{
     document::{SCHEMA_VERSION, document},
     execute,
     list::{Arm, Bind, Condition, List},
-    on, rows,
+    on, push_list, rows,
 };
 use crate::domain::{Caller, etag};
 
@@ -39,12 +39,8 @@ pub(crate) async fn uids(tx: &mut Tx, names: &[String]) -> sqlx::Result<Result<V
         return Ok(Ok(Vec::new()));
     }
     let found: HashMap<String, String> = on!(tx, c => {
-        let mut select = QueryBuilder::new("SELECT slug, uid FROM teams WHERE slug IN (");
-        let mut slugs = select.separated(", ");
-        for name in names {
-            slugs.push_bind(name.trim_start_matches("teams/"));
-        }
-        slugs.push_unseparated(")");
+        let mut select = QueryBuilder::new("SELECT slug, uid FROM teams WHERE slug IN ");
+        push_list!(select, names.iter().map(|name| name.trim_start_matches("teams/")));
         select.build().fetch_all(&mut *c).await?.iter().map(|row| Ok((row.try_get("slug")?, row.try_get("uid")?)))
             .collect::<sqlx::Result<_>>()
     })?;

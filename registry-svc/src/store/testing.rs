@@ -67,7 +67,7 @@ impl Opened {
 
     /// Commits a revision that puts these objects, at `now`.
     pub(crate) async fn put_at(&self, now: i64, objects: &[(Object, &str, Vec<u8>)]) -> Commit {
-        let mut tx = self.db.write(Actor::Registry, now).await.unwrap();
+        let mut tx = self.db.write(Actor::Registry, || now).await.unwrap();
         for (object, key, document) in objects {
             tx.put(*object, key, document);
         }

@@ -68,7 +68,7 @@ impl Tx {
     pub(super) async fn take_revision(
         &mut self,
         actor: Actor,
-        now: i64,
+        now: impl FnOnce() -> i64,
         turn: OwnedSemaphorePermit,
     ) -> sqlx::Result<()> {
         const NEXT: &str = "UPDATE head SET revision = revision + 1 WHERE id = 1 RETURNING revision";
@@ -83,7 +83,7 @@ impl Tx {
         self.writing = Some(Writing {
             revision,
             actor,
-            now,
+            now: now(),
             changes: BTreeMap::new(),
         });
         self.turn = Some(turn);
@@ -99,11 +99,6 @@ impl Tx {
     /// The revision of a transaction begun by [`Db::write`].
     pub(crate) fn revision(&mut self) -> i64 {
         self.writing().revision
-    }
-
-    /// Says when it began, in microseconds since 1970.
-    pub(crate) fn begins_at(&mut self, now: i64) {
-        self.writing().now = now;
     }
 
     /// When it began, in microseconds since 1970.

@@ -5,7 +5,7 @@ use prost::Message as _;
 use service_kit::{User, UserId};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Db, Object, Tx, execute, on_reader, rows};
+use super::{Db, Object, Tx, execute, on_reader, push_list, rows};
 use crate::domain::caller::{Caller, CallerTeam};
 
 /// A user's row.
@@ -128,12 +128,11 @@ async fn known(db: &Db, user: &User) -> sqlx::Result<Option<Known>> {
              SELECT team_uid FROM team_members WHERE user_uid = ",
         );
         query.push_bind(uid).push(" UNION SELECT team_uid FROM team_mappings WHERE issuer = ").push_bind(&user.issuer)
-            .push(" AND group_name IN (''");
+            .push(" AND group_name IN ");
         // PostgreSQL takes no NUL, and no team is mapped to a group that has one.
-        for group in user.groups.iter().filter(|group| !group.contains('\0')) {
-            query.push(", ").push_bind(group);
-        }
-        query.push("))) t ON TRUE WHERE u.uid = ").push_bind(uid).push(" ORDER BY t.uid");
+        let groups = user.groups.iter().map(String::as_str).filter(|group| !group.contains('\0'));
+        push_list!(query, std::iter::once("").chain(groups));
+        query.push(")) t ON TRUE WHERE u.uid = ").push_bind(uid).push(" ORDER BY t.uid");
         let mut known: Option<Known> = None;
         for row in query.build().fetch_all(pool).await? {
             let known = match &mut known {
