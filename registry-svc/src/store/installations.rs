@@ -219,8 +219,10 @@ pub(crate) fn list(caller: &Caller, filter: &Filter) -> Option<List> {
             if by_entry {
                 filters.push(Condition::new("o.entry_uid = ?", of_entry()));
             }
-            if by_state {
-                // Not sought by: of an entry that many have, many can be in a state.
+            if filter.state == InstallationState::Deleting {
+                filters.push(Condition::new("o.state = ?", in_state()));
+            } else if by_state {
+                // Not sought by: of an entry that many have, many are in a state, but each owner has one at most.
                 filters.push(Condition::new("o.state + 0 = ?", in_state()));
             }
             match (team, user) {
