@@ -182,12 +182,12 @@ CREATE INDEX entry_revisions_in_use ON entry_revisions (entry_uid, number) WHERE
 
 -- document: an encoded Installation. settled_entry_revision: the entry revision that it moved to, or is held before: one that is neither
 -- held nor deleted runs it. hold_reason: ReinstallRequired.reason, or ''. expires: when it goes unless it is completed. Every index makes each
--- installation dearer: what is made one after the other is to lie together in most. To refer to entries, each would lock, and so write, the
--- row of its entry; that row goes after they have gone.
+-- installation dearer: what is made one after the other is to lie together in most. To refer to entries and users, each would lock, and so write, their
+-- rows; an entry's goes after its installations, a user's never.
 CREATE TABLE installations (
     uid TEXT PRIMARY KEY,
     entry_uid TEXT NOT NULL,
-    user_uid TEXT REFERENCES users (uid),
+    user_uid TEXT,
     team_uid TEXT REFERENCES teams (uid),
     running_entry_revision BIGINT NOT NULL,
     settled_entry_revision BIGINT NOT NULL,

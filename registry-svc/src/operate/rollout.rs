@@ -112,13 +112,15 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     let mut behind = String::new();
     let mut pace = Pace::new();
     loop {
+        let begin = Instant::now();
         let pause = match step(&registry, &mut behind, &mut pace).await {
             Ok(true) => {
                 registry.rollouts.progressed.notify_waiters();
-                if stop.is_cancelled() {
-                    return;
+                // Half of the time is for others, whose disk this is, too.
+                tokio::select! {
+                    () = tokio::time::sleep(begin.elapsed().min(STEP * 2)) => continue,
+                    () = stop.cancelled() => return,
                 }
-                continue;
             }
             Ok(false) => LOOK_AGAIN,
             Err(error) => {

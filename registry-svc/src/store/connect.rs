@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::{
     db::{Db, Pools},
-    identity, migrate, snapshot,
+    flush, identity, migrate, snapshot,
 };
 use crate::config::Database;
 
@@ -26,9 +26,9 @@ const SIGNALS: u32 = 4;
 const ACQUIRE: Duration = Duration::from_secs(5);
 /// A connection that nobody has used for longer is tried before it is used again.
 const IDLE: Duration = Duration::from_secs(1);
-/// Rows that SQLite may read ahead of whoever takes them. Some are a megabyte. A snapshot asks for as many as it has room for, and each
-/// wait for a row costs more than the row.
-const READ_AHEAD: usize = 8;
+/// Rows that SQLite may read ahead of whoever takes them: each wait for a row costs more than the row, and some are a megabyte. A
+/// snapshot asks for as many as it has room for.
+const READ_AHEAD: usize = 26;
 /// SQLite's log is cut to this after a burst (bytes).
 const LOG_LIMIT: &str = "67108864";
 /// Pages of SQLite's log at which a write takes part in moving them into the file. Before that, it is done beside the writes
@@ -97,6 +97,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Pools, OpenError> {
     let limited = options.clone().options(LIMITS);
     Ok(Pools::Postgres {
         write: postgres_pool(WRITERS, limited.clone()),
+        flush: flush::start(postgres_pool(1, limited.clone())),
         read: postgres_pool(READERS, limited.clone()),
         snapshot: postgres_pool(SNAPSHOTS, options.clone().options(SNAPSHOT_LIMITS)),
         signal: postgres_pool(SIGNALS, limited.options([("synchronous_commit", "off")])),

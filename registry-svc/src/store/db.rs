@@ -11,12 +11,18 @@ use std::{
 
 use sqlx::{PgPool, SqlitePool};
 use tokio::{
-    sync::{Mutex, Notify, Semaphore, watch},
+    sync::{Mutex, Notify, Semaphore, mpsc, watch},
     time::timeout,
 };
 use uuid::Uuid;
 
-use super::{Tx, changes::Logged, recent::Recent, tx::Engine};
+use super::{
+    Tx,
+    changes::Logged,
+    flush::{self, Committed},
+    recent::Recent,
+    tx::Engine,
+};
 use crate::domain::Actor;
 
 /// How long a transaction waits for its turn before its call is told to retry.
@@ -53,6 +59,8 @@ pub(super) enum Pools {
     /// A database that replicas share.
     Postgres {
         write: PgPool,
+        /// Makes what was committed last.
+        flush: mpsc::UnboundedSender<Committed>,
         read: PgPool,
         /// Reads that last.
         snapshot: PgPool,
@@ -123,7 +131,12 @@ impl Db {
     /// after another: what it has read stays true until it commits. `now` (microseconds since 1970) is asked when it has its turn: what
     /// is created later comes behind in lists.
     pub(crate) async fn write(&self, actor: Actor, now: impl FnOnce() -> i64) -> sqlx::Result<Tx> {
-        let mut tx = self.write_quietly().await?;
+        let mut tx = match &self.0.pools {
+            Pools::Postgres { write, .. } if !self.is_accompanied() => {
+                Tx::ahead(self.clone(), write.begin_with(flush::BEGIN).await?)
+            }
+            _ => self.write_quietly().await?,
+        };
         // They run one after another anyway. Those that wait here, in the order in which they came, cost the database nothing.
         let turn = timeout(TURN, Arc::clone(&self.0.turn).acquire_owned()).await;
         let turn = turn
@@ -186,11 +199,15 @@ impl Db {
         self.0.accompanied.store(accompanied, Ordering::Release);
     }
 
+    fn is_accompanied(&self) -> bool {
+        self.0.accompanied.load(Ordering::Acquire)
+    }
+
     /// This replica has committed a revision, which made these changes.
     pub(crate) fn committed(&self, revision: i64, changes: Vec<Logged>) {
         self.recent().put(self.epoch(), revision, changes);
         self.0.latest.send_if_modified(|latest| latest.advance(revision));
-        if self.0.accompanied.load(Ordering::Acquire) {
+        if self.is_accompanied() {
             self.0.committed.notify_one();
         }
     }

@@ -15,6 +15,7 @@ pub(crate) mod document;
 pub(crate) mod entries;
 pub(crate) mod entry_list;
 pub(crate) mod features;
+mod flush;
 pub(crate) mod gateway_replicas;
 pub(crate) mod gateway_tokens;
 mod identity;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use prost::bytes::Bytes;
 use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::{Db, Object, changes::Logged, on};
+use super::{Db, Object, changes::Logged, db::Pools, flush::Committed, on};
 use crate::domain::Actor;
 
 /// Changes written by one statement; each has seven values.
@@ -29,6 +29,8 @@ pub(crate) struct Tx {
     stands: Commit,
     /// That no other of this process takes a revision until this one has ended.
     turn: Option<OwnedSemaphorePermit>,
+    /// That its commit does not wait for the disk.
+    ahead: bool,
 }
 
 /// A transaction whose changes watchers see.
@@ -58,6 +60,15 @@ impl Tx {
             renewed: None,
             stands: Commit::default(),
             turn: None,
+            ahead: false,
+        }
+    }
+
+    /// As [`Tx::new`], of a transaction that was begun by [`super::flush::BEGIN`].
+    pub(super) fn ahead(db: Db, transaction: Transaction<'static, Postgres>) -> Self {
+        Self {
+            ahead: true,
+            ..Self::new(db, Engine::Postgres(transaction))
         }
     }
 
@@ -146,17 +157,23 @@ impl Tx {
             Engine::Sqlite(transaction) => transaction.commit().await?,
             Engine::Postgres(transaction) => transaction.commit().await?,
         }
+        let (done, lasts) = oneshot::channel();
+        let committed = Committed {
+            db: self.db.clone(),
+            revision: commit.revision,
+            changes,
+            renewed: self.renewed,
+            done,
+        };
+        // Before another has its turn: they are told of in order.
+        match self.db.pools() {
+            Pools::Postgres { flush, .. } if self.ahead => {
+                flush.send(committed).map_err(|_| sqlx::Error::PoolClosed)?;
+            }
+            _ => committed.announce(),
+        }
         drop(self.turn);
-        if let Some(epoch) = self.renewed {
-            tracing::warn!(
-                registry.revision = commit.revision,
-                "the database was restored: all watchers start anew"
-            );
-            self.db.looked(&epoch, commit.revision);
-        }
-        if let Some(changes) = changes {
-            self.db.committed(commit.revision, changes);
-        }
+        lasts.await.map_err(|_| sqlx::Error::PoolClosed)??;
         Ok(commit)
     }
 
