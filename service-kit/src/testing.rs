@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,7 +19,7 @@ use data_encoding::BASE64URL_NOPAD;
 use futures::Stream;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
@@ -37,6 +40,8 @@ pub struct TestIssuer {
     issuer: String,
     key: SigningKey,
     published: Arc<Mutex<Value>>,
+    answers: watch::Sender<bool>,
+    fetches: Arc<AtomicUsize>,
     _serving: DropGuard,
 }
 
@@ -85,12 +90,18 @@ impl TestIssuer {
         let issuer = format!("http://{}", listener.local_addr()?);
         let metadata = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") });
         let keys = Arc::clone(&published);
+        let (answers, answering) = watch::channel(true);
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let fetched = Arc::clone(&fetches);
+        let publish = async move || {
+            fetched.fetch_add(1, Ordering::Relaxed);
+            let mut answering = answering;
+            let _ended = answering.wait_for(|&answers| answers).await;
+            Json(keys.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        };
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(async || Json(metadata)))
-            .route(
-                "/keys",
-                get(async move || Json(keys.lock().unwrap_or_else(PoisonError::into_inner).clone())),
-            );
+            .route("/keys", get(publish));
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(async move { serving.await });
@@ -98,6 +109,8 @@ impl TestIssuer {
             issuer,
             key,
             published,
+            answers,
+            fetches,
             _serving: stop.drop_guard(),
         })
     }
@@ -109,6 +122,21 @@ impl TestIssuer {
         Ok(())
     }
 
+    /// From now on it takes requests for its keys and answers none of them.
+    pub fn hang(&self) {
+        self.answers.send_replace(false);
+    }
+
+    /// Answers again, also those that have waited.
+    pub fn answer(&self) {
+        self.answers.send_replace(true);
+    }
+
+    /// How often its keys were asked for.
+    pub fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::Relaxed)
+    }
+
     /// `iss` of its tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -116,13 +144,13 @@ impl TestIssuer {
 
     /// Its configuration: `groups` lists groups, and `admin` among `roles` makes an admin.
     pub fn config(&self) -> IssuerConfig {
-        serde_json::from_value(json!({ "issuer": self.issuer, "audiences": [AUDIENCE] }))
-            .expect("the two fields are all that must be there")
+        serde_json::from_value(json!({ "issuer": self.issuer, "audiences": [AUDIENCE], "roles_claim": "roles" }))
+            .expect("all fields that must be there are")
     }
 
     /// Verifies its tokens.
     pub fn verifier(&self, clock: Clock) -> Arc<Verifier> {
-        Arc::new(Verifier::new(vec![self.config()], clock))
+        Arc::new(Verifier::new(vec![self.config()], clock).expect("it has no proxy"))
     }
 
     /// A token of this subject, valid for an hour of the system's time, with the email `{subject}@example.com`.
@@ -138,7 +166,13 @@ impl TestIssuer {
 
     /// Any claims at all, signed.
     pub fn sign(&self, claims: &Value) -> String {
+        self.sign_as(Some("JWT"), claims)
+    }
+
+    /// As [`TestIssuer::sign`], with this `typ` in the header.
+    pub fn sign_as(&self, typ: Option<&str>, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::ES256);
+        header.typ = typ.map(str::to_owned);
         header.kid = Some(self.key.id.clone());
         jsonwebtoken::encode(&header, claims, &self.key.key).expect("the key was just made, and claims are plain data")
     }

@@ -1,12 +1,15 @@
 //! Which tokens are taken, and why others are not.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 use service_kit::{
     Clock, UserId,
-    identity::{TokenError, Verifier},
+    identity::{TokenError, Use, Verifier},
     testing::{AUDIENCE, TestIssuer},
 };
 
@@ -94,11 +97,113 @@ async fn refuses_every_other_and_says_why() {
     }
 }
 
+/// A token of another kind may name the same person, be signed by the same key, and be in the hands of others.
+#[tokio::test]
+async fn calls_are_made_with_access_tokens_alone() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let mut config = issuer.config();
+    config.client_id = Some("pages".to_owned());
+    let verifier = Verifier::new(vec![config], Clock::System).unwrap();
+    let id_token = issuer.sign(&claims(&issuer, json!({ "aud": "pages" })));
+    assert_eq!(verifier.verify(&id_token).await.unwrap_err(), TokenError::WrongKind);
+    verifier.verify_for(Use::SignIn, &id_token).await.unwrap();
+    // What was verified for one use is not for the other.
+    assert_eq!(verifier.verify(&id_token).await.unwrap_err(), TokenError::WrongKind);
+    let event = json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } });
+    let event = issuer.sign(&claims(&issuer, event));
+    assert_eq!(verifier.verify(&event).await.unwrap_err(), TokenError::WrongKind);
+    for (typ, is_taken) in [
+        (None, true),
+        (Some("JWT"), true),
+        (Some("at+jwt"), true),
+        (Some("application/at+JWT"), true),
+        (Some("logout+jwt"), false),
+        (Some("secevent+jwt"), false),
+        (Some("dpop+jwt"), false),
+        (Some(""), false),
+    ] {
+        let token = issuer.sign_as(typ, &claims(&issuer, json!({})));
+        assert_eq!(verifier.verify(&token).await.is_ok(), is_taken, "{typ:?}");
+    }
+}
+
+#[tokio::test]
+async fn makes_admins_only_as_configured() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let mut config = issuer.config();
+    config.roles_claim = None;
+    config.admins.emails.insert("root@example.com".to_owned());
+    let verifier = Verifier::new(vec![config], Clock::System).unwrap();
+    for (change, admin) in [
+        (json!({ "roles": ["admin"] }), false),
+        (json!({ "email": "Root@example.com", "email_verified": true }), true),
+        (json!({ "email": "root@example.com" }), false),
+        (json!({ "email": "root@example.com", "email_verified": "true" }), false),
+        (json!({ "email": "root@example.com", "email_verified": 1 }), false),
+        (json!({ "email": "root@example.com", "email_verified": false }), false),
+    ] {
+        let user = verifier
+            .verify(&issuer.sign(&claims(&issuer, change.clone())))
+            .await
+            .unwrap();
+        assert_eq!(user.admin, admin, "{change}");
+    }
+}
+
+/// Others' tokens waited ten seconds, one after another.
+#[tokio::test]
+async fn an_issuer_that_hangs_holds_up_nobody_whose_key_is_known() {
+    let (issuer, stranger) = (TestIssuer::start().await.unwrap(), TestIssuer::start().await.unwrap());
+    let verifier = issuer.verifier(Clock::System);
+    verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
+    issuer.hang();
+    // Each names a key that nobody has; the first of them begins a fetch that does not end.
+    let strangers: Vec<_> = (0..50)
+        .map(|_| {
+            tokio::spawn({
+                let (verifier, token) = (Arc::clone(&verifier), stranger.sign(&claims(&issuer, json!({}))));
+                async move { verifier.verify(&token).await.is_err() }
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for person in 0..20 {
+        verifier
+            .verify(&issuer.token(&format!("p{person}"), &[], false))
+            .await
+            .unwrap();
+    }
+    assert!(
+        strangers.iter().all(|stranger| !stranger.is_finished()),
+        "they wait for the fetch"
+    );
+    issuer.answer();
+    for stranger in strangers {
+        assert!(stranger.await.unwrap());
+    }
+    assert_eq!(issuer.fetches(), 2, "one for all of them");
+}
+
+#[tokio::test]
+async fn strangers_cause_few_fetches() {
+    let (issuer, stranger) = (TestIssuer::start().await.unwrap(), TestIssuer::start().await.unwrap());
+    let verifier = issuer.verifier(Clock::System);
+    for _ in 0..30 {
+        let refused = verifier
+            .verify(&stranger.sign(&claims(&issuer, json!({}))))
+            .await
+            .unwrap_err();
+        assert_eq!(refused, TokenError::BadSignature);
+    }
+    assert!(issuer.fetches() <= 3, "{}", issuer.fetches());
+    verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
+}
+
 #[tokio::test]
 async fn ends_with_the_token_also_when_it_is_known() {
     let issuer = TestIssuer::start().await.unwrap();
     let clock = service_kit::clock::ManualClock::at(SystemTime::now());
-    let verifier = Verifier::new(vec![issuer.config()], Clock::Manual(clock.clone()));
+    let verifier = Verifier::new(vec![issuer.config()], Clock::Manual(clock.clone())).unwrap();
     let token = issuer.token("alice", &[], false);
     verifier.verify(&token).await.unwrap();
     assert!(verifier.verified(&token).is_some());
@@ -121,7 +226,7 @@ async fn says_when_an_issuer_cannot_be_reached() {
     let issuer = TestIssuer::start().await.unwrap();
     let mut config = issuer.config();
     config.discovery_url = Some("http://127.0.0.1:1/nothing".to_owned());
-    let verifier = Verifier::new(vec![config], Clock::System);
+    let verifier = Verifier::new(vec![config], Clock::System).unwrap();
     let refused = verifier.verify(&issuer.token("alice", &[], false)).await.unwrap_err();
     assert_eq!(refused, TokenError::IssuerUnreachable);
 }

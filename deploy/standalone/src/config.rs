@@ -18,7 +18,7 @@ pub(crate) fn issuers(path: &Path) -> Result<Vec<IssuerConfig>, String> {
     let file: File = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     for (index, issuer) in file.issuers.iter().enumerate() {
         let what = format!("{}: issuers[{index}]", path.display());
-        if issuer.accepted_audiences().next().is_none() {
+        if issuer.audiences.is_empty() && issuer.client_id.is_none() {
             return Err(format!(
                 "{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"
             ));
@@ -62,10 +62,9 @@ mod tests {
             issuers[0].metadata_url(),
             "https://login.example.com/.well-known/openid-configuration"
         );
-        assert_eq!(
-            issuers[0].accepted_audiences().collect::<Vec<_>>(),
-            ["chandlery", "abc"]
-        );
+        assert_eq!(issuers[0].audiences, ["chandlery"]);
+        // Nobody is an admin by a claim that nobody has named.
+        assert_eq!(issuers[0].roles_claim, None);
     }
 
     #[test]

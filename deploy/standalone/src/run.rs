@@ -85,7 +85,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     if development.is_some() {
         issuers.push(DevIssuer::issuer_config(&local_url));
     }
-    let verifier = Arc::new(Verifier::new(issuers, Clock::System));
+    let verifier = Arc::new(Verifier::new(issuers, Clock::System)?);
 
     let services = build(&arguments, &folder, &public_url, http_address, &verifier).await?;
     let Services { apps, pipes, registry } = services;

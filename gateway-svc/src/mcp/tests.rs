@@ -192,7 +192,7 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
     let links = Links::new(public_url.clone());
     let calls = Calls::new(Arc::clone(&store), vendor, upstreams, links.clone(), Arc::new(|_| {}));
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let verifier = Arc::new(Verifier::new(Vec::new(), clock.clone()));
+    let verifier = Arc::new(Verifier::new(Vec::new(), clock.clone()).unwrap());
     let identity = Identity::new(
         Arc::clone(&verifier),
         Arc::clone(&store),

@@ -8,7 +8,7 @@ use std::{
 use axum::http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use service_kit::User;
+use service_kit::{User, identity::Use};
 
 use super::{Pages, cookies, seal};
 
@@ -65,7 +65,11 @@ impl Pages {
         if seconds(self.clock.now()) >= opened.until {
             return None;
         }
-        let user = self.verifier.verify(token.expose_secret()).await.ok()?;
+        let user = self
+            .verifier
+            .verify_for(Use::SignIn, token.expose_secret())
+            .await
+            .ok()?;
         Some(Session {
             id: opened.id,
             token,

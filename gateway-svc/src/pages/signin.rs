@@ -10,7 +10,7 @@ use axum::{
 };
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
-use service_kit::identity::IssuerConfig;
+use service_kit::identity::{IssuerConfig, Use};
 use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 
@@ -240,7 +240,7 @@ impl Pages {
         let token = token.map_err(|error| failed(issuer, error))?;
         let user = self
             .verifier
-            .verify(token.expose_secret())
+            .verify_for(Use::SignIn, token.expose_secret())
             .await
             .map_err(|error| failed(issuer, error))?;
         let client_id = issuer.client_id.as_deref().unwrap_or_default();

@@ -154,7 +154,7 @@ async fn tell(line: &str) -> Result<()> {
 fn verifier() -> Result<Arc<Verifier>> {
     install_tls_provider();
     let issuer = serde_json::from_value(json!({ "issuer": env::var(ISSUER)?, "audiences": [AUDIENCE] }))?;
-    Ok(Arc::new(Verifier::new(vec![issuer], Clock::System)))
+    Ok(Arc::new(Verifier::new(vec![issuer], Clock::System)?))
 }
 
 /// Starts the program with its demo, and says how long it took and what it takes, in seconds and MB.

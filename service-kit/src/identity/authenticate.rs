@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::{
     user::User,
-    verify::{TokenError, Verifier},
+    verify::{TokenError, Use, Verifier},
 };
 use crate::{
     peer::{Peer, Workload},
@@ -30,13 +30,23 @@ pub enum Caller {
 pub async fn authenticate(verifier: Arc<Verifier>, mut request: Request, next: Next) -> Response {
     let caller = match bearer(request.headers()) {
         None => Caller::Anonymous,
-        Some(token) => match verifier.verify(token).await {
+        Some(token) => match verifier.verify_for(shown_for(&request), token).await {
             Ok(user) => Caller::User(user),
             Err(error) => Caller::Refused(error),
         },
     };
     request.extensions_mut().insert(caller);
     next.run(request).await
+}
+
+/// The pages of gateway-svc pass on what people signed in with, over a connection that nobody else has.
+fn shown_for(request: &Request) -> Use {
+    let workload = request.extensions().get::<Peer>().and_then(|peer| peer.workload());
+    if workload == Some(Workload::Gateway) {
+        Use::SignIn
+    } else {
+        Use::Call
+    }
 }
 
 /// The bearer token of a request (RFC 6750, section 2.1).

@@ -13,10 +13,11 @@ pub struct IssuerConfig {
     /// Where its metadata is; `{issuer}/.well-known/openid-configuration` if not given.
     #[serde(default)]
     pub discovery_url: Option<String>,
-    /// `aud` of tokens that are meant for Chandlery. The client id, if there is one, counts too: it is the audience of ID tokens.
+    /// `aud` of access tokens that are meant for Chandlery. At least one, if anybody is to call with a token of this issuer.
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// For the pages' sign-in: the OAuth client registered for Chandlery. Without it nobody signs in to pages with this issuer.
+    /// For the pages' sign-in: the OAuth client registered for Chandlery, which is the audience of its ID tokens. Without it nobody signs
+    /// in to pages with this issuer.
     #[serde(default)]
     pub client_id: Option<String>,
     /// Environment variable that holds the client's secret, for a confidential client.
@@ -31,19 +32,23 @@ pub struct IssuerConfig {
     /// The claim that lists groups.
     #[serde(default = "default_groups_claim")]
     pub groups_claim: String,
-    /// The claim that lists roles; `admin` in it makes an admin.
-    #[serde(default = "default_roles_claim")]
-    pub roles_claim: String,
+    /// The claim that lists roles, if `admin` in it is to make an admin.
+    #[serde(default)]
+    pub roles_claim: Option<String>,
     /// Who else is an admin.
     #[serde(default)]
     pub admins: AdminRules,
+    /// The HTTP proxy through which the issuer is reached, as a URL. Whatever the environment says of proxies does not count: whoever
+    /// could set it would give us keys of their own.
+    #[serde(default)]
+    pub proxy: Option<String>,
 }
 
 /// Who is an admin, besides those whose token says so.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminRules {
-    /// Email addresses, compared without case; only of tokens whose `email_verified` is not false.
+    /// Email addresses, compared without case; only of tokens whose `email_verified` is `true`.
     #[serde(default)]
     pub emails: BTreeSet<String>,
     /// Groups.
@@ -76,14 +81,6 @@ impl IssuerConfig {
             .clone()
             .unwrap_or_else(|| format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/')))
     }
-
-    /// Every audience that is meant for Chandlery.
-    pub fn accepted_audiences(&self) -> impl Iterator<Item = &str> {
-        self.audiences
-            .iter()
-            .map(String::as_str)
-            .chain(self.client_id.as_deref())
-    }
 }
 
 fn default_scopes() -> Vec<String> {
@@ -92,8 +89,4 @@ fn default_scopes() -> Vec<String> {
 
 fn default_groups_claim() -> String {
     "groups".to_owned()
-}
-
-fn default_roles_claim() -> String {
-    "roles".to_owned()
 }

@@ -1,8 +1,11 @@
-//! An issuer's signing keys: found by discovery, fetched again when a token names a key that is not known.
+//! An issuer's signing keys and endpoints: found by discovery, fetched again in the background.
+//!
+//! A token waits for a fetch only where no usable keys are known, or where it names a key that is not: such a fetch is one for all who wait,
+//! and outsiders, who can name any key, cause few of them.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,29 +14,66 @@ use jsonwebtoken::{
     DecodingKey,
     jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::watch, time::timeout};
+use url::Url;
 
 use super::issuer::{IssuerConfig, OidcEndpoints};
 
 /// Keys are fetched again after this time, so that a withdrawn key dies.
-const MAX_AGE: Duration = Duration::from_secs(600);
-/// Unknown key ids cause at most so many fetches in this time: anybody can send them.
-const FETCHES: usize = 5;
+const REFRESH_AFTER: Duration = Duration::from_secs(600);
+/// While the issuer does not answer, its last keys are good for so long.
+const GOOD_FOR: Duration = Duration::from_secs(3_600);
+/// At most so many fetches begin in such a time, whoever asks for them.
+const FETCHES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(30);
+/// The pause after a failure, which doubles with each further one, and where that ends.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(32);
+/// A fetch takes no longer, however many requests it is made of.
+const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 1 << 20;
 
-/// The keys of one issuer.
+/// The keys of one issuer; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Keys(Arc<Inner>);
+
 #[derive(Debug)]
-pub(super) struct Keys {
+struct Inner {
     config: IssuerConfig,
     http: reqwest::Client,
     current: ArcSwapOption<Fetched>,
-    attempts: Mutex<VecDeque<Instant>>,
+    flight: Mutex<Flight>,
+}
+
+/// The fetch that is under way, and the ones before.
+#[derive(Debug, Default)]
+struct Flight {
+    /// Ends when it does.
+    under_way: Option<watch::Receiver<()>>,
+    begun: VecDeque<Instant>,
+    ended: Option<Instant>,
+    /// In a row.
+    failures: u32,
+}
+
+impl Flight {
+    /// Whether another fetch may begin.
+    fn may_begin(&mut self) -> bool {
+        while self.begun.front().is_some_and(|at| at.elapsed() > WINDOW) {
+            self.begun.pop_front();
+        }
+        let pause = match self.failures {
+            0 => Duration::ZERO,
+            failures => PAUSE.saturating_mul(1 << (failures - 1).min(8)).min(MAX_PAUSE),
+        };
+        self.begun.len() < FETCHES && self.ended.is_none_or(|ended| ended.elapsed() >= pause)
+    }
 }
 
 #[derive(Debug)]
 struct Fetched {
     at: Instant,
+    endpoints: OidcEndpoints,
     keys: HashMap<Option<String>, Arc<Key>>,
 }
 
@@ -51,86 +91,135 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// The issuer cannot be asked.
+/// The issuer cannot be asked, and nothing good is known of it.
+#[derive(Debug)]
+pub(super) struct Unreachable;
+
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreachable(String);
+struct Failed(String);
 
 impl Keys {
     pub(super) fn new(config: IssuerConfig, http: reqwest::Client) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             config,
             http,
             current: ArcSwapOption::empty(),
-            attempts: Mutex::default(),
-        }
+            flight: Mutex::default(),
+        }))
     }
 
-    /// The key with this id, fetching when it is not known; `None` if the issuer has no such key.
+    /// The key with this id; `None` if the issuer has no such key.
     pub(super) async fn find(&self, id: Option<&str>) -> Result<Option<Arc<Key>>, Unreachable> {
         let id = id.map(str::to_owned);
-        if let Some(fetched) = self.current.load().as_ref()
-            && fetched.at.elapsed() < MAX_AGE
-            && let Some(key) = fetched.find(&id)
-        {
-            return Ok(Some(key));
-        }
-        let mut attempts = self.attempts.lock().await;
-        let known = self.current.load_full();
-        // Somebody else may have fetched while this call waited for the lock.
-        if let Some(fetched) = &known
-            && fetched.at.elapsed() < MAX_AGE
-            && let Some(key) = fetched.find(&id)
-        {
-            return Ok(Some(key));
-        }
-        while attempts.front().is_some_and(|at| at.elapsed() > WINDOW) {
-            attempts.pop_front();
-        }
-        if let Some(fetched) = &known
-            && attempts.len() >= FETCHES
-        {
-            return Ok(fetched.find(&id));
-        }
-        attempts.push_back(Instant::now());
-        match self.fetch().await {
-            Ok(fetched) => {
-                let key = fetched.find(&id);
-                self.current.store(Some(Arc::new(fetched)));
-                Ok(key)
+        if let Some(known) = self.known() {
+            if let Some(key) = known.find(&id) {
+                return Ok(Some(key));
             }
-            Err(error) => {
-                tracing::warn!(oidc.issuer = %self.config.issuer, error = %error, "the issuer's keys could not be fetched");
-                // Old keys are better than none while the issuer is away.
-                match known.and_then(|fetched| fetched.find(&id)) {
-                    Some(key) => Ok(Some(key)),
-                    None => Err(error),
-                }
-            }
+            // It may be new.
+            self.fetched().await;
+            return Ok(self.known().and_then(|known| known.find(&id)));
+        }
+        self.fetched().await;
+        let known = self.known().ok_or(Unreachable)?;
+        Ok(known.find(&id))
+    }
+
+    /// Where the issuer is to be asked for what.
+    pub(super) async fn endpoints(&self) -> Result<OidcEndpoints, Unreachable> {
+        if self.known().is_none() {
+            self.fetched().await;
+        }
+        self.known().map(|known| known.endpoints.clone()).ok_or(Unreachable)
+    }
+
+    /// What was fetched last, as long as it is good. If it is old, it is fetched again meanwhile.
+    fn known(&self) -> Option<Arc<Fetched>> {
+        let known = self.0.current.load_full()?;
+        let age = known.at.elapsed();
+        if age > REFRESH_AFTER {
+            self.fetch();
+        }
+        (age < GOOD_FOR).then_some(known)
+    }
+
+    /// Waits for the fetch that is under way, or one that begins now; not at all where it is too soon for another.
+    async fn fetched(&self) {
+        if let Some(mut ended) = self.fetch() {
+            let _late = timeout(PATIENCE, ended.changed()).await;
         }
     }
 
-    async fn fetch(&self) -> Result<Fetched, Unreachable> {
-        let metadata = endpoints(&self.http, &self.config).await?;
-        let set: JwkSet = get_json(&self.http, &metadata.jwks_uri).await?;
-        let keys = set
-            .keys
-            .iter()
-            .filter(|jwk| is_for_signatures(jwk))
-            .filter_map(|jwk| {
-                let decoding = DecodingKey::from_jwk(jwk).ok()?;
-                let key = Key {
-                    decoding,
-                    algorithm: jwk.common.key_algorithm,
-                };
-                Some((jwk.common.key_id.clone(), Arc::new(key)))
-            })
-            .collect();
-        Ok(Fetched {
-            at: Instant::now(),
-            keys,
-        })
+    /// Begins a fetch, unless one is under way or it is too soon; what ends when it does.
+    fn fetch(&self) -> Option<watch::Receiver<()>> {
+        let mut flight = self.flight();
+        if let Some(ended) = &flight.under_way {
+            return Some(ended.clone());
+        }
+        if !flight.may_begin() {
+            return None;
+        }
+        flight.begun.push_back(Instant::now());
+        let (end, ended) = watch::channel(());
+        flight.under_way = Some(ended.clone());
+        let keys = self.clone();
+        // Of its own: whoever asked for it may go away.
+        tokio::spawn(async move {
+            let fetched = timeout(PATIENCE, fetch(&keys.0)).await;
+            let failure = match fetched {
+                Ok(Ok(fetched)) => {
+                    keys.0.current.store(Some(Arc::new(fetched)));
+                    None
+                }
+                Ok(Err(error)) => Some(error),
+                Err(_late) => Some(Failed("it does not answer".to_owned())),
+            };
+            let mut flight = keys.flight();
+            flight.under_way = None;
+            flight.ended = Some(Instant::now());
+            flight.failures = failure.as_ref().map_or(0, |_| flight.failures.saturating_add(1));
+            drop(flight);
+            if let Some(error) = failure {
+                tracing::warn!(oidc.issuer = %keys.0.config.issuer, error = %error, "the issuer's keys could not be fetched");
+            }
+            drop(end);
+        });
+        Some(ended)
     }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.0.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn fetch(inner: &Inner) -> Result<Fetched, Failed> {
+    let endpoints: OidcEndpoints = get_json(&inner.http, &inner.config.metadata_url()).await?;
+    if endpoints.issuer != inner.config.issuer {
+        return Err(Failed(format!(
+            "its metadata names another issuer, {}",
+            endpoints.issuer
+        )));
+    }
+    let set: JwkSet = get_json(&inner.http, &endpoints.jwks_uri).await?;
+    let keys = set
+        .keys
+        .iter()
+        .filter(|jwk| is_for_signatures(jwk))
+        .filter_map(|jwk| {
+            let decoding = DecodingKey::from_jwk(jwk).ok()?;
+            let key = Key {
+                decoding,
+                algorithm: jwk.common.key_algorithm,
+            };
+            Some((jwk.common.key_id.clone(), Arc::new(key)))
+        })
+        .collect();
+    Ok(Fetched {
+        at: Instant::now(),
+        endpoints,
+        keys,
+    })
 }
 
 impl Fetched {
@@ -151,23 +240,13 @@ fn is_for_signatures(jwk: &Jwk) -> bool {
     !symmetric && !encryption
 }
 
-/// The issuer's metadata, checked to be that issuer's.
-pub(super) async fn endpoints(http: &reqwest::Client, config: &IssuerConfig) -> Result<OidcEndpoints, Unreachable> {
-    let metadata: OidcEndpoints = get_json(http, &config.metadata_url()).await?;
-    if metadata.issuer != config.issuer {
-        return Err(Unreachable(format!(
-            "its metadata names another issuer, {}",
-            metadata.issuer
-        )));
+async fn get_json<T: serde::de::DeserializeOwned>(http: &reqwest::Client, url: &str) -> Result<T, Failed> {
+    let fail = |error: &dyn std::fmt::Display| Failed(format!("{url}: {error}"));
+    if !is_trustworthy(url) {
+        return Err(fail(&"keys are fetched by https only, except from this machine"));
     }
-    Ok(metadata)
-}
-
-async fn get_json<T: serde::de::DeserializeOwned>(http: &reqwest::Client, url: &str) -> Result<T, Unreachable> {
-    let fail = |error: &dyn std::fmt::Display| Unreachable(format!("{url}: {error}"));
     let mut response = http
         .get(url)
-        .timeout(Duration::from_secs(10))
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
@@ -180,4 +259,42 @@ async fn get_json<T: serde::de::DeserializeOwned>(http: &reqwest::Client, url: &
         body.extend_from_slice(&chunk);
     }
     serde_json::from_slice(&body).map_err(|error| fail(&error))
+}
+
+/// Whether what comes from there is what its owner sent: whoever sits between could put in keys of their own.
+fn is_trustworthy(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let is_here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || url.scheme() == "http" && is_here
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_by_https_or_from_this_machine() {
+        for url in [
+            "https://id.example.com/keys",
+            "http://localhost:1/k",
+            "http://127.0.0.1/k",
+            "http://[::1]:8080/",
+        ] {
+            assert!(is_trustworthy(url), "{url}");
+        }
+        for url in [
+            "http://id.example.com/",
+            "http://10.0.0.1/",
+            "file:///keys",
+            "http://localhost.example.com/",
+            "keys",
+        ] {
+            assert!(!is_trustworthy(url), "{url}");
+        }
+    }
 }

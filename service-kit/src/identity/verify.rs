@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     issuer::{IssuerConfig, OidcEndpoints},
-    jwks::{self, Keys},
+    jwks::Keys,
     user::{User, UserId},
 };
 use crate::clock::Clock;
@@ -45,6 +45,9 @@ pub enum TokenError {
     /// Not a JWT, or one with an algorithm that is not taken, such as `none`.
     #[error("it is not a JWT signed with an asymmetric algorithm")]
     Malformed,
+    /// A JWT that is no access token, such as a security event.
+    #[error("it is not an access token")]
+    WrongKind,
     /// `iss` is not configured.
     #[error("its issuer is not configured here")]
     UnknownIssuer,
@@ -73,9 +76,18 @@ pub enum TokenError {
 pub struct Verifier {
     issuers: HashMap<String, Arc<Issuer>>,
     order: Vec<String>,
-    verified: moka::sync::Cache<[u8; 32], Arc<User>, std::hash::RandomState>,
-    http: reqwest::Client,
+    verified: moka::sync::Cache<(Use, [u8; 32]), Arc<User>, std::hash::RandomState>,
     clock: Clock,
+}
+
+/// What a token is shown for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Use {
+    /// To call an API: an access token, whose audience is Chandlery.
+    Call,
+    /// To sign in to the pages: an ID token (OpenID Connect Core 1.0, section 2), whose audience is the pages' OAuth client. An access token
+    /// does, too.
+    SignIn,
 }
 
 #[derive(Debug)]
@@ -100,30 +112,28 @@ struct Unverified {
 
 impl Verifier {
     /// For these issuers. Nothing is fetched before the first token of an issuer comes.
-    pub fn new(issuers: Vec<IssuerConfig>, clock: Clock) -> Self {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("the TLS provider is installed first in main");
+    ///
+    /// # Errors
+    /// If the proxy of one is no URL of an HTTP proxy.
+    pub fn new(issuers: Vec<IssuerConfig>, clock: Clock) -> Result<Self, BadProxy> {
         let order = issuers.iter().map(|config| config.issuer.clone()).collect();
         let issuers = issuers
             .into_iter()
             .map(|config| {
-                let keys = Keys::new(config.clone(), http.clone());
-                (config.issuer.clone(), Arc::new(Issuer { config, keys }))
+                let keys = Keys::new(config.clone(), client(&config)?);
+                Ok((config.issuer.clone(), Arc::new(Issuer { config, keys })))
             })
-            .collect();
+            .collect::<Result<_, BadProxy>>()?;
         let verified = moka::sync::Cache::builder()
             .max_capacity(CACHED)
             .time_to_live(CACHE_TIME)
             .build();
-        Self {
+        Ok(Self {
             issuers,
             order,
             verified,
-            http,
             clock,
-        }
+        })
     }
 
     /// The configured issuers, in the order of configuration.
@@ -133,22 +143,20 @@ impl Verifier {
 
     /// The endpoints of a configured issuer; `None` if it is not configured or cannot be reached.
     pub async fn endpoints(&self, issuer: &str) -> Option<OidcEndpoints> {
-        let issuer = self.issuers.get(issuer)?;
-        match jwks::endpoints(&self.http, &issuer.config).await {
-            Ok(endpoints) => Some(endpoints),
-            Err(error) => {
-                tracing::warn!(oidc.issuer = %issuer.config.issuer, error = %error, "the issuer's metadata could not be fetched");
-                None
-            }
-        }
+        self.issuers.get(issuer)?.keys.endpoints().await.ok()
     }
 
-    /// Who has this token. Cheap for one that was verified in the last minute.
+    /// Who has this access token. Cheap for one that was verified in the last minute.
     pub async fn verify(&self, token: &str) -> Result<Arc<User>, TokenError> {
+        self.verify_for(Use::Call, token).await
+    }
+
+    /// Who has this token, shown for this use.
+    pub async fn verify_for(&self, shown_for: Use, token: &str) -> Result<Arc<User>, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Malformed);
         }
-        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let key = (shown_for, Sha256::digest(token.as_bytes()).into());
         if let Some(user) = self.verified.get(&key) {
             return if user.expires_at + LEEWAY > self.clock.now() {
                 Ok(user)
@@ -156,23 +164,26 @@ impl Verifier {
                 Err(TokenError::Expired)
             };
         }
-        let user = Arc::new(self.verify_uncached(token).await?);
+        let user = Arc::new(self.verify_uncached(shown_for, token).await?);
         self.verified.insert(key, Arc::clone(&user));
         Ok(user)
     }
 
-    /// The user of a token that this process has verified in the last minute, without waiting for anything.
+    /// The user of an access token that this process has verified in the last minute, without waiting for anything.
     pub fn verified(&self, token: &str) -> Option<Arc<User>> {
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         self.verified
-            .get(&key)
+            .get(&(Use::Call, key))
             .filter(|user| user.expires_at + LEEWAY > self.clock.now())
     }
 
-    async fn verify_uncached(&self, token: &str) -> Result<User, TokenError> {
+    async fn verify_uncached(&self, shown_for: Use, token: &str) -> Result<User, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
         if !ALGORITHMS.contains(&header.alg) {
             return Err(TokenError::Malformed);
+        }
+        if !header.typ.as_deref().is_none_or(is_token_type) {
+            return Err(TokenError::WrongKind);
         }
         let unverified: Unverified = unverified_claims(token).ok_or(TokenError::Malformed)?;
         let issuer = self.issuers.get(&unverified.iss).ok_or(TokenError::UnknownIssuer)?;
@@ -201,10 +212,14 @@ impl Verifier {
                 _ => TokenError::BadSignature,
             })?
             .claims;
-        self.user(claims, &issuer.config)
+        self.user(claims, shown_for, &issuer.config)
     }
 
-    fn user(&self, claims: Claims, config: &IssuerConfig) -> Result<User, TokenError> {
+    fn user(&self, claims: Claims, shown_for: Use, config: &IssuerConfig) -> Result<User, TokenError> {
+        // RFC 8417, section 2.2: a security event is no token, and may name everything that one does.
+        if claims.rest.contains_key("events") {
+            return Err(TokenError::WrongKind);
+        }
         let now = self.clock.now();
         let expires_at = numeric_date(claims.exp).ok_or(TokenError::MissingClaim)?;
         if expires_at + LEEWAY <= now {
@@ -219,22 +234,30 @@ impl Verifier {
             return Err(TokenError::MissingClaim);
         }
         let audiences = strings(claims.rest.get("aud"));
-        if !config
-            .accepted_audiences()
-            .any(|accepted| audiences.iter().any(|audience| audience == accepted))
-        {
-            return Err(TokenError::WrongAudience);
+        let is_client = |audience: &String| config.client_id.as_ref() == Some(audience);
+        let is_meant = match shown_for {
+            Use::Call => audiences.iter().any(|audience| config.audiences.contains(audience)),
+            Use::SignIn => audiences
+                .iter()
+                .any(|audience| config.audiences.contains(audience) || is_client(audience)),
+        };
+        if !is_meant {
+            let is_id_token = shown_for == Use::Call && audiences.iter().any(is_client);
+            return Err(if is_id_token {
+                TokenError::WrongKind
+            } else {
+                TokenError::WrongAudience
+            });
         }
         let text = |name: &str| claims.rest.get(name).and_then(Value::as_str).map(str::to_owned);
         let email = text("email");
         let groups = strings(claims.rest.get(&config.groups_claim));
-        let email_unverified = claims.rest.get("email_verified").and_then(Value::as_bool) == Some(false);
-        let admin = strings(claims.rest.get(&config.roles_claim))
-            .iter()
-            .any(|role| role == "admin")
+        let email_verified = claims.rest.get("email_verified") == Some(&Value::Bool(true));
+        let roles = config.roles_claim.as_ref().and_then(|claim| claims.rest.get(claim));
+        let admin = strings(roles).iter().any(|role| role == "admin")
             || groups.iter().any(|group| config.admins.groups.contains(group))
             || email.as_ref().is_some_and(|email| {
-                !email_unverified
+                email_verified
                     && config
                         .admins
                         .emails
@@ -252,6 +275,32 @@ impl Verifier {
             expires_at,
         })
     }
+}
+
+/// The proxy of an issuer cannot be one.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy of the issuer {issuer} must be the URL of an HTTP proxy")]
+pub struct BadProxy {
+    issuer: String,
+}
+
+fn client(config: &IssuerConfig) -> Result<reqwest::Client, BadProxy> {
+    let mut client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy();
+    if let Some(proxy) = &config.proxy {
+        client = client.proxy(reqwest::Proxy::all(proxy).map_err(|_| BadProxy {
+            issuer: config.issuer.clone(),
+        })?);
+    }
+    Ok(client.build().expect("the TLS provider is installed first in main"))
+}
+
+/// Whether a JWT of this type (its header `typ`) can be an access token or an ID token: RFC 9068, section 2.1; RFC 7519, section 5.1. Every
+/// other kind has a type of its own (RFC 8725, section 3.11).
+fn is_token_type(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
 fn unverified_claims<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {

@@ -161,8 +161,9 @@ impl DevIssuer {
             scopes: vec!["profile".to_owned(), "email".to_owned()],
             display_name: Some("the development issuer".to_owned()),
             groups_claim: "groups".to_owned(),
-            roles_claim: "roles".to_owned(),
+            roles_claim: Some("roles".to_owned()),
             admins: service_kit::identity::AdminRules::default(),
+            proxy: None,
         }
     }
 

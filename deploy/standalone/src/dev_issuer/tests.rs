@@ -243,7 +243,7 @@ async fn its_tokens_are_verified_as_any_issuers() {
         Duration::from_secs(60),
         now,
     );
-    let verifier = service_kit::identity::Verifier::new(vec![DevIssuer::issuer_config(&base)], Clock::System);
+    let verifier = service_kit::identity::Verifier::new(vec![DevIssuer::issuer_config(&base)], Clock::System).unwrap();
     let user = verifier.verify(&token).await.unwrap();
     assert_eq!((user.subject.as_str(), user.admin), ("bob@example.com", true));
     assert_eq!(user.groups, ["blue"]);

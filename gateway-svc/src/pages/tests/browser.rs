@@ -56,7 +56,7 @@ impl Site {
         let deps = PagesDeps {
             registry: channel.clone(),
             credential: channel,
-            verifier: Arc::new(Verifier::new(vec![config], Clock::Manual(clock.clone()))),
+            verifier: Arc::new(Verifier::new(vec![config], Clock::Manual(clock.clone())).unwrap()),
             clock: Clock::Manual(clock.clone()),
         };
         let origin = public_url.origin().ascii_serialization();
