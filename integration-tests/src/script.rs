@@ -78,6 +78,17 @@ pub async fn node<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item
     run(command).await
 }
 
+/// Runs the program `go/NAME`, which needs nothing but Go itself, with arguments.
+pub async fn go<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = I>) -> Outcome {
+    let mut command = Command::new(Tool::Go.path());
+    command
+        .current_dir(own("go"))
+        .arg("run")
+        .arg(format!("./{name}"))
+        .args(arguments);
+    run(command).await
+}
+
 /// Runs grpcurl against a plaintext address. `data` is the request as JSON.
 pub async fn grpcurl(address: &str, token: Option<&str>, method: &str, data: &Value) -> Outcome {
     let mut command = Command::new(Tool::Grpcurl.path());

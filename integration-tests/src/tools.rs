@@ -27,6 +27,8 @@ pub enum Tool {
     Chromium,
     /// nginx.
     Nginx,
+    /// Go 1.24 or newer.
+    Go,
     /// The folder `node_modules` made from `node/package-lock.json`.
     NodeModules,
 }
@@ -39,6 +41,7 @@ impl Tool {
             Self::Grpcurl => "CHANDLERY_TEST_GRPCURL",
             Self::Chromium => "CHANDLERY_TEST_CHROMIUM",
             Self::Nginx => "CHANDLERY_TEST_NGINX",
+            Self::Go => "CHANDLERY_TEST_GO",
             Self::NodeModules => "CHANDLERY_TEST_NODE_MODULES",
         }
     }

@@ -1,6 +1,6 @@
 //! A call from its name to its answer: route, resolve, vend, forward. Both doors, `mcp` and `api`, go through here.
 
-use std::{hash::Hasher as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, hash::Hasher as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -60,7 +60,7 @@ pub(crate) struct ToolCall<'a> {
     /// The client's `progressToken` and the other members of `_meta`.
     pub(crate) meta: Option<Meta<'a>>,
     /// Members of the message besides those of JSON-RPC.
-    pub(crate) extra: &'a [(&'a str, &'a str)],
+    pub(crate) extra: &'a [(Cow<'a, str>, &'a str)],
     /// Of the client's request.
     pub(crate) headers: &'a HeaderMap,
     /// That of the client's session.
@@ -74,7 +74,7 @@ pub(crate) struct Meta<'a> {
     /// `progressToken`, as it came.
     pub(crate) progress_token: Option<&'a str>,
     /// The other members, as they came.
-    pub(crate) members: Vec<(&'a str, &'a str)>,
+    pub(crate) members: Vec<(Cow<'a, str>, &'a str)>,
 }
 
 /// A call that has begun to be answered.
@@ -223,6 +223,7 @@ impl Calls {
     ) -> Result<String, CallError> {
         let arguments = if arguments.is_empty() { "{}" } else { arguments };
         Object::parse(arguments)
+            .and_then(|_| json::check(arguments))
             .map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
         let call = ToolCall {
             exposed_name,
@@ -494,7 +495,7 @@ mod tests {
             params: &[("arguments", r#"{"n":12345678901234567890,"x":1.0}"#), ("new", "[1]")],
             meta: Some(Meta {
                 progress_token: Some("\"p\""),
-                members: vec![("a/b", "1e3")],
+                members: vec![("a/b".into(), "1e3")],
             }),
             extra: &[],
             headers: &HeaderMap::new(),

@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
     pub(super) session: Session,
     pub(super) id: &'a str,
     pub(super) params: Option<&'a Object<'a>>,
-    pub(super) extra: &'a [(&'a str, &'a str)],
+    pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
     pub(super) headers: &'a HeaderMap,
 }
 
@@ -164,16 +164,21 @@ struct Parts<'a> {
     meta: Option<Meta<'a>>,
 }
 
+/// The members of the `params` of a call that somebody gives a meaning.
+const PARAMS: [&str; 4] = ["name", "arguments", "_meta", "task"];
+
 fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
     let invalid = |what: &str| RpcError::new(INVALID_PARAMS, what);
     let params = params.ok_or_else(|| invalid("params.name must name a tool"))?;
     let name = params
         .string("name")
         .ok_or_else(|| invalid("params.name must name a tool"))?;
-    for known in ["name", "arguments", "_meta"] {
-        if params.has_lookalike(known) {
-            return Err(invalid("a member of params differs from a known one in case only"));
-        }
+    let ambiguous = |of: &str, name: &str| {
+        let what = format!("the member {name:?} of {of} can be taken for another one, which it is not");
+        RpcError::new(INVALID_PARAMS, what)
+    };
+    if let Some(name) = params.lookalike(&PARAMS) {
+        return Err(ambiguous("params", name));
     }
     if params
         .get("arguments")
@@ -185,13 +190,16 @@ fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
         None => None,
         Some(meta) => {
             let meta = Object::parse(meta).map_err(|_| invalid("params._meta must be an object"))?;
+            if let Some(name) = meta.lookalike(&["progressToken"]) {
+                return Err(ambiguous("params._meta", name));
+            }
             let progress_token = meta.get("progressToken");
             if progress_token.is_some_and(|token| !is_progress_token(token)) {
                 return Err(invalid("params._meta.progressToken must be a string or a number"));
             }
             let members = meta
-                .iter_borrowed()
-                .filter(|(name, _)| *name != "progressToken")
+                .into_members()
+                .filter(|(name, _)| name != "progressToken")
                 .collect();
             Some(Meta {
                 progress_token,
@@ -201,7 +209,7 @@ fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
     };
     // Tasks are not offered, so a `task` member means nothing here, and must not mean something to the server behind.
     let rest = params
-        .iter_borrowed()
+        .iter()
         .filter(|(name, _)| !matches!(*name, "name" | "_meta" | "task"))
         .collect();
     Ok(Parts {
@@ -233,7 +241,10 @@ mod tests {
             [("arguments", r#"{"x":1.0}"#), ("new", "12345678901234567890")]
         );
         let meta = parts.meta.unwrap();
-        assert_eq!((meta.progress_token, meta.members), (Some("1"), vec![("k", "[2]")]));
+        assert_eq!(
+            (meta.progress_token, meta.members),
+            (Some("1"), vec![("k".into(), "[2]")])
+        );
     }
 
     #[test]
@@ -243,6 +254,9 @@ mod tests {
             r#"{"name":1}"#,
             r#"{"name":"a","arguments":[]}"#,
             r#"{"name":"a","Name":"b"}"#,
+            r#"{"name":"a","argument\u017f":{}}"#,
+            r#"{"name":"a","Tas\u212a":{}}"#,
+            r#"{"name":"a","_meta":{"progress_token":1}}"#,
             r#"{"name":"a","_meta":1}"#,
             r#"{"name":"a","_meta":{"progressToken":{}}}"#,
             r#"{"name":"a","arguments":null}"#,

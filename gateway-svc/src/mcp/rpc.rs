@@ -1,5 +1,7 @@
 //! JSON-RPC messages from and to clients.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -7,7 +9,7 @@ use axum::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use crate::json::{self, JsonError, Object};
+use crate::json::{self, JsonError, Object, RPC_MEMBERS};
 
 pub(super) const PARSE_ERROR: i64 = -32700;
 pub(super) const INVALID_REQUEST: i64 = -32600;
@@ -28,18 +30,18 @@ pub(super) struct Message<'a> {
     pub(super) kind: Kind<'a>,
     /// `params`, taken apart; empty where there are none.
     pub(super) params: Option<Object<'a>>,
-    /// Members besides those of JSON-RPC.
-    pub(super) extra: Vec<(&'a str, &'a str)>,
+    /// Members besides those of JSON-RPC, which no reader takes for one of those.
+    pub(super) extra: Vec<(Cow<'a, str>, &'a str)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind<'a> {
     Request {
         id: &'a str,
-        method: std::borrow::Cow<'a, str>,
+        method: Cow<'a, str>,
     },
     Notification {
-        method: std::borrow::Cow<'a, str>,
+        method: Cow<'a, str>,
     },
     /// An answer to a request of ours.
     Response,
@@ -96,18 +98,21 @@ impl RpcError {
 }
 
 impl<'a> Message<'a> {
-    /// Reads one message.
+    /// Reads one message, which every reader understands alike.
     pub(super) fn parse(text: &'a str) -> Result<Self, Malformed<'a>> {
-        let object = Object::parse(text).map_err(|error| {
+        let malformed = |id, error| {
             let code = match error {
                 JsonError::Syntax(_) => PARSE_ERROR,
                 _ => INVALID_REQUEST,
             };
             Malformed {
-                id: None,
+                id,
                 error: RpcError::new(code, format!("the message cannot be taken: {error}")),
             }
-        })?;
+        };
+        let object = Object::parse(text).map_err(|error| malformed(None, error))?;
+        let id = object.get("id").filter(|id| is_id(id));
+        json::check(text).map_err(|error| malformed(id, error))?;
         let id = object.get("id");
         let usable = id.filter(|id| is_id(id));
         let invalid = |what: &str| Malformed {
@@ -117,11 +122,11 @@ impl<'a> Message<'a> {
         if object.get("jsonrpc") != Some("\"2.0\"") {
             return Err(invalid("jsonrpc must be \"2.0\""));
         }
-        for name in ["jsonrpc", "id", "method", "params"] {
-            // A lenient server behind us would take the other spelling: nobody checks what it says.
-            if object.has_lookalike(name) {
-                return Err(invalid("a member differs from one of JSON-RPC in case only"));
-            }
+        if let Some(name) = object.lookalike(&RPC_MEMBERS) {
+            // A lenient server behind us would take it for that: nobody checks what it says.
+            return Err(invalid(&format!(
+                "the member {name:?} can be taken for one of JSON-RPC, which it is not"
+            )));
         }
         let params = match object.get("params") {
             None => None,
@@ -144,11 +149,9 @@ impl<'a> Message<'a> {
             (None, Some(_)) if object.get("result").is_some() || object.get("error").is_some() => Kind::Response,
             (None, _) => return Err(invalid("it is neither a request, a notification nor a response")),
         };
-        let known = ["jsonrpc", "id", "method", "params", "result", "error"];
-        // Members live as long as the text unless their name had to be unescaped; such names are nobody's extension.
         let extra = object
-            .iter_borrowed()
-            .filter(|(name, _)| !known.contains(name))
+            .into_members()
+            .filter(|(name, _)| !RPC_MEMBERS.contains(&&**name))
             .collect();
         Ok(Self { kind, params, extra })
     }
@@ -202,7 +205,7 @@ mod tests {
         assert_eq!(kind(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap(), Kind::Response);
         let message =
             Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1},"later":[1.0]}"#).unwrap();
-        assert_eq!(message.extra, [("later", "[1.0]")]);
+        assert_eq!(message.extra, [("later".into(), "[1.0]")]);
         assert_eq!(message.params.unwrap().get("x"), Some("1"));
     }
 
@@ -220,6 +223,17 @@ mod tests {
                 INVALID_REQUEST,
                 Some("1"),
             ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"a","param\u017f":{}}"#,
+                INVALID_REQUEST,
+                Some("1"),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":[{"y":1,"y":2}]}}"#,
+                INVALID_REQUEST,
+                Some("1"),
+            ),
+            ("\u{feff}{}", PARSE_ERROR, None),
             (
                 r#"{"jsonrpc":"2.0","id":1,"method":"a","params":[1]}"#,
                 INVALID_PARAMS,

@@ -1,6 +1,7 @@
 //! One request to an upstream and the beginning of its answer.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -88,7 +89,7 @@ impl Upstreams {
     }
 
     /// A request under a fresh id. `params` is empty or a JSON object; `extra` are further members of the message.
-    pub(crate) fn request(&self, method: &str, params: &[u8], extra: &[(&str, &str)]) -> Outgoing {
+    pub(crate) fn request(&self, method: &str, params: &[u8], extra: &[(Cow<'_, str>, &str)]) -> Outgoing {
         Outgoing::new(self.next_id(), method, params, extra, None)
     }
 
@@ -99,7 +100,7 @@ impl Upstreams {
         method: &str,
         token: Bytes,
         params: impl FnOnce(u64) -> Vec<u8>,
-        extra: &[(&str, &str)],
+        extra: &[(Cow<'_, str>, &str)],
     ) -> Outgoing {
         let id = self.next_id();
         Outgoing::new(id, method, &params(id), extra, Some(token))

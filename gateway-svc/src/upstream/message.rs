@@ -1,6 +1,6 @@
 //! JSON-RPC messages from and to upstreams, taken apart no deeper than a decision needs.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -21,7 +21,7 @@ impl Outgoing {
         id: u64,
         method: &str,
         params: &[u8],
-        extra: &[(&str, &str)],
+        extra: &[(Cow<'_, str>, &str)],
         progress_token: Option<Bytes>,
     ) -> Self {
         let mut body = Vec::with_capacity(params.len() + 96);
@@ -100,6 +100,12 @@ impl Message {
         let object = Object::parse(decoded)?;
         if object.get("jsonrpc") != Some("\"2.0\"") {
             return Err(UpstreamError::invalid("it is not a JSON-RPC 2.0 message"));
+        }
+        // The message goes on as it is: no client is to take it for another one than we did.
+        if object.lookalike(&json::RPC_MEMBERS).is_some() {
+            return Err(UpstreamError::invalid(
+                "a member can be taken for one of JSON-RPC, which it is not",
+            ));
         }
         if let Some(method) = object.get("method") {
             let method = json::unescape(method).ok_or_else(|| UpstreamError::invalid("its method is not a string"))?;
@@ -220,6 +226,8 @@ mod tests {
             "[]",
             "<html>",
             r#"{"jsonrpc":"2.0","id":7,"id":7,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"Result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"re\u017fult":{}}"#,
         ] {
             assert!(matches!(parse(text), Err(UpstreamError::Invalid(_))), "{text}");
         }

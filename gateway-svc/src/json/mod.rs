@@ -2,10 +2,22 @@
 //!
 //! The check is iterative, so that nesting cannot overflow the stack, and bounded, so that it cannot fill the memory.
 
+mod alike;
+mod names;
+
 use std::{borrow::Cow, ops::Range};
+
+pub(crate) use alike::check;
+use names::Names;
 
 /// Deeper values are refused: no honest message is so deep, and many a parser behind us would fall over it.
 pub(crate) const MAX_DEPTH: usize = 256;
+
+/// Objects with more members are refused: no honest message has so many in one.
+pub(crate) const MAX_MEMBERS: usize = 10_000;
+
+/// The members of a JSON-RPC message.
+pub(crate) const RPC_MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
 /// Why a text is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +34,15 @@ pub(crate) enum JsonError {
     /// The same member twice: two readers could understand two things.
     #[error("it has the same member twice")]
     Duplicate,
+    /// One object has more than [`MAX_MEMBERS`].
+    #[error("an object in it has more than {MAX_MEMBERS} members")]
+    TooMany,
+    /// A number that some readers refuse, and others take for infinity.
+    #[error("it has a number that is too large (at byte {0})")]
+    Number(usize),
+    /// Half of a surrogate pair: some readers refuse it, others replace it, or keep it.
+    #[error("it has text that is not Unicode (at byte {0})")]
+    Surrogate(usize),
 }
 
 /// One member of an object: its name, and its value as it stands in the text.
@@ -54,6 +75,7 @@ impl<'a> Object<'a> {
             });
         }
         let mut members: Vec<Member<'a>> = Vec::with_capacity(4);
+        let mut names = Names::default();
         at = skip_space(bytes, at + 1);
         if bytes.get(at) == Some(&b'}') {
             at += 1;
@@ -67,9 +89,7 @@ impl<'a> Object<'a> {
                 }
                 let start = skip_space(bytes, at + 1);
                 let end = skip_value(bytes, start)?;
-                if members.iter().any(|member| member.name == name) {
-                    return Err(JsonError::Duplicate);
-                }
+                names.add(members.iter().map(|member| &member.name), name.clone())?;
                 members.push(Member {
                     name,
                     range: start..end,
@@ -111,21 +131,32 @@ impl<'a> Object<'a> {
         self.get(name).and_then(unescape)
     }
 
-    /// Name and value of each member, in the order of the text; without members whose name is written with escapes, which
-    /// no honest sender does.
-    pub(crate) fn iter_borrowed(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.members.iter().filter_map(|member| match member.name {
-            Cow::Borrowed(name) => Some((name, &self.text[member.range.clone()])),
-            Cow::Owned(_) => None,
-        })
-    }
-
-    /// Whether a name stands here that lenient readers take for `name`, without being it: such a reader and we would
-    /// understand two different things.
-    pub(crate) fn has_lookalike(&self, name: &str) -> bool {
+    /// Name and value of each member, in the order of the text.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
         self.members
             .iter()
-            .any(|member| member.name != name && member.name.eq_ignore_ascii_case(name))
+            .map(|member| (&*member.name, &self.text[member.range.clone()]))
+    }
+
+    /// As [`Object::iter`], longer than the object lives.
+    pub(crate) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+        let text = self.text;
+        self.members
+            .into_iter()
+            .map(move |member| (member.name, &text[member.range]))
+    }
+
+    /// A name here that lenient readers take for one of these, without being one of them: such a reader and we would understand
+    /// two different things.
+    pub(crate) fn lookalike(&self, known: &[&str]) -> Option<&str> {
+        let unknown = self
+            .members
+            .iter()
+            .map(|member| &*member.name)
+            .filter(|name| !known.contains(name));
+        unknown
+            .into_iter()
+            .find(|name| known.iter().any(|known| names::look_alike(name, known)))
     }
 }
 
@@ -442,7 +473,9 @@ mod tests {
             Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap_err(),
             JsonError::Duplicate
         );
-        assert!(Object::parse(r#"{"name":1,"Name":2}"#).unwrap().has_lookalike("name"));
+        let object = Object::parse(r#"{"name":1,"Name":2}"#).unwrap();
+        assert_eq!(object.lookalike(&["name"]), Some("Name"));
+        assert_eq!(object.lookalike(&["name", "Name"]), None);
         assert_eq!(Object::parse("[1]").unwrap_err(), JsonError::NotAnObject);
     }
 
@@ -454,6 +487,19 @@ mod tests {
         }
         let text = format!("{{\"a\":{}{}}}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
         assert!(Object::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn many_members_are_taken_and_too_many_are_not() {
+        let object = |members: usize| {
+            let members: Vec<_> = (0..members).map(|index| format!("\"{index}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let text = object(MAX_MEMBERS);
+        assert_eq!(Object::parse(&text).unwrap().iter().count(), MAX_MEMBERS);
+        assert_eq!(Object::parse(&object(MAX_MEMBERS + 1)).unwrap_err(), JsonError::TooMany);
+        let twice = text.replace(&format!("\"{}\"", MAX_MEMBERS - 1), "\"\\u0031\"");
+        assert_eq!(Object::parse(&twice).unwrap_err(), JsonError::Duplicate);
     }
 
     #[test]

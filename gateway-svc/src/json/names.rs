@@ -1,0 +1,96 @@
+//! Names of members: which are the same, and which some readers take for the same.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+
+use super::{JsonError, MAX_MEMBERS};
+
+/// Up to so many names are compared one by one.
+const FEW: usize = 16;
+
+/// The names of one object, as long as each of them is new. The time for all of them grows with their number, not with its square.
+#[derive(Debug, Default)]
+pub(super) struct Names<'a> {
+    many: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    /// Adds a name to those `before` it.
+    pub(super) fn add<'b>(
+        &mut self,
+        before: impl ExactSizeIterator<Item = &'b Cow<'a, str>>,
+        name: Cow<'a, str>,
+    ) -> Result<(), JsonError>
+    where
+        'a: 'b,
+    {
+        let mut before = before;
+        if before.len() >= MAX_MEMBERS {
+            return Err(JsonError::TooMany);
+        }
+        let is_new = if before.len() < FEW {
+            before.all(|other| *other != name)
+        } else {
+            if self.many.is_empty() {
+                self.many.extend(before.cloned());
+            }
+            self.many.insert(name)
+        };
+        if is_new { Ok(()) } else { Err(JsonError::Duplicate) }
+    }
+}
+
+/// Whether a lenient reader may take a name for `known`, which is ASCII: one that does not mind case (Go's `encoding/json`, by Unicode's simple
+/// folding), that leaves out what is neither a letter nor a digit (Go's `encoding/json/v2`, and whoever has a Python name for it), or
+/// that compares normalized text.
+pub(super) fn look_alike(name: &str, known: &str) -> bool {
+    fold(name).eq(fold(known))
+}
+
+fn fold(name: &str) -> impl Iterator<Item = char> {
+    // Upper case first: a long s has the upper case of s, and a dotless i that of i.
+    name.nfkd()
+        .filter(|&c| !is_combining_mark(c))
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .nfkd()
+        .filter(|&c| c.is_alphanumeric() && !is_combining_mark(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn are_alike_however_they_are_cased_written_and_separated() {
+        for (name, known) in [
+            ("Params", "params"),
+            ("param\u{17f}", "params"),
+            ("PARAM\u{17f}", "params"),
+            ("tas\u{212a}", "task"),
+            ("\u{130}d", "id"),
+            ("\u{131}d", "id"),
+            ("\u{ff49}d", "id"),
+            ("progress_token", "progressToken"),
+            ("progress-token", "progressToken"),
+            ("_Meta", "_meta"),
+            ("meta", "_meta"),
+            ("id\u{200b}", "id"),
+            ("i\u{301}d", "id"),
+            (" id", "id"),
+            ("id\0", "id"),
+        ] {
+            assert!(look_alike(name, known), "{name:?}");
+        }
+        for (name, known) in [
+            ("ids", "id"),
+            ("", "id"),
+            ("later", "params"),
+            ("d", "id"),
+            ("\u{430}rguments", "arguments"),
+        ] {
+            assert!(!look_alike(name, known), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module chandlery.dev/integration-tests
+
+go 1.24
