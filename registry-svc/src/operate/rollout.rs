@@ -112,17 +112,16 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     let mut behind = String::new();
     let mut pace = Pace::new();
     loop {
-        let begin = Instant::now();
         let pause = match step(&registry, &mut behind, &mut pace).await {
-            Ok(true) => {
+            Ok(Some(took)) => {
                 registry.rollouts.progressed.notify_waiters();
                 // Half of the time is for others, whose disk this is, too.
                 tokio::select! {
-                    () = tokio::time::sleep(begin.elapsed().min(STEP * 2)) => continue,
+                    () = tokio::time::sleep(took.min(STEP)) => continue,
                     () = stop.cancelled() => return,
                 }
             }
-            Ok(false) => LOOK_AGAIN,
+            Ok(None) => LOOK_AGAIN,
             Err(error) => {
                 tracing::warn!(error = %error, entry.uid = %behind, "what follows from a change could not be done; trying again");
                 PAUSE
@@ -136,8 +135,8 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     }
 }
 
-/// One step; says whether there was something to do.
-async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Result<bool, Error> {
+/// One step; says how long its transaction took. `None`: nothing was to be done.
+async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Result<Option<Duration>, Error> {
     let mut tx = registry.db.read().await?;
     let found = entries::unfinished_after(&mut tx, behind).await?;
     drop(tx);
@@ -154,8 +153,9 @@ async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Resu
             }
         }
         tx.commit().await?;
-        pace.learn(begin.elapsed());
-        return Ok(true);
+        let took = begin.elapsed();
+        pace.learn(took);
+        return Ok(Some(took));
     }
     // Once a lap, what is left of other deletions.
     let lap = !std::mem::take(behind).is_empty();
@@ -163,15 +163,16 @@ async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Resu
     let leftovers = consumers::has_leftovers(&mut tx).await? || cleanup::has_next(&mut tx).await?;
     drop(tx);
     if !leftovers {
-        return Ok(lap);
+        return Ok(lap.then_some(Duration::ZERO));
     }
     let mut tx = registry.write(Actor::Registry).await?;
     let begin = Instant::now();
     let more = consumers::delete_leftovers(&mut tx, pace.assignments()).await?;
     let removed = cleanup::remove_next(&mut tx).await?;
     tx.commit().await?;
-    pace.learn(begin.elapsed());
-    Ok(lap || more || removed)
+    let took = begin.elapsed();
+    pace.learn(took);
+    Ok((lap || more || removed).then_some(took))
 }
 
 async fn advance(tx: &mut Tx, entry: &Entry, pace: &Pace) -> Result<(), Error> {
