@@ -4,7 +4,7 @@
 //! meanwhile, and one write to the disk makes all of them last. Nobody is told of a revision before: neither who asked for it nor
 //! a watcher. Where other replicas share the database, they see what is committed at once, and each transaction waits for the disk itself.
 
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Db, changes::Logged};
@@ -40,29 +40,48 @@ impl Committed {
         // Who asked for it may have gone.
         let _ = self.done.send(Ok(()));
     }
+
+    /// Whether the database has this very transaction, and no other under its revision.
+    async fn is_there(&self, connection: Option<&mut PgConnection>) -> bool {
+        const FIND: &str = "SELECT kind, object_key, object FROM changes WHERE revision = $1 ORDER BY position LIMIT 1";
+        let first = self.changes.as_ref().and_then(|changes| changes.first());
+        let (Some(first), Some(connection)) = (first, connection) else {
+            return false;
+        };
+        let found = sqlx::query_as::<_, (i64, String, Option<Vec<u8>>)>(FIND).bind(self.revision);
+        // A document names the revision that it was written with, and when.
+        found.fetch_optional(connection).await.is_ok_and(|found| {
+            found.is_some_and(|(kind, key, object)| {
+                kind == first.kind && key == first.key && object.as_deref() == first.object.as_deref()
+            })
+        })
+    }
 }
 
 /// Takes transactions in the order in which they have committed; ends when the sender is gone.
 pub(super) fn start(pool: PgPool) -> mpsc::UnboundedSender<Committed> {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let mut connection = None;
+        let mut connection = pool.acquire().await.ok();
         let mut some = Vec::new();
         while receiver.recv_many(&mut some, usize::MAX).await > 0 {
-            let mut flushed = flush(&pool, &mut connection).await;
-            if flushed.is_err() {
-                // It may have broken long ago.
-                connection = None;
-                flushed = flush(&pool, &mut connection).await;
+            if flush(connection.as_deref_mut()).await.is_ok() {
+                some.drain(..).for_each(Committed::announce);
+                continue;
             }
-            match flushed {
-                Ok(()) => some.drain(..).for_each(Committed::announce),
-                Err(error) => {
-                    connection = None;
-                    tracing::error!(error = %error, "it is not known whether what was committed lasts: its callers are told to retry");
-                    for one in some.drain(..) {
-                        let _ = one.done.send(Err(sqlx::Error::PoolTimedOut));
-                    }
+            // The connection may have broken long ago, or the database just now: then what was committed may be gone.
+            drop(connection.take());
+            connection = pool.acquire().await.ok();
+            let flushed = flush(connection.as_deref_mut()).await.is_ok();
+            for one in some.drain(..) {
+                if flushed && one.is_there(connection.as_deref_mut()).await {
+                    one.announce();
+                } else {
+                    tracing::error!(
+                        registry.revision = one.revision,
+                        "it is not known whether what was committed lasts; its caller is told to retry"
+                    );
+                    let _ = one.done.send(Err(sqlx::Error::PoolTimedOut));
                 }
             }
         }
@@ -71,13 +90,10 @@ pub(super) fn start(pool: PgPool) -> mpsc::UnboundedSender<Committed> {
 }
 
 /// Commits a record that says nothing, and waits for the disk: what was committed before lasts then, too.
-async fn flush(pool: &PgPool, connection: &mut Option<PoolConnection<Postgres>>) -> sqlx::Result<()> {
+async fn flush(connection: Option<&mut PgConnection>) -> sqlx::Result<()> {
     const RECORD: &str = "SELECT pg_logical_emit_message(TRUE, 'chandlery', '') IS NULL";
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(pool.acquire().await?),
-    };
-    sqlx::query(RECORD).execute(&mut **connection).await.map(drop)
+    let connection = connection.ok_or(sqlx::Error::PoolTimedOut)?;
+    sqlx::query(RECORD).execute(connection).await.map(drop)
 }
 
 #[cfg(test)]
@@ -86,6 +102,27 @@ mod tests {
         domain::Actor,
         store::{Object, on, testing::on_each_engine},
     };
+
+    /// What was committed is there, though the connection that would say so has broken.
+    #[tokio::test]
+    async fn a_broken_connection_loses_nothing() {
+        on_each_engine(async |opened| {
+            if !opened.db.is_shared() {
+                return;
+            }
+            const BREAK: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE datname = current_database() AND query LIKE '%pg_logical_emit_message(TRUE%' AND pid <> pg_backend_pid()";
+            let first = opened.put_at(1, &[(Object::Entry, "e", Vec::new())]).await.revision;
+            let mut tx = opened.db.read().await.unwrap();
+            let broken: i64 = on!(tx, c => sqlx::query_scalar(BREAK).fetch_one(&mut *c).await).unwrap();
+            drop(tx);
+            assert_eq!(broken, 1);
+            assert_eq!(opened.put_at(2, &[(Object::Entry, "e", Vec::new())]).await.revision, first + 1);
+            assert_eq!(opened.put_at(3, &[(Object::Entry, "e", Vec::new())]).await.revision, first + 2);
+            assert_eq!(opened.db.latest().borrow().revision, first + 2);
+        })
+        .await;
+    }
 
     #[tokio::test]
     async fn what_is_told_of_lasts() {
