@@ -10,7 +10,7 @@ use super::Db;
 
 /// After commits, this long is waited, so that many pages are moved at once; not longer, since a write waits for the disk as long as it
 /// takes what is moved.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Moves what is committed, again and again. Whoever reads an older state keeps it from being moved; then the next time moves it.
 pub(super) async fn keep(db: &Db, pool: &SqlitePool) {
