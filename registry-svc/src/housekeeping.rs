@@ -144,6 +144,7 @@ pub(crate) async fn know_gateways(registry: Arc<Registry>, stop: CancellationTok
 }
 
 async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: bool) -> sqlx::Result<()> {
+    let now = || registry.clock.now_micros();
     watchers::bury(&registry.db).await?;
     let mut tx = registry.db.read().await?;
     let mut known: HashMap<String, String> = gateway_replicas::all(&mut tx)
@@ -159,7 +160,6 @@ async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: 
         }
     }
     if !missing.is_empty() {
-        let now = || registry.clock.now_micros();
         let mut tx = registry.db.write(Actor::Workload(Workload::Gateway), now).await?;
         for replica in &missing {
             gateway_replicas::put(&mut tx, replica).await?;
@@ -173,10 +173,7 @@ async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: 
     if known.is_empty() {
         return Ok(());
     }
-    let mut tx = registry
-        .db
-        .write(Actor::Registry, || registry.clock.now_micros())
-        .await?;
+    let mut tx = registry.db.write(Actor::Registry, now).await?;
     // One may have connected since, to whichever replica.
     let connected = gateway_replicas::connected(&mut tx).await?;
     for instance in known.into_keys() {

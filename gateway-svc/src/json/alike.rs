@@ -4,12 +4,32 @@
 //! surrogate pair is. Readers differ: the first or the last member counts, the number is an error or infinity, the half is
 //! an error, kept or replaced.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
-use super::{JsonError, MAX_DEPTH, names::Names, skip_literal, skip_number, skip_space, skip_string, unescape};
+use super::{JsonError, MAX_DEPTH, Visitor, names::Names, skip_space, unescape, walk};
 
 /// Numbers shorter than this, without an exponent, fit into a double.
 const SHORT_NUMBER: usize = 300;
+
+/// Checks a whole text, however it is nested, in a time that grows with its length. An object that is taken apart, and the values in it, may be
+/// one level deeper together than a value.
+pub(crate) fn check(text: &str) -> Result<(), JsonError> {
+    let bytes = text.as_bytes();
+    let mut alike = Alike { text, open: Vec::new() };
+    let end = walk(bytes, skip_space(bytes, 0), MAX_DEPTH + 1, &mut alike)?;
+    let end = skip_space(bytes, end);
+    if end == bytes.len() {
+        Ok(())
+    } else {
+        Err(JsonError::Syntax(end))
+    }
+}
+
+/// Refuses what readers differ about.
+struct Alike<'a> {
+    text: &'a str,
+    open: Vec<Open<'a>>,
+}
 
 /// What stands open around a position.
 enum Open<'a> {
@@ -17,103 +37,46 @@ enum Open<'a> {
     Object { names: Names<'a>, all: Vec<Cow<'a, str>> },
 }
 
-/// Checks a whole text, however it is nested, in a time that grows with its length.
-pub(crate) fn check(text: &str) -> Result<(), JsonError> {
-    let bytes = text.as_bytes();
-    let mut open: Vec<Open<'_>> = Vec::new();
-    let mut at = skip_space(bytes, 0);
-    loop {
-        // A value begins here.
-        match bytes.get(at) {
-            Some(b'{') => {
-                enter(
-                    &mut open,
-                    Open::Object {
-                        names: Names::default(),
-                        all: Vec::new(),
-                    },
-                )?;
-                at = skip_space(bytes, at + 1);
-                if bytes.get(at) != Some(&b'}') {
-                    at = name(text, &mut open, at)?;
-                    continue;
-                }
-                open.pop();
-                at += 1;
+impl Visitor for Alike<'_> {
+    fn open(&mut self, object: bool) {
+        self.open.push(if object {
+            Open::Object {
+                names: Names::default(),
+                all: Vec::new(),
             }
-            Some(b'[') => {
-                enter(&mut open, Open::Array)?;
-                at = skip_space(bytes, at + 1);
-                if bytes.get(at) != Some(&b']') {
-                    continue;
-                }
-                open.pop();
-                at += 1;
-            }
-            Some(b'"') => {
-                let end = skip_string(bytes, at)?;
-                unescape(&text[at..end]).ok_or(JsonError::Surrogate(at))?;
-                at = end;
-            }
-            Some(b't') => at = skip_literal(bytes, at, b"true")?,
-            Some(b'f') => at = skip_literal(bytes, at, b"false")?,
-            Some(b'n') => at = skip_literal(bytes, at, b"null")?,
-            Some(b'-' | b'0'..=b'9') => {
-                let end = skip_number(bytes, at)?;
-                let number = &text[at..end];
-                let is_plain = number.len() < SHORT_NUMBER && !number.contains(['e', 'E']);
-                if !is_plain && !number.parse::<f64>().is_ok_and(f64::is_finite) {
-                    return Err(JsonError::Number(at));
-                }
-                at = end;
-            }
-            _ => return Err(JsonError::Syntax(at)),
-        }
-        // A value ended here: go on to the next one, or close what it was the last of.
-        loop {
-            at = skip_space(bytes, at);
-            match (bytes.get(at), open.last()) {
-                (None, None) => return Ok(()),
-                (Some(b','), Some(Open::Object { .. })) => {
-                    at = name(text, &mut open, skip_space(bytes, at + 1))?;
-                    break;
-                }
-                (Some(b','), Some(Open::Array)) => {
-                    at = skip_space(bytes, at + 1);
-                    break;
-                }
-                (Some(b'}'), Some(Open::Object { .. })) | (Some(b']'), Some(Open::Array)) => {
-                    open.pop();
-                    at += 1;
-                }
-                _ => return Err(JsonError::Syntax(at)),
-            }
-        }
+        } else {
+            Open::Array
+        });
     }
-}
 
-fn enter<'a>(open: &mut Vec<Open<'a>>, one: Open<'a>) -> Result<(), JsonError> {
-    if open.len() > MAX_DEPTH {
-        return Err(JsonError::TooDeep);
+    fn close(&mut self) {
+        self.open.pop();
     }
-    open.push(one);
-    Ok(())
-}
 
-/// A member's name and its colon; the position of its value.
-fn name<'a>(text: &'a str, open: &mut [Open<'a>], at: usize) -> Result<usize, JsonError> {
-    let bytes = text.as_bytes();
-    let end = skip_string(bytes, at)?;
-    let name = unescape(&text[at..end]).ok_or(JsonError::Surrogate(at))?;
-    if let Some(Open::Object { names, all }) = open.last_mut() {
-        names.add(all.iter(), name.clone())?;
-        all.push(name);
+    fn name(&mut self, at: Range<usize>) -> Result<(), JsonError> {
+        let start = at.start;
+        let name = unescape(&self.text[at]).ok_or(JsonError::Surrogate(start))?;
+        if let Some(Open::Object { names, all }) = self.open.last_mut() {
+            names.add(all.iter(), name.clone())?;
+            all.push(name);
+        }
+        Ok(())
     }
-    let colon = skip_space(bytes, end);
-    if bytes.get(colon) == Some(&b':') {
-        Ok(skip_space(bytes, colon + 1))
-    } else {
-        Err(JsonError::Syntax(colon))
+
+    fn string(&mut self, at: Range<usize>) -> Result<(), JsonError> {
+        let start = at.start;
+        unescape(&self.text[at]).map(drop).ok_or(JsonError::Surrogate(start))
+    }
+
+    fn number(&mut self, at: Range<usize>) -> Result<(), JsonError> {
+        let start = at.start;
+        let number = &self.text[at];
+        let is_plain = number.len() < SHORT_NUMBER && !number.contains(['e', 'E']);
+        if is_plain || number.parse::<f64>().is_ok_and(f64::is_finite) {
+            Ok(())
+        } else {
+            Err(JsonError::Number(start))
+        }
     }
 }
 

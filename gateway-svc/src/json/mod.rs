@@ -218,13 +218,15 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 
 /// What stands open around a position: objects and arrays, one bit each.
 struct Nesting {
-    bits: [u64; MAX_DEPTH / 64],
+    bits: [u64; MAX_DEPTH / 64 + 1],
     depth: usize,
+    /// More than so many are refused.
+    most: usize,
 }
 
 impl Nesting {
     fn open(&mut self, object: bool) -> Result<(), JsonError> {
-        if self.depth == MAX_DEPTH {
+        if self.depth == self.most {
             return Err(JsonError::TooDeep);
         }
         let (word, bit) = (self.depth / 64, 1_u64 << (self.depth % 64));
@@ -243,40 +245,70 @@ impl Nesting {
     }
 }
 
+/// Is shown what a walk through a text comes by, where it stands; may refuse it.
+trait Visitor {
+    fn open(&mut self, _object: bool) {}
+    fn close(&mut self) {}
+    fn name(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
+        Ok(())
+    }
+    fn string(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
+        Ok(())
+    }
+    fn number(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
+        Ok(())
+    }
+}
+
+/// Takes whatever is JSON.
+struct Anything;
+
+impl Visitor for Anything {}
+
 /// The end of the value that begins at `start`.
 fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    walk(bytes, start, MAX_DEPTH, &mut Anything)
+}
+
+/// As [`skip_value`], in company, and nested up to `most` levels deep: [`MAX_DEPTH`], or one more.
+fn walk(bytes: &[u8], start: usize, most: usize, visitor: &mut impl Visitor) -> Result<usize, JsonError> {
     let mut nesting = Nesting {
-        bits: [0; MAX_DEPTH / 64],
+        bits: [0; MAX_DEPTH / 64 + 1],
         depth: 0,
+        most,
     };
     let mut at = start;
     loop {
         // A value begins here.
         match bytes.get(at) {
-            Some(b'{') => {
-                nesting.open(true)?;
+            Some(&opening @ (b'{' | b'[')) => {
+                let is_object = opening == b'{';
+                nesting.open(is_object)?;
+                visitor.open(is_object);
                 at = skip_space(bytes, at + 1);
-                if bytes.get(at) != Some(&b'}') {
-                    at = skip_name(bytes, at)?;
+                if bytes.get(at) != Some(if is_object { &b'}' } else { &b']' }) {
+                    if is_object {
+                        at = name(bytes, at, visitor)?;
+                    }
                     continue;
                 }
                 nesting.depth -= 1;
+                visitor.close();
                 at += 1;
             }
-            Some(b'[') => {
-                nesting.open(false)?;
-                at = skip_space(bytes, at + 1);
-                if bytes.get(at) != Some(&b']') {
-                    continue;
-                }
-                nesting.depth -= 1;
-                at += 1;
+            Some(b'"') => {
+                let end = skip_string(bytes, at)?;
+                visitor.string(at..end)?;
+                at = end;
             }
-            Some(b'"') => at = skip_string(bytes, at)?,
             Some(b't') => at = skip_literal(bytes, at, b"true")?,
             Some(b'f') => at = skip_literal(bytes, at, b"false")?,
             Some(b'n') => at = skip_literal(bytes, at, b"null")?,
-            Some(b'-' | b'0'..=b'9') => at = skip_number(bytes, at)?,
+            Some(b'-' | b'0'..=b'9') => {
+                let end = skip_number(bytes, at)?;
+                visitor.number(at..end)?;
+                at = end;
+            }
             _ => return Err(JsonError::Syntax(at)),
         }
         // A value ended here: go on to the next one, or close what it was the last of.
@@ -287,7 +319,7 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
             at = skip_space(bytes, at);
             match (bytes.get(at), nesting.in_object()) {
                 (Some(b','), true) => {
-                    at = skip_name(bytes, skip_space(bytes, at + 1))?;
+                    at = name(bytes, skip_space(bytes, at + 1), visitor)?;
                     break;
                 }
                 (Some(b','), false) => {
@@ -296,6 +328,7 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
                 }
                 (Some(b'}'), true) | (Some(b']'), false) => {
                     nesting.depth -= 1;
+                    visitor.close();
                     at += 1;
                 }
                 _ => return Err(JsonError::Syntax(at)),
@@ -305,12 +338,14 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
 }
 
 /// A member's name, its colon and the space around; the position of its value.
-fn skip_name(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
-    let at = skip_space(bytes, skip_string(bytes, at)?);
-    if bytes.get(at) == Some(&b':') {
-        Ok(skip_space(bytes, at + 1))
+fn name(bytes: &[u8], at: usize, visitor: &mut impl Visitor) -> Result<usize, JsonError> {
+    let end = skip_string(bytes, at)?;
+    visitor.name(at..end)?;
+    let colon = skip_space(bytes, end);
+    if bytes.get(colon) == Some(&b':') {
+        Ok(skip_space(bytes, colon + 1))
     } else {
-        Err(JsonError::Syntax(at))
+        Err(JsonError::Syntax(colon))
     }
 }
 

@@ -50,13 +50,9 @@ enum By {
 /// up for each entry that is found. If hardly any of those that have each have all, then many are looked at for a page: at most as many
 /// as have the one that they are read by.
 pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<Option<List>> {
-    let mut spellings = Vec::new();
-    if !filter.words.is_empty() {
-        spellings = search::spellings(tx, &filter.words).await?;
-        let none = Spelling::Few(Vec::new());
-        if spellings.contains(&none) {
-            return Ok(None);
-        }
+    let spellings = search::spellings(tx, &filter.words).await?;
+    if spellings.contains(&Spelling::Few(Vec::new())) {
+        return Ok(None);
     }
     let mut ways = ways(caller, filter, &spellings);
     // Of what the caller sees, those with a label are a part.
@@ -143,7 +139,7 @@ fn fewest(ways: Vec<Way>, extents: Vec<Extent>) -> Option<Way> {
     // To sort many takes longer than to look through them in order.
     let (way, _) = candidates
         .filter(|(way, extent)| way.ordered || extent.is_all())
-        .min_by_key(|(way, extent)| (extent.number(), Reverse(extent.reach), way.by == By::Audience))?;
+        .min_by_key(|(way, extent)| (extent.found, Reverse(extent.reach), way.by == By::Audience))?;
     Some(way)
 }
 

@@ -226,11 +226,6 @@ impl Extent {
     pub(crate) const fn is_all(&self) -> bool {
         self.all < MANY
     }
-
-    /// How many: not told of more than some.
-    pub(crate) fn number(&self) -> i64 {
-        self.found.min(SOME)
-    }
 }
 
 /// How far each of these unions of arms comes with the same number of objects, in one statement.

@@ -37,6 +37,9 @@ pub(super) enum Spelling {
 
 /// The words that begin with each of these. However many entries have them, each is looked up once.
 pub(super) async fn spellings(tx: &mut Tx, words: &[String]) -> sqlx::Result<Vec<Spelling>> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
     on!(tx, c => {
         let mut query = QueryBuilder::new("WITH RECURSIVE spelt (number, word, behind, position) AS (");
         for (number, word) in words.iter().enumerate() {
@@ -357,10 +360,7 @@ mod tests {
                     .map(|entry| entry.uid.as_str())
                     .collect();
                 found_some += usize::from(!expected.is_empty());
-                let spellings = match filter.words.as_slice() {
-                    [] => Vec::new(),
-                    some => spellings(&mut tx, some).await.unwrap(),
-                };
+                let spellings = spellings(&mut tx, &filter.words).await.unwrap();
                 let many = vec![Spelling::Many; spellings.len()];
                 let mut lists: Vec<_> = [spellings, many]
                     .iter()

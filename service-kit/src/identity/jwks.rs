@@ -113,14 +113,10 @@ impl Keys {
     /// The key with this id; `None` if the issuer has no such key.
     pub(super) async fn find(&self, id: Option<&str>) -> Result<Option<Arc<Key>>, Unreachable> {
         let id = id.map(str::to_owned);
-        if let Some(known) = self.known() {
-            if let Some(key) = known.find(&id) {
-                return Ok(Some(key));
-            }
-            // It may be new.
-            self.fetched().await;
-            return Ok(self.known().and_then(|known| known.find(&id)));
+        if let Some(key) = self.known().and_then(|known| known.find(&id)) {
+            return Ok(Some(key));
         }
+        // It may be new.
         self.fetched().await;
         let known = self.known().ok_or(Unreachable)?;
         Ok(known.find(&id))

@@ -235,19 +235,13 @@ impl Verifier {
         }
         let audiences = strings(claims.rest.get("aud"));
         let is_client = |audience: &String| config.client_id.as_ref() == Some(audience);
-        let is_meant = match shown_for {
-            Use::Call => audiences.iter().any(|audience| config.audiences.contains(audience)),
-            Use::SignIn => audiences
-                .iter()
-                .any(|audience| config.audiences.contains(audience) || is_client(audience)),
-        };
-        if !is_meant {
-            let is_id_token = shown_for == Use::Call && audiences.iter().any(is_client);
-            return Err(if is_id_token {
-                TokenError::WrongKind
-            } else {
-                TokenError::WrongAudience
-            });
+        let is_access_token = audiences.iter().any(|audience| config.audiences.contains(audience));
+        let is_id_token = audiences.iter().any(is_client);
+        match shown_for {
+            _ if is_access_token => {}
+            Use::SignIn if is_id_token => {}
+            Use::Call if is_id_token => return Err(TokenError::WrongKind),
+            Use::Call | Use::SignIn => return Err(TokenError::WrongAudience),
         }
         let text = |name: &str| claims.rest.get(name).and_then(Value::as_str).map(str::to_owned);
         let email = text("email");
