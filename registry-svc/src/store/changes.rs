@@ -188,8 +188,8 @@ impl Window {
     }
 }
 
-/// The changes of `kinds` (bits) behind `after`, about `limit` bytes of them. `None`: they have been forgotten, or `epoch` is that of
-/// another database.
+/// The changes of `kinds` (bits) behind `after`, about `limit` bytes of them, as far as they are known to last. `None`: they have been
+/// forgotten, or `epoch` is that of another database.
 pub(crate) async fn next(
     tx: &mut Tx,
     epoch: &str,
@@ -205,7 +205,15 @@ pub(crate) async fn next(
     if !head.known || head.epoch != epoch || needed < head.compacted || after.revision > head.revision {
         return Ok(None);
     }
-    let until = until(tx, after, head.revision, limit).await?;
+    let latest = {
+        let known = tx.db().latest();
+        let known = known.borrow();
+        if *known.epoch != *epoch {
+            return Ok(None);
+        }
+        known.revision.max(after.revision).min(head.revision)
+    };
+    let until = until(tx, after, latest, limit).await?;
     let mut window = Window::new(after, limit);
     on!(tx, c => {
         let mut rows =
@@ -224,7 +232,7 @@ pub(crate) async fn next(
             }
         }
     });
-    Ok(Some(window.finish(Cursor::behind(until), until < head.revision)))
+    Ok(Some(window.finish(Cursor::behind(until), until < latest)))
 }
 
 /// The revision up to which about `limit` bytes were logged: a database gives all that it was asked for, also what is not taken.

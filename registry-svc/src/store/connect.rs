@@ -12,7 +12,8 @@ use sqlx::{
 
 use super::{
     db::{Db, Pools},
-    flush, identity, migrate, snapshot,
+    flush::Flush,
+    identity, migrate, snapshot,
 };
 use crate::config::Database;
 
@@ -47,6 +48,9 @@ const LIMITS: [(&str, &str); 3] = [
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "15s"),
 ];
+/// A read waits for no lock but that of somebody who changes or locks a whole table: it fails soon, so that those of other tables find a
+/// connection.
+const READ_LIMITS: [(&str, &str); 1] = [("lock_timeout", "500ms")];
 /// A snapshot waits for its watcher in the middle of a transaction, for half of this at most.
 const SNAPSHOT_LIMITS: [(&str, &str); 2] = [("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "60s")];
 
@@ -97,8 +101,8 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Pools, OpenError> {
     let limited = options.clone().options(LIMITS);
     Ok(Pools::Postgres {
         write: postgres_pool(WRITERS, limited.clone()),
-        flush: flush::start(postgres_pool(1, limited.clone())),
-        read: postgres_pool(READERS, limited.clone()),
+        flush: Flush::start(postgres_pool(1, limited.clone())),
+        read: postgres_pool(READERS, limited.clone().options(READ_LIMITS)),
         snapshot: postgres_pool(SNAPSHOTS, options.clone().options(SNAPSHOT_LIMITS)),
         signal: postgres_pool(SIGNALS, limited.options([("synchronous_commit", "off")])),
         listen: postgres_pool(1, options),

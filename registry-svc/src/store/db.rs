@@ -4,14 +4,14 @@ use std::{
     fmt,
     sync::{
         Arc, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
 
 use sqlx::{PgPool, SqlitePool};
 use tokio::{
-    sync::{Mutex, Notify, Semaphore, mpsc, watch},
+    sync::{Mutex, Notify, Semaphore, watch},
     time::timeout,
 };
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Tx,
     changes::Logged,
-    flush::{self, Committed},
+    flush::{self, Flush},
     recent::Recent,
     tx::Engine,
 };
@@ -36,7 +36,9 @@ struct Inner {
     pools: Pools,
     replica: String,
     latest: watch::Sender<Latest>,
-    /// Had by the one transaction of this process that may take a revision.
+    /// Of the latest transaction, in microseconds since 1970.
+    time: AtomicI64,
+    /// Held by the one transaction of this process that may take a revision.
     turn: Arc<Semaphore>,
     recent: std::sync::Mutex<Recent>,
     looking: Mutex<()>,
@@ -59,8 +61,8 @@ pub(super) enum Pools {
     /// A database that replicas share.
     Postgres {
         write: PgPool,
-        /// Makes what was committed last.
-        flush: mpsc::UnboundedSender<Committed>,
+        /// Flushes commits to the disk.
+        flush: Flush,
         read: PgPool,
         /// Reads that last.
         snapshot: PgPool,
@@ -72,12 +74,12 @@ pub(super) enum Pools {
     },
 }
 
-/// What is known of the latest revision.
+/// What is known of the latest revision that lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Latest {
     /// Tells revisions of this database from those of another, or of the same one before a backup was restored.
     pub(crate) epoch: Arc<str>,
-    /// The latest revision known here.
+    /// The latest revision that is known here, and is on the disk: watchers are told of no later one.
     pub(crate) revision: i64,
 }
 
@@ -98,6 +100,7 @@ impl Db {
             pools,
             replica: Uuid::new_v4().to_string(),
             latest: watch::channel(unknown).0,
+            time: AtomicI64::new(i64::MIN),
             turn: Arc::new(Semaphore::new(1)),
             recent: std::sync::Mutex::default(),
             looking: Mutex::default(),
@@ -183,6 +186,11 @@ impl Db {
     /// Whether other processes may share this database.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.0.pools, Pools::Postgres { .. })
+    }
+
+    /// A time of the clock, or the latest that was given before if the clock was set back: what is created later comes behind in lists.
+    pub(super) fn not_before(&self, now: i64) -> i64 {
+        self.0.time.fetch_max(now, Ordering::AcqRel).max(now)
     }
 
     /// Whether notifications of other replicas come in.

@@ -61,17 +61,19 @@ pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx:
         (1, 0) => filter.lifecycle == EntryLifecycle::Unspecified,
         _ => false,
     };
-    let way = if last_is_best && audiences(caller).len() <= SEVERAL {
-        ways.pop()
+    if last_is_best && audiences(caller).len() <= SEVERAL {
+        ways.reverse();
     } else {
         let arms: Vec<_> = ways.iter().map(|way| way.arms.as_slice()).collect();
         let extents = list::extents(tx, &arms).await?;
         if extents.iter().any(|extent| extent.found == 0) {
             return Ok(None);
         }
-        fewest(ways, extents)
-    };
-    Ok(way.map(|way| list_by(caller, filter, way)))
+        ways = fewest_first(ways, extents);
+    }
+    let mut ways = ways.into_iter();
+    let by = ways.next();
+    Ok(by.map(|way| list_by(caller, filter, way, ways.as_slice())))
 }
 
 /// All ways to read a list. The first needs no more than what the caller sees, the last is what has the least to do with that.
@@ -133,14 +135,15 @@ pub(super) fn ways(caller: &Caller, filter: &Filter, spellings: &[Spelling]) -> 
     ways
 }
 
-/// The way that finds fewest entries, or the fewest at the beginning of the list.
-fn fewest(ways: Vec<Way>, extents: Vec<Extent>) -> Option<Way> {
-    let candidates = ways.into_iter().zip(extents);
-    // To sort many takes longer than to look through them in order.
-    let (way, _) = candidates
-        .filter(|(way, extent)| way.ordered || extent.is_all())
-        .min_by_key(|(way, extent)| (extent.found, Reverse(extent.reach), way.by == By::Audience))?;
-    Some(way)
+/// The ways in the order of how many entries they find, or how few at the beginning of the list; first the one to read the list by.
+fn fewest_first(ways: Vec<Way>, extents: Vec<Extent>) -> Vec<Way> {
+    let mut candidates: Vec<_> = ways.into_iter().zip(extents).collect();
+    candidates.sort_by_key(|(way, extent)| {
+        // To sort many takes longer than to look through them in order.
+        let sorts_many = !way.ordered && !extent.is_all();
+        (sorts_many, extent.found, Reverse(extent.reach), way.by == By::Audience)
+    });
+    candidates.into_iter().map(|(way, _)| way).collect()
 }
 
 impl Filter {
@@ -181,40 +184,42 @@ const fn found_in(from: &'static str, condition: Condition) -> Arm {
     }
 }
 
-/// The entries of a filter that a caller sees, read in this way.
-pub(super) fn list_by(caller: &Caller, filter: &Filter, way: Way) -> List {
+/// The entries of a filter that a caller sees, read in one way. For each entry that it finds, what else is asked for is looked up, in the
+/// order of the other ways: what fewest have comes first.
+pub(super) fn list_by(caller: &Caller, filter: &Filter, way: Way, others: &[Way]) -> List {
     // Each is a look-up of its own for an entry that is found: no engine makes a join of all entries out of them.
     let mut filters = Vec::new();
     for (index, word) in filter.words.iter().enumerate() {
-        if way.by != By::Word(index) {
-            filters.push(Condition::new(
-                "(SELECT 1 FROM entry_words w WHERE w.entry_uid = d.entry_uid AND w.word >= ? AND w.word < ? LIMIT 1) IS NOT NULL",
-                search::range(word),
-            ));
-        }
+        let has = Condition::new(
+            "(SELECT 1 FROM entry_words w WHERE w.entry_uid = d.entry_uid AND w.word >= ? AND w.word < ? LIMIT 1) IS NOT NULL",
+            search::range(word),
+        );
+        filters.push((By::Word(index), has));
     }
     for (index, (key, value)) in filter.labels.iter().enumerate() {
-        if way.by != By::Label(index) {
-            filters.push(Condition::new(
-                "(SELECT 1 FROM entry_labels l WHERE l.entry_uid = d.entry_uid AND l.audience = ? \
-                 AND l.label_key = ? AND l.label_value = ?) IS NOT NULL",
-                [visibility::ADMINS, key, value].map(Bind::from),
-            ));
-        }
+        let carries = Condition::new(
+            "(SELECT 1 FROM entry_labels l WHERE l.entry_uid = d.entry_uid AND l.audience = ? \
+             AND l.label_key = ? AND l.label_value = ?) IS NOT NULL",
+            [visibility::ADMINS, key, value].map(Bind::from),
+        );
+        filters.push((By::Label(index), carries));
     }
-    if filter.lifecycle != EntryLifecycle::Unspecified && way.by != By::Audience {
-        filters.push(Condition::new(
+    if filter.lifecycle != EntryLifecycle::Unspecified {
+        let is = Condition::new(
             "(SELECT e.lifecycle FROM entries e WHERE e.uid = d.entry_uid) = ?",
             [Bind::Int(filter.lifecycle as i64)],
-        ));
+        );
+        filters.push((By::Audience, is));
     }
+    filters.retain(|(by, _)| *by != way.by);
     if way.everybodys {
-        filters.push(Condition::any_of(seen!("d.entry_uid"), audiences(caller)));
+        filters.push((By::Audience, Condition::any_of(seen!("d.entry_uid"), audiences(caller))));
     }
+    filters.sort_by_key(|(by, _)| others.iter().position(|other| other.by == *by));
     List {
         table: "entries",
         extra: "NULL",
         arms: way.arms,
-        filters,
+        filters: filters.into_iter().map(|(_, condition)| condition).collect(),
     }
 }

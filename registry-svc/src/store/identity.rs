@@ -1,12 +1,12 @@
 //! Whether this is still the database that watchers know: a backup that was restored gets a new epoch by itself.
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
 use super::{
     Tx,
     db::{Db, Pools},
-    execute,
+    execute, flush,
     tx::Engine,
 };
 
@@ -75,7 +75,7 @@ pub(super) async fn opened(db: &Db) -> sqlx::Result<()> {
 
 impl Db {
     /// Looks at the head: [`Db::latest`] then knows what other replicas have committed. A database that was restored or replaced
-    /// gets a new epoch, and the latest revision may be lower than before.
+    /// gets a new epoch, and the latest revision may be lower than before. What it tells of lasts.
     pub(crate) async fn look(&self) -> sqlx::Result<Head> {
         let _alone = self.looking().lock().await;
         let before = self.latest().borrow().clone();
@@ -98,9 +98,33 @@ impl Db {
 
     async fn head(&self) -> sqlx::Result<Head> {
         match self.pools() {
-            Pools::Postgres { signal, .. } => sqlx::query_as(postgres_head()).fetch_one(signal).await.map(Head::of),
+            Pools::Postgres { signal, .. } => {
+                let mut connection = signal.acquire().await?;
+                let head = Head::of(sqlx::query_as(postgres_head()).fetch_one(&mut *connection).await?);
+                let is_known = {
+                    let latest = self.latest();
+                    let latest = latest.borrow();
+                    *latest.epoch == *head.epoch && latest.revision >= head.revision
+                };
+                if !is_known {
+                    // In the same session: it would have ended with a crash that lost what was read.
+                    let mut lasting = connection.begin_with(flush::BEGIN_LASTING).await?;
+                    flush::flush(&mut lasting).await?;
+                    lasting.commit().await?;
+                }
+                Ok(head)
+            }
             Pools::Sqlite { .. } => head(&mut self.read().await?).await,
         }
+    }
+
+    /// Makes all that a transaction sees last, whose head this is. A later statement of that transaction that succeeds proves it: it would
+    /// have ended with a crash.
+    pub(crate) async fn make_last(&self, seen: &Head) -> sqlx::Result<()> {
+        if self.latest().borrow().revision < seen.revision {
+            self.look().await?;
+        }
+        Ok(())
     }
 }
 
@@ -114,13 +138,15 @@ async fn renew(db: &Db, epoch: &str, revision: i64) -> sqlx::Result<()> {
          AND (database_identity <> {IDENTITY} OR (database_epoch = $2 AND revision < $3))"
     );
     let new = Uuid::new_v4().to_string();
+    // An epoch that watchers have been told of must not be lost.
+    let mut lasting = signal.begin_with(flush::BEGIN_LASTING).await?;
     sqlx::query(AssertSqlSafe(renew))
         .bind(new)
         .bind(epoch)
         .bind(revision)
-        .execute(signal)
-        .await
-        .map(drop)
+        .execute(&mut *lasting)
+        .await?;
+    lasting.commit().await
 }
 
 #[cfg(test)]

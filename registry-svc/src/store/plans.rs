@@ -60,7 +60,7 @@ fn pages() -> Vec<(String, String, Vec<Bind>, usize)> {
                 ways.into_iter().map(move |way| (caller, way))
             }) {
                 let name = format!("entries by {filter:?}, {way:?}");
-                let list = entry_list::list_by(caller, &filter, way);
+                let list = entry_list::list_by(caller, &filter, way, &[]);
                 let sorts = 1 + list.arms.iter().filter(|arm| arm.unordered).count();
                 add(&name, list, sorts);
             }
@@ -177,7 +177,7 @@ async fn a_member_of_a_thousand_teams_has_their_lists() {
         };
         let spellings = vec![Spelling::Few(vec![b"w".to_vec()]); all.words.len()];
         for way in entry_list::ways(&caller, &all, &spellings) {
-            let list = entry_list::list_by(&caller, &all, way);
+            let list = entry_list::list_by(&caller, &all, way, &[]);
             assert!(list.page(&mut tx, (0, ""), 51).await.unwrap().is_empty());
         }
         for filter in [entry_list::Filter::default(), all] {

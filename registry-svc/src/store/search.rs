@@ -365,7 +365,7 @@ mod tests {
                 let mut lists: Vec<_> = [spellings, many]
                     .iter()
                     .flat_map(|spellings| entry_list::ways(caller, &filter, spellings))
-                    .map(|way| entry_list::list_by(caller, &filter, way))
+                    .map(|way| entry_list::list_by(caller, &filter, way, &[]))
                     .filter(|list| !list.arms.is_empty())
                     .collect();
                 match entry_list::list(&mut tx, caller, &filter).await.unwrap() {

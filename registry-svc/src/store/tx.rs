@@ -25,11 +25,11 @@ pub(crate) struct Tx {
     writing: Option<Writing>,
     /// The epoch it gives to a database in which revisions are missing that had been committed: one that was restored.
     renewed: Option<String>,
-    /// What the answer speaks of, where nothing changes.
+    /// What the answer waits for if this transaction changes nothing.
     stands: Commit,
-    /// That no other of this process takes a revision until this one has ended.
+    /// Keeps other transactions of this process from taking a revision.
     turn: Option<OwnedSemaphorePermit>,
-    /// That its commit does not wait for the disk.
+    /// Whether the commit returns before it is on the disk.
     ahead: bool,
 }
 
@@ -72,6 +72,11 @@ impl Tx {
         }
     }
 
+    /// The database that it is of.
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
     pub(crate) fn engine(&mut self) -> &mut Engine {
         &mut self.engine
     }
@@ -94,7 +99,7 @@ impl Tx {
         self.writing = Some(Writing {
             revision,
             actor,
-            now: now(),
+            now: self.db.not_before(now()),
             changes: BTreeMap::new(),
         });
         self.turn = Some(turn);
@@ -153,6 +158,10 @@ impl Tx {
                 changes = Some(made.1);
             }
         }
+        let flush = match self.db.pools() {
+            Pools::Postgres { flush, .. } if self.ahead => Some((flush, flush.session())),
+            _ => None,
+        };
         match self.engine {
             Engine::Sqlite(transaction) => transaction.commit().await?,
             Engine::Postgres(transaction) => transaction.commit().await?,
@@ -162,15 +171,14 @@ impl Tx {
             db: self.db.clone(),
             revision: commit.revision,
             changes,
+            session: flush.map_or(0, |(_, session)| session),
             renewed: self.renewed,
             done,
         };
         // Before another has its turn: they are told of in order.
-        match self.db.pools() {
-            Pools::Postgres { flush, .. } if self.ahead => {
-                flush.send(committed).map_err(|_| sqlx::Error::PoolClosed)?;
-            }
-            _ => committed.announce(),
+        match flush {
+            Some((flush, _)) => flush.send(committed)?,
+            None => committed.announce(),
         }
         drop(self.turn);
         lasts.await.map_err(|_| sqlx::Error::PoolClosed)??;

@@ -136,6 +136,7 @@ impl Streams {
         if !head.known || *head.epoch != *epoch {
             return Err(End::Compacted);
         }
+        self.db.make_last(&head).await?;
         let mut snapshot = Snapshot::new(tx, kinds);
         let hurried_until = Instant::now() + HURRIED_WHOLE;
         loop {
