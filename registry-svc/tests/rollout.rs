@@ -126,12 +126,25 @@ async fn goes_on_after_a_restart(stack: Stack) {
     let admin = stack.admin();
     let entry = admin.approved("time", remote()).await;
     let made = installed(&stack, &entry.name).await;
-    // The caller is gone at once, and so is this replica, wherever it is in its work.
-    let change = admin.update(at("https://new.example.com/mcp", &entry.name), &["remote"]);
-    let _abandoned = tokio::time::timeout(Duration::from_millis(25), change).await;
+    let change = {
+        let (admin, name) = (admin.clone(), entry.name.clone());
+        tokio::spawn(async move {
+            admin
+                .update(at("https://new.example.com/mcp", &name), &["remote"])
+                .await
+        })
+    };
+    let mut current = entry.clone();
+    while current.entry_revision == entry.entry_revision {
+        current = admin.entry(&entry.name).await.unwrap();
+    }
+    assert!(current.rollout.unwrap().left > 0, "it is amid its work");
+    // The caller is gone at once, and so is this replica.
+    change.abort();
     let next = stack.succeed().await;
     let admin = next.admin();
     let current = admin.entry(&entry.name).await.unwrap();
+    assert_eq!(current.entry_revision, 2);
     until_finished(&admin, &entry.name).await;
     for (_, installation) in &made {
         let read = admin.installation(&installation.name).await.unwrap();
@@ -270,6 +283,7 @@ async fn keeps_no_other_entry_waiting(stack: Stack) {
         .await
         .unwrap();
     assert_eq!(until_finished(&admin, &small.name).await.moved, 1);
+    assert!(!busy.is_finished(), "the large one is edited meanwhile");
     let moved = admin.installation(&made.name).await.unwrap();
     assert_eq!(moved.running_entry_revision, changed.entry_revision);
     busy.abort();

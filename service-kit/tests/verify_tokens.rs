@@ -222,6 +222,24 @@ async fn follows_the_issuers_keys() {
 }
 
 #[tokio::test]
+async fn refuses_a_withdrawn_key_also_where_nobody_has_called_for_long() {
+    let mut issuer = TestIssuer::start().await.unwrap();
+    let clock = service_kit::clock::ManualClock::at(SystemTime::now());
+    let verifier = issuer.verifier(Clock::Manual(clock.clone()));
+    let withdrawn = issuer.token("bob", &[], false);
+    verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
+    issuer.rotate().unwrap();
+    clock.advance(Duration::from_secs(601));
+    assert!(verifier.verify(&withdrawn).await.is_err());
+    // While the issuer does not answer, nobody waits long, and its last keys are good.
+    let present = issuer.token("alice", &[], false);
+    verifier.verify(&present).await.unwrap();
+    issuer.hang();
+    clock.advance(Duration::from_secs(601));
+    verifier.verify(&issuer.token("carol", &[], false)).await.unwrap();
+}
+
+#[tokio::test]
 async fn says_when_an_issuer_cannot_be_reached() {
     let issuer = TestIssuer::start().await.unwrap();
     let mut config = issuer.config();

@@ -186,7 +186,10 @@ fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {
         return Ok(());
     }
     let mut violations = Violations::new();
-    violations.add(field, format!("must be a name like `{prefix}…`"));
+    violations.add(
+        field,
+        format!("must be a resource name: {prefix} and the id, of letters, digits and -"),
+    );
     Err(violations.into())
 }
 

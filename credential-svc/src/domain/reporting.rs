@@ -63,7 +63,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
         match self.registry.report_cleanup(owner).await {
             Ok(()) | Err(ReportError::Unknown) => {
-                tracing::info!(credential.owner = %owner, "erased what a deleted owner left");
+                tracing::debug!(credential.owner = %owner, "erased what a deleted owner left, if anything");
                 Ok(())
             }
             Err(ReportError::Failed(cause)) => {

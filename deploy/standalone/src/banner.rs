@@ -14,12 +14,14 @@ pub(crate) struct Banner<'a> {
     pub(crate) sign_in_code: Option<&'a SignInCode>,
     /// As it was given, for the commands to copy.
     pub(crate) data_dir: Option<&'a str>,
+    /// How the program is called, for the commands to copy.
+    pub(crate) program: &'a str,
 }
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.public_url.as_str().trim_end_matches('/');
-        let grpc = self.grpc;
+        let (grpc, program) = (self.grpc, self.program);
         writeln!(f, "Chandlery serves.")?;
         writeln!(f)?;
         writeln!(f, "  MCP endpoint   {url}/mcp/default")?;
@@ -35,13 +37,13 @@ impl fmt::Display for Banner<'_> {
                 .unwrap_or_default();
             writeln!(
                 f,
-                "  Make a token   cargo run -q -- token{data_dir} --user alice@example.com [--group NAME] [--admin]"
+                "  Make a token   {program} token{data_dir} --user alice@example.com [--group NAME] [--admin]"
             )?;
             writeln!(f)?;
             writeln!(f, "Try next:")?;
             writeln!(
                 f,
-                "  TOKEN=$(cargo run -q -- token{data_dir} --user alice@example.com --admin)"
+                "  TOKEN=$({program} token{data_dir} --user alice@example.com --admin)"
             )?;
             writeln!(
                 f,

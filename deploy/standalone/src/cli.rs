@@ -39,11 +39,19 @@ enum Command {
     /// Prints a token of the development issuer, and nothing else, on standard output.
     ///
     /// The server need not run, but must have been started once: then its data folder has the key that signs tokens. Example:
-    /// TOKEN=$(cargo run -q -- token --user alice@example.com --admin)
+    /// TOKEN=$(chandlery token --user alice@example.com --admin)
     Token(Token),
     /// The demo MCP server, on standard input and output.
     #[command(name = DEMO_SERVER, hide = true)]
     DemoServer,
+}
+
+/// How this program was called: by cargo, or by its path.
+pub(crate) fn program() -> String {
+    match std::env::args().next() {
+        Some(path) if std::env::var_os("CARGO").is_none() => path,
+        _ => "cargo run -q --".to_owned(),
+    }
 }
 
 /// How to serve.

@@ -14,13 +14,20 @@ struct File {
 
 /// Reads the issuers of a file.
 pub(crate) fn issuers(path: &Path) -> Result<Vec<IssuerConfig>, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = fs::read_to_string(path).map_err(|error| format!("--issuers {}: {error}", path.display()))?;
     let file: File = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     for (index, issuer) in file.issuers.iter().enumerate() {
         let what = format!("{}: issuers[{index}]", path.display());
         if issuer.audiences.is_empty() && issuer.client_id.is_none() {
             return Err(format!(
                 "{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"
+            ));
+        }
+        if let Some(variable) = &issuer.client_secret_env
+            && std::env::var_os(variable).is_none()
+        {
+            return Err(format!(
+                "{what}: client_secret_env: the environment variable {variable} is not set"
             ));
         }
         if file.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
@@ -71,6 +78,10 @@ mod tests {
     fn says_what_is_wrong() {
         for (text, complaint) in [
             ("issuers:\n  - issuer: https://a.example\n", "audience"),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', client_id: a, client_secret_env: CHANDLERY_NOT_SET}\n",
+                "CHANDLERY_NOT_SET is not set",
+            ),
             ("issuers:\n  - issuer: nonsense\n    client_id: a\n", "nonsense"),
             ("issuers:\n  - issuer: https://a.example\n    clientid: a\n", "clientid"),
             (

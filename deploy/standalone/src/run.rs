@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use secrecy::ExposeSecret as _;
 use service_kit::{
     App, Clock, Readiness, Workload,
     egress::EgressPolicy,
@@ -15,6 +16,7 @@ use service_kit::{
     pipe::{PipeListener, pipe, tcp},
     serve, telemetry,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -34,8 +36,10 @@ use crate::{
     health, http_server, seed,
 };
 
-/// In the data folder: the first start has added what it adds.
+/// In the data folder: the first start has added what it adds; see [`seeded`].
 const SEEDED: &str = "seeded";
+/// In the data folder: the registry, where it is not on PostgreSQL.
+const SQLITE: &str = "registry.db";
 /// In the data folder: where the process listens.
 const ADDRESSES: &str = "addresses.json";
 
@@ -75,10 +79,13 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let development = match dev_issuer::refuse_public(http_address, Some(&public_url)) {
         Ok(()) => Some(Arc::new(DevIssuer::open(folder.path())?)),
         Err(refusal) if issuers.is_empty() => {
-            return Err(format!("{refusal} (--issuers FILE)").into());
+            return Err(format!(
+                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or listen on 127.0.0.1"
+            )
+            .into());
         }
         Err(refusal) => {
-            tracing::info!("{refusal}; it is off, the configured issuers are on");
+            tracing::info!("the development issuer is off: {refusal}");
             None
         }
     };
@@ -87,6 +94,12 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     }
     let verifier = Arc::new(Verifier::new(issuers, Clock::System)?);
 
+    let seeded = seeded(&arguments);
+    if arguments.database_url.is_some() && folder.has(SQLITE) {
+        tracing::warn!(
+            "{SQLITE} in the data folder is not used: --database-url names another registry, and nothing is moved to it"
+        );
+    }
     let services = build(&arguments, &folder, &public_url, http_address, &verifier).await?;
     let Services { apps, pipes, registry } = services;
     let stop = CancellationToken::new();
@@ -146,7 +159,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let start = async {
         health::all_ready(&readiness).await;
         if let Some(development) = &development
-            && !folder.has(SEEDED)
+            && !folder.has(&seeded)
         {
             let token = development.mint(
                 "setup@chandlery.localhost",
@@ -158,7 +171,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             seed::seed(registry, &token, dev_issuer::ISSUER)
                 .await
                 .map_err(|status| format!("the demo could not be added: {}", status.message()))?;
-            folder.write(SEEDED, b"").map_err(|error| error.to_string())?;
+            folder.write(&seeded, b"").map_err(|error| error.to_string())?;
         }
         set_up.send_replace(Readiness::Ready);
         let data_dir = arguments.data_dir.to_string_lossy();
@@ -167,6 +180,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             grpc: grpc_address,
             sign_in_code: development.is_some().then_some(&code),
             data_dir: (data_dir != "./.chandlery").then_some(&data_dir),
+            program: &cli::program(),
         };
         write!(std::io::stdout(), "{banner}").map_err(|error| error.to_string())
     };
@@ -182,6 +196,22 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let drained = async { while running.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(10), drained).await;
     ended
+}
+
+/// The name of the mark that the registry has what the first start adds: one for each database.
+fn seeded(arguments: &Serve) -> String {
+    match &arguments.database_url {
+        None => SEEDED.to_owned(),
+        Some(url) => {
+            // The password may change, and nothing of it is to be left in the folder.
+            let mut url = Url::parse(url.expose_secret()).ok();
+            if let Some(url) = &mut url {
+                let _ = url.set_password(None);
+            }
+            let database = url.map(String::from).unwrap_or_default();
+            format!("{SEEDED}-{}", hex::encode(Sha256::digest(database)))
+        }
+    }
 }
 
 async fn build(
@@ -205,7 +235,7 @@ async fn build(
 
     let database = match &arguments.database_url {
         Some(url) => registry_svc::Database::Postgres(url.clone()),
-        None => registry_svc::Database::Sqlite(folder.path().join("registry.db")),
+        None => registry_svc::Database::Sqlite(folder.path().join(SQLITE)),
     };
     let registry = registry_svc::build(
         registry_svc::Config {

@@ -67,7 +67,7 @@ impl Caller {
             Ok(())
         } else {
             Err(Error::Denied {
-                what: "this takes an admin".to_owned(),
+                what: "only an admin may do this".to_owned(),
                 required: "admin",
             })
         }

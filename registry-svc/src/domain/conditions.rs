@@ -55,6 +55,13 @@ pub(crate) fn observed(conditions: &[Condition], aspect: ConditionType) -> i64 {
         .unwrap_or_default()
 }
 
+/// Whether an installation's credential is there, or none is needed.
+pub(crate) fn has_credential(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|condition| {
+        condition.r#type() == ConditionType::CredentialReady && condition.status() == ConditionStatus::True
+    })
+}
+
 /// The state that follows from those of an installation's conditions that speak of its present generation, from its deletion and
 /// its past.
 pub(crate) fn state(installation: &Installation) -> InstallationState {

@@ -43,11 +43,11 @@ pub(crate) enum Error {
     #[error("{0}")]
     IllegalTransition(String),
     /// Only approved entries can be installed.
-    #[error("{0} is not approved, so it cannot be installed")]
+    #[error("{0} is not approved, so it cannot be installed: an admin approves it with ApproveEntry")]
     EntryNotApproved(String),
     /// Somebody has it installed.
     #[error(
-        "{entry} has {count} installations; with force they go with it, and their credentials and runtimes: {}",
+        "{entry} is installed {count} times: delete these installations first, or set `force` to delete them with it, and their credentials and runtimes: {}",
         names(some)
     )]
     EntryInstalled {
@@ -55,7 +55,7 @@ pub(crate) enum Error {
         entry: String,
         /// How many.
         count: i64,
-        /// The uids of some, oldest first.
+        /// The uids of some.
         some: Vec<String>,
     },
     /// The team still owns something.

@@ -29,16 +29,22 @@ pub(crate) type Done<T> = (T, Propagated);
 
 /// The slug in `{collection}/{slug}`; INVALID_ARGUMENT for what cannot be such a name.
 fn slug_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, Error> {
-    id_in(collection, name)
-        .filter(|slug| is_slug(slug))
-        .ok_or_else(|| Error::invalid(field, format!("must be a resource name: {collection}/ and the id")))
+    id_in(collection, name).filter(|slug| is_slug(slug)).ok_or_else(|| {
+        Error::invalid(
+            field,
+            format!("must be a resource name: {collection}/ and the id, of a-z, 0-9 and -"),
+        )
+    })
 }
 
 /// The uid in `{collection}/{uid}`; INVALID_ARGUMENT for what cannot be such a name.
 fn uid_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, Error> {
-    id_in(collection, name)
-        .filter(|uid| is_uuid(uid))
-        .ok_or_else(|| Error::invalid(field, format!("must be a resource name: {collection}/ and the id")))
+    id_in(collection, name).filter(|uid| is_uuid(uid)).ok_or_else(|| {
+        Error::invalid(
+            field,
+            format!("must be a resource name: {collection}/ and the uid, a UUID"),
+        )
+    })
 }
 
 /// The uids of the teams that a visibility names; a violation for one that does not exist.

@@ -119,12 +119,15 @@ fn credential_of_entry(known: &mut Entry, report: &ReportCredentialRequest, now:
     conditions::replace(&mut known.conditions, condition, timestamp(now)) || is_newer
 }
 
-/// Derives the state; the first time an installation is ready is kept, and it expires no more.
+/// Derives the state; the first time an installation is ready is kept. One whose credential is there, or that was ready, expires no more.
 fn settle(installation: &mut Installation, now: i64) {
     let state = conditions::state(installation);
     installation.state = state.into();
-    if state == InstallationState::Ready && installation.first_ready_time.is_none() {
+    let is_ready = state == InstallationState::Ready;
+    if is_ready && installation.first_ready_time.is_none() {
         installation.first_ready_time = Some(timestamp(now));
+    }
+    if is_ready || conditions::has_credential(&installation.conditions) {
         installation.expire_time = None;
     }
 }

@@ -93,7 +93,7 @@ impl Pace {
         self.installations * ASSIGNMENTS_TO_ONE
     }
 
-    /// A step took so long, from the lock to the commit.
+    /// Takes the duration of a step, from the lock to the commit.
     fn learn(&mut self, took: Duration) {
         let next = if took > STEP * 2 {
             self.installations / 2
@@ -115,7 +115,7 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
         let pause = match step(&registry, &mut behind, &mut pace).await {
             Ok(Some(took)) => {
                 registry.rollouts.progressed.notify_waiters();
-                // Half of the time is for others, whose disk this is, too.
+                // As long as a step took, it leaves the disk to others, but no longer than a step should take.
                 tokio::select! {
                     () = tokio::time::sleep(took.min(STEP)) => continue,
                     () = stop.cancelled() => return,

@@ -71,18 +71,45 @@ pub enum OpenError {
     #[error("the registry's database could not be brought up to date: {0}")]
     Migrate(#[source] MigrateError),
     /// It cannot be opened or reached. The URL is not repeated: it may hold a password.
-    #[error("the registry's database could not be opened: {0}")]
+    #[error("the registry's database could not be opened: {}", reason(.0))]
     Open(#[from] sqlx::Error),
+    /// The URL is not one of PostgreSQL. It is not repeated: it may hold a password.
+    #[error("the URL of the registry's database must be postgres://USER:PASSWORD@HOST/DATABASE")]
+    Url,
     /// The lock file beside an SQLite database cannot be taken.
     #[error("the lock beside the registry's database could not be taken: {0}")]
     Lock(#[source] io::Error),
+}
+
+/// What PostgreSQL says, and what to do where it is for whoever started the program.
+fn reason(error: &sqlx::Error) -> String {
+    let Some(told) = error.as_database_error() else {
+        return error.to_string();
+    };
+    let next = match told.code().as_deref() {
+        // invalid_catalog_name
+        Some("3D000") => ": create it first, with createdb",
+        // invalid_authorization_specification, invalid_password
+        Some("28000" | "28P01") => ": look at the user and the password in its URL",
+        _ => "",
+    };
+    format!("{}{next}", told.message())
 }
 
 /// Opens the database, migrating it first.
 pub(crate) async fn open(database: &Database) -> Result<Db, OpenError> {
     let pools = match database {
         Database::Sqlite(path) => open_sqlite(path).await?,
-        Database::Postgres(url) => open_postgres(PgConnectOptions::from_str(url.expose_secret())?).await?,
+        Database::Postgres(url) => {
+            let url = url.expose_secret();
+            if !["postgres://", "postgresql://"]
+                .iter()
+                .any(|scheme| url.starts_with(scheme))
+            {
+                return Err(OpenError::Url);
+            }
+            open_postgres(PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?).await?
+        }
     };
     let db = Db::new(pools);
     identity::opened(&db).await?;

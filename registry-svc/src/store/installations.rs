@@ -1,8 +1,6 @@
 //! Installations: their documents, and what they are found by.
 
-use contracts::registry::{
-    ConditionStatus, ConditionType, Entry, EntryRevision, Installation, InstallationState, installation::Scope,
-};
+use contracts::registry::{Entry, EntryRevision, Installation, InstallationState, installation::Scope};
 use prost::Message as _;
 use sqlx::{QueryBuilder, Row as _};
 
@@ -122,13 +120,9 @@ async fn write(
     Ok(())
 }
 
-/// When it goes unless somebody completes it: never once it was ready, nor while its credential is there.
+/// When it goes unless somebody completes it.
 fn expires(installation: &Installation) -> Option<i64> {
-    let has_credential = installation.conditions.iter().any(|condition| {
-        condition.r#type() == ConditionType::CredentialReady && condition.status() == ConditionStatus::True
-    });
-    let completed = has_credential || installation.first_ready_time.is_some() || installation.delete_time.is_some();
-    installation.expire_time.as_ref().filter(|_| !completed).map(micros)
+    installation.expire_time.as_ref().map(micros)
 }
 
 /// The uids of installations that nobody has completed by `now`.

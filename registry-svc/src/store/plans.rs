@@ -159,7 +159,7 @@ async fn plan(tx: &mut Tx, shared: bool, sql: &str, binds: Vec<Bind>) -> sqlx::R
 }
 
 #[tokio::test]
-async fn a_member_of_a_thousand_teams_has_their_lists() {
+async fn the_engines_take_the_statements_of_a_thousand_teams() {
     let mut caller = caller(false);
     caller.teams = (0..1_000).map(|index| team(&format!("team-{index}"))).collect();
     on_each_engine(async |opened| {

@@ -96,8 +96,7 @@ fn this_replica(db: &Db) -> Here {
 }
 
 /// Prolongs this replica and all watchers that are connected here, or brings them back. They have acknowledged revisions of the database
-/// of this `epoch`. One whose name has meanwhile come to another
-/// replica is left to that one.
+/// of this `epoch`. One whose name has meanwhile come to another replica is left to that one.
 pub(crate) async fn beat(db: &Db, epoch: &str, watchers: &[Here], lease: Duration) -> sqlx::Result<()> {
     let Some(pool) = pool(db) else { return Ok(()) };
     let beat = format!(

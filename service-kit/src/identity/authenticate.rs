@@ -87,14 +87,16 @@ pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) ->
         })
 }
 
-/// UNAUTHENTICATED, with the reason.
+/// UNAUTHENTICATED, with the reason; UNAVAILABLE while the issuer does not answer.
 pub fn token_refused(error: TokenError) -> Status {
-    let code = if error == TokenError::IssuerUnreachable {
-        Code::Unavailable
-    } else {
-        Code::Unauthenticated
+    let (code, message) = match error {
+        TokenError::IssuerUnreachable => (
+            Code::Unavailable,
+            "the token's issuer cannot be reached to verify it; retry".to_owned(),
+        ),
+        _ => (Code::Unauthenticated, format!("the token was refused: {error}")),
     };
-    StatusBuilder::new(code, Reason::TOKEN_INVALID, format!("the token was refused: {error}"))
+    StatusBuilder::new(code, Reason::TOKEN_INVALID, message)
         .with("detail", error.to_string())
         .build()
 }

@@ -1,12 +1,12 @@
 //! An issuer's signing keys and endpoints: found by discovery, fetched again in the background.
 //!
-//! A token waits for a fetch only where no usable keys are known, or where it names a key that is not: such a fetch is one for all who wait,
-//! and outsiders, who can name any key, cause few of them.
+//! A token waits for a fetch only where no usable keys are known, where it names a key that is not, or for a moment where nobody has asked
+//! for long: such a fetch is one for all who wait, and outsiders, who can name any key, cause few of them.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwapOption;
@@ -18,10 +18,15 @@ use tokio::{sync::watch, time::timeout};
 use url::Url;
 
 use super::issuer::{IssuerConfig, OidcEndpoints};
+use crate::clock::Clock;
 
-/// Keys are fetched again after this time, so that a withdrawn key dies.
-const REFRESH_AFTER: Duration = Duration::from_secs(600);
-/// While the issuer does not answer, its last keys are good for so long.
+/// Keys older than this are fetched again beside the token that came.
+const REFRESH_AFTER: Duration = Duration::from_secs(300);
+/// A token waits until keys older than this were fetched again, so that a withdrawn key is refused from then on, also where no token came
+/// for long. It waits for `BRIEFLY`, and not at all for an issuer that failed to answer before.
+const WAIT_AFTER: Duration = Duration::from_secs(600);
+const BRIEFLY: Duration = Duration::from_secs(2);
+/// While the issuer does not answer, its last keys are good until they are older than this.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 /// At most so many fetches begin in such a time, whoever asks for them.
 const FETCHES: usize = 3;
@@ -41,6 +46,7 @@ pub(super) struct Keys(Arc<Inner>);
 struct Inner {
     config: IssuerConfig,
     http: reqwest::Client,
+    clock: Clock,
     current: ArcSwapOption<Fetched>,
     flight: Mutex<Flight>,
 }
@@ -72,7 +78,7 @@ impl Flight {
 
 #[derive(Debug)]
 struct Fetched {
-    at: Instant,
+    at: SystemTime,
     endpoints: OidcEndpoints,
     keys: HashMap<Option<String>, Arc<Key>>,
 }
@@ -101,10 +107,11 @@ pub(super) struct Unreachable;
 struct Failed(String);
 
 impl Keys {
-    pub(super) fn new(config: IssuerConfig, http: reqwest::Client) -> Self {
+    pub(super) fn new(config: IssuerConfig, http: reqwest::Client, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             config,
             http,
+            clock,
             current: ArcSwapOption::empty(),
             flight: Mutex::default(),
         }))
@@ -113,41 +120,44 @@ impl Keys {
     /// The key with this id; `None` if the issuer has no such key.
     pub(super) async fn find(&self, id: Option<&str>) -> Result<Option<Arc<Key>>, Unreachable> {
         let id = id.map(str::to_owned);
-        if let Some(key) = self.known().and_then(|known| known.find(&id)) {
+        if let Some(key) = self.known().await.and_then(|known| known.find(&id)) {
             return Ok(Some(key));
         }
         // It may be new.
-        self.fetched().await;
-        let known = self.known().ok_or(Unreachable)?;
+        self.fetched(PATIENCE).await;
+        let known = self.known().await.ok_or(Unreachable)?;
         Ok(known.find(&id))
     }
 
     /// Where the issuer is to be asked for what.
     pub(super) async fn endpoints(&self) -> Result<OidcEndpoints, Unreachable> {
-        if self.known().is_none() {
-            self.fetched().await;
+        if self.known().await.is_none() {
+            self.fetched(PATIENCE).await;
         }
-        self.known().map(|known| known.endpoints.clone()).ok_or(Unreachable)
+        let known = self.known().await.ok_or(Unreachable)?;
+        Ok(known.endpoints.clone())
     }
 
-    /// What was fetched last, as long as it is good. If it is old, it is fetched again meanwhile.
-    fn known(&self) -> Option<Arc<Fetched>> {
-        let known = self.0.current.load_full()?;
-        let age = known.at.elapsed();
-        if age > REFRESH_AFTER {
+    /// What was fetched last, as long as it is good.
+    async fn known(&self) -> Option<Arc<Fetched>> {
+        let age = |known: &Fetched| self.0.clock.now().duration_since(known.at).unwrap_or_default();
+        let last = age(&*self.0.current.load_full()?);
+        if last > WAIT_AFTER && self.flight().failures == 0 {
+            self.fetched(BRIEFLY).await;
+        } else if last > REFRESH_AFTER {
             self.fetch();
         }
-        (age < GOOD_FOR).then_some(known)
+        self.0.current.load_full().filter(|known| age(known) < GOOD_FOR)
     }
 
     /// Waits for the fetch that is under way, or one that begins now; not at all where it is too soon for another.
-    async fn fetched(&self) {
+    async fn fetched(&self, patience: Duration) {
         if let Some(mut ended) = self.fetch() {
-            let _late = timeout(PATIENCE, ended.changed()).await;
+            let _late = timeout(patience, ended.changed()).await;
         }
     }
 
-    /// Begins a fetch, unless one is under way or it is too soon; what ends when it does.
+    /// Begins a fetch, unless one is under way or it is too soon. The receiver closes when it ends.
     fn fetch(&self) -> Option<watch::Receiver<()>> {
         let mut flight = self.flight();
         if let Some(ended) = &flight.under_way {
@@ -212,7 +222,7 @@ async fn fetch(inner: &Inner) -> Result<Fetched, Failed> {
         })
         .collect();
     Ok(Fetched {
-        at: Instant::now(),
+        at: inner.clock.now(),
         endpoints,
         keys,
     })

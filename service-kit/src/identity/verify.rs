@@ -18,7 +18,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// A verified token is looked up, not verified again, for this long; keys that are withdrawn are noticed at the latest then.
+/// A verified token is looked up, not verified again, for this long: so much longer than in `jwks.rs` a withdrawn key is good for it.
 const CACHE_TIME: Duration = Duration::from_secs(60);
 const CACHED: u64 = 100_000;
 /// Clocks differ by so much.
@@ -43,7 +43,7 @@ const ALGORITHMS: [Algorithm; 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not a JWT, or one with an algorithm that is not taken, such as `none`.
-    #[error("it is not a JWT signed with an asymmetric algorithm")]
+    #[error("it is not a JWT signed with an asymmetric algorithm (a gateway token is for MCP clients only)")]
     Malformed,
     /// A JWT that is no access token, such as a security event.
     #[error("it is not an access token")]
@@ -120,7 +120,7 @@ impl Verifier {
         let issuers = issuers
             .into_iter()
             .map(|config| {
-                let keys = Keys::new(config.clone(), client(&config)?);
+                let keys = Keys::new(config.clone(), client(&config)?, clock.clone());
                 Ok((config.issuer.clone(), Arc::new(Issuer { config, keys })))
             })
             .collect::<Result<_, BadProxy>>()?;

@@ -7,8 +7,7 @@ use url::{Host, Url};
 /// The server would be reachable by others.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{what} can be reached from other machines, and whoever reached the development issuer could try to sign in as anybody: \
-     configure an OIDC issuer of your own, which switches it off, or listen on 127.0.0.1"
+    "{what} can be reached from other machines, and whoever reached the development issuer could try to sign in as anybody"
 )]
 pub(crate) struct PublicAddress {
     what: String,

@@ -52,6 +52,7 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
     } else {
         "FIELD_REQUIRED"
     };
+    let (requires, outgrown) = (!missing.is_empty(), !invalid.is_empty());
     let mut fields: Vec<String> = Vec::new();
     let mut titles: Vec<&str> = Vec::new();
     for field in missing.into_iter().chain(invalid) {
@@ -64,10 +65,19 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
             });
         }
     }
-    let message = format!(
-        "the entry has changed and requires {}; until that is given and the installation updated, it runs as before",
-        titles.join(", ")
-    );
+    let titles = titles.join(", ");
+    let message = match (requires, outgrown) {
+        (true, false) => format!(
+            "the entry has changed and requires {titles}; until that is given and the installation updated, it runs as before"
+        ),
+        (false, _) => format!(
+            "the entry has changed, and what was given for {titles} does not fit it any more; until it is chosen anew and the \
+             installation updated, it runs as before"
+        ),
+        (true, true) => format!(
+            "the entry has changed: give or choose anew {titles}; until the installation is updated, it runs as before"
+        ),
+    };
     Step::Hold(ReinstallRequired {
         reason: reason.to_owned(),
         message,

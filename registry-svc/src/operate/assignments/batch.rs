@@ -21,7 +21,7 @@ use crate::{
 
 /// The most that one call makes or takes away.
 const MAX: usize = 1_000;
-const SIZE_RULE: &str = "must be 1 to 1,000";
+const SIZE_RULE: &str = "must have 1 to 1,000 elements";
 
 /// Assigns many tools to one gateway or agent.
 pub(crate) async fn create(

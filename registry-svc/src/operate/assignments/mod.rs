@@ -227,7 +227,7 @@ fn require_assigner(caller: &Caller, consumer: &Gateway) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Denied {
-        what: format!("to assign tools to {} takes an admin", consumer.name),
+        what: format!("only an admin may assign tools to {}", consumer.name),
         required: "admin",
     })
 }
