@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod mcp;
+pub mod postgres;
 pub mod process;
 pub mod script;
 pub mod stack;

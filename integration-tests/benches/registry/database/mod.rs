@@ -1,7 +1,6 @@
 //! Databases to measure on: files, and databases of a PostgreSQL server.
 
 pub(crate) mod bulk;
-mod postgres;
 
 use std::{env, fmt, path::Path};
 
@@ -11,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-pub(crate) use postgres::Server;
+pub(crate) use integration_tests::postgres::Server;
 
 use self::bulk::Bulk;
 use crate::report::say;

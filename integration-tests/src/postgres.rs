@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_tests::{Result, process::free_port};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid, User},
@@ -19,27 +18,42 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
+use crate::{Result, process::free_port};
+
 /// A server on which databases can be made; its own ends when this is dropped.
-pub(crate) struct Server {
-    pub(crate) url: SecretString,
+#[derive(Debug)]
+pub struct Server {
+    /// Of its database `postgres`, for a user who may make others.
+    pub url: SecretString,
     _own: Option<Own>,
 }
 
+#[derive(Debug)]
 struct Own {
     program: Child,
     _data: TempDir,
 }
 
 impl Server {
-    /// The one that is there, or a new one: on 127.0.0.1, its data in a temporary folder, with `fsync` on, since writes are measured,
-    /// and 256 MB of shared buffers.
-    pub(crate) async fn start() -> Result<Self> {
-        if let Ok(url) = env::var("CHANDLERY_TEST_POSTGRES_URL") {
-            return Ok(Self {
+    /// The one that is there, or a new one.
+    ///
+    /// # Errors
+    /// As [`Server::own`].
+    pub async fn start() -> Result<Self> {
+        match env::var("CHANDLERY_TEST_POSTGRES_URL") {
+            Ok(url) => Ok(Self {
                 url: url.into(),
                 _own: None,
-            });
+            }),
+            Err(_) => Self::own().await,
         }
+    }
+
+    /// A new one: on 127.0.0.1, its data in a temporary folder, with `fsync` on and 256 MB of shared buffers.
+    ///
+    /// # Errors
+    /// If there is no PostgreSQL on this machine, or it does not start.
+    pub async fn own() -> Result<Self> {
         let programs = programs()?;
         let data = tempfile::tempdir()?;
         let user = user()?;
@@ -99,7 +113,10 @@ impl Server {
     }
 
     /// What its figures depend on: its version, and whether what it has acknowledged is on the disk.
-    pub(crate) async fn describe(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn describe(&self) -> Result<String> {
         let mut connection = PgConnection::connect(self.url.expose_secret()).await?;
         let describe = "SELECT 'PostgreSQL ' || current_setting('server_version') || ', fsync ' || current_setting('fsync') \
                         || ', shared_buffers ' || current_setting('shared_buffers')";
