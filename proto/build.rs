@@ -53,10 +53,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new(["."])?;
     compiler.include_source_info(true).include_imports(true);
     compiler.open_files(&all)?;
+    fs::write(out.join("all.descriptors"), compiler.encode_file_descriptor_set())?;
     let set = prost_types::FileDescriptorSet::decode(compiler.encode_file_descriptor_set().as_slice())?;
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .skip_debug(SECRET_MESSAGES)
-        .compile_fds(set)?;
+        .codec_path("crate::codec::Codec")
+        .compile_fds_with_config(set, config)?;
     Ok(())
 }
 

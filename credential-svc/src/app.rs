@@ -10,8 +10,8 @@ use registry_client::{
     watch::{Watcher, follow},
 };
 use service_kit::{
-    App, Clock, Readiness, Task,
-    identity::{Verifier, authenticate},
+    App, Clock, Readiness, Task, Workload,
+    identity::{Admitted, Verifier, admit, authenticate},
 };
 use tokio::sync::watch;
 use tonic::{service::Routes, transport::Channel};
@@ -55,6 +55,17 @@ pub enum BuildError {
     Store(#[from] OpenError),
 }
 
+/// The secrets of one owner (bytes): an entry has at most 64 fields, and a secret 64 KiB.
+const MAX_MESSAGE: usize = 5 << 20;
+
+fn admitted(service: &str) -> Option<Admitted> {
+    const WORKLOADS: [Workload; 2] = [Workload::Gateway, Workload::Orchestrator];
+    match service {
+        "chandlery.credential.v1.VendService" => Some(Admitted::Workloads(&WORKLOADS)),
+        service => service.starts_with("chandlery.credential.").then_some(Admitted::People),
+    }
+}
+
 /// Opens the store and wires the service.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let store = LocalStore::open(&config.data_dir).await?;
@@ -68,13 +79,16 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let workloads = Workloads::new(Arc::clone(&credentials));
     let mut routes = Routes::builder();
     routes
-        .add_service(CredentialServiceServer::new(people))
+        .add_service(CredentialServiceServer::new(people).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VendServiceServer::new(workloads));
     let verifier = deps.verifier;
     let grpc = routes
         .routes()
         .into_axum_router()
         .reset_fallback()
+        .layer(axum::middleware::from_fn(|request, next| {
+            admit(admitted, request, next)
+        }))
         .layer(axum::middleware::from_fn(move |request, next| {
             authenticate(Arc::clone(&verifier), request, next)
         }));

@@ -44,7 +44,9 @@ async fn what_was_answered_is_there_after_a_crash() {
         let mut connection = eventually("PostgreSQL answers", || async { PgConnection::connect(url).await.ok() }).await;
         // The session that flushes is there from the first write on.
         eventually("the registry takes a write", || async {
-            let made = admin.create_gateway(&format!("before-{round}"), Gateway::default()).await;
+            let made = admin
+                .create_gateway(&format!("before-{round}"), Gateway::default())
+                .await;
             match made.map_err(|status| status.code()) {
                 Ok(_) | Err(Code::AlreadyExists) => Some(()),
                 Err(_) => None,
@@ -81,7 +83,10 @@ async fn what_was_answered_is_there_after_a_crash() {
             .await
             .expect("it answers");
         signal(&[Pid::from_raw(victim)], Signal::SIGKILL);
-        eventually("PostgreSQL notices", || async { PgConnection::connect(url).await.err() }).await;
+        eventually("PostgreSQL notices", || async {
+            PgConnection::connect(url).await.err()
+        })
+        .await;
         signal(&stopped, Signal::SIGCONT);
         for (slug, call) in calls {
             let answer = tokio::time::timeout(Duration::from_secs(60), call).await;

@@ -9,7 +9,7 @@ use registry_client::{
 };
 use service_kit::{
     App, Clock, Readiness, Task,
-    identity::{Verifier, authenticate},
+    identity::{Admitted, Verifier, admit, authenticate},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,12 @@ pub struct Deps {
     pub verifier: Arc<Verifier>,
     /// Tells the time.
     pub clock: Clock,
+}
+
+fn admitted(service: &str) -> Option<Admitted> {
+    service
+        .starts_with("chandlery.orchestrator.")
+        .then_some(Admitted::People)
 }
 
 /// Why the service cannot be built.
@@ -71,6 +77,9 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         .routes()
         .into_axum_router()
         .reset_fallback()
+        .layer(axum::middleware::from_fn(|request, next| {
+            admit(admitted, request, next)
+        }))
         .layer(axum::middleware::from_fn(move |request, next| {
             authenticate(Arc::clone(&verifier), request, next)
         }));

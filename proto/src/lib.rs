@@ -9,6 +9,7 @@
     reason = "generated code"
 )]
 
+pub mod codec;
 mod redacted;
 
 /// registry-svc: entries, installations, gateways, agents, teams.

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use assigning::*;
 use contracts::registry::*;
+use registry_svc::Database;
+use secrecy::ExposeSecret as _;
 use service_kit::Workload;
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use support::*;
 use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_prost::ProstCodec;
@@ -23,9 +26,11 @@ on_both_engines!(
     a_discovery_of_what_it_was_before_changes_nothing,
     a_forced_deletion_says_how_many_are_left,
     expired_ones_all_go_at_once,
+    many_small_fields_are_refused_before_they_are_read,
+    who_may_not_do_something_waits_for_no_write,
 );
 
-/// Sends what is no message of the method: whoever reads it says INTERNAL.
+/// Sends what is no message of the method: whoever reads it says INVALID_ARGUMENT.
 async fn nonsense(channel: Channel, path: &'static str, token: Option<&str>) -> Status {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
@@ -56,9 +61,9 @@ async fn who_may_not_call_is_refused_before_a_message_is_read(stack: Stack) {
     assert_eq!(reason(&refused), (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned()));
     // Whoever may call is read.
     let read = nonsense(outside, CREATE, Some(&token)).await;
-    assert_eq!(read.code(), Code::Internal);
+    assert_eq!(read.code(), Code::InvalidArgument);
     let read = nonsense(stack.pipe(Workload::Credential), REPORT, None).await;
-    assert_eq!(read.code(), Code::Internal);
+    assert_eq!(read.code(), Code::InvalidArgument);
     // And a message that is larger than any of its kind is not.
     let large = GatewayToken {
         display_name: "x".repeat(300_000),
@@ -81,7 +86,7 @@ async fn long_masks_and_lists_are_refused_as_such(stack: Stack) {
     let entry = admin.approved("time", remote()).await;
     let made = alice.install(&entry.name, None, &[]).await.unwrap();
     let mask = prost_types::FieldMask {
-        paths: vec!["x".to_owned(); 100_000],
+        paths: vec!["x".to_owned(); 40_000],
     };
     let request = UpdateInstallationRequest {
         installation: Some(Installation {
@@ -105,7 +110,7 @@ async fn long_masks_and_lists_are_refused_as_such(stack: Stack) {
     assert_eq!(fields(&refused), ["installation.values"]);
     // Of what is too long, each element was once compared with each other.
     let select = InstallField {
-        options: (0..40_000).map(|index| index.to_string()).collect(),
+        options: (0..30_000).map(|index| index.to_string()).collect(),
         ..field("choice", InstallFieldType::Select, false)
     };
     let wrong = Entry {
@@ -342,5 +347,110 @@ async fn expired_ones_all_go_at_once(stack: Stack) {
             .into_inner()
             .installations
             .len();
+    }
+}
+
+/// An empty message is two bytes on the wire, and hundreds in memory.
+async fn many_small_fields_are_refused_before_they_are_read(stack: Stack) {
+    let alice = stack.person("alice");
+    let request = BatchCreateToolAssignmentsRequest {
+        parent: "gateways/main".to_owned(),
+        requests: vec![CreateToolAssignmentRequest::default(); 500_000],
+        ..Default::default()
+    };
+    let refused = alice.assignments().batch_create_tool_assignments(request).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("50000 fields"), "{}", refused.message());
+}
+
+/// Holds the write lock until it is dropped.
+async fn hold_writes(database: &Database) -> Box<dyn std::any::Any> {
+    match database {
+        Database::Sqlite(path) => {
+            let url = format!("sqlite:{}", path.display());
+            let mut connection = SqliteConnection::connect(&url).await.unwrap();
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+            Box::new(connection)
+        }
+        Database::Postgres(url) => {
+            let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+            sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+            sqlx::query("UPDATE head SET revision = revision")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            Box::new(connection)
+        }
+    }
+}
+
+async fn who_may_not_do_something_waits_for_no_write(stack: Stack) {
+    let (admin, alice) = (stack.admin(), stack.person("alice"));
+    let entry = admin.approved("time", remote()).await;
+    let team = admin.team("ops", false, &[]).await;
+    let gateway = admin.gateway("main", Gateway::default()).await.unwrap();
+    let me = alice
+        .users()
+        .get_user(GetUserRequest {
+            name: "users/me".to_owned(),
+        })
+        .await;
+    me.unwrap();
+    let _held = hold_writes(&stack.database).await;
+    let mut refused = Vec::new();
+    let update = UpdateEntryRequest {
+        entry: Some(entry.clone()),
+        update_mask: None,
+    };
+    refused.push(alice.entries().update_entry(update).await.map(drop));
+    let delete = DeleteEntryRequest {
+        name: entry.name.clone(),
+        ..Default::default()
+    };
+    refused.push(alice.entries().delete_entry(delete).await.map(drop));
+    let deprecate = DeprecateEntryRequest {
+        name: entry.name.clone(),
+        ..Default::default()
+    };
+    refused.push(alice.entries().deprecate_entry(deprecate).await.map(drop));
+    let delete = DeleteGatewayRequest {
+        name: gateway.name.clone(),
+        ..Default::default()
+    };
+    refused.push(alice.gateways().delete_gateway(delete).await.map(drop));
+    let create = CreateToolAssignmentRequest {
+        parent: gateway.name.clone(),
+        tool_assignment: Some(ToolAssignment {
+            entry: entry.name.clone(),
+            selection: Some(tool_assignment::Selection::AllTools(AllTools {})),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    refused.push(
+        alice
+            .assignments()
+            .create_tool_assignment(create.clone())
+            .await
+            .map(drop),
+    );
+    let batch = BatchCreateToolAssignmentsRequest {
+        parent: gateway.name.clone(),
+        requests: vec![create],
+        ..Default::default()
+    };
+    refused.push(alice.assignments().batch_create_tool_assignments(batch).await.map(drop));
+    let delete = DeleteTeamRequest {
+        name: team.name.clone(),
+        ..Default::default()
+    };
+    refused.push(alice.teams().delete_team(delete).await.map(drop));
+    for (index, refused) in refused.into_iter().enumerate() {
+        let code = refused.unwrap_err().code();
+        assert!(
+            matches!(code, Code::PermissionDenied | Code::NotFound),
+            "{index}: {code:?}"
+        );
     }
 }

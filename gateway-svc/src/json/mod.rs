@@ -11,7 +11,7 @@ pub(crate) use alike::check;
 use names::Names;
 
 /// Deeper values are refused: no honest message is so deep, and many a parser behind us would fall over it.
-pub(crate) const MAX_DEPTH: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 100;
 
 /// Objects with more members are refused: no honest message has so many in one.
 pub(crate) const MAX_MEMBERS: usize = 10_000;
@@ -147,16 +147,17 @@ impl<'a> Object<'a> {
     }
 
     /// A name here that lenient readers take for one of these, without being one of them: such a reader and we would understand
-    /// two different things.
+    /// two different things. So they would by a name that JavaScript takes for what an object inherits from, or that ends early where
+    /// texts end with a NUL.
     pub(crate) fn lookalike(&self, known: &[&str]) -> Option<&str> {
         let unknown = self
             .members
             .iter()
             .map(|member| &*member.name)
             .filter(|name| !known.contains(name));
-        unknown
-            .into_iter()
-            .find(|name| known.iter().any(|known| names::look_alike(name, known)))
+        unknown.into_iter().find(|name| {
+            *name == "__proto__" || name.contains('\0') || known.iter().any(|known| names::look_alike(name, known))
+        })
     }
 }
 

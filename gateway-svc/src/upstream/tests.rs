@@ -534,6 +534,27 @@ async fn lists_tools_over_all_pages() {
     );
 }
 
+/// One client would not read the list of a whole gateway, another would see other names in it.
+#[tokio::test]
+async fn tools_that_clients_would_not_read_alike_are_left_out() {
+    let (url, _seen) = server(|message, _| {
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[
+                {{"name":"half","description":"\ud800"}},
+                {{"name":"large","inputSchema":{{"maximum":1e999}}}},
+                {{"name":"innocent","NAME":"other__tool"}},
+                {{"name":"twice","description":"a","description":"b"}},
+                {{"name":"heir","__proto__":{{}}}},
+                {{"name":"good","inputSchema":{{"maximum":18446744073709551615}}}}]}}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
+    let tools = upstreams(short()).list_tools(&target(&url)).await.unwrap();
+    let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["good"]);
+}
+
 #[tokio::test]
 async fn unix_sockets_of_the_bridge_are_upstreams() {
     let folder = tempfile::tempdir().unwrap();

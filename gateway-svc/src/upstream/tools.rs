@@ -26,6 +26,26 @@ pub(crate) struct ListedTool {
     pub(crate) definition: String,
 }
 
+/// Why some clients would read a definition otherwise than others, or not at all, and with it the whole list of a gateway.
+fn misleading(definition: &str, tool: &Object<'_>) -> Option<String> {
+    const MEMBERS: [&str; 9] = [
+        "name",
+        "title",
+        "description",
+        "inputSchema",
+        "outputSchema",
+        "annotations",
+        "icons",
+        "execution",
+        "_meta",
+    ];
+    if let Err(error) = json::check(definition) {
+        return Some(error.to_string());
+    }
+    let lookalike = tool.lookalike(&MEMBERS)?;
+    Some(format!("its member {lookalike:?} may be taken for another"))
+}
+
 impl Upstreams {
     /// Sends a request of the gateway's own and waits for the reply; what else the upstream says on the way is dropped.
     pub(crate) async fn ask(&self, target: &Arc<Target>, method: &str, params: &[u8]) -> Result<Reply, UpstreamError> {
@@ -64,9 +84,24 @@ impl Upstreams {
                 .ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
             for definition in json::elements(listed)? {
                 size += definition.len();
-                let name = Object::parse(definition)?.string("name").map(|name| name.into_owned());
+                let tool = match Object::parse(definition) {
+                    Ok(tool) => tool,
+                    Err(error) => {
+                        tracing::warn!(error = %error, "a tool of an upstream is left out: it cannot be read");
+                        continue;
+                    }
+                };
+                let name = tool.string("name").map(|name| name.into_owned());
                 let name = name.filter(|name| !name.is_empty());
                 let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
+                if let Some(why) = misleading(definition, &tool) {
+                    tracing::warn!(
+                        tool = name,
+                        reason = why,
+                        "a tool of an upstream is left out: clients would not read it alike"
+                    );
+                    continue;
+                }
                 if !names.insert(name.clone()) {
                     return Err(UpstreamError::invalid("two tools of its list have the same name"));
                 }

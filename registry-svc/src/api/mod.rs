@@ -89,6 +89,20 @@ impl Registry {
         Ok(self.db.write(actor, || self.clock.now_micros()).await?)
     }
 
+    /// As [`Registry::write`], once `allowed` has let the caller pass: whoever may not do something holds up nobody who may. What was allowed
+    /// then is asked again in the transaction; admins are asked only there.
+    pub(crate) async fn write_allowed<T>(
+        &self,
+        caller: &Caller,
+        allowed: impl AsyncFnOnce(&mut Tx) -> Result<T, Error>,
+    ) -> Result<Tx, Error> {
+        if !caller.admin {
+            let mut tx = self.db.read().await?;
+            allowed(&mut tx).await?;
+        }
+        self.write(caller.actor()).await
+    }
+
     /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With
     /// `awaited`, only for those workloads: one that reports in the middle of what it does cannot acknowledge at the same time.
     pub(crate) async fn commit(&self, tx: Tx, awaited: Option<&[Workload]>) -> Result<Propagated, Error> {

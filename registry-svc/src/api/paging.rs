@@ -12,20 +12,31 @@ pub(crate) type Position = (i64, String);
 /// told otherwise. One object is a page, however large it is.
 const MAX_BYTES: usize = 3 << 20;
 
-/// What a page still takes.
+/// What still has room among objects that are read together: so many bytes of them, or one that is larger.
 #[derive(Debug)]
-pub(crate) struct Room(usize);
+pub(crate) struct Room {
+    all: usize,
+    left: usize,
+}
 
 impl Room {
+    /// With nothing in it yet.
+    pub(crate) const fn of(bytes: usize) -> Self {
+        Self {
+            all: bytes,
+            left: bytes,
+        }
+    }
+
     /// Of a page with nothing on it.
-    pub(crate) const fn new() -> Self {
-        Self(MAX_BYTES)
+    pub(crate) const fn of_page() -> Self {
+        Self::of(MAX_BYTES)
     }
 
     /// Whether an object of so many bytes still fits.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.0 || self.0 == MAX_BYTES;
-        self.0 = self.0.saturating_sub(bytes.max(1));
+        let fits = bytes <= self.left || self.left == self.all;
+        self.left = self.left.saturating_sub(bytes.max(1));
         fits
     }
 }
@@ -65,7 +76,7 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
         position: impl Fn(&T) -> P,
         bytes: impl Fn(&T) -> usize,
     ) -> String {
-        let mut room = Room::new();
+        let mut room = Room::of_page();
         let fitting = rows
             .iter()
             .take(self.size)
@@ -102,7 +113,7 @@ mod tests {
     #[test]
     fn a_page_has_room_for_so_many_bytes_or_for_one_object() {
         let taken = |sizes: &[usize]| {
-            let mut room = Room::new();
+            let mut room = Room::of_page();
             sizes.iter().take_while(|&&size| room.take(size)).count()
         };
         assert_eq!(taken(&[MAX_BYTES + 1, 1]), 1);

@@ -161,9 +161,10 @@ pub(crate) async fn update(
 ) -> Result<Done<Gateway>, Error> {
     check_size(mask)?;
     let change = message.ok_or_else(|| Error::invalid(kind.field(), "must be set"))?;
-    let mut tx = registry.write(caller.actor()).await?;
     let field = format!("{}.name", kind.field());
-    let current = administered(&mut tx, caller, kind, &field, &change.name, &change.etag).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, kind, &field, &change.name, &change.etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let current = allowed(&mut tx).await?;
     let spec = ConsumerSpec::of(current.clone());
     let next = ConsumerSpec::parse(kind, apply_mask(spec.message(), change, mask)?)?;
     if next == spec {
@@ -190,8 +191,9 @@ pub(crate) async fn delete(
     name: &str,
     etag: &str,
 ) -> Result<Done<Gateway>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let mut consumer = administered(&mut tx, caller, kind, "name", name, etag).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, kind, "name", name, etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let mut consumer = allowed(&mut tx).await?;
     consumers::delete(&mut tx, kind, &consumer).await?;
     consumer.registry_revision = tx.revision();
     let propagated = registry.commit(tx, None).await?;

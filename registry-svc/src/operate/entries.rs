@@ -197,8 +197,9 @@ pub(crate) async fn update(
 ) -> Result<Done<Entry>, Error> {
     check_size(request.update_mask.as_ref())?;
     let change = request.entry.ok_or_else(|| Error::invalid("entry", "must be set"))?;
-    let mut tx = registry.write(caller.actor()).await?;
-    let current = administered(&mut tx, caller, "entry.name", &change.name, &change.etag).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "entry.name", &change.name, &change.etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let current = allowed(&mut tx).await?;
     let spec = EntrySpec::from_stored(without_outputs(current.clone()));
     let merged = apply_mask(spec.message(), change, request.update_mask.as_ref())?;
     let next = EntrySpec::parse(merged, &registry.egress)?;
@@ -287,8 +288,9 @@ pub(crate) async fn delete(
     caller: &Caller,
     request: DeleteEntryRequest,
 ) -> Result<Done<Entry>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let mut entry = administered(&mut tx, caller, "name", &request.name, &request.etag).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "name", &request.name, &request.etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let mut entry = allowed(&mut tx).await?;
     if !request.force {
         let some = entries::some_installations(&mut tx, &entry.uid, NAMED).await?;
         if !some.is_empty() {

@@ -12,7 +12,7 @@ use crate::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
     },
-    store::{Object, entries::index_lifecycle},
+    store::{Object, Tx, entries::index_lifecycle},
 };
 
 /// Moves an entry to another lifecycle, if there is such a step. One that is there already stays, so that a retry succeeds.
@@ -23,8 +23,9 @@ pub(crate) async fn step(
     etag: &str,
     to: EntryLifecycle,
 ) -> Result<Done<Entry>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let mut entry = administered(&mut tx, caller, "name", name, etag).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "name", name, etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let mut entry = allowed(&mut tx).await?;
     if entry.lifecycle() == to {
         tx.stands_at(Object::Entry, entry.registry_revision);
         let propagated = registry.commit(tx, None).await?;

@@ -120,8 +120,9 @@ pub(crate) async fn update(
 ) -> Result<Done<Team>, Error> {
     check_size(request.update_mask.as_ref())?;
     let change = request.team.ok_or_else(|| Error::invalid("team", "must be set"))?;
-    let mut tx = registry.write(caller.actor()).await?;
-    let current = administered(&mut tx, caller, "team.name", &change.name).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "team.name", &change.name).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let current = allowed(&mut tx).await?;
     etag::check(&change.etag, &current.etag, &current.name)?;
     let next = apply_mask(&current, change, request.update_mask.as_ref())?;
     let mut violations = Violations::new();
@@ -166,8 +167,9 @@ pub(crate) async fn delete(
     caller: &Caller,
     request: DeleteTeamRequest,
 ) -> Result<Done<Team>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let mut team = administered(&mut tx, caller, "name", &request.name).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "name", &request.name).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let mut team = allowed(&mut tx).await?;
     etag::check(&request.etag, &team.etag, &team.name)?;
     if let Some(use_) = teams::in_use(&mut tx, &team.uid).await? {
         return Err(Error::TeamInUse(format!("{} {use_}", team.name)));
@@ -183,8 +185,9 @@ pub(crate) async fn add_member(
     caller: &Caller,
     request: AddTeamMemberRequest,
 ) -> Result<Done<TeamMember>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let team = administered(&mut tx, caller, "team", &request.team).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "team", &request.team).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let team = allowed(&mut tx).await?;
     let user = match request.member {
         Some(Member::User(name)) => {
             let user = user_id("user", &name).map_err(|_| Error::invalid("user", NOT_A_USER))?;
@@ -212,8 +215,9 @@ pub(crate) async fn remove_member(
     caller: &Caller,
     request: RemoveTeamMemberRequest,
 ) -> Result<Done<()>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let team = administered(&mut tx, caller, "team", &request.team).await?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "team", &request.team).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let team = allowed(&mut tx).await?;
     let user = user_id("user", &request.user)?;
     if !teams::remove_member(&mut tx, &team.uid, &user).await? {
         // When they were removed is not kept: whatever is the latest is in force then, the removal is too.

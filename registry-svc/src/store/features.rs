@@ -13,6 +13,7 @@ use super::{
     document::{SCHEMA_VERSION, document},
     execute, fitting, on, rows,
 };
+use crate::api::paging::Room;
 
 /// Rows written by one statement.
 const AT_ONCE: usize = 500;
@@ -130,7 +131,7 @@ pub(super) const AFTER: &str = "SELECT f.name, f.definition_hash, d.document, d.
 
 /// Up to `limit` tools of a set behind this name, with their definitions; fewer where they are too large for a page.
 pub(crate) async fn tools_after(tx: &mut Tx, set_hash: &str, after: &str, limit: i64) -> sqlx::Result<Vec<Tool>> {
-    fitting!(tx, sqlx::query(AFTER).bind(set_hash).bind(after).bind(limit), row => {
+    fitting!(tx, Room::of_page(), sqlx::query(AFTER).bind(set_hash).bind(after).bind(limit), row => {
         let definition: FeatureDefinition = document(row)?;
         Ok(Tool {
             tool: row.try_get("name")?,

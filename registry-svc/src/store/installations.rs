@@ -8,11 +8,14 @@ use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
     entries::tool_set,
-    execute,
+    execute, fitting,
     list::{Arm, Bind, Condition, List, SEVERAL},
     on, rows,
 };
-use crate::domain::{Caller, time::micros};
+use crate::{
+    api::paging::Room,
+    domain::{Caller, time::micros},
+};
 
 /// Whose an installation is, by uid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +135,10 @@ pub(crate) async fn expired(tx: &mut Tx, now: i64, limit: i64) -> sqlx::Result<V
     rows!(tx, FIND, [now, limit], row => row.try_get("uid"))
 }
 
-/// Up to `limit` installations of an entry that have not been looked at for this entry revision.
+/// Bytes of installations that are changed in one step: with as much again in the log, that is some milliseconds of the disk.
+const STEP: usize = 512 << 10;
+
+/// Up to `limit` installations of an entry that have not been looked at for this entry revision, as far as they have room in a step.
 pub(crate) async fn unsettled(
     tx: &mut Tx,
     entry_uid: &str,
@@ -142,14 +148,14 @@ pub(crate) async fn unsettled(
     const FIND: &str = "SELECT document, schema_version FROM installations \
         WHERE entry_uid = $1 AND settled_entry_revision < $2 AND delete_time IS NULL \
         ORDER BY settled_entry_revision, hold_reason, uid LIMIT $3";
-    rows!(tx, FIND, [entry_uid, entry_revision, limit], row => document(row))
+    fitting!(tx, Room::of(STEP), sqlx::query(FIND).bind(entry_uid).bind(entry_revision).bind(limit), row => document(row), one => Installation::encoded_len(one))
 }
 
-/// Up to `limit` installations of an entry that are not deleted, in no order.
+/// Up to `limit` installations of an entry that are not deleted, in no order, as far as they have room in a step.
 pub(crate) async fn of_entry(tx: &mut Tx, entry_uid: &str, limit: i64) -> sqlx::Result<Vec<Installation>> {
     const FIND: &str = "SELECT document, schema_version FROM installations \
         WHERE entry_uid = $1 AND delete_time IS NULL LIMIT $2";
-    rows!(tx, FIND, [entry_uid, limit], row => document(row))
+    fitting!(tx, Room::of(STEP), sqlx::query(FIND).bind(entry_uid).bind(limit), row => document(row), one => Installation::encoded_len(one))
 }
 
 /// Of one installation: its owner, where that is a person.

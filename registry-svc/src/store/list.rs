@@ -4,7 +4,7 @@ use sqlx::Row as _;
 
 use super::{Tx, document::SCHEMA_VERSION, fitting, on};
 use crate::{
-    api::paging::Position,
+    api::paging::{Position, Room},
     domain::{Caller, visibility},
 };
 
@@ -191,7 +191,7 @@ impl List {
     /// Up to `limit` objects behind `after`; fewer where they are too large for a page.
     pub(crate) async fn page(&self, tx: &mut Tx, after: (i64, &str), limit: i64) -> sqlx::Result<Vec<Listed>> {
         let (sql, binds) = self.statement(after, limit);
-        fitting!(tx, bound!(sql, binds), row => {
+        fitting!(tx, Room::of_page(), bound!(sql, binds), row => {
             let schema_version: i64 = row.try_get("schema_version")?;
             if schema_version > SCHEMA_VERSION {
                 return Err(super::document::newer(schema_version));

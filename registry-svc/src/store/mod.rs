@@ -86,13 +86,13 @@ macro_rules! rows {
 }
 pub(crate) use rows;
 
-/// Reads the rows of a query as long as they fit into a page, and one more: `fitting!(tx, query, row => value, value => bytes)`.
+/// Reads the rows of a query as long as they have room, and one more: `fitting!(tx, room, query, row => value, value => bytes)`.
 macro_rules! fitting {
-    ($tx:expr, $query:expr, $row:ident => $body:expr, $value:ident => $bytes:expr) => {{
+    ($tx:expr, $room:expr, $query:expr, $row:ident => $body:expr, $value:ident => $bytes:expr) => {{
         use futures::TryStreamExt as _;
         $crate::store::on!($tx, c => {
             let mut rows = $query.fetch(&mut *c);
-            let mut room = $crate::api::paging::Room::new();
+            let mut room = $room;
             let mut values = Vec::new();
             while let Some(row) = rows.try_next().await? {
                 let $row = &row;

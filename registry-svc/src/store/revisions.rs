@@ -9,6 +9,7 @@ use super::{
     document::{SCHEMA_VERSION, document},
     execute, fitting, rows,
 };
+use crate::api::paging::Room;
 
 fn key(entry_uid: &str, number: i64) -> String {
     format!("{entry_uid}/{number}")
@@ -40,7 +41,7 @@ pub(crate) async fn get(tx: &mut Tx, entry_uid: &str, number: i64) -> sqlx::Resu
 
 /// Up to `limit` of an entry's below `before`, newest first; fewer where they are too large for a page.
 pub(crate) async fn before(tx: &mut Tx, entry_uid: &str, before: i64, limit: i64) -> sqlx::Result<Vec<EntryRevision>> {
-    fitting!(tx, sqlx::query(BEFORE).bind(entry_uid).bind(before).bind(limit), row => document(row), revision => EntryRevision::encoded_len(revision))
+    fitting!(tx, Room::of_page(), sqlx::query(BEFORE).bind(entry_uid).bind(before).bind(limit), row => document(row), revision => EntryRevision::encoded_len(revision))
 }
 
 /// The statement of [`before`].

@@ -29,7 +29,7 @@ fn bounds(word: &str) -> [Vec<u8>; 2] {
 /// The words of entries that begin with a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// All of them.
+    /// All of them; the word itself where there is none.
     Few(Vec<Vec<u8>>),
     /// They are too many to read the entries of each in order.
     Many,
@@ -61,10 +61,14 @@ pub(super) async fn spellings(tx: &mut Tx, words: &[String]) -> sqlx::Result<Vec
                 words.push(row.try_get("word")?);
             }
         }
-        Ok(found
-            .into_iter()
-            .map(|words| if words.len() > SEVERAL { Spelling::Many } else { Spelling::Few(words) })
-            .collect())
+        let spelling = |(mut found, word): (Vec<Vec<u8>>, &String)| {
+            // A word that nobody has is looked for as it is: how long that takes is not to tell which words there are.
+            if found.is_empty() {
+                found.push(word.as_bytes().to_vec());
+            }
+            if found.len() > SEVERAL { Spelling::Many } else { Spelling::Few(found) }
+        };
+        Ok(found.into_iter().zip(words).map(spelling).collect())
     })
 }
 

@@ -97,7 +97,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// The issuer cannot be asked, and nothing good is known of it.
+/// The issuer cannot be asked, and what is known of it does not tell.
 #[derive(Debug)]
 pub(super) struct Unreachable;
 
@@ -124,7 +124,9 @@ impl Keys {
             return Ok(Some(key));
         }
         // It may be new.
-        self.fetched(PATIENCE).await;
+        if !self.fetched(PATIENCE).await {
+            return Err(Unreachable);
+        }
         let known = self.known().await.ok_or(Unreachable)?;
         Ok(known.find(&id))
     }
@@ -150,11 +152,11 @@ impl Keys {
         self.0.current.load_full().filter(|known| age(known) < GOOD_FOR)
     }
 
-    /// Waits for the fetch that is under way, or one that begins now; not at all where it is too soon for another.
-    async fn fetched(&self, patience: Duration) {
-        if let Some(mut ended) = self.fetch() {
-            let _late = timeout(patience, ended.changed()).await;
-        }
+    /// Waits for the fetch that is under way, or one that begins now. `false`: it is too soon for another.
+    async fn fetched(&self, patience: Duration) -> bool {
+        let Some(mut ended) = self.fetch() else { return false };
+        let _late = timeout(patience, ended.changed()).await;
+        true
     }
 
     /// Begins a fetch, unless one is under way or it is too soon. The receiver closes when it ends.

@@ -182,7 +182,7 @@ impl Verifier {
         if !ALGORITHMS.contains(&header.alg) {
             return Err(TokenError::Malformed);
         }
-        if !header.typ.as_deref().is_none_or(is_token_type) {
+        if !header.typ.as_deref().is_none_or(is_token_type) || has_critical_extensions(token) {
             return Err(TokenError::WrongKind);
         }
         let unverified: Unverified = unverified_claims(token).ok_or(TokenError::Malformed)?;
@@ -225,12 +225,16 @@ impl Verifier {
         if expires_at + LEEWAY <= now {
             return Err(TokenError::Expired);
         }
-        if let Some(not_before) = claims.rest.get("nbf").and_then(Value::as_f64).and_then(numeric_date)
-            && not_before > now + LEEWAY
-        {
-            return Err(TokenError::NotYetValid);
+        if let Some(not_before) = claims.rest.get("nbf") {
+            let not_before = not_before
+                .as_f64()
+                .and_then(numeric_date)
+                .ok_or(TokenError::MissingClaim)?;
+            if not_before > now + LEEWAY {
+                return Err(TokenError::NotYetValid);
+            }
         }
-        if claims.sub.is_empty() || claims.sub.len() > 255 || claims.iss != config.issuer {
+        if claims.sub.is_empty() || claims.sub.len() > 255 || claims.sub.contains('\0') || claims.iss != config.issuer {
             return Err(TokenError::MissingClaim);
         }
         let audiences = strings(claims.rest.get("aud"));
@@ -243,7 +247,11 @@ impl Verifier {
             Use::Call if is_id_token => return Err(TokenError::WrongKind),
             Use::Call | Use::SignIn => return Err(TokenError::WrongAudience),
         }
-        let text = |name: &str| claims.rest.get(name).and_then(Value::as_str).map(str::to_owned);
+        // No database keeps a NUL in a text.
+        let text = |name: &str| {
+            let text = claims.rest.get(name).and_then(Value::as_str);
+            text.map(|text| text.replace('\0', ""))
+        };
         let email = text("email");
         let groups = strings(claims.rest.get(&config.groups_claim));
         let email_verified = claims.rest.get("email_verified") == Some(&Value::Bool(true));
@@ -295,6 +303,15 @@ fn client(config: &IssuerConfig) -> Result<reqwest::Client, BadProxy> {
 fn is_token_type(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
+}
+
+/// RFC 7515, section 4.1.11: a token with extensions that must be understood is refused where they are not, and we know none.
+fn has_critical_extensions(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = data_encoding::BASE64URL_NOPAD.decode(header.as_bytes()).ok();
+    header
+        .and_then(|header| serde_json::from_slice::<Value>(&header).ok())
+        .is_none_or(|header| header.get("crit").is_some())
 }
 
 fn unverified_claims<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {

@@ -9,14 +9,15 @@ use contracts::registry::{
 use service_kit::status::Violations;
 
 use super::{
+    may_assign,
     plan::{Asked, in_batch, plan},
-    require_assigner, show, still_visible, uid_below, visible_parent,
+    show, still_visible, uid_below,
 };
 use crate::{
     api::Registry,
     domain::{Caller, Error, assignment::AssignmentSpec},
     operate::{Done, require_request, unchanged},
-    store::{Object, assignments, requests::Request},
+    store::{Object, Tx, assignments, requests::Request},
 };
 
 /// The most that one call makes or takes away.
@@ -29,6 +30,10 @@ pub(crate) async fn create(
     caller: &Caller,
     request: BatchCreateToolAssignmentsRequest,
 ) -> Result<Done<BatchCreateToolAssignmentsResponse>, Error> {
+    if request.requests.len() > MAX {
+        // Not even copied for the digest of a retry.
+        return Err(Error::invalid("requests", SIZE_RULE));
+    }
     let mut violations = Violations::new();
     let retry = Request::new(
         &caller.uid,
@@ -46,8 +51,9 @@ pub(crate) async fn create(
     let (Some(retry), true) = (retry, violations.is_empty()) else {
         return Err(violations.into());
     };
-    let mut tx = registry.write(caller.actor()).await?;
-    let consumer = visible_parent(&mut tx, caller, &parent).await?;
+    let allowed = async |tx: &mut Tx| may_assign(tx, caller, &parent).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let consumer = allowed(&mut tx).await?;
     let replay = retry.replayed::<BatchCreateToolAssignmentsResponse>(&mut tx).await?;
     if let Some(mut replay) = replay {
         let made = &mut replay.answer.tool_assignments;
@@ -55,7 +61,6 @@ pub(crate) async fn create(
         show(&mut tx, caller, made).await?;
         return unchanged(registry, tx, Object::ToolAssignment, revision, replay.answer).await;
     }
-    require_assigner(caller, &consumer)?;
     let mut tool_assignments = plan(&mut tx, caller, &consumer, &asked, in_batch).await?;
     assignments::insert(&mut tx, &mut tool_assignments).await?;
     let answer = BatchCreateToolAssignmentsResponse { tool_assignments };
@@ -64,7 +69,7 @@ pub(crate) async fn create(
 }
 
 fn parse(violations: &mut Violations, parent: &str, requests: Vec<CreateToolAssignmentRequest>) -> Vec<Asked> {
-    if requests.is_empty() || requests.len() > MAX {
+    if requests.is_empty() {
         violations.add("requests", SIZE_RULE);
         return Vec::new();
     }
@@ -119,13 +124,13 @@ pub(crate) async fn delete(
         }
     }
     violations.into_result(())?;
-    let mut tx = registry.write(caller.actor()).await?;
-    let consumer = visible_parent(&mut tx, caller, &parent).await?;
+    let allowed = async |tx: &mut Tx| may_assign(tx, caller, &parent).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let consumer = allowed(&mut tx).await?;
     let found = super::find_visible(&mut tx, caller, &consumer, &uids).await?;
     if let Some(missing) = uids.iter().find(|uid| !found.contains_key(**uid)) {
         return Err(Error::NotFound(format!("{parent}/toolAssignments/{missing}")));
     }
-    require_assigner(caller, &consumer)?;
     assignments::delete(&mut tx, &uids.into_iter().collect::<Vec<_>>()).await?;
     Ok(((), registry.commit(tx, None).await?))
 }

@@ -56,8 +56,9 @@ pub(crate) async fn create(
     let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
         return Err(violations.into());
     };
-    let mut tx = registry.write(caller.actor()).await?;
-    let consumer = visible_parent(&mut tx, caller, &request.parent).await?;
+    let allowed = async |tx: &mut Tx| may_assign(tx, caller, &request.parent).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let consumer = allowed(&mut tx).await?;
     if let Some(replay) = retry.replayed::<ToolAssignment>(&mut tx).await? {
         let mut answer = [replay.answer];
         let revision = still_visible(&mut tx, caller, &consumer, &answer).await?;
@@ -65,7 +66,6 @@ pub(crate) async fn create(
         let [answer] = answer;
         return unchanged(registry, tx, Object::ToolAssignment, revision, answer).await;
     }
-    require_assigner(caller, &consumer)?;
     let confirmed = request.confirm_shared_account;
     let mut made = plan(&mut tx, caller, &consumer, &[Asked { spec, confirmed }], alone).await?;
     assignments::insert(&mut tx, &mut made).await?;
@@ -113,10 +113,10 @@ pub(crate) async fn update(
     let change = request
         .tool_assignment
         .ok_or_else(|| Error::invalid("tool_assignment", "must be set"))?;
-    let mut tx = registry.write(caller.actor()).await?;
-    let (consumer, current) = visible(&mut tx, caller, "tool_assignment.name", &change.name).await?;
-    require_assigner(caller, &consumer)?;
-    etag::check(&change.etag, &current.etag, &current.name)?;
+    let allowed =
+        async |tx: &mut Tx| administered(tx, caller, "tool_assignment.name", &change.name, &change.etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let (consumer, current) = allowed(&mut tx).await?;
     let mut next = apply_mask(&current, change, request.update_mask.as_ref())?;
     let moved = pinned_uid(&next) != pinned_uid(&current);
     let agreed = (current.consented_visibility.clone(), current.consent_time);
@@ -155,10 +155,9 @@ pub(crate) async fn delete(
     caller: &Caller,
     request: DeleteToolAssignmentRequest,
 ) -> Result<Done<ToolAssignment>, Error> {
-    let mut tx = registry.write(caller.actor()).await?;
-    let (consumer, assignment) = visible(&mut tx, caller, "name", &request.name).await?;
-    require_assigner(caller, &consumer)?;
-    etag::check(&request.etag, &assignment.etag, &assignment.name)?;
+    let allowed = async |tx: &mut Tx| administered(tx, caller, "name", &request.name, &request.etag).await;
+    let mut tx = registry.write_allowed(caller, allowed).await?;
+    let (_, assignment) = allowed(&mut tx).await?;
     assignments::delete(&mut tx, &[&assignment.uid]).await?;
     let mut assignment = shown(&mut tx, caller, assignment).await?;
     assignment.registry_revision = tx.revision();
@@ -219,6 +218,27 @@ async fn still_visible(
 
 async fn visible_parent(tx: &mut Tx, caller: &Caller, parent: &str) -> Result<Gateway, Error> {
     consumers::visible(tx, caller, ConsumerKind::of(parent), "parent", parent).await
+}
+
+/// The gateway or agent of this name, if the caller may assign tools to it.
+async fn may_assign(tx: &mut Tx, caller: &Caller, parent: &str) -> Result<Gateway, Error> {
+    let consumer = visible_parent(tx, caller, parent).await?;
+    require_assigner(caller, &consumer)?;
+    Ok(consumer)
+}
+
+/// The assignment of this name and whose it is, if the caller may change it and has read its latest state.
+async fn administered(
+    tx: &mut Tx,
+    caller: &Caller,
+    field: &str,
+    name: &str,
+    given: &str,
+) -> Result<(Gateway, ToolAssignment), Error> {
+    let (consumer, assignment) = visible(tx, caller, field, name).await?;
+    require_assigner(caller, &consumer)?;
+    etag::check(given, &assignment.etag, &assignment.name)?;
+    Ok((consumer, assignment))
 }
 
 /// Lets those pass who assign tools: admins, and whoever made the gateway or agent.
