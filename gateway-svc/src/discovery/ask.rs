@@ -52,8 +52,7 @@ impl Asker {
                 Err(UpstreamError::Unauthorized) => return Err(unauthorized(running)),
                 Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
                 Err(error) => {
-                    let message =
-                        format!("The MCP server of {name} is at fault: {error}. It is asked again by itself.");
+                    let message = format!("{} It is asked again automatically.", error.told_of(name));
                     return Err(Failure::Installation {
                         reason: error.reason(),
                         message,

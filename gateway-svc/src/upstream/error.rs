@@ -40,6 +40,18 @@ impl UpstreamError {
         }
     }
 
+    /// For people: who is to do something about the server of the entry of this name.
+    pub(crate) fn told_of(&self, name: &str) -> String {
+        match self {
+            Self::Unreachable(why) => format!(
+                "The MCP server of {name} cannot be reached: {why}. Check that it runs; if it moved, an admin corrects its entry's URL."
+            ),
+            Self::Timeout { .. } | Self::Unauthorized | Self::Invalid(_) | Self::Cancelled => {
+                format!("The MCP server of {name} is at fault: {self}.")
+            }
+        }
+    }
+
     pub(super) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
     }

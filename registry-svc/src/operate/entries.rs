@@ -245,9 +245,9 @@ async fn roll_out(registry: &Registry, tx: Tx, entry: Entry) -> Result<Done<Entr
     // It is committed: what cannot be looked up now is no reason to say that it failed.
     match registry.rollouts.wait(registry, &entry.uid, deadline).await {
         Ok(Some(revision)) => {
-            // The installations' moves are to be in force, too.
+            // What became of the installations and the assignments is to be in force, too.
             commit.revision = commit.revision.max(revision);
-            commit.kinds |= Object::Installation.bit() | Object::EntryRevision.bit();
+            commit.kinds |= Object::Installation.bit() | Object::EntryRevision.bit() | Object::ToolAssignment.bit();
         }
         Ok(None) => {}
         Err(error) => {

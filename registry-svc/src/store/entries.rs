@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use super::{
     Object, Tx,
     document::{SCHEMA_VERSION, document},
-    execute, on, rows, search,
+    execute, identity, on, rows, search,
 };
 use crate::domain::time::micros;
 
@@ -81,9 +81,11 @@ pub(crate) async fn unfinished_after(tx: &mut Tx, uid: &str) -> sqlx::Result<Opt
 pub(crate) async fn finished(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<i64>> {
     const FIND: &str = "SELECT unfinished, rollout_revision FROM entries WHERE uid = $1";
     let found: Option<(bool, i64)> = on!(tx, c => sqlx::query_as(FIND).bind(uid).fetch_optional(&mut *c).await)?;
-    // What is gone is done.
-    let (unfinished, revision) = found.unwrap_or_default();
-    Ok((!unfinished).then_some(revision))
+    match found {
+        Some((unfinished, revision)) => Ok((!unfinished).then_some(revision)),
+        // What is gone is done, at a revision that nothing tells any more: this view has it.
+        None => Ok(Some(identity::head(tx).await?.revision)),
+    }
 }
 
 /// Notes that this transaction does a step for the entry that watchers see.

@@ -38,6 +38,8 @@ const SNAPSHOT_PART: usize = 256 << 10;
 const HURRIED: Duration = Duration::from_secs(5);
 /// So is one whose snapshot has taken so long by then, however steadily it takes it.
 const HURRIED_WHOLE: Duration = Duration::from_secs(120);
+/// And one whose snapshot has taken so long though nobody waits: its transaction keeps the database from forgetting what has changed since.
+const WHOLE: Duration = Duration::from_secs(600);
 /// A bookmark is sent after this time if revisions have passed that the watcher gets nothing of.
 const PASSED: Duration = Duration::from_secs(1);
 
@@ -138,7 +140,7 @@ impl Streams {
         }
         self.db.make_last(&head).await?;
         let mut snapshot = Snapshot::new(tx, kinds);
-        let hurried_until = Instant::now() + HURRIED_WHOLE;
+        let (hurried_until, until) = (Instant::now() + HURRIED_WHOLE, Instant::now() + WHOLE);
         loop {
             let mut room = self.budget.take(SNAPSHOT_PART).await?;
             let objects = snapshot.part(SNAPSHOT_PART).await?;
@@ -149,7 +151,7 @@ impl Streams {
             let patience = if self.waiting.load(Ordering::Relaxed) > 0 {
                 HURRIED.min(hurried_until.saturating_duration_since(Instant::now()))
             } else {
-                STALLED
+                STALLED.min(until.saturating_duration_since(Instant::now()))
             };
             sender.send_of(objects, &mut room, patience).await?;
         }
