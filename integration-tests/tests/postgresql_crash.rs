@@ -15,10 +15,11 @@ use tonic::Code;
 const ROUNDS: usize = 3;
 const CALLS: usize = 4;
 
-/// The processes that write to the disk: they are stopped for a moment, as if it were slow.
+/// The processes that write to the disk, and the sessions in which the registry looks how far it has come, which makes that last, too: they
+/// are stopped for a moment, as if the disk were slow.
 async fn writers(connection: &mut PgConnection) -> Vec<Pid> {
     const FIND: &str = "SELECT pid FROM pg_stat_activity \
-        WHERE backend_type = 'walwriter' OR (query LIKE '%pg_logical_emit_message%' AND pid <> pg_backend_pid())";
+        WHERE backend_type = 'walwriter' OR application_name IN ('chandlery flush', 'chandlery signal')";
     let pids: Vec<i32> = sqlx::query_scalar(FIND)
         .fetch_all(connection)
         .await

@@ -127,16 +127,17 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Pools, OpenError> {
     let options = options.options(PLANNING);
     let limited = options.clone().options(LIMITS);
     Ok(Pools::Postgres {
-        write: postgres_pool(WRITERS, limited.clone()),
-        flush: Flush::start(postgres_pool(1, limited.clone())),
-        read: postgres_pool(READERS, limited.clone().options(READ_LIMITS)),
-        snapshot: postgres_pool(SNAPSHOTS, options.clone().options(SNAPSHOT_LIMITS)),
-        signal: postgres_pool(SIGNALS, limited.options([("synchronous_commit", "off")])),
-        listen: postgres_pool(1, options),
+        write: postgres_pool("write", WRITERS, limited.clone()),
+        flush: Flush::start(postgres_pool("flush", 1, limited.clone())),
+        read: postgres_pool("read", READERS, limited.clone().options(READ_LIMITS)),
+        snapshot: postgres_pool("snapshot", SNAPSHOTS, options.clone().options(SNAPSHOT_LIMITS)),
+        signal: postgres_pool("signal", SIGNALS, limited.options([("synchronous_commit", "off")])),
+        listen: postgres_pool("listen", 1, options),
     })
 }
 
-fn postgres_pool(connections: u32, options: PgConnectOptions) -> PgPool {
+/// `pg_stat_activity` shows what a connection is for.
+fn postgres_pool(purpose: &str, connections: u32, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE)
@@ -150,7 +151,7 @@ fn postgres_pool(connections: u32, options: PgConnectOptions) -> PgPool {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(options.application_name(&format!("chandlery {purpose}")))
 }
 
 async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {

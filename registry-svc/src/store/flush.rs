@@ -51,19 +51,18 @@ impl Committed {
         let _ = self.done.send(Ok(()));
     }
 
-    /// Whether the database has this very transaction, and no other under its revision. One that changed nothing that is watched cannot be
-    /// told from others.
+    /// Whether the database has what this transaction changed, and no other under its revision. One that changed nothing that is watched
+    /// cannot be told from others.
     async fn is_in(&self, connection: &mut PgConnection) -> bool {
-        const FIND: &str = "SELECT kind, object_key, object FROM changes WHERE revision = $1 ORDER BY position LIMIT 1";
-        let Some(first) = self.changes.as_ref().and_then(|changes| changes.first()) else {
-            return false;
-        };
+        const FIND: &str = "SELECT kind, object_key, object FROM changes WHERE revision = $1 ORDER BY position";
+        let Some(changes) = &self.changes else { return false };
         let found = sqlx::query_as::<_, (i64, String, Option<Vec<u8>>)>(FIND).bind(self.revision);
-        // A document names the revision that it was written with, and when.
-        found.fetch_optional(connection).await.is_ok_and(|found| {
-            found.is_some_and(|(kind, key, object)| {
-                kind == first.kind && key == first.key && object.as_deref() == first.object.as_deref()
-            })
+        found.fetch_all(connection).await.is_ok_and(|found| {
+            // A document names the revision that it was written with, and when.
+            let same = |(change, (kind, key, object)): (&Logged, &(i64, String, Option<Vec<u8>>))| {
+                change.kind == *kind && change.key == *key && change.object.as_deref() == object.as_deref()
+            };
+            !changes.is_empty() && changes.len() == found.len() && changes.iter().zip(&found).all(same)
         })
     }
 
@@ -204,13 +203,12 @@ mod tests {
     async fn a_broken_connection_loses_nothing() {
         let Some(opened) = postgres().await else { return };
         const BREAK: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-            WHERE datname = current_database() AND query LIKE '%pg_logical_emit_message(TRUE%' \
-            AND pid <> pg_backend_pid()";
+            WHERE datname = current_database() AND application_name = 'chandlery flush'";
         let first = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
         let mut tx = opened.db.read().await.unwrap();
         let broken: i64 = on!(tx, c => sqlx::query_scalar(BREAK).fetch_one(&mut *c).await).unwrap();
         drop(tx);
-        assert!(broken > 0);
+        assert_eq!(broken, 1);
         for revision in [first + 1, first + 2] {
             assert_eq!(
                 opened.put(Object::Entry, "e", &Entry::default()).await.revision,
@@ -231,20 +229,22 @@ mod tests {
             .put_at(1, &[(Object::Entry, "e", b"there".to_vec())])
             .await
             .revision;
-        let committed = async |revision, session, document: &'static [u8]| {
+        let committed = async |revision, session, documents: &[&str]| {
             let (done, lasts) = oneshot::channel();
-            let watched = Object::Entry.watched("e", document);
-            let kind = Object::Entry.kind() as i64;
+            let change = |(position, document): (i64, &&str)| {
+                let watched = Object::Entry.watched("e", document.as_bytes());
+                Logged::new(
+                    revision,
+                    position,
+                    Object::Entry.kind() as i64,
+                    "e".to_owned(),
+                    Some(watched.into()),
+                )
+            };
             let sent = flush.send(Committed {
                 db: opened.db.clone(),
                 revision,
-                changes: Some(vec![Logged::new(
-                    revision,
-                    0,
-                    kind,
-                    "e".to_owned(),
-                    Some(watched.into()),
-                )]),
+                changes: Some((0..).zip(documents).map(change).collect()),
                 session,
                 renewed: None,
                 done,
@@ -253,13 +253,11 @@ mod tests {
             lasts.await.unwrap()
         };
         let session = flush.session();
-        assert!(committed(revision, session - 1, b"there").await.is_ok());
-        assert!(
-            committed(revision, session - 1, b"of another transaction")
-                .await
-                .is_err()
-        );
-        assert!(committed(revision + 1, session - 1, b"gone").await.is_err());
+        assert!(committed(revision, session - 1, &["there"]).await.is_ok());
+        for others in [&["of another"] as &[_], &["there", "and more"]] {
+            assert!(committed(revision, session - 1, others).await.is_err());
+        }
+        assert!(committed(revision + 1, session - 1, &["gone"]).await.is_err());
         assert_eq!(opened.db.latest().borrow().revision, revision, "nobody was told");
     }
 
