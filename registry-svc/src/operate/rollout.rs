@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A step is to hold up other writes for about so long: a call waits for a step, and for the gateways to put it in force.
-const STEP: Duration = Duration::from_millis(10);
+const STEP: Duration = Duration::from_millis(7);
 /// Installations that a step moves or deletes: the fewest, those of the first one, and the most.
 const AT_ONCE: (i64, i64, i64) = (1, 16, 128);
 /// A tool assignment takes less time than an installation.
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_step_takes_about_as_long_as_it_may() {
         // What an installation takes, in microseconds, and how many are then moved at once.
-        for (each, expected) in [(1, 128), (200, 50), (1_000, 10), (100_000, 1)] {
+        for (each, expected) in [(1, 128), (200, 35), (1_000, 7), (100_000, 1)] {
             let mut pace = Pace::new();
             for _ in 0..500 {
                 pace.learn(Duration::from_micros(each * u64::try_from(pace.installations).unwrap()));
