@@ -11,19 +11,20 @@ FOR_SERVICES = {"contracts", "service-kit", "registry-client"}
 ALLOWED = {
     "contracts": set(),
     "service-kit": set(),
-    "stdio-bridge": {"service-kit"},
+    "sandbox": set(),
+    "stdio-bridge": {"sandbox"},
     "registry-client": {"contracts", "service-kit"},
     "registry-svc": FOR_SERVICES,
     "credential-svc": FOR_SERVICES,
     "gateway-svc": FOR_SERVICES,
-    "orchestrator-svc": FOR_SERVICES | {"stdio-bridge"},
+    "orchestrator-svc": FOR_SERVICES | {"sandbox", "stdio-bridge"},
     "chandlery": SERVICES | FOR_SERVICES | {"stdio-bridge"},
     "integration-tests": SERVICES | FOR_SERVICES | {"stdio-bridge", "chandlery"},
 }
 # What only the owners of a database, or only the servers of gRPC, need.
 BANNED = {
-    "sqlx": {"orchestrator-svc", "gateway-svc"} | {"service-kit", "stdio-bridge", "registry-client", "contracts"},
-    "tonic": {"stdio-bridge"},
+    "sqlx": {"orchestrator-svc", "gateway-svc"} | {"service-kit", "sandbox", "stdio-bridge", "registry-client", "contracts"},
+    "tonic": {"sandbox", "stdio-bridge"},
 }
 
 

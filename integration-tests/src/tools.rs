@@ -72,6 +72,25 @@ pub fn python_command(name: &str) -> PathBuf {
     Tool::Python.path().with_file_name(name)
 }
 
+/// For `--server-read`: what the Python of [`Tool::Python`] needs where no one can see that a server needs it, in a shell's script.
+///
+/// # Panics
+/// If it is not a virtual environment.
+pub fn python_folders() -> String {
+    let environment = Tool::Python
+        .path()
+        .parent()
+        .and_then(std::path::Path::parent)
+        .map(PathBuf::from);
+    let environment = environment.expect("it is in a folder bin");
+    let base = fs::canonicalize(Tool::Python.path()).expect("it exists");
+    let prefix = base
+        .parent()
+        .and_then(std::path::Path::parent)
+        .expect("it is in a folder bin");
+    format!("{},{}", environment.display(), prefix.display())
+}
+
 /// The variables that the last run of `integration-tests/tools` left, for a `cargo test` typed by hand.
 fn left_behind() -> &'static BTreeMap<String, String> {
     static LEFT: OnceLock<BTreeMap<String, String>> = OnceLock::new();

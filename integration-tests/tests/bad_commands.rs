@@ -5,7 +5,11 @@ use contracts::{
     registry::{self as r, InstallationState},
 };
 use integration_tests::{
-    Caller, Stack, eventually, process::no_process_with, tools::python_command, wait::eventually_within, walk,
+    Caller, Stack, eventually,
+    process::no_process_with,
+    tools::{python_command, python_folders},
+    wait::eventually_within,
+    walk,
 };
 use serde_json::json;
 
@@ -156,7 +160,7 @@ async fn silent_and_stubborn() {
 /// What a server writes to its standard error is there to read, for those who may manage the installation.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_last_words_are_kept() {
-    let stack = Stack::start().await;
+    let stack = Stack::builder().flag("--server-read", python_folders()).start().await;
     let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
     let time = python_command("mcp-server-time");
     let script = format!("echo starting up >&2; exec \"{}\"", time.display());

@@ -15,8 +15,13 @@ use contracts::{
     registry::{self as r, InstallationState},
 };
 use integration_tests::{
-    Caller, McpClient, Stack, eventually, mcp::McpOptions, process::no_process_with, tools::python_command,
-    upstream::recording::RecordingUpstream, wait::eventually_within, walk,
+    Caller, McpClient, Stack, eventually,
+    mcp::McpOptions,
+    process::no_process_with,
+    tools::{python_command, python_folders},
+    upstream::recording::RecordingUpstream,
+    wait::eventually_within,
+    walk,
 };
 use rand::Rng as _;
 use serde_json::json;
@@ -193,7 +198,7 @@ async fn calls(run: Arc<Run>, url: String, token: String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_kills_lose_nothing_and_leave_nothing() {
-    let mut stack = Stack::start().await;
+    let mut stack = Stack::builder().flag("--server-read", python_folders()).start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let upstream = RecordingUpstream::start().await;
     admin

@@ -4,7 +4,7 @@ use contracts::{orchestrator as o, registry as r};
 use integration_tests::{
     Stack,
     process::{descendants, no_process_with},
-    tools::{Tool, npm_command, python_command},
+    tools::{Tool, npm_command, python_command, python_folders},
     walk,
 };
 use serde_json::json;
@@ -18,10 +18,12 @@ fn npm(command: &str, arguments: &[&str]) -> r::Entry {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filesystem_reads_a_real_file() {
-    let stack = Stack::start().await;
-    let (admin, alice) = (stack.admin(), stack.member("alice"));
     let folder = tempfile::tempdir().expect("a place for temporary files");
     let root = folder.path().canonicalize().expect("it exists");
+    // What is not its own, a server sees only where the operator lets it.
+    let shared = root.to_string_lossy().into_owned();
+    let stack = Stack::builder().flag("--server-read", shared).start().await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
     std::fs::write(root.join("note.txt"), "written by nobody here").expect("it can be written");
     // The root comes from an install field, behind the fixed arguments.
     let mut entry = npm("mcp-server-filesystem", &[]);
@@ -64,7 +66,7 @@ async fn memory_keeps_each_ones_own_notes() {
             .environment
             .insert("MEMORY_FILE_PATH".to_owned(), "notes.json".to_owned());
     }
-    // Each installation keeps its notes in a file of its own.
+    // Each installation says where it keeps its notes.
     entry.install_fields.push(r::InstallField {
         key: "file".to_owned(),
         r#type: r::InstallFieldType::String.into(),
@@ -82,15 +84,10 @@ async fn memory_keeps_each_ones_own_notes() {
     }
     admin.publish("memory", entry).await;
     admin.gateway("team").await;
-    let folder = tempfile::tempdir().expect("a place for temporary files");
-    for (who, name) in [(&alice, "alice"), (&bob, "bob")] {
-        let file = folder
-            .path()
-            .join(format!("{name}.jsonl"))
-            .to_string_lossy()
-            .into_owned();
+    for who in [&alice, &bob] {
+        // The same path for both, and yet not the same file.
         let installation = who
-            .create_installation("memory", None, &[("file", &file)])
+            .create_installation("memory", None, &[("file", "/tmp/notes.jsonl")])
             .await
             .expect("they may install");
         who.until_ready(&installation.name).await;
@@ -173,10 +170,10 @@ async fn time_is_told_restarted_and_deleted() {
 /// Whatever a server started ends with Chandlery, however that ends (lesson 21).
 #[tokio::test(flavor = "multi_thread")]
 async fn grandchildren_do_not_outlive_a_kill() {
-    let mut stack = Stack::start().await;
+    let time = python_command("mcp-server-time").to_string_lossy().into_owned();
+    let mut stack = Stack::builder().flag("--server-read", python_folders()).start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let mark = format!("chandlery-journey-{}", uuid::Uuid::new_v4());
-    let time = python_command("mcp-server-time").to_string_lossy().into_owned();
     // A shell that starts a grandchild in a session of its own, as npx and uvx might, and then serves.
     let script = format!("setsid sleep 600 & exec \"{time}\"");
     let mut entry = walk::stdio("/bin/sh", &["-c", &script]);

@@ -1,6 +1,6 @@
 //! The wiring.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use contracts::orchestrator::{FILE_DESCRIPTOR_SET, runtime_service_server::RuntimeServiceServer};
 use registry_client::{
@@ -20,7 +20,7 @@ use crate::{
     api::RuntimeApi,
     config::Config,
     reconcile::{Context, Controller, Follower, KINDS},
-    runtime::local::LocalRuntime,
+    runtime::local::{LocalError, LocalRuntime},
 };
 
 /// What the service needs of others.
@@ -45,15 +45,15 @@ fn admitted(service: &str) -> Option<Admitted> {
 /// Why the service cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Its folders cannot be made or cleared.
-    #[error("the folder for running servers cannot be used: {0}")]
-    Folders(#[from] io::Error),
+    /// Nothing can run on this machine.
+    #[error(transparent)]
+    Local(#[from] LocalError),
 }
 
-/// Makes the folders, ends what an earlier run may have left, and wires the service.
+/// Makes the folders, tries the sandbox, ends what an earlier run may have left, and wires the service.
 ///
 /// # Errors
-/// When the data folder cannot be used.
+/// When the data folder cannot be used, or servers cannot be held as is demanded.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let backoff = config.backoff.clone();
     let instance = config.instance.clone().unwrap_or_else(|| Uuid::new_v4().to_string());

@@ -47,14 +47,14 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
     assert_eq!(line().await.line, "started with nothing");
 
     let restart = RestartRuntimeRequest { name: NAME.to_owned() };
-    let before = call(&endpoint).await["pid"].clone();
+    let before = call(&endpoint).await["started"].clone();
     let restarted = people
         .restart_runtime(stack.of("alice", restart))
         .await
         .unwrap()
         .into_inner();
     assert_eq!(restarted.state(), RuntimeState::Running);
-    assert_ne!(call(&stack.moved("one", &endpoint).await).await["pid"], before);
+    assert_ne!(call(&stack.moved("one", &endpoint).await).await["started"], before);
     let next = line().await;
     assert_eq!(
         (next.line.as_str(), next.time.is_some()),

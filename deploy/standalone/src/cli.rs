@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -87,6 +88,38 @@ pub(crate) struct Serve {
     /// Seconds that an upstream may take to begin its answer to a tool call; between two parts of the answer, twice as long.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) call_timeout: u64,
+    /// What must hold local MCP servers, which are code of others that runs as this user. [default: required where --issuers is given or an
+    /// address is not loopback, else best-effort]
+    #[arg(long, env = "CHANDLERY_SANDBOX", value_enum, help_heading = "Local MCP servers")]
+    pub(crate) sandbox: Option<SandboxMode>,
+    /// A folder or file that every local server may read, beside its own folder and the programs of the system. Repeat, or separate by commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_SERVER_READ",
+        value_delimiter = ',',
+        value_name = "PATH",
+        help_heading = "Local MCP servers"
+    )]
+    pub(crate) server_read: Vec<PathBuf>,
+    /// A folder or file that every local server may change. Repeat, or separate by commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_SERVER_WRITE",
+        value_delimiter = ',',
+        value_name = "PATH",
+        help_heading = "Local MCP servers"
+    )]
+    pub(crate) server_write: Vec<PathBuf>,
+    /// TCP ports that local servers may connect to, at any address, or `any`. Repeat, or separate by commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_SERVER_CONNECT",
+        value_delimiter = ',',
+        value_name = "PORT",
+        default_value = "53,443",
+        help_heading = "Local MCP servers"
+    )]
+    pub(crate) server_connect: Vec<Port>,
     /// How log lines look. Which lines are written is set by RUST_LOG: debug, for example, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,
@@ -99,6 +132,40 @@ pub(crate) enum Format {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// What must hold local MCP servers for the program to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxMode {
+    /// Files, their metadata, processes, signals, Unix sockets and system calls are protected from them, or nothing starts.
+    Required,
+    /// Whatever this machine can do holds them; the log says what is missing.
+    BestEffort,
+    /// Nothing holds them.
+    Off,
+}
+
+/// A TCP port that servers may connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// All of them.
+    Any,
+    /// This one.
+    Number(u16),
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            _ => match text.parse() {
+                Ok(number) if number > 0 => Ok(Self::Number(number)),
+                _ => Err("must be a port from 1 to 65535, or any".to_owned()),
+            },
+        }
+    }
 }
 
 /// Which token to print.

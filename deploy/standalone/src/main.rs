@@ -21,10 +21,10 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The bridge is this program again; it must stay small, so it starts before anything else does.
+    // The bridge, and what launches servers for it, are this program again; they must stay small, so they start before anything else does.
     if std::env::args_os()
         .nth(1)
-        .is_some_and(|argument| argument == cli::BRIDGE)
+        .is_some_and(|argument| argument == cli::BRIDGE || argument == stdio_bridge::LAUNCHER)
     {
         return stdio_bridge::main();
     }

@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::{
     banner::Banner,
-    cli::{self, Serve},
+    cli::{self, Port, SandboxMode, Serve},
     config,
     data_dir::DataDir,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
@@ -61,6 +61,8 @@ struct Services {
 }
 
 async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
+    // No other process of this user reads its memory, which has secrets.
+    nix::sys::prctl::set_dumpable(false)?;
     let folder = DataDir::open(&arguments.data_dir)?;
     let _lock = folder.lock()?;
     let http = bind(arguments.http, "--http").await?;
@@ -232,6 +234,7 @@ async fn build(
     let program = std::env::current_exe()?;
     // The same after a crash: to a registry on PostgreSQL these watchers are then those of before, and no write waits for the dead.
     let instance = Some(folder.instance()?);
+    let public = arguments.issuers.is_some() || !http_address.ip().is_loopback() || !arguments.grpc.ip().is_loopback();
 
     let database = match &arguments.database_url {
         Some(url) => registry_svc::Database::Postgres(url.clone()),
@@ -263,6 +266,8 @@ async fn build(
     let orchestrator = orchestrator_svc::build(
         orchestrator_svc::Config {
             data_dir: folder.path().join("runtimes"),
+            hidden_dir: Some(folder.path().to_owned()),
+            sandbox: sandbox(arguments, public),
             program: program.clone(),
             builtin_commands: BTreeMap::from([(
                 seed::DEMO_COMMAND.to_owned(),
@@ -300,6 +305,29 @@ async fn build(
         pipes: [vec![r1, r2, r3], vec![c1, c2], vec![], vec![]],
         registry: gateway_to_registry,
     })
+}
+
+/// How local servers are held. `public`: others than this machine's users can reach us, or people sign in elsewhere.
+fn sandbox(arguments: &Serve, public: bool) -> orchestrator_svc::Sandbox {
+    use orchestrator_svc::SandboxMode as Mode;
+    let mode = match arguments.sandbox {
+        Some(SandboxMode::Required) => Mode::Required,
+        Some(SandboxMode::BestEffort) => Mode::BestEffort,
+        Some(SandboxMode::Off) => Mode::Off,
+        None if public => Mode::Required,
+        None => Mode::BestEffort,
+    };
+    let ports = arguments.server_connect.iter().map(|port| match port {
+        Port::Any => None,
+        Port::Number(number) => Some(*number),
+    });
+    orchestrator_svc::Sandbox {
+        mode,
+        read: arguments.server_read.clone(),
+        write: arguments.server_write.clone(),
+        connect: ports.collect(),
+        ..orchestrator_svc::Sandbox::default()
+    }
 }
 
 async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, String> {

@@ -1,7 +1,10 @@
 //! Between messages and the domain.
 
-use contracts::orchestrator::{Runtime, RuntimeState, StreamRuntimeLogsRequest, StreamRuntimeLogsResponse};
+use contracts::orchestrator::{
+    Protection, ProtectionLevel, Runtime, RuntimeState, StreamRuntimeLogsRequest, StreamRuntimeLogsResponse,
+};
 use prost_types::Timestamp;
+use sandbox::Level;
 use service_kit::{clock::from_micros, status::Violations};
 use tonic::Status;
 
@@ -57,7 +60,7 @@ pub(super) fn selection(request: &StreamRuntimeLogsRequest, now: i64) -> (Select
     (Selection { tail, since }, violations)
 }
 
-pub(super) fn runtime(name: &str, status: status::Status) -> Runtime {
+pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<sandbox::Protection>) -> Runtime {
     let state = match status.state {
         State::Pending => RuntimeState::Pending,
         State::Running => RuntimeState::Running,
@@ -70,6 +73,20 @@ pub(super) fn runtime(name: &str, status: status::Status) -> Runtime {
         message: status.message,
         start_time: status.start_time.map(Timestamp::from),
         restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
+        protections: protections.into_iter().map(protection).collect(),
+    }
+}
+
+fn protection(protection: sandbox::Protection) -> Protection {
+    let level = match protection.level {
+        Level::None => ProtectionLevel::None,
+        Level::Partial => ProtectionLevel::Partial,
+        Level::Enforced => ProtectionLevel::Enforced,
+    };
+    Protection {
+        subject: protection.subject.to_owned(),
+        level: level.into(),
+        explanation: protection.by,
     }
 }
 

@@ -75,6 +75,7 @@ impl RuntimeApi {
         convert::runtime(
             &subject.name,
             status.unwrap_or_else(|| crate::domain::status::Status::new(subject.generation)),
+            self.controller.protections(),
         )
     }
 }

@@ -22,6 +22,8 @@ pub(crate) type Secrets = HashMap<String, SecretString>;
 pub(crate) struct Plan {
     pub(crate) command: String,
     pub(crate) arguments: Vec<String>,
+    /// How many of them, from the first, are the entry's own; the others come of values.
+    pub(crate) fixed_arguments: usize,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) files: Vec<File>,
     pub(crate) secrets: Vec<String>,
@@ -97,6 +99,7 @@ impl Plan {
         let mut plan = Self {
             command: server.command.clone(),
             arguments: server.arguments.clone(),
+            fixed_arguments: server.arguments.len(),
             environment: server.environment.clone().into_iter().collect(),
             files: Vec::new(),
             secrets: secrets.values().map(|s| s.expose_secret().to_owned()).collect(),

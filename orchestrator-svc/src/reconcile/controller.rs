@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use sandbox::Protection;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -162,6 +163,11 @@ impl Controller {
     /// The server of an installation; `None` where there is none to run, or none is known yet.
     pub(crate) fn runtime(&self, uid: &str) -> Option<Arc<Runtime>> {
         self.supervised().get(uid).map(|s| Arc::clone(&s.runtime))
+    }
+
+    /// What is protected from servers.
+    pub(crate) fn protections(&self) -> Vec<Protection> {
+        self.context.local.protections()
     }
 
     /// Stops all servers and waits until nothing of them is left.

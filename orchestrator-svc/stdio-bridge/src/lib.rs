@@ -9,6 +9,7 @@
 
 mod envelope;
 mod event;
+mod files;
 mod http;
 mod lines;
 mod process;
@@ -22,5 +23,6 @@ mod tree;
 pub use event::{EndReason, Event};
 pub use redact::Redactor;
 pub use run::{STOP, main};
+pub use sandbox::LAUNCHER;
 pub use spec::{File, Limits, Spec, Transport};
 pub use tree::{MARKER, kill_marked};

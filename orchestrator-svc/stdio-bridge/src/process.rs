@@ -1,19 +1,29 @@
-//! The server's process: its files, its start, its end.
+//! The server's process: its start, its end.
 
 use std::{
-    fs, io,
-    io::Write as _,
-    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
-    path::{Component, Path, PathBuf},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::{net::UnixStream as StdUnixStream, process::CommandExt as _},
+    },
+    path::Path,
     process::{Command, Stdio},
 };
 
-use nix::sys::{prctl, signal::Signal};
-use tokio::{
-    process::{ChildStderr, ChildStdin, ChildStdout},
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+use nix::{
+    errno::Errno,
+    sys::{prctl, signal::Signal::SIGKILL},
 };
+use sandbox::{Exit, LAUNCHER, Order, Status};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::UnixStream,
+    process::{ChildStderr, ChildStdin, ChildStdout},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use zeroize::Zeroizing;
 
 use crate::{
     event::EndReason,
@@ -47,53 +57,40 @@ impl StartError {
     }
 }
 
-/// Starts the server and reaps everything from then on.
-pub(crate) fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError> {
+/// Starts the server within its confinement, and reaps everything from then on.
+pub(crate) async fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError> {
     // Listened to before anything can end.
     let mut ended = signal(SignalKind::child()).map_err(|e| internal("cannot listen for ended processes", &e))?;
-    let mut command = Command::new(&spec.command);
+    let no_launcher = |e: io::Error| internal("cannot start the launcher", &e);
+    let (ours, theirs) = StdUnixStream::pair().map_err(no_launcher)?;
+    // The program that is running, also where its file was replaced meanwhile.
+    let mut command = Command::new("/proc/self/exe");
     command
-        .args(&spec.arguments)
+        .args([LAUNCHER, &theirs.as_raw_fd().to_string()])
         .env_clear()
-        .envs(&spec.environment)
-        .env(MARKER, &spec.marker)
-        .current_dir(&spec.working_folder)
-        .process_group(0)
+        .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if let Some(port) = port {
-        command.env("PORT", port.to_string());
-    }
+    sandbox::pass_on(&mut command, &theirs);
     die_with_parent(&mut command);
-    let mut child = command.spawn().map_err(|e| {
-        let name = &spec.command;
-        match e.kind() {
-            io::ErrorKind::NotFound => StartError::new(
-                EndReason::CommandNotFound,
-                format!("There is no command {name:?} on this machine. Install it, or correct the entry's command."),
-            ),
-            io::ErrorKind::PermissionDenied => StartError::new(
-                EndReason::CommandNotExecutable,
-                format!("{name:?} may not be executed. Correct the entry's command or the file's mode."),
-            ),
-            _ => StartError::new(
-                EndReason::CommandNotExecutable,
-                format!("{name:?} cannot be executed: {e}."),
-            ),
-        }
-    })?;
-    let pid = i32::try_from(child.id()).map_err(|_| StartError::new(EndReason::NotStarted, "unusual process id"))?;
+    let mut child = command.spawn().map_err(no_launcher)?;
+    drop((theirs, command));
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         unreachable!("all three are piped")
     };
     let no_pipe = |e: io::Error| internal("cannot read from the server", &e);
+    let mut launcher = Launcher::ask(ours, spec, port).await.map_err(no_launcher)?;
+    let pid = timeout(spec.limits.ready(), launcher.started(spec))
+        .await
+        .map_err(|_| StartError::new(EndReason::NotStarted, "the sandbox was not made in time"))??;
     let (sender, end) = watch::channel(None);
     tokio::spawn(async move {
         loop {
             if let Some((_, end)) = reap().into_iter().find(|(ended, _)| *ended == pid) {
-                sender.send_replace(Some(end));
+                sender.send_replace(Some(launcher.ended().await.unwrap_or(end)));
+                return keep_reaping(ended).await;
             }
             if ended.recv().await.is_none() {
                 return;
@@ -109,7 +106,114 @@ pub(crate) fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError
     })
 }
 
-/// Lets the kernel kill the server when the bridge itself is killed. Asked of the thread that starts it, which is the bridge's only one that matters.
+async fn keep_reaping(mut ended: Signal) {
+    while ended.recv().await.is_some() {
+        reap();
+    }
+}
+
+/// The launcher, and the init that it becomes, at the other end of a socket.
+struct Launcher(Lines<BufReader<UnixStream>>);
+
+impl Launcher {
+    async fn ask(socket: StdUnixStream, spec: &Spec, port: Option<u16>) -> io::Result<Self> {
+        let mut environment = spec.environment.clone();
+        environment.insert(MARKER.to_owned(), spec.marker.clone());
+        let mut confinement = spec.confinement.clone();
+        if let Some(port) = port {
+            environment.insert("PORT".to_owned(), port.to_string());
+            confinement.listen.get_or_insert_default().push(port);
+        }
+        let order = Order {
+            command: spec.command.clone(),
+            arguments: spec.arguments.clone(),
+            environment,
+            working_folder: spec.working_folder.clone(),
+            confinement,
+        };
+        let mut line = Zeroizing::new(serde_json::to_vec(&order)?);
+        line.push(b'\n');
+        socket.set_nonblocking(true)?;
+        let mut socket = UnixStream::from_std(socket)?;
+        socket.write_all(&line).await?;
+        Ok(Self(BufReader::new(socket).lines()))
+    }
+
+    async fn next(&mut self) -> Option<Status> {
+        let line = self.0.next_line().await.ok()??;
+        serde_json::from_str(&line).ok()
+    }
+
+    /// Waits until the server runs. The process that stands for it.
+    async fn started(&mut self, spec: &Spec) -> Result<i32, StartError> {
+        let mut process = None;
+        loop {
+            match self.next().await {
+                Some(Status::Process { pid }) => process = Some(pid),
+                Some(Status::NotStarted { what, errno, program }) => {
+                    return Err(not_started(spec, &what, errno, program));
+                }
+                // Without an init, it is the end of the socket that tells.
+                Some(Status::Started | Status::Ended(_)) | None => {
+                    return process
+                        .ok_or_else(|| StartError::new(EndReason::NotStarted, "the launcher ended without a word"));
+                }
+            }
+        }
+    }
+
+    /// How the server ended, if its init still told.
+    async fn ended(&mut self) -> Option<End> {
+        while let Some(status) = self.next().await {
+            match status {
+                Status::Ended(Exit::Code(code)) => {
+                    return Some(End {
+                        code: Some(code),
+                        signal: None,
+                    });
+                }
+                Status::Ended(Exit::Signal(signal)) => {
+                    return Some(End {
+                        code: None,
+                        signal: Some(signal),
+                    });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+fn not_started(spec: &Spec, what: &str, errno: i32, program: bool) -> StartError {
+    let name = &spec.command;
+    if !program {
+        return StartError::new(EndReason::NotStarted, format!("The sandbox could not be made: {what}."));
+    }
+    match Errno::from_raw(errno) {
+        Errno::ENOENT if Path::new(name).exists() => StartError::new(
+            EndReason::CommandNotFound,
+            format!(
+                "{name:?} is there, but it, or the interpreter that it names, is not among what servers see. Let them, with --server-read, \
+                 or install it below /usr or /opt."
+            ),
+        ),
+        Errno::ENOENT => StartError::new(
+            EndReason::CommandNotFound,
+            format!("There is no command {name:?} on this machine. Install it, or correct the entry's command."),
+        ),
+        Errno::EACCES => StartError::new(
+            EndReason::CommandNotExecutable,
+            format!("{name:?} may not be executed. Correct the entry's command or the file's mode."),
+        ),
+        _ => StartError::new(
+            EndReason::CommandNotExecutable,
+            format!("{name:?} cannot be executed: {what}."),
+        ),
+    }
+}
+
+/// Lets the kernel kill the launcher when the bridge itself is killed. Asked of the thread that starts it, which is the bridge's only one that matters.
 #[expect(
     unsafe_code,
     reason = "there is no safe way to set an attribute between fork and exec; prctl is a single system call"
@@ -117,7 +221,7 @@ pub(crate) fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError
 fn die_with_parent(command: &mut Command) {
     // SAFETY: the closure makes one system call and does not allocate.
     unsafe {
-        command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+        command.pre_exec(|| prctl::set_pdeathsig(SIGKILL).map_err(io::Error::from));
     }
 }
 
@@ -130,42 +234,6 @@ pub(crate) async fn ended(end: &mut watch::Receiver<Option<End>>) -> End {
             signal: None,
         },
     }
-}
-
-/// Writes the files, readable by nobody else, and notes those to remove afterwards, also where it fails.
-pub(crate) fn write_files(spec: &Spec, secret_files: &mut Vec<PathBuf>) -> Result<(), StartError> {
-    for file in &spec.files {
-        let relative = Path::new(&file.path);
-        let plain = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
-        if file.path.is_empty() || !relative.components().all(plain) {
-            let message = format!("The file path {:?} leaves the server's folder.", file.path);
-            return Err(StartError::new(EndReason::NotStarted, message));
-        }
-        let path = spec.working_folder.join(relative);
-        if file.secret {
-            secret_files.push(path.clone());
-        }
-        write_file(&path, file.content.as_bytes())
-            .map_err(|e| internal(&format!("cannot write the file {:?}", file.path), &e))?;
-    }
-    Ok(())
-}
-
-fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    // Made anew, so that neither an old mode nor a link decides where the text goes.
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(content)
 }
 
 fn internal(what: &str, error: &io::Error) -> StartError {

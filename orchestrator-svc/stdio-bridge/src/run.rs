@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
     pin::pin,
     process::ExitCode,
     sync::Arc,
@@ -20,8 +19,9 @@ use nix::{
         prctl,
         signal::{Signal, killpg},
     },
-    unistd::Pid,
+    unistd::{Pid, getppid},
 };
+use sandbox::LAUNCHER;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     net::UnixListener,
@@ -34,9 +34,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     event::{EndReason, Event, Events},
+    files::Folder,
     http::{Body, Endpoint},
     lines::Lines,
-    process::{Server, StartError, ended, start, write_files},
+    process::{Server, StartError, ended, start},
     proxy::{Proxy, choose_port, wait_until_open},
     redact::Redactor,
     spec::{Limits, Spec, Transport},
@@ -51,8 +52,13 @@ const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(15);
 
-/// Runs the bridge on standard input and output until its server or its parent ends: the whole of a program's `main`.
+/// Runs the bridge on standard input and output until its server or its parent ends, or launches a server for a bridge where the first
+/// argument is [`sandbox::LAUNCHER`]: the whole of a program's `main`.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(LAUNCHER) {
+        return sandbox::launch(arguments);
+    }
     // One thread: the server's life is tied to the thread that started it.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return ExitCode::FAILURE;
@@ -85,8 +91,14 @@ fn failed(error: StartError) -> Event {
 }
 
 async fn life(events: &Events) -> Event {
+    // The only one that may call.
+    let parent = getppid();
     if prctl::set_child_subreaper(true).is_err() {
         return not_started("cannot become the reaper of its descendants");
+    }
+    // No other process of this user reads its memory, which has secrets.
+    if prctl::set_dumpable(false).is_err() {
+        return not_started("cannot hide its memory");
     }
     let mut input = BufReader::new(tokio::io::stdin());
     let mut order = Zeroizing::new(Vec::new());
@@ -104,14 +116,17 @@ async fn life(events: &Events) -> Event {
     let Some(_lock) = lock(&spec).await else {
         return not_started("an earlier run of this server has not ended");
     };
-    let mut secret_files = Vec::new();
-    let event = match prepare(&spec, &mut secret_files).await {
-        Ok((server, port)) => live(&spec, server, port, stop, events).await,
+    let folder = match Folder::open(&spec.working_folder) {
+        Ok(folder) => folder,
+        Err(error) => return not_started(format!("cannot open the working folder: {error}")),
+    };
+    let event = match prepare(&spec, &folder).await {
+        Ok((server, port)) => live(&spec, server, port, parent, stop, events).await,
         Err(error) => failed(error),
     };
     kill_descendants().await;
-    for file in secret_files {
-        let _ = fs::remove_file(file);
+    for file in spec.files.iter().filter(|file| file.secret) {
+        let _ = folder.remove(&file.path);
     }
     let _ = fs::remove_file(&spec.socket);
     event
@@ -160,13 +175,18 @@ async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
     }
 }
 
-async fn prepare(spec: &Spec, secret_files: &mut Vec<PathBuf>) -> Result<(Server, Option<u16>), StartError> {
-    write_files(spec, secret_files)?;
+async fn prepare(spec: &Spec, folder: &Folder) -> Result<(Server, Option<u16>), StartError> {
+    for file in &spec.files {
+        folder.write(file).map_err(|error| {
+            let message = format!("cannot write the file {:?}: {error}", file.path);
+            StartError::new(EndReason::NotStarted, message)
+        })?;
+    }
     let port = match spec.transport {
         Transport::Stdio => None,
         Transport::StreamableHttp { port, .. } => Some(choose_port(port).await?),
     };
-    Ok((start(spec, port)?, port))
+    Ok((start(spec, port).await?, port))
 }
 
 /// From the start of the server to its end.
@@ -174,6 +194,7 @@ async fn live(
     spec: &Spec,
     server: Server,
     port: Option<u16>,
+    parent: Pid,
     mut stop: oneshot::Receiver<Duration>,
     events: &Events,
 ) -> Event {
@@ -241,7 +262,7 @@ async fn live(
         ready = ready => match ready {
             Err(error) => Outcome::Failed(error),
             Ok((service, listener)) => {
-                let serving = tokio::spawn(serve(listener, service, finishing, spec.limits.clone()));
+                let serving = tokio::spawn(serve(listener, service, parent, finishing, spec.limits.clone()));
                 events.send(Event::Ready).await;
                 let outcome = tokio::select! {
                     end = ended(&mut end) => Outcome::Ended(end),
@@ -349,7 +370,13 @@ impl Service {
     }
 }
 
-async fn serve(listener: UnixListener, service: Service, mut finishing: watch::Receiver<bool>, limits: Limits) {
+async fn serve(
+    listener: UnixListener,
+    service: Service,
+    parent: Pid,
+    mut finishing: watch::Receiver<bool>,
+    limits: Limits,
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -362,6 +389,10 @@ async fn serve(listener: UnixListener, service: Service, mut finishing: watch::R
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        // Whoever else finds the socket gets nothing.
+        if stream.peer_cred().ok().and_then(|peer| peer.pid()) != Some(parent.as_raw()) {
+            continue;
+        }
         // A connection too many is closed, not kept waiting.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
@@ -371,7 +402,7 @@ async fn serve(listener: UnixListener, service: Service, mut finishing: watch::R
         connections.spawn(async move {
             let _place = place;
             let handler = service_fn(move |request| service.clone().handle(request));
-            // No timeouts: only the gateway can connect, and it keeps idle connections.
+            // No timeouts: only the gateway is let in, and it keeps idle connections.
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
             let mut connection = pin!(connection);
             let finished = tokio::select! {

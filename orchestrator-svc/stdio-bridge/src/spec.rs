@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
+use sandbox::Confinement;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -22,6 +23,8 @@ pub struct Spec {
     pub marker: String,
     /// Where it runs. Must exist.
     pub working_folder: PathBuf,
+    /// What it may see and do. It may listen on the port that `transport` gives it as well.
+    pub confinement: Confinement,
     /// Written before it starts.
     pub files: Vec<File>,
     /// Taken out of every log line.

@@ -1,5 +1,8 @@
 """A well-behaved MCP server whose only tool answers with its environment, arguments and folder."""
-import json, os, sys
+import json, os, sys, time
+
+# Tells processes apart: each is the second in a namespace of its own.
+STARTED = time.monotonic_ns()
 
 print("started with", os.environ.get("TOKEN", "nothing"), file=sys.stderr, flush=True)
 if "--fail" in sys.argv:
@@ -10,6 +13,6 @@ for line in sys.stdin:
     if message.get("method") == "initialize":
         result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
     else:
-        result = {"environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "pid": os.getpid()}
+        result = {"environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
     if "id" in message:
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)

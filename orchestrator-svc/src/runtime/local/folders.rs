@@ -21,6 +21,17 @@ pub(crate) struct Folders {
     sockets: PathBuf,
 }
 
+/// What is a server's own, and nobody else's.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// Where it runs; kept.
+    pub(crate) work: PathBuf,
+    /// Its `HOME`; kept.
+    pub(crate) home: PathBuf,
+    /// Emptied before each start.
+    pub(crate) temporary: PathBuf,
+}
+
 impl Folders {
     pub(crate) fn new(data_dir: &Path) -> io::Result<Self> {
         private(data_dir)?;
@@ -61,10 +72,26 @@ impl Folders {
         self.of(uid).join("lock")
     }
 
-    pub(crate) fn make(&self, uid: &str) -> io::Result<PathBuf> {
-        let work = self.work(uid);
-        private(&work)?;
-        Ok(work)
+    pub(crate) fn make(&self, uid: &str) -> io::Result<Own> {
+        let own = Own {
+            work: self.work(uid),
+            home: self.of(uid).join("home"),
+            temporary: self.of(uid).join("tmp"),
+        };
+        // Nothing is expected to be there that an earlier run left.
+        match fs::remove_dir_all(&own.temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        for folder in [&own.work, &own.home, &own.temporary] {
+            private(folder)?;
+        }
+        Ok(own)
+    }
+
+    /// All of them.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Whether an installation has a folder: nothing is started without one.
@@ -128,7 +155,11 @@ mod tests {
                 .starts_with(folder.path().canonicalize().unwrap().join("i"))
         );
         assert_eq!(
-            fs::metadata(folders.make("a-1").unwrap()).unwrap().permissions().mode() & 0o777,
+            fs::metadata(folders.make("a-1").unwrap().work)
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
             0o700
         );
         assert!(folders.has("a-1") && !folders.has("a-2"));

@@ -11,6 +11,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
+use sandbox::{Confinement, Grant, Layers, Resources};
 use serde_json::{Value, json};
 use stdio_bridge::{EndReason, Event, Limits, Spec, Transport};
 use tokio::{
@@ -46,11 +48,12 @@ pub fn spec(folder: &Path, mode: &str) -> Spec {
     Spec {
         socket: folder.join("s"),
         lock: folder.join("lock"),
-        command: "python3".to_owned(),
+        command: python().0,
         arguments: vec![fixture.to_str().unwrap().to_owned(), mode.to_owned()],
         environment,
         marker: folder.to_str().unwrap().to_owned(),
         working_folder: folder.to_owned(),
+        confinement: confined(folder),
         files: Vec::new(),
         secrets: Vec::new(),
         transport: Transport::Stdio,
@@ -59,6 +62,48 @@ pub fn spec(folder: &Path, mode: &str) -> Spec {
             grace_millis: 500,
             ..Limits::default()
         },
+    }
+}
+
+/// What holds servers on this machine, tried once.
+pub fn layers() -> Layers {
+    static LAYERS: OnceLock<Layers> = OnceLock::new();
+    let tried = LAYERS.get_or_init(|| {
+        let (hidden, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bridge = Path::new(env!("CARGO_BIN_EXE_stdio-bridge"));
+        sandbox::probe(bridge, hidden.path(), scratch.path()).unwrap().0
+    });
+    tried.clone()
+}
+
+/// The interpreter, and the folder that it is installed in.
+pub fn python() -> (String, PathBuf) {
+    static PYTHON: OnceLock<(String, PathBuf)> = OnceLock::new();
+    let found = PYTHON.get_or_init(|| {
+        let script =
+            "import os, sys; print(os.path.realpath(sys.executable)); print(os.path.realpath(sys.base_prefix))";
+        let output = std::process::Command::new("python3")
+            .args(["-c", script])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (program, prefix) = text.trim().split_once('\n').unwrap();
+        (program.to_owned(), prefix.into())
+    });
+    found.clone()
+}
+
+/// As the orchestrator confines a server that runs in `folder`.
+pub fn confined(folder: &Path) -> Confinement {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
+    Confinement {
+        layers: layers(),
+        grants: vec![Grant::write(folder), Grant::read(scripts), Grant::read(python().1)],
+        temporary_folder: folder.to_owned(),
+        hidden: "/hidden".into(),
+        connect: Some(vec![53, 443]),
+        listen: Some(Vec::new()),
+        resources: Resources::default(),
     }
 }
 

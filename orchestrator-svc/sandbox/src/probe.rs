@@ -1,0 +1,171 @@
+//! Tries on this machine what can hold a program, by holding one: a container may allow a clone and refuse the mount after it.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::signal::kill,
+    unistd::Pid,
+};
+
+use crate::{
+    landlock,
+    launcher::LAUNCHER,
+    layers::Layers,
+    order::{Confinement, Order},
+    resources::Resources,
+    status::Status,
+};
+
+/// As the command of an [`Order`]: nothing is started, but what holds is looked at from inside.
+pub(crate) const PROBE: &str = "\u{0}probe";
+/// A set-up takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What this machine can hold programs with, and why it lacks what it lacks.
+///
+/// `program` is a launcher when [`LAUNCHER`] is its first argument; `hidden` is a folder that must not be seen, `scratch` one that may be written to.
+///
+/// # Errors
+/// When not even the launcher can be started.
+pub fn probe(program: &Path, hidden: &Path, scratch: &Path) -> io::Result<(Layers, Vec<String>)> {
+    let mut missing = Vec::new();
+    let mut layers = Layers {
+        namespaces: true,
+        landlock: landlock::version(),
+        seccomp: true,
+    };
+    if layers.landlock == 0 {
+        missing.push("Landlock: this kernel does not have it, or it is not turned on".to_owned());
+    }
+    // What fails is left out, and the rest is tried again.
+    for _ in 0..3 {
+        match attempt(&layers, program, hidden, scratch)? {
+            None => return Ok((layers, missing)),
+            Some(what) if what.starts_with("seccomp") && layers.seccomp => {
+                layers.seccomp = false;
+                missing.push(what);
+            }
+            Some(what) if what.starts_with("Landlock") && layers.landlock > 0 => {
+                layers.landlock = 0;
+                missing.push(what);
+            }
+            Some(what) if layers.namespaces => {
+                layers.namespaces = false;
+                missing.push(format!("namespaces: {what}"));
+            }
+            Some(what) => {
+                missing.push(what);
+                break;
+            }
+        }
+    }
+    Ok((Layers::default(), missing))
+}
+
+/// What failed; `None`: all of it holds.
+fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io::Result<Option<String>> {
+    let order = Order {
+        command: PROBE.to_owned(),
+        // To look for from inside.
+        arguments: vec![std::process::id().to_string()],
+        environment: Default::default(),
+        working_folder: "/".into(),
+        confinement: Confinement {
+            layers: layers.clone(),
+            grants: Vec::new(),
+            temporary_folder: scratch.to_owned(),
+            hidden: hidden.to_owned(),
+            connect: Some(Vec::new()),
+            listen: Some(Vec::new()),
+            resources: Resources::default(),
+        },
+    };
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let number = theirs.as_raw_fd();
+    let mut command = Command::new(program);
+    command
+        .args([LAUNCHER, &number.to_string()])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    pass_on(&mut command, &theirs);
+    let mut child = command.spawn()?;
+    drop(theirs);
+    ours.set_read_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(&order)?;
+    line.push(b'\n');
+    // A launcher that is no launcher ends at once.
+    let told = ours.write_all(&line);
+    let mut statuses = Vec::new();
+    for line in BufReader::new(&ours).lines() {
+        statuses.push(serde_json::from_str::<Status>(&line?).map_err(io::Error::from)?);
+    }
+    let exit = child.wait()?;
+    told?;
+    for status in &statuses {
+        if let Status::NotStarted { what, .. } = status {
+            return Ok(Some(what.clone()));
+        }
+    }
+    let ended = statuses.iter().find_map(|status| match status {
+        Status::Ended(exit) => Some(*exit),
+        _ => None,
+    });
+    match ended {
+        Some(crate::status::Exit::Code(0)) => Ok(None),
+        None if !layers.namespaces && exit.success() => Ok(None),
+        _ => Ok(Some(format!("what should be hidden is seen ({ended:?}, {exit})"))),
+    }
+}
+
+/// Lets a command inherit a descriptor under the number that it has.
+#[expect(
+    unsafe_code,
+    reason = "there is no safe way to let a single descriptor through an exec; it is one system call"
+)]
+pub fn pass_on(command: &mut Command, socket: &UnixStream) {
+    let number = socket.as_raw_fd();
+    // SAFETY: the closure makes one system call on a descriptor that is open while the command is spawned, and does not allocate.
+    unsafe {
+        command.pre_exec(move || {
+            let socket = std::os::fd::BorrowedFd::borrow_raw(number);
+            fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            Ok(())
+        });
+    }
+}
+
+/// Whether what should hold does, as seen from inside: the code to end with.
+pub(crate) fn observe(order: &Order) -> i32 {
+    let layers = &order.confinement.layers;
+    let hidden = &order.confinement.hidden;
+    let parent = order.arguments.first().and_then(|pid| pid.parse::<i32>().ok());
+    let files = fs::read_dir(hidden).is_err();
+    let metadata = fs::symlink_metadata(hidden).is_err();
+    let processes = parent.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err());
+    let sockets = std::net::TcpListener::bind(("127.0.0.1", 0)).is_err();
+    let calls = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_err();
+    let held = [
+        (files, layers.namespaces || layers.landlock >= 1, 1),
+        (metadata, layers.namespaces, 2),
+        (processes, layers.namespaces || layers.landlock >= 6, 4),
+        (sockets, layers.landlock >= 4, 8),
+        (calls, layers.seccomp, 16),
+    ];
+    held.iter()
+        .filter(|(holds, expected, _)| *expected && !holds)
+        .map(|(_, _, code)| code)
+        .sum()
+}

@@ -1,0 +1,288 @@
+//! What a program needs to see beyond what is the system's: itself, its interpreter, and the libraries that are installed with them.
+//!
+//! It is found by looking at the files, as a shell and the kernel do. Only what the entry itself says is looked at, never what a person
+//! entered.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    path::{Component, Path, PathBuf},
+};
+
+use sandbox::Grant;
+
+/// Folders of version managers: their programs need all of it.
+const MANAGERS: [&str; 7] = [".pyenv", ".nvm", ".asdf", ".volta", ".rbenv", ".sdkman", ".bun"];
+/// Programs whose first argument that is no option is the program to run.
+const INTERPRETERS: [&str; 9] = ["python", "node", "deno", "bun", "ruby", "perl", "php", "bash", "sh"];
+/// What is installed below a prefix.
+const INSTALLED: [&str; 5] = ["bin", "lib", "lib64", "libexec", "pyvenv.cfg"];
+/// A script may name an interpreter that is a script that names one, and so on.
+const DEEPEST: usize = 5;
+/// Longest line of a script that names its interpreter.
+const LINE: u64 = 512;
+
+/// Finds what programs need to see.
+pub(crate) struct Programs<'a> {
+    /// Where commands are looked up, as in `PATH`.
+    pub(crate) path: &'a str,
+    /// Never granted, nor anything below or above it.
+    pub(crate) hidden: &'a Path,
+    /// Of the service's user: a script in it is granted alone.
+    pub(crate) home: Option<&'a Path>,
+}
+
+impl Programs<'_> {
+    /// What `command` needs, started with `arguments`.
+    pub(crate) fn grants(&self, command: &str, arguments: &[String]) -> Vec<Grant> {
+        let mut found = Vec::new();
+        let files = [self.look_up(command), script(command, arguments)];
+        for file in files.into_iter().flatten() {
+            self.program(&file, &mut found, DEEPEST);
+        }
+        found.retain(|path| {
+            let real = path.canonicalize();
+            real.is_ok_and(|real| !real.starts_with(self.hidden) && !self.hidden.starts_with(&real))
+        });
+        found.sort();
+        found.dedup();
+        found.into_iter().map(Grant::read).collect()
+    }
+
+    fn look_up(&self, command: &str) -> Option<PathBuf> {
+        let is_program = |path: &PathBuf| path.is_absolute() && path.is_file();
+        if command.contains('/') {
+            return Some(PathBuf::from(command)).filter(is_program);
+        }
+        self.path
+            .split(':')
+            .map(|folder| Path::new(folder).join(command))
+            .find(is_program)
+    }
+
+    fn program(&self, file: &Path, found: &mut Vec<PathBuf>, depth: usize) {
+        let Ok(real) = file.canonicalize() else { return };
+        let Some(depth) = depth.checked_sub(1) else { return };
+        // As it was named, which may be a link, and as it is.
+        for path in [file, &real] {
+            found.push(path.to_owned());
+            found.extend(outermost(path, &MANAGERS));
+            found.extend(outermost(path, &["node_modules"]));
+            if let Some(prefix) = prefix(path) {
+                found.extend(
+                    INSTALLED
+                        .iter()
+                        .map(|name| prefix.join(name))
+                        .filter(|path| path.exists()),
+                );
+                if let Some(base) = base_of_venv(&prefix) {
+                    self.program(&base, found, depth);
+                }
+            }
+        }
+        if let Some(line) = first_line(&real) {
+            // A script finds what lies beside it.
+            found.extend(
+                real.parent()
+                    .filter(|folder| self.is_narrow(folder))
+                    .map(Path::to_owned),
+            );
+            if let Some(interpreter) = self.interpreter(&line) {
+                self.program(&interpreter, found, depth);
+            }
+        }
+    }
+
+    /// The interpreter of `#!/usr/bin/env -S node --flag`, `#!/bin/sh`.
+    fn interpreter(&self, line: &str) -> Option<PathBuf> {
+        let mut words = line.strip_prefix("#!")?.split_ascii_whitespace();
+        let program = Path::new(words.next()?);
+        if program.file_name()? == "env" {
+            let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+            return self.look_up(name);
+        }
+        Some(program.to_owned())
+    }
+
+    /// Whether a folder is one of a program, rather than one with all that somebody has.
+    fn is_narrow(&self, folder: &Path) -> bool {
+        let somebodys =
+            folder.parent() == Some(Path::new("/home")) || self.home.is_some_and(|home| home.starts_with(folder));
+        folder.components().count() > 2 && !somebodys
+    }
+}
+
+/// The script that an interpreter is told to run.
+fn script(command: &str, arguments: &[String]) -> Option<PathBuf> {
+    let program = Path::new(command).file_name()?.to_str()?;
+    let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let argument = if name == "java" {
+        let jar = arguments.iter().position(|argument| argument == "-jar")?;
+        arguments.get(jar + 1)?
+    } else if INTERPRETERS.contains(&name) {
+        arguments
+            .iter()
+            .find(|argument| !argument.starts_with('-') && *argument != "run")?
+    } else {
+        return None;
+    };
+    Some(PathBuf::from(argument)).filter(|path| path.is_absolute() && path.is_file())
+}
+
+/// The folder down to the first part of a path that has one of these names.
+fn outermost(path: &Path, names: &[&str]) -> Option<PathBuf> {
+    let is_named = |part: &Component<'_>| names.iter().any(|name| part.as_os_str() == *name);
+    let parts: Vec<_> = path.components().collect();
+    let end = parts.iter().position(is_named)?;
+    Some(parts[..=end].iter().collect())
+}
+
+/// Where a program was installed to with libraries of its own: `/opt/x` of `/opt/x/bin/node`.
+fn prefix(program: &Path) -> Option<PathBuf> {
+    let folder = program.parent().filter(|folder| folder.ends_with("bin"))?;
+    let prefix = folder.parent()?;
+    let libraries = |name: &str| {
+        let entries = fs::read_dir(prefix.join(name)).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .any(|name| name == "node_modules" || name.to_str().is_some_and(|name| name.starts_with("python3")))
+    };
+    let is_one = prefix.join("pyvenv.cfg").is_file() || libraries("lib") || libraries("lib64");
+    is_one.then(|| prefix.to_owned())
+}
+
+/// The interpreter that a virtual environment was made with (PEP 405: `home = /usr/bin`).
+fn base_of_venv(prefix: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(prefix.join("pyvenv.cfg")).ok()?;
+    let home = text.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "home").then(|| value.trim().to_owned())
+    })?;
+    Some(Path::new(&home).join("python3")).filter(|path| path.is_absolute() && path.exists())
+}
+
+/// The first line of a script; `None` for a binary.
+fn first_line(file: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    File::open(file).ok()?.take(LINE).read_to_end(&mut start).ok()?;
+    if !start.starts_with(b"#!") {
+        // A script for an interpreter that was named has none.
+        let is_text = !start.contains(&0);
+        return is_text.then(String::new);
+    }
+    let line = start.split(|&byte| byte == b'\n').next()?;
+    String::from_utf8(line.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    struct Machine {
+        folder: tempfile::TempDir,
+        root: PathBuf,
+    }
+
+    impl Machine {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().canonicalize().unwrap();
+            for (path, content) in files {
+                let path = root.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+            Self { folder, root }
+        }
+
+        fn grants(&self, command: &str, arguments: &[&str]) -> Vec<String> {
+            let in_root = |text: &str| text.replace('@', self.root.to_str().unwrap());
+            let arguments: Vec<_> = arguments.iter().map(|argument| in_root(argument)).collect();
+            let programs = Programs {
+                path: &in_root("@/home/x/.pyenv/shims:@/opt/node/bin"),
+                hidden: &self.root.join("home/x/data"),
+                home: Some(&self.root.join("home/x")),
+            };
+            let grants = programs.grants(&in_root(command), &arguments).into_iter();
+            let paths = grants.map(|grant| {
+                grant
+                    .path
+                    .strip_prefix(&self.root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            });
+            paths.collect()
+        }
+    }
+
+    const BINARY: &str = "\u{7f}ELF\0";
+
+    #[test]
+    fn finds_interpreters_and_their_libraries() {
+        let machine = Machine::new(&[
+            ("opt/node/bin/node", BINARY),
+            ("opt/node/lib/node_modules/npm/npx.js", "#!/usr/bin/env node\n"),
+            ("srv/app/node_modules/server/dist/index.js", "#!/usr/bin/env node\n"),
+            ("srv/app/secret", ""),
+            ("home/x/.pyenv/shims/python3", "#!/usr/bin/env bash\n"),
+            ("home/x/.pyenv/versions/3.11/bin/python3", BINARY),
+            ("srv/venv/bin/server", "#!/nowhere/python\n"),
+            ("srv/venv/lib/python3.11/x", ""),
+        ]);
+        let venv = format!("home = {}/home/x/.pyenv/versions/3.11/bin\n", machine.root.display());
+        fs::write(machine.root.join("srv/venv/pyvenv.cfg"), venv).unwrap();
+        symlink("../server/dist/index.js", {
+            let link = machine.root.join("srv/app/node_modules/.bin/server");
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            link
+        })
+        .unwrap();
+        symlink("../lib/node_modules/npm/npx.js", machine.root.join("opt/node/bin/npx")).unwrap();
+
+        let node = ["opt/node/bin", "opt/node/bin/node", "opt/node/lib"];
+        assert_eq!(machine.grants("node", &["server.js"]), node);
+        let npx = machine.grants("npx", &["-y", "server"]);
+        assert!(node.iter().all(|path| npx.iter().any(|found| found == path)), "{npx:?}");
+        let server = machine.grants("node", &["@/srv/app/node_modules/.bin/server"]);
+        assert!(server.contains(&"srv/app/node_modules".to_owned()), "{server:?}");
+        assert!(!server.contains(&"srv/app".to_owned()), "{server:?}");
+        assert!(machine.grants("python3", &[]).contains(&"home/x/.pyenv".to_owned()));
+        let venv = machine.grants("@/srv/venv/bin/server", &[]);
+        for path in ["srv/venv/bin", "srv/venv/lib", "srv/venv/pyvenv.cfg", "home/x/.pyenv"] {
+            assert!(venv.contains(&path.to_owned()), "{venv:?}");
+        }
+    }
+
+    #[test]
+    fn grants_nobodys_folder_and_nothing_hidden() {
+        let machine = Machine::new(&[
+            ("home/x/server.py", "print()\n"),
+            ("home/x/app/server.py", "print()\n"),
+            ("home/x/data/runtimes/i/1/work/server.py", "print()\n"),
+            ("home/x/tool", BINARY),
+        ]);
+        assert_eq!(machine.grants("python3", &["@/home/x/server.py"]), ["home/x/server.py"]);
+        assert_eq!(
+            machine.grants("python3.12", &["-u", "@/home/x/app/server.py"]),
+            ["home/x/app", "home/x/app/server.py"]
+        );
+        assert_eq!(
+            machine.grants("@/home/x/tool", &["@/home/x/app/server.py"]),
+            ["home/x/tool"]
+        );
+        let none: [&str; 0] = [];
+        assert_eq!(
+            machine.grants("python3", &["@/home/x/data/runtimes/i/1/work/server.py"]),
+            none
+        );
+        assert_eq!(machine.grants("python3", &["@/home/x"]), none);
+        assert_eq!(machine.grants("no-such-program", &["@/home/x/app/server.py"]), none);
+        assert!(machine.folder.path().exists());
+    }
+}

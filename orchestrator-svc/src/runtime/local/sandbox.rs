@@ -1,0 +1,145 @@
+//! What holds the servers of this machine, and what each of them may see.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use sandbox::{Confinement, Grant, Layers, Level, Protection};
+
+use super::folders::Own;
+use crate::config::{Sandbox as Config, SandboxMode};
+
+/// As tried on this machine when the service started.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    config: Config,
+    layers: Layers,
+    hidden: PathBuf,
+}
+
+/// Why no server may be started here.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A folder of the configuration is of no use.
+    #[error("servers cannot be let into {}: {why}", path.display())]
+    Folder {
+        /// As configured.
+        path: PathBuf,
+        /// For operators.
+        why: String,
+    },
+    /// The launcher does not start, or its scratch folder cannot be made.
+    #[error("the sandbox cannot be tried: {0}")]
+    Probe(#[from] io::Error),
+    /// Less holds than is demanded.
+    #[error(
+        "this machine cannot hold servers as is demanded: {}. What failed: {}. Make that possible (user namespaces: \
+         kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; in a container, its seccomp profile), or say \
+         --sandbox best-effort to trust the code of every server with all that this user can read",
+        missing.join(", "),
+        if failed.is_empty() { "nothing".to_owned() } else { failed.join("; ") }
+    )]
+    Insufficient {
+        /// What is not protected, and what that needs.
+        missing: Vec<String>,
+        /// What was tried, and failed.
+        failed: Vec<String>,
+    },
+}
+
+impl Sandbox {
+    /// Tries what there is and compares it with what is demanded. `hidden` exists and has no links in it.
+    pub(crate) fn new(config: Config, program: &Path, hidden: &Path, scratch: &Path) -> Result<Self, SandboxError> {
+        let mut config = config;
+        for path in config.read.iter_mut().chain(&mut config.write) {
+            *path = checked(path, hidden)?;
+        }
+        let (layers, failed) = match config.mode {
+            SandboxMode::Off => (Layers::default(), Vec::new()),
+            SandboxMode::BestEffort | SandboxMode::Required => sandbox::probe(program, hidden, scratch)?,
+        };
+        let held = Self {
+            config,
+            layers,
+            hidden: hidden.to_owned(),
+        };
+        let protections = held.protections();
+        if held.config.mode == SandboxMode::Required {
+            let short = protections.iter().filter(|p| p.required && p.level < Level::Enforced);
+            let missing: Vec<_> = short.map(|p| format!("{}: {}", p.subject, p.by)).collect();
+            if !missing.is_empty() {
+                return Err(SandboxError::Insufficient { missing, failed });
+            }
+        }
+        report(held.config.mode, &protections, &failed);
+        Ok(held)
+    }
+
+    /// What is protected from servers.
+    pub(crate) fn protections(&self) -> Vec<Protection> {
+        self.layers.protections()
+    }
+
+    /// Never shown to a server.
+    pub(crate) fn hidden(&self) -> &Path {
+        &self.hidden
+    }
+
+    /// What a server finds in `TMPDIR`.
+    pub(crate) fn temporary_folder<'a>(&self, own: &'a Own) -> &'a Path {
+        if self.layers.namespaces {
+            Path::new("/tmp")
+        } else {
+            &own.temporary
+        }
+    }
+
+    /// How a server with these folders is held, which needs to see `programs` as well.
+    pub(crate) fn confinement(&self, own: &Own, programs: Vec<Grant>) -> Confinement {
+        let mut grants = programs;
+        grants.extend(self.config.read.iter().map(Grant::read));
+        grants.extend(self.config.write.iter().map(Grant::write));
+        grants.push(Grant::write(&own.work));
+        grants.push(Grant::write(&own.home));
+        Confinement {
+            layers: self.layers.clone(),
+            grants,
+            temporary_folder: own.temporary.clone(),
+            hidden: self.hidden.clone(),
+            connect: self.config.connect.clone(),
+            listen: Some(Vec::new()),
+            resources: self.config.resources.clone(),
+        }
+    }
+}
+
+fn checked(path: &Path, hidden: &Path) -> Result<PathBuf, SandboxError> {
+    let refuse = |why: String| SandboxError::Folder {
+        path: path.to_owned(),
+        why,
+    };
+    let real = path.canonicalize().map_err(|error| refuse(error.to_string()))?;
+    if real.starts_with(hidden) || hidden.starts_with(&real) {
+        return Err(refuse(
+            "the data folder, with everybody's secrets, is in it or around it".to_owned(),
+        ));
+    }
+    Ok(real)
+}
+
+fn report(mode: SandboxMode, protections: &[Protection], failed: &[String]) {
+    for what in failed {
+        tracing::warn!("a part of the sandbox is missing: {what}");
+    }
+    let of = |level| {
+        let subjects = protections.iter().filter(|p| p.level == level).map(|p| p.subject);
+        subjects.collect::<Vec<_>>().join(" ")
+    };
+    let (enforced, partial, none) = (of(Level::Enforced), of(Level::Partial), of(Level::None));
+    if mode == SandboxMode::Off {
+        tracing::warn!("the sandbox is off: every local server can read and change all that this user can");
+    } else {
+        tracing::info!(enforced, partial, none, "what is protected from local servers");
+    }
+}

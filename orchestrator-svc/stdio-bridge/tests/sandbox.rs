@@ -1,0 +1,222 @@
+//! What a server that tries to get out gets at, for each way a machine can hold it.
+
+mod harness;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    os::{
+        fd::AsRawFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use harness::{Bridge, confined, layers};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use sandbox::{Grant, Layers, Level};
+
+/// What there is to get at: a secret, a process, sockets, another's folder, a file that was left open.
+struct House {
+    folder: tempfile::TempDir,
+    victim: std::process::Child,
+    port: u16,
+    left_open: fs::File,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["hidden", "other", "work", "tmp"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let secret = folder.path().join("hidden/secret");
+        fs::write(&secret, "canary").unwrap();
+        let victim = Command::new("sleep")
+            .arg("600")
+            .env("SECRET", "canary")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let tcp = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        thread::spawn(move || tcp.incoming().for_each(|peer| drop(peer.unwrap().write_all(b"canary"))));
+        let by_path = UnixListener::bind(folder.path().join("hidden/socket")).unwrap();
+        let name = SocketAddr::from_abstract_name(folder.path().to_str().unwrap()).unwrap();
+        for listener in [by_path, UnixListener::bind_addr(&name).unwrap()] {
+            thread::spawn(move || {
+                listener
+                    .incoming()
+                    .for_each(|peer| drop(peer.unwrap().write_all(b"canary")))
+            });
+        }
+        let left_open = fs::File::open(secret).unwrap();
+        fcntl(&left_open, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        Self {
+            folder,
+            victim,
+            port,
+            left_open,
+        }
+    }
+
+    /// What the attacker gets at, by what that is.
+    async fn attacked(&self, layers: Layers) -> BTreeMap<String, Vec<String>> {
+        let root = self.folder.path().canonicalize().unwrap();
+        let bridge = Bridge::start("good", |spec| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/attacker.py");
+            let descriptor = self.left_open.as_raw_fd();
+            spec.arguments = vec![
+                script.to_str().unwrap().to_owned(),
+                self.victim.id().to_string(),
+                root.to_str().unwrap().to_owned(),
+                self.port.to_string(),
+                descriptor.to_string(),
+            ];
+            spec.working_folder = root.join("work");
+            let temporary = if layers.namespaces {
+                "/tmp".into()
+            } else {
+                root.join("tmp")
+            };
+            spec.environment
+                .insert("TMPDIR".to_owned(), temporary.to_str().unwrap().to_owned());
+            spec.confinement = confined(&spec.working_folder);
+            spec.confinement.layers = layers.clone();
+            spec.confinement.hidden = root.join("hidden");
+            spec.confinement.temporary_folder = root.join("tmp");
+        });
+        let mut bridge = bridge.await;
+        bridge.wait_for_log("done").await;
+        let mut holes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in &bridge.logs {
+            let Some((subject, attempt)) = line.split_once('/') else {
+                continue;
+            };
+            let found = holes.entry(subject.to_owned()).or_default();
+            if attempt.contains(" hole ") == (subject != "needed") {
+                found.push(attempt.to_owned());
+            }
+        }
+        holes
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.victim.kill().unwrap();
+        self.victim.wait().unwrap();
+    }
+}
+
+/// Whatever the report calls enforced holds, and what a server needs works.
+async fn holds(layers: Layers) {
+    let house = House::new();
+    let holes = house.attacked(layers.clone()).await;
+    for protection in layers.protections() {
+        let found = holes.get(protection.subject);
+        if protection.level == Level::Enforced {
+            assert!(
+                found.unwrap().is_empty(),
+                "{layers:?}: {}: {found:?}",
+                protection.subject
+            );
+        }
+    }
+    assert!(holes["needed"].is_empty(), "{layers:?}: {:?}", holes["needed"]);
+    assert!(holes["memory"].is_empty(), "{layers:?}: {:?}", holes["memory"]);
+    if layers.landlock >= 4 {
+        assert!(holes["tcp"].is_empty(), "{layers:?}: {:?}", holes["tcp"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_reaches_nothing_of_the_house() {
+    let layers = layers();
+    assert!(
+        layers
+            .protections()
+            .iter()
+            .all(|p| !p.required || p.level == Level::Enforced),
+        "this machine cannot hold a server whole, the rest of this test needs one that can: {layers:?}"
+    );
+    holds(layers).await;
+}
+
+#[tokio::test]
+async fn what_a_container_allows_is_told_and_holds() {
+    let all = layers();
+    for (namespaces, landlock, seccomp) in [
+        // A container without user namespaces; kernels before Landlock's signals and ports; one without Landlock.
+        (false, all.landlock, true),
+        (true, all.landlock.min(3), true),
+        (true, 0, true),
+        (false, all.landlock, false),
+        (false, 0, true),
+    ] {
+        holds(Layers {
+            namespaces,
+            landlock,
+            seccomp,
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_sandbox_it_reaches_all() {
+    let house = House::new();
+    let holes = house.attacked(Layers::default()).await;
+    for subject in [
+        "files",
+        "metadata",
+        "processes",
+        "signals",
+        "unix_sockets",
+        "tcp",
+        "memory",
+        "process_count",
+    ] {
+        assert!(!holes[subject].is_empty(), "the attacks on {subject} are none");
+    }
+}
+
+#[tokio::test]
+async fn what_it_is_not_granted_cannot_be_granted_by_mistake() {
+    let house = House::new();
+    let root = house.folder.path().canonicalize().unwrap();
+    let mut bridge = Bridge::start("good", |spec| {
+        spec.confinement.hidden = root.join("hidden");
+        spec.confinement.grants.push(Grant::read(&root));
+    })
+    .await;
+    let (_, message, _) = bridge.ended().await;
+    assert!(message.contains("holds what is hidden"), "{message}");
+}
+
+#[tokio::test]
+async fn only_whoever_started_the_bridge_may_call() {
+    let bridge = Bridge::ready("good").await;
+    let socket = bridge.folder.path().join("s");
+    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                  s.sendall(b'POST / HTTP/1.1\\r\\nhost: x\\r\\ncontent-length: 0\\r\\n\\r\\n')\nprint(len(s.recv(100)))";
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .arg(&socket)
+        .output()
+        .unwrap();
+    let (answer, complaint) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        answer.trim() == "0" || complaint.contains("Reset") || complaint.contains("Broken"),
+        "{answer} {complaint}"
+    );
+    bridge.client();
+}
