@@ -130,7 +130,10 @@ async fn time_is_told_restarted_and_deleted() {
         .await
         .expect("hers");
     assert_eq!(before.get_ref().state(), o::RuntimeState::Running);
-    let request = o::RestartRuntimeRequest { name: runtime };
+    let request = o::RestartRuntimeRequest {
+        name: runtime,
+        update_package: false,
+    };
     let after = alice
         .runtimes()
         .restart_runtime(request)

@@ -57,7 +57,7 @@ pub enum BuildError {
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let backoff = config.backoff.clone();
     let instance = config.instance.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-    let local = LocalRuntime::new(config).await?;
+    let local = Arc::new(LocalRuntime::new(config).await?);
     let context = Context {
         registry: deps.registry.clone(),
         credential: deps.credential,

@@ -5,30 +5,14 @@ mod support;
 use std::fs;
 
 use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, InstallFieldSource, InstallFieldType, Installation, RemoteServer,
-    RuntimeState, entry_revision::Server, report_cleanup_request::Subject,
+    ConditionStatus, InstallFieldSource, InstallFieldType, RemoteServer, RuntimeState, entry_revision::Server,
+    report_cleanup_request::Subject,
 };
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::json;
-use support::{Stack, call, eventually, fakes::Fakes, installation, remote, server, variable};
+use support::{Stack, call, credential, eventually, fakes::Fakes, installation, ready, remote, server, variable};
 
 const SECRET: &str = "canary-7f3a9c-secret";
-
-fn ready(conditions: &mut Vec<Condition>, status: ConditionStatus, observed_generation: i64) {
-    conditions.retain(|c| c.r#type() != ConditionType::CredentialReady);
-    conditions.push(Condition {
-        r#type: ConditionType::CredentialReady.into(),
-        status: status.into(),
-        observed_generation,
-        ..Condition::default()
-    });
-}
-
-fn credential(installation: &mut Installation, status: ConditionStatus, generation: i64) {
-    installation.credential_generation = generation;
-    installation.generation += 1;
-    ready(&mut installation.conditions, status, installation.generation);
-}
 
 #[tokio::test]
 async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {

@@ -46,7 +46,10 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
     let mut line = async || timeout(PATIENCE, logs.message()).await.unwrap().unwrap().unwrap();
     assert_eq!(line().await.line, "started with nothing");
 
-    let restart = RestartRuntimeRequest { name: NAME.to_owned() };
+    let restart = RestartRuntimeRequest {
+        name: NAME.to_owned(),
+        update_package: false,
+    };
     let before = call(&endpoint).await["started"].clone();
     let restarted = people
         .restart_runtime(stack.of("alice", restart))
@@ -112,7 +115,10 @@ async fn a_restart_says_that_it_failed() {
     fakes.install(installation("one", "builtin", &["--fail"], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
     stack.reason("one", "CRASH_LOOP").await;
-    let restart = RestartRuntimeRequest { name: NAME.to_owned() };
+    let restart = RestartRuntimeRequest {
+        name: NAME.to_owned(),
+        update_package: false,
+    };
     let runtime = stack
         .people
         .clone()

@@ -1,7 +1,7 @@
 //! Between messages and the domain.
 
 use contracts::orchestrator::{
-    Protection, ProtectionLevel, Runtime, RuntimeState, StreamRuntimeLogsRequest, StreamRuntimeLogsResponse,
+    Package, Protection, ProtectionLevel, Runtime, RuntimeState, StreamRuntimeLogsRequest, StreamRuntimeLogsResponse,
 };
 use prost_types::Timestamp;
 use sandbox::Level;
@@ -74,6 +74,13 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<sandb
         start_time: status.start_time.map(Timestamp::from),
         restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
         protections: protections.into_iter().map(protection).collect(),
+        package: status.package.map(|package| Package {
+            ecosystem: package.ecosystem.name().to_owned(),
+            name: package.name,
+            requested: package.requested,
+            version: package.version,
+            lock_digest: package.lock_digest,
+        }),
     }
 }
 

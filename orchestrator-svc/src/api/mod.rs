@@ -102,9 +102,11 @@ impl RuntimeService for RuntimeApi {
         let runtime = self.controller.runtime(&subject.uid);
         if let Some(runtime) = &runtime {
             let mut number = 0;
-            runtime.restarts.send_modify(|n| {
-                *n += 1;
-                number = *n;
+            let update = request.get_ref().update_package;
+            runtime.restarts.send_modify(|last| {
+                last.number += 1;
+                last.update = update;
+                number = last.number;
             });
             let mut status = runtime.status.subscribe();
             let settled = status.wait_for(|s| {

@@ -2,5 +2,6 @@
 
 pub(crate) mod desired;
 pub(crate) mod logs;
+pub(crate) mod package;
 pub(crate) mod plan;
 pub(crate) mod status;

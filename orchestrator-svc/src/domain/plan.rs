@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     /// How many of them, from the first, are the entry's own; the others come of values.
     pub(crate) fixed_arguments: usize,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What of it is the entry's own.
+    pub(crate) fixed_environment: BTreeMap<String, String>,
     pub(crate) files: Vec<File>,
     pub(crate) secrets: Vec<String>,
     pub(crate) transport: Transport,
@@ -101,6 +103,7 @@ impl Plan {
             arguments: server.arguments.clone(),
             fixed_arguments: server.arguments.len(),
             environment: server.environment.clone().into_iter().collect(),
+            fixed_environment: server.environment.clone().into_iter().collect(),
             files: Vec::new(),
             secrets: secrets.values().map(|s| s.expose_secret().to_owned()).collect(),
             transport: transport(server),

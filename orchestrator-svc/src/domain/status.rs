@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use stdio_bridge::EndReason;
 
+use super::package::Package;
 use crate::config::Backoff;
 
 /// Longest message the registry takes, in characters, with room to spare.
@@ -42,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) generation: i64,
     /// The last restart, asked for by a person, that this status is the outcome of.
     pub(crate) restart: u64,
+    /// What was fetched for it, if its command names a package.
+    pub(crate) package: Option<Package>,
 }
 
 impl Status {
@@ -57,6 +60,7 @@ impl Status {
             wanted: true,
             generation,
             restart: 0,
+            package: None,
         }
     }
 
@@ -94,6 +98,7 @@ pub(crate) fn failure(
         EndReason::NotMcp => "NOT_MCP",
         EndReason::PortNotOpen => "PORT_NOT_OPEN",
         EndReason::PortInUse => "PORT_IN_USE",
+        EndReason::TaskTimeout | EndReason::PackageNotFetched => "PACKAGE_NOT_FETCHED",
     };
     let mut text = message.to_owned();
     if failures >= LOOP && reason == EndReason::Exited {

@@ -22,8 +22,17 @@ pub(crate) struct Runtime {
     /// `None`: there is none to run.
     pub(crate) status: watch::Sender<Option<Status>>,
     pub(crate) logs: Logs,
-    /// Counts the restarts asked for.
-    pub(crate) restarts: watch::Sender<u64>,
+    /// The last restart that was asked for.
+    pub(crate) restarts: watch::Sender<Restart>,
+}
+
+/// A restart, asked for by a person.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Restart {
+    /// Counts them.
+    pub(crate) number: u64,
+    /// Whether the newest versions of the server's package are to be fetched.
+    pub(crate) update: bool,
 }
 
 /// Starts and ends supervisors.
@@ -86,7 +95,7 @@ impl Controller {
         let runtime = Arc::new(Runtime {
             status: watch::channel(None).0,
             logs: Logs::default(),
-            restarts: watch::channel(0).0,
+            restarts: watch::Sender::default(),
         });
         let stop = self.stop.child_token();
         let ended = CancellationToken::new();

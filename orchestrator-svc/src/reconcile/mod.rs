@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod controller;
+mod fetching;
 mod follow;
 mod index;
 mod report;

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use super::{
     cleanup::report_cleanup,
-    controller::Runtime,
+    controller::{Restart, Runtime},
     vend::{VendError, vend},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         plan::{Missing, Plan, placeholders, self_hosted, wants_secrets},
         status::{State, Status, delay, failure},
     },
-    runtime::local::{Bridge, LocalRuntime},
+    runtime::local::{Bridge, Fetch, LocalRuntime, Started},
 };
 
 /// Of the last lines, how many go into a message.
@@ -37,7 +37,7 @@ pub(crate) struct Context {
     pub(crate) registry: Channel,
     pub(crate) credential: Channel,
     pub(crate) clock: Clock,
-    pub(crate) local: LocalRuntime,
+    pub(crate) local: Arc<LocalRuntime>,
     pub(crate) backoff: Backoff,
 }
 
@@ -54,23 +54,29 @@ pub(crate) struct Supervisor {
 /// What it has going.
 #[derive(Default)]
 pub(crate) struct Running {
-    bridge: Option<Bridge>,
+    pub(super) bridge: Option<Bridge>,
     socket: PathBuf,
-    fingerprint: Option<[u8; 32]>,
+    /// What the bridge fetches; `None` while it serves.
+    pub(super) fetch: Option<Fetch>,
+    /// What is left to do of what was fetched.
+    pub(super) rest: Option<Fetch>,
+    /// Whether the newest versions of its package were asked for, rather than those it has.
+    pub(super) update: bool,
+    pub(super) fingerprint: Option<[u8; 32]>,
     /// As `Status::spec_digest`.
     spec_digest: String,
-    started: i64,
+    pub(super) started: i64,
     /// In a row.
     failures: u32,
     /// When to try again.
-    retry: Option<Instant>,
+    pub(super) retry: Option<Instant>,
     /// What was last looked at; nothing else needs a new look.
-    seen: Option<Seen>,
+    pub(super) seen: Option<Seen>,
 }
 
 /// What a decision depends on, but for secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     /// Of the plan with placeholders.
     spec: [u8; 32],
     credentials: Credentials,
@@ -78,7 +84,7 @@ struct Seen {
 
 enum Wake {
     Desired,
-    Restart(u64),
+    Restart(Restart),
     Retry,
     Said(Event),
     Stop,
@@ -104,8 +110,9 @@ impl Supervisor {
                         self.state.seen = None;
                         break;
                     }
-                    Wake::Restart(number) => {
+                    Wake::Restart(Restart { number, update }) => {
                         self.stop_bridge().await;
+                        self.state.update = update;
                         self.state.failures = 0;
                         self.state.retry = None;
                         self.state.seen = None;
@@ -121,7 +128,7 @@ impl Supervisor {
         }
     }
 
-    async fn wait(&mut self, restarts: &mut watch::Receiver<u64>) -> Wake {
+    async fn wait(&mut self, restarts: &mut watch::Receiver<Restart>) -> Wake {
         let retry = self.state.retry;
         let bridge = &mut self.state.bridge;
         tokio::select! {
@@ -147,8 +154,8 @@ impl Supervisor {
             self.runtime.status.send_replace(Some(Status::new(generation)));
         }
         // Tells whether anything but secrets has changed.
-        let spec = match self.context.local.plan(installation, revision, &placeholders(revision)) {
-            Ok(plan) => plan.fingerprint(),
+        let (spec, outline) = match self.context.local.plan(installation, revision, &placeholders(revision)) {
+            Ok(plan) => (plan.fingerprint(), plan),
             Err(missing) => {
                 self.state.seen = None;
                 return self.hold(&missing, generation).await;
@@ -190,6 +197,23 @@ impl Supervisor {
             };
             return self.hold(&missing, generation).await;
         }
+        // Before any secret is drawn: what is fetched gets none.
+        if let Some(rest) = self.state.rest.take() {
+            self.state.seen = Some(seen);
+            return self.fetch(&outline, rest, generation).await;
+        }
+        match self.context.local.to_fetch(&self.uid, &outline, self.state.update) {
+            Ok(Some(fetch)) => {
+                self.state.seen = Some(seen);
+                return self.fetch(&outline, fetch, generation).await;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let message = format!("The folder of packages cannot be used: {error}.");
+                return self.failed(EndReason::PackageNotFetched, &message);
+            }
+        }
+        drop(outline);
         let secrets = match vend(&self.context.credential, &self.uid, revision).await {
             Ok(secrets) => secrets,
             Err(VendError::Missing(missing)) => {
@@ -261,9 +285,14 @@ impl Supervisor {
         self.state.retry = None;
         self.state.started = self.context.clock.now_micros();
         match self.context.local.start(&self.uid, plan).await {
-            Ok((bridge, socket)) => {
+            Ok(Started {
+                bridge,
+                socket,
+                package,
+            }) => {
                 self.state.bridge = Some(bridge);
                 self.state.socket = socket;
+                self.update(|s| s.package = package);
             }
             Err(error) => {
                 tracing::error!(installation.uid = %self.uid, error = %error, "a bridge could not be started");
@@ -278,6 +307,7 @@ impl Supervisor {
     async fn hear(&mut self, event: Event) {
         match event {
             Event::Log { line, time } => self.runtime.logs.push(LogLine { text: line, time }),
+            Event::Started { .. } if self.state.fetch.is_some() => {}
             Event::Started { pid } => {
                 tracing::info!(installation.uid = %self.uid, process.pid = pid, "server started");
                 let started = from_micros(self.state.started);
@@ -292,20 +322,28 @@ impl Supervisor {
                     s.spec_digest = spec_digest;
                 });
             }
-            Event::Ended { reason, message, .. } => {
+            Event::Ended {
+                reason,
+                message,
+                exit_code,
+                ..
+            } => {
                 if let Some(bridge) = self.state.bridge.take() {
                     bridge.reap().await;
                 }
                 if let Err(error) = self.context.local.sweep(&self.uid).await {
                     tracing::error!(installation.uid = %self.uid, error = %error, "processes of a server are left");
                 }
-                self.failed(reason, &message);
+                match self.state.fetch.take() {
+                    Some(fetch) => self.fetched(fetch, &message, exit_code == Some(0)).await,
+                    None => self.failed(reason, &message),
+                }
             }
         }
     }
 
     /// Notes a failure and when to try again.
-    fn failed(&mut self, reason: EndReason, message: &str) {
+    pub(super) fn failed(&mut self, reason: EndReason, message: &str) {
         let ran = self.context.clock.now_micros() - self.state.started;
         if u128::try_from(ran).unwrap_or_default() >= self.context.backoff.stable.as_micros() {
             self.state.failures = 0;
@@ -331,8 +369,9 @@ impl Supervisor {
         self.stop_bridge().await;
     }
 
-    async fn stop_bridge(&mut self) {
+    pub(super) async fn stop_bridge(&mut self) {
         self.state.fingerprint = None;
+        let fetch = self.state.fetch.take();
         let Some(bridge) = self.state.bridge.take() else {
             return;
         };
@@ -344,6 +383,9 @@ impl Supervisor {
                 }
             })
             .await;
+        if let Some(fetch) = fetch {
+            self.give_up(fetch).await;
+        }
     }
 
     async fn delete(mut self) {
@@ -363,7 +405,7 @@ impl Supervisor {
         }
     }
 
-    fn update(&self, change: impl FnOnce(&mut Status)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
         self.runtime.status.send_if_modified(|status| {
             let Some(status) = status else { return false };
             let before = status.clone();

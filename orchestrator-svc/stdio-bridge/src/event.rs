@@ -60,6 +60,10 @@ pub enum EndReason {
     PortNotOpen,
     /// Its port is taken by another process.
     PortInUse,
+    /// A task did not end in time.
+    TaskTimeout,
+    /// Its package could not be fetched. Never of a bridge.
+    PackageNotFetched,
 }
 
 /// Sends events to the parent, in order. A parent that is gone is noticed elsewhere.

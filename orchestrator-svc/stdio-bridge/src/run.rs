@@ -183,7 +183,7 @@ async fn prepare(spec: &Spec, folder: &Folder) -> Result<(Server, Option<u16>), 
         })?;
     }
     let port = match spec.transport {
-        Transport::Stdio => None,
+        Transport::Stdio | Transport::Task => None,
         Transport::StreamableHttp { port, .. } => Some(choose_port(port).await?),
     };
     Ok((start(spec, port).await?, port))
@@ -208,8 +208,8 @@ async fn live(
     events.send(Event::Started { pid }).await;
     let redactor = Arc::new(Redactor::new(&spec.secrets));
     let mut logs = vec![log(stderr, spec.limits.log_line_bytes, events, &redactor)];
-    let (session, closed) = match port {
-        None => {
+    let (session, closed) = match spec.transport {
+        Transport::Stdio => {
             let (session, closed) = Session::start(
                 stdin,
                 stdout,
@@ -219,7 +219,8 @@ async fn live(
             );
             (Some(session), Some(closed))
         }
-        Some(_) => {
+        Transport::Task | Transport::StreamableHttp { .. } => {
+            drop(stdin);
             logs.push(log(stdout, spec.limits.log_line_bytes, events, &redactor));
             (None, None)
         }
@@ -235,6 +236,11 @@ async fn live(
             (Some(session), _) => {
                 session.initialize().await?;
                 Service::Stdio(Arc::new(Endpoint::new(Arc::clone(session), spec.limits.clone())))
+            }
+            (None, None) => {
+                tokio::time::sleep(spec.limits.ready()).await;
+                let message = format!("It did not end within {} s.", spec.limits.ready().as_secs());
+                return Err(StartError::new(EndReason::TaskTimeout, message));
             }
             (None, port) => {
                 let port = port.unwrap_or_default();

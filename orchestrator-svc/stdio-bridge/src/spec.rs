@@ -53,6 +53,8 @@ pub struct File {
 pub enum Transport {
     /// Over standard input and output.
     Stdio,
+    /// It does not: it is a task that runs to its end. Nothing is served for it.
+    Task,
     /// Over HTTP on 127.0.0.1.
     StreamableHttp {
         /// 0: a free one, told in `PORT`.
@@ -74,7 +76,7 @@ pub struct Limits {
     pub pending_requests: usize,
     /// Connections at one time.
     pub connections: usize,
-    /// Until the server must have answered `initialize`, or listen on its port.
+    /// Until the server must have answered `initialize`, or listen on its port, or a task must have ended.
     pub ready_millis: u64,
     /// Without answer or progress for so long, a request fails.
     pub request_millis: u64,

@@ -13,6 +13,13 @@ for line in sys.stdin:
     if message.get("method") == "initialize":
         result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
     else:
-        result = {"environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
+        written = ""
+        try:
+            path = (message.get("params") or {}).get("arguments", {}).get("write")
+            if path:
+                open(path, "a").close()
+        except OSError as error:
+            written = str(error)
+        result = {"written": written, "environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
     if "id" in message:
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)

@@ -12,8 +12,9 @@ use std::{
 use contracts::{
     orchestrator::runtime_service_client::RuntimeServiceClient,
     registry::{
-        EntryRevision, EnvironmentVariableTarget, InstallField, InstallFieldType, Installation, NoCredential,
-        RemoteServer, Runtime, RuntimeState, SelfHostedServer, StdioTransport,
+        Condition, ConditionStatus, ConditionType, EntryRevision, EnvironmentVariableTarget, InstallField,
+        InstallFieldType, Installation, NoCredential, RemoteServer, Runtime, RuntimeState, SelfHostedServer,
+        StdioTransport,
         entry_revision::{CredentialModel, Server},
         install_field::Target,
         self_hosted_server,
@@ -220,8 +221,37 @@ pub fn variable(key: &str, kind: InstallFieldType, name: &str) -> InstallField {
     }
 }
 
+pub fn ready(conditions: &mut Vec<Condition>, status: ConditionStatus, observed_generation: i64) {
+    conditions.retain(|c| c.r#type() != ConditionType::CredentialReady);
+    conditions.push(Condition {
+        r#type: ConditionType::CredentialReady.into(),
+        status: status.into(),
+        observed_generation,
+        ..Condition::default()
+    });
+}
+
+pub fn credential(installation: &mut Installation, status: ConditionStatus, generation: i64) {
+    installation.credential_generation = generation;
+    installation.generation += 1;
+    ready(&mut installation.conditions, status, installation.generation);
+}
+
 /// Calls the server behind an endpoint.
 pub async fn call(endpoint: &str) -> Value {
+    call_with(endpoint, json!({"name": "x"})).await
+}
+
+/// What the server behind an endpoint gets when it writes to a file: an error, or nothing.
+pub async fn write(endpoint: &str, file: &Path) -> String {
+    let params = json!({"name": "x", "arguments": {"write": file}});
+    call_with(endpoint, params).await["written"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+async fn call_with(endpoint: &str, params: Value) -> Value {
     let stream = UnixStream::connect(endpoint.strip_prefix("unix:").unwrap())
         .await
         .unwrap();
@@ -229,7 +259,7 @@ pub async fn call(endpoint: &str) -> Value {
         .await
         .unwrap();
     tokio::spawn(connection);
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}}).to_string();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
     let request = http::Request::post("/mcp")
         .header("host", "localhost")
         .header("content-type", "application/json")

@@ -72,21 +72,42 @@ impl Folders {
         self.of(uid).join("lock")
     }
 
+    /// Makes the folders of an installation's server.
     pub(crate) fn make(&self, uid: &str) -> io::Result<Own> {
         let own = Own {
             work: self.work(uid),
             home: self.of(uid).join("home"),
             temporary: self.of(uid).join("tmp"),
         };
-        // Nothing is expected to be there that an earlier run left.
-        match fs::remove_dir_all(&own.temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
         for folder in [&own.work, &own.home, &own.temporary] {
             private(folder)?;
         }
         Ok(own)
+    }
+
+    /// As [`Self::make`], with nothing in the temporary folder that an earlier run left.
+    pub(crate) fn make_anew(&self, uid: &str) -> io::Result<Own> {
+        match fs::remove_dir_all(self.of(uid).join("tmp")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => self.make(uid),
+        }
+    }
+
+    /// Where an installation's pin is, if its command names a package.
+    pub(crate) fn pin(&self, uid: &str) -> PathBuf {
+        self.of(uid).join("pin")
+    }
+
+    /// Where the pins of all installations are.
+    pub(crate) fn pins(&self) -> io::Result<impl Iterator<Item = PathBuf> + use<>> {
+        let all = self.data.join("i");
+        private(&all)?;
+        Ok(fs::read_dir(all)?.flatten().map(|entry| entry.path().join("pin")))
+    }
+
+    /// Where packages are.
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.data.join("packages")
     }
 
     /// All of them.

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod folders;
+mod packages;
 mod programs;
 mod sandbox;
 
@@ -9,21 +10,27 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use contracts::registry::{EntryRevision, Installation};
-use stdio_bridge::Spec;
+use stdio_bridge::{Limits, Spec, Transport};
 
-use ::sandbox::Protection;
+use ::sandbox::{Grant, Protection};
 pub(crate) use bridge::Bridge;
 use folders::{Folders, Own};
+pub(crate) use packages::Fetch;
+use packages::{FETCH_MILLIS, Pin, SETTINGS, Trees, manager};
 use programs::Programs;
 use sandbox::Sandbox;
 pub use sandbox::SandboxError;
 
 use crate::{
     config::Config,
-    domain::plan::{Missing, Plan, Secrets},
+    domain::{
+        package::{Package, Wanted},
+        plan::{Missing, Plan, Secrets},
+    },
 };
 
 /// Why nothing can run on this machine.
@@ -37,12 +44,22 @@ pub enum LocalError {
     Sandbox(#[from] SandboxError),
 }
 
+/// A server that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) bridge: Bridge,
+    pub(crate) socket: PathBuf,
+    /// What it runs, if its command names a package.
+    pub(crate) package: Option<Package>,
+}
+
 /// Starts bridges.
 #[derive(Debug)]
 pub(crate) struct LocalRuntime {
     config: Config,
     folders: Folders,
     sandbox: Sandbox,
+    trees: Trees,
     /// Of this user.
     home: Option<PathBuf>,
     /// What servers inherit of the service's environment.
@@ -67,6 +84,10 @@ impl LocalRuntime {
                 .map_err(io::Error::other)??
         };
         folders.remove("probe")?;
+        let (packages, pins) = (folders.packages(), folders.pins()?);
+        let trees = tokio::task::spawn_blocking(move || Trees::new(packages, pins))
+            .await
+            .map_err(io::Error::other)??;
         let inherited = config.inherited_environment.iter();
         let inherited = inherited
             .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
@@ -75,6 +96,7 @@ impl LocalRuntime {
             config,
             folders,
             sandbox,
+            trees,
             home: std::env::home_dir(),
             inherited,
         })
@@ -95,10 +117,110 @@ impl LocalRuntime {
         self.sandbox.protections()
     }
 
+    /// What has to be fetched before a plan can run. `anew`: the newest versions that fit, though it has others.
+    ///
+    /// # Errors
+    /// When the folders of packages cannot be read or written.
+    pub(crate) fn to_fetch(&self, uid: &str, plan: &Plan, anew: bool) -> io::Result<Option<Fetch>> {
+        let Some(wanted) = self.wanted(plan) else {
+            return Ok(None);
+        };
+        self.folders.make(uid)?;
+        self.trees.to_fetch(&wanted, &self.folders.pin(uid), anew)
+    }
+
+    /// What a plan's command names, if its launcher's package manager is there.
+    fn wanted(&self, plan: &Plan) -> Option<Wanted> {
+        let wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
+        self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
+        Some(wanted)
+    }
+
+    /// Finds programs where the entry, but not a person's value, says that they are.
+    fn programs<'a>(&'a self, plan: &'a Plan) -> Programs<'a> {
+        let path = plan
+            .fixed_environment
+            .get("PATH")
+            .or_else(|| self.inherited.get("PATH"));
+        Programs {
+            path: path.map_or("", String::as_str),
+            hidden: self.sandbox.hidden(),
+            home: self.home.as_deref(),
+        }
+    }
+
+    /// Starts a bridge that fetches a package. It gets nothing of the plan but where packages come from.
+    pub(crate) async fn fetch(&self, uid: &str, plan: &Plan, fetch: &Fetch) -> io::Result<Bridge> {
+        let mut environment = self.inherited.clone();
+        let home = self.trees.home().to_string_lossy().into_owned();
+        environment.insert("HOME".to_owned(), home);
+        for name in SETTINGS {
+            let value = plan.fixed_environment.get(name).cloned();
+            if let Some(value) = value.or_else(|| std::env::var(name).ok()) {
+                environment.insert(name.to_owned(), value);
+            }
+        }
+        let own = self.folders.make_anew(uid)?;
+        environment.insert(
+            "TMPDIR".to_owned(),
+            self.sandbox.temporary_folder(&own).to_string_lossy().into_owned(),
+        );
+        if let Some(path) = plan.fixed_environment.get("PATH") {
+            environment.insert("PATH".to_owned(), path.clone());
+        }
+        let manager = manager(fetch.wanted.ecosystem, &plan.command);
+        let programs = self.programs(plan);
+        let mut grants = programs.grants(&manager, &[]);
+        grants.extend(programs.grants("node", &[]));
+        grants.extend(programs.grants("python3", &[]));
+        grants.push(Grant::write(&fetch.folder));
+        // Scripts of packages are code of others: they do not get at what others download.
+        if fetch.scripts {
+            environment.insert("HOME".to_owned(), own.home.to_string_lossy().into_owned());
+        } else {
+            grants.push(Grant::write(self.trees.home()));
+        }
+        let mut confinement = self.sandbox.confinement(&own, grants);
+        // A registry of one's own may be at any port.
+        confinement.connect = None;
+        let spec = Spec {
+            socket: self.folders.socket(),
+            lock: self.folders.lock(uid),
+            command: "/bin/sh".to_owned(),
+            arguments: vec!["-c".to_owned(), fetch.script().to_owned(), manager],
+            environment,
+            marker: self.folders.marker(uid),
+            working_folder: fetch.folder.clone(),
+            confinement,
+            files: Vec::new(),
+            secrets: Vec::new(),
+            transport: Transport::Task,
+            limits: Limits {
+                ready_millis: FETCH_MILLIS,
+                ..self.config.limits.clone()
+            },
+        };
+        Bridge::start(&self.config, &spec).await
+    }
+
+    /// Takes over what a bridge fetched: it is then ready to run, or something more has to run first.
+    pub(crate) async fn fetched(self: &Arc<Self>, uid: &str, fetch: Fetch) -> io::Result<Option<Fetch>> {
+        let (local, uid) = (Arc::clone(self), uid.to_owned());
+        let finish = move || local.trees.finish(fetch, &local.folders.pin(&uid), &uid);
+        tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
+    }
+
+    /// Removes what a bridge did not fetch to the end.
+    pub(crate) async fn give_up(self: &Arc<Self>, fetch: Fetch) -> io::Result<()> {
+        let local = Arc::clone(self);
+        blocking(move || local.trees.give_up(&fetch)).await
+    }
+
     /// Starts a bridge that runs the plan. The path is its socket, there once the bridge says that it is ready.
-    pub(crate) async fn start(&self, uid: &str, mut plan: Plan) -> io::Result<(Bridge, PathBuf)> {
-        let own = self.folders.make(uid)?;
+    pub(crate) async fn start(&self, uid: &str, mut plan: Plan) -> io::Result<Started> {
+        let own = self.folders.make_anew(uid)?;
         let socket = self.folders.socket();
+        let wanted = self.wanted(&plan);
         let mut fixed = plan.fixed_arguments;
         let mut command = plan.command.clone();
         let mut arguments = std::mem::take(&mut plan.arguments);
@@ -112,21 +234,30 @@ impl LocalRuntime {
             arguments.splice(0..0, first.iter().cloned());
             fixed += first.len();
         }
+        let mut package = None;
+        let mut grants = Vec::new();
         let environment = self.environment(&own, std::mem::take(&mut plan.environment));
-        let programs = Programs {
-            path: environment.get("PATH").map_or("", String::as_str),
-            hidden: self.sandbox.hidden(),
-            home: self.home.as_deref(),
-        };
-        let programs = programs.grants(&command, &arguments[..fixed]);
+        let programs = self.programs(&plan);
+        if let Some(wanted) = wanted
+            && let Some(pin) = Pin::read(&self.folders.pin(uid), &wanted)
+        {
+            let tree = self.trees.folder(&pin);
+            command = self.trees.program(&wanted, &tree)?;
+            arguments.drain(..wanted.consumed);
+            fixed -= wanted.consumed;
+            grants.extend(programs.grants(&tree.join("venv/bin/python").to_string_lossy(), &[]));
+            grants.push(Grant::read(tree));
+            package = Some(pin.package);
+        }
+        grants.extend(programs.grants(&command, &arguments[..fixed]));
         let spec = Spec {
             socket: socket.clone(),
             lock: self.folders.lock(uid),
             command,
             arguments,
+            confinement: self.sandbox.confinement(&own, grants),
             environment,
             marker: self.folders.marker(uid),
-            confinement: self.sandbox.confinement(&own, programs),
             working_folder: own.work,
             files: std::mem::take(&mut plan.files),
             secrets: std::mem::take(&mut plan.secrets),
@@ -134,7 +265,11 @@ impl LocalRuntime {
             limits: self.config.limits.clone(),
         };
         let bridge = Bridge::start(&self.config, &spec).await?;
-        Ok((bridge, socket))
+        Ok(Started {
+            bridge,
+            socket,
+            package,
+        })
     }
 
     /// What is inherited, then what is the server's own, then what its entry says.

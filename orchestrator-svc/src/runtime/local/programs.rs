@@ -49,7 +49,8 @@ impl Programs<'_> {
         found.into_iter().map(Grant::read).collect()
     }
 
-    fn look_up(&self, command: &str) -> Option<PathBuf> {
+    /// Where a command is; `None` where there is none.
+    pub(crate) fn look_up(&self, command: &str) -> Option<PathBuf> {
         let is_program = |path: &PathBuf| path.is_absolute() && path.is_file();
         if command.contains('/') {
             return Some(PathBuf::from(command)).filter(is_program);
