@@ -36,3 +36,8 @@ bench:
 bench-registry *figures:
     cargo build --release -p chandlery
     cargo bench -p integration-tests --bench registry -- {{figures}}
+
+# Measure how long local servers take to their first answer, held and not held.
+bench-servers:
+    cargo build --release -p chandlery
+    cargo bench -p integration-tests --bench servers

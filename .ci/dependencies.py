@@ -19,7 +19,7 @@ ALLOWED = {
     "gateway-svc": FOR_SERVICES,
     "orchestrator-svc": FOR_SERVICES | {"sandbox", "stdio-bridge"},
     "chandlery": SERVICES | FOR_SERVICES | {"stdio-bridge"},
-    "integration-tests": SERVICES | FOR_SERVICES | {"stdio-bridge", "chandlery"},
+    "integration-tests": SERVICES | FOR_SERVICES | {"sandbox", "stdio-bridge", "chandlery"},
 }
 # What only the owners of a database, or only the servers of gRPC, need.
 BANNED = {

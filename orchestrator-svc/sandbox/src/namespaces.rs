@@ -110,6 +110,8 @@ pub(crate) fn enter(confinement: &Confinement, grants: &Grants) -> io::Result<()
     mount(Some("proc"), &processes, Some("proc"), plain | MsFlags::MS_NOEXEC, none)?;
     // One namespace inside another would have capabilities again. What cannot be written here, seccomp refuses.
     let _ = fs::write(processes.join("sys/user/max_user_namespaces"), "0");
+    // Root, also without capabilities, could set the kernel's parameters there.
+    set_mount_attributes(&processes, READ_ONLY, true)?;
 
     drop((sources, temporary, devices));
     chdir(STAGE)?;

@@ -59,9 +59,32 @@ const REFUSED: [libc::c_long; 43] = [
     libc::SYS_clock_adjtime,
     libc::SYS_migrate_pages,
 ];
+/// Calls that set the mode of a file, which of their arguments is the mode, and which says whether it counts. A file that runs as its owner
+/// would outlive the sandbox.
+const MODES: &[(libc::c_long, u8, Option<u8>)] = &[
+    (libc::SYS_fchmod, 1, None),
+    (libc::SYS_fchmodat, 2, None),
+    (SYS_FCHMODAT2, 2, None),
+    (libc::SYS_mknodat, 2, None),
+    (libc::SYS_openat, 3, Some(2)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1, None),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1, None),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 2, Some(1)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1, None),
+];
+/// Flags of open(2) with which its mode counts: a new file, with a name or without.
+const MAKES: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE];
+/// Newer than what libc names; the same number for all processors.
+const SYS_FCHMODAT2: libc::c_long = 452;
 /// Answered as by a kernel that does not have them: runtimes then use older calls, which a filter can look into.
-const UNKNOWN: [libc::c_long; 4] = [
+const UNKNOWN: [libc::c_long; 5] = [
     libc::SYS_clone3,
+    // Its mode is where a filter cannot look.
+    libc::SYS_openat2,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -99,14 +122,14 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
     let mut namespaces = Vec::new();
     for kind in NAMESPACES {
         let bit = u64::from(kind.cast_unsigned());
-        namespaces.push(rule(0, SeccompCmpOp::MaskedEq(bit), bit)?);
+        namespaces.push(SeccompRule::new(vec![masked(0, bit)?])?);
     }
     refused.insert(libc::SYS_clone, namespaces);
     refused.insert(
         libc::SYS_ioctl,
         vec![
-            rule(1, SeccompCmpOp::Eq, TIOCSTI)?,
-            rule(1, SeccompCmpOp::Eq, TIOCLINUX)?,
+            SeccompRule::new(vec![SeccompCondition::new(1, Dword, SeccompCmpOp::Eq, TIOCSTI)?])?,
+            SeccompRule::new(vec![SeccompCondition::new(1, Dword, SeccompCmpOp::Eq, TIOCLINUX)?])?,
         ],
     );
     let mut families = vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -119,6 +142,21 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
         others.push(SeccompCondition::new(0, Dword, SeccompCmpOp::Ne, family)?);
     }
     refused.insert(libc::SYS_socket, vec![SeccompRule::new(others)?]);
+    for &(call, mode, flags) in MODES {
+        let rules = refused.entry(call).or_default();
+        for bit in [libc::S_ISUID, libc::S_ISGID] {
+            let set = masked(mode, u64::from(bit))?;
+            match flags {
+                None => rules.push(SeccompRule::new(vec![set])?),
+                Some(flags) => {
+                    for makes in MAKES {
+                        let makes = masked(flags, u64::from(makes.cast_unsigned()))?;
+                        rules.push(SeccompRule::new(vec![set.clone(), makes])?);
+                    }
+                }
+            }
+        }
+    }
     filter(refused, libc::EPERM, arch)?;
     let unknown = UNKNOWN.iter().map(|&call| (call, Vec::new())).collect();
     filter(unknown, libc::ENOSYS, arch)?;
@@ -128,10 +166,14 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
-    Ok(SeccompRule::new(vec![SeccompCondition::new(
-        argument, Dword, operator, value,
-    )?])?)
+/// All bits of a mask are set in an argument.
+fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
+    Ok(SeccompCondition::new(
+        argument,
+        Dword,
+        SeccompCmpOp::MaskedEq(mask),
+        mask,
+    )?)
 }
 
 fn filter(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int, arch: TargetArch) -> Result<(), Error> {

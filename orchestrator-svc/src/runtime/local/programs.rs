@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::Read as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Component, Path, PathBuf},
 };
 
@@ -17,6 +18,8 @@ const MANAGERS: [&str; 7] = [".pyenv", ".nvm", ".asdf", ".volta", ".rbenv", ".sd
 const INTERPRETERS: [&str; 9] = ["python", "node", "deno", "bun", "ruby", "perl", "php", "bash", "sh"];
 /// What is installed below a prefix.
 const INSTALLED: [&str; 5] = ["bin", "lib", "lib64", "libexec", "pyvenv.cfg"];
+/// How the names of scripts end. Whatever else an interpreter is told to run and cannot be executed is no script, but perhaps a key.
+const SCRIPTS: [&str; 11] = ["py", "pyz", "js", "mjs", "cjs", "ts", "mts", "sh", "rb", "pl", "jar"];
 /// A script may name an interpreter that is a script that names one, and so on.
 const DEEPEST: usize = 5;
 /// Longest line of a script that names its interpreter.
@@ -63,6 +66,9 @@ impl Programs<'_> {
 
     fn program(&self, file: &Path, found: &mut Vec<PathBuf>, depth: usize) {
         let Ok(real) = file.canonicalize() else { return };
+        if !is_program(&real) {
+            return;
+        }
         let Some(depth) = depth.checked_sub(1) else { return };
         // As it was named, which may be a link, and as it is.
         for path in [file, &real] {
@@ -105,12 +111,22 @@ impl Programs<'_> {
         Some(program.to_owned())
     }
 
-    /// Whether a folder is one of a program, rather than one with all that somebody has.
+    /// Whether a folder is one of a program, rather than one with all that somebody has, or with their settings.
     fn is_narrow(&self, folder: &Path) -> bool {
         let somebodys =
             folder.parent() == Some(Path::new("/home")) || self.home.is_some_and(|home| home.starts_with(folder));
-        folder.components().count() > 2 && !somebodys
+        let below_home = self.home.and_then(|home| folder.strip_prefix(home).ok());
+        let hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
+        let settings = below_home.is_some_and(|path| path.components().any(hidden));
+        folder.components().count() > 2 && !somebodys && !settings
     }
+}
+
+/// Whether a file can be executed, or looks like a script.
+fn is_program(file: &Path) -> bool {
+    let executable = fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o111 != 0);
+    let ending = file.extension().and_then(|ending| ending.to_str());
+    executable || ending.is_some_and(|ending| SCRIPTS.contains(&ending))
 }
 
 /// The script that an interpreter is told to run.
@@ -195,7 +211,9 @@ mod tests {
             for (path, content) in files {
                 let path = root.join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, content).unwrap();
+                fs::write(&path, content).unwrap();
+                let mode = if content.is_empty() { 0o600 } else { 0o755 };
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
             }
             Self { folder, root }
         }
@@ -267,6 +285,8 @@ mod tests {
             ("home/x/app/server.py", "print()\n"),
             ("home/x/data/runtimes/i/1/work/server.py", "print()\n"),
             ("home/x/tool", BINARY),
+            ("home/x/.ssh/id", ""),
+            ("home/x/.config/tool/run.py", "print()\n"),
         ]);
         assert_eq!(machine.grants("python3", &["@/home/x/server.py"]), ["home/x/server.py"]);
         assert_eq!(
@@ -283,6 +303,13 @@ mod tests {
             none
         );
         assert_eq!(machine.grants("python3", &["@/home/x"]), none);
+        // Neither a key that an interpreter would print as it complains, nor what lies beside somebody's settings.
+        assert_eq!(machine.grants("sh", &["@/home/x/.ssh/id"]), none);
+        assert_eq!(machine.grants("python3", &["-cimport x", "@/home/x/.ssh/id"]), none);
+        assert_eq!(
+            machine.grants("python3", &["@/home/x/.config/tool/run.py"]),
+            ["home/x/.config/tool/run.py"]
+        );
         assert_eq!(machine.grants("no-such-program", &["@/home/x/app/server.py"]), none);
         assert!(machine.folder.path().exists());
     }

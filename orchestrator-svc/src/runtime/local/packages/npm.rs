@@ -4,6 +4,7 @@ use std::{fs, io, path::Path};
 
 use serde_json::{Value, json};
 
+use super::pin::read_made;
 use crate::domain::package::Wanted;
 
 /// The lock file, and what it locks.
@@ -30,7 +31,7 @@ pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
 }
 
 fn lock(folder: &Path) -> io::Result<Value> {
-    Ok(serde_json::from_slice(&fs::read(folder.join(LOCK[0]))?)?)
+    Ok(serde_json::from_slice(&read_made(folder, LOCK[0])?)?)
 }
 
 /// The exact version of what was asked for.
@@ -53,7 +54,7 @@ pub(super) fn has_scripts(folder: &Path) -> io::Result<bool> {
 /// The program that `npx` would run: the only one, or the one that is called as the package is.
 pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
     let modules = tree.join("node_modules");
-    let text = fs::read(modules.join(&wanted.name).join("package.json"))?;
+    let text = read_made(&modules.join(&wanted.name), "package.json")?;
     let package: Value = serde_json::from_slice(&text)?;
     let bare = wanted.name.rsplit('/').next().unwrap_or(&wanted.name);
     let name = match &package["bin"] {

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2},
+    sys::stat::Mode,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -38,7 +39,7 @@ impl Pin {
     pub(super) fn of(wanted: &Wanted, folder: &Path, owner: Option<&str>) -> io::Result<Self> {
         let mut digest = Sha256::new();
         for name in lock_files(wanted.ecosystem) {
-            let text = fs::read(folder.join(name))?;
+            let text = read_made(folder, name)?;
             digest.update((text.len() as u64).to_be_bytes());
             digest.update(text);
         }
@@ -80,7 +81,7 @@ impl Pin {
         remove(&new)?;
         fs::create_dir(&new)?;
         for name in lock_files(self.package.ecosystem) {
-            fs::copy(from.join(name), new.join(name))?;
+            fs::write(new.join(name), read_made(from, name)?)?;
         }
         let mut file = fs::File::create(new.join(NAME))?;
         file.write_all(&serde_json::to_vec(self)?)?;
@@ -92,6 +93,22 @@ impl Pin {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A file that a fetch made, where nothing but a file will do: what scripts of packages left may be a link, or a pipe without end.
+pub(super) fn read_made(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 32 << 20;
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = fs::File::from(open(&folder.join(name), flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{name} is no file")));
+    }
+    let mut content = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LONGEST {
+        return Err(io::Error::other(format!("{name} is too long")));
+    }
+    Ok(content)
 }
 
 /// A folder with all that is in it, if it is there.

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path};
 
+use super::pin::read_made;
 use crate::domain::package::Wanted;
 
 /// The lock file.
@@ -26,7 +27,7 @@ pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
 
 /// The exact version of what was asked for.
 pub(super) fn version(wanted: &Wanted, folder: &Path) -> io::Result<String> {
-    let lock = fs::read_to_string(folder.join(LOCK[0]))?;
+    let lock = String::from_utf8(read_made(folder, LOCK[0])?).map_err(io::Error::other)?;
     let bare = |name: &str| {
         let name = name.split('[').next().unwrap_or_default().to_ascii_lowercase();
         // Names are the same whatever stands between their words (PEP 503).

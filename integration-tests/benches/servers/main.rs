@@ -1,0 +1,208 @@
+//! How long a local server takes from its start to its first answer, held and not held.
+//!
+//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench servers`. Servers are started by the release build's own
+//! bridge, as the orchestrator does: the smallest that there is, an npm package and a PyPI package from the trees that Chandlery fetched, and
+//! for comparison by `npx` and `uvx` themselves, with what they have downloaded before and nothing that holds them. Each figure is the
+//! median of some starts, one after another. `CHANDLERY_BIN` names another build.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use integration_tests::{Stack, stack::binary, tools::python_command, walk};
+use sandbox::{Confinement, Grant, Layers, Resources};
+use stdio_bridge::{Event, Limits, Spec, Transport};
+
+const STARTS: usize = 15;
+/// The smallest MCP server: it answers `initialize`, and says so with an empty list of capabilities.
+const SMALLEST: &str = "read line; printf '%s\\n' '{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{\"protocolVersion\":\"2025-06-18\",\
+                        \"capabilities\":{},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}}'; cat >/dev/null";
+
+/// What is started.
+struct Server {
+    command: String,
+    arguments: Vec<String>,
+    grants: Vec<Grant>,
+}
+
+fn main() -> integration_tests::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (stack, trees) = runtime.block_on(fetched());
+    let scratch = tempfile::tempdir()?;
+    let held = sandbox::probe(binary(), &stack.data_dir().canonicalize()?, scratch.path())?.0;
+    say(&format!("held by {held:?}"));
+    let off = Layers::default();
+    let python = python_prefix()?;
+    let smallest = Server {
+        command: "/bin/sh".to_owned(),
+        arguments: vec!["-c".to_owned(), SMALLEST.to_owned()],
+        grants: Vec::new(),
+    };
+    let bare = measure(&smallest, &off)?;
+    let added = measure(&smallest, &held)?.saturating_sub(bare);
+    figure("the smallest server, not held", bare, None);
+    figure("what holding it adds", added, Some(5));
+    for (name, program, launcher, package, limit) in [
+        (
+            "npm",
+            "node_modules/.bin/mcp-server-memory",
+            "npx",
+            "@modelcontextprotocol/server-memory",
+            300,
+        ),
+        ("pypi", "venv/bin/mcp-server-time", "uvx", "mcp-server-time", 600),
+    ] {
+        let tree = trees
+            .iter()
+            .find(|tree| tree.join(program).exists())
+            .ok_or("the package was fetched")?;
+        let server = Server {
+            command: tree.join(program).to_string_lossy().into_owned(),
+            arguments: Vec::new(),
+            grants: vec![Grant::read(tree), Grant::read(&python)],
+        };
+        figure(
+            &format!("{name}, fetched and held"),
+            measure(&server, &held)?,
+            Some(limit),
+        );
+        figure(&format!("{name}, fetched, not held"), measure(&server, &off)?, None);
+        let launcher = match launcher {
+            "uvx" => python_command("uvx").to_string_lossy().into_owned(),
+            other => other.to_owned(),
+        };
+        let arguments = match name {
+            "npm" => vec!["-y".to_owned(), package.to_owned()],
+            _ => vec![package.to_owned()],
+        };
+        let server = Server {
+            command: launcher.clone(),
+            arguments,
+            grants: Vec::new(),
+        };
+        figure(&format!("{name}, by {launcher} itself"), measure(&server, &off)?, None);
+    }
+    drop(stack);
+    Ok(())
+}
+
+/// Chandlery with both packages fetched, and the folders they are in.
+async fn fetched() -> (Stack, Vec<PathBuf>) {
+    let stack = Stack::start().await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    let uvx = python_command("uvx").to_string_lossy().into_owned();
+    for (id, command, arguments) in [
+        ("memory", "npx", &["-y", "@modelcontextprotocol/server-memory"][..]),
+        ("time", &uvx, &["mcp-server-time"]),
+    ] {
+        admin.publish(id, walk::stdio(command, arguments)).await;
+        alice.install(id, None, &[]).await;
+    }
+    let packages = stack
+        .data_dir()
+        .join("runtimes/packages")
+        .canonicalize()
+        .expect("they were fetched");
+    let trees = fs::read_dir(packages)
+        .expect("it is a folder")
+        .flatten()
+        .map(|entry| entry.path());
+    let trees = trees.collect();
+    (stack, trees)
+}
+
+fn python_prefix() -> integration_tests::Result<PathBuf> {
+    let python = python_command("python").canonicalize()?;
+    Ok(python.ancestors().nth(2).ok_or("python is in no folder")?.to_owned())
+}
+
+/// The median of some starts, after one that does not count.
+fn measure(server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
+    start(server, layers)?;
+    let mut times = (0..STARTS)
+        .map(|_| start(server, layers))
+        .collect::<integration_tests::Result<Vec<_>>>()?;
+    times.sort();
+    Ok(times[STARTS / 2])
+}
+
+/// From the start of the bridge to the answer of the server.
+fn start(server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
+    let folder = tempfile::tempdir()?;
+    let own = folder.path().canonicalize()?;
+    let home = env::home_dir().ok_or("there is a home")?;
+    let mut environment: BTreeMap<_, _> = ["PATH", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"]
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)))
+        .collect();
+    environment.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
+    let mut grants = server.grants.clone();
+    grants.push(Grant::write(&own));
+    let spec = Spec {
+        socket: own.join("socket"),
+        lock: own.join("lock"),
+        command: server.command.clone(),
+        arguments: server.arguments.clone(),
+        environment,
+        marker: own.to_string_lossy().into_owned(),
+        confinement: Confinement {
+            layers: layers.clone(),
+            grants,
+            temporary_folder: own.clone(),
+            hidden: Path::new("/hidden").to_owned(),
+            connect: Some(vec![53, 443]),
+            listen: Some(Vec::new()),
+            resources: Resources::default(),
+        },
+        working_folder: own,
+        files: Vec::new(),
+        secrets: Vec::new(),
+        transport: Transport::Stdio,
+        limits: Limits::default(),
+    };
+    let mut order = serde_json::to_vec(&spec)?;
+    order.push(b'\n');
+    let started = Instant::now();
+    let mut bridge = Command::new(binary())
+        .arg("stdio-bridge")
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut input = bridge.stdin.take().ok_or("it is piped")?;
+    input.write_all(&order)?;
+    let events = BufReader::new(bridge.stdout.take().ok_or("it is piped")?);
+    let mut took = None;
+    let mut said = Vec::new();
+    for line in events.lines() {
+        let event: Event = serde_json::from_str(&line?)?;
+        if matches!(event, Event::Ready) {
+            took = Some(started.elapsed());
+            break;
+        }
+        said.push(event);
+    }
+    drop(input);
+    bridge.wait()?;
+    took.ok_or_else(|| format!("{} does not start: {said:?}", server.command).into())
+}
+
+fn figure(name: &str, took: Duration, limit: Option<u64>) {
+    let milliseconds = took.as_secs_f64() * 1e3;
+    let verdict = match limit {
+        None => "told".to_owned(),
+        Some(limit) if milliseconds <= limit as f64 => format!("at most {limit} ms: met"),
+        Some(limit) => format!("at most {limit} ms: MISSED"),
+    };
+    say(&format!("{name:<60} {milliseconds:8.1} ms   {verdict}"));
+}
+
+fn say(line: &str) {
+    // Nobody is left to tell where this cannot be written.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
