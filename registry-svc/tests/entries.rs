@@ -161,13 +161,24 @@ async fn are_changed_by_mask_and_keep_what_ran(stack: Stack) {
         ..Entry::default()
     };
     let changed = admin.update(hosted, &["self_hosted"]).await.unwrap();
-    assert!(matches!(changed.server, Some(entry::Server::SelfHosted(_))));
-    assert_eq!(changed.entry_revision, 2);
+    let Some(entry::Server::SelfHosted(mut server)) = changed.server else {
+        panic!("it is self-hosted")
+    };
+    assert_eq!((changed.entry_revision, server.confirm_new_versions), (2, false));
+    server.confirm_new_versions = true;
+    let demanding = Entry {
+        name: entry.name.clone(),
+        server: Some(entry::Server::SelfHosted(server.clone())),
+        ..Entry::default()
+    };
+    let demanding = admin.update(demanding, &["self_hosted"]).await.unwrap();
+    assert_eq!(demanding.server, Some(entry::Server::SelfHosted(server)));
+    assert_eq!(demanding.entry_revision, 3);
     let again = Entry {
         name: entry.name.clone(),
         ..remote()
     };
-    assert_eq!(admin.update(again, &["remote"]).await.unwrap().entry_revision, 3);
+    assert_eq!(admin.update(again, &["remote"]).await.unwrap().entry_revision, 4);
     let refused = admin
         .update(
             Entry {
@@ -191,7 +202,7 @@ async fn are_changed_by_mask_and_keep_what_ran(stack: Stack) {
     assert!(matches!(first.server, Some(entry_revision::Server::Remote(_))));
     assert_eq!(first.entry_uid, entry.uid);
     for (name, code) in [
-        ("entries/time/revisions/4", Code::NotFound),
+        ("entries/time/revisions/5", Code::NotFound),
         ("entries/time/revisions/0", Code::InvalidArgument),
         ("entries/time/revisions/x", Code::InvalidArgument),
         ("entries/other/revisions/1", Code::NotFound),
@@ -223,7 +234,7 @@ async fn are_changed_by_mask_and_keep_what_ran(stack: Stack) {
             break;
         }
     }
-    assert_eq!(numbers, [3, 2, 1]);
+    assert_eq!(numbers, [4, 3, 2, 1]);
 }
 
 async fn are_protected_by_their_etag(stack: Stack) {

@@ -13,6 +13,7 @@ on_both_engines!(
     are_made_once_for_each_owner,
     need_an_approved_entry_that_is_seen,
     check_their_values_and_take_no_secret,
+    say_whose_word_their_values_are,
     belong_to_teams_that_let_their_members,
     are_seen_and_changed_by_their_owners,
     follow_their_entry_without_asking_again,
@@ -177,6 +178,60 @@ async fn check_their_values_and_take_no_secret(stack: Stack) {
         fields(&alice.installations().update_installation(other).await.unwrap_err()),
         ["update_mask.paths[0]"]
     );
+}
+
+/// An admin may change a personal installation, but not so that its owner's secrets go along unasked.
+async fn say_whose_word_their_values_are(stack: Stack) {
+    let (admin, alice) = (stack.admin(), stack.person("alice"));
+    let entry = Entry {
+        install_fields: vec![field("tenant", InstallFieldType::String, false)],
+        ..remote()
+    };
+    let entry = admin.approved("time", entry).await;
+    let made = alice
+        .install("entries/time", None, &[("tenant", "acme")])
+        .await
+        .unwrap();
+    let set = async |who: &Person, name: &str, values: &[(&str, &str)]| {
+        let installation = Installation {
+            name: name.to_owned(),
+            values: map(values),
+            ..Default::default()
+        };
+        let request = UpdateInstallationRequest {
+            installation: Some(installation),
+            update_mask: mask(&["values"]),
+        };
+        let changed = who
+            .installations()
+            .update_installation(request)
+            .await
+            .unwrap()
+            .into_inner();
+        (changed.generation, changed.foreign_values_generation)
+    };
+    assert_eq!(set(&admin, &made.name, &[("tenant", "acme")]).await, (1, 0));
+    assert_eq!(set(&admin, &made.name, &[("tenant", "evil")]).await, (2, 2));
+    assert_eq!(set(&admin, &made.name, &[("tenant", "worse")]).await, (3, 3));
+    // The entry goes on; that changes nobody's word.
+    let mut change = entry.clone();
+    change
+        .install_fields
+        .push(field("level", InstallFieldType::Number, false));
+    change.etag.clear();
+    admin.update(change, &["install_fields"]).await.unwrap();
+    let moved = alice.installation(&made.name).await.unwrap();
+    assert_eq!((moved.running_entry_revision, moved.foreign_values_generation), (2, 3));
+    let generation = moved.generation;
+    assert_eq!(set(&alice, &made.name, &[("tenant", "worse")]).await, (generation, 0));
+    assert_eq!(set(&admin, &made.name, &[]).await, (generation + 1, generation + 1));
+    assert_eq!(
+        set(&alice, &made.name, &[("tenant", "acme")]).await,
+        (generation + 2, 0)
+    );
+    admin.team("ops", true, &[&alice]).await;
+    let theirs = alice.install("entries/time", Some("teams/ops"), &[]).await.unwrap();
+    assert_eq!(set(&admin, &theirs.name, &[("tenant", "x")]).await.1, 0);
 }
 
 async fn belong_to_teams_that_let_their_members(stack: Stack) {

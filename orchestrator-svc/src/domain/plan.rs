@@ -285,6 +285,7 @@ mod tests {
                 content: "fixed".to_owned(),
             }],
             transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
+            ..SelfHostedServer::default()
         };
         let revision = EntryRevision {
             server: Some(Server::SelfHosted(server)),

@@ -51,8 +51,8 @@ impl Mask {
         }
     }
 
-    /// Puts `change` in the place of `current` if this field is to be changed: named, or not named by anybody and set.
-    pub(crate) fn apply<T: Default + PartialEq>(&mut self, field: &'static str, current: &mut T, change: T) {
+    /// Puts `change` in the place of `current` if this field is to be changed: named, or not named by anybody and set. Says whether.
+    pub(crate) fn apply<T: Default + PartialEq>(&mut self, field: &'static str, current: &mut T, change: T) -> bool {
         self.known.push(field);
         let takes = match &self.wanted {
             Wanted::All => true,
@@ -62,6 +62,7 @@ impl Mask {
         if takes {
             *current = change;
         }
+        takes
     }
 
     /// As [`Mask::apply`], for one case of a oneof: where it is named and not set in `change`, it is cleared if it is the case of

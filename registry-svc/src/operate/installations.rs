@@ -19,7 +19,7 @@ use crate::{
         entry::{EntrySpec, MAX_FIELDS},
         etag,
         field_mask::{Mask, check_size},
-        installation::{check, require_manager, require_team_manager, sees},
+        installation::{check, require_manager, require_team_manager, sees, values_author},
         new_uid,
         text::{id_in, is_slug},
         time::timestamp,
@@ -239,20 +239,23 @@ pub(crate) async fn update(
     let mut tx = registry.write(caller.actor()).await?;
     let mut current = managed(&mut tx, caller, "installation.name", &change.name, &change.etag).await?;
     let mut values = current.values.clone();
-    apply_mask(&mut values, change, request.update_mask.as_ref())?;
+    let given = apply_mask(&mut values, change, request.update_mask.as_ref())?;
     let entry = written(store::entries::by_uid(&mut tx, &current.entry_uid).await?)?;
     let next = EntrySpec::from_stored(entry.clone());
     // Values of fields that are gone are nobody's mistake.
     values.retain(|key, _| next.field(key).is_some() || !current.values.contains_key(key));
     let values = check(&next, values)?;
     let same_values = values == current.values.clone().into_iter().collect();
-    if same_values && current.running_entry_revision == entry.entry_revision {
+    let foreign = values_author(caller, &current, &next, given.then_some(&values));
+    let same_author = foreign == current.foreign_values_generation;
+    if same_values && same_author && current.running_entry_revision == entry.entry_revision {
         let revision = current.registry_revision;
         return unchanged(registry, tx, Object::Installation, revision, current).await;
     }
     let running = written(revisions::get(&mut tx, &entry.uid, current.running_entry_revision).await?)?;
     let new_generation = !same_values || !EntrySpec::of_revision(running).runs_as(&next);
     current.values = values.into_iter().collect();
+    current.foreign_values_generation = foreign;
     current.running_entry_revision = entry.entry_revision;
     current.reinstall_required = None;
     current.generation += i64::from(new_generation);
@@ -260,11 +263,12 @@ pub(crate) async fn update(
     finish(registry, tx, current, entry.entry_revision).await
 }
 
+/// Says whether `values` were given.
 fn apply_mask(
     values: &mut HashMap<String, String>,
     change: Installation,
     mask: Option<&FieldMask>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let Installation {
         name: _,
         uid: _,
@@ -288,10 +292,12 @@ fn apply_mask(
         expire_time: _,
         registry_revision: _,
         discovered: _,
+        foreign_values_generation: _,
     } = change;
     let mut mask = Mask::new(mask);
-    mask.apply("values", values, changed);
-    Ok(mask.finish()?)
+    let given = mask.apply("values", values, changed);
+    mask.finish()?;
+    Ok(given)
 }
 
 /// Deletes an installation. Assignments pinned to it go when its cleanup has been reported; until then their calls say that it

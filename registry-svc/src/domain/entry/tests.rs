@@ -316,6 +316,7 @@ fn checks_a_self_hosted_server() {
             port: 65_536,
             path: "mcp?x".to_owned(),
         })),
+        confirm_new_versions: false,
     };
     let fields = wrong(entry(Some(Server::SelfHosted(server)), vec![]));
     let expected = [
