@@ -461,13 +461,13 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     let (condition, generation) = registry.entry_reason("e", "ENTRY_CREDENTIAL_REQUIRED").await;
     assert!(condition.message.contains("admin"));
     assert_eq!(generation, 0);
-    let status = stack.runtime("a", "command:server").await.unwrap_err();
+    let status = stack.runtime("a", &registry.binding("a")).await.unwrap_err();
     assert_eq!(reason(&status), "CREDENTIAL_REQUIRED");
     assert_eq!(
         status.message(),
         "an admin must store these secrets on the entry: The shared (shared)"
     );
-    let status = stack.runtime("b", "command:server").await.unwrap_err();
+    let status = stack.runtime("b", &registry.binding("a")).await.unwrap_err();
     assert!(
         status.message().contains("enter these secrets: The own (own)") && status.message().contains("an admin must"),
         "{}",
@@ -487,14 +487,18 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     let credential = stack.put_entry("admin", "e", &[("shared", "ours")]).await.unwrap();
     assert_eq!(
         (credential.name.as_str(), credential.bound_destination.as_str()),
-        ("entries/e/credential", "command:server")
+        ("entries/e/credential", registry.binding("a").as_str())
     );
     let (condition, generation) = registry.entry_condition("e").unwrap();
     assert_eq!((condition.reason.as_str(), generation), ("STORED", 1));
-    let vended = stack.runtime("a", "command:server").await.unwrap();
+    // What came to the server beside hers is for her to agree to.
+    let refused = stack.runtime("a", &registry.binding("a")).await.unwrap_err();
+    assert_eq!(reason(&refused), "DESTINATION_CHANGED");
+    stack.put("alice", "a", &[("own", "alices")]).await.unwrap();
+    let vended = stack.runtime("a", &registry.binding("a")).await.unwrap();
     assert_eq!(
         (vended.credential_generation, vended.entry_credential_generation),
-        (1, 1)
+        (2, 1)
     );
     let fields: Vec<_> = vended
         .fields
@@ -503,10 +507,18 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
         .collect();
     assert_eq!(fields, [("shared", "ours"), ("own", "alices")]);
     assert_eq!(
-        reason(&stack.runtime("b", "command:server").await.unwrap_err()),
+        reason(&stack.runtime("b", &registry.binding("a")).await.unwrap_err()),
         "CREDENTIAL_REQUIRED"
     );
-    assert_eq!(stack.headers("a", "command:server", 0).await.unwrap().headers.len(), 0);
+    assert_eq!(
+        stack
+            .headers("a", &registry.binding("a"), 0)
+            .await
+            .unwrap()
+            .headers
+            .len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -574,7 +586,7 @@ async fn asks_again_for_a_value_that_does_not_fit_its_new_target() {
     registry.save_entry(self_hosted("e", "server", vec![secret("key", true, header("X-Key"))]));
     registry.reason("i", "CREDENTIAL_REQUIRED").await;
     assert_eq!(
-        reason(&stack.headers("i", "command:server", 0).await.unwrap_err()),
+        reason(&stack.headers("i", &registry.binding("i"), 0).await.unwrap_err()),
         "CREDENTIAL_REQUIRED"
     );
     let request = GetInstallationCredentialRequest {

@@ -205,6 +205,7 @@ async fn says_who_lags_as_the_registry_names_them() {
             installation: "installations/i".to_owned(),
             values: secrets(&[("own", "mine")]),
             request_id: String::new(),
+            destination: String::new(),
         };
         stack.of("alice", request)
     };
@@ -218,6 +219,7 @@ async fn says_who_lags_as_the_registry_names_them() {
         entry: "entries/e".to_owned(),
         values: secrets(&[("token", "ours")]),
         request_id: String::new(),
+        destination: String::new(),
     };
     let answer = people.put_entry_credential(stack.of("admin", request)).await.unwrap();
     assert_eq!(lagging(answer.metadata()).unwrap(), "gateway-svc/1f3c,gateway-svc/b-2");

@@ -5,13 +5,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use contracts::{
     credential::{
         ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Credential,
-        DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest, GetEntryCredentialRequest,
-        GetInstallationCredentialRequest, PutEntryCredentialRequest, PutInstallationCredentialRequest, SecretValue,
-        StoredField, credential_service_server::CredentialService,
+        DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest, DestinationChange, DestinationText,
+        GetEntryCredentialRequest, GetInstallationCredentialRequest, PutEntryCredentialRequest,
+        PutInstallationCredentialRequest, SecretValue, StoredField, credential_service_server::CredentialService,
     },
     registry::AccessAction,
 };
-use registry_client::access::Access;
+use registry_client::{
+    access::Access,
+    destination::{Change, Text},
+};
 use secrecy::SecretString;
 use service_kit::{User, clock::from_micros, identity::require_user, status::Violations};
 use tonic::{Request, Response, Status};
@@ -88,8 +91,9 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
             installation,
             values,
             request_id,
+            destination,
         } = request.into_inner();
-        let put = parse_put(&user, values, &request_id);
+        let put = parse_put(&user, values, &request_id, destination);
         let subject = self.installation(&installation, &user, AccessAction::Entrust).await?;
         self.change(move |credentials| async move { credentials.put(subject, put).await })
             .await
@@ -140,8 +144,9 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
             entry,
             values,
             request_id,
+            destination,
         } = request.into_inner();
-        let put = parse_put(&user, values, &request_id);
+        let put = parse_put(&user, values, &request_id, destination);
         let subject = self.entry(&entry, &user).await?;
         self.change(move |credentials| async move { credentials.put(subject, put).await })
             .await
@@ -193,7 +198,7 @@ fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {
     Err(violations.into())
 }
 
-fn parse_put(user: &User, values: Vec<SecretValue>, request_id: &str) -> Put {
+fn parse_put(user: &User, values: Vec<SecretValue>, request_id: &str, destination: String) -> Put {
     let mut violations = Violations::new();
     let id = match request_id {
         "" => None,
@@ -208,6 +213,7 @@ fn parse_put(user: &User, values: Vec<SecretValue>, request_id: &str) -> Put {
     Put {
         user: user.id.to_string(),
         values,
+        destination: Some(destination).filter(|destination| !destination.is_empty()),
         request_id: id,
         violations,
     }
@@ -246,6 +252,23 @@ impl From<Summary> for Credential {
             missing_fields: missing.into_iter().collect(),
             bound_destination: summary.bound_destination,
             present_destination: summary.present_destination,
+            bound_description: summary.bound_description,
+            present_description: summary.present_description,
+            changes: summary.changes.into_iter().map(change).collect(),
         }
+    }
+}
+
+fn change(change: Change) -> DestinationChange {
+    let text = |Text { text, omitted, sha256 }| DestinationText {
+        text,
+        omitted_bytes: i64::try_from(omitted).unwrap_or(i64::MAX),
+        sha256,
+    };
+    DestinationChange {
+        part: change.kind,
+        name: change.name,
+        before: change.before.map(text),
+        after: change.after.map(text),
     }
 }

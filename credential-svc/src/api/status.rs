@@ -12,20 +12,18 @@ impl From<Error> for Status {
         match error {
             Error::Invalid(violations) => violations.into(),
             Error::NotFound(name) => not_found(&name),
-            Error::DestinationChanged { bound, present } => of(
-                Code::FailedPrecondition,
-                ErrorReason::DestinationChanged,
-                format!(
-                    "the secrets are bound to {bound}, and {present} is another destination; confirm the destination, or enter all secrets again"
-                ),
-            )
-            .with("bound_destination", bound)
-            .with("present_destination", present)
-            .build(),
-            Error::DestinationStale { present } => of(
+            Error::DestinationChanged(_, moved) => {
+                of(Code::FailedPrecondition, ErrorReason::DestinationChanged, message)
+                    .with("bound_destination", moved.bound)
+                    .with("present_destination", moved.present)
+                    .build()
+            }
+            Error::DestinationStale { present, description } => of(
                 Code::Aborted,
                 ErrorReason::DestinationStale,
-                format!("the present destination is {present}; look at it, and confirm that one"),
+                format!(
+                    "it has changed since it was shown; it is now: {description}; look at what has changed, and confirm that"
+                ),
             )
             .with("present_destination", present)
             .build(),

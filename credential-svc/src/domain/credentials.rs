@@ -6,12 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use registry_client::destination::{covers, readable};
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{Clock, status::Violations};
 use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
 use super::{
+    destination::{Moved, Present},
     error::Error,
     plan::{Plan, Source},
     ports::{Answered, Change, Lagging, Registry, RequestKey, Store, Written},
@@ -47,6 +49,8 @@ pub(crate) struct Put {
     /// The person, for request ids.
     pub(crate) user: String,
     pub(crate) values: Vec<(String, SecretString)>,
+    /// Where they may go, if the person was shown that.
+    pub(crate) destination: Option<String>,
     pub(crate) request_id: Option<Uuid>,
     /// Found while the request was read.
     pub(crate) violations: Violations,
@@ -119,13 +123,21 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let owner = subject.owner();
         let told = self.views.read().await.told(&owner);
         let opened = self.open(&owner, subject.plan(), told).await?;
-        Ok(summary(subject, opened.record))
+        let present = self.present(subject).await?;
+        let mut summary = summary(subject, present.as_ref(), opened.record);
+        if let (Some(agreed), Some(present)) = (opened.agreed, present)
+            && summary.bound_destination != summary.present_destination
+        {
+            summary.changes = present.changes_since(&agreed);
+            summary.bound_description = agreed.description;
+        }
+        Ok(summary)
     }
 
     /// Stores or rotates values.
     pub(crate) async fn put(&self, subject: Subject, put: Put) -> Result<Done, Error> {
         let owner = subject.owner();
-        let digest = self.digest(&owner, &put.values);
+        let digest = self.digest(&owner, &put);
         let request = put.request_id.map(|id| RequestKey {
             user: put.user.clone(),
             id,
@@ -146,22 +158,30 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             }
             let mut violations = put.violations.clone();
             validate::check(subject.plan(), owner.source(), &put.values, &mut violations);
-            let Some(present) = subject.plan().destination.clone() else {
+            let Some(present) = self.present(&subject).await? else {
                 violations.add("", "the entry names no server that a secret could go to");
                 return Err(Error::Invalid(violations));
             };
             if !violations.is_empty() {
                 return Err(Error::Invalid(violations));
             }
+            if put
+                .destination
+                .as_ref()
+                .is_some_and(|shown| *shown != present.destination)
+            {
+                return Err(stale(present));
+            }
             let record = self.describe(&owner, told).await?;
             let forget = rebind(&record, subject.plan(), owner.source(), &put.values, &present)?;
             let time = self.clock.now_micros();
-            let after = after_put(&record, &put.values, &forget, &present, time);
-            let summary = summary(&subject, after);
+            let after = after_put(&record, &put.values, &forget, &present.destination, time);
+            let summary = summary(&subject, Some(&present), after);
             let change = Change {
                 expected_generation: record.generation,
                 time,
-                bound_destination: present,
+                bound_destination: present.destination,
+                agreed: Some(present.agreed),
                 put: put.values.clone(),
                 forget,
                 answer: request.clone().map(|key| {
@@ -190,54 +210,76 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 return Ok(None);
             }
             let forget = record.fields.keys().cloned().collect();
-            Ok(Some((String::new(), forget)))
+            Ok(Some((None, forget)))
         })
         .await
     }
 
     /// Lets the values go to the present destination, if that is still the one that was shown.
     pub(crate) async fn confirm(&self, subject: Subject, destination: &str) -> Result<Done, Error> {
-        let present = subject.plan().destination.clone().unwrap_or_default();
+        let present = self.present(&subject).await?.unwrap_or_default();
         if destination.is_empty() {
             let mut violations = Violations::new();
             violations.add("destination", "must be the present_destination that was shown");
             return Err(Error::Invalid(violations));
         }
-        if destination != present {
-            return Err(Error::DestinationStale { present });
+        if destination != present.destination {
+            return Err(stale(present));
         }
         self.change(subject, |record| {
-            if record.fields.is_empty() || record.bound_destination == present {
+            if record.fields.is_empty() || record.bound_destination == present.destination {
                 return Ok(None);
             }
-            Ok(Some((present.clone(), BTreeSet::new())))
+            Ok(Some((Some(present.clone()), BTreeSet::new())))
         })
         .await
     }
 
-    /// Makes the change that `decide` names, if any: the destination to bind to, and the keys to forget.
+    /// Where the subject's secrets go now.
+    async fn present(&self, subject: &Subject) -> Result<Option<Present>, Error> {
+        let entry = self.beside(subject.beside().as_ref()).await?;
+        Ok(subject.present(entry.as_ref()))
+    }
+
+    /// What is known of the secrets of an entry that go together with somebody's own.
+    pub(super) async fn beside(&self, entry: Option<&Owner>) -> Result<Option<Record>, Error> {
+        match entry {
+            Some(entry) => Ok(self.store.describe(entry).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the change that `decide` names, if any: the destination to bind to, unless nothing is left, and the keys to forget.
     async fn change(
         &self,
         subject: Subject,
-        decide: impl Fn(&Record) -> Result<Option<(String, BTreeSet<String>)>, Error>,
+        decide: impl Fn(&Record) -> Result<Option<(Option<Present>, BTreeSet<String>)>, Error>,
     ) -> Result<Done, Error> {
         let owner = subject.owner();
         for _ in 0..TRIES {
             let mut views = self.views.write().await;
             let told = self.admit(&mut views, &subject)?;
             let record = self.describe(&owner, told).await?;
-            let Some((bound_destination, forget)) = decide(&record)? else {
+            let Some((bound, forget)) = decide(&record)? else {
                 // Reported all the same: an earlier try may have been stored only.
                 let owed = Owed::new(&self.queue, owner.clone());
                 drop(views);
-                return self.announce(&subject, owed, summary(&subject, record)).await;
+                let present = self.present(&subject).await?;
+                return self
+                    .announce(&subject, owed, summary(&subject, present.as_ref(), record))
+                    .await;
             };
             let time = self.clock.now_micros();
+            let (bound_destination, agreed) = match bound {
+                Some(present) => (present.destination, Some(present.agreed)),
+                None => (String::new(), None),
+            };
             let after = after_put(&record, &[], &forget, &bound_destination, time);
             let change = Change {
                 expected_generation: record.generation,
                 time,
                 bound_destination,
+                agreed,
                 put: Vec::new(),
                 forget,
                 answer: None,
@@ -245,7 +287,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             let owed = Owed::new(&self.queue, owner.clone());
             if self.write(&subject, change).await? {
                 drop(views);
-                let summary = summary(&subject, after);
+                let present = self.present(&subject).await?;
+                let summary = summary(&subject, present.as_ref(), after);
                 return self.announce(&subject, owed, summary).await;
             }
         }
@@ -309,12 +352,14 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     }
 
     /// Tells requests apart, with the owner.
-    fn digest(&self, owner: &Owner, values: &[(String, SecretString)]) -> [u8; 32] {
+    fn digest(&self, owner: &Owner, put: &Put) -> [u8; 32] {
         let mut parts: Vec<&[u8]> = vec![owner.kind().as_bytes(), owner.uid().as_bytes()];
-        for (key, value) in values {
+        for (key, value) in &put.values {
             parts.push(key.as_bytes());
             parts.push(value.expose_secret().as_bytes());
         }
+        // Behind pairs, one alone.
+        parts.extend(put.destination.as_ref().map(|shown| shown.as_bytes()));
         self.store.keyed_digest(&parts)
     }
 }
@@ -326,10 +371,10 @@ fn rebind(
     plan: &Plan,
     source: Source,
     values: &[(String, SecretString)],
-    present: &str,
+    present: &Present,
 ) -> Result<BTreeSet<String>, Error> {
     let stays = |key: &&String| !values.iter().any(|(put, _)| put == *key);
-    if record.bound_destination == present {
+    if covers(&record.bound_destination, &present.destination) {
         return Ok(BTreeSet::new());
     }
     if record
@@ -338,11 +383,12 @@ fn rebind(
         .filter(stays)
         .any(|key| plan.field(key, source).is_some())
     {
-        let bound = record.bound_destination.clone();
-        return Err(Error::DestinationChanged {
-            bound,
-            present: present.to_owned(),
-        });
+        let moved = Moved {
+            bound: record.bound_destination.clone(),
+            present: present.destination.clone(),
+            description: present.agreed.description.clone(),
+        };
+        return Err(Error::DestinationChanged(source, moved));
     }
     Ok(record.fields.keys().filter(stays).cloned().collect())
 }
@@ -374,13 +420,36 @@ fn after_put(
     }
 }
 
-fn summary(subject: &Subject, record: Record) -> Summary {
+fn summary(subject: &Subject, present: Option<&Present>, record: Record) -> Summary {
+    let present = present.cloned().unwrap_or_default();
+    let covered = covers(&record.bound_destination, &present.destination);
+    let description = present.agreed.description;
     Summary {
         name: format!("{}/credential", subject.name()),
         missing: record.missing(subject.plan(), subject.owner().source()),
-        present_destination: subject.plan().destination.clone().unwrap_or_default(),
         generation: record.generation,
         fields: record.fields,
-        bound_destination: record.bound_destination,
+        // What needs no word of the owner is told as one.
+        bound_destination: if covered {
+            present.destination.clone()
+        } else {
+            record.bound_destination.clone()
+        },
+        bound_description: if covered {
+            description.clone()
+        } else {
+            readable(&record.bound_destination)
+        },
+        present_destination: present.destination,
+        present_description: description,
+        changes: Vec::new(),
+    }
+}
+
+/// Somebody looked at another destination than the present one.
+fn stale(present: Present) -> Error {
+    Error::DestinationStale {
+        present: present.destination,
+        description: present.agreed.description,
     }
 }

@@ -2,7 +2,7 @@
 
 use service_kit::status::Violations;
 
-use super::ports::StoreError;
+use super::{destination::Moved, plan::Source, ports::StoreError};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -13,12 +13,12 @@ pub(crate) enum Error {
     /// There is no such thing.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// The secrets may go to `bound` only.
-    #[error("the secrets are bound to {bound}, not to {present}")]
-    DestinationChanged { bound: String, present: String },
+    /// The secrets may go elsewhere only.
+    #[error("{}", .1.message(*.0))]
+    DestinationChanged(Source, Moved),
     /// Somebody confirms a destination that is not the present one.
     #[error("the destination is {present} by now")]
-    DestinationStale { present: String },
+    DestinationStale { present: String, description: String },
     /// The request id was used for something else.
     #[error("the request id was used for another request")]
     RequestIdReused,

@@ -1,6 +1,7 @@
 //! What a credential is, who may get which part of it, and when. Knows no transport and no database.
 
 pub(crate) mod credentials;
+pub(crate) mod destination;
 pub(crate) mod error;
 pub(crate) mod plan;
 pub(crate) mod ports;

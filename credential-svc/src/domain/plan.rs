@@ -1,10 +1,17 @@
 //! What an entry says about secrets: which there are, where they come from, where they go.
 
+use registry_client::destination::{self, Destination, Foreign, Part};
+
+use super::{
+    destination::{Agreed, Present},
+    record::Record,
+};
+
 /// The part of an entry revision that this service acts on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// See `registry_client::destination`. `None` for an entry without a server.
-    pub(crate) destination: Option<String>,
+    pub(crate) destination: Option<Destination>,
     /// The install fields whose values only this service sees, in the entry's order.
     pub(crate) fields: Vec<SecretField>,
     /// The credential that authenticates each request, if the entry has one.
@@ -20,6 +27,13 @@ pub(crate) struct SecretField {
     pub(crate) required: bool,
     pub(crate) source: Source,
     pub(crate) target: Target,
+}
+
+impl SecretField {
+    /// Whether the server itself gets it, rather than each request.
+    pub(crate) fn goes_to_server(&self) -> bool {
+        matches!(self.target, Target::Environment(_) | Target::File(_) | Target::Argument)
+    }
 }
 
 /// Who provides a value.
@@ -62,6 +76,60 @@ pub(crate) enum Injection {
 }
 
 impl Plan {
+    /// Where secrets go: of an entry, or of an installation with these values of somebody else.
+    pub(crate) fn binding(&self, foreign: Option<&Foreign>) -> Option<String> {
+        let destination = self.destination.as_ref()?;
+        Some(destination::with(&destination.binding, foreign))
+    }
+
+    /// Where an owner's secrets go beside what `entry`, the record of the entry, gives the server. Of the entry itself, `None`.
+    pub(crate) fn bound(&self, foreign: Option<&Foreign>, entry: Option<&Record>) -> Option<String> {
+        let stored = self.stored_beside(entry);
+        Some(destination::beside(&self.binding(foreign)?, stored))
+    }
+
+    /// The same with what people are shown; `values` are those of an installation.
+    pub(crate) fn present(
+        &self,
+        foreign: Option<&Foreign>,
+        values: &[Part],
+        entry: Option<&Record>,
+    ) -> Option<Present> {
+        let destination = self.destination.as_ref()?;
+        let mut parts = destination.parts.clone();
+        let stored = self.stored_beside(entry);
+        parts.extend(stored.map(|(key, generation)| destination::stored_secret(key, generation)));
+        parts.extend_from_slice(values);
+        Some(Present {
+            destination: self.bound(foreign, entry)?,
+            foreign: foreign.is_some(),
+            agreed: Agreed {
+                description: destination.description.clone(),
+                parts,
+            },
+        })
+    }
+
+    /// Whether somebody's own secrets go to a server together with secrets that are stored on the entry.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.has(Source::Prompted) && self.of(Source::Stored).any(SecretField::goes_to_server)
+    }
+
+    /// The secrets stored on the entry that the server gets: key, and the generation that brought the value.
+    fn stored_beside<'a>(&'a self, entry: Option<&'a Record>) -> impl Iterator<Item = (&'a str, i64)> {
+        let entry = entry.filter(|_| self.is_mixed());
+        let fields = self.of(Source::Stored).filter(|field| field.goes_to_server());
+        fields.filter_map(move |field| Some((field.key.as_str(), entry?.fields.get(&field.key)?.generation)))
+    }
+
+    /// The present destination, for people; empty for an entry without a server.
+    pub(crate) fn description(&self) -> String {
+        self.destination
+            .as_ref()
+            .map(|destination| destination.description.clone())
+            .unwrap_or_default()
+    }
+
     /// The fields whose values come from `source`.
     pub(crate) fn of(&self, source: Source) -> impl Iterator<Item = &SecretField> {
         self.fields.iter().filter(move |field| field.source == source)

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{
+    destination::Agreed,
     readiness::Report,
     record::{Opened, Owner, Record, Summary},
 };
@@ -41,7 +42,10 @@ pub(crate) struct Change {
     pub(crate) expected_generation: i64,
     /// Microseconds since 1970.
     pub(crate) time: i64,
+    /// Empty where nothing is left.
     pub(crate) bound_destination: String,
+    /// What it stands for.
+    pub(crate) agreed: Option<Agreed>,
     /// Values to set, by key.
     pub(crate) put: Vec<(String, SecretString)>,
     /// Keys to forget.
@@ -69,7 +73,7 @@ pub(crate) struct RequestKey {
 }
 
 /// What was asked and answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answered {
     /// [`Store::keyed_digest`] of the request.
     pub(crate) digest: [u8; 32],

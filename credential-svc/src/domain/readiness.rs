@@ -2,6 +2,7 @@
 //! an entry those that are stored on it.
 
 use super::{
+    destination::Moved,
     error::Error,
     plan::{Plan, SecretField, Source},
     record::Record,
@@ -23,13 +24,20 @@ pub(crate) struct Report {
 
 impl Report {
     /// What to report of an owner that has these secrets; `None` of an entry that never had any and needs none.
-    pub(crate) fn of(known: &Known<'_>, plan: &Plan, source: Source, record: &Record) -> Option<Self> {
+    /// Its secrets go to `present`.
+    pub(crate) fn of(
+        known: &Known<'_>,
+        plan: &Plan,
+        present: Option<String>,
+        source: Source,
+        record: &Record,
+    ) -> Option<Self> {
         let concerns = match source {
             Source::Prompted => true,
             Source::Stored => plan.has(source) || record.generation > 0 || known.shown.is_any(),
         };
         concerns.then(|| {
-            let readiness = Readiness::of(plan, source, record);
+            let readiness = Readiness::of(plan, present, source, record);
             Self {
                 ready: readiness.is_ready(),
                 reason: readiness.reason(),
@@ -52,22 +60,19 @@ pub(crate) enum Readiness {
     /// Required fields have no value; keys with titles.
     Missing { source: Source, fields: Vec<String> },
     /// Values are bound to another destination.
-    DestinationChanged {
-        source: Source,
-        bound: String,
-        present: String,
-    },
+    DestinationChanged { source: Source, moved: Moved },
 }
 
 impl Readiness {
-    /// Of the plan's fields of this source, whose values are in `record`.
-    pub(crate) fn of(plan: &Plan, source: Source, record: &Record) -> Self {
-        if record.is_bound_elsewhere(plan, source) {
-            return Self::DestinationChanged {
-                source,
+    /// Of the plan's fields of this source, whose values are in `record` and go to `present`.
+    pub(crate) fn of(plan: &Plan, present: Option<String>, source: Source, record: &Record) -> Self {
+        if record.is_bound_elsewhere(plan, present.as_deref(), source) {
+            let moved = Moved {
                 bound: record.bound_destination.clone(),
-                present: plan.destination.clone().unwrap_or_default(),
+                present: present.unwrap_or_default(),
+                description: plan.description(),
             };
+            return Self::DestinationChanged { source, moved };
         }
         let has = |field: &SecretField| record.fields.contains_key(&field.key);
         let missing = plan.of(source).filter(|field| field.required && !has(field));
@@ -116,20 +121,7 @@ impl Readiness {
                 source: Source::Stored,
                 fields,
             } => format!("an admin must store these secrets on the entry: {}", fields.join(", ")),
-            Self::DestinationChanged {
-                source: Source::Prompted,
-                bound,
-                present,
-            } => format!(
-                "the entry now points to {present}, but the secrets were entered for {bound}; confirm the new destination, or enter all secrets again"
-            ),
-            Self::DestinationChanged {
-                source: Source::Stored,
-                bound,
-                present,
-            } => format!(
-                "the server is now at {present}, but the secrets stored on the entry were meant for {bound}; an admin must confirm the new destination, or store all of them again"
-            ),
+            Self::DestinationChanged { source, moved } => moved.message(*source),
         }
     }
 }
@@ -137,11 +129,8 @@ impl Readiness {
 /// The error of a call that wants secrets of an installation and of its entry, where there are none to give.
 pub(crate) fn refusal(own: &Readiness, entry: &Readiness) -> Option<Error> {
     for readiness in [own, entry] {
-        if let Readiness::DestinationChanged { bound, present, .. } = readiness {
-            return Some(Error::DestinationChanged {
-                bound: bound.clone(),
-                present: present.clone(),
-            });
+        if let Readiness::DestinationChanged { source, moved } = readiness {
+            return Some(Error::DestinationChanged(*source, moved.clone()));
         }
     }
     let missing: Vec<&Readiness> = [own, entry].into_iter().filter(|one| !one.is_ready()).collect();

@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, fmt};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Source};
+use registry_client::destination::{Change, covers};
+
+use super::{
+    destination::Agreed,
+    plan::{Plan, Source},
+};
 
 /// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing. Entries come first: many
 /// installations may wait for one.
@@ -72,6 +77,8 @@ pub(crate) struct StoredField {
 pub(crate) struct Opened {
     pub(crate) record: Record,
     pub(crate) values: BTreeMap<String, SecretString>,
+    /// `None`: not known, since an earlier program has bound them, or nothing is bound.
+    pub(crate) agreed: Option<Agreed>,
 }
 
 impl Record {
@@ -86,15 +93,15 @@ impl Record {
         missing
     }
 
-    /// Whether it holds values that `plan` would send to another place than they are bound to.
-    pub(crate) fn is_bound_elsewhere(&self, plan: &Plan, source: Source) -> bool {
+    /// Whether it holds values that `plan` would send to another place than they are bound to: to `present`.
+    pub(crate) fn is_bound_elsewhere(&self, plan: &Plan, present: Option<&str>, source: Source) -> bool {
         plan.of(source).any(|field| self.fields.contains_key(&field.key))
-            && plan.destination.as_deref() != Some(self.bound_destination.as_str())
+            && !present.is_some_and(|present| covers(&self.bound_destination, present))
     }
 }
 
 /// What people are told: the answer to every call of theirs, and to its replays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     /// `installations/{installation}/credential` or `entries/{entry}/credential`.
     pub(crate) name: String,
@@ -103,4 +110,11 @@ pub(crate) struct Summary {
     pub(crate) missing: Vec<String>,
     pub(crate) bound_destination: String,
     pub(crate) present_destination: String,
+    #[serde(default)]
+    pub(crate) bound_description: String,
+    #[serde(default)]
+    pub(crate) present_description: String,
+    /// Not of answers that are kept: after a change nothing is left to be agreed to.
+    #[serde(skip)]
+    pub(crate) changes: Vec<Change>,
 }

@@ -35,13 +35,18 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     pub(crate) async fn due(&self, owners: &[Owner]) -> Result<Vec<Owner>, Error> {
         let none = Record::default();
         let views = self.views.read().await;
-        let records = self.store.describe_many(owners).await?;
+        let mut asked = owners.to_vec();
+        asked.extend(owners.iter().filter_map(|owner| views.of(owner)?.beside));
+        let records = self.store.describe_many(&asked).await?;
         let is_due = |owner: &&Owner| {
             let Some(known) = views.of(owner) else { return false };
             let Some(plan) = known.plan else { return true };
             let record = records.get(*owner).unwrap_or(&none);
+            let beside = known.beside.as_ref().and_then(|entry| records.get(entry));
+            let present = plan.bound(known.foreign, beside);
             known.deleted
-                || Report::of(&known, plan, owner.source(), record).is_some_and(|report| !known.shown.has(&report))
+                || Report::of(&known, plan, present, owner.source(), record)
+                    .is_some_and(|report| !known.shown.has(&report))
         };
         Ok(owners.iter().filter(is_due).cloned().collect())
     }
@@ -99,7 +104,9 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         };
         let plan = known.plan.ok_or(Error::RegistryUnavailable)?;
         let opened = self.open(owner, plan, known.shown.credential_generation).await?;
-        let report = Report::of(&known, plan, owner.source(), &opened.record);
+        let beside = self.beside(known.beside.as_ref()).await?;
+        let present = plan.bound(known.foreign, beside.as_ref());
+        let report = Report::of(&known, plan, present, owner.source(), &opened.record);
         Ok(report.filter(|report| always || !known.shown.has(report)))
     }
 }

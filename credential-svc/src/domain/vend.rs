@@ -65,11 +65,9 @@ impl Secrets {
 
     /// The values a server gets when it starts, by install field.
     pub(crate) fn runtime(&self, plan: &Plan) -> Vec<(String, SecretString)> {
-        let goes_to_server =
-            |target: &Target| matches!(target, Target::Environment(_) | Target::File(_) | Target::Argument);
         plan.fields
             .iter()
-            .filter(|field| goes_to_server(&field.target))
+            .filter(|field| field.goes_to_server())
             .filter_map(|field| Some((field.key.clone(), self.value(field)?.clone())))
             .collect()
     }

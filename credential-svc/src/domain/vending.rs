@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use registry_client::destination::Foreign;
 use secrecy::SecretString;
 
 use super::{
     credentials::Credentials,
+    destination::Moved,
     error::Error,
     plan::{Plan, Source},
     ports::{Registry, Store},
@@ -29,6 +31,7 @@ pub(crate) struct Generations {
 /// What an installation's credential comes to at one moment.
 struct State {
     plan: Arc<Plan>,
+    foreign: Option<Foreign>,
     deleted: bool,
     secrets: Secrets,
 }
@@ -42,8 +45,15 @@ impl State {
     }
 
     fn refusal(&self) -> Option<Error> {
-        let own = Readiness::of(&self.plan, Source::Prompted, &self.secrets.own.record);
-        let entry = Readiness::of(&self.plan, Source::Stored, &self.secrets.entry.record);
+        let present = self.plan.bound(self.foreign.as_ref(), Some(&self.secrets.entry.record));
+        let own = Readiness::of(&self.plan, present, Source::Prompted, &self.secrets.own.record);
+        // What an admin stored goes with the entry, whatever an installation's values are.
+        let entry = Readiness::of(
+            &self.plan,
+            self.plan.binding(None),
+            Source::Stored,
+            &self.secrets.entry.record,
+        );
         refusal(&own, &entry)
     }
 }
@@ -90,7 +100,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             let state = self.state(uid).await?;
             let fits = state
                 .as_ref()
-                .is_some_and(|state| state.plan.destination.as_deref() == Some(destination));
+                .is_some_and(|state| state.plan.binding(state.foreign.as_ref()).as_deref() == Some(destination));
             if !fits
                 && tokio::time::timeout_at(deadline, seen.changed())
                     .await
@@ -105,10 +115,13 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 .filter(|state| !state.deleted)
                 .ok_or_else(|| Error::NotFound(format!("the installation {uid}")))?;
             if !fits {
-                return Err(Error::DestinationChanged {
-                    bound: state.plan.destination.clone().unwrap_or_default(),
+                // The caller is not where we are, though it was waited for.
+                let moved = Moved {
+                    bound: state.secrets.own.record.bound_destination.clone(),
                     present: destination.to_owned(),
-                });
+                    description: state.plan.description(),
+                };
+                return Err(Error::DestinationChanged(Source::Prompted, moved));
             }
             return match state.refusal() {
                 Some(error) => Err(error),
@@ -141,6 +154,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         };
         Ok(Some(State {
             plan: Arc::clone(plan),
+            foreign: view.foreign.clone(),
             deleted: view.deleted,
             secrets: Secrets { own, entry },
         }))

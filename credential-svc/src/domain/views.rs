@@ -2,7 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{plan::Plan, readiness::Report, record::Owner};
+use registry_client::destination::{Foreign, Part};
+
+use super::{
+    destination::Present,
+    plan::Plan,
+    readiness::Report,
+    record::{Owner, Record},
+};
 
 /// An installation, as far as this service cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +23,8 @@ pub(crate) struct InstallationView {
     pub(crate) generation: i64,
     /// It waits for cleanup.
     pub(crate) deleted: bool,
+    /// Of a personal one, if somebody else than its owner has set its values.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) shown: Shown,
 }
 
@@ -74,15 +83,15 @@ impl Shown {
 /// Whose credential a person works on, as authorized at that moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
-    /// With the plan of the entry revision it runs.
-    Installation(InstallationView, Arc<Plan>),
+    /// With the plan of the entry revision it runs, and its values.
+    Installation(InstallationView, Arc<Plan>, Vec<Part>),
     Entry(EntryView),
 }
 
 impl Subject {
     pub(crate) fn owner(&self) -> Owner {
         match self {
-            Self::Installation(view, _) => Owner::Installation(view.uid.clone()),
+            Self::Installation(view, ..) => Owner::Installation(view.uid.clone()),
             Self::Entry(view) => Owner::Entry(view.uid.clone()),
         }
     }
@@ -90,21 +99,37 @@ impl Subject {
     /// Its resource name.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Installation(view, _) => format!("installations/{}", view.uid),
+            Self::Installation(view, ..) => format!("installations/{}", view.uid),
             Self::Entry(view) => view.name.clone(),
         }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         match self {
-            Self::Installation(_, plan) => plan,
+            Self::Installation(_, plan, _) => plan,
             Self::Entry(view) => &view.plan,
+        }
+    }
+
+    /// The entry whose secrets go to a server together with this one's, if there are such.
+    pub(crate) fn beside(&self) -> Option<Owner> {
+        match self {
+            Self::Installation(view, plan, _) if plan.is_mixed() => Some(Owner::Entry(view.entry_uid.clone())),
+            _ => None,
+        }
+    }
+
+    /// Where its secrets go beside those of the entry; `None` for an entry without a server.
+    pub(crate) fn present(&self, entry: Option<&Record>) -> Option<Present> {
+        match self {
+            Self::Installation(view, plan, values) => plan.present(view.foreign.as_ref(), values, entry),
+            Self::Entry(view) => view.plan.present(None, &[], None),
         }
     }
 
     pub(crate) fn deleted(&self) -> bool {
         match self {
-            Self::Installation(view, _) => view.deleted,
+            Self::Installation(view, ..) => view.deleted,
             Self::Entry(view) => view.deleted,
         }
     }
@@ -118,6 +143,10 @@ pub(crate) struct Known<'a> {
     pub(crate) deleted: bool,
     /// `None`: the registry has not told of the entry revision yet.
     pub(crate) plan: Option<&'a Arc<Plan>>,
+    /// As `InstallationView::foreign`.
+    pub(crate) foreign: Option<&'a Foreign>,
+    /// As `Subject::beside`.
+    pub(crate) beside: Option<Owner>,
     pub(crate) shown: &'a Shown,
 }
 
@@ -161,7 +190,7 @@ impl Views {
     /// Takes what an authorization told.
     pub(crate) fn put(&mut self, subject: &Subject) {
         match subject {
-            Subject::Installation(view, plan) => {
+            Subject::Installation(view, plan, _) => {
                 let newer = self.installations.get(&view.uid).map(|known| known.registry_revision);
                 // Of an older state, the plan may be gone for good.
                 if newer.is_none_or(|known| known <= view.registry_revision) {
@@ -202,15 +231,40 @@ impl Views {
                 generation: view.generation,
                 deleted: view.deleted,
                 plan: self.plan(view),
+                beside: self
+                    .plan(view)
+                    .filter(|plan| plan.is_mixed())
+                    .map(|_| Owner::Entry(view.entry_uid.clone())),
+                foreign: view.foreign.as_ref(),
                 shown: &view.shown,
             }),
             Owner::Entry(uid) => self.entries.get(uid).map(|view| Known {
                 generation: view.entry_revision,
                 deleted: view.deleted,
                 plan: Some(&view.plan),
+                foreign: None,
+                beside: None,
                 shown: &view.shown,
             }),
         }
+    }
+
+    /// The installations whose owners' secrets go to a server together with those of this entry, if there are others by now.
+    pub(crate) fn beside(&self, entry: &EntryView) -> Vec<Owner> {
+        let known = self
+            .entries
+            .get(&entry.uid)
+            .map(|known| known.shown.credential_generation);
+        if !entry.plan.is_mixed() || known == Some(entry.shown.credential_generation) {
+            return Vec::new();
+        }
+        let together = |view: &&InstallationView| {
+            view.entry_uid == entry.uid && self.plan(view).is_some_and(|plan| plan.is_mixed())
+        };
+        let installations = self.installations.values().filter(together);
+        installations
+            .map(|view| Owner::Installation(view.uid.clone()))
+            .collect()
     }
 
     /// The generation that everybody was told of an owner's secrets.

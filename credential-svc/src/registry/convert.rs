@@ -17,6 +17,7 @@ use crate::domain::{
 /// An installation.
 pub(crate) fn installation(installation: Installation) -> InstallationView {
     InstallationView {
+        foreign: destination::Foreign::of(&installation),
         shown: shown(&installation.conditions, installation.credential_generation),
         entry_uid: installation.entry_uid,
         entry_revision: installation.running_entry_revision,
@@ -30,10 +31,9 @@ pub(crate) fn installation(installation: Installation) -> InstallationView {
 /// An installation with what it runs, as authorized; `None` where the answer is not whole.
 pub(crate) fn authorized(answer: AuthorizeInstallationResponse) -> Option<Subject> {
     let plan = plan(&answer.running_entry_revision?);
-    Some(Subject::Installation(
-        installation(answer.installation?),
-        Arc::new(plan),
-    ))
+    let made = answer.installation?;
+    let values = destination::values(&made);
+    Some(Subject::Installation(installation(made), Arc::new(plan), values))
 }
 
 /// An entry at its current revision.
@@ -68,7 +68,7 @@ pub(crate) fn plan(revision: &EntryRevision) -> Plan {
         _ => None,
     };
     // Nothing is vended for what is not understood: it has no destination.
-    let destination = destination::of(revision).filter(|_| cases::all_known(revision));
+    let destination = destination::describe(revision).filter(|_| cases::all_known(revision));
     Plan {
         destination,
         fields: revision.install_fields.iter().filter_map(secret_field).collect(),

@@ -48,7 +48,7 @@ impl Sink for Follower {
 
     async fn changes(&mut self, _revision: i64, changes: Vec<Change>) {
         self.credentials
-            .update(|views| changes.into_iter().filter_map(|change| apply(views, change)).collect())
+            .update(|views| changes.into_iter().flat_map(|change| apply(views, change)).collect())
             .await;
     }
 
@@ -66,8 +66,11 @@ impl Sink for Follower {
 }
 
 /// Applies a change; returns whom to look at again.
-fn apply(views: &mut Views, change: Change) -> Option<Owner> {
-    match change.change? {
+fn apply(views: &mut Views, change: Change) -> Vec<Owner> {
+    let Some(change) = change.change else {
+        return Vec::new();
+    };
+    match change {
         change::Change::Put(object) => put(views, object),
         change::Change::Remove(removal) => {
             match removal.kind() {
@@ -76,30 +79,35 @@ fn apply(views: &mut Views, change: Change) -> Option<Owner> {
                 ObjectKind::EntryRevision => views.remove_plan(&removal.key),
                 _ => {}
             }
-            None
+            Vec::new()
         }
     }
 }
 
 /// Takes an object; returns whom to look at again. Nobody for an entry revision: whoever is to run it changes as well.
-fn put(views: &mut Views, object: WatchedObject) -> Option<Owner> {
-    match object.object? {
+fn put(views: &mut Views, object: WatchedObject) -> Vec<Owner> {
+    let Some(watched) = object.object else {
+        return Vec::new();
+    };
+    match watched {
         Object::Installation(installation) => {
             let view = convert::installation(installation);
             let owner = Owner::Installation(view.uid.clone());
             views.put_installation(view);
-            Some(owner)
+            vec![owner]
         }
         Object::Entry(entry) => {
             let view = convert::entry(entry);
             let owner = Owner::Entry(view.uid.clone());
+            let mut owners = views.beside(&view);
+            owners.push(owner);
             views.put_entry(view);
-            Some(owner)
+            owners
         }
         Object::EntryRevision(revision) => {
             views.put_plan(object.key, Arc::new(convert::plan(&revision)));
-            None
+            Vec::new()
         }
-        _ => None,
+        _ => Vec::new(),
     }
 }

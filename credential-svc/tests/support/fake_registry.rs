@@ -142,6 +142,31 @@ impl FakeRegistry {
         self.send(state.revision, vec![put(uid, Object::Installation(installation))]);
     }
 
+    /// Gives an installation other values, as its owner or as somebody else does.
+    pub fn set_values(&self, uid: &str, values: &[(&str, &str)], by_owner: bool) {
+        let mut state = self.inner.state.lock().unwrap();
+        state.revision += 1;
+        let revision = state.revision;
+        let installation = state.installations.get_mut(uid).unwrap();
+        installation.values = values
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        installation.generation += 1;
+        installation.foreign_values_generation = if by_owner { 0 } else { installation.generation };
+        installation.registry_revision = revision;
+        let object = Object::Installation(installation.clone());
+        self.send(revision, vec![put(uid, object)]);
+    }
+
+    /// Where an installation's secrets go, as workloads name it.
+    pub fn binding(&self, uid: &str) -> String {
+        let state = self.inner.state.lock().unwrap();
+        let installation = &state.installations[uid];
+        let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
+        registry_client::destination::of_installation(&state.revisions[&key], installation).unwrap()
+    }
+
     /// Marks an installation as deleted: it waits for its cleanup.
     pub fn delete_installation(&self, uid: &str) {
         let mut state = self.inner.state.lock().unwrap();

@@ -138,6 +138,7 @@ impl Stack {
             installation: format!("installations/{uid}"),
             values: secrets(values),
             request_id: request_id.to_owned(),
+            destination: String::new(),
         };
         let answer = self
             .people
@@ -152,6 +153,7 @@ impl Stack {
             entry: format!("entries/{entry}"),
             values: secrets(values),
             request_id: String::new(),
+            destination: String::new(),
         };
         let answer = self
             .people

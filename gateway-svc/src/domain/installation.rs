@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use registry_client::destination::Foreign;
+
 /// An installation. There are many: what it shares with others stands in its entry, in the revision it runs, and in its runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Installation {
@@ -19,6 +21,8 @@ pub(crate) struct Installation {
     pub(crate) credential_generation: i64,
     /// Key and value of the non-secret install fields that were prompted for.
     pub(crate) values: Box<[(Arc<str>, Box<str>)]>,
+    /// Of a personal one, if somebody else than its owner has set its values: its secrets then go elsewhere.
+    pub(crate) foreign: Option<Foreign>,
     /// `CREDENTIAL_READY`: of its own secrets.
     pub(crate) credential: Aspect,
     /// `RUNTIME_READY`; of no meaning where its entry is remote.

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Pages, problem::Problem, seal, session::Session};
+use super::{Pages, install::GoesTo, problem::Problem, seal, session::Session};
 
 const PURPOSE: &str = "form";
 
@@ -25,8 +25,8 @@ pub(super) struct FormState {
     pub(super) form: String,
     /// The installation it changes; none: it makes one.
     pub(super) installation: Option<String>,
-    /// The changed destination the opener was shown.
-    pub(super) destination: Option<String>,
+    /// Where the opener was told that their secrets go, or would go.
+    pub(super) goes_to: Option<GoesTo>,
 }
 
 /// Answers under our own names alone: a page of somebody else whose name was rebound to our address learns nothing here.
@@ -67,14 +67,14 @@ impl Pages {
         session: &Session,
         entry: &str,
         installation: Option<String>,
-        destination: Option<String>,
+        goes_to: Option<GoesTo>,
     ) -> String {
         let state = FormState {
             session: session.id.clone(),
             entry: entry.to_owned(),
             form: seal::random(),
             installation,
-            destination,
+            goes_to,
         };
         self.sealer.seal(PURPOSE, &state)
     }

@@ -9,9 +9,10 @@ use axum::{
 };
 use contracts::{
     credential::Credential,
-    registry::{Entry, Installation, InstallationState},
+    registry::{Entry, EntryRevision, Installation, InstallationState, entry::Server, entry_revision},
 };
-use serde::Deserialize;
+use registry_client::destination::{self, Destination};
+use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use url::form_urlencoded;
 
@@ -68,7 +69,7 @@ pub(super) enum Target {
     /// The installation of this scope; what is known of its secrets, where the opener may know.
     Existing {
         scope: usize,
-        credential: Option<Credential>,
+        credential: Option<Box<Credential>>,
     },
 }
 
@@ -159,12 +160,12 @@ pub(super) async fn load(opener: &Opener<'_>, entry: &str, choice: Choice<'_>) -
     Ok(Some(Loaded { entry, scopes, target }))
 }
 
-async fn credential(opener: &Opener<'_>, scope: &Scope) -> Result<Option<Credential>, Status> {
+async fn credential(opener: &Opener<'_>, scope: &Scope) -> Result<Option<Box<Credential>>, Status> {
     let Some(installation) = scope.installation.as_ref().filter(|_| scope.manageable) else {
         return Ok(None);
     };
     match opener.credential(&installation.name).await {
-        Ok(credential) => Ok(Some(credential)),
+        Ok(credential) => Ok(Some(Box::new(credential))),
         Err(status) if status.code() == Code::PermissionDenied => Ok(None),
         Err(status) => Err(status),
     }
@@ -220,7 +221,7 @@ impl Loaded {
     /// What is known of its secrets.
     pub(super) fn credential(&self) -> Option<&Credential> {
         match &self.target {
-            Target::Existing { credential, .. } => credential.as_ref(),
+            Target::Existing { credential, .. } => credential.as_deref(),
             Target::New => None,
         }
     }
@@ -232,13 +233,60 @@ impl Loaded {
             .unwrap_or_default()
     }
 
-    /// Where the secrets would go now, if that is not where their owner agreed to.
-    pub(super) fn changed_destination(&self) -> Option<&str> {
-        let credential = self.credential()?;
-        let bound = !credential.bound_destination.is_empty();
-        (bound && credential.bound_destination != credential.present_destination)
-            .then_some(credential.present_destination.as_str())
+    /// What is known of the secrets, if they would go now where their owner has not agreed to. Of an installation that is behind its entry
+    /// this is asked once it has come up to it.
+    pub(super) fn moved(&self) -> Option<&Credential> {
+        let bound = |credential: &&Credential| !credential.bound_destination.is_empty();
+        self.credential()
+            .filter(|_| !self.is_behind())
+            .filter(bound)
+            .filter(|credential| credential.bound_destination != credential.present_destination)
     }
+
+    fn is_behind(&self) -> bool {
+        let behind = |installation: &Installation| installation.reinstall_required.is_some();
+        self.installation().is_some_and(behind)
+    }
+
+    /// Where secrets that are entered now go: an installation that stayed behind its entry comes up to it with the form.
+    pub(super) fn goes_to(&self) -> Option<GoesTo> {
+        match self.credential() {
+            Some(credential) if !self.is_behind() => Some(GoesTo::Exactly(credential.present_destination.clone())),
+            _ => destination(&self.entry).map(|destination| GoesTo::Entry(destination.binding)),
+        }
+    }
+}
+
+/// Where somebody was told that secrets go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum GoesTo {
+    /// To this destination, as credential-svc says it.
+    Exactly(String),
+    /// To what the current entry revision runs, with what is stored on the entry: there is no installation of it yet.
+    Entry(String),
+}
+
+impl GoesTo {
+    /// Whether that is where they go by now.
+    pub(super) fn covers(&self, present: &str) -> bool {
+        match self {
+            Self::Exactly(shown) => destination::covers(shown, present),
+            Self::Entry(shown) => destination::covers(shown, destination::without_stored(present)),
+        }
+    }
+}
+
+/// Where what is entered for the current entry revision goes.
+pub(super) fn destination(entry: &Entry) -> Option<Destination> {
+    let server = match entry.server.clone()? {
+        Server::Remote(remote) => entry_revision::Server::Remote(remote),
+        Server::SelfHosted(hosted) => entry_revision::Server::SelfHosted(hosted),
+    };
+    destination::describe(&EntryRevision {
+        server: Some(server),
+        install_fields: entry.install_fields.clone(),
+        ..EntryRevision::default()
+    })
 }
 
 /// `entries/{entry}`, if it can be one.

@@ -185,11 +185,13 @@ impl Opener<'_> {
         installation: &str,
         values: Vec<c::SecretValue>,
         request_id: String,
+        destination: String,
     ) -> Result<c::Credential, Status> {
         let request = self.request(c::PutInstallationCredentialRequest {
             installation: installation.to_owned(),
             values,
             request_id,
+            destination,
         })?;
         let mut client = CredentialServiceClient::new(self.services.credential.clone());
         Ok(client.put_installation_credential(request).await?.into_inner())

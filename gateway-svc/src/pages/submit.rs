@@ -10,17 +10,18 @@ use axum::{
     response::Response,
 };
 use contracts::{
-    credential::SecretValue,
+    credential::{ErrorReason, SecretValue},
     registry::{Installation, installation::Scope as Owner},
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use service_kit::status::{Reason, StatusBuilder};
 use tonic::{Code, Status};
 
 use super::{
     Pages,
     form::{self, Accepted, Errors, Submission},
     guard::FormState,
-    install::{self, Choice, Link, Loaded, Shown},
+    install::{self, Choice, GoesTo, Link, Loaded, Shown},
     problem::{self, Problem},
     services::Opener,
     signin, view,
@@ -115,8 +116,9 @@ async fn apply(
             errors = found;
             Accepted::default()
         });
-    if let Some(present) = loaded.changed_destination() {
-        if state.destination.as_deref() != Some(present) {
+    if let Some(moved) = loaded.moved() {
+        let shown = state.goes_to.as_ref();
+        if !matches!(shown, Some(GoesTo::Exactly(shown)) if *shown == moved.present_destination) {
             errors.general.push(
                 "The entry was changed again while you looked at it. Check where your credential would go now."
                     .to_owned(),
@@ -124,7 +126,7 @@ async fn apply(
         } else if !submission.confirm {
             errors.fields.insert(
                 "confirm".to_owned(),
-                "Agree to the new destination, or leave this page to keep things as they are.".to_owned(),
+                "Agree to what has changed, or leave this page to keep things as they are.".to_owned(),
             );
         }
     }
@@ -221,8 +223,18 @@ async fn store(
             }
         }
     };
-    if let Some(destination) = loaded.changed_destination() {
-        opener.confirm(&installation.name, destination.to_owned()).await?;
+    let moved = loaded.moved().is_some();
+    if !moved && accepted.secrets.is_empty() {
+        return Ok(installation);
+    }
+    // Looked at again: what was shown is agreed to, and nothing that came after it.
+    let credential = opener.credential(&installation.name).await?;
+    let present = credential.present_destination;
+    if state.goes_to.as_ref().is_some_and(|shown| !shown.covers(&present)) {
+        return Err(stale());
+    }
+    if moved && credential.bound_destination != present {
+        opener.confirm(&installation.name, present.clone()).await?;
     }
     if !accepted.secrets.is_empty() {
         let request_id = put_id(pages, state, &installation.name, &accepted.secrets);
@@ -234,9 +246,15 @@ async fn store(
                 value: secret.expose_secret().to_owned(),
             })
             .collect();
-        opener.put(&installation.name, values, request_id).await?;
+        opener.put(&installation.name, values, request_id, present).await?;
     }
     Ok(installation)
+}
+
+/// As credential-svc says it.
+fn stale() -> Status {
+    let reason = Reason::of(ErrorReason::DestinationStale, ErrorReason::as_str_name);
+    StatusBuilder::new(Code::Aborted, reason, "it has changed since it was shown").build()
 }
 
 /// Changes an installation if something changes by it.

@@ -7,6 +7,7 @@ use contracts::registry::{
     self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, gateway_token,
     installation, team_mapping, tool_assignment, visibility,
 };
+use registry_client::destination::Foreign;
 use service_kit::UserId;
 
 use super::{state::GatewayToken, strings::Strings, teams::Team};
@@ -72,6 +73,7 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
             .iter()
             .map(|(key, value)| (strings.get(key), value.as_str().into()))
             .collect(),
+        foreign: Foreign::of(made),
         discovered,
         tools: tools(&made.discovered, strings),
         once_ready: made.first_ready_time.is_some(),

@@ -13,6 +13,7 @@ use std::{
 use contracts::credential::{ErrorReason, VendHeadersRequest, vend_service_client::VendServiceClient};
 use http::HeaderMap;
 use moka::{Expiry, future::Cache};
+use registry_client::destination;
 use service_kit::{Clock, status::reason_of};
 use tonic::{Code, Status, transport::Channel};
 
@@ -64,8 +65,8 @@ pub(crate) enum VendError {
     /// The upstream refuses the secret that is there.
     #[error("the upstream refuses the credential that was entered")]
     Expired,
-    /// The entry points elsewhere than when the secret was entered.
-    #[error("the entry points to another server than when the credential was entered; its owner must confirm that")]
+    /// The entry points elsewhere, or something else runs, than when the secret was entered.
+    #[error("where the credential would go has changed since it was entered; its owner must confirm that")]
     DestinationChanged,
     /// credential-svc did not answer.
     #[error("credentials cannot be had at the moment")]
@@ -91,7 +92,7 @@ impl VendError {
             Self::DestinationChanged => (
                 RepairReason::CredentialExpired,
                 format!(
-                    "{name} points to another server than when its credential was entered. Open the link to confirm that it may go there, then try again."
+                    "{name} has changed since its credential was entered, and that would now go elsewhere or to other code. Open the link to see what has changed and to confirm it, then try again."
                 ),
             ),
         };
@@ -156,10 +157,7 @@ impl Vendor {
         rejected: Option<Generations>,
     ) -> Result<Arc<Vended>, VendError> {
         let Running {
-            installation,
-            entry,
-            revision,
-            ..
+            installation, entry, ..
         } = running;
         let key = Key {
             installation: Arc::clone(&installation.uid),
@@ -168,7 +166,7 @@ impl Vendor {
                 installation: installation.credential_generation,
                 entry: entry.credential_generation,
             },
-            destination: revision.destination.clone(),
+            destination: destination(running),
         };
         let Some(rejected) = rejected else {
             // The usual way, first: no future to make.
@@ -207,7 +205,7 @@ impl Vendor {
         }
         let request = VendHeadersRequest {
             installation_uid: running.installation.uid.to_string(),
-            destination: running.revision.destination.as_deref().unwrap_or_default().to_owned(),
+            destination: destination(running).as_deref().unwrap_or_default().to_owned(),
             rejected_credential_generation: rejected.installation,
             rejected_entry_credential_generation: rejected.entry,
         };
@@ -234,6 +232,15 @@ impl Vendor {
             kept: left.saturating_sub(MARGIN).min(MAX_KEPT),
         }))
     }
+}
+
+/// Where the secrets of an installation go.
+fn destination(running: &Running) -> Option<Arc<str>> {
+    let code = running.revision.destination.as_ref()?;
+    Some(match &running.installation.foreign {
+        None => Arc::clone(code),
+        foreign => destination::with(code, foreign.as_ref()).into(),
+    })
 }
 
 fn refused(running: &Running, status: &Status) -> VendError {

@@ -214,7 +214,7 @@ impl Supervisor {
             }
         }
         drop(outline);
-        let secrets = match vend(&self.context.credential, &self.uid, revision).await {
+        let secrets = match vend(&self.context.credential, installation, revision).await {
             Ok(secrets) => secrets,
             Err(VendError::Missing(missing)) => {
                 self.state.seen = Some(seen);
@@ -418,7 +418,7 @@ impl Supervisor {
 /// What a server that gets no secrets yet waits for.
 fn awaited(credentials: Credentials) -> Option<&'static str> {
     if credentials.own == ConditionStatus::False {
-        Some("The server starts once its credential has been entered.")
+        Some("The server starts once its credential has been entered, and its owner has confirmed what gets it.")
     } else if credentials.entry == ConditionStatus::False {
         Some("The server starts once an admin has stored the entry's credential, or confirmed where it goes.")
     } else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contracts::{
     credential::{ErrorReason, VendRuntimeRequest, vend_service_client::VendServiceClient},
-    registry::EntryRevision,
+    registry::{EntryRevision, Installation},
 };
 use registry_client::destination;
 use secrecy::SecretString;
@@ -24,18 +24,20 @@ pub(crate) enum VendError {
     Unavailable(tonic::Status),
 }
 
-/// The secrets that the server of this installation gets; none are asked for where it gets none.
+/// The secrets that the server of this installation gets; none are asked for where it gets none. What is vended is for a server made from
+/// these two and no other: the request names the digest of what they run, and credential-svc vends for what the owner
+/// has agreed to alone.
 pub(crate) async fn vend(
     credential: &Channel,
-    installation_uid: &str,
+    installation: &Installation,
     revision: &EntryRevision,
 ) -> Result<Secrets, VendError> {
     if !wants_secrets(revision) {
         return Ok(Secrets::new());
     }
     let request = VendRuntimeRequest {
-        installation_uid: installation_uid.to_owned(),
-        destination: destination::of(revision).unwrap_or_default(),
+        installation_uid: installation.uid.clone(),
+        destination: destination::of_installation(revision, installation).unwrap_or_default(),
     };
     let mut client = VendServiceClient::new(credential.clone());
     let vended = tokio::time::timeout(PATIENCE, client.vend_runtime(request)).await;

@@ -162,6 +162,13 @@ impl Fakes {
         self.0.lock().unwrap().installations[uid].generation
     }
 
+    pub fn desired(&self, uid: &str) -> (Installation, EntryRevision) {
+        let state = self.0.lock().unwrap();
+        let installation = state.installations[uid].clone();
+        let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
+        (installation, state.revisions[&key].clone())
+    }
+
     pub fn reports(&self) -> Vec<ReportRuntimeRequest> {
         self.0.lock().unwrap().reports.clone()
     }

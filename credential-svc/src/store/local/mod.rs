@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, every value in it sealed with a key that lies beside it.
 
 mod key;
+mod reseal;
 mod schema;
 mod seal;
 #[cfg(test)]
@@ -16,14 +17,18 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
     Row as _, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
-use self::seal::{Place, Seal, Sealed};
+use self::{
+    reseal::Unopened,
+    seal::{Place, Seal, Sealed},
+};
 use crate::domain::{
+    destination::Agreed,
     ports::{Answered, Change, RequestKey, Store, StoreError, Written},
     record::{Opened, Owner, Record, StoredField},
 };
@@ -150,14 +155,16 @@ impl LocalStore {
         };
         let seal = Seal::new(&key);
         let check = seal.digest(&[b"key check"]);
-        schema::migrate(&write, &check).await?;
-        let known: Vec<u8> = sqlx::query("SELECT digest FROM key_check")
-            .fetch_one(&write)
-            .await?
-            .try_get(0)?;
-        if known != check {
-            return Err(OpenError::KeyWrong { path: path() });
+        if version > 0 {
+            let known: Vec<u8> = sqlx::query("SELECT digest FROM key_check")
+                .fetch_one(&write)
+                .await?
+                .try_get(0)?;
+            if known != check {
+                return Err(OpenError::KeyWrong { path: path() });
+            }
         }
+        schema::migrate(&write, &seal, &check).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options.read_only(true))
@@ -169,7 +176,12 @@ impl LocalStore {
         self.write.begin_with("BEGIN IMMEDIATE").await
     }
 
-    fn unseal(&self, owner: &str, row: &SqliteRow) -> Result<(String, StoredField, SecretString), StoreError> {
+    fn unseal(
+        &self,
+        owner: &str,
+        destination: &str,
+        row: &SqliteRow,
+    ) -> Result<(String, StoredField, SecretString), StoreError> {
         let field: String = row.try_get("field")?;
         let stored = StoredField {
             generation: row.try_get("generation")?,
@@ -183,13 +195,61 @@ impl LocalStore {
             owner,
             field: &field,
             generation: stored.generation,
+            destination: Some(destination),
         };
-        let value = self
-            .seal
-            .open(place, sealed)
-            .map_err(|_| StoreError::Corrupt(format!("the field {field} of {owner} does not open in its place")))?;
+        let value = self.seal.open(place, sealed).map_err(|_| unopened(owner, &field))?;
         Ok((field, stored, value))
     }
+
+    fn seal_agreed(&self, owner: &str, destination: &str, agreed: &Agreed) -> Result<Sealed, StoreError> {
+        let text = serde_json::to_string(agreed)
+            .map_err(|error| StoreError::Corrupt(format!("what was agreed to cannot be written: {error}")))?;
+        Ok(self
+            .seal
+            .seal(agreed_place(owner, destination), &SecretString::from(text)))
+    }
+
+    /// What the owner has agreed to, if that was kept.
+    async fn agreed(
+        &self,
+        tx: &mut Transaction<'static, Sqlite>,
+        owner: &str,
+        destination: &str,
+    ) -> Result<Option<Agreed>, StoreError> {
+        const QUERY: &str = "SELECT agreed_nonce, agreed FROM records WHERE owner = $1 AND agreed IS NOT NULL";
+        let Some(row) = sqlx::query(QUERY).bind(owner).fetch_optional(&mut **tx).await? else {
+            return Ok(None);
+        };
+        let sealed = Sealed {
+            nonce: row.try_get(0)?,
+            text: row.try_get(1)?,
+        };
+        let corrupt = || {
+            StoreError::Corrupt(format!(
+                "what the owner of {owner} has agreed to does not open in its place"
+            ))
+        };
+        let text = self
+            .seal
+            .open(agreed_place(owner, destination), sealed)
+            .map_err(|_| corrupt())?;
+        let agreed = serde_json::from_str(text.expose_secret()).map_err(|_| corrupt())?;
+        Ok(Some(agreed))
+    }
+}
+
+/// No field has this key.
+fn agreed_place<'a>(owner: &'a str, destination: &'a str) -> Place<'a> {
+    Place {
+        owner,
+        field: "",
+        generation: 0,
+        destination: Some(destination),
+    }
+}
+
+fn unopened(owner: &str, field: &str) -> StoreError {
+    StoreError::Corrupt(format!("the field {field} of {owner} does not open in its place"))
 }
 
 /// Generation and destination of an owner that is not erased.
@@ -260,12 +320,14 @@ impl Store for LocalStore {
         let Some(record) = head(&mut tx, &owner).await? else {
             return Ok(None);
         };
+        let agreed = self.agreed(&mut tx, &owner, &record.bound_destination).await?;
         let mut opened = Opened {
             record,
             values: BTreeMap::new(),
+            agreed,
         };
         for row in sqlx::query(FIELDS).bind(&owner).fetch_all(&mut *tx).await? {
-            let (field, stored, value) = self.unseal(&owner, &row)?;
+            let (field, stored, value) = self.unseal(&owner, &opened.record.bound_destination, &row)?;
             opened.record.fields.insert(field.clone(), stored);
             opened.values.insert(field, value);
         }
@@ -277,22 +339,29 @@ impl Store for LocalStore {
         const INSERT: &str =
             "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, 0, '', FALSE)
             ON CONFLICT (owner) DO NOTHING";
-        const ADVANCE: &str = "UPDATE records SET generation = generation + 1, bound_destination = $3
+        const BOUND: &str = "SELECT bound_destination FROM records WHERE owner = $1";
+        const ADVANCE: &str = "UPDATE records SET generation = generation + 1, bound_destination = $3,
+                agreed_nonce = $4, agreed = $5
             WHERE owner = $1 AND generation = $2 AND NOT erased";
         const PUT: &str = "INSERT INTO secrets (owner, field, generation, update_time, nonce, sealed)
-            VALUES ($1, $2, $3, $4, $5, $6)
-            ON CONFLICT (owner, field) DO UPDATE SET generation = excluded.generation,
-                update_time = excluded.update_time, nonce = excluded.nonce, sealed = excluded.sealed";
+            VALUES ($1, $2, $3, $4, $5, $6)";
         const ANSWER: &str = "INSERT INTO requests (user_id, request_id, owner, time, digest, summary)
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_id, request_id) DO NOTHING";
         let owner = owner.to_string();
         let generation = change.expected_generation + 1;
         let mut tx = self.begin().await?;
         sqlx::query(INSERT).bind(&owner).execute(&mut *tx).await?;
+        let before: String = sqlx::query(BOUND).bind(&owner).fetch_one(&mut *tx).await?.try_get(0)?;
+        let agreed = match &change.agreed {
+            Some(agreed) => Some(self.seal_agreed(&owner, &change.bound_destination, agreed)?),
+            None => None,
+        };
         let advanced = sqlx::query(ADVANCE)
             .bind(&owner)
             .bind(change.expected_generation)
             .bind(&change.bound_destination)
+            .bind(agreed.as_ref().map(|sealed| &sealed.nonce))
+            .bind(agreed.as_ref().map(|sealed| &sealed.text))
             .execute(&mut *tx)
             .await?;
         if advanced.rows_affected() == 0 {
@@ -304,12 +373,19 @@ impl Store for LocalStore {
             tx.rollback().await?;
             return Ok(if erased { Written::Erased } else { Written::Conflict });
         }
-        for field in &change.forget {
+        let replaced = change.put.iter().map(|(field, _)| field);
+        for field in change.forget.iter().chain(replaced) {
             sqlx::query("DELETE FROM secrets WHERE owner = $1 AND field = $2")
                 .bind(&owner)
                 .bind(field)
                 .execute(&mut *tx)
                 .await?;
+        }
+        if before != change.bound_destination
+            && let Err(Unopened { field }) =
+                reseal::rebind(&mut tx, &self.seal, &owner, &before, &change.bound_destination).await?
+        {
+            return Err(unopened(&owner, &field));
         }
         for (field, value) in &change.put {
             let sealed = self.seal.seal(
@@ -317,6 +393,7 @@ impl Store for LocalStore {
                     owner: &owner,
                     field,
                     generation,
+                    destination: Some(&change.bound_destination),
                 },
                 value,
             );
@@ -374,7 +451,7 @@ impl Store for LocalStore {
 
     async fn erase(&self, owner: &Owner) -> Result<(), StoreError> {
         const MARK: &str = "INSERT INTO records (owner, generation, bound_destination, erased) VALUES ($1, 0, '', TRUE)
-            ON CONFLICT (owner) DO UPDATE SET bound_destination = '', erased = TRUE";
+            ON CONFLICT (owner) DO UPDATE SET bound_destination = '', agreed_nonce = NULL, agreed = NULL, erased = TRUE";
         let name = owner.to_string();
         let mut tx = self.begin().await?;
         sqlx::query(MARK).bind(&name).execute(&mut *tx).await?;

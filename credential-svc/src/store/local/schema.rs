@@ -2,8 +2,10 @@
 
 use sqlx::{Row as _, SqlitePool};
 
+use super::{reseal, seal::Seal};
+
 /// Steps that bring a file from version N (its index) to N + 1. They are never changed, only added to.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE key_check (
         digest BLOB NOT NULL
@@ -42,7 +44,15 @@ const STEPS: [&str; 2] = [
 ",
     // An installation's generation is now that of its own record.
     "DROP TABLE effective;",
+    // What an owner has agreed to, sealed. What secrets are bound to is sealed with them from here on: see `reseal`.
+    "
+    ALTER TABLE records ADD COLUMN agreed_nonce BLOB;
+    ALTER TABLE records ADD COLUMN agreed BLOB;
+",
 ];
+
+/// The version since which what secrets are bound to is sealed with them.
+const BOUND_SINCE: i64 = 3;
 
 /// What this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -53,7 +63,7 @@ pub(super) async fn version(pool: &SqlitePool) -> sqlx::Result<i64> {
 }
 
 /// Brings a file to [`VERSION`], all or nothing.
-pub(super) async fn migrate(pool: &SqlitePool, key_check: &[u8]) -> sqlx::Result<()> {
+pub(super) async fn migrate(pool: &SqlitePool, seal: &Seal, key_check: &[u8]) -> sqlx::Result<()> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
     let from: i64 = sqlx::query("PRAGMA user_version")
         .fetch_one(&mut *tx)
@@ -68,9 +78,12 @@ pub(super) async fn migrate(pool: &SqlitePool, key_check: &[u8]) -> sqlx::Result
             .execute(&mut *tx)
             .await?;
     }
+    if from < BOUND_SINCE {
+        reseal::bind_all(&mut tx, seal).await?;
+    }
     // The number of steps at this time; a pragma takes no parameters.
-    sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *tx).await?;
+    sqlx::raw_sql("PRAGMA user_version = 3").execute(&mut *tx).await?;
     tx.commit().await
 }
 
-const _: () = assert!(VERSION == 2, "the pragma in migrate must set the same version");
+const _: () = assert!(VERSION == 3, "the pragma in migrate must set the same version");

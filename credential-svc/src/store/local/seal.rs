@@ -1,4 +1,5 @@
-//! Sealing: AES-256-GCM with the place of a value as additional data, so that a value moved to another row does not open.
+//! Sealing: AES-256-GCM with the place of a value, and where it may go, as additional data: a value that was moved to another row, or that
+//! somebody has bound to another destination in the file, does not open.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
@@ -24,6 +25,8 @@ pub(super) struct Place<'a> {
     pub(super) owner: &'a str,
     pub(super) field: &'a str,
     pub(super) generation: i64,
+    /// What it is bound to. `None`: sealed by a program that kept this beside it.
+    pub(super) destination: Option<&'a str>,
 }
 
 /// A sealed value.
@@ -94,6 +97,10 @@ impl Place<'_> {
             bytes.extend_from_slice(part.as_bytes());
         }
         bytes.extend_from_slice(&self.generation.to_be_bytes());
+        if let Some(destination) = self.destination {
+            bytes.extend_from_slice(&(destination.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(destination.as_bytes());
+        }
         bytes
     }
 }
@@ -120,6 +127,7 @@ mod tests {
             owner,
             field,
             generation,
+            destination: Some("https://example.com"),
         }
     }
 
@@ -135,6 +143,14 @@ mod tests {
             place("installation:a", "other", 3),
             place("installation:a", "token", 4),
             place("installation:", "atoken", 3),
+            Place {
+                destination: Some("https://evil.example"),
+                ..home
+            },
+            Place {
+                destination: None,
+                ..home
+            },
         ] {
             assert!(seal.open(elsewhere, again()).is_err());
         }

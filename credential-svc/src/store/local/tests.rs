@@ -14,11 +14,22 @@ fn owner(uid: &str) -> Owner {
     Owner::Installation(uid.to_owned())
 }
 
+const HOME: &str = "https://example.com";
+const EVIL: &str = "https://evil.example";
+
+fn agreed(description: &str) -> Agreed {
+    Agreed {
+        description: description.to_owned(),
+        parts: Vec::new(),
+    }
+}
+
 fn change(expected_generation: i64, values: &[(&str, &str)]) -> Change {
     Change {
         expected_generation,
         time: 7,
-        bound_destination: "https://example.com".to_owned(),
+        bound_destination: HOME.to_owned(),
+        agreed: Some(agreed("home")),
         put: values
             .iter()
             .map(|&(key, value)| (key.to_owned(), SecretString::from(value)))
@@ -42,6 +53,9 @@ fn answer(id: u128, generation: i64) -> (RequestKey, Answered) {
         missing: Vec::new(),
         bound_destination: String::new(),
         present_destination: String::new(),
+        bound_description: String::new(),
+        present_description: String::new(),
+        changes: Vec::new(),
     };
     (
         RequestKey {
@@ -196,6 +210,7 @@ async fn describes_many_as_it_describes_one() {
 async fn opens_a_file_of_the_first_version() {
     let (store, directory) = open().await;
     store.write(&owner("a"), change(0, &[("token", "one")])).await.unwrap();
+    make_second_version(&store).await;
     sqlx::raw_sql(
         "CREATE TABLE effective (installation TEXT PRIMARY KEY, generation BIGINT NOT NULL, fingerprint BLOB NOT NULL);
          PRAGMA user_version = 1",
@@ -207,6 +222,160 @@ async fn opens_a_file_of_the_first_version() {
     let store = LocalStore::open(directory.path()).await.unwrap();
     assert_eq!(schema::version(&store.write).await.unwrap(), schema::VERSION);
     assert_eq!(value(&store, "a", "token").await.unwrap(), "one");
+}
+
+/// Makes the file what a program of the second version would have left: values sealed for their place alone.
+async fn make_second_version(store: &LocalStore) {
+    const ALL: &str = "SELECT s.owner, s.field, s.generation, s.nonce, s.sealed, r.bound_destination
+        FROM secrets s JOIN records r ON r.owner = s.owner";
+    for row in sqlx::query(ALL).fetch_all(&store.write).await.unwrap() {
+        let (owner, field, destination): (String, String, String) = (row.get(0), row.get(1), row.get(5));
+        let place = Place {
+            owner: &owner,
+            field: &field,
+            generation: row.get(2),
+            destination: Some(&destination),
+        };
+        let sealed = Sealed {
+            nonce: row.get(3),
+            text: row.get(4),
+        };
+        let value = store.seal.open(place, sealed).unwrap();
+        let sealed = store.seal.seal(
+            Place {
+                destination: None,
+                ..place
+            },
+            &value,
+        );
+        sqlx::query("UPDATE secrets SET nonce = $3, sealed = $4 WHERE owner = $1 AND field = $2")
+            .bind(&owner)
+            .bind(&field)
+            .bind(sealed.nonce)
+            .bind(sealed.text)
+            .execute(&store.write)
+            .await
+            .unwrap();
+    }
+    sqlx::raw_sql(
+        "ALTER TABLE records DROP COLUMN agreed; ALTER TABLE records DROP COLUMN agreed_nonce; PRAGMA user_version = 2",
+    )
+    .execute(&store.write)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn binds_the_values_of_a_file_of_the_second_version() {
+    let (store, directory) = open().await;
+    let many: Vec<String> = (0..300).map(|n| format!("owner-{n}")).collect();
+    for uid in &many {
+        let values = [("other", "x"), ("token", uid.as_str())];
+        store.write(&owner(uid), change(0, &values)).await.unwrap();
+    }
+    store
+        .write(&owner("broken"), change(0, &[("token", "x")]))
+        .await
+        .unwrap();
+    make_second_version(&store).await;
+    sqlx::raw_sql("UPDATE secrets SET sealed = X'00' WHERE owner = 'installation:broken'")
+        .execute(&store.write)
+        .await
+        .unwrap();
+    drop(store);
+    let store = LocalStore::open(directory.path()).await.unwrap();
+    for uid in &many {
+        let opened = store.open(&owner(uid)).await.unwrap().unwrap();
+        assert_eq!((opened.agreed, opened.record.bound_destination.as_str()), (None, HOME));
+        assert_eq!(opened.values["token"].expose_secret(), uid);
+    }
+    assert!(
+        store.open(&owner("broken")).await.is_err(),
+        "one that was broken stays so"
+    );
+    // It is bound from now on.
+    sqlx::query("UPDATE records SET bound_destination = $1")
+        .bind(EVIL)
+        .execute(&store.write)
+        .await
+        .unwrap();
+    assert!(store.open(&owner("owner-7")).await.is_err());
+}
+
+/// The file is in other hands: nothing in it makes a value go elsewhere.
+#[tokio::test]
+async fn notices_a_destination_that_was_edited() {
+    let (store, directory) = open().await;
+    let with_fields = [("token", "one"), ("other", "x")];
+    store.write(&owner("a"), change(0, &with_fields)).await.unwrap();
+    store.write(&owner("b"), change(0, &[("token", "two")])).await.unwrap();
+    let mut elsewhere = change(1, &[("token", "two")]);
+    elsewhere.bound_destination = EVIL.to_owned();
+    store.write(&owner("b"), elsewhere).await.unwrap();
+    for edit in [
+        "UPDATE records SET bound_destination = 'https://evil.example' WHERE owner = 'installation:a'",
+        // Together with what belongs to it, of somebody who agreed to it.
+        "UPDATE records SET (bound_destination, agreed, agreed_nonce) =
+             (SELECT bound_destination, agreed, agreed_nonce FROM records WHERE owner = 'installation:b')
+         WHERE owner = 'installation:a'",
+        // With nothing to compare with.
+        "UPDATE records SET bound_destination = 'https://evil.example', agreed = NULL, agreed_nonce = NULL
+         WHERE owner = 'installation:a'",
+        "UPDATE records SET bound_destination = '' WHERE owner = 'installation:a'",
+    ] {
+        let (edited, copy) = crashed(&directory).await;
+        sqlx::raw_sql(edit).execute(&edited.write).await.unwrap();
+        let corrupt = |error: StoreError| assert!(matches!(error, StoreError::Corrupt(_)), "{edit}: {error}");
+        corrupt(edited.open(&owner("a")).await.unwrap_err());
+        // Nor does somebody's next change make it true: neither a confirmation nor a rotation of one of them.
+        let mut confirmation = change(1, &[]);
+        confirmation.bound_destination = "https://third.example".to_owned();
+        corrupt(edited.write(&owner("a"), confirmation).await.unwrap_err());
+        let mut rotation = change(1, &[("token", "new")]);
+        rotation.bound_destination = EVIL.to_owned();
+        // Where it is as it was edited, what was not rotated stays closed.
+        let _refused = edited.write(&owner("a"), rotation).await;
+        corrupt(edited.open(&owner("a")).await.unwrap_err());
+        drop((edited, copy));
+    }
+    // What was agreed to cannot be exchanged either.
+    let swap = "UPDATE records SET (agreed, agreed_nonce) =
+        (SELECT agreed, agreed_nonce FROM records WHERE owner = 'installation:b') WHERE owner = 'installation:a'";
+    sqlx::raw_sql(swap).execute(&store.write).await.unwrap();
+    assert!(store.open(&owner("a")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_confirmation_binds_what_is_there() {
+    let (store, _directory) = open().await;
+    store
+        .write(&owner("a"), change(0, &[("token", "one"), ("other", "x")]))
+        .await
+        .unwrap();
+    let opened = store.open(&owner("a")).await.unwrap().unwrap();
+    assert_eq!(opened.agreed, Some(agreed("home")));
+    let mut confirmation = change(1, &[]);
+    confirmation.bound_destination = "https://next.example".to_owned();
+    confirmation.agreed = Some(agreed("next"));
+    store.write(&owner("a"), confirmation).await.unwrap();
+    let opened = store.open(&owner("a")).await.unwrap().unwrap();
+    assert_eq!(opened.agreed, Some(agreed("next")));
+    assert_eq!(opened.values["token"].expose_secret(), "one");
+    let generations: Vec<i64> = opened.record.fields.values().map(|field| field.generation).collect();
+    assert_eq!(
+        (opened.record.generation, generations),
+        (2, vec![1, 1]),
+        "nothing was put"
+    );
+    let forget = Change {
+        forget: BTreeSet::from(["token".to_owned(), "other".to_owned()]),
+        bound_destination: String::new(),
+        agreed: None,
+        ..change(2, &[])
+    };
+    store.write(&owner("a"), forget).await.unwrap();
+    let opened = store.open(&owner("a")).await.unwrap().unwrap();
+    assert_eq!((opened.agreed, opened.values.len()), (None, 0));
 }
 
 #[tokio::test]

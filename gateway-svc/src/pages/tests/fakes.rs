@@ -35,6 +35,10 @@ pub(super) struct World {
     /// By installation: the secrets, and where they may go.
     pub(super) secrets: HashMap<String, (BTreeMap<String, String>, String)>,
     pub(super) present_destination: String,
+    /// What it is once somebody has changed the installation.
+    pub(super) present_after_update: Option<String>,
+    /// What differs from what is bound.
+    pub(super) changes: Vec<c::DestinationChange>,
     /// Every request id that came, in order.
     pub(super) request_ids: Vec<String>,
     /// Answers the next put is refused with.
@@ -238,7 +242,11 @@ fn update(world: &mut World, _: &str, request: r::UpdateInstallationRequest) -> 
     let found = found.ok_or_else(|| missing(&wanted.name))?;
     found.values = wanted.values;
     found.reinstall_required = None;
-    Ok(found.clone())
+    let found = found.clone();
+    if let Some(present) = world.present_after_update.take() {
+        world.present_destination = present;
+    }
+    Ok(found)
 }
 
 fn tools(
@@ -265,6 +273,9 @@ fn credential(world: &World, installation: &str) -> c::Credential {
         fields,
         bound_destination: bound,
         present_destination: world.present_destination.clone(),
+        bound_description: "what it was".to_owned(),
+        present_description: world.present_destination.clone(),
+        changes: world.changes.clone(),
         ..Default::default()
     }
 }
@@ -286,6 +297,10 @@ fn put_credential(
     if let Some(status) = world.refuse_put.take() {
         return Err(status);
     }
+    assert_eq!(
+        request.destination, world.present_destination,
+        "the page says where it goes"
+    );
     let destination = world.present_destination.clone();
     let (secrets, bound) = world.secrets.entry(request.installation.clone()).or_default();
     secrets.extend(request.values.into_iter().map(|value| (value.key, value.value)));

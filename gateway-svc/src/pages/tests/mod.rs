@@ -6,6 +6,7 @@ mod fakes;
 use std::{collections::HashSet, time::Duration};
 
 use axum::http::{StatusCode, header};
+use contracts::credential::{DestinationChange, DestinationPart, DestinationText};
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, Entry, EntryLifecycle, InstallField, InstallFieldType,
     InstallationState, ReinstallRequired, RemoteServer, Team, entry::Server,
@@ -374,6 +375,92 @@ async fn confirms_a_changed_destination_without_typing_again() {
     );
 }
 
+/// What runs has changed: what exactly is shown, as text whatever it holds, and nothing goes along without a word.
+#[tokio::test]
+async fn shows_what_has_changed_and_asks() {
+    let site = site().await;
+    let mut browser = installed(&site).await;
+    let text = |text: &str, omitted_bytes| {
+        Some(DestinationText {
+            text: text.to_owned(),
+            omitted_bytes,
+            sha256: "5e8f".to_owned(),
+        })
+    };
+    {
+        let mut world = site.services.world();
+        world.present_destination = "code:v1:aa".to_owned();
+        world.changes = vec![
+            DestinationChange {
+                part: DestinationPart::Environment.into(),
+                name: "NODE_OPTIONS".to_owned(),
+                before: None,
+                after: text("<script>alert(1)</script>", 0),
+            },
+            DestinationChange {
+                part: DestinationPart::File.into(),
+                name: ".npmrc".to_owned(),
+                before: text("registry=good", 0),
+                after: text("registry=evil", 77),
+            },
+        ];
+    }
+    let page = browser.get("/install/time").await;
+    for shown in [
+        "What runs has changed",
+        "<caption>What has changed since you agreed</caption>",
+        "Environment variable <code>NODE_OPTIONS</code>",
+        "not there",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "registry=good",
+        "registry=evil",
+        "and 77 more bytes",
+        "It gets nothing unless you agree.",
+    ] {
+        assert!(page.has(shown), "{shown} in {}", page.body);
+    }
+    assert!(!page.has("<script>alert"));
+    let form = [("state", page.state()), ("value.zone", "UTC".to_owned())];
+    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let refused = browser.post("/install/time", &form).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.has("Agree to what has changed") && refused.has("aria-describedby=\"consent confirm-error\""));
+    let agreed = [&form[..], &[("confirm", "yes")]].concat();
+    assert_eq!(
+        browser.post("/install/time", &agreed).await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(site.services.world().secrets["installations/uid-1"].1, "code:v1:aa");
+}
+
+/// Somebody else's values are shown as such. Values of one's own end that, together with the word on the rest.
+#[tokio::test]
+async fn takes_ones_own_values_instead_of_somebody_elses() {
+    let site = site().await;
+    let mut browser = installed(&site).await;
+    site.services.world().present_destination = "code:v1:aa#values=3:bb".to_owned();
+    let page = browser.get("/install/time").await;
+    assert!(page.has("Somebody else has changed your settings"), "{}", page.body);
+    let state = page.state();
+    let form = [("state", state.as_str()), ("value.zone", "CET"), ("confirm", "yes")];
+    // Changed in the middle of it, to something that was not shown.
+    site.services.world().present_after_update = Some("code:v1:cc".to_owned());
+    assert!(
+        browser
+            .post("/install/time", &form)
+            .await
+            .has("changed again while you looked")
+    );
+    {
+        let mut world = site.services.world();
+        world.present_destination = "code:v1:aa#values=3:bb".to_owned();
+        world.present_after_update = Some("code:v1:aa".to_owned());
+        world.installations[0].values.clear();
+    }
+    assert_eq!(browser.post("/install/time", &form).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(site.services.world().secrets["installations/uid-1"].1, "code:v1:aa");
+}
+
 #[tokio::test]
 async fn asks_for_what_a_changed_entry_needs_and_nothing_else() {
     let site = site().await;
@@ -383,7 +470,10 @@ async fn asks_for_what_a_changed_entry_needs_and_nothing_else() {
         message: "zone is needed".to_owned(),
         fields: vec!["zone".to_owned()],
     });
+    // Where it would go now is asked once it runs what the entry is now.
+    site.services.world().present_destination = "https://behind.example.com".to_owned();
     let page = browser.get("/install/time").await;
+    assert!(!page.has("The destination has changed"));
     assert!(page.has("The entry asks for this now.") && page.has("Leave this empty to keep it."));
     let state = page.state();
     let form = [("state", state.as_str()), ("secret.api_key", ""), ("value.zone", "CET")];

@@ -1,13 +1,10 @@
 //! The install page.
 
 use axum::{http::StatusCode, response::Response};
-use contracts::registry::{
-    ConditionStatus, Entry, EntryLifecycle, EntryRevision, InstallationState, entry::Server, entry_revision,
-};
+use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationState, entry::Server};
 use maud::{Markup, html};
-use registry_client::destination;
 
-use super::{fields, who};
+use super::{consent, fields, who};
 use crate::pages::{
     Pages,
     form::{is_secret, prompted},
@@ -118,7 +115,7 @@ fn account(pages: &Pages, session: &Session, link: &Link, loaded: &Loaded) -> Ma
 
 /// What the entry is.
 fn about(entry: &Entry) -> Markup {
-    let destination = destination_of(entry);
+    let destination = install::destination(entry).map(|destination| destination.description);
     html! {
         section.about aria-labelledby="about" {
             h2 #about { "About " (name(entry)) }
@@ -128,7 +125,7 @@ fn about(entry: &Entry) -> Markup {
                     @match &entry.server {
                         Some(Server::SelfHosted(_)) => {
                             dt { "What runs" }
-                            dd { "Chandlery runs " code.wrap { (destination.trim_start_matches("command:")) } " for you. What you enter goes to it." }
+                            dd { "Chandlery runs " code.wrap { (destination) } " for you. What you enter goes to it." }
                         }
                         _ => {
                             dt { "Where it goes" }
@@ -150,25 +147,13 @@ fn about(entry: &Entry) -> Markup {
     }
 }
 
-/// Where what is entered for the current entry revision goes.
-fn destination_of(entry: &Entry) -> Option<String> {
-    let server = match entry.server.clone()? {
-        Server::Remote(remote) => entry_revision::Server::Remote(remote),
-        Server::SelfHosted(hosted) => entry_revision::Server::SelfHosted(hosted),
-    };
-    destination::of(&EntryRevision {
-        server: Some(server),
-        ..EntryRevision::default()
-    })
-}
-
 /// The state of an installation, and the form to change it.
 fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Markup {
     let entry = &shown.loaded.entry;
     let Some(installation) = &scope.installation else {
         return html! {};
     };
-    let changed = shown.loaded.changed_destination();
+    let moved = shown.loaded.moved().is_some();
     html! {
         section aria-labelledby="state" {
             h2 #state { (state_heading(scope)) }
@@ -183,7 +168,7 @@ fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Mark
             p { a href={ (pages.prefix) (progress_path(slug(entry), &installation.uid, shown.link)) } { "See each step" } }
         }
         @if scope.manageable {
-            @if prompted(entry).next().is_some() || changed.is_some() || installation.reinstall_required.is_some() {
+            @if prompted(entry).next().is_some() || moved || installation.reinstall_required.is_some() {
                 (form(pages, shown, here))
             } @else {
                 p { "There is nothing to enter for it." }
@@ -220,7 +205,6 @@ fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
     } = shown;
     let entry = &loaded.entry;
     let installation = loaded.installation();
-    let changed = loaded.changed_destination();
     let stored = loaded.stored();
     let wanted = installation
         .and_then(|found| found.reinstall_required.as_ref())
@@ -236,7 +220,7 @@ fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
         session,
         &entry.name,
         installation.map(|found| found.name.clone()),
-        changed.map(str::to_owned),
+        loaded.goes_to(),
     );
     let nothing = prompted(entry).next().is_none();
     html! {
@@ -246,7 +230,7 @@ fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
             input type="hidden" name="state" value=(sealed);
             @if installation.is_none() { (scopes(shown)) }
             @for field in prompted(entry) { (fields::field(field, &context)) }
-            @if let Some(destination) = changed { (confirmation(shown, destination)) }
+            @if let Some(moved) = loaded.moved() { (consent::question(moved, errors)) }
             button type="submit" { @if installation.is_some() { "Save" } @else { "Install" } }
         }
     }
@@ -285,31 +269,6 @@ fn scopes(shown: &Shown<'_>) -> Markup {
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-/// Asks whether stored secrets may go somewhere else.
-fn confirmation(shown: &Shown<'_>, destination: &str) -> Markup {
-    let bound = shown
-        .loaded
-        .credential()
-        .map(|credential| credential.bound_destination.as_str())
-        .unwrap_or_default();
-    let error = shown.errors.fields.get("confirm");
-    html! {
-        fieldset.confirm {
-            legend { "The destination has changed" }
-            p {
-                "Your credential was entered for " code.wrap { (bound) } ". The entry now points to "
-                code.wrap { (destination) } ". It is not sent there unless you agree."
-            }
-            @if let Some(error) = error { p.error #confirm-error { (error) } }
-            div.choice {
-                input type="checkbox" id="confirm" name="confirm" value="yes"
-                    aria-invalid=[error.map(|_| "true")] aria-describedby=[error.map(|_| "confirm-error")];
-                label for="confirm" { "Send it to " (destination) " from now on" }
             }
         }
     }

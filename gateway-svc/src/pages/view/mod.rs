@@ -1,5 +1,6 @@
 //! The pages' HTML.
 
+mod consent;
 mod fields;
 pub(super) mod install;
 pub(super) mod progress;

@@ -1,0 +1,154 @@
+//! Where secrets may go, where they would go now, and how that is told.
+
+use registry_client::destination::{self, Change, Part};
+use serde::{Deserialize, Serialize};
+
+use super::plan::Source;
+
+/// What an owner has agreed to, kept sealed with their secrets: to show what has changed since. It is bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Agreed {
+    /// As `Credential.bound_description`.
+    pub(crate) description: String,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Where an owner's secrets would go now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Present {
+    /// As `Credential.present_destination`.
+    pub(crate) destination: String,
+    /// Whether the values of a personal installation are those of somebody else.
+    pub(crate) foreign: bool,
+    /// What agreeing to it is agreeing to.
+    pub(crate) agreed: Agreed,
+}
+
+impl Present {
+    /// What is different from what was agreed to.
+    pub(crate) fn changes_since(&self, agreed: &Agreed) -> Vec<Change> {
+        // The owner's own values are the owner's to change.
+        let counts = |part: &&Part| self.foreign || !part.is_entered();
+        let of = |agreed: &Agreed| -> Vec<Part> { agreed.parts.iter().filter(counts).cloned().collect() };
+        destination::changes(&of(agreed), &of(&self.agreed))
+    }
+}
+
+/// Secrets that would go where their owner has not agreed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// What they are bound to.
+    pub(crate) bound: String,
+    /// Where they would go.
+    pub(crate) present: String,
+    /// The same for people.
+    pub(crate) description: String,
+}
+
+impl Moved {
+    /// What has happened and what to do, for people.
+    pub(crate) fn message(&self, source: Source) -> String {
+        let what = self.what(source);
+        match source {
+            Source::Prompted => {
+                format!("{what}; look at what has changed and confirm it, or enter all secrets again")
+            }
+            Source::Stored => format!(
+                "{what}; an admin must confirm the new destination of the secrets that are stored on the entry, or store all of them again"
+            ),
+        }
+    }
+
+    fn what(&self, source: Source) -> String {
+        let Self {
+            bound,
+            present,
+            description,
+        } = self;
+        let entered = match source {
+            Source::Prompted => "the secrets were entered",
+            Source::Stored => "the secrets were stored on the entry",
+        };
+        if destination::is_foreign(present) {
+            return "somebody else has changed the values of this installation".to_owned();
+        }
+        if !destination::is_code(present) {
+            let before = if destination::is_code(bound) || destination::is_former(bound) {
+                "a server that Chandlery runs"
+            } else {
+                bound
+            };
+            return format!("the entry now points to {present}, but {entered} for {before}");
+        }
+        if destination::is_former(bound) {
+            return format!(
+                "secrets are bound to all that runs by now, and these were bound to a program alone; what runs is: {description}"
+            );
+        }
+        if destination::same_code(bound, present) {
+            return format!("secrets of the entry, which go to the same server, have changed since {entered}");
+        }
+        format!("what runs has changed since {entered}; it is now: {description}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        plan::{Plan, SecretField, Target},
+        record::{Record, StoredField},
+    };
+
+    /// Secrets that an earlier program has bound to a program alone: asked about once. Origins are what they were.
+    #[test]
+    fn what_was_bound_to_a_program_alone_is_asked_about() {
+        let field = SecretField {
+            key: "token".to_owned(),
+            title: "token".to_owned(),
+            required: true,
+            source: Source::Prompted,
+            target: Target::Primary,
+        };
+        let stored = StoredField {
+            generation: 1,
+            update_time: 0,
+        };
+        for (bound, present, asks) in [
+            ("command:npx server", "code:v1:00", true),
+            ("https://a.example", "https://a.example", false),
+            ("https://a.example", "code:v1:00", true),
+            ("code:v1:00", "code:v1:00", false),
+        ] {
+            let plan = Plan {
+                destination: Some(registry_client::destination::Destination {
+                    binding: present.to_owned(),
+                    description: "npx server".to_owned(),
+                    parts: Vec::new(),
+                }),
+                fields: vec![field.clone()],
+                primary: None,
+            };
+            let record = Record {
+                generation: 1,
+                bound_destination: bound.to_owned(),
+                fields: [("token".to_owned(), stored)].into(),
+            };
+            assert_eq!(
+                record.is_bound_elsewhere(&plan, Some(present), Source::Prompted),
+                asks,
+                "{bound} {present}"
+            );
+        }
+        let moved = Moved {
+            bound: "command:npx server".to_owned(),
+            present: "code:v1:00".to_owned(),
+            description: "npx server".to_owned(),
+        };
+        let message = moved.message(Source::Prompted);
+        assert!(
+            message.contains("bound to a program alone") && message.contains("what runs is: npx server"),
+            "{message}"
+        );
+    }
+}

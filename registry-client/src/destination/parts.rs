@@ -1,0 +1,172 @@
+//! What a destination consists of, in a canonical order.
+
+use std::borrow::Cow;
+
+use contracts::{
+    credential::DestinationPart as Kind,
+    registry::{
+        InstallField, InstallFieldSource, InstallFieldType, SelfHostedServer, install_field::Target,
+        self_hosted_server::Transport,
+    },
+};
+
+use super::launch;
+
+/// One part, whole.
+#[derive(Clone, Debug)]
+pub(super) struct Part<'a> {
+    /// Number of a `DestinationPart`.
+    pub(super) kind: i32,
+    /// Which one of its kind: an argument's place, a variable's name, a file's path.
+    pub(super) name: Cow<'a, str>,
+    /// What is in the digest.
+    pub(super) bound: Cow<'a, str>,
+    /// What people read, where that says more.
+    pub(super) shown: Option<&'a str>,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn new(kind: Kind, name: impl Into<Cow<'a, str>>, bound: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            kind: kind.into(),
+            name: name.into(),
+            bound: bound.into(),
+            shown: None,
+        }
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        self.shown.unwrap_or(&self.bound)
+    }
+}
+
+/// The one part of a remote server.
+pub(super) fn origin(origin: &str) -> Part<'_> {
+    Part::new(Kind::Origin, "", origin)
+}
+
+/// All that decides what runs.
+pub(super) fn of_server<'a>(server: &'a SelfHostedServer, fields: &'a [InstallField]) -> Vec<Part<'a>> {
+    // Taken apart without `..`: whoever adds a field decides whether it is part of what runs.
+    let SelfHostedServer {
+        command,
+        arguments,
+        environment,
+        files,
+        transport,
+        confirm_new_versions,
+    } = server;
+    let mut parts = vec![Part::new(Kind::Command, "", command)];
+    let package = if *confirm_new_versions {
+        parts.push(Part::new(Kind::ConfirmNewVersions, "", "true"));
+        None
+    } else {
+        launch::package(command, arguments)
+    };
+    for (index, argument) in arguments.iter().enumerate() {
+        let place = (index + 1).to_string();
+        parts.push(match &package {
+            Some(package) if package.index == index => Part {
+                shown: Some(argument),
+                ..Part::new(Kind::Package, place, package.name)
+            },
+            _ => Part::new(Kind::Argument, place, argument),
+        });
+    }
+    let mut environment: Vec<_> = environment.iter().collect();
+    environment.sort();
+    parts.extend(
+        environment
+            .into_iter()
+            .map(|(name, value)| Part::new(Kind::Environment, name, value)),
+    );
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    parts.extend(
+        files
+            .into_iter()
+            .map(|file| Part::new(Kind::File, &file.path, &file.content)),
+    );
+    parts.push(Part::new(Kind::Transport, "", transport_text(transport.as_ref())));
+    parts.extend(of_fields(fields));
+    parts
+}
+
+fn transport_text(transport: Option<&Transport>) -> Cow<'static, str> {
+    match transport {
+        None => "unknown".into(),
+        Some(Transport::Stdio(_)) => "stdio".into(),
+        Some(Transport::StreamableHttp(http)) => {
+            format!("streamable_http port {} path {}", http.port, quoted(&http.path)).into()
+        }
+    }
+}
+
+/// Of the fields that go to the server itself. Those that go to arguments keep their order, which is that of the arguments; the
+/// others have none.
+fn of_fields(fields: &[InstallField]) -> Vec<Part<'_>> {
+    let (mut ordered, mut others): (Vec<_>, Vec<_>) = fields
+        .iter()
+        .filter_map(|field| Some((field, target_text(field)?)))
+        .partition(|(field, _)| matches!(field.target, Some(Target::Argument(_))));
+    others.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
+    ordered.append(&mut others);
+    let mut parts = Vec::new();
+    for (index, (field, target)) in ordered.into_iter().enumerate() {
+        let target = match field.target {
+            Some(Target::Argument(_)) => format!("{target} in place {}", index + 1),
+            _ => target,
+        };
+        parts.push(Part::new(Kind::Template, &field.key, target));
+        let given = match source(field) {
+            InstallFieldSource::Stored if !field.stored_value.is_empty() => &field.stored_value,
+            _ => &field.default_value,
+        };
+        if !given.is_empty() {
+            parts.push(Part::new(Kind::FieldValue, &field.key, given));
+        }
+    }
+    parts
+}
+
+/// Where a field's value goes, unambiguously; `None` where it does not go to the server itself.
+fn target_text(field: &InstallField) -> Option<String> {
+    let target = match field.target.as_ref()? {
+        Target::EnvironmentVariable(target) => format!("environment variable {}", quoted(&target.name)),
+        Target::MountedFile(target) if target.path_environment_variable.is_empty() => {
+            format!("file {}", quoted(&target.path))
+        }
+        Target::MountedFile(target) => format!(
+            "file {} named by environment variable {}",
+            quoted(&target.path),
+            quoted(&target.path_environment_variable)
+        ),
+        Target::Argument(target) => {
+            let template: Vec<String> = target.template.iter().map(|argument| quoted(argument)).collect();
+            format!("arguments [{}]", template.join(", "))
+        }
+        Target::Header(_) => return None,
+    };
+    let from = match source(field) {
+        InstallFieldSource::Stored => "stored on the entry",
+        _ => "prompted",
+    };
+    let kind = match field.r#type() {
+        InstallFieldType::Secret => "secret",
+        InstallFieldType::File => "secret file",
+        _ => "value",
+    };
+    Some(format!("{kind}, {from}, to {target}"))
+}
+
+fn source(field: &InstallField) -> InstallFieldSource {
+    match field.source() {
+        InstallFieldSource::Unspecified => InstallFieldSource::Prompted,
+        source => source,
+    }
+}
+
+/// As a JSON string: no two texts give the same.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
