@@ -178,12 +178,55 @@ impl Caller {
             installation: installation.to_owned(),
             values: secrets(values),
             request_id: request_id(),
+            destination: String::new(),
         };
         Ok(self
             .credentials()
             .put_installation_credential(request)
             .await?
             .into_inner())
+    }
+
+    /// What is known of an installation's secrets.
+    pub async fn credential(&self, installation: &str) -> c::Credential {
+        let request = c::GetInstallationCredentialRequest {
+            installation: installation.to_owned(),
+        };
+        let answer = self.credentials().get_installation_credential(request).await;
+        answer
+            .unwrap_or_else(|status| panic!("the credential of {installation}: {status:?}"))
+            .into_inner()
+    }
+
+    /// Lets the secrets of an installation go to this destination, which may be refused.
+    pub async fn confirm(&self, installation: &str, destination: &str) -> Result<c::Credential, Status> {
+        let request = c::ConfirmInstallationDestinationRequest {
+            installation: installation.to_owned(),
+            destination: destination.to_owned(),
+        };
+        Ok(self
+            .credentials()
+            .confirm_installation_destination(request)
+            .await?
+            .into_inner())
+    }
+
+    /// Gives an installation other values.
+    pub async fn set_values(&self, installation: &str, values: &[(&str, &str)]) -> Installation {
+        let change = Installation {
+            name: installation.to_owned(),
+            values: labels(values),
+            ..Installation::default()
+        };
+        let request = r::UpdateInstallationRequest {
+            installation: Some(change),
+            update_mask: Some(mask(&["values"])),
+        };
+        self.installations()
+            .update_installation(request)
+            .await
+            .unwrap_or_else(|status| panic!("values of {installation}: {status:?}"))
+            .into_inner()
     }
 
     /// Installs an entry with secrets, and waits until it is ready.

@@ -242,6 +242,7 @@ async fn plant(
         entry: "entries/shared".to_owned(),
         values: walk::secrets(&[("key", &k.shared)]),
         request_id: walk::request_id(),
+        destination: String::new(),
     };
     answers.grpc(
         "PutEntryCredential",
@@ -281,6 +282,7 @@ async fn plant(
         installation: api.name.clone(),
         values: walk::secrets(&[("key", value)]),
         request_id: walk::request_id(),
+        destination: String::new(),
     };
     answers.grpc(
         "PutInstallationCredential",

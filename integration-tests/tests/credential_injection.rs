@@ -187,6 +187,7 @@ async fn a_credential_stored_once_on_the_entry() {
         entry: "entries/api".to_owned(),
         values: walk::secrets(&[("key", "shared-key")]),
         request_id: walk::request_id(),
+        destination: String::new(),
     };
     admin
         .credentials()

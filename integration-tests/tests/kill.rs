@@ -132,6 +132,7 @@ async fn installs(run: Arc<Run>, admin: Caller, alice: Caller) {
             installation: name.clone(),
             values: walk::secrets(&[("key", &format!("secret-of-{id}"))]),
             request_id: walk::request_id(),
+            destination: String::new(),
         };
         run.ledger().secrets.insert(
             name.clone(),
