@@ -292,6 +292,11 @@ impl McpClient {
     /// # Panics
     /// If there is no HTTP answer at all.
     pub async fn open_stream(&self) -> reqwest::Response {
+        self.try_open_stream().await.expect("an HTTP answer")
+    }
+
+    /// Opens the stream for messages from the server; `None`: the connection ends without an answer.
+    pub async fn try_open_stream(&self) -> Option<reqwest::Response> {
         let mut headers = self.headers.clone();
         headers.insert("accept", HeaderValue::from_static("text/event-stream"));
         headers.remove("content-type");
@@ -300,7 +305,7 @@ impl McpClient {
             .get(&self.url)
             .headers(headers)
             .timeout(std::time::Duration::from_secs(600));
-        request.send().await.expect("an HTTP answer")
+        request.send().await.ok()
     }
 
     /// Ends the session.

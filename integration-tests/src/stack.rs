@@ -145,6 +145,11 @@ impl StackBuilder {
             "CHANDLERY_GRPC",
             "CHANDLERY_PUBLIC_URL",
             "CHANDLERY_DATABASE_URL",
+            "CHANDLERY_MAX_CONNECTIONS",
+            "CHANDLERY_MAX_CONNECTIONS_PER_ADDRESS",
+            "CHANDLERY_PROXIES",
+            "CHANDLERY_CLIENT_TIMEOUT",
+            "CHANDLERY_IDLE_TIMEOUT",
         ] {
             command.env_remove(name);
         }

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod clock;
+pub mod edge;
 pub mod egress;
 pub mod identity;
 pub mod page_token;

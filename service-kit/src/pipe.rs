@@ -6,10 +6,11 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
@@ -19,7 +20,10 @@ use tokio::{
 use tokio_util::either::Either;
 use tonic::transport::{Channel, Endpoint, server::Connected};
 
-use crate::peer::{Peer, Workload};
+use crate::{
+    edge::{self, Gate, Guarded, Limits, Phase},
+    peer::{Peer, Workload},
+};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -60,43 +64,48 @@ impl Stream for PipeListener {
     }
 }
 
-/// Connections of strangers over TCP.
+/// Connections of strangers over TCP, within the limits that hold where nobody sets others.
 pub fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> + Send {
-    futures::stream::unfold(listener, |listener| async move {
-        let accepted = listener.accept().await.and_then(|(stream, address)| {
-            stream.set_nodelay(true)?;
-            Ok(Connection {
-                io: Either::Right(stream),
-                peer: Peer::External(address),
-            })
-        });
-        Some((accepted, listener))
-    })
-    // An accept that fails (a client gone, no descriptor left) is no reason to stop listening.
-    .filter_map(|accepted| async move {
-        match accepted {
-            Ok(connection) => Some(Ok(connection)),
-            Err(error) => {
-                tracing::warn!(error = %error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                None
-            }
-        }
-    })
+    edge::connections(listener, Gate::new(Limits::default()))
 }
 
 /// An accepted connection that knows its other end.
 #[derive(Debug)]
 pub struct Connection {
-    io: Either<DuplexStream, TcpStream>,
+    io: Either<DuplexStream, Guarded<TcpStream>>,
     peer: Peer,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
+impl Connection {
+    /// A stranger's.
+    pub(crate) fn guarded(connection: Guarded<TcpStream>, peer: Peer) -> Self {
+        Self {
+            io: Either::Right(connection),
+            peer,
+        }
+    }
+}
 
-    fn connect_info(&self) -> Peer {
-        self.peer
+/// What a request knows of the connection that it came over.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
+    /// What the connection is at, and how long its client may let us wait; `None`: the client is one of us.
+    pub(crate) guard: Option<(Arc<Phase>, std::time::Duration)>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Link;
+
+    fn connect_info(&self) -> Link {
+        Link {
+            peer: self.peer,
+            guard: match &self.io {
+                Either::Left(_) => None,
+                Either::Right(guarded) => Some((Arc::clone(guarded.phase()), guarded.patience())),
+            },
+        }
     }
 }
 

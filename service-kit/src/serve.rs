@@ -1,6 +1,6 @@
 //! Serves gRPC over any stream of connections, with health and reflection.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures::Stream;
 use tokio::sync::watch;
@@ -10,11 +10,24 @@ use tonic_health::{ServingStatus, server::health_reporter};
 
 use crate::{
     app::{App, Readiness},
-    pipe::Connection,
+    edge::{Served, request_body, response_body},
+    pipe::{Connection, Link},
 };
 
 /// How long open requests may go on once the server stops. Streams that never end are cut then.
 const DRAIN: Duration = Duration::from_secs(5);
+/// A connection is asked for a sign of life when it is silent for so long, and ends if none comes. Who is in the middle of a frame
+/// cannot give one: this bounds slow heads, too.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
+/// Calls at a time on one connection.
+const MAX_STREAMS: u32 = 256;
+/// All header fields of one request: tokens are the largest.
+const MAX_HEADERS: u32 = 32 << 10;
+/// Streams that a client resets before they are looked at (CVE-2023-44487), and those that we reset for its faults: beyond, the connection
+/// ends.
+const MAX_RESETS: usize = 64;
+const MAX_FAULTS: usize = 1024;
 
 /// Serves `routes` on `connections` until `stop` is cancelled.
 pub async fn serve<S>(routes: Routes, connections: S, stop: CancellationToken) -> Result<(), tonic::transport::Error>
@@ -24,13 +37,35 @@ where
     let serving = Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 20)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_routes(routes)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PONG))
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_FAULTS))
+        .add_routes(Routes::from(
+            routes.into_axum_router().layer(axum::middleware::from_fn(over_link)),
+        ))
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::select! {
         served = serving => served,
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
     }
+}
+
+/// Tells the request who is at the other end, and the connection what it is at.
+async fn over_link(mut request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let Some(link) = request.extensions_mut().remove::<Link>() else {
+        return next.run(request).await;
+    };
+    request.extensions_mut().insert(link.peer);
+    let Some((phase, patience)) = link.guard else {
+        return next.run(request).await;
+    };
+    let served = Served::begin(Arc::clone(&phase));
+    let request = request.map(|body| axum::body::Body::new(request_body(body, patience, phase)));
+    let response = next.run(request).await;
+    response.map(|body| axum::body::Body::new(response_body(body, served)))
 }
 
 /// The gRPC routes of some services together, with one health and one reflection service for all of them.

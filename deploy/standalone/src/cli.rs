@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use secrecy::SecretString;
-use service_kit::telemetry::LogFormat;
+use service_kit::{edge::Limits, telemetry::LogFormat};
 use url::Url;
 
 use crate::{demo_server, run, token};
@@ -120,6 +120,29 @@ pub(crate) struct Serve {
         help_heading = "Local MCP servers"
     )]
     pub(crate) server_connect: Vec<Port>,
+    /// Connections that HTTP and gRPC clients may have open, each. Where all are taken, the one that was quiet for longest is closed.
+    /// The process needs twice as many descriptors for each of the two.
+    #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
+    pub(crate) max_connections: u32,
+    /// Of these, how many may come from one address (IPv6: from one /64 network) that is not one of --proxies.
+    #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections_per_address: u32,
+    /// Addresses of reverse proxies, from which many people come. Repeat, or separate by commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_PROXIES",
+        value_delimiter = ',',
+        value_name = "CIDR",
+        default_values_t = Limits::loopback()
+    )]
+    pub(crate) proxies: Vec<IpNet>,
+    /// Seconds that a client may take to send the head of a request, or the next piece of its body, or to receive the next piece of an
+    /// answer.
+    #[arg(long, env = "CHANDLERY_CLIENT_TIMEOUT", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) client_timeout: u64,
+    /// Seconds that a connection may be open without a request. A reverse proxy's own limit must be lower.
+    #[arg(long, env = "CHANDLERY_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) idle_timeout: u64,
     /// How log lines look. Which lines are written is set by RUST_LOG: debug, for example, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,

@@ -1,6 +1,11 @@
 //! `/livez` and `/readyz`.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, Uri},
+    routing::get,
+};
 use serde::Serialize;
 use service_kit::Readiness;
 use tokio::sync::watch;
@@ -22,6 +27,11 @@ pub(crate) fn router(services: Services) -> Router {
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .with_state(services)
+}
+
+/// Whether a request is for one of the two.
+pub(crate) fn is_asked(uri: &Uri) -> bool {
+    matches!(uri.path(), "/livez" | "/readyz")
 }
 
 /// 200 if every service can do its work, else 503; which can and why not, as JSON.

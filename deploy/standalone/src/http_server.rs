@@ -3,103 +3,231 @@
 //! A call waits for two sockets in turn, its client's and its upstream's. Where threads share their work, as those of the rest of
 //! the process do, one wakes the other for every answer; that costs more than all else the gateway does for a call.
 
-use std::{io, thread, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, thread, time::Duration};
 
 use axum::{
     Router,
-    serve::{Listener, ListenerExt as _},
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use service_kit::{
+    Peer,
+    edge::{Acceptor, Gate, Guarded, Place, Served, request_body, response_body},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::health;
 
 /// How long open requests may go on once the server stops; event streams are cut then.
 const DRAIN: Duration = Duration::from_secs(3);
+/// For whoever finds no place.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 28\r\n\r\ntoo many connections; retry\n";
+/// The head of a request, and what is read of its body at a time.
+const MAX_BUFFER: usize = 64 << 10;
+/// Requests at a time on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 128;
+/// All header fields of a request on HTTP/2. A session's cookies have up to 20 KB.
+const MAX_HEADERS: u32 = 32 << 10;
+/// What a connection of HTTP/2 may send before any of it is read.
+const WINDOW: u32 = 256 << 10;
+/// What waits for each stream of HTTP/2 until its client takes it.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that a client resets before they are looked at (CVE-2023-44487), and those that we reset for its faults: beyond, the connection
+/// ends.
+const MAX_RESETS: usize = 64;
+const MAX_FAULTS: usize = 1024;
+/// A connection of HTTP/2 is asked for a sign of life when it is silent for so long, and ends if none comes. Who is in the middle of a
+/// frame cannot give one: this bounds slow heads.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
 
 /// Serves `router` on `listener` until `stop` is cancelled.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    let mut listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
-        }
-    });
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    router: Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let (mut lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
-        .map(|_| lane(router.clone(), address, stop.clone()))
+        .map(|_| lane(router.clone(), gate.limits().patience, stop.clone()))
         .collect::<io::Result<Vec<_>>>()?
         .into_iter()
         .unzip();
+    let mut acceptor = Acceptor::new(listener, gate, REFUSAL);
     loop {
-        let (connection, _) = tokio::select! {
-            accepted = Listener::accept(&mut listener) => accepted,
+        let (connection, peer, place) = tokio::select! {
+            accepted = acceptor.accept() => accepted,
             () = stop.cancelled() => break,
+        };
+        let connection = match connection.into_std() {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(error = %error, "a connection was gone before it was served");
+                continue;
+            }
         };
         // The next has the next turn.
         lanes.rotate_left(1);
-        if lanes[0].send(connection.into_std()?).is_err() {
+        if lanes[0]
+            .send(Accepted {
+                connection,
+                peer,
+                place,
+            })
+            .is_err()
+        {
             return Err(io::Error::other("a thread that serves connections has ended"));
         }
     }
+    drop((acceptor, lanes));
     for end in ends {
         end.await
-            .map_err(|_| io::Error::other("a thread that serves connections has failed"))??;
+            .map_err(|_| io::Error::other("a thread that serves connections has failed"))?;
     }
     Ok(())
 }
 
-type Lane = (
-    mpsc::UnboundedSender<std::net::TcpStream>,
-    oneshot::Receiver<io::Result<()>>,
-);
+/// A connection that was accepted on another thread.
+struct Accepted {
+    connection: std::net::TcpStream,
+    peer: SocketAddr,
+    place: Place,
+}
 
-/// Starts a thread that serves the connections it is given, and tells how it ended.
-fn lane(router: Router, address: std::net::SocketAddr, stop: CancellationToken) -> io::Result<Lane> {
-    let (give, connections) = mpsc::unbounded_channel();
+type Lane = (mpsc::UnboundedSender<Accepted>, oneshot::Receiver<()>);
+
+/// Starts a thread that serves the connections it is given, and tells when it has ended.
+fn lane(router: Router, patience: Duration, stop: CancellationToken) -> io::Result<Lane> {
+    let (give, mut connections) = mpsc::unbounded_channel::<Accepted>();
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listener = Handed { connections, address };
     thread::Builder::new().name("http".to_owned()).spawn(move || {
-        let served = runtime.block_on(async {
-            let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-            tokio::select! {
-                served = serving => served,
-                () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+        runtime.block_on(async move {
+            let builder = builder();
+            // Each connection holds one end; when all are gone, so are the connections.
+            let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
+            // As many as have a place: the gate bounds them.
+            while let Some(accepted) = connections.recv().await {
+                let Accepted {
+                    connection,
+                    peer,
+                    place,
+                } = accepted;
+                let Ok(connection) = TcpStream::from_std(connection) else {
+                    continue;
+                };
+                let served = connection_of(
+                    &builder,
+                    connection,
+                    place,
+                    Peer::External(peer),
+                    &router,
+                    patience,
+                    &stop,
+                );
+                let open = open.clone();
+                tokio::spawn(async move {
+                    served.await;
+                    drop(open);
+                });
             }
+            drop(open);
+            let _ = tokio::time::timeout(DRAIN, all_closed.recv()).await;
         });
         // Nobody waits any more: the process ends.
-        let _ = end.send(served);
+        let _ = end.send(());
     })?;
     Ok((give, ended))
 }
 
-/// Connections that were accepted on another thread.
-struct Handed {
-    connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
-    address: std::net::SocketAddr,
+/// HTTP/1.1, and HTTP/2 for clients that know beforehand.
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // How long a head may take is for `Guarded` to say, which tells an idle connection from a slow one.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_FAULTS)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG);
+    builder
 }
 
-impl Listener for Handed {
-    type Io = TcpStream;
-    type Addr = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, Self::Addr) {
-        loop {
-            let Some(connection) = self.connections.recv().await else {
-                // None will come; the stop is what ends the server.
-                return std::future::pending().await;
+/// Serves one connection to its end.
+fn connection_of(
+    builder: &auto::Builder<TokioExecutor>,
+    connection: TcpStream,
+    place: Place,
+    peer: Peer,
+    router: &Router,
+    patience: Duration,
+    stop: &CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let phase = Arc::clone(place.phase());
+    let router = router.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let served = Served::begin(Arc::clone(&phase));
+        let answer = if phase.is_spare() && !health::is_asked(request.uri()) {
+            Err(busy())
+        } else {
+            let mut request = request.map(|body| Body::new(request_body(body, patience, Arc::clone(&phase))));
+            request.extensions_mut().insert(peer);
+            Ok(router.clone().call(request))
+        };
+        let last = phase.is_spare();
+        async move {
+            let mut response = match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
+                Err(busy) => busy,
             };
-            let peer = connection.peer_addr();
-            match peer.and_then(|peer| Ok((TcpStream::from_std(connection)?, peer))) {
-                Ok(accepted) => return accepted,
-                Err(error) => tracing::debug!(error = %error, "a connection was gone before it was served"),
+            if last {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
             }
+            Ok::<_, Infallible>(response.map(|body| response_body(body, served)))
+        }
+    });
+    let builder = builder.clone();
+    let stop = stop.clone();
+    async move {
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(Guarded::new(connection, place)), service));
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = stop.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = %error, "a connection has failed");
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(self.address)
-    }
+fn busy() -> Response {
+    let retry = [(header::RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, "too many connections; retry\n").into_response()
 }

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod data_dir;
 mod demo_server;
+mod descriptors;
 mod dev_issuer;
 mod health;
 mod http_server;

@@ -11,9 +11,10 @@ use std::{
 use secrecy::ExposeSecret as _;
 use service_kit::{
     App, Clock, Readiness, Workload,
+    edge::{self, Gate, Limits},
     egress::EgressPolicy,
     identity::Verifier,
-    pipe::{PipeListener, pipe, tcp},
+    pipe::{PipeListener, pipe},
     serve, telemetry,
 };
 use sha2::{Digest as _, Sha256};
@@ -32,6 +33,7 @@ use crate::{
     cli::{self, Port, SandboxMode, Serve},
     config,
     data_dir::DataDir,
+    descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
     health, http_server, seed,
 };
@@ -65,6 +67,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     nix::sys::prctl::set_dumpable(false)?;
     let folder = DataDir::open(&arguments.data_dir)?;
     let _lock = folder.lock()?;
+    let limits = limits(&arguments, descriptors::raise(arguments.max_connections));
     let http = bind(arguments.http, "--http").await?;
     let grpc = bind(arguments.grpc, "--grpc").await?;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
@@ -133,12 +136,16 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     spawn(
         &mut running,
         "http",
-        failing(http_server::serve(http, router, stop.clone()), "HTTP"),
+        failing(
+            http_server::serve(http, Gate::new(limits.clone()), router, stop.clone()),
+            "HTTP",
+        ),
     );
+    let strangers = edge::connections(grpc, Gate::new(limits));
     spawn(
         &mut running,
         "grpc",
-        failing(serve::serve(all, tcp(grpc), stop.clone()), "gRPC"),
+        failing(serve::serve(all, strangers, stop.clone()), "gRPC"),
     );
     for (app, listeners) in apps.into_iter().zip(pipes) {
         for listener in listeners {
@@ -198,6 +205,26 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let drained = async { while running.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(10), drained).await;
     ended
+}
+
+/// What clients may have of each listener, where the process may have so many descriptors.
+fn limits(arguments: &Serve, descriptors: u64) -> Limits {
+    let wanted = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
+    let possible = descriptors::connections(descriptors);
+    if possible < wanted {
+        tracing::warn!(
+            descriptors,
+            connections = possible,
+            "fewer connections than --max-connections says can be open: the process may have no more descriptors; raise the limit (ulimit -n, LimitNOFILE=)"
+        );
+    }
+    Limits {
+        connections: wanted.min(possible),
+        per_address: usize::try_from(arguments.max_connections_per_address).unwrap_or(usize::MAX),
+        proxies: arguments.proxies.clone(),
+        patience: Duration::from_secs(arguments.client_timeout),
+        idle: Duration::from_secs(arguments.idle_timeout),
+    }
 }
 
 /// The name of the mark that the registry has what the first start adds: one for each database.

@@ -1,0 +1,200 @@
+//! Clients that want nothing but to be in the way: nobody else notices, and what they took comes back.
+
+use std::time::Duration;
+
+use integration_tests::{Caller, Stack, eventually, upstream::recording::RecordingUpstream, walk};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// No answer takes as long on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection, and what was sent over it.
+async fn sent(address: &str, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("it is listened on");
+    stream.write_all(bytes).await.expect("it is taken");
+    stream
+}
+
+/// All that comes until the end; what came before a reset, where the connection is reset.
+async fn everything(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    assert!(read.is_ok(), "the connection should end: {bytes:?}");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+}
+
+/// Makes a gateway `team` with the tool `good__echo`, and somebody who may call it.
+async fn with_a_tool(stack: &Stack) -> (RecordingUpstream, Caller) {
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    let good = RecordingUpstream::start().await;
+    admin.publish("good", walk::remote(&good.url())).await;
+    alice.install("good", None, &[]).await;
+    admin.gateway("team").await;
+    admin.assign("team", "good", "echo").await;
+    (good, alice)
+}
+
+/// 1,100 idle connections once ended `/livez`, at 1,024 descriptors.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_idle_connections_than_descriptors_at_the_start() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it can be read");
+    setrlimit(Resource::RLIMIT_NOFILE, 1024, hard).expect("it can be lowered");
+    let stack = Stack::start().await;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it can be raised again");
+    let mut idle = Vec::new();
+    for _ in 0..1_200 {
+        idle.push(sent(stack.http(), b"").await);
+    }
+    let answer = everything(sent(stack.http(), get("/livez").as_bytes()).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(stack.lines().contain("the limit of descriptors was raised"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_listener_serves_whoever_comes() {
+    let stack = Stack::builder().flag("--max-connections", "40").start().await;
+    let (_good, alice) = with_a_tool(&stack).await;
+    // Idle ones are closed for others.
+    let mut idle = Vec::new();
+    for _ in 0..120 {
+        idle.push(sent(stack.http(), b"").await);
+    }
+    eventually("the idle ones are old enough to be closed", || async {
+        let answer = everything(sent(stack.http(), get("/install/good").as_bytes()).await).await;
+        answer.starts_with("HTTP/1.1 303").then_some(())
+    })
+    .await;
+    let client = stack.mcp("team", &alice).await;
+    assert_eq!(client.call_text("good__echo", json!({"text": "here"})).await, "here");
+    // With requests under way on all of them, none is closed.
+    let mut streams = Vec::new();
+    let refused = loop {
+        let answer = everything(sent(stack.http(), get("/install/good").as_bytes()).await).await;
+        // Before, somebody idle is too young to be closed.
+        if streams.len() >= 38 && answer.starts_with("HTTP/1.1 503") {
+            break answer;
+        }
+        if let Some(stream) = client.try_open_stream().await
+            && stream.status().is_success()
+        {
+            streams.push(stream);
+        }
+        assert!(streams.len() <= 40, "all places are taken");
+    };
+    assert!(refused.contains("retry-after: 1"), "{refused}");
+    for path in ["/livez", "/readyz"] {
+        let answer = everything(sent(stack.http(), get(path).as_bytes()).await).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    drop(streams);
+    eventually("the streams are gone", || async {
+        let answer = everything(sent(stack.http(), get("/install/good").as_bytes()).await).await;
+        answer.starts_with("HTTP/1.1 303").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_its_share() {
+    let stack = Stack::builder()
+        .flag("--proxies", "192.0.2.0/24")
+        .flag("--max-connections-per-address", "8")
+        .start()
+        .await;
+    let mut idle = Vec::new();
+    let refused = loop {
+        assert!(idle.len() <= 8, "the ninth connection has a place");
+        let mut stream = sent(stack.http(), b"").await;
+        let mut first = [0; 12];
+        // Whoever has a place hears nothing.
+        match timeout(Duration::from_millis(500), stream.read_exact(&mut first)).await {
+            Ok(Ok(_)) => break first,
+            _ => idle.push(stream),
+        }
+    };
+    assert_eq!(&refused, b"HTTP/1.1 503");
+    // Somebody else is served.
+    let other = tokio::net::TcpSocket::new_v4().expect("a socket");
+    other
+        .bind("127.0.0.2:0".parse().expect("an address"))
+        .expect("loopback has it");
+    let mut other = other
+        .connect(stack.http().parse().expect("an address"))
+        .await
+        .expect("it is accepted");
+    other.write_all(get("/livez").as_bytes()).await.expect("it is taken");
+    assert!(everything(other).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
+    let stack = Stack::builder()
+        .flag("--client-timeout", "1")
+        .flag("--idle-timeout", "2")
+        .start()
+        .await;
+    let (_good, alice) = with_a_tool(&stack).await;
+    let client = stack.mcp("team", &alice).await;
+    let mut stream = client.open_stream().await;
+    assert!(stream.status().is_success());
+
+    let half_body = format!(
+        "POST /mcp/team HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         accept: application/json\r\ncontent-length: 1000\r\n\r\n{{\"jsonrpc\"",
+        alice.token()
+    );
+    let cases: [(&str, &str, &[u8]); 7] = [
+        ("nothing", stack.http(), b""),
+        (
+            "half a head",
+            stack.http(),
+            b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-a",
+        ),
+        ("half a body", stack.http(), half_body.as_bytes()),
+        (
+            "an idle connection",
+            stack.http(),
+            b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        ),
+        ("half a preface", stack.http(), b"PRI * HTTP"),
+        (
+            "HTTP/2 without a request",
+            stack.http(),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        ),
+        ("a silent gRPC client", stack.grpc(), b""),
+    ];
+    for (case, address, bytes) in cases {
+        let answer = everything(sent(address, bytes).await).await;
+        match case {
+            "half a body" => assert!(answer.starts_with("HTTP/1.1 408"), "{case}: {answer}"),
+            "an idle connection" => assert!(answer.starts_with("HTTP/1.1 200"), "{case}: {answer}"),
+            _ => assert!(!answer.starts_with("HTTP/1.1 2"), "{case}: {answer}"),
+        }
+    }
+    // One byte of a head, again and again.
+    let (mut read, mut write) = sent(stack.http(), b"GET / HTTP/1.1\r\nx: ").await.into_split();
+    let drip = async {
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let ended = async { while matches!(read.read(&mut [0; 64]).await, Ok(1..)) {} };
+    timeout(PATIENCE, async { tokio::join!(drip, ended) })
+        .await
+        .expect("it is cut off");
+
+    // All that took longer than either limit; the stream is as good as before.
+    let next = timeout(Duration::from_millis(500), stream.chunk()).await;
+    assert!(!matches!(next, Ok(Ok(None) | Err(_))), "the stream was cut: {next:?}");
+}

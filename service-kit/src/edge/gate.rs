@@ -1,0 +1,231 @@
+//! How many connections there are, in total and from one address.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use rand::Rng as _;
+use tokio::time::Instant;
+
+use super::{Limits, Phase};
+
+/// Places beyond the limit, for questions of health while all others have requests under way.
+const SPARE: usize = 64;
+/// A connection that was quiet for less keeps its place: its request may be on the way.
+const YOUNG: Duration = Duration::from_secs(1);
+/// How many connections are looked at to find one that was quiet for long. With all of 10,000 looked at for each newcomer, a flood
+/// would cost more than it brings.
+const SAMPLE: usize = 32;
+/// Between two lines of the log about the same.
+const QUIET_LOG: Duration = Duration::from_secs(10);
+
+/// Counts the connections of a listener.
+#[derive(Debug)]
+pub struct Gate {
+    limits: Limits,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    regular: Kind,
+    spare: Kind,
+    /// Never longer than `regular` and `spare`.
+    by_address: HashMap<IpAddr, usize>,
+    refused: u64,
+    logged: Option<Instant>,
+}
+
+/// Places of one kind.
+#[derive(Debug, Default)]
+struct Kind {
+    /// In no order.
+    taken: Vec<Arc<Phase>>,
+    /// How many of them have been given to others, and will be free in a moment.
+    given_up: usize,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its address has enough of them.
+    Address,
+    /// All connections have requests under way.
+    Full,
+}
+
+impl Gate {
+    /// With these limits.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            places: Mutex::default(),
+        })
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many connections there are.
+    pub fn taken(&self) -> usize {
+        let places = self.lock();
+        places.regular.taken.len() + places.spare.taken.len()
+    }
+
+    /// A place for a connection from this address, until it is dropped. Where there is none, who was quiet longest gives up theirs.
+    ///
+    /// # Errors
+    /// If the address has enough of them, or if nobody is quiet.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refused> {
+        let counted = (!self.limits.is_proxy(address.to_canonical())).then(|| network(address));
+        let mut places = self.lock();
+        let of_address = counted.and_then(|network| places.by_address.get(&network).copied());
+        if of_address.unwrap_or_default() >= self.limits.per_address {
+            return Err(places.refuse(Refused::Address, &self.limits));
+        }
+        let spare = !places.regular.has_room(self.limits.connections);
+        if spare && !places.spare.has_room(SPARE) {
+            return Err(places.refuse(Refused::Full, &self.limits));
+        }
+        let phase = Arc::new(Phase::new(spare));
+        places.kind(spare).take(Arc::clone(&phase));
+        if let Some(network) = counted {
+            *places.by_address.entry(network).or_default() += 1;
+        }
+        Ok(Place {
+            gate: Arc::clone(self),
+            phase,
+            counted,
+        })
+    }
+
+    /// Takes the place of somebody quiet, because descriptors are short.
+    pub(super) fn make_room(&self) {
+        self.lock().regular.evict();
+    }
+
+    fn release(&self, phase: &Phase, counted: Option<IpAddr>) {
+        let mut places = self.lock();
+        places.kind(phase.is_spare()).release(phase);
+        if let Some(network) = counted
+            && let Some(count) = places.by_address.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                places.by_address.remove(&network);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        // Nothing panics between two changes that belong together.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kind {
+    /// Whether there is room for one more, if need be in place of the quietest.
+    fn has_room(&mut self, limit: usize) -> bool {
+        // Those who give up theirs take a moment: there are never more than twice as many as there should be.
+        self.taken.len() - self.given_up < limit || self.given_up < limit && self.evict()
+    }
+
+    fn take(&mut self, phase: Arc<Phase>) {
+        phase.index.store(self.taken.len(), Relaxed);
+        self.taken.push(phase);
+    }
+
+    fn release(&mut self, phase: &Phase) {
+        let index = phase.index.load(Relaxed);
+        self.taken.swap_remove(index);
+        if let Some(moved) = self.taken.get(index) {
+            moved.index.store(index, Relaxed);
+        }
+        if phase.is_evicted() {
+            self.given_up -= 1;
+        }
+    }
+
+    /// Closes the quietest of some connections. Whether there was one.
+    fn evict(&mut self) -> bool {
+        let count = self.taken.len();
+        let mut random = rand::rng();
+        let quietest = (0..count.min(SAMPLE))
+            .map(|nth| {
+                if count <= SAMPLE {
+                    nth
+                } else {
+                    random.random_range(0..count)
+                }
+            })
+            .filter_map(|index| Some((self.taken[index].quiet().filter(|quiet| *quiet >= YOUNG)?, index)))
+            .max();
+        let Some((_, index)) = quietest else { return false };
+        self.taken[index].evict();
+        self.given_up += 1;
+        true
+    }
+}
+
+impl Places {
+    fn kind(&mut self, spare: bool) -> &mut Kind {
+        if spare { &mut self.spare } else { &mut self.regular }
+    }
+
+    fn refuse(&mut self, why: Refused, limits: &Limits) -> Refused {
+        self.refused += 1;
+        if self.logged.is_none_or(|logged| logged.elapsed() >= QUIET_LOG) {
+            self.logged = Some(Instant::now());
+            let hint = match why {
+                Refused::Address => "one address has as many connections as one may have; name it if it is a proxy",
+                Refused::Full => "as many connections have requests under way as may be open",
+            };
+            tracing::warn!(
+                connections = self.regular.taken.len(),
+                limit = limits.connections,
+                limit_per_address = limits.per_address,
+                refused = self.refused,
+                "connections are refused: {hint}"
+            );
+        }
+        why
+    }
+}
+
+/// A connection's place. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Place {
+    gate: Arc<Gate>,
+    phase: Arc<Phase>,
+    counted: Option<IpAddr>,
+}
+
+impl Place {
+    /// What the connection is at.
+    pub fn phase(&self) -> &Arc<Phase> {
+        &self.phase
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.gate.limits
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.release(&self.phase, self.counted);
+    }
+}
+
+/// What counts as one address: whoever has one of IPv6 has 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}

@@ -1,0 +1,127 @@
+//! What a connection is at: written by whoever serves it, read by the gate.
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::time::Instant;
+
+/// Times are kept as milliseconds since this moment.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// What a connection is at.
+#[derive(Debug)]
+pub struct Phase {
+    /// Requests under way.
+    open: AtomicU32,
+    /// Requests that have ever begun. It wraps.
+    begun: AtomicU32,
+    /// When the last request ended; before the first one, when the connection was accepted.
+    quiet_since: AtomicU64,
+    /// An answer waits for the client to take it.
+    writing: AtomicBool,
+    /// The answer to a request came before all of its body did.
+    unread: AtomicBool,
+    /// Somebody else has its place.
+    evicted: AtomicBool,
+    /// It speaks HTTP/2.
+    multiplexed: AtomicBool,
+    /// It has one of the places that are left for questions of health.
+    spare: bool,
+    /// Where the gate has it.
+    pub(super) index: AtomicUsize,
+    reader: AtomicWaker,
+}
+
+impl Phase {
+    pub(super) fn new(spare: bool) -> Self {
+        Self {
+            open: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
+            quiet_since: AtomicU64::new(now()),
+            writing: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
+            multiplexed: AtomicBool::new(false),
+            spare,
+            index: AtomicUsize::new(usize::MAX),
+            reader: AtomicWaker::new(),
+        }
+    }
+
+    /// Whether the connection may only ask for health: all other places are taken.
+    pub fn is_spare(&self) -> bool {
+        self.spare
+    }
+
+    pub(super) fn request_begins(&self) {
+        self.open.fetch_add(1, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn request_ends(&self) {
+        self.quiet_since.store(now(), Relaxed);
+        self.open.fetch_sub(1, Relaxed);
+        // HTTP/1 reads on by itself. On HTTP/2 another task ends the request, and the connection's own is to look at the time.
+        if self.multiplexed.load(Relaxed) {
+            self.reader.wake();
+        }
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.open.load(Relaxed) > 0
+    }
+
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Relaxed)
+    }
+
+    /// For how long there has been nothing to do for this connection; `None`: there is something.
+    pub(super) fn quiet(&self) -> Option<Duration> {
+        let busy = self.is_serving() || self.writing.load(Relaxed) || self.evicted.load(Relaxed);
+        (!busy).then(|| Duration::from_millis(now().saturating_sub(self.quiet_since.load(Relaxed))))
+    }
+
+    pub(super) fn quiet_since(&self) -> Instant {
+        *START + Duration::from_millis(self.quiet_since.load(Relaxed))
+    }
+
+    pub(super) fn set_writing(&self, writing: bool) {
+        self.writing.store(writing, Relaxed);
+    }
+
+    pub(super) fn set_multiplexed(&self) {
+        self.multiplexed.store(true, Relaxed);
+    }
+
+    pub(super) fn leaves_body_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    pub(super) fn evict(&self) {
+        self.evicted.store(true, Relaxed);
+        self.reader.wake();
+    }
+
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Relaxed)
+    }
+
+    pub(super) fn waits_in(&self, waker: &Waker) {
+        self.reader.register(waker);
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
