@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::middleware;
 use contracts::{
     gateway::tool_service_server::{self, ToolServiceServer},
     registry::user_service_client::UserServiceClient,
@@ -17,7 +18,7 @@ use tonic::{service::Routes, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
-    api::Tools,
+    api::{self, Tools},
     calls::{Calls, ToolsChanged},
     config::Config,
     discovery::{Asker, Discovery, Reports},
@@ -100,9 +101,9 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         deps.clock.clone(),
         streams_end.clone(),
     ));
+    let admission = Arc::clone(&identity);
     let tools = Tools {
         store: Arc::clone(&store),
-        identity,
         calls,
         discovery: Arc::clone(&discovery),
         links: links.clone(),
@@ -125,7 +126,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     );
     Ok(App {
         name: "gateway-svc",
-        grpc: grpc(tools, &deps.verifier),
+        grpc: grpc(tools, admission, &deps.verifier),
         services: vec![tool_service_server::SERVICE_NAME],
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
         http: mcp::routes(mcp)
@@ -148,7 +149,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     })
 }
 
-fn grpc(tools: Tools, verifier: &Arc<Verifier>) -> axum::Router {
+fn grpc(tools: Tools, identity: Arc<Identity>, verifier: &Arc<Verifier>) -> axum::Router {
     let service = ToolServiceServer::new(tools).max_decoding_message_size(MAX_MESSAGE);
     let mut routes = Routes::builder();
     routes.add_service(service);
@@ -157,7 +158,10 @@ fn grpc(tools: Tools, verifier: &Arc<Verifier>) -> axum::Router {
         .routes()
         .into_axum_router()
         .reset_fallback()
-        .layer(axum::middleware::from_fn(move |request, next| {
+        .layer(middleware::from_fn(move |request, next| {
+            api::admit(Arc::clone(&identity), request, next)
+        }))
+        .layer(middleware::from_fn(move |request, next| {
             service_kit::identity::authenticate(Arc::clone(&verifier), request, next)
         }))
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod app;
+mod buffers;
 mod calls;
 mod config;
 mod discovery;

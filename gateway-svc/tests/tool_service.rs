@@ -284,3 +284,23 @@ async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
         .unwrap_err();
     assert_eq!(reason(&malformed), "INVALID_FIELDS");
 }
+
+/// Who shows no good token is refused without a message being read: here none ever comes.
+#[tokio::test]
+async fn a_stranger_is_refused_before_their_message_is_read() {
+    let world = World::new(echo).await;
+    for token in ["", "Bearer nonsense", "Bearer cht_nonsense"] {
+        let mut request = tonic::Request::new(futures::stream::pending::<CallToolRequest>());
+        if !token.is_empty() {
+            request.metadata_mut().insert("authorization", token.parse().unwrap());
+        }
+        let mut client = tonic::client::Grpc::new(world.channel());
+        client.ready().await.unwrap();
+        let path = "/chandlery.gateway.v1.ToolService/CallTool".parse().unwrap();
+        let codec = tonic_prost::ProstCodec::<CallToolRequest, contracts::gateway::CallToolResponse>::default();
+        let answer = client.client_streaming(request, path, codec);
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(20), answer).await;
+        let status = answer.expect("nobody waits for the message").unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated, "{token}");
+    }
+}

@@ -5,6 +5,7 @@ mod status;
 
 use std::sync::Arc;
 
+use axum::middleware::Next;
 use contracts::{
     gateway::{
         CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ErrorReason,
@@ -19,13 +20,13 @@ use service_kit::{
     page_token::PageTokens,
     status::{Violations, not_found, page_size},
 };
-use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Channel};
+use tonic::{Code, Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
 use crate::{
     calls::Calls,
     discovery::Discovery,
     domain::{Caller, CallerUser, ConsumerKind, ConsumerRef, Links},
-    identity::Identity,
+    identity::{Identity, Refusal},
     json::Object,
     resolve,
     snapshot::Store,
@@ -35,8 +36,6 @@ use crate::{
 pub(crate) struct Tools {
     /// What the registry says.
     pub(crate) store: Arc<Store>,
-    /// Finds out who calls.
-    pub(crate) identity: Arc<Identity>,
     /// Makes calls.
     pub(crate) calls: Arc<Calls>,
     /// Asks servers for their tools.
@@ -54,8 +53,8 @@ pub(crate) struct Tools {
 #[tonic::async_trait]
 impl ToolService for Tools {
     async fn list_tools(&self, request: Request<ListToolsRequest>) -> Result<Response<ListToolsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
+        let (_, extensions, request) = request.into_parts();
+        let caller = caller(&extensions)?;
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
         let size = page_size(request.page_size).unwrap_or_else(|wrong| {
@@ -85,8 +84,8 @@ impl ToolService for Tools {
     }
 
     async fn call_tool(&self, request: Request<CallToolRequest>) -> Result<Response<CallToolResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let caller = self.caller(&metadata).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = caller(&extensions)?;
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
         tool(&request.exposed_name, &mut violations);
@@ -143,8 +142,8 @@ impl ToolService for Tools {
         &self,
         request: Request<ExplainResolutionRequest>,
     ) -> Result<Response<ExplainResolutionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let caller = self.caller(&metadata).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let caller = caller(&extensions)?;
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
         tool(&request.exposed_name, &mut violations);
@@ -167,15 +166,6 @@ impl ToolService for Tools {
 }
 
 impl Tools {
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let identified = self
-            .identity
-            .identify(metadata.as_ref())
-            .await
-            .map_err(status::of_refusal)?;
-        Ok(identified.caller)
-    }
-
     /// Another user, as far as the registry knows them. It is asked with the admin's own token.
     async fn somebody_else(&self, caller: &Caller, user: &UserId, metadata: &MetadataMap) -> Result<Caller, Status> {
         if caller.user().is_none_or(|caller| !caller.admin) {
@@ -207,6 +197,28 @@ impl Tools {
             admin: false,
         }))
     }
+}
+
+/// Middleware around [`Tools`]: turns away whoever shows neither the token of a person nor a gateway token, before a message is read, and
+/// leaves the caller in the extensions.
+pub(crate) async fn admit(
+    identity: Arc<Identity>,
+    mut request: axum::extract::Request,
+    next: Next,
+) -> axum::response::Response {
+    match identity.identify(request.headers()).await {
+        Ok(identified) => {
+            request.extensions_mut().insert(identified.caller);
+            next.run(request).await
+        }
+        Err(refusal) => status::of_refusal(refusal).into_http(),
+    }
+}
+
+/// Who calls, as [`admit`] has found out.
+fn caller(extensions: &Extensions) -> Result<Caller, Status> {
+    let caller = extensions.get::<Caller>().cloned();
+    caller.ok_or_else(|| status::of_refusal(Refusal::Anonymous))
 }
 
 impl std::fmt::Debug for Tools {

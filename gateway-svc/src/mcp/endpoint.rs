@@ -11,9 +11,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::{
     Mcp, body,
@@ -26,6 +25,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    buffers::Unread,
     domain::{CallError, Consumer, ConsumerKind, ConsumerRef},
     identity::{Identified, Refusal, challenge},
     json, resolve,
@@ -109,13 +109,10 @@ impl Visit {
             let both = "Accept must hold application/json and text/event-stream";
             return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
         }
-        let body = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let why = format!("the message is larger than {MAX_BODY} bytes");
-                return plain(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, &why);
-            }
-            Err(_) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
+        let sender = self.identified.caller.subject_name();
+        let (body, _room) = match self.mcp.bodies.read(body, &sender, MAX_BODY).await {
+            Ok(read) => read,
+            Err(unread) => return self::unread(unread),
         };
         let Ok(text) = std::str::from_utf8(&body) else {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
@@ -154,7 +151,7 @@ impl Visit {
     }
 
     /// A batch, which only 2025-03-26 has. Its answers come together, as JSON.
-    async fn batch(self, text: &str) -> Response {
+    async fn batch(&self, text: &str) -> Response {
         let session = match self.session(None) {
             Ok(session) => session,
             Err(response) => return *response,
@@ -325,6 +322,30 @@ impl Visit {
 
 fn plain(status: StatusCode, code: i64, message: &str) -> Response {
     RpcError::new(code, message).respond(status, None)
+}
+
+/// Answers whose body was not read.
+fn unread(why: Unread) -> Response {
+    match why {
+        Unread::TooLarge => {
+            let why = format!("the message is larger than {MAX_BODY} bytes");
+            plain(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, &why)
+        }
+        Unread::TooSlow => plain(
+            StatusCode::REQUEST_TIMEOUT,
+            TRANSPORT_ERROR,
+            "the message came too slowly",
+        ),
+        Unread::BrokeOff => plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
+        Unread::TooMuch => {
+            let why = "you send more large messages at a time than there is room for; retry";
+            let mut response = plain(StatusCode::TOO_MANY_REQUESTS, TRANSPORT_ERROR, why);
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+    }
 }
 
 fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {

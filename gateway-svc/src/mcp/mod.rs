@@ -28,6 +28,7 @@ use service_kit::{Clock, page_token::PageTokens};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    buffers::Buffers,
     calls::Calls,
     config::Config,
     domain::{ConsumerKind, Links},
@@ -37,6 +38,10 @@ use crate::{
 use guard::Hosts;
 use inflight::InFlight;
 use session::Sessions;
+
+/// Bytes of messages that are in memory at a time; and those of one caller.
+const MAX_BODIES: usize = 256 << 20;
+const MAX_BODIES_EACH: usize = 32 << 20;
 
 /// What the endpoints work with.
 #[derive(Debug)]
@@ -49,6 +54,7 @@ pub(crate) struct Mcp {
     hosts: Hosts,
     links: Links,
     inflight: Arc<InFlight>,
+    bodies: Buffers,
     clock: Clock,
     /// Ends the streams that clients hold open.
     stop: CancellationToken,
@@ -73,6 +79,7 @@ impl Mcp {
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
             links: Links::new(config.public_url.clone()),
             inflight: Arc::default(),
+            bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             clock,
             stop,
         }

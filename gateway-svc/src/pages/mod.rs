@@ -21,9 +21,7 @@ mod view;
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
+    Router, middleware,
     routing::{get, post},
 };
 use service_kit::{Clock, identity::Verifier};
@@ -32,10 +30,13 @@ use tonic::transport::Channel;
 use url::Url;
 
 use self::{seal::Sealer, services::Services};
-use crate::mcp::guard::Hosts;
+use crate::{buffers::Buffers, mcp::guard::Hosts};
 
 /// 64 fields of 64 KiB do not come; a secret of 1 MB does, and is told that it is too large.
 const MAX_FORM: usize = 8 << 20;
+/// Bytes of forms that are in memory at a time; and those of one person.
+const MAX_FORMS: usize = 64 << 20;
+const MAX_FORMS_EACH: usize = 16 << 20;
 /// Progress streams open at a time; who gets none reloads by hand.
 const MAX_STREAMS: usize = 256;
 
@@ -77,6 +78,7 @@ struct Pages {
     http: reqwest::Client,
     clock: Clock,
     streams: Arc<Semaphore>,
+    forms: Buffers,
     hosts: Hosts,
 }
 
@@ -94,6 +96,7 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         http: oidc::http_client(),
         clock: deps.clock,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        forms: Buffers::new(MAX_FORMS, MAX_FORMS_EACH),
         hosts: Hosts::new(config.public_url, &config.allowed_hosts),
     };
     let pages = Arc::new(pages);
@@ -106,7 +109,6 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         .route("/signout", post(signin::sign_out))
         .route("/static/pages.css", get(assets::style))
         .route("/static/progress.js", get(assets::script))
-        .layer(DefaultBodyLimit::max(MAX_FORM))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&pages),
             guard::only_our_hosts,

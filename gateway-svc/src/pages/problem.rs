@@ -6,6 +6,8 @@ use service_kit::status::reason_of;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::buffers::Unread;
+
 /// A page that explains.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -54,6 +56,33 @@ impl Problem {
              Open the page again and repeat what you entered.",
         )
         .action("Open the page again", back)
+    }
+
+    /// A form that was not read.
+    pub(super) fn unread(why: Unread) -> Self {
+        let (status, title, text) = match why {
+            Unread::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "That was too much",
+                "What you sent is larger than any form this page makes. Each secret may have at most 64 KiB. Nothing was changed.",
+            ),
+            Unread::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "That took too long",
+                "The form did not arrive in time. Nothing was changed. Try again; a better connection may help.",
+            ),
+            Unread::BrokeOff => (
+                StatusCode::BAD_REQUEST,
+                "The form did not arrive",
+                "It broke off on its way. Nothing was changed. Try again.",
+            ),
+            Unread::TooMuch => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many forms at a time",
+                "More is being sent than there is room for. Nothing was changed. Try again in a moment.",
+            ),
+        };
+        Self::new(status, title, text)
     }
 
     /// A session that is over. `sign_in` leads back to where the opener was.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Form,
+    body::Body,
     extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -19,6 +19,8 @@ use super::{Pages, cookies, oidc, problem::Problem, seal, session::seconds, view
 const PURPOSE: &str = "sign-in";
 const COOKIE: &str = "chandlery_signin";
 const PATH: &str = "/signin";
+/// The form that signs out: where to go then.
+const MAX_SIGN_OUT: usize = 16 << 10;
 /// Somebody may have to find their second factor.
 const TIME_TO_SIGN_IN: Duration = Duration::from_secs(15 * 60);
 
@@ -40,12 +42,6 @@ pub(super) struct Callback {
     state: String,
     error: String,
     iss: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct SignOut {
-    r#return: String,
 }
 
 /// What the browser keeps while it is at the issuer.
@@ -187,15 +183,17 @@ pub(super) async fn callback(
     response
 }
 
-pub(super) async fn sign_out(
-    State(pages): State<Arc<Pages>>,
-    headers: HeaderMap,
-    Form(form): Form<SignOut>,
-) -> Response {
-    let return_to = local(&form.r#return).unwrap_or_default();
+pub(super) async fn sign_out(State(pages): State<Arc<Pages>>, headers: HeaderMap, body: Body) -> Response {
     if !pages.came_from_our_pages(&headers) {
-        return pages.refuse(&Problem::forged(format!("{}{return_to}", pages.prefix)));
+        return pages.refuse(&Problem::forged(format!("{}/", pages.prefix)));
     }
+    let return_to = match pages.forms.read(body, "", MAX_SIGN_OUT).await {
+        Ok((form, _room)) => form_urlencoded::parse(&form)
+            .find(|(name, _)| name == "return")
+            .and_then(|(_, path)| local(&path))
+            .unwrap_or_default(),
+        Err(unread) => return pages.refuse(&Problem::unread(unread)),
+    };
     let mut response = view::signin::signed_out(&pages, &format!("{}&again=1", pages.sign_in_path(&return_to)));
     pages.end_session(response.headers_mut());
     response

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
+    body::Body,
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::Response,
 };
@@ -18,7 +18,7 @@ use service_kit::status::{Reason, StatusBuilder};
 use tonic::{Code, Status};
 
 use super::{
-    Pages,
+    MAX_FORM, Pages,
     form::{self, Accepted, Errors, Submission},
     guard::FormState,
     install::{self, Choice, GoesTo, Link, Loaded, Shown},
@@ -32,24 +32,27 @@ pub(super) async fn submit(
     Path(entry): Path<String>,
     Query(link): Query<Link>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
     let here = install::path(&entry, &link);
     let back = format!("{}{here}", pages.prefix);
+    // Until it is known who sends it, and that their own page does, nothing of the form is read.
     let Some(session) = pages.session(&headers).await else {
         return pages.refuse(&Problem::signed_out(pages.sign_in_path(&here)));
     };
-    let Ok(body) = body else {
-        let problem = Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "That was too much",
-            "What you sent is larger than any form this page makes. Each secret may have at most 64 KiB. Nothing was changed.",
-        );
-        return pages.refuse_to(&session, &here, &problem.action("Open the page again", back));
+    if !pages.came_from_our_pages(&headers) {
+        return pages.refuse_to(&session, &here, &Problem::forged(back));
+    }
+    let (body, _room) = match pages.forms.read(body, session.user.id.as_str(), MAX_FORM).await {
+        Ok(read) => read,
+        Err(unread) => {
+            let problem = Problem::unread(unread).action("Open the page again", back);
+            return pages.refuse_to(&session, &here, &problem);
+        }
     };
     let mut submission = Submission::parse(body);
     let state = install::entry_name(&entry).and_then(|name| pages.open_form(&session, &name, &submission.state));
-    let Some(state) = state.filter(|_| pages.came_from_our_pages(&headers)) else {
+    let Some(state) = state else {
         return pages.refuse_to(&session, &here, &Problem::forged(back));
     };
     let opener = pages.services.of(&session.token);

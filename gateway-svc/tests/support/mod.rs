@@ -245,7 +245,7 @@ pub(crate) struct World {
     /// What the upstream got: the message and its `Authorization`.
     pub(crate) seen: Arc<Mutex<Vec<(Value, String)>>>,
     url: String,
-    tools: ToolServiceClient<Channel>,
+    channel: Channel,
     _served: Served,
 }
 
@@ -283,9 +283,7 @@ impl World {
             registry,
             seen,
             url,
-            tools: ToolServiceClient::new(
-                tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy(),
-            ),
+            channel: tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy(),
             _served: {
                 let app = gateway_svc::build(config, deps).await.unwrap();
                 let mut ready = app.ready.clone();
@@ -297,10 +295,9 @@ impl World {
             issuer,
         };
         let address = world._served.tcp().await.unwrap();
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        world.channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();
-        world.tools = ToolServiceClient::new(channel);
         for object in world.beginning() {
             world.registry.with(object.clone());
             world.registry.put(object).await;
@@ -417,7 +414,12 @@ impl World {
 
     /// The service, as anybody reaches it.
     pub(crate) fn tools(&self) -> ToolServiceClient<Channel> {
-        self.tools.clone()
+        ToolServiceClient::new(self.channel())
+    }
+
+    /// A connection to it.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// A request with a token of this subject; without one where it is empty.

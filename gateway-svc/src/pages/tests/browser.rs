@@ -120,6 +120,20 @@ impl Browser<'_> {
         self.send(request).await
     }
 
+    /// A form of which nothing ever comes; where it tells its length, as that long.
+    pub(super) async fn post_without_end(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let length = headers.iter().find(|(name, _)| *name == "content-length");
+        let mut request = Request::post(path)
+            .body(Body::new(Endless(length.and_then(|(_, length)| length.parse().ok()))))
+            .unwrap();
+        for (name, value) in headers {
+            let name: header::HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(20), self.send(request)).await;
+        answer.expect("nobody waits for the form")
+    }
+
     async fn send(&mut self, mut request: Request<Body>) -> Answer {
         let host = self.site.origin.split_once("://").unwrap().1;
         request
@@ -173,6 +187,25 @@ impl Browser<'_> {
         let code = self.site.issuer.code_for(email, &get("nonce"), until, change);
         self.get(&format!("/signin/callback?code={code}&state={}", get("state")))
             .await
+    }
+}
+
+struct Endless(Option<u64>);
+
+impl http_body::Body for Endless {
+    type Data = axum::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0
+            .map_or_else(http_body::SizeHint::default, http_body::SizeHint::with_exact)
     }
 }
 

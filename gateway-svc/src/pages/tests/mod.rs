@@ -545,3 +545,26 @@ async fn tells_what_is_not_there_from_what_cannot_be_installed() {
     let answer = browser.post("/install/time", &[("secret.api_key", &large)]).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+/// Whoever has not signed in, or whose form another site sends, is refused without a byte of the form being read.
+#[tokio::test]
+async fn a_form_is_read_only_for_whoever_may_send_it() {
+    let site = site().await;
+    let own = [("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")];
+    let mut stranger = site.browser();
+    let refused = stranger.post_without_end("/install/time", &own).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+
+    let mut alice = site.browser();
+    alice.get("/install/time").await;
+    alice.sign_in(ALICE, &json!({})).await;
+    let foreign = [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")];
+    for path in ["/install/time", "/signout"] {
+        let refused = alice.post_without_end(path, &foreign).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    let large = [own[0], own[1], ("content-length", "8388609")];
+    let refused = alice.post_without_end("/install/time", &large).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(refused.has("That was too much"));
+}
