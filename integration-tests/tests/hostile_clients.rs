@@ -198,3 +198,42 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
     let next = timeout(Duration::from_millis(500), stream.chunk()).await;
     assert!(!matches!(next, Ok(Ok(None) | Err(_))), "the stream was cut: {next:?}");
 }
+
+/// A page of somebody else whose name was made to stand for our address reaches nothing, and neither does one that asks from its own name.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_others_reach_nothing() {
+    let stack = Stack::start().await;
+    let paths = [
+        "/livez",
+        "/readyz",
+        "/dev/jwks.json",
+        "/dev/authorize",
+        "/dev/.well-known/openid-configuration",
+        "/.well-known/oauth-protected-resource",
+        "/mcp/default",
+        "/agents/default/mcp",
+        "/install/demo",
+        "/signin",
+        "/static/pages.css",
+        "/nothing",
+    ];
+    for path in paths {
+        let of =
+            |host: &str, more: &str| format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{more}connection: close\r\n\r\n");
+        let cases = [
+            (of("rebound.evil.example:8080", ""), "HTTP/1.1 421"),
+            (of("10.1.2.3.evil.example", ""), "HTTP/1.1 421"),
+            (of("localhost", "origin: http://evil.example\r\n"), "HTTP/1.1 403"),
+        ];
+        for (request, status) in cases {
+            let answer = everything(sent(stack.http(), request.as_bytes()).await).await;
+            assert!(answer.starts_with(status), "{request}{answer}");
+        }
+    }
+    // A probe comes to an address, and learns nothing but health.
+    let probe = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: 10.1.2.3:8080\r\nconnection: close\r\n\r\n");
+    let answer = everything(sent(stack.http(), probe("/readyz").as_bytes()).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = everything(sent(stack.http(), probe("/dev/jwks.json").as_bytes()).await).await;
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+}

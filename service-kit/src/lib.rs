@@ -5,6 +5,7 @@ pub mod app;
 pub mod clock;
 pub mod edge;
 pub mod egress;
+pub mod hosts;
 pub mod identity;
 pub mod page_token;
 pub mod peer;
@@ -17,5 +18,6 @@ pub mod testing;
 
 pub use app::{App, Readiness, Task};
 pub use clock::Clock;
+pub use hosts::Hosts;
 pub use identity::{Caller, User, UserId};
 pub use peer::{Peer, Workload};

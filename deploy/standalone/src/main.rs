@@ -7,6 +7,7 @@ mod data_dir;
 mod demo_server;
 mod descriptors;
 mod dev_issuer;
+mod guard;
 mod health;
 mod http_server;
 mod run;

@@ -10,7 +10,7 @@ use std::{
 
 use secrecy::ExposeSecret as _;
 use service_kit::{
-    App, Clock, Readiness, Workload,
+    App, Clock, Hosts, Readiness, Workload,
     edge::{self, Gate, Limits},
     egress::EgressPolicy,
     identity::Verifier,
@@ -35,7 +35,7 @@ use crate::{
     data_dir::DataDir,
     descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
-    health, http_server, seed,
+    guard, health, http_server, seed,
 };
 
 /// In the data folder: the first start has added what it adds; see [`seeded`].
@@ -126,6 +126,10 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     for app in &apps {
         router = router.merge(app.http.clone());
     }
+    let hosts = Arc::new(Hosts::new(public_url.clone(), &own_names(http_address)));
+    let router = router.layer(axum::middleware::from_fn(move |request, next| {
+        guard::guard(Arc::clone(&hosts), request, next)
+    }));
     let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
     spawn(&mut running, "health", {
         let stop = stop.clone();
@@ -315,7 +319,7 @@ async fn build(
         gateway_svc::Config {
             egress,
             call_timeout: Duration::from_secs(arguments.call_timeout),
-            allowed_hosts: vec![http_address.to_string(), format!("localhost:{}", http_address.port())],
+            allowed_hosts: own_names(http_address),
             instance,
             ..gateway_svc::Config::new(public_url.clone(), folder.key("session.key")?, page_token_key)
         },
@@ -355,6 +359,11 @@ fn sandbox(arguments: &Serve, public: bool) -> orchestrator_svc::Sandbox {
         connect: ports.collect(),
         ..orchestrator_svc::Sandbox::default()
     }
+}
+
+/// The names of the HTTP address itself, besides that of the public URL.
+fn own_names(http_address: std::net::SocketAddr) -> Vec<String> {
+    vec![http_address.to_string(), format!("localhost:{}", http_address.port())]
 }
 
 async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, String> {

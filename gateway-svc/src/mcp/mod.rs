@@ -7,7 +7,6 @@ mod body;
 mod call;
 mod endpoint;
 mod failure;
-pub(crate) mod guard;
 mod inflight;
 mod initialize;
 mod list;
@@ -24,7 +23,7 @@ use axum::{
     response::Response,
     routing::any,
 };
-use service_kit::{Clock, page_token::PageTokens};
+use service_kit::{Clock, Hosts, page_token::PageTokens};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,7 +34,6 @@ use crate::{
     identity::Identity,
     snapshot::Store,
 };
-use guard::Hosts;
 use inflight::InFlight;
 use session::Sessions;
 

@@ -24,13 +24,13 @@ use axum::{
     Router, middleware,
     routing::{get, post},
 };
-use service_kit::{Clock, identity::Verifier};
+use service_kit::{Clock, Hosts, identity::Verifier};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use url::Url;
 
 use self::{seal::Sealer, services::Services};
-use crate::{buffers::Buffers, mcp::guard::Hosts};
+use crate::buffers::Buffers;
 
 /// 64 fields of 64 KiB do not come; a secret of 1 MB does, and is told that it is too large.
 const MAX_FORM: usize = 8 << 20;

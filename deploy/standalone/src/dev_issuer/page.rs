@@ -111,7 +111,8 @@ fn respond(status: StatusCode, title: &str, body: &Markup, redirect: Option<&Url
     let headers = [
         (header::CONTENT_SECURITY_POLICY, policy.as_str()),
         (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With no-referrer browsers would send `Origin: null` with our own form.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];

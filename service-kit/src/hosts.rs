@@ -1,11 +1,13 @@
 //! `Host` and `Origin`, checked against DNS rebinding: a page of somebody else in a browser must not reach us.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, Uri, header, uri::Authority};
 use url::Url;
 
-/// The hosts this gateway answers to.
+/// The hosts that a listener answers to.
 #[derive(Clone, Debug)]
-pub(crate) struct Hosts {
+pub struct Hosts {
     public: Url,
     /// `host` or `host:port`, in lower case.
     allowed: Vec<String>,
@@ -13,7 +15,7 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     /// The public URL's host, loopback names and `allowed`.
-    pub(crate) fn new(public: Url, allowed: &[String]) -> Self {
+    pub fn new(public: Url, allowed: &[String]) -> Self {
         Self {
             public,
             allowed: allowed.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -21,19 +23,22 @@ impl Hosts {
     }
 
     /// Whether a request with these may be answered.
-    pub(crate) fn permits(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    pub fn permits(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         self.names_us(uri, headers) && self.is_origin(headers)
     }
 
     /// Whether a request is for a host of ours.
-    pub(crate) fn names_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let host = match uri.authority() {
-            Some(authority) => Some(authority.clone()),
-            None => headers
-                .get(header::HOST)
-                .and_then(|host| host.as_bytes().try_into().ok()),
-        };
-        host.is_some_and(|host| self.is_host(&host))
+    pub fn names_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        authority(uri, headers).is_some_and(|host| self.is_host(&host))
+    }
+
+    /// Whether a request is for an address rather than a name. It proves nothing, but a name that was rebound is none: a probe that knows
+    /// no name of ours may ask for what everybody may know.
+    pub fn is_address(uri: &Uri, headers: &HeaderMap) -> bool {
+        authority(uri, headers).is_some_and(|authority| {
+            let host = authority.host().trim_matches(['[', ']']);
+            !authority.as_str().contains('@') && host.parse::<IpAddr>().is_ok()
+        })
     }
 
     fn is_host(&self, authority: &Authority) -> bool {
@@ -43,11 +48,15 @@ impl Hosts {
             && (is_loopback(&host) || self.public.host_str() == Some(host.as_str()) || self.allowed.iter().any(named))
     }
 
-    /// No origin: not a browser. Otherwise a page of ours, or of the same machine where we are on no other.
-    fn is_origin(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request comes from no page, from a page of ours, or from one of the same machine where we are on no other.
+    pub fn is_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
         };
+        // Browsers say so of forms whose page sends no referrer.
+        if origin == "null" {
+            return headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
+        }
         let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else {
             return false;
         };
@@ -60,6 +69,15 @@ impl Hosts {
                 .allowed
                 .iter()
                 .any(|known| known == host || Some(known) == with_port.as_ref())
+    }
+}
+
+fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    match uri.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => headers
+            .get(header::HOST)
+            .and_then(|host| host.as_bytes().try_into().ok()),
     }
 }
 
@@ -111,6 +129,18 @@ mod tests {
             !hosts.permits(&"/".parse().unwrap(), &HeaderMap::new()),
             "no host at all"
         );
+    }
+
+    #[test]
+    fn tells_addresses_from_names() {
+        let is = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            Hosts::is_address(&"/livez".parse().unwrap(), &headers)
+        };
+        assert!(is("10.1.2.3:8080") && is("10.1.2.3") && is("[2001:db8::1]:80"));
+        assert!(!is("10.1.2.3.evil.com") && !is("evil.com") && !is("x@10.1.2.3") && !is(""));
+        assert!(!Hosts::is_address(&"/".parse().unwrap(), &HeaderMap::new()));
     }
 
     #[test]
