@@ -1,4 +1,6 @@
-//! Reads and writes cookies (RFC 6265bis): `HttpOnly`, `SameSite=Lax`, for one path, `Secure` where the public URL is https.
+//! Reads and writes cookies (RFC 6265bis): `HttpOnly`, `SameSite=Lax`. Where the public URL is https they are `Secure`, and `__Host-`: no other
+//! host of the domain, and nobody on the way who answers in its place over http, can set them. Such cookies are for every path of the host;
+//! others are for one.
 
 use std::time::Duration;
 
@@ -22,14 +24,14 @@ pub(super) struct Scope<'a> {
     pub(super) prefix: &'a str,
     /// Path below it.
     pub(super) path: &'a str,
-    /// Only over https.
+    /// Only over https, and then for every path.
     pub(super) secure: bool,
 }
 
-/// A name that browsers accept only from https, where that is what we have.
+/// A name that browsers accept only from this very host over https, where that is what we have.
 pub(super) fn name(base: &str, secure: bool) -> String {
     if secure {
-        format!("__Secure-{base}")
+        format!("__Host-{base}")
     } else {
         base.to_owned()
     }
@@ -38,6 +40,7 @@ pub(super) fn name(base: &str, secure: bool) -> String {
 /// Adds a `Set-Cookie`.
 pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, scope: Scope<'_>, max_age: Duration) {
     let Scope { prefix, path, secure } = scope;
+    let (prefix, path) = if secure { ("", "/") } else { (prefix, path) };
     let secure = if secure { "; Secure" } else { "" };
     let age = max_age.as_secs();
     let cookie = format!("{name}={value}; Path={prefix}{path}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");

@@ -11,6 +11,7 @@ mod install;
 mod oidc;
 mod problem;
 mod progress;
+mod revoked;
 mod seal;
 mod services;
 mod session;
@@ -29,7 +30,7 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use url::Url;
 
-use self::{seal::Sealer, services::Services};
+use self::{revoked::Revoked, seal::Sealer, services::Services};
 use crate::buffers::Buffers;
 
 /// 64 fields of 64 KiB do not come; a secret of 1 MB does, and is told that it is too large.
@@ -73,6 +74,7 @@ struct Pages {
     /// Whether browsers come over https.
     secure: bool,
     sealer: Sealer,
+    revoked: Revoked,
     services: Services,
     verifier: Arc<Verifier>,
     http: reqwest::Client,
@@ -91,6 +93,7 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         prefix: config.public_url.path().trim_end_matches('/').to_owned(),
         secure: config.public_url.scheme() == "https",
         sealer: Sealer::new(&config.cookie_key),
+        revoked: Revoked::default(),
         services: Services::new(deps.registry, deps.credential),
         verifier: deps.verifier,
         http: oidc::http_client(),

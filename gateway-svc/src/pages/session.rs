@@ -29,6 +29,8 @@ pub(super) struct Session {
     pub(super) token: SecretString,
     /// Whom it names.
     pub(super) user: Arc<User>,
+    /// When it ends, in seconds since 1970.
+    until: u64,
 }
 
 #[derive(Serialize)]
@@ -62,7 +64,7 @@ impl Pages {
         }
         let opened: Opened = self.sealer.open(PURPOSE, &sealed)?;
         let token = SecretString::from(opened.token);
-        if seconds(self.clock.now()) >= opened.until {
+        if seconds(self.clock.now()) >= opened.until || self.revoked.contains(&opened.id) {
             return None;
         }
         let user = self
@@ -74,6 +76,7 @@ impl Pages {
             id: opened.id,
             token,
             user,
+            until: opened.until,
         })
     }
 
@@ -107,6 +110,12 @@ impl Pages {
             cookies::set(headers, &format!("{name}_{chunk}"), &value, self.session_scope(), age);
         }
         Ok(())
+    }
+
+    /// Ends a session, wherever its cookies may be.
+    pub(super) fn revoke(&self, session: &Session) {
+        self.revoked
+            .revoke(&session.id, session.until, seconds(self.clock.now()));
     }
 
     /// Makes the browser forget.

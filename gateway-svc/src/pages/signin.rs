@@ -194,6 +194,9 @@ pub(super) async fn sign_out(State(pages): State<Arc<Pages>>, headers: HeaderMap
             .unwrap_or_default(),
         Err(unread) => return pages.refuse(&Problem::unread(unread)),
     };
+    if let Some(session) = pages.session(&headers).await {
+        pages.revoke(&session);
+    }
     let mut response = view::signin::signed_out(&pages, &format!("{}&again=1", pages.sign_in_path(&return_to)));
     pages.end_session(response.headers_mut());
     response

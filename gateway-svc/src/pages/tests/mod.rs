@@ -283,14 +283,8 @@ async fn keeps_the_token_sealed_and_no_longer_than_it_lasts() {
         .collect();
     assert!(session.len() > 1, "a long token is spread over cookies");
     for cookie in session {
-        assert!(cookie.starts_with("__Secure-") && cookie.len() < 4096);
-        for part in [
-            "; HttpOnly",
-            "; SameSite=Lax",
-            "; Secure",
-            "; Path=/chandlery/install;",
-            "Max-Age=3",
-        ] {
+        assert!(cookie.starts_with("__Host-") && cookie.len() < 4096);
+        for part in ["; HttpOnly", "; SameSite=Lax", "; Secure", "; Path=/;", "Max-Age=3"] {
             assert!(cookie.contains(part), "{part}");
         }
         assert!(!cookie.contains("eyJ"), "no token in clear");
@@ -567,4 +561,26 @@ async fn a_form_is_read_only_for_whoever_may_send_it() {
     let refused = alice.post_without_end("/install/time", &large).await;
     assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(refused.has("That was too much"));
+}
+
+/// A copy of the cookies is worth nothing once their owner has signed out.
+#[tokio::test]
+async fn signing_out_ends_the_session_wherever_its_cookies_are() {
+    let site = site().await;
+    let (mut alice, mut elsewhere) = (site.browser(), site.browser());
+    alice.get("/install/time").await;
+    alice.sign_in(ALICE, &json!({})).await;
+    elsewhere.get("/install/time").await;
+    elsewhere.sign_in(ALICE, &json!({})).await;
+    let mut thief = site.browser();
+    thief.cookies = alice.cookies.clone();
+    assert_eq!(thief.get("/install/time").await.status, StatusCode::OK);
+    assert_eq!(alice.post("/signout", &[]).await.status, StatusCode::OK);
+    let refused = thief.get("/install/time").await;
+    assert!(refused.location().starts_with("/signin?"), "{}", refused.body);
+    assert_eq!(
+        elsewhere.get("/install/time").await.status,
+        StatusCode::OK,
+        "another session"
+    );
 }
