@@ -53,7 +53,10 @@ impl EgressPolicy {
     }
 }
 
-/// Why an address is refused, and what to do.
+/// Why an address is refused, and what to do, for whoever gave a name.
+pub const REFUSAL: &str = "it stands for a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr";
+
+/// Why an address is refused, and what to do, for whoever gave it.
 pub fn refusal(address: IpAddr) -> String {
     format!(
         "{address} is a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr"

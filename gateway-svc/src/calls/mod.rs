@@ -475,7 +475,7 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamFault::Unauthorized => format!(
             "The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry."
         ),
-        _ => error.told_of(name),
+        _ => error.told_to_caller(name),
     };
     CallError::Upstream {
         entry: Arc::clone(&entry.slug),

@@ -3,7 +3,7 @@
 use std::{
     error::Error as StdError,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -68,8 +68,9 @@ pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
 enum ConnectError {
     #[error("{host} has no address: {error}")]
     Resolve { host: String, error: io::Error },
-    #[error("{host}: {}", egress::refusal(*address))]
-    Refused { host: String, address: IpAddr },
+    // Not the address: what a name stands for in the operator's network is not for users to learn.
+    #[error("{host}: {}", egress::REFUSAL)]
+    Refused { host: String },
     #[error("{host}: {error}")]
     Connect { host: String, error: io::Error },
     #[error("{host} did not take the connection in time")]
@@ -140,10 +141,8 @@ async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<St
     if let Some(policy) = policy
         && let Some(refused) = addresses.iter().find(|address| !policy.permits(address.ip()))
     {
-        return Err(ConnectError::Refused {
-            host: host.to_owned(),
-            address: refused.ip(),
-        });
+        tracing::info!(server.host = host, server.address = %refused.ip(), "an upstream has an address that is not allowed");
+        return Err(ConnectError::Refused { host: host.to_owned() });
     }
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {

@@ -40,7 +40,17 @@ impl UpstreamError {
         }
     }
 
-    /// For people: who is to do something about the server of the entry of this name.
+    /// For whoever calls a tool, who may know neither the entry nor where its server is: without what it could not be reached by.
+    pub(crate) fn told_to_caller(&self, name: &str) -> String {
+        match self {
+            Self::Unreachable(_) => format!(
+                "The MCP server of {name} cannot be reached. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log."
+            ),
+            _ => self.told_of(name),
+        }
+    }
+
+    /// For people who may see the entry: who is to do something about the server of the entry of this name.
     pub(crate) fn told_of(&self, name: &str) -> String {
         match self {
             Self::Unreachable(why) => format!(
@@ -60,5 +70,19 @@ impl UpstreamError {
 impl From<JsonError> for UpstreamError {
     fn from(error: JsonError) -> Self {
         Self::Invalid(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_told_no_addresses() {
+        let error = UpstreamError::Unreachable("db.internal: no route to 10.0.0.5".to_owned());
+        let told = error.told_to_caller("Database");
+        assert!(told.contains("Database"));
+        assert!(!told.contains("10.0.0.5") && !told.contains("internal"), "{told}");
+        assert!(error.told_of("Database").contains("db.internal"));
     }
 }

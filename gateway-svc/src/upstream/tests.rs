@@ -347,6 +347,12 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
             matches!(&refused, UpstreamError::Unreachable(why) if why.contains("--allow-upstream-cidr")),
             "{refused:?}"
         );
+        let told = refused.to_string();
+        assert_eq!(
+            told.contains("127.0.0.1"),
+            url.contains("127.0.0.1"),
+            "a name's address is not told: {told}"
+        );
     }
     assert!(seen.try_recv().is_err(), "nothing was sent");
     let hosted = Endpoint::hosted(&url).unwrap();
