@@ -32,7 +32,7 @@ use crate::health;
 /// How long open requests may go on once the server stops; event streams are cut then.
 const DRAIN: Duration = Duration::from_secs(3);
 /// For whoever finds no place.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 28\r\n\r\ntoo many connections; retry\n";
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\nx-content-type-options: nosniff\r\ncontent-length: 28\r\n\r\ntoo many connections; retry\n";
 /// The head of a request, and what is read of its body at a time.
 const MAX_BUFFER: usize = 64 << 10;
 /// Requests at a time on one connection of HTTP/2.
@@ -228,6 +228,6 @@ fn connection_of(
 }
 
 fn busy() -> Response {
-    let retry = [(header::RETRY_AFTER, "1")];
+    let retry = [(header::RETRY_AFTER, "1"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (StatusCode::SERVICE_UNAVAILABLE, retry, "too many connections; retry\n").into_response()
 }

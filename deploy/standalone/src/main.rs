@@ -8,6 +8,7 @@ mod demo_server;
 mod descriptors;
 mod dev_issuer;
 mod guard;
+mod headers;
 mod health;
 mod http_server;
 mod run;

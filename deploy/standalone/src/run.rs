@@ -35,7 +35,7 @@ use crate::{
     data_dir::DataDir,
     descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
-    guard, health, http_server, seed,
+    guard, headers, health, http_server, seed,
 };
 
 /// In the data folder: the first start has added what it adds; see [`seeded`].
@@ -127,9 +127,14 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         router = router.merge(app.http.clone());
     }
     let hosts = Arc::new(Hosts::new(public_url.clone(), &own_names(http_address)));
-    let router = router.layer(axum::middleware::from_fn(move |request, next| {
-        guard::guard(Arc::clone(&hosts), request, next)
-    }));
+    let https = public_url.scheme() == "https";
+    let router = router
+        .layer(axum::middleware::from_fn(move |request, next| {
+            guard::guard(Arc::clone(&hosts), request, next)
+        }))
+        .layer(axum::middleware::map_response(move |response| async move {
+            headers::harden(response, https)
+        }));
     let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
     spawn(&mut running, "health", {
         let stop = stop.clone();
