@@ -12,18 +12,48 @@ use url::{Host, Url};
 #[derive(Clone, Debug, Default)]
 pub struct EgressPolicy {
     allowed: Vec<IpNet>,
+    /// Public addresses are not permitted for being public.
+    allowed_alone: bool,
 }
 
 impl EgressPolicy {
     /// Public addresses, and those in `allowed`.
     pub fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed }
+        Self {
+            allowed,
+            allowed_alone: false,
+        }
+    }
+
+    /// Where secrets may go by plain http: to the addresses that the operator allows, and to no others. On the way to a public address
+    /// anybody could read them.
+    #[must_use]
+    pub fn for_plain_secrets(&self) -> Self {
+        Self {
+            allowed: self.allowed.clone(),
+            allowed_alone: true,
+        }
     }
 
     /// Whether this address may be connected to.
     pub fn permits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.allowed.iter().any(|net| net.contains(&address)) || is_public(address)
+        self.allowed.iter().any(|net| net.contains(&address)) || (!self.allowed_alone && is_public(address))
+    }
+
+    /// Why what a name stands for is refused, and what to do, for whoever gave the name.
+    pub fn refusal_of_name(&self) -> &'static str {
+        if self.allowed_alone { PLAIN_SECRETS } else { REFUSED_NAME }
+    }
+
+    /// Why an address is refused, and what to do, for whoever gave it.
+    fn refusal(&self, address: IpAddr) -> String {
+        if self.allowed_alone {
+            return PLAIN_SECRETS.to_owned();
+        }
+        format!(
+            "{address} is a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr"
+        )
     }
 
     /// Checks a URL before it is saved; says what is wrong with it. A host name passes here: its addresses are checked at
@@ -48,20 +78,27 @@ impl EgressPolicy {
         if self.permits(address) {
             Ok(())
         } else {
-            Err(refusal(address))
+            Err(self.refusal(address))
         }
+    }
+
+    /// As [`check_url`](Self::check_url), of a URL to which secrets are sent.
+    pub fn check_url_for_secrets(&self, url: &Url) -> Result<(), String> {
+        self.check_url(url)?;
+        if url.scheme() == "https" {
+            return Ok(());
+        }
+        if self.allowed.is_empty() {
+            return Err(PLAIN_SECRETS.to_owned());
+        }
+        self.for_plain_secrets().check_url(url)
     }
 }
 
-/// Why an address is refused, and what to do, for whoever gave a name.
-pub const REFUSAL: &str = "it stands for a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr";
-
-/// Why an address is refused, and what to do, for whoever gave it.
-pub fn refusal(address: IpAddr) -> String {
-    format!(
-        "{address} is a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr"
-    )
-}
+/// Why what a name stands for is refused, and what to do. Not the address: that is the operator's own business.
+const REFUSED_NAME: &str = "it stands for a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr";
+/// Why a secret does not go there, and what to do.
+const PLAIN_SECRETS: &str = "must be https where a credential is sent; by plain http it goes only to networks that an operator allows with --allow-upstream-cidr";
 
 /// `localhost` and what is below it (RFC 6761, section 6.3).
 fn is_local_name(name: &str) -> bool {
@@ -141,6 +178,29 @@ mod tests {
         for address in ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101"] {
             assert!(policy.permits(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn secrets_go_by_plain_http_only_where_that_is_allowed() {
+        let (none, one) = (
+            EgressPolicy::default(),
+            EgressPolicy::new(vec!["10.1.0.0/16".parse().unwrap()]),
+        );
+        let check = |policy: &EgressPolicy, url: &str| policy.check_url_for_secrets(&url.parse().unwrap());
+        for policy in [&none, &one] {
+            assert_eq!(check(policy, "https://mcp.example.com/mcp"), Ok(()));
+            assert!(
+                check(policy, "http://1.1.1.1/mcp")
+                    .unwrap_err()
+                    .contains("must be https")
+            );
+            assert!(check(policy, "http://localhost/mcp").is_err());
+            assert!(!policy.for_plain_secrets().permits("1.1.1.1".parse().unwrap()));
+        }
+        assert_eq!(check(&one, "http://10.1.2.3/mcp"), Ok(()));
+        // Where a name leads is known only when it is connected to.
+        assert!(check(&none, "http://mcp.example.com/mcp").is_err());
+        assert_eq!(check(&one, "http://mcp.example.com/mcp"), Ok(()));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A call from its name to its answer: route, resolve, vend, forward. Both doors, `mcp` and `api`, go through here.
 
-use std::{borrow::Cow, hash::Hasher as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use moka::sync::Cache;
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use crate::{
     json::{self, Object},
     resolve,
     snapshot::Store,
-    upstream::{self, Answer, Event, Reply, Revision, Target, UpstreamError, Upstreams},
+    upstream::{self, Answer, Event, Reply, Revision, Scope, Target, UpstreamError, Upstreams},
     vend::{self, Generations, Vended, Vendor},
 };
 
@@ -309,7 +310,7 @@ impl Calls {
         }
         let mut headers = HeaderMap::new();
         vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
-        let scope = scope(&headers);
+        let scope = scope(&mut headers);
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let target = Arc::new(target(running, vended.generations, call.revision, headers, scope)?);
         if consumer.passthrough_headers.is_empty() {
@@ -382,7 +383,7 @@ pub(crate) fn target(
     generations: Generations,
     revision: Revision,
     headers: HeaderMap,
-    scope: u64,
+    scope: Scope,
 ) -> Result<Target, CallError> {
     let endpoint = match &running.endpoint {
         Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
@@ -408,18 +409,23 @@ pub(crate) fn target(
     ))
 }
 
-/// Keeps apart callers whose own headers are passed through.
-fn scope(passed: &HeaderMap) -> u64 {
-    let mut hash = std::hash::DefaultHasher::new();
+/// Keeps apart callers whose own headers are passed through. What tells who calls may be a secret, and is marked as one.
+fn scope(passed: &mut HeaderMap) -> Scope {
+    let mut hash = Sha256::new();
     let mut personal = false;
-    for (name, value) in passed.iter().filter(|(name, _)| !IMPERSONAL.contains(&name.as_str())) {
+    for (name, value) in passed
+        .iter_mut()
+        .filter(|(name, _)| !IMPERSONAL.contains(&name.as_str()))
+    {
         personal = true;
-        hash.write(name.as_str().as_bytes());
-        hash.write_u8(0xff);
-        hash.write(value.as_bytes());
-        hash.write_u8(0xff);
+        value.set_sensitive(true);
+        // Neither a name nor a value holds a line feed.
+        hash.update(name.as_str());
+        hash.update("\n");
+        hash.update(value.as_bytes());
+        hash.update("\n");
     }
-    if personal { hash.finish().max(1) } else { 0 }
+    personal.then(|| hash.finalize().into())
 }
 
 /// `params` for the upstream: its own name of the tool, our progress token, and all else as it came.
@@ -514,11 +520,13 @@ mod tests {
         let with = |name: &'static str, value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, http::HeaderValue::from_static(value));
-            scope(&headers)
+            let scope = scope(&mut headers);
+            assert_eq!(scope.is_some(), headers[name].is_sensitive());
+            scope
         };
-        assert_eq!(scope(&HeaderMap::new()), 0);
-        assert_eq!(with("traceparent", "1"), 0);
+        assert_eq!(scope(&mut HeaderMap::new()), None);
+        assert_eq!(with("traceparent", "1"), None);
         assert_ne!(with("x-user", "alice"), with("x-user", "bob"));
-        assert_ne!(with("x-user", "alice"), 0);
+        assert_ne!(with("x-user", "alice"), None);
     }
 }

@@ -18,7 +18,7 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
-use service_kit::egress::{self, EgressPolicy};
+use service_kit::egress::EgressPolicy;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::pool::Pool;
@@ -69,8 +69,8 @@ enum ConnectError {
     #[error("{host} has no address: {error}")]
     Resolve { host: String, error: io::Error },
     // Not the address: what a name stands for in the operator's network is not for users to learn.
-    #[error("{host}: {}", egress::REFUSAL)]
-    Refused { host: String },
+    #[error("{host}: {why}")]
+    Refused { host: String, why: &'static str },
     #[error("{host}: {error}")]
     Connect { host: String, error: io::Error },
     #[error("{host} did not take the connection in time")]
@@ -142,7 +142,10 @@ async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<St
         && let Some(refused) = addresses.iter().find(|address| !policy.permits(address.ip()))
     {
         tracing::info!(server.host = host, server.address = %refused.ip(), "an upstream has an address that is not allowed");
-        return Err(ConnectError::Refused { host: host.to_owned() });
+        return Err(ConnectError::Refused {
+            host: host.to_owned(),
+            why: policy.refusal_of_name(),
+        });
     }
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {

@@ -48,6 +48,8 @@ pub(crate) struct Upstreams {
 
 struct Inner {
     remote: Pool,
+    /// Remote servers that get secrets by plain http.
+    plain_with_secrets: Pool,
     hosted: Pool,
     sessions: Cache<SessionKey, Arc<Session>>,
     limits: Limits,
@@ -78,8 +80,11 @@ impl Upstreams {
             .max_capacity(SESSIONS)
             .time_to_idle(SESSION_IDLE)
             .build();
+        let plain_with_secrets = Arc::new(policy.for_plain_secrets());
         let inner = Inner {
             remote: connect::pool(Some(Arc::new(policy)), limits.connect),
+            // A pool of its own: no connection is used for a secret that was made without one, to an address that may not have it.
+            plain_with_secrets: connect::pool(Some(plain_with_secrets), limits.connect),
             hosted: connect::pool(None, limits.connect),
             sessions,
             limits,
@@ -239,6 +244,8 @@ impl Upstreams {
         *request.headers_mut() = headers(target, session);
         let client = if endpoint.hosted {
             &self.inner.hosted
+        } else if target.secret && !endpoint.is_tls() {
+            &self.inner.plain_with_secrets
         } else {
             &self.inner.remote
         };

@@ -21,7 +21,7 @@ pub(crate) use exchange::Upstreams;
 pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
 pub(crate) use sse::push_event;
-pub(crate) use target::{Endpoint, Revision, Target};
+pub(crate) use target::{Endpoint, Revision, Scope, Target};
 pub(crate) use tools::ListedTool;
 
 #[cfg(test)]

@@ -74,7 +74,15 @@ impl Endpoint {
         };
         Some(Self { uri, hosted: true })
     }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
 }
+
+/// Tells callers apart whose own headers are passed through: a SHA-256 of them, since they may be secrets and sessions are kept for long.
+/// `None` where there are none that tell anything about who calls.
+pub(crate) type Scope = Option<[u8; 32]>;
 
 /// What must be the same for two calls to share a session with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +91,7 @@ pub(super) struct SessionKey {
     pub(super) installation: Arc<str>,
     pub(super) generation: [i64; 3],
     pub(super) revision: Revision,
-    pub(super) scope: u64,
+    pub(super) scope: Scope,
 }
 
 /// An installation's server, as one caller reaches it now.
@@ -91,20 +99,23 @@ pub(super) struct SessionKey {
 pub(crate) struct Target {
     pub(super) key: SessionKey,
     pub(super) headers: HeaderMap,
+    /// Whether a header is sensitive.
+    pub(super) secret: bool,
 }
 
 impl Target {
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
     /// needs.
-    /// `scope` keeps callers apart whose own headers are passed through; 0 for all others.
+    /// Those that are secrets are marked as sensitive.
     pub(crate) fn new(
         endpoint: Endpoint,
         installation: Arc<str>,
         generation: [i64; 3],
         revision: Revision,
         headers: HeaderMap,
-        scope: u64,
+        scope: Scope,
     ) -> Self {
+        let secret = headers.values().any(http::HeaderValue::is_sensitive);
         Self {
             key: SessionKey {
                 endpoint,
@@ -114,6 +125,7 @@ impl Target {
                 scope,
             },
             headers,
+            secret,
         }
     }
 

@@ -100,7 +100,7 @@ fn target_of(url: &str, generation: i64) -> Arc<Target> {
         [1, generation, 0],
         Revision::LATEST,
         headers,
-        0,
+        None,
     ))
 }
 
@@ -337,6 +337,41 @@ async fn a_server_that_hangs_times_out_and_disturbs_nobody() {
 }
 
 #[tokio::test]
+async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
+    let secret = |url: &str, sensitive| {
+        let mut value = HeaderValue::from_static("Bearer secret");
+        value.set_sensitive(sensitive);
+        let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, value)]);
+        let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
+        Arc::new(Target::new(
+            endpoint,
+            "inst".into(),
+            [1, 1, 0],
+            Revision::LATEST,
+            headers,
+            None,
+        ))
+    };
+    // A public address, by number or name: refused before anything is connected to.
+    let refused = call(&upstreams(short()), &secret("http://1.1.1.1:9/mcp", true)).await;
+    assert!(
+        matches!(&refused, Err(UpstreamError::Unreachable(why)) if why.contains("must be https where a credential is sent")),
+        "{refused:?}"
+    );
+    // One that is allowed, over a connection of its own also where one without secrets is there.
+    let (url, mut seen) = server(|_, _| json_text(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#)).await;
+    let allowed = upstreams(short());
+    for sensitive in [false, true] {
+        let _answer = call(&allowed, &secret(&url, sensitive)).await;
+        assert!(seen.recv().await.is_some());
+    }
+    // A name that leads elsewhere than when the entry was saved is as its address.
+    let elsewhere = Upstreams::new(EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]), short());
+    let by_name = url.replace("127.0.0.1", "localhost");
+    assert!(call(&elsewhere, &secret(&by_name, true)).await.is_err());
+}
+
+#[tokio::test]
 async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     let (url, mut seen) = server(|_, _| json_text("{}")).await;
     let strict = Upstreams::new(EgressPolicy::default(), short());
@@ -362,7 +397,7 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
         [1, 1, 0],
         Revision::LATEST,
         HeaderMap::new(),
-        0,
+        None,
     ));
     assert_eq!(
         invalid(call(&strict, &hosted).await),
@@ -586,7 +621,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
         [1, 0, 0],
         Revision::LATEST,
         HeaderMap::new(),
-        0,
+        None,
     ));
     let upstreams = Upstreams::new(EgressPolicy::default(), short());
     assert_eq!(

@@ -25,6 +25,12 @@ pub(super) fn receives(entry: &pb::Entry, field: &InstallField) -> bool {
         || entry.additional_headers.iter().any(|header| names(header, &field.key))
 }
 
+/// Whether a secret ends in a header.
+pub(super) fn send_secrets(entry: &pb::Entry) -> bool {
+    let fields = &entry.install_fields;
+    fields.iter().any(|field| is_secret(field) && receives(entry, field))
+}
+
 /// Key of the field that holds the primary credential.
 pub(super) fn primary(entry: &pb::Entry) -> Option<&String> {
     match &entry.credential_model {

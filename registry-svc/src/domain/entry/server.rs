@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use contracts::registry as pb;
 use pb::{SelfHostedServer, StdioTransport, entry::Server, self_hosted_server::Transport};
 use service_kit::{egress::EgressPolicy, status::Violations};
+use url::Url;
 
+use super::headers;
 use crate::domain::text::{is_environment_variable, is_path_below, parse_url};
 
 const MAX_ARGUMENTS: usize = 256;
@@ -25,10 +27,18 @@ pub(super) fn takes_headers(entry: &pb::Entry) -> bool {
 
 /// Checks the server, and makes defaults explicit.
 pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry, egress: &EgressPolicy) {
+    let sends_secrets = headers::send_secrets(entry);
     match &mut entry.server {
         None => violations.add("entry.server", "must be set: remote or self_hosted"),
         Some(Server::Remote(remote)) => {
-            if let Err(wrong) = parse_url(&remote.url).and_then(|url| egress.check_url(&url)) {
+            let check = |url: &Url| {
+                if sends_secrets {
+                    egress.check_url_for_secrets(url)
+                } else {
+                    egress.check_url(url)
+                }
+            };
+            if let Err(wrong) = parse_url(&remote.url).and_then(|url| check(&url)) {
                 violations.add("entry.remote.url", wrong);
             }
         }

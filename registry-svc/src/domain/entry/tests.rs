@@ -489,3 +489,21 @@ fn knows_the_steps_of_a_life() {
         assert_eq!(may_become(from, to), legal, "{from:?} {to:?}");
     }
 }
+
+#[test]
+fn secrets_are_not_sent_by_plain_http() {
+    let plain = "http://mcp.example.com/mcp";
+    let with = |url, target, model| {
+        let mut entry = entry(remote(url), vec![field("key", InstallFieldType::Secret, target)]);
+        entry.credential_model = model;
+        wrong(entry)
+    };
+    let primary = || credential("key", None);
+    assert_eq!(with(plain, None, primary()), ["entry.remote.url"]);
+    assert_eq!(with(plain, header("x-key"), None), ["entry.remote.url"]);
+    assert!(with(URL, None, primary()).is_empty());
+    assert!(
+        wrong(entry(remote(plain), Vec::new())).is_empty(),
+        "nothing secret is sent"
+    );
+}
