@@ -5,7 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use futures::Stream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, ServerTlsConfig},
+};
 use tonic_health::{ServingStatus, server::health_reporter};
 
 use crate::{
@@ -28,13 +31,41 @@ const MAX_HEADERS: u32 = 32 << 10;
 /// ends.
 const MAX_RESETS: usize = 64;
 const MAX_FAULTS: usize = 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Serves `routes` on `connections` until `stop` is cancelled.
 pub async fn serve<S>(routes: Routes, connections: S, stop: CancellationToken) -> Result<(), tonic::transport::Error>
 where
     S: Stream<Item = io::Result<Connection>> + Send + 'static,
 {
-    let serving = Server::builder()
+    serve_with(Server::builder(), routes, connections, stop).await
+}
+
+/// As [`serve`], over TLS.
+pub async fn serve_tls<S>(
+    tls: ServerTlsConfig,
+    routes: Routes,
+    connections: S,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    S: Stream<Item = io::Result<Connection>> + Send + 'static,
+{
+    let tls = tls.timeout(HANDSHAKE);
+    serve_with(Server::builder().tls_config(tls)?, routes, connections, stop).await
+}
+
+async fn serve_with<S>(
+    server: Server,
+    routes: Routes,
+    connections: S,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    S: Stream<Item = io::Result<Connection>> + Send + 'static,
+{
+    let serving = server
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 20)
         .http2_keepalive_interval(Some(PING))

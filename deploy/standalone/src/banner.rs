@@ -10,6 +10,8 @@ use crate::dev_issuer::SignInCode;
 pub(crate) struct Banner<'a> {
     pub(crate) public_url: &'a Url,
     pub(crate) grpc: SocketAddr,
+    /// Whether TLS ends there.
+    pub(crate) grpc_serves_tls: bool,
     /// The code that the development issuer's sign-in page asks for; `None` without that issuer.
     pub(crate) sign_in_code: Option<&'a SignInCode>,
     /// As it was given, for the commands to copy.
@@ -22,6 +24,7 @@ impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.public_url.as_str().trim_end_matches('/');
         let (grpc, program) = (self.grpc, self.program);
+        let plaintext = if self.grpc_serves_tls { "" } else { "-plaintext " };
         writeln!(f, "Chandlery serves.")?;
         writeln!(f)?;
         writeln!(f, "  MCP endpoint   {url}/mcp/default")?;
@@ -47,11 +50,11 @@ impl fmt::Display for Banner<'_> {
             )?;
             writeln!(
                 f,
-                "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\"}}' {grpc} chandlery.gateway.v1.ToolService/ListTools"
+                "  grpcurl {plaintext}-H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\"}}' {grpc} chandlery.gateway.v1.ToolService/ListTools"
             )?;
             writeln!(
                 f,
-                "  grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\",\"exposed_name\":\"demo__hello\",\"arguments_json\":\"{{\\\"name\\\":\\\"Alice\\\"}}\"}}' {grpc} chandlery.gateway.v1.ToolService/CallTool"
+                "  grpcurl {plaintext}-H \"authorization: Bearer $TOKEN\" -d '{{\"parent\":\"gateways/default\",\"exposed_name\":\"demo__hello\",\"arguments_json\":\"{{\\\"name\\\":\\\"Alice\\\"}}\"}}' {grpc} chandlery.gateway.v1.ToolService/CallTool"
             )?;
         }
         Ok(())

@@ -67,6 +67,32 @@ pub(crate) struct Serve {
     /// Where gRPC clients connect. Port 0: a free one.
     #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT")]
     pub(crate) grpc: SocketAddr,
+    /// PEM file with the certificate of the gRPC address, and those of its authorities. Required where other machines reach it.
+    #[arg(
+        long,
+        env = "CHANDLERY_GRPC_TLS_CERT",
+        value_name = "FILE",
+        requires = "grpc_tls_key"
+    )]
+    pub(crate) grpc_tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate.
+    #[arg(
+        long,
+        env = "CHANDLERY_GRPC_TLS_KEY",
+        value_name = "FILE",
+        requires = "grpc_tls_cert"
+    )]
+    pub(crate) grpc_tls_key: Option<PathBuf>,
+    /// Address of a proxy that ends TLS before gRPC, in place of a certificate: only calls from there are taken. Repeat, or separate by
+    /// commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_GRPC_TLS_PROXY",
+        value_delimiter = ',',
+        value_name = "CIDR",
+        conflicts_with = "grpc_tls_cert"
+    )]
+    pub(crate) grpc_tls_proxy: Vec<IpNet>,
     /// The URL under which people and clients reach the HTTP address; install links begin with it. [default: http://<http>]
     #[arg(long, env = "CHANDLERY_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<Url>,

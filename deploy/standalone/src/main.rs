@@ -9,6 +9,7 @@ mod descriptors;
 mod dev_issuer;
 mod guard;
 mod headers;
+mod grpc_tls;
 mod health;
 mod http_server;
 mod run;

@@ -35,6 +35,7 @@ use crate::{
     data_dir::DataDir,
     descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
+    grpc_tls::GrpcTls,
     guard, headers, health, http_server, seed,
 };
 
@@ -68,6 +69,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let folder = DataDir::open(&arguments.data_dir)?;
     let _lock = folder.lock()?;
     let limits = limits(&arguments, descriptors::raise(arguments.max_connections));
+    let grpc_tls = GrpcTls::configured(&arguments)?;
     let http = bind(arguments.http, "--http").await?;
     let grpc = bind(arguments.grpc, "--grpc").await?;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
@@ -150,11 +152,21 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             "HTTP",
         ),
     );
-    let strangers = edge::connections(grpc, Gate::new(limits));
+    let grpc_serves_tls = matches!(grpc_tls, GrpcTls::Ours(_));
+    let all = grpc_tls.guard(all);
+    let (strangers, stopped) = (edge::connections(grpc, Gate::new(limits)), stop.clone());
     spawn(
         &mut running,
         "grpc",
-        failing(serve::serve(all, strangers, stop.clone()), "gRPC"),
+        failing(
+            async move {
+                match grpc_tls {
+                    GrpcTls::Ours(tls) => serve::serve_tls(*tls, all, strangers, stopped).await,
+                    GrpcTls::Loopback | GrpcTls::Proxies(_) => serve::serve(all, strangers, stopped).await,
+                }
+            },
+            "gRPC",
+        ),
     );
     for (app, listeners) in apps.into_iter().zip(pipes) {
         for listener in listeners {
@@ -196,6 +208,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         let banner = Banner {
             public_url: &public_url,
             grpc: grpc_address,
+            grpc_serves_tls,
             sign_in_code: development.is_some().then_some(&code),
             data_dir: (data_dir != "./.chandlery").then_some(&data_dir),
             program: &cli::program(),

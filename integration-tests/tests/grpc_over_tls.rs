@@ -1,0 +1,112 @@
+//! A platform team calls gRPC from another machine: by TLS, or not at all.
+
+use std::{fs, time::Duration};
+
+use contracts::registry::{GetUserRequest, user_service_client::UserServiceClient};
+use integration_tests::{
+    Stack, eventually_within,
+    process::Program,
+    stack::{binary, install_crypto},
+};
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::process::Command;
+use tonic::{
+    Code, Request,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+/// An authority, and a certificate of its for this machine.
+struct Certificates {
+    folder: tempfile::TempDir,
+    authority: String,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
+        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        Self {
+            folder,
+            authority: authority.pem(),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+}
+
+async fn whoami(channel: Channel, token: &str) -> Result<String, tonic::Status> {
+    let mut request = Request::new(GetUserRequest {
+        name: "users/me".to_owned(),
+    });
+    let bearer = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    let user = UserServiceClient::new(channel).get_user(request).await?;
+    Ok(user.into_inner().email)
+}
+
+#[tokio::test]
+async fn a_certificate_protects_the_calls() {
+    install_crypto();
+    let certificates = Certificates::new();
+    let stack = Stack::builder()
+        .flag("--grpc-tls-cert", certificates.path("cert.pem"))
+        .flag("--grpc-tls-key", certificates.path("key.pem"))
+        .start()
+        .await;
+    let token = stack.token("alice@example.com", &[], false);
+    let endpoint = |scheme: &str| Endpoint::from_shared(format!("{scheme}://{}", stack.grpc())).unwrap();
+    let with = |authority: String| {
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(authority))
+            .domain_name("localhost")
+    };
+
+    let trusted = endpoint("https")
+        .tls_config(with(certificates.authority.clone()))
+        .unwrap();
+    let email = whoami(trusted.connect_lazy(), &token).await.unwrap();
+    assert_eq!(email, "alice@example.com");
+
+    let refused = whoami(endpoint("http").connect_lazy(), &token).await.unwrap_err();
+    assert_ne!(
+        refused.code(),
+        Code::Unauthenticated,
+        "plain HTTP got an answer: {refused:?}"
+    );
+    let other = endpoint("https")
+        .tls_config(with(Certificates::new().authority))
+        .unwrap();
+    let refused = whoami(other.connect_lazy(), &token).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "another authority: {refused:?}");
+}
+
+#[tokio::test]
+async fn other_machines_do_not_reach_it_in_the_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command
+        .current_dir(folder.path())
+        .args(["--http", "127.0.0.1:0", "--grpc", "0.0.0.0:0"]);
+    let mut program = Program::start(command);
+    let status = eventually_within(Duration::from_secs(20), "it refuses to start", || {
+        let ended = program.ended();
+        async move { ended }
+    })
+    .await;
+    assert!(!status.success());
+    let lines = program.lines().clone();
+    eventually_within(Duration::from_secs(5), "it says what to do", || {
+        let said = lines.contain("--grpc-tls-cert") && lines.contain("--grpc-tls-proxy");
+        async move { said.then_some(()) }
+    })
+    .await;
+}
