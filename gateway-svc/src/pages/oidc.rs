@@ -12,10 +12,12 @@ use oauth2::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::identity::{IssuerConfig, OidcEndpoints};
+use service_kit::identity::{IssuerConfig, OidcEndpoints, takes_secrets};
 use url::Url;
 
 const MAX_ANSWER: usize = 1 << 20;
+/// How long a token endpoint may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What the token endpoint adds for OpenID Connect.
 #[derive(Serialize, Deserialize)]
@@ -51,15 +53,6 @@ pub(super) struct Begun {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Failed(String);
-
-/// What token endpoints are asked with: no redirects, which could take the code elsewhere.
-pub(super) fn http_client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(15))
-        .build()
-        .expect("the TLS provider is installed first in main")
-}
 
 /// Begins a sign-in.
 pub(super) fn begin(
@@ -110,6 +103,11 @@ pub(super) async fn exchange(
 ) -> Result<SecretString, Failed> {
     let token = endpoints.token_endpoint.clone();
     let token = token.ok_or_else(|| Failed("its metadata names no token endpoint".to_owned()))?;
+    if !takes_secrets(&token) {
+        return Err(Failed(format!(
+            "its token endpoint is asked by https only, except on this machine: {token}"
+        )));
+    }
     let mut client = client(config)?
         .set_token_uri(TokenUrl::new(token).map_err(invalid)?)
         .set_redirect_uri(RedirectUrl::new(redirect.to_owned()).map_err(invalid)?);
@@ -180,10 +178,9 @@ fn invalid(error: url::ParseError) -> Failed {
 }
 
 async fn send(http: reqwest::Client, request: HttpRequest) -> Result<HttpResponse, SendError> {
-    let mut response = http
-        .execute(request.try_into()?)
-        .await
-        .map_err(reqwest::Error::without_url)?;
+    let mut request = reqwest::Request::try_from(request)?;
+    *request.timeout_mut() = Some(TIMEOUT);
+    let mut response = http.execute(request).await.map_err(reqwest::Error::without_url)?;
     let mut answer = HttpResponse::new(Vec::new());
     *answer.status_mut() = response.status();
     *answer.headers_mut() = std::mem::take(response.headers_mut());

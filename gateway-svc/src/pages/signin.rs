@@ -219,8 +219,14 @@ impl Pages {
     async fn finish(&self, query: &Callback, pending: &Pending) -> Result<Finished, Problem> {
         let issuer = self.verifier.issuers().find(|issuer| issuer.issuer == pending.issuer);
         let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is not configured any more."))?;
-        // RFC 9207: an answer of another issuer is not for this sign-in.
-        if !query.iss.is_empty() && query.iss != issuer.issuer {
+        let endpoints = self.verifier.endpoints(&issuer.issuer).await;
+        let (endpoints, http) = endpoints
+            .zip(self.verifier.http(&issuer.issuer))
+            .ok_or_else(|| failed(issuer, "the issuer cannot be reached"))?;
+        // RFC 9207, section 2.4: an answer of another issuer is not for this sign-in, and one that does not say whose it is, where its
+        // issuer always says so, is another's.
+        let says_so = endpoints.authorization_response_iss_parameter_supported || !query.iss.is_empty();
+        if says_so && query.iss != issuer.issuer {
             return Err(refused(
                 "The answer came from another sign-in service than the one you chose.",
             ));
@@ -234,10 +240,8 @@ impl Pages {
                 ),
             });
         }
-        let endpoints = self.verifier.endpoints(&issuer.issuer).await;
-        let endpoints = endpoints.ok_or_else(|| failed(issuer, "the issuer cannot be reached"))?;
         let (code, verifier) = (query.code.clone(), pending.verifier.clone());
-        let token = oidc::exchange(&self.http, issuer, &endpoints, &self.callback(), code, verifier).await;
+        let token = oidc::exchange(http, issuer, &endpoints, &self.callback(), code, verifier).await;
         let token = token.map_err(|error| failed(issuer, error))?;
         let user = self
             .verifier

@@ -72,6 +72,9 @@ pub struct OidcEndpoints {
     /// How a confidential client shows its secret there; `client_secret_basic` if it does not say.
     #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// Whether answers to sign-ins say which issuer they are from (RFC 9207, section 3).
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
 }
 
 impl IssuerConfig {

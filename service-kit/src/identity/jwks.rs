@@ -131,6 +131,11 @@ impl Keys {
         Ok(known.find(&id))
     }
 
+    /// What the issuer is asked through.
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.0.http
+    }
+
     /// Where the issuer is to be asked for what.
     pub(super) async fn endpoints(&self) -> Result<OidcEndpoints, Unreachable> {
         if self.known().await.is_none() {
@@ -270,7 +275,7 @@ async fn get_json<T: serde::de::DeserializeOwned>(http: &reqwest::Client, url: &
 }
 
 /// Whether what comes from there is what its owner sent: whoever sits between could put in keys of their own.
-fn is_trustworthy(url: &str) -> bool {
+pub(super) fn is_trustworthy(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let is_here = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     issuer::{IssuerConfig, OidcEndpoints},
-    jwks::Keys,
+    jwks::{Keys, is_trustworthy},
     user::{User, UserId},
 };
 use crate::clock::Clock;
@@ -144,6 +144,11 @@ impl Verifier {
     /// The endpoints of a configured issuer; `None` if it is not configured or cannot be reached.
     pub async fn endpoints(&self, issuer: &str) -> Option<OidcEndpoints> {
         self.issuers.get(issuer)?.keys.endpoints().await.ok()
+    }
+
+    /// What a configured issuer is asked through: its own proxy or none, never one that the environment names. Without a time limit.
+    pub fn http(&self, issuer: &str) -> Option<&reqwest::Client> {
+        Some(self.issuers.get(issuer)?.keys.http())
     }
 
     /// Who has this access token. Cheap for one that was verified in the last minute.
@@ -284,6 +289,11 @@ impl Verifier {
 #[error("the proxy of the issuer {issuer} must be the URL of an HTTP proxy")]
 pub struct BadProxy {
     issuer: String,
+}
+
+/// Whether secrets may be sent to a URL of an issuer: by https, or to this machine.
+pub fn takes_secrets(url: &str) -> bool {
+    is_trustworthy(url)
 }
 
 fn client(config: &IssuerConfig) -> Result<reqwest::Client, BadProxy> {

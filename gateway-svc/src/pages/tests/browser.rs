@@ -172,6 +172,12 @@ impl Browser<'_> {
 
     /// Goes to the issuer and comes back with a code for this person.
     pub(super) async fn sign_in(&mut self, email: &str, change: &Value) -> Answer {
+        let issuer = self.site.issuer.issuer.clone();
+        self.sign_in_answered(email, change, Some(&issuer)).await
+    }
+
+    /// As [`Self::sign_in`], where the answer says that it is from this issuer.
+    pub(super) async fn sign_in_answered(&mut self, email: &str, change: &Value, from: Option<&str>) -> Answer {
         let sent = self.get("/signin?return=/install/time&here=1").await;
         let authorize: Url = sent.location().parse().unwrap();
         let get = |name: &str| {
@@ -185,7 +191,8 @@ impl Browser<'_> {
         assert_eq!(get("code_challenge_method"), "S256");
         let until = Clock::Manual(self.site.clock.clone()).now() + Duration::from_secs(3600);
         let code = self.site.issuer.code_for(email, &get("nonce"), until, change);
-        self.get(&format!("/signin/callback?code={code}&state={}", get("state")))
+        let from = from.map(|from| format!("&iss={from}")).unwrap_or_default();
+        self.get(&format!("/signin/callback?code={code}&state={}{from}", get("state")))
             .await
     }
 }

@@ -348,6 +348,7 @@ impl FakeIssuer {
             "jwks_uri": format!("{issuer}/jwks"),
             "authorization_endpoint": format!("{issuer}/authorize"),
             "token_endpoint": format!("{issuer}/token"),
+            "authorization_response_iss_parameter_supported": true,
         });
         let tokens = Arc::new(Mutex::new(HashMap::<String, String>::new()));
         let given = Arc::clone(&tokens);

@@ -254,6 +254,13 @@ async fn signs_nobody_in_by_an_answer_to_something_else() {
         assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{change}");
         assert!(browser.cookies.is_empty(), "{change}: {:?}", browser.cookies);
     }
+    // RFC 9207: the issuer's metadata promises that its answers say whose they are.
+    for from in [None, Some("https://another.example")] {
+        let mut browser = site.browser();
+        let answer = browser.sign_in_answered(ALICE, &json!({}), from).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{from:?}");
+        assert!(browser.cookies.is_empty(), "{from:?}: {:?}", browser.cookies);
+    }
     let mut browser = site.browser();
     browser.get("/signin?return=/install/time&here=1").await;
     assert_eq!(
