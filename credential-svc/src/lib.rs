@@ -7,4 +7,4 @@ mod registry;
 mod store;
 
 pub use app::{BuildError, Config, Deps, build};
-pub use store::local::OpenError;
+pub use store::local::{KEY_FILE, OpenError, rotate_keys};

@@ -115,7 +115,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         PagesConfig {
             public_url: config.public_url.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
-            cookie_key: config.session_key,
+            cookie_key: config.session_key.clone(),
         },
         PagesDeps {
             registry: deps.registry.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use service_kit::egress::EgressPolicy;
+use service_kit::{egress::EgressPolicy, keys::Ring};
 use url::Url;
 
 /// What an operator decides about gateway-svc.
@@ -11,9 +11,9 @@ pub struct Config {
     /// What people and clients reach the HTTP side at; links begin with it.
     pub public_url: Url,
     /// Seals sessions and cookies. All replicas share it.
-    pub session_key: [u8; 32],
+    pub session_key: Ring,
     /// Seals page tokens. All replicas share it.
-    pub page_token_key: [u8; 32],
+    pub page_token_key: Ring,
     /// Which addresses upstreams may have.
     pub egress: EgressPolicy,
     /// For how long calls are served from the last snapshot while the registry is out of reach.
@@ -34,11 +34,11 @@ pub struct Config {
 
 impl Config {
     /// The defaults, with what has none: a public URL and keys of 32 random bytes.
-    pub fn new(public_url: Url, session_key: [u8; 32], page_token_key: [u8; 32]) -> Self {
+    pub fn new(public_url: Url, session_key: impl Into<Ring>, page_token_key: impl Into<Ring>) -> Self {
         Self {
             public_url,
-            session_key,
-            page_token_key,
+            session_key: session_key.into(),
+            page_token_key: page_token_key.into(),
             egress: EgressPolicy::default(),
             staleness: Duration::from_secs(5 * 60),
             allowed_hosts: Vec::new(),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
-use service_kit::{Clock, egress::EgressPolicy, identity::Verifier};
+use service_kit::{Clock, egress::EgressPolicy, identity::Verifier, keys::Ring};
 
 /// Where the registry keeps its data.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Config {
     /// Which upstream URLs may be saved.
     pub egress: EgressPolicy,
     /// Seals page tokens; all replicas share it.
-    pub page_token_key: [u8; 32],
+    pub page_token_key: Ring,
     /// How long an installation that was never ready may wait for somebody to complete it.
     pub pending_expiry: Duration,
     /// What watchers can resume from.
@@ -39,11 +39,11 @@ impl Config {
     pub const DEFAULT_WATCHER_LEASE: Duration = Duration::from_secs(30);
 
     /// The usual settings.
-    pub fn new(database: Database, page_token_key: [u8; 32]) -> Self {
+    pub fn new(database: Database, page_token_key: impl Into<Ring>) -> Self {
         Self {
             database,
             egress: EgressPolicy::default(),
-            page_token_key,
+            page_token_key: page_token_key.into(),
             pending_expiry: Self::DEFAULT_PENDING_EXPIRY,
             retention: Retention::default(),
             watcher_lease: Self::DEFAULT_WATCHER_LEASE,

@@ -113,6 +113,27 @@ async fn programs_that_start_at_once_migrate_once() {
     }
 }
 
+/// It says who has what, and holds the hashes of tokens.
+#[tokio::test]
+async fn nobody_else_reads_the_file_of_a_registry() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    // As an earlier program has left it.
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let stack = Stack::start(On::Sqlite).await.unwrap();
+    let _open = build(&stack, Database::Sqlite(path)).await.unwrap();
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} {mode:o}", file.path());
+        names.push(file.file_name().into_string().unwrap());
+    }
+    assert!(names.iter().any(|name| name.ends_with("-wal")), "{names:?}");
+}
+
 #[tokio::test]
 async fn a_database_that_cannot_be_opened_is_named() {
     let stack = Stack::start(On::Sqlite).await.unwrap();

@@ -7,6 +7,7 @@ pub mod edge;
 pub mod egress;
 pub mod hosts;
 pub mod identity;
+pub mod keys;
 pub mod page_token;
 pub mod peer;
 pub mod pipe;

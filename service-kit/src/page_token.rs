@@ -1,39 +1,32 @@
 //! Opaque page tokens: a keyset position, sealed and bound to the request it belongs to (AIP-158).
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use data_encoding::BASE64URL_NOPAD;
-use rand::RngCore as _;
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Code, Status};
 
-use crate::status::{Reason, StatusBuilder};
+use crate::{
+    keys::{Ring, Sealing},
+    status::{Reason, StatusBuilder},
+};
 
-/// Seals and opens page tokens. All replicas of a service share the key.
+/// Seals and opens page tokens. All replicas of a service share the keys.
 #[derive(Debug)]
 pub struct PageTokens {
-    key: LessSafeKey,
+    sealing: Sealing,
 }
 
 impl PageTokens {
-    /// With a key of 32 random bytes.
-    pub fn new(key: &[u8; 32]) -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");
+    /// With keys of 32 random bytes.
+    pub fn new(keys: impl Into<Ring>) -> Self {
         Self {
-            key: LessSafeKey::new(key),
+            sealing: Sealing::new(&keys.into()),
         }
     }
 
     /// Seals a position. `binding` is everything that selects and orders the list: RPC, parent, filter, caller.
     pub fn seal(&self, binding: &str, position: &impl Serialize) -> String {
-        let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
-        let mut sealed = serde_json::to_vec(position).expect("positions are plain data");
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(binding), &mut sealed)
-            .expect("a position is short");
-        let mut token = nonce.to_vec();
-        token.append(&mut sealed);
-        BASE64URL_NOPAD.encode(&token)
+        let position = serde_json::to_vec(position).expect("positions are plain data");
+        BASE64URL_NOPAD.encode(&self.sealing.seal(binding.as_bytes(), position))
     }
 
     /// Opens a token; `None` for the empty one, which asks for the first page.
@@ -52,11 +45,9 @@ impl PageTokens {
     }
 
     fn unseal<T: DeserializeOwned>(&self, binding: &str, token: &str) -> Option<T> {
-        let mut token = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
-        let (nonce, sealed) = token.split_at_mut_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let plain = self.key.open_in_place(nonce, Aad::from(binding), sealed).ok()?;
-        serde_json::from_slice(plain).ok()
+        let token = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
+        let (_, plain) = self.sealing.open(binding.as_bytes(), &token)?;
+        serde_json::from_slice(&plain).ok()
     }
 }
 
@@ -66,7 +57,7 @@ mod tests {
 
     #[test]
     fn opens_only_what_was_sealed_for_the_same_request() {
-        let tokens = PageTokens::new(&[7; 32]);
+        let tokens = PageTokens::new([7; 32]);
         let token = tokens.seal("ListEntries", &(42_i64, "a".to_owned()));
         assert_eq!(
             tokens.open::<(i64, String)>("ListEntries", &token).unwrap(),

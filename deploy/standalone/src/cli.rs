@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use service_kit::{edge::Limits, telemetry::LogFormat};
 use url::Url;
 
-use crate::{demo_server, run, token};
+use crate::{demo_server, rotate_keys, run, token};
 
 /// First argument of the program when it is to be a stdio bridge.
 pub(crate) const BRIDGE: &str = "stdio-bridge";
@@ -42,6 +42,12 @@ enum Command {
     /// The server need not run, but must have been started once: then its data folder has the key that signs tokens. Example:
     /// TOKEN=$(chandlery token --user alice@example.com --admin)
     Token(Token),
+    /// Makes new keys in place of those in the data folder, while the server is stopped.
+    ///
+    /// Stored secrets are sealed anew with the new key, and the old one is removed. What was sealed or signed with the other keys
+    /// (sessions, sign-ins, tokens of the development issuer) is good until the next time, so that nobody notices; with --revoke it ends at
+    /// once. May be cut off at any moment: run it again. Keep the backups from before only as long as they are needed: they hold the old keys.
+    RotateKeys(RotateKeys),
     /// The demo MCP server, on standard input and output.
     #[command(name = DEMO_SERVER, hide = true)]
     DemoServer,
@@ -237,12 +243,24 @@ pub(crate) struct Token {
     pub(crate) ttl: u64,
 }
 
+/// Which keys to exchange, and how.
+#[derive(Debug, Args)]
+pub(crate) struct RotateKeys {
+    /// Data folder of the server.
+    #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// End sessions, sign-ins and tokens made with the old keys at once: for when somebody may have copied them.
+    #[arg(long)]
+    pub(crate) revoke: bool,
+}
+
 impl Cli {
     /// Does what the command says.
     pub(crate) fn dispatch(self) -> Result<(), Box<dyn std::error::Error>> {
         match self.command {
             None => run::run(self.serve),
             Some(Command::Token(arguments)) => token::print(&arguments),
+            Some(Command::RotateKeys(arguments)) => rotate_keys::run(&arguments),
             Some(Command::DemoServer) => demo_server::run(),
         }
     }

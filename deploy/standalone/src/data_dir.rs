@@ -3,12 +3,25 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rand::RngCore as _;
+use service_kit::keys::Ring;
 use uuid::Uuid;
+
+/// Seals sessions with MCP clients and browsers.
+pub(crate) const SESSION_KEY: &str = "session.key";
+/// Seals page tokens.
+pub(crate) const PAGE_TOKEN_KEY: &str = "page-token.key";
+/// What only a data folder has; every one has the first.
+const MARKS: [&str; 5] = [
+    SESSION_KEY,
+    "credentials.db",
+    "registry.db",
+    "dev-issuer.key",
+    "instance",
+];
 
 /// The folder, readable by nobody else.
 #[derive(Debug)]
@@ -23,7 +36,8 @@ pub(crate) struct Lock {
 }
 
 impl DataDir {
-    /// Opens the folder, and makes it where it does not exist.
+    /// Opens the folder, and makes it where it does not exist. One that is there must be this user's, and empty or a data folder: whoever names
+    /// another by mistake, their home for example, is to find it as it was.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let fail = |error: io::Error| format!("the data folder {} cannot be used: {error}", path.display());
         fs::DirBuilder::new()
@@ -31,9 +45,50 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .map_err(fail)?;
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(fail)?;
+        let found = fs::metadata(path).map_err(fail)?;
+        if found.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(format!(
+                "the data folder {} belongs to another user (uid {}): start as that user, or choose another folder with --data-dir",
+                path.display(),
+                found.uid()
+            ));
+        }
         let path = path.canonicalize().map_err(fail)?;
-        Ok(Self { path })
+        let folder = Self { path };
+        if found.mode() & 0o777 != 0o700 {
+            if !folder.is_ours().map_err(fail)? {
+                return Err(format!(
+                    "{} is no data folder of Chandlery, and not empty: choose another folder with --data-dir, or make this one's mode 700 \
+                     if it is only for Chandlery",
+                    folder.path.display()
+                ));
+            }
+            fs::set_permissions(&folder.path, Permissions::from_mode(0o700)).map_err(fail)?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens a folder that a server has been started on before; `None` where there is none.
+    pub(crate) fn existing(path: &Path) -> Result<Option<Self>, String> {
+        if fs::exists(path.join(MARKS[0])).unwrap_or_default() {
+            Self::open(path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Whether there is nothing in it, or something that only a data folder has.
+    fn is_ours(&self) -> io::Result<bool> {
+        let mut empty = true;
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            if MARKS.iter().any(|mark| name == *mark) {
+                return Ok(true);
+            }
+            // What is at the root of a volume.
+            empty &= name == "lost+found";
+        }
+        Ok(empty)
     }
 
     /// Its absolute path.
@@ -74,25 +129,9 @@ impl DataDir {
         Ok(Lock { _file: file })
     }
 
-    /// A key of 32 random bytes, made when it is first asked for.
-    pub(crate) fn key(&self, name: &str) -> Result<[u8; 32], String> {
-        let path = self.path.join(name);
-        let fail = |error: io::Error| format!("{} cannot be read or made: {error}", path.display());
-        match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| {
-                format!(
-                    "{} is damaged: it must hold 32 bytes; restore it from a backup",
-                    path.display()
-                )
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut key = [0; 32];
-                rand::rng().fill_bytes(&mut key);
-                self.write(name, &key).map_err(fail)?;
-                Ok(key)
-            }
-            Err(error) => Err(fail(error)),
-        }
+    /// A key, and the one before it; made when it is first asked for.
+    pub(crate) fn key(&self, name: &str) -> Result<Ring, String> {
+        Ring::open(&self.path.join(name)).map_err(|error| error.to_string())
     }
 
     /// What tells the server on this folder from any other, made when it is first asked for.
@@ -143,12 +182,39 @@ mod tests {
     }
 
     #[test]
+    fn leaves_a_folder_alone_that_is_for_something_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let with = |name: &str, file: Option<&str>| {
+            let path = parent.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            if let Some(file) = file {
+                fs::write(path.join(file), "").unwrap();
+            }
+            let opened = DataDir::open(&path).map(|_| ());
+            (opened, fs::metadata(&path).unwrap().mode() & 0o777)
+        };
+        let (refused, mode) = with("home", Some("letters.txt"));
+        assert!(refused.unwrap_err().contains("no data folder of Chandlery"));
+        assert_eq!(mode, 0o755, "it is as it was");
+        assert_eq!(with("empty", None), (Ok(()), 0o700));
+        assert_eq!(with("volume", Some("lost+found")), (Ok(()), 0o700));
+        assert_eq!(with("restored", Some("credentials.db")), (Ok(()), 0o700));
+        if nix::unistd::geteuid().is_root() {
+            let path = parent.path().join("theirs");
+            fs::create_dir(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            assert!(DataDir::open(&path).unwrap_err().contains("another user"));
+        }
+    }
+
+    #[test]
     fn keeps_its_keys() {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataDir::open(parent.path()).unwrap();
-        let key = folder.key("a.key").unwrap();
-        assert_eq!(folder.key("a.key").unwrap(), key);
-        assert_ne!(folder.key("b.key").unwrap(), key);
+        let ids = folder.key("a.key").unwrap().ids();
+        assert_eq!(folder.key("a.key").unwrap().ids(), ids);
+        assert_ne!(folder.key("b.key").unwrap().ids(), ids);
         assert_eq!(
             fs::metadata(parent.path().join("a.key")).unwrap().permissions().mode() & 0o777,
             0o600

@@ -12,6 +12,7 @@ mod headers;
 mod grpc_tls;
 mod health;
 mod http_server;
+mod rotate_keys;
 mod run;
 mod seed;
 mod token;

@@ -32,7 +32,7 @@ use crate::{
     banner::Banner,
     cli::{self, Port, SandboxMode, Serve},
     config,
-    data_dir::DataDir,
+    data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
     descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
     grpc_tls::GrpcTls,
@@ -279,7 +279,7 @@ async fn build(
     let (orchestrator_to_credential, c1) = pipe(Orchestrator);
     let (gateway_to_credential, c2) = pipe(Gateway);
     let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
-    let page_token_key = folder.key("page-token.key")?;
+    let page_token_key = folder.key(PAGE_TOKEN_KEY)?;
     let program = std::env::current_exe()?;
     // The same after a crash: to a registry on PostgreSQL these watchers are then those of before, and no write waits for the dead.
     let instance = Some(folder.instance()?);
@@ -292,7 +292,7 @@ async fn build(
     let registry = registry_svc::build(
         registry_svc::Config {
             egress: egress.clone(),
-            ..registry_svc::Config::new(database, page_token_key)
+            ..registry_svc::Config::new(database, &page_token_key)
         },
         registry_svc::Deps {
             verifier: Arc::clone(verifier),
@@ -339,7 +339,7 @@ async fn build(
             call_timeout: Duration::from_secs(arguments.call_timeout),
             allowed_hosts: own_names(http_address),
             instance,
-            ..gateway_svc::Config::new(public_url.clone(), folder.key("session.key")?, page_token_key)
+            ..gateway_svc::Config::new(public_url.clone(), folder.key(SESSION_KEY)?, page_token_key)
         },
         gateway_svc::Deps {
             registry: gateway_to_registry.clone(),

@@ -146,7 +146,7 @@ mod tests {
     /// Lesson 11: the list is not truncated.
     #[test]
     fn pages_are_whole_and_follow_each_other() {
-        let cursors = PageTokens::new(&[1; 32]);
+        let cursors = PageTokens::new([1; 32]);
         let tools: Vec<ExposedTool> = (0..450).map(|n| tool(&format!("t{n:04}"))).collect();
         let caller = Caller {
             subject: Subject::Team("a".into()),

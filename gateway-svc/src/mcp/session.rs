@@ -5,10 +5,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::NONCE_LEN;
 use data_encoding::BASE64URL_NOPAD;
 use moka::sync::Cache;
-use rand::RngCore as _;
+use service_kit::keys::{Ring, Sealing};
 
 use crate::{domain::ConsumerRef, upstream::Revision};
 
@@ -33,17 +33,16 @@ pub(crate) struct Session {
 /// Seals and opens sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    key: LessSafeKey,
+    sealing: Sealing,
     ended: Cache<[u8; NONCE_LEN], ()>,
 }
 
 impl Sessions {
-    /// With a key of 32 random bytes, which all replicas share.
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");
+    /// With keys of 32 random bytes, which all replicas share.
+    pub(crate) fn new(keys: impl Into<Ring>) -> Self {
         let ended = Cache::builder().max_capacity(ENDED).time_to_live(LIFETIME).build();
         Self {
-            key: LessSafeKey::new(key),
+            sealing: Sealing::new(&keys.into()),
             ended,
         }
     }
@@ -57,17 +56,9 @@ impl Sessions {
         consumer: &ConsumerRef,
         now: SystemTime,
     ) -> String {
-        let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
-        let mut sealed = vec![revision as u8, u8::from(opens_links)];
-        sealed.extend_from_slice(&seconds(now).to_be_bytes());
-        let aad = aad(subject, consumer);
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut sealed)
-            .expect("a session is short");
-        let mut handle = nonce.to_vec();
-        handle.append(&mut sealed);
-        BASE64URL_NOPAD.encode(&handle)
+        let mut plain = vec![revision as u8, u8::from(opens_links)];
+        plain.extend_from_slice(&seconds(now).to_be_bytes());
+        BASE64URL_NOPAD.encode(&self.sealing.seal(&aad(subject, consumer), plain))
     }
 
     /// The session of a handle, if it was made for this subject and this gateway or agent, and is not over.
@@ -75,15 +66,9 @@ impl Sessions {
         if handle.len() > MAX_HANDLE {
             return None;
         }
-        let mut bytes = BASE64URL_NOPAD.decode(handle.as_bytes()).ok()?;
-        let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
-        let id: [u8; NONCE_LEN] = (&*nonce).try_into().ok()?;
-        let aad = aad(subject, consumer);
-        let plain = self
-            .key
-            .open_in_place(Nonce::assume_unique_for_key(id), Aad::from(aad), sealed)
-            .ok()?;
-        let [revision, opens_links, made @ ..] = &*plain else {
+        let sealed = BASE64URL_NOPAD.decode(handle.as_bytes()).ok()?;
+        let (id, plain) = self.sealing.open(&aad(subject, consumer), &sealed)?;
+        let [revision, opens_links, made @ ..] = &plain[..] else {
             return None;
         };
         let made = u64::from_be_bytes(made.try_into().ok()?);
@@ -133,8 +118,8 @@ mod tests {
     #[test]
     fn opens_on_any_replica_but_for_nobody_else() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let handle = Sessions::new(&[1; 32]).seal(Revision::V2025_06_18, true, "users/a", &gateway("g"), now);
-        let replica = Sessions::new(&[1; 32]);
+        let handle = Sessions::new([1; 32]).seal(Revision::V2025_06_18, true, "users/a", &gateway("g"), now);
+        let replica = Sessions::new([1; 32]);
         let session = replica.open(&handle, "users/a", &gateway("g"), now).unwrap();
         assert_eq!((session.revision, session.opens_links), (Revision::V2025_06_18, true));
         let agent = ConsumerRef::new(ConsumerKind::Agent, "g");
@@ -142,7 +127,7 @@ mod tests {
         assert_eq!(replica.open(&handle, "users/a", &gateway("h"), now), None);
         assert_eq!(replica.open(&handle, "users/a", &agent, now), None);
         assert_eq!(
-            Sessions::new(&[2; 32]).open(&handle, "users/a", &gateway("g"), now),
+            Sessions::new([2; 32]).open(&handle, "users/a", &gateway("g"), now),
             None
         );
         assert_eq!(replica.open(&handle, "users/a", &gateway("g"), now + LIFETIME), None);
@@ -154,7 +139,7 @@ mod tests {
     #[test]
     fn an_ended_session_stays_ended() {
         let now = UNIX_EPOCH;
-        let sessions = Sessions::new(&[1; 32]);
+        let sessions = Sessions::new([1; 32]);
         let handle = sessions.seal(Revision::LATEST, false, "users/a", &gateway("g"), now);
         let other = sessions.seal(Revision::LATEST, false, "users/a", &gateway("g"), now);
         sessions.end(&sessions.open(&handle, "users/a", &gateway("g"), now).unwrap());

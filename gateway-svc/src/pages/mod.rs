@@ -25,7 +25,7 @@ use axum::{
     Router, middleware,
     routing::{get, post},
 };
-use service_kit::{Clock, Hosts, identity::Verifier};
+use service_kit::{Clock, Hosts, identity::Verifier, keys::Ring};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use url::Url;
@@ -48,7 +48,7 @@ pub(crate) struct PagesConfig {
     /// Further values of `Host` that are taken.
     pub(crate) allowed_hosts: Vec<String>,
     /// Seals cookies and forms. All replicas share it.
-    pub(crate) cookie_key: [u8; 32],
+    pub(crate) cookie_key: Ring,
 }
 
 /// What the pages work with.

@@ -1,56 +1,40 @@
 //! Seals what browsers keep for us: they can neither read nor change it, nor use it for another purpose.
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
-};
+use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use rand::RngCore as _;
 use serde::{Serialize, de::DeserializeOwned};
+use service_kit::keys::{Ring, Sealing};
 use zeroize::Zeroizing;
 
-/// Seals and opens. All replicas share the key.
+/// Seals and opens. All replicas share the keys.
 pub(super) struct Sealer {
-    key: LessSafeKey,
+    sealing: Sealing,
     request_ids: hmac::Key,
 }
 
 impl Sealer {
-    /// From a key that has other uses too: those here are kept apart from them.
-    pub(super) fn new(key: &[u8; 32]) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, key);
-        let derived = hmac::sign(&root, b"chandlery pages: seal");
-        let key = UnboundKey::new(&AES_256_GCM, derived.as_ref()).expect("AES-256 takes 32 bytes");
-        let request_ids = hmac::Key::new(
-            hmac::HMAC_SHA256,
-            hmac::sign(&root, b"chandlery pages: request ids").as_ref(),
-        );
+    /// From keys that have other uses too: those here are kept apart from them.
+    pub(super) fn new(keys: impl Into<Ring>) -> Self {
+        let ring = keys.into();
+        let current = ring.keys().next().expect("a ring has a key");
         Self {
-            key: LessSafeKey::new(key),
-            request_ids,
+            sealing: Sealing::derived(&ring, |key| derive(key, b"chandlery pages: seal")),
+            request_ids: hmac::Key::new(hmac::HMAC_SHA256, &*derive(current, b"chandlery pages: request ids")),
         }
     }
 
     /// Seals a value for one purpose.
     pub(super) fn seal(&self, purpose: &str, value: &impl Serialize) -> String {
-        let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
-        let mut sealed = serde_json::to_vec(value).expect("what is sealed is plain data");
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose), &mut sealed)
-            .expect("what is sealed is short");
-        let mut token = nonce.to_vec();
-        token.append(&mut sealed);
-        BASE64URL_NOPAD.encode(&token)
+        let value = serde_json::to_vec(value).expect("what is sealed is plain data");
+        BASE64URL_NOPAD.encode(&self.sealing.seal(purpose.as_bytes(), value))
     }
 
     /// Opens what was sealed for this purpose.
     pub(super) fn open<T: DeserializeOwned>(&self, purpose: &str, token: &str) -> Option<T> {
-        let mut token = Zeroizing::new(BASE64URL_NOPAD.decode(token.as_bytes()).ok()?);
-        let (nonce, sealed) = token.split_at_mut_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let plain = self.key.open_in_place(nonce, Aad::from(purpose), sealed).ok()?;
-        serde_json::from_slice(plain).ok()
+        let token = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
+        let (_, plain) = self.sealing.open(purpose.as_bytes(), &token)?;
+        serde_json::from_slice(&plain).ok()
     }
 
     /// A UUID that is the same for the same parts: a form sent twice makes one request, a changed one another.
@@ -67,6 +51,13 @@ impl Sealer {
     }
 }
 
+fn derive(key: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), purpose);
+    let mut derived = Zeroizing::new([0; 32]);
+    derived.copy_from_slice(tag.as_ref());
+    derived
+}
+
 /// 32 random bytes, for states, nonces and session ids.
 pub(super) fn random() -> String {
     let mut bytes = [0; 32];
@@ -80,7 +71,7 @@ mod tests {
 
     #[test]
     fn opens_only_its_own_for_the_same_purpose() {
-        let sealer = Sealer::new(&[1; 32]);
+        let sealer = Sealer::new([1; 32]);
         let token = sealer.seal("session", &"secret");
         assert!(!token.contains("secret"));
         assert_eq!(sealer.open::<String>("session", &token).as_deref(), Some("secret"));
@@ -96,12 +87,12 @@ mod tests {
         ] {
             assert_eq!(sealer.open::<String>(purpose, token), None);
         }
-        assert_eq!(Sealer::new(&[2; 32]).open::<String>("session", &token), None);
+        assert_eq!(Sealer::new([2; 32]).open::<String>("session", &token), None);
     }
 
     #[test]
     fn makes_the_same_request_id_for_the_same_request() {
-        let sealer = Sealer::new(&[1; 32]);
+        let sealer = Sealer::new([1; 32]);
         assert_eq!(sealer.request_id(["a", "bc"]), sealer.request_id(["a", "bc"]));
         assert_ne!(sealer.request_id(["a", "bc"]), sealer.request_id(["ab", "c"]));
         assert!(uuid::Uuid::parse_str(&sealer.request_id([])).is_ok());

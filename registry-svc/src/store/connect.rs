@@ -1,6 +1,13 @@
 //! Opens a database and makes it ready.
 
-use std::{fs::File, io, path::Path, str::FromStr as _, time::Duration};
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    str::FromStr as _,
+    time::Duration,
+};
 
 use secrecy::ExposeSecret as _;
 use sqlx::{
@@ -76,6 +83,9 @@ pub enum OpenError {
     /// The URL is not one of PostgreSQL. It is not repeated: it may hold a password.
     #[error("the URL of the registry's database must be postgres://USER:PASSWORD@HOST/DATABASE")]
     Url,
+    /// The file of an SQLite database cannot be made, or kept from others.
+    #[error("the file of the registry's database could not be made for its owner alone: {0}")]
+    File(#[source] io::Error),
     /// The lock file beside an SQLite database cannot be taken.
     #[error("the lock beside the registry's database could not be taken: {0}")]
     Lock(#[source] io::Error),
@@ -154,7 +164,29 @@ fn postgres_pool(purpose: &str, connections: u32, options: PgConnectOptions) -> 
         .connect_lazy_with(options.application_name(&format!("chandlery {purpose}")))
 }
 
+/// For the owner alone, whatever the umask is: the registry says who has what, and holds the hashes of tokens.
+const PRIVATE: u32 = 0o600;
+
+/// Makes the file before SQLite would, and takes from others what an earlier program has left them. SQLite gives its log and the index of
+/// that the permissions of the file. One that is there is not opened: to close it again would end this process's locks on it.
+fn keep_private(path: &Path) -> io::Result<()> {
+    match File::options().write(true).create_new(true).mode(PRIVATE).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match fs::set_permissions(name, Permissions::from_mode(PRIVATE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
+    keep_private(path).map_err(OpenError::File)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -170,7 +202,7 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
     // Migrators that race fail on SQLite: one at a time.
     let lock = path.with_extension("migrate-lock");
     let lock = tokio::task::spawn_blocking(move || {
-        let file = File::options().create(true).append(true).open(lock)?;
+        let file = File::options().create(true).append(true).mode(PRIVATE).open(lock)?;
         file.lock()?;
         Ok(file)
     })

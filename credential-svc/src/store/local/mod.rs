@@ -2,6 +2,7 @@
 
 mod key;
 mod reseal;
+mod rotate;
 mod schema;
 mod seal;
 #[cfg(test)]
@@ -18,12 +19,14 @@ use std::{
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
+use service_kit::keys::{KeyFileError, Ring};
 use sqlx::{
     Row as _, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 use self::{
+    key::Key,
     reseal::Unopened,
     seal::{Place, Seal, Sealed},
 };
@@ -32,6 +35,27 @@ use crate::domain::{
     ports::{Answered, Change, RequestKey, Store, StoreError, Written},
     record::{Opened, Owner, Record, StoredField},
 };
+
+/// The name of the file that holds the key, beside `credentials.db`.
+pub const KEY_FILE: &str = "credential.key";
+
+/// Puts a new key in front of the one with the id `old`, if that is still the current one, and seals every value of the store in
+/// `directory` with the current key; then the others are forgotten. Cut off at any moment, the store opens, and opening it completes this.
+///
+/// # Errors
+/// Where the store cannot be opened. Nothing may have it open at the same time.
+pub async fn rotate_keys(directory: &Path, old: Option<&str>) -> Result<(), OpenError> {
+    let file = directory.join(KEY_FILE);
+    if let Some(ring) = Ring::existing(&file)?
+        && ring.ids().first().map(String::as_str) == old
+    {
+        // The store as it is must open first: a key of another store is not to be put behind a new one.
+        LocalStore::open(directory).await?.close().await;
+        ring.rotated()?.save(&file)?;
+    }
+    LocalStore::open(directory).await?.close().await;
+    Ok(())
+}
 
 /// Answers are kept for replays so long.
 const REPLAY_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
@@ -55,12 +79,9 @@ pub enum OpenError {
         /// What to do.
         remedy: &'static str,
     },
-    /// Not a key.
-    #[error("{path} does not hold a key; restore it from the backup that was taken with credentials.db")]
-    KeyMalformed {
-        /// Of the key.
-        path: String,
-    },
+    /// The file of the key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// There is data, and no key for it.
     #[error(
         "{path} is missing, and credentials.db cannot be read without it; restore it from the backup that was taken with credentials.db"
@@ -85,9 +106,6 @@ pub enum OpenError {
         /// Of the program.
         known: i64,
     },
-    /// No random numbers.
-    #[error("the system gave no random numbers")]
-    Random,
     /// SQLite refuses.
     #[error("credentials.db: {0}")]
     Database(#[from] sqlx::Error),
@@ -120,7 +138,7 @@ impl LocalStore {
     pub(crate) async fn open(directory: &Path) -> Result<Self, OpenError> {
         key::check_directory(directory)?;
         let file = directory.join("credentials.db");
-        let key_file = directory.join("credential.key");
+        let key_file = directory.join(KEY_FILE);
         // The journals get the permissions of the file.
         OpenOptions::new()
             .append(true)
@@ -147,29 +165,43 @@ impl LocalStore {
             });
         }
         let path = || key_file.display().to_string();
-        let key = match key::read(&key_file)? {
-            Some(key) => key,
+        let ring = match Ring::existing(&key_file)? {
+            Some(ring) => ring,
             // The tables and the check of the key come in one transaction: no tables, no data.
-            None if version == 0 => key::create(&key_file)?,
+            None if version == 0 => Ring::open(&key_file)?,
             None => return Err(OpenError::KeyMissing { path: path() }),
         };
-        let seal = Seal::new(&key);
-        let check = seal.digest(&[b"key check"]);
-        if version > 0 {
-            let known: Vec<u8> = sqlx::query("SELECT digest FROM key_check")
-                .fetch_one(&write)
-                .await?
-                .try_get(0)?;
-            if known != check {
-                return Err(OpenError::KeyWrong { path: path() });
-            }
+        let seals: Vec<Seal> = ring.keys().map(|key| Seal::new(&Key::new(*key))).collect();
+        let known = match version {
+            0 => Some(0),
+            _ => rotate::known(&write, &seals).await?,
+        };
+        let Some(known) = known.filter(|&at| at < seals.len()) else {
+            return Err(OpenError::KeyWrong { path: path() });
+        };
+        schema::migrate(&write, &seals[known], &rotate::check(&seals[known])).await?;
+        if known > 0 {
+            rotate::seal_anew(&write, &seals[known], &seals[0]).await?;
         }
-        schema::migrate(&write, &seal, &check).await?;
+        // What all values are sealed with is known now, and the others are of no use to anybody but a thief.
+        if seals.len() > 1 {
+            ring.current().save(&key_file)?;
+        }
+        let seal = seals
+            .into_iter()
+            .next()
+            .ok_or_else(|| OpenError::KeyMissing { path: path() })?;
         let read = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options.read_only(true))
             .await?;
         Ok(Self { write, read, seal })
+    }
+
+    /// Lets go of the file, and leaves nothing beside it.
+    async fn close(self) {
+        self.read.close().await;
+        self.write.close().await;
     }
 
     async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
@@ -206,7 +238,7 @@ impl LocalStore {
             .map_err(|error| StoreError::Corrupt(format!("what was agreed to cannot be written: {error}")))?;
         Ok(self
             .seal
-            .seal(agreed_place(owner, destination), &SecretString::from(text)))
+            .seal(Place::of_agreement(owner, destination), &SecretString::from(text)))
     }
 
     /// What the owner has agreed to, if that was kept.
@@ -231,20 +263,10 @@ impl LocalStore {
         };
         let text = self
             .seal
-            .open(agreed_place(owner, destination), sealed)
+            .open(Place::of_agreement(owner, destination), sealed)
             .map_err(|_| corrupt())?;
         let agreed = serde_json::from_str(text.expose_secret()).map_err(|_| corrupt())?;
         Ok(Some(agreed))
-    }
-}
-
-/// No field has this key.
-fn agreed_place<'a>(owner: &'a str, destination: &'a str) -> Place<'a> {
-    Place {
-        owner,
-        field: "",
-        generation: 0,
-        destination: Some(destination),
     }
 }
 

@@ -89,7 +89,17 @@ impl Seal {
     }
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// What an owner has agreed to. No field has this key.
+    pub(super) fn of_agreement(owner: &'a str, destination: &'a str) -> Self {
+        Self {
+            owner,
+            field: "",
+            generation: 0,
+            destination: Some(destination),
+        }
+    }
+
     fn bytes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in [self.owner, self.field] {

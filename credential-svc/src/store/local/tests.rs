@@ -413,12 +413,12 @@ async fn refuses_data_without_its_key() {
     fs::write(&key, hex::encode([7; 32])).unwrap();
     assert!(matches!(open().await, OpenError::KeyWrong { .. }));
     fs::write(&key, "short").unwrap();
-    assert!(matches!(open().await, OpenError::KeyMalformed { .. }));
+    assert!(matches!(open().await, OpenError::Key(KeyFileError::Damaged { .. })));
     fs::write(&key, &original).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
     let error = open().await;
     assert!(
-        matches!(error, OpenError::Unsafe { .. }) && error.to_string().contains("chmod 600"),
+        matches!(error, OpenError::Key(KeyFileError::Exposed { .. })) && error.to_string().contains("chmod 600"),
         "{error}"
     );
     fs::remove_file(&key).unwrap();
@@ -471,4 +471,131 @@ async fn lets_nobody_else_read_its_files() {
         "{names:?}"
     );
     assert!(!names.contains("credential.key.new"), "{names:?}");
+}
+
+/// The keys in the file, and with which of them its check says that all is sealed.
+async fn keys(directory: &Path) -> (usize, bool) {
+    let ring = Ring::existing(&directory.join(KEY_FILE)).unwrap().unwrap();
+    let options = SqliteConnectOptions::new().filename(directory.join("credentials.db"));
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let known: Vec<u8> = sqlx::query("SELECT digest FROM key_check")
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        .get(0);
+    let current = Seal::new(&Key::new(*ring.keys().next().unwrap()));
+    (ring.keys().len(), rotate::check(&current) == known)
+}
+
+#[tokio::test]
+async fn a_new_key_seals_everything_anew() {
+    let (store, directory) = open().await;
+    // More than are sealed anew at once.
+    for n in 0..300 {
+        let uid = format!("{n:03}");
+        store
+            .write(&owner(&uid), change(0, &[("token", &uid), ("other", "x")]))
+            .await
+            .unwrap();
+    }
+    let sealed = |store: &LocalStore| {
+        let rows = sqlx::query("SELECT sealed FROM secrets ORDER BY owner, field");
+        let (rows, pool) = (rows, store.write.clone());
+        async move {
+            rows.map(|row: SqliteRow| row.get::<Vec<u8>, _>(0))
+                .fetch_all(&pool)
+                .await
+                .unwrap()
+        }
+    };
+    let before = sealed(&store).await;
+    store.close().await;
+    let ring = || Ring::existing(&directory.path().join(KEY_FILE)).unwrap().unwrap();
+    let old = ring().ids().remove(0);
+    rotate_keys(directory.path(), Some(&old)).await.unwrap();
+    assert_eq!(keys(directory.path()).await, (1, true));
+    assert_ne!(ring().ids(), [old.as_str()]);
+    // The second run for the same old key changes nothing.
+    let new = ring().ids();
+    rotate_keys(directory.path(), Some(&old)).await.unwrap();
+    assert_eq!(ring().ids(), new);
+
+    let store = LocalStore::open(directory.path()).await.unwrap();
+    for n in 0..300 {
+        let uid = format!("{n:03}");
+        assert_eq!(value(&store, &uid, "token").await.unwrap(), uid);
+        assert_eq!(value(&store, &uid, "other").await.unwrap(), "x");
+    }
+    let after = sealed(&store).await;
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after));
+    store.close().await;
+    let file = fs::read(directory.path().join("credentials.db")).unwrap();
+    for old in &before {
+        assert!(
+            !file.windows(old.len()).any(|window| window == old),
+            "it is left in the file"
+        );
+    }
+}
+
+/// Killed before and after each step: whatever is there opens, and ends with one key.
+#[tokio::test]
+async fn an_exchange_of_keys_that_was_cut_off_is_completed() {
+    let (store, directory) = open().await;
+    store.write(&owner("a"), change(0, &[("token", "one")])).await.unwrap();
+    store.close().await;
+    let file = directory.path().join(KEY_FILE);
+    let ring = Ring::existing(&file).unwrap().unwrap();
+
+    // The new key is in the file, and nothing is sealed with it.
+    let both = ring.rotated().unwrap();
+    both.save(&file).unwrap();
+    assert_eq!(keys(directory.path()).await, (2, false));
+    let store = LocalStore::open(directory.path()).await.unwrap();
+    assert_eq!(value(&store, "a", "token").await.unwrap(), "one");
+    store.close().await;
+    assert_eq!(keys(directory.path()).await, (1, true));
+
+    // All is sealed with the new key, and the old one still in the file.
+    both.save(&file).unwrap();
+    assert_eq!(keys(directory.path()).await, (2, true));
+    let store = LocalStore::open(directory.path()).await.unwrap();
+    assert_eq!(value(&store, "a", "token").await.unwrap(), "one");
+    store.close().await;
+    assert_eq!(Ring::existing(&file).unwrap().unwrap().ids(), both.current().ids());
+
+    // Keys of another store are refused, and stay as they are.
+    Ring::from([7; 32]).rotated().unwrap().save(&file).unwrap();
+    let refused = LocalStore::open(directory.path()).await.unwrap_err();
+    assert!(matches!(refused, OpenError::KeyWrong { .. }), "{refused}");
+    let ids = Ring::existing(&file).unwrap().unwrap().ids();
+    let refused = rotate_keys(directory.path(), Some(&ids[0])).await.unwrap_err();
+    assert!(matches!(refused, OpenError::KeyWrong { .. }), "{refused}");
+    assert_eq!(Ring::existing(&file).unwrap().unwrap().ids(), ids);
+}
+
+/// Whoever adds a column with something sealed in it must seal it anew in `rotate`.
+#[tokio::test]
+async fn every_sealed_column_is_sealed_anew() {
+    let (store, _directory) = open().await;
+    let columns: Vec<String> = sqlx::query(
+        "SELECT m.name || '.' || c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
+         WHERE m.type = 'table' AND c.type = 'BLOB' ORDER BY 1",
+    )
+    .map(|row: SqliteRow| row.get(0))
+    .fetch_all(&store.write)
+    .await
+    .unwrap();
+    // Digests of requests are not sealed: a retry of before is refused as another request.
+    assert_eq!(
+        columns,
+        [
+            "key_check.digest",
+            "records.agreed",
+            "records.agreed_nonce",
+            "requests.digest",
+            "secrets.nonce",
+            "secrets.sealed"
+        ]
+    );
 }

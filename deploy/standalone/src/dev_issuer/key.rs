@@ -1,11 +1,6 @@
-//! The issuer's signing key, ES256, in a file that only its owner reads.
+//! The issuer's signing keys, ES256: the current one, and the one before it, whose tokens are still good.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -15,35 +10,20 @@ use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use serde_json::{Value, json};
+use service_kit::keys::{self, KeyFileError};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 /// PKCS#8, DER.
 const FILE: &str = "dev-issuer.key";
-
-/// Why the key cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    /// The file system says no.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// What was to be read or written.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Others may read the key, so others may have it.
-    #[error("{} can be read by other users: anybody who did can sign in as anyone. Delete it and start again, or chmod it to 600", .0.display())]
-    Exposed(PathBuf),
-    /// Not a key.
-    #[error("{} is not a P-256 key in PKCS#8. Delete it to have a new one made; tokens made with the old one end", .0.display())]
-    Malformed(PathBuf),
-}
+/// The one before.
+const PREVIOUS: &str = "dev-issuer.previous.key";
 
 /// Signs tokens.
 pub(super) struct SigningKey {
     encoding: EncodingKey,
     header: Header,
-    jwk: Value,
+    jwks: Vec<Value>,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -56,23 +36,53 @@ impl std::fmt::Debug for SigningKey {
 
 impl SigningKey {
     /// The key of this data directory, made if there is none. Two processes that do so at once end up with the same key.
-    pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(data_dir: &Path) -> Result<Self, KeyFileError> {
         if let Some(key) = Self::existing(data_dir)? {
             return Ok(key);
         }
         let path = data_dir.join(FILE);
-        create(data_dir, &path)?;
-        Self::existing(data_dir)?.ok_or_else(|| OpenError::Io {
+        keys::create(&path, &generate()?)?;
+        Self::existing(data_dir)?.ok_or_else(|| KeyFileError::Io {
             path,
-            source: io::ErrorKind::NotFound.into(),
+            source: std::io::ErrorKind::NotFound.into(),
         })
     }
 
     /// The key of this data directory; `None` where there is none.
-    pub(super) fn existing(data_dir: &Path) -> Result<Option<Self>, OpenError> {
-        let path = data_dir.join(FILE);
-        let Some(der) = read(&path)? else { return Ok(None) };
-        Self::parse(&der).map(Some).ok_or(OpenError::Malformed(path))
+    pub(super) fn existing(data_dir: &Path) -> Result<Option<Self>, KeyFileError> {
+        let Some(mut key) = read(&data_dir.join(FILE))? else {
+            return Ok(None);
+        };
+        // Where exchanging them was cut off, both are the same.
+        if let Some(previous) = read(&data_dir.join(PREVIOUS))?
+            && previous.header.kid != key.header.kid
+        {
+            key.jwks.extend(previous.jwks);
+        }
+        Ok(Some(key))
+    }
+
+    /// Puts a new key in place of the present one, whose tokens are good still, unless `revoke` ends them. Cut off at any moment, it leaves
+    /// a key with which all those tokens are good, and can be done again.
+    pub(super) fn rotate(data_dir: &Path, revoke: bool) -> Result<(), KeyFileError> {
+        let (path, before) = (data_dir.join(FILE), data_dir.join(PREVIOUS));
+        let Some(present) = keys::read(&path)? else {
+            return Ok(());
+        };
+        if !revoke {
+            keys::replace(&before, &present)?;
+        }
+        keys::replace(&path, &generate()?)?;
+        if revoke {
+            keys::remove(&before)?;
+        }
+        Ok(())
+    }
+
+    /// Its id, and that of the one before.
+    pub(super) fn ids(&self) -> Vec<String> {
+        let id = |jwk: &Value| jwk["kid"].as_str().unwrap_or_default().to_owned();
+        self.jwks.iter().map(id).collect()
     }
 
     fn parse(der: &[u8]) -> Option<Self> {
@@ -90,7 +100,7 @@ impl SigningKey {
         Some(Self {
             encoding: EncodingKey::from_ec_der(der),
             header,
-            jwk,
+            jwks: vec![jwk],
         })
     }
 
@@ -99,8 +109,9 @@ impl SigningKey {
             .expect("the key was parsed, and claims are plain data")
     }
 
-    pub(super) fn public_jwk(&self) -> &Value {
-        &self.jwk
+    /// The public halves of the keys whose tokens are good.
+    pub(super) fn public_jwks(&self) -> &[Value] {
+        &self.jwks
     }
 }
 
@@ -111,59 +122,32 @@ fn thumbprint(x: &str, y: &str) -> String {
     )))
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
-    let fail = |source| OpenError::Io {
+fn read(path: &Path) -> Result<Option<SigningKey>, KeyFileError> {
+    let Some(der) = keys::read(path)? else { return Ok(None) };
+    let key = SigningKey::parse(&der).ok_or_else(|| KeyFileError::Damaged {
         path: path.to_owned(),
-        source,
-    };
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(fail)?,
-    };
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(OpenError::Exposed(path.to_owned()));
-    }
-    fs::read(path).map(Some).map_err(fail)
+        what: "it is not a P-256 key in PKCS#8 (delete it to have a new one made: tokens of the old one end)",
+    })?;
+    Ok(Some(key))
 }
 
-/// Writes a new key beside the file and gives it its name only if nobody else has: the file is whole or absent.
-fn create(data_dir: &Path, path: &Path) -> Result<(), OpenError> {
-    let fail = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .map_err(fail)?;
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-        .map_err(|_| fail(io::Error::other("no key could be made")))?;
-    // Temporary files are made with mode 600.
-    let mut file = tempfile::Builder::new()
-        .prefix(".dev-issuer.")
-        .tempfile_in(data_dir)
-        .map_err(fail)?;
-    file.write_all(key.as_ref()).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => {}
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(fail(error.error)),
-    }
-    fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(fail)
+fn generate() -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+        .map(|document| Zeroizing::new(document.as_ref().to_vec()))
+        .map_err(|_| KeyFileError::Random)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     #[test]
     fn makes_the_key_once_even_for_many_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("new");
+        let data = dir.path().to_owned();
         assert!(SigningKey::existing(&data).unwrap().is_none());
-        assert!(!data.exists(), "to look for a key makes nothing");
         let ids: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| SigningKey::open(&data).unwrap().header.kid))
@@ -188,9 +172,40 @@ mod tests {
         SigningKey::open(dir.path()).unwrap();
         let path = dir.path().join(FILE);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(SigningKey::open(dir.path()), Err(OpenError::Exposed(_))));
+        assert!(matches!(
+            SigningKey::open(dir.path()),
+            Err(KeyFileError::Exposed { .. })
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "no key").unwrap();
-        assert!(matches!(SigningKey::open(dir.path()), Err(OpenError::Malformed(_))));
+        assert!(matches!(
+            SigningKey::open(dir.path()),
+            Err(KeyFileError::Damaged { .. })
+        ));
+    }
+
+    #[test]
+    fn a_new_key_takes_over_and_the_one_before_is_good_until_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        SigningKey::rotate(dir.path(), false).unwrap();
+        assert!(
+            SigningKey::existing(dir.path()).unwrap().is_none(),
+            "there is none to exchange"
+        );
+        let ids = |key: Result<SigningKey, KeyFileError>| key.unwrap().ids();
+        let first = ids(SigningKey::open(dir.path()));
+        SigningKey::rotate(dir.path(), false).unwrap();
+        let second = ids(SigningKey::open(dir.path()));
+        assert_eq!(second[1..], first);
+        SigningKey::rotate(dir.path(), false).unwrap();
+        let third = ids(SigningKey::open(dir.path()));
+        assert_eq!(third[1..], second[..1]);
+        // Killed between the two files: nothing is lost, and it is done again.
+        fs::copy(dir.path().join(FILE), dir.path().join(PREVIOUS)).unwrap();
+        assert_eq!(ids(SigningKey::open(dir.path())), third[..1]);
+        SigningKey::rotate(dir.path(), true).unwrap();
+        let last = ids(SigningKey::open(dir.path()));
+        assert_eq!(last.len(), 1);
+        assert_ne!(last[..], third[..1]);
     }
 }

@@ -26,11 +26,11 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::json;
-use service_kit::{Clock, identity::IssuerConfig};
+use service_kit::{Clock, identity::IssuerConfig, keys::KeyFileError};
 use url::Url;
 
 use self::{code::Attempts, grants::Grants, key::SigningKey};
-pub(crate) use self::{code::SignInCode, key::OpenError, public::refuse_public};
+pub(crate) use self::{code::SignInCode, public::refuse_public};
 
 /// `iss` of its tokens. It holds no port, so that the same people are the same users wherever the server listens.
 pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
@@ -101,15 +101,25 @@ struct Claims<'a> {
 
 impl DevIssuer {
     /// Opens the issuer of a data directory; the first to do so makes its key. Works while a server runs on the directory.
-    pub(crate) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(data_dir: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
             key: SigningKey::open(data_dir)?,
         })
     }
 
     /// As [`DevIssuer::open`], but makes no key; `None` where there is none.
-    pub(crate) fn existing(data_dir: &Path) -> Result<Option<Self>, OpenError> {
+    pub(crate) fn existing(data_dir: &Path) -> Result<Option<Self>, KeyFileError> {
         Ok(SigningKey::existing(data_dir)?.map(|key| Self { key }))
+    }
+
+    /// Makes a new key for a data directory that has one; with `revoke`, tokens that were made before end.
+    pub(crate) fn rotate(data_dir: &Path, revoke: bool) -> Result<(), KeyFileError> {
+        SigningKey::rotate(data_dir, revoke)
+    }
+
+    /// The ids of the keys whose tokens are good, the current one first.
+    pub(crate) fn key_ids(&self) -> Vec<String> {
+        self.key.ids()
     }
 
     /// A token for Chandlery, as the `token` command prints it.
@@ -212,7 +222,7 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> Response {
 async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
     (
         [(header::CACHE_CONTROL, "max-age=60")],
-        Json(json!({ "keys": [shared.issuer.key.public_jwk()] })),
+        Json(json!({ "keys": shared.issuer.key.public_jwks() })),
     )
         .into_response()
 }

@@ -64,7 +64,7 @@ impl Site {
             PagesConfig {
                 public_url,
                 allowed_hosts: Vec::new(),
-                cookie_key: [9; 32],
+                cookie_key: [9; 32].into(),
             },
             deps,
         );

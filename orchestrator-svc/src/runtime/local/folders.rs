@@ -140,7 +140,7 @@ impl Folders {
     }
 }
 
-/// Makes the folder for nobody else, and refuses one that is somebody else's.
+/// Makes the folder for nobody else, and refuses one that is somebody else's, or in which others may have put something.
 fn private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let found = fs::symlink_metadata(path)?;
@@ -148,6 +148,15 @@ fn private(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("{} is not a folder of this user", path.display()),
+        ));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "others may write to {}: look at what is in it, then remove it, or chmod it to 700",
+                path.display()
+            ),
         ));
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
@@ -184,6 +193,15 @@ mod tests {
             0o700
         );
         assert!(folders.has("a-1") && !folders.has("a-2"));
+        let open = folders.make("a-3").unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(
+            folders
+                .make("a-3")
+                .unwrap_err()
+                .to_string()
+                .contains("others may write")
+        );
         folders.remove("a-1").unwrap();
         folders.remove("a-1").unwrap();
         assert!(!folders.has("a-1"));

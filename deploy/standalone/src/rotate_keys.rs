@@ -1,0 +1,99 @@
+//! `chandlery rotate-keys`: new keys in place of those in the data folder.
+//!
+//! What is to be done is noted first, with the ids of the keys that are to go. Whoever goes on after a run that was cut off exchanges only
+//! those that are still there: no key is exchanged twice, and what the old ones sealed stays good.
+
+use std::{collections::BTreeMap, error::Error, io::Write as _, path::Path};
+
+use serde::{Deserialize, Serialize};
+use service_kit::keys::{Ring, read, remove};
+
+use crate::{
+    cli::RotateKeys,
+    data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
+    dev_issuer::DevIssuer,
+};
+
+const CREDENTIALS: &str = credential_svc::KEY_FILE;
+const DEV_ISSUER: &str = "dev-issuer.key";
+/// In the data folder while keys are exchanged.
+const NOTE: &str = "rotate-keys.pending";
+
+/// The ids of the keys that are to go, by file.
+#[derive(Debug, Deserialize, Serialize)]
+struct Note {
+    old: BTreeMap<String, String>,
+    revoke: bool,
+}
+
+/// Does all of it, and says which keys there are now.
+pub(crate) fn run(arguments: &RotateKeys) -> Result<(), Box<dyn Error>> {
+    let folder = DataDir::existing(&arguments.data_dir)?.ok_or_else(|| {
+        format!(
+            "{} is not the data folder of a server: name it with --data-dir",
+            arguments.data_dir.display()
+        )
+    })?;
+    let _lock = folder
+        .lock()
+        .map_err(|error| format!("keys are exchanged while no server runs: {error}"))?;
+    let mut note = match read(&folder.path().join(NOTE))? {
+        Some(text) => {
+            serde_json::from_slice(&text).map_err(|_| format!("{NOTE} cannot be read: remove it, and try again"))?
+        }
+        None => Note {
+            old: current(folder.path())?,
+            revoke: false,
+        },
+    };
+    note.revoke |= arguments.revoke;
+    folder.write(NOTE, serde_json::to_string(&note)?.as_bytes())?;
+
+    for name in [SESSION_KEY, PAGE_TOKEN_KEY] {
+        exchange(&folder.path().join(name), note.old.get(name), note.revoke)?;
+    }
+    if current_dev_issuer(folder.path())?.as_ref() == note.old.get(DEV_ISSUER) || note.revoke {
+        DevIssuer::rotate(folder.path(), note.revoke)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let old = note.old.get(CREDENTIALS).map(String::as_str);
+    runtime.block_on(credential_svc::rotate_keys(folder.path(), old))?;
+
+    let now = current(folder.path())?;
+    remove(&folder.path().join(NOTE))?;
+    let mut out = std::io::stdout().lock();
+    for (name, id) in now {
+        let before = note.old.get(&name).map(String::as_str).unwrap_or("none");
+        writeln!(out, "{name}: {id} (before: {before})")?;
+    }
+    Ok(())
+}
+
+/// Puts a new key in front of the one with this id, if that is still the current one; with `revoke`, in place of all.
+fn exchange(path: &Path, old: Option<&String>, revoke: bool) -> Result<(), Box<dyn Error>> {
+    let ring = Ring::open(path)?;
+    let is_new = ring.ids().first() != old;
+    if !is_new {
+        let next = if revoke { Ring::random()? } else { ring.rotated()? };
+        next.save(path)?;
+    } else if revoke && ring.keys().len() > 1 {
+        ring.current().save(path)?;
+    }
+    Ok(())
+}
+
+/// The ids of the current keys, by file.
+fn current(folder: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+    let mut ids = BTreeMap::new();
+    for name in [SESSION_KEY, PAGE_TOKEN_KEY, CREDENTIALS] {
+        let ring = Ring::existing(&folder.join(name))?;
+        ids.extend(ring.and_then(|ring| Some((name.to_owned(), ring.ids().into_iter().next()?))));
+    }
+    ids.extend(current_dev_issuer(folder)?.map(|id| (DEV_ISSUER.to_owned(), id)));
+    Ok(ids)
+}
+
+fn current_dev_issuer(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
+    let issuer = DevIssuer::existing(folder)?;
+    Ok(issuer.and_then(|issuer| issuer.key_ids().into_iter().next()))
+}

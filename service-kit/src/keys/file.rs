@@ -1,0 +1,255 @@
+//! Files that hold secrets: for their owner alone, whole or absent, durable when written.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+/// No key is longer (bytes).
+const MAX: usize = 16 << 10;
+
+/// Why a key file cannot be used; says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file system says no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was to be read or written.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Others may have read or changed it.
+    #[error(
+        "{} can be read or changed by other users (mode {mode:03o}), who may have copied it: `chmod 600` it, then make new keys with `chandlery rotate-keys`",
+        path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Whoever owns it can change it at any time.
+    #[error("{} belongs to another user (uid {owner}): start as that user, or `chown` it if you put it there", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// A folder, a link, a pipe.
+    #[error("{} is not a file of its own: remove it, and put the key there", .0.display())]
+    NotAFile(PathBuf),
+    /// Not what it should hold.
+    #[error("{} is damaged: {what}; restore it from the backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// No random numbers.
+    #[error("the system gave no random numbers")]
+    Random,
+}
+
+/// What a key file holds; `None` where there is none.
+///
+/// # Errors
+/// Where it is not for this user alone.
+pub fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+    let fail = |source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    // A link is not followed: whoever could plant one would choose the key. Nor is a pipe waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(KeyFileError::NotAFile(path.to_owned()));
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    let metadata = file.metadata().map_err(fail)?;
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotAFile(path.to_owned()));
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(KeyFileError::Foreign {
+            path: path.to_owned(),
+            owner: metadata.uid(),
+        });
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(KeyFileError::Exposed {
+            path: path.to_owned(),
+            mode: metadata.mode() & 0o777,
+        });
+    }
+    // The exact capacity: a buffer that grows leaves copies behind.
+    let mut content = Zeroizing::new(vec![0; MAX + 1]);
+    let mut length = 0;
+    while length < content.len() {
+        match file.read(&mut content[length..]).map_err(fail)? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    if length > MAX {
+        return Err(KeyFileError::Damaged {
+            path: path.to_owned(),
+            what: "it is too long for a key",
+        });
+    }
+    content.truncate(length);
+    Ok(Some(content))
+}
+
+/// Writes a key file, which no other is to be there for. Says whether it was written: not where somebody else was faster.
+pub fn create(path: &Path, content: &[u8]) -> Result<bool, KeyFileError> {
+    let draft = draft(path, content)?;
+    // Unlike a rename, a link fails where the name is taken.
+    let linked = fs::hard_link(&draft.0, path);
+    drop(draft);
+    match linked {
+        Ok(()) => settle(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(KeyFileError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Puts a key file in place of the one that is there.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
+    let draft = draft(path, content)?;
+    fs::rename(&draft.0, path).map_err(|source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    std::mem::forget(draft);
+    settle(path)
+}
+
+/// Removes a key file, where there is one.
+pub fn remove(path: &Path) -> Result<(), KeyFileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => settle(path),
+        Err(source) => Err(KeyFileError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A file beside the one to be written; it is removed where it does not come to its name.
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn draft(path: &Path, content: &[u8]) -> Result<Draft, KeyFileError> {
+    let fail = |source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| fail(io::ErrorKind::InvalidInput.into()))?;
+    let mut random = [0_u8; 8];
+    super::random(&mut random)?;
+    let beside = format!(
+        ".{}.{}.new",
+        name.to_string_lossy(),
+        data_encoding::HEXLOWER.encode(&random)
+    );
+    let draft = Draft(path.with_file_name(beside));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft.0)
+        .map_err(fail)?;
+    file.write_all(content).map_err(fail)?;
+    file.sync_all().map_err(fail)?;
+    Ok(draft)
+}
+
+/// Makes the name last, also over a power cut.
+fn settle(path: &Path) -> Result<(), KeyFileError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| KeyFileError::Io {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        assert!(read(&path).unwrap().is_none());
+        assert!(create(&path, b"one").unwrap());
+        assert!(!create(&path, b"two").unwrap(), "the first stays");
+        assert_eq!(**read(&path).unwrap().unwrap(), *b"one");
+        replace(&path, b"three").unwrap();
+        assert_eq!(**read(&path).unwrap().unwrap(), *b"three");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "no draft stays: {left:?}");
+
+        for mode in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let refused = read(&path).unwrap_err();
+            assert!(matches!(refused, KeyFileError::Exposed { .. }), "{refused}");
+            assert!(refused.to_string().contains("rotate-keys"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn is_a_file_and_nothing_that_leads_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        create(&path("real.key"), b"one").unwrap();
+        symlink(path("real.key"), path("link.key")).unwrap();
+        fs::create_dir(path("folder.key")).unwrap();
+        nix::unistd::mkfifo(&path("pipe.key"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        for name in ["link.key", "folder.key", "pipe.key"] {
+            assert!(matches!(read(&path(name)), Err(KeyFileError::NotAFile(_))), "{name}");
+        }
+        fs::write(path("real.key"), vec![0; MAX + 1]).unwrap();
+        assert!(matches!(read(&path("real.key")), Err(KeyFileError::Damaged { .. })));
+    }
+
+    #[test]
+    fn is_not_another_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        create(&path, b"one").unwrap();
+        // Only root can give a file away.
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            assert!(matches!(read(&path), Err(KeyFileError::Foreign { owner: 65_534, .. })));
+        }
+    }
+}

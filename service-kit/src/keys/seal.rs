@@ -1,0 +1,91 @@
+//! AES-256-GCM under the keys of a ring, for what others keep for us.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rand::RngCore as _;
+use zeroize::Zeroizing;
+
+use super::Ring;
+
+/// Seals with the current key, and opens with any.
+pub struct Sealing {
+    keys: Vec<LessSafeKey>,
+}
+
+impl Sealing {
+    /// Under these keys.
+    pub fn new(ring: &Ring) -> Self {
+        Self::derived(ring, |key| Zeroizing::new(*key))
+    }
+
+    /// Under keys that are derived from these, for one of several uses of a ring.
+    pub fn derived(ring: &Ring, derive: impl Fn(&[u8; 32]) -> Zeroizing<[u8; 32]>) -> Self {
+        let cipher = |key: &[u8; 32]| {
+            let key = UnboundKey::new(&AES_256_GCM, derive(key).as_slice()).expect("AES-256 takes 32 bytes");
+            LessSafeKey::new(key)
+        };
+        Self {
+            keys: ring.keys().map(cipher).collect(),
+        }
+    }
+
+    /// A random nonce, and `plain` sealed behind it. It opens with the same `context` alone.
+    pub fn seal(&self, context: &[u8], plain: Vec<u8>) -> Vec<u8> {
+        let mut nonce = [0; NONCE_LEN];
+        rand::rng().fill_bytes(&mut nonce);
+        let mut sealed = plain;
+        self.keys[0]
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
+            .expect("what is sealed is far shorter than what the cipher takes");
+        let mut whole = nonce.to_vec();
+        whole.append(&mut sealed);
+        whole
+    }
+
+    /// What was sealed, and its nonce; `None` where it was not sealed by one of the keys with this context.
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<([u8; NONCE_LEN], Zeroizing<Vec<u8>>)> {
+        let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        self.keys.iter().find_map(|key| {
+            // Opening overwrites the text.
+            let mut text = Zeroizing::new(text.to_vec());
+            let opened = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(context), &mut text);
+            let length = opened.ok()?.len();
+            text.truncate(length);
+            Some((*nonce, text))
+        })
+    }
+}
+
+impl fmt::Debug for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealing").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_key_before_has_sealed_opens_until_the_next_one() {
+        let first = Ring::from([1; 32]);
+        let sealed = Sealing::new(&first).seal(b"context", b"value".to_vec());
+        let open = |ring: &Ring, context: &[u8]| {
+            Sealing::new(ring).open(context, &sealed).map(|(nonce, plain)| {
+                assert_eq!(nonce, sealed[..NONCE_LEN]);
+                plain.to_vec()
+            })
+        };
+        let second = first.rotated().unwrap();
+        assert_eq!(open(&first, b"context").as_deref(), Some(&b"value"[..]));
+        assert_eq!(open(&second, b"context").as_deref(), Some(&b"value"[..]));
+        assert_eq!(open(&second, b"another"), None);
+        assert_eq!(open(&second.current(), b"context"), None);
+        assert_eq!(open(&second.rotated().unwrap(), b"context"), None);
+        assert!(Sealing::new(&first).open(b"context", &sealed[..5]).is_none());
+        // A use that derives its keys shares nothing with one that does not.
+        let other = Sealing::derived(&first, |_| Zeroizing::new([9; 32]));
+        assert!(other.open(b"context", &sealed).is_none());
+    }
+}
