@@ -43,7 +43,11 @@ impl EgressPolicy {
 
     /// Why what a name stands for is refused, and what to do, for whoever gave the name.
     pub fn refusal_of_name(&self) -> &'static str {
-        if self.allowed_alone { PLAIN_SECRETS } else { REFUSED_NAME }
+        if self.allowed_alone {
+            PLAIN_SECRETS
+        } else {
+            REFUSED_NAME
+        }
     }
 
     /// Why an address is refused, and what to do, for whoever gave it.

@@ -618,6 +618,7 @@ async fn credentials(world: &World, method: &str, about: &str, who: Who) -> Opti
                 installation,
                 values: secrets(&[("key", "an0ther")]),
                 request_id: request_id(),
+                destination: String::new(),
             },
         ),
         "GetInstallationCredential" => Request::on(&name, c::GetInstallationCredentialRequest { installation }),
@@ -652,6 +653,7 @@ async fn entry_credentials(world: &World, method: &str) -> Option<Request> {
         entry: entry.clone(),
         values: secrets(&[("key", value)]),
         request_id: request_id(),
+        destination: String::new(),
     };
     let stored = world.admin.credentials().put_entry_credential(put("s3cret")).await;
     let destination = stored.expect("admins may put").into_inner().present_destination;
@@ -692,7 +694,13 @@ async fn runtimes(world: &World, method: &str, about: &str, who: Who) -> Option<
     let name = format!("{installation}/runtime");
     Some(match method {
         "GetRuntime" => Request::on(&installation, o::GetRuntimeRequest { name }),
-        "RestartRuntime" => Request::on(&installation, o::RestartRuntimeRequest { name }),
+        "RestartRuntime" => Request::on(
+            &installation,
+            o::RestartRuntimeRequest {
+                name,
+                update_package: false,
+            },
+        ),
         "StreamRuntimeLogs" => Request::on(
             &installation,
             o::StreamRuntimeLogsRequest {
