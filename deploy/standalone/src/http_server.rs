@@ -31,6 +31,8 @@ use crate::health;
 
 /// How long open requests may go on once the server stops; event streams are cut then.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Connections that a thread has not begun to serve. The kernel keeps further ones.
+const QUEUE: usize = 64;
 /// For whoever finds no place.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\nx-content-type-options: nosniff\r\ncontent-length: 28\r\n\r\ntoo many connections; retry\n";
 /// The head of a request, and what is read of its body at a time.
@@ -78,16 +80,19 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        // The next has the next turn.
+        // The next has the next turn, if it keeps up; where none does, nothing more is accepted.
         lanes.rotate_left(1);
-        if lanes[0]
-            .send(Accepted {
-                connection,
-                peer,
-                place,
-            })
-            .is_err()
-        {
+        let free = lanes.iter().position(|lane| lane.capacity() > 0).unwrap_or_default();
+        let accepted = Accepted {
+            connection,
+            peer,
+            place,
+        };
+        let given = tokio::select! {
+            given = lanes[free].send(accepted) => given,
+            () = stop.cancelled() => break,
+        };
+        if given.is_err() {
             return Err(io::Error::other("a thread that serves connections has ended"));
         }
     }
@@ -106,11 +111,11 @@ struct Accepted {
     place: Place,
 }
 
-type Lane = (mpsc::UnboundedSender<Accepted>, oneshot::Receiver<()>);
+type Lane = (mpsc::Sender<Accepted>, oneshot::Receiver<()>);
 
 /// Starts a thread that serves the connections it is given, and tells when it has ended.
 fn lane(router: Router, patience: Duration, stop: CancellationToken) -> io::Result<Lane> {
-    let (give, mut connections) = mpsc::unbounded_channel::<Accepted>();
+    let (give, mut connections) = mpsc::channel::<Accepted>(QUEUE);
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("http".to_owned()).spawn(move || {
@@ -118,7 +123,6 @@ fn lane(router: Router, patience: Duration, stop: CancellationToken) -> io::Resu
             let builder = builder();
             // Each connection holds one end; when all are gone, so are the connections.
             let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-            // As many as have a place: the gate bounds them.
             while let Some(accepted) = connections.recv().await {
                 let Accepted {
                     connection,

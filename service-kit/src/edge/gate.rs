@@ -151,7 +151,7 @@ impl Kind {
         }
     }
 
-    /// Closes the quietest of some connections. Whether there was one.
+    /// Closes the quietest of some connections; first, of those that never had a request. Whether there was one.
     fn evict(&mut self) -> bool {
         let count = self.taken.len();
         let mut random = rand::rng();
@@ -163,9 +163,13 @@ impl Kind {
                     random.random_range(0..count)
                 }
             })
-            .filter_map(|index| Some((self.taken[index].quiet().filter(|quiet| *quiet >= YOUNG)?, index)))
+            .filter_map(|index| {
+                let phase = &self.taken[index];
+                let quiet = phase.quiet().filter(|quiet| *quiet >= YOUNG)?;
+                Some((phase.begun() == 0, quiet, index))
+            })
             .max();
-        let Some((_, index)) = quietest else { return false };
+        let Some((_, _, index)) = quietest else { return false };
         self.taken[index].evict();
         self.given_up += 1;
         true

@@ -16,9 +16,9 @@ use tokio::{
 use super::{Phase, Place};
 
 /// What a client may still send after the answer to a request of which not all was read, so that the answer reaches it: a connection
-/// that is closed with something unread is reset.
+/// that is closed with something unread is reset. Whoever sends more is left waiting for a while, which costs them more than us.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1 << 20;
+const LINGER_BYTES: usize = 256 << 10;
 /// A client begins to speak HTTP/2 with these (RFC 9113, section 3.4); no method of HTTP/1 begins so.
 const PREFACE: [u8; 3] = *b"PRI";
 
@@ -185,17 +185,18 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
             left: LINGER_BYTES,
             until: Box::pin(sleep_until(Instant::now() + LINGER)),
         });
-        let mut buffer = [0; 4096];
-        loop {
+        let mut buffer = [0; 16 << 10];
+        while linger.left > 0 {
             let mut buffer = ReadBuf::new(&mut buffer);
             match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && linger.left >= buffer.filled().len() => {
-                    linger.left -= buffer.filled().len();
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    linger.left = linger.left.saturating_sub(buffer.filled().len());
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return linger.until.as_mut().poll(cx),
+                Poll::Pending => break,
             }
         }
+        linger.until.as_mut().poll(cx)
     }
 }
 
