@@ -4,6 +4,7 @@
 //! Each journey is one file in `tests/`. They are run by `integration-tests/run`, which installs what they need.
 
 pub mod caller;
+pub mod figures;
 pub mod mcp;
 pub mod postgres;
 pub mod process;

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use integration_tests::{Caller, Stack, eventually, upstream::recording::RecordingUpstream, walk};
+use futures::future::BoxFuture;
+use integration_tests::{
+    Caller, Stack, eventually,
+    figures::{Figures, Usage},
+    upstream::recording::RecordingUpstream,
+    walk,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -11,6 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+/// For how long an attack goes on, and what is measured beside it.
+const ATTACK: Duration = Duration::from_secs(4);
 /// No answer takes as long on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -236,4 +244,165 @@ async fn pages_of_others_reach_nothing() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let answer = everything(sent(stack.http(), probe("/dev/jwks.json").as_bytes()).await).await;
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+}
+
+/// What each attack does over and over, with the address of HTTP and a token.
+type Attack = fn(String, String) -> BoxFuture<'static, ()>;
+
+/// Attacks go on together with somebody's calls. Theirs are answered rightly, and what the attackers took comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_and_everything_comes_back() {
+    let attacks: [(&str, usize, Attack); 8] = [
+        ("heads that drip", 400, |http, _| Box::pin(drip(http))),
+        ("half bodies, signed in", 50, |http, token| {
+            Box::pin(half_body(http, Some(token)))
+        }),
+        ("half bodies", 100, |http, _| Box::pin(half_body(http, None))),
+        ("forms of 8 MiB that nobody signed in for", 100, |http, _| {
+            Box::pin(half_form(http))
+        }),
+        ("idle connections", 3_000, |http, _| Box::pin(idle(http))),
+        ("resets", 200, |http, _| Box::pin(reset(http))),
+        ("streams that are reset", 4, |http, _| Box::pin(reset_streams(http))),
+        ("floods of headers", 8, |http, _| Box::pin(flood(http))),
+    ];
+    let stack = Stack::builder().flag("--client-timeout", "5").start().await;
+    let (_good, alice) = with_a_tool(&stack).await;
+    let client = stack.mcp("team", &alice).await;
+    // What is made once is there before anything is compared.
+    Figures::of(&stack, &client, "good__echo", ATTACK / 2).await;
+    let before = Usage::of(&stack);
+    let quiet = Figures::of(&stack, &client, "good__echo", ATTACK).await;
+    quiet.report("nobody attacks");
+    for (name, attackers, attack) in attacks {
+        let attackers: Vec<_> = (0..attackers)
+            .map(|_| {
+                let (http, token) = (stack.http().to_owned(), alice.token().to_owned());
+                tokio::spawn(async move {
+                    loop {
+                        attack(http.clone(), token.clone()).await;
+                        // Not to measure how fast this machine copies bytes.
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                })
+            })
+            .collect();
+        let figures = Figures::of(&stack, &client, "good__echo", ATTACK).await;
+        figures.report(name);
+        let usage = Usage::of(&stack);
+        assert!(
+            figures.peak_memory < before.memory + 400,
+            "{name}: {} MiB, before {}",
+            figures.peak_memory,
+            before.memory
+        );
+        for attacker in &attackers {
+            attacker.abort();
+        }
+        drop(attackers);
+        eventually(
+            &format!("{name}: what was taken comes back; {before:?}, then {usage:?}"),
+            || async {
+                let usage = Usage::of(&stack);
+                (usage.descriptors < before.descriptors + 50 && usage.memory < before.memory + 200).then_some(())
+            },
+        )
+        .await;
+    }
+    assert_eq!(client.call_text("good__echo", json!({"text": "after"})).await, "after");
+}
+
+/// Reads until the end, whatever it is. An attacker does not care.
+async fn wait_for_the_end(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+}
+
+async fn drip(http: String) {
+    let Ok(mut stream) = TcpStream::connect(http).await else {
+        return;
+    };
+    while stream.write_all(b"x").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+async fn half(http: String, head: String) {
+    let Ok(mut stream) = TcpStream::connect(http).await else {
+        return;
+    };
+    let piece = vec![b'x'; 64 << 10];
+    if stream.write_all(head.as_bytes()).await.is_err() {
+        return;
+    }
+    for _ in 0..32 {
+        if stream.write_all(&piece).await.is_err() {
+            break;
+        }
+    }
+    wait_for_the_end(stream).await;
+}
+
+async fn half_body(http: String, token: Option<String>) {
+    let token = token
+        .map(|token| format!("authorization: Bearer {token}\r\n"))
+        .unwrap_or_default();
+    let head = format!(
+        "POST /mcp/team HTTP/1.1\r\nhost: localhost\r\n{token}content-type: application/json\r\ncontent-length: 4000000\r\n\r\n"
+    );
+    half(http, head).await;
+}
+
+async fn half_form(http: String) {
+    let head = "POST /install/good HTTP/1.1\r\nhost: localhost\r\nsec-fetch-site: same-origin\r\n\
+                content-type: application/x-www-form-urlencoded\r\ncontent-length: 8388608\r\n\r\n";
+    half(http, head.to_owned()).await;
+}
+
+async fn idle(http: String) {
+    if let Ok(stream) = TcpStream::connect(http).await {
+        wait_for_the_end(stream).await;
+    }
+}
+
+async fn reset(http: String) {
+    let Ok(mut stream) = TcpStream::connect(http).await else {
+        return;
+    };
+    let _ = stream.write_all(get("/install/good").as_bytes()).await;
+    let _ = stream.set_zero_linger();
+}
+
+/// CVE-2023-44487: streams are opened and reset at once, until the connection ends.
+async fn reset_streams(http: String) {
+    let Ok(mut stream) = TcpStream::connect(http).await else {
+        return;
+    };
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for n in 0..1_000u32 {
+        let id = (2 * n + 1).to_be_bytes();
+        // GET http://localhost/ (RFC 7541, appendix A), then RST_STREAM with CANCEL.
+        bytes.extend_from_slice(&[0, 0, 14, 1, 5]);
+        bytes.extend_from_slice(&id);
+        bytes.extend_from_slice(b"\x82\x86\x84\x41\x09localhost");
+        bytes.extend_from_slice(&[0, 0, 4, 3, 0]);
+        bytes.extend_from_slice(&id);
+        bytes.extend_from_slice(&8u32.to_be_bytes());
+    }
+    if stream.write_all(&bytes).await.is_ok() {
+        wait_for_the_end(stream).await;
+    }
+}
+
+async fn flood(http: String) {
+    let Ok(mut stream) = TcpStream::connect(http).await else {
+        return;
+    };
+    let header = format!("x-{}: {}\r\n", "n".repeat(100), "v".repeat(1000));
+    let mut head = "GET /livez HTTP/1.1\r\nhost: localhost\r\n".to_owned();
+    for _ in 0..1_000 {
+        head.push_str(&header);
+    }
+    let _ = stream.write_all(head.as_bytes()).await;
+    wait_for_the_end(stream).await;
 }

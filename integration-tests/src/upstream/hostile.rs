@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::Served;
 
 /// The ways to misbehave. `refuse` is another thing: see [`refusing_url`].
-pub const BEHAVIOURS: [&str; 12] = [
+pub const BEHAVIOURS: [&str; 16] = [
     "hang",
     "hang-body",
     "close",
@@ -31,6 +31,10 @@ pub const BEHAVIOURS: [&str; 12] = [
     "redirect",
     "not-json-rpc",
     "huge-headers",
+    "endless",
+    "drip",
+    "giant-member",
+    "endless-events",
 ];
 
 /// A server that misbehaves.
@@ -118,6 +122,31 @@ async fn misbehave(behaviour: &str, id: &Value) -> Response {
             let middle = stream::repeat(filler).take(100).map(Ok);
             let end = stream::once(async { Ok(Bytes::from_static(br#""}]}}"#)) });
             json_body(Body::from_stream(begun.chain(middle).chain(end)))
+        }
+        "endless" => {
+            let filler = Bytes::from(vec![b'a'; 64 << 10]);
+            let begun = stream::once(async move { Ok::<_, Infallible>(Bytes::from(head)) });
+            json_body(Body::from_stream(begun.chain(stream::repeat(filler).map(Ok))))
+        }
+        "drip" => {
+            let begun = stream::once(async move { Ok::<_, Infallible>(Bytes::from(head)) });
+            let drops = stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((Ok(Bytes::from_static(b"a")), ()))
+            });
+            json_body(Body::from_stream(begun.chain(drops)))
+        }
+        "giant-member" => json_body(Body::from(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"{}":1,"result":{{"content":[]}}}}"#,
+            "m".repeat(15 << 20)
+        ))),
+        "endless-events" => {
+            let event = Bytes::from(format!(
+                "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"level\":\"info\",\"data\":\"{}\"}}}}\n\n",
+                "e".repeat(1000)
+            ));
+            let events = stream::repeat(event).map(Ok::<_, Infallible>);
+            ([("content-type", "text/event-stream")], Body::from_stream(events)).into_response()
         }
         "nested" => {
             let depth = 100_000;
