@@ -28,6 +28,10 @@ pub(crate) enum Answer {
     Stream(Box<Answers>),
 }
 
+/// After so much of a stream, others have their turn. A server that never stops sends faster than it is read: what has come is always
+/// there, and nothing would be waited for.
+const TURN: usize = 32 << 10;
+
 /// One message of a stream.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -51,6 +55,8 @@ pub(crate) struct Answers {
     events: Events,
     begun: bool,
     received: usize,
+    /// How much was read since others had their turn.
+    turn: usize,
     requests: u32,
     _permit: OwnedSemaphorePermit,
 }
@@ -87,6 +93,7 @@ impl Answers {
             events,
             begun: false,
             received: 0,
+            turn: 0,
             requests: 0,
             _permit: permit,
         }
@@ -95,10 +102,17 @@ impl Answers {
     /// The next message. Not to be asked again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<Event, UpstreamError> {
         loop {
-            while let Some(data) = self.events.next() {
+            // Nothing is taken out yet that would be lost if nobody asked any more.
+            if self.turn > TURN {
+                self.turn = 0;
+                tokio::task::yield_now().await;
+            }
+            if let Some(data) = self.events.next() {
+                self.turn += data.len();
                 if let Some(event) = self.judge(data)? {
                     return Ok(event);
                 }
+                continue;
             }
             let data = tokio::select! {
                 data = self.upstreams.next_data(&mut self.body, self.deadline) => data?,
