@@ -177,11 +177,24 @@ async fn jwts_of_another_instance_and_expired_ones() {
         Code::Unauthenticated,
         "TOKEN_INVALID",
     );
-    let output = std::process::Command::new(integration_tests::stack::binary())
-        .args(["token", "--user", "alice@example.com", "--ttl", "1", "--data-dir"])
-        .arg(stack.data_dir())
-        .output()
-        .expect("the program runs");
+    let token = |ttl: &str| {
+        std::process::Command::new(integration_tests::stack::binary())
+            .args(["token", "--user", "alice@example.com", "--ttl", ttl, "--data-dir"])
+            .arg(stack.data_dir())
+            .output()
+            .expect("the program runs")
+    };
+    let long = token("86401");
+    let said = String::from_utf8_lossy(&long.stderr);
+    assert!(
+        !long.status.success() && long.stdout.is_empty(),
+        "no token outlives a day"
+    );
+    assert!(
+        said.contains("86400 seconds, a day") && said.contains("gateway token"),
+        "{said}"
+    );
+    let output = token("1");
     let short = stack.caller(Some(String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()));
     let status =
         integration_tests::wait::eventually_within(std::time::Duration::from_secs(90), "it expires", || async {

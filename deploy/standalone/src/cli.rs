@@ -37,7 +37,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints a token of the development issuer, and nothing else, on standard output.
+    /// Prints a token of the development issuer, and nothing else, on standard output. `dev-issuer.log` in the data folder keeps who made
+    /// it, for whom and until when.
     ///
     /// The server need not run, but must have been started once: then its data folder has the key that signs tokens. Example:
     /// TOKEN=$(chandlery token --user alice@example.com --admin)
@@ -238,8 +239,8 @@ pub(crate) struct Token {
     /// Make the user an admin.
     #[arg(long)]
     pub(crate) admin: bool,
-    /// How long the token is valid, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 12 * 3600, value_parser = clap::value_parser!(u64).range(1..=365 * 24 * 3600))]
+    /// How long the token is valid, in seconds: at most 86400, a day.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = token::ttl)]
     pub(crate) ttl: u64,
 }
 

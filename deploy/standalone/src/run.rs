@@ -192,12 +192,13 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             && !folder.has(&seeded)
         {
             let token = development.mint(
+                "the first start",
                 "setup@chandlery.localhost",
                 &[],
                 true,
                 Duration::from_secs(60),
                 SystemTime::now(),
-            );
+            )?;
             seed::seed(registry, &token, dev_issuer::ISSUER)
                 .await
                 .map_err(|status| format!("the demo could not be added: {}", status.message()))?;

@@ -5,7 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{cli::Token, dev_issuer::DevIssuer};
+use crate::{
+    cli::Token,
+    dev_issuer::{self, DevIssuer},
+};
+
+/// The longest that a token is valid (seconds): nobody can take one back before it ends.
+const MAX_TTL: u64 = 24 * 3600;
 
 /// Prints the token, and nothing else, on standard output.
 pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>> {
@@ -19,14 +25,28 @@ pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>>
     })?;
     let ttl = Duration::from_secs(arguments.ttl);
     let token = issuer.mint(
+        &dev_issuer::this_user(),
         &arguments.user,
         &arguments.group,
         arguments.admin,
         ttl,
         SystemTime::now(),
-    );
+    )?;
     writeln!(std::io::stdout(), "{token}")?;
     Ok(())
+}
+
+/// Takes a lifetime in seconds that is no longer than a day.
+pub(crate) fn ttl(text: &str) -> Result<u64, String> {
+    let ttl: u64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    if (1..=MAX_TTL).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err(format!(
+            "must be 1 to {MAX_TTL} seconds, a day: nobody can take a token back before it ends. A client that should stay signed in for \
+             longer takes a gateway token, which can be revoked"
+        ))
+    }
 }
 
 /// Takes what looks like an email address.

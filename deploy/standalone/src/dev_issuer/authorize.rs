@@ -14,7 +14,7 @@ use axum::{
 use serde::Deserialize;
 use url::Url;
 
-use super::{CLIENT_ID, ISSUER, Person, Shared, grants::Grant, normal_email, page};
+use super::{CLIENT_ID, ISSUER, Person, Shared, grants::Grant, normal_email, page, record::Event};
 
 /// What the client asks for (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core, section 3.1.2.1).
 #[derive(Deserialize, Default, Debug)]
@@ -114,6 +114,7 @@ pub(super) async fn submit(
         // A field left empty is a slip, not a guess.
         if !submitted.code.trim().is_empty() {
             shared.attempts.wrong(now);
+            tracing::warn!(user.email = %entered.email.escape_debug(), "development issuer: somebody entered a wrong code");
         }
         entered.code_error = Some("This is not the code. Enter the one the server printed when it started.".to_owned());
     }
@@ -137,6 +138,10 @@ pub(super) async fn submit(
         nonce: Some(request.nonce.clone()).filter(|nonce| !nonce.is_empty()),
         granted_at: now,
     };
+    if let Err(error) = shared.issuer.put_on_record(Event::SignedIn, &grant.person, now) {
+        tracing::error!("{error}");
+        return send_back(redirect, &request.state, &[("error", "server_error")]);
+    }
     match shared.grants.add(grant) {
         Some(code) => send_back(redirect, &request.state, &[("code", &code)]),
         None => send_back(redirect, &request.state, &[("error", "temporarily_unavailable")]),

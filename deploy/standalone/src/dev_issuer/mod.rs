@@ -9,12 +9,13 @@ mod grants;
 mod key;
 mod page;
 mod public;
+mod record;
 mod token;
 
 use std::{
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use axum::{
@@ -29,8 +30,13 @@ use serde_json::json;
 use service_kit::{Clock, identity::IssuerConfig, keys::KeyFileError};
 use url::Url;
 
-use self::{code::Attempts, grants::Grants, key::SigningKey};
-pub(crate) use self::{code::SignInCode, public::refuse_public};
+use self::{
+    code::Attempts,
+    grants::Grants,
+    key::SigningKey,
+    record::{Event, Record, seconds},
+};
+pub(crate) use self::{code::SignInCode, public::refuse_public, record::this_user};
 
 /// `iss` of its tokens. It holds no port, so that the same people are the same users wherever the server listens.
 pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
@@ -45,6 +51,14 @@ const SIGN_IN_TTL: Duration = Duration::from_secs(8 * 3600);
 #[derive(Debug)]
 pub(crate) struct DevIssuer {
     key: SigningKey,
+    record: Record,
+}
+
+/// A token, and its `jti` and `exp`.
+struct Signed {
+    token: String,
+    id: String,
+    until: u64,
 }
 
 /// Whom a token is about.
@@ -89,7 +103,7 @@ struct Claims<'a> {
     aud: &'a str,
     exp: u64,
     iat: u64,
-    jti: String,
+    jti: &'a str,
     email: &'a str,
     email_verified: bool,
     name: String,
@@ -104,12 +118,17 @@ impl DevIssuer {
     pub(crate) fn open(data_dir: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
             key: SigningKey::open(data_dir)?,
+            record: Record::new(data_dir),
         })
     }
 
     /// As [`DevIssuer::open`], but makes no key; `None` where there is none.
     pub(crate) fn existing(data_dir: &Path) -> Result<Option<Self>, KeyFileError> {
-        Ok(SigningKey::existing(data_dir)?.map(|key| Self { key }))
+        let key = SigningKey::existing(data_dir)?;
+        Ok(key.map(|key| Self {
+            key,
+            record: Record::new(data_dir),
+        }))
     }
 
     /// Makes a new key for a data directory that has one; with `revoke`, tokens that were made before end.
@@ -122,39 +141,55 @@ impl DevIssuer {
         self.key.ids()
     }
 
-    /// A token for Chandlery, as the `token` command prints it.
+    /// A token for Chandlery, as the `token` command prints it, once it is on record that `by` has made it.
     pub(crate) fn mint(
         &self,
+        by: &str,
         user_email: &str,
         groups: &[String],
         admin: bool,
         ttl: Duration,
         now: SystemTime,
-    ) -> String {
+    ) -> Result<String, String> {
         let person = Person {
             email: normal_email(user_email),
             groups: groups.to_vec(),
             admin,
         };
-        self.sign(&person, AUDIENCE, ttl, now, None)
+        let Signed { token, id, until } = self.sign(&person, AUDIENCE, ttl, now, None);
+        let event = Event::TokenMade { by, token: &id, until };
+        self.put_on_record(event, &person, now)?;
+        Ok(token)
     }
 
-    fn sign(&self, person: &Person, audience: &str, ttl: Duration, now: SystemTime, nonce: Option<&str>) -> String {
-        let iat = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.key.sign(&Claims {
+    /// Where that fails, what it is about is not to be done.
+    fn put_on_record(&self, event: Event<'_>, person: &Person, now: SystemTime) -> Result<(), String> {
+        self.record
+            .write(event, person, now)
+            .map_err(|error| format!("the record of the development issuer cannot be written: {error}"))?;
+        tracing::info!(user.email = %person.email, user.admin = person.admin, user.groups = ?person.groups, "development issuer: {event:?}");
+        Ok(())
+    }
+
+    fn sign(&self, person: &Person, audience: &str, ttl: Duration, now: SystemTime, nonce: Option<&str>) -> Signed {
+        let iat = seconds(now);
+        let until = iat.saturating_add(ttl.as_secs());
+        let id = uuid::Uuid::new_v4().to_string();
+        let token = self.key.sign(&Claims {
             iss: ISSUER,
             sub: &person.email,
             aud: audience,
-            exp: iat.saturating_add(ttl.as_secs()),
+            exp: until,
             iat,
-            jti: uuid::Uuid::new_v4().to_string(),
+            jti: &id,
             email: &person.email,
             email_verified: true,
             name: display_name(&person.email),
             groups: &person.groups,
             roles: if person.admin { &["admin"] } else { &[] },
             nonce,
-        })
+        });
+        Signed { token, id, until }
     }
 
     /// How the services find and trust this issuer; `http_base_url` is the server's own address.

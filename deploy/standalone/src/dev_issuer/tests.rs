@@ -157,6 +157,76 @@ async fn signs_in_and_exchanges_the_code_once() {
 }
 
 #[tokio::test]
+async fn what_it_does_is_on_record_and_no_token_is() {
+    let server = server();
+    let (_, location, _) = server.sign_in("alice@example.com", &server.code.to_string()).await;
+    let code = parameter(&location.unwrap(), "code").unwrap();
+    let (_, tokens) = server.exchange(&code, VERIFIER).await;
+    let command = DevIssuer::existing(server._dir.path()).unwrap().unwrap();
+    let (ttl, now) = (Duration::from_secs(60), SystemTime::now());
+    let minted = command
+        .mint("bob (uid 7)", "carol@example.com", &[], true, ttl, now)
+        .unwrap();
+
+    let text = std::fs::read_to_string(server._dir.path().join("dev-issuer.log")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<_> = lines
+        .iter()
+        .map(|line| (line["event"].as_str().unwrap(), line["user"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        events,
+        [
+            ("signed_in", "alice@example.com"),
+            ("tokens_granted", "alice@example.com"),
+            ("token_made", "carol@example.com"),
+        ]
+    );
+    assert_eq!(
+        (&lines[0]["groups"], &lines[0]["admin"]),
+        (&json!(["blue", "green"]), &json!(true))
+    );
+    let access = tokens["access_token"].as_str().unwrap();
+    assert_eq!(
+        (&lines[1]["token"], &lines[1]["until"]),
+        (&claims(access)["jti"], &claims(access)["exp"])
+    );
+    assert_eq!(
+        (&lines[2]["by"], &lines[2]["until"]),
+        (&json!("bob (uid 7)"), &claims(&minted)["exp"])
+    );
+    let secrets = [
+        &code,
+        access,
+        tokens["id_token"].as_str().unwrap(),
+        &minted,
+        &server.code.to_string(),
+    ];
+    for secret in secrets.map(|secret| secret.rsplit('.').next().unwrap().to_owned()) {
+        assert!(!text.contains(&secret), "{text}");
+    }
+}
+
+/// What cannot be put on record is not done.
+#[tokio::test]
+async fn lets_nobody_in_without_a_record() {
+    let server = server();
+    std::fs::create_dir(server._dir.path().join("dev-issuer.log")).unwrap();
+    let (_, location, _) = server.sign_in("alice@example.com", &server.code.to_string()).await;
+    assert_eq!(parameter(&location.unwrap(), "error").unwrap(), "server_error");
+    let command = DevIssuer::existing(server._dir.path()).unwrap().unwrap();
+    let refused = command.mint(
+        "bob",
+        "carol@example.com",
+        &[],
+        true,
+        Duration::from_secs(60),
+        SystemTime::now(),
+    );
+    assert!(refused.unwrap_err().contains("record"));
+}
+
+#[tokio::test]
 async fn wants_the_verifier_of_the_challenge_and_a_fresh_code() {
     let server = server();
     for (verifier, wait) in [("another verifier", 0), (VERIFIER, 61)] {
@@ -236,13 +306,16 @@ async fn its_tokens_are_verified_as_any_issuers() {
     // Another process with the same directory, such as the `token` command.
     let command = DevIssuer::existing(dir.path()).unwrap().unwrap();
     let now = SystemTime::now();
-    let token = command.mint(
-        "Bob@example.com",
-        &["blue".to_owned()],
-        true,
-        Duration::from_secs(60),
-        now,
-    );
+    let token = command
+        .mint(
+            "root (uid 0)",
+            "Bob@example.com",
+            &["blue".to_owned()],
+            true,
+            Duration::from_secs(60),
+            now,
+        )
+        .unwrap();
     let verifier = service_kit::identity::Verifier::new(vec![DevIssuer::issuer_config(&base)], Clock::System).unwrap();
     let user = verifier.verify(&token).await.unwrap();
     assert_eq!((user.subject.as_str(), user.admin), ("bob@example.com", true));

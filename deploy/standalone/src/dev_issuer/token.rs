@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{AUDIENCE, CLIENT_ID, SIGN_IN_TTL, Shared};
+use super::{AUDIENCE, CLIENT_ID, SIGN_IN_TTL, Shared, record::Event};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -47,11 +47,20 @@ pub(super) async fn exchange(
         );
     };
     let sign = |audience, nonce| shared.issuer.sign(&grant.person, audience, SIGN_IN_TTL, now, nonce);
+    let (access, id) = (sign(AUDIENCE, None), sign(CLIENT_ID, grant.nonce.as_deref()));
+    let event = Event::TokensGranted {
+        token: &access.id,
+        until: access.until,
+    };
+    if let Err(error) = shared.issuer.put_on_record(event, &grant.person, now) {
+        tracing::error!("{error}");
+        return refused("server_error", "the sign-in cannot be put on record");
+    }
     let tokens = json!({
         "token_type": "Bearer",
         "expires_in": SIGN_IN_TTL.as_secs(),
-        "access_token": sign(AUDIENCE, None),
-        "id_token": sign(CLIENT_ID, grant.nonce.as_deref()),
+        "access_token": access.token,
+        "id_token": id.token,
     });
     ([(header::CACHE_CONTROL, "no-store")], Json(tokens)).into_response()
 }

@@ -1,0 +1,153 @@
+//! What the issuer did, for whoever asks later who was let in as whom: a line of JSON for each token and sign-in, in the data folder. Never a
+//! token, nor anything that becomes one.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use super::Person;
+
+const FILE: &str = "dev-issuer.log";
+/// The file before: together they have at most twice [`MAX`].
+const BEFORE: &str = "dev-issuer.log.1";
+/// A file that has grown so long makes room for another (bytes).
+const MAX: u64 = 4 << 20;
+
+/// The file.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    folder: PathBuf,
+}
+
+/// Something the issuer did.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum Event<'a> {
+    /// A token was made on the command line, or for the first start.
+    TokenMade {
+        /// Who made it: a user of this machine, or the server.
+        by: &'a str,
+        /// `jti` of the token.
+        token: &'a str,
+        /// `exp` of the token, in seconds since 1970.
+        until: u64,
+    },
+    /// Somebody signed in on the page, with the code that the server printed.
+    SignedIn,
+    /// The server exchanged a sign-in for tokens.
+    TokensGranted {
+        /// `jti` of the access token.
+        token: &'a str,
+        /// `exp` of the tokens, in seconds since 1970.
+        until: u64,
+    },
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Seconds since 1970.
+    time: u64,
+    #[serde(flatten)]
+    event: Event<'a>,
+    user: &'a str,
+    groups: &'a [String],
+    admin: bool,
+}
+
+impl Record {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Writes it down, before what it is about is of any use to anybody: where that fails, it is not to be done.
+    pub(super) fn write(&self, event: Event<'_>, person: &Person, now: SystemTime) -> io::Result<()> {
+        let line = Line {
+            time: seconds(now),
+            event,
+            user: &person.email,
+            groups: &person.groups,
+            admin: person.admin,
+        };
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        let path = self.folder.join(FILE);
+        if fs::metadata(&path).is_ok_and(|found| found.len() >= MAX) {
+            self.make_room(&path)?;
+        }
+        // One write for each line: those of two processes do not mix.
+        open(&path)?.write_all(&text)
+    }
+
+    fn make_room(&self, path: &Path) -> io::Result<()> {
+        let file = open(path)?;
+        // Where two do it at once, one is enough.
+        match file.try_lock() {
+            Ok(()) if file.metadata()?.len() >= MAX => fs::rename(path, self.folder.join(BEFORE)),
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The user of this machine who runs this program.
+pub(crate) fn this_user() -> String {
+    let uid = nix::unistd::getuid();
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => format!("{} (uid {uid})", user.name),
+        _ => format!("uid {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn keeps_a_line_for_each_and_stays_small() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = Record::new(folder.path());
+        let person = Person {
+            email: "alice@example.com".to_owned(),
+            groups: vec!["g\n".repeat(1000)],
+            admin: true,
+        };
+        let write = || record.write(Event::SignedIn, &person, UNIX_EPOCH).unwrap();
+        write();
+        let path = folder.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["event"], "signed_in");
+        assert_eq!(line["user"], "alice@example.com");
+        for _ in 0..3000 {
+            write();
+        }
+        let size = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
+        assert!(size(FILE) < MAX + 10_000 && size(BEFORE) < MAX + 10_000);
+    }
+}
