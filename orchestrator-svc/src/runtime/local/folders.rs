@@ -193,7 +193,7 @@ mod tests {
             0o700
         );
         assert!(folders.has("a-1") && !folders.has("a-2"));
-        let open = folders.make("a-3").unwrap();
+        let open = folders.make("a-3").unwrap().work;
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         assert!(
             folders
