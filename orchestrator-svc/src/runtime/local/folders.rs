@@ -79,8 +79,11 @@ impl Folders {
             home: self.of(uid).join("home"),
             temporary: self.of(uid).join("tmp"),
         };
+        private(&self.of(uid))?;
         for folder in [&own.work, &own.home, &own.temporary] {
-            private(folder)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // A server may do with its own as it likes, and what is around them is for us alone.
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         }
         Ok(own)
     }
@@ -193,15 +196,17 @@ mod tests {
             0o700
         );
         assert!(folders.has("a-1") && !folders.has("a-2"));
+        // A server that opens its own folder opens nothing, and is started again.
         let open = folders.make("a-3").unwrap().work;
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(
-            folders
-                .make("a-3")
-                .unwrap_err()
-                .to_string()
-                .contains("others may write")
-        );
+        folders.make("a-3").unwrap();
+        assert_eq!(fs::metadata(&open).unwrap().permissions().mode() & 0o777, 0o700);
+        // One that others may have put something into is not ours to use.
+        let others = folder.path().join("i/a-4");
+        fs::create_dir(&others).unwrap();
+        fs::set_permissions(&others, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = folders.make("a-4").unwrap_err().to_string();
+        assert!(refused.contains("others may write"), "{refused}");
         folders.remove("a-1").unwrap();
         folders.remove("a-1").unwrap();
         assert!(!folders.has("a-1"));
