@@ -10,13 +10,12 @@ const ALWAYS_HTTPS: HeaderValue = HeaderValue::from_static("max-age=63072000");
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Browsers take an answer for what it says it is; and where they come by https, come by nothing else (RFC 6797).
-pub(crate) fn harden(mut response: Response, https: bool) -> Response {
+pub(crate) fn harden(response: &mut Response, https: bool) {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
     if https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, ALWAYS_HTTPS);
     }
-    response
 }
 
 #[cfg(test)]
@@ -25,10 +24,11 @@ mod tests {
 
     #[test]
     fn asks_for_https_where_that_is_what_there_is() {
-        let plain = harden(Response::default(), false);
+        let (mut plain, mut https) = (Response::default(), Response::default());
+        harden(&mut plain, false);
         assert_eq!(plain.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert!(!plain.headers().contains_key(header::STRICT_TRANSPORT_SECURITY));
-        let https = harden(Response::default(), true);
+        harden(&mut https, true);
         assert_eq!(https.headers()[header::STRICT_TRANSPORT_SECURITY], "max-age=63072000");
     }
 }

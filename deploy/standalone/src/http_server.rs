@@ -17,7 +17,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use service_kit::{
-    Peer,
+    Hosts, Peer,
     edge::{Acceptor, Gate, Guarded, Place, Served, request_body, response_body},
 };
 use tokio::{
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use crate::health;
+use crate::{guard, headers, health};
 
 /// How long open requests may go on once the server stops; event streams are cut then.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -54,16 +54,27 @@ const MAX_FAULTS: usize = 1024;
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 
-/// Serves `router` on `listener` until `stop` is cancelled.
+/// What is served.
+#[derive(Clone)]
+pub(crate) struct Site {
+    /// Everything there is.
+    pub(crate) router: Router,
+    /// Whom it answers as.
+    pub(crate) hosts: Arc<Hosts>,
+    /// Whether browsers come by https.
+    pub(crate) https: bool,
+}
+
+/// Serves `site` on `listener` until `stop` is cancelled.
 pub(crate) async fn serve(
     listener: TcpListener,
     gate: Arc<Gate>,
-    router: Router,
+    site: Site,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let (mut lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
-        .map(|_| lane(router.clone(), gate.limits().patience, stop.clone()))
+        .map(|_| lane(site.clone(), gate.limits().patience, stop.clone()))
         .collect::<io::Result<Vec<_>>>()?
         .into_iter()
         .unzip();
@@ -114,7 +125,7 @@ struct Accepted {
 type Lane = (mpsc::Sender<Accepted>, oneshot::Receiver<()>);
 
 /// Starts a thread that serves the connections it is given, and tells when it has ended.
-fn lane(router: Router, patience: Duration, stop: CancellationToken) -> io::Result<Lane> {
+fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<Lane> {
     let (give, mut connections) = mpsc::channel::<Accepted>(QUEUE);
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -137,7 +148,7 @@ fn lane(router: Router, patience: Duration, stop: CancellationToken) -> io::Resu
                     connection,
                     place,
                     Peer::External(peer),
-                    &router,
+                    &site,
                     patience,
                     &stop,
                 );
@@ -186,27 +197,30 @@ fn connection_of(
     connection: TcpStream,
     place: Place,
     peer: Peer,
-    router: &Router,
+    site: &Site,
     patience: Duration,
     stop: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
     let phase = Arc::clone(place.phase());
-    let router = router.clone();
+    let site = site.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let served = Served::begin(Arc::clone(&phase));
-        let answer = if phase.is_spare() && !health::is_asked(request.uri()) {
+        let answer = if let Some(refusal) = guard::refusal(&site.hosts, request.uri(), request.headers()) {
+            Err(refusal)
+        } else if phase.is_spare() && !health::is_asked(request.uri()) {
             Err(busy())
         } else {
             let mut request = request.map(|body| Body::new(request_body(body, patience, Arc::clone(&phase))));
             request.extensions_mut().insert(peer);
-            Ok(router.clone().call(request))
+            Ok(site.router.clone().call(request))
         };
-        let last = phase.is_spare();
+        let (last, https) = (phase.is_spare(), site.https);
         async move {
             let mut response = match answer {
                 Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
-                Err(busy) => busy,
+                Err(refusal) => refusal,
             };
+            headers::harden(&mut response, https);
             if last {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -232,6 +246,6 @@ fn connection_of(
 }
 
 fn busy() -> Response {
-    let retry = [(header::RETRY_AFTER, "1"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let retry = [(header::RETRY_AFTER, "1")];
     (StatusCode::SERVICE_UNAVAILABLE, retry, "too many connections; retry\n").into_response()
 }

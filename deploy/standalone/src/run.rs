@@ -36,7 +36,9 @@ use crate::{
     descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
     grpc_tls::GrpcTls,
-    guard, headers, health, http_server, seed,
+    health,
+    http_server::{self, Site},
+    seed,
 };
 
 /// In the data folder: the first start has added what it adds; see [`seeded`].
@@ -128,15 +130,6 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     for app in &apps {
         router = router.merge(app.http.clone());
     }
-    let hosts = Arc::new(Hosts::new(public_url.clone(), &own_names(http_address)));
-    let https = public_url.scheme() == "https";
-    let router = router
-        .layer(axum::middleware::from_fn(move |request, next| {
-            guard::guard(Arc::clone(&hosts), request, next)
-        }))
-        .layer(axum::middleware::map_response(move |response| async move {
-            headers::harden(response, https)
-        }));
     let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
     spawn(&mut running, "health", {
         let stop = stop.clone();
@@ -144,11 +137,16 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             tokio::select! { () = report_health => {}, () = stop.cancelled() => {} }
         }
     });
+    let site = Site {
+        router,
+        hosts: Arc::new(Hosts::new(public_url.clone(), &own_names(http_address))),
+        https: public_url.scheme() == "https",
+    };
     spawn(
         &mut running,
         "http",
         failing(
-            http_server::serve(http, Gate::new(limits.clone()), router, stop.clone()),
+            http_server::serve(http, Gate::new(limits.clone()), site, stop.clone()),
             "HTTP",
         ),
     );
