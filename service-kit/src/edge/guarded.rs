@@ -21,6 +21,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 10;
 /// A client begins to speak HTTP/2 with these (RFC 9113, section 3.4); no method of HTTP/1 begins so.
 const PREFACE: [u8; 3] = *b"PRI";
+/// A client begins TLS with a record of this type (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 22;
 
 /// A connection that ends, as if its client had closed it, when the client lets us wait for too long: for a head, for its next request,
 /// or until it takes what we write; or when somebody else gets its place. While a request is under way, its own limits hold.
@@ -52,6 +54,8 @@ enum Protocol {
     Unknown(usize),
     Http1,
     Http2,
+    /// What is in it cannot be told: that something came does not say that a request has begun.
+    Tls,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,11 @@ impl Reading {
     /// Takes note of what came.
     fn came(&mut self, bytes: &[u8], phase: &Phase) {
         match self.protocol {
+            Protocol::Unknown(0) if bytes.first() == Some(&HANDSHAKE) => {
+                // The handshake and the first request must come in time.
+                phase.set_multiplexed();
+                self.protocol = Protocol::Tls;
+            }
             Protocol::Unknown(known) => {
                 let rest = &PREFACE[known..];
                 let length = rest.len().min(bytes.len());
@@ -137,7 +146,7 @@ impl Reading {
                     self.since = Instant::now();
                 }
             }
-            Protocol::Http1 | Protocol::Http2 => {}
+            Protocol::Http1 | Protocol::Http2 | Protocol::Tls => {}
         }
     }
 

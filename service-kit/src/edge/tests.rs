@@ -129,8 +129,8 @@ async fn an_evicted_connection_ends() {
 
 #[tokio::test]
 async fn a_head_must_come_in_time() {
-    // Nothing at all; a part; a part of what begins HTTP/2.
-    for sent in ["", "GET / HTTP/1.1\r\nhost: a", "PR"] {
+    // Nothing at all; a part; a part of what begins HTTP/2; a part of what begins TLS.
+    for sent in ["", "GET / HTTP/1.1\r\nhost: a", "PR", "\x16\x03\x01"] {
         let gate = with(10, 10, SHORT, LONG);
         let (mut client, mut connection) = guarded(&gate);
         client.write_all(sent.as_bytes()).await.unwrap();
@@ -157,6 +157,22 @@ async fn without_a_request_a_connection_is_open_only_for_a_while() {
         let request = Served::begin(Arc::clone(connection.phase()));
         drop(request);
         ends(&mut connection).await;
+    }
+}
+
+/// Signs of life of HTTP/2, which TLS hides, are no part of a head.
+#[tokio::test]
+async fn signs_of_life_are_no_request() {
+    for begins in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01"] {
+        let gate = with(10, 10, SHORT, LONG);
+        let (mut client, mut connection) = guarded(&gate);
+        client.write_all(begins.as_bytes()).await.unwrap();
+        connection.read_exact(&mut vec![0; begins.len()]).await.unwrap();
+        drop(Served::begin(Arc::clone(connection.phase())));
+        client.write_all(b"alive").await.unwrap();
+        connection.read_exact(&mut [0; 5]).await.unwrap();
+        let read = timeout(SHORT * 5, connection.read_u8()).await;
+        assert!(read.is_err(), "it is still open");
     }
 }
 
