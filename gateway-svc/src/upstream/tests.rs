@@ -86,6 +86,18 @@ fn short() -> Limits {
     }
 }
 
+/// Where no answer is to come late.
+fn patient() -> Limits {
+    let long = Duration::from_secs(20);
+    Limits {
+        headers: long,
+        idle: long,
+        initialize: long,
+        total: long,
+        ..short()
+    }
+}
+
 fn target(url: &str) -> Arc<Target> {
     target_of(url, 1)
 }
@@ -140,7 +152,7 @@ async fn initializes_once_and_keeps_the_result_as_it_came() {
         ))
     })
     .await;
-    let (upstreams, target) = (upstreams(short()), target(&url));
+    let (upstreams, target) = (upstreams(patient()), target(&url));
     assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), result);
     assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), result);
     let mut methods = Vec::new();
@@ -176,7 +188,7 @@ async fn a_lost_session_is_opened_again_once() {
             json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))
         })
         .await;
-        let (upstreams, target) = (upstreams(short()), target(&url));
+        let (upstreams, target) = (upstreams(patient()), target(&url));
         call(&upstreams, &target).await.unwrap();
         call(&upstreams, &target).await.unwrap();
         let mut initialized = 0;
@@ -186,7 +198,7 @@ async fn a_lost_session_is_opened_again_once() {
         assert_eq!(initialized, 2);
     }
     let (url, _seen) = server(|_, _| http::StatusCode::NOT_FOUND.into_response()).await;
-    assert!(invalid(call(&upstreams(short()), &target(&url)).await).contains("forgets its session"));
+    assert!(invalid(call(&upstreams(patient()), &target(&url)).await).contains("forgets its session"));
 }
 
 /// Lesson 2: a session of an older credential is not used again.
@@ -199,7 +211,7 @@ async fn another_credential_has_another_session() {
         ))
     })
     .await;
-    let upstreams = upstreams(short());
+    let upstreams = upstreams(patient());
     let of = |generation| target_of(&url, generation);
     let first = call(&upstreams, &of(1)).await.unwrap().result();
     assert_ne!(call(&upstreams, &of(2)).await.unwrap().result(), first);
@@ -278,7 +290,7 @@ async fn hostile_answers_are_typed_errors() {
     ];
     for (expected, handler) in hostile {
         let (url, _seen) = server(move |message, headers| handler(message, headers)).await;
-        let why = invalid(call(&upstreams(short()), &target(&url)).await);
+        let why = invalid(call(&upstreams(patient()), &target(&url)).await);
         assert!(why.contains(expected), "{why} should say {expected}");
     }
 }
@@ -297,7 +309,7 @@ async fn an_endless_body_is_cut_off() {
         ([("content-type", "application/json")], Body::from_stream(pieces)).into_response()
     })
     .await;
-    let why = invalid(call(&upstreams(short()), &target(&url)).await);
+    let why = invalid(call(&upstreams(patient()), &target(&url)).await);
     assert!(why.contains("larger than"), "{why}");
     assert!(sent.load(Ordering::SeqCst) < 50 << 20, "it was not read to its end");
 }
