@@ -18,6 +18,10 @@ test *journeys:
 ci:
     .ci/run
 
+# Run the fuzz targets for so many seconds each, or only those that are named.
+fuzz *arguments:
+    .ci/fuzz {{arguments}}
+
 # Format code and contracts.
 format:
     cargo fmt --all

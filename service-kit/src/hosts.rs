@@ -160,4 +160,59 @@ mod tests {
         assert!(permits(&local, "127.0.0.1:8080", Some("http://localhost:6274")));
         assert!(!permits(&local, "127.0.0.1:8080", Some("http://evil.com")));
     }
+
+    /// Whoever is answered named a host of ours, as a browser would have understood it.
+    #[test]
+    fn answers_no_other_name() {
+        let words = [
+            "tools.example.com",
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            "evil.example",
+            "@",
+            ":",
+            "8080",
+            ".",
+            "http://",
+            "https://",
+            "/",
+            "#",
+            "?",
+            "\\",
+            "%2e",
+            "TOOLS",
+            " ",
+            "\t",
+            "null",
+        ];
+        let hosts = Hosts::new(Url::parse("https://tools.example.com/x").unwrap(), &[]);
+        bolero::check!(name = "hosts")
+            .with_iterations(crate::fuzz::ITERATIONS)
+            .for_each(|bytes: &[u8]| {
+                for text in [
+                    crate::fuzz::weave(bytes, &words),
+                    String::from_utf8_lossy(bytes).into_owned(),
+                ] {
+                    let Ok(value) = http::HeaderValue::try_from(&text) else {
+                        continue;
+                    };
+                    let ours = ["tools.example.com", "localhost", "127.0.0.1", "[::1]"];
+                    let headers = HeaderMap::from_iter([(header::HOST, value.clone())]);
+                    if hosts.names_us(&Uri::from_static("/"), &headers) {
+                        let url =
+                            Url::parse(&format!("http://{text}/")).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+                        assert!(
+                            url.username().is_empty() && ours.contains(&url.host_str().unwrap_or_default()),
+                            "{text:?}"
+                        );
+                    }
+                    let headers = HeaderMap::from_iter([(header::ORIGIN, value)]);
+                    if hosts.is_origin(&headers) {
+                        let url = Url::parse(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+                        assert_eq!(url.host_str(), Some("tools.example.com"), "{text:?}");
+                    }
+                }
+            });
+    }
 }

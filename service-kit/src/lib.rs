@@ -5,6 +5,8 @@ pub mod app;
 pub mod clock;
 pub mod edge;
 pub mod egress;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 pub mod hosts;
 pub mod identity;
 pub mod keys;

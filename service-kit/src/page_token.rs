@@ -74,4 +74,38 @@ mod tests {
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
     }
+
+    #[test]
+    fn no_token_but_its_own_opens() {
+        let tokens = PageTokens::new([7; 32]);
+        bolero::check!(name = "page_token")
+            .with_iterations(crate::fuzz::ITERATIONS)
+            .for_each(|bytes: &[u8]| {
+                let open = |token: &str, binding: &str| tokens.open::<Vec<u8>>(binding, token);
+                for text in [
+                    String::from_utf8_lossy(bytes).into_owned(),
+                    BASE64URL_NOPAD.encode(bytes),
+                ] {
+                    match open(&text, "ListEntries") {
+                        Ok(opened) => assert!(opened.is_none() && text.is_empty()),
+                        Err(refused) => assert_eq!(refused.code(), Code::InvalidArgument),
+                    }
+                }
+                let (position, change) = crate::fuzz::split(bytes);
+                let token = tokens.seal("ListEntries", &position);
+                assert_eq!(open(&token, "ListEntries").unwrap().as_deref(), Some(position));
+                assert!(open(&token, "ListEntries\nb").is_err());
+                let mut changed = token.clone().into_bytes();
+                for pair in change.chunks_exact(2) {
+                    let at = usize::from(pair[0]) % changed.len();
+                    changed[at] = pair[1] & 0x7f;
+                }
+                let changed = String::from_utf8(changed).unwrap();
+                assert_eq!(
+                    open(&changed, "ListEntries").is_ok(),
+                    changed == token,
+                    "{token} {changed}"
+                );
+            });
+    }
 }

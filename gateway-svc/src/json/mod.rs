@@ -3,6 +3,8 @@
 //! The check is iterative, so that nesting cannot overflow the stack, and bounded, so that it cannot fill the memory.
 
 mod alike;
+#[cfg(test)]
+mod fuzz;
 mod names;
 
 use std::{borrow::Cow, ops::Range};

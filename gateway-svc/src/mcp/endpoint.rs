@@ -376,7 +376,7 @@ fn unavailable(error: &CallError) -> Response {
     plain(status, TRANSPORT_ERROR, &error.to_string())
 }
 
-fn content_is_json(headers: &HeaderMap) -> bool {
+pub(super) fn content_is_json(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -387,15 +387,11 @@ fn content_is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a media type is taken by the client; one that names none takes all.
-fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
-    let mut named = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .peekable();
-    if named.peek().is_none() {
+pub(super) fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    if !headers.contains_key(ACCEPT) {
         return true;
     }
+    let named = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     named.flat_map(|value| value.split(',')).any(|range| {
         let range = range.split(';').next().unwrap_or_default().trim();
         let family = range.strip_suffix("/*").filter(|family| !family.contains('*'));

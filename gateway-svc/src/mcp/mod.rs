@@ -7,6 +7,8 @@ mod body;
 mod call;
 mod endpoint;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod inflight;
 mod initialize;
 mod list;

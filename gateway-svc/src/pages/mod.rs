@@ -6,6 +6,8 @@
 mod assets;
 mod cookies;
 mod form;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod install;
 mod oidc;

@@ -7,6 +7,8 @@ mod answer;
 mod connect;
 mod error;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod message;
 mod pool;

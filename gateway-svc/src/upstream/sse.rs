@@ -13,6 +13,9 @@ pub(crate) struct Events {
     started: bool,
 }
 
+/// Begins a stream that says it is UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// One event is larger than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
@@ -24,22 +27,37 @@ impl Events {
             return Err(TooLarge);
         }
         self.buffer.extend_from_slice(bytes);
-        if !self.started && self.buffer.len() >= 3 {
-            self.started = true;
-            if self.buffer.starts_with(b"\xef\xbb\xbf") {
-                self.buffer.advance(3);
+        if !self.started {
+            // What may become one is still to come as long as it is all there is.
+            self.started = !BOM.starts_with(&self.buffer);
+            if self.buffer.starts_with(BOM) {
+                self.started = true;
+                self.buffer.advance(BOM.len());
+                self.searched = 0;
             }
         }
         Ok(())
     }
 
+    /// How many bytes of the buffer the next look for a line end passes over once more.
+    #[cfg(test)]
+    pub(super) fn unsearched(&self) -> usize {
+        let waiting = usize::from(self.buffer.ends_with(b"\r"));
+        self.buffer.len() - self.searched - waiting
+    }
+
     /// The data of the next whole event; events without data, such as priming events, are passed over.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         loop {
-            let end = self.searched
-                + self.buffer[self.searched..]
-                    .iter()
-                    .position(|b| matches!(b, b'\n' | b'\r'))?;
+            let found = self.buffer[self.searched..]
+                .iter()
+                .position(|b| matches!(b, b'\n' | b'\r'));
+            let Some(found) = found else {
+                // Each byte is looked at once, however small the pieces are in which a line comes.
+                self.searched = self.buffer.len();
+                return None;
+            };
+            let end = self.searched + found;
             // A CR at the very end may be half of a CRLF.
             let length = match (self.buffer[end], self.buffer.get(end + 1)) {
                 (b'\r', None) => {

@@ -1,5 +1,7 @@
 //! The headers an installation sends to its upstream.
 
+#[cfg(test)]
+mod fuzz;
 mod headers;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@
 mod envelope;
 mod event;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod lines;
 mod process;

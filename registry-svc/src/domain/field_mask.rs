@@ -177,4 +177,75 @@ mod tests {
             ["update_mask.paths[0]", "update_mask.paths[2]", "update_mask.paths[3]"]
         );
     }
+
+    /// What is not named stays, what is named becomes what was sent, and what is no field is refused by its path.
+    #[test]
+    fn changes_what_it_names_and_nothing_else() {
+        let words = [
+            "version",
+            "labels",
+            "remote",
+            "self_hosted",
+            "*",
+            ".",
+            "a",
+            "",
+            "version.x",
+            "LABELS",
+            " ",
+            "_",
+            "uid",
+        ];
+        let is_ok = |case: &Result<i32, i32>| case.is_ok();
+        let is_err = |case: &Result<i32, i32>| case.is_err();
+        bolero::check!(name = "field_mask")
+            .with_iterations(service_kit::fuzz::ITERATIONS)
+            .for_each(|bytes: &[u8]| {
+                let (paths, values) = service_kit::fuzz::split(bytes);
+                let paths: Vec<String> = paths
+                    .chunks(2)
+                    .map(|chunk| service_kit::fuzz::weave(chunk, &words))
+                    .collect();
+                let value = |at: usize| values.get(at).map_or(0, |value| i32::from(*value % 3));
+                let change = (value(0), value(1), [None, Some(Ok(5)), Some(Err(6))][value(2) as usize]);
+                let before = (7, 8, [None, Some(Ok(1)), Some(Err(2))][value(3) as usize]);
+                let mut after = before;
+                let asked = FieldMask { paths: paths.clone() };
+                let mut mask = Mask::new(Some(&asked));
+                mask.apply("version", &mut after.0, change.0);
+                mask.apply("labels", &mut after.1, change.1);
+                mask.apply_case("remote", &mut after.2, &change.2, is_ok);
+                mask.apply_case("self_hosted", &mut after.2, &change.2, is_err);
+                let known = ["version", "labels", "remote", "self_hosted"];
+                let names = |name: &str| paths.iter().any(|path| path == name);
+                let (all, set) = (paths == ["*"], paths.is_empty());
+                let finished = mask.finish();
+                let wrong = paths.iter().filter(|path| !known.contains(&path.as_str())).count();
+                match finished {
+                    Ok(()) => assert!(all || wrong == 0, "{paths:?}"),
+                    Err(violations) => assert_eq!(violations.iter().count(), wrong, "{paths:?}"),
+                }
+                let taken = |name: &str, change: i32| all || names(name) || (set && change != 0);
+                assert_eq!(
+                    after.0,
+                    if taken("version", change.0) { change.0 } else { before.0 },
+                    "{paths:?}"
+                );
+                assert_eq!(
+                    after.1,
+                    if taken("labels", change.1) { change.1 } else { before.1 },
+                    "{paths:?}"
+                );
+                if !all && !set && !names("remote") && !names("self_hosted") {
+                    assert_eq!(after.2, before.2, "{paths:?}");
+                }
+                if all {
+                    assert_eq!(after.2, change.2);
+                }
+                assert!(
+                    after.2 == before.2 || after.2 == change.2 || after.2.is_none(),
+                    "{paths:?}"
+                );
+            });
+    }
 }

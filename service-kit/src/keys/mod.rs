@@ -229,4 +229,19 @@ mod tests {
         fs::write(&path, "secret").unwrap();
         assert!(!format!("{:?}", Ring::existing(&path)).contains("secret"));
     }
+
+    #[test]
+    fn what_is_read_from_a_file_is_written_the_same() {
+        bolero::check!(name = "key_file")
+            .with_iterations(crate::fuzz::ITERATIONS)
+            .for_each(|bytes: &[u8]| {
+                let line = format!("{} {}\n", Ring::from([0xab; 32]).ids()[0], "ab".repeat(32));
+                let woven = crate::fuzz::weave(bytes, &[&line, " ", "\n", "ab", &"ab".repeat(32), "AB"]);
+                for content in [bytes, woven.as_bytes()] {
+                    let Some(ring) = Ring::decode(content) else { continue };
+                    let again = Ring::decode(&ring.encode()).expect("it was just written");
+                    assert!(ring.keys().eq(again.keys()) && ring.keys().len() > 0);
+                }
+            });
+    }
 }
