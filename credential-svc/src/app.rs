@@ -10,8 +10,9 @@ use registry_client::{
     watch::{Watcher, follow},
 };
 use service_kit::{
-    App, Clock, Readiness, Task, Workload,
+    App, Clock, Quotas, Readiness, Task, Workload,
     identity::{Admitted, Verifier, admit, authenticate},
+    quota::charge,
 };
 use tokio::sync::watch;
 use tonic::{service::Routes, transport::Channel};
@@ -43,6 +44,8 @@ pub struct Deps {
     pub registry: Channel,
     /// Verifies people's tokens.
     pub verifier: Arc<Verifier>,
+    /// Counts what callers do.
+    pub quotas: Arc<Quotas>,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -81,13 +84,16 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     routes
         .add_service(CredentialServiceServer::new(people).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VendServiceServer::new(workloads));
-    let verifier = deps.verifier;
+    let (verifier, quotas) = (deps.verifier, deps.quotas);
     let grpc = routes
         .routes()
         .into_axum_router()
         .reset_fallback()
         .layer(axum::middleware::from_fn(|request, next| {
             admit(admitted, request, next)
+        }))
+        .layer(axum::middleware::from_fn(move |request, next| {
+            charge(Arc::clone(&quotas), request, next)
         }))
         .layer(axum::middleware::from_fn(move |request, next| {
             authenticate(Arc::clone(&verifier), request, next)

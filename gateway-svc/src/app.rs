@@ -11,14 +11,14 @@ use registry_client::{
     access::Access,
     watch::{self, Watcher},
 };
-use service_kit::{App, Clock, Task, identity::Verifier, page_token::PageTokens};
+use service_kit::{App, Clock, Quotas, Task, identity::Verifier, page_token::PageTokens};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
-    api::{self, Tools},
+    api::{Admission, Tools},
     calls::{Calls, ToolsChanged},
     config::Config,
     discovery::{Asker, Discovery, Reports},
@@ -43,6 +43,8 @@ pub struct Deps {
     pub credential: Channel,
     /// Verifies the tokens of people.
     pub verifier: Arc<Verifier>,
+    /// Counts what callers do.
+    pub quotas: Arc<Quotas>,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -98,10 +100,14 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         Arc::clone(&calls),
         Arc::clone(&identity),
         Arc::clone(&store),
+        Arc::clone(&deps.quotas),
         deps.clock.clone(),
         streams_end.clone(),
     ));
-    let admission = Arc::clone(&identity);
+    let admission = Admission {
+        identity: Arc::clone(&identity),
+        quotas: Arc::clone(&deps.quotas),
+    };
     let tools = Tools {
         store: Arc::clone(&store),
         calls,
@@ -121,6 +127,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             registry: deps.registry.clone(),
             credential: deps.credential.clone(),
             verifier: Arc::clone(&deps.verifier),
+            quotas: deps.quotas,
             clock: deps.clock.clone(),
         },
     );
@@ -149,7 +156,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     })
 }
 
-fn grpc(tools: Tools, identity: Arc<Identity>, verifier: &Arc<Verifier>) -> axum::Router {
+fn grpc(tools: Tools, admission: Admission, verifier: &Arc<Verifier>) -> axum::Router {
     let service = ToolServiceServer::new(tools).max_decoding_message_size(MAX_MESSAGE);
     let mut routes = Routes::builder();
     routes.add_service(service);
@@ -159,7 +166,7 @@ fn grpc(tools: Tools, identity: Arc<Identity>, verifier: &Arc<Verifier>) -> axum
         .into_axum_router()
         .reset_fallback()
         .layer(middleware::from_fn(move |request, next| {
-            api::admit(Arc::clone(&identity), request, next)
+            admission.clone().admit(request, next)
         }))
         .layer(middleware::from_fn(move |request, next| {
             service_kit::identity::authenticate(Arc::clone(&verifier), request, next)

@@ -8,8 +8,9 @@ use registry_client::{
     watch::{Watcher, follow},
 };
 use service_kit::{
-    App, Clock, Readiness, Task,
+    App, Clock, Quotas, Readiness, Task,
     identity::{Admitted, Verifier, admit, authenticate},
+    quota::charge,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub struct Deps {
     pub credential: Channel,
     /// Verifies people's tokens.
     pub verifier: Arc<Verifier>,
+    /// Counts what callers do.
+    pub quotas: Arc<Quotas>,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -70,7 +73,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         "the registry has not told yet what should run".to_owned(),
     ));
     let api = RuntimeApi::new(Arc::clone(&controller), Access::new(deps.registry.clone()), deps.clock);
-    let verifier = deps.verifier;
+    let (verifier, quotas) = (deps.verifier, deps.quotas);
     let mut routes = Routes::builder();
     routes.add_service(RuntimeServiceServer::new(api));
     let grpc = routes
@@ -79,6 +82,9 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         .reset_fallback()
         .layer(axum::middleware::from_fn(|request, next| {
             admit(admitted, request, next)
+        }))
+        .layer(axum::middleware::from_fn(move |request, next| {
+            charge(Arc::clone(&quotas), request, next)
         }))
         .layer(axum::middleware::from_fn(move |request, next| {
             authenticate(Arc::clone(&verifier), request, next)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::middleware;
-use service_kit::{App, Readiness, Task, identity, page_token::PageTokens};
+use service_kit::{App, Readiness, Task, identity, page_token::PageTokens, quota};
 use tokio::sync::watch;
 
 use crate::{
@@ -24,7 +24,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     propagation.begin().await.map_err(store::OpenError::from)?;
     let registry = Arc::new(Registry {
         db,
-        clock: deps.clock,
+        clock: deps.clock.clone(),
         pages: PageTokens::new(&config.page_token_key),
         egress: config.egress,
         pending_expiry: config.pending_expiry,
@@ -32,12 +32,15 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         rollouts: operate::rollout::Rollouts::default(),
     });
     let (services, routes) = api::routes(&registry);
-    let verifier = deps.verifier;
+    let Deps { verifier, quotas, .. } = deps;
     let grpc = routes
         .into_axum_router()
         .reset_fallback()
         .layer(middleware::from_fn(|request, next| {
             identity::admit(api::admitted, request, next)
+        }))
+        .layer(middleware::from_fn(move |request, next| {
+            quota::charge(Arc::clone(&quotas), request, next)
         }))
         .layer(middleware::from_fn(move |request, next| {
             identity::authenticate(Arc::clone(&verifier), request, next)

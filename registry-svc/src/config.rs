@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
-use service_kit::{Clock, egress::EgressPolicy, identity::Verifier, keys::Ring};
+use service_kit::{Clock, Quotas, egress::EgressPolicy, identity::Verifier, keys::Ring};
 
 /// Where the registry keeps its data.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ impl Default for Retention {
 pub struct Deps {
     /// Verifies people's tokens.
     pub verifier: Arc<Verifier>,
+    /// Counts what callers do.
+    pub quotas: Arc<Quotas>,
     /// The time.
     pub clock: Clock,
 }

@@ -1,6 +1,6 @@
 //! Errors as AIP-193 wants them: always an `ErrorInfo`, `BadRequest` for fields, `Help` for links.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -190,6 +190,7 @@ common![
     WORKLOADS_ONLY,
     RESOURCE_NOT_FOUND,
     PAGE_TOKEN_INVALID,
+    QUOTA_EXCEEDED,
     INTERNAL,
 ];
 
@@ -212,6 +213,7 @@ pub struct StatusBuilder {
     reason: Reason,
     metadata: HashMap<String, String>,
     links: Vec<(String, String)>,
+    retry_after: Option<Duration>,
 }
 
 impl StatusBuilder {
@@ -223,6 +225,7 @@ impl StatusBuilder {
             reason,
             metadata: HashMap::new(),
             links: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -240,11 +243,21 @@ impl StatusBuilder {
         self
     }
 
+    /// Adds a `RetryInfo`: not before this time has passed.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// The status.
     pub fn build(self) -> Status {
         let mut details = ErrorDetails::with_error_info(self.reason.as_str(), DOMAIN, self.metadata);
         for (description, url) in self.links {
             details.add_help_link(description, url);
+        }
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
         }
         Status::with_error_details(self.code, self.message, details)
     }

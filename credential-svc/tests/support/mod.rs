@@ -73,6 +73,7 @@ impl Stack {
         let deps = Deps {
             registry: to_registry,
             verifier: issuer.verifier(Clock::System),
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         };
         let app = credential_svc::build(config, deps).await.unwrap();

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use service_kit::{edge::Limits, telemetry::LogFormat};
 use url::Url;
 
-use crate::{demo_server, rotate_keys, run, token};
+use crate::{caller_limits::CallerLimits, demo_server, rotate_keys, run, token};
 
 /// First argument of the program when it is to be a stdio bridge.
 pub(crate) const BRIDGE: &str = "stdio-bridge";
@@ -160,7 +160,8 @@ pub(crate) struct Serve {
     /// Of these, how many may come from one address (IPv6: from one /64 network) that is not one of --proxies.
     #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections_per_address: u32,
-    /// Addresses of reverse proxies, from which many people come. Repeat, or separate by commas.
+    /// Addresses of reverse proxies, from which many people come. Each must append the address it was called from to X-Forwarded-For, which
+    /// is believed where it comes from these. Repeat, or separate by commas.
     #[arg(
         long,
         env = "CHANDLERY_PROXIES",
@@ -176,6 +177,8 @@ pub(crate) struct Serve {
     /// Seconds that a connection may be open without a request. A reverse proxy's own limit must be lower.
     #[arg(long, env = "CHANDLERY_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) idle_timeout: u64,
+    #[command(flatten)]
+    pub(crate) caller_limits: CallerLimits,
     /// How log lines look. Which lines are written is set by RUST_LOG: debug, for example, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,

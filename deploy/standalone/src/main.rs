@@ -1,6 +1,7 @@
 //! Chandlery in one process: the registry, the credential service, the orchestrator and the gateway.
 
 mod banner;
+mod caller_limits;
 mod cli;
 mod config;
 mod data_dir;

@@ -10,7 +10,7 @@ use std::{
 
 use secrecy::ExposeSecret as _;
 use service_kit::{
-    App, Clock, Hosts, Readiness, Workload,
+    App, Clock, Hosts, Quotas, Readiness, Workload,
     edge::{self, Gate, Limits},
     egress::EgressPolicy,
     identity::Verifier,
@@ -109,11 +109,13 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             "{SQLITE} in the data folder is not used: --database-url names another registry, and nothing is moved to it"
         );
     }
-    let services = build(&arguments, &folder, &public_url, http_address, &verifier).await?;
+    let quotas = Quotas::new(arguments.caller_limits.allowance(&arguments.proxies));
+    let services = build(&arguments, &folder, &public_url, http_address, &verifier, &quotas).await?;
     let Services { apps, pipes, registry } = services;
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
 
+    spawn(&mut running, "quotas", quotas.forget_idle(stop.clone()));
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
     // Not ready before what the first start adds is there: whoever waits for readiness finds the gateway `default`.
     let (set_up, setup) = watch::channel(Readiness::NotReady("the first start adds the demo".to_owned()));
@@ -270,6 +272,7 @@ async fn build(
     public_url: &Url,
     http_address: std::net::SocketAddr,
     verifier: &Arc<Verifier>,
+    quotas: &Arc<Quotas>,
 ) -> Result<Services, Box<dyn Error>> {
     use Workload::{Credential, Gateway, Orchestrator};
     let (credential_to_registry, r1) = pipe(Credential);
@@ -295,6 +298,7 @@ async fn build(
         },
         registry_svc::Deps {
             verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
             clock: Clock::System,
         },
     )
@@ -307,6 +311,7 @@ async fn build(
         credential_svc::Deps {
             registry: credential_to_registry,
             verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
             clock: Clock::System,
         },
     )
@@ -328,6 +333,7 @@ async fn build(
             registry: orchestrator_to_registry,
             credential: orchestrator_to_credential,
             verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
             clock: Clock::System,
         },
     )
@@ -344,6 +350,7 @@ async fn build(
             registry: gateway_to_registry.clone(),
             credential: gateway_to_credential,
             verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
             clock: Clock::System,
         },
     )

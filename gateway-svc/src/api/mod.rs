@@ -1,11 +1,11 @@
 //! The gRPC `ToolService`: each method parses, makes one call into the stations, and converts.
 
+mod admission;
 mod convert;
 mod status;
 
 use std::sync::Arc;
 
-use axum::middleware::Next;
 use contracts::{
     gateway::{
         CallToolRequest, CallToolResponse, DiscoverToolsRequest, DiscoverToolsResponse, ErrorReason,
@@ -26,11 +26,13 @@ use crate::{
     calls::Calls,
     discovery::Discovery,
     domain::{Caller, CallerUser, ConsumerKind, ConsumerRef, Links},
-    identity::{Identity, Refusal},
+    identity::Refusal,
     json::Object,
     resolve,
     snapshot::Store,
 };
+
+pub(crate) use admission::Admission;
 
 /// What the methods work with.
 pub(crate) struct Tools {
@@ -199,23 +201,7 @@ impl Tools {
     }
 }
 
-/// Middleware around [`Tools`]: turns away whoever shows neither the token of a person nor a gateway token, before a message is read, and
-/// leaves the caller in the extensions.
-pub(crate) async fn admit(
-    identity: Arc<Identity>,
-    mut request: axum::extract::Request,
-    next: Next,
-) -> axum::response::Response {
-    match identity.identify(request.headers()).await {
-        Ok(identified) => {
-            request.extensions_mut().insert(identified.caller);
-            next.run(request).await
-        }
-        Err(refusal) => status::of_refusal(refusal).into_http(),
-    }
-}
-
-/// Who calls, as [`admit`] has found out.
+/// Who calls, as [`Admission::admit`] has found out.
 fn caller(extensions: &Extensions) -> Result<Caller, Status> {
     let caller = extensions.get::<Caller>().cloned();
     caller.ok_or_else(|| status::of_refusal(Refusal::Anonymous))

@@ -41,6 +41,9 @@ pub(crate) struct Identified {
     pub(crate) caller: Caller,
     /// When what they have shown ends.
     pub(crate) expires: Option<SystemTime>,
+    /// Whose quotas it costs: a person's, by whichever token, or those of a team's gateway token.
+    /// `users/{user}` or `gatewayTokens/{token}`.
+    pub(crate) charged_to: Arc<str>,
     token: Option<[u8; 32]>,
 }
 
@@ -83,6 +86,7 @@ impl Identity {
         };
         let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
         let identified = Identified {
+            charged_to: user.id.resource_name().into(),
             caller: Caller::from_user(&user),
             expires: Some(user.expires_at),
             token: None,
@@ -107,7 +111,12 @@ impl Identity {
             return Err(Refusal::Deactivated);
         }
         self.uses.note(&known.name, now);
+        let charged_to = match known.caller.user() {
+            Some(user) => user.id.resource_name().into(),
+            None => Arc::clone(&known.name),
+        };
         Ok(Identified {
+            charged_to,
             caller: known.caller.clone(),
             expires: known.expires,
             token: Some(hash),

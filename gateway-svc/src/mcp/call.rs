@@ -3,13 +3,14 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
+use service_kit::quota::{Exceeded, UnderWay};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     failure,
     inflight::{Guard, InFlight},
-    rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
+    rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError, TRANSPORT_ERROR},
     session::Session,
 };
 use crate::{
@@ -28,6 +29,8 @@ pub(super) struct Request<'a> {
     pub(super) params: Option<&'a Object<'a>>,
     pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
     pub(super) headers: &'a HeaderMap,
+    /// What counts it among the caller's calls.
+    pub(super) under_way: UnderWay,
 }
 
 /// The answer to a call.
@@ -38,6 +41,8 @@ pub(super) enum Answer {
     Stream(Messages),
     /// The client cancelled the call.
     Nothing,
+    /// The caller does too much: an error, and when to retry.
+    Refused(Bytes, HeaderValue),
 }
 
 /// The messages of a call that is answered by a stream.
@@ -46,9 +51,16 @@ pub(super) struct Messages {
     session: Session,
     id: Box<str>,
     _guard: Guard,
+    _under_way: UnderWay,
 }
 
 impl Answer {
+    /// To the request of this id.
+    pub(super) fn refused(exceeded: &Exceeded, id: &str) -> Self {
+        let error = RpcError::new(TRANSPORT_ERROR, exceeded.to_string());
+        Self::Refused(error.under(Some(id)), exceeded.retry_after())
+    }
+
     fn whole(message: Bytes) -> Self {
         Self::Message([message, Bytes::new(), Bytes::new()])
     }
@@ -58,6 +70,7 @@ impl Answer {
         match self {
             Self::Message(pieces) => Some(pieces.concat().into()),
             Self::Nothing => None,
+            Self::Refused(message, _) => Some(message),
             Self::Stream(mut messages) => loop {
                 match messages.next().await {
                     Next::Notification(_) => {}
@@ -79,6 +92,7 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
         params,
         extra,
         headers,
+        under_way,
     } = request;
     let parts = match parts(params) {
         Ok(parts) => parts,
@@ -104,6 +118,7 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
             session,
             id: id.into(),
             _guard: guard,
+            _under_way: under_way,
         }),
         Err(error) => {
             let declares_output = || calls.declares_output(caller, consumer, &parts.name);

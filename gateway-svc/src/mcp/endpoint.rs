@@ -13,6 +13,7 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use service_kit::quota::Exceeded;
 
 use super::{
     Mcp, body,
@@ -64,6 +65,9 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };
+    if let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1) {
+        return too_many(&exceeded, None);
+    }
     let consumer = mcp
         .store
         .load()
@@ -140,6 +144,7 @@ impl Visit {
         match self.answer(session, &message).await {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
+            Answer::Refused(message, retry_after) => retry_later(rpc::json_response(message), retry_after),
             Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
                 body::events(messages.into_events())
             }
@@ -171,6 +176,14 @@ impl Visit {
             }
             Err(error) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, &error.to_string()),
         };
+        // The first is paid for.
+        if let Err(exceeded) = self
+            .mcp
+            .quotas
+            .requests(&self.identified.charged_to, elements.len() - 1)
+        {
+            return too_many(&exceeded, None);
+        }
         let mut answers: Vec<BoxFuture<'_, Option<Bytes>>> = Vec::with_capacity(elements.len());
         for element in elements {
             answers.push(Box::pin(self.element(session, element)));
@@ -196,6 +209,9 @@ impl Visit {
             Ok(wish) => wish,
             Err(error) => return error.respond(StatusCode::OK, Some(id)),
         };
+        if let Err(exceeded) = self.mcp.quotas.session(&self.identified.charged_to) {
+            return too_many(&exceeded, Some(id));
+        }
         let subject = self.identified.caller.subject_name();
         let now = self.mcp.clock.now();
         let handle = self
@@ -226,6 +242,10 @@ impl Visit {
         };
         match method.as_ref() {
             "tools/call" => {
+                let under_way = match self.mcp.quotas.call(&self.identified.charged_to) {
+                    Ok(under_way) => under_way,
+                    Err(exceeded) => return Answer::refused(&exceeded, id),
+                };
                 let request = call::Request {
                     caller: &self.identified.caller,
                     consumer: &self.consumer.name,
@@ -234,6 +254,7 @@ impl Visit {
                     params: message.params.as_ref(),
                     extra: &message.extra,
                     headers: &self.headers,
+                    under_way,
                 };
                 call::call(&self.mcp.calls, &self.mcp.inflight, request).await
             }
@@ -271,13 +292,24 @@ impl Visit {
             Ok(session) => session,
             Err(response) => return *response,
         };
+        let open = match self.mcp.quotas.stream(&self.identified.charged_to) {
+            Ok(open) => open,
+            Err(exceeded) => return too_many(&exceeded, None),
+        };
         let last = self
             .headers
             .get("last-event-id")
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned);
         let name = self.consumer.name.clone();
-        body::events(list::changes(self.mcp, self.identified, name, session.revision, last))
+        body::events(list::changes(
+            self.mcp,
+            self.identified,
+            name,
+            session.revision,
+            last,
+            open,
+        ))
     }
 
     fn delete(&self) -> Response {
@@ -339,13 +371,25 @@ fn unread(why: Unread) -> Response {
         Unread::BrokeOff => plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
         Unread::TooMuch => {
             let why = "you send more large messages at a time than there is room for; retry";
-            let mut response = plain(StatusCode::TOO_MANY_REQUESTS, TRANSPORT_ERROR, why);
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            response
+            retry_later(
+                plain(StatusCode::OK, TRANSPORT_ERROR, why),
+                HeaderValue::from_static("1"),
+            )
         }
     }
+}
+
+/// Answers who does too much; `id` is that of the request.
+fn too_many(exceeded: &Exceeded, id: Option<&str>) -> Response {
+    let error = RpcError::new(TRANSPORT_ERROR, exceeded.to_string());
+    retry_later(rpc::json_response(error.under(id)), exceeded.retry_after())
+}
+
+/// Makes this a 429 (RFC 6585, section 4).
+fn retry_later(mut response: Response, retry_after: HeaderValue) -> Response {
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(RETRY_AFTER, retry_after);
+    response
 }
 
 fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::Stream;
-use service_kit::page_token::PageTokens;
+use service_kit::{page_token::PageTokens, quota::UnderWay};
 
 use super::{
     Mcp,
@@ -84,9 +84,11 @@ pub(super) fn changes(
     consumer: ConsumerRef,
     revision: Revision,
     last_event: Option<String>,
+    open: UnderWay,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut revisions = mcp.store.revisions();
     async_stream::stream! {
+        let _open = open;
         let look = || -> Option<u64> {
             let snapshot = mcp.store.load().ok()?;
             let tools = resolve::list(&snapshot, &identified.caller, &consumer).ok()?;

@@ -25,7 +25,7 @@ use axum::{
     response::Response,
     routing::any,
 };
-use service_kit::{Clock, Hosts, page_token::PageTokens};
+use service_kit::{Clock, Hosts, Quotas, page_token::PageTokens};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,6 +49,7 @@ pub(crate) struct Mcp {
     calls: Arc<Calls>,
     identity: Arc<Identity>,
     store: Arc<Store>,
+    quotas: Arc<Quotas>,
     sessions: Sessions,
     cursors: PageTokens,
     hosts: Hosts,
@@ -67,6 +68,7 @@ impl Mcp {
         calls: Arc<Calls>,
         identity: Arc<Identity>,
         store: Arc<Store>,
+        quotas: Arc<Quotas>,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
@@ -74,6 +76,7 @@ impl Mcp {
             calls,
             identity,
             store,
+            quotas,
             sessions: Sessions::new(&config.session_key),
             cursors: PageTokens::new(&config.page_token_key),
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),

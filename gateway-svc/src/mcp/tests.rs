@@ -27,6 +27,7 @@ use service_kit::{
     egress::EgressPolicy,
     identity::Verifier,
     pipe::pipe,
+    quota::Allowance,
     status::{Reason, StatusBuilder},
 };
 use sha2::{Digest as _, Sha256};
@@ -116,6 +117,14 @@ fn token(name: &str, who: &str) -> pb::WatchedObject {
 
 /// Alice has installed `mail`, Bob has not; the gateway `default` exposes `mail`'s tool `send` and passes `x-trace` through; `ops` is a team's.
 async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + 'static) -> World {
+    world_with(Quotas::boundless(), upstream).await
+}
+
+/// One where callers may do so much.
+async fn world_with(
+    quotas: Arc<Quotas>,
+    upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + 'static,
+) -> World {
     let upstream = Arc::new(upstream);
     let (sender, seen) = mpsc::unbounded_channel();
     let respond = move |request: Request| {
@@ -201,7 +210,15 @@ async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + '
     );
     let config = Config::new(public_url, [1; 32], [2; 32]);
     let stop = CancellationToken::new();
-    let mcp = Mcp::new(&config, Arc::new(calls), Arc::new(identity), store, clock, stop.clone());
+    let mcp = Mcp::new(
+        &config,
+        Arc::new(calls),
+        Arc::new(identity),
+        store,
+        quotas,
+        clock,
+        stop.clone(),
+    );
     let router = routes(Arc::new(mcp)).merge(metadata_routes(&verifier, &links));
     World {
         router,
@@ -729,4 +746,124 @@ async fn a_large_result_is_passed_on_whole() {
         message["result"]["content"][0]["text"].as_str().unwrap().len(),
         3_000_000
     );
+}
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
+
+/// 60 requests and 4 sessions a minute, 1 call and 1 stream at a time.
+fn few() -> Arc<Quotas> {
+    let count = |count| std::num::NonZeroU32::new(count).unwrap();
+    Quotas::new(Allowance {
+        requests: count(60),
+        sessions: count(4),
+        calls: 1,
+        streams: 1,
+        ..Allowance::boundless()
+    })
+}
+
+/// The error of a 429, which says when to retry.
+async fn too_many(response: Response) -> Value {
+    assert_eq!(response.status(), 429);
+    let seconds: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    serde_json::from_str(&text(response).await).unwrap()
+}
+
+#[tokio::test]
+async fn whoever_asks_too_often_is_told_when_to_retry_and_others_go_on() {
+    let world = world_with(few(), answers("{}")).await;
+    let session = world.open("alice", "2025-03-26", json!({})).await;
+    for _ in 0..20 {
+        assert_eq!(world.post("alice", &session, PING).await.status(), 200);
+    }
+    // Of the 39 that are left, one batch takes most.
+    let batch = format!("[{}]", vec![PING; 30].join(","));
+    assert_eq!(world.post("alice", &session, batch.clone()).await.status(), 200);
+    let refused = too_many(world.post("alice", &session, batch).await).await;
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("more requests than one caller may in a minute, 60"),
+        "{refused}"
+    );
+    for _ in 0..60 {
+        if world.post("alice", &session, PING).await.status() == 429 {
+            break;
+        }
+    }
+    too_many(world.post("alice", &session, PING).await).await;
+    let stream = request("GET", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    too_many(world.send(stream).await).await;
+    world.open("bob", "2025-11-25", json!({})).await;
+}
+
+#[tokio::test]
+async fn whoever_begins_too_many_sessions_keeps_those_they_have() {
+    let world = world_with(few(), answers("{}")).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    for _ in 0..3 {
+        world.open("alice", "2025-11-25", json!({})).await;
+    }
+    let body = json!({"jsonrpc": "2.0", "id": "i", "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let fifth = request("POST", "/mcp/default", "alice", &[], body.to_string());
+    assert_eq!(too_many(world.send(fifth).await).await["id"], "i");
+    assert_eq!(world.post("alice", &session, PING).await.status(), 200);
+}
+
+#[tokio::test]
+async fn calls_and_streams_count_until_they_end() {
+    let (answer, held) = tokio::sync::watch::channel(false);
+    let upstream = move |message: Value, _: HeaderMap| {
+        let mut held = held.clone();
+        let reply = format!(
+            r#"{{"result":{{"content":[]}},"jsonrpc":"2.0","id":{}}}"#,
+            message["id"]
+        );
+        if message["method"] != "tools/call" {
+            return raw(reply);
+        }
+        let events = async_stream::stream! {
+            let _ = held.wait_for(|answer| *answer).await;
+            yield Ok::<_, std::convert::Infallible>(format!("data: {reply}\n\n"));
+        };
+        ([("content-type", "text/event-stream")], Body::from_stream(events)).into_response()
+    };
+    let world = world_with(few(), upstream).await;
+    let session = world.open("alice", "2025-03-26", json!({})).await;
+    let headers = [
+        ("mcp-session-id", session.as_str()),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    let first = world
+        .send(request("POST", "/mcp/default", "alice", &headers, CALL))
+        .await;
+    assert_eq!(first.headers()["content-type"], "text/event-stream");
+    let second = CALL.replace("c1", "c2");
+    let refused = too_many(world.post("alice", &session, second.clone()).await).await;
+    assert_eq!(refused["id"], "c2");
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("calls under way"),
+        "{refused}"
+    );
+    // In a batch, the others are answered.
+    let batch = world.ask("alice", &session, &format!("[{PING},{second}]")).await;
+    assert_eq!(
+        (&batch[0]["result"], &batch[1]["error"]["code"]),
+        (&json!({}), &json!(-32000))
+    );
+    answer.send_replace(true);
+    assert!(text(first).await.contains("c1"));
+    assert_eq!(world.post("alice", &session, second).await.status(), 200);
+
+    let stream = || request("GET", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    let open = world.send(stream()).await;
+    assert_eq!(open.status(), 200);
+    too_many(world.send(stream()).await).await;
+    drop(open);
+    assert_eq!(world.send(stream()).await.status(), 200);
 }

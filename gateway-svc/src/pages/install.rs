@@ -83,6 +83,10 @@ pub(super) async fn show(
     let Some(session) = pages.session(&headers).await else {
         return signin::redirect(&pages.sign_in_path(&here));
     };
+    let _under_way = match pages.charge(&session, false) {
+        Ok(under_way) => under_way,
+        Err(problem) => return pages.refuse_to(&session, &here, &problem),
+    };
     let opener = pages.services.of(&session.token);
     let problem = match load(&opener, &entry, Choice::Link(&link)).await {
         Ok(Some(loaded)) => {

@@ -27,7 +27,7 @@ use axum::{
     Router, middleware,
     routing::{get, post},
 };
-use service_kit::{Clock, Hosts, identity::Verifier, keys::Ring};
+use service_kit::{Clock, Hosts, Quotas, identity::Verifier, keys::Ring};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use url::Url;
@@ -61,6 +61,8 @@ pub(crate) struct PagesDeps {
     pub(crate) credential: Channel,
     /// Verifies ID tokens, and knows the issuers.
     pub(crate) verifier: Arc<Verifier>,
+    /// Counts what callers do.
+    pub(crate) quotas: Arc<Quotas>,
     /// Tells the time.
     pub(crate) clock: Clock,
 }
@@ -79,6 +81,7 @@ struct Pages {
     revoked: Revoked,
     services: Services,
     verifier: Arc<Verifier>,
+    quotas: Arc<Quotas>,
     clock: Clock,
     streams: Arc<Semaphore>,
     forms: Buffers,
@@ -97,18 +100,25 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         revoked: Revoked::default(),
         services: Services::new(deps.registry, deps.credential),
         verifier: deps.verifier,
+        quotas: deps.quotas,
         clock: deps.clock,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         forms: Buffers::new(MAX_FORMS, MAX_FORMS_EACH),
         hosts: Hosts::new(config.public_url, &config.allowed_hosts),
     };
     let pages = Arc::new(pages);
+    let sign_in = Router::new()
+        .route("/signin", get(signin::begin))
+        .route("/signin/callback", get(signin::callback))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&pages),
+            guard::only_so_many_sign_ins,
+        ));
     Router::new()
         .route("/install/{entry}", get(install::show).post(submit::submit))
         .route("/install/{entry}/progress/{installation}", get(progress::show))
         .route("/install/{entry}/progress/{installation}/events", get(progress::events))
-        .route("/signin", get(signin::begin))
-        .route("/signin/callback", get(signin::callback))
+        .merge(sign_in)
         .route("/signout", post(signin::sign_out))
         .route("/static/pages.css", get(assets::style))
         .route("/static/progress.js", get(assets::script))

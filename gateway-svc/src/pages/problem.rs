@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use contracts::{credential, registry};
-use service_kit::status::reason_of;
+use service_kit::{quota::Exceeded, status::reason_of};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -18,6 +18,8 @@ pub(super) struct Problem {
     pub(super) action: Option<(&'static str, String)>,
     /// Whether the session is no good any more.
     pub(super) ends_session: bool,
+    /// Seconds after which it is worth to try again, where it is.
+    pub(super) retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -28,6 +30,7 @@ impl Problem {
             text: text.into(),
             action: None,
             ends_session: false,
+            retry_after: None,
         }
     }
 
@@ -83,6 +86,18 @@ impl Problem {
             ),
         };
         Self::new(status, title, text)
+    }
+
+    /// Somebody did too much.
+    pub(super) fn exceeded(exceeded: &Exceeded) -> Self {
+        Self {
+            retry_after: Some(exceeded.seconds()),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too much at once",
+                format!("{} Nothing was changed.", as_sentence(&exceeded.to_string())),
+            )
+        }
     }
 
     /// A session that is over. `sign_in` leads back to where the opener was.

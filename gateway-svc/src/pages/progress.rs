@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -77,6 +77,10 @@ pub(super) async fn show(
     let Some(session) = pages.session(&headers).await else {
         return signin::redirect(&pages.sign_in_path(&here));
     };
+    let _under_way = match pages.charge(&session, false) {
+        Ok(under_way) => under_way,
+        Err(problem) => return pages.refuse_to(&session, &here, &problem),
+    };
     let opener = pages.services.of(&session.token);
     let problem = match follow(&opener, &entry, &id, pages.clock.now()).await {
         Ok(Some((entry, _, look))) => {
@@ -105,11 +109,25 @@ pub(super) async fn events(
     let Some(session) = pages.session(&headers).await else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
+    let open = match pages
+        .quotas
+        .requests(&session.caller(), 1)
+        .and_then(|()| pages.quotas.stream(&session.caller()))
+    {
+        Ok(open) => open,
+        Err(exceeded) => {
+            return (
+                StatusCode::TOO_MANY_REQUESTS,
+                [(header::RETRY_AFTER, exceeded.retry_after())],
+            )
+                .into_response();
+        }
+    };
     let Ok(permit) = Arc::clone(&pages.streams).try_acquire_owned() else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let events = async_stream::stream! {
-        let _permit = permit;
+        let _held = (permit, open);
         let ends = tokio::time::Instant::now() + STREAM;
         let form = Link { installation: Some(id.clone()), ..link };
         let mut last = None;
@@ -141,10 +159,9 @@ pub(super) async fn events(
     let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response();
-    response.headers_mut().insert(
-        axum::http::header::CACHE_CONTROL,
-        axum::http::HeaderValue::from_static("no-store"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
     response
         .headers_mut()
         .insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));

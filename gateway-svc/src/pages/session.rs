@@ -33,6 +33,13 @@ pub(super) struct Session {
     until: u64,
 }
 
+impl Session {
+    /// `users/{user}`: whose quotas it costs.
+    pub(super) fn caller(&self) -> Arc<str> {
+        self.user.id.resource_name().into()
+    }
+}
+
 #[derive(Serialize)]
 struct Sealed<'a> {
     id: &'a str,

@@ -277,6 +277,7 @@ impl World {
             registry: to_registry,
             credential: to_credential,
             verifier: issuer.verifier(Clock::System),
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         };
         let mut world = Self {

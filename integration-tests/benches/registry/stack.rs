@@ -71,6 +71,7 @@ impl Registry {
         let config = registry_svc::Config::new(database.clone(), KEY);
         let deps = registry_svc::Deps {
             verifier,
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         };
         let app = registry_svc::build(config, deps).await?;
@@ -123,6 +124,7 @@ impl Gateway {
             registry,
             credential,
             verifier,
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         };
         let begin = Instant::now();

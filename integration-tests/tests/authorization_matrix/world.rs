@@ -473,6 +473,7 @@ async fn build(
         },
         registry_svc::Deps {
             verifier: verifier.clone(),
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         },
     );
@@ -484,6 +485,7 @@ async fn build(
         credential_svc::Deps {
             registry: credential_to_registry,
             verifier: verifier.clone(),
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         },
     );
@@ -499,6 +501,7 @@ async fn build(
             registry: orchestrator_to_registry,
             credential: orchestrator_to_credential,
             verifier: verifier.clone(),
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         },
     );
@@ -512,6 +515,7 @@ async fn build(
             registry: gateway_to_registry,
             credential: gateway_to_credential,
             verifier,
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::System,
         },
     );

@@ -17,6 +17,7 @@ mod tests;
 
 pub use accept::{Acceptor, connections};
 pub use body::{Served, TooSlow, is_too_slow, request_body, response_body};
+pub(crate) use gate::network;
 pub use gate::{Gate, Place};
 pub use guarded::Guarded;
 pub use limits::Limits;

@@ -57,6 +57,7 @@ impl Site {
             registry: channel.clone(),
             credential: channel,
             verifier: Arc::new(Verifier::new(vec![config], Clock::Manual(clock.clone())).unwrap()),
+            quotas: service_kit::Quotas::boundless(),
             clock: Clock::Manual(clock.clone()),
         };
         let origin = public_url.origin().ascii_serialization();

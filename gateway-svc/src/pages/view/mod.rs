@@ -41,6 +41,9 @@ impl Pages {
         if problem.ends_session {
             self.end_session(response.headers_mut());
         }
+        if let Some(seconds) = problem.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 

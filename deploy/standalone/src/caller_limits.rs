@@ -1,0 +1,48 @@
+//! The options that say how much one caller may do.
+
+use std::num::NonZeroU32;
+
+use clap::Args;
+use ipnet::IpNet;
+use service_kit::quota::Allowance;
+
+const HEADING: &str = "Limits per caller: a person, a team's gateway token or, before anybody is known, an address";
+
+/// How much one caller may do. Who does more is refused with HTTP 429 or RESOURCE_EXHAUSTED, and told when to retry.
+#[derive(Debug, Args)]
+pub(crate) struct CallerLimits {
+    /// MCP messages, gRPC requests and pages a minute. A whole minute's worth may come at once.
+    #[arg(long, env = "CHANDLERY_MAX_REQUESTS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().requests, help_heading = HEADING)]
+    max_requests_per_minute: NonZeroU32,
+    /// Of these, how many a minute may change something in the registry, credentials or runtimes.
+    #[arg(long, env = "CHANDLERY_MAX_WRITES_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().writes, help_heading = HEADING)]
+    max_writes_per_minute: NonZeroU32,
+    /// MCP sessions that may begin in a minute.
+    #[arg(long, env = "CHANDLERY_MAX_SESSIONS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().sessions, help_heading = HEADING)]
+    max_sessions_per_minute: NonZeroU32,
+    /// Requests of sign-ins a minute from one address (IPv6: from one /64 network); each sign-in makes two.
+    #[arg(long, env = "CHANDLERY_MAX_SIGN_INS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().sign_ins, help_heading = HEADING)]
+    max_sign_ins_per_minute: NonZeroU32,
+    /// Tool calls and gRPC requests at a time: at most half of the 512 calls that one upstream takes from all callers together.
+    #[arg(long, env = "CHANDLERY_MAX_CALLS", value_name = "COUNT", default_value_t = u32::try_from(Allowance::default().calls).unwrap_or(u32::MAX), value_parser = clap::value_parser!(u32).range(1..=256), help_heading = HEADING)]
+    max_calls: u32,
+    /// Event streams open at a time.
+    #[arg(long, env = "CHANDLERY_MAX_STREAMS", value_name = "COUNT", default_value_t = u32::try_from(Allowance::default().streams).unwrap_or(u32::MAX), value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = HEADING)]
+    max_streams: u32,
+}
+
+impl CallerLimits {
+    /// What `proxies` say of where a request comes from is believed.
+    pub(crate) fn allowance(&self, proxies: &[IpNet]) -> Allowance {
+        let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        Allowance {
+            requests: self.max_requests_per_minute,
+            writes: self.max_writes_per_minute,
+            sessions: self.max_sessions_per_minute,
+            sign_ins: self.max_sign_ins_per_minute,
+            calls: count(self.max_calls),
+            streams: count(self.max_streams),
+            proxies: proxies.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Turns away whoever may not call at all, before a message is read.
+
+use std::sync::Arc;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use service_kit::{Quotas, quota};
+
+use super::status;
+use crate::identity::Identity;
+
+/// Middleware around [`Tools`](super::Tools): lets those in who show the token of a person or a gateway token, and have made no more
+/// requests than they may.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) quotas: Arc<Quotas>,
+}
+
+impl Admission {
+    /// Leaves the caller in the extensions.
+    pub(crate) async fn admit(self, mut request: Request, next: Next) -> Response {
+        match self.identity.identify(request.headers()).await {
+            Ok(identified) => {
+                request.extensions_mut().insert(identified.caller);
+                quota::charge_to(&self.quotas, &identified.charged_to, request, next).await
+            }
+            Err(refusal) => status::of_refusal(refusal).into_http(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What is told to who did too much.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::HeaderValue;
+use tonic::{Code, Status};
+
+use crate::status::{Reason, StatusBuilder};
+
+/// Between two lines of the log about the same.
+const QUIET_LOG: Duration = Duration::from_secs(10);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quota {
+    Requests,
+    Writes,
+    Sessions,
+    SignIns,
+    Calls,
+    Streams,
+}
+
+/// A caller did as much as one caller may.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} {}; retry in {} s. Whoever runs Chandlery sets the limit with {}",
+    self.quota.refusal(),
+    self.limit,
+    self.seconds(),
+    self.quota.flag()
+)]
+pub struct Exceeded {
+    quota: Quota,
+    limit: u64,
+    retry: Duration,
+}
+
+/// Refuses who does too much, and says so in the log now and then.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    quota: Quota,
+    limit: u64,
+    logged: Mutex<Option<Instant>>,
+}
+
+impl Refusals {
+    pub(super) fn new(quota: Quota, limit: u64) -> Self {
+        Self {
+            quota,
+            limit,
+            logged: Mutex::default(),
+        }
+    }
+
+    /// Refuses this caller; it is worth to try again after `retry`.
+    pub(super) fn refuse(&self, caller: &str, retry: Duration) -> Exceeded {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| logged.elapsed() >= QUIET_LOG) {
+            *logged = Some(Instant::now());
+            tracing::warn!(
+                caller,
+                limit = self.limit,
+                "a caller is refused for a while, for too many {}; {} sets the limit",
+                self.quota.name(),
+                self.quota.flag()
+            );
+        }
+        Exceeded {
+            quota: self.quota,
+            limit: self.limit,
+            retry,
+        }
+    }
+}
+
+impl Exceeded {
+    /// `Retry-After` (RFC 9110, section 10.2.3).
+    pub fn retry_after(&self) -> HeaderValue {
+        HeaderValue::from(self.seconds())
+    }
+
+    /// RESOURCE_EXHAUSTED, with when to retry.
+    pub fn status(&self) -> Status {
+        StatusBuilder::new(Code::ResourceExhausted, Reason::QUOTA_EXCEEDED, self.to_string())
+            .with("quota", self.quota.name())
+            .with("limit", self.limit.to_string())
+            .retry_after(self.retry)
+            .build()
+    }
+
+    /// Whole seconds until it is worth to try again.
+    pub fn seconds(&self) -> u64 {
+        self.retry.as_secs() + u64::from(self.retry.subsec_nanos() > 0).max(u64::from(self.retry.is_zero()))
+    }
+}
+
+impl Quota {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Writes => "writes",
+            Self::Sessions => "sessions",
+            Self::SignIns => "sign-ins",
+            Self::Calls => "calls",
+            Self::Streams => "streams",
+        }
+    }
+
+    /// The limit follows.
+    fn refusal(self) -> &'static str {
+        match self {
+            Self::Requests => "you have made more requests than one caller may in a minute,",
+            Self::Writes => "you have changed things more often than one caller may in a minute,",
+            Self::Sessions => "you have begun more sessions than one caller may in a minute,",
+            Self::SignIns => "more sign-ins have come from your address than may in a minute,",
+            Self::Calls => "you have as many calls under way as one caller may,",
+            Self::Streams => "you have as many event streams open as one caller may,",
+        }
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Requests => "--max-requests-per-minute",
+            Self::Writes => "--max-writes-per-minute",
+            Self::Sessions => "--max-sessions-per-minute",
+            Self::SignIns => "--max-sign-ins-per-minute",
+            Self::Calls => "--max-calls",
+            Self::Streams => "--max-streams",
+        }
+    }
+}

@@ -1,0 +1,108 @@
+use std::num::NonZeroU32;
+
+use super::*;
+
+fn quotas(limit: u32) -> Arc<Quotas> {
+    let count = NonZeroU32::new(limit).unwrap();
+    Quotas::new(Allowance {
+        requests: count,
+        writes: count,
+        sessions: count,
+        sign_ins: count,
+        calls: 2,
+        streams: 1,
+        proxies: Vec::new(),
+    })
+}
+
+#[test]
+fn each_caller_has_a_bucket_of_their_own() {
+    let quotas = quotas(3);
+    let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
+    for _ in 0..3 {
+        quotas.requests(&alice, 1).unwrap();
+    }
+    let exceeded = quotas.requests(&alice, 1).unwrap_err();
+    assert!(
+        exceeded
+            .to_string()
+            .contains("more requests than one caller may in a minute, 3; retry in"),
+        "{exceeded}"
+    );
+    assert!(exceeded.to_string().contains("--max-requests-per-minute"), "{exceeded}");
+    quotas.requests(&bob, 3).unwrap();
+    quotas.write(&alice).expect("another bucket");
+    quotas.session(&alice).expect("another bucket");
+}
+
+#[test]
+fn takes_all_or_nothing() {
+    let quotas = quotas(3);
+    let alice: Arc<str> = "users/alice".into();
+    quotas.requests(&alice, 2).unwrap();
+    quotas.requests(&alice, 2).unwrap_err();
+    quotas.requests(&alice, 1).expect("it is left");
+    quotas.requests(&alice, 0).unwrap();
+    // More than there ever is.
+    let never = quotas.requests(&"users/bob".into(), 4).unwrap_err();
+    assert_eq!(never.retry_after(), "60");
+}
+
+#[test]
+fn whoever_is_refused_learns_when_to_retry() {
+    use tonic_types::StatusExt as _;
+    let quotas = quotas(2);
+    let alice: Arc<str> = "users/alice".into();
+    quotas.requests(&alice, 2).unwrap();
+    let exceeded = quotas.requests(&alice, 1).unwrap_err();
+    let seconds: u64 = exceeded.retry_after().to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{seconds}");
+    let status = exceeded.status();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    let details = status.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "QUOTA_EXCEEDED");
+    assert_eq!(details.error_info().unwrap().metadata["quota"], "requests");
+    assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+}
+
+#[test]
+fn what_has_ended_is_not_under_way() {
+    let quotas = quotas(1);
+    let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
+    let first = quotas.call(&alice).unwrap();
+    let _second = quotas.call(&alice).unwrap();
+    assert_eq!(quotas.call(&alice).unwrap_err().retry_after(), "1");
+    let _stream = quotas.stream(&alice).expect("streams are counted apart");
+    quotas.stream(&alice).unwrap_err();
+    drop(quotas.call(&bob).unwrap());
+    assert_eq!(quotas.calls.lock().len(), 1, "whoever has none is forgotten");
+    drop(first);
+    let _third = quotas.call(&alice).unwrap();
+}
+
+#[test]
+fn whose_bucket_is_full_is_forgotten() {
+    // So fast that each is full again at once.
+    let buckets = Buckets::new(Quota::Requests, NonZeroU32::MAX);
+    for caller in 0..1_000 {
+        buckets.take(&format!("users/{caller}").into(), 1).unwrap();
+    }
+    assert_eq!(buckets.len(), 1_000);
+    while buckets.len() > 0 {
+        buckets.forget_full();
+    }
+}
+
+#[test]
+fn sign_ins_are_counted_by_address() {
+    let quotas = quotas(1);
+    let from = |address: &str| {
+        let peer = Peer::External(address.parse().unwrap());
+        quotas.sign_in(Some(peer), &HeaderMap::new())
+    };
+    from("203.0.113.1:1").unwrap();
+    from("203.0.113.1:2").unwrap_err();
+    from("203.0.113.2:1").unwrap();
+    from("[2001:db8::1]:1").unwrap();
+    from("[2001:db8::2]:1").unwrap_err();
+}
