@@ -41,6 +41,11 @@ bench-registry *figures:
     cargo build --release -p chandlery
     cargo bench -p integration-tests --bench registry -- {{figures}}
 
+# Measure what a byte costs, whatever its shape, and how long others wait: all shapes, or only those whose names contain a word.
+bench-cost *shapes:
+    cargo build --release -p chandlery
+    cargo bench -p integration-tests --bench cost -- {{shapes}}
+
 # Measure how long local servers take to their first answer, held and not held.
 bench-servers:
     cargo build --release -p chandlery

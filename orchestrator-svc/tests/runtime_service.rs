@@ -2,8 +2,12 @@
 
 mod support;
 
-use contracts::orchestrator::{GetRuntimeRequest, RestartRuntimeRequest, RuntimeState, StreamRuntimeLogsRequest};
+use contracts::{
+    orchestrator::{GetRuntimeRequest, RestartRuntimeRequest, RuntimeState, StreamRuntimeLogsRequest},
+    registry::{entry_revision::Server, installation::Scope},
+};
 use pretty_assertions::assert_eq;
+use service_kit::UserId;
 use support::{PATIENCE, Stack, call, fakes::Fakes, installation, remote};
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -133,5 +137,41 @@ async fn a_restart_says_that_it_failed() {
         runtime.message
     );
     assert!(runtime.restart_count >= 2);
+    stack.stop().await;
+}
+
+/// Another version would get the owner's secrets: an admin, who may restart it, may not decide that.
+#[tokio::test]
+async fn where_owners_are_asked_about_versions_they_alone_take_one() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    let (mut revision, theirs) = installation("one", "builtin", &[], Vec::new());
+    let Some(Server::SelfHosted(server)) = &mut revision.server else {
+        panic!("it is one");
+    };
+    server.confirm_new_versions = true;
+    fakes.install((revision, theirs));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let owned_by = |who| {
+        let owner = UserId::of(stack.issuer.issuer(), who).resource_name();
+        fakes.edit("one", |installation| installation.scope = Some(Scope::User(owner)));
+    };
+    owned_by("bob");
+    stack.running("one").await;
+    let restart = |update_package| RestartRuntimeRequest {
+        name: NAME.to_owned(),
+        update_package,
+    };
+    let mut people = stack.people.clone();
+    let refused = people
+        .restart_runtime(stack.of("alice", restart(true)))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
+    people.restart_runtime(stack.of("alice", restart(false))).await.unwrap();
+    owned_by("alice");
+    people.restart_runtime(stack.of("alice", restart(true))).await.unwrap();
     stack.stop().await;
 }

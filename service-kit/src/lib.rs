@@ -19,6 +19,7 @@ pub mod status;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod turns;
 
 pub use app::{App, Readiness, Task};
 pub use clock::Clock;

@@ -19,6 +19,7 @@ use service_kit::{
     UserId, identity,
     page_token::PageTokens,
     status::{Violations, not_found, page_size},
+    turns::in_turn,
 };
 use tonic::{Code, Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
@@ -91,10 +92,11 @@ impl ToolService for Tools {
         let mut violations = Violations::new();
         let consumer = parent(&request.parent, &mut violations);
         tool(&request.exposed_name, &mut violations);
-        if !request.arguments_json.is_empty()
-            && let Err(error) = Object::parse(&request.arguments_json)
-        {
-            violations.add("arguments_json", format!("must be a JSON object: {error}"));
+        if !request.arguments_json.is_empty() {
+            let parse = || Object::parse(&request.arguments_json).map(drop);
+            if let Err(error) = in_turn(request.arguments_json.len(), parse).await {
+                violations.add("arguments_json", format!("must be a JSON object: {error}"));
+            }
         }
         let consumer = violations.into_result(consumer)?;
         let call = self.calls.call_tool(
@@ -105,7 +107,8 @@ impl ToolService for Tools {
             metadata.as_ref(),
         );
         let result_json = call.await.map_err(status::of_call)?;
-        let is_error = Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
+        let is_error = || Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
+        let is_error = in_turn(result_json.len(), is_error).await;
         Ok(Response::new(CallToolResponse { result_json, is_error }))
     }
 

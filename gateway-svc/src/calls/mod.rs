@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use moka::sync::Cache;
 use serde_json::value::RawValue;
+use service_kit::turns::in_turn;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -147,7 +148,8 @@ impl Calls {
         let mut again = false;
         loop {
             let target = self.target(running, &vended, &resolved.consumer, call)?;
-            let request = self.request(call, &resolved.tool);
+            let length = call.params.iter().map(|(_, value)| value.len()).sum();
+            let request = in_turn(length, || self.request(call, &resolved.tool)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {
@@ -223,8 +225,9 @@ impl Calls {
         headers: &HeaderMap,
     ) -> Result<String, CallError> {
         let arguments = if arguments.is_empty() { "{}" } else { arguments };
-        Object::parse(arguments)
-            .and_then(|_| json::check(arguments))
+        let check = || Object::parse(arguments).and_then(|_| json::check(arguments));
+        in_turn(arguments.len(), check)
+            .await
             .map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
         let call = ToolCall {
             exposed_name,

@@ -65,7 +65,12 @@ impl Visitor for Alike<'_> {
 
     fn string(&mut self, at: Range<usize>) -> Result<(), JsonError> {
         let start = at.start;
-        unescape(&self.text[at]).map(drop).ok_or(JsonError::Surrogate(start))
+        let string = &self.text[at];
+        // Nothing else can be wrong with it.
+        if string.contains("\\u") && unescape(string).is_none() {
+            return Err(JsonError::Surrogate(start));
+        }
+        Ok(())
     }
 
     fn number(&mut self, at: Range<usize>) -> Result<(), JsonError> {

@@ -18,6 +18,9 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// Objects with more members are refused: no honest message has so many in one.
 pub(crate) const MAX_MEMBERS: usize = 10_000;
 
+/// Longer names (bytes) of members next to known ones are refused.
+pub(crate) const MAX_NAME: usize = 256;
+
 /// The members of a JSON-RPC message.
 pub(crate) const RPC_MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
@@ -115,6 +118,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Bytes of the text.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Where a member's value stands.
     pub(crate) fn range(&self, name: &str) -> Option<Range<usize>> {
         self.members
@@ -150,16 +158,17 @@ impl<'a> Object<'a> {
 
     /// A name here that lenient readers take for one of these, without being one of them: such a reader and we would understand
     /// two different things. So they would by a name that JavaScript takes for what an object inherits from, or that ends early where
-    /// texts end with a NUL.
+    /// texts end with a NUL; and whoever reads but the beginning of names, by one longer than [`MAX_NAME`].
     pub(crate) fn lookalike(&self, known: &[&str]) -> Option<&str> {
         let unknown = self
             .members
             .iter()
             .map(|member| &*member.name)
             .filter(|name| !known.contains(name));
-        unknown.into_iter().find(|name| {
-            *name == "__proto__" || name.contains('\0') || known.iter().any(|known| names::look_alike(name, known))
-        })
+        let found = unknown.into_iter().find(|name| {
+            name.len() > MAX_NAME || *name == "__proto__" || name.contains('\0') || names::look_alike(name, known)
+        });
+        found.map(|name| &name[..name.floor_char_boundary(MAX_NAME)])
     }
 }
 
@@ -514,6 +523,15 @@ mod tests {
         let object = Object::parse(r#"{"name":1,"Name":2}"#).unwrap();
         assert_eq!(object.lookalike(&["name"]), Some("Name"));
         assert_eq!(object.lookalike(&["name", "Name"]), None);
+        let (most, more) = ("m".repeat(MAX_NAME), "m".repeat(MAX_NAME + 1));
+        let text = format!(r#"{{"{most}":1}}"#);
+        assert_eq!(Object::parse(&text).unwrap().lookalike(&["name"]), None);
+        let text = format!(r#"{{"{more}":1}}"#);
+        assert_eq!(
+            Object::parse(&text).unwrap().lookalike(&["name"]),
+            Some(&*most),
+            "too long to be shown"
+        );
         assert_eq!(Object::parse("[1]").unwrap_err(), JsonError::NotAnObject);
     }
 

@@ -4,7 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
-use service_kit::quota::{Exceeded, UnderWay};
+use service_kit::{
+    quota::{Exceeded, UnderWay},
+    turns::{SHORT, elsewhere, in_turn},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,7 +20,7 @@ use crate::{
     calls::{CallEvent, CallStream, Calls, Meta, Outcome, ToolCall},
     domain::{Caller, ConsumerRef},
     json::{self, Object},
-    upstream::push_event,
+    upstream::{EVENT, EVENT_ENDS, in_one_line, push_event},
 };
 
 /// A call to be answered.
@@ -94,7 +97,8 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
         headers,
         under_way,
     } = request;
-    let parts = match parts(params) {
+    let length = params.map_or(0, Object::len);
+    let parts = match in_turn(length, || parts(params)).await {
         Ok(parts) => parts,
         Err(error) => return Answer::whole(error.under(Some(id))),
     };
@@ -158,6 +162,15 @@ impl Messages {
                     Next::Notification(message) => {
                         push_event(&mut event, &[&message]);
                         yield event.freeze();
+                    }
+                    Next::Last(pieces) if pieces.iter().map(Bytes::len).sum::<usize>() > SHORT => {
+                        // What is large goes on as it is.
+                        yield Bytes::from_static(EVENT);
+                        for piece in pieces {
+                            yield elsewhere(piece.len(), || in_one_line(piece)).await;
+                        }
+                        yield Bytes::from_static(EVENT_ENDS);
+                        return;
                     }
                     Next::Last([start, id, rest]) => {
                         event.reserve(start.len() + id.len() + rest.len() + 32);

@@ -13,7 +13,10 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use service_kit::quota::Exceeded;
+use service_kit::{
+    quota::Exceeded,
+    turns::{in_turn, spawned},
+};
 
 use super::{
     Mcp, body,
@@ -113,18 +116,25 @@ impl Visit {
             let both = "Accept must hold application/json and text/event-stream";
             return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
         }
+        let mcp = Arc::clone(&self.mcp);
         let sender = self.identified.caller.subject_name();
-        let (body, _room) = match self.mcp.bodies.read(body, &sender, MAX_BODY).await {
+        let (body, _room) = match mcp.bodies.read(body, &sender, MAX_BODY).await {
             Ok(read) => read,
             Err(unread) => return self::unread(unread),
         };
-        let Ok(text) = std::str::from_utf8(&body) else {
+        // The thread that serves this connection serves others, and has no other thread to give them to.
+        spawned(body.len(), &mcp.runtime, self.message(body)).await
+    }
+
+    /// A body that has come.
+    async fn message(self, body: Bytes) -> Response {
+        let Ok(text) = in_turn(body.len(), || std::str::from_utf8(&body)).await else {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
             return self.batch(text).await;
         }
-        let message = match Message::parse(text) {
+        let message = match in_turn(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
             Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
         };
@@ -168,7 +178,7 @@ impl Visit {
                 "the revision of this session has no batches",
             );
         }
-        let elements = match json::elements(text) {
+        let elements = match in_turn(text.len(), || json::elements(text)).await {
             Ok(elements) if (1..=MAX_BATCH).contains(&elements.len()) => elements,
             Ok(_) => {
                 let why = format!("a batch holds 1 to {MAX_BATCH} messages");
@@ -198,7 +208,7 @@ impl Visit {
 
     /// Answers one message of a batch.
     async fn element(&self, session: Session, text: &str) -> Option<Bytes> {
-        match Message::parse(text) {
+        match in_turn(text.len(), || Message::parse(text)).await {
             Ok(message) => self.answer(session, &message).await.into_message().await,
             Err(malformed) => Some(malformed.error.under(malformed.id)),
         }

@@ -26,6 +26,7 @@ use axum::{
     routing::any,
 };
 use service_kit::{Clock, Hosts, Quotas, page_token::PageTokens};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,12 +58,15 @@ pub(crate) struct Mcp {
     inflight: Arc<InFlight>,
     bodies: Buffers,
     clock: Clock,
+    /// Does what is long.
+    runtime: Handle,
     /// Ends the streams that clients hold open.
     stop: CancellationToken,
 }
 
 impl Mcp {
-    /// `stop` ends the streams that clients hold open, which would otherwise keep the server from ending.
+    /// `stop` ends the streams that clients hold open, which would otherwise keep the server from ending. Within the runtime that has threads
+    /// for what is long.
     pub(crate) fn new(
         config: &Config,
         calls: Arc<Calls>,
@@ -84,6 +88,7 @@ impl Mcp {
             inflight: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             clock,
+            runtime: Handle::current(),
             stop,
         }
     }

@@ -12,6 +12,9 @@ use zeroize::Zeroize as _;
 const MAX_VALUE: usize = 8 * 1024;
 const MAX_SECRET: usize = 64 * 1024;
 
+/// An entry has 64 install fields.
+const MAX_FIELDS: usize = 256;
+
 /// What somebody submitted.
 #[derive(Debug, Default)]
 pub(super) struct Submission {
@@ -57,10 +60,15 @@ impl Errors {
 }
 
 impl Submission {
-    /// Parses a form, and wipes what it was parsed from.
-    pub(super) fn parse(body: Bytes) -> Self {
+    /// Parses a form, and wipes what it was parsed from. `None`: it has more fields than any of ours.
+    pub(super) fn parse(body: Bytes) -> Option<Self> {
         let mut submission = Self::default();
+        let mut fields = 0;
         for (name, value) in url::form_urlencoded::parse(&body) {
+            fields += 1;
+            if fields > MAX_FIELDS {
+                break;
+            }
             let value = value.into_owned();
             if let Some(key) = name.strip_prefix("secret.") {
                 submission.secrets.insert(key.to_owned(), SecretString::from(value));
@@ -78,7 +86,7 @@ impl Submission {
         if let Ok(mut body) = body.try_into_mut() {
             body.as_mut().zeroize();
         }
-        submission
+        (fields <= MAX_FIELDS).then_some(submission)
     }
 
     /// Checks against the entry. `stored` are the secret fields that hold a value already: leaving them empty keeps it.
@@ -258,7 +266,9 @@ mod tests {
 
     fn check(form: &str, stored: &[&str]) -> Result<Accepted, Errors> {
         let stored = stored.iter().map(|&key| key.to_owned()).collect();
-        Submission::parse(Bytes::from(form.to_owned())).check(&entry(), &stored)
+        Submission::parse(Bytes::from(form.to_owned()))
+            .expect("it has few fields")
+            .check(&entry(), &stored)
     }
 
     #[test]

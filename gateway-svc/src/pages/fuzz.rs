@@ -84,7 +84,9 @@ fn forms_are_read_as_form_urlencoded_and_only_what_was_asked_for_is_taken() {
 fn form(entry: &Entry, bytes: &[u8]) {
     // Where a name comes twice, the last one counts.
     let theirs: BTreeMap<String, String> = url::form_urlencoded::parse(bytes).into_owned().collect();
-    let mut submission = Submission::parse(Bytes::copy_from_slice(bytes));
+    let Some(mut submission) = Submission::parse(Bytes::copy_from_slice(bytes)) else {
+        return;
+    };
     let said = |name: &str| theirs.get(name).cloned().unwrap_or_default();
     assert_eq!(
         (submission.state.clone(), submission.scope.clone()),

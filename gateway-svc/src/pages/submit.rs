@@ -14,7 +14,10 @@ use contracts::{
     registry::{Installation, installation::Scope as Owner},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use service_kit::status::{Reason, StatusBuilder};
+use service_kit::{
+    status::{Reason, StatusBuilder},
+    turns::elsewhere,
+};
 use tonic::{Code, Status};
 
 use super::{
@@ -26,6 +29,7 @@ use super::{
     services::Opener,
     signin, view,
 };
+use crate::buffers::Unread;
 
 pub(super) async fn submit(
     State(pages): State<Arc<Pages>>,
@@ -54,7 +58,10 @@ pub(super) async fn submit(
             return pages.refuse_to(&session, &here, &problem);
         }
     };
-    let mut submission = Submission::parse(body);
+    let Some(mut submission) = elsewhere(body.len(), || Submission::parse(body)).await else {
+        let problem = Problem::unread(Unread::TooLarge).action("Open the page again", back);
+        return pages.refuse_to(&session, &here, &problem);
+    };
     let state = install::entry_name(&entry).and_then(|name| pages.open_form(&session, &name, &submission.state));
     let Some(state) = state else {
         return pages.refuse_to(&session, &here, &Problem::forged(back));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use service_kit::turns::elsewhere;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub(crate) struct Answers {
     deadline: Instant,
     cancel: CancellationToken,
     events: Events,
+    /// What has come and was not looked at.
+    came: Bytes,
     begun: bool,
     received: usize,
     /// How much was read since others had their turn.
@@ -91,6 +94,7 @@ impl Answers {
             deadline,
             cancel,
             events,
+            came: Bytes::new(),
             begun: false,
             received: 0,
             turn: 0,
@@ -103,15 +107,22 @@ impl Answers {
     pub(crate) async fn next(&mut self) -> Result<Event, UpstreamError> {
         loop {
             // Nothing is taken out yet that would be lost if nobody asked any more.
-            if self.turn > TURN {
+            if self.turn >= TURN {
                 self.turn = 0;
                 tokio::task::yield_now().await;
             }
             if let Some(data) = self.events.next() {
-                self.turn += data.len();
-                if let Some(event) = self.judge(data)? {
+                if let Some(event) = self.judge(data).await? {
                     return Ok(event);
                 }
+                continue;
+            }
+            if !self.came.is_empty() {
+                let piece = self.came.split_to(self.came.len().min(TURN));
+                self.turn += piece.len();
+                self.events
+                    .push(&piece, self.upstreams.limits().max_message)
+                    .map_err(|_| self.upstreams.too_large())?;
                 continue;
             }
             let data = tokio::select! {
@@ -135,9 +146,7 @@ impl Answers {
                     return self.bare(data).await;
                 }
             }
-            self.events
-                .push(&data, self.upstreams.limits().max_message)
-                .map_err(|_| self.upstreams.too_large())?;
+            self.came = data;
         }
     }
 
@@ -149,12 +158,15 @@ impl Answers {
             }
             whole.put_slice(&data);
         }
-        self.judge(whole.freeze())?
+        self.judge(whole.freeze())
+            .await?
             .ok_or_else(|| UpstreamError::invalid("it is no answer to the request"))
     }
 
-    fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
-        Ok(match Message::parse(data, &self.request, false)? {
+    async fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
+        let request = self.request.clone();
+        let message = elsewhere(data.len(), move || Message::parse(data, &request, false)).await?;
+        Ok(match message {
             Message::Reply(reply) => Some(Event::Reply(reply)),
             Message::Notification(message) => Some(Event::Notification(message)),
             Message::ToolsChanged => Some(Event::ToolsChanged),

@@ -16,7 +16,10 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use moka::future::Cache;
-use service_kit::egress::EgressPolicy;
+use service_kit::{
+    egress::EgressPolicy,
+    turns::{SHORT, elsewhere},
+};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +175,8 @@ impl Upstreams {
             match self.begin(response, Some(&session)).await? {
                 Begun::Json(body) => {
                     let text = self.read(body, deadline).await?;
-                    return whole(text, request, false);
+                    let request = request.clone();
+                    return elsewhere(text.len(), move || whole(text, &request, false)).await;
                 }
                 Begun::Refused(text) => return whole(text, request, true),
                 Begun::Events(body) => return Ok(Started::Events(session, permit, body)),
@@ -350,7 +354,14 @@ impl Upstreams {
         let mut whole = BytesMut::with_capacity(expected.min(self.inner.limits.max_message));
         whole.extend_from_slice(&first);
         let mut next = Some(second);
+        let mut turn = 0;
         while let Some(data) = next {
+            // A server that sends faster than it is read is never waited for.
+            turn += data.len();
+            if turn > SHORT {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
             if whole.len() + data.len() > self.inner.limits.max_message {
                 return Err(self.too_large());
             }

@@ -22,7 +22,7 @@ pub(crate) use error::UpstreamError;
 pub(crate) use exchange::Upstreams;
 pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
-pub(crate) use sse::push_event;
+pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
 pub(crate) use target::{Endpoint, Revision, Scope, Target};
 pub(crate) use tools::ListedTool;
 

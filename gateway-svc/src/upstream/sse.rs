@@ -101,18 +101,40 @@ impl Events {
     }
 }
 
-/// Appends one event. JSON holds no line ends outside of strings unless the server set them; they are kept as several data lines.
+/// What one event begins with, and what it ends with.
+pub(crate) const EVENT: &[u8] = b"event: message\ndata: ";
+pub(crate) const EVENT_ENDS: &[u8] = b"\n\n";
+
+/// Appends one event.
 pub(crate) fn push_event(out: &mut BytesMut, parts: &[&[u8]]) {
-    out.extend_from_slice(b"event: message\ndata: ");
+    out.extend_from_slice(EVENT);
     for part in parts {
-        if part.iter().any(|b| matches!(b, b'\n' | b'\r')) {
-            // Only space between JSON tokens can be a bare line end, so a blank says the same.
-            out.extend(part.iter().map(|&b| if matches!(b, b'\n' | b'\r') { b' ' } else { b }));
+        if part.iter().any(is_line_end) {
+            out.extend(part.iter().map(blank));
         } else {
             out.extend_from_slice(part);
         }
     }
-    out.extend_from_slice(b"\n\n");
+    out.extend_from_slice(EVENT_ENDS);
+}
+
+/// A part of a message, as an event can hold it. JSON holds no line ends outside of strings unless the server set them; they are kept as
+/// several data lines.
+pub(crate) fn in_one_line(part: Bytes) -> Bytes {
+    if part.iter().any(is_line_end) {
+        part.iter().map(blank).collect()
+    } else {
+        part
+    }
+}
+
+fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// Only space between JSON tokens can be a bare line end, so a blank says the same.
+fn blank(byte: &u8) -> u8 {
+    if is_line_end(byte) { b' ' } else { *byte }
 }
 
 #[cfg(test)]
@@ -153,6 +175,13 @@ mod tests {
     fn writes_events_that_read_back() {
         let mut out = BytesMut::new();
         push_event(&mut out, &[b"{\"a\":\n", b"1}"]);
+        let in_pieces = [
+            EVENT,
+            &in_one_line(Bytes::from_static(b"{\"a\":\n")),
+            &in_one_line(Bytes::from_static(b"1}")),
+            EVENT_ENDS,
+        ];
+        assert_eq!(in_pieces.concat(), out);
         let mut events = Events::default();
         events.push(&out, 1000).unwrap();
         assert_eq!(events.next().unwrap(), "{\"a\": 1}");

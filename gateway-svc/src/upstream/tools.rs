@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
+use service_kit::turns::elsewhere;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -77,48 +78,20 @@ impl Upstreams {
                     return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
                 }
             };
-            let text = std::str::from_utf8(&page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
-            let page = Object::parse(text)?;
-            let listed = page
-                .get("tools")
-                .ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
-            for definition in json::elements(listed)? {
-                size += definition.len();
-                let tool = match Object::parse(definition) {
-                    Ok(tool) => tool,
-                    Err(error) => {
-                        tracing::warn!(error = %error, "a tool of an upstream is left out: it cannot be read");
-                        continue;
-                    }
-                };
-                let name = tool.string("name").map(|name| name.into_owned());
-                let name = name.filter(|name| !name.is_empty());
-                let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
-                if let Some(why) = misleading(definition, &tool) {
-                    tracing::warn!(
-                        tool = name,
-                        reason = why,
-                        "a tool of an upstream is left out: clients would not read it alike"
-                    );
-                    continue;
-                }
-                if !names.insert(name.clone()) {
+            let (listed, next) = elsewhere(page.len(), move || read_page(&page)).await?;
+            size += listed.iter().map(|tool| tool.definition.len()).sum::<usize>();
+            for tool in listed {
+                if !names.insert(tool.name.clone()) {
                     return Err(UpstreamError::invalid("two tools of its list have the same name"));
                 }
-                tools.push(ListedTool {
-                    name,
-                    definition: definition.to_owned(),
-                });
+                tools.push(tool);
             }
             if tools.len() > MAX_TOOLS || size > self.limits().max_stream {
                 return Err(UpstreamError::invalid("its list of tools is too long"));
             }
-            match page
-                .get("nextCursor")
-                .filter(|&cursor| cursor != "null" && cursor != "\"\"")
-            {
+            match next {
                 None => return Ok(tools),
-                Some(cursor) if !cursors.insert(cursor.to_owned()) => {
+                Some(cursor) if !cursors.insert(cursor.clone()) => {
                     return Err(UpstreamError::invalid("its list of tools goes in circles"));
                 }
                 Some(cursor) => params = format!(r#"{{"cursor":{cursor}}}"#).into_bytes(),
@@ -126,4 +99,42 @@ impl Upstreams {
         }
         Err(UpstreamError::invalid("its list of tools has too many pages"))
     }
+}
+
+/// The tools of a page, without those that clients would not read alike; and its `nextCursor` as it came.
+fn read_page(page: &[u8]) -> Result<(Vec<ListedTool>, Option<String>), UpstreamError> {
+    let text = std::str::from_utf8(page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
+    let page = Object::parse(text)?;
+    let listed = page
+        .get("tools")
+        .ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
+    let mut tools = Vec::new();
+    for definition in json::elements(listed)? {
+        let tool = match Object::parse(definition) {
+            Ok(tool) => tool,
+            Err(error) => {
+                tracing::warn!(error = %error, "a tool of an upstream is left out: it cannot be read");
+                continue;
+            }
+        };
+        let name = tool.string("name").map(|name| name.into_owned());
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
+        if let Some(why) = misleading(definition, &tool) {
+            tracing::warn!(
+                tool = name,
+                reason = why,
+                "a tool of an upstream is left out: clients would not read it alike"
+            );
+            continue;
+        }
+        tools.push(ListedTool {
+            name,
+            definition: definition.to_owned(),
+        });
+    }
+    let cursor = page
+        .get("nextCursor")
+        .filter(|&cursor| cursor != "null" && cursor != "\"\"");
+    Ok((tools, cursor.map(str::to_owned)))
 }

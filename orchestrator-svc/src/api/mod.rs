@@ -10,7 +10,7 @@ use contracts::{
         GetRuntimeRequest, RestartRuntimeRequest, Runtime as RuntimeMessage, StreamRuntimeLogsRequest,
         StreamRuntimeLogsResponse, runtime_service_server::RuntimeService,
     },
-    registry::AccessAction,
+    registry::{AccessAction, installation::Scope},
 };
 use futures::Stream;
 use registry_client::access::Access;
@@ -39,6 +39,8 @@ struct Subject {
     name: String,
     uid: String,
     generation: i64,
+    /// Of a personal installation whose entry asks its owner about new versions: `users/{user}`.
+    decides_versions: Option<String>,
 }
 
 impl RuntimeApi {
@@ -59,11 +61,16 @@ impl RuntimeApi {
             .installation(&installation, &user, AccessAction::Manage)
             .await
             .map_err(status::from_registry)?;
-        if answer.running_entry_revision.as_ref().and_then(self_hosted).is_none() {
+        let Some(server) = answer.running_entry_revision.as_ref().and_then(self_hosted) else {
             return Err(status::not_self_hosted());
-        }
+        };
         let installation = answer.installation.unwrap_or_default();
+        let decides_versions = match installation.scope {
+            Some(Scope::User(owner)) if server.confirm_new_versions => Some(owner),
+            _ => None,
+        };
         Ok(Subject {
+            decides_versions,
             name: name.to_owned(),
             uid: installation.uid,
             generation: installation.generation,
@@ -99,10 +106,16 @@ impl RuntimeService for RuntimeApi {
         let subject = self
             .subject(&request, &request.get_ref().name, Violations::new())
             .await?;
+        let update = request.get_ref().update_package;
+        if update
+            && let Some(owner) = &subject.decides_versions
+            && *owner != require_user(&request)?.id.resource_name()
+        {
+            return Err(status::not_the_owner());
+        }
         let runtime = self.controller.runtime(&subject.uid);
         if let Some(runtime) = &runtime {
             let mut number = 0;
-            let update = request.get_ref().update_package;
             runtime.restarts.send_modify(|last| {
                 last.number += 1;
                 last.update = update;

@@ -19,6 +19,16 @@ pub(super) fn not_self_hosted() -> Status {
     .build()
 }
 
+/// Somebody else's secrets would go to another version of the package.
+pub(super) fn not_the_owner() -> Status {
+    of(
+        Code::PermissionDenied,
+        ErrorReason::PermissionDenied,
+        "the entry asks the owner of each installation about new versions: only they may take one (update_package)",
+    )
+    .build()
+}
+
 /// What the registry says to a person goes to that person, without its trailers; that it could not be asked is told as such.
 pub(super) fn from_registry(status: Status) -> Status {
     match status.code() {

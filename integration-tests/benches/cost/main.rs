@@ -1,0 +1,56 @@
+//! What a byte costs, in whatever shape it comes: hostile messages, answers, event streams, headers, protobuf and forms, each small and large.
+//!
+//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench cost`. Two figures of each shape are the processor time that the
+//! server takes for a byte, small and eight times as large: where cost is linear, they are alike. The others are how long `/livez` takes while
+//! requests of the shape come without end, beside how long it takes while small ones do: nothing holds a thread that others wait for.
+//! `-- answer` measures only the shapes whose names contain that.
+
+mod server;
+mod shapes;
+mod table;
+mod upstream;
+
+use std::{io::Write as _, sync::Arc};
+
+use server::Server;
+use shapes::Shape;
+use table::Table;
+
+/// How much larger the large one is.
+const FACTOR: usize = 8;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let table = runtime.block_on(async {
+        let server = Arc::new(Server::start().await);
+        let mut table = Table::default();
+        table.baseline(server.responsiveness(None).await);
+        for shape in shapes::all() {
+            if wanted.is_empty() || wanted.iter().any(|wanted| shape.name.contains(wanted.as_str())) {
+                table.add(measure(&server, &shape).await);
+            }
+        }
+        table
+    });
+    let _ = write!(std::io::stdout(), "{table}");
+}
+
+async fn measure(server: &Arc<Server>, shape: &Shape) -> table::Row {
+    let small = server.prepare(shape.way, &(shape.make)(shape.bytes / FACTOR));
+    let large = server.prepare(shape.way, &(shape.make)(shape.bytes));
+    table::Row {
+        name: shape.name,
+        bytes: large.bytes,
+        small: server.cost(&small).await,
+        large: server.cost(&large).await,
+        livez: server.responsiveness(Some(large)).await,
+    }
+}

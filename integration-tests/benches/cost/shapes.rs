@@ -1,0 +1,263 @@
+//! Shapes that cost a careless reader more than their bytes.
+
+/// How a shape comes to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A JSON value, in the arguments of a tool call over MCP.
+    Arguments,
+    /// Members of the envelope of a tool call, behind a comma.
+    Envelope,
+    /// A whole body of a POST to an MCP endpoint.
+    Body,
+    /// A JSON value, in the result of an upstream.
+    Answer,
+    /// Members of the envelope of an upstream's answer, behind a comma.
+    AnswerEnvelope,
+    /// A JSON value, in the result of an upstream that answers with one event.
+    Event,
+    /// An event stream of an upstream, which ends with its answer.
+    Events,
+    /// Lines of a request's head.
+    Head,
+    /// `arguments_json` of CallTool over gRPC.
+    CallTool,
+    /// A message that creates an entry, over gRPC.
+    CreateEntry,
+    /// `query` of ListEntries over gRPC.
+    Query,
+    /// `page_token` of ListEntries over gRPC.
+    PageToken,
+    /// An install form.
+    Form,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) way: Way,
+    /// How large it is made.
+    pub(crate) bytes: usize,
+    /// Makes one of about so many bytes.
+    pub(crate) make: fn(usize) -> Vec<u8>,
+}
+
+/// A message takes 4 MiB.
+const MESSAGE: usize = 3_900_000;
+/// 9,000 members, with names as long as they may be.
+const NAMES_BYTES: usize = 2_250_000;
+/// An answer takes 16 MiB.
+const ANSWER: usize = 16_000_000;
+/// The head of a request takes so much.
+const HEAD: usize = 30_000;
+const GRPC: usize = 3_900_000;
+/// A request that creates or lists entries takes 2 MiB.
+const ENTRY: usize = 2_000_000;
+const FORM: usize = 8_000_000;
+
+/// JSON values.
+const VALUES: [(&str, fn(usize) -> String); 14] = [
+    ("text", |bytes| format!("\"{}\"", "x".repeat(bytes))),
+    ("text of other scripts", |bytes| {
+        format!("\"{}\"", "\u{6f22}".repeat(bytes / 3))
+    }),
+    ("escapes", |bytes| format!("\"{}\"", "\\n".repeat(bytes / 2))),
+    ("escaped surrogates", |bytes| {
+        format!("\"{}\"", "\\ud83d\\ude00".repeat(bytes / 12))
+    }),
+    ("short texts", |bytes| format!("[{}\"\"]", "\"\",".repeat(bytes / 3))),
+    ("texts with an escape", |bytes| {
+        format!("[{}\"\"]", "\"\\n\",".repeat(bytes / 5))
+    }),
+    ("digits", |bytes| format!("[{}1]", "1,".repeat(bytes / 2))),
+    ("numbers with exponents", |bytes| {
+        format!("[{}1]", "1.5e-300,".repeat(bytes / 9))
+    }),
+    ("one long number", |bytes| format!("0.{}", "1".repeat(bytes))),
+    ("deep arrays", |bytes| {
+        format!(
+            "[{}0]",
+            format!("{}{},", "[".repeat(90), "]".repeat(90)).repeat(bytes / 181)
+        )
+    }),
+    ("deep objects", |bytes| {
+        format!(
+            "[{}0]",
+            format!("{}0{},", "{\"a\":".repeat(90), "}".repeat(90)).repeat(bytes / 542)
+        )
+    }),
+    ("objects of one member", |bytes| {
+        format!("[{}0]", "{\"\":0},".repeat(bytes / 7))
+    }),
+    ("objects of 10,000 members", |bytes| {
+        let members: Vec<String> = (0..10_000).map(|n| format!("\"{n:04x}\":0")).collect();
+        let object = format!("{{{}}},", members.join(","));
+        format!("[{}0]", object.repeat((bytes / object.len()).max(1)))
+    }),
+    ("space", |bytes| format!("[{}0]", " ".repeat(bytes))),
+];
+
+/// Unknown members of an envelope, 9,000 at most, and their names as long as they may be.
+const NAMES: [(&str, fn(usize) -> String); 4] = [
+    ("many members", |bytes| members(bytes, &"n".repeat(240))),
+    ("a long name", |bytes| format!(",\"{}\":0", "m".repeat(bytes))),
+    ("names of accents", |bytes| members(bytes, &"\u{301}\u{327}".repeat(60))),
+    ("names of what folds away", |bytes| members(bytes, &"_".repeat(240))),
+];
+
+fn members(bytes: usize, name: &str) -> String {
+    let count = bytes / (name.len() + 10);
+    (0..count).map(|n| format!(",\"{n:04}{name}\":0")).collect()
+}
+
+macro_rules! values {
+    ($shapes:ident, $way:expr, $bytes:expr, $list:expr, [$($name:literal $index:literal),* $(,)?]) => {
+        $($shapes.push(Shape { name: $name, way: $way, bytes: $bytes, make: |bytes| $list[$index].1(bytes).into_bytes() });)*
+    };
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    values!(shapes, Way::Arguments, MESSAGE, VALUES, [
+        "message: text" 0, "message: text of other scripts" 1, "message: escapes" 2, "message: escaped surrogates" 3,
+        "message: short texts" 4, "message: texts with an escape" 5, "message: digits" 6, "message: numbers with exponents" 7,
+        "message: one long number" 8, "message: deep arrays" 9, "message: deep objects" 10, "message: objects of one member" 11,
+        "message: objects of 10,000 members" 12, "message: space" 13,
+    ]);
+    values!(shapes, Way::Envelope, NAMES_BYTES, NAMES, [
+        "message: many members" 0, "message: a long name" 1, "message: names of accents" 2, "message: names of what folds away" 3,
+    ]);
+    values!(shapes, Way::Answer, ANSWER, VALUES, [
+        "answer: text" 0, "answer: escapes" 2, "answer: short texts" 4, "answer: digits" 6, "answer: one long number" 8,
+        "answer: deep objects" 10, "answer: objects of 10,000 members" 12, "answer: space" 13,
+    ]);
+    values!(shapes, Way::AnswerEnvelope, NAMES_BYTES, NAMES, [
+        "answer: many members" 0, "answer: a long name" 1, "answer: names of accents" 2, "answer: names of what folds away" 3,
+    ]);
+    values!(shapes, Way::Event, ANSWER, VALUES, ["event: text" 0, "event: digits" 6, "event: deep objects" 10]);
+    values!(shapes, Way::CallTool, GRPC, VALUES, [
+        "CallTool: text" 0, "CallTool: escapes" 2, "CallTool: digits" 6, "CallTool: deep objects" 10,
+        "CallTool: objects of 10,000 members" 12,
+    ]);
+    let mut more = |name, way, bytes, make: fn(usize) -> Vec<u8>| shapes.push(Shape { name, way, bytes, make });
+    more("message: a batch that is none", Way::Body, MESSAGE, |bytes| {
+        format!("[{}0]", "0,".repeat(bytes / 2)).into_bytes()
+    });
+    more("message: no UTF-8", Way::Body, MESSAGE, |bytes| {
+        [vec![b' '; bytes], vec![0xff]].concat()
+    });
+    more("events: comments", Way::Events, ANSWER, |bytes| {
+        ":\n".repeat(bytes / 2).into_bytes()
+    });
+    more("events: empty events", Way::Events, ANSWER, |bytes| {
+        "\n".repeat(bytes).into_bytes()
+    });
+    more("events: carriage returns", Way::Events, ANSWER, |bytes| {
+        ":\r".repeat(bytes / 2).into_bytes()
+    });
+    more("events: many lines of data", Way::Events, ANSWER, |bytes| {
+        format!(
+            "data:{{\n{}data:\"jsonrpc\":\"2.0\",\"method\":\"x\"}}\n\n",
+            "data\n".repeat(bytes / 5)
+        )
+        .into_bytes()
+    });
+    more("events: small notifications", Way::Events, ANSWER, |bytes| {
+        let event = "data:{\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n";
+        event.repeat(bytes / event.len()).into_bytes()
+    });
+    more("head: many lines", Way::Head, HEAD, |bytes| {
+        (0..bytes / 300)
+            .map(|n| format!("x-{n:04}: {}\r\n", "v".repeat(289)))
+            .collect::<String>()
+            .into_bytes()
+    });
+    more("head: Accept", Way::Head, HEAD, |bytes| {
+        format!("accept: {}*/*\r\n", "a/b,".repeat(bytes / 4)).into_bytes()
+    });
+    more("head: Cookie", Way::Head, HEAD, |bytes| {
+        format!("cookie: {}a=b\r\n", "a=b; ".repeat(bytes / 5)).into_bytes()
+    });
+    more("head: X-Forwarded-For", Way::Head, HEAD, |bytes| {
+        format!("x-forwarded-for: {}127.0.0.1\r\n", "127.0.0.1, ".repeat(bytes / 11)).into_bytes()
+    });
+    more("CreateEntry: labels", Way::CreateEntry, ENTRY, |bytes| {
+        protobuf::labels(bytes)
+    });
+    more("CreateEntry: empty install fields", Way::CreateEntry, ENTRY, |bytes| {
+        protobuf::install_fields(bytes)
+    });
+    more("CreateEntry: unknown fields", Way::CreateEntry, ENTRY, |bytes| {
+        protobuf::unknown(bytes)
+    });
+    more("CreateEntry: one long text", Way::CreateEntry, ENTRY, |bytes| {
+        protobuf::text(bytes)
+    });
+    more("ListEntries: a query of many words", Way::Query, ENTRY, |bytes| {
+        "ab ".repeat(bytes / 3).into_bytes()
+    });
+    more("ListEntries: a page token", Way::PageToken, ENTRY, |bytes| {
+        "A".repeat(bytes).into_bytes()
+    });
+    more("form: fields", Way::Form, FORM, |bytes| {
+        "a=&".repeat(bytes / 3).into_bytes()
+    });
+    more("form: secrets", Way::Form, FORM, |bytes| {
+        (0..bytes / 15)
+            .map(|n| format!("secret.{n:06}=&"))
+            .collect::<String>()
+            .into_bytes()
+    });
+    more("form: escapes", Way::Form, FORM, |bytes| {
+        format!("value.a={}", "%41".repeat(bytes / 3)).into_bytes()
+    });
+    more("form: text", Way::Form, FORM, |bytes| {
+        format!("secret.a={}", "x".repeat(bytes)).into_bytes()
+    });
+    shapes
+}
+
+/// Messages that create an entry.
+mod protobuf {
+    use std::collections::HashMap;
+
+    use contracts::registry::{CreateEntryRequest, Entry, InstallField};
+    use prost::Message as _;
+
+    fn create(entry: Entry) -> Vec<u8> {
+        let request = CreateEntryRequest {
+            entry_id: "cost".to_owned(),
+            entry: Some(entry),
+            ..CreateEntryRequest::default()
+        };
+        request.encode_to_vec()
+    }
+
+    pub(super) fn labels(bytes: usize) -> Vec<u8> {
+        let labels: HashMap<String, String> = (0..bytes / 400).map(|n| (format!("{n:06}"), "v".repeat(380))).collect();
+        create(Entry {
+            labels,
+            ..Entry::default()
+        })
+    }
+
+    pub(super) fn install_fields(bytes: usize) -> Vec<u8> {
+        create(Entry {
+            install_fields: vec![InstallField::default(); bytes / 2],
+            ..Entry::default()
+        })
+    }
+
+    /// Fields of a number that means nothing, empty.
+    pub(super) fn unknown(bytes: usize) -> Vec<u8> {
+        [0xfa, 0x3f, 0x00].repeat(bytes / 3)
+    }
+
+    pub(super) fn text(bytes: usize) -> Vec<u8> {
+        create(Entry {
+            description: "d".repeat(bytes),
+            ..Entry::default()
+        })
+    }
+}

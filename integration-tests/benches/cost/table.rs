@@ -1,0 +1,99 @@
+//! What was measured, as a table.
+
+use std::{fmt, time::Duration};
+
+/// How long `/livez` took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Livez {
+    median: Duration,
+    p99: Duration,
+    most: Duration,
+}
+
+/// One shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// Of the large one.
+    pub(crate) bytes: usize,
+    /// Nanoseconds a byte.
+    pub(crate) small: f64,
+    /// Nanoseconds a byte.
+    pub(crate) large: f64,
+    pub(crate) livez: Livez,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Table {
+    baseline: Option<Livez>,
+    rows: Vec<Row>,
+}
+
+impl Livez {
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort();
+        let at = |share: usize| {
+            times
+                .get((times.len() * share / 100).min(times.len() - 1))
+                .copied()
+                .unwrap_or_default()
+        };
+        Self {
+            median: at(50),
+            p99: at(99),
+            most: at(100),
+        }
+    }
+}
+
+impl Table {
+    pub(crate) fn baseline(&mut self, livez: Livez) {
+        self.baseline = Some(livez);
+    }
+
+    pub(crate) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+}
+
+impl fmt::Display for Livez {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "{:6.2} | {:6.2} | {:6.2}",
+            ms(self.median),
+            ms(self.p99),
+            ms(self.most)
+        )
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| shape | bytes | ns/byte, an eighth | ns/byte | ratio | /livez p50 ms | p99 | most |"
+        )?;
+        writeln!(f, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
+        if let Some(baseline) = self.baseline {
+            writeln!(f, "| small calls, for comparison | | | | | {baseline} |")?;
+        }
+        for Row {
+            name,
+            bytes,
+            small,
+            large,
+            livez,
+        } in &self.rows
+        {
+            writeln!(
+                f,
+                "| {name} | {bytes} | {small:.2} | {large:.2} | {:.2} | {livez} |",
+                large / small
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Long work, where others wait for their turn on the same thread.
+//!
+//! Two ways, by what the work needs. [`elsewhere`] takes along what is its own, and works in every runtime. [`in_turn`] may borrow; in its place the other
+//! tasks go elsewhere, which only a runtime with several threads can do: in another one, get such work [`spawned`] first.
+
+use std::{panic::resume_unwind, sync::LazyLock, thread::available_parallelism};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Reading so many bytes takes less than a millisecond, whatever they are.
+pub const SHORT: usize = 32 << 10;
+
+/// So much long work at a time that one processor is left for what is short: with none, whoever waits for a turn waits for the kernel's
+/// clock. The rest waits without a thread.
+static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(places()));
+
+fn places() -> usize {
+    available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1)
+}
+
+/// Does work whose time grows with so many bytes: on another thread, where that is long.
+pub async fn elsewhere<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if bytes <= SHORT {
+        return work();
+    }
+    // It is never closed.
+    let _place = PLACES.acquire().await;
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+        // Nobody aborts it, and when the runtime ends, nobody waits for it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Does work whose time grows with so many bytes: on this thread, where that is long, and the other tasks of this thread go on on another.
+pub async fn in_turn<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let others = || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if bytes <= SHORT || !others() {
+        return work();
+    }
+    let _place = PLACES.acquire().await;
+    tokio::task::block_in_place(work)
+}
+
+/// Has a task that is about so many bytes done by `runtime`, where they are many. It ends with the future that is returned.
+pub async fn spawned<T: Send + 'static>(
+    bytes: usize,
+    runtime: &Handle,
+    task: impl Future<Output = T> + Send + 'static,
+) -> T {
+    if bytes <= SHORT {
+        return task.await;
+    }
+    match AbortOnDropHandle::new(runtime.spawn(task)).await {
+        Ok(done) => done,
+        Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        thread::{self, ThreadId},
+        time::Duration,
+    };
+
+    use super::*;
+
+    const LONG: usize = SHORT + 1;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn here() -> ThreadId {
+        thread::current().id()
+    }
+
+    /// With one thread, a task that held it would keep the other from coming.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_during_long_work() {
+        let (come, wait) = mpsc::channel();
+        let long = tokio::spawn(in_turn(LONG, move || wait.recv_timeout(PATIENCE)));
+        tokio::spawn(async move { come.send(()) }).await.unwrap().unwrap();
+        long.await.unwrap().expect("the other came meanwhile");
+    }
+
+    #[tokio::test]
+    async fn so_they_do_where_there_is_one_thread() {
+        let (come, wait) = mpsc::channel();
+        let long = elsewhere(LONG, move || wait.recv_timeout(PATIENCE));
+        let (done, ()) = tokio::join!(long, async move { come.send(()).unwrap() });
+        done.expect("the other came meanwhile");
+    }
+
+    #[tokio::test]
+    async fn a_long_task_is_another_runtimes() {
+        let others = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let at = |bytes| spawned(bytes, others.handle(), async { in_turn(LONG, here).await });
+        assert_eq!(at(SHORT).await, here());
+        assert_ne!(at(LONG).await, here());
+        // It ends with whoever waits for it.
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let task = spawned(LONG, others.handle(), async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(1), task).await.is_err());
+        while Arc::strong_count(&alive) > 1 {
+            tokio::task::yield_now().await;
+        }
+        others.shutdown_background();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn there_is_only_so_much_long_work_at_a_time() {
+        static NOW: AtomicUsize = AtomicUsize::new(0);
+        static MOST: AtomicUsize = AtomicUsize::new(0);
+        let work = || {
+            MOST.fetch_max(NOW.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            thread::yield_now();
+            NOW.fetch_sub(1, Ordering::SeqCst);
+        };
+        let tasks: Vec<_> = (0..places() * 8)
+            .flat_map(|_| [tokio::spawn(in_turn(LONG, work)), tokio::spawn(elsewhere(LONG, work))])
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!((1..=places()).contains(&MOST.load(Ordering::SeqCst)));
+    }
+
+    #[tokio::test]
+    async fn short_work_stays() {
+        assert_eq!(elsewhere(SHORT, here).await, here());
+        assert_eq!(in_turn(SHORT, here).await, here());
+        assert_ne!(elsewhere(LONG, here).await, here());
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "as here")]
+    async fn panics_as_here() {
+        elsewhere(LONG, || panic!("as here")).await;
+    }
+}
