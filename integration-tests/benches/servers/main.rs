@@ -19,8 +19,8 @@ use sandbox::{Confinement, Grant, Layers, Resources};
 use stdio_bridge::{Event, Limits, Spec, Transport};
 
 const STARTS: usize = 15;
-/// The smallest MCP server: it answers `initialize`, and says so with an empty list of capabilities.
-const SMALLEST: &str = "read line; printf '%s\\n' '{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{\"protocolVersion\":\"2025-06-18\",\
+/// The smallest MCP server: it answers the first request, `initialize`, and says so with an empty list of capabilities.
+const SMALLEST: &str = "read line; printf '%s\\n' '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-06-18\",\
                         \"capabilities\":{},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}}'; cat >/dev/null";
 
 /// What is started.
