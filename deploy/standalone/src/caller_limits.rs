@@ -23,7 +23,7 @@ pub(crate) struct CallerLimits {
     /// Requests of sign-ins a minute from one address (IPv6: from one /64 network); each sign-in makes two.
     #[arg(long, env = "CHANDLERY_MAX_SIGN_INS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().sign_ins, help_heading = HEADING)]
     max_sign_ins_per_minute: NonZeroU32,
-    /// Tool calls and gRPC requests at a time: at most half of the 512 calls that one upstream takes from all callers together.
+    /// Tool calls and other requests at a time, until their answers are sent: at most half of the 512 calls that one upstream takes from all callers together.
     #[arg(long, env = "CHANDLERY_MAX_CALLS", value_name = "COUNT", default_value_t = u32::try_from(Allowance::default().calls).unwrap_or(u32::MAX), value_parser = clap::value_parser!(u32).range(1..=256), help_heading = HEADING)]
     max_calls: u32,
     /// Event streams open at a time.

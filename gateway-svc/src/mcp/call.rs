@@ -3,17 +3,14 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue};
-use service_kit::{
-    quota::{Exceeded, UnderWay},
-    turns::{SHORT, elsewhere, in_turn},
-};
+use http::HeaderMap;
+use service_kit::turns::{SHORT, elsewhere, in_turn};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     failure,
     inflight::{Guard, InFlight},
-    rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError, TRANSPORT_ERROR},
+    rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
     session::Session,
 };
 use crate::{
@@ -32,8 +29,6 @@ pub(super) struct Request<'a> {
     pub(super) params: Option<&'a Object<'a>>,
     pub(super) extra: &'a [(Cow<'a, str>, &'a str)],
     pub(super) headers: &'a HeaderMap,
-    /// What counts it among the caller's calls.
-    pub(super) under_way: UnderWay,
 }
 
 /// The answer to a call.
@@ -44,8 +39,6 @@ pub(super) enum Answer {
     Stream(Messages),
     /// The client cancelled the call.
     Nothing,
-    /// The caller does too much: an error, and when to retry.
-    Refused(Bytes, HeaderValue),
 }
 
 /// The messages of a call that is answered by a stream.
@@ -54,16 +47,9 @@ pub(super) struct Messages {
     session: Session,
     id: Box<str>,
     _guard: Guard,
-    _under_way: UnderWay,
 }
 
 impl Answer {
-    /// To the request of this id.
-    pub(super) fn refused(exceeded: &Exceeded, id: &str) -> Self {
-        let error = RpcError::new(TRANSPORT_ERROR, exceeded.to_string());
-        Self::Refused(error.under(Some(id)), exceeded.retry_after())
-    }
-
     fn whole(message: Bytes) -> Self {
         Self::Message([message, Bytes::new(), Bytes::new()])
     }
@@ -73,7 +59,6 @@ impl Answer {
         match self {
             Self::Message(pieces) => Some(pieces.concat().into()),
             Self::Nothing => None,
-            Self::Refused(message, _) => Some(message),
             Self::Stream(mut messages) => loop {
                 match messages.next().await {
                     Next::Notification(_) => {}
@@ -95,7 +80,6 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
         params,
         extra,
         headers,
-        under_way,
     } = request;
     let length = params.map_or(0, Object::len);
     let parts = match in_turn(length, || parts(params)).await {
@@ -122,7 +106,6 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
             session,
             id: id.into(),
             _guard: guard,
-            _under_way: under_way,
         }),
         Err(error) => {
             let declares_output = || calls.declares_output(caller, consumer, &parts.name);

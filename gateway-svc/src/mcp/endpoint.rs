@@ -14,7 +14,7 @@ use http::{
     header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use service_kit::{
-    quota::Exceeded,
+    quota::{Exceeded, until_sent},
     turns::{in_turn, spawned},
 };
 
@@ -132,29 +132,37 @@ impl Visit {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
-            return self.batch(text).await;
+            return match self.mcp.quotas.call(&self.identified.charged_to) {
+                Ok(under_way) => until_sent(under_way, self.batch(text).await),
+                Err(exceeded) => too_many(&exceeded, None),
+            };
         }
         let message = match in_turn(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
             Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
         };
-        let id = match &message.kind {
-            Kind::Request { id, .. } => Some(*id),
-            _ => None,
+        let Kind::Request { id, method } = &message.kind else {
+            // Not counted: who has all their calls under way can still cancel them.
+            return self.answered(None, &message).await;
         };
-        if let (Kind::Request { id, method }, params) = (&message.kind, &message.params)
-            && method == "initialize"
-        {
-            return self.initialize(id, params.as_ref());
+        match self.mcp.quotas.call(&self.identified.charged_to) {
+            Ok(under_way) if method == "initialize" => {
+                until_sent(under_way, self.initialize(id, message.params.as_ref()))
+            }
+            Ok(under_way) => until_sent(under_way, self.answered(Some(id), &message).await),
+            Err(exceeded) => too_many(&exceeded, Some(id)),
         }
+    }
+
+    /// The answer to a message of a session; `id` is that of a request.
+    async fn answered(&self, id: Option<&str>, message: &Message<'_>) -> Response {
         let session = match self.session(id) {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        match self.answer(session, &message).await {
+        match self.answer(session, message).await {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
-            Answer::Refused(message, retry_after) => retry_later(rpc::json_response(message), retry_after),
             Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
                 body::events(messages.into_events())
             }
@@ -209,7 +217,21 @@ impl Visit {
     /// Answers one message of a batch.
     async fn element(&self, session: Session, text: &str) -> Option<Bytes> {
         match in_turn(text.len(), || Message::parse(text)).await {
-            Ok(message) => self.answer(session, &message).await.into_message().await,
+            Ok(message) => {
+                // Each call counts, beside the batch.
+                let under_way = match &message.kind {
+                    Kind::Request { id, method } if method == "tools/call" => {
+                        match self.mcp.quotas.call(&self.identified.charged_to) {
+                            Ok(under_way) => Some(under_way),
+                            Err(exceeded) => return Some(refusal(&exceeded).under(Some(id))),
+                        }
+                    }
+                    _ => None,
+                };
+                let answer = self.answer(session, &message).await.into_message().await;
+                drop(under_way);
+                answer
+            }
             Err(malformed) => Some(malformed.error.under(malformed.id)),
         }
     }
@@ -252,10 +274,6 @@ impl Visit {
         };
         match method.as_ref() {
             "tools/call" => {
-                let under_way = match self.mcp.quotas.call(&self.identified.charged_to) {
-                    Ok(under_way) => under_way,
-                    Err(exceeded) => return Answer::refused(&exceeded, id),
-                };
                 let request = call::Request {
                     caller: &self.identified.caller,
                     consumer: &self.consumer.name,
@@ -264,7 +282,6 @@ impl Visit {
                     params: message.params.as_ref(),
                     extra: &message.extra,
                     headers: &self.headers,
-                    under_way,
                 };
                 call::call(&self.mcp.calls, &self.mcp.inflight, request).await
             }
@@ -391,8 +408,11 @@ fn unread(why: Unread) -> Response {
 
 /// Answers who does too much; `id` is that of the request.
 fn too_many(exceeded: &Exceeded, id: Option<&str>) -> Response {
-    let error = RpcError::new(TRANSPORT_ERROR, exceeded.to_string());
-    retry_later(rpc::json_response(error.under(id)), exceeded.retry_after())
+    retry_later(rpc::json_response(refusal(exceeded).under(id)), exceeded.retry_after())
+}
+
+fn refusal(exceeded: &Exceeded) -> RpcError {
+    RpcError::new(TRANSPORT_ERROR, exceeded.to_string())
 }
 
 /// Makes this a 429 (RFC 6585, section 4).

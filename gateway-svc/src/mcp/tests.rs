@@ -750,13 +750,13 @@ async fn a_large_result_is_passed_on_whole() {
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
 
-/// 60 requests and 4 sessions a minute, 1 call and 1 stream at a time.
+/// 60 requests and 4 sessions a minute, 2 calls and 1 stream at a time.
 fn few() -> Arc<Quotas> {
     let count = |count| std::num::NonZeroU32::new(count).unwrap();
     Quotas::new(Allowance {
         requests: count(60),
         sessions: count(4),
-        calls: 1,
+        calls: 2,
         streams: 1,
         ..Allowance::boundless()
     })
@@ -836,13 +836,22 @@ async fn calls_and_streams_count_until_they_end() {
         ("mcp-session-id", session.as_str()),
         ("accept", "application/json, text/event-stream"),
     ];
-    let first = world
-        .send(request("POST", "/mcp/default", "alice", &headers, CALL))
-        .await;
+    let call = |id: &str| {
+        let call = CALL.replace("c1", id);
+        world.send(request("POST", "/mcp/default", "alice", &headers, call))
+    };
+    let first = call("c1").await;
     assert_eq!(first.headers()["content-type"], "text/event-stream");
-    let second = CALL.replace("c1", "c2");
-    let refused = too_many(world.post("alice", &session, second.clone()).await).await;
-    assert_eq!(refused["id"], "c2");
+    // In a batch, which counts itself, the others are answered.
+    let third = CALL.replace("c1", "c3");
+    let batch = world.ask("alice", &session, &format!("[{PING},{third}]")).await;
+    assert_eq!(
+        (&batch[0]["result"], &batch[1]["error"]["code"]),
+        (&json!({}), &json!(-32000))
+    );
+    let second = call("c2").await;
+    let refused = too_many(world.post("alice", &session, PING).await).await;
+    assert_eq!(refused["id"], 7);
     assert!(
         refused["error"]["message"]
             .as_str()
@@ -850,15 +859,15 @@ async fn calls_and_streams_count_until_they_end() {
             .contains("calls under way"),
         "{refused}"
     );
-    // In a batch, the others are answered.
-    let batch = world.ask("alice", &session, &format!("[{PING},{second}]")).await;
-    assert_eq!(
-        (&batch[0]["result"], &batch[1]["error"]["code"]),
-        (&json!({}), &json!(-32000))
-    );
+    // Cancelling frees a place.
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c2"}}"#;
+    assert_eq!(world.post("alice", &session, cancel).await.status(), 202);
+    assert_eq!(text(second).await, "");
+    let _unread = world.post("alice", &session, PING).await;
+    too_many(world.post("alice", &session, PING).await).await;
     answer.send_replace(true);
     assert!(text(first).await.contains("c1"));
-    assert_eq!(world.post("alice", &session, second).await.status(), 200);
+    assert_eq!(world.post("alice", &session, PING).await.status(), 200);
 
     let stream = || request("GET", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
     let open = world.send(stream()).await;

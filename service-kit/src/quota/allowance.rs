@@ -17,7 +17,7 @@ pub struct Allowance {
     pub sessions: NonZeroU32,
     /// Sign-ins a minute from one address; from one /64 network where it is IPv6.
     pub sign_ins: NonZeroU32,
-    /// Tool calls, and gRPC requests, at a time. Less than an upstream takes from all together, so that nobody can have all of it.
+    /// Tool calls and other requests at a time, until their answers are sent. Less than an upstream takes from all together, so that nobody can have all of it.
     pub calls: usize,
     /// Event streams at a time.
     pub streams: usize,

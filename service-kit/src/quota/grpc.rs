@@ -1,16 +1,10 @@
 //! The layer that counts what people do over gRPC.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use axum::{body::Body, extract::Request, middleware::Next, response::Response};
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use axum::{extract::Request, middleware::Next, response::Response};
 
-use super::{Exceeded, Quotas, UnderWay};
+use super::{Exceeded, Quotas, UnderWay, until_sent};
 use crate::{identity::Caller, peer::Peer};
 
 /// What the names of methods begin with that change nothing here.
@@ -35,12 +29,7 @@ pub async fn charge_to(quotas: &Quotas, caller: &Arc<str>, request: Request, nex
     match take(quotas, caller, request.uri().path()) {
         Ok(under_way) => {
             let response = next.run(request).await;
-            response.map(|body| {
-                Body::new(Counted {
-                    body,
-                    _under_way: under_way,
-                })
-            })
+            until_sent(under_way, response)
         }
         Err(exceeded) => exceeded.status().into_http(),
     }
@@ -59,32 +48,6 @@ fn take(quotas: &Quotas, caller: &Arc<str>, path: &str) -> Result<UnderWay, Exce
 fn writes(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
     !READS.iter().any(|read| method.starts_with(read))
-}
-
-/// The body of an answer. Its request is under way until it has ended.
-struct Counted {
-    body: Body,
-    _under_way: UnderWay,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

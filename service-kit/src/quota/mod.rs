@@ -6,6 +6,7 @@
 
 mod address;
 mod allowance;
+mod answer;
 mod buckets;
 mod exceeded;
 mod grpc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     allowance::Allowance,
+    answer::until_sent,
     exceeded::Exceeded,
     grpc::{charge, charge_to},
     under_way::UnderWay,
@@ -97,7 +99,7 @@ impl Quotas {
         }
     }
 
-    /// A call that is under way until the answer is dropped.
+    /// A call, or another request, that is under way until what is returned is dropped.
     ///
     /// # Errors
     /// If as many of the caller's are under way as may be.
@@ -105,7 +107,7 @@ impl Quotas {
         self.calls.begin(caller)
     }
 
-    /// An event stream that is open until the answer is dropped.
+    /// An event stream that is open until what is returned is dropped.
     ///
     /// # Errors
     /// If the caller has as many open as they may.

@@ -1,0 +1,47 @@
+//! Answers whose requests are under way until they are sent.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::UnderWay;
+
+/// The answer; its request is under way until all of it is sent, or nobody wants it any more.
+pub fn until_sent(under_way: UnderWay, answer: Response) -> Response {
+    answer.map(|body| {
+        Body::new(Counted {
+            body,
+            _under_way: under_way,
+        })
+    })
+}
+
+struct Counted {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
