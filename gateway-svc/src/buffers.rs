@@ -38,8 +38,10 @@ pub(crate) enum Unread {
     TooSlow,
     /// It broke off.
     BrokeOff,
-    /// Its sender, or everybody together, sends too much at a time.
+    /// Its sender sends too much at a time.
     TooMuch,
+    /// Everybody together does.
+    Full,
 }
 
 impl Buffers {
@@ -117,8 +119,11 @@ impl Room<'_> {
         }
         let mut held = self.buffers.lock();
         let own = held.each.get(self.sender).copied().unwrap_or_default() + more;
-        if own > self.buffers.each || held.total + more > self.buffers.total {
+        if own > self.buffers.each {
             return Err(Unread::TooMuch);
+        }
+        if held.total + more > self.buffers.total {
+            return Err(Unread::Full);
         }
         held.total += more;
         match held.each.get_mut(self.sender) {
@@ -178,7 +183,7 @@ mod tests {
         assert_eq!(buffers.read(chunked(1), "alice", FREE).await.unwrap().0.len(), FREE);
         let (_, _bob) = buffers.read(chunked(3), "bob", FREE * 10).await.unwrap();
         let refused = buffers.read(chunked(2), "carol", FREE * 10).await.unwrap_err();
-        assert_eq!(refused, Unread::TooMuch, "nothing is left");
+        assert_eq!(refused, Unread::Full, "nothing is left");
         drop(alice);
         assert!(buffers.read(chunked(2), "carol", FREE * 10).await.is_ok());
         assert_eq!(buffers.lock().each.len(), 1, "whoever holds nothing is forgotten");

@@ -1,7 +1,8 @@
 //! Long work, where others wait for their turn on the same thread.
 //!
-//! Two ways, by what the work needs. [`elsewhere`] takes along what is its own, and works in every runtime. [`in_turn`] may borrow; in its place the other
-//! tasks go elsewhere, which only a runtime with several threads can do: in another one, get such work [`spawned`] first.
+//! Two ways, by what the work needs. [`off_thread`] takes along what is its own, and works in every runtime. [`in_place`] may borrow: it
+//! keeps the thread, and the other tasks go to another one, which only a runtime with several threads has. In a runtime with one thread, have the
+//! whole task done [`on_runtime`] first.
 
 use std::{panic::resume_unwind, sync::LazyLock, thread::available_parallelism};
 
@@ -14,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// Reading so many bytes takes less than a millisecond, whatever they are.
 pub const SHORT: usize = 32 << 10;
 
-/// So much long work at a time that one processor is left for what is short: with none, whoever waits for a turn waits for the kernel's
+/// So much long work at a time that one processor, if there are several, is left for what is short: with none, whoever waits for a turn waits for the kernel's
 /// clock. The rest waits without a thread.
 static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(places()));
 
@@ -23,7 +24,7 @@ fn places() -> usize {
 }
 
 /// Does work whose time grows with so many bytes: on another thread, where that is long.
-pub async fn elsewhere<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= SHORT {
         return work();
     }
@@ -38,7 +39,7 @@ pub async fn elsewhere<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T
 }
 
 /// Does work whose time grows with so many bytes: on this thread, where that is long, and the other tasks of this thread go on on another.
-pub async fn in_turn<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+pub async fn in_place<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let others = || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
     if bytes <= SHORT || !others() {
         return work();
@@ -48,7 +49,7 @@ pub async fn in_turn<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 }
 
 /// Has a task that is about so many bytes done by `runtime`, where they are many. It ends with the future that is returned.
-pub async fn spawned<T: Send + 'static>(
+pub async fn on_runtime<T: Send + 'static>(
     bytes: usize,
     runtime: &Handle,
     task: impl Future<Output = T> + Send + 'static,
@@ -88,7 +89,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn others_go_on_during_long_work() {
         let (come, wait) = mpsc::channel();
-        let long = tokio::spawn(in_turn(LONG, move || wait.recv_timeout(PATIENCE)));
+        let long = tokio::spawn(in_place(LONG, move || wait.recv_timeout(PATIENCE)));
         tokio::spawn(async move { come.send(()) }).await.unwrap().unwrap();
         long.await.unwrap().expect("the other came meanwhile");
     }
@@ -96,7 +97,7 @@ mod tests {
     #[tokio::test]
     async fn so_they_do_where_there_is_one_thread() {
         let (come, wait) = mpsc::channel();
-        let long = elsewhere(LONG, move || wait.recv_timeout(PATIENCE));
+        let long = off_thread(LONG, move || wait.recv_timeout(PATIENCE));
         let (done, ()) = tokio::join!(long, async move { come.send(()).unwrap() });
         done.expect("the other came meanwhile");
     }
@@ -107,13 +108,13 @@ mod tests {
             .worker_threads(1)
             .build()
             .unwrap();
-        let at = |bytes| spawned(bytes, others.handle(), async { in_turn(LONG, here).await });
+        let at = |bytes| on_runtime(bytes, others.handle(), async { in_place(LONG, here).await });
         assert_eq!(at(SHORT).await, here());
         assert_ne!(at(LONG).await, here());
         // It ends with whoever waits for it.
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
-        let task = spawned(LONG, others.handle(), async move {
+        let task = on_runtime(LONG, others.handle(), async move {
             std::future::pending::<()>().await;
             drop(held);
         });
@@ -134,7 +135,7 @@ mod tests {
             NOW.fetch_sub(1, Ordering::SeqCst);
         };
         let tasks: Vec<_> = (0..places() * 8)
-            .flat_map(|_| [tokio::spawn(in_turn(LONG, work)), tokio::spawn(elsewhere(LONG, work))])
+            .flat_map(|_| [tokio::spawn(in_place(LONG, work)), tokio::spawn(off_thread(LONG, work))])
             .collect();
         for task in tasks {
             task.await.unwrap();
@@ -144,14 +145,14 @@ mod tests {
 
     #[tokio::test]
     async fn short_work_stays() {
-        assert_eq!(elsewhere(SHORT, here).await, here());
-        assert_eq!(in_turn(SHORT, here).await, here());
-        assert_ne!(elsewhere(LONG, here).await, here());
+        assert_eq!(off_thread(SHORT, here).await, here());
+        assert_eq!(in_place(SHORT, here).await, here());
+        assert_ne!(off_thread(LONG, here).await, here());
     }
 
     #[tokio::test]
     #[should_panic(expected = "as here")]
     async fn panics_as_here() {
-        elsewhere(LONG, || panic!("as here")).await;
+        off_thread(LONG, || panic!("as here")).await;
     }
 }

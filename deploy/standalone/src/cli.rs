@@ -107,7 +107,8 @@ pub(crate) struct Serve {
     /// show arguments. [default: SQLite in the data folder]
     #[arg(long, env = "CHANDLERY_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: Option<SecretString>,
-    /// Private addresses that remote MCP servers may have, such as 10.1.0.0/16. Repeat, or separate by commas.
+    /// Private addresses that remote MCP servers may have, such as 10.1.0.0/16. Secrets go there by plain http, too, where an entry's URL is
+    /// http. Repeat, or separate by commas.
     #[arg(
         long,
         env = "CHANDLERY_ALLOW_UPSTREAM_CIDR",

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde::Deserialize;
-use service_kit::identity::IssuerConfig;
+use service_kit::identity::{IssuerConfig, takes_secrets};
 
 /// The YAML file: `issuers:`, a list.
 #[derive(Debug, Deserialize)]
@@ -37,12 +37,11 @@ pub(crate) fn issuers(path: &Path) -> Result<Vec<IssuerConfig>, String> {
             .into_iter()
             .flatten()
         {
-            let scheme = url::Url::parse(url)
-                .map_err(|error| format!("{what}: {url}: {error}"))?
-                .scheme()
-                .to_owned();
-            if !matches!(scheme.as_str(), "http" | "https") {
-                return Err(format!("{what}: {url}: must be an http or https URL"));
+            url::Url::parse(url).map_err(|error| format!("{what}: {url}: {error}"))?;
+            if !takes_secrets(url) {
+                return Err(format!(
+                    "{what}: {url}: must be an https URL (http on this machine alone): whoever sits between could send keys of their own"
+                ));
             }
         }
     }

@@ -55,14 +55,13 @@ impl DataDir {
         }
         let path = path.canonicalize().map_err(fail)?;
         let folder = Self { path };
+        if !folder.is_ours().map_err(fail)? {
+            return Err(format!(
+                "{} is no data folder of Chandlery, and not empty: choose another folder with --data-dir",
+                folder.path.display()
+            ));
+        }
         if found.mode() & 0o777 != 0o700 {
-            if !folder.is_ours().map_err(fail)? {
-                return Err(format!(
-                    "{} is no data folder of Chandlery, and not empty: choose another folder with --data-dir, or make this one's mode 700 \
-                     if it is only for Chandlery",
-                    folder.path.display()
-                ));
-            }
             fs::set_permissions(&folder.path, Permissions::from_mode(0o700)).map_err(fail)?;
         }
         Ok(folder)
@@ -85,8 +84,10 @@ impl DataDir {
             if MARKS.iter().any(|mark| name == *mark) {
                 return Ok(true);
             }
-            // What is at the root of a volume.
-            empty &= name == "lost+found";
+            let name = name.to_string_lossy();
+            // What is at the root of a volume, and what a first start leaves that was cut off.
+            let is_nothing = name == "lost+found" || name == "lock" || name.starts_with(".new");
+            empty &= is_nothing || name.starts_with('.') && name.ends_with(".new");
         }
         Ok(empty)
     }
@@ -199,6 +200,18 @@ mod tests {
         assert_eq!(mode, 0o755, "it is as it was");
         assert_eq!(with("empty", None), (Ok(()), 0o700));
         assert_eq!(with("volume", Some("lost+found")), (Ok(()), 0o700));
+        assert_eq!(with("begun", Some("lock")), (Ok(()), 0o700));
+        assert_eq!(
+            with("begun-key", Some(".session.key.0123456789abcdef.new")),
+            (Ok(()), 0o700)
+        );
+        let ssh = parent.path().join("ssh");
+        fs::DirBuilder::new().mode(0o700).create(&ssh).unwrap();
+        fs::write(ssh.join("id_ed25519"), "").unwrap();
+        assert!(
+            DataDir::open(&ssh).is_err(),
+            "a private folder of somebody is not ours, either"
+        );
         assert_eq!(with("restored", Some("credentials.db")), (Ok(()), 0o700));
         if nix::unistd::geteuid().is_root() {
             let path = parent.path().join("theirs");

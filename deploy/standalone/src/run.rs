@@ -89,7 +89,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         Ok(()) => Some(Arc::new(DevIssuer::open(folder.path())?)),
         Err(refusal) if issuers.is_empty() => {
             return Err(format!(
-                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or listen on 127.0.0.1"
+                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or let --http and --public-url name this machine alone"
             )
             .into());
         }

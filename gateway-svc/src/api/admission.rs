@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use service_kit::{Quotas, quota};
+use service_kit::{
+    Quotas,
+    quota::{self, Callers},
+};
 
 use super::status;
 use crate::identity::Identity;
@@ -22,7 +25,11 @@ impl Admission {
         match self.identity.identify(request.headers()).await {
             Ok(identified) => {
                 request.extensions_mut().insert(identified.caller);
-                quota::charge_to(&self.quotas, &identified.charged_to, request, next).await
+                let callers = Callers {
+                    minute: &identified.charged_to,
+                    at_a_time: &identified.subject,
+                };
+                quota::charge_to(&self.quotas, callers, request, next).await
             }
             Err(refusal) => status::of_refusal(refusal).into_http(),
         }

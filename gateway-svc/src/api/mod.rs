@@ -19,7 +19,7 @@ use service_kit::{
     UserId, identity,
     page_token::PageTokens,
     status::{Violations, not_found, page_size},
-    turns::in_turn,
+    turns::in_place,
 };
 use tonic::{Code, Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
@@ -94,7 +94,7 @@ impl ToolService for Tools {
         tool(&request.exposed_name, &mut violations);
         if !request.arguments_json.is_empty() {
             let parse = || Object::parse(&request.arguments_json).map(drop);
-            if let Err(error) = in_turn(request.arguments_json.len(), parse).await {
+            if let Err(error) = in_place(request.arguments_json.len(), parse).await {
                 violations.add("arguments_json", format!("must be a JSON object: {error}"));
             }
         }
@@ -108,7 +108,7 @@ impl ToolService for Tools {
         );
         let result_json = call.await.map_err(status::of_call)?;
         let is_error = || Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
-        let is_error = in_turn(result_json.len(), is_error).await;
+        let is_error = in_place(result_json.len(), is_error).await;
         Ok(Response::new(CallToolResponse { result_json, is_error }))
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use moka::sync::Cache;
 use serde_json::value::RawValue;
-use service_kit::turns::in_turn;
+use service_kit::turns::in_place;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -149,7 +149,7 @@ impl Calls {
         loop {
             let target = self.target(running, &vended, &resolved.consumer, call)?;
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
-            let request = in_turn(length, || self.request(call, &resolved.tool)).await;
+            let request = in_place(length, || self.request(call, &resolved.tool)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {
@@ -226,7 +226,7 @@ impl Calls {
     ) -> Result<String, CallError> {
         let arguments = if arguments.is_empty() { "{}" } else { arguments };
         let check = || Object::parse(arguments).and_then(|_| json::check(arguments));
-        in_turn(arguments.len(), check)
+        in_place(arguments.len(), check)
             .await
             .map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
         let call = ToolCall {

@@ -41,9 +41,11 @@ pub(crate) struct Identified {
     pub(crate) caller: Caller,
     /// When what they have shown ends.
     pub(crate) expires: Option<SystemTime>,
-    /// Whose quotas it costs: a person's, by whichever token, or those of a team's gateway token.
+    /// Whose requests of a minute these are: a person's, by whichever token, or those of a team's gateway token.
     /// `users/{user}` or `gatewayTokens/{token}`.
     pub(crate) charged_to: Arc<str>,
+    /// Whose calls and streams at a time: [`Caller::subject_name`]. A team with many tokens is not to take all of an upstream.
+    pub(crate) subject: Arc<str>,
     token: Option<[u8; 32]>,
 }
 
@@ -85,8 +87,10 @@ impl Identity {
             Err(error) => return Err(Refusal::Token(error.to_string())),
         };
         let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
+        let subject: Arc<str> = user.id.resource_name().into();
         let identified = Identified {
-            charged_to: user.id.resource_name().into(),
+            charged_to: Arc::clone(&subject),
+            subject,
             caller: Caller::from_user(&user),
             expires: Some(user.expires_at),
             token: None,
@@ -111,12 +115,11 @@ impl Identity {
             return Err(Refusal::Deactivated);
         }
         self.uses.note(&known.name, now);
-        let charged_to = match known.caller.user() {
-            Some(user) => user.id.resource_name().into(),
-            None => Arc::clone(&known.name),
-        };
+        let subject: Arc<str> = known.caller.subject_name().into();
+        let is_persons = known.caller.user().is_some();
         Ok(Identified {
-            charged_to,
+            charged_to: Arc::clone(if is_persons { &subject } else { &known.name }),
+            subject,
             caller: known.caller.clone(),
             expires: known.expires,
             token: Some(hash),

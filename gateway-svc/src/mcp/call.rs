@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use service_kit::turns::{SHORT, elsewhere, in_turn};
+use service_kit::turns::{SHORT, in_place, off_thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -82,7 +82,7 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
         headers,
     } = request;
     let length = params.map_or(0, Object::len);
-    let parts = match in_turn(length, || parts(params)).await {
+    let parts = match in_place(length, || parts(params)).await {
         Ok(parts) => parts,
         Err(error) => return Answer::whole(error.under(Some(id))),
     };
@@ -150,7 +150,7 @@ impl Messages {
                         // What is large goes on as it is.
                         yield Bytes::from_static(EVENT);
                         for piece in pieces {
-                            yield elsewhere(piece.len(), || in_one_line(piece)).await;
+                            yield off_thread(piece.len(), || in_one_line(piece)).await;
                         }
                         yield Bytes::from_static(EVENT_ENDS);
                         return;

@@ -15,7 +15,7 @@ use http::{
 };
 use service_kit::{
     quota::{Exceeded, until_sent},
-    turns::{in_turn, spawned},
+    turns::{in_place, on_runtime},
 };
 
 use super::{
@@ -68,7 +68,10 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };
-    if let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1) {
+    // Ending a session costs nothing.
+    if head.method != Method::DELETE
+        && let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1)
+    {
         return too_many(&exceeded, None);
     }
     let consumer = mcp
@@ -117,27 +120,27 @@ impl Visit {
             return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
         }
         let mcp = Arc::clone(&self.mcp);
-        let sender = self.identified.caller.subject_name();
+        let sender = Arc::clone(&self.identified.subject);
         let (body, _room) = match mcp.bodies.read(body, &sender, MAX_BODY).await {
             Ok(read) => read,
             Err(unread) => return self::unread(unread),
         };
         // The thread that serves this connection serves others, and has no other thread to give them to.
-        spawned(body.len(), &mcp.runtime, self.message(body)).await
+        on_runtime(body.len(), &mcp.runtime, self.message(body)).await
     }
 
     /// A body that has come.
     async fn message(self, body: Bytes) -> Response {
-        let Ok(text) = in_turn(body.len(), || std::str::from_utf8(&body)).await else {
+        let Ok(text) = in_place(body.len(), || std::str::from_utf8(&body)).await else {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
-            return match self.mcp.quotas.call(&self.identified.charged_to) {
+            return match self.mcp.quotas.call(&self.identified.subject) {
                 Ok(under_way) => until_sent(under_way, self.batch(text).await),
                 Err(exceeded) => too_many(&exceeded, None),
             };
         }
-        let message = match in_turn(text.len(), || Message::parse(text)).await {
+        let message = match in_place(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
             Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
         };
@@ -145,7 +148,7 @@ impl Visit {
             // Not counted: who has all their calls under way can still cancel them.
             return self.answered(None, &message).await;
         };
-        match self.mcp.quotas.call(&self.identified.charged_to) {
+        match self.mcp.quotas.call(&self.identified.subject) {
             Ok(under_way) if method == "initialize" => {
                 until_sent(under_way, self.initialize(id, message.params.as_ref()))
             }
@@ -186,7 +189,7 @@ impl Visit {
                 "the revision of this session has no batches",
             );
         }
-        let elements = match in_turn(text.len(), || json::elements(text)).await {
+        let elements = match in_place(text.len(), || json::elements(text)).await {
             Ok(elements) if (1..=MAX_BATCH).contains(&elements.len()) => elements,
             Ok(_) => {
                 let why = format!("a batch holds 1 to {MAX_BATCH} messages");
@@ -216,14 +219,14 @@ impl Visit {
 
     /// Answers one message of a batch.
     async fn element(&self, session: Session, text: &str) -> Option<Bytes> {
-        match in_turn(text.len(), || Message::parse(text)).await {
+        match in_place(text.len(), || Message::parse(text)).await {
             Ok(message) => {
                 // Each call counts, beside the batch.
                 let under_way = match &message.kind {
                     Kind::Request { id, method } if method == "tools/call" => {
-                        match self.mcp.quotas.call(&self.identified.charged_to) {
+                        match self.mcp.quotas.call(&self.identified.subject) {
                             Ok(under_way) => Some(under_way),
-                            Err(exceeded) => return Some(refusal(&exceeded).under(Some(id))),
+                            Err(exceeded) => return Some(error_of(&exceeded).under(Some(id))),
                         }
                     }
                     _ => None,
@@ -319,7 +322,7 @@ impl Visit {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        let open = match self.mcp.quotas.stream(&self.identified.charged_to) {
+        let open = match self.mcp.quotas.stream(&self.identified.subject) {
             Ok(open) => open,
             Err(exceeded) => return too_many(&exceeded, None),
         };
@@ -383,7 +386,7 @@ fn plain(status: StatusCode, code: i64, message: &str) -> Response {
     RpcError::new(code, message).respond(status, None)
 }
 
-/// Answers whose body was not read.
+/// The answer to a request whose body could not be read.
 fn unread(why: Unread) -> Response {
     match why {
         Unread::TooLarge => {
@@ -397,29 +400,35 @@ fn unread(why: Unread) -> Response {
         ),
         Unread::BrokeOff => plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
         Unread::TooMuch => {
-            let why = "you send more large messages at a time than there is room for; retry";
-            retry_later(
-                plain(StatusCode::OK, TRANSPORT_ERROR, why),
-                HeaderValue::from_static("1"),
-            )
+            let why = "you have as much of large messages on their way as one caller may; retry when they have arrived";
+            later(StatusCode::TOO_MANY_REQUESTS, why)
         }
+        Unread::Full => later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many large messages are on their way as there is room for; retry",
+        ),
     }
+}
+
+/// Answers who may come again in a second.
+fn later(status: StatusCode, why: &str) -> Response {
+    let mut response = plain(status, TRANSPORT_ERROR, why);
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// Answers who does too much; `id` is that of the request.
 fn too_many(exceeded: &Exceeded, id: Option<&str>) -> Response {
-    retry_later(rpc::json_response(refusal(exceeded).under(id)), exceeded.retry_after())
-}
-
-fn refusal(exceeded: &Exceeded) -> RpcError {
-    RpcError::new(TRANSPORT_ERROR, exceeded.to_string())
-}
-
-/// Makes this a 429 (RFC 6585, section 4).
-fn retry_later(mut response: Response, retry_after: HeaderValue) -> Response {
-    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-    response.headers_mut().insert(RETRY_AFTER, retry_after);
+    // RFC 6585, section 4.
+    let mut response = error_of(exceeded).respond(StatusCode::TOO_MANY_REQUESTS, id);
+    response.headers_mut().insert(RETRY_AFTER, exceeded.retry_after());
     response
+}
+
+fn error_of(exceeded: &Exceeded) -> RpcError {
+    RpcError::new(TRANSPORT_ERROR, exceeded.to_string())
 }
 
 fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {

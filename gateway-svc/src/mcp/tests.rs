@@ -785,7 +785,7 @@ async fn whoever_asks_too_often_is_told_when_to_retry_and_others_go_on() {
         refused["error"]["message"]
             .as_str()
             .unwrap()
-            .contains("more requests than one caller may in a minute, 60"),
+            .contains("you have made 60 requests within a minute"),
         "{refused}"
     );
     for _ in 0..60 {
@@ -856,7 +856,7 @@ async fn calls_and_streams_count_until_they_end() {
         refused["error"]["message"]
             .as_str()
             .unwrap()
-            .contains("calls under way"),
+            .contains("2 of your calls are under way"),
         "{refused}"
     );
     // Cancelling frees a place.

@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use service_kit::{Peer, quota::UnderWay};
+use service_kit::quota::UnderWay;
 
 use super::{Pages, install::GoesTo, problem::Problem, seal, session::Session};
 
@@ -43,25 +43,16 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
     ))
 }
 
-/// Lets no more sign-ins through than may come from one address.
-pub(super) async fn only_so_many_sign_ins(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    match pages.quotas.sign_in(peer, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(exceeded) => pages.refuse(&Problem::exceeded(&exceeded)),
-    }
-}
-
 impl Pages {
     /// Charges a request to whoever is signed in. It is under way until the answer is dropped.
     pub(super) fn charge(&self, session: &Session, writes: bool) -> Result<UnderWay, Problem> {
         let caller = session.caller();
         let charge = || {
             let under_way = self.quotas.call(&caller)?;
-            self.quotas.requests(&caller, 1)?;
             if writes {
                 self.quotas.write(&caller)?;
             }
+            self.quotas.requests(&caller, 1)?;
             Ok(under_way)
         };
         charge().map_err(|exceeded| Problem::exceeded(&exceeded))

@@ -107,18 +107,12 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         hosts: Hosts::new(config.public_url, &config.allowed_hosts),
     };
     let pages = Arc::new(pages);
-    let sign_in = Router::new()
-        .route("/signin", get(signin::begin))
-        .route("/signin/callback", get(signin::callback))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&pages),
-            guard::only_so_many_sign_ins,
-        ));
     Router::new()
         .route("/install/{entry}", get(install::show).post(submit::submit))
         .route("/install/{entry}/progress/{installation}", get(progress::show))
         .route("/install/{entry}/progress/{installation}/events", get(progress::events))
-        .merge(sign_in)
+        .route("/signin", get(signin::begin))
+        .route("/signin/callback", get(signin::callback))
         .route("/signout", post(signin::sign_out))
         .route("/static/pages.css", get(assets::style))
         .route("/static/progress.js", get(assets::script))

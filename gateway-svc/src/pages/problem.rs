@@ -82,6 +82,11 @@ impl Problem {
             Unread::TooMuch => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many forms at a time",
+                "You are sending more large forms at a time than one person may. Nothing was changed. Try again when they have arrived.",
+            ),
+            Unread::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many forms at a time",
                 "More is being sent than there is room for. Nothing was changed. Try again in a moment.",
             ),
         };
@@ -95,7 +100,7 @@ impl Problem {
             ..Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too much at once",
-                format!("{} Nothing was changed.", as_sentence(&exceeded.to_string())),
+                as_sentence(&exceeded.to_string()),
             )
         }
     }

@@ -14,7 +14,8 @@ use super::{Pages, cookies, seal};
 
 const PURPOSE: &str = "session";
 const COOKIE: &str = "chandlery_session";
-const PATH: &str = "/install";
+/// The pages, and `/signout`.
+const PATH: &str = "/";
 /// Browsers take 4,096 bytes a cookie, name and attributes included; a long token is spread over several.
 const CHUNK: usize = 3_400;
 const MAX_CHUNKS: usize = 5;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
@@ -10,7 +11,10 @@ use axum::{
 };
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
-use service_kit::identity::{IssuerConfig, Use};
+use service_kit::{
+    Peer,
+    identity::{IssuerConfig, Use},
+};
 use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 
@@ -55,7 +59,12 @@ struct Pending {
     until: u64,
 }
 
-pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<Begin>, headers: HeaderMap) -> Response {
+pub(super) async fn begin(
+    State(pages): State<Arc<Pages>>,
+    peer: Option<Extension<Peer>>,
+    Query(query): Query<Begin>,
+    headers: HeaderMap,
+) -> Response {
     let return_to = local(&query.r#return).unwrap_or_default();
     // Cookies belong to one host: whoever came by another name goes on at the public one.
     let host = headers
@@ -90,6 +99,11 @@ pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<B
         }
         return view::signin::choice(&pages, &issuers, &return_to, query.again.is_some());
     };
+    // From here on, others have to do with it.
+    if let Err(exceeded) = pages.quotas.sign_in(peer.map(|Extension(peer)| peer), &headers) {
+        let again = pages.sign_in_path(&return_to);
+        return pages.refuse(&Problem::exceeded(&exceeded).action("Try again", again));
+    }
     let nonce = seal::random();
     let begun = match pages.verifier.endpoints(&issuer.issuer).await {
         None => Err(None),
@@ -138,6 +152,7 @@ pub(super) async fn begin(State(pages): State<Arc<Pages>>, Query(query): Query<B
 
 pub(super) async fn callback(
     State(pages): State<Arc<Pages>>,
+    peer: Option<Extension<Peer>>,
     Query(query): Query<Callback>,
     headers: HeaderMap,
 ) -> Response {
@@ -155,6 +170,10 @@ pub(super) async fn callback(
         ));
     };
     let sign_in = pages.sign_in_path(&pending.return_to);
+    // The same answer may come again and again, and the issuer is asked each time.
+    if let Err(exceeded) = pages.quotas.sign_in(peer.map(|Extension(peer)| peer), &headers) {
+        return pages.refuse(&Problem::exceeded(&exceeded).action("Sign in again", sign_in));
+    }
     let destination = format!("{}{}", pages.prefix, pending.return_to);
     let mut response = match pages.finish(&query, &pending).await {
         Ok(finished) => {

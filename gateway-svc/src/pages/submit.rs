@@ -16,7 +16,7 @@ use contracts::{
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{
     status::{Reason, StatusBuilder},
-    turns::elsewhere,
+    turns::off_thread,
 };
 use tonic::{Code, Status};
 
@@ -58,7 +58,7 @@ pub(super) async fn submit(
             return pages.refuse_to(&session, &here, &problem);
         }
     };
-    let Some(mut submission) = elsewhere(body.len(), || Submission::parse(body)).await else {
+    let Some(mut submission) = off_thread(body.len(), || Submission::parse(body)).await else {
         let problem = Problem::unread(Unread::TooLarge).action("Open the page again", back);
         return pages.refuse_to(&session, &here, &problem);
     };

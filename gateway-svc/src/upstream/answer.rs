@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use service_kit::turns::elsewhere;
+use service_kit::turns::off_thread;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -165,7 +165,7 @@ impl Answers {
 
     async fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
         let request = self.request.clone();
-        let message = elsewhere(data.len(), move || Message::parse(data, &request, false)).await?;
+        let message = off_thread(data.len(), move || Message::parse(data, &request, false)).await?;
         Ok(match message {
             Message::Reply(reply) => Some(Event::Reply(reply)),
             Message::Notification(message) => Some(Event::Notification(message)),

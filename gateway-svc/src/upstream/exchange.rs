@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, Full};
 use moka::future::Cache;
 use service_kit::{
     egress::EgressPolicy,
-    turns::{SHORT, elsewhere},
+    turns::{SHORT, off_thread},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -176,7 +176,7 @@ impl Upstreams {
                 Begun::Json(body) => {
                     let text = self.read(body, deadline).await?;
                     let request = request.clone();
-                    return elsewhere(text.len(), move || whole(text, &request, false)).await;
+                    return off_thread(text.len(), move || whole(text, &request, false)).await;
                 }
                 Begun::Refused(text) => return whole(text, request, true),
                 Begun::Events(body) => return Ok(Started::Events(session, permit, body)),

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use service_kit::turns::elsewhere;
+use service_kit::turns::off_thread;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -78,7 +78,7 @@ impl Upstreams {
                     return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
                 }
             };
-            let (listed, next) = elsewhere(page.len(), move || read_page(&page)).await?;
+            let (listed, next) = off_thread(page.len(), move || read_page(&page)).await?;
             size += listed.iter().map(|tool| tool.definition.len()).sum::<usize>();
             for tool in listed {
                 if !names.insert(tool.name.clone()) {

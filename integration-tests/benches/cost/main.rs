@@ -47,7 +47,7 @@ async fn measure(server: &Arc<Server>, shape: &Shape) -> table::Row {
     let small = server.prepare(shape.way, &(shape.make)(shape.bytes / FACTOR));
     let large = server.prepare(shape.way, &(shape.make)(shape.bytes));
     table::Row {
-        name: shape.name,
+        name: shape.name.clone(),
         bytes: large.bytes,
         small: server.cost(&small).await,
         large: server.cost(&large).await,

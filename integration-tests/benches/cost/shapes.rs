@@ -32,14 +32,13 @@ pub(crate) enum Way {
 }
 
 /// One of them.
-#[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) way: Way,
     /// How large it is made.
     pub(crate) bytes: usize,
     /// Makes one of about so many bytes.
-    pub(crate) make: fn(usize) -> Vec<u8>,
+    pub(crate) make: Box<dyn Fn(usize) -> Vec<u8>>,
 }
 
 /// A message takes 4 MiB.
@@ -110,37 +109,48 @@ fn members(bytes: usize, name: &str) -> String {
     (0..count).map(|n| format!(",\"{n:04}{name}\":0")).collect()
 }
 
-macro_rules! values {
-    ($shapes:ident, $way:expr, $bytes:expr, $list:expr, [$($name:literal $index:literal),* $(,)?]) => {
-        $($shapes.push(Shape { name: $name, way: $way, bytes: $bytes, make: |bytes| $list[$index].1(bytes).into_bytes() });)*
-    };
+/// What makes a text of about so many bytes, by name.
+type Made = (&'static str, fn(usize) -> String);
+
+/// Those of `list` whose names are in `only`; all, where that is empty.
+fn these(of: &str, way: Way, bytes: usize, list: &[Made], only: &[&str]) -> Vec<Shape> {
+    for name in only {
+        assert!(list.iter().any(|(known, _)| known == name), "there is no shape {name}");
+    }
+    let wanted = |name: &str| only.is_empty() || only.contains(&name);
+    list.iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|&(name, make)| Shape {
+            name: format!("{of}: {name}"),
+            way,
+            bytes,
+            make: Box::new(move |bytes| make(bytes).into_bytes()),
+        })
+        .collect()
 }
 
 /// All of them.
 pub(crate) fn all() -> Vec<Shape> {
-    let mut shapes = Vec::new();
-    values!(shapes, Way::Arguments, MESSAGE, VALUES, [
-        "message: text" 0, "message: text of other scripts" 1, "message: escapes" 2, "message: escaped surrogates" 3,
-        "message: short texts" 4, "message: texts with an escape" 5, "message: digits" 6, "message: numbers with exponents" 7,
-        "message: one long number" 8, "message: deep arrays" 9, "message: deep objects" 10, "message: objects of one member" 11,
-        "message: objects of 10,000 members" 12, "message: space" 13,
-    ]);
-    values!(shapes, Way::Envelope, NAMES_BYTES, NAMES, [
-        "message: many members" 0, "message: a long name" 1, "message: names of accents" 2, "message: names of what folds away" 3,
-    ]);
-    values!(shapes, Way::Answer, ANSWER, VALUES, [
-        "answer: text" 0, "answer: escapes" 2, "answer: short texts" 4, "answer: digits" 6, "answer: one long number" 8,
-        "answer: deep objects" 10, "answer: objects of 10,000 members" 12, "answer: space" 13,
-    ]);
-    values!(shapes, Way::AnswerEnvelope, NAMES_BYTES, NAMES, [
-        "answer: many members" 0, "answer: a long name" 1, "answer: names of accents" 2, "answer: names of what folds away" 3,
-    ]);
-    values!(shapes, Way::Event, ANSWER, VALUES, ["event: text" 0, "event: digits" 6, "event: deep objects" 10]);
-    values!(shapes, Way::CallTool, GRPC, VALUES, [
-        "CallTool: text" 0, "CallTool: escapes" 2, "CallTool: digits" 6, "CallTool: deep objects" 10,
-        "CallTool: objects of 10,000 members" 12,
-    ]);
-    let mut more = |name, way, bytes, make: fn(usize) -> Vec<u8>| shapes.push(Shape { name, way, bytes, make });
+    let costly = ["text", "escapes", "digits", "deep objects", "objects of 10,000 members"];
+    let mut shapes = [
+        these("message", Way::Arguments, MESSAGE, &VALUES, &[]),
+        these("message", Way::Envelope, NAMES_BYTES, &NAMES, &[]),
+        these("answer", Way::Answer, ANSWER, &VALUES, &[]),
+        these("answer", Way::AnswerEnvelope, NAMES_BYTES, &NAMES, &[]),
+        these("event", Way::Event, ANSWER, &VALUES, &costly),
+        these("CallTool", Way::CallTool, GRPC, &VALUES, &costly),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>();
+    let mut more = |name: &str, way, bytes, make: fn(usize) -> Vec<u8>| {
+        shapes.push(Shape {
+            name: name.to_owned(),
+            way,
+            bytes,
+            make: Box::new(make),
+        });
+    };
     more("message: a batch that is none", Way::Body, MESSAGE, |bytes| {
         format!("[{}0]", "0,".repeat(bytes / 2)).into_bytes()
     });

@@ -13,7 +13,7 @@ pub(crate) struct Livez {
 /// One shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Of the large one.
     pub(crate) bytes: usize,
     /// Nanoseconds a byte.
@@ -74,7 +74,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| shape | bytes | ns/byte, an eighth | ns/byte | ratio | /livez p50 ms | p99 | most |"
+            "| shape | bytes | ns/byte at 1/8 of the size | ns/byte | ratio | /livez p50 ms | p99 | most |"
         )?;
         writeln!(f, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
         if let Some(baseline) = self.baseline {

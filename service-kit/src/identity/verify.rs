@@ -43,7 +43,9 @@ const ALGORITHMS: [Algorithm; 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not a JWT, or one with an algorithm that is not taken, such as `none`.
-    #[error("it is not a JWT signed with an asymmetric algorithm (a gateway token is for MCP clients only)")]
+    #[error(
+        "it is not a JWT signed with an asymmetric algorithm (a gateway token works at gateways and agents only, not here)"
+    )]
     Malformed,
     /// A JWT that is no access token, such as a security event.
     #[error("it is not an access token")]

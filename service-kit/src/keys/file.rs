@@ -25,7 +25,7 @@ pub enum KeyFileError {
     },
     /// Others may have read or changed it.
     #[error(
-        "{} can be read or changed by other users (mode {mode:03o}), who may have copied it: `chmod 600` it, then make new keys with `chandlery rotate-keys`",
+        "{} can be read or changed by other users (mode {mode:03o}), who may have copied it: `chmod 600` it, then make new keys with `chandlery rotate-keys --revoke` (without --revoke, what was signed with the old ones stays good)",
         path.display()
     )]
     Exposed {

@@ -9,15 +9,15 @@ use crate::edge::Limits;
 /// How much one caller may do.
 #[derive(Clone, Debug)]
 pub struct Allowance {
-    /// MCP messages and gRPC requests a minute.
+    /// MCP messages, gRPC requests and pages a minute.
     pub requests: NonZeroU32,
-    /// Of these, gRPC requests a minute that change something.
+    /// Of these, gRPC requests and forms a minute that may change something; tool calls do not count.
     pub writes: NonZeroU32,
     /// MCP sessions a minute.
     pub sessions: NonZeroU32,
-    /// Sign-ins a minute from one address; from one /64 network where it is IPv6.
+    /// Steps of sign-ins a minute from one address; from one /64 network where it is IPv6.
     pub sign_ins: NonZeroU32,
-    /// Tool calls and other requests at a time, until their answers are sent. Less than an upstream takes from all together, so that nobody can have all of it.
+    /// Tool calls, gRPC requests and pages at a time, until their answers are sent. Less than an upstream takes from all together, so that nobody can have all of it.
     pub calls: usize,
     /// Event streams at a time.
     pub streams: usize,

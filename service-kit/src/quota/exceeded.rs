@@ -26,13 +26,7 @@ pub(super) enum Quota {
 
 /// A caller did as much as one caller may.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{} {}; retry in {} s. Whoever runs Chandlery sets the limit with {}",
-    self.quota.refusal(),
-    self.limit,
-    self.seconds(),
-    self.quota.flag()
-)]
+#[error("{}; try again in {} s ({} sets the limit)", self.quota.refusal(self.limit), self.seconds(), self.quota.flag())]
 pub struct Exceeded {
     quota: Quota,
     limit: u64,
@@ -44,7 +38,15 @@ pub struct Exceeded {
 pub(super) struct Refusals {
     quota: Quota,
     limit: u64,
-    logged: Mutex<Option<Instant>>,
+    told: Mutex<Told>,
+}
+
+/// What the log was told.
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<Instant>,
+    /// Refusals since then.
+    untold: u64,
 }
 
 impl Refusals {
@@ -52,23 +54,30 @@ impl Refusals {
         Self {
             quota,
             limit,
-            logged: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
     /// Refuses this caller; it is worth to try again after `retry`.
     pub(super) fn refuse(&self, caller: &str, retry: Duration) -> Exceeded {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|logged| logged.elapsed() >= QUIET_LOG) {
-            *logged = Some(Instant::now());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.last.is_none_or(|last| last.elapsed() >= QUIET_LOG) {
             tracing::warn!(
                 caller,
                 limit = self.limit,
+                refused_since_last_line = told.untold,
                 "a caller is refused for a while, for too many {}; {} sets the limit",
                 self.quota.name(),
                 self.quota.flag()
             );
+            *told = Told {
+                last: Some(Instant::now()),
+                untold: 0,
+            };
+        } else {
+            told.untold += 1;
         }
+        drop(told);
         Exceeded {
             quota: self.quota,
             limit: self.limit,
@@ -110,15 +119,24 @@ impl Quota {
         }
     }
 
-    /// The limit follows.
-    fn refusal(self) -> &'static str {
+    fn refusal(self, limit: u64) -> String {
         match self {
-            Self::Requests => "you have made more requests than one caller may in a minute,",
-            Self::Writes => "you have changed things more often than one caller may in a minute,",
-            Self::Sessions => "you have begun more sessions than one caller may in a minute,",
-            Self::SignIns => "more sign-ins have come from your address than may in a minute,",
-            Self::Calls => "you have as many calls under way as one caller may,",
-            Self::Streams => "you have as many event streams open as one caller may,",
+            Self::Requests => format!("you have made {limit} requests within a minute, as many as one caller may"),
+            Self::Writes => {
+                format!(
+                    "you have made {limit} requests that may change something within a minute, as many as one caller may"
+                )
+            }
+            Self::Sessions => format!("you have begun {limit} sessions within a minute, as many as one caller may"),
+            Self::SignIns => format!("{limit} sign-ins have come from your address within a minute, as many as may"),
+            Self::Calls => {
+                format!(
+                    "{limit} of your calls are under way, as many as one caller may have; wait until one ends, or cancel one"
+                )
+            }
+            Self::Streams => {
+                format!("{limit} of your event streams are open, as many as one caller may have; close one")
+            }
         }
     }
 

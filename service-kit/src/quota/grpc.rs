@@ -7,26 +7,39 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use super::{Exceeded, Quotas, UnderWay, until_sent};
 use crate::{identity::Caller, peer::Peer};
 
-/// What the names of methods begin with that change nothing here.
-const READS: [&str; 5] = ["Call", "Explain", "Get", "List", "Stream"];
+/// What the names of methods begin with that change nothing in Chandlery.
+const CHANGES_NOTHING: [&str; 5] = ["Call", "Explain", "Get", "List", "Stream"];
 
-/// Middleware behind [`authenticate`](crate::identity::authenticate): charges a person's request to them. What a workload asks for a person
-/// was charged where the person came in; a request that is refused costs nobody.
+/// Middleware behind [`authenticate`](crate::identity::authenticate): charges a person's request to them, also one that is denied or fails. What
+/// a workload asks for a person was charged where the person came in; what comes without a valid token is charged to nobody.
 pub async fn charge(quotas: Arc<Quotas>, request: Request, next: Next) -> Response {
     let extensions = request.extensions();
     let inner = extensions.get::<Peer>().is_some_and(|peer| peer.workload().is_some());
     match extensions.get::<Caller>() {
         Some(Caller::User(user)) if !inner => {
             let caller = user.id.resource_name().into();
-            charge_to(&quotas, &caller, request, next).await
+            let callers = Callers {
+                minute: &caller,
+                at_a_time: &caller,
+            };
+            charge_to(&quotas, callers, request, next).await
         }
         _ => next.run(request).await,
     }
 }
 
-/// Charges a gRPC request to this caller. It is under way until its answer has ended.
-pub async fn charge_to(quotas: &Quotas, caller: &Arc<str>, request: Request, next: Next) -> Response {
-    match take(quotas, caller, request.uri().path()) {
+/// To whom a request is charged.
+#[derive(Clone, Copy, Debug)]
+pub struct Callers<'a> {
+    /// What is counted a minute.
+    pub minute: &'a Arc<str>,
+    /// What is counted at a time.
+    pub at_a_time: &'a Arc<str>,
+}
+
+/// Charges a gRPC request. It is under way until its answer has ended.
+pub async fn charge_to(quotas: &Quotas, callers: Callers<'_>, request: Request, next: Next) -> Response {
+    match take(quotas, callers, request.uri().path()) {
         Ok(under_way) => {
             let response = next.run(request).await;
             until_sent(under_way, response)
@@ -35,19 +48,20 @@ pub async fn charge_to(quotas: &Quotas, caller: &Arc<str>, request: Request, nex
     }
 }
 
-fn take(quotas: &Quotas, caller: &Arc<str>, path: &str) -> Result<UnderWay, Exceeded> {
-    let under_way = quotas.call(caller)?;
-    quotas.requests(caller, 1)?;
+fn take(quotas: &Quotas, callers: Callers<'_>, path: &str) -> Result<UnderWay, Exceeded> {
+    let under_way = quotas.call(callers.at_a_time)?;
+    // Whoever has no writes left can still read.
     if writes(path) {
-        quotas.write(caller)?;
+        quotas.write(callers.minute)?;
     }
+    quotas.requests(callers.minute, 1)?;
     Ok(under_way)
 }
 
 /// Whether a method may change something here, by its path: `/chandlery.registry.v1.EntryService/GetEntry` does not.
 fn writes(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
-    !READS.iter().any(|read| method.starts_with(read))
+    !CHANGES_NOTHING.iter().any(|read| method.starts_with(read))
 }
 
 #[cfg(test)]

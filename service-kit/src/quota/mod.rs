@@ -1,8 +1,10 @@
 //! What one caller may do: so many requests, writes, sessions and sign-ins a minute, and so many calls and streams at a time.
 //!
-//! A caller is a person, by whichever of their tokens; a team's gateway token; or, before anybody is known, an address. What is counted a
-//! minute is a bucket that holds a minute's worth: all of it may come at once, and it fills up again evenly (GCRA). Each process counts
-//! for itself: with two replicas a caller has twice as much.
+//! A caller is a person, by whichever of their tokens, or a gateway token of a team; for what goes on at a time, the team. Sign-ins are counted
+//! by address. What is counted a minute is a bucket that holds a minute's worth: all of it may come at once, and it fills up again
+//! evenly (GCRA). Each process counts for itself: with two replicas a caller has twice as much.
+//!
+//! [`Allowance`] says how much; [`Quotas`] counts, with a bucket a caller (`buckets.rs`) and a number of what is under way (`under_way.rs`).
 
 mod address;
 mod allowance;
@@ -23,7 +25,7 @@ pub use self::{
     allowance::Allowance,
     answer::until_sent,
     exceeded::Exceeded,
-    grpc::{charge, charge_to},
+    grpc::{Callers, charge, charge_to},
     under_way::UnderWay,
 };
 use self::{buckets::Buckets, exceeded::Quota, under_way::Counts};

@@ -26,7 +26,7 @@ fn each_caller_has_a_bucket_of_their_own() {
     assert!(
         exceeded
             .to_string()
-            .contains("more requests than one caller may in a minute, 3; retry in"),
+            .contains("you have made 3 requests within a minute, as many as one caller may; try again in"),
         "{exceeded}"
     );
     assert!(exceeded.to_string().contains("--max-requests-per-minute"), "{exceeded}");

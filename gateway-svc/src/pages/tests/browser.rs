@@ -31,6 +31,8 @@ pub(super) struct Site {
 pub(super) struct Browser<'a> {
     site: &'a Site,
     pub(super) cookies: BTreeMap<String, String>,
+    /// Of each cookie, below which paths it is sent; everywhere where nothing is known.
+    paths: BTreeMap<String, String>,
     /// Every `Set-Cookie` that came.
     pub(super) set: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Site {
         Browser {
             site: self,
             cookies: BTreeMap::new(),
+            paths: BTreeMap::new(),
             set: Vec::new(),
         }
     }
@@ -141,9 +144,19 @@ impl Browser<'_> {
             .headers_mut()
             .entry(header::HOST)
             .or_insert(host.parse().unwrap());
+        let path = request.uri().path().to_owned();
+        // RFC 6265, section 5.1.4.
+        let is_below = |name: &str| {
+            self.paths.get(name).is_none_or(|scope| {
+                let scope = scope.trim_end_matches('/');
+                path.strip_prefix(scope)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
         let cookies: Vec<String> = self
             .cookies
             .iter()
+            .filter(|(name, _)| is_below(name))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         if !cookies.is_empty() {
@@ -161,6 +174,8 @@ impl Browser<'_> {
                 self.cookies.remove(name);
             } else {
                 self.cookies.insert(name.to_owned(), value.to_owned());
+                let scope = cookie.split("; ").find_map(|part| part.strip_prefix("Path="));
+                self.paths.insert(name.to_owned(), scope.unwrap_or("/").to_owned());
             }
         }
         let body = to_bytes(response.into_body(), 4 << 20).await.unwrap();
