@@ -37,15 +37,14 @@ impl Hosts {
     pub fn is_address(uri: &Uri, headers: &HeaderMap) -> bool {
         authority(uri, headers).is_some_and(|authority| {
             let host = authority.host().trim_matches(['[', ']']);
-            !authority.as_str().contains('@') && host.parse::<IpAddr>().is_ok()
+            host.parse::<IpAddr>().is_ok()
         })
     }
 
     fn is_host(&self, authority: &Authority) -> bool {
         let host = authority.host().to_ascii_lowercase();
         let named = |known: &String| *known == host || *known == authority.as_str().to_ascii_lowercase();
-        !authority.as_str().contains('@')
-            && (is_loopback(&host) || self.public.host_str() == Some(host.as_str()) || self.allowed.iter().any(named))
+        is_loopback(&host) || self.public.host_str() == Some(host.as_str()) || self.allowed.iter().any(named)
     }
 
     /// Whether a request comes from no page, from a page of ours, or from one of the same machine where we are on no other.
@@ -72,13 +71,20 @@ impl Hosts {
     }
 }
 
+/// What a request names: a host and perhaps a port, and nothing else.
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    match uri.authority() {
-        Some(authority) => Some(authority.clone()),
+    let authority = match uri.authority() {
+        Some(authority) => authority.clone(),
         None => headers
             .get(header::HOST)
-            .and_then(|host| host.as_bytes().try_into().ok()),
-    }
+            .and_then(|host| Authority::try_from(host.as_bytes()).ok())?,
+    };
+    let rest = authority.as_str().strip_prefix(authority.host())?;
+    let is_plain = rest.is_empty()
+        || rest
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    is_plain.then_some(authority)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -120,6 +126,8 @@ mod tests {
             "internal:81",
             "127.0.0.1.evil.com",
             "x@tools.example.com",
+            "[::1]tools.example.com",
+            "tools.example.com:LS.e",
             "",
             "192.168.1.1",
         ] {

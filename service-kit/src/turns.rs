@@ -29,7 +29,12 @@ pub async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> 
         return work();
     }
     // It is never closed.
-    let _place = PLACES.acquire().await;
+    let place = PLACES.acquire().await;
+    // The work has the place, also when nobody waits for it any more.
+    let work = move || {
+        let _place = place;
+        work()
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),

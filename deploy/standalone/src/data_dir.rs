@@ -86,8 +86,7 @@ impl DataDir {
             }
             let name = name.to_string_lossy();
             // What is at the root of a volume, and what a first start leaves that was cut off.
-            let is_nothing = name == "lost+found" || name == "lock" || name.starts_with(".new");
-            empty &= is_nothing || name.starts_with('.') && name.ends_with(".new");
+            empty &= name == "lost+found" || name == "lock" || is_draft(&name);
         }
         Ok(empty)
     }
@@ -127,7 +126,19 @@ impl DataDir {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(fail)?;
+        self.remove_drafts().map_err(fail)?;
         Ok(Lock { _file: file })
+    }
+
+    /// Removes what was half written when a process was killed: keys may be in it.
+    fn remove_drafts(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if is_draft(&entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// A key, and the one before it; made when it is first asked for.
@@ -163,6 +174,11 @@ impl DataDir {
         file.persist(self.path.join(name)).map_err(|error| error.error)?;
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// Whether a file has the name of one that is being written: of a key (`.session.key.….new`), or by [`DataDir::write`].
+fn is_draft(name: &str) -> bool {
+    name.starts_with(".new") || name.starts_with('.') && name.ends_with(".new")
 }
 
 #[cfg(test)]
@@ -219,6 +235,21 @@ mod tests {
             std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
             assert!(DataDir::open(&path).unwrap_err().contains("another user"));
         }
+    }
+
+    #[test]
+    fn what_was_half_written_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = DataDir::open(parent.path()).unwrap();
+        folder.key("a.key").unwrap();
+        for draft in [".a.key.0123456789abcdef.new", ".newAbCdEf"] {
+            fs::write(parent.path().join(draft), "half a key").unwrap();
+        }
+        folder.lock().unwrap();
+        let files = fs::read_dir(parent.path()).unwrap();
+        let mut left: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a.key", "lock"]);
     }
 
     #[test]

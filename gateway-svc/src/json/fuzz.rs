@@ -180,7 +180,7 @@ fn what_every_reader_understands_serde_json_does() {
                     _ => {}
                 }
                 // The parts of an array, and nothing else.
-                if let Ok(parts) = elements(text) {
+                if let Ok(parts) = elements(text, usize::MAX) {
                     let theirs: Vec<&RawValue> = serde_json::from_str(text).expect("it is an array");
                     assert_eq!(parts, theirs.iter().map(|part| part.get()).collect::<Vec<_>>());
                 }

@@ -42,6 +42,9 @@ pub(crate) enum JsonError {
     /// One object has more than [`MAX_MEMBERS`].
     #[error("an object in it has more than {MAX_MEMBERS} members")]
     TooMany,
+    /// A list has more elements than this.
+    #[error("it has more than {0} elements")]
+    TooLong(usize),
     /// A number that some readers refuse, and others take for infinity.
     #[error("it has a number that is too large (at byte {0})")]
     Number(usize),
@@ -172,8 +175,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The elements of an array, as they stand in the text; the whole text is checked.
-pub(crate) fn elements(text: &str) -> Result<Vec<&str>, JsonError> {
+/// The elements of an array, of `most` at most, as they stand in the text; the whole text is checked.
+pub(crate) fn elements(text: &str, most: usize) -> Result<Vec<&str>, JsonError> {
     let bytes = text.as_bytes();
     let mut at = skip_space(bytes, 0);
     if bytes.get(at) != Some(&b'[') {
@@ -186,6 +189,9 @@ pub(crate) fn elements(text: &str) -> Result<Vec<&str>, JsonError> {
     } else {
         loop {
             let end = skip_value(bytes, at)?;
+            if elements.len() == most {
+                return Err(JsonError::TooLong(most));
+            }
             elements.push(&text[at..end]);
             at = skip_space(bytes, end);
             match bytes.get(at) {
@@ -561,11 +567,12 @@ mod tests {
     #[test]
     fn takes_arrays_apart() {
         assert_eq!(
-            elements(r#" [ 1, {"a":[2]} ,"x"] "#).unwrap(),
+            elements(r#" [ 1, {"a":[2]} ,"x"] "#, 3).unwrap(),
             ["1", r#"{"a":[2]}"#, "\"x\""]
         );
-        assert_eq!(elements("[]").unwrap(), Vec::<&str>::new());
-        assert!(elements("[1").is_err());
-        assert!(elements("[1]]").is_err());
+        assert_eq!(elements("[]", 0).unwrap(), Vec::<&str>::new());
+        assert!(elements("[1", 9).is_err());
+        assert!(elements("[1]]", 9).is_err());
+        assert_eq!(elements("[1,2]", 1).unwrap_err(), JsonError::TooLong(1));
     }
 }

@@ -20,17 +20,19 @@ use http::{
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, interval_at};
 
+use crate::upstream::EVENT_ENDS;
+
 /// Pieces up to this size together are sent as one.
 const JOIN: usize = 8 << 10;
 /// Silence on a stream is broken then, so that nobody between takes it for dead.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// 200 with a message in pieces.
-pub(super) fn pieces(pieces: [Bytes; 3]) -> Response {
-    let size: usize = pieces.iter().map(Bytes::len).sum();
+pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Response {
+    let size: usize = pieces.as_ref().iter().map(Bytes::len).sum();
     let body = if size <= JOIN {
         let mut joined = BytesMut::with_capacity(size);
-        pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+        pieces.as_ref().iter().for_each(|piece| joined.extend_from_slice(piece));
         Body::from(joined.freeze())
     } else {
         Body::new(Pieces { pieces, next: 0 })
@@ -44,7 +46,7 @@ pub(super) fn pieces(pieces: [Bytes; 3]) -> Response {
 
 /// 200 with a stream of events, with comments where nothing else comes for long.
 pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    let mut response = Body::from_stream(keep_alive(events).map(Ok::<_, Infallible>)).into_response();
+    let mut response = Body::from_stream(keep_alive(events, KEEP_ALIVE).map(Ok::<_, Infallible>)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -52,36 +54,43 @@ pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Resp
     response
 }
 
-fn keep_alive(events: impl Stream<Item = Bytes> + Send + 'static) -> impl Stream<Item = Bytes> + Send + 'static {
+/// `silence` is how long nothing may come.
+fn keep_alive(
+    events: impl Stream<Item = Bytes> + Send + 'static,
+    silence: Duration,
+) -> impl Stream<Item = Bytes> + Send + 'static {
     async_stream::stream! {
         let mut events = std::pin::pin!(events);
-        let mut silence = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        let mut silence = interval_at(Instant::now() + silence, silence);
+        // A large event comes in pieces, and nothing may stand between them.
+        let mut between = true;
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => {
+                        between = event.ends_with(EVENT_ENDS);
                         silence.reset();
                         yield event;
                     }
                     None => return,
                 },
-                _ = silence.tick() => yield Bytes::from_static(b": keep-alive\n\n"),
+                _ = silence.tick(), if between => yield Bytes::from_static(b": keep-alive\n\n"),
             }
         }
     }
 }
 
-struct Pieces {
-    pieces: [Bytes; 3],
+struct Pieces<P> {
+    pieces: P,
     next: usize,
 }
 
-impl http_body::Body for Pieces {
+impl<P: AsRef<[Bytes]> + Unpin> http_body::Body for Pieces<P> {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        while let Some(piece) = self.pieces.get(self.next).cloned() {
+        while let Some(piece) = self.pieces.as_ref().get(self.next).cloned() {
             self.next += 1;
             if !piece.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -91,10 +100,50 @@ impl http_body::Body for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next >= self.pieces.len()
+        self.next >= self.pieces.as_ref().len()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.pieces.iter().skip(self.next).map(|piece| piece.len() as u64).sum())
+        SizeHint::with_exact(
+            self.pieces
+                .as_ref()
+                .iter()
+                .skip(self.next)
+                .map(|piece| piece.len() as u64)
+                .sum(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::EVENT;
+
+    /// The client takes each piece so slowly that a sign of life is due every time.
+    #[tokio::test]
+    async fn signs_of_life_stand_between_events_alone() {
+        const SILENCE: Duration = Duration::from_millis(1);
+        let pieces: [&[u8]; 5] = [EVENT, b"{\"id\":", b"1", b"}", EVENT_ENDS];
+        let source = async_stream::stream! {
+            for _ in 0..20 {
+                for piece in pieces {
+                    yield Bytes::from_static(piece);
+                }
+            }
+        };
+        let mut events = std::pin::pin!(keep_alive(source, SILENCE));
+        let mut sent = Vec::new();
+        while let Some(piece) = events.next().await {
+            sent.extend_from_slice(&piece);
+            tokio::time::sleep(SILENCE * 3).await;
+        }
+        let text = String::from_utf8(sent).unwrap();
+        let blocks = text.split("\n\n").filter(|block| !block.is_empty());
+        let (alive, events): (Vec<&str>, Vec<&str>) = blocks.partition(|block| *block == ": keep-alive");
+        assert!(!alive.is_empty(), "none was due");
+        assert_eq!(events, ["event: message\ndata: {\"id\":1}"; 20]);
     }
 }

@@ -55,14 +55,14 @@ impl Answer {
     }
 
     /// As one message, whatever it takes: for clients that take no stream, and for batches.
-    pub(super) async fn into_message(self) -> Option<Bytes> {
+    pub(super) async fn into_message(self) -> Option<[Bytes; 3]> {
         match self {
-            Self::Message(pieces) => Some(pieces.concat().into()),
+            Self::Message(pieces) => Some(pieces),
             Self::Nothing => None,
             Self::Stream(mut messages) => loop {
                 match messages.next().await {
                     Next::Notification(_) => {}
-                    Next::Last(pieces) => return Some(pieces.concat().into()),
+                    Next::Last(pieces) => return Some(pieces),
                     Next::End => return None,
                 }
             },

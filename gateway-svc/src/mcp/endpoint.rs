@@ -1,6 +1,9 @@
 //! One HTTP request at an MCP endpoint.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{
     body::Body,
@@ -32,7 +35,8 @@ use crate::{
     buffers::Unread,
     domain::{CallError, Consumer, ConsumerKind, ConsumerRef},
     identity::{Identified, Refusal, challenge},
-    json, resolve,
+    json::{self, JsonError},
+    resolve,
     upstream::Revision,
 };
 
@@ -41,6 +45,8 @@ const MAX_BODY: usize = 4 << 20;
 /// The longest batch taken (2025-03-26), and how much of it is done at a time.
 const MAX_BATCH: usize = 50;
 const BATCH_CONCURRENCY: usize = 8;
+/// All answers to a batch (bytes).
+const MAX_BATCH_ANSWERS: usize = 32 << 20;
 
 const SESSION_ID: &str = "mcp-session-id";
 const PROTOCOL_VERSION: &str = "mcp-protocol-version";
@@ -68,8 +74,8 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };
-    // Ending a session costs nothing.
-    if head.method != Method::DELETE
+    // Messages cost when it is known how many they are; ending a session costs nothing.
+    if !matches!(head.method, Method::POST | Method::DELETE)
         && let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1)
     {
         return too_many(&exceeded, None);
@@ -135,10 +141,10 @@ impl Visit {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
-            return match self.mcp.quotas.call(&self.identified.subject) {
-                Ok(under_way) => until_sent(under_way, self.batch(text).await),
-                Err(exceeded) => too_many(&exceeded, None),
-            };
+            return self.batch(text).await;
+        }
+        if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
+            return too_many(&exceeded, None);
         }
         let message = match in_place(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
@@ -170,7 +176,7 @@ impl Visit {
                 body::events(messages.into_events())
             }
             stream => match stream.into_message().await {
-                Some(message) => rpc::json_response(message),
+                Some(message) => body::pieces(message),
                 None => StatusCode::ACCEPTED.into_response(),
             },
         }
@@ -189,54 +195,58 @@ impl Visit {
                 "the revision of this session has no batches",
             );
         }
-        let elements = match in_place(text.len(), || json::elements(text)).await {
-            Ok(elements) if (1..=MAX_BATCH).contains(&elements.len()) => elements,
-            Ok(_) => {
+        let elements = match in_place(text.len(), || json::elements(text, MAX_BATCH)).await {
+            Ok(elements) if !elements.is_empty() => elements,
+            Ok(_) | Err(JsonError::TooLong(_)) => {
                 let why = format!("a batch holds 1 to {MAX_BATCH} messages");
                 return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, &why);
             }
             Err(error) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, &error.to_string()),
         };
-        // The first is paid for.
-        if let Err(exceeded) = self
-            .mcp
-            .quotas
-            .requests(&self.identified.charged_to, elements.len() - 1)
-        {
-            return too_many(&exceeded, None);
-        }
-        let mut answers: Vec<BoxFuture<'_, Option<Bytes>>> = Vec::with_capacity(elements.len());
+        let quotas = &self.mcp.quotas;
+        let under_way = quotas
+            .requests(&self.identified.charged_to, elements.len())
+            .and_then(|()| quotas.calls(&self.identified.subject, BATCH_CONCURRENCY.min(elements.len())));
+        let under_way = match under_way {
+            Ok(under_way) => under_way,
+            Err(exceeded) => return too_many(&exceeded, None),
+        };
+        let size = AtomicUsize::new(0);
+        let mut answers: Vec<BoxFuture<'_, Option<[Bytes; 3]>>> = Vec::with_capacity(elements.len());
         for element in elements {
-            answers.push(Box::pin(self.element(session, element)));
+            answers.push(Box::pin(self.element(session, element, &size)));
         }
-        let answers: Vec<Option<Bytes>> = stream::iter(answers).buffered(BATCH_CONCURRENCY).collect().await;
-        let answers: Vec<Bytes> = answers.into_iter().flatten().collect();
-        if answers.is_empty() {
+        let answers: Vec<Option<[Bytes; 3]>> = stream::iter(answers).buffered(under_way.len()).collect().await;
+        let mut pieces = Vec::new();
+        for answer in answers.into_iter().flatten() {
+            pieces.push(Bytes::from_static(if pieces.is_empty() { b"[" } else { b"," }));
+            pieces.extend(answer);
+        }
+        if pieces.is_empty() {
             return StatusCode::ACCEPTED.into_response();
         }
-        rpc::json_response([b"[".as_slice(), &answers.join(b",".as_slice()), b"]"].concat().into())
+        pieces.push(Bytes::from_static(b"]"));
+        until_sent(under_way, body::pieces(pieces))
     }
 
-    /// Answers one message of a batch.
-    async fn element(&self, session: Session, text: &str) -> Option<Bytes> {
-        match in_place(text.len(), || Message::parse(text)).await {
-            Ok(message) => {
-                // Each call counts, beside the batch.
-                let under_way = match &message.kind {
-                    Kind::Request { id, method } if method == "tools/call" => {
-                        match self.mcp.quotas.call(&self.identified.subject) {
-                            Ok(under_way) => Some(under_way),
-                            Err(exceeded) => return Some(error_of(&exceeded).under(Some(id))),
-                        }
-                    }
-                    _ => None,
-                };
-                let answer = self.answer(session, &message).await.into_message().await;
-                drop(under_way);
-                answer
-            }
-            Err(malformed) => Some(malformed.error.under(malformed.id)),
+    /// Answers one message of a batch, whose answers have this size so far.
+    async fn element(&self, session: Session, text: &str, size: &AtomicUsize) -> Option<[Bytes; 3]> {
+        let whole = |message| [message, Bytes::new(), Bytes::new()];
+        let message = match in_place(text.len(), || Message::parse(text)).await {
+            Ok(message) => message,
+            Err(malformed) => return Some(whole(malformed.error.under(malformed.id))),
+        };
+        let answer = self.answer(session, &message).await.into_message().await?;
+        let length: usize = answer.iter().map(Bytes::len).sum();
+        if size.fetch_add(length, Ordering::Relaxed) + length <= MAX_BATCH_ANSWERS {
+            return Some(answer);
         }
+        let Kind::Request { id, .. } = message.kind else {
+            return None;
+        };
+        let why =
+            format!("the answers to this batch have more than {MAX_BATCH_ANSWERS} bytes together: send this alone");
+        Some(whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id))))
     }
 
     fn initialize(&self, id: &str, params: Option<&json::Object<'_>>) -> Response {

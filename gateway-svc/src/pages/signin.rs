@@ -65,6 +65,11 @@ pub(super) async fn begin(
     Query(query): Query<Begin>,
     headers: HeaderMap,
 ) -> Response {
+    // A page of somebody else that loads this as an image, or in a frame, is not to use up what its visitor may.
+    let says = |name: &str, other: &str| headers.get(name).is_none_or(|value| value == other);
+    if !says("sec-fetch-mode", "navigate") || !says("sec-fetch-dest", "document") {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
     let return_to = local(&query.r#return).unwrap_or_default();
     // Cookies belong to one host: whoever came by another name goes on at the public one.
     let host = headers

@@ -9,12 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::UpstreamError,
-    exchange::Upstreams,
+    exchange::Open,
     message::{Message, Outgoing, Reply},
     pool::Body,
     session::Session,
     sse::Events,
-    target::Target,
 };
 
 /// An upstream may ask us so often during one call; each time costs a request.
@@ -46,8 +45,7 @@ pub(crate) enum Event {
 
 /// A stream that ends with the reply.
 pub(crate) struct Answers {
-    upstreams: Upstreams,
-    target: Arc<Target>,
+    open: Open,
     session: Arc<Session>,
     request: Outgoing,
     body: Body,
@@ -67,16 +65,14 @@ pub(crate) struct Answers {
 impl std::fmt::Debug for Answers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answers")
-            .field("target", &self.target)
+            .field("target", &self.open.target)
             .finish_non_exhaustive()
     }
 }
 
 impl Answers {
-    #[expect(clippy::too_many_arguments, reason = "all of a call, and made in two places only")]
     pub(super) fn new(
-        upstreams: Upstreams,
-        target: Arc<Target>,
+        open: Open,
         session: Arc<Session>,
         request: Outgoing,
         body: Body,
@@ -86,8 +82,7 @@ impl Answers {
     ) -> Self {
         let events = Events::default();
         Self {
-            upstreams,
-            target,
+            open,
             session,
             request,
             body,
@@ -121,23 +116,17 @@ impl Answers {
                 let piece = self.came.split_to(self.came.len().min(TURN));
                 self.turn += piece.len();
                 self.events
-                    .push(&piece, self.upstreams.limits().max_message)
-                    .map_err(|_| self.upstreams.too_large())?;
+                    .push(&piece, self.open.upstreams.limits().max_message)
+                    .map_err(|_| self.open.upstreams.too_large())?;
                 continue;
             }
-            let data = tokio::select! {
-                data = self.upstreams.next_data(&mut self.body, self.deadline) => data?,
-                () = self.cancel.cancelled() => {
-                    self.upstreams.tell_cancelled(&self.target, self.request.id);
-                    return Err(UpstreamError::Cancelled);
-                }
-            };
-            let Some(data) = data else {
+            let Some(data) = self.read().await? else {
+                self.open.is_over();
                 return Err(UpstreamError::invalid("its stream ended before the answer"));
             };
             self.received = self.received.saturating_add(data.len());
-            if self.received > self.upstreams.limits().max_stream {
-                return Err(self.upstreams.too_large());
+            if self.received > self.open.upstreams.limits().max_stream {
+                return Err(self.open.upstreams.too_large());
             }
             if !self.begun {
                 self.begun = true;
@@ -150,11 +139,22 @@ impl Answers {
         }
     }
 
+    /// The next piece; `None` at the end.
+    async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        tokio::select! {
+            data = self.open.upstreams.next_data(&mut self.body, self.deadline) => data,
+            () = self.cancel.cancelled() => {
+                self.open.cancel();
+                Err(UpstreamError::Cancelled)
+            }
+        }
+    }
+
     async fn bare(&mut self, start: Bytes) -> Result<Event, UpstreamError> {
         let mut whole = BytesMut::from(start);
-        while let Some(data) = self.upstreams.next_data(&mut self.body, self.deadline).await? {
-            if whole.len() + data.len() > self.upstreams.limits().max_message {
-                return Err(self.upstreams.too_large());
+        while let Some(data) = self.read().await? {
+            if whole.len() + data.len() > self.open.upstreams.limits().max_message {
+                return Err(self.open.upstreams.too_large());
             }
             whole.put_slice(&data);
         }
@@ -167,7 +167,10 @@ impl Answers {
         let request = self.request.clone();
         let message = off_thread(data.len(), move || Message::parse(data, &request, false)).await?;
         Ok(match message {
-            Message::Reply(reply) => Some(Event::Reply(reply)),
+            Message::Reply(reply) => {
+                self.open.is_over();
+                Some(Event::Reply(reply))
+            }
             Message::Notification(message) => Some(Event::Notification(message)),
             Message::ToolsChanged => Some(Event::ToolsChanged),
             Message::Nothing => None,
@@ -191,10 +194,13 @@ impl Answers {
             _ => b",\"error\":{\"code\":-32601,\"message\":\"this client takes no requests but ping\"}}",
         });
         let (upstreams, target, session) = (
-            self.upstreams.clone(),
-            Arc::clone(&self.target),
+            self.open.upstreams.clone(),
+            Arc::clone(&self.open.target),
             Arc::clone(&self.session),
         );
-        tokio::spawn(async move { upstreams.send(&target, &session, body.freeze()).await });
+        // A server that asks faster than it takes answers gets none.
+        if session.asides.available_permits() > 0 {
+            tokio::spawn(async move { upstreams.send(&target, &session, body.freeze()).await });
+        }
     }
 }

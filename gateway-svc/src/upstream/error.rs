@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::target::Target;
 use crate::json::JsonError;
 
 /// Why an upstream gave no answer that can be passed on.
@@ -59,6 +60,14 @@ impl UpstreamError {
             Self::Timeout { .. } | Self::Unauthorized | Self::Invalid(_) | Self::Cancelled => {
                 format!("The MCP server of {name} is at fault: {self}.")
             }
+        }
+    }
+
+    /// Without the secrets that the server was sent.
+    pub(super) fn masked(self, target: &Target) -> Self {
+        match self {
+            Self::Invalid(what) => Self::Invalid(target.masked(&what)),
+            other => other,
         }
     }
 

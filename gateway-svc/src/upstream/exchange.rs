@@ -130,26 +130,27 @@ impl Upstreams {
         cancel: CancellationToken,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + self.inner.limits.total;
+        let mut open = Open::new(self.clone(), Arc::clone(target), request.id);
         let answer = tokio::select! {
             answer = self.call_session(target, &request, deadline) => answer,
-            () = cancel.cancelled() => {
-                self.tell_cancelled(target, request.id);
-                return Err(UpstreamError::Cancelled);
-            }
+            () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
         };
-        Ok(match answer? {
-            Started::Whole(message) => message,
-            Started::Events(session, permit, body) => Answer::Stream(Box::new(Answers::new(
-                self.clone(),
-                Arc::clone(target),
-                session,
-                request,
-                body,
-                deadline,
-                cancel,
-                permit,
-            ))),
-        })
+        match answer {
+            Ok(Started::Whole(message)) => {
+                open.is_over();
+                Ok(message)
+            }
+            Ok(Started::Events(session, permit, body)) => Ok(Answer::Stream(Box::new(Answers::new(
+                open, session, request, body, deadline, cancel, permit,
+            )))),
+            Err(error) => {
+                // A server that takes long may still be at it.
+                if !matches!(error, UpstreamError::Timeout { .. }) {
+                    open.is_over();
+                }
+                Err(error.masked(target))
+            }
+        }
     }
 
     async fn call_session(
@@ -214,9 +215,12 @@ impl Upstreams {
     }
 
     /// Tells the upstream that nobody waits for this request any more; in the background.
-    pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
+    fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
         let (this, target) = (self.clone(), Arc::clone(target));
-        tokio::spawn(async move {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
             let Some(session) = this.inner.sessions.get(&target.key).await else {
                 return;
             };
@@ -227,9 +231,13 @@ impl Upstreams {
         });
     }
 
-    /// Sends a notification or an answer of ours; what comes of it is of no consequence.
+    /// Sends a notification or an answer of ours; what comes of it is of no consequence. A server that does not take them has a few open, not
+    /// one for each that it asks for: what finds no place in time is not sent.
     pub(super) async fn send(&self, target: &Target, session: &Session, body: Bytes) {
-        let within = self.inner.limits.initialize;
+        let within = self.inner.limits.aside;
+        let Ok(Ok(_place)) = timeout(within, session.asides.acquire()).await else {
+            return;
+        };
         if let Err(error) = self.post(target, Some(session), body, within).await {
             tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream did not take a message");
         }
@@ -405,6 +413,44 @@ impl Upstreams {
 
     pub(super) fn too_large(&self) -> UpstreamError {
         UpstreamError::invalid(format!("it is larger than {} bytes", self.inner.limits.max_message))
+    }
+}
+
+/// A request that an upstream works on. Where it ends without a reply, because nobody waits for one any more, the upstream is told: a connection
+/// that is closed says nothing to a server.
+pub(super) struct Open {
+    pub(super) upstreams: Upstreams,
+    pub(super) target: Arc<Target>,
+    id: u64,
+    over: bool,
+}
+
+impl Open {
+    pub(super) fn new(upstreams: Upstreams, target: Arc<Target>, id: u64) -> Self {
+        Self {
+            upstreams,
+            target,
+            id,
+            over: false,
+        }
+    }
+
+    /// The upstream is done with it.
+    pub(super) fn is_over(&mut self) {
+        self.over = true;
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn cancel(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.upstreams.tell_cancelled(&self.target, self.id);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

@@ -26,6 +26,8 @@ fn events_are_the_same_however_the_stream_is_cut() {
         "data: ",
         "data:{}",
         "event: message",
+        "event",
+        "event: ping",
         "id: 1",
         "retry: 5",
         ": ping",
@@ -60,19 +62,17 @@ fn events(pieces: &[&[u8]]) -> Vec<Bytes> {
     found
 }
 
-/// WHATWG HTML, section 9.2.6, word for word, for a stream whose end is not known: a CR at its very end may be half of a CRLF.
+/// WHATWG HTML, section 9.2.6, word for word, as far as it is about messages.
 fn reference(stream: &[u8]) -> Vec<Bytes> {
     let mut rest = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
-    let (mut data, mut found): (Vec<u8>, _) = (Vec::new(), Vec::new());
+    let (mut data, mut kind, mut found): (Vec<u8>, Vec<u8>, _) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-        if rest[end] == b'\r' && end + 1 == rest.len() {
-            break;
-        }
         let line = &rest[..end];
         rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
         if line.is_empty() {
             data.pop();
-            if !data.is_empty() {
+            let kind = std::mem::take(&mut kind);
+            if !data.is_empty() && matches!(kind.as_slice(), b"" | b"message") {
                 found.push(Bytes::from(std::mem::take(&mut data)));
             }
             data.clear();
@@ -82,6 +82,9 @@ fn reference(stream: &[u8]) -> Vec<Bytes> {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &b""[..]),
         };
+        if field == b"event" {
+            kind = value.strip_prefix(b" ").unwrap_or(value).to_vec();
+        }
         if field == b"data" {
             data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
             data.push(b'\n');

@@ -9,6 +9,8 @@ pub(crate) struct Limits {
     pub(crate) connect: Duration,
     /// To answer `initialize`.
     pub(crate) initialize: Duration,
+    /// To take a message beside calls: a cancellation, or the answer to a ping.
+    pub(crate) aside: Duration,
     /// To begin an answer. A server that answers with plain JSON works all this time.
     pub(crate) headers: Duration,
     /// Between two pieces of an answer.
@@ -28,6 +30,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(10),
             initialize: Duration::from_secs(30),
+            aside: Duration::from_secs(10),
             headers: Duration::from_secs(300),
             idle: Duration::from_secs(600),
             total: Duration::from_secs(3600),

@@ -171,7 +171,11 @@ fn is_error(text: &str) -> bool {
 fn relabel_progress(params: Option<&str>, request: &Outgoing) -> Option<Bytes> {
     let params = params?;
     let token = request.progress_token.as_ref()?;
-    let range = Object::parse(params).ok()?.range("progressToken")?;
+    let params_of = Object::parse(params).ok()?;
+    if params_of.lookalike(&["progressToken"]).is_some() {
+        return None;
+    }
+    let range = params_of.range("progressToken")?;
     if params[range.clone()].parse() != Ok(request.id) {
         return None;
     }

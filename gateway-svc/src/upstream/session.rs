@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     answer::{Answers, Event},
     error::UpstreamError,
-    exchange::{Begun, Upstreams},
+    exchange::{Begun, Open, Upstreams},
     message::{Message, Reply},
     pool::Body,
     target::{Revision, Target},
@@ -19,6 +19,8 @@ use super::{
 use crate::json::Object;
 
 const MAX_SESSION_ID: usize = 1024;
+/// Messages beside calls that are on their way to one session at a time.
+const ASIDES: usize = 8;
 
 /// A session that an upstream has agreed to.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(super) struct Session {
     pub(super) version: Option<HeaderValue>,
     /// One for each call that may be under way.
     pub(super) permits: Arc<Semaphore>,
+    /// One for each message beside calls that may be on its way: each has a connection of its own.
+    pub(super) asides: Arc<Semaphore>,
 }
 
 impl Upstreams {
@@ -69,6 +73,7 @@ impl Upstreams {
             id,
             version: None,
             permits: Arc::new(Semaphore::new(limits.concurrency)),
+            asides: Arc::new(Semaphore::new(ASIDES)),
         };
         let reply = match self.begin(response, None).await? {
             Begun::Json(body) => match Message::parse(self.read(body, deadline).await?, &request, false)? {
@@ -109,18 +114,13 @@ impl Upstreams {
             id: None,
             version: None,
             permits,
+            asides: Arc::new(Semaphore::new(ASIDES)),
         });
         let stop = tokio_util::sync::CancellationToken::new();
-        let mut answers = Answers::new(
-            self.clone(),
-            Arc::clone(target),
-            session,
-            request,
-            body,
-            deadline,
-            stop,
-            permit,
-        );
+        // Nobody may cancel it.
+        let mut open = Open::new(self.clone(), Arc::clone(target), 0);
+        open.is_over();
+        let mut answers = Answers::new(open, session, request, body, deadline, stop, permit);
         loop {
             if let Event::Reply(reply) = answers.next().await? {
                 return Ok(reply);

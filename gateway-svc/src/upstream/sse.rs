@@ -1,4 +1,5 @@
-//! Server-sent events (WHATWG HTML, section 9.2), as far as MCP uses them: the data of each event.
+//! Server-sent events (WHATWG HTML, section 9.2), as far as MCP uses them: the data of each event that is a message. MCP clients look at no
+//! others, so neither do we.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -8,8 +9,12 @@ pub(crate) struct Events {
     buffer: BytesMut,
     /// Up to here the buffer holds no line end.
     searched: usize,
+    /// The last line ended with CR: a LF that comes next belongs to it.
+    after_cr: bool,
     data: BytesMut,
     has_data: bool,
+    /// The event has another type than `message`.
+    is_other: bool,
     started: bool,
 }
 
@@ -42,13 +47,18 @@ impl Events {
     /// How many bytes of the buffer the next look for a line end passes over once more.
     #[cfg(test)]
     pub(super) fn unsearched(&self) -> usize {
-        let waiting = usize::from(self.buffer.ends_with(b"\r"));
-        self.buffer.len() - self.searched - waiting
+        self.buffer.len() - self.searched
     }
 
     /// The data of the next whole event; events without data, such as priming events, are passed over.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         loop {
+            if self.after_cr && !self.buffer.is_empty() {
+                self.after_cr = false;
+                if self.buffer[0] == b'\n' {
+                    self.buffer.advance(1);
+                }
+            }
             let found = self.buffer[self.searched..]
                 .iter()
                 .position(|b| matches!(b, b'\n' | b'\r'));
@@ -58,20 +68,13 @@ impl Events {
                 return None;
             };
             let end = self.searched + found;
-            // A CR at the very end may be half of a CRLF.
-            let length = match (self.buffer[end], self.buffer.get(end + 1)) {
-                (b'\r', None) => {
-                    self.searched = end;
-                    return None;
-                }
-                (b'\r', Some(b'\n')) => 2,
-                _ => 1,
-            };
+            self.after_cr = self.buffer[end] == b'\r';
             self.searched = 0;
             let line = self.buffer.split_to(end);
-            self.buffer.advance(length);
+            self.buffer.advance(1);
             if line.is_empty() {
-                if std::mem::take(&mut self.has_data) && !self.data.is_empty() {
+                let is_message = !std::mem::take(&mut self.is_other);
+                if std::mem::take(&mut self.has_data) && is_message && !self.data.is_empty() {
                     return Some(self.data.split().freeze());
                 }
                 self.data.clear();
@@ -82,6 +85,12 @@ impl Events {
     }
 
     fn line(&mut self, mut line: BytesMut) {
+        if let Some(rest) = line.strip_prefix(b"event")
+            && matches!(rest, [] | [b':', ..])
+        {
+            self.is_other = !matches!(rest, b"" | b":" | b": " | b":message" | b": message");
+            return;
+        }
         let Some(rest) = line.strip_prefix(b"data") else { return };
         let value = match rest {
             [] => 4,
@@ -161,6 +170,19 @@ mod tests {
         let bytes: Vec<String> = text.chars().map(String::from).collect();
         let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
         assert_eq!(all(&bytes), expected, "one character at a time");
+    }
+
+    /// What a client would not look at is not for us to look at: a reply in it would be another one than the client's.
+    #[test]
+    fn events_of_other_types_are_passed_over() {
+        let text = "event: ping\ndata: 1\n\nevent:message\ndata: 2\n\nevent\ndata: 3\n\nevent: message \ndata: 4\n\ndata: 5\nevent: preview\n\neventx: y\ndata: 6\n\n";
+        assert_eq!(all(&[text]), ["2", "3", "6"]);
+    }
+
+    #[test]
+    fn a_line_ends_at_cr_whatever_comes() {
+        assert_eq!(all(&["data: 1\r\r"]), ["1"]);
+        assert_eq!(all(&["data: 1\r", "\n\r", "\ndata: 2\r\n\r", "\n"]), ["1", "2"]);
     }
 
     #[test]

@@ -104,6 +104,21 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// A text of the server's, without the secrets it was sent: it may repeat them, and goes to logs and conditions.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let sensitive = self.headers.values().filter(|value| value.is_sensitive());
+        let secrets = sensitive.filter_map(|value| value.to_str().ok());
+        secrets.fold(text.to_owned(), |text, secret| {
+            // With its scheme, and without.
+            let bare = secret.split_once(' ').map_or(secret, |(_, bare)| bare.trim());
+            if bare.is_empty() {
+                text
+            } else {
+                text.replace(bare, "***")
+            }
+        })
+    }
+
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
     /// needs.
     /// Those that are secrets are marked as sensitive.

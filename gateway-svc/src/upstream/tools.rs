@@ -15,8 +15,11 @@ use super::{
 };
 use crate::json::{self, Object};
 
-const MAX_TOOLS: usize = 5_000;
+/// The registry takes no more of one installation.
+const MAX_TOOLS: usize = 4_096;
 const MAX_PAGES: usize = 500;
+/// Bytes of JSON.
+const MAX_CURSOR: usize = 4 << 10;
 
 /// A tool as the upstream lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,30 +70,49 @@ impl Upstreams {
         let mut names = HashSet::new();
         let mut params = Vec::new();
         let mut cursors = HashSet::new();
-        let mut size = 0;
+        let (mut size, mut left_out, mut first_left_out) = (0, 0, None);
         for _ in 0..MAX_PAGES {
             let reply = self.ask(target, "tools/list", &params).await?;
             let page: Bytes = match reply.result() {
                 Some(result) => result,
                 None => {
                     let error = reply.error().unwrap_or_default();
-                    let error: String = String::from_utf8_lossy(&error).chars().take(300).collect();
+                    let error: String = target
+                        .masked(&String::from_utf8_lossy(&error))
+                        .chars()
+                        .take(300)
+                        .collect();
                     return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
                 }
             };
-            let (listed, next) = off_thread(page.len(), move || read_page(&page)).await?;
-            size += listed.iter().map(|tool| tool.definition.len()).sum::<usize>();
-            for tool in listed {
+            size += page.len();
+            let read = off_thread(page.len(), move || read_page(&page)).await?;
+            for tool in read.tools {
                 if !names.insert(tool.name.clone()) {
                     return Err(UpstreamError::invalid("two tools of its list have the same name"));
                 }
                 tools.push(tool);
             }
-            if tools.len() > MAX_TOOLS || size > self.limits().max_stream {
+            left_out += read.left_out;
+            first_left_out = first_left_out.or(read.first_left_out);
+            if tools.len() + left_out > MAX_TOOLS || size > self.limits().max_stream {
                 return Err(UpstreamError::invalid("its list of tools is too long"));
             }
-            match next {
-                None => return Ok(tools),
+            match read.next_cursor {
+                None => {
+                    if let Some(why) = first_left_out {
+                        tracing::warn!(
+                            installation.uid = %target.installation(),
+                            left_out,
+                            first = why,
+                            "tools of an upstream are left out: clients would not read them alike"
+                        );
+                    }
+                    return Ok(tools);
+                }
+                Some(cursor) if cursor.len() > MAX_CURSOR => {
+                    return Err(UpstreamError::invalid("the cursor of its list of tools is too long"));
+                }
                 Some(cursor) if !cursors.insert(cursor.clone()) => {
                     return Err(UpstreamError::invalid("its list of tools goes in circles"));
                 }
@@ -101,40 +123,57 @@ impl Upstreams {
     }
 }
 
-/// The tools of a page, without those that clients would not read alike; and its `nextCursor` as it came.
-fn read_page(page: &[u8]) -> Result<(Vec<ListedTool>, Option<String>), UpstreamError> {
+/// A page of a list of tools.
+struct Page {
+    tools: Vec<ListedTool>,
+    /// How many clients would not read alike; and of the first of them, why.
+    left_out: usize,
+    first_left_out: Option<String>,
+    /// As it came.
+    next_cursor: Option<String>,
+}
+
+fn read_page(page: &[u8]) -> Result<Page, UpstreamError> {
     let text = std::str::from_utf8(page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
     let page = Object::parse(text)?;
     let listed = page
         .get("tools")
         .ok_or_else(|| UpstreamError::invalid("its list has no tools"))?;
-    let mut tools = Vec::new();
-    for definition in json::elements(listed)? {
-        let tool = match Object::parse(definition) {
-            Ok(tool) => tool,
-            Err(error) => {
-                tracing::warn!(error = %error, "a tool of an upstream is left out: it cannot be read");
-                continue;
+    let mut read = Page {
+        tools: Vec::new(),
+        left_out: 0,
+        first_left_out: None,
+        next_cursor: page
+            .get("nextCursor")
+            .filter(|&cursor| cursor != "null" && cursor != "\"\"")
+            .map(str::to_owned),
+    };
+    for definition in json::elements(listed, MAX_TOOLS)? {
+        match listed_tool(definition)? {
+            Ok(tool) => read.tools.push(tool),
+            Err(why) => {
+                read.left_out += 1;
+                read.first_left_out.get_or_insert(why);
             }
-        };
-        let name = tool.string("name").map(|name| name.into_owned());
-        let name = name.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
-        if let Some(why) = misleading(definition, &tool) {
-            tracing::warn!(
-                tool = name,
-                reason = why,
-                "a tool of an upstream is left out: clients would not read it alike"
-            );
-            continue;
         }
-        tools.push(ListedTool {
-            name,
-            definition: definition.to_owned(),
-        });
     }
-    let cursor = page
-        .get("nextCursor")
-        .filter(|&cursor| cursor != "null" && cursor != "\"\"");
-    Ok((tools, cursor.map(str::to_owned)))
+    Ok(read)
+}
+
+/// A tool; or why it is left out.
+fn listed_tool(definition: &str) -> Result<Result<ListedTool, String>, UpstreamError> {
+    let tool = match Object::parse(definition) {
+        Ok(tool) => tool,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let name = tool.string("name").filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| UpstreamError::invalid("a tool of its list has no name"))?;
+    if let Some(why) = misleading(definition, &tool) {
+        let name: String = name.chars().take(100).collect();
+        return Ok(Err(format!("{name:?}: {why}")));
+    }
+    Ok(Ok(ListedTool {
+        name: name.into_owned(),
+        definition: definition.to_owned(),
+    }))
 }

@@ -118,7 +118,7 @@ impl RuntimeService for RuntimeApi {
             let mut number = 0;
             runtime.restarts.send_modify(|last| {
                 last.number += 1;
-                last.update = update;
+                last.updates += u64::from(update);
                 number = last.number;
             });
             let mut status = runtime.status.subscribe();

@@ -31,8 +31,8 @@ pub(crate) struct Runtime {
 pub(crate) struct Restart {
     /// Counts them.
     pub(crate) number: u64,
-    /// Whether the newest versions of the server's package are to be fetched.
-    pub(crate) update: bool,
+    /// Counts those that ask for the newest versions of the server's package: one without does not call off one with.
+    pub(crate) updates: u64,
 }
 
 /// Starts and ends supervisors.

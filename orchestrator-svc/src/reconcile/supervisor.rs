@@ -62,6 +62,8 @@ pub(crate) struct Running {
     pub(super) rest: Option<Fetch>,
     /// Whether the newest versions of its package were asked for, rather than those it has.
     pub(super) update: bool,
+    /// Updates that were asked for and taken up.
+    pub(super) updates: u64,
     pub(super) fingerprint: Option<[u8; 32]>,
     /// As `Status::spec_digest`.
     spec_digest: String,
@@ -94,7 +96,7 @@ impl Supervisor {
     /// Runs until the installation is gone, or the service stops.
     pub(crate) async fn run(mut self) {
         let mut restarts = self.runtime.restarts.subscribe();
-        restarts.mark_unchanged();
+        self.state.updates = restarts.borrow_and_update().updates;
         loop {
             let desired = Arc::clone(&self.desired.borrow_and_update());
             if desired.installation.delete_time.is_some() {
@@ -110,9 +112,10 @@ impl Supervisor {
                         self.state.seen = None;
                         break;
                     }
-                    Wake::Restart(Restart { number, update }) => {
+                    Wake::Restart(Restart { number, updates }) => {
                         self.stop_bridge().await;
-                        self.state.update = update;
+                        self.state.update |= updates > self.state.updates;
+                        self.state.updates = updates;
                         self.state.failures = 0;
                         self.state.retry = None;
                         self.state.seen = None;

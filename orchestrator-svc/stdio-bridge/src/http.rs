@@ -241,7 +241,7 @@ impl Call {
         if let Ok(next) = timeout(self.patience, next).await {
             return next;
         }
-        self.session.give_up(self.waiting.internal_id).await;
+        self.session.give_up(self.waiting.internal_id, "timeout").await;
         let seconds = self.patience.as_secs_f32();
         Next::Answer(error(
             &self.id,
@@ -259,6 +259,19 @@ impl Call {
             }
         });
         stream::once(async move { sse(&first) }).chain(rest)
+    }
+}
+
+impl Drop for Call {
+    /// Its client has gone; the server would go on for nobody.
+    fn drop(&mut self) {
+        let id = self.waiting.internal_id;
+        if self.session.is_waiting(id)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let session = Arc::clone(&self.session);
+            runtime.spawn(async move { session.give_up(id, "the client has gone").await });
+        }
     }
 }
 

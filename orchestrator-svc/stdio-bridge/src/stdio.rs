@@ -255,10 +255,15 @@ impl Session {
             .send(error(&pending.id, CANCELLED, "The request was cancelled."));
     }
 
+    /// Whether a request waits for its answer.
+    pub(crate) fn is_waiting(&self, internal_id: u64) -> bool {
+        self.pending().contains_key(&internal_id)
+    }
+
     /// Gives up on a request: the server is told, its answer will not be waited for.
-    pub(crate) async fn give_up(&self, internal_id: u64) {
+    pub(crate) async fn give_up(&self, internal_id: u64, reason: &str) {
         if self.pending().remove(&internal_id).is_some() {
-            let params = json!({"requestId": internal_id, "reason": "timeout"});
+            let params = json!({"requestId": internal_id, "reason": reason});
             self.send(format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#
             ))

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use crate::{edge::network, peer::Peer};
@@ -19,14 +19,15 @@ pub(super) fn of_client(peer: Option<Peer>, headers: &HeaderMap, proxies: &[IpNe
     if !is_proxy(&address) {
         return Some(network(address));
     }
-    let lines: Vec<&str> = headers
+    let lines: Vec<&[u8]> = headers
         .get_all("x-forwarded-for")
         .iter()
-        .filter_map(|line| line.to_str().ok())
+        .map(HeaderValue::as_bytes)
         .collect();
-    let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    // What a proxy has added is text, whatever stands before it.
+    let hops = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
     for hop in hops.take(MAX_HOPS) {
-        let address = parse(hop.trim())?;
+        let address = parse(std::str::from_utf8(hop).ok()?.trim())?;
         if !is_proxy(&address) {
             return Some(network(address));
         }
@@ -49,14 +50,17 @@ fn parse(hop: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
-    fn client(peer: &str, forwarded: &[&'static str]) -> Option<String> {
+    fn client(peer: &str, forwarded: &[&str]) -> Option<String> {
+        let lines: Vec<&[u8]> = forwarded.iter().map(|line| line.as_bytes()).collect();
+        client_of(peer, &lines)
+    }
+
+    fn client_of(peer: &str, forwarded: &[&[u8]]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append("x-forwarded-for", HeaderValue::from_static(line));
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
         }
         let proxies = ["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
         let peer = Peer::External(peer.parse().unwrap());
@@ -79,6 +83,8 @@ mod tests {
             client("127.0.0.1:1", &["198.51.100.1", "203.0.113.9,10.0.0.7"]),
             address
         );
+        assert_eq!(client_of("127.0.0.1:1", &[b"\xff, 203.0.113.9"]), address);
+        assert_eq!(client_of("127.0.0.1:1", &[b"\xff", b"203.0.113.9"]), address);
         assert_eq!(client("[::ffff:127.0.0.1]:1", &["203.0.113.9:4711"]), address);
         assert_eq!(client("10.0.0.1:1", &["[2001:db8::1]"]), Some("2001:db8::".to_owned()));
     }

@@ -9,10 +9,8 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::UnderWay;
-
-/// The answer; its request is under way until all of it is sent, or nobody wants it any more.
-pub fn until_sent(under_way: UnderWay, answer: Response) -> Response {
+/// The answer; its request is under way until all of it is sent, or nobody wants it any more: then what counts it is dropped.
+pub fn until_sent(under_way: impl Send + Unpin + 'static, answer: Response) -> Response {
     answer.map(|body| {
         Body::new(Counted {
             body,
@@ -21,12 +19,12 @@ pub fn until_sent(under_way: UnderWay, answer: Response) -> Response {
     })
 }
 
-struct Counted {
+struct Counted<U> {
     body: Body,
-    _under_way: UnderWay,
+    _under_way: U,
 }
 
-impl http_body::Body for Counted {
+impl<U: Unpin> http_body::Body for Counted<U> {
     type Data = Bytes;
     type Error = axum::Error;
 

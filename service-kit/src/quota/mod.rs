@@ -109,6 +109,14 @@ impl Quotas {
         self.calls.begin(caller)
     }
 
+    /// Several calls that are under way until what is returned is dropped: as many as there is room for, up to `most`, and at least one.
+    ///
+    /// # Errors
+    /// If as many of the caller's are under way as may be.
+    pub fn calls(&self, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
+        self.calls.begin_some(caller, most)
+    }
+
     /// An event stream that is open until what is returned is dropped.
     ///
     /// # Errors

@@ -78,6 +78,11 @@ fn what_has_ended_is_not_under_way() {
     assert_eq!(quotas.calls.lock().len(), 1, "whoever has none is forgotten");
     drop(first);
     let _third = quotas.call(&alice).unwrap();
+    quotas.calls(&alice, 5).unwrap_err();
+    let all = quotas.calls(&bob, 5).unwrap();
+    assert_eq!(all.len(), 2, "as many as he may");
+    drop(all);
+    assert_eq!(quotas.calls(&bob, 1).unwrap().len(), 1);
 }
 
 #[test]

@@ -36,6 +36,23 @@ impl Counts {
         })
     }
 
+    /// As many more as may be, up to `most`; at least one.
+    pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
+        let first = self.begin(caller)?;
+        let mut all = vec![first];
+        let mut each = self.lock();
+        if let Some(count) = each.get_mut(caller) {
+            let more = most.saturating_sub(1).min(self.limit.saturating_sub(*count));
+            *count += more;
+            all.extend((0..more).map(|_| UnderWay {
+                counts: Arc::clone(self),
+                caller: Arc::clone(caller),
+            }));
+        }
+        drop(each);
+        Ok(all)
+    }
+
     /// One more, if so many may be.
     pub(super) fn begin(self: &Arc<Self>, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
         let mut each = self.lock();
