@@ -103,9 +103,13 @@ fn target(url: &str) -> Arc<Target> {
 }
 
 fn target_of(url: &str, generation: i64) -> Arc<Target> {
-    let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
+    target_with(url, generation, headers)
+}
+
+fn target_with(url: &str, generation: i64, headers: HeaderMap) -> Arc<Target> {
+    let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
     Arc::new(Target::new(
         endpoint,
         "inst".into(),
@@ -544,6 +548,77 @@ async fn cancellation_reaches_the_upstream() {
             assert_eq!(message["params"]["requestId"], id);
             break;
         }
+    }
+}
+
+/// A connection that is closed says nothing to a server: it would work on, and take places, for nobody.
+#[tokio::test]
+async fn an_upstream_is_told_when_its_caller_has_gone() {
+    for kind in ["text/event-stream", "application/json"] {
+        let (slow, mut seen) = server(move |_, _| {
+            let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+            ([("content-type", kind)], body).into_response()
+        })
+        .await;
+        let upstreams = upstreams(Limits {
+            idle: Duration::from_secs(60),
+            ..short()
+        });
+        let request = upstreams.request("tools/call", b"{}", &[]);
+        let id = request.id;
+        let aim = target(&slow);
+        let call = tokio::spawn(async move {
+            let answer = upstreams.call(&aim, request, CancellationToken::new()).await;
+            std::future::pending::<()>().await;
+            drop(answer);
+        });
+        while seen.recv().await.unwrap().0["method"] != "tools/call" {}
+        call.abort();
+        let (message, _) = seen.recv().await.unwrap();
+        assert_eq!(message["method"], "notifications/cancelled", "{kind}");
+        assert_eq!(message["params"]["requestId"], id);
+    }
+}
+
+#[tokio::test]
+async fn errors_do_not_repeat_the_secret_that_was_sent() {
+    let (url, _seen) = server(|message, headers| {
+        let key = headers["authorization"].to_str().unwrap().to_owned();
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":1,"message":"bad key {key}"}}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
+    let mut secret = HeaderValue::from_static("Bearer s3cr3t-canary");
+    secret.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", secret);
+    let error = upstreams(short())
+        .list_tools(&target_with(&url, 1, headers))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("bad key Bearer ***"), "{error}");
+}
+
+#[tokio::test]
+async fn a_list_of_more_tools_than_there_can_be_is_refused() {
+    for (list, why) in [
+        (format!("[{}0]", "0,".repeat(100_000)), "more than 4096 elements"),
+        (
+            format!(r#"[],"nextCursor":"{}""#, "c".repeat(5_000)),
+            "cursor of its list of tools is too long",
+        ),
+    ] {
+        let (url, _seen) = server(move |message, _| {
+            json_text(format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":{list}}}}}"#,
+                message["id"]
+            ))
+        })
+        .await;
+        let error = upstreams(short()).list_tools(&target(&url)).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
     }
 }
 
