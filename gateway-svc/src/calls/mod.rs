@@ -251,14 +251,9 @@ impl Calls {
 
     /// Whether the tool, as this caller sees it, has an output schema.
     pub(crate) fn declares_output(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> bool {
-        let tools = self
-            .store
-            .load()
-            .and_then(|snapshot| resolve::list(&snapshot, caller, consumer))
-            .unwrap_or_default();
-        tools
-            .iter()
-            .any(|tool| *tool.exposed_name == *exposed_name && tool.definition.declares_output())
+        let snapshot = self.store.load().ok();
+        let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
+        definition.is_some_and(|definition| definition.declares_output())
     }
 
     fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<String, CallError> {

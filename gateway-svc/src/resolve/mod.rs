@@ -58,6 +58,20 @@ pub(crate) fn call(
     })
 }
 
+/// The tool of this exposed name as the caller sees it in the list, whether or not it can be called.
+pub(crate) fn definition(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    exposed_name: &str,
+) -> Option<Arc<Definition>> {
+    let Found { entered, route, entry } = access::find(snapshot, caller, name, exposed_name).ok()?;
+    let chosen = choose::choose(&entered, route, entry);
+    let installation = chosen.as_ref().map(|chosen| chosen.installation);
+    let (_, definition) = choose::definition(&entered, installation, entry, &route.tool)?;
+    Some(Arc::clone(definition))
+}
+
 /// Whether a call of this exposed name fails only because the chosen server is being started.
 pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef, exposed_name: &str) -> bool {
     let Ok(Found { entered, route, entry }) = access::find(snapshot, caller, name, exposed_name) else {
