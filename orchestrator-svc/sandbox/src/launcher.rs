@@ -264,8 +264,7 @@ fn start(order: &Order) -> Result<Infallible, Failure> {
     let layers = &order.confinement.layers;
     chdir(&order.working_folder).map_err(at("entering the working folder"))?;
     if layers.seccomp {
-        seccomp::apply(layers.scopes_unix_sockets())
-            .map_err(|error| Failure::new("seccomp", &io::Error::other(error)))?;
+        seccomp::apply(&order.confinement).map_err(|error| Failure::new("seccomp", &io::Error::other(error)))?;
     }
     if order.command == probe::PROBE {
         std::process::exit(probe::observe(order));

@@ -16,6 +16,7 @@ mod order;
 mod probe;
 mod resources;
 mod seccomp;
+mod sockets;
 mod status;
 mod sys;
 

@@ -7,6 +7,8 @@ use seccompiler::{
     TargetArch, apply_filter, sock_filter,
 };
 
+use crate::{order::Confinement, sockets};
+
 /// Refused with EPERM.
 const REFUSED: [libc::c_long; 43] = [
     // Other processes.
@@ -116,7 +118,7 @@ pub(crate) enum Error {
 }
 
 /// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
-pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
+pub(crate) fn apply(confinement: &Confinement) -> Result<(), Error> {
     let arch: TargetArch = ARCH.try_into()?;
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
     let mut namespaces = Vec::new();
@@ -132,16 +134,10 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
             SeccompRule::new(vec![SeccompCondition::new(1, Dword, SeccompCmpOp::Eq, TIOCLINUX)?])?,
         ],
     );
-    let mut families = vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    if unix_sockets {
-        families.push(libc::AF_UNIX);
-    }
-    let mut others = Vec::new();
-    for family in families {
-        let family = u64::from(family.cast_unsigned());
-        others.push(SeccompCondition::new(0, Dword, SeccompCmpOp::Ne, family)?);
-    }
-    refused.insert(libc::SYS_socket, vec![SeccompRule::new(others)?]);
+    refused.insert(
+        libc::SYS_socket,
+        sockets::families(confinement.layers.scopes_unix_sockets())?,
+    );
     for &(call, mode, flags) in MODES {
         let rules = refused.entry(call).or_default();
         for bit in [libc::S_ISUID, libc::S_ISGID] {
@@ -158,6 +154,8 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
         }
     }
     filter(refused, libc::EPERM, arch)?;
+    filter(sockets::protocols(confinement)?, libc::EPROTONOSUPPORT, arch)?;
+    filter(sockets::connects(confinement)?, libc::EOPNOTSUPP, arch)?;
     let unknown = UNKNOWN.iter().map(|&call| (call, Vec::new())).collect();
     filter(unknown, libc::ENOSYS, arch)?;
     if cfg!(target_arch = "x86_64") {
@@ -167,7 +165,7 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
 }
 
 /// All bits of a mask are set in an argument.
-fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
+pub(crate) fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
     Ok(SeccompCondition::new(
         argument,
         Dword,
