@@ -156,6 +156,7 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<(), Error> {
     filter(refused, libc::EPERM, arch)?;
     filter(sockets::protocols(confinement)?, libc::EPROTONOSUPPORT, arch)?;
     filter(sockets::connects(confinement)?, libc::EOPNOTSUPP, arch)?;
+    filter(sockets::listens(confinement), libc::EACCES, arch)?;
     let unknown = UNKNOWN.iter().map(|&call| (call, Vec::new())).collect();
     filter(unknown, libc::ENOSYS, arch)?;
     if cfg!(target_arch = "x86_64") {

@@ -77,6 +77,16 @@ pub(crate) fn connects(confinement: &Confinement) -> Result<Calls, Error> {
     Ok(calls)
 }
 
+/// Refused with EACCES, as bind(2) by Landlock. Of a socket that has no port, listen(2) takes a free one at all addresses, which Landlock does
+/// not see.
+///
+/// What remains: a program with a port of its own can listen on free ports as well.
+pub(crate) fn listens(confinement: &Confinement) -> Calls {
+    let none = confinement.listen.as_ref().is_some_and(Vec::is_empty);
+    let refused = confinement.limits_tcp() && none;
+    refused.then_some((libc::SYS_listen, Vec::new())).into_iter().collect()
+}
+
 fn is(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompCondition, Error> {
     let value = u64::from(value.cast_unsigned());
     Ok(SeccompCondition::new(argument, Dword, operator, value)?)

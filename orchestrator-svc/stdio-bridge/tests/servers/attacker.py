@@ -87,6 +87,12 @@ def put_off():
     return "the option was taken"
 
 
+def unbound():
+    server = socket.socket()
+    server.listen()
+    return server.getsockname()
+
+
 def memory_read():
     # A byte at an address that there is not: where nothing holds it, that is what the kernel says.
     ours = ctypes.create_string_buffer(1)
@@ -155,6 +161,7 @@ attempt("unix_sockets/with a path", lambda: unix(f"{folder}/hidden/socket"))
 attempt("unix_sockets/abstract", lambda: unix(f"\0{folder}"))
 attempt("tcp/connect to a service of this machine", tcp)
 attempt("tcp/listen on any port", lambda: bound(0))
+attempt("tcp/listen without a port", unbound)
 attempt("tcp/connect by multipath TCP", lambda: multipath("127.0.0.1"))
 attempt("tcp/the same from IPv6", lambda: multipath("::ffff:127.0.0.1", socket.AF_INET6))
 attempt("tcp/listen by multipath TCP", multipath_bound)
