@@ -11,6 +11,7 @@ mod grants;
 mod landlock;
 mod launcher;
 mod layers;
+mod listening;
 mod namespaces;
 mod order;
 mod probe;

@@ -1,13 +1,17 @@
 //! System calls that no MCP server needs, and that escapes are made of.
 
-use std::{collections::BTreeMap, env::consts::ARCH};
+use std::{collections::BTreeMap, env::consts::ARCH, os::fd::OwnedFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter, sock_filter,
 };
 
-use crate::{order::Confinement, sockets};
+use crate::{
+    order::Confinement,
+    sockets::{self, Listens},
+    sys,
+};
 
 /// Refused with EPERM.
 const REFUSED: [libc::c_long; 43] = [
@@ -106,6 +110,15 @@ const TIOCSTI: u64 = 0x5412;
 /// Of ioctl(2): the same on a console.
 const TIOCLINUX: u64 = 0x541C;
 
+/// Of BPF: loads a word of what is filtered; the number of the call is the first.
+const LOAD_NUMBER: u16 = 0x20;
+/// Of BPF.
+const JUMP_IF_EQUAL: u16 = 0x15;
+/// Of BPF.
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+/// Of BPF.
+const RETURN: u16 = 0x06;
+
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -118,7 +131,10 @@ pub(crate) enum Error {
 }
 
 /// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
-pub(crate) fn apply(confinement: &Confinement) -> Result<(), Error> {
+///
+/// Where it gives a descriptor, listen(2) waits for who [answers](crate::listening::answer) there.
+#[must_use = "listen(2) fails where nobody answers"]
+pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error> {
     let arch: TargetArch = ARCH.try_into()?;
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
     let mut namespaces = Vec::new();
@@ -156,13 +172,21 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<(), Error> {
     filter(refused, libc::EPERM, arch)?;
     filter(sockets::protocols(confinement)?, libc::EPROTONOSUPPORT, arch)?;
     filter(sockets::connects(confinement)?, libc::EOPNOTSUPP, arch)?;
-    filter(sockets::listens(confinement), libc::EACCES, arch)?;
     let unknown = UNKNOWN.iter().map(|&call| (call, Vec::new())).collect();
     filter(unknown, libc::ENOSYS, arch)?;
     if cfg!(target_arch = "x86_64") {
         apply_filter(&without_x32())?;
     }
-    Ok(())
+    let asks = match sockets::listens(confinement) {
+        Listens::All => return Ok(None),
+        Listens::Unix => sys::filter_that_asks(&asks_to_listen()).ok(),
+        Listens::None => None,
+    };
+    // A container may have such a filter already, and the kernel takes one: then Unix sockets cannot listen either.
+    if asks.is_none() {
+        filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
+    }
+    Ok(asks)
 }
 
 /// All bits of a mask are set in an argument.
@@ -181,17 +205,25 @@ fn filter(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int, arch: Targ
     Ok(apply_filter(&program)?)
 }
 
+/// The other filters see to the architecture.
+fn asks_to_listen() -> [libc::sock_filter; 4] {
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    [
+        step(LOAD_NUMBER, 0, 0, 0),
+        step(JUMP_IF_EQUAL, 0, 1, libc::SYS_listen as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
 /// The x32 interface has the same architecture and other numbers, which would pass a list of refused ones.
 fn without_x32() -> BpfProgram {
-    const LOAD_NUMBER: u16 = 0x20;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
     const X32: u32 = 0x4000_0000;
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
         step(LOAD_NUMBER, 0, 0, 0),
         step(JUMP_IF_AT_LEAST, 0, 1, X32),
-        step(RETURN, 0, 0, 0x0005_0000 | libc::ENOSYS.cast_unsigned()),
-        step(RETURN, 0, 0, 0x7fff_0000),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

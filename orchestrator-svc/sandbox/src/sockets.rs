@@ -77,14 +77,28 @@ pub(crate) fn connects(confinement: &Confinement) -> Result<Calls, Error> {
     Ok(calls)
 }
 
-/// Refused with EACCES, as bind(2) by Landlock. Of a socket that has no port, listen(2) takes a free one at all addresses, which Landlock does
-/// not see.
-///
-/// What remains: a program with a port of its own can listen on free ports as well.
-pub(crate) fn listens(confinement: &Confinement) -> Calls {
-    let none = confinement.listen.as_ref().is_some_and(Vec::is_empty);
-    let refused = confinement.limits_tcp() && none;
-    refused.then_some((libc::SYS_listen, Vec::new())).into_iter().collect()
+/// With which sockets a program may listen.
+pub(crate) enum Listens {
+    /// With all: on ports that Landlock or nobody limits.
+    ///
+    /// What remains where Landlock does: a program that has a port can listen on free ports as well.
+    All,
+    /// With Unix sockets, see [`crate::listening`].
+    Unix,
+    /// With none. It can make no Unix socket that it could listen with.
+    None,
+}
+
+/// Of a socket that has no port, listen(2) takes a free one at all addresses, which Landlock does not see.
+pub(crate) fn listens(confinement: &Confinement) -> Listens {
+    let no_port = confinement.listen.as_ref().is_some_and(Vec::is_empty);
+    if !(confinement.limits_tcp() && no_port) {
+        Listens::All
+    } else if confinement.layers.scopes_unix_sockets() {
+        Listens::Unix
+    } else {
+        Listens::None
+    }
 }
 
 fn is(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompCondition, Error> {

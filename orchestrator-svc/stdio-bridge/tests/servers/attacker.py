@@ -1,5 +1,5 @@
 """A server that tries to get out. Writes a line for each attempt, `SUBJECT/ATTEMPT held|hole WHAT`, and `done`."""
-import ctypes, errno, json, mmap, os, socket, struct, sys, time
+import concurrent.futures, ctypes, errno, json, mmap, os, socket, struct, sys, threading, time
 
 victim, folder, port, descriptor = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 libc = ctypes.CDLL(None, use_errno=True)
@@ -93,6 +93,43 @@ def unbound():
     return server.getsockname()
 
 
+def listened_and_connected():
+    """In a thread, as runtimes do it, among processes of its own."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return pool.submit(connected_to_itself).result()
+
+
+def connected_to_itself():
+    server, client = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    server.bind(f"{os.environ['TMPDIR']}/listens")
+    server.listen(5)
+    client.connect(server.getsockname())
+    server.accept()[0].sendall(b"own")
+    return client.recv(3)
+
+
+def swapped():
+    """Another socket under the same number, while it is looked at."""
+    server, other = socket.socket(socket.AF_UNIX), socket.socket()
+    server.bind(f"{os.environ['TMPDIR']}/swapped")
+    number, kept, until = os.dup(server.fileno()), os.dup(server.fileno()), time.monotonic() + 2
+
+    def swap():
+        while time.monotonic() < until:
+            os.dup2(other.fileno(), number)
+            os.dup2(kept, number)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    while time.monotonic() < until:
+        libc.listen(number, 5)
+    thread.join()
+    # SO_ACCEPTCONN
+    if not other.getsockopt(socket.SOL_SOCKET, 30):
+        raise PermissionError(errno.EACCES, "it does not listen")
+    return other.getsockname()
+
+
 def memory_read():
     # A byte at an address that there is not: where nothing holds it, that is what the kernel says.
     ours = ctypes.create_string_buffer(1)
@@ -162,6 +199,7 @@ attempt("unix_sockets/abstract", lambda: unix(f"\0{folder}"))
 attempt("tcp/connect to a service of this machine", tcp)
 attempt("tcp/listen on any port", lambda: bound(0))
 attempt("tcp/listen without a port", unbound)
+attempt("tcp/listen without a port, by a change of sockets", swapped)
 attempt("tcp/connect by multipath TCP", lambda: multipath("127.0.0.1"))
 attempt("tcp/the same from IPv6", lambda: multipath("::ffff:127.0.0.1", socket.AF_INET6))
 attempt("tcp/listen by multipath TCP", multipath_bound)
@@ -190,6 +228,7 @@ attempt("needed/netlink's routes", lambda: socket.socket(socket.AF_NETLINK, sock
 attempt("needed/a name", lambda: socket.getaddrinfo("localhost", 443, type=socket.SOCK_STREAM))
 attempt("needed/UDP", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 17).sendto(b"x", ("127.0.0.1", port)))
 attempt("needed/TCP sockets", lambda: socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 6).close())
+attempt("own_unix_sockets/listen", listened_and_connected)
 attempt("needed/threads", lambda: __import__("threading").Thread(target=print, args=("",)).start())
 attempt("needed/a program of its own", lambda: os.system("true") or "ran")
 attempt("needed/its own processes", lambda: open("/proc/self/status").read(5))
