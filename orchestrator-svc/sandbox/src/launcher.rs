@@ -192,7 +192,8 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
         });
     }
     if let Some(asks) = listening::take_over(&from_program).map_err(at("taking over the filter"))? {
-        listening::answer(asks).map_err(at("starting a thread"))?;
+        let ports = order.confinement.listen.clone().unwrap_or_default();
+        listening::answer(asks, ports).map_err(at("starting a thread"))?;
     }
     reporter.tell(&Status::Started);
     // The order is with the server now.

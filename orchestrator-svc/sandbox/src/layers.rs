@@ -92,11 +92,15 @@ impl Layers {
             (false, true) => (Enforced, "seccomp: none can be made".to_owned()),
             (false, false) => missing("needs seccomp, or user namespaces and Landlock 6"),
         };
+        let more_ports = match self.namespaces {
+            true => "",
+            false => "; one that has a port can listen on free ports as well",
+        };
         let tcp = match self.limits_tcp() {
             true => (
                 Partial,
                 format!(
-                    "{version}, seccomp: connects and listens on its ports alone, whatever the address; others of this machine reach what it listens on"
+                    "{version}, seccomp: connects and listens on its ports alone, whatever the address{more_ports}; others of this machine reach what it listens on"
                 ),
             ),
             false => missing("needs Landlock 4 and seccomp"),

@@ -1,8 +1,8 @@
-//! Answers listen(2) for a program that may listen on no port, but at its own Unix sockets, which runtimes use among their processes. A filter
-//! does not see what a descriptor is: it asks the init, which takes the socket, looks at it, and makes the call itself.
+//! Answers listen(2) for a program that may listen on its ports alone, and at its own Unix sockets, which runtimes use among their processes.
+//! A filter does not see what a descriptor is: it asks the init, which takes the socket, looks at it, and makes the call itself.
 //!
-//! What the program changes meanwhile changes nothing: the init looks at, and listens with, the one socket that it has taken.
-//! Whoever connects sees the init as the peer.
+//! What the program does with its descriptors meanwhile changes nothing: the init looks at, and listens with, the one socket that it has taken.
+//! Whoever connects to a Unix socket sees the init as the peer.
 
 use std::{
     fs,
@@ -17,7 +17,10 @@ use std::{
 use nix::{
     cmsg_space,
     errno::Errno,
-    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
+    sys::socket::{
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike as _,
+        SockaddrStorage, getsockname, recvmsg, sendmsg,
+    },
 };
 
 use crate::sys;
@@ -59,7 +62,7 @@ pub(crate) fn take_over(from_program: &UnixStream) -> io::Result<Option<OwnedFd>
 }
 
 /// Answers in a thread of its own for as long as the program lives.
-pub(crate) fn answer(asks: OwnedFd) -> io::Result<()> {
+pub(crate) fn answer(asks: OwnedFd, ports: Vec<u16>) -> io::Result<()> {
     let answering = move || {
         loop {
             let asked = match sys::asked(asks.as_fd()) {
@@ -69,7 +72,7 @@ pub(crate) fn answer(asks: OwnedFd) -> io::Result<()> {
                 // Nobody answers from here on, and every listen(2) fails with ENOSYS.
                 Err(_) => return,
             };
-            let done = listen(asked.pid, asked.data.args);
+            let done = listen(asked.pid, asked.data.args, &ports);
             let refusal = done.err().map_or(0, |error| errno(&error) as i32);
             // Fails where whoever asked has gone.
             let _ = sys::answer(asks.as_fd(), asked.id, refusal);
@@ -80,10 +83,18 @@ pub(crate) fn answer(asks: OwnedFd) -> io::Result<()> {
 }
 
 /// listen(2) of a thread of the program. Where that ended meanwhile and another has its number, that is the program's as well.
-fn listen(thread: u32, [descriptor, backlog, ..]: [u64; 6]) -> io::Result<()> {
+fn listen(thread: u32, [descriptor, backlog, ..]: [u64; 6], ports: &[u16]) -> io::Result<()> {
     // Of integers the kernel takes the lower half.
     let socket = sys::file_of(process_of(thread)?, descriptor as i32)?;
-    if sys::socket_family(socket.as_fd())? != libc::AF_UNIX {
+    let address = getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
+    let port = match address.family() {
+        Some(AddressFamily::Unix) => None,
+        Some(AddressFamily::Inet) => address.as_sockaddr_in().map(SockaddrIn::port),
+        Some(AddressFamily::Inet6) => address.as_sockaddr_in6().map(SockaddrIn6::port),
+        _ => return Err(Errno::EACCES.into()),
+    };
+    // A port that was bound stays: Landlock has looked at it.
+    if port.is_some_and(|port| !ports.contains(&port)) {
         return Err(Errno::EACCES.into());
     }
     sys::listen(socket.as_fd(), backlog as i32)

@@ -177,16 +177,16 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
     if cfg!(target_arch = "x86_64") {
         apply_filter(&without_x32())?;
     }
-    let asks = match sockets::listens(confinement) {
-        Listens::All => return Ok(None),
-        Listens::Unix => sys::filter_that_asks(&asks_to_listen()).ok(),
-        Listens::None => None,
-    };
-    // A container may have such a filter already, and the kernel takes one: then Unix sockets cannot listen either.
-    if asks.is_none() {
+    if let Listens::Asks = Listens::of(confinement, confinement.layers.namespaces)
+        && let Ok(asks) = sys::filter_that_asks(&asks_to_listen())
+    {
+        return Ok(Some(asks));
+    }
+    // A container may have a filter that asks already, and the kernel takes one: then there is none to ask.
+    if let Listens::Never = Listens::of(confinement, false) {
         filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
     }
-    Ok(asks)
+    Ok(None)
 }
 
 /// All bits of a mask are set in an argument.

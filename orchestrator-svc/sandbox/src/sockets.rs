@@ -77,27 +77,26 @@ pub(crate) fn connects(confinement: &Confinement) -> Result<Calls, Error> {
     Ok(calls)
 }
 
-/// With which sockets a program may listen.
+/// Who decides listen(2). Of a socket that has no port, it takes a free one at all addresses, which Landlock does not see.
 pub(crate) enum Listens {
-    /// With all: on ports that Landlock or nobody limits.
+    /// Nobody: it succeeds.
     ///
-    /// What remains where Landlock does: a program that has a port can listen on free ports as well.
-    All,
-    /// With Unix sockets, see [`crate::listening`].
-    Unix,
-    /// With none. It can make no Unix socket that it could listen with.
-    None,
+    /// What remains where ports are limited, but there is no init to ask: a program that has a port can listen on free ports as well.
+    Always,
+    /// The init, see [`crate::listening`].
+    Asks,
+    /// The filter: it fails. Without an init, a program without a port can make no other socket that it could listen with.
+    Never,
 }
 
-/// Of a socket that has no port, listen(2) takes a free one at all addresses, which Landlock does not see.
-pub(crate) fn listens(confinement: &Confinement) -> Listens {
-    let no_port = confinement.listen.as_ref().is_some_and(Vec::is_empty);
-    if !(confinement.limits_tcp() && no_port) {
-        Listens::All
-    } else if confinement.layers.scopes_unix_sockets() {
-        Listens::Unix
-    } else {
-        Listens::None
+impl Listens {
+    pub(crate) fn of(confinement: &Confinement, init: bool) -> Self {
+        match &confinement.listen {
+            Some(_) if !confinement.limits_tcp() => Self::Always,
+            Some(_) if init => Self::Asks,
+            Some(ports) if ports.is_empty() => Self::Never,
+            _ => Self::Always,
+        }
     }
 }
 

@@ -163,24 +163,6 @@ pub(crate) fn file_of(process: libc::pid_t, number: RawFd) -> io::Result<OwnedFd
     Ok(open(checked(file)?))
 }
 
-/// Of which family a socket is.
-pub(crate) fn socket_family(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
-    let mut family: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes an integer, whose length is told.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_DOMAIN,
-            (&raw mut family).cast(),
-            &raw mut length,
-        )
-    };
-    checked(result.into())?;
-    Ok(family)
-}
-
 /// listen(2), which takes any backlog.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: libc::c_int) -> io::Result<()> {
     // SAFETY: a system call without pointers.

@@ -229,6 +229,8 @@ attempt("needed/a name", lambda: socket.getaddrinfo("localhost", 443, type=socke
 attempt("needed/UDP", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 17).sendto(b"x", ("127.0.0.1", port)))
 attempt("needed/TCP sockets", lambda: socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 6).close())
 attempt("own_unix_sockets/listen", listened_and_connected)
+if "PORT" in os.environ:
+    attempt("own_port/listen", lambda: bound(int(os.environ["PORT"])))
 attempt("needed/threads", lambda: __import__("threading").Thread(target=print, args=("",)).start())
 attempt("needed/a program of its own", lambda: os.system("true") or "ran")
 attempt("needed/its own processes", lambda: open("/proc/self/status").read(5))
