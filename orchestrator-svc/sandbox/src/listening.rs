@@ -18,8 +18,8 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike as _,
-        SockaddrStorage, getsockname, recvmsg, sendmsg,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike as _, SockaddrStorage, getsockname,
+        recvmsg, sendmsg,
     },
 };
 
@@ -87,14 +87,14 @@ fn listen(thread: u32, [descriptor, backlog, ..]: [u64; 6], ports: &[u16]) -> io
     // Of integers the kernel takes the lower half.
     let socket = sys::file_of(process_of(thread)?, descriptor as i32)?;
     let address = getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
-    let port = match address.family() {
-        Some(AddressFamily::Unix) => None,
-        Some(AddressFamily::Inet) => address.as_sockaddr_in().map(SockaddrIn::port),
-        Some(AddressFamily::Inet6) => address.as_sockaddr_in6().map(SockaddrIn6::port),
-        _ => return Err(Errno::EACCES.into()),
-    };
     // A port that was bound stays: Landlock has looked at it.
-    if port.is_some_and(|port| !ports.contains(&port)) {
+    let allowed = match address.family() {
+        Some(AddressFamily::Unix) => true,
+        Some(AddressFamily::Inet) => address.as_sockaddr_in().is_some_and(|a| ports.contains(&a.port())),
+        Some(AddressFamily::Inet6) => address.as_sockaddr_in6().is_some_and(|a| ports.contains(&a.port())),
+        _ => false,
+    };
+    if !allowed {
         return Err(Errno::EACCES.into());
     }
     sys::listen(socket.as_fd(), backlog as i32)

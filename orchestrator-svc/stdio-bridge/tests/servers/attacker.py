@@ -112,7 +112,7 @@ def swapped():
     """Another socket under the same number, while it is looked at."""
     server, other = socket.socket(socket.AF_UNIX), socket.socket()
     server.bind(f"{os.environ['TMPDIR']}/swapped")
-    number, kept, until = os.dup(server.fileno()), os.dup(server.fileno()), time.monotonic() + 2
+    number, kept, until = os.dup(server.fileno()), os.dup(server.fileno()), time.monotonic() + 1
 
     def swap():
         while time.monotonic() < until:
