@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     grants::Grants,
-    landlock, namespaces,
+    landlock, listening, namespaces,
     order::{Confinement, Order},
     probe, seccomp,
     status::{Exit, Status},
@@ -126,7 +126,7 @@ fn carry_out(order: &Order, reporter: &mut Reporter) -> Result<(), Failure> {
         setsid().map_err(at("making a session"))?;
         reporter.tell(&Status::Process { pid: getpid().as_raw() });
         hold(&order.confinement, &grants)?;
-        return match start(order) {
+        return match start(order, None) {
             Err(failure) => Err(failure),
             Ok(never) => match never {},
         };
@@ -164,9 +164,10 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
     // Its memory, and where it came from, are no business of the server's.
     prctl::set_dumpable(false).map_err(at("hiding the init"))?;
     let (outcome, tell) = pipe2(OFlag::O_CLOEXEC).map_err(at("making a pipe"))?;
+    let (to_init, from_program) = UnixStream::pair().map_err(at("making a socket"))?;
     let Some(server) = sys::fork().map_err(at("starting the process"))? else {
-        drop(outcome);
-        let failure = match start(order) {
+        drop((outcome, from_program));
+        let failure = match start(order, Some(&to_init)) {
             Err(failure) => failure,
             Ok(never) => match never {},
         };
@@ -177,7 +178,7 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
         let _ = tell.write_all(failure.what.as_bytes());
         std::process::exit(1)
     };
-    drop(tell);
+    drop((tell, to_init));
     let mut failed = Vec::new();
     File::from(outcome)
         .read_to_end(&mut failed)
@@ -189,6 +190,10 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
             errno: i32::from_be_bytes(*errno),
             program: *program == 1,
         });
+    }
+    if let Some(asks) = listening::take_over(&from_program).map_err(at("taking over the filter"))? {
+        let ports = order.confinement.listen.clone().unwrap_or_default();
+        listening::answer(asks, ports).map_err(at("starting a thread"))?;
     }
     reporter.tell(&Status::Started);
     // The order is with the server now.
@@ -259,13 +264,16 @@ fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Becomes the program.
-fn start(order: &Order) -> Result<Infallible, Failure> {
+/// Becomes the program. Without an init there is nobody to ask.
+fn start(order: &Order, init: Option<&UnixStream>) -> Result<Infallible, Failure> {
     let layers = &order.confinement.layers;
     chdir(&order.working_folder).map_err(at("entering the working folder"))?;
     if layers.seccomp {
-        seccomp::apply(layers.scopes_unix_sockets())
-            .map_err(|error| Failure::new("seccomp", &io::Error::other(error)))?;
+        let asks =
+            seccomp::apply(&order.confinement).map_err(|error| Failure::new("seccomp", &io::Error::other(error)))?;
+        if let (Some(asks), Some(init)) = (asks, init) {
+            listening::hand_over(&asks, init).map_err(at("handing over the filter"))?;
+        }
     }
     if order.command == probe::PROBE {
         std::process::exit(probe::observe(order));

@@ -49,6 +49,11 @@ impl Layers {
         self.namespaces && self.landlock >= 6
     }
 
+    /// Whether ports of TCP can be limited: Landlock does not look at every way to use one, the filter closes the others.
+    pub(crate) fn limits_tcp(&self) -> bool {
+        self.seccomp && self.landlock >= 4
+    }
+
     /// What these protect.
     pub fn protections(&self) -> Vec<Protection> {
         use Level::{Enforced, None, Partial};
@@ -87,14 +92,18 @@ impl Layers {
             (false, true) => (Enforced, "seccomp: none can be made".to_owned()),
             (false, false) => missing("needs seccomp, or user namespaces and Landlock 6"),
         };
-        let tcp = match landlock(4) {
+        let more_ports = match self.namespaces {
+            true => "",
+            false => "; one that has a port can listen on free ports as well",
+        };
+        let tcp = match self.limits_tcp() {
             true => (
                 Partial,
                 format!(
-                    "{version}: connects and listens on its ports alone, whatever the address; others of this machine reach what it listens on"
+                    "{version}, seccomp: connects and listens on its ports alone, whatever the address{more_ports}; others of this machine reach what it listens on"
                 ),
             ),
-            false => missing("needs Landlock 4"),
+            false => missing("needs Landlock 4 and seccomp"),
         };
         let system_calls = match self.seccomp {
             true => (Enforced, "seccomp".to_owned()),

@@ -11,11 +11,13 @@ mod grants;
 mod landlock;
 mod launcher;
 mod layers;
+mod listening;
 mod namespaces;
 mod order;
 mod probe;
 mod resources;
 mod seccomp;
+mod sockets;
 mod status;
 mod sys;
 

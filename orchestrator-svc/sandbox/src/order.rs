@@ -41,6 +41,13 @@ pub struct Confinement {
     pub resources: Resources,
 }
 
+impl Confinement {
+    /// Whether its ports of TCP are limited; see [`Layers::limits_tcp`].
+    pub(crate) fn limits_tcp(&self) -> bool {
+        self.layers.limits_tcp() && (self.connect.is_some() || self.listen.is_some())
+    }
+}
+
 /// Something a program sees, with all that is below.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {

@@ -1,10 +1,16 @@
 //! System calls that no MCP server needs, and that escapes are made of.
 
-use std::{collections::BTreeMap, env::consts::ARCH};
+use std::{collections::BTreeMap, env::consts::ARCH, os::fd::OwnedFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter, sock_filter,
+};
+
+use crate::{
+    order::Confinement,
+    sockets::{self, Listens},
+    sys,
 };
 
 /// Refused with EPERM.
@@ -104,6 +110,15 @@ const TIOCSTI: u64 = 0x5412;
 /// Of ioctl(2): the same on a console.
 const TIOCLINUX: u64 = 0x541C;
 
+/// Of BPF: loads a word of what is filtered; the number of the call is the first.
+const LOAD_NUMBER: u16 = 0x20;
+/// Of BPF.
+const JUMP_IF_EQUAL: u16 = 0x15;
+/// Of BPF.
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+/// Of BPF.
+const RETURN: u16 = 0x06;
+
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -116,7 +131,10 @@ pub(crate) enum Error {
 }
 
 /// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
-pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
+///
+/// Where it gives a descriptor, listen(2) waits for who [answers](crate::listening::answer) there.
+#[must_use = "listen(2) fails where nobody answers"]
+pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error> {
     let arch: TargetArch = ARCH.try_into()?;
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
     let mut namespaces = Vec::new();
@@ -132,16 +150,10 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
             SeccompRule::new(vec![SeccompCondition::new(1, Dword, SeccompCmpOp::Eq, TIOCLINUX)?])?,
         ],
     );
-    let mut families = vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    if unix_sockets {
-        families.push(libc::AF_UNIX);
-    }
-    let mut others = Vec::new();
-    for family in families {
-        let family = u64::from(family.cast_unsigned());
-        others.push(SeccompCondition::new(0, Dword, SeccompCmpOp::Ne, family)?);
-    }
-    refused.insert(libc::SYS_socket, vec![SeccompRule::new(others)?]);
+    refused.insert(
+        libc::SYS_socket,
+        sockets::families(confinement.layers.scopes_unix_sockets())?,
+    );
     for &(call, mode, flags) in MODES {
         let rules = refused.entry(call).or_default();
         for bit in [libc::S_ISUID, libc::S_ISGID] {
@@ -158,16 +170,27 @@ pub(crate) fn apply(unix_sockets: bool) -> Result<(), Error> {
         }
     }
     filter(refused, libc::EPERM, arch)?;
+    filter(sockets::protocols(confinement)?, libc::EPROTONOSUPPORT, arch)?;
+    filter(sockets::connects(confinement)?, libc::EOPNOTSUPP, arch)?;
     let unknown = UNKNOWN.iter().map(|&call| (call, Vec::new())).collect();
     filter(unknown, libc::ENOSYS, arch)?;
     if cfg!(target_arch = "x86_64") {
         apply_filter(&without_x32())?;
     }
-    Ok(())
+    if let Listens::Asks = Listens::of(confinement, confinement.layers.namespaces)
+        && let Ok(asks) = sys::filter_that_asks(&asks_to_listen())
+    {
+        return Ok(Some(asks));
+    }
+    // A container may have a filter that asks already, and the kernel takes one: then there is none to ask.
+    if let Listens::Never = Listens::of(confinement, false) {
+        filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
+    }
+    Ok(None)
 }
 
 /// All bits of a mask are set in an argument.
-fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
+pub(crate) fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
     Ok(SeccompCondition::new(
         argument,
         Dword,
@@ -182,17 +205,25 @@ fn filter(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int, arch: Targ
     Ok(apply_filter(&program)?)
 }
 
+/// The other filters see to the architecture.
+fn asks_to_listen() -> [libc::sock_filter; 4] {
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    [
+        step(LOAD_NUMBER, 0, 0, 0),
+        step(JUMP_IF_EQUAL, 0, 1, libc::SYS_listen as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
 /// The x32 interface has the same architecture and other numbers, which would pass a list of refused ones.
 fn without_x32() -> BpfProgram {
-    const LOAD_NUMBER: u16 = 0x20;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
     const X32: u32 = 0x4000_0000;
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
         step(LOAD_NUMBER, 0, 0, 0),
         step(JUMP_IF_AT_LEAST, 0, 1, X32),
-        step(RETURN, 0, 0, 0x0005_0000 | libc::ENOSYS.cast_unsigned()),
-        step(RETURN, 0, 0, 0x7fff_0000),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

@@ -8,12 +8,13 @@
 use std::{
     ffi::CStr,
     io,
-    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
 };
 
 use nix::{
     NixPath as _,
+    errno::Errno,
     unistd::{ForkResult, Pid},
 };
 
@@ -31,11 +32,11 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     Ok(result)
 }
 
-/// Takes over a descriptor that this program was started with.
+/// Takes over a descriptor that this program was started with, or was sent.
 ///
 /// The caller names one that nothing else in the process has taken.
 pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: it was opened for this program by its parent, and is taken once, before anything else runs.
+    // SAFETY: it was opened for this program by another process, and is taken once, before anything else could.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
@@ -91,4 +92,80 @@ pub(crate) fn landlock_version() -> u8 {
     // SAFETY: asked for its version, the call takes no rules.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, VERSION) };
     u8::try_from(version).unwrap_or(0)
+}
+
+/// Filters the calls of this thread and of all that it starts, for good, and gives what [`asked`] takes: calls that the filter leaves to others
+/// wait for an [`answer`].
+pub(crate) fn filter_that_asks(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let mut sizes = libc::seccomp_notif_sizes {
+        seccomp_notif: 0,
+        seccomp_notif_resp: 0,
+        seccomp_data: 0,
+    };
+    // SAFETY: the kernel writes the sizes, which outlive the call.
+    checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_NOTIF_SIZES, 0, &raw mut sizes) })?;
+    let known = [size_of::<libc::seccomp_notif>(), size_of::<libc::seccomp_notif_resp>()];
+    // A kernel with larger ones would write past ours.
+    if [sizes.seccomp_notif, sizes.seccomp_notif_resp].map(usize::from) != known {
+        return Err(Errno::ENOTSUP.into());
+    }
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel reads as many instructions as the program has, and writes none.
+    let asks = checked(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const program,
+        )
+    })?;
+    // SAFETY: it was made by this call, close-on-exec, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(asks as RawFd) })
+}
+
+/// Waits for the next call that a filter leaves to others.
+pub(crate) fn asked(asks: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
+    // SAFETY: all zero is a value of it, and what the kernel asks for.
+    let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one, of the size that `filter_that_asks` has compared.
+    let result = unsafe { libc::ioctl(asks.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
+    checked(result.into())?;
+    Ok(asked)
+}
+
+/// Ends a call that waits: with 0, or with an error number.
+pub(crate) fn answer(asks: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
+    let mut answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: -errno,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads one, of the size that `filter_that_asks` has compared.
+    let result = unsafe { libc::ioctl(asks.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+    checked(result.into())?;
+    Ok(())
+}
+
+/// What another process has open under a number.
+pub(crate) fn file_of(process: libc::pid_t, number: RawFd) -> io::Result<OwnedFd> {
+    let open = |descriptor: libc::c_long| {
+        // SAFETY: it was made by the call before, close-on-exec, and nobody else has it.
+        unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) }
+    };
+    // SAFETY: a system call without pointers.
+    let process = open(checked(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })?);
+    // SAFETY: a system call without pointers.
+    let file = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    Ok(open(checked(file)?))
+}
+
+/// listen(2), which takes any backlog.
+pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: libc::c_int) -> io::Result<()> {
+    // SAFETY: a system call without pointers.
+    checked(unsafe { libc::listen(socket.as_raw_fd(), backlog) }.into())?;
+    Ok(())
 }

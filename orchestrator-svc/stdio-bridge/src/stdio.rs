@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    backlog::{self, Backlog},
     envelope::{Kind, Members, error, one_line},
     event::{EndReason, Events},
     lines::{Line, Lines},
@@ -36,8 +37,8 @@ pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 
 /// The revisions spoken over HTTP, oldest first.
 const VERSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
-/// Progress messages kept for a caller that does not read; more are dropped, the answer never.
-const PROGRESS_QUEUE: usize = 64;
+/// Longest notification of a server: of each that is passed on, copies wait for clients that may not read.
+const NOTIFICATION_BYTES: usize = 64 << 10;
 /// Messages that wait for a server that does not read its input.
 const WRITE_QUEUE: usize = 16;
 /// How long a message waits for a place in that queue.
@@ -48,6 +49,7 @@ pub(crate) struct Session {
     limits: Limits,
     next_id: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
+    backlog: Backlog,
     to_server: Mutex<Option<mpsc::Sender<String>>>,
     notifications: broadcast::Sender<String>,
     initialized: OnceLock<String>,
@@ -67,13 +69,13 @@ struct Pending {
     /// As the client wrote it.
     progress_token: Option<String>,
     answer: oneshot::Sender<String>,
-    progress: mpsc::Sender<String>,
+    progress: backlog::Sender,
 }
 
 /// What a caller waits for.
 pub(crate) struct Waiting {
     pub(crate) answer: oneshot::Receiver<String>,
-    pub(crate) progress: mpsc::Receiver<String>,
+    pub(crate) progress: backlog::Receiver,
     pub(crate) internal_id: u64,
 }
 
@@ -91,6 +93,7 @@ impl Session {
             limits,
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
+            backlog: Backlog::default(),
             to_server: Mutex::new(Some(to_server)),
             notifications: broadcast::channel(256).0,
             initialized: OnceLock::new(),
@@ -193,7 +196,7 @@ impl Session {
         let id = message.get("id").expect("a request has an id").get().to_owned();
         let (text, progress_token) = with_ids(message, &number);
         let (answer, answer_receiver) = oneshot::channel();
-        let (progress, progress_receiver) = mpsc::channel(PROGRESS_QUEUE);
+        let (progress, progress_receiver) = self.backlog.queue();
         {
             let mut pending = self.pending();
             if pending.len() >= self.limits.pending_requests {
@@ -328,6 +331,10 @@ impl Session {
         match message.as_ref().and_then(|m| Some((m, m.kind()?))) {
             Some((message, Kind::Response)) => self.answer(message),
             Some((message, Kind::Request { method })) => self.refuse(message, &method),
+            Some((_, Kind::Notification { .. })) if line.bytes.len() > NOTIFICATION_BYTES => {
+                let text = format!("[a notification of more than {NOTIFICATION_BYTES} bytes was dropped]");
+                self.log(text).await;
+            }
             Some((message, Kind::Notification { method })) => self.notify(message, &method, &line.bytes),
             None => {
                 let shown = self.redactor.redact(&line.bytes, self.limits.log_line_bytes);
@@ -382,7 +389,7 @@ impl Session {
                 };
                 if let Some(token) = &pending.progress_token {
                     let text = message.with("params", &params.with("progressToken", token));
-                    let _ = pending.progress.try_send(text);
+                    pending.progress.offer(text);
                 }
             }
             // Of its own requests, which were answered at once.

@@ -66,7 +66,7 @@ impl House {
     }
 
     /// What the attacker gets at, by what that is.
-    async fn attacked(&self, layers: Layers) -> BTreeMap<String, Vec<String>> {
+    async fn attacked(&self, layers: Layers, port: Option<u16>) -> BTreeMap<String, Vec<String>> {
         let root = self.folder.path().canonicalize().unwrap();
         let bridge = Bridge::start("good", |spec| {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/attacker.py");
@@ -88,6 +88,10 @@ impl House {
                 .insert("TMPDIR".to_owned(), temporary.to_str().unwrap().to_owned());
             spec.confinement = confined(&spec.working_folder);
             spec.confinement.layers = layers.clone();
+            if let Some(port) = port {
+                spec.environment.insert("PORT".to_owned(), port.to_string());
+                spec.confinement.listen = Some(vec![port]);
+            }
             spec.confinement.hidden = root.join("hidden");
             spec.confinement.temporary_folder = root.join("tmp");
         });
@@ -117,7 +121,7 @@ impl Drop for House {
 /// Whatever the report calls enforced holds, and what a server needs works.
 async fn holds(layers: Layers) {
     let house = House::new();
-    let holes = house.attacked(layers.clone()).await;
+    let holes = house.attacked(layers.clone(), None).await;
     for protection in layers.protections() {
         let found = holes.get(protection.subject);
         if protection.level == Level::Enforced {
@@ -130,7 +134,11 @@ async fn holds(layers: Layers) {
     }
     assert!(holes["needed"].is_empty(), "{layers:?}: {:?}", holes["needed"]);
     assert!(holes["memory"].is_empty(), "{layers:?}: {:?}", holes["memory"]);
-    if layers.landlock >= 4 {
+    // Where those of others are out of reach by themselves, it may have its own.
+    if layers.namespaces && layers.landlock >= 6 {
+        assert!(!holes["own_unix_sockets"].is_empty(), "{layers:?}");
+    }
+    if layers.landlock >= 4 && layers.seccomp {
         assert!(holes["tcp"].is_empty(), "{layers:?}: {:?}", holes["tcp"]);
     }
 }
@@ -169,9 +177,22 @@ async fn what_a_container_allows_is_told_and_holds() {
 }
 
 #[tokio::test]
+async fn a_server_with_a_port_listens_on_no_other() {
+    let free = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let holes = House::new().attacked(layers(), Some(free)).await;
+    assert!(holes["tcp"].is_empty(), "{:?}", holes["tcp"]);
+    assert!(!holes["own_port"].is_empty());
+    assert!(!holes["own_unix_sockets"].is_empty());
+}
+
+#[tokio::test]
 async fn without_a_sandbox_it_reaches_all() {
     let house = House::new();
-    let holes = house.attacked(Layers::default()).await;
+    let holes = house.attacked(Layers::default(), None).await;
     for subject in [
         "files",
         "metadata",
@@ -183,6 +204,11 @@ async fn without_a_sandbox_it_reaches_all() {
         "process_count",
     ] {
         assert!(!holes[subject].is_empty(), "the attacks on {subject} are none");
+    }
+    for way in ["sendto", "sendmsg", "sendmmsg"] {
+        let found = &holes["tcp"];
+        let attack = format!("connect with {way} hole");
+        assert!(found.iter().any(|hole| hole.starts_with(&attack)), "{found:?}");
     }
 }
 

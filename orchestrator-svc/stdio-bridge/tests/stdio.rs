@@ -113,6 +113,48 @@ async fn brings_progress_to_the_caller_it_belongs_to() {
 }
 
 #[tokio::test]
+async fn holds_little_for_callers_that_do_not_read() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    let call = |arguments: Value| {
+        let params = json!({"name": "flood", "arguments": arguments, "_meta": {"progressToken": 1}});
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
+    };
+    let mut unread = Vec::new();
+    let mut flood = async |bytes: usize, count: usize| {
+        let body = call(json!({"bytes": bytes, "count": count}));
+        unread.push(client.send("POST", &[], body).await);
+        bridge.wait_for_log("flooded").await;
+        bridge.logs.clear();
+    };
+    for _ in 0..4 {
+        flood(4_000_000, 20).await;
+    }
+    for _ in 0..30 {
+        flood(60_000, 60).await;
+    }
+    let pid = bridge.process.id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    let kibibytes: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes < 96 << 10, "{kibibytes} KiB");
+    drop(unread);
+    // What waited for those who have gone takes no room from others.
+    let start = Instant::now();
+    loop {
+        let body = client
+            .send("POST", &[], call(json!({"bytes": 60_000, "count": 3})))
+            .await;
+        let body = body.into_body().collect().await.unwrap().to_bytes();
+        let arrived = String::from_utf8_lossy(&body).matches("notifications/progress").count();
+        if arrived == 4 {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{arrived} of 4");
+    }
+}
+
+#[tokio::test]
 async fn routes_a_cancellation_to_the_request_of_the_same_client() {
     let mut bridge = Bridge::ready("good").await;
     let (mut one, mut two) = (bridge.client(), bridge.client());

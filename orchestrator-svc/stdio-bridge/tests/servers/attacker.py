@@ -1,12 +1,12 @@
 """A server that tries to get out. Writes a line for each attempt, `SUBJECT/ATTEMPT held|hole WHAT`, and `done`."""
-import ctypes, errno, json, mmap, os, socket, sys, time
+import concurrent.futures, ctypes, errno, json, mmap, os, socket, struct, sys, threading, time
 
 victim, folder, port, descriptor = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 libc = ctypes.CDLL(None, use_errno=True)
 X86 = os.uname().machine == "x86_64"
 # Numbers of system calls: x86_64, and the generic table of aarch64.
 CALLS = dict(ptrace=(101, 117), process_vm_readv=(310, 270), pidfd_getfd=(438, 438), mount=(165, 40), unshare=(272, 97),
-             io_uring_setup=(425, 425), bpf=(321, 280), keyctl=(250, 219), clone3=(435, 435))
+             io_uring_setup=(425, 425), bpf=(321, 280), keyctl=(250, 219), sendmmsg=(307, 269), clone3=(435, 435))
 
 
 def attempt(name, action):
@@ -44,6 +44,90 @@ def bound(to):
     server.bind(("127.0.0.1", to))
     server.listen()
     return server.getsockname()
+
+
+def multipath(address, family=socket.AF_INET):
+    client = socket.socket(family, socket.SOCK_STREAM, 262)
+    client.settimeout(5)
+    client.connect((address, port))
+    return client.recv(6)
+
+
+def multipath_bound():
+    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    return server.getsockname()
+
+
+FAST_OPEN = 0x20000000
+
+
+def fast_open(send):
+    # Sends nothing: whoever closes with something unread resets the connection. The address is a struct sockaddr_in.
+    client = socket.socket()
+    address = ctypes.create_string_buffer(struct.pack("=H", socket.AF_INET) + struct.pack(">H4s8x", port, b"\x7f\0\0\1"), 16)
+    send(client, address)
+    return client.recv(6)
+
+
+def by_message(client, address):
+    client.sendmsg([], [], FAST_OPEN, ("127.0.0.1", port))
+
+
+def by_messages(client, address):
+    # struct mmsghdr.
+    message = (ctypes.c_size_t * 8)(ctypes.addressof(address), 16, 0, 0, 0, 0, 0, 0)
+    call("sendmmsg", client.fileno(), message, 1, FAST_OPEN)
+
+
+def put_off():
+    # TCP_FASTOPEN_CONNECT
+    socket.socket().setsockopt(socket.IPPROTO_TCP, 30, 1)
+    return "the option was taken"
+
+
+def unbound():
+    server = socket.socket()
+    server.listen()
+    return server.getsockname()
+
+
+def listened_and_connected():
+    """In a thread, as runtimes do it, among processes of its own."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return pool.submit(connected_to_itself).result()
+
+
+def connected_to_itself():
+    server, client = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    server.bind(f"{os.environ['TMPDIR']}/listens")
+    server.listen(5)
+    client.connect(server.getsockname())
+    server.accept()[0].sendall(b"own")
+    return client.recv(3)
+
+
+def swapped():
+    """Another socket under the same number, while it is looked at."""
+    server, other = socket.socket(socket.AF_UNIX), socket.socket()
+    server.bind(f"{os.environ['TMPDIR']}/swapped")
+    number, kept, until = os.dup(server.fileno()), os.dup(server.fileno()), time.monotonic() + 1
+
+    def swap():
+        while time.monotonic() < until:
+            os.dup2(other.fileno(), number)
+            os.dup2(kept, number)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    while time.monotonic() < until:
+        libc.listen(number, 5)
+    thread.join()
+    # SO_ACCEPTCONN
+    if not other.getsockopt(socket.SOL_SOCKET, 30):
+        raise PermissionError(errno.EACCES, "it does not listen")
+    return other.getsockname()
 
 
 def memory_read():
@@ -114,12 +198,22 @@ attempt("unix_sockets/with a path", lambda: unix(f"{folder}/hidden/socket"))
 attempt("unix_sockets/abstract", lambda: unix(f"\0{folder}"))
 attempt("tcp/connect to a service of this machine", tcp)
 attempt("tcp/listen on any port", lambda: bound(0))
+attempt("tcp/listen without a port", unbound)
+attempt("tcp/listen without a port, by a change of sockets", swapped)
+attempt("tcp/connect by multipath TCP", lambda: multipath("127.0.0.1"))
+attempt("tcp/the same from IPv6", lambda: multipath("::ffff:127.0.0.1", socket.AF_INET6))
+attempt("tcp/listen by multipath TCP", multipath_bound)
+attempt("tcp/connect with sendto", lambda: fast_open(lambda s, _: s.sendto(b"", FAST_OPEN, ("127.0.0.1", port))))
+attempt("tcp/connect with sendmsg", lambda: fast_open(by_message))
+attempt("tcp/connect with sendmmsg", lambda: fast_open(by_messages))
+attempt("tcp/connect with the first write", put_off)
 attempt("system_calls/mount", mounted)
 attempt("system_calls/namespace", lambda: call("unshare", 0x10000000))
 attempt("system_calls/io_uring", lambda: call("io_uring_setup", 4, ctypes.create_string_buffer(200)))
 attempt("system_calls/bpf", lambda: call("bpf", 0, ctypes.create_string_buffer(200), 72))
 attempt("system_calls/keys", lambda: call("keyctl", 0, -3, 1))
 attempt("system_calls/packets", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).fileno())
+attempt("system_calls/list the sockets of all", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4).fileno())
 written("own")
 attempt("system_calls/a file that runs as its owner", lambda: os.chmod("own", 0o4755))
 attempt("system_calls/made so at once", lambda: os.open("other", os.O_CREAT | os.O_WRONLY, 0o4755))
@@ -129,6 +223,14 @@ attempt("process_count/six hundred", lambda: forks(600))
 attempt("needed/own file", lambda: written("own"))
 attempt("needed/temporary file", lambda: written(f"{os.environ['TMPDIR']}/own"))
 attempt("needed/socket pair", lambda: len(socket.socketpair()))
+attempt("needed/addresses of the machine", lambda: socket.if_nameindex())
+attempt("needed/netlink's routes", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).bind((0, 0)))
+attempt("needed/a name", lambda: socket.getaddrinfo("localhost", 443, type=socket.SOCK_STREAM))
+attempt("needed/UDP", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 17).sendto(b"x", ("127.0.0.1", port)))
+attempt("needed/TCP sockets", lambda: socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 6).close())
+attempt("own_unix_sockets/listen", listened_and_connected)
+if "PORT" in os.environ:
+    attempt("own_port/listen", lambda: bound(int(os.environ["PORT"])))
 attempt("needed/threads", lambda: __import__("threading").Thread(target=print, args=("",)).start())
 attempt("needed/a program of its own", lambda: os.system("true") or "ran")
 attempt("needed/its own processes", lambda: open("/proc/self/status").read(5))

@@ -35,6 +35,13 @@ def call(message):
         for i in range(3):
             send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": i}})
         answer(id, {"done": True})
+    elif name == "flood":
+        token = params["_meta"]["progressToken"]
+        for size in [1] + [arguments["bytes"]] * arguments["count"]:
+            send({"jsonrpc": "2.0", "method": "notifications/progress",
+                  "params": {"progressToken": token, "progress": 1, "message": "x" * size}})
+        log("flooded")
+        answer(id, {})
     elif name == "wait":
         gone = cancelled.setdefault(id, threading.Event())
         log("waiting")
