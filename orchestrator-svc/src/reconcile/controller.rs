@@ -33,6 +33,8 @@ pub(crate) struct Restart {
     pub(crate) number: u64,
     /// Whether the newest versions of the server's package are to be fetched.
     pub(crate) update: bool,
+    /// The entry revision for which they were last asked for.
+    pub(crate) update_of: i64,
 }
 
 /// Starts and ends supervisors.

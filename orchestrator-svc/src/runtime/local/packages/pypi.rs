@@ -7,15 +7,20 @@ use crate::domain::package::Wanted;
 
 /// The lock file.
 pub(super) const LOCK: [&str; 1] = ["requirements.txt"];
-/// Resolves and installs what `wanted.txt` asks for. Only wheels: to build a package is to run it.
-pub(super) const FETCH: &str = "set -e
+/// Writes the lock file of what `wanted.txt` asks for. Only wheels: to build a package is to run it.
+pub(super) const RESOLVE: &str = "set -e
 \"$0\" -q venv --relocatable venv
-\"$0\" -q pip compile --no-header --no-annotate --generate-hashes --no-build --python venv/bin/python -o requirements.txt wanted.txt
-\"$0\" -q pip sync --require-hashes --no-build --compile-bytecode --link-mode copy --python venv/bin/python requirements.txt";
-/// Installs exactly what the lock file says.
-pub(super) const FETCH_PINNED: &str = "set -e
-\"$0\" -q venv --relocatable venv
-\"$0\" -q pip sync --require-hashes --no-build --compile-bytecode --link-mode copy --python venv/bin/python requirements.txt";
+exec \"$0\" -q pip compile --no-header --no-annotate --generate-hashes --no-build --python venv/bin/python -o requirements.txt wanted.txt";
+/// Installs exactly what the lock file says. Nothing that the wheels brought runs: the environment's own interpreter would read their
+/// `.pth` files, and uv compiles with that one. The one that it was made of, found before, does not look at them; it only compiles, and
+/// some files may be for another Python.
+pub(super) const INSTALL: &str = "set -e
+[ -d venv ] || \"$0\" -q venv --relocatable venv
+base=$(readlink -f venv/bin/python)
+\"$0\" -q pip sync --require-hashes --no-build --link-mode copy --python venv/bin/python requirements.txt
+\"$base\" -I -S -m compileall -q venv/lib >/dev/null 2>&1 || :";
+/// For each step. An interpreter that uv downloads would go with the fetch.
+pub(super) const ENVIRONMENT: [(&str, &str); 1] = [("UV_PYTHON_DOWNLOADS", "never")];
 
 /// Says what to fetch.
 pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
