@@ -1,5 +1,5 @@
 """A registry of npm and PyPI whose packages would run code where they are fetched. Writes its port; answers /asked with what was asked for."""
-import base64, hashlib, http.server, io, json, tarfile, zipfile
+import base64, gzip, hashlib, http.server, io, json, tarfile, zipfile
 
 SERVER = """
 import json, sys
@@ -34,14 +34,33 @@ def wheel():
     return content.getvalue()
 
 
-def package(manifest):
+def package(files):
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        text = json.dumps(manifest).encode()
-        member = tarfile.TarInfo("package/package.json")
-        member.size = len(text)
-        archive.addfile(member, io.BytesIO(text))
+    # Not compressed at a time of its own: each answer is the same.
+    with gzip.GzipFile(fileobj=content, mode="wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as archive:
+        for name, document in files.items():
+            text = json.dumps(document).encode()
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
     return content.getvalue()
+
+
+def packages(here):
+    """Two that depend on a repository of git: one says so to the registry, the other in a lock file of its own."""
+    git = f"git+{here}/dependency.git"
+    plain = {"name": "hostile-package", "version": "1.0.0", "dependencies": {"dependency": git}}
+    locked = {"name": "hostile-locked", "version": "1.0.0", "dependencies": {"dependency": "1.0.0"}}
+    inner = {"version": "1.0.0", "resolved": f"{git}#{'0' * 40}"}
+    lock = {"name": "hostile-locked", "version": "1.0.0", "lockfileVersion": 3, "requires": True}
+    lock["packages"] = {"": locked, "node_modules/dependency": inner}
+    return {
+        "hostile-package": (plain, package({"package.json": plain})),
+        "hostile-locked": (
+            {**locked, "_hasShrinkwrap": True},
+            package({"package.json": locked, "npm-shrinkwrap.json": lock}),
+        ),
+    }
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
@@ -49,23 +68,24 @@ class Registry(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         here = f"http://127.0.0.1:{self.server.server_port}"
-        manifest = {"name": "hostile-package", "version": "1.0.0", "dependencies": {"dependency": f"git+{here}/dependency.git"}}
+        known = packages(here)
+        name = self.path[1:].removesuffix(".tgz")
         kind, content = "application/octet-stream", b""
         if self.path == "/asked":
             content = json.dumps(self.asked).encode()
         elif self.path == "/simple/hostile-wheel/":
             digest = hashlib.sha256(WHEEL).hexdigest()
-            name = "hostile_wheel-1.0-py3-none-any.whl"
-            kind, content = "text/html", f'<a href="/{name}#sha256={digest}">{name}</a>'.encode()
+            file = "hostile_wheel-1.0-py3-none-any.whl"
+            kind, content = "text/html", f'<a href="/{file}#sha256={digest}">{file}</a>'.encode()
         elif self.path.endswith(".whl"):
             content = WHEEL
-        elif self.path == "/hostile-package":
-            integrity = "sha512-" + base64.b64encode(hashlib.sha512(package(manifest)).digest()).decode()
-            version = {**manifest, "dist": {"tarball": f"{here}/hostile-package.tgz", "integrity": integrity}}
-            document = {"name": "hostile-package", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
-            kind, content = "application/json", json.dumps(document).encode()
-        elif self.path == "/hostile-package.tgz":
-            content = package(manifest)
+        elif name in known:
+            manifest, content = known[name]
+            if self.path == f"/{name}":
+                integrity = "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
+                version = {**manifest, "dist": {"tarball": f"{here}/{name}.tgz", "integrity": integrity}}
+                document = {"name": name, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+                kind, content = "application/json", json.dumps(document).encode()
         self.asked.append(self.path)
         self.send_response(200 if content else 404)
         self.send_header("content-type", kind)

@@ -165,21 +165,23 @@ async fn run_no_code_where_they_are_fetched() {
     let is_compiled = |path: &&PathBuf| path.to_string_lossy().contains("__pycache__/hostile_wheel.");
     assert!(fetched.iter().any(is_compiled), "{fetched:?}");
 
-    admin
-        .publish("package", walk::stdio("npx", &["-y", "hostile-package"]))
+    for package in ["hostile-package", "hostile-locked"] {
+        admin.publish(package, walk::stdio("npx", &["-y", package])).await;
+        let installation = alice.create_installation(package, None, &[]).await.expect("she may");
+        let message = eventually("it is refused", || async {
+            let runtime = runtime(&alice, &installation).await;
+            (runtime.reason == "PACKAGE_NOT_FETCHED").then_some(runtime.message)
+        })
         .await;
-    let installation = alice.create_installation("package", None, &[]).await.expect("she may");
-    let message = eventually("it is refused", || async {
-        let runtime = runtime(&alice, &installation).await;
-        (runtime.reason == "PACKAGE_NOT_FETCHED").then_some(runtime.message)
-    })
-    .await;
-    assert!(message.contains("hostile-package"), "{message}");
+        assert!(message.contains(package), "{message}");
+    }
     let asked = reqwest::get(format!("{}/asked", registry.url))
         .await
         .expect("it answers");
     let asked: Vec<String> = asked.json().await.expect("it is JSON");
-    assert!(asked.iter().any(|path| path == "/hostile-package"), "{asked:?}");
+    for package in ["/hostile-package", "/hostile-locked.tgz"] {
+        assert!(asked.iter().any(|path| path == package), "{asked:?}");
+    }
     assert!(
         !asked.iter().any(|path| path.contains("dependency.git")),
         "git ran: {asked:?}"

@@ -200,7 +200,7 @@ async fn fetches_share_nothing_that_they_can_write() {
         assert_eq!(found, "resolved\n", "of the same fetch's first step");
         let environment = fs::read_to_string(tree.join("environment")).unwrap();
         for setting in [
-            "npm_config_git=/nonexistent/git",
+            "npm_config_git=/nonexistent/git-repositories-are-not-fetched",
             "npm_config_allow_git=none",
             "npm_config_userconfig=/dev/null",
             "npm_config_globalconfig=/nonexistent/npmrc",
@@ -212,6 +212,19 @@ async fn fetches_share_nothing_that_they_can_write() {
     }
     assert_ne!(homes[0], homes[1]);
     assert!(homes.iter().all(|home| !Path::new(home).exists()), "{homes:?}");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_versions_are_fetched_once() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    fs::write(tools.path().join("no-files"), "").unwrap();
+    install(&fakes, "two", tools.path());
+    stack.running("two").await;
+    assert_eq!(trees(&stack.folder).len(), 1);
     stack.stop().await;
 }
 

@@ -381,6 +381,9 @@ impl Supervisor {
 
     pub(super) async fn stop_bridge(&mut self) {
         self.state.fingerprint = None;
+        if let Some(rest) = self.state.rest.take() {
+            self.give_up(rest).await;
+        }
         let fetch = self.state.fetch.take();
         let Some(bridge) = self.state.bridge.take() else {
             return;

@@ -19,10 +19,11 @@ pub(super) const INSTALL: &str =
 pub(super) const RUN_SCRIPTS: &str = "exec \"$0\" rebuild --no-audit --no-fund --no-update-notifier --loglevel=error";
 
 /// For each step. A repository of git is one whose own settings npm would follow, and whose scripts it would run; variables go before
-/// the settings of a folder, and reach each npm that npm starts. npm 10 does not know `allow_git`. The two files of settings have
+/// the settings of a folder, and reach each npm that npm starts. npm 10 does not know `allow_git`; what it says of a missing git names
+/// the path. The two files of settings have
 /// different names because npm refuses to read one twice.
 pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
-    ("npm_config_git", "/nonexistent/git"),
+    ("npm_config_git", "/nonexistent/git-repositories-are-not-fetched"),
     ("npm_config_allow_git", "none"),
     ("npm_config_userconfig", "/dev/null"),
     ("npm_config_globalconfig", "/nonexistent/npmrc"),

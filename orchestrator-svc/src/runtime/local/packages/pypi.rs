@@ -30,6 +30,21 @@ pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
     )
 }
 
+/// Refuses a lock file that names a package by an address: a repository, a file.
+///
+/// # Errors
+/// Names the first such package.
+pub(super) fn check(folder: &Path) -> io::Result<()> {
+    let lock = String::from_utf8(read_made(folder, LOCK[0])?).map_err(io::Error::other)?;
+    let Some(line) = lock.lines().find(|line| line.contains('@') || line.contains("://")) else {
+        return Ok(());
+    };
+    let line: String = line.escape_debug().take(214).collect();
+    Err(io::Error::other(format!(
+        "it needs {line}: only packages of an index are fetched"
+    )))
+}
+
 /// The exact version of what was asked for.
 pub(super) fn version(wanted: &Wanted, folder: &Path) -> io::Result<String> {
     let lock = String::from_utf8(read_made(folder, LOCK[0])?).map_err(io::Error::other)?;
@@ -57,4 +72,28 @@ pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::NotFound, what));
     }
     Ok(program.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_not_an_indexs() {
+        let checked = |lock: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(LOCK[0]), lock).unwrap();
+            check(folder.path()).map_err(|error| error.to_string())
+        };
+        let plain = "a==1.0 ; python_version >= '3.10' \\\n    --hash=sha256:00\n";
+        checked(plain).unwrap();
+        for address in [
+            "b @ git+https://host/b.git@0",
+            "b@file:///b.whl",
+            "--index-url https://host/simple",
+        ] {
+            let refused = checked(&format!("{plain}{address}\n")).unwrap_err();
+            assert!(refused.contains(address), "{refused}");
+        }
+    }
 }

@@ -78,19 +78,23 @@ impl Trees {
 
     fn advance(&self, fetch: &Fetch, pins: &Pins, owner: &str) -> io::Result<Option<Step>> {
         let (wanted, tree, lock) = (&fetch.wanted, fetch.tree(), fetch.lock());
-        let is_npm = wanted.ecosystem == Ecosystem::Npm;
+        if fetch.step == Step::Resolve {
+            lock_down(wanted.ecosystem, &tree, &lock)?;
+        }
+        let scripted = wanted.ecosystem == Ecosystem::Npm && npm::has_scripts(&lock)?;
+        let pin = Pin::of(wanted, &lock, scripted.then_some(owner))?;
+        let folder = self.folder(&pin);
         match fetch.step {
-            Step::Resolve => {
-                lock_down(wanted.ecosystem, &tree, &lock)?;
-                return Ok(Some(Step::Install));
+            // Others run the same versions.
+            Step::Resolve if !scripted && folder.is_dir() => {
+                self.program(wanted, &folder)?;
+                return pins.put(wanted, &pin, &lock).map(|()| None);
             }
-            Step::Install if is_npm && npm::has_scripts(&lock)? => return Ok(Some(Step::RunScripts)),
+            Step::Resolve => return Ok(Some(Step::Install)),
+            Step::Install if scripted => return Ok(Some(Step::RunScripts)),
             Step::Install | Step::RunScripts => {}
         }
-        let owner = (fetch.step == Step::RunScripts).then_some(owner);
-        let pin = Pin::of(wanted, &lock, owner)?;
         self.program(wanted, &tree)?;
-        let folder = self.folder(&pin);
         // The pin is for good before the tree is in its place: a tree without pin would be removed at the next start.
         pins.put(wanted, &pin, &lock)?;
         match fs::rename(&tree, &folder) {
@@ -143,6 +147,6 @@ fn lock_down(ecosystem: Ecosystem, from: &Path, to: &Path) -> io::Result<()> {
     }
     match ecosystem {
         Ecosystem::Npm => npm::check(to),
-        Ecosystem::Pypi => Ok(()),
+        Ecosystem::Pypi => pypi::check(to),
     }
 }
