@@ -1,7 +1,18 @@
 //! Entries that say `npx PACKAGE` and `uvx PACKAGE`: fetched once, then run from where they were fetched to.
 
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
 use contracts::{orchestrator as o, registry as r};
-use integration_tests::{Caller, Stack, process::processes, tools::python_command, walk};
+use integration_tests::{
+    Caller, Stack, eventually,
+    process::processes,
+    tools::{Tool, own, python_command},
+    walk,
+};
 use serde_json::json;
 
 async fn runtime(who: &Caller, installation: &r::Installation) -> o::Runtime {
@@ -86,4 +97,93 @@ async fn run_the_same_versions_without_a_registry() {
         assert_eq!(runtime(&alice, installation).await.package.as_ref(), Some(package));
     }
     call(&again, &alice).await;
+}
+
+/// `hostile_registry.py`, until it is dropped.
+struct Registry {
+    process: Child,
+    url: String,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let mut process = Command::new(Tool::Python.path())
+            .arg(own("python/hostile_registry.py"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a Python");
+        let mut port = String::new();
+        let output = process.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut port).expect("it writes its port");
+        let url = format!("http://127.0.0.1:{}", port.trim());
+        Self { process, url }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_no_code_where_they_are_fetched() {
+    let registry = Registry::start();
+    let stack = Stack::builder()
+        .variable("npm_config_registry", &registry.url)
+        .variable("UV_DEFAULT_INDEX", format!("{}/simple/", registry.url))
+        .variable("NO_PROXY", "127.0.0.1")
+        .start()
+        .await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+
+    let uvx = python_command("uvx").to_string_lossy().into_owned();
+    admin.publish("wheel", walk::stdio(&uvx, &["hostile-wheel"])).await;
+    alice.install("wheel", None, &[]).await;
+    let all = files(&stack.data_dir());
+    let (fetched, others): (Vec<_>, Vec<_>) = all.iter().partition(|path| path.iter().any(|part| part == "packages"));
+    let ran = |path: &&PathBuf| path.ends_with("pth-ran");
+    assert!(
+        others.into_iter().any(|path| ran(&path)),
+        "in its server, it runs: {all:?}"
+    );
+    assert!(!fetched.iter().any(ran), "{fetched:?}");
+    let is_compiled = |path: &&PathBuf| path.to_string_lossy().contains("__pycache__/hostile_wheel.");
+    assert!(fetched.iter().any(is_compiled), "{fetched:?}");
+
+    for package in ["hostile-package", "hostile-locked"] {
+        admin.publish(package, walk::stdio("npx", &["-y", package])).await;
+        let installation = alice.create_installation(package, None, &[]).await.expect("she may");
+        let message = eventually("it is refused", || async {
+            let runtime = runtime(&alice, &installation).await;
+            (runtime.reason == "PACKAGE_NOT_FETCHED").then_some(runtime.message)
+        })
+        .await;
+        assert!(message.contains(package), "{message}");
+    }
+    let asked = reqwest::get(format!("{}/asked", registry.url))
+        .await
+        .expect("it answers");
+    let asked: Vec<String> = asked.json().await.expect("it is JSON");
+    for package in ["/hostile-package", "/hostile-locked.tgz"] {
+        assert!(asked.iter().any(|path| path == package), "{asked:?}");
+    }
+    assert!(
+        !asked.iter().any(|path| path.contains("dependency.git")),
+        "git ran: {asked:?}"
+    );
 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use contracts::{
     orchestrator::{GetRuntimeRequest, RestartRuntimeRequest, Runtime},
-    registry::{ConditionStatus, InstallFieldType, entry_revision::Server},
+    registry::{ConditionStatus, InstallFieldType, SelfHostedServer, entry_revision::Server},
 };
 use pretty_assertions::assert_eq;
 use support::{Stack, call, credential, eventually, fakes::Fakes, installation, variable};
@@ -64,10 +64,16 @@ fn version(runtime: &Runtime) -> &str {
 
 fn trees(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder.join("packages")).unwrap().flatten();
-    entries
-        .map(|e| e.path())
-        .filter(|path| !path.ends_with("home"))
-        .collect()
+    entries.map(|e| e.path()).collect()
+}
+
+/// A new revision of the entry, for which credential-svc has spoken.
+fn revise(fakes: &Fakes, uid: &str, status: ConditionStatus, edit: impl FnOnce(&mut SelfHostedServer)) {
+    fakes.revise(uid, |revision| match &mut revision.server {
+        Some(Server::SelfHosted(server)) => edit(server),
+        _ => unreachable!("it is self-hosted"),
+    });
+    fakes.edit(uid, |i| credential(i, status, i.generation));
 }
 
 #[tokio::test]
@@ -115,7 +121,7 @@ async fn what_was_fetched_stays_until_somebody_asks_for_an_update() {
     stack.stop().await;
 
     // What nobody runs any more goes when the service starts; what was cut off, too.
-    fs::create_dir(folder.path().join("packages/new-cut-off")).unwrap();
+    fs::create_dir_all(folder.path().join("packages/new-cut-off/home")).unwrap();
     fs::write(tools.path().join("version"), "3.0.0").unwrap();
     let stack = Stack::start(folder.path(), &fakes).await;
     for uid in ["one", "two"] {
@@ -174,11 +180,146 @@ async fn an_update_that_fails_leaves_what_there_was() {
 }
 
 #[tokio::test]
+async fn fetches_share_nothing_that_they_can_write() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    // An older version's, with what code of others may have left there.
+    let shared = folder.path().join("packages/home");
+    fs::create_dir_all(&shared).unwrap();
+    fs::write(shared.join(".npmrc"), "registry=http://127.0.0.1:1/").unwrap();
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    install(&fakes, "two", tools.path());
+    stack.running("two").await;
+    let trees = trees(&stack.folder);
+    assert_eq!(trees.len(), 2, "nothing else is left: {trees:?}");
+    let mut homes = Vec::new();
+    for tree in trees {
+        let found = fs::read_to_string(tree.join("home")).unwrap();
+        assert_eq!(found, "resolved\n", "of the same fetch's first step");
+        let environment = fs::read_to_string(tree.join("environment")).unwrap();
+        for setting in [
+            "npm_config_git=/nonexistent/git-repositories-are-not-fetched",
+            "npm_config_allow_git=none",
+            "npm_config_userconfig=/dev/null",
+            "npm_config_globalconfig=/nonexistent/npmrc",
+        ] {
+            assert!(environment.lines().any(|line| line == setting), "{environment}");
+        }
+        let home = environment.lines().find_map(|line| line.strip_prefix("HOME="));
+        homes.push(home.unwrap().to_owned());
+    }
+    assert_ne!(homes[0], homes[1]);
+    assert!(homes.iter().all(|home| !Path::new(home).exists()), "{homes:?}");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_versions_are_fetched_once() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    fs::write(tools.path().join("no-files"), "").unwrap();
+    install(&fakes, "two", tools.path());
+    stack.running("two").await;
+    assert_eq!(trees(&stack.folder).len(), 1);
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn only_packages_of_a_registry_are_unpacked() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    fs::write(tools.path().join("from"), "git+http://127.0.0.1:1/server.git#0").unwrap();
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let failed = stack.reason("one", "PACKAGE_NOT_FETCHED").await;
+    for hint in [
+        "needs server, which is a repository of git",
+        "only packages of a registry",
+    ] {
+        assert!(failed.message.contains(hint), "{}", failed.message);
+    }
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_owner_agreed_to_outlasts_other_revisions() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    let agreed = |server: &mut SelfHostedServer| {
+        server.confirm_new_versions = true;
+        server.arguments[1] = "server".to_owned();
+    };
+    install(&fakes, "one", tools.path());
+    revise(&fakes, "one", ConditionStatus::True, agreed);
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let first = stack.running("one").await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+
+    // Another package for a while.
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.arguments[1] = "server@2".to_owned();
+    });
+    let other = stack.moved("one", &first).await;
+    assert_eq!(version(&shown(&stack, "one").await), "2.0.0");
+    revise(&fakes, "one", ConditionStatus::True, agreed);
+    let back = stack.moved("one", &other).await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
+
+    // Versions that nobody is asked about for a while.
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.confirm_new_versions = false
+    });
+    let unasked = stack.moved("one", &back).await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0", "what runs goes on");
+    assert_eq!(version(&restart(&stack, "one", true).await), "2.0.0");
+    let updated = stack.moved("one", &unasked).await;
+    revise(&fakes, "one", ConditionStatus::True, agreed);
+    stack.moved("one", &updated).await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_that_waits_ends_with_the_revision_that_it_was_asked_of() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.confirm_new_versions = true
+    });
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    revise(&fakes, "one", ConditionStatus::False, |server| {
+        server.confirm_new_versions = false
+    });
+    stack.reason("one", "CREDENTIAL_REQUIRED").await;
+    restart(&stack, "one", true).await;
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.confirm_new_versions = true
+    });
+    stack.running("one").await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
+    stack.stop().await;
+}
+
+#[tokio::test]
 async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::write(tools.path().join("port"), port.local_addr().unwrap().port().to_string()).unwrap();
     fs::write(tools.path().join("scripts"), "").unwrap();
-    install(&fakes, "one", tools.path());
-    install(&fakes, "two", tools.path());
+    for uid in ["one", "two"] {
+        install(&fakes, uid, tools.path());
+        revise(&fakes, uid, ConditionStatus::True, |server| {
+            let mut set = |name: &str, value: &str| server.environment.insert(name.to_owned(), value.to_owned());
+            set("npm_config_registry", "http://user:canary-registry@127.0.0.1:1/");
+            set("HTTPS_PROXY", "http://user:canary-proxy@127.0.0.1:1");
+            set("NO_PROXY", "registry.example");
+        });
+    }
     let stack = Stack::start(folder.path(), &fakes).await;
     for uid in ["one", "two"] {
         stack.running(uid).await;
@@ -186,10 +327,24 @@ async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
     let trees = trees(&stack.folder);
     assert_eq!(trees.len(), 2, "{trees:?}");
     for tree in trees {
+        let owned = ["-one", "-two"].iter().any(|uid| tree.to_string_lossy().ends_with(uid));
+        assert!(owned, "{tree:?}, whatever its scripts write");
         assert!(tree.join("scripts-ran").is_file());
+        let fetch = fs::read_to_string(tree.join("environment")).unwrap();
+        assert!(
+            fetch.contains("canary-registry") && fetch.contains("canary-proxy"),
+            "{fetch}"
+        );
         let environment = fs::read_to_string(tree.join("environment-of-scripts")).unwrap();
-        assert!(!environment.contains(SECRET), "{environment}");
-        assert!(!environment.contains("packages/home"), "{environment}");
+        assert!(!environment.contains("canary"), "{environment}");
+        assert!(environment.contains("NO_PROXY=registry.example"), "{environment}");
+        let home = environment.lines().find_map(|line| line.strip_prefix("HOME="));
+        assert!(
+            home.is_some_and(|home| home.ends_with("/home") && !home.contains("packages")),
+            "the server's: {home:?}"
+        );
+        let connected = fs::read_to_string(tree.join("connected")).unwrap();
+        assert!(connected.contains("PermissionError"), "{connected}");
     }
     stack.stop().await;
 }

@@ -145,7 +145,6 @@ impl Server {
                     parent: "gateways/cost".to_owned(),
                     exposed_name: "told__go".to_owned(),
                     arguments_json: format!("{{\"v\":{}}}", String::from_utf8_lossy(shape)),
-                    ..Default::default()
                 };
                 (
                     "/chandlery.gateway.v1.ToolService/CallTool",

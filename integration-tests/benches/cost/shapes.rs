@@ -54,8 +54,11 @@ const GRPC: usize = 3_900_000;
 const ENTRY: usize = 2_000_000;
 const FORM: usize = 8_000_000;
 
+/// What makes a text of about so many bytes, by name.
+type Made = (&'static str, fn(usize) -> String);
+
 /// JSON values.
-const VALUES: [(&str, fn(usize) -> String); 14] = [
+const VALUES: [Made; 14] = [
     ("text", |bytes| format!("\"{}\"", "x".repeat(bytes))),
     ("text of other scripts", |bytes| {
         format!("\"{}\"", "\u{6f22}".repeat(bytes / 3))
@@ -97,7 +100,7 @@ const VALUES: [(&str, fn(usize) -> String); 14] = [
 ];
 
 /// Unknown members of an envelope, 9,000 at most, and their names as long as they may be.
-const NAMES: [(&str, fn(usize) -> String); 4] = [
+const NAMES: [Made; 4] = [
     ("many members", |bytes| members(bytes, &"n".repeat(240))),
     ("a long name", |bytes| format!(",\"{}\":0", "m".repeat(bytes))),
     ("names of accents", |bytes| members(bytes, &"\u{301}\u{327}".repeat(60))),
@@ -108,9 +111,6 @@ fn members(bytes: usize, name: &str) -> String {
     let count = bytes / (name.len() + 10);
     (0..count).map(|n| format!(",\"{n:04}{name}\":0")).collect()
 }
-
-/// What makes a text of about so many bytes, by name.
-type Made = (&'static str, fn(usize) -> String);
 
 /// Those of `list` whose names are in `only`; all, where that is empty.
 fn these(of: &str, way: Way, bytes: usize, list: &[Made], only: &[&str]) -> Vec<Shape> {

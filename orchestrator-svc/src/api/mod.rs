@@ -39,6 +39,8 @@ struct Subject {
     name: String,
     uid: String,
     generation: i64,
+    /// Number of the entry revision that it runs.
+    revision: i64,
     /// Of a personal installation whose entry asks its owner about new versions: `users/{user}`.
     decides_versions: Option<String>,
 }
@@ -61,9 +63,11 @@ impl RuntimeApi {
             .installation(&installation, &user, AccessAction::Manage)
             .await
             .map_err(status::from_registry)?;
-        let Some(server) = answer.running_entry_revision.as_ref().and_then(self_hosted) else {
-            return Err(status::not_self_hosted());
-        };
+        let running = answer.running_entry_revision.unwrap_or_default();
+        let (revision, server) = (
+            running.number,
+            self_hosted(&running).ok_or_else(status::not_self_hosted)?,
+        );
         let installation = answer.installation.unwrap_or_default();
         let decides_versions = match installation.scope {
             Some(Scope::User(owner)) if server.confirm_new_versions => Some(owner),
@@ -74,6 +78,7 @@ impl RuntimeApi {
             name: name.to_owned(),
             uid: installation.uid,
             generation: installation.generation,
+            revision,
         })
     }
 
@@ -118,7 +123,10 @@ impl RuntimeService for RuntimeApi {
             let mut number = 0;
             runtime.restarts.send_modify(|last| {
                 last.number += 1;
-                last.updates += u64::from(update);
+                if update {
+                    last.updates += 1;
+                    last.update_of = subject.revision;
+                }
                 number = last.number;
             });
             let mut status = runtime.status.subscribe();

@@ -33,6 +33,8 @@ pub(crate) struct Wanted {
     pub(crate) program: Option<String>,
     /// How many of the entry's arguments said so; those behind are the program's.
     pub(crate) consumed: usize,
+    /// Whether the owner confirms new versions.
+    pub(crate) confirmed: bool,
 }
 
 /// A package that was fetched. What runs stays this one until somebody asks for an update.
@@ -81,6 +83,7 @@ impl Wanted {
             version: version.to_owned(),
             program: None,
             consumed: options + 1,
+            confirmed: false,
         })
     }
 
@@ -122,6 +125,7 @@ impl Wanted {
             version,
             program: program.cloned().or_else(|| Some(name.to_owned())),
             consumed,
+            confirmed: false,
         })
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) files: Vec<File>,
     pub(crate) secrets: Vec<String>,
     pub(crate) transport: Transport,
+    /// As the entry says.
+    pub(crate) confirm_new_versions: bool,
 }
 
 /// Why there is nothing to run yet.
@@ -107,6 +109,7 @@ impl Plan {
             files: Vec::new(),
             secrets: secrets.values().map(|s| s.expose_secret().to_owned()).collect(),
             transport: transport(server),
+            confirm_new_versions: server.confirm_new_versions,
         };
         let fixed = server.files.iter().map(|f| File {
             path: f.path.clone(),
@@ -207,6 +210,10 @@ impl Plan {
             add(&file.content);
         }
         add(&format!("{:?}", self.transport));
+        // It decides which versions run.
+        if self.confirm_new_versions {
+            add("confirm_new_versions");
+        }
         hash.finalize().into()
     }
 }

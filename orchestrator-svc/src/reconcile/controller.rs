@@ -33,6 +33,8 @@ pub(crate) struct Restart {
     pub(crate) number: u64,
     /// Counts those that ask for the newest versions of the server's package: one without does not call off one with.
     pub(crate) updates: u64,
+    /// The entry revision for which they were last asked for.
+    pub(crate) update_of: i64,
 }
 
 /// Starts and ends supervisors.

@@ -39,9 +39,9 @@ impl Supervisor {
     /// The bridge that fetched it has ended.
     pub(super) async fn fetched(&mut self, fetch: Fetch, message: &str, succeeded: bool) {
         let requested = fetch.wanted.requested.clone();
-        // Where that fails, those versions go on that there are.
-        self.state.update = false;
         if !succeeded {
+            // Those versions go on that there are.
+            self.state.update = false;
             self.give_up(fetch).await;
             let message = format!("The package {requested} could not be fetched. {message}");
             return self.failed(EndReason::PackageNotFetched, &message);
@@ -49,6 +49,7 @@ impl Supervisor {
         match self.context.local.fetched(&self.uid, fetch).await {
             Ok(rest) => {
                 if rest.is_none() {
+                    self.state.update = false;
                     tracing::info!(installation.uid = %self.uid, package = requested, "package fetched");
                 }
                 self.state.rest = rest;
@@ -56,7 +57,8 @@ impl Supervisor {
                 self.state.retry = Some(Instant::now());
             }
             Err(error) => {
-                let message = format!("The package {requested} was fetched, but cannot be run: {error}.");
+                self.state.update = false;
+                let message = format!("The package {requested} cannot be used: {error}.");
                 self.failed(EndReason::PackageNotFetched, &message);
             }
         }

@@ -64,6 +64,8 @@ pub(crate) struct Running {
     pub(super) update: bool,
     /// Updates that were asked for and taken up.
     pub(super) updates: u64,
+    /// The entry revision for which they were.
+    update_of: i64,
     pub(super) fingerprint: Option<[u8; 32]>,
     /// As `Status::spec_digest`.
     spec_digest: String,
@@ -112,10 +114,15 @@ impl Supervisor {
                         self.state.seen = None;
                         break;
                     }
-                    Wake::Restart(Restart { number, updates }) => {
+                    Wake::Restart(Restart {
+                        number,
+                        updates,
+                        update_of,
+                    }) => {
                         self.stop_bridge().await;
                         self.state.update |= updates > self.state.updates;
                         self.state.updates = updates;
+                        self.state.update_of = update_of;
                         self.state.failures = 0;
                         self.state.retry = None;
                         self.state.seen = None;
@@ -148,6 +155,8 @@ impl Supervisor {
     async fn look(&mut self, desired: &Desired) {
         // What runs goes on until it is known what should.
         let Some(revision) = &desired.revision else { return };
+        // Who may ask for new versions depends on the revision: what was asked of an earlier one is void.
+        self.state.update &= self.state.update_of >= revision.number;
         let installation = &desired.installation;
         let generation = installation.generation;
         if self_hosted(revision).is_none() {
@@ -205,14 +214,15 @@ impl Supervisor {
             self.state.seen = Some(seen);
             return self.fetch(&outline, rest, generation).await;
         }
-        match self.context.local.to_fetch(&self.uid, &outline, self.state.update) {
+        let anew = self.state.update && self.state.update_of == revision.number;
+        match self.context.local.to_fetch(&self.uid, &outline, anew) {
             Ok(Some(fetch)) => {
                 self.state.seen = Some(seen);
                 return self.fetch(&outline, fetch, generation).await;
             }
             Ok(None) => {}
             Err(error) => {
-                let message = format!("The folder of packages cannot be used: {error}.");
+                let message = format!("The package cannot be fetched: {error}.");
                 return self.failed(EndReason::PackageNotFetched, &message);
             }
         }
@@ -374,6 +384,9 @@ impl Supervisor {
 
     pub(super) async fn stop_bridge(&mut self) {
         self.state.fingerprint = None;
+        if let Some(rest) = self.state.rest.take() {
+            self.give_up(rest).await;
+        }
         let fetch = self.state.fetch.take();
         let Some(bridge) = self.state.bridge.take() else {
             return;

@@ -9,6 +9,8 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::packages::Pins;
+
 /// Longest path of a Unix socket on Linux, without the final NUL.
 const SOCKET_PATH: usize = 107;
 /// Of a socket's name.
@@ -96,16 +98,16 @@ impl Folders {
         }
     }
 
-    /// Where an installation's pin is, if its command names a package.
-    pub(crate) fn pin(&self, uid: &str) -> PathBuf {
-        self.of(uid).join("pin")
+    /// An installation's pins, if its command names a package.
+    pub(crate) fn pins(&self, uid: &str) -> Pins {
+        Pins::new(&self.of(uid))
     }
 
-    /// Where the pins of all installations are.
-    pub(crate) fn pins(&self) -> io::Result<impl Iterator<Item = PathBuf> + use<>> {
+    /// Those of all installations.
+    pub(crate) fn all_pins(&self) -> io::Result<impl Iterator<Item = Pins> + use<>> {
         let all = self.data.join("i");
         private(&all)?;
-        Ok(fs::read_dir(all)?.flatten().map(|entry| entry.path().join("pin")))
+        Ok(fs::read_dir(all)?.flatten().map(|entry| Pins::new(&entry.path())))
     }
 
     /// Where packages are.

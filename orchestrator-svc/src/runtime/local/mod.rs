@@ -20,7 +20,7 @@ use ::sandbox::{Grant, Protection};
 pub(crate) use bridge::Bridge;
 use folders::{Folders, Own};
 pub(crate) use packages::Fetch;
-use packages::{FETCH_MILLIS, Pin, SETTINGS, Trees, manager};
+use packages::{FETCH_MILLIS, Step, Trees, manager};
 use programs::Programs;
 use sandbox::Sandbox;
 pub use sandbox::SandboxError;
@@ -84,7 +84,7 @@ impl LocalRuntime {
                 .map_err(io::Error::other)??
         };
         folders.remove("probe")?;
-        let (packages, pins) = (folders.packages(), folders.pins()?);
+        let (packages, pins) = (folders.packages(), folders.all_pins()?);
         let trees = tokio::task::spawn_blocking(move || Trees::new(packages, pins))
             .await
             .map_err(io::Error::other)??;
@@ -126,12 +126,13 @@ impl LocalRuntime {
             return Ok(None);
         };
         self.folders.make(uid)?;
-        self.trees.to_fetch(&wanted, &self.folders.pin(uid), anew)
+        self.trees.to_fetch(&wanted, &self.folders.pins(uid), anew)
     }
 
     /// What a plan's command names, if its launcher's package manager is there.
     fn wanted(&self, plan: &Plan) -> Option<Wanted> {
-        let wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
+        let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
+        wanted.confirmed = plan.confirm_new_versions;
         self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
         Some(wanted)
     }
@@ -152,14 +153,12 @@ impl LocalRuntime {
     /// Starts a bridge that fetches a package. It gets nothing of the plan but where packages come from.
     pub(crate) async fn fetch(&self, uid: &str, plan: &Plan, fetch: &Fetch) -> io::Result<Bridge> {
         let mut environment = self.inherited.clone();
-        let home = self.trees.home().to_string_lossy().into_owned();
-        environment.insert("HOME".to_owned(), home);
-        for name in SETTINGS {
+        let setting = |name: &str| {
             let value = plan.fixed_environment.get(name).cloned();
-            if let Some(value) = value.or_else(|| std::env::var(name).ok()) {
-                environment.insert(name.to_owned(), value);
-            }
-        }
+            value.or_else(|| std::env::var(name).ok())
+        };
+        let variables = fetch.environment(setting).into_iter();
+        environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
         let own = self.folders.make_anew(uid)?;
         environment.insert(
             "TMPDIR".to_owned(),
@@ -173,16 +172,17 @@ impl LocalRuntime {
         let mut grants = programs.grants(&manager, &[]);
         grants.extend(programs.grants("node", &[]));
         grants.extend(programs.grants("python3", &[]));
-        grants.push(Grant::write(&fetch.folder));
-        // Scripts of packages are code of others: they do not get at what others download.
-        if fetch.scripts {
-            environment.insert("HOME".to_owned(), own.home.to_string_lossy().into_owned());
-        } else {
-            grants.push(Grant::write(self.trees.home()));
-        }
+        grants.push(Grant::write(fetch.tree()));
+        // Scripts of packages are code of others: held as the server itself is, at the ports and in the folders that it may use.
+        let scripts = fetch.step == Step::RunScripts;
+        let home = if scripts { own.home.clone() } else { fetch.home() };
+        environment.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
+        grants.push(Grant::write(home));
         let mut confinement = self.sandbox.confinement(&own, grants);
-        // A registry of one's own may be at any port.
-        confinement.connect = None;
+        if !scripts {
+            // A registry of one's own may be at any port.
+            confinement.connect = None;
+        }
         let spec = Spec {
             socket: self.folders.socket(),
             lock: self.folders.lock(uid),
@@ -190,7 +190,7 @@ impl LocalRuntime {
             arguments: vec!["-c".to_owned(), fetch.script().to_owned(), manager],
             environment,
             marker: self.folders.marker(uid),
-            working_folder: fetch.folder.clone(),
+            working_folder: fetch.tree(),
             confinement,
             files: Vec::new(),
             secrets: Vec::new(),
@@ -206,7 +206,7 @@ impl LocalRuntime {
     /// Takes over what a bridge fetched: it is then ready to run, or something more has to run first.
     pub(crate) async fn fetched(self: &Arc<Self>, uid: &str, fetch: Fetch) -> io::Result<Option<Fetch>> {
         let (local, uid) = (Arc::clone(self), uid.to_owned());
-        let finish = move || local.trees.finish(fetch, &local.folders.pin(&uid), &uid);
+        let finish = move || local.trees.finish(fetch, &local.folders.pins(&uid), &uid);
         tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
     }
 
@@ -239,7 +239,7 @@ impl LocalRuntime {
         let environment = self.environment(&own, std::mem::take(&mut plan.environment));
         let programs = self.programs(&plan);
         if let Some(wanted) = wanted
-            && let Some(pin) = Pin::read(&self.folders.pin(uid), &wanted)
+            && let Some(pin) = self.folders.pins(uid).current(&wanted)
         {
             let tree = self.trees.folder(&pin);
             command = self.trees.program(&wanted, &tree)?;

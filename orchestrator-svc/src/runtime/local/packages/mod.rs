@@ -1,17 +1,19 @@
 //! Packages of npm and PyPI, fetched once and run from where they were fetched to.
 //!
-//! A package is fetched by a task of its own: held as servers are, without secrets, and without running any code of the package. What it
-//! makes is a *tree*, which no server can change and which all share that run the same versions. Each installation keeps the lock file
-//! of its tree (its *pin*): it runs these versions until somebody asks for others, also where the tree has to be made again.
+//! A package is fetched by tasks of its own: held as servers are, without secrets, without running any code of the package, and with
+//! nothing writable that another fetch sees: its `HOME`, and with that the package manager's cache, goes with it. What it makes is a
+//! *tree*, which no server can change and which all share that run the same versions. Each installation keeps the lock file of its tree
+//! (its *pin*): it runs these versions until somebody asks for others, also where the tree has to be made again.
 
 mod npm;
 mod pin;
+mod pins;
 mod pypi;
 mod trees;
 
 use std::path::PathBuf;
 
-pub(crate) use pin::Pin;
+pub(crate) use pins::Pins;
 pub(crate) use trees::Trees;
 
 use crate::domain::package::{Ecosystem, Wanted};
@@ -20,13 +22,7 @@ use crate::domain::package::{Ecosystem, Wanted};
 pub(crate) const FETCH_MILLIS: u64 = 600_000;
 /// Settings of npm and uv that say where packages come from, and how to get there: those of the service's environment, and of the
 /// entry's. None of them runs anything.
-pub(crate) const SETTINGS: [&str; 16] = [
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
+const SETTINGS: [&str; 10] = [
     "npm_config_registry",
     "NPM_CONFIG_REGISTRY",
     "npm_config_cafile",
@@ -39,28 +35,79 @@ pub(crate) const SETTINGS: [&str; 16] = [
     "UV_NATIVE_TLS",
 ];
 
+/// Of these, how to get there. Any of these settings may have a password in it.
+const PROXIES: [&str; 6] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
 /// A tree that is being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fetch {
     pub(crate) wanted: Wanted,
-    /// Where it is made.
-    pub(crate) folder: PathBuf,
-    /// Whether the versions are those of the installation's pin.
-    pub(crate) pinned: bool,
-    /// Whether the packages' own installation scripts run, in a tree that is then this installation's alone.
-    pub(crate) scripts: bool,
+    /// What is this fetch's alone, removed after it.
+    folder: PathBuf,
+    pub(crate) step: Step,
+}
+
+/// What comes next. Between two steps, the service looks at what the first one made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Writes the lock file.
+    Resolve,
+    /// Unpacks what the lock file names.
+    Install,
+    /// Runs the packages' own installation scripts, in a tree that is then this installation's alone.
+    RunScripts,
 }
 
 impl Fetch {
     /// The commands, as a shell's script. Its `$0` is the package manager.
     pub(crate) fn script(&self) -> &'static str {
-        match (self.wanted.ecosystem, self.scripts, self.pinned) {
-            (Ecosystem::Npm, true, _) => npm::RUN_SCRIPTS,
-            (Ecosystem::Npm, false, true) => npm::FETCH_PINNED,
-            (Ecosystem::Npm, false, false) => npm::FETCH,
-            (Ecosystem::Pypi, _, true) => pypi::FETCH_PINNED,
-            (Ecosystem::Pypi, _, false) => pypi::FETCH,
+        match (self.wanted.ecosystem, self.step) {
+            (Ecosystem::Npm, Step::Resolve) => npm::RESOLVE,
+            (Ecosystem::Npm, Step::Install) => npm::INSTALL,
+            (Ecosystem::Npm, Step::RunScripts) => npm::RUN_SCRIPTS,
+            (Ecosystem::Pypi, Step::Resolve) => pypi::RESOLVE,
+            (Ecosystem::Pypi, Step::Install | Step::RunScripts) => pypi::INSTALL,
         }
+    }
+
+    /// What becomes the tree.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.folder.join("tree")
+    }
+
+    /// `HOME` of the package manager.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// Where the lock file is once it has been looked at: no step can write there.
+    fn lock(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// Variables for this step. `setting` finds one by its name.
+    pub(crate) fn environment(&self, setting: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, String)> {
+        let found = |name: &'static str| Some((name, setting(name)?));
+        let mut variables: Vec<_> = PROXIES.into_iter().filter_map(found).collect();
+        if self.step == Step::RunScripts {
+            // Code of others: it needs no registry, and gets nobody's password.
+            variables.retain(|(_, value)| !value.contains('@'));
+        } else {
+            variables.extend(SETTINGS.into_iter().filter_map(found));
+        }
+        let ours = match self.wanted.ecosystem {
+            Ecosystem::Npm => &npm::ENVIRONMENT[..],
+            Ecosystem::Pypi => &pypi::ENVIRONMENT[..],
+        };
+        variables.extend(ours.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        variables
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Pin {
     pub(crate) package: Package,
     /// Name of its tree.
     pub(crate) tree: String,
+    /// [`Wanted::confirmed`].
+    #[serde(default)]
+    pub(super) confirmed: bool,
 }
 
 pub(super) fn lock_files(ecosystem: Ecosystem) -> &'static [&'static str] {
@@ -61,6 +64,7 @@ impl Pin {
                 lock_digest: format!("sha256:{digest}"),
             },
             tree,
+            confirmed: wanted.confirmed,
         })
     }
 

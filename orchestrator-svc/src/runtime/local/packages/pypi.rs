@@ -7,15 +7,20 @@ use crate::domain::package::Wanted;
 
 /// The lock file.
 pub(super) const LOCK: [&str; 1] = ["requirements.txt"];
-/// Resolves and installs what `wanted.txt` asks for. Only wheels: to build a package is to run it.
-pub(super) const FETCH: &str = "set -e
+/// Writes the lock file of what `wanted.txt` asks for. Only wheels: to build a package is to run it.
+pub(super) const RESOLVE: &str = "set -e
 \"$0\" -q venv --relocatable venv
-\"$0\" -q pip compile --no-header --no-annotate --generate-hashes --no-build --python venv/bin/python -o requirements.txt wanted.txt
-\"$0\" -q pip sync --require-hashes --no-build --compile-bytecode --link-mode copy --python venv/bin/python requirements.txt";
-/// Installs exactly what the lock file says.
-pub(super) const FETCH_PINNED: &str = "set -e
-\"$0\" -q venv --relocatable venv
-\"$0\" -q pip sync --require-hashes --no-build --compile-bytecode --link-mode copy --python venv/bin/python requirements.txt";
+exec \"$0\" -q pip compile --no-header --no-annotate --generate-hashes --no-build --python venv/bin/python -o requirements.txt wanted.txt";
+/// Installs exactly what the lock file says. Nothing that the wheels brought runs: the environment's own interpreter would read their
+/// `.pth` files, and uv compiles with that one. The one that it was made of, found before, does not look at them; it only compiles, and
+/// some files may be for another Python.
+pub(super) const INSTALL: &str = "set -e
+[ -d venv ] || \"$0\" -q venv --relocatable venv
+base=$(readlink -f venv/bin/python)
+\"$0\" -q pip sync --require-hashes --no-build --link-mode copy --python venv/bin/python requirements.txt
+\"$base\" -I -S -m compileall -q venv/lib >/dev/null 2>&1 || :";
+/// For each step. An interpreter that uv downloads would go with the fetch.
+pub(super) const ENVIRONMENT: [(&str, &str); 1] = [("UV_PYTHON_DOWNLOADS", "never")];
 
 /// Says what to fetch.
 pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
@@ -23,6 +28,21 @@ pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
         folder.join("wanted.txt"),
         format!("{}{}\n", wanted.name, wanted.version),
     )
+}
+
+/// Refuses a lock file that names a package by an address: a repository, a file.
+///
+/// # Errors
+/// Names the first such package.
+pub(super) fn check(folder: &Path) -> io::Result<()> {
+    let lock = String::from_utf8(read_made(folder, LOCK[0])?).map_err(io::Error::other)?;
+    let Some(line) = lock.lines().find(|line| line.contains('@') || line.contains("://")) else {
+        return Ok(());
+    };
+    let line: String = line.escape_debug().take(214).collect();
+    Err(io::Error::other(format!(
+        "it needs {line}: only packages of an index are fetched"
+    )))
 }
 
 /// The exact version of what was asked for.
@@ -52,4 +72,28 @@ pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::NotFound, what));
     }
     Ok(program.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_not_an_indexs() {
+        let checked = |lock: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(LOCK[0]), lock).unwrap();
+            check(folder.path()).map_err(|error| error.to_string())
+        };
+        let plain = "a==1.0 ; python_version >= '3.10' \\\n    --hash=sha256:00\n";
+        checked(plain).unwrap();
+        for address in [
+            "b @ git+https://host/b.git@0",
+            "b@file:///b.whl",
+            "--index-url https://host/simple",
+        ] {
+            let refused = checked(&format!("{plain}{address}\n")).unwrap_err();
+            assert!(refused.contains(address), "{refused}");
+        }
+    }
 }

@@ -8,35 +8,32 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Fetch, Pin, npm, pin, pypi};
+use super::{
+    Fetch, Pins, Step, npm,
+    pin::{self, Pin},
+    pypi,
+};
 use crate::domain::package::{Ecosystem, Wanted};
 
 /// Begins the name of what is being made.
 const UNFINISHED: &str = "new-";
-/// The package managers' own folder.
-const HOME: &str = "home";
 
 /// All trees.
 #[derive(Debug)]
 pub(crate) struct Trees(PathBuf);
 
 impl Trees {
-    /// Removes what was not finished, and trees that none of `pins` names.
-    pub(crate) fn new(folder: PathBuf, pins: impl Iterator<Item = PathBuf>) -> io::Result<Self> {
-        fs::create_dir_all(folder.join(HOME))?;
-        let used: HashSet<_> = pins.filter_map(|folder| Some(Pin::any(&folder)?.tree)).collect();
+    /// Removes what was not finished, and all else but the trees that `pins` name.
+    pub(crate) fn new(folder: PathBuf, pins: impl Iterator<Item = Pins>) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let used: HashSet<_> = pins.filter_map(|pins| pins.tree()).collect();
         for entry in fs::read_dir(&folder)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name != HOME && !used.contains(&name) {
+            if !used.contains(&name) {
                 pin::remove(&entry.path())?;
             }
         }
         Ok(Self(folder))
-    }
-
-    /// Where the package managers keep what they have downloaded.
-    pub(crate) fn home(&self) -> PathBuf {
-        self.0.join(HOME)
     }
 
     /// A tree's folder.
@@ -45,49 +42,64 @@ impl Trees {
     }
 
     /// What has to be fetched before a package can be run as its installation's pin says. `anew`: with the newest versions that fit.
-    pub(crate) fn to_fetch(&self, wanted: &Wanted, pins: &Path, anew: bool) -> io::Result<Option<Fetch>> {
-        let pinned = Pin::read(pins, wanted).filter(|_| !anew);
+    pub(crate) fn to_fetch(&self, wanted: &Wanted, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
+        let pinned = pins.select(wanted)?.filter(|_| !anew);
         if let Some(pin) = &pinned
             && self.folder(pin).is_dir()
         {
             return Ok(None);
         }
-        let folder = self.0.join(format!("{UNFINISHED}{}", Uuid::new_v4().simple()));
-        fs::create_dir(&folder)?;
-        if pinned.is_some() {
-            for name in pin::lock_files(wanted.ecosystem) {
-                fs::copy(pins.join(name), folder.join(name))?;
-            }
-        } else {
-            match wanted.ecosystem {
-                Ecosystem::Npm => npm::ask(wanted, &folder)?,
-                Ecosystem::Pypi => pypi::ask(wanted, &folder)?,
-            }
-        }
-        Ok(Some(Fetch {
+        let mut fetch = Fetch {
             wanted: wanted.clone(),
-            folder,
-            pinned: pinned.is_some(),
-            scripts: false,
-        }))
+            folder: self.0.join(format!("{UNFINISHED}{}", Uuid::new_v4().simple())),
+            step: Step::Resolve,
+        };
+        let prepared = prepare(&mut fetch, pinned.is_some().then(|| pins.folder()));
+        if prepared.is_err() {
+            self.give_up(&fetch)?;
+        }
+        prepared.map(|()| Some(fetch))
     }
 
-    /// Puts what was fetched in its place and pins it for its installation, or says what is still to run.
-    pub(crate) fn finish(&self, mut fetch: Fetch, pins: &PathBuf, owner: &str) -> io::Result<Option<Fetch>> {
-        let wanted = &fetch.wanted;
-        let scripted = wanted.ecosystem == Ecosystem::Npm && npm::has_scripts(&fetch.folder)?;
-        if scripted && !fetch.scripts {
-            fetch.scripts = true;
-            return Ok(Some(fetch));
+    /// Takes over what a step made. Puts the tree in its place and pins it for its installation, or says what is still to run.
+    pub(crate) fn finish(&self, mut fetch: Fetch, pins: &Pins, owner: &str) -> io::Result<Option<Fetch>> {
+        match self.advance(&fetch, pins, owner) {
+            Ok(Some(step)) => {
+                fetch.step = step;
+                Ok(Some(fetch))
+            }
+            Ok(None) => self.give_up(&fetch).map(|()| None),
+            Err(error) => {
+                self.give_up(&fetch)?;
+                Err(error)
+            }
         }
-        let pin = Pin::of(wanted, &fetch.folder, scripted.then_some(owner))?;
-        self.program(wanted, &fetch.folder)?;
+    }
+
+    fn advance(&self, fetch: &Fetch, pins: &Pins, owner: &str) -> io::Result<Option<Step>> {
+        let (wanted, tree, lock) = (&fetch.wanted, fetch.tree(), fetch.lock());
+        if fetch.step == Step::Resolve {
+            lock_down(wanted.ecosystem, &tree, &lock)?;
+        }
+        let scripted = wanted.ecosystem == Ecosystem::Npm && npm::has_scripts(&lock)?;
+        let pin = Pin::of(wanted, &lock, scripted.then_some(owner))?;
         let folder = self.folder(&pin);
+        match fetch.step {
+            // Others run the same versions.
+            Step::Resolve if !scripted && folder.is_dir() => {
+                self.program(wanted, &folder)?;
+                return pins.put(wanted, &pin, &lock).map(|()| None);
+            }
+            Step::Resolve => return Ok(Some(Step::Install)),
+            Step::Install if scripted => return Ok(Some(Step::RunScripts)),
+            Step::Install | Step::RunScripts => {}
+        }
+        self.program(wanted, &tree)?;
         // The pin is for good before the tree is in its place: a tree without pin would be removed at the next start.
-        pin.write(pins, &fetch.folder)?;
-        match fs::rename(&fetch.folder, &folder) {
+        pins.put(wanted, &pin, &lock)?;
+        match fs::rename(&tree, &folder) {
             // Another installation was quicker: its tree is the same.
-            Err(_) if folder.is_dir() => pin::remove(&fetch.folder)?,
+            Err(_) if folder.is_dir() => {}
             outcome => outcome?,
         }
         Ok(None)
@@ -104,5 +116,37 @@ impl Trees {
             Ecosystem::Npm => npm::program(wanted, tree),
             Ecosystem::Pypi => pypi::program(wanted, tree),
         }
+    }
+}
+
+/// Makes a fetch's folders, with what it is to fetch in them.
+fn prepare(fetch: &mut Fetch, pinned: Option<&Path>) -> io::Result<()> {
+    fs::create_dir(&fetch.folder)?;
+    for folder in [fetch.tree(), fetch.home(), fetch.lock()] {
+        fs::create_dir(folder)?;
+    }
+    let ecosystem = fetch.wanted.ecosystem;
+    match (pinned, ecosystem) {
+        (None, Ecosystem::Npm) => npm::ask(&fetch.wanted, &fetch.tree()),
+        (None, Ecosystem::Pypi) => pypi::ask(&fetch.wanted, &fetch.tree()),
+        (Some(pin), _) => {
+            lock_down(ecosystem, pin, &fetch.lock())?;
+            for name in pin::lock_files(ecosystem) {
+                fs::copy(fetch.lock().join(name), fetch.tree().join(name))?;
+            }
+            fetch.step = Step::Install;
+            Ok(())
+        }
+    }
+}
+
+/// Looks at a lock file before anything of it is fetched, and takes it to where no step can change it.
+fn lock_down(ecosystem: Ecosystem, from: &Path, to: &Path) -> io::Result<()> {
+    for name in pin::lock_files(ecosystem) {
+        fs::write(to.join(name), pin::read_made(from, name)?)?;
+    }
+    match ecosystem {
+        Ecosystem::Npm => npm::check(to),
+        Ecosystem::Pypi => pypi::check(to),
     }
 }
