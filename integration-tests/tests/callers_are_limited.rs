@@ -142,6 +142,15 @@ async fn sign_ins_are_limited_by_address() {
         let request = request.header("x-forwarded-for", address);
         async move { request.send().await.expect("it answers") }
     };
+    for _ in 0..5 {
+        // A page of somebody else that asks for it as an image uses up nothing.
+        let image = browser.get(stack.url("/signin?return=%2Finstall%2Fdemo&here=1"));
+        let image = image
+            .header("x-forwarded-for", "203.0.113.1")
+            .header("sec-fetch-dest", "image");
+        let refused = image.send().await.expect("it answers");
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    }
     for _ in 0..3 {
         // What a client says of itself stands before what the proxy says.
         assert_eq!(from("198.51.100.7, 203.0.113.1").await.status(), StatusCode::SEE_OTHER);

@@ -305,6 +305,20 @@ async fn an_update_that_waits_ends_with_the_revision_that_it_was_asked_of() {
     stack.stop().await;
 }
 
+/// Whoever restarts a server does not call off the update that somebody else has asked for.
+#[tokio::test]
+async fn a_restart_beside_an_update_takes_nothing_from_it() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    tokio::join!(restart(&stack, "one", true), restart(&stack, "one", false));
+    stack.running("one").await;
+    assert_eq!(version(&shown(&stack, "one").await), "2.0.0");
+    stack.stop().await;
+}
+
 #[tokio::test]
 async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());

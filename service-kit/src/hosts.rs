@@ -75,9 +75,15 @@ impl Hosts {
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let authority = match uri.authority() {
         Some(authority) => authority.clone(),
-        None => headers
-            .get(header::HOST)
-            .and_then(|host| Authority::try_from(host.as_bytes()).ok())?,
+        None => {
+            let mut hosts = headers.get_all(header::HOST).iter();
+            let host = Authority::try_from(hosts.next()?.as_bytes()).ok()?;
+            // RFC 9112, section 3.2: who is in between may have looked at the other.
+            if hosts.next().is_some() {
+                return None;
+            }
+            host
+        }
     };
     let rest = authority.as_str().strip_prefix(authority.host())?;
     let is_plain = rest.is_empty()
@@ -133,6 +139,10 @@ mod tests {
         ] {
             assert!(!permits(&hosts, host, None), "{host}");
         }
+        let mut two = HeaderMap::new();
+        two.append(header::HOST, "localhost".parse().unwrap());
+        two.append(header::HOST, "evil.com".parse().unwrap());
+        assert!(!hosts.permits(&"/".parse().unwrap(), &two), "two hosts");
         assert!(
             !hosts.permits(&"/".parse().unwrap(), &HeaderMap::new()),
             "no host at all"

@@ -4,11 +4,16 @@
 //! keeps the thread, and the other tasks go to another one, which only a runtime with several threads has. In a runtime with one thread, have the
 //! whole task done [`on_runtime`] first.
 
-use std::{panic::resume_unwind, sync::LazyLock, thread::available_parallelism};
+use std::{
+    collections::HashMap,
+    panic::resume_unwind,
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    thread::available_parallelism,
+};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -69,11 +74,50 @@ pub async fn on_runtime<T: Send + 'static>(
     }
 }
 
+/// One long piece of work at a time for each caller: whoever brings many waits for themselves, and others wait for one of theirs.
+#[derive(Debug, Default)]
+pub struct OwnTurns(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    each: HashMap<Arc<str>, Weak<Semaphore>>,
+    /// How many there may be before those are removed who are done.
+    most: usize,
+}
+
+/// Fewer callers are not looked through.
+const FEW: usize = 64;
+
+impl OwnTurns {
+    /// Waits for the caller's own turn, which lasts until what is returned is dropped; not for short work.
+    pub async fn take(&self, bytes: usize, caller: &Arc<str>) -> Option<OwnedSemaphorePermit> {
+        if bytes <= SHORT {
+            return None;
+        }
+        // It is never closed.
+        self.of(caller).acquire_owned().await.ok()
+    }
+
+    fn of(&self, caller: &Arc<str>) -> Arc<Semaphore> {
+        // Nothing panics between two changes that belong together.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = known.each.get(caller).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if known.each.len() >= known.most {
+            known.each.retain(|_, turn| turn.strong_count() > 0);
+            known.most = (known.each.len() * 2).max(FEW);
+        }
+        let turn = Arc::new(Semaphore::new(1));
+        known.each.insert(Arc::clone(caller), Arc::downgrade(&turn));
+        turn
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
         sync::{
-            Arc,
             atomic::{AtomicUsize, Ordering},
             mpsc,
         },
@@ -146,6 +190,26 @@ mod tests {
             task.await.unwrap();
         }
         assert!((1..=places()).contains(&MOST.load(Ordering::SeqCst)));
+    }
+
+    #[tokio::test]
+    async fn each_caller_waits_for_themselves_alone() {
+        let turns = OwnTurns::default();
+        let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
+        let first = turns.take(LONG, &alice).await;
+        assert!(
+            turns.take(SHORT, &alice).await.is_none(),
+            "what is short waits for nobody"
+        );
+        let mut second = std::pin::pin!(turns.take(LONG, &alice));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert!(turns.take(LONG, &bob).await.is_some());
+        drop(first);
+        assert!(second.await.is_some());
+        for caller in 0..1_000 {
+            turns.take(LONG, &format!("users/{caller}").into()).await;
+        }
+        assert!(turns.0.lock().unwrap().each.len() <= FEW, "who is done is forgotten");
     }
 
     #[tokio::test]

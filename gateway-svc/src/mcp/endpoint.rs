@@ -137,10 +137,12 @@ impl Visit {
 
     /// A body that has come.
     async fn message(self, body: Bytes) -> Response {
+        let own_turn = self.mcp.turns.take(body.len(), &self.identified.subject).await;
         let Ok(text) = in_place(body.len(), || std::str::from_utf8(&body)).await else {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
+            drop(own_turn);
             return self.batch(text).await;
         }
         if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
@@ -150,6 +152,7 @@ impl Visit {
             Ok(message) => message,
             Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
         };
+        drop(own_turn);
         let Kind::Request { id, method } = &message.kind else {
             // Not counted: who has all their calls under way can still cancel them.
             return self.answered(None, &message).await;

@@ -25,7 +25,7 @@ use axum::{
     response::Response,
     routing::any,
 };
-use service_kit::{Clock, Hosts, Quotas, page_token::PageTokens};
+use service_kit::{Clock, Hosts, Quotas, page_token::PageTokens, turns::OwnTurns};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,8 @@ pub(crate) struct Mcp {
     links: Links,
     inflight: Arc<InFlight>,
     bodies: Buffers,
+    /// For messages that take long to read.
+    turns: OwnTurns,
     clock: Clock,
     /// Does what is long.
     runtime: Handle,
@@ -87,6 +89,7 @@ impl Mcp {
             links: Links::new(config.public_url.clone()),
             inflight: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
+            turns: OwnTurns::default(),
             clock,
             runtime: Handle::current(),
             stop,
