@@ -295,7 +295,8 @@ impl McpClient {
         self.try_open_stream().await.expect("an HTTP answer")
     }
 
-    /// Opens the stream for messages from the server; `None`: the connection ends without an answer.
+    /// Opens the stream for messages from the server; `None`: the connection ends without an answer, or none comes. A request whose connection was
+    /// closed while it waited for one hangs in the client.
     pub async fn try_open_stream(&self) -> Option<reqwest::Response> {
         let mut headers = self.headers.clone();
         headers.insert("accept", HeaderValue::from_static("text/event-stream"));
@@ -305,7 +306,8 @@ impl McpClient {
             .get(&self.url)
             .headers(headers)
             .timeout(std::time::Duration::from_secs(600));
-        request.send().await.ok()
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(20), request.send());
+        answer.await.ok()?.ok()
     }
 
     /// Ends the session.
