@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinError,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,8 +23,8 @@ pub const SHORT: usize = 64 << 10;
 /// An answer or a form costs half as much: it is read once. To go to another thread and back costs as much as to read it then.
 const SHORT_TO_READ: usize = 2 * SHORT;
 
-/// So much long work at a time that one processor, if there are several, is left for what is short: with none, whoever waits for a turn waits for the kernel's
-/// clock. The rest waits without a thread.
+/// So much long work at a time that one processor, if there are several, is left for what is short: with none, whoever waits for a turn
+/// waits for the kernel's clock. The rest waits without a thread.
 static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(places()));
 
 fn places() -> usize {
@@ -42,12 +43,7 @@ pub async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> 
         let _place = place;
         work()
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
-        // Nobody aborts it, and when the runtime ends, nobody waits for it.
-        Err(_) => std::future::pending().await,
-    }
+    outcome(tokio::task::spawn_blocking(work)).await
 }
 
 /// Does work whose time grows with so many bytes: on this thread, where that is long, and the other tasks of this thread go on on another.
@@ -69,9 +65,15 @@ pub async fn on_runtime<T: Send + 'static>(
     if bytes <= SHORT {
         return task.await;
     }
-    match AbortOnDropHandle::new(runtime.spawn(task)).await {
+    outcome(AbortOnDropHandle::new(runtime.spawn(task))).await
+}
+
+/// What comes of a task, as if it had run here: a panic, too.
+async fn outcome<T>(task: impl Future<Output = Result<T, JoinError>>) -> T {
+    match task.await {
         Ok(done) => done,
         Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+        // Nobody aborts it, and when the runtime ends, nobody waits for it.
         Err(_) => std::future::pending().await,
     }
 }

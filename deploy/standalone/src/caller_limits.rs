@@ -25,7 +25,8 @@ pub(crate) struct CallerLimits {
     /// does not say for whom it calls.
     #[arg(long, env = "CHANDLERY_MAX_SIGN_INS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().sign_ins, help_heading = HEADING)]
     max_sign_ins_per_minute: NonZeroU32,
-    /// Tool calls, gRPC requests (an open log stream, too) and pages at a time, of a person or a team, until their answers are sent: at most half of the 512 calls that one upstream takes from all callers together.
+    /// Tool calls, gRPC requests (an open log stream, too) and pages at a time, of a person or a team, until their answers are sent: at most
+    /// half of the 512 calls that one session with an upstream takes from all callers together.
     #[arg(long, env = "CHANDLERY_MAX_CALLS", value_name = "COUNT", default_value_t = u32::try_from(Allowance::default().calls).unwrap_or(u32::MAX), value_parser = clap::value_parser!(u32).range(1..=256), help_heading = HEADING)]
     max_calls: u32,
     /// Event streams that a person or a team may have open at a time.

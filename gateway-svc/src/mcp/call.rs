@@ -8,7 +8,7 @@ use service_kit::turns::{SHORT, in_place, off_thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    failure,
+    body, failure,
     inflight::{Guard, InFlight},
     rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
     session::Session,
@@ -50,8 +50,8 @@ pub(super) struct Messages {
 }
 
 impl Answer {
-    fn whole(message: Bytes) -> Self {
-        Self::Message([message, Bytes::new(), Bytes::new()])
+    pub(super) fn whole(message: Bytes) -> Self {
+        Self::Message(body::whole(message))
     }
 
     /// As one message, whatever it takes: for clients that take no stream, and for batches.
@@ -131,7 +131,7 @@ impl Messages {
             Ok(CallEvent::Reply(reply)) => Next::Last(reply.with_id(self.id.as_bytes())),
             Err(error) => {
                 let answer = failure::answer(&error, &self.id, &self.session, || self.stream.declares_output());
-                answer.map_or(Next::End, |message| Next::Last([message, Bytes::new(), Bytes::new()]))
+                answer.map_or(Next::End, |message| Next::Last(body::whole(message)))
             }
         }
     }

@@ -48,6 +48,9 @@ const BATCH_CONCURRENCY: usize = 8;
 /// All answers to a batch (bytes).
 const MAX_BATCH_ANSWERS: usize = 32 << 20;
 
+/// `Retry-After`, in seconds.
+const IN_A_SECOND: HeaderValue = HeaderValue::from_static("1");
+
 const SESSION_ID: &str = "mcp-session-id";
 const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
@@ -234,10 +237,9 @@ impl Visit {
 
     /// Answers one message of a batch, whose answers have this size so far.
     async fn element(&self, session: Session, text: &str, size: &AtomicUsize) -> Option<[Bytes; 3]> {
-        let whole = |message| [message, Bytes::new(), Bytes::new()];
         let message = match in_place(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
-            Err(malformed) => return Some(whole(malformed.error.under(malformed.id))),
+            Err(malformed) => return Some(body::whole(malformed.error.under(malformed.id))),
         };
         let answer = self.answer(session, &message).await.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();
@@ -249,7 +251,7 @@ impl Visit {
         };
         let why =
             format!("the answers to this batch have more than {MAX_BATCH_ANSWERS} bytes together: send this alone");
-        Some(whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id))))
+        Some(body::whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id))))
     }
 
     fn initialize(&self, id: &str, params: Option<&json::Object<'_>>) -> Response {
@@ -260,12 +262,12 @@ impl Visit {
         if let Err(exceeded) = self.mcp.quotas.session(&self.identified.charged_to) {
             return too_many(&exceeded, Some(id));
         }
-        let subject = self.identified.caller.subject_name();
+        let subject = &self.identified.subject;
         let now = self.mcp.clock.now();
         let handle = self
             .mcp
             .sessions
-            .seal(wish.revision, wish.opens_links, &subject, &self.consumer.name, now);
+            .seal(wish.revision, wish.opens_links, subject, &self.consumer.name, now);
         let result = initialize::result(&self.consumer, wish.revision);
         let mut response = rpc::json_response(rpc::result(id, &result));
         let handle = HeaderValue::from_str(&handle).expect("base64url is a header value");
@@ -275,7 +277,6 @@ impl Visit {
 
     /// Answers a message of a session.
     async fn answer(&self, session: Session, message: &Message<'_>) -> Answer {
-        let whole = |message: Bytes| Answer::Message([message, Bytes::new(), Bytes::new()]);
         let (id, method) = match &message.kind {
             Kind::Request { id, method } => (*id, method),
             Kind::Notification { method } => {
@@ -301,13 +302,13 @@ impl Visit {
                 };
                 call::call(&self.mcp.calls, &self.mcp.inflight, request).await
             }
-            "tools/list" => whole(match self.list(message) {
+            "tools/list" => Answer::whole(match self.list(message) {
                 Ok(page) => rpc::result(id, &page),
                 Err(error) => error.under(Some(id)),
             }),
-            "ping" => whole(rpc::result(id, b"{}")),
-            "initialize" => whole(RpcError::new(INVALID_REQUEST, "initialize stands alone").under(Some(id))),
-            _ => whole(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")).under(Some(id))),
+            "ping" => Answer::whole(rpc::result(id, b"{}")),
+            "initialize" => Answer::whole(RpcError::new(INVALID_REQUEST, "initialize stands alone").under(Some(id))),
+            _ => Answer::whole(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}")).under(Some(id))),
         }
     }
 
@@ -385,9 +386,9 @@ impl Visit {
                 RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
             ));
         };
-        let subject = self.identified.caller.subject_name();
+        let subject = &self.identified.subject;
         let now = self.mcp.clock.now();
-        let open = |handle| self.mcp.sessions.open(handle, &subject, &self.consumer.name, now);
+        let open = |handle| self.mcp.sessions.open(handle, subject, &self.consumer.name, now);
         handle.to_str().ok().and_then(open).ok_or_else(|| {
             let error = RpcError::new(SESSION_NOT_FOUND, "Session not found; send initialize again");
             Box::new(error.respond(StatusCode::NOT_FOUND, id))
@@ -414,34 +415,26 @@ fn unread(why: Unread) -> Response {
         Unread::BrokeOff => plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
         Unread::TooMuch => {
             let why = "you have as much of large messages on their way as one caller may; retry when they have arrived";
-            later(StatusCode::TOO_MANY_REQUESTS, why)
+            later(StatusCode::TOO_MANY_REQUESTS, why, None, IN_A_SECOND)
         }
-        Unread::Full => later(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "as many large messages are on their way as there is room for; retry",
-        ),
+        Unread::Full => {
+            let why = "as many large messages are on their way as there is room for; retry";
+            later(StatusCode::SERVICE_UNAVAILABLE, why, None, IN_A_SECOND)
+        }
     }
 }
 
-/// Answers who may come again in a second.
-fn later(status: StatusCode, why: &str) -> Response {
-    let mut response = plain(status, TRANSPORT_ERROR, why);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-/// Answers who does too much; `id` is that of the request.
+/// Answers who does too much (RFC 6585, section 4); `id` is that of the request.
 fn too_many(exceeded: &Exceeded, id: Option<&str>) -> Response {
-    // RFC 6585, section 4.
-    let mut response = error_of(exceeded).respond(StatusCode::TOO_MANY_REQUESTS, id);
-    response.headers_mut().insert(RETRY_AFTER, exceeded.retry_after());
-    response
+    let (status, why) = (StatusCode::TOO_MANY_REQUESTS, exceeded.to_string());
+    later(status, &why, id, exceeded.retry_after())
 }
 
-fn error_of(exceeded: &Exceeded) -> RpcError {
-    RpcError::new(TRANSPORT_ERROR, exceeded.to_string())
+/// Answers who may come again.
+fn later(status: StatusCode, why: &str, id: Option<&str>, retry_after: HeaderValue) -> Response {
+    let mut response = RpcError::new(TRANSPORT_ERROR, why).respond(status, id);
+    response.headers_mut().insert(RETRY_AFTER, retry_after);
+    response
 }
 
 fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {

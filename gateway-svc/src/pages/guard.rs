@@ -1,5 +1,5 @@
-//! Keeps everybody from doing too much, and other sites from submitting our forms: the browser's own word for where a request comes from, and a sealed token
-//! in the form that is bound to the session and to what the form is about.
+//! Keeps everybody from doing too much, and other sites from submitting our forms: the browser's own word for where a request comes
+//! from, and a sealed token in the form that is bound to the session and to what the form is about.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use service_kit::quota::UnderWay;
+use service_kit::quota::{Callers, UnderWay};
 
 use super::{Pages, install::GoesTo, problem::Problem, seal, session::Session};
 
@@ -46,16 +46,8 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
 impl Pages {
     /// Charges a request to whoever is signed in. It is under way until the answer is dropped.
     pub(super) fn charge(&self, session: &Session, writes: bool) -> Result<UnderWay, Problem> {
-        let caller = session.caller();
-        let charge = || {
-            let under_way = self.quotas.call(&caller)?;
-            if writes {
-                self.quotas.write(&caller)?;
-            }
-            self.quotas.requests(&caller, 1)?;
-            Ok(under_way)
-        };
-        charge().map_err(|exceeded| Problem::exceeded(&exceeded))
+        let under_way = self.quotas.request(Callers::one(&session.caller()), writes);
+        under_way.map_err(|exceeded| Problem::exceeded(&exceeded))
     }
 
     /// Whether a state-changing request comes from a page of ours.

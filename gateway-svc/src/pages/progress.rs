@@ -109,11 +109,8 @@ pub(super) async fn events(
     let Some(session) = pages.session(&headers).await else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let open = match pages
-        .quotas
-        .requests(&session.caller(), 1)
-        .and_then(|()| pages.quotas.stream(&session.caller()))
-    {
+    let (quotas, caller) = (&pages.quotas, session.caller());
+    let open = match quotas.requests(&caller, 1).and_then(|()| quotas.stream(&caller)) {
         Ok(open) => open,
         Err(exceeded) => {
             return (

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{extract::Request, middleware::Next, response::Response};
 
-use super::{Exceeded, Quotas, UnderWay, until_sent};
+use super::{Callers, Quotas, until_sent};
 use crate::{identity::Caller, peer::Peer};
 
 /// What the names of methods begin with that change nothing in Chandlery.
@@ -18,44 +18,21 @@ pub async fn charge(quotas: Arc<Quotas>, request: Request, next: Next) -> Respon
     match extensions.get::<Caller>() {
         Some(Caller::User(user)) if !inner => {
             let caller = user.id.resource_name().into();
-            let callers = Callers {
-                minute: &caller,
-                at_a_time: &caller,
-            };
-            charge_to(&quotas, callers, request, next).await
+            charge_to(&quotas, Callers::one(&caller), request, next).await
         }
         _ => next.run(request).await,
     }
 }
 
-/// To whom a request is charged.
-#[derive(Clone, Copy, Debug)]
-pub struct Callers<'a> {
-    /// What is counted a minute.
-    pub minute: &'a Arc<str>,
-    /// What is counted at a time.
-    pub at_a_time: &'a Arc<str>,
-}
-
 /// Charges a gRPC request. It is under way until its answer has ended.
 pub async fn charge_to(quotas: &Quotas, callers: Callers<'_>, request: Request, next: Next) -> Response {
-    match take(quotas, callers, request.uri().path()) {
+    match quotas.request(callers, writes(request.uri().path())) {
         Ok(under_way) => {
             let response = next.run(request).await;
             until_sent(under_way, response)
         }
         Err(exceeded) => exceeded.status().into_http(),
     }
-}
-
-fn take(quotas: &Quotas, callers: Callers<'_>, path: &str) -> Result<UnderWay, Exceeded> {
-    let under_way = quotas.call(callers.at_a_time)?;
-    // Whoever has no writes left can still read.
-    if writes(path) {
-        quotas.write(callers.minute)?;
-    }
-    quotas.requests(callers.minute, 1)?;
-    Ok(under_way)
 }
 
 /// Whether a method may change something here, by its path: `/chandlery.registry.v1.EntryService/GetEntry` does not.

@@ -25,7 +25,7 @@ pub use self::{
     allowance::Allowance,
     answer::until_sent,
     exceeded::Exceeded,
-    grpc::{Callers, charge, charge_to},
+    grpc::{charge, charge_to},
     under_way::UnderWay,
 };
 use self::{buckets::Buckets, exceeded::Quota, under_way::Counts};
@@ -44,6 +44,25 @@ pub struct Quotas {
     sign_ins: Buckets,
     calls: Arc<Counts>,
     streams: Arc<Counts>,
+}
+
+/// To whom a request is charged.
+#[derive(Clone, Copy, Debug)]
+pub struct Callers<'a> {
+    /// What is counted a minute.
+    pub minute: &'a Arc<str>,
+    /// What is counted at a time.
+    pub at_a_time: &'a Arc<str>,
+}
+
+impl<'a> Callers<'a> {
+    /// One for both.
+    pub fn one(caller: &'a Arc<str>) -> Self {
+        Self {
+            minute: caller,
+            at_a_time: caller,
+        }
+    }
 }
 
 impl Quotas {
@@ -66,20 +85,26 @@ impl Quotas {
         Self::new(Allowance::boundless())
     }
 
+    /// A request of any kind, which may be one that changes something. It is under way until what is returned is dropped.
+    ///
+    /// # Errors
+    /// If the caller may make no more.
+    pub fn request(&self, callers: Callers<'_>, writes: bool) -> Result<UnderWay, Exceeded> {
+        let under_way = self.call(callers.at_a_time)?;
+        // Whoever has no writes left can still read.
+        if writes {
+            self.writes.take(callers.minute, 1)?;
+        }
+        self.requests(callers.minute, 1)?;
+        Ok(under_way)
+    }
+
     /// `count` requests of any kind.
     ///
     /// # Errors
     /// If the caller has made as many as they may.
     pub fn requests(&self, caller: &Arc<str>, count: usize) -> Result<(), Exceeded> {
         self.requests.take(caller, count)
-    }
-
-    /// A request that changes something.
-    ///
-    /// # Errors
-    /// If the caller has made as many as they may.
-    pub fn write(&self, caller: &Arc<str>) -> Result<(), Exceeded> {
-        self.writes.take(caller, 1)
     }
 
     /// A new MCP session.

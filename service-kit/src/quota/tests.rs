@@ -31,7 +31,7 @@ fn each_caller_has_a_bucket_of_their_own() {
     );
     assert!(exceeded.to_string().contains("--max-requests-per-minute"), "{exceeded}");
     quotas.requests(&bob, 3).unwrap();
-    quotas.write(&alice).expect("another bucket");
+    quotas.writes.take(&alice, 1).expect("another bucket");
     quotas.session(&alice).expect("another bucket");
 }
 

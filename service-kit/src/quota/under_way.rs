@@ -36,37 +36,38 @@ impl Counts {
         })
     }
 
-    /// As many more as may be, up to `most`; at least one.
-    pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
-        let first = self.begin(caller)?;
-        let mut all = vec![first];
-        let mut each = self.lock();
-        if let Some(count) = each.get_mut(caller) {
-            let more = most.saturating_sub(1).min(self.limit.saturating_sub(*count));
-            *count += more;
-            all.extend((0..more).map(|_| UnderWay {
-                counts: Arc::clone(self),
-                caller: Arc::clone(caller),
-            }));
-        }
-        drop(each);
-        Ok(all)
-    }
-
     /// One more, if so many may be.
     pub(super) fn begin(self: &Arc<Self>, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
+        self.take(caller, 1)?;
+        Ok(self.one(caller))
+    }
+
+    /// As many more as may be, up to `most`; at least one.
+    pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
+        let taken = self.take(caller, most)?;
+        Ok((0..taken).map(|_| self.one(caller)).collect())
+    }
+
+    /// Counts as many more as may be, up to `most`, and says how many. Each is to become [`one`](Self::one).
+    fn take(&self, caller: &Arc<str>, most: usize) -> Result<usize, Exceeded> {
         let mut each = self.lock();
-        match each.get_mut(caller) {
-            Some(count) if *count >= self.limit => return Err(self.refusals.refuse(caller, RETRY)),
-            Some(count) => *count += 1,
-            None => {
-                each.insert(Arc::clone(caller), 1);
-            }
+        let under_way = each.get(caller).copied().unwrap_or_default();
+        let taken = most.min(self.limit.saturating_sub(under_way));
+        if taken == 0 {
+            return Err(self.refusals.refuse(caller, RETRY));
         }
-        Ok(UnderWay {
+        match each.get_mut(caller) {
+            Some(count) => *count += taken,
+            None => drop(each.insert(Arc::clone(caller), taken)),
+        }
+        Ok(taken)
+    }
+
+    fn one(self: &Arc<Self>, caller: &Arc<str>) -> UnderWay {
+        UnderWay {
             counts: Arc::clone(self),
             caller: Arc::clone(caller),
-        })
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
