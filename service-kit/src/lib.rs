@@ -12,6 +12,7 @@ pub mod identity;
 pub mod keys;
 pub mod page_token;
 pub mod peer;
+pub mod per_caller;
 pub mod pipe;
 pub mod quota;
 pub mod serve;

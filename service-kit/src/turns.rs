@@ -5,9 +5,8 @@
 //! whole task done [`on_runtime`] first.
 
 use std::{
-    collections::HashMap,
     panic::resume_unwind,
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+    sync::{Arc, LazyLock},
     thread::available_parallelism,
 };
 
@@ -17,6 +16,8 @@ use tokio::{
     task::JoinError,
 };
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::per_caller::PerCaller;
 
 /// Reading so many bytes of a message takes less than a millisecond, whatever they are (measured: 12 ns a byte).
 pub const SHORT: usize = 64 << 10;
@@ -79,18 +80,14 @@ async fn outcome<T>(task: impl Future<Output = Result<T, JoinError>>) -> T {
 }
 
 /// One long piece of work at a time for each caller: whoever brings many waits for themselves, and others wait for one of theirs.
-#[derive(Debug, Default)]
-pub struct OwnTurns(Mutex<Known>);
+#[derive(Debug)]
+pub struct OwnTurns(PerCaller);
 
-#[derive(Debug, Default)]
-struct Known {
-    each: HashMap<Arc<str>, Weak<Semaphore>>,
-    /// How many there may be before those are removed who are done.
-    most: usize,
+impl Default for OwnTurns {
+    fn default() -> Self {
+        Self(PerCaller::new(1))
+    }
 }
-
-/// Fewer callers are not looked through.
-const FEW: usize = 64;
 
 impl OwnTurns {
     /// Waits for the caller's own turn, which lasts until what is returned is dropped; not for short work.
@@ -98,23 +95,7 @@ impl OwnTurns {
         if bytes <= SHORT {
             return None;
         }
-        // It is never closed.
-        self.of(caller).acquire_owned().await.ok()
-    }
-
-    fn of(&self, caller: &Arc<str>) -> Arc<Semaphore> {
-        // Nothing panics between two changes that belong together.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = known.each.get(caller).and_then(Weak::upgrade) {
-            return turn;
-        }
-        if known.each.len() >= known.most {
-            known.each.retain(|_, turn| turn.strong_count() > 0);
-            known.most = (known.each.len() * 2).max(FEW);
-        }
-        let turn = Arc::new(Semaphore::new(1));
-        known.each.insert(Arc::clone(caller), Arc::downgrade(&turn));
-        turn
+        self.0.of(caller).acquire_owned().await.ok()
     }
 }
 
@@ -210,10 +191,6 @@ mod tests {
         assert!(turns.take(LONG, &bob).await.is_some());
         drop(first);
         assert!(second.await.is_some());
-        for caller in 0..1_000 {
-            turns.take(LONG, &format!("users/{caller}").into()).await;
-        }
-        assert!(turns.0.lock().unwrap().each.len() <= FEW, "who is done is forgotten");
     }
 
     #[tokio::test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::{extract::Request, middleware::Next, response::Response};
+use bytes::Bytes;
 use service_kit::{
     Quotas,
-    quota::{self, Callers},
+    quota::{self, Callers, until_sent},
 };
 
 use super::status;
@@ -19,6 +20,10 @@ pub(crate) struct Admission {
     pub(crate) quotas: Arc<Quotas>,
 }
 
+/// An upstream's answer, in the extensions of a response: the memory it was given is that of the response until that is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Held(pub(super) Bytes);
+
 impl Admission {
     /// Leaves the caller in the extensions.
     pub(crate) async fn admit(self, mut request: Request, next: Next) -> Response {
@@ -29,7 +34,11 @@ impl Admission {
                     minute: &identified.charged_to,
                     at_a_time: &identified.subject,
                 };
-                quota::charge_to(&self.quotas, callers, request, next).await
+                let mut response = quota::charge_to(&self.quotas, callers, request, next).await;
+                match response.extensions_mut().remove::<Held>() {
+                    Some(Held(answer)) => until_sent(answer, response),
+                    None => response,
+                }
             }
             Err(refusal) => status::of_refusal(refusal).into_http(),
         }

@@ -1,11 +1,13 @@
 //! From our words to messages.
 
 use contracts::gateway::{self as pb, ErrorReason};
-use service_kit::status::Reason;
+use service_kit::status::{Reason, internal};
+use tonic::Status;
 
 use super::status::of_repair_reason;
 use crate::{
     domain::{ConsumerRef, ExposedTool, Links},
+    json::Object,
     resolve::{Explanation, Outcome, Rule, Step},
 };
 
@@ -23,6 +25,14 @@ pub(super) fn exposed_tool(tool: &ExposedTool, consumer: &ConsumerRef, links: &L
             links.install(&tool.entry, Some(consumer))
         },
     }
+}
+
+/// What a tool answered, a JSON object.
+pub(super) fn result(result: &[u8]) -> Result<pb::CallToolResponse, Status> {
+    // Checked when it came.
+    let result_json = String::from_utf8(result.to_vec()).map_err(|_| internal())?;
+    let is_error = Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
+    Ok(pb::CallToolResponse { result_json, is_error })
 }
 
 /// Where a call would go.

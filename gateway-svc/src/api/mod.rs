@@ -34,6 +34,7 @@ use crate::{
 };
 
 pub(crate) use admission::Admission;
+use admission::Held;
 
 /// What the methods work with.
 pub(crate) struct Tools {
@@ -106,10 +107,11 @@ impl ToolService for Tools {
             &request.arguments_json,
             metadata.as_ref(),
         );
-        let result_json = call.await.map_err(status::of_call)?;
-        let is_error = || Object::parse(&result_json).is_ok_and(|result| result.get("isError") == Some("true"));
-        let is_error = in_place(result_json.len(), is_error).await;
-        Ok(Response::new(CallToolResponse { result_json, is_error }))
+        let result = call.await.map_err(status::of_call)?;
+        let converted = in_place(result.len(), || convert::result(&result)).await?;
+        let mut response = Response::new(converted);
+        response.extensions_mut().insert(Held(result));
+        Ok(response)
     }
 
     async fn discover_tools(

@@ -45,6 +45,9 @@ pub(super) fn of_call(error: CallError) -> Status {
             .with("code", code.to_string())
             .with("message", theirs)
             .build(),
+        CallError::NoRoom { .. } => of(Code::ResourceExhausted, ErrorReason::QuotaExceeded, message)
+            .with("quota", "answers")
+            .build(),
         CallError::Cancelled => of(Code::Cancelled, ErrorReason::Cancelled, message).build(),
         CallError::CredentialsUnavailable => of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build(),
         CallError::RegistryUnavailable => of(Code::Unavailable, ErrorReason::RegistryUnavailable, message).build(),

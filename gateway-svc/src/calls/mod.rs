@@ -65,6 +65,8 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) extra: &'a [(Cow<'a, str>, &'a str)],
     /// Of the client's request.
     pub(crate) headers: &'a HeaderMap,
+    /// Whose the answer is, and the memory it takes: a person or a team.
+    pub(crate) subject: &'a Arc<str>,
     /// That of the client's session.
     pub(crate) revision: Revision,
     /// Ends the call.
@@ -215,7 +217,7 @@ impl Calls {
         }
     }
 
-    /// Makes the call and waits for its result, a JSON object as it came. `arguments` is a JSON object or empty.
+    /// Makes the call and waits for its result, a JSON object in UTF-8 as it came. `arguments` is a JSON object or empty.
     pub(crate) async fn call_tool(
         &self,
         caller: &Caller,
@@ -223,7 +225,7 @@ impl Calls {
         exposed_name: &str,
         arguments: &str,
         headers: &HeaderMap,
-    ) -> Result<String, CallError> {
+    ) -> Result<Bytes, CallError> {
         let arguments = if arguments.is_empty() { "{}" } else { arguments };
         let check = || Object::parse(arguments).and_then(|_| json::check(arguments));
         in_place(arguments.len(), check)
@@ -235,6 +237,7 @@ impl Calls {
             meta: None,
             extra: &[],
             headers,
+            subject: &caller.subject_name().into(),
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };
@@ -256,10 +259,9 @@ impl Calls {
         definition.is_some_and(|definition| definition.declares_output())
     }
 
-    fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<String, CallError> {
+    fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<Bytes, CallError> {
         if let Some(result) = reply.result() {
-            // Checked to be UTF-8 when it came.
-            return String::from_utf8(result.into()).map_err(|_| CallError::Internal);
+            return Ok(result);
         }
         let error = reply
             .error()
@@ -327,14 +329,15 @@ impl Calls {
 
     fn request(&self, call: &ToolCall<'_>, tool: &str) -> upstream::Outgoing {
         let params = |token: Option<u64>| params(call, tool, token);
-        match call.meta.as_ref().and_then(|meta| meta.progress_token) {
+        let request = match call.meta.as_ref().and_then(|meta| meta.progress_token) {
             Some(token) => {
                 let token = Bytes::copy_from_slice(token.as_bytes());
                 self.upstreams
                     .request_with_progress("tools/call", token, |id| params(Some(id)), call.extra)
             }
             None => self.upstreams.request("tools/call", &params(None), call.extra),
-        }
+        };
+        request.made_for(call.subject)
     }
 }
 
@@ -471,6 +474,10 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,
+        UpstreamError::NoRoom { within } => {
+            tracing::warn!(entry = %entry.slug, "an answer found no memory: large answers are not read");
+            return CallError::NoRoom { within: *within };
+        }
         UpstreamError::Cancelled => return CallError::Cancelled,
     };
     tracing::info!(entry = %entry.slug, upstream.fault = fault.name(), error = %error, "a call failed at the upstream");
@@ -503,6 +510,7 @@ mod tests {
             }),
             extra: &[],
             headers: &HeaderMap::new(),
+            subject: &"users/alice".into(),
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };

@@ -1,6 +1,6 @@
 //! Why a call fails. Both doors map these: `mcp` to JSON-RPC and tool results, `api` to gRPC statuses.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 
@@ -42,6 +42,15 @@ pub(crate) enum CallError {
         message: String,
         /// The whole error object.
         error: Arc<RawValue>,
+    },
+    /// Other answers take all the memory they may.
+    #[error(
+        "large answers that wait to be read left no memory for this one within {} s; the tool may have done its work: read the others before you call it again",
+        within.as_secs_f32()
+    )]
+    NoRoom {
+        /// So long it waited.
+        within: Duration,
     },
     /// The client gave the call up.
     #[error("the call was cancelled")]

@@ -23,6 +23,7 @@ use crate::{
 /// A call to be answered.
 pub(super) struct Request<'a> {
     pub(super) caller: &'a Caller,
+    pub(super) subject: &'a Arc<str>,
     pub(super) consumer: &'a ConsumerRef,
     pub(super) session: Session,
     pub(super) id: &'a str,
@@ -74,6 +75,7 @@ impl Answer {
 pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Request<'_>) -> Answer {
     let Request {
         caller,
+        subject,
         consumer,
         session,
         id,
@@ -96,6 +98,7 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
         meta: parts.meta,
         extra,
         headers,
+        subject,
         revision: session.revision,
         cancel,
     };
@@ -147,9 +150,10 @@ impl Messages {
                         yield event.freeze();
                     }
                     Next::Last(pieces) if pieces.iter().map(Bytes::len).sum::<usize>() > SHORT => {
-                        // What is large goes on as it is.
+                        // What is large goes on as it is. It keeps its room until it is sent, also where a copy is sent.
                         yield Bytes::from_static(EVENT);
-                        for piece in pieces {
+                        for piece in &pieces {
+                            let piece = piece.clone();
                             yield off_thread(piece.len(), || in_one_line(piece)).await;
                         }
                         yield Bytes::from_static(EVENT_ENDS);

@@ -293,6 +293,7 @@ impl Visit {
             "tools/call" => {
                 let request = call::Request {
                     caller: &self.identified.caller,
+                    subject: &self.identified.subject,
                     consumer: &self.consumer.name,
                     session,
                     id,

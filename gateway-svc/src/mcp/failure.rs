@@ -64,7 +64,8 @@ pub(super) fn answer(
         CallError::ToolNotFound(name) => RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}")).under(Some(id)),
         CallError::InvalidCall(_) => RpcError::new(INVALID_PARAMS, error.to_string()).under(Some(id)),
         CallError::Cancelled => return None,
-        CallError::ConsumerNotFound(_)
+        CallError::NoRoom { .. }
+        | CallError::ConsumerNotFound(_)
         | CallError::CredentialsUnavailable
         | CallError::RegistryUnavailable
         | CallError::Internal => RpcError::new(INTERNAL_ERROR, error.to_string()).under(Some(id)),

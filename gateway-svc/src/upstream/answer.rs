@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use service_kit::turns::off_thread;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +11,7 @@ use super::{
     exchange::Open,
     message::{Message, Outgoing, Reply},
     pool::Body,
+    room::{FREE, Room},
     session::Session,
     sse::Events,
 };
@@ -31,6 +31,16 @@ pub(crate) enum Answer {
 /// After so much of a stream, others have their turn. A server that never stops sends faster than it is read: what has come is always
 /// there, and nothing would be waited for.
 const TURN: usize = 32 << 10;
+
+async fn unless_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    cancel
+        .run_until_cancelled(work)
+        .await
+        .unwrap_or(Err(UpstreamError::Cancelled))
+}
 
 /// One message of a stream.
 #[derive(Debug)]
@@ -59,6 +69,8 @@ pub(crate) struct Answers {
     /// How much was read since others had their turn.
     turn: usize,
     requests: u32,
+    /// Of the event that is coming, where it is long.
+    room: Option<Room>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -94,6 +106,7 @@ impl Answers {
             received: 0,
             turn: 0,
             requests: 0,
+            room: None,
             _permit: permit,
         }
     }
@@ -107,14 +120,20 @@ impl Answers {
                 tokio::task::yield_now().await;
             }
             if let Some(data) = self.events.next() {
+                let data = match self.room.take() {
+                    Some(room) => room.hold(data),
+                    None => data,
+                };
                 if let Some(event) = self.judge(data).await? {
                     return Ok(event);
                 }
                 continue;
             }
             if !self.came.is_empty() {
-                let piece = self.came.split_to(self.came.len().min(TURN));
-                self.turn += piece.len();
+                let length = self.came.len().min(TURN);
+                self.take_room(length).await?;
+                let piece = self.came.split_to(length);
+                self.turn += length;
                 self.events
                     .push(&piece, self.open.upstreams.limits().max_message)
                     .map_err(|_| self.open.upstreams.too_large())?;
@@ -141,32 +160,47 @@ impl Answers {
 
     /// The next piece; `None` at the end.
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        tokio::select! {
-            data = self.open.upstreams.next_data(&mut self.body, self.deadline) => data,
-            () = self.cancel.cancelled() => {
-                self.open.cancel();
-                Err(UpstreamError::Cancelled)
-            }
+        let Open { upstreams, .. } = &self.open;
+        let read = upstreams.next_data(&mut self.body, self.deadline);
+        let read = unless_cancelled(&self.cancel, read).await;
+        self.told(read)
+    }
+
+    /// Waits for room where the event that is coming is long with so many bytes more.
+    async fn take_room(&mut self, more: usize) -> Result<(), UpstreamError> {
+        let Open { upstreams, target, .. } = &self.open;
+        if self.events.unfinished() + more <= FREE {
+            // What was long is over, and was no event.
+            self.room = None;
+        } else if self.room.is_none() {
+            let room = upstreams.room(target, &self.request, upstreams.limits().max_message);
+            let room = unless_cancelled(&self.cancel, room).await;
+            self.room = Some(self.told(room)?);
         }
+        Ok(())
     }
 
     async fn bare(&mut self, start: Bytes) -> Result<Event, UpstreamError> {
-        let mut whole = BytesMut::from(start);
-        while let Some(data) = self.read().await? {
-            if whole.len() + data.len() > self.open.upstreams.limits().max_message {
-                return Err(self.open.upstreams.too_large());
-            }
-            whole.put_slice(&data);
-        }
-        self.judge(whole.freeze())
+        let Open { upstreams, target, .. } = &self.open;
+        let whole = upstreams.read_on(start, &mut self.body, self.deadline, target, &self.request);
+        let whole = unless_cancelled(&self.cancel, whole).await;
+        let whole = self.told(whole)?;
+        self.judge(whole)
             .await?
             .ok_or_else(|| UpstreamError::invalid("it is no answer to the request"))
     }
 
+    /// Tells the upstream if that was cancelled.
+    fn told<T>(&mut self, result: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
+        if matches!(result, Err(UpstreamError::Cancelled)) {
+            self.open.cancel();
+        }
+        result
+    }
+
     async fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
-        let request = self.request.clone();
-        let message = off_thread(data.len(), move || Message::parse(data, &request, false)).await?;
-        Ok(match message {
+        let Open { upstreams, target, .. } = &self.open;
+        Ok(match upstreams.parse(data, target, &self.request).await? {
             Message::Reply(reply) => {
                 self.open.is_over();
                 Some(Event::Reply(reply))

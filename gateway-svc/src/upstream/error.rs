@@ -1,4 +1,4 @@
-//! What can go wrong with an upstream: always its own fault, or that of the entry which names it.
+//! What can go wrong with an upstream: but for the last two its own fault, or that of the entry which names it.
 
 use std::time::Duration;
 
@@ -25,6 +25,12 @@ pub(crate) enum UpstreamError {
     /// Not MCP, or too much of it.
     #[error("the server's answer cannot be used: {0}")]
     Invalid(String),
+    /// Other answers took all the memory they may, and did not go in time.
+    #[error("no memory was free for the server's answer within {} s", within.as_secs_f32())]
+    NoRoom {
+        /// The limit.
+        within: Duration,
+    },
     /// The client gave the call up.
     #[error("the call was cancelled")]
     Cancelled,
@@ -35,7 +41,7 @@ impl UpstreamError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "UPSTREAM_UNREACHABLE",
-            Self::Timeout { .. } => "UPSTREAM_TIMEOUT",
+            Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
         }
@@ -57,6 +63,7 @@ impl UpstreamError {
             Self::Unreachable(why) => format!(
                 "The MCP server of {name} cannot be reached: {why}. Check that it runs; if it moved, an admin corrects its entry's URL."
             ),
+            Self::NoRoom { .. } => format!("The tools of {name} could not be read: {self}."),
             Self::Timeout { .. } | Self::Unauthorized | Self::Invalid(_) | Self::Cancelled => {
                 format!("The MCP server of {name} is at fault: {self}.")
             }

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, Full};
 use moka::future::Cache;
 use service_kit::{
     egress::EgressPolicy,
-    turns::{SHORT, off_thread},
+    turns::{OwnTurns, SHORT, off_thread},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use super::{
     limits::Limits,
     message::{Message, Outgoing},
     pool::{Body, Pool, PoolError},
+    room::{FREE, Room, Rooms},
     session::Session,
     target::{SessionKey, Target},
 };
@@ -57,6 +58,11 @@ struct Inner {
     sessions: Cache<SessionKey, Arc<Session>>,
     limits: Limits,
     next_id: AtomicU64,
+    /// For answers to callers.
+    rooms: Rooms,
+    /// For answers to the gateway itself, each upstream its own.
+    own_rooms: Rooms,
+    turns: OwnTurns,
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -84,6 +90,8 @@ impl Upstreams {
             .time_to_idle(SESSION_IDLE)
             .build();
         let plain_with_secrets = Arc::new(policy.for_plain_secrets());
+        let rooms = Rooms::new(limits.room, limits.room_each, limits.room_wait);
+        let own_rooms = Rooms::new(limits.room / 4, limits.max_message, limits.room_wait);
         let inner = Inner {
             remote: connect::pool(Some(Arc::new(policy)), limits.connect),
             // A pool of its own: no connection is used for a secret that was made without one, to an address that may not have it.
@@ -92,6 +100,9 @@ impl Upstreams {
             sessions,
             limits,
             next_id: AtomicU64::new(1),
+            rooms,
+            own_rooms,
+            turns: OwnTurns::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -175,11 +186,10 @@ impl Upstreams {
                 .await?;
             match self.begin(response, Some(&session)).await? {
                 Begun::Json(body) => {
-                    let text = self.read(body, deadline).await?;
-                    let request = request.clone();
-                    return off_thread(text.len(), move || whole(text, &request, false)).await;
+                    let text = self.read(body, deadline, target, request).await?;
+                    return whole(self.parse(text, target, request).await?);
                 }
-                Begun::Refused(text) => return whole(text, request, true),
+                Begun::Refused(text) => return whole(Message::parse(text, request, true)?),
                 Begun::Events(body) => return Ok(Started::Events(session, permit, body)),
                 Begun::SessionLost if renewed => {
                     return Err(UpstreamError::invalid("it forgets its session at once"));
@@ -343,23 +353,67 @@ impl Upstreams {
         }
     }
 
+    /// Waits for room for an answer to this request that can come to have so many bytes.
+    pub(super) async fn room(&self, target: &Target, request: &Outgoing, bytes: usize) -> Result<Room, UpstreamError> {
+        match &request.caller {
+            Some(caller) => self.inner.rooms.take(caller, bytes).await,
+            None => self.inner.own_rooms.take(target.installation(), bytes).await,
+        }
+    }
+
+    /// Reads a message that came in answer to this request: of long ones, one of a caller's at a time.
+    pub(super) async fn parse(
+        &self,
+        text: Bytes,
+        target: &Target,
+        request: &Outgoing,
+    ) -> Result<Message, UpstreamError> {
+        let whose = request.caller.as_ref().unwrap_or_else(|| target.installation());
+        let _turn = self.inner.turns.take(text.len(), whose).await;
+        let request = request.clone();
+        off_thread(text.len(), move || Message::parse(text, &request, false)).await
+    }
+
     /// Reads a whole body, within all limits.
-    pub(super) async fn read(&self, mut body: Body, deadline: Instant) -> Result<Bytes, UpstreamError> {
-        let Some(first) = self.next_data(&mut body, deadline).await? else {
-            return Ok(Bytes::new());
-        };
-        if first.len() > self.inner.limits.max_message {
+    pub(super) async fn read(
+        &self,
+        mut body: Body,
+        deadline: Instant,
+        target: &Target,
+        request: &Outgoing,
+    ) -> Result<Bytes, UpstreamError> {
+        match self.next_data(&mut body, deadline).await? {
+            Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    /// Reads the rest of a body that begins so.
+    pub(super) async fn read_on(
+        &self,
+        first: Bytes,
+        body: &mut Body,
+        deadline: Instant,
+        target: &Target,
+        request: &Outgoing,
+    ) -> Result<Bytes, UpstreamError> {
+        let most = self.inner.limits.max_message;
+        if first.len() > most {
             return Err(self.too_large());
         }
-        let rest = http_body::Body::size_hint(&body)
+        // A stated length was checked; what is longer than it says ends the exchange.
+        let stated = http_body::Body::size_hint(body)
             .exact()
-            .and_then(|rest| usize::try_from(rest).ok());
-        let Some(second) = self.next_data(&mut body, deadline).await? else {
+            .and_then(|rest| Some(first.len() + usize::try_from(rest).ok()?));
+        let mut room = match stated {
+            Some(length) if length > FREE => Some(self.room(target, request, length).await?),
+            _ => None,
+        };
+        let Some(second) = self.next_data(body, deadline).await? else {
             return Ok(first);
         };
-        // A stated length was checked; what is longer than it says ends the exchange.
-        let expected = rest.map_or((first.len() + second.len()) * 2, |rest| first.len() + rest);
-        let mut whole = BytesMut::with_capacity(expected.min(self.inner.limits.max_message));
+        let expected = stated.unwrap_or((first.len() + second.len()) * 2);
+        let mut whole = BytesMut::with_capacity(expected.min(most));
         whole.extend_from_slice(&first);
         let mut next = Some(second);
         let mut turn = 0;
@@ -370,13 +424,21 @@ impl Upstreams {
                 turn = 0;
                 tokio::task::yield_now().await;
             }
-            if whole.len() + data.len() > self.inner.limits.max_message {
+            let length = whole.len() + data.len();
+            if length > most {
                 return Err(self.too_large());
             }
+            if length > FREE && room.is_none() {
+                room = Some(self.room(target, request, most).await?);
+            }
             whole.extend_from_slice(&data);
-            next = self.next_data(&mut body, deadline).await?;
+            next = self.next_data(body, deadline).await?;
         }
-        Ok(whole.freeze())
+        let whole = whole.freeze();
+        Ok(match room {
+            Some(room) => room.hold(whole),
+            None => whole,
+        })
     }
 
     /// The next piece of a body; `None` at its end.
@@ -460,8 +522,8 @@ enum Started {
     Events(Arc<Session>, tokio::sync::OwnedSemaphorePermit, Body),
 }
 
-fn whole(text: Bytes, request: &Outgoing, refused: bool) -> Result<Started, UpstreamError> {
-    match Message::parse(text, request, refused)? {
+fn whole(message: Message) -> Result<Started, UpstreamError> {
+    match message {
         Message::Reply(reply) => Ok(Started::Whole(Answer::Whole(reply))),
         _ => Err(UpstreamError::invalid("it is no answer to the request")),
     }

@@ -21,6 +21,11 @@ pub(crate) struct Limits {
     pub(crate) max_message: usize,
     /// All messages of one stream.
     pub(crate) max_stream: usize,
+    /// All long answers to callers at a time; and those to one caller.
+    pub(crate) room: usize,
+    pub(crate) room_each: usize,
+    /// For a long answer, until others are gone.
+    pub(crate) room_wait: Duration,
     /// Calls to one upstream at a time; further ones wait.
     pub(crate) concurrency: usize,
 }
@@ -36,6 +41,9 @@ impl Default for Limits {
             total: Duration::from_secs(3600),
             max_message: 16 << 20,
             max_stream: 64 << 20,
+            room: 1 << 30,
+            room_each: 64 << 20,
+            room_wait: Duration::from_secs(60),
             concurrency: 512,
         }
     }

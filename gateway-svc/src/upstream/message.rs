@@ -1,6 +1,6 @@
 //! JSON-RPC messages from and to upstreams, taken apart no deeper than a decision needs.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -14,6 +14,8 @@ pub(crate) struct Outgoing {
     pub(super) body: Bytes,
     /// The client's progress token as it came, where it asked for progress; the upstream knows `id` in its place.
     pub(super) progress_token: Option<Bytes>,
+    /// For whom it is made; `None`: for the gateway itself.
+    pub(super) caller: Option<Arc<str>>,
 }
 
 impl Outgoing {
@@ -44,6 +46,15 @@ impl Outgoing {
             id,
             body: body.into(),
             progress_token,
+            caller: None,
+        }
+    }
+
+    /// Whose the answer is, and the memory it takes.
+    pub(crate) fn made_for(self, caller: &Arc<str>) -> Self {
+        Self {
+            caller: Some(Arc::clone(caller)),
+            ..self
         }
     }
 }

@@ -12,6 +12,7 @@ mod fuzz;
 mod limits;
 mod message;
 mod pool;
+mod room;
 mod session;
 mod sse;
 mod target;

@@ -76,10 +76,13 @@ impl Upstreams {
             asides: Arc::new(Semaphore::new(ASIDES)),
         };
         let reply = match self.begin(response, None).await? {
-            Begun::Json(body) => match Message::parse(self.read(body, deadline).await?, &request, false)? {
-                Message::Reply(reply) => reply,
-                _ => return Err(UpstreamError::invalid("it does not answer initialize")),
-            },
+            Begun::Json(body) => {
+                let text = self.read(body, deadline, target, &request).await?;
+                match self.parse(text, target, &request).await? {
+                    Message::Reply(reply) => reply,
+                    _ => return Err(UpstreamError::invalid("it does not answer initialize")),
+                }
+            }
             Begun::Refused(text) => match Message::parse(text, &request, true)? {
                 Message::Reply(reply) => reply,
                 _ => return Err(UpstreamError::invalid("it does not answer initialize")),

@@ -28,7 +28,7 @@ pub(crate) struct TooLarge;
 impl Events {
     /// Adds what came. Fails when an unfinished event holds more than `limit`.
     pub(crate) fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), TooLarge> {
-        if self.buffer.len() + self.data.len() + bytes.len() > limit.saturating_add(64 << 10) {
+        if self.unfinished() + bytes.len() > limit.saturating_add(64 << 10) {
             return Err(TooLarge);
         }
         self.buffer.extend_from_slice(bytes);
@@ -42,6 +42,11 @@ impl Events {
             }
         }
         Ok(())
+    }
+
+    /// How many bytes of an event that is not whole have come.
+    pub(super) fn unfinished(&self) -> usize {
+        self.buffer.len() + self.data.len()
     }
 
     /// How many bytes of the buffer the next look for a line end passes over once more.

@@ -145,7 +145,7 @@ impl Target {
     }
 
     /// Uid of the installation.
-    pub(crate) fn installation(&self) -> &str {
+    pub(crate) fn installation(&self) -> &Arc<str> {
         &self.key.installation
     }
 }

@@ -580,6 +580,67 @@ async fn an_upstream_is_told_when_its_caller_has_gone() {
     }
 }
 
+/// Nobody has the gateway hold all the large answers that a server gives.
+#[tokio::test]
+async fn a_callers_large_answers_wait_for_those_that_are_not_read() {
+    let wait = Duration::from_millis(100);
+    for kind in [
+        "of known length",
+        "of unknown length",
+        "as an event",
+        "as JSON in a stream",
+    ] {
+        let (url, _seen) = server(move |message, _| {
+            let padding = "x".repeat(600 << 10);
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"x":"{padding}"}}}}"#,
+                message["id"]
+            );
+            let pieces = |text: String| {
+                let pieces: Vec<Bytes> = text.as_bytes().chunks(32 << 10).map(Bytes::copy_from_slice).collect();
+                Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
+            };
+            let (kind, body) = match kind {
+                "of known length" => ("application/json", Body::from(text)),
+                "of unknown length" => ("application/json", pieces(text)),
+                "as an event" => ("text/event-stream", pieces(format!(": first\n\ndata: {text}\n\n"))),
+                _ => ("text/event-stream", pieces(text)),
+            };
+            ([("content-type", kind)], body).into_response()
+        })
+        .await;
+        let upstreams = upstreams(Limits {
+            room: 2 << 20,
+            room_each: 1 << 20,
+            room_wait: wait,
+            ..patient()
+        });
+        let target = target(&url);
+        let call = |caller: &str| {
+            let request = upstreams.request("tools/call", b"{}", &[]).made_for(&Arc::from(caller));
+            let call = upstreams.call(&target, request, CancellationToken::new());
+            async move {
+                match call.await? {
+                    Answer::Whole(reply) => Ok::<_, UpstreamError>(reply),
+                    Answer::Stream(mut answers) => match answers.next().await? {
+                        Event::Reply(reply) => Ok(reply),
+                        other => panic!("{other:?}"),
+                    },
+                }
+            }
+        };
+        let first = call("users/alice").await.unwrap();
+        let refused = UpstreamError::NoRoom { within: wait };
+        assert_eq!(call("users/alice").await.unwrap_err(), refused, "{kind}");
+        call("users/bob").await.expect(kind);
+        let pieces = first.with_id(b"1");
+        drop(first);
+        assert_eq!(call("users/alice").await.unwrap_err(), refused, "{kind}");
+        drop(pieces);
+        call("users/alice").await.expect(kind);
+    }
+}
+
 #[tokio::test]
 async fn errors_do_not_repeat_the_secret_that_was_sent() {
     let (url, _seen) = server(|message, headers| {

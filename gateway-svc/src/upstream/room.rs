@@ -1,0 +1,145 @@
+//! Memory for answers. What is long waits for room, and its server with it, so that nobody has the gateway hold more than there is to spare.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use service_kit::per_caller::PerCaller;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::error::UpstreamError;
+
+/// So much of each answer is not counted: almost all are shorter.
+pub(super) const FREE: usize = 256 << 10;
+
+/// What is counted together.
+const UNIT: usize = 1 << 10;
+
+/// How much of long answers may be in memory at a time, and how long one waits for others to go.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    all: Arc<Semaphore>,
+    own: PerCaller,
+    /// Bytes for each caller.
+    each: usize,
+    patience: Duration,
+}
+
+impl Rooms {
+    /// `total` bytes, `each` of them for one caller.
+    pub(super) fn new(total: usize, each: usize, patience: Duration) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(total / UNIT)),
+            own: PerCaller::new(each / UNIT),
+            each,
+            patience,
+        }
+    }
+
+    /// Waits for room for an answer that can come to have so many bytes. An answer takes room once: whoever held some and waited for more
+    /// would wait for others who do the same.
+    ///
+    /// # Errors
+    /// If others do not go in time.
+    pub(super) async fn take(&self, caller: &Arc<str>, bytes: usize) -> Result<Room, UpstreamError> {
+        let units = u32::try_from(bytes.min(self.each) / UNIT).unwrap_or(u32::MAX);
+        let both = async {
+            // One's own first: nobody waits for themselves with what is for all.
+            let own = self.own.of(caller).acquire_many_owned(units).await;
+            let all = Arc::clone(&self.all).acquire_many_owned(units).await;
+            Some(Room {
+                own: own.ok()?,
+                all: all.ok()?,
+            })
+        };
+        match timeout(self.patience, both).await {
+            Ok(Some(room)) => Ok(room),
+            // They are never closed.
+            Ok(None) | Err(_) => Err(UpstreamError::NoRoom { within: self.patience }),
+        }
+    }
+}
+
+/// What an answer takes of the memory there is. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Room {
+    own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// The message, which takes as much as it has as long as anybody has any of it.
+    pub(super) fn hold(mut self, message: Bytes) -> Bytes {
+        let needed = message.len().div_ceil(UNIT);
+        for permit in [&mut self.own, &mut self.all] {
+            drop(permit.split(permit.num_permits().saturating_sub(needed)));
+        }
+        Bytes::from_owner(Held { message, _room: self })
+    }
+}
+
+struct Held {
+    message: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, poll};
+    use std::pin::pin;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(20);
+
+    fn names() -> [Arc<str>; 3] {
+        ["users/alice", "users/bob", "users/carol"].map(Arc::from)
+    }
+
+    #[tokio::test]
+    async fn a_caller_waits_for_their_own_answers() {
+        let [alice, bob, _] = names();
+        let rooms = Rooms::new(8 * FREE, 2 * FREE, Duration::from_secs(60));
+        let first = rooms.take(&alice, 2 * FREE).await.unwrap();
+        let mut second = pin!(rooms.take(&alice, FREE));
+        assert!(poll!(&mut second).is_pending());
+        assert!(
+            rooms.take(&bob, 2 * FREE).now_or_never().is_some(),
+            "bob waits for nobody"
+        );
+        // What it did not need is for others at once, the rest when the last piece is gone.
+        let held = first.hold(Bytes::from(vec![7; FREE + 1]));
+        assert!(poll!(&mut second).is_pending());
+        let piece = held.slice(5..7);
+        drop(held);
+        assert!(poll!(&mut second).is_pending());
+        assert_eq!(piece, [7, 7][..]);
+        drop(piece);
+        assert!(second.now_or_never().is_some());
+        assert_eq!(rooms.all.available_permits(), 8 * FREE / UNIT, "nothing is lost");
+    }
+
+    #[tokio::test]
+    async fn all_together_have_so_much_and_wait_so_long() {
+        let [alice, bob, carol] = names();
+        let rooms = Rooms::new(4 * FREE, 2 * FREE, PATIENCE);
+        let held = [
+            rooms.take(&alice, 2 * FREE).await.unwrap(),
+            rooms.take(&bob, 2 * FREE).await.unwrap(),
+        ];
+        let refused = UpstreamError::NoRoom { within: PATIENCE };
+        assert_eq!(rooms.take(&carol, FREE).await.unwrap_err(), refused);
+        drop(held);
+        assert!(rooms.take(&carol, FREE).now_or_never().is_some());
+        // More than one may have at all is as much as one may have.
+        assert!(rooms.take(&carol, usize::MAX).now_or_never().is_some());
+    }
+}

@@ -1,0 +1,77 @@
+//! Permits of each caller: whoever wants many waits for themselves, and for nobody else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use tokio::sync::Semaphore;
+
+/// Fewer callers are not looked through.
+const FEW: usize = 64;
+
+/// A semaphore for each caller who has or awaits a permit.
+#[derive(Debug)]
+pub struct PerCaller {
+    permits: usize,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    each: HashMap<Arc<str>, Weak<Semaphore>>,
+    /// How many there may be before those are removed who are done.
+    most: usize,
+}
+
+impl PerCaller {
+    /// So many permits for each.
+    pub fn new(permits: usize) -> Self {
+        Self {
+            permits,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The caller's own; it is never closed.
+    pub fn of(&self, caller: &Arc<str>) -> Arc<Semaphore> {
+        // Nothing panics between two changes that belong together.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = known.each.get(caller).and_then(Weak::upgrade) {
+            return own;
+        }
+        if known.each.len() >= known.most {
+            known.each.retain(|_, own| own.strong_count() > 0);
+            known.most = (known.each.len() * 2).max(FEW);
+        }
+        let own = Arc::new(Semaphore::new(self.permits));
+        known.each.insert(Arc::clone(caller), Arc::downgrade(&own));
+        own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_their_own_as_long_as_they_use_it() {
+        let permits = PerCaller::new(1);
+        let alice: Arc<str> = "users/alice".into();
+        let held = permits.of(&alice).try_acquire_owned().unwrap();
+        assert!(permits.of(&alice).try_acquire_owned().is_err());
+        for caller in 0..1_000 {
+            assert!(permits.of(&format!("users/{caller}").into()).try_acquire().is_ok());
+        }
+        assert!(
+            permits.of(&alice).try_acquire_owned().is_err(),
+            "hers is still the same"
+        );
+        assert!(
+            permits.known.lock().unwrap().each.len() <= FEW,
+            "who is done is forgotten"
+        );
+        drop(held);
+        assert!(permits.of(&alice).try_acquire_owned().is_ok());
+    }
+}
