@@ -69,17 +69,16 @@ impl ToolService for Tools {
         let binding = format!("ListTools\n{consumer}\n{}", caller.subject_name());
         let after: Option<String> = self.pages.open(&binding, &request.page_token)?;
         let snapshot = self.store.load().map_err(status::of_call)?;
-        let tools = resolve::list(&snapshot, &caller, &consumer).map_err(status::of_call)?;
         let size = usize::try_from(size).unwrap_or_default();
-        let start = after.map_or(0, |after| tools.partition_point(|tool| *tool.exposed_name <= *after));
-        let page = &tools[start..tools.len().min(start + size)];
-        let more = start + page.len() < tools.len();
+        let page = resolve::page(&snapshot, &caller, &consumer, after.as_deref(), size).map_err(status::of_call)?;
         let next_page_token = page
+            .tools
             .last()
-            .filter(|_| more)
+            .filter(|_| page.more)
             .map(|last| self.pages.seal(&binding, &&*last.exposed_name));
         Ok(Response::new(ListToolsResponse {
             tools: page
+                .tools
                 .iter()
                 .map(|tool| convert::exposed_tool(tool, &consumer, &self.links))
                 .collect(),

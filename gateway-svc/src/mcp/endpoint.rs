@@ -315,13 +315,13 @@ impl Visit {
 
     fn list(&self, message: &Message<'_>) -> Result<Vec<u8>, RpcError> {
         let (caller, consumer) = (&self.identified.caller, &self.consumer.name);
-        let tools = self
-            .mcp
-            .store
-            .load()
-            .and_then(|snapshot| resolve::list(&snapshot, caller, consumer))
-            .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))?;
-        list::page(&tools, &self.mcp.cursors, caller, consumer, message.params.as_ref())
+        let find = |after: Option<&str>, size| {
+            let snapshot = self.mcp.store.load();
+            snapshot
+                .and_then(|snapshot| resolve::page(&snapshot, caller, consumer, after, size))
+                .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))
+        };
+        list::page(find, &self.mcp.cursors, caller, consumer, message.params.as_ref())
     }
 
     /// The stream on which a client learns that its list of tools has changed.

@@ -4,28 +4,32 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::Stream;
-use service_kit::{page_token::PageTokens, quota::UnderWay};
+use service_kit::{page_token::PageTokens, quota::UnderWay, turns::off_thread};
 
 use super::{
     Mcp,
     rpc::{INVALID_PARAMS, RpcError},
 };
 use crate::{
-    domain::{Caller, ConsumerRef, ExposedTool},
+    domain::{Caller, ConsumerRef},
     identity::Identified,
     json::{self, Object},
-    resolve,
+    resolve::{self, Page},
     upstream::Revision,
 };
 
 /// Tools a page.
 const PAGE: usize = 200;
+/// A page ends after so many bytes.
+const PAGE_BYTES: usize = 512 << 10;
 /// The list is looked at no more often than this, however fast the registry changes.
 const PAUSE: Duration = Duration::from_millis(50);
+/// To look at a tool takes as long as to read so many bytes (measured: 500 ns).
+const COST_OF_A_TOOL: usize = 64;
 
-/// A page of tools as a result: definitions as they came, under the names to call them by.
+/// A page of tools as a result: definitions as they came, under the names to call them by. `find` finds so many tools behind that of a name.
 pub(super) fn page(
-    tools: &[ExposedTool],
+    find: impl FnOnce(Option<&str>, usize) -> Result<Page, RpcError>,
     cursors: &PageTokens,
     caller: &Caller,
     consumer: &ConsumerRef,
@@ -47,16 +51,17 @@ pub(super) fn page(
             cursors.open(&binding, &cursor).map_err(|_| invalid())?
         }
     };
-    let first = match &after {
-        None => 0,
-        Some(after) => tools.partition_point(|tool| *tool.exposed_name <= **after),
-    };
-    let rest = &tools[first..];
-    let shown = &rest[..rest.len().min(PAGE)];
-    let size: usize = shown
-        .iter()
-        .map(|tool| tool.definition.len(&tool.exposed_name) + 1)
-        .sum();
+    let Page { tools, more } = find(after.as_deref(), PAGE)?;
+    let (mut size, mut shown) = (0, 0);
+    for tool in &tools {
+        size += tool.definition.len(&tool.exposed_name) + 1;
+        shown += 1;
+        if size > PAGE_BYTES {
+            break;
+        }
+    }
+    let more = more || shown < tools.len();
+    let shown = &tools[..shown];
     let mut out = Vec::with_capacity(size + 128);
     out.extend_from_slice(b"{\"tools\":[");
     for (index, tool) in shown.iter().enumerate() {
@@ -66,7 +71,7 @@ pub(super) fn page(
         tool.definition.write(&tool.exposed_name, &mut out);
     }
     out.push(b']');
-    if let Some(last) = shown.last().filter(|_| shown.len() < rest.len()) {
+    if let Some(last) = shown.last().filter(|_| more) {
         out.extend_from_slice(b",\"nextCursor\":");
         json::push_string(&mut out, &cursors.seal(&binding, &&*last.exposed_name));
     }
@@ -89,20 +94,17 @@ pub(super) fn changes(
     let mut revisions = mcp.store.revisions();
     async_stream::stream! {
         let _open = open;
-        let look = || -> Option<u64> {
-            let snapshot = mcp.store.load().ok()?;
-            let tools = resolve::list(&snapshot, &identified.caller, &consumer).ok()?;
-            mcp.identity.still(&snapshot, &identified).then(|| resolve::fingerprint(&tools))
-        };
+        let visit = Arc::new((identified, consumer));
+        let (identified, _) = &*visit;
         revisions.mark_unchanged();
-        let Some(mut known) = look() else { return };
+        let Some(mut known) = look(&mcp, &visit).await else { return };
         match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {
             Some(told) if told != known => yield changed(known),
             // Clients of older revisions trip over events without data.
             _ if revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
             _ => yield Bytes::from_static(b": open\n\n"),
         }
-        let good = mcp.identity.remaining(&identified).unwrap_or(Duration::MAX).min(Duration::from_secs(365 * 24 * 3600));
+        let good = mcp.identity.remaining(identified).unwrap_or(Duration::MAX).min(Duration::from_secs(365 * 24 * 3600));
         let over = tokio::time::sleep(good);
         tokio::pin!(over);
         loop {
@@ -111,7 +113,7 @@ pub(super) fn changes(
                 () = &mut over => return,
                 () = mcp.stop.cancelled() => return,
             }
-            let Some(now) = look() else { return };
+            let Some(now) = look(&mcp, &visit).await else { return };
             if now != known {
                 known = now;
                 yield changed(now);
@@ -119,6 +121,24 @@ pub(super) fn changes(
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// The fingerprint of what a caller sees at a gateway or agent; `None` if they may see it no more.
+async fn look(mcp: &Mcp, visit: &Arc<(Identified, ConsumerRef)>) -> Option<u64> {
+    let snapshot = mcp.store.load().ok()?;
+    let (identified, consumer) = &**visit;
+    if !mcp.identity.still(&snapshot, identified) {
+        return None;
+    }
+    let routes = snapshot.table(consumer)?.routes().len();
+    let visit = Arc::clone(visit);
+    // All tools are looked at, and the thread serves others.
+    off_thread(routes * COST_OF_A_TOOL, move || {
+        let (identified, consumer) = &*visit;
+        let tools = resolve::list(&snapshot, &identified.caller, consumer).ok()?;
+        Some(resolve::fingerprint(&tools))
+    })
+    .await
 }
 
 fn changed(list: u64) -> Bytes {
@@ -130,7 +150,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::{ConsumerKind, Definition, Subject};
+    use crate::domain::{ConsumerKind, Definition, ExposedTool, Subject};
 
     fn tool(name: &str) -> ExposedTool {
         ExposedTool {
@@ -155,10 +175,18 @@ mod tests {
             consumers: None,
         };
         let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
+        let find = |after: Option<&str>, size: usize| {
+            let behind = |tool: &&ExposedTool| after.is_none_or(|after| *tool.exposed_name > *after);
+            let mut rest = tools.iter().filter(behind);
+            Ok(Page {
+                tools: rest.by_ref().take(size).cloned().collect(),
+                more: rest.next().is_some(),
+            })
+        };
         let (mut seen, mut params) = (Vec::new(), String::from("{}"));
         loop {
             let object = Object::parse(&params).unwrap();
-            let text = page(&tools, &cursors, &caller, &consumer, Some(&object)).unwrap();
+            let text = page(find, &cursors, &caller, &consumer, Some(&object)).unwrap();
             let result: Value = serde_json::from_slice(&text).unwrap();
             seen.extend(
                 result["tools"]
@@ -179,7 +207,7 @@ mod tests {
                 .map(|tool| tool.exposed_name.to_string())
                 .collect::<Vec<_>>()
         );
-        let first = page(&tools, &cursors, &caller, &consumer, None).unwrap();
+        let first = page(find, &cursors, &caller, &consumer, None).unwrap();
         assert!(
             String::from_utf8(first.clone())
                 .unwrap()
@@ -189,6 +217,22 @@ mod tests {
             .as_str()
             .unwrap()
             .to_owned();
+        let large = |_: Option<&str>, size: usize| {
+            let definition = format!(r#"{{"name":"x","description":"{}"}}"#, "d".repeat(PAGE_BYTES / 4));
+            let definition = Arc::new(Definition::parse(&definition).unwrap());
+            let tools = (0..size).map(|n| ExposedTool {
+                definition: Arc::clone(&definition),
+                ..tool(&format!("t{n}"))
+            });
+            Ok(Page {
+                tools: tools.collect(),
+                more: false,
+            })
+        };
+        let ended = page(large, &cursors, &caller, &consumer, None).unwrap();
+        let ended: Value = serde_json::from_slice(&ended).unwrap();
+        assert_eq!(ended["tools"].as_array().unwrap().len(), 4);
+        assert!(ended["nextCursor"].is_string(), "the others follow");
         let other = Caller {
             subject: Subject::Team("b".into()),
             consumers: None,
@@ -200,9 +244,7 @@ mod tests {
         ] {
             let object = Object::parse(&params).unwrap();
             assert_eq!(
-                page(&tools, &cursors, caller, &consumer, Some(&object))
-                    .unwrap_err()
-                    .code,
+                page(find, &cursors, caller, &consumer, Some(&object)).unwrap_err().code,
                 INVALID_PARAMS
             );
         }

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    access,
+    access::{self, Entered},
     choose::{self, Chosen},
 };
 use crate::{
     domain::{CallError, Caller, ConsumerRef, ExposedTool},
+    route::Route,
     snapshot::Snapshot,
 };
 
@@ -19,12 +20,40 @@ use crate::{
 /// A tool that no server has defined any more has no definition to show, and is left out.
 pub(crate) fn list(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> Result<Vec<ExposedTool>, CallError> {
     let entered = access::enter(snapshot, caller, name)?;
+    Ok(shown(&entered, entered.table.routes()).collect())
+}
+
+/// A part of a list, in its order.
+pub(crate) struct Page {
+    pub(crate) tools: Vec<ExposedTool>,
+    /// Whether others follow.
+    pub(crate) more: bool,
+}
+
+/// At most `size` tools of the same list, behind the one of the name `after`. No others are looked at.
+pub(crate) fn page(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    name: &ConsumerRef,
+    after: Option<&str>,
+    size: usize,
+) -> Result<Page, CallError> {
+    let entered = access::enter(snapshot, caller, name)?;
+    let routes = entered.table.routes();
+    let first = after.map_or(0, |after| routes.partition_point(|route| *route.exposed_name <= *after));
+    let mut rest = shown(&entered, &routes[first..]);
+    Ok(Page {
+        tools: rest.by_ref().take(size).collect(),
+        more: rest.next().is_some(),
+    })
+}
+
+fn shown<'a>(entered: &'a Entered<'a>, routes: &'a [Route]) -> impl Iterator<Item = ExposedTool> + 'a {
     // Where a route is not pinned, all tools of an entry resolve alike.
     let mut resolved: HashMap<&str, Option<Chosen<'_>>> = HashMap::new();
-    let mut tools = Vec::with_capacity(entered.table.routes().len());
-    for route in entered.table.routes() {
-        let Some(entry) = entered.entry(route) else { continue };
-        let choose = || choose::choose(&entered, route, entry);
+    routes.iter().filter_map(move |route| {
+        let entry = entered.entry(route)?;
+        let choose = || choose::choose(entered, route, entry);
         let pinned;
         let chosen = if route.pinned.is_some() {
             pinned = choose();
@@ -33,19 +62,16 @@ pub(crate) fn list(snapshot: &Snapshot, caller: &Caller, name: &ConsumerRef) -> 
             resolved.entry(&route.entry_uid).or_insert_with(choose).as_ref()
         };
         let installation = chosen.map(|chosen| chosen.installation);
-        let Some((hash, definition)) = choose::definition(&entered, installation, entry, &route.tool) else {
-            continue;
-        };
-        tools.push(ExposedTool {
+        let (hash, definition) = choose::definition(entered, installation, entry, &route.tool)?;
+        Some(ExposedTool {
             exposed_name: Arc::clone(&route.exposed_name),
             entry: Arc::clone(&entry.slug),
             tool: Arc::clone(&route.tool),
             hash: Arc::clone(hash),
             definition: Arc::clone(definition),
-            connected: chosen.is_some_and(|chosen| chosen.can_call(&entered, &route.tool)),
-        });
-    }
-    Ok(tools)
+            connected: chosen.is_some_and(|chosen| chosen.can_call(entered, &route.tool)),
+        })
+    })
 }
 
 /// A number that differs where two lists would look different to an MCP client: names and definitions, in order.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) use access::consumer;
 pub(crate) use choose::{Fault, Rule};
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
-pub(crate) use list::{fingerprint, list};
+pub(crate) use list::{Page, fingerprint, list, page};
 
 use self::access::Found;
 use crate::{

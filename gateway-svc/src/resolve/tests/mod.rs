@@ -387,3 +387,47 @@ fn lists_what_is_not_connected_yet_and_the_definition_of_what_resolves() {
         fingerprint(&list(&snapshot, &person("carol"), &default()).unwrap())
     );
 }
+
+#[test]
+fn pages_have_the_tools_of_the_list_in_its_order() {
+    // Beside tools that show: one that no server has, and one of an entry that is not for everybody.
+    let hidden = pb::Entry {
+        visibility: visible_to_team("core"),
+        ..plain_entry("hidden")
+    };
+    let snapshot = Registry::default()
+        .entry("alpha", &["a", "c", "e"])
+        .entry("omega", &["b", "d", "f"])
+        .with(entry(hidden))
+        .tools("e-hidden", &["x"])
+        .team("core", &["alice"])
+        .gateway("default")
+        .assign("default", "alpha", "a")
+        .assign("default", "alpha", "c")
+        .assign("default", "alpha", "gone")
+        .assign("default", "hidden", "x")
+        .assign("default", "omega", "b")
+        .assign("default", "omega", "f")
+        .snapshot();
+    let names = |tools: &[crate::domain::ExposedTool]| -> Vec<String> {
+        tools.iter().map(|tool| tool.exposed_name.to_string()).collect()
+    };
+    let caller = person("bob");
+    let all = names(&list(&snapshot, &caller, &default()).unwrap());
+    assert_eq!(all, ["alpha__a", "alpha__c", "omega__b", "omega__f"]);
+    for size in 1..6 {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let part = page(&snapshot, &caller, &default(), after.as_deref(), size).unwrap();
+            assert!(part.tools.len() == size || !part.more, "a page is whole");
+            seen.extend(names(&part.tools));
+            if !part.more {
+                break;
+            }
+            after = seen.last().cloned();
+        }
+        assert_eq!(seen, all, "{size}");
+    }
+    let behind = page(&snapshot, &caller, &default(), Some("b"), 5).unwrap();
+    assert_eq!(names(&behind.tools), all[2..], "a name that is no tool's");
+}
