@@ -873,3 +873,53 @@ async fn calls_and_streams_count_until_they_end() {
     drop(open);
     assert_eq!(world.send(stream()).await.status(), 200);
 }
+
+/// As many calls of a batch are made at a time as its caller may have, and however they end, their answers stand in the batch's order.
+#[tokio::test]
+async fn a_batch_keeps_to_its_callers_calls_and_to_its_order() {
+    let (open, most) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (second, wait) = tokio::sync::watch::channel(false);
+    let second = Arc::new(second);
+    let upstream = {
+        let most = Arc::clone(&most);
+        move |message: Value, _: HeaderMap| {
+            let argument = message["params"]["arguments"]["n"].as_i64().unwrap();
+            let reply = format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"n":{argument}}}}}"#,
+                message["id"]
+            );
+            let (open, second, mut wait) = (Arc::clone(&open), Arc::clone(&second), wait.clone());
+            {
+                let mut open = open.lock().unwrap();
+                *open += 1;
+                let mut most = most.lock().unwrap();
+                *most = (*most).max(*open);
+            }
+            let events = async_stream::stream! {
+                match argument {
+                    0 => drop(wait.wait_for(|came| *came).await),
+                    1 => drop(second.send_replace(true)),
+                    _ => {}
+                }
+                *open.lock().unwrap() -= 1;
+                yield Ok::<_, std::convert::Infallible>(format!("data: {reply}\n\n"));
+            };
+            ([("content-type", "text/event-stream")], Body::from_stream(events)).into_response()
+        }
+    };
+    let world = world_with(few(), upstream).await;
+    let session = world.open("alice", "2025-03-26", json!({})).await;
+    let call = |n: i64| json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": "mail__send", "arguments": {"n": n}}});
+    let batch = Value::Array((0..6).map(call).collect());
+    let answers = world.ask("alice", &session, &batch.to_string()).await;
+    let order: Vec<(&Value, &Value)> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| (&answer["id"], &answer["result"]["n"]))
+        .collect();
+    let numbers: Vec<Value> = (0..6).map(Value::from).collect();
+    let expected: Vec<(&Value, &Value)> = numbers.iter().map(|n| (n, n)).collect();
+    assert_eq!(order, expected);
+    assert_eq!(*most.lock().unwrap(), 2);
+}

@@ -580,6 +580,51 @@ async fn an_upstream_is_told_when_its_caller_has_gone() {
     }
 }
 
+/// A server that asks without end and takes no answers has a few connections for them, and no more.
+#[tokio::test]
+async fn a_server_that_takes_no_answers_gets_a_few_at_a_time() {
+    let (open, seen) = tokio::sync::watch::channel(0);
+    let open = Arc::new(open);
+    let respond = move |request: Request| {
+        let open = Arc::clone(&open);
+        async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let message: Value = serde_json::from_slice(&body).unwrap();
+            let id = &message["id"];
+            match message["method"].as_str() {
+                Some("initialize") => {
+                    let result = json!({"protocolVersion": "2025-06-18", "capabilities": {}});
+                    axum::Json(json!({"jsonrpc": "2.0", "id": id, "result": result})).into_response()
+                }
+                Some("tools/call") => {
+                    let ping = |n| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{n},\"method\":\"ping\"}}\n\n");
+                    let mut pieces: Vec<String> = (0..50).map(ping).collect();
+                    pieces.push(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n"));
+                    events(pieces)
+                }
+                Some(_) => http::StatusCode::ACCEPTED.into_response(),
+                None => {
+                    open.send_modify(|open| *open += 1);
+                    std::future::pending().await
+                }
+            }
+        }
+    };
+    let target = target(&serve(Router::new().fallback(any(respond))).await);
+    let upstreams = upstreams(Limits {
+        aside: Duration::from_secs(60),
+        ..patient()
+    });
+    let mut all = seen.clone();
+    call(&upstreams, &target).await.unwrap();
+    all.wait_for(|open| *open >= 8).await.unwrap();
+    // Further calls are made, and what they are asked finds no place.
+    for _ in 0..5 {
+        call(&upstreams, &target).await.unwrap();
+    }
+    assert_eq!(*seen.borrow(), 8);
+}
+
 /// Nobody has the gateway hold all the large answers that a server gives.
 #[tokio::test]
 async fn a_callers_large_answers_wait_for_those_that_are_not_read() {
