@@ -22,13 +22,24 @@ async fn runtime(who: &Caller, installation: &r::Installation) -> o::Runtime {
     who.runtimes().get_runtime(request).await.expect("hers").into_inner()
 }
 
-async fn call(stack: &Stack, who: &Caller) {
+async fn call(stack: &Stack, who: &Caller, remembered: &str) {
     let client = stack.mcp("team", who).await;
     let zone = json!({"timezone": "Europe/Lisbon"});
     let time = client.call_text("time__get_current_time", zone).await;
     assert!(time.contains("Europe/Lisbon"), "{time}");
     let graph = client.call_text("memory__read_graph", json!({})).await;
-    assert!(graph.contains("entities"), "{graph}");
+    assert!(graph.contains(remembered), "{graph}");
+}
+
+/// An entry whose server keeps what it stores.
+fn memory() -> r::Entry {
+    let mut entry = walk::stdio("npx", &["-y", "@modelcontextprotocol/server-memory"]);
+    let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server else {
+        panic!("it is self-hosted")
+    };
+    let file = "{working_folder}/memory.jsonl".to_owned();
+    server.environment.insert("MEMORY_FILE_PATH".to_owned(), file);
+    entry
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,25 +49,22 @@ async fn run_the_same_versions_without_a_registry() {
     let uvx = python_command("uvx").to_string_lossy().into_owned();
     admin.gateway("team").await;
     let mut installed = Vec::new();
-    for (id, command, arguments, tool) in [
-        (
-            "memory",
-            "npx",
-            &["-y", "@modelcontextprotocol/server-memory"][..],
-            "read_graph",
-        ),
-        (
-            "time",
-            &uvx,
-            &["mcp-server-time", "--local-timezone", "Europe/Lisbon"],
-            "get_current_time",
-        ),
+    let time = walk::stdio(&uvx, &["mcp-server-time", "--local-timezone", "Europe/Lisbon"]);
+    for (id, entry, tools) in [
+        ("memory", memory(), &["read_graph", "create_entities"][..]),
+        ("time", time, &["get_current_time"]),
     ] {
-        admin.publish(id, walk::stdio(command, arguments)).await;
+        admin.publish(id, entry).await;
         installed.push(alice.install(id, None, &[]).await);
-        admin.assign("team", id, tool).await;
+        for tool in tools {
+            admin.assign("team", id, tool).await;
+        }
     }
-    call(&stack, &alice).await;
+    let ada = json!({"entities": [{"name": "Ada", "entityType": "person", "observations": ["counts"]}]});
+    let client = stack.mcp("team", &alice).await;
+    client.call_text("memory__create_entities", ada).await;
+    drop(client);
+    call(&stack, &alice, "Ada").await;
     let mut packages = Vec::new();
     for (installation, ecosystem, name) in [
         (&installed[0], "npm", "@modelcontextprotocol/server-memory"),
@@ -96,7 +104,7 @@ async fn run_the_same_versions_without_a_registry() {
         alice.until_ready(&installation.name).await;
         assert_eq!(runtime(&alice, installation).await.package.as_ref(), Some(package));
     }
-    call(&again, &alice).await;
+    call(&again, &alice, "Ada").await;
 }
 
 /// `hostile_registry.py`, until it is dropped.

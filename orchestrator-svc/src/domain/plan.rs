@@ -18,6 +18,9 @@ use stdio_bridge::{File, Transport};
 /// Secrets by the key of their install field.
 pub(crate) type Secrets = HashMap<String, SecretString>;
 
+/// Stands for the server's working folder in what its entry says.
+const WORKING_FOLDER: &str = "{working_folder}";
+
 /// A server to run. It holds secrets.
 pub(crate) struct Plan {
     pub(crate) command: String,
@@ -100,12 +103,15 @@ impl Plan {
                 message: "A newer version of Chandlery wrote this entry: upgrade orchestrator-svc.".to_owned(),
             });
         }
+        let fixed = |text: &String| text.replace(WORKING_FOLDER, &folder.to_string_lossy());
+        let variable = |(name, value): (&String, &String)| (name.clone(), fixed(value));
+        let fixed_environment: BTreeMap<_, _> = server.environment.iter().map(variable).collect();
         let mut plan = Self {
             command: server.command.clone(),
-            arguments: server.arguments.clone(),
+            arguments: server.arguments.iter().map(fixed).collect(),
             fixed_arguments: server.arguments.len(),
-            environment: server.environment.clone().into_iter().collect(),
-            fixed_environment: server.environment.clone().into_iter().collect(),
+            environment: fixed_environment.clone(),
+            fixed_environment,
             files: Vec::new(),
             secrets: secrets.values().map(|s| s.expose_secret().to_owned()).collect(),
             transport: transport(server),
@@ -380,6 +386,29 @@ mod tests {
         assert_eq!(files, [("a.txt", "fixed", false), ("key.pem", "PEM", true)]);
         assert_eq!(plan.secrets.len(), 3);
         assert!(!format!("{plan:?}").contains("t0ken"));
+    }
+
+    /// Where it can keep what it stores, which no entry can know otherwise.
+    #[test]
+    fn an_entry_can_name_the_working_folder() {
+        let (installation, mut revision) = desired(
+            vec![field("root", InstallFieldType::String, variable("ROOT"))],
+            &[("root", "{working_folder}")],
+        );
+        let Some(Server::SelfHosted(server)) = &mut revision.server else {
+            panic!()
+        };
+        server.arguments = vec!["{working_folder}".to_owned()];
+        let store = ("STORE".to_owned(), "{working_folder}/a:{working_folder}/b".to_owned());
+        server.environment = [store].into();
+        let plan = Plan::new(&installation, &revision, &Secrets::new(), Path::new("/folder")).unwrap();
+        assert_eq!(plan.arguments, ["/folder"]);
+        let environment: Vec<_> = plan.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        // A person's value is what they entered.
+        assert_eq!(
+            environment,
+            [("ROOT", "{working_folder}"), ("STORE", "/folder/a:/folder/b")]
+        );
     }
 
     #[test]
