@@ -23,3 +23,5 @@ mod vend;
 
 pub use app::{BuildError, Deps, build};
 pub use config::Config;
+pub use mcp::MAX_BATCH;
+pub use upstream::CALLS_OF_A_SESSION;

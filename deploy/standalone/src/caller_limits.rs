@@ -34,6 +34,9 @@ pub(crate) struct CallerLimits {
     max_streams: u32,
 }
 
+// The texts here name them.
+const _: () = assert!(gateway_svc::MAX_BATCH == 50 && gateway_svc::CALLS_OF_A_SESSION == 512);
+
 /// A batch of MCP messages, of 50 at most, costs as much as its messages.
 fn batch_or_more(text: &str) -> Result<NonZeroU32, String> {
     match text.parse::<NonZeroU32>() {

@@ -43,7 +43,7 @@ use crate::{
 /// The largest message taken from a client.
 const MAX_BODY: usize = 4 << 20;
 /// The longest batch taken (2025-03-26), and how much of it is done at a time.
-const MAX_BATCH: usize = 50;
+pub const MAX_BATCH: usize = 50;
 const BATCH_CONCURRENCY: usize = 8;
 /// All answers to a batch (bytes).
 const MAX_BATCH_ANSWERS: usize = 32 << 20;

@@ -37,6 +37,7 @@ use crate::{
     identity::Identity,
     snapshot::Store,
 };
+pub use endpoint::MAX_BATCH;
 use inflight::InFlight;
 use session::Sessions;
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::UpstreamError,
-    exchange::Open,
+    exchange::Pending,
     message::{Message, Outgoing, Reply},
     pool::Body,
     room::{FREE, Room},
@@ -55,7 +55,7 @@ pub(crate) enum Event {
 
 /// A stream that ends with the reply.
 pub(crate) struct Answers {
-    open: Open,
+    pending: Pending,
     session: Arc<Session>,
     request: Outgoing,
     body: Body,
@@ -77,14 +77,14 @@ pub(crate) struct Answers {
 impl std::fmt::Debug for Answers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answers")
-            .field("target", &self.open.target)
+            .field("target", &self.pending.target)
             .finish_non_exhaustive()
     }
 }
 
 impl Answers {
     pub(super) fn new(
-        open: Open,
+        pending: Pending,
         session: Arc<Session>,
         request: Outgoing,
         body: Body,
@@ -94,7 +94,7 @@ impl Answers {
     ) -> Self {
         let events = Events::default();
         Self {
-            open,
+            pending,
             session,
             request,
             body,
@@ -135,17 +135,17 @@ impl Answers {
                 let piece = self.came.split_to(length);
                 self.turn += length;
                 self.events
-                    .push(&piece, self.open.upstreams.limits().max_message)
-                    .map_err(|_| self.open.upstreams.too_large())?;
+                    .push(&piece, self.pending.upstreams.limits().max_message)
+                    .map_err(|_| self.pending.upstreams.too_large())?;
                 continue;
             }
             let Some(data) = self.read().await? else {
-                self.open.is_over();
+                self.pending.settle();
                 return Err(UpstreamError::invalid("its stream ended before the answer"));
             };
             self.received = self.received.saturating_add(data.len());
-            if self.received > self.open.upstreams.limits().max_stream {
-                return Err(self.open.upstreams.too_large());
+            if self.received > self.pending.upstreams.limits().max_stream {
+                return Err(self.pending.upstreams.too_large());
             }
             if !self.begun {
                 self.begun = true;
@@ -160,7 +160,7 @@ impl Answers {
 
     /// The next piece; `None` at the end.
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        let Open { upstreams, .. } = &self.open;
+        let Pending { upstreams, .. } = &self.pending;
         let read = upstreams.next_data(&mut self.body, self.deadline);
         let read = unless_cancelled(&self.cancel, read).await;
         self.told(read)
@@ -168,7 +168,7 @@ impl Answers {
 
     /// Waits for room where the event that is coming is long with so many bytes more.
     async fn take_room(&mut self, more: usize) -> Result<(), UpstreamError> {
-        let Open { upstreams, target, .. } = &self.open;
+        let Pending { upstreams, target, .. } = &self.pending;
         if self.events.unfinished() + more <= FREE {
             // What was long is over, and was no event.
             self.room = None;
@@ -181,7 +181,7 @@ impl Answers {
     }
 
     async fn bare(&mut self, start: Bytes) -> Result<Event, UpstreamError> {
-        let Open { upstreams, target, .. } = &self.open;
+        let Pending { upstreams, target, .. } = &self.pending;
         let whole = upstreams.read_on(start, &mut self.body, self.deadline, target, &self.request);
         let whole = unless_cancelled(&self.cancel, whole).await;
         let whole = self.told(whole)?;
@@ -193,16 +193,16 @@ impl Answers {
     /// Tells the upstream if that was cancelled.
     fn told<T>(&mut self, result: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
         if matches!(result, Err(UpstreamError::Cancelled)) {
-            self.open.cancel();
+            self.pending.cancel();
         }
         result
     }
 
     async fn judge(&mut self, data: Bytes) -> Result<Option<Event>, UpstreamError> {
-        let Open { upstreams, target, .. } = &self.open;
+        let Pending { upstreams, target, .. } = &self.pending;
         Ok(match upstreams.parse(data, target, &self.request).await? {
             Message::Reply(reply) => {
-                self.open.is_over();
+                self.pending.settle();
                 Some(Event::Reply(reply))
             }
             Message::Notification(message) => Some(Event::Notification(message)),
@@ -228,8 +228,8 @@ impl Answers {
             _ => b",\"error\":{\"code\":-32601,\"message\":\"this client takes no requests but ping\"}}",
         });
         let (upstreams, target, session) = (
-            self.open.upstreams.clone(),
-            Arc::clone(&self.open.target),
+            self.pending.upstreams.clone(),
+            Arc::clone(&self.pending.target),
             Arc::clone(&self.session),
         );
         // A server that asks faster than it takes answers gets none.

@@ -141,23 +141,23 @@ impl Upstreams {
         cancel: CancellationToken,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + self.inner.limits.total;
-        let mut open = Open::new(self.clone(), Arc::clone(target), request.id);
+        let mut pending = Pending::new(self.clone(), Arc::clone(target), request.id);
         let answer = tokio::select! {
             answer = self.call_session(target, &request, deadline) => answer,
             () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
         };
         match answer {
             Ok(Started::Whole(message)) => {
-                open.is_over();
+                pending.settle();
                 Ok(message)
             }
             Ok(Started::Events(session, permit, body)) => Ok(Answer::Stream(Box::new(Answers::new(
-                open, session, request, body, deadline, cancel, permit,
+                pending, session, request, body, deadline, cancel, permit,
             )))),
             Err(error) => {
                 // A server that takes long may still be at it.
                 if !matches!(error, UpstreamError::Timeout { .. }) {
-                    open.is_over();
+                    pending.settle();
                 }
                 Err(error.masked(target))
             }
@@ -480,14 +480,14 @@ impl Upstreams {
 
 /// A request that an upstream works on. Where it ends without a reply, because nobody waits for one any more, the upstream is told: a connection
 /// that is closed says nothing to a server.
-pub(super) struct Open {
+pub(super) struct Pending {
     pub(super) upstreams: Upstreams,
     pub(super) target: Arc<Target>,
     id: u64,
     over: bool,
 }
 
-impl Open {
+impl Pending {
     pub(super) fn new(upstreams: Upstreams, target: Arc<Target>, id: u64) -> Self {
         Self {
             upstreams,
@@ -497,8 +497,18 @@ impl Open {
         }
     }
 
+    /// One that no client made: the upstream is told nothing when it ends.
+    pub(super) fn not_to_be_cancelled(upstreams: Upstreams, target: Arc<Target>) -> Self {
+        Self {
+            upstreams,
+            target,
+            id: 0,
+            over: true,
+        }
+    }
+
     /// The upstream is done with it.
-    pub(super) fn is_over(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.over = true;
     }
 
@@ -510,7 +520,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for Pending {
     fn drop(&mut self) {
         self.cancel();
     }

@@ -30,6 +30,9 @@ pub(crate) struct Limits {
     pub(crate) concurrency: usize,
 }
 
+/// [`Limits::concurrency`] that are not set otherwise: no caller may have more than half of them under way.
+pub const CALLS_OF_A_SESSION: usize = 512;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -44,7 +47,7 @@ impl Default for Limits {
             room: 1 << 30,
             room_each: 64 << 20,
             room_wait: Duration::from_secs(60),
-            concurrency: 512,
+            concurrency: CALLS_OF_A_SESSION,
         }
     }
 }

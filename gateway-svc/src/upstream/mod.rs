@@ -21,6 +21,7 @@ mod tools;
 pub(crate) use answer::{Answer, Answers, Event};
 pub(crate) use error::UpstreamError;
 pub(crate) use exchange::Upstreams;
+pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     answer::{Answers, Event},
     error::UpstreamError,
-    exchange::{Begun, Open, Upstreams},
+    exchange::{Begun, Pending, Upstreams},
     message::{Message, Reply},
     pool::Body,
     target::{Revision, Target},
@@ -120,10 +120,8 @@ impl Upstreams {
             asides: Arc::new(Semaphore::new(ASIDES)),
         });
         let stop = tokio_util::sync::CancellationToken::new();
-        // Nobody may cancel it.
-        let mut open = Open::new(self.clone(), Arc::clone(target), 0);
-        open.is_over();
-        let mut answers = Answers::new(open, session, request, body, deadline, stop, permit);
+        let pending = Pending::not_to_be_cancelled(self.clone(), Arc::clone(target));
+        let mut answers = Answers::new(pending, session, request, body, deadline, stop, permit);
         loop {
             if let Event::Reply(reply) = answers.next().await? {
                 return Ok(reply);

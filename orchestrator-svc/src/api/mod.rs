@@ -124,8 +124,8 @@ impl RuntimeService for RuntimeApi {
             runtime.restarts.send_modify(|last| {
                 last.number += 1;
                 if update {
-                    last.updates += 1;
-                    last.update_of = subject.revision;
+                    last.updates_asked += 1;
+                    last.update_for_revision = subject.revision;
                 }
                 number = last.number;
             });

@@ -34,7 +34,7 @@ pub(crate) struct Wanted {
     /// How many of the entry's arguments said so; those behind are the program's.
     pub(crate) consumed: usize,
     /// Whether the owner confirms new versions.
-    pub(crate) confirmed: bool,
+    pub(crate) confirm_new_versions: bool,
 }
 
 /// A package that was fetched. What runs stays this one until somebody asks for an update.
@@ -83,7 +83,7 @@ impl Wanted {
             version: version.to_owned(),
             program: None,
             consumed: options + 1,
-            confirmed: false,
+            confirm_new_versions: false,
         })
     }
 
@@ -125,7 +125,7 @@ impl Wanted {
             version,
             program: program.cloned().or_else(|| Some(name.to_owned())),
             consumed,
-            confirmed: false,
+            confirm_new_versions: false,
         })
     }
 }

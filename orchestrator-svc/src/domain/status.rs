@@ -80,6 +80,16 @@ impl Status {
     }
 }
 
+/// What a program says that meets its sandbox.
+const REFUSALS: [&str; 6] = [
+    "ermission denied",
+    "peration not permitted",
+    "ead-only file system",
+    "EACCES",
+    "EPERM",
+    "EROFS",
+];
+
 /// The reason to report for an end, and what to say, with the last lines the server wrote.
 pub(crate) fn failure(
     reason: EndReason,
@@ -112,6 +122,14 @@ pub(crate) fn failure(
             text.push_str(&line[..end]);
         }
     }
+    if last_lines
+        .iter()
+        .any(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)))
+    {
+        text.push_str(
+            "\nIf its sandbox refused that: --server-connect, --server-read and --server-write are what an operator lets servers do.",
+        );
+    }
     (code, text)
 }
 
@@ -141,6 +159,9 @@ mod tests {
             ("EXITED", "It ended. Its last lines:\nno config")
         );
         assert_eq!(failure(EndReason::Exited, "It ended.", 3, &[]).0, "CRASH_LOOP");
+        let refused = ["[Errno 13] Permission denied".to_owned()];
+        let (_, message) = failure(EndReason::Exited, "It ended.", 1, &refused);
+        assert!(message.contains("--server-connect"), "{message}");
         let mut status = Status::new(1);
         status.set(State::Failed, "X", "ü".repeat(10_000));
         assert!(status.message.len() <= MESSAGE);

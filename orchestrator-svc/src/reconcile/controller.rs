@@ -31,10 +31,11 @@ pub(crate) struct Runtime {
 pub(crate) struct Restart {
     /// Counts them.
     pub(crate) number: u64,
-    /// Counts those that ask for the newest versions of the server's package: one without does not call off one with.
-    pub(crate) updates: u64,
+    /// Counts those that ask for the newest versions of the server's package. A restart that comes behind one of these, before it has begun, and
+    /// does not ask for them leaves it asked for.
+    pub(crate) updates_asked: u64,
     /// The entry revision for which they were last asked for.
-    pub(crate) update_of: i64,
+    pub(crate) update_for_revision: i64,
 }
 
 /// Starts and ends supervisors.

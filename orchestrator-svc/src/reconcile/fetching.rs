@@ -41,7 +41,7 @@ impl Supervisor {
         let requested = fetch.wanted.requested.clone();
         if !succeeded {
             // Those versions go on that there are.
-            self.state.update = false;
+            self.state.update_wanted = false;
             self.give_up(fetch).await;
             let message = format!("The package {requested} could not be fetched. {message}");
             return self.failed(EndReason::PackageNotFetched, &message);
@@ -49,7 +49,7 @@ impl Supervisor {
         match self.context.local.fetched(&self.uid, fetch).await {
             Ok(rest) => {
                 if rest.is_none() {
-                    self.state.update = false;
+                    self.state.update_wanted = false;
                     tracing::info!(installation.uid = %self.uid, package = requested, "package fetched");
                 }
                 self.state.rest = rest;
@@ -57,7 +57,7 @@ impl Supervisor {
                 self.state.retry = Some(Instant::now());
             }
             Err(error) => {
-                self.state.update = false;
+                self.state.update_wanted = false;
                 let message = format!("The package {requested} cannot be used: {error}.");
                 self.failed(EndReason::PackageNotFetched, &message);
             }

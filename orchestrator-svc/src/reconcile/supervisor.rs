@@ -61,11 +61,11 @@ pub(crate) struct Running {
     /// What is left to do of what was fetched.
     pub(super) rest: Option<Fetch>,
     /// Whether the newest versions of its package were asked for, rather than those it has.
-    pub(super) update: bool,
+    pub(super) update_wanted: bool,
     /// Updates that were asked for and taken up.
-    pub(super) updates: u64,
+    pub(super) updates_taken: u64,
     /// The entry revision for which they were.
-    update_of: i64,
+    update_for_revision: i64,
     pub(super) fingerprint: Option<[u8; 32]>,
     /// As `Status::spec_digest`.
     spec_digest: String,
@@ -98,7 +98,7 @@ impl Supervisor {
     /// Runs until the installation is gone, or the service stops.
     pub(crate) async fn run(mut self) {
         let mut restarts = self.runtime.restarts.subscribe();
-        self.state.updates = restarts.borrow_and_update().updates;
+        self.state.updates_taken = restarts.borrow_and_update().updates_asked;
         loop {
             let desired = Arc::clone(&self.desired.borrow_and_update());
             if desired.installation.delete_time.is_some() {
@@ -116,13 +116,13 @@ impl Supervisor {
                     }
                     Wake::Restart(Restart {
                         number,
-                        updates,
-                        update_of,
+                        updates_asked,
+                        update_for_revision,
                     }) => {
                         self.stop_bridge().await;
-                        self.state.update |= updates > self.state.updates;
-                        self.state.updates = updates;
-                        self.state.update_of = update_of;
+                        self.state.update_wanted |= updates_asked > self.state.updates_taken;
+                        self.state.updates_taken = updates_asked;
+                        self.state.update_for_revision = update_for_revision;
                         self.state.failures = 0;
                         self.state.retry = None;
                         self.state.seen = None;
@@ -156,7 +156,7 @@ impl Supervisor {
         // What runs goes on until it is known what should.
         let Some(revision) = &desired.revision else { return };
         // Who may ask for new versions depends on the revision: what was asked of an earlier one is void.
-        self.state.update &= self.state.update_of >= revision.number;
+        self.state.update_wanted &= self.state.update_for_revision >= revision.number;
         let installation = &desired.installation;
         let generation = installation.generation;
         if self_hosted(revision).is_none() {
@@ -214,8 +214,8 @@ impl Supervisor {
             self.state.seen = Some(seen);
             return self.fetch(&outline, rest, generation).await;
         }
-        let anew = self.state.update && self.state.update_of == revision.number;
-        match self.context.local.to_fetch(&self.uid, &outline, anew) {
+        let anew = self.state.update_wanted && self.state.update_for_revision == revision.number;
+        match self.context.local.prepare_fetch(&self.uid, &outline, anew) {
             Ok(Some(fetch)) => {
                 self.state.seen = Some(seen);
                 return self.fetch(&outline, fetch, generation).await;

@@ -121,18 +121,18 @@ impl LocalRuntime {
     ///
     /// # Errors
     /// When the folders of packages cannot be read or written.
-    pub(crate) fn to_fetch(&self, uid: &str, plan: &Plan, anew: bool) -> io::Result<Option<Fetch>> {
+    pub(crate) fn prepare_fetch(&self, uid: &str, plan: &Plan, anew: bool) -> io::Result<Option<Fetch>> {
         let Some(wanted) = self.wanted(plan) else {
             return Ok(None);
         };
         self.folders.make(uid)?;
-        self.trees.to_fetch(&wanted, &self.folders.pins(uid), anew)
+        self.trees.prepare_fetch(&wanted, &self.folders.pins(uid), anew)
     }
 
     /// What a plan's command names, if its launcher's package manager is there.
     fn wanted(&self, plan: &Plan) -> Option<Wanted> {
         let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
-        wanted.confirmed = plan.confirm_new_versions;
+        wanted.confirm_new_versions = plan.confirm_new_versions;
         self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
         Some(wanted)
     }

@@ -35,8 +35,9 @@ pub enum SandboxError {
     /// Less holds than is demanded.
     #[error(
         "this machine cannot hold servers as is demanded: {}. What failed: {}. Make that possible (user namespaces: \
-         kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; in a container, its seccomp profile), or say \
-         --sandbox best-effort to trust the code of every server with all that this user can read",
+         user.max_user_namespaces, which says \"No space left\" where it is used up, kernel.unprivileged_userns_clone, \
+         kernel.apparmor_restrict_unprivileged_userns; in a container, its seccomp profile), or say --sandbox best-effort to trust the code of \
+         every server with what is not protected",
         missing.join(", "),
         if failed.is_empty() { "nothing".to_owned() } else { failed.join("; ") }
     )]

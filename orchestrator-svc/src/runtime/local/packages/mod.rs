@@ -35,7 +35,7 @@ const SETTINGS: [&str; 10] = [
     "UV_NATIVE_TLS",
 ];
 
-/// Of these, how to get there. Any of these settings may have a password in it.
+/// How to get to a registry. Like one of [`SETTINGS`], any of them may have a password in it.
 const PROXIES: [&str; 6] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",

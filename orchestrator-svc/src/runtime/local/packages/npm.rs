@@ -18,10 +18,9 @@ pub(super) const INSTALL: &str =
 /// Runs the installation scripts of what is installed.
 pub(super) const RUN_SCRIPTS: &str = "exec \"$0\" rebuild --no-audit --no-fund --no-update-notifier --loglevel=error";
 
-/// For each step. A repository of git is one whose own settings npm would follow, and whose scripts it would run; variables go before
-/// the settings of a folder, and reach each npm that npm starts. npm 10 does not know `allow_git`; what it says of a missing git names
-/// the path. The two files of settings have
-/// different names because npm refuses to read one twice.
+/// For each step. A repository of Git is one whose own settings npm would follow, and whose scripts it would run; variables go before
+/// the settings of a folder, and reach each npm that npm starts. npm 10 does not know `allow_git`; what it says of a missing `git` names
+/// the path. The two files of settings have different names because npm refuses to read one twice.
 pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
     ("npm_config_git", "/nonexistent/git-repositories-are-not-fetched"),
     ("npm_config_allow_git", "none"),

@@ -25,9 +25,9 @@ pub(crate) struct Pin {
     pub(crate) package: Package,
     /// Name of its tree.
     pub(crate) tree: String,
-    /// [`Wanted::confirmed`].
+    /// [`Wanted::confirm_new_versions`].
     #[serde(default)]
-    pub(super) confirmed: bool,
+    pub(super) confirm_new_versions: bool,
 }
 
 pub(super) fn lock_files(ecosystem: Ecosystem) -> &'static [&'static str] {
@@ -64,7 +64,7 @@ impl Pin {
                 lock_digest: format!("sha256:{digest}"),
             },
             tree,
-            confirmed: wanted.confirmed,
+            confirm_new_versions: wanted.confirm_new_versions,
         })
     }
 

@@ -31,11 +31,11 @@ impl Pins {
 
     /// The current one, if it is for this.
     pub(crate) fn current(&self, wanted: &Wanted) -> Option<Pin> {
-        Pin::read(&self.current, wanted).filter(|pin| pin.confirmed == wanted.confirmed)
+        Pin::read(&self.current, wanted).filter(|pin| pin.confirm_new_versions == wanted.confirm_new_versions)
     }
 
     /// Where the current one's lock file is.
-    pub(super) fn folder(&self) -> &Path {
+    pub(super) fn current_folder(&self) -> &Path {
         &self.current
     }
 
@@ -45,7 +45,7 @@ impl Pins {
     }
 
     /// Makes the one for this the current one, if there is one.
-    pub(super) fn select(&self, wanted: &Wanted) -> io::Result<Option<Pin>> {
+    pub(super) fn make_current(&self, wanted: &Wanted) -> io::Result<Option<Pin>> {
         if let Some(pin) = self.current(wanted) {
             return Ok(Some(pin));
         }
@@ -58,7 +58,7 @@ impl Pins {
         let Some(mut pin) = Pin::read(&self.current, wanted) else {
             return Ok(None);
         };
-        pin.confirmed = wanted.confirmed;
+        pin.confirm_new_versions = wanted.confirm_new_versions;
         self.put(wanted, &pin, &self.current)?;
         Ok(Some(pin))
     }
@@ -71,7 +71,12 @@ impl Pins {
     }
 
     fn kept(&self, wanted: &Wanted) -> PathBuf {
-        let what = format!("{}:{}:{}", wanted.ecosystem.name(), wanted.confirmed, wanted.requested);
+        let what = format!(
+            "{}:{}:{}",
+            wanted.ecosystem.name(),
+            wanted.confirm_new_versions,
+            wanted.requested
+        );
         self.kept.join(hex::encode(&Sha256::digest(what)[..16]))
     }
 }

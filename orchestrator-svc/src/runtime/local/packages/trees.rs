@@ -42,8 +42,8 @@ impl Trees {
     }
 
     /// What has to be fetched before a package can be run as its installation's pin says. `anew`: with the newest versions that fit.
-    pub(crate) fn to_fetch(&self, wanted: &Wanted, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
-        let pinned = pins.select(wanted)?.filter(|_| !anew);
+    pub(crate) fn prepare_fetch(&self, wanted: &Wanted, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
+        let pinned = pins.make_current(wanted)?.filter(|_| !anew);
         if let Some(pin) = &pinned
             && self.folder(pin).is_dir()
         {
@@ -54,7 +54,7 @@ impl Trees {
             folder: self.0.join(format!("{UNFINISHED}{}", Uuid::new_v4().simple())),
             step: Step::Resolve,
         };
-        let prepared = prepare(&mut fetch, pinned.is_some().then(|| pins.folder()));
+        let prepared = prepare(&mut fetch, pinned.is_some().then(|| pins.current_folder()));
         if prepared.is_err() {
             self.give_up(&fetch)?;
         }
