@@ -362,3 +362,59 @@ async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
     }
     stack.stop().await;
 }
+
+/// The first line of a package's program is the package's own: it lets nobody into other folders.
+#[tokio::test]
+async fn a_package_does_not_say_what_its_server_sees() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    let private = tempfile::Builder::new()
+        .prefix("private")
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    let (script, secret) = (private.path().join("run.sh"), private.path().join(".env"));
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    fs::write(&secret, SECRET).unwrap();
+    let line = format!("#!/usr/bin/env -S -u {} python3\n", script.display());
+    fs::write(tools.path().join("line"), line).unwrap();
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let endpoint = stack.running("one").await;
+    assert_eq!(support::read(&endpoint, &secret).await, "");
+    let own = call(&endpoint).await["folder"].as_str().unwrap().to_owned();
+    support::write(&endpoint, &Path::new(&own).join("x")).await;
+    fs::write(Path::new(&own).join("x"), "it reads").unwrap();
+    assert_eq!(support::read(&endpoint, &Path::new(&own).join("x")).await, "it reads");
+    stack.stop().await;
+}
+
+/// What one registry gave does not run, and gets no secret, where the entry names another one.
+#[tokio::test]
+async fn another_registry_is_asked_anew() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    let registry = |at: &'static str| {
+        move |server: &mut SelfHostedServer| {
+            let name = "npm_config_registry".to_owned();
+            drop(server.environment.insert(name, at.to_owned()));
+        }
+    };
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let first = stack.running("one").await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    revise(&fakes, "one", ConditionStatus::True, registry("https://other.example/"));
+    let second = stack.moved("one", &first).await;
+    assert_eq!(version(&shown(&stack, "one").await), "2.0.0");
+    fs::write(tools.path().join("version"), "1.0.0").unwrap();
+    revise(&fakes, "one", ConditionStatus::True, registry("https://third.example/"));
+    let third = stack.moved("one", &second).await;
+    assert_eq!(
+        trees(&stack.folder).len(),
+        3,
+        "nor are files of the same versions shared"
+    );
+    revise(&fakes, "one", ConditionStatus::True, registry("https://other.example/"));
+    stack.moved("one", &third).await;
+    assert_eq!(version(&shown(&stack, "one").await), "2.0.0", "as it was from there");
+    stack.stop().await;
+}

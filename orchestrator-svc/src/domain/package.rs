@@ -35,6 +35,8 @@ pub(crate) struct Wanted {
     pub(crate) consumed: usize,
     /// Whether the owner confirms new versions.
     pub(crate) confirm_new_versions: bool,
+    /// Tells apart where the package is fetched from, and by which programs.
+    pub(crate) origin: String,
 }
 
 /// A package that was fetched. What runs stays this one until somebody asks for an update.
@@ -52,7 +54,7 @@ pub(crate) struct Package {
 
 impl Wanted {
     /// What a command names, if it is one of those launchers, in a way that names a package of the public kind and nothing else. All
-    /// other ways (`--package`, `--with`, URLs, folders) are the launcher's own business.
+    /// other ways (`--package`, `--with`, URLs, folders) are the launcher's own business. Without what the command does not say.
     pub(crate) fn of(command: &str, arguments: &[String]) -> Option<Self> {
         match command.rsplit('/').next()? {
             "npx" => Self::of_npx(arguments),
@@ -84,6 +86,7 @@ impl Wanted {
             program: None,
             consumed: options + 1,
             confirm_new_versions: false,
+            origin: String::new(),
         })
     }
 
@@ -126,6 +129,7 @@ impl Wanted {
             program: program.cloned().or_else(|| Some(name.to_owned())),
             consumed,
             confirm_new_versions: false,
+            origin: String::new(),
         })
     }
 }

@@ -211,8 +211,12 @@ impl Supervisor {
         }
         // Before any secret is drawn: what is fetched gets none.
         if let Some(rest) = self.state.rest.take() {
-            self.state.seen = Some(seen);
-            return self.fetch(&outline, rest, generation).await;
+            if self.context.local.wants(&outline, &rest) {
+                self.state.seen = Some(seen);
+                return self.fetch(&outline, rest, generation).await;
+            }
+            // Of an earlier revision, which had other versions, or was asked about them.
+            self.give_up(rest).await;
         }
         let anew = self.state.update_wanted && self.state.update_for_revision == revision.number;
         match self.context.local.prepare_fetch(&self.uid, &outline, anew) {

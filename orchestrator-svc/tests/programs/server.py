@@ -20,6 +20,13 @@ for line in sys.stdin:
                 open(path, "a").close()
         except OSError as error:
             written = str(error)
-        result = {"written": written, "environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
+        read = ""
+        try:
+            path = (message.get("params") or {}).get("arguments", {}).get("read")
+            if path:
+                read = open(path).read()
+        except OSError:
+            pass
+        result = {"written": written, "read": read, "environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
     if "id" in message:
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)

@@ -252,6 +252,15 @@ pub async fn write(endpoint: &str, file: &Path) -> String {
         .to_owned()
 }
 
+/// What a server finds in a file; nothing where it may not read it.
+pub async fn read(endpoint: &str, file: &Path) -> String {
+    let params = json!({"name": "x", "arguments": {"read": file}});
+    call_with(endpoint, params).await["read"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
 async fn call_with(endpoint: &str, params: Value) -> Value {
     let stream = UnixStream::connect(endpoint.strip_prefix("unix:").unwrap())
         .await

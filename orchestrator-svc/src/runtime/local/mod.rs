@@ -20,7 +20,7 @@ use ::sandbox::{Grant, Protection};
 pub(crate) use bridge::Bridge;
 use folders::{Folders, Own};
 pub(crate) use packages::Fetch;
-use packages::{FETCH_MILLIS, Step, Trees, manager};
+use packages::{FETCH_MILLIS, Step, Trees, manager, origin};
 use programs::Programs;
 use sandbox::Sandbox;
 pub use sandbox::SandboxError;
@@ -32,6 +32,9 @@ use crate::{
         plan::{Missing, Plan, Secrets},
     },
 };
+
+/// What runs packages of npm: node, or what their own programs are made for.
+const INTERPRETERS: [&str; 2] = ["node", "python3"];
 
 /// Why nothing can run on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -129,10 +132,17 @@ impl LocalRuntime {
         self.trees.prepare_fetch(&wanted, &self.folders.pins(uid), anew)
     }
 
+    /// Whether what is fetched is what a plan names.
+    pub(crate) fn wants(&self, plan: &Plan, fetch: &Fetch) -> bool {
+        self.wanted(plan).as_ref() == Some(&fetch.wanted)
+    }
+
     /// What a plan's command names, if its launcher's package manager is there.
     fn wanted(&self, plan: &Plan) -> Option<Wanted> {
         let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
         wanted.confirm_new_versions = plan.confirm_new_versions;
+        let inherited = |name: &str| std::env::var(name).ok();
+        wanted.origin = origin(wanted.ecosystem, &plan.command, &plan.fixed_environment, inherited);
         self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
         Some(wanted)
     }
@@ -146,6 +156,7 @@ impl LocalRuntime {
         Programs {
             path: path.map_or("", String::as_str),
             hidden: self.sandbox.hidden(),
+            writable: self.sandbox.writable(),
             home: self.home.as_deref(),
         }
     }
@@ -157,7 +168,7 @@ impl LocalRuntime {
             let value = plan.fixed_environment.get(name).cloned();
             value.or_else(|| std::env::var(name).ok())
         };
-        let variables = fetch.environment(setting).into_iter();
+        let variables = fetch.environment(&setting).into_iter();
         environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
         let own = self.folders.make_anew(uid)?;
         environment.insert(
@@ -170,8 +181,7 @@ impl LocalRuntime {
         let manager = manager(fetch.wanted.ecosystem, &plan.command);
         let programs = self.programs(plan);
         let mut grants = programs.grants(&manager, &[]);
-        grants.extend(programs.grants("node", &[]));
-        grants.extend(programs.grants("python3", &[]));
+        grants.extend(INTERPRETERS.iter().flat_map(|name| programs.grants(name, &[])));
         grants.push(Grant::write(fetch.tree()));
         // Scripts of packages are code of others: held as the server itself is, at the ports and in the folders that it may use.
         let scripts = fetch.step == Step::RunScripts;
@@ -179,9 +189,8 @@ impl LocalRuntime {
         environment.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
         grants.push(Grant::write(home));
         let mut confinement = self.sandbox.confinement(&own, grants);
-        if !scripts {
-            // A registry of one's own may be at any port.
-            confinement.connect = None;
+        if let (Some(allowed), Some(ports)) = (&mut confinement.connect, fetch.ports(setting)) {
+            *allowed = ports.into_iter().collect();
         }
         let spec = Spec {
             socket: self.folders.socket(),
@@ -244,12 +253,16 @@ impl LocalRuntime {
             let tree = self.trees.folder(&pin);
             command = self.trees.program(&wanted, &tree)?;
             arguments.drain(..wanted.consumed);
-            fixed -= wanted.consumed;
-            grants.extend(programs.grants(&tree.join("venv/bin/python").to_string_lossy(), &[]));
+            // What runs it was found before any of its files was there: they name what they like.
+            match &pin.interpreter {
+                Some(interpreter) => grants.extend(programs.grants(&interpreter.to_string_lossy(), &[])),
+                None => grants.extend(INTERPRETERS.iter().flat_map(|name| programs.grants(name, &[]))),
+            }
             grants.push(Grant::read(tree));
             package = Some(pin.package);
+        } else {
+            grants.extend(programs.grants(&command, &arguments[..fixed]));
         }
-        grants.extend(programs.grants(&command, &arguments[..fixed]));
         let spec = Spec {
             socket: socket.clone(),
             lock: self.folders.lock(uid),

@@ -31,6 +31,8 @@ pub(crate) struct Programs<'a> {
     pub(crate) path: &'a str,
     /// Never granted, nor anything below or above it.
     pub(crate) hidden: &'a Path,
+    /// Where servers write: what is there says nothing about what a server may see.
+    pub(crate) writable: &'a [PathBuf],
     /// Of the service's user: a script in it is granted alone.
     pub(crate) home: Option<&'a Path>,
 }
@@ -66,7 +68,8 @@ impl Programs<'_> {
 
     fn program(&self, file: &Path, found: &mut Vec<PathBuf>, depth: usize) {
         let Ok(real) = file.canonicalize() else { return };
-        if !is_program(&real) {
+        let is_servers = real.starts_with(self.hidden) || self.writable.iter().any(|folder| real.starts_with(folder));
+        if is_servers || !is_program(&real) {
             return;
         }
         let Some(depth) = depth.checked_sub(1) else { return };
@@ -105,10 +108,21 @@ impl Programs<'_> {
         let mut words = line.strip_prefix("#!")?.split_ascii_whitespace();
         let program = Path::new(words.next()?);
         if program.file_name()? == "env" {
-            let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-            return self.look_up(name);
+            let mut name = words.next()?;
+            if matches!(name, "-S" | "--split-string") {
+                name = words.next()?;
+            }
+            while name.contains('=') {
+                name = words.next()?;
+            }
+            // Other options may take the next word.
+            return if name.starts_with('-') {
+                None
+            } else {
+                self.look_up(name)
+            };
         }
-        Some(program.to_owned())
+        Some(program.to_owned()).filter(|program| program.is_absolute())
     }
 
     /// Whether a folder is one of a program, rather than one with all that somebody has, or with their settings.
@@ -124,9 +138,10 @@ impl Programs<'_> {
 
 /// Whether a file can be executed, or looks like a script.
 fn is_program(file: &Path) -> bool {
-    let executable = fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o111 != 0);
+    let Ok(found) = fs::metadata(file) else { return false };
+    let executable = found.permissions().mode() & 0o111 != 0;
     let ending = file.extension().and_then(|ending| ending.to_str());
-    executable || ending.is_some_and(|ending| SCRIPTS.contains(&ending))
+    found.is_file() && (executable || ending.is_some_and(|ending| SCRIPTS.contains(&ending)))
 }
 
 /// The script that an interpreter is told to run.
@@ -224,6 +239,7 @@ mod tests {
             let programs = Programs {
                 path: &in_root("@/home/x/.pyenv/shims:@/opt/node/bin"),
                 hidden: &self.root.join("home/x/data"),
+                writable: &[self.root.join("srv/shared")],
                 home: Some(&self.root.join("home/x")),
             };
             let grants = programs.grants(&in_root(command), &arguments).into_iter();
@@ -312,5 +328,44 @@ mod tests {
         );
         assert_eq!(machine.grants("no-such-program", &["@/home/x/app/server.py"]), none);
         assert!(machine.folder.path().exists());
+    }
+
+    /// A line of a script is followed as the kernel and `env` do, to a program and to nothing else; not at all where servers write.
+    #[test]
+    fn scripts_let_nobody_into_other_folders() {
+        let machine = Machine::new(&[
+            ("opt/node/bin/node", BINARY),
+            ("secret/app/run.sh", "#!/bin/sh\n"),
+            ("secret/app/.env", ""),
+            ("home/x/data/packages/tree/run", "#!@/secret/app/run.sh\n"),
+            ("srv/shared/run", "#!@/secret/app/run.sh\n"),
+        ]);
+        let in_root = |text: &str| text.replace('@', machine.root.to_str().unwrap());
+        for line in [
+            "/usr/bin/env -S -u @/secret/app/run.sh node",
+            "/usr/bin/env -C @/secret/app/run.sh node",
+            "/usr/bin/env --split-string -i @/secret/app/run.sh",
+            "@/secret/app",
+            "secret/app/run.sh",
+        ] {
+            let script = machine.root.join("opt/node/bin/script");
+            fs::write(&script, in_root(&format!("#!{line}\n"))).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            let grants = machine.grants("@/opt/node/bin/script", &[]);
+            assert!(
+                !grants.iter().any(|path| path.starts_with("secret")),
+                "{line}: {grants:?}"
+            );
+        }
+        for servers in ["home/x/data/packages/tree/run", "srv/shared/run"] {
+            let path = machine.root.join(servers);
+            fs::write(&path, in_root("#!@/secret/app/run.sh\n")).unwrap();
+            let none: [&str; 0] = [];
+            assert_eq!(machine.grants(&format!("@/{servers}"), &[]), none, "{servers}");
+        }
+        let script = machine.root.join("opt/node/bin/script");
+        fs::write(&script, in_root("#!/usr/bin/env -S A=b node --flag\n")).unwrap();
+        let grants = machine.grants("@/opt/node/bin/script", &[]);
+        assert!(grants.contains(&"opt/node/bin/node".to_owned()), "{grants:?}");
     }
 }

@@ -87,6 +87,11 @@ impl Sandbox {
         &self.hidden
     }
 
+    /// What all servers may change.
+    pub(crate) fn writable(&self) -> &[PathBuf] {
+        &self.config.write
+    }
+
     /// What a server finds in `TMPDIR`.
     pub(crate) fn temporary_folder<'a>(&self, own: &'a Own) -> &'a Path {
         if self.layers.namespaces {

@@ -6,13 +6,15 @@
 //! (its *pin*): it runs these versions until somebody asks for others, also where the tree has to be made again.
 
 mod npm;
+mod origin;
 mod pin;
 mod pins;
 mod pypi;
 mod trees;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
+pub(crate) use origin::origin;
 pub(crate) use pins::Pins;
 pub(crate) use trees::Trees;
 
@@ -90,6 +92,11 @@ impl Fetch {
     /// Where the lock file is once it has been looked at: no step can write there.
     fn lock(&self) -> PathBuf {
         self.folder.join("lock")
+    }
+
+    /// The TCP ports that this step may connect to; `None`: those that servers may.
+    pub(crate) fn ports(&self, setting: impl Fn(&str) -> Option<String>) -> Option<BTreeSet<u16>> {
+        (self.step != Step::RunScripts).then(|| origin::ports(self.wanted.ecosystem, setting))
     }
 
     /// Variables for this step. `setting` finds one by its name.

@@ -62,7 +62,7 @@ pub(super) fn check(folder: &Path) -> io::Result<()> {
     let packages = lock["packages"].as_object();
     let packages = packages.ok_or_else(|| io::Error::other("the lock file names no packages"))?;
     for (place, package) in packages.iter().filter(|(place, _)| !place.is_empty()) {
-        if let Some(what) = flaw(package) {
+        if let Some(what) = flaw(package).or_else(|| odd_dependency(package)) {
             let name = place.rsplit("node_modules/").next().unwrap_or(place);
             let name: String = name.escape_debug().take(214).collect();
             return Err(io::Error::other(format!(
@@ -91,8 +91,38 @@ fn flaw(package: &Value) -> Option<&'static str> {
             "is not on an HTTP server"
         });
     }
-    let has_digest = package["integrity"].as_str().is_some_and(|digest| digest.contains('-'));
-    (!has_digest).then_some("has no digest")
+    let integrity = package["integrity"].as_str().unwrap_or_default();
+    // npm takes no notice of what it does not know, and any of several that it does.
+    let strong = integrity
+        .split_ascii_whitespace()
+        .filter(|digest| is_strong(digest))
+        .count();
+    match strong {
+        1 => None,
+        0 => Some("has no digest (SHA-256 or longer)"),
+        _ => Some("has more than one digest"),
+    }
+}
+
+/// A digest of Subresource Integrity: the algorithm, and as many bytes in base64 as it makes.
+fn is_strong(digest: &str) -> bool {
+    const ALGORITHMS: [(&str, usize, usize); 3] = [("sha256-", 43, 1), ("sha384-", 64, 0), ("sha512-", 86, 2)];
+    ALGORITHMS.iter().any(|(algorithm, length, padding)| {
+        digest.strip_prefix(algorithm).is_some_and(|value| {
+            let (value, end) = value.split_at_checked(*length).unwrap_or_default();
+            let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+            value.bytes().all(is_base64) && value.len() == *length && end == &"=="[..*padding]
+        })
+    })
+}
+
+/// What a package asks for by an address, which need not be the registry's.
+fn odd_dependency(package: &Value) -> Option<&'static str> {
+    const KINDS: [&str; 3] = ["dependencies", "optionalDependencies", "peerDependencies"];
+    let asked = KINDS.iter().filter_map(|kind| package[kind].as_object());
+    let mut asked = asked.flat_map(|all| all.values()).filter_map(Value::as_str);
+    let is_address = |asked: &str| asked.contains(':') && !asked.starts_with("npm:");
+    asked.any(is_address).then_some("asks for another one by its address")
 }
 
 /// Whether some of it has scripts that run when it is installed.
@@ -137,9 +167,12 @@ mod tests {
             fs::write(folder.path().join(LOCK[0]), lock.to_string()).unwrap();
             check(folder.path()).map_err(|error| error.to_string())
         };
-        let (url, digest) = ("https://registry.example/c.tgz", "sha512-eA==");
+        let digest = format!("sha512-{}==", "Ab+/0z".repeat(15).split_at(86).0);
+        let (url, digest) = ("https://registry.example/c.tgz", digest.as_str());
         assert_eq!(checked(json!({"resolved": url, "integrity": digest})), Ok(()));
         assert_eq!(checked(json!({"inBundle": true})), Ok(()));
+        let several = json!({"resolved": url, "integrity": format!("sha1-{} {digest}", "a".repeat(27)), "dependencies": {"d": "npm:@e/f@1"}});
+        assert_eq!(checked(several), Ok(()));
         for (package, what) in [
             (
                 json!({"resolved": "git+ssh://git@host/a.git#1", "integrity": digest}),
@@ -150,6 +183,28 @@ mod tests {
             (json!({"resolved": "../a", "link": true, "inBundle": true}), "folder"),
             (json!({"resolved": url}), "digest"),
             (json!({"resolved": url, "integrity": ""}), "digest"),
+            (json!({"resolved": url, "integrity": "none-AAAA"}), "no digest"),
+            (json!({"resolved": url, "integrity": "sha512-AAAA"}), "no digest"),
+            (
+                json!({"resolved": url, "integrity": "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk="}),
+                "no digest",
+            ),
+            (
+                json!({"resolved": url, "integrity": digest.replace('+', ".")}),
+                "no digest",
+            ),
+            (
+                json!({"resolved": url, "integrity": format!("{digest}?x")}),
+                "no digest",
+            ),
+            (
+                json!({"resolved": url, "integrity": format!("{digest} {digest}")}),
+                "more than one",
+            ),
+            (
+                json!({"resolved": url, "integrity": digest, "optionalDependencies": {"d": "http://127.0.0.1/d.tgz"}}),
+                "address",
+            ),
             (json!({"resolved": url, "inBundle": true}), "digest"),
             (json!({"version": "1.0.0"}), "nowhere"),
         ] {

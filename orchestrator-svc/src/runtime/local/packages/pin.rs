@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +29,12 @@ pub(crate) struct Pin {
     /// [`Wanted::confirm_new_versions`].
     #[serde(default)]
     pub(super) confirm_new_versions: bool,
+    /// [`Wanted::origin`].
+    #[serde(default)]
+    pub(super) origin: String,
+    /// What runs a virtual environment, as it was before anything of the package was there.
+    #[serde(default)]
+    pub(crate) interpreter: Option<PathBuf>,
 }
 
 pub(super) fn lock_files(ecosystem: Ecosystem) -> &'static [&'static str] {
@@ -46,6 +53,16 @@ impl Pin {
             digest.update((text.len() as u64).to_be_bytes());
             digest.update(text);
         }
+        let locked = hex::encode(digest.clone().finalize());
+        let interpreter = match wanted.ecosystem {
+            Ecosystem::Npm => None,
+            Ecosystem::Pypi => Some(pypi::interpreter(folder)?),
+        };
+        // Nobody gets the tree that another registry's files are in, or another's programs made.
+        digest.update(&wanted.origin);
+        if let Some(interpreter) = &interpreter {
+            digest.update(interpreter.as_os_str().as_bytes());
+        }
         let digest = hex::encode(digest.finalize());
         let version = match wanted.ecosystem {
             Ecosystem::Npm => npm::version(wanted, folder)?,
@@ -61,17 +78,21 @@ impl Pin {
                 requested: wanted.requested.clone(),
                 name: wanted.name.clone(),
                 version,
-                lock_digest: format!("sha256:{digest}"),
+                lock_digest: format!("sha256:{locked}"),
             },
             tree,
             confirm_new_versions: wanted.confirm_new_versions,
+            origin: wanted.origin.clone(),
+            interpreter,
         })
     }
 
     /// The one in a folder; `None` where there is none, or one that was for something else.
     pub(crate) fn read(folder: &Path, wanted: &Wanted) -> Option<Self> {
         let pin = Self::any(folder)?;
-        let same = pin.package.ecosystem == wanted.ecosystem && pin.package.requested == wanted.requested;
+        let same = pin.package.ecosystem == wanted.ecosystem
+            && pin.package.requested == wanted.requested
+            && pin.origin == wanted.origin;
         same.then_some(pin)
     }
 

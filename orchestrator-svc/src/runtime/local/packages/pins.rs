@@ -15,7 +15,7 @@ use crate::domain::package::Wanted;
 pub(crate) struct Pins {
     /// Of what runs: its tree is kept.
     current: PathBuf,
-    /// One for each package that an entry revision named, and apart where new versions are for the owner to confirm. An entry that names
+    /// One for each package that an entry revision named, and apart by where it comes from, and where new versions are for the owner to confirm. An entry that names
     /// another package for a while, or does not ask for a while, so gets back the versions that the owner agreed to.
     kept: PathBuf,
 }
@@ -72,9 +72,10 @@ impl Pins {
 
     fn kept(&self, wanted: &Wanted) -> PathBuf {
         let what = format!(
-            "{}:{}:{}",
+            "{}:{}:{}:{}",
             wanted.ecosystem.name(),
             wanted.confirm_new_versions,
+            wanted.origin,
             wanted.requested
         );
         self.kept.join(hex::encode(&Sha256::digest(what)[..16]))

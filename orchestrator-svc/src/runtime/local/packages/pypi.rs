@@ -1,24 +1,33 @@
 //! Trees of PyPI's packages: virtual environments.
 
-use std::{fs, io, path::Path};
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::{Path, PathBuf},
+};
 
 use super::pin::read_made;
 use crate::domain::package::Wanted;
 
 /// The lock file.
 pub(super) const LOCK: [&str; 1] = ["requirements.txt"];
-/// Writes the lock file of what `wanted.txt` asks for. Only wheels: to build a package is to run it.
+/// Makes the environment, and writes the lock file of what `wanted.txt` asks for, unless there is one. Only wheels: to build a package is to
+/// run it.
 pub(super) const RESOLVE: &str = "set -e
 \"$0\" -q venv --relocatable venv
+[ -e requirements.txt ] ||
 exec \"$0\" -q pip compile --no-header --no-annotate --generate-hashes --no-build --python venv/bin/python -o requirements.txt wanted.txt";
 /// Installs exactly what the lock file says. Nothing that the wheels brought runs: the environment's own interpreter would read their
 /// `.pth` files, and uv compiles with that one. The one that it was made of, found before, does not look at them; it only compiles, and
 /// some files may be for another Python.
 pub(super) const INSTALL: &str = "set -e
-[ -d venv ] || \"$0\" -q venv --relocatable venv
 base=$(readlink -f venv/bin/python)
 \"$0\" -q pip sync --require-hashes --no-build --link-mode copy --python venv/bin/python requirements.txt
 \"$base\" -I -S -m compileall -q venv/lib >/dev/null 2>&1 || :";
+/// Says which interpreter an environment was made with.
+const INTERPRETER: &str = "interpreter";
+
 /// For each step. An interpreter that uv downloads would go with the fetch.
 pub(super) const ENVIRONMENT: [(&str, &str); 1] = [("UV_PYTHON_DOWNLOADS", "never")];
 
@@ -28,6 +37,17 @@ pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
         folder.join("wanted.txt"),
         format!("{}{}\n", wanted.name, wanted.version),
     )
+}
+
+/// Notes the interpreter of the environment that was made, before anything of a package is in there: what is may name any other.
+pub(super) fn note_interpreter(tree: &Path, folder: &Path) -> io::Result<()> {
+    let interpreter = tree.join("venv/bin/python").canonicalize()?;
+    fs::write(folder.join(INTERPRETER), interpreter.as_os_str().as_bytes())
+}
+
+/// As noted.
+pub(super) fn interpreter(folder: &Path) -> io::Result<PathBuf> {
+    Ok(OsString::from_vec(read_made(folder, INTERPRETER)?).into())
 }
 
 /// Refuses a lock file that names a package by an address: a repository, a file.

@@ -46,6 +46,7 @@ impl Trees {
         let pinned = pins.make_current(wanted)?.filter(|_| !anew);
         if let Some(pin) = &pinned
             && self.folder(pin).is_dir()
+            && pin.interpreter.as_ref().is_none_or(|interpreter| interpreter.exists())
         {
             return Ok(None);
         }
@@ -80,6 +81,9 @@ impl Trees {
         let (wanted, tree, lock) = (&fetch.wanted, fetch.tree(), fetch.lock());
         if fetch.step == Step::Resolve {
             lock_down(wanted.ecosystem, &tree, &lock)?;
+            if wanted.ecosystem == Ecosystem::Pypi {
+                pypi::note_interpreter(&tree, &lock)?;
+            }
         }
         let scripted = wanted.ecosystem == Ecosystem::Npm && npm::has_scripts(&lock)?;
         let pin = Pin::of(wanted, &lock, scripted.then_some(owner))?;
@@ -134,7 +138,10 @@ fn prepare(fetch: &mut Fetch, pinned: Option<&Path>) -> io::Result<()> {
             for name in pin::lock_files(ecosystem) {
                 fs::copy(fetch.lock().join(name), fetch.tree().join(name))?;
             }
-            fetch.step = Step::Install;
+            // An environment is made anew in any case.
+            if ecosystem == Ecosystem::Npm {
+                fetch.step = Step::Install;
+            }
             Ok(())
         }
     }
