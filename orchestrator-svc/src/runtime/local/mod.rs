@@ -141,8 +141,7 @@ impl LocalRuntime {
     fn wanted(&self, plan: &Plan) -> Option<Wanted> {
         let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
         wanted.confirm_new_versions = plan.confirm_new_versions;
-        let inherited = |name: &str| std::env::var(name).ok();
-        wanted.origin = origin(wanted.ecosystem, &plan.command, &plan.fixed_environment, inherited);
+        wanted.origin = origin(wanted.ecosystem, &plan.command, &plan.fixed_environment);
         self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
         Some(wanted)
     }
@@ -168,7 +167,7 @@ impl LocalRuntime {
             let value = plan.fixed_environment.get(name).cloned();
             value.or_else(|| std::env::var(name).ok())
         };
-        let variables = fetch.environment(&setting).into_iter();
+        let variables = fetch.environment(setting).into_iter();
         environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
         let own = self.folders.make_anew(uid)?;
         environment.insert(

@@ -11,19 +11,12 @@ use url::Url;
 use super::{PROXIES, SETTINGS};
 use crate::domain::package::Ecosystem;
 
-/// Of which programs there are.
-const PROGRAMS: [&str; 2] = ["PATH", "UV_PYTHON"];
 /// For names, and for what no setting says otherwise.
 const PORTS: [u16; 2] = [53, 443];
 
-/// What tells origins apart, as a hex digest, without passwords. `fixed` is what the entry says, `inherited` finds what the service's own
-/// environment says where the entry says nothing: which registries these are, but not where programs are, which is the operator's business.
-pub(crate) fn origin(
-    ecosystem: Ecosystem,
-    launcher: &str,
-    fixed: &BTreeMap<String, String>,
-    inherited: impl Fn(&str) -> Option<String>,
-) -> String {
+/// What tells origins apart, as a hex digest, without passwords: all that the entry says of it, of whose environment `fixed` is. What the
+/// service's own environment says is the operator's, who may move a registry without any server running other versions for that.
+pub(crate) fn origin(ecosystem: Ecosystem, launcher: &str, fixed: &BTreeMap<String, String>) -> String {
     let mut digest = Sha256::new();
     let mut add = |name: &str, value: &str| {
         for part in [name, &without_passwords(value)] {
@@ -32,14 +25,9 @@ pub(crate) fn origin(
         }
     };
     add("launcher", launcher.rsplit_once('/').map_or("", |(folder, _)| folder));
-    for name in PROGRAMS.iter().chain(&PROXIES) {
-        if let Some(value) = fixed.get(*name) {
+    for name in std::iter::once("PATH").chain(PROXIES).chain(settings(ecosystem)) {
+        if let Some(value) = fixed.get(name) {
             add(name, value);
-        }
-    }
-    for name in settings(ecosystem).filter(|name| !PROGRAMS.contains(name)) {
-        if let Some(value) = fixed.get(name).cloned().or_else(|| inherited(name)) {
-            add(name, &value);
         }
     }
     hex::encode(digest.finalize())
@@ -103,33 +91,41 @@ mod tests {
 
     use super::*;
 
-    fn npm(fixed: &[(&str, &str)], launcher: &str, inherited: &str) -> String {
+    fn npm(fixed: &[(&str, &str)], launcher: &str) -> String {
         let fixed = fixed
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let inherited = |name: &str| (name == "npm_config_registry").then(|| inherited.to_owned());
-        origin(Ecosystem::Npm, launcher, &fixed.collect(), inherited)
+        origin(Ecosystem::Npm, launcher, &fixed.collect())
     }
 
     #[test]
     fn another_registry_is_another_origin() {
-        const OURS: &str = "https://registry.example/";
-        let before = npm(&[], "npx", OURS);
+        const NAME: &str = "npm_config_registry";
+        let ours = npm(&[(NAME, "https://registry.example/")], "npx");
         for other in [
-            npm(&[], "npx", "https://other.example/"),
-            npm(&[("npm_config_registry", "https://other.example/")], "npx", OURS),
-            npm(&[("PATH", "/opt/other")], "npx", OURS),
-            npm(&[("https_proxy", "http://proxy:1")], "npx", OURS),
-            npm(&[], "/opt/other/npx", OURS),
+            npm(&[], "npx"),
+            npm(&[(NAME, "https://other.example/")], "npx"),
+            npm(&[(NAME, "https://registry.example/"), ("PATH", "/opt/other")], "npx"),
+            npm(
+                &[(NAME, "https://registry.example/"), ("https_proxy", "http://proxy:1")],
+                "npx",
+            ),
+            npm(&[(NAME, "https://registry.example/")], "/opt/other/npx"),
         ] {
-            assert_ne!(other, before);
+            assert_ne!(other, ours);
         }
         for same in [
-            npm(&[("npm_config_registry", OURS)], "npx", "https://other.example/"),
-            npm(&[], "npx", "https://user:password@registry.example/"),
-            npm(&[("UV_INDEX", "https://other.example/"), ("OTHER", "1")], "npx", OURS),
+            npm(&[(NAME, "https://user:password@registry.example/")], "npx"),
+            npm(
+                &[
+                    (NAME, "https://registry.example/"),
+                    ("UV_INDEX", "https://x/"),
+                    ("OTHER", "1"),
+                ],
+                "npx",
+            ),
         ] {
-            assert_eq!(same, before);
+            assert_eq!(same, ours);
         }
     }
 
