@@ -280,6 +280,33 @@ async fn values_of_somebody_else_are_held_until_the_owner_agrees() {
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
 }
 
+/// Values that the owner agreed to once are not what is told of a later change of the entry.
+#[tokio::test]
+async fn agreed_values_are_no_reason_for_what_changes_later() {
+    let (registry, stack, _directory) = start().await;
+    let values = "somebody else has changed the values";
+    let code = "what runs has changed";
+    registry.set_values("i", &[("region", "eu")], false);
+    let (condition, _) = registry.reason("i", "DESTINATION_CHANGED").await;
+    assert!(condition.message.contains(values) && !condition.message.contains(code));
+    confirm(&stack, &registry.binding("i")).await.unwrap();
+    registry.reason("i", "STORED").await;
+
+    registry.save_entry(entry(|server, _| server.command = "bunx".to_owned()));
+    let (condition, _) = registry.reason("i", "DESTINATION_CHANGED").await;
+    let told = &condition.message;
+    assert!(told.contains(code) && !told.contains(values), "{told}");
+    assert!(
+        told.contains("their owner must") && !told.contains("@corp/tracker"),
+        "{told}"
+    );
+
+    registry.set_values("i", &[("region", "us")], false);
+    let (condition, _) = registry.reason("i", "DESTINATION_CHANGED").await;
+    let told = &condition.message;
+    assert!(told.contains(code) && told.contains(values), "{told}");
+}
+
 #[tokio::test]
 async fn an_installations_values_do_not_hold_what_is_stored_on_the_entry() {
     let registry = FakeRegistry::new();

@@ -17,6 +17,7 @@ mod mcp;
 mod pages;
 mod resolve;
 mod route;
+mod sentence;
 mod snapshot;
 mod upstream;
 mod vend;

@@ -13,6 +13,7 @@ use integration_tests::{
 };
 use serde_json::json;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 /// Asserts that exactly these fields are complained about, all at once.
 #[track_caller]
@@ -230,6 +231,17 @@ async fn ids_unknown_malformed_and_foreign() {
         Code::NotFound,
         "RESOURCE_NOT_FOUND",
     );
+    // A field that the request has is blamed, whoever finds the fault.
+    for name in ["installations/none/runtime", "installations//runtime"] {
+        let request = contracts::orchestrator::GetRuntimeRequest { name: name.to_owned() };
+        let answer = bob.runtimes().get_runtime(request).await;
+        let status = refused(answer, Code::InvalidArgument, "INVALID_FIELDS");
+        let fields = status
+            .get_details_bad_request()
+            .expect("it names the field")
+            .field_violations;
+        assert_eq!(fields[0].field, "name", "{name}");
+    }
     let request = g::DiscoverToolsRequest {
         installation: hers.name.clone(),
     };

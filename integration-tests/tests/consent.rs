@@ -115,6 +115,9 @@ impl Alice {
         let answer = self.client.call("tracker__get-env", json!({})).await;
         assert_eq!(answer["result"]["isError"], true, "{what}: {answer}");
         assert!(!answer.to_string().contains(SECRET), "{what}: {answer}");
+        for told in ["at present. ", "their owner must", "secrets again. Open the link"] {
+            assert!(answer.to_string().contains(told), "{what}: {told}: {answer}");
+        }
     }
 
     /// What has changed, as she is told: part, name, before, after.

@@ -89,13 +89,11 @@ async fn a_certificate_protects_the_calls() {
     assert_eq!(refused.code(), Code::Unavailable, "another authority: {refused:?}");
 }
 
-#[tokio::test]
-async fn other_machines_do_not_reach_it_in_the_clear() {
+/// What the program says before it ends, which it must.
+async fn refusal(arguments: &[&str], hint: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
-    command
-        .current_dir(folder.path())
-        .args(["--http", "127.0.0.1:0", "--grpc", "0.0.0.0:0"]);
+    command.current_dir(folder.path()).args(arguments);
     let mut program = Program::start(command);
     let status = eventually_within(Duration::from_secs(20), "it refuses to start", || {
         let ended = program.ended();
@@ -104,9 +102,31 @@ async fn other_machines_do_not_reach_it_in_the_clear() {
     .await;
     assert!(!status.success());
     let lines = program.lines().clone();
-    eventually_within(Duration::from_secs(5), "it says what to do", || {
-        let said = lines.contain("--grpc-tls-cert") && lines.contain("--grpc-tls-proxy");
+    eventually_within(Duration::from_secs(5), &format!("it says what to do: {hint}"), || {
+        let said = lines.contain(hint);
         async move { said.then_some(()) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn other_machines_do_not_reach_it_in_the_clear() {
+    let arguments = ["--http", "127.0.0.1:0", "--grpc", "0.0.0.0:0"];
+    refusal(&arguments, "--grpc-tls-cert").await;
+    refusal(&arguments, "--grpc-tls-proxy").await;
+}
+
+/// Whoever makes tokens of the development issuer could call as anybody.
+#[tokio::test]
+async fn other_machines_need_an_issuer() {
+    install_crypto();
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("cert.pem"), certificates.path("key.pem"));
+    let arguments = ["--http", "127.0.0.1:0", "--grpc", "0.0.0.0:0"];
+    let ours = ["--grpc-tls-cert", &certificate, "--grpc-tls-key", &key];
+    let proxy = ["--grpc-tls-proxy", "10.0.0.5/32"];
+    for tls in [&ours[..], &proxy] {
+        refusal(&[&arguments[..], tls].concat(), "--issuers FILE").await;
+    }
+    refusal(&["--http", "0.0.0.0:0", "--grpc", "127.0.0.1:0"], "--public-url").await;
 }

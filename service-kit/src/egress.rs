@@ -110,6 +110,19 @@ fn is_local_name(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
 }
 
+/// Whether a network has public addresses in it.
+pub fn includes_public(network: &IpNet) -> bool {
+    // A network that begins and ends with reserved ones, and has public ones between, is so large that it has one of these.
+    const BETWEEN: [IpAddr; 3] = [
+        IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
+        IpAddr::V4(Ipv4Addr::new(193, 0, 0, 1)),
+        IpAddr::V6(Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 1)),
+    ];
+    is_public(network.network())
+        || is_public(network.broadcast())
+        || BETWEEN.iter().any(|address| network.contains(address))
+}
+
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -152,6 +165,36 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_networks_that_reach_beyond_private_ones() {
+        let includes = |network: &str| includes_public(&network.parse().unwrap());
+        for private in [
+            "10.0.0.0/8",
+            "127.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.7.0/24",
+            "169.254.169.254/32",
+            "100.64.0.0/10",
+            "fd00::/8",
+            "::1/128",
+        ] {
+            assert!(!includes(private), "{private}");
+        }
+        for public in [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "192.0.0.0/2",
+            "10.0.0.0/7",
+            "172.0.0.0/8",
+            "8.8.8.8/32",
+            "::/0",
+            "2001:4860::/32",
+        ] {
+            assert!(includes(public), "{public}");
+        }
+    }
 
     #[test]
     fn refuses_what_is_not_public() {

@@ -65,6 +65,7 @@ async fn refuses_every_other_and_says_why() {
         (none, TokenError::Malformed),
         ("garbage".to_owned(), TokenError::Malformed),
         ("a.b.c".to_owned(), TokenError::Malformed),
+        ("cht_abcdef".to_owned(), TokenError::GatewayToken),
         ("x".repeat(20_000), TokenError::Malformed),
         (format!("{signed}."), TokenError::BadSignature),
         (

@@ -18,12 +18,11 @@ impl From<Error> for Status {
                     .with("present_destination", moved.present)
                     .build()
             }
-            Error::DestinationStale { present, description } => of(
+            Error::DestinationStale { present } => of(
                 Code::Aborted,
                 ErrorReason::DestinationStale,
-                format!(
-                    "it has changed since it was shown; it is now: {description}; look at what has changed, and confirm that"
-                ),
+                "where the secrets would go has changed since it was shown; nothing was stored or confirmed; get the credential again, \
+                 look at its `changes`, and send its `present_destination`",
             )
             .with("present_destination", present)
             .build(),

@@ -386,7 +386,6 @@ fn rebind(
         let moved = Moved {
             bound: record.bound_destination.clone(),
             present: present.destination.clone(),
-            description: present.agreed.description.clone(),
         };
         return Err(Error::DestinationChanged(source, moved));
     }
@@ -450,6 +449,5 @@ fn summary(subject: &Subject, present: Option<&Present>, record: Record) -> Summ
 fn stale(present: Present) -> Error {
     Error::DestinationStale {
         present: present.destination,
-        description: present.agreed.description,
     }
 }

@@ -1,6 +1,6 @@
 //! Where secrets may go, where they would go now, and how that is told.
 
-use registry_client::destination::{self, Change, Part};
+use registry_client::destination::{self, Change, Difference, Part};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Source;
@@ -41,17 +41,15 @@ pub(crate) struct Moved {
     pub(crate) bound: String,
     /// Where they would go.
     pub(crate) present: String,
-    /// The same for people.
-    pub(crate) description: String,
 }
 
 impl Moved {
-    /// What has happened and what to do, for people.
+    /// What has happened, who can repair it and how, for people. What exactly has changed is long: `Credential.changes` has it.
     pub(crate) fn message(&self, source: Source) -> String {
         let what = self.what(source);
         match source {
             Source::Prompted => {
-                format!("{what}; look at what has changed and confirm it, or enter all secrets again")
+                format!("{what}; their owner must look at what has changed and agree to it, or enter all secrets again")
             }
             Source::Stored => format!(
                 "{what}; an admin must confirm the new destination of the secrets that are stored on the entry, or store all of them again"
@@ -60,35 +58,40 @@ impl Moved {
     }
 
     fn what(&self, source: Source) -> String {
-        let Self {
-            bound,
-            present,
-            description,
-        } = self;
+        let Self { bound, present } = self;
         let entered = match source {
             Source::Prompted => "the secrets were entered",
             Source::Stored => "the secrets were stored on the entry",
         };
-        if destination::is_foreign(present) {
-            return "somebody else has changed the values of this installation".to_owned();
-        }
-        if !destination::is_code(present) {
+        let Difference { server, values, stored } = destination::difference(bound, present);
+        let mut causes = Vec::new();
+        if !destination::is_code(present) && server {
             let before = if destination::is_code(bound) || destination::is_former(bound) {
                 "a server that Chandlery runs"
             } else {
-                bound
+                &destination::readable(bound)
             };
-            return format!("the entry now points to {present}, but {entered} for {before}");
+            let origin = destination::readable(present);
+            causes.push(format!("the entry now points to {origin}, but {entered} for {before}"));
+        } else if destination::is_former(bound) {
+            causes
+                .push("secrets are bound to all that runs by now, and these were bound to a program alone".to_owned());
+        } else if server {
+            causes.push(format!("what runs has changed since {entered}"));
         }
-        if destination::is_former(bound) {
-            return format!(
-                "secrets are bound to all that runs by now, and these were bound to a program alone; what runs is: {description}"
-            );
+        if stored {
+            causes.push(format!(
+                "secrets of the entry, which go to the same server, have changed since {entered}"
+            ));
         }
-        if destination::same_code(bound, present) {
-            return format!("secrets of the entry, which go to the same server, have changed since {entered}");
+        if values {
+            causes.push("somebody else has changed the values of this installation".to_owned());
         }
-        format!("what runs has changed since {entered}; it is now: {description}")
+        // Whoever asks may know of another destination than we do.
+        if causes.is_empty() {
+            causes.push(format!("where they would go has changed since {entered}"));
+        }
+        causes.join(", and ")
     }
 }
 
@@ -143,12 +146,8 @@ mod tests {
         let moved = Moved {
             bound: "command:npx server".to_owned(),
             present: "code:v1:00".to_owned(),
-            description: "npx server".to_owned(),
         };
         let message = moved.message(Source::Prompted);
-        assert!(
-            message.contains("bound to a program alone") && message.contains("what runs is: npx server"),
-            "{message}"
-        );
+        assert!(message.contains("bound to a program alone"), "{message}");
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Error {
     DestinationChanged(Source, Moved),
     /// Somebody confirms a destination that is not the present one.
     #[error("the destination is {present} by now")]
-    DestinationStale { present: String, description: String },
+    DestinationStale { present: String },
     /// The request id was used for something else.
     #[error("the request id was used for another request")]
     RequestIdReused,

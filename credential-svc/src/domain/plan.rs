@@ -122,14 +122,6 @@ impl Plan {
         fields.filter_map(move |field| Some((field.key.as_str(), entry?.fields.get(&field.key)?.generation)))
     }
 
-    /// The present destination, for people; empty for an entry without a server.
-    pub(crate) fn description(&self) -> String {
-        self.destination
-            .as_ref()
-            .map(|destination| destination.description.clone())
-            .unwrap_or_default()
-    }
-
     /// The fields whose values come from `source`.
     pub(crate) fn of(&self, source: Source) -> impl Iterator<Item = &SecretField> {
         self.fields.iter().filter(move |field| field.source == source)

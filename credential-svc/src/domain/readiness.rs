@@ -70,7 +70,6 @@ impl Readiness {
             let moved = Moved {
                 bound: record.bound_destination.clone(),
                 present: present.unwrap_or_default(),
-                description: plan.description(),
             };
             return Self::DestinationChanged { source, moved };
         }

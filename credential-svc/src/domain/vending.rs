@@ -119,7 +119,6 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 let moved = Moved {
                     bound: state.secrets.own.record.bound_destination.clone(),
                     present: destination.to_owned(),
-                    description: state.plan.description(),
                 };
                 return Err(Error::DestinationChanged(Source::Prompted, moved));
             }

@@ -9,6 +9,8 @@ use crate::dev_issuer::SignInCode;
 /// Where it serves, how to sign in, what to try next.
 pub(crate) struct Banner<'a> {
     pub(crate) public_url: &'a Url,
+    /// Whether the gateway `default` was made at the first start.
+    pub(crate) has_default_gateway: bool,
     pub(crate) grpc: SocketAddr,
     /// Whether TLS ends there.
     pub(crate) grpc_serves_tls: bool,
@@ -27,7 +29,11 @@ impl fmt::Display for Banner<'_> {
         let plaintext = if self.grpc_serves_tls { "" } else { "-plaintext " };
         writeln!(f, "Chandlery serves.")?;
         writeln!(f)?;
-        writeln!(f, "  MCP endpoint   {url}/mcp/default")?;
+        if self.has_default_gateway {
+            writeln!(f, "  MCP endpoint   {url}/mcp/default")?;
+        } else {
+            writeln!(f, "  MCP endpoints  {url}/mcp/GATEWAY, of gateways that admins make")?;
+        }
         writeln!(f, "  gRPC           {grpc} (with reflection)")?;
         match self.sign_in_code {
             Some(code) => writeln!(f, "  Sign in        any email address, with the code {code}")?,
@@ -58,5 +64,28 @@ impl fmt::Display for Banner<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_a_gateway_that_is_there() {
+        let text = |has_default_gateway| {
+            Banner {
+                public_url: &"https://tools.example.com".parse().unwrap(),
+                has_default_gateway,
+                grpc: "127.0.0.1:9090".parse().unwrap(),
+                grpc_serves_tls: false,
+                sign_in_code: None,
+                data_dir: None,
+                program: "chandlery",
+            }
+            .to_string()
+        };
+        assert!(text(true).contains("https://tools.example.com/mcp/default"));
+        assert!(!text(false).contains("/mcp/default") && text(false).contains("/mcp/GATEWAY"));
     }
 }

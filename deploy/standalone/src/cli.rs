@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use service_kit::{edge::Limits, telemetry::LogFormat};
 use url::Url;
 
-use crate::{caller_limits::CallerLimits, demo_server, rotate_keys, run, token};
+use crate::{caller_limits::CallerLimits, demo_server, rotate_keys, run, token, values};
 
 /// First argument of the program when it is to be a stdio bridge.
 pub(crate) const BRIDGE: &str = "stdio-bridge";
@@ -69,10 +69,10 @@ pub(crate) struct Serve {
     #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
     /// Where MCP clients and browsers connect. Port 0: a free one.
-    #[arg(long, env = "CHANDLERY_HTTP", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "CHANDLERY_HTTP", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), value_name = "ADDRESS:PORT", value_parser = values::address)]
     pub(crate) http: SocketAddr,
     /// Where gRPC clients connect. Port 0: a free one.
-    #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT", value_parser = values::address)]
     pub(crate) grpc: SocketAddr,
     /// PEM file with the certificate of the gRPC address, and those of its authorities. Required where other machines reach it.
     #[arg(
@@ -96,12 +96,14 @@ pub(crate) struct Serve {
         long,
         env = "CHANDLERY_GRPC_TLS_PROXY",
         value_delimiter = ',',
+        value_parser = values::network,
         value_name = "CIDR",
         conflicts_with = "grpc_tls_cert"
     )]
     pub(crate) grpc_tls_proxy: Vec<IpNet>,
-    /// The URL under which people and clients reach the HTTP address; install links begin with it. [default: http://<http>]
-    #[arg(long, env = "CHANDLERY_PUBLIC_URL", value_name = "URL")]
+    /// The URL under which people and clients reach the HTTP address; install links begin with it. Required
+    /// where --http is not loopback. [default: http://<http>]
+    #[arg(long, env = "CHANDLERY_PUBLIC_URL", value_name = "URL", value_parser = values::url)]
     pub(crate) public_url: Option<Url>,
     /// PostgreSQL to keep the registry in, postgres://USER:PASSWORD@HOST/DATABASE. Prefer the environment variable: process lists
     /// show arguments. [default: SQLite in the data folder]
@@ -113,6 +115,7 @@ pub(crate) struct Serve {
         long,
         env = "CHANDLERY_ALLOW_UPSTREAM_CIDR",
         value_delimiter = ',',
+        value_parser = values::network,
         value_name = "CIDR"
     )]
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
@@ -167,6 +170,7 @@ pub(crate) struct Serve {
         long,
         env = "CHANDLERY_PROXIES",
         value_delimiter = ',',
+        value_parser = values::network,
         value_name = "CIDR",
         default_values_t = Limits::loopback()
     )]

@@ -40,6 +40,12 @@ impl DataDir {
     /// another by mistake, their home for example, is to find it as it was.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let fail = |error: io::Error| format!("the data folder {} cannot be used: {error}", path.display());
+        if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
+            return Err(format!(
+                "the data folder {} is no folder: choose another with --data-dir",
+                path.display()
+            ));
+        }
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -63,6 +69,11 @@ impl DataDir {
         }
         if found.mode() & 0o777 != 0o700 {
             fs::set_permissions(&folder.path, Permissions::from_mode(0o700)).map_err(fail)?;
+            tracing::warn!(
+                "the data folder {} had mode {:03o}: it is for this user alone now (mode 700)",
+                folder.path.display(),
+                found.mode() & 0o777
+            );
         }
         Ok(folder)
     }
@@ -211,6 +222,9 @@ mod tests {
             let opened = DataDir::open(&path).map(|_| ());
             (opened, fs::metadata(&path).unwrap().mode() & 0o777)
         };
+        let file = parent.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(DataDir::open(&file).unwrap_err().contains("is no folder"));
         let (refused, mode) = with("home", Some("letters.txt"));
         assert!(refused.unwrap_err().contains("no data folder of Chandlery"));
         assert_eq!(mode, 0o755, "it is as it was");

@@ -1,6 +1,6 @@
 //! What keeps others from reading the gRPC calls of people: they hold tokens and secrets.
 
-use std::{fs, net::IpAddr, path::Path, sync::Arc};
+use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use ipnet::IpNet;
@@ -62,27 +62,47 @@ impl GrpcTls {
 
 /// A certificate chain and its key, read and checked: tonic itself would say nothing of what is wrong before the first client comes.
 fn identity(certificate: &Path, key: &Path) -> Result<ServerTlsConfig, String> {
-    let read = |path: &Path| fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()));
-    let (chain, secret) = (read(certificate)?, read(key)?);
+    const CERTIFICATE: &str = "--grpc-tls-cert";
+    const KEY: &str = "--grpc-tls-key";
+    let read = |flag: &str, path: &Path| {
+        fs::read(path).map_err(|error| format!("{flag} {} cannot be read: {error}", path.display()))
+    };
+    let (chain, secret) = (read(CERTIFICATE, certificate)?, read(KEY, key)?);
+    // Not refused: what Kubernetes mounts is root's, and readable by a group.
+    if let Some(mode) = exposed(key) {
+        tracing::warn!(
+            "{KEY} {} can be read by other users (mode {mode:03o}), who can then pretend to be this server: `chmod 600` it",
+            key.display()
+        );
+    }
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("{} is not a PEM file: {error}", certificate.display()))?;
+        .map_err(|error| format!("{CERTIFICATE} {} is not a PEM file: {error}", certificate.display()))?;
     if certificates.is_empty() {
-        return Err(format!("{} holds no certificate in PEM form", certificate.display()));
+        return Err(format!(
+            "{CERTIFICATE} {} holds no certificate in PEM form",
+            certificate.display()
+        ));
     }
     let private = PrivateKeyDer::from_pem_slice(&secret)
-        .map_err(|error| format!("{} holds no private key in PEM form: {error}", key.display()))?;
+        .map_err(|error| format!("{KEY} {} holds no private key in PEM form: {error}", key.display()))?;
     rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(certificates, private)
         .map_err(|error| {
             format!(
-                "{} and {} do not belong together: {error}",
+                "{CERTIFICATE} {} and {KEY} {} do not belong together: {error}",
                 certificate.display(),
                 key.display()
             )
         })?;
     Ok(ServerTlsConfig::new().identity(Identity::from_pem(chain, secret)))
+}
+
+/// The permissions of a file that others than its owner may read or change.
+fn exposed(path: &Path) -> Option<u32> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 async fn from_proxy(proxies: &[IpNet], request: Request, next: Next) -> Response {
@@ -140,9 +160,24 @@ mod tests {
         let start = |certificate: &str, key: &str| {
             configured(&["--grpc-tls-cert", &path(certificate), "--grpc-tls-key", &path(key)])
         };
-        assert!(start("none.pem", "none.pem").unwrap_err().contains("cannot be read"));
+        let absent = start("none.pem", "none.pem").unwrap_err();
+        assert!(
+            absent.starts_with("--grpc-tls-cert") && absent.contains("cannot be read"),
+            "{absent}"
+        );
         fs::write(path("empty.pem"), "").unwrap();
         assert!(start("empty.pem", "empty.pem").unwrap_err().contains("no certificate"));
+    }
+
+    #[test]
+    fn a_key_that_others_read_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key.pem");
+        fs::write(&key, "").unwrap();
+        for (mode, noticed) in [(0o600, None), (0o400, None), (0o640, Some(0o640)), (0o644, Some(0o644))] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(exposed(&key), noticed);
+        }
     }
 
     #[tokio::test]

@@ -13,10 +13,13 @@ mod guard;
 mod headers;
 mod health;
 mod http_server;
+mod nowhere;
+mod public_url;
 mod rotate_keys;
 mod run;
 mod seed;
 mod token;
+mod values;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 use service_kit::{
     App, Clock, Hosts, Quotas, Readiness, Workload,
     edge::{self, Gate, Limits},
-    egress::EgressPolicy,
+    egress::{self, EgressPolicy},
     identity::Verifier,
     pipe::{PipeListener, pipe},
     serve, telemetry,
@@ -38,7 +38,7 @@ use crate::{
     grpc_tls::GrpcTls,
     health,
     http_server::{self, Site},
-    seed,
+    nowhere, public_url, seed,
 };
 
 /// In the data folder: the first start has added what it adds; see [`seeded`].
@@ -75,21 +75,34 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let http = bind(arguments.http, "--http").await?;
     let grpc = bind(arguments.grpc, "--grpc").await?;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
-    let public_url = match &arguments.public_url {
-        Some(url) => checked_public_url(url)?,
-        None => Url::parse(&format!("http://{http_address}"))?,
-    };
+    let public_url = public_url::of(arguments.public_url.as_ref(), http_address)?;
+    if public_url::is_in_the_clear(&public_url) {
+        tracing::warn!(
+            "--public-url {public_url}: tokens, secrets and session cookies cross the network in the clear; let a reverse proxy end TLS, and \
+             give its https URL"
+        );
+    }
+    for network in arguments
+        .allow_upstream_cidr
+        .iter()
+        .filter(|net| egress::includes_public(net))
+    {
+        tracing::warn!(
+            "--allow-upstream-cidr {network} includes public addresses: secrets may go there by plain http, for all on the way to read; name \
+             private networks alone"
+        );
+    }
     let local_url = Url::parse(&format!("http://{http_address}"))?;
 
     let mut issuers = match &arguments.issuers {
         Some(path) => config::issuers(path)?,
         None => Vec::new(),
     };
-    let development = match dev_issuer::refuse_public(http_address, Some(&public_url)) {
+    let development = match dev_issuer::refuse_public(http_address, grpc_address, &public_url) {
         Ok(()) => Some(Arc::new(DevIssuer::open(folder.path())?)),
         Err(refusal) if issuers.is_empty() => {
             return Err(format!(
-                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or let --http and --public-url name this machine alone"
+                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or let --http, --grpc and --public-url name this machine alone"
             )
             .into());
         }
@@ -132,6 +145,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     for app in &apps {
         router = router.merge(app.http.clone());
     }
+    router = router.fallback(nowhere::answer);
     let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
     spawn(&mut running, "health", {
         let stop = stop.clone();
@@ -208,6 +222,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
         let data_dir = arguments.data_dir.to_string_lossy();
         let banner = Banner {
             public_url: &public_url,
+            has_default_gateway: development.is_some() || folder.has(&seeded),
             grpc: grpc_address,
             grpc_serves_tls,
             sign_in_code: development.is_some().then_some(&code),
@@ -394,18 +409,6 @@ async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, 
     TcpListener::bind(address)
         .await
         .map_err(|error| format!("{address} cannot be listened on: {error}; choose another with {flag}"))
-}
-
-fn checked_public_url(url: &Url) -> Result<Url, String> {
-    let plain =
-        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none();
-    if plain {
-        Ok(url.clone())
-    } else {
-        Err(format!(
-            "--public-url {url}: must be http or https with a host and no path"
-        ))
-    }
 }
 
 /// Runs a part of the process; its name comes back when it ends.

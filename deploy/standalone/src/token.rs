@@ -1,7 +1,9 @@
 //! `chandlery token`: a JWT of the development issuer.
 
 use std::{
+    fs,
     io::Write as _,
+    os::unix::fs::MetadataExt as _,
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +18,16 @@ const MAX_TTL: u64 = 24 * 3600;
 /// Prints the token, and nothing else, on standard output.
 pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>> {
     let folder = &arguments.data_dir;
+    if let Ok(found) = fs::metadata(folder)
+        && found.uid() != nix::unistd::geteuid().as_raw()
+    {
+        return Err(format!(
+            "the data folder {} belongs to another user (uid {}): run this as that user, who runs the server",
+            folder.display(),
+            found.uid()
+        )
+        .into());
+    }
     let issuer = DevIssuer::existing(folder)?.ok_or_else(|| {
         format!(
             "{} is not the data folder of a server with a development issuer: start the server once before, and name the same \
@@ -60,5 +72,35 @@ pub(crate) fn email(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("must be an email address, such as alice@example.com".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_whose_the_folder_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let print = || {
+            let arguments = Token {
+                data_dir: folder.path().to_owned(),
+                user: "alice@example.com".to_owned(),
+                group: Vec::new(),
+                admin: false,
+                ttl: 60,
+            };
+            print(&arguments).unwrap_err().to_string()
+        };
+        assert!(print().contains("start the server once before"));
+        // Only root can give a folder away.
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
+            let refused = print();
+            assert!(
+                refused.contains("uid 65534") && refused.contains("run this as that user"),
+                "{refused}"
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderValue, header};
 use service_kit::{
     Clock,
-    identity::{TokenError, Verifier},
+    identity::{GATEWAY_TOKEN, TokenError, Verifier},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -20,8 +20,9 @@ use crate::{
 pub(crate) use metadata::metadata_routes;
 pub(crate) use token_use::TokenUses;
 
-/// Every gateway token begins with this.
-const GATEWAY_TOKEN: &str = "cht_";
+/// Why a token is refused that is nothing of what is taken here.
+const MALFORMED: &str =
+    "it is neither a gateway token, which begins with cht_, nor a JWT signed with an asymmetric algorithm";
 /// No gateway token is longer.
 const MAX_GATEWAY_TOKEN: usize = 256;
 
@@ -84,6 +85,7 @@ impl Identity {
         let user = match self.verifier.verify(token).await {
             Ok(user) => user,
             Err(TokenError::IssuerUnreachable) => return Err(Refusal::IssuerUnreachable),
+            Err(TokenError::Malformed) => return Err(Refusal::Token(MALFORMED.to_owned())),
             Err(error) => return Err(Refusal::Token(error.to_string())),
         };
         let snapshot = self.store.load().map_err(Refusal::Unavailable)?;
@@ -109,7 +111,7 @@ impl Identity {
         let known = known.ok_or_else(|| Refusal::Token("it is not a gateway token, or it was revoked".to_owned()))?;
         let now = self.clock.now();
         if known.expires.is_some_and(|expires| expires <= now) {
-            return Err(Refusal::Token("it has expired".to_owned()));
+            return Err(Refusal::Token("it has expired; get a new one".to_owned()));
         }
         if !alive(&snapshot, &known.caller) {
             return Err(Refusal::Deactivated);

@@ -416,18 +416,18 @@ async fn the_door_is_for_known_callers_and_hosts() {
             format!("Bearer resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource{path}\"")
         );
     }
-    for bad in [
-        ("authorization", "Bearer cht_unknown"),
-        ("authorization", "Bearer a.b.c"),
-        ("authorization", "Bearer eyJhbGciOiJub25lIn0.e30."),
+    for (bad, why) in [
+        ("Bearer cht_unknown", "it is not a gateway token, or it was revoked"),
+        ("Bearer a.b.c", "it is neither a gateway token"),
+        ("Bearer eyJhbGciOiJub25lIn0.e30.", "it is neither a gateway token"),
     ] {
-        let refused = world.send(request("POST", "/mcp/default", "", &[bad], ping)).await;
+        let headers = [("authorization", bad)];
+        let refused = world.send(request("POST", "/mcp/default", "", &headers, ping)).await;
         assert_eq!(refused.status(), 401);
+        let challenge = refused.headers()["www-authenticate"].to_str().unwrap();
         assert!(
-            refused.headers()["www-authenticate"]
-                .to_str()
-                .unwrap()
-                .contains("invalid_token")
+            challenge.contains("invalid_token") && challenge.contains(why),
+            "{challenge}"
         );
     }
     for path in ["/mcp/nothing-here", "/mcp/ops", "/agents/default/mcp", "/mcp/%C3%BC"] {

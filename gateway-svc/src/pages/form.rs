@@ -8,6 +8,8 @@ use contracts::registry::{Entry, InstallField, InstallFieldSource, InstallFieldT
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroize as _;
 
+use crate::sentence::as_sentence;
+
 /// What the services take.
 const MAX_VALUE: usize = 8 * 1024;
 const MAX_SECRET: usize = 64 * 1024;
@@ -199,7 +201,7 @@ pub(super) fn sort_violations(violations: Vec<(String, String)>, entry: &Entry, 
     for (path, description) in violations {
         let key = path.rsplit_once("values").and_then(|(_, rest)| key_of(rest, sent));
         let field = key.and_then(|key| prompted(entry).find(|field| field.key == key));
-        let sentence = super::problem::as_sentence(&description);
+        let sentence = as_sentence(&description);
         match field {
             Some(field) => {
                 errors
@@ -207,9 +209,7 @@ pub(super) fn sort_violations(violations: Vec<(String, String)>, entry: &Entry, 
                     .entry(field.key.clone())
                     .or_insert_with(|| format!("{}: {sentence}", title(field)));
             }
-            None => errors
-                .general
-                .push(super::problem::as_sentence(&format!("{path}: {description}"))),
+            None => errors.general.push(as_sentence(&format!("{path}: {description}"))),
         }
     }
     errors

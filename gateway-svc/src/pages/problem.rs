@@ -6,7 +6,7 @@ use service_kit::{quota::Exceeded, status::reason_of};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::buffers::Unread;
+use crate::{buffers::Unread, sentence::as_sentence};
 
 /// A page that explains.
 #[derive(Debug)]
@@ -205,19 +205,4 @@ pub(super) fn explain(status: &Status) -> String {
 /// The message of our own services, which is written for people, as a sentence.
 fn sentence(status: &Status) -> String {
     as_sentence(status.message())
-}
-
-/// With a capital at its beginning and a full stop at its end.
-pub(super) fn as_sentence(text: &str) -> String {
-    let text = text.trim();
-    let mut letters = text.chars();
-    let Some(first) = letters.next() else {
-        return String::new();
-    };
-    let stop = if text.ends_with(['.', '!', '?', '…', ':']) {
-        ""
-    } else {
-        "."
-    };
-    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
 }

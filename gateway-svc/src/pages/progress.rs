@@ -22,10 +22,11 @@ use tonic::{Code, Status};
 use super::{
     Pages,
     install::{self, Link},
-    problem::{Problem, as_sentence},
+    problem::Problem,
     services::Opener,
     signin, view,
 };
+use crate::sentence::as_sentence;
 
 const POLL: Duration = Duration::from_millis(700);
 /// A stream ends after this time, so that no shutdown waits for it; the browser connects again.

@@ -4,8 +4,9 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::access::Entered;
 use crate::{
-    domain::{ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
+    domain::{Aspect, ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
     route::Route,
+    sentence::as_sentence,
 };
 
 /// The rules, in their order.
@@ -172,9 +173,11 @@ fn running(
     }
     let credential = &installation.credential;
     if credential.status == ConditionState::False {
-        let (reason, what) = match lacking(&credential.reason) {
-            RepairReason::CredentialRequired => (RepairReason::CredentialRequired, "lacks a credential"),
-            reason => (reason, "needs its credential renewed or confirmed"),
+        let reason = lacking(&credential.reason);
+        let what = match reason {
+            RepairReason::CredentialRequired => "lacks a credential",
+            _ if is_held(credential) => "gets no credential at present",
+            _ => "needs its credential renewed",
         };
         let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
         return Err(Fault::new(reason, message));
@@ -203,7 +206,8 @@ fn running(
                     "{name} lacks a credential that all its installations use: an admin must store it on the entry."
                 )
             }
-            _ => format!("The credential stored on the entry {name} must be renewed or confirmed by an admin."),
+            _ if is_held(stored) => format!("{name} gets no credential of its entry at present."),
+            _ => format!("The credential stored on the entry {name} must be renewed by an admin."),
         };
         return Err(Fault::new(
             reason,
@@ -225,10 +229,15 @@ fn lacking(reason: &str) -> RepairReason {
     }
 }
 
+/// Whether the credential is there, and waits for somebody to agree to where it would go.
+fn is_held(credential: &Aspect) -> bool {
+    &*credential.reason == "DESTINATION_CHANGED"
+}
+
 const REPAIR: &str = "Open the link to repair it, then try again.";
 
 fn explained(what: String, why: &str, then: &str) -> String {
-    let why = why.trim();
+    let why = as_sentence(why);
     if why.is_empty() {
         format!("{what} {then}")
     } else {
@@ -251,4 +260,22 @@ pub(super) fn definition<'a>(
     installation
         .and_then(|installation| of(installation.tools.as_ref()?))
         .or_else(|| of(entry.tools.as_ref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_happened_and_what_to_do_in_sentences() {
+        let what = || "Mail gets no credential at present.".to_owned();
+        assert_eq!(
+            explained(what(), "what runs has changed; its owner must agree ", REPAIR),
+            "Mail gets no credential at present. What runs has changed; its owner must agree. Open the link to repair it, then try again."
+        );
+        assert_eq!(
+            explained(what(), " ", REPAIR),
+            "Mail gets no credential at present. Open the link to repair it, then try again."
+        );
+    }
 }

@@ -22,6 +22,15 @@ pub(super) struct Selection {
     pub(super) since: i64,
 }
 
+const NAME: &str = "must be installations/{installation}/runtime";
+
+/// Refuses a request for a name that no installation can have, as the registry says: its own request has another field for it.
+pub(super) fn refused_name() -> Status {
+    let mut violations = Violations::new();
+    violations.add("name", NAME);
+    violations.into()
+}
+
 /// `installations/{installation}` of `installations/{installation}/runtime`.
 pub(super) fn installation_name(name: &str, mut violations: Violations) -> Result<String, Status> {
     let id = name
@@ -30,7 +39,7 @@ pub(super) fn installation_name(name: &str, mut violations: Violations) -> Resul
     let valid =
         id.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
     if valid.is_none() {
-        violations.add("name", "must be installations/{installation}/runtime");
+        violations.add("name", NAME);
     }
     let id = violations.into_result(valid.unwrap_or_default())?;
     Ok(format!("installations/{id}"))

@@ -16,7 +16,7 @@ use futures::Stream;
 use registry_client::access::Access;
 use service_kit::{Clock, identity::require_user, status::Violations};
 use tokio::sync::broadcast;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::{
     domain::{logs::LogLine, plan::self_hosted, status::State},
@@ -62,7 +62,10 @@ impl RuntimeApi {
             .access
             .installation(&installation, &user, AccessAction::Manage)
             .await
-            .map_err(status::from_registry)?;
+            .map_err(|status| match status.code() {
+                Code::InvalidArgument => convert::refused_name(),
+                _ => status::from_registry(status),
+            })?;
         let running = answer.running_entry_revision.unwrap_or_default();
         let (revision, server) = (
             running.number,

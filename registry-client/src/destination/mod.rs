@@ -122,9 +122,35 @@ fn split<'a>(binding: &'a str, mark: &str) -> (&'a str, Option<&'a str>) {
     }
 }
 
-/// Whether a binding names values of an installation that somebody else than its owner has set.
-pub fn is_foreign(binding: &str) -> bool {
-    binding.contains(VALUES) && !is_former(binding)
+/// In which of its parts a destination is another one than what was agreed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The origin, or what the entry runs.
+    pub server: bool,
+    /// Values of the installation, which somebody else than its owner has set since.
+    pub values: bool,
+    /// Secrets that are stored on the entry.
+    pub stored: bool,
+}
+
+/// Compares what is bound with the present destination, part by part. Where `present` has no values of somebody else, those that `bound`
+/// has make no difference: see [`covers`].
+pub fn difference(bound: &str, present: &str) -> Difference {
+    // A former binding may hold any text, and has no parts.
+    if is_former(bound) {
+        return Difference {
+            server: true,
+            values: split(present, VALUES).1.is_some(),
+            stored: false,
+        };
+    }
+    let ((bound, bound_stored), (present, stored)) = (split(bound, STORED), split(present, STORED));
+    let ((server, agreed), (present_server, foreign)) = (split(bound, VALUES), split(present, VALUES));
+    Difference {
+        server: server != present_server,
+        values: foreign.is_some() && foreign != agreed,
+        stored: stored != bound_stored,
+    }
 }
 
 /// What a binding says to people by itself: an origin, or the program of a former one; nothing of a digest.
@@ -135,11 +161,6 @@ pub fn readable(binding: &str) -> String {
         _ => "",
     };
     show::bounded(shown)
-}
-
-/// Whether two bindings name the same code, or the same origin.
-pub fn same_code(one: &str, other: &str) -> bool {
-    one.split('#').next() == other.split('#').next()
 }
 
 /// Whether it is of a self-hosted server.

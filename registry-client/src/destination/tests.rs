@@ -450,7 +450,7 @@ fn secrets_of_the_entry_are_part_of_what_runs() {
         ..Installation::default()
     });
     let both = beside(&with(&own, foreign.as_ref()), [("a", 1), ("b", 2)]);
-    assert!(covers(&both, &one) && !covers(&one, &both) && !covers(&both, &own) && is_foreign(&both));
+    assert!(covers(&both, &one) && !covers(&one, &both) && !covers(&both, &own));
 }
 
 #[test]
@@ -535,6 +535,34 @@ fn is_bounded_however_large_the_entry() {
     let changes = changes(&described.parts, &other.parts);
     assert_eq!(told(&changes)[0].0, DestinationPart::Rest);
     assert_ne!(other.binding, described.binding);
+}
+
+/// Values that were agreed to once are no reason for what is asked later.
+#[test]
+fn tells_which_part_is_another() {
+    let told = |bound: &str, present: &str| {
+        let Difference { server, values, stored } = difference(bound, present);
+        [(server, 's'), (values, 'v'), (stored, 'e')]
+            .into_iter()
+            .filter_map(|(differs, mark)| differs.then_some(mark))
+            .collect::<String>()
+    };
+    for (bound, present, expected) in [
+        ("code:v1:a", "code:v1:b", "s"),
+        ("code:v1:a", "code:v1:a#values=1:x", "v"),
+        ("code:v1:a", "code:v1:b#values=1:x", "sv"),
+        ("code:v1:a#values=1:x", "code:v1:b#values=1:x", "s"),
+        ("code:v1:a#values=1:x", "code:v1:a#values=2:y", "v"),
+        ("code:v1:a#values=1:x", "code:v1:b", "s"),
+        ("code:v1:a#values=1:x", "code:v1:a", ""),
+        ("code:v1:a#values=1:x#stored=s", "code:v1:a#values=1:x#stored=t", "e"),
+        ("code:v1:a#stored=s", "code:v1:a#values=1:x#stored=t", "ve"),
+        ("https://a.example", "https://b.example", "s"),
+        ("command:npx #values=1:x", "code:v1:a#values=1:x", "sv"),
+        ("command:npx #values=1:x", "code:v1:a#stored=s", "s"),
+    ] {
+        assert_eq!(told(bound, present), expected, "{bound} {present}");
+    }
 }
 
 /// Cut the same bytes at other places, or move them between parts: always another destination.

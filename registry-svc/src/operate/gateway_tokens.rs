@@ -6,7 +6,7 @@ use contracts::registry::{
 };
 use data_encoding::BASE32_NOPAD;
 use rand::RngCore as _;
-use service_kit::status::Violations;
+use service_kit::{identity::GATEWAY_TOKEN, status::Violations};
 use sha2::{Digest as _, Sha256};
 
 use super::{Done, consumers, require_request, slug_in, uid_in, unchanged, written};
@@ -28,8 +28,6 @@ const MAX_NAME: usize = 120;
 const MAX_CONSUMERS: usize = 64;
 /// The last second of a `google.protobuf.Timestamp`: of the year 9999.
 const LAST_SECOND: i64 = 253_402_300_799;
-/// What every token begins with, so that scanners for leaked secrets know one.
-const PREFIX: &str = "cht_";
 
 /// Makes a token. Its text is in this answer alone.
 pub(crate) async fn create(
@@ -67,7 +65,7 @@ pub(crate) async fn create(
     let limits = limits(&mut tx, caller, wanted.consumers).await?;
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
-    let token = format!("{PREFIX}{}", BASE32_NOPAD.encode(&secret).to_ascii_lowercase());
+    let token = format!("{GATEWAY_TOKEN}{}", BASE32_NOPAD.encode(&secret).to_ascii_lowercase());
     let uid = new_uid();
     let gateway_token = GatewayToken {
         name: format!("gatewayTokens/{uid}"),

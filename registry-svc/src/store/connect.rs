@@ -177,8 +177,17 @@ fn keep_private(path: &Path) -> io::Result<()> {
     for ending in ["", "-wal", "-shm"] {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
-        match fs::set_permissions(name, Permissions::from_mode(PRIVATE)) {
+        let found = match fs::metadata(&name) {
+            Ok(found) => found.permissions().mode() & 0o777,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match fs::set_permissions(&name, Permissions::from_mode(PRIVATE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) if found & 0o077 != 0 => tracing::warn!(
+                "{} had mode {found:03o}, so that other users may have read it: it is for this user alone now",
+                name.display()
+            ),
             _ => {}
         }
     }

@@ -11,4 +11,4 @@ pub use admit::{Admitted, admit};
 pub use authenticate::{Caller, authenticate, require_user, require_workload, token_refused};
 pub use issuer::{AdminRules, IssuerConfig, OidcEndpoints};
 pub use user::{User, UserId};
-pub use verify::{BadProxy, TokenError, Use, Verifier, takes_secrets};
+pub use verify::{BadProxy, GATEWAY_TOKEN, TokenError, Use, Verifier, takes_secrets};

@@ -18,6 +18,8 @@ use super::{
 };
 use crate::clock::Clock;
 
+/// What every gateway token begins with.
+pub const GATEWAY_TOKEN: &str = "cht_";
 /// A verified token is looked up, not verified again, for this long: so much longer than in `jwks.rs` a withdrawn key is good for it.
 const CACHE_TIME: Duration = Duration::from_secs(60);
 const CACHED: u64 = 100_000;
@@ -43,10 +45,11 @@ const ALGORITHMS: [Algorithm; 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not a JWT, or one with an algorithm that is not taken, such as `none`.
-    #[error(
-        "it is not a JWT signed with an asymmetric algorithm (a gateway token works at gateways and agents only, not here)"
-    )]
+    #[error("it is not a JWT signed with an asymmetric algorithm")]
     Malformed,
+    /// A gateway token, at another place than those that take them.
+    #[error("it is a gateway token, which works at gateways and agents only; send a JWT of a configured issuer")]
+    GatewayToken,
     /// A JWT that is no access token, such as a security event.
     #[error("it is not an access token")]
     WrongKind,
@@ -54,10 +57,10 @@ pub enum TokenError {
     #[error("its issuer is not configured here")]
     UnknownIssuer,
     /// The signature does not fit, or the key is unknown.
-    #[error("its signature does not fit the issuer's keys")]
+    #[error("its signature does not fit the issuer's keys, which may have changed since; get a new one")]
     BadSignature,
     /// `exp` is over.
-    #[error("it has expired")]
+    #[error("it has expired; get a new one")]
     Expired,
     /// `nbf` is to come.
     #[error("it is not valid yet")]
@@ -160,6 +163,9 @@ impl Verifier {
 
     /// Who has this token, shown for this use.
     pub async fn verify_for(&self, shown_for: Use, token: &str) -> Result<Arc<User>, TokenError> {
+        if token.starts_with(GATEWAY_TOKEN) {
+            return Err(TokenError::GatewayToken);
+        }
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Malformed);
         }

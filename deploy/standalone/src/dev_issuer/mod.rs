@@ -36,7 +36,11 @@ use self::{
     key::SigningKey,
     record::{Event, Record, seconds},
 };
-pub(crate) use self::{code::SignInCode, public::refuse_public, record::this_user};
+pub(crate) use self::{
+    code::SignInCode,
+    public::{names_this_machine, refuse_public},
+    record::this_user,
+};
 
 /// `iss` of its tokens. It holds no port, so that the same people are the same users wherever the server listens.
 pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
@@ -167,7 +171,7 @@ impl DevIssuer {
         self.record
             .write(event, person, now)
             .map_err(|error| format!("the record of the development issuer cannot be written: {error}"))?;
-        tracing::info!(user.email = %person.email, user.admin = person.admin, user.groups = ?person.groups, "development issuer: {event:?}");
+        event.log(person, now);
         Ok(())
     }
 

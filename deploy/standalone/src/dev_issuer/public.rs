@@ -13,23 +13,27 @@ pub(crate) struct PublicAddress {
     what: String,
 }
 
-/// Refuses to run the development issuer where other machines reach it: the server must listen on loopback, and its public
-/// URL, where it has one, must name this machine.
-pub(crate) fn refuse_public(http: SocketAddr, public_url: Option<&Url>) -> Result<(), PublicAddress> {
-    if !http.ip().to_canonical().is_loopback() {
-        return Err(PublicAddress {
-            what: format!("--http {http}"),
-        });
+/// Refuses to run the development issuer where other machines reach it: the server must listen on loopback for HTTP and for gRPC, since
+/// both take its tokens, and its public URL must name this machine.
+pub(crate) fn refuse_public(http: SocketAddr, grpc: SocketAddr, public_url: &Url) -> Result<(), PublicAddress> {
+    for (flag, address) in [("--http", http), ("--grpc", grpc)] {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(PublicAddress {
+                what: format!("{flag} {address}"),
+            });
+        }
     }
-    match public_url {
-        Some(url) if !names_this_machine(url) => Err(PublicAddress {
-            what: format!("--public-url {url}"),
-        }),
-        _ => Ok(()),
+    if names_this_machine(public_url) {
+        Ok(())
+    } else {
+        Err(PublicAddress {
+            what: format!("--public-url {public_url}"),
+        })
     }
 }
 
-fn names_this_machine(url: &Url) -> bool {
+/// Whether what asks for this URL stays on the machine it is on.
+pub(crate) fn names_this_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
@@ -47,16 +51,30 @@ mod tests {
 
     #[test]
     fn runs_on_loopback_only() {
-        let check = |http: &str, url: Option<&str>| {
-            let url = url.map(|url| url.parse().unwrap());
-            refuse_public(http.parse().unwrap(), url.as_ref()).is_ok()
+        const GRPC: &str = "127.0.0.1:9090";
+        let check = |http: &str, grpc: &str, url: &str| {
+            refuse_public(http.parse().unwrap(), grpc.parse().unwrap(), &url.parse().unwrap())
+                .map_err(|refusal| refusal.what)
         };
-        assert!(check("127.0.0.1:8080", None));
-        assert!(check("[::1]:8080", Some("http://localhost:8080")));
-        assert!(check("127.0.0.1:8080", Some("http://chandlery.localhost:8080/")));
-        assert!(!check("0.0.0.0:8080", None));
-        assert!(!check("192.168.1.5:8080", None));
-        assert!(!check("127.0.0.1:8080", Some("https://chandlery.example.com")));
-        assert!(!check("127.0.0.1:8080", Some("http://localhost.example.com")));
+        for (http, grpc, url) in [
+            ("127.0.0.1:8080", GRPC, "http://127.0.0.1:8080"),
+            ("[::1]:8080", "[::1]:9090", "http://localhost:8080"),
+            ("127.0.0.1:8080", GRPC, "http://chandlery.localhost:8080/"),
+        ] {
+            assert_eq!(check(http, grpc, url), Ok(()));
+        }
+        for (http, grpc, url, what) in [
+            ("0.0.0.0:8080", GRPC, "http://localhost", "--http"),
+            ("192.168.1.5:8080", GRPC, "http://localhost", "--http"),
+            ("127.0.0.1:8080", "0.0.0.0:9090", "http://localhost", "--grpc"),
+            ("127.0.0.1:8080", "[::]:9090", "http://localhost", "--grpc"),
+            ("127.0.0.1:8080", GRPC, "https://chandlery.example.com", "--public-url"),
+            ("127.0.0.1:8080", GRPC, "http://localhost.example.com", "--public-url"),
+        ] {
+            assert!(
+                check(http, grpc, url).unwrap_err().starts_with(what),
+                "{http} {grpc} {url}"
+            );
+        }
     }
 }

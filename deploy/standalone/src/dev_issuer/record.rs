@@ -49,6 +49,30 @@ pub(super) enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// Tells of it in the log, too.
+    pub(super) fn log(&self, person: &Person, now: SystemTime) {
+        let (email, admin, groups) = (&person.email, person.admin, &person.groups);
+        let valid = |until: u64| until.saturating_sub(seconds(now));
+        match *self {
+            Self::TokenMade { by, token, until } => tracing::info!(
+                user.email = %email, user.admin = admin, user.groups = ?groups,
+                token.id = token, token.valid_seconds = valid(until), made_by = by,
+                "development issuer: a token was made"
+            ),
+            Self::SignedIn => tracing::info!(
+                user.email = %email, user.admin = admin, user.groups = ?groups,
+                "development issuer: somebody signed in"
+            ),
+            Self::TokensGranted { token, until } => tracing::info!(
+                user.email = %email, user.admin = admin, user.groups = ?groups,
+                token.id = token, token.valid_seconds = valid(until),
+                "development issuer: a sign-in was exchanged for tokens"
+            ),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     /// Seconds since 1970.

@@ -439,7 +439,13 @@ async fn shows_what_has_changed_and_asks() {
 async fn takes_ones_own_values_instead_of_somebody_elses() {
     let site = site().await;
     let mut browser = installed(&site).await;
-    site.services.world().present_destination = "code:v1:aa#values=3:bb".to_owned();
+    {
+        let mut world = site.services.world();
+        if let Some(secrets) = world.secrets.get_mut("installations/uid-1") {
+            secrets.1 = "code:v1:aa".to_owned();
+        }
+        world.present_destination = "code:v1:aa#values=3:bb".to_owned();
+    }
     let page = browser.get("/install/time").await;
     assert!(page.has("Somebody else has changed your settings"), "{}", page.body);
     let state = page.state();
@@ -460,6 +466,29 @@ async fn takes_ones_own_values_instead_of_somebody_elses() {
     }
     assert_eq!(browser.post("/install/time", &form).await.status, StatusCode::SEE_OTHER);
     assert_eq!(site.services.world().secrets["installations/uid-1"].1, "code:v1:aa");
+}
+
+/// Values that were agreed to are not what a later question is about.
+#[tokio::test]
+async fn says_what_has_changed_since_the_last_answer() {
+    let site = site().await;
+    let mut browser = installed(&site).await;
+    let (code, values) = ("What runs has changed", "has changed your settings");
+    for (bound, present, about) in [
+        ("code:v1:aa#values=3:bb", "code:v1:cc#values=3:bb", [true, false]),
+        ("code:v1:aa#values=3:bb", "code:v1:aa#values=4:dd", [false, true]),
+        ("code:v1:aa#values=3:bb", "code:v1:cc#values=4:dd", [true, true]),
+    ] {
+        {
+            let mut world = site.services.world();
+            if let Some(secrets) = world.secrets.get_mut("installations/uid-1") {
+                secrets.1 = bound.to_owned();
+            }
+            world.present_destination = present.to_owned();
+        }
+        let page = browser.get("/install/time").await;
+        assert_eq!([page.has(code), page.has(values)], about, "{present} in {}", page.body);
+    }
 }
 
 #[tokio::test]

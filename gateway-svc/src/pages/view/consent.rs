@@ -2,7 +2,7 @@
 
 use contracts::credential::{Credential, DestinationChange, DestinationPart, DestinationText};
 use maud::{Markup, html};
-use registry_client::destination;
+use registry_client::destination::{self, Difference};
 
 use crate::pages::form::Errors;
 
@@ -10,12 +10,13 @@ use crate::pages::form::Errors;
 pub(super) fn question(moved: &Credential, errors: &Errors) -> Markup {
     let error = errors.fields.get("confirm");
     let code = destination::is_code(&moved.present_destination);
+    let what = Changed::of(moved);
     let described = ["consent", "confirm-error"];
     let described = &described[..if error.is_some() { 2 } else { 1 }];
     html! {
         fieldset.confirm {
-            legend { (heading(moved, code)) }
-            div #consent { (story(moved, code)) }
+            legend { (heading(what, code)) }
+            div #consent { (story(moved, what, code)) }
             @if !moved.changes.is_empty() { (table(&moved.changes)) }
             @else if code { p { "It is not known what exactly you agreed to: Chandlery did not keep that at the time." } }
             @if let Some(error) = error { p.error #confirm-error { (error) } }
@@ -31,22 +32,49 @@ pub(super) fn question(moved: &Credential, errors: &Errors) -> Markup {
     }
 }
 
-fn heading(moved: &Credential, code: bool) -> &'static str {
-    if destination::is_foreign(&moved.present_destination) {
-        "Somebody else has changed your settings"
-    } else if code {
-        "What runs has changed"
-    } else {
-        "The destination has changed"
+/// What the question is about, in few words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    /// What runs, with the secrets of the entry that decide it; or the address.
+    Server,
+    /// Values of the opener's installation, by somebody else.
+    Settings,
+    Both,
+}
+
+impl Changed {
+    fn of(moved: &Credential) -> Self {
+        let Difference { server, values, stored } =
+            destination::difference(&moved.bound_destination, &moved.present_destination);
+        match (server || stored, values) {
+            (true, true) => Self::Both,
+            (false, true) => Self::Settings,
+            (_, false) => Self::Server,
+        }
     }
 }
 
-fn story(moved: &Credential, code: bool) -> Markup {
+fn heading(what: Changed, code: bool) -> &'static str {
+    match (what, code) {
+        (Changed::Settings, _) => "Somebody else has changed your settings",
+        (Changed::Server, true) => "What runs has changed",
+        (Changed::Server, false) => "The destination has changed",
+        (Changed::Both, true) => "What runs has changed, and so have your settings",
+        (Changed::Both, false) => "The destination has changed, and so have your settings",
+    }
+}
+
+fn story(moved: &Credential, what: Changed, code: bool) -> Markup {
     let (bound, present) = (&moved.bound_description, &moved.present_description);
     html! {
         p {
             "Your credential was entered for " code.wrap { (bound) } ". "
-            @if destination::is_foreign(&moved.present_destination) { "Since then, somebody else has changed your settings. " }
+            @match what {
+                Changed::Server => {},
+                Changed::Settings => "Since then, somebody else has changed your settings. ",
+                Changed::Both if code => "Since then, what runs has changed, and somebody else has changed your settings. ",
+                Changed::Both => "Since then, the address has changed, and somebody else has changed your settings. ",
+            }
             @if bound == present { "That would still get it, but not as you agreed to. " }
             @else if code { "Now " code.wrap { (present) } " would get it. " }
             @else { "The entry now points to " code.wrap { (present) } ". " }

@@ -5,14 +5,16 @@ use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationSt
 use maud::{Markup, html};
 
 use super::{consent, fields, who};
-use crate::pages::{
-    Pages,
-    form::{is_secret, prompted},
-    install::{self, Link, Loaded, Scope, Shown, Target},
-    problem::as_sentence,
-    progress::{lacks_stored_credential, progress_path},
-    session::Session,
-    signin::display,
+use crate::{
+    pages::{
+        Pages,
+        form::{is_secret, prompted},
+        install::{self, Link, Loaded, Scope, Shown, Target},
+        progress::{lacks_stored_credential, progress_path},
+        session::Session,
+        signin::display,
+    },
+    sentence::as_sentence,
 };
 
 pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_>) -> Response {

@@ -215,6 +215,14 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
         goes_to(&broken("CREDENTIAL_REQUIRED"), &person("alice")),
         Err(RepairReason::CredentialRequired)
     );
+    let told = |reason| {
+        let snapshot = broken(reason).snapshot();
+        call(&snapshot, &person("alice"), &default(), "time__now", &links())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(told("CREDENTIAL_EXPIRED").contains("needs its credential renewed"));
+    assert!(told("DESTINATION_CHANGED").contains("gets no credential at present"));
     let explanation = explain(
         &broken("CREDENTIAL_EXPIRED").snapshot(),
         &person("alice"),

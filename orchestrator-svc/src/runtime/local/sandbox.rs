@@ -22,7 +22,7 @@ pub(crate) struct Sandbox {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// A folder of the configuration is of no use.
-    #[error("servers cannot be let into {}: {why}", path.display())]
+    #[error("servers cannot be let into {} (--server-read, --server-write): {why}", path.display())]
     Folder {
         /// As configured.
         path: PathBuf,

@@ -1,0 +1,71 @@
+//! The URL under which people and clients reach the HTTP address.
+
+use std::net::SocketAddr;
+
+use url::Url;
+
+use crate::dev_issuer::names_this_machine;
+
+/// `given`, or that of the address itself where only this machine reaches it. By which name others reach it cannot be known, and requests
+/// to any other than the public URL's are refused.
+pub(crate) fn of(given: Option<&Url>, http: SocketAddr) -> Result<Url, String> {
+    let Some(url) = given else {
+        if !http.ip().to_canonical().is_loopback() {
+            return Err(format!(
+                "--http {http}: by which name other machines reach it is not known, and requests to another are refused. Give the URL \
+                 that people and clients use, with --public-url https://HOST; or listen on 127.0.0.1"
+            ));
+        }
+        return Url::parse(&format!("http://{http}")).map_err(|error| format!("--http {http}: {error}"));
+    };
+    let plain =
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none();
+    if plain {
+        Ok(url.clone())
+    } else {
+        Err(format!(
+            "--public-url {url}: must be http or https with a host and no path"
+        ))
+    }
+}
+
+/// Whether what people and clients send crosses a network for all on the way to read.
+pub(crate) fn is_in_the_clear(public_url: &Url) -> bool {
+    public_url.scheme() == "http" && !names_this_machine(public_url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(given: Option<&str>, http: &str) -> Result<String, String> {
+        let given = given.map(|url| url.parse().unwrap());
+        of(given.as_ref(), http.parse().unwrap()).map(String::from)
+    }
+
+    #[test]
+    fn is_known_on_this_machine_and_given_on_any_other() {
+        assert_eq!(chosen(None, "127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080/");
+        assert_eq!(chosen(None, "[::1]:8080").unwrap(), "http://[::1]:8080/");
+        for http in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:8080"] {
+            let refused = chosen(None, http).unwrap_err();
+            assert!(refused.contains("--public-url") && refused.contains(http), "{refused}");
+            let given = chosen(Some("https://tools.example.com"), http);
+            assert_eq!(given.unwrap(), "https://tools.example.com/");
+        }
+        for bad in [
+            "ftp://tools.example.com",
+            "https://tools.example.com/x",
+            "https://a.example?x",
+        ] {
+            assert!(chosen(Some(bad), "127.0.0.1:8080").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine() {
+        let clear = |url: &str| is_in_the_clear(&url.parse().unwrap());
+        assert!(clear("http://tools.example.com") && clear("http://10.0.0.1:8080"));
+        assert!(!clear("https://tools.example.com") && !clear("http://localhost:8080") && !clear("http://[::1]:1"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Values of options, with a word on what is wrong with them.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use url::Url;
+
+/// Takes an address to listen on.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+/// Takes a network.
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .map_err(|_| "must be a network, such as 10.1.0.0/16, or 10.1.2.3/32 for one address".to_owned())
+}
+
+/// Takes a URL.
+pub(crate) fn url(text: &str) -> Result<Url, String> {
+    text.parse()
+        .map_err(|_| "must be a URL, such as https://tools.example.com".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_is_taken() {
+        assert!(address("127.0.0.1:0").is_ok() && address("[::]:80").is_ok());
+        for bad in ["banana", "localhost:8080", "127.0.0.1"] {
+            assert!(address(bad).unwrap_err().contains("127.0.0.1:8080"), "{bad}");
+        }
+        assert!(network("10.0.0.0/8").is_ok() && network("::1/128").is_ok());
+        assert!(network("10.0.0.1").unwrap_err().contains("/32"));
+        assert!(url("https://a.example").is_ok() && url("foo").unwrap_err().contains("https://"));
+    }
+}
