@@ -4,6 +4,7 @@ mod bridge;
 mod folders;
 mod packages;
 mod programs;
+mod removal;
 mod sandbox;
 
 use std::{
@@ -84,8 +85,8 @@ impl LocalRuntime {
                 .map_err(io::Error::other)??
         };
         folders.remove("probe")?;
-        let (packages, pins) = (folders.packages(), folders.all_pins()?);
-        let trees = tokio::task::spawn_blocking(move || Trees::new(packages, pins))
+        let (packages, pins, removal) = (folders.packages(), folders.all_pins()?, folders.removal());
+        let trees = tokio::task::spawn_blocking(move || Trees::new(packages, pins, removal))
             .await
             .map_err(io::Error::other)??;
         let inherited = config.inherited_environment.iter();
