@@ -77,10 +77,14 @@ impl Layers {
             true => (Enforced, spaces.clone()),
             false => missing("needs user namespaces"),
         };
-        let processes = match (self.namespaces, landlock(1)) {
-            (true, _) => (Enforced, spaces.clone()),
-            (false, true) => (Enforced, version.clone()),
-            (false, false) => missing("needs user namespaces or Landlock"),
+        let processes = match (self.namespaces, landlock(1), self.seccomp) {
+            (true, ..) => (Enforced, spaces.clone()),
+            (false, true, true) => (Enforced, format!("{version}, seccomp")),
+            (false, true, false) => (
+                Partial,
+                format!("{version}; their limits and priority can be set: that needs user namespaces or seccomp"),
+            ),
+            (false, false, _) => missing("needs user namespaces or Landlock"),
         };
         let signals = match (self.namespaces, landlock(6)) {
             (true, _) => (Enforced, spaces.clone()),
@@ -171,6 +175,11 @@ mod tests {
             ..all
         };
         assert_eq!(short(&contained), ["metadata"]);
+        let unfiltered = Layers {
+            seccomp: false,
+            ..contained
+        };
+        assert!(short(&unfiltered).contains(&"processes"));
         assert_eq!(short(&Layers::default()).len(), 6);
     }
 }

@@ -65,6 +65,24 @@ const REFUSED: [libc::c_long; 43] = [
     libc::SYS_clock_adjtime,
     libc::SYS_migrate_pages,
 ];
+/// Calls that set limits, scheduling or priority of any process of the same user, and which of their arguments names it; 0 is who calls.
+/// Landlock does not look at them.
+const OF_OTHERS: [(libc::c_long, u8); 7] = [
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+];
+/// Those of them that set it for all processes of a user, by their first argument.
+const OF_USERS: [(libc::c_long, u64); 2] = [
+    (libc::SYS_setpriority, libc::PRIO_USER as u64),
+    (libc::SYS_ioprio_set, IOPRIO_WHO_USER),
+];
+/// Of ioprio_set(2); libc does not name it.
+const IOPRIO_WHO_USER: u64 = 3;
 /// Calls that set the mode of a file, which of their arguments is the mode, and which says whether it counts. A file that runs as its owner
 /// would outlive the sandbox.
 const MODES: &[(libc::c_long, u8, Option<u8>)] = &[
@@ -154,6 +172,17 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
         libc::SYS_socket,
         sockets::families(confinement.layers.scopes_unix_sockets())?,
     );
+    for (call, user) in OF_USERS {
+        let rule = SeccompRule::new(vec![SeccompCondition::new(0, Dword, SeccompCmpOp::Eq, user)?])?;
+        refused.entry(call).or_default().push(rule);
+    }
+    // In a namespace there are no others. There, libraries may go on to name their own threads.
+    if !confinement.layers.namespaces {
+        for (call, process) in OF_OTHERS {
+            let rule = SeccompRule::new(vec![SeccompCondition::new(process, Dword, SeccompCmpOp::Ne, 0)?])?;
+            refused.entry(call).or_default().push(rule);
+        }
+    }
     for &(call, mode, flags) in MODES {
         let rules = refused.entry(call).or_default();
         for bit in [libc::S_ISUID, libc::S_ISGID] {

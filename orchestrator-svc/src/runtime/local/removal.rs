@@ -197,14 +197,10 @@ fn open_up(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{
-        os::{fd::OwnedFd, unix::fs::symlink},
+        os::unix::fs::symlink,
         time::{Duration, Instant},
     };
 
-    use nix::{
-        fcntl::{open, openat},
-        sys::stat::{Mode, mkdirat},
-    };
     use pretty_assertions::assert_eq;
 
     use super::*;
@@ -221,27 +217,20 @@ pub(crate) mod tests {
         fs::read_dir(folder).unwrap().count()
     }
 
-    /// A folder in a folder, and so on, each with a file.
+    /// A folder in a folder, and so on, each with a file. Made from the innermost: to make the next one in the last takes longer each time.
     fn nest(folder: &Path, depth: usize, mode: u32) {
-        fs::create_dir(folder).unwrap();
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut folders: Vec<OwnedFd> = vec![open(folder, flags, Mode::empty()).unwrap()];
-        for _ in 0..depth {
-            let last = folders.last().unwrap();
-            mkdirat(last, "d", Mode::from_bits_truncate(0o700)).unwrap();
-            let next = openat(last, "d", flags, Mode::empty()).unwrap();
-            openat(last, "f", OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
-            if mode == OWNER {
-                folders.clear();
+        let mode = |folder: &Path| fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        let outer = folder.with_extension("outer");
+        for level in 0..=depth {
+            fs::create_dir(&outer).unwrap();
+            fs::File::create(outer.join("f")).unwrap();
+            if level > 0 {
+                fs::rename(folder, outer.join("d")).unwrap();
+                mode(&outer.join("d"));
             }
-            folders.push(next);
+            fs::rename(&outer, folder).unwrap();
         }
-        // From within: what is closed lets nobody through.
-        for folder in folders.into_iter().rev() {
-            fs::File::from(folder)
-                .set_permissions(fs::Permissions::from_mode(mode))
-                .unwrap();
-        }
+        mode(folder);
     }
 
     /// Runs as a user whom the modes of files hold, also where that is root.
