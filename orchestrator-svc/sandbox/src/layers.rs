@@ -12,6 +12,9 @@ pub struct Layers {
     pub landlock: u8,
     /// A filter of system calls.
     pub seccomp: bool,
+    /// The init of the namespaces is asked at listen(2); see [`crate::listening`].
+    #[serde(default)]
+    pub listen_by_init: bool,
 }
 
 /// How far something is protected.
@@ -52,6 +55,11 @@ impl Layers {
     /// Whether ports of TCP can be limited: Landlock does not look at every way to use one, the filter closes the others.
     pub(crate) fn limits_tcp(&self) -> bool {
         self.seccomp && self.landlock >= 4
+    }
+
+    /// Whether the init decides listen(2) where ports are limited.
+    pub(crate) fn asks_to_listen(&self) -> bool {
+        self.namespaces && self.listen_by_init && self.limits_tcp()
     }
 
     /// What these protect.
@@ -96,9 +104,11 @@ impl Layers {
             (false, true) => (Enforced, "seccomp: none can be made".to_owned()),
             (false, false) => missing("needs seccomp, or user namespaces and Landlock 6"),
         };
-        let more_ports = match self.namespaces {
+        let more_ports = match self.asks_to_listen() {
             true => "",
-            false => "; one that has a port can listen on free ports as well",
+            false => {
+                "; one that has a port can listen on free ports as well, one that has none listens on no Unix socket either"
+            }
         };
         let tcp = match self.limits_tcp() {
             true => (
@@ -161,7 +171,18 @@ mod tests {
             namespaces: true,
             landlock: 7,
             seccomp: true,
+            listen_by_init: true,
         };
+        let tcp = |layers: &Layers| {
+            let mut found = layers.protections().into_iter();
+            found.find(|p| p.subject == "tcp").unwrap().by
+        };
+        assert!(!tcp(&all).contains("free ports"));
+        let unasked = Layers {
+            listen_by_init: false,
+            ..all.clone()
+        };
+        assert!(tcp(&unasked).contains("free ports"));
         assert!(short(&all).is_empty());
         let old = Layers {
             landlock: 2,

@@ -1,6 +1,6 @@
 //! System calls that no MCP server needs, and that escapes are made of.
 
-use std::{collections::BTreeMap, env::consts::ARCH, os::fd::OwnedFd};
+use std::{collections::BTreeMap, env::consts::ARCH, io, os::fd::OwnedFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -146,6 +146,9 @@ pub(crate) enum Error {
     /// The kernel refuses.
     #[error("{0}")]
     Kernel(#[from] seccompiler::Error),
+    /// It refuses the filter of listen(2) alone: a container may have one that asks already, and the kernel takes one.
+    #[error("no filter that asks: {0}")]
+    Asks(io::Error),
 }
 
 /// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
@@ -206,16 +209,14 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
     if cfg!(target_arch = "x86_64") {
         apply_filter(&without_x32())?;
     }
-    if let Listens::Asks = Listens::of(confinement, confinement.layers.namespaces)
-        && let Ok(asks) = sys::filter_that_asks(&asks_to_listen())
-    {
-        return Ok(Some(asks));
+    match Listens::of(confinement) {
+        Listens::Always => Ok(None),
+        Listens::Asks => sys::filter_that_asks(&asks_to_listen()).map(Some).map_err(Error::Asks),
+        Listens::Never => {
+            filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
+            Ok(None)
+        }
     }
-    // A container may have a filter that asks already, and the kernel takes one: then there is none to ask.
-    if let Listens::Never = Listens::of(confinement, false) {
-        filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
-    }
-    Ok(None)
 }
 
 /// All bits of a mask are set in an argument.
