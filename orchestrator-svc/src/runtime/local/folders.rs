@@ -234,9 +234,9 @@ mod tests {
         let own = folders.make_anew("a-1").unwrap();
         for kept_and_not in [&own.work, &own.temporary] {
             fs::create_dir(kept_and_not.join("closed")).unwrap();
-            fs::set_permissions(kept_and_not.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(kept_and_not.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
         }
-        fs::set_permissions(&own.temporary, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&own.temporary, fs::Permissions::from_mode(0o000)).unwrap();
         let own = folders.make_anew("a-1").unwrap();
         assert!(own.work.join("closed").exists() && !own.temporary.join("closed").exists());
         assert_eq!(fs::metadata(own.temporary).unwrap().mode() & 0o777, 0o700);

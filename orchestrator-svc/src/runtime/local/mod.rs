@@ -118,6 +118,17 @@ impl LocalRuntime {
         self.sandbox.protections()
     }
 
+    /// A text for those who use a server: where the data folder is does not concern them.
+    pub(crate) fn without_folders(&self, text: &str) -> String {
+        // The first may be in the second.
+        let folders = [self.folders.data(), self.sandbox.hidden()].into_iter();
+        folders
+            .filter(|folder| folder.parent().is_some())
+            .fold(text.to_owned(), |text, folder| {
+                text.replace(&*folder.to_string_lossy(), "…")
+            })
+    }
+
     /// What has to be fetched before a plan can run. `anew`: the newest versions that fit, though it has others.
     ///
     /// # Errors

@@ -176,7 +176,7 @@ mod tests {
             let trees = || Trees::new(packages.clone(), std::iter::empty(), removal.clone()).unwrap();
             let close = |folder: &Path| {
                 fs::create_dir_all(folder.join("d/e")).unwrap();
-                fs::set_permissions(folder.join("d"), fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(folder.join("d"), fs::Permissions::from_mode(0o000)).unwrap();
             };
             let none_left = || fs::read_dir(&packages).unwrap().next().is_none();
             let arguments = ["-y", "server"].map(str::to_owned);
@@ -190,7 +190,7 @@ mod tests {
             }
             for name in ["new-cut-off", "npm-of-nobody"] {
                 close(&packages.join(name));
-                fs::set_permissions(packages.join(name), fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(packages.join(name), fs::Permissions::from_mode(0o000)).unwrap();
             }
             trees();
             assert!(none_left());
