@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 /// All that the owner of a folder may do there.
 const OWNER: u32 = 0o700;
+/// Of what was moved up, how much is kept in mind: enough that a deep nest is not looked for again at each level.
+const NEXT: usize = 1024;
 
 /// Sets aside, and has removed. Clones share the thread, which ends with the last of them.
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ impl Removal {
         match self.aside.take(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => {
+            Ok(_) => {
                 // Refused where one waits, which will do.
                 let _ = self.wake.try_send(());
                 Ok(())
@@ -117,18 +119,20 @@ impl Aside {
         }
     }
 
-    fn take(&self, path: &Path) -> io::Result<()> {
+    /// Gives the new path.
+    fn take(&self, path: &Path) -> io::Result<PathBuf> {
         // To change what `..` of it is, the kernel demands the right to write there. Where that fails, the rename says why.
         let _ = open_up(path);
         let number = self.names.fetch_add(1, Ordering::Relaxed);
-        fs::rename(path, self.folder.join(format!("{}-{number}", self.run.simple())))
+        let aside = self.folder.join(format!("{}-{number}", self.run.simple()));
+        fs::rename(path, &aside)?;
+        Ok(aside)
     }
 
     /// Removes all that can be.
     fn empty(&self) -> Left {
         loop {
             let (done, left) = self.pass();
-            // What was moved up comes in the next pass.
             if !done {
                 return left;
             }
@@ -139,10 +143,14 @@ impl Aside {
     fn pass(&self) -> (bool, Left) {
         let mut left = Left::default();
         let mut done = false;
+        let mut next = Vec::new();
         match fs::read_dir(&self.folder) {
             Ok(entries) => {
                 for entry in entries.flatten() {
-                    done |= self.remove(&entry, &mut left);
+                    next.push(entry.path());
+                    while let Some(path) = next.pop() {
+                        done |= self.remove(&path, &mut next, &mut left);
+                    }
                 }
             }
             Err(error) => done |= left.note(Err(error)),
@@ -151,35 +159,39 @@ impl Aside {
     }
 
     /// Removes one, or all in it but folders that are not empty, which it moves up. True where it did something.
-    fn remove(&self, entry: &fs::DirEntry, left: &mut Left) -> bool {
-        let path = entry.path();
-        if !is_folder(entry) {
-            return left.note(fs::remove_file(path));
+    fn remove(&self, path: &Path, next: &mut Vec<PathBuf>, left: &mut Left) -> bool {
+        match fs::remove_dir(path) {
+            Ok(()) => return true,
+            // A link to a folder is none, either.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return left.note(fs::remove_file(path)),
+            Err(_) => {}
         }
-        if fs::remove_dir(&path).is_ok() {
-            return true;
-        }
-        let entries = match open_up(&path).and_then(|()| fs::read_dir(&path)) {
+        let entries = match open_up(path).and_then(|()| fs::read_dir(path)) {
             Ok(entries) => entries,
             Err(error) => return left.note(Err(error)),
         };
         let mut done = false;
         for entry in entries.flatten() {
             let inner = entry.path();
-            let outcome = match is_folder(&entry) {
+            let outcome = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 false => fs::remove_file(inner),
-                true => fs::remove_dir(&inner).or_else(|_| self.take(&inner)),
+                true => fs::remove_dir(&inner).or_else(|_| {
+                    let moved = self.take(&inner)?;
+                    // The others come in the next pass.
+                    if next.len() < NEXT {
+                        next.push(moved);
+                    }
+                    Ok(())
+                }),
             };
             done |= left.note(outcome);
         }
-        // Where something is left in it, that was noted.
-        done | fs::remove_dir(&path).is_ok()
+        match fs::remove_dir(path) {
+            // What is left in it was noted, or comes in the next pass.
+            Err(_) if done || left.count > 0 => done,
+            outcome => left.note(outcome),
+        }
     }
-}
-
-/// A link to one is none.
-fn is_folder(entry: &fs::DirEntry) -> bool {
-    entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 /// Lets this user do anything in a folder of its own. A link is not followed, whoever puts it there when.
@@ -259,6 +271,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn removes_more_folders_than_it_keeps_in_mind() {
+        let (house, aside) = aside();
+        let wide = house.path().join("wide");
+        for number in 0..2 * NEXT {
+            fs::create_dir_all(wide.join(format!("{number}/a/b"))).unwrap();
+        }
+        aside.take(&wide).unwrap();
+        assert_eq!(aside.empty().count, 0);
+        assert_eq!(count(&aside.folder), 0);
+    }
+
+    #[test]
     fn removes_what_its_owner_has_closed() {
         held_by_modes(|| {
             let (house, aside) = aside();
@@ -318,9 +342,9 @@ pub(crate) mod tests {
         let (house, aside) = aside();
         let folder = house.path().join("folder");
         nest(&folder, 50, OWNER);
-        aside.take(&folder).unwrap();
+        let moved = aside.take(&folder).unwrap();
         // Killed in the midst of it.
-        aside.pass();
+        assert!(aside.remove(&moved, &mut Vec::new(), &mut Left::default()));
         assert!(count(&aside.folder) > 0);
         let removal = Removal::new(aside.folder.clone()).unwrap();
         let gone = || {
