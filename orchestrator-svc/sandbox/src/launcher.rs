@@ -126,7 +126,11 @@ fn carry_out(order: &Order, reporter: &mut Reporter) -> Result<(), Failure> {
         setsid().map_err(at("making a session"))?;
         reporter.tell(&Status::Process { pid: getpid().as_raw() });
         hold(&order.confinement, &grants)?;
-        return match start(order, None) {
+        limit_calls(order, None)?;
+        if order.command == probe::PROBE {
+            std::process::exit(probe::observe(order));
+        }
+        return match execute(order) {
             Err(failure) => Err(failure),
             Ok(never) => match never {},
         };
@@ -167,9 +171,18 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
     let (to_init, from_program) = UnixStream::pair().map_err(at("making a socket"))?;
     let Some(server) = sys::fork().map_err(at("starting the process"))? else {
         drop((outcome, from_program));
-        let failure = match start(order, Some(&to_init)) {
+        let failure = match limit_calls(order, Some(&to_init)) {
             Err(failure) => failure,
-            Ok(never) => match never {},
+            Ok(()) if order.command == probe::PROBE => {
+                // What an exec does, too: until then the init answers nothing, and can take nothing.
+                drop(tell);
+                let dumpable = prctl::set_dumpable(true);
+                std::process::exit(dumpable.map_or(1, |()| probe::observe(order)))
+            }
+            Ok(()) => match execute(order) {
+                Err(failure) => failure,
+                Ok(never) => match never {},
+            },
         };
         let mut tell = File::from(tell);
         let kind = [u8::from(failure.program)];
@@ -264,23 +277,26 @@ fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Becomes the program. Without an init there is nobody to ask.
-fn start(order: &Order, init: Option<&UnixStream>) -> Result<Infallible, Failure> {
+/// The last before the program. Without an init there is nobody to ask.
+fn limit_calls(order: &Order, init: Option<&UnixStream>) -> Result<(), Failure> {
     let layers = &order.confinement.layers;
     chdir(&order.working_folder).map_err(at("entering the working folder"))?;
     if layers.seccomp {
-        let asks =
-            seccomp::apply(&order.confinement).map_err(|error| Failure::new("seccomp", &io::Error::other(error)))?;
+        let asks = seccomp::apply(&order.confinement).map_err(|error| {
+            let layer = match error {
+                seccomp::Error::Asks(_) => probe::LISTEN,
+                _ => "seccomp",
+            };
+            Failure::new(layer, &io::Error::other(error))
+        })?;
         if let (Some(asks), Some(init)) = (asks, init) {
             listening::hand_over(&asks, init).map_err(at("handing over the filter"))?;
         }
     }
-    if order.command == probe::PROBE {
-        std::process::exit(probe::observe(order));
-    }
-    execute(order)
+    Ok(())
 }
 
+/// Becomes the program.
 fn execute(order: &Order) -> Result<Infallible, Failure> {
     let program = |error: Errno| Failure {
         what: error.desc().to_owned(),

@@ -12,6 +12,9 @@ pub struct Layers {
     pub landlock: u8,
     /// A filter of system calls.
     pub seccomp: bool,
+    /// The init of the namespaces is asked at listen(2); see [`crate::listening`].
+    #[serde(default)]
+    pub listen_by_init: bool,
 }
 
 /// How far something is protected.
@@ -54,6 +57,11 @@ impl Layers {
         self.seccomp && self.landlock >= 4
     }
 
+    /// Whether the init decides listen(2) where ports are limited.
+    pub(crate) fn asks_to_listen(&self) -> bool {
+        self.namespaces && self.listen_by_init && self.limits_tcp()
+    }
+
     /// What these protect.
     pub fn protections(&self) -> Vec<Protection> {
         use Level::{Enforced, None, Partial};
@@ -77,10 +85,14 @@ impl Layers {
             true => (Enforced, spaces.clone()),
             false => missing("needs user namespaces"),
         };
-        let processes = match (self.namespaces, landlock(1)) {
-            (true, _) => (Enforced, spaces.clone()),
-            (false, true) => (Enforced, version.clone()),
-            (false, false) => missing("needs user namespaces or Landlock"),
+        let processes = match (self.namespaces, landlock(1), self.seccomp) {
+            (true, ..) => (Enforced, spaces.clone()),
+            (false, true, true) => (Enforced, format!("{version}, seccomp")),
+            (false, true, false) => (
+                Partial,
+                format!("{version}; their limits and priority can be set: that needs user namespaces or seccomp"),
+            ),
+            (false, false, _) => missing("needs user namespaces or Landlock"),
         };
         let signals = match (self.namespaces, landlock(6)) {
             (true, _) => (Enforced, spaces.clone()),
@@ -92,9 +104,11 @@ impl Layers {
             (false, true) => (Enforced, "seccomp: none can be made".to_owned()),
             (false, false) => missing("needs seccomp, or user namespaces and Landlock 6"),
         };
-        let more_ports = match self.namespaces {
+        let more_ports = match self.asks_to_listen() {
             true => "",
-            false => "; one that has a port can listen on free ports as well",
+            false => {
+                "; one that has a port can listen on free ports as well, one that has none listens on no Unix socket either"
+            }
         };
         let tcp = match self.limits_tcp() {
             true => (
@@ -157,7 +171,18 @@ mod tests {
             namespaces: true,
             landlock: 7,
             seccomp: true,
+            listen_by_init: true,
         };
+        let tcp = |layers: &Layers| {
+            let mut found = layers.protections().into_iter();
+            found.find(|p| p.subject == "tcp").unwrap().by
+        };
+        assert!(!tcp(&all).contains("free ports"));
+        let unasked = Layers {
+            listen_by_init: false,
+            ..all.clone()
+        };
+        assert!(tcp(&unasked).contains("free ports"));
         assert!(short(&all).is_empty());
         let old = Layers {
             landlock: 2,
@@ -171,6 +196,11 @@ mod tests {
             ..all
         };
         assert_eq!(short(&contained), ["metadata"]);
+        let unfiltered = Layers {
+            seccomp: false,
+            ..contained
+        };
+        assert!(short(&unfiltered).contains(&"processes"));
         assert_eq!(short(&Layers::default()).len(), 6);
     }
 }

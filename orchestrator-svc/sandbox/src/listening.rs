@@ -3,6 +3,11 @@
 //!
 //! What the program does with its descriptors meanwhile changes nothing: the init looks at, and listens with, the one socket that it has taken.
 //! Whoever connects to a Unix socket sees the init as the peer.
+//!
+//! To take a socket is as good as tracing its process, and the kernel allows that less often than listen(2) itself. It fails, closed, in a
+//! process that has made itself not dumpable (EPERM), in one whose first thread has ended (ESRCH), and for a thread with a table of
+//! descriptors of its own (that of the first thread is looked at). Where it fails for every process, as with kernel.yama.ptrace_scope
+//! above 1, the [probe](crate::probe()) finds out, and the init is not asked.
 
 use std::{
     fs,

@@ -13,8 +13,12 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::signal::kill,
+    sys::{
+        signal::kill,
+        socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket},
+    },
     unistd::Pid,
 };
 
@@ -29,6 +33,10 @@ use crate::{
 
 /// As the command of an [`Order`]: nothing is started, but what holds is looked at from inside.
 pub(crate) const PROBE: &str = "\u{0}probe";
+/// Begins what is said where [`Layers::listen_by_init`] cannot be.
+pub(crate) const LISTEN: &str = "listen";
+/// The code to end with where the init that is asked cannot take sockets.
+const CANNOT_TAKE: i32 = 32;
 /// A set-up takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,14 +52,19 @@ pub fn probe(program: &Path, hidden: &Path, scratch: &Path) -> io::Result<(Layer
         namespaces: true,
         landlock: landlock::version(),
         seccomp: true,
+        listen_by_init: true,
     };
     if layers.landlock == 0 {
         missing.push("Landlock: this kernel does not have it, or it is not turned on".to_owned());
     }
     // What fails is left out, and the rest is tried again.
-    for _ in 0..3 {
+    for _ in 0..4 {
         match attempt(&layers, program, hidden, scratch)? {
             None => return Ok((layers, missing)),
+            Some(what) if what.starts_with(LISTEN) && layers.listen_by_init => {
+                layers.listen_by_init = false;
+                missing.push(what);
+            }
             Some(what) if what.starts_with("seccomp") && layers.seccomp => {
                 layers.seccomp = false;
                 missing.push(what);
@@ -126,6 +139,9 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
     match ended {
         Some(crate::status::Exit::Code(0)) => Ok(None),
         None if !layers.namespaces && exit.success() => Ok(None),
+        Some(crate::status::Exit::Code(CANNOT_TAKE)) => Ok(Some(format!(
+            "{LISTEN}: a server's init cannot take its sockets (kernel.yama.ptrace_scope may be above 1)"
+        ))),
         _ => Ok(Some(format!("what should be hidden is seen ({ended:?}, {exit})"))),
     }
 }
@@ -156,6 +172,9 @@ pub(crate) fn observe(order: &Order) -> i32 {
     let metadata = fs::symlink_metadata(hidden).is_err();
     let processes = parent.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err());
     let sockets = std::net::TcpListener::bind(("127.0.0.1", 0)).is_err();
+    // Refused by the init, once it has looked at the socket.
+    let listens = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .is_ok_and(|socket| listen(&socket, Backlog::MAXALLOWABLE) == Err(Errno::EACCES));
     let calls = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_err();
     let held = [
         (files, layers.namespaces || layers.landlock >= 1, 1),
@@ -163,6 +182,7 @@ pub(crate) fn observe(order: &Order) -> i32 {
         (processes, layers.namespaces || layers.landlock >= 6, 4),
         (sockets, layers.landlock >= 4, 8),
         (calls, layers.seccomp, 16),
+        (listens, layers.asks_to_listen(), CANNOT_TAKE),
     ];
     held.iter()
         .filter(|(holds, expected, _)| *expected && !holds)

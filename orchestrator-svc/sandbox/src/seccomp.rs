@@ -1,6 +1,6 @@
 //! System calls that no MCP server needs, and that escapes are made of.
 
-use std::{collections::BTreeMap, env::consts::ARCH, os::fd::OwnedFd};
+use std::{collections::BTreeMap, env::consts::ARCH, io, os::fd::OwnedFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -65,6 +65,24 @@ const REFUSED: [libc::c_long; 43] = [
     libc::SYS_clock_adjtime,
     libc::SYS_migrate_pages,
 ];
+/// Calls that set limits, scheduling or priority of any process of the same user, and which of their arguments names it; 0 is who calls.
+/// Landlock does not look at them.
+const OF_OTHERS: [(libc::c_long, u8); 7] = [
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+];
+/// Those of them that set it for all processes of a user, by their first argument.
+const OF_USERS: [(libc::c_long, u64); 2] = [
+    (libc::SYS_setpriority, libc::PRIO_USER as u64),
+    (libc::SYS_ioprio_set, IOPRIO_WHO_USER),
+];
+/// Of ioprio_set(2); libc does not name it.
+const IOPRIO_WHO_USER: u64 = 3;
 /// Calls that set the mode of a file, which of their arguments is the mode, and which says whether it counts. A file that runs as its owner
 /// would outlive the sandbox.
 const MODES: &[(libc::c_long, u8, Option<u8>)] = &[
@@ -128,6 +146,9 @@ pub(crate) enum Error {
     /// The kernel refuses.
     #[error("{0}")]
     Kernel(#[from] seccompiler::Error),
+    /// It refuses the filter of listen(2) alone: a container may have one that asks already, and the kernel takes one.
+    #[error("no filter that asks: {0}")]
+    Asks(io::Error),
 }
 
 /// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
@@ -154,6 +175,17 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
         libc::SYS_socket,
         sockets::families(confinement.layers.scopes_unix_sockets())?,
     );
+    for (call, user) in OF_USERS {
+        let rule = SeccompRule::new(vec![SeccompCondition::new(0, Dword, SeccompCmpOp::Eq, user)?])?;
+        refused.entry(call).or_default().push(rule);
+    }
+    // In a namespace there are no others. There, libraries may go on to name their own threads.
+    if !confinement.layers.namespaces {
+        for (call, process) in OF_OTHERS {
+            let rule = SeccompRule::new(vec![SeccompCondition::new(process, Dword, SeccompCmpOp::Ne, 0)?])?;
+            refused.entry(call).or_default().push(rule);
+        }
+    }
     for &(call, mode, flags) in MODES {
         let rules = refused.entry(call).or_default();
         for bit in [libc::S_ISUID, libc::S_ISGID] {
@@ -177,16 +209,14 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
     if cfg!(target_arch = "x86_64") {
         apply_filter(&without_x32())?;
     }
-    if let Listens::Asks = Listens::of(confinement, confinement.layers.namespaces)
-        && let Ok(asks) = sys::filter_that_asks(&asks_to_listen())
-    {
-        return Ok(Some(asks));
+    match Listens::of(confinement) {
+        Listens::Always => Ok(None),
+        Listens::Asks => sys::filter_that_asks(&asks_to_listen()).map(Some).map_err(Error::Asks),
+        Listens::Never => {
+            filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
+            Ok(None)
+        }
     }
-    // A container may have a filter that asks already, and the kernel takes one: then there is none to ask.
-    if let Listens::Never = Listens::of(confinement, false) {
-        filter([(libc::SYS_listen, Vec::new())].into(), libc::EACCES, arch)?;
-    }
-    Ok(None)
 }
 
 /// All bits of a mask are set in an argument.

@@ -81,7 +81,7 @@ pub(crate) fn connects(confinement: &Confinement) -> Result<Calls, Error> {
 pub(crate) enum Listens {
     /// Nobody: it succeeds.
     ///
-    /// What remains where ports are limited, but there is no init to ask: a program that has a port can listen on free ports as well.
+    /// What remains where ports are limited, but there is no init that could be asked: a program that has a port can listen on free ports as well.
     Always,
     /// The init, see [`crate::listening`].
     Asks,
@@ -90,10 +90,10 @@ pub(crate) enum Listens {
 }
 
 impl Listens {
-    pub(crate) fn of(confinement: &Confinement, init: bool) -> Self {
+    pub(crate) fn of(confinement: &Confinement) -> Self {
         match &confinement.listen {
             Some(_) if !confinement.limits_tcp() => Self::Always,
-            Some(_) if init => Self::Asks,
+            Some(_) if confinement.layers.asks_to_listen() => Self::Asks,
             Some(ports) if ports.is_empty() => Self::Never,
             _ => Self::Always,
         }

@@ -369,7 +369,9 @@ impl Supervisor {
         let pause = delay(&self.context.backoff, self.state.failures);
         self.state.retry = Some(Instant::now() + pause);
         let last = self.runtime.logs.last(LAST_LINES, self.state.started);
-        let (reason, text) = failure(reason, message, self.state.failures, &last);
+        let shown = |text: &str| self.context.local.without_folders(text);
+        let last: Vec<_> = last.iter().map(|line| shown(line)).collect();
+        let (reason, text) = failure(reason, &shown(message), self.state.failures, &last);
         tracing::warn!(installation.uid = %self.uid, reason, retry.delay_ms = pause.as_millis(), "server failed");
         self.update(|s| {
             s.set(State::Failed, reason, text);

@@ -10,7 +10,10 @@ use std::{
     os::{
         fd::AsRawFd as _,
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener},
+        unix::{
+            fs::PermissionsExt as _,
+            net::{SocketAddr, UnixListener},
+        },
     },
     path::Path,
     process::{Command, Stdio},
@@ -135,7 +138,7 @@ async fn holds(layers: Layers) {
     assert!(holes["needed"].is_empty(), "{layers:?}: {:?}", holes["needed"]);
     assert!(holes["memory"].is_empty(), "{layers:?}: {:?}", holes["memory"]);
     // Where those of others are out of reach by themselves, it may have its own.
-    if layers.namespaces && layers.landlock >= 6 {
+    if layers.namespaces && layers.landlock >= 6 && layers.listen_by_init {
         assert!(!holes["own_unix_sockets"].is_empty(), "{layers:?}");
     }
     if layers.landlock >= 4 && layers.seccomp {
@@ -159,18 +162,21 @@ async fn a_server_reaches_nothing_of_the_house() {
 #[tokio::test]
 async fn what_a_container_allows_is_told_and_holds() {
     let all = layers();
-    for (namespaces, landlock, seccomp) in [
-        // A container without user namespaces; kernels before Landlock's signals and ports; one without Landlock.
-        (false, all.landlock, true),
-        (true, all.landlock.min(3), true),
-        (true, 0, true),
-        (false, all.landlock, false),
-        (false, 0, true),
+    for (namespaces, landlock, seccomp, listen_by_init) in [
+        // A container without user namespaces; kernels before Landlock's signals and ports; one without Landlock; one that takes no socket
+        // for an init.
+        (false, all.landlock, true, false),
+        (true, all.landlock.min(3), true, true),
+        (true, 0, true, true),
+        (false, all.landlock, false, false),
+        (false, 0, true, false),
+        (true, all.landlock, true, false),
     ] {
         holds(Layers {
             namespaces,
             landlock,
             seccomp,
+            listen_by_init,
         })
         .await;
     }
@@ -187,6 +193,58 @@ async fn a_server_with_a_port_listens_on_no_other() {
     assert!(holes["tcp"].is_empty(), "{:?}", holes["tcp"]);
     assert!(!holes["own_port"].is_empty());
     assert!(!holes["own_unix_sockets"].is_empty());
+}
+
+#[tokio::test]
+async fn where_no_init_can_be_asked_to_listen_that_is_told() {
+    // The kernel takes one filter that asks. What is started through this has one already, as in some containers.
+    const WRAPPER: &str = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nlibc.prctl(38, 1, 0, 0, 0)\n\
+        allow = ctypes.create_string_buffer(b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f', 8)\n\
+        program = (ctypes.c_uint64 * 2)(1, ctypes.addressof(allow))\n\
+        asks = libc.syscall(ctypes.c_long(277 if os.uname().machine == 'aarch64' else 317), ctypes.c_long(1), ctypes.c_long(8), program)\n\
+        os.set_inheritable(asks, True)\nos.execv(sys.argv[1], sys.argv[1:])\n";
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("wrapper.py");
+    fs::write(&script, WRAPPER).unwrap();
+    let program = folder.path().join("program");
+    let bridge = env!("CARGO_BIN_EXE_stdio-bridge");
+    let line = format!(
+        "#!/bin/sh\nexec {} {} {bridge} \"$@\"\n",
+        harness::python().0,
+        script.display()
+    );
+    fs::write(&program, line).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["hidden", "scratch"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let (found, missing) =
+        sandbox::probe(&program, &folder.path().join("hidden"), &folder.path().join("scratch")).unwrap();
+    let all = layers();
+    assert!(all.listen_by_init, "without that, it can be asked");
+    let expected = Layers {
+        listen_by_init: false,
+        ..all
+    };
+    assert_eq!(found, expected, "{missing:?}");
+    assert!(missing[0].starts_with("listen: "), "{missing:?}");
+    let tcp = found.protections().into_iter().find(|p| p.subject == "tcp").unwrap();
+    assert!(tcp.by.contains("can listen on free ports"), "{}", tcp.by);
+    // And it is so.
+    let free = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let holes = House::new().attacked(found, Some(free)).await;
+    assert!(!holes["own_port"].is_empty());
+    assert!(
+        holes["tcp"]
+            .iter()
+            .all(|hole| hole.starts_with("listen without a port")),
+        "{:?}",
+        holes["tcp"]
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::packages::Pins;
+use super::{packages::Pins, removal::Removal};
 
 /// Longest path of a Unix socket on Linux, without the final NUL.
 const SOCKET_PATH: usize = 107;
@@ -21,6 +21,7 @@ const NAME: usize = 16;
 pub(crate) struct Folders {
     data: PathBuf,
     sockets: PathBuf,
+    removal: Removal,
 }
 
 /// What is a server's own, and nobody else's.
@@ -52,7 +53,13 @@ impl Folders {
         for stale in fs::read_dir(&sockets)?.flatten() {
             fs::remove_file(stale.path())?;
         }
-        Ok(Self { data, sockets })
+        let removed = data.join("removed");
+        private(&removed)?;
+        Ok(Self {
+            data,
+            sockets,
+            removal: Removal::new(removed)?,
+        })
     }
 
     fn of(&self, uid: &str) -> PathBuf {
@@ -92,10 +99,13 @@ impl Folders {
 
     /// As [`Self::make`], with nothing in the temporary folder that an earlier run left.
     pub(crate) fn make_anew(&self, uid: &str) -> io::Result<Own> {
-        match fs::remove_dir_all(self.of(uid).join("tmp")) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => self.make(uid),
+        let folder = self.of(uid);
+        private(&folder)?;
+        if let Err(error) = self.removal.remove(&folder.join("tmp")) {
+            // It is the server's own, so that nobody else is the worse for it.
+            tracing::warn!(installation.uid = %uid, error = %error, "a server's temporary folder could not be emptied");
         }
+        self.make(uid)
     }
 
     /// An installation's pins, if its command names a package.
@@ -137,11 +147,14 @@ impl Folders {
         format!("{}:{uid}", self.data.display())
     }
 
+    /// From here on nothing of it is found here; its files are gone some time later.
     pub(crate) fn remove(&self, uid: &str) -> io::Result<()> {
-        match fs::remove_dir_all(self.of(uid)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        self.removal.remove(&self.of(uid))
+    }
+
+    /// Removes what others may have filled.
+    pub(crate) fn removal(&self) -> Removal {
+        self.removal.clone()
     }
 }
 
@@ -212,5 +225,20 @@ mod tests {
         folders.remove("a-1").unwrap();
         folders.remove("a-1").unwrap();
         assert!(!folders.has("a-1"));
+    }
+
+    #[test]
+    fn begins_with_an_empty_temporary_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = Folders::new(folder.path()).unwrap();
+        let own = folders.make_anew("a-1").unwrap();
+        for kept_and_not in [&own.work, &own.temporary] {
+            fs::create_dir(kept_and_not.join("closed")).unwrap();
+            fs::set_permissions(kept_and_not.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        fs::set_permissions(&own.temporary, fs::Permissions::from_mode(0o000)).unwrap();
+        let own = folders.make_anew("a-1").unwrap();
+        assert!(own.work.join("closed").exists() && !own.temporary.join("closed").exists());
+        assert_eq!(fs::metadata(own.temporary).unwrap().mode() & 0o777, 0o700);
     }
 }

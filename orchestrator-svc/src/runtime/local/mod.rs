@@ -4,6 +4,7 @@ mod bridge;
 mod folders;
 mod packages;
 mod programs;
+mod removal;
 mod sandbox;
 
 use std::{
@@ -87,8 +88,8 @@ impl LocalRuntime {
                 .map_err(io::Error::other)??
         };
         folders.remove("probe")?;
-        let (packages, pins) = (folders.packages(), folders.all_pins()?);
-        let trees = tokio::task::spawn_blocking(move || Trees::new(packages, pins))
+        let (packages, pins, removal) = (folders.packages(), folders.all_pins()?, folders.removal());
+        let trees = tokio::task::spawn_blocking(move || Trees::new(packages, pins, removal))
             .await
             .map_err(io::Error::other)??;
         let inherited = config.inherited_environment.iter();
@@ -118,6 +119,17 @@ impl LocalRuntime {
     /// What is protected from the servers here.
     pub(crate) fn protections(&self) -> Vec<Protection> {
         self.sandbox.protections()
+    }
+
+    /// A text for those who use a server: where the data folder is does not concern them.
+    pub(crate) fn without_folders(&self, text: &str) -> String {
+        // The first may be in the second.
+        let folders = [self.folders.data(), self.sandbox.hidden()].into_iter();
+        folders
+            .filter(|folder| folder.parent().is_some())
+            .fold(text.to_owned(), |text, folder| {
+                text.replace(&*folder.to_string_lossy(), "…")
+            })
     }
 
     /// What has to be fetched before a plan can run. `anew`: the newest versions that fit, though it has others.

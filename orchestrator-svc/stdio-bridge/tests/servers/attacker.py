@@ -1,12 +1,13 @@
 """A server that tries to get out. Writes a line for each attempt, `SUBJECT/ATTEMPT held|hole WHAT`, and `done`."""
-import concurrent.futures, ctypes, errno, json, mmap, os, socket, struct, sys, threading, time
+import concurrent.futures, ctypes, errno, json, mmap, os, resource, socket, struct, sys, threading, time
 
 victim, folder, port, descriptor = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 libc = ctypes.CDLL(None, use_errno=True)
 X86 = os.uname().machine == "x86_64"
 # Numbers of system calls: x86_64, and the generic table of aarch64.
 CALLS = dict(ptrace=(101, 117), process_vm_readv=(310, 270), pidfd_getfd=(438, 438), mount=(165, 40), unshare=(272, 97),
-             io_uring_setup=(425, 425), bpf=(321, 280), keyctl=(250, 219), sendmmsg=(307, 269), clone3=(435, 435))
+             io_uring_setup=(425, 425), bpf=(321, 280), keyctl=(250, 219), sendmmsg=(307, 269), clone3=(435, 435),
+             sched_setattr=(314, 274), ioprio_set=(251, 30))
 
 
 def attempt(name, action):
@@ -152,6 +153,21 @@ def mounted():
         return f"looked at by the kernel: {error}"
 
 
+def disks_of_all():
+    # Of no class that there is: where nothing holds it, the kernel looks at the class first, and sets nothing.
+    try:
+        return call("ioprio_set", 3, 0, 7 << 13)
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise
+        return f"looked at by the kernel: {error}"
+
+
+def scheduled():
+    # struct sched_attr, of SCHED_BATCH.
+    return call("sched_setattr", victim, struct.pack("=IIQiIQQQ", 48, 3, 0, 0, 0, 0, 0, 0), 0)
+
+
 def forks(number):
     children = []
     try:
@@ -193,6 +209,14 @@ attempt("processes/ptrace", lambda: call("ptrace", 0x4206, victim, 0, 0))
 attempt("processes/read its memory", memory_read)
 attempt("processes/take its files", lambda: call("pidfd_getfd", os.pidfd_open(victim), 0, 0))
 attempt("processes/what was left open", lambda: os.fstat(descriptor).st_size)
+attempt("processes/limits", lambda: resource.prlimit(victim, resource.RLIMIT_CORE, (0, 0)))
+attempt("processes/processors", lambda: os.sched_setaffinity(victim, os.sched_getaffinity(0)))
+attempt("processes/scheduling", lambda: os.sched_setscheduler(victim, os.SCHED_BATCH, os.sched_param(0)))
+attempt("processes/its parameters", lambda: os.sched_setparam(victim, os.sched_param(0)))
+attempt("processes/its attributes", scheduled)
+attempt("processes/priority", lambda: os.setpriority(os.PRIO_PROCESS, victim, 10))
+attempt("processes/disk priority", lambda: call("ioprio_set", 1, victim, 2 << 13 | 7))
+attempt("processes/disk priority of all of the user", disks_of_all)
 attempt("signals/kill", lambda: os.kill(victim, 0))
 attempt("unix_sockets/with a path", lambda: unix(f"{folder}/hidden/socket"))
 attempt("unix_sockets/abstract", lambda: unix(f"\0{folder}"))
@@ -231,6 +255,10 @@ attempt("needed/TCP sockets", lambda: socket.socket(socket.AF_INET6, socket.SOCK
 attempt("own_unix_sockets/listen", listened_and_connected)
 if "PORT" in os.environ:
     attempt("own_port/listen", lambda: bound(int(os.environ["PORT"])))
+attempt("needed/own limits", lambda: resource.prlimit(0, resource.RLIMIT_CORE, (0, 0)))
+attempt("needed/own limits, by the older call", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+attempt("needed/own processors", lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)))
+attempt("needed/own priority", lambda: os.nice(1))
 attempt("needed/threads", lambda: __import__("threading").Thread(target=print, args=("",)).start())
 attempt("needed/a program of its own", lambda: os.system("true") or "ran")
 attempt("needed/its own processes", lambda: open("/proc/self/status").read(5))

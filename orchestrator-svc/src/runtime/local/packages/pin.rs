@@ -136,8 +136,8 @@ pub(super) fn read_made(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// A folder with all that is in it, if it is there.
-pub(super) fn remove(folder: &PathBuf) -> io::Result<()> {
+/// A folder that [`Pin::write`] made, if it is there.
+fn remove(folder: &PathBuf) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

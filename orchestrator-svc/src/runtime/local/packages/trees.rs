@@ -13,32 +13,40 @@ use super::{
     pin::{self, Pin},
     pypi,
 };
-use crate::domain::package::{Ecosystem, Wanted};
+use crate::{
+    domain::package::{Ecosystem, Wanted},
+    runtime::local::removal::Removal,
+};
 
 /// Begins the name of what is being made.
 const UNFINISHED: &str = "new-";
 
 /// All trees.
 #[derive(Debug)]
-pub(crate) struct Trees(PathBuf);
+pub(crate) struct Trees {
+    folder: PathBuf,
+    removal: Removal,
+}
 
 impl Trees {
     /// Removes what was not finished, and all else but the trees that `pins` name.
-    pub(crate) fn new(folder: PathBuf, pins: impl Iterator<Item = Pins>) -> io::Result<Self> {
+    pub(crate) fn new(folder: PathBuf, pins: impl Iterator<Item = Pins>, removal: Removal) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         let used: HashSet<_> = pins.filter_map(|pins| pins.tree()).collect();
         for entry in fs::read_dir(&folder)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !used.contains(&name) {
-                pin::remove(&entry.path())?;
+            if !used.contains(&name)
+                && let Err(error) = removal.remove(&entry.path())
+            {
+                tracing::warn!(folder = name, error = %error, "a package's folder is left");
             }
         }
-        Ok(Self(folder))
+        Ok(Self { folder, removal })
     }
 
     /// A tree's folder.
     pub(crate) fn folder(&self, pin: &Pin) -> PathBuf {
-        self.0.join(&pin.tree)
+        self.folder.join(&pin.tree)
     }
 
     /// What has to be fetched before a package can be run as its installation's pin says. `anew`: with the newest versions that fit.
@@ -52,7 +60,7 @@ impl Trees {
         }
         let mut fetch = Fetch {
             wanted: wanted.clone(),
-            folder: self.0.join(format!("{UNFINISHED}{}", Uuid::new_v4().simple())),
+            folder: self.folder.join(format!("{UNFINISHED}{}", Uuid::new_v4().simple())),
             step: Step::Resolve,
         };
         let prepared = prepare(&mut fetch, pinned.is_some().then(|| pins.current_folder()));
@@ -111,7 +119,7 @@ impl Trees {
 
     /// Removes what was not fetched to the end.
     pub(crate) fn give_up(&self, fetch: &Fetch) -> io::Result<()> {
-        pin::remove(&fetch.folder)
+        self.removal.remove(&fetch.folder)
     }
 
     /// The program to run, in a tree or in what becomes one.
@@ -155,5 +163,44 @@ fn lock_down(ecosystem: Ecosystem, from: &Path, to: &Path) -> io::Result<()> {
     match ecosystem {
         Ecosystem::Npm => npm::check(to),
         Ecosystem::Pypi => pypi::check(to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::runtime::local::removal::tests::held_by_modes;
+
+    #[test]
+    fn what_a_script_has_closed_does_not_pile_up_and_keeps_nobody_from_starting() {
+        held_by_modes(|| {
+            let house = tempfile::tempdir().unwrap();
+            let (packages, removed) = (house.path().join("packages"), house.path().join("removed"));
+            fs::create_dir(&removed).unwrap();
+            let removal = Removal::new(removed).unwrap();
+            let trees = || Trees::new(packages.clone(), std::iter::empty(), removal.clone()).unwrap();
+            let close = |folder: &Path| {
+                fs::create_dir_all(folder.join("d/e")).unwrap();
+                fs::set_permissions(folder.join("d"), fs::Permissions::from_mode(0o000)).unwrap();
+            };
+            let none_left = || fs::read_dir(&packages).unwrap().next().is_none();
+            let arguments = ["-y", "server"].map(str::to_owned);
+            let wanted = Wanted::of("npx", &arguments).unwrap();
+            let pins = Pins::new(house.path());
+            for _ in 0..3 {
+                let fetch = trees().prepare_fetch(&wanted, &pins, false).unwrap().unwrap();
+                close(&fetch.tree());
+                trees().give_up(&fetch).unwrap();
+                assert!(none_left());
+            }
+            for name in ["new-cut-off", "npm-of-nobody"] {
+                close(&packages.join(name));
+                fs::set_permissions(packages.join(name), fs::Permissions::from_mode(0o000)).unwrap();
+            }
+            trees();
+            assert!(none_left());
+        });
     }
 }
