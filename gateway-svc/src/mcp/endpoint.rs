@@ -275,8 +275,7 @@ impl Visit {
     async fn element(&self, session: Session, request: Message<'_>, size: &AtomicUsize) -> Option<[Bytes; 3]> {
         let answer = self.answer(session, &request).await.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();
-        let with = |size: usize| size.checked_add(length).filter(|size| *size <= MAX_BATCH_ANSWERS);
-        if size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_ok() {
+        if fits(size, length) {
             return Some(answer);
         }
         let Kind::Request { id, .. } = request.kind else {
@@ -432,6 +431,12 @@ impl Visit {
     }
 }
 
+/// Adds an answer to those of its batch, if there is room for it.
+fn fits(size: &AtomicUsize, length: usize) -> bool {
+    let with = |size: usize| size.checked_add(length).filter(|size| *size <= MAX_BATCH_ANSWERS);
+    size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_ok()
+}
+
 fn plain(status: StatusCode, code: i64, message: &str) -> Response {
     RpcError::new(code, message).respond(status, None)
 }
@@ -534,6 +539,15 @@ pub(super) fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_fit_takes_no_room() {
+        let size = AtomicUsize::new(0);
+        let (large, small) = (MAX_BATCH_ANSWERS / 2 - 10, 10);
+        let fit = [large, large, large, small, small, small].map(|length| fits(&size, length));
+        assert_eq!(fit, [true, true, false, true, true, false]);
+        assert!(!fits(&size, usize::MAX));
+    }
 
     #[test]
     fn accept_is_read_as_http_has_it() {

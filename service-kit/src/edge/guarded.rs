@@ -18,7 +18,7 @@ use super::{Phase, Place, body::SLOWEST};
 /// What a client may still send after the answer to a request of which not all was read, so that the answer reaches it: a connection
 /// that is closed with something unread is reset. Whoever sends more is left waiting for a while, which costs them more than us.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 << 10;
+pub(super) const LINGER_BYTES: usize = 256 << 10;
 /// A client begins to speak HTTP/2 with these (RFC 9113, section 3.4); no method of HTTP/1 begins so.
 const PREFACE: [u8; 3] = *b"PRI";
 /// A client begins TLS with a record of this type (RFC 8446, section 5.1).

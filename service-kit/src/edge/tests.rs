@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Gate, Guarded, Limits, Place, Served, TooSlow, gate::Refused, request_body, response_body};
+use super::{Acceptor, Gate, Guarded, Limits, Place, Served, TooSlow, gate::Refused, request_body, response_body};
 
 const SHORT: Duration = Duration::from_millis(60);
 const LONG: Duration = Duration::from_secs(600);
@@ -357,6 +357,37 @@ async fn an_answer_that_came_too_early_is_still_read() {
         }
     );
     answered.unwrap();
+}
+
+/// Also to who sends the request late, and to who sends more than is read before it is refused.
+#[tokio::test]
+async fn a_refusal_arrives() {
+    const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut acceptor = Acceptor::new(
+        listener,
+        Gate::new(Limits {
+            per_address: 0,
+            proxies: Vec::new(),
+            ..Limits::default()
+        }),
+        REFUSAL,
+    );
+    let clients = async {
+        for (wait, length) in [(Duration::ZERO, 10), (SHORT, 10), (Duration::ZERO, 200_000)] {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            sleep(wait).await;
+            client.write_all(&vec![b'x'; length]).await.expect("nobody is cut off");
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.expect("nobody is cut off");
+            assert_eq!(answer, REFUSAL);
+        }
+    };
+    tokio::select! {
+        () = clients => {}
+        _ = acceptor.accept() => panic!("nobody has a place"),
+    }
 }
 
 /// Reads a body of pieces that come one by one.
