@@ -41,6 +41,28 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
+/// A request over HTTP/2 with no window for its answer (RFC 9113, section 6.9).
+fn takes_nothing(fields: &[(&str, &str)], data: &[u8]) -> Vec<u8> {
+    let length = |length: usize| u8::try_from(length).expect("it is short");
+    let mut block = Vec::new();
+    for (name, value) in [(":scheme", "http"), (":authority", "localhost")].iter().chain(fields) {
+        block.push(0);
+        for text in [name, value] {
+            block.push(length(text.len()));
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let flags = if data.is_empty() { 5 } else { 4 };
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();
+    bytes.extend_from_slice(&[0, 0, length(block.len()), 1, flags, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    if !data.is_empty() {
+        bytes.extend_from_slice(&[0, 0, length(data.len()), 0, 1, 0, 0, 0, 1]);
+        bytes.extend_from_slice(data);
+    }
+    bytes
+}
+
 /// Makes a gateway `team` with the tool `good__echo`, and somebody who may call it.
 async fn with_a_tool(stack: &Stack) -> (RecordingUpstream, Caller) {
     let (admin, alice) = (stack.admin(), stack.member("alice"));
@@ -77,7 +99,9 @@ async fn a_full_listener_serves_whoever_comes() {
     for _ in 0..120 {
         idle.push(sent(stack.http(), b"").await);
     }
-    eventually("the idle ones are old enough to be closed", || async {
+    // All of them are old enough to be closed, not only the first.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    eventually("idle ones are closed", || async {
         let answer = everything(sent(stack.http(), get("/install/good").as_bytes()).await).await;
         answer.starts_with("HTTP/1.1 303").then_some(())
     })
@@ -161,7 +185,16 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
          accept: application/json\r\ncontent-length: 1000\r\n\r\n{{\"jsonrpc\"",
         alice.token()
     );
-    let cases: [(&str, &str, &[u8]); 7] = [
+    let takes_nothing = takes_nothing(&[(":method", "GET"), (":path", "/livez")], b"");
+    let of_grpc = [
+        (":method", "POST"),
+        (":path", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    // ServerReflectionRequest.list_services = ""
+    let takes_nothing_of_grpc = self::takes_nothing(&of_grpc, b"\0\0\0\0\x02\x3a\0");
+    let cases: [(&str, &str, &[u8]); 9] = [
         ("nothing", stack.http(), b""),
         (
             "half a head",
@@ -181,6 +214,12 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         ),
         ("a silent gRPC client", stack.grpc(), b""),
+        ("HTTP/2 that takes no answer", stack.http(), &takes_nothing),
+        (
+            "a gRPC client that takes no answer",
+            stack.grpc(),
+            &takes_nothing_of_grpc,
+        ),
     ];
     for (case, address, bytes) in cases {
         let answer = everything(sent(address, bytes).await).await;

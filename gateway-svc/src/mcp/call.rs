@@ -1,6 +1,6 @@
 //! `tools/call`: from the client's message to the upstream's answer under the client's id.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -8,13 +8,13 @@ use service_kit::turns::{SHORT, in_place, off_thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    body, failure,
-    inflight::{Guard, InFlight},
+    Mcp, body, failure,
+    inflight::Guard,
     rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
     session::Session,
 };
 use crate::{
-    calls::{CallEvent, CallStream, Calls, Meta, Outcome, ToolCall},
+    calls::{CallEvent, CallStream, Meta, Outcome, ToolCall},
     domain::{Caller, ConsumerRef},
     json::{self, Object},
     upstream::{EVENT, EVENT_ENDS, in_one_line, push_event},
@@ -22,6 +22,8 @@ use crate::{
 
 /// A call to be answered.
 pub(super) struct Request<'a> {
+    /// When its head had come.
+    pub(super) came: Instant,
     pub(super) caller: &'a Caller,
     pub(super) subject: &'a Arc<str>,
     pub(super) consumer: &'a ConsumerRef,
@@ -72,8 +74,10 @@ impl Answer {
 }
 
 /// Makes the call.
-pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Request<'_>) -> Answer {
+pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
+    let calls = &mcp.calls;
     let Request {
+        came,
         caller,
         subject,
         consumer,
@@ -84,12 +88,14 @@ pub(super) async fn call(calls: &Calls, inflight: &Arc<InFlight>, request: Reque
         headers,
     } = request;
     let length = params.map_or(0, Object::len);
+    let own_turn = mcp.turns.take(length, subject).await;
     let parts = match in_place(length, || parts(params)).await {
         Ok(parts) => parts,
         Err(error) => return Answer::whole(error.under(Some(id))),
     };
+    drop(own_turn);
     let cancel = CancellationToken::new();
-    let Some(guard) = inflight.begin(session.id, id, cancel.clone()) else {
+    let Some(guard) = mcp.inflight.begin(session.id, id, came, cancel.clone()) else {
         return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
     };
     let call = ToolCall {

@@ -1,8 +1,11 @@
 //! One HTTP request at an MCP endpoint.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use axum::{
@@ -20,6 +23,7 @@ use service_kit::{
     quota::{Exceeded, until_sent},
     turns::{in_place, on_runtime},
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Mcp, body,
@@ -57,6 +61,8 @@ const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 /// A caller at the door of a gateway or an agent.
 struct Visit {
     mcp: Arc<Mcp>,
+    /// When the head of the request had come.
+    came: Instant,
     identified: Identified,
     consumer: Arc<Consumer>,
     headers: HeaderMap,
@@ -64,6 +70,7 @@ struct Visit {
 
 /// Answers a request.
 pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request: Request) -> Response {
+    let came = Instant::now();
     let (head, body) = request.into_parts();
     if !mcp.hosts.permits(&head.uri, &head.headers) {
         return plain(
@@ -77,7 +84,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };
-    // Messages cost when it is known how many they are; ending a session costs nothing.
+    // Messages cost when they have come; ending a session costs nothing.
     if !matches!(head.method, Method::POST | Method::DELETE)
         && let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1)
     {
@@ -93,6 +100,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
     };
     let visit = Visit {
         mcp,
+        came,
         identified,
         consumer,
         headers: head.headers,
@@ -140,16 +148,16 @@ impl Visit {
 
     /// A body that has come.
     async fn message(self, body: Bytes) -> Response {
-        let own_turn = self.mcp.turns.take(body.len(), &self.identified.subject).await;
+        // Whatever it is, it is one at least.
+        if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
+            return too_many(&exceeded, None);
+        }
+        let own_turn = self.turn(&body).await;
         let Ok(text) = in_place(body.len(), || std::str::from_utf8(&body)).await else {
             return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
         };
         if text.trim_ascii_start().starts_with('[') {
-            drop(own_turn);
-            return self.batch(text).await;
-        }
-        if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
-            return too_many(&exceeded, None);
+            return self.batch(text, own_turn).await;
         }
         let message = match in_place(text.len(), || Message::parse(text)).await {
             Ok(message) => message,
@@ -167,6 +175,11 @@ impl Visit {
             Ok(under_way) => until_sent(under_way, self.answered(Some(id), &message).await),
             Err(exceeded) => too_many(&exceeded, Some(id)),
         }
+    }
+
+    /// Waits for the caller's own turn to read this, where that takes long.
+    async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
+        self.mcp.turns.take(text.len(), &self.identified.subject).await
     }
 
     /// The answer to a message of a session; `id` is that of a request.
@@ -188,8 +201,8 @@ impl Visit {
         }
     }
 
-    /// A batch, which only 2025-03-26 has. Its answers come together, as JSON.
-    async fn batch(&self, text: &str) -> Response {
+    /// A batch, which only 2025-03-26 has. Its answers come together, as JSON. The own turn is that in which it is taken apart.
+    async fn batch(&self, text: &str, own_turn: Option<OwnedSemaphorePermit>) -> Response {
         let session = match self.session(None) {
             Ok(session) => session,
             Err(response) => return *response,
@@ -209,20 +222,43 @@ impl Visit {
             }
             Err(error) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, &error.to_string()),
         };
-        let quotas = &self.mcp.quotas;
-        let under_way = quotas
-            .requests(&self.identified.charged_to, elements.len())
-            .and_then(|()| quotas.calls(&self.identified.subject, BATCH_CONCURRENCY.min(elements.len())));
-        let under_way = match under_way {
-            Ok(under_way) => under_way,
-            Err(exceeded) => return too_many(&exceeded, None),
-        };
-        let size = AtomicUsize::new(0);
-        let mut answers: Vec<BoxFuture<'_, Option<[Bytes; 3]>>> = Vec::with_capacity(elements.len());
-        for element in elements {
-            answers.push(Box::pin(self.element(session, element, &size)));
+        drop(own_turn);
+        // The first has been counted.
+        let further = elements.len() - 1;
+        if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, further) {
+            return too_many(&exceeded, None);
         }
-        let answers: Vec<Option<[Bytes; 3]>> = stream::iter(answers).buffered(under_way.len()).collect().await;
+        let mut answers: Vec<Option<[Bytes; 3]>> = vec![None; elements.len()];
+        let mut requests = Vec::with_capacity(elements.len());
+        for (index, element) in elements.into_iter().enumerate() {
+            let _turn = self.turn(element.as_bytes()).await;
+            match in_place(element.len(), || Message::parse(element)).await {
+                Ok(message) if matches!(message.kind, Kind::Request { .. }) => requests.push((index, message)),
+                // At once, and not counted: who has all their calls under way can still cancel them, and those of this batch.
+                Ok(message) => drop(self.answer(session, &message).await),
+                Err(malformed) => answers[index] = Some(body::whole(malformed.error.under(malformed.id))),
+            }
+        }
+        let mut under_way = Vec::new();
+        if !requests.is_empty() {
+            let at_a_time = BATCH_CONCURRENCY.min(requests.len());
+            under_way = match self.mcp.quotas.calls(&self.identified.subject, at_a_time) {
+                Ok(under_way) => under_way,
+                Err(exceeded) => return too_many(&exceeded, None),
+            };
+            let size = AtomicUsize::new(0);
+            let mut asked: Vec<BoxFuture<'_, (usize, Option<[Bytes; 3]>)>> = Vec::with_capacity(requests.len());
+            for (index, request) in requests {
+                let size = &size;
+                asked.push(Box::pin(
+                    async move { (index, self.element(session, request, size).await) },
+                ));
+            }
+            let mut asked = stream::iter(asked).buffer_unordered(under_way.len());
+            while let Some((index, answer)) = asked.next().await {
+                answers[index] = answer;
+            }
+        }
         let mut pieces = Vec::new();
         for answer in answers.into_iter().flatten() {
             pieces.push(Bytes::from_static(if pieces.is_empty() { b"[" } else { b"," }));
@@ -235,18 +271,14 @@ impl Visit {
         until_sent(under_way, body::pieces(pieces))
     }
 
-    /// Answers one message of a batch, whose answers have this size so far.
-    async fn element(&self, session: Session, text: &str, size: &AtomicUsize) -> Option<[Bytes; 3]> {
-        let message = match in_place(text.len(), || Message::parse(text)).await {
-            Ok(message) => message,
-            Err(malformed) => return Some(body::whole(malformed.error.under(malformed.id))),
-        };
-        let answer = self.answer(session, &message).await.into_message().await?;
+    /// Answers one request of a batch, whose answers have this size so far.
+    async fn element(&self, session: Session, request: Message<'_>, size: &AtomicUsize) -> Option<[Bytes; 3]> {
+        let answer = self.answer(session, &request).await.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();
-        if size.fetch_add(length, Ordering::Relaxed) + length <= MAX_BATCH_ANSWERS {
+        if fits(size, length) {
             return Some(answer);
         }
-        let Kind::Request { id, .. } = message.kind else {
+        let Kind::Request { id, .. } = request.kind else {
             return None;
         };
         let why =
@@ -292,6 +324,7 @@ impl Visit {
         match method.as_ref() {
             "tools/call" => {
                 let request = call::Request {
+                    came: self.came,
                     caller: &self.identified.caller,
                     subject: &self.identified.subject,
                     consumer: &self.consumer.name,
@@ -301,7 +334,7 @@ impl Visit {
                     extra: &message.extra,
                     headers: &self.headers,
                 };
-                call::call(&self.mcp.calls, &self.mcp.inflight, request).await
+                call::call(&self.mcp, request).await
             }
             "tools/list" => Answer::whole(match self.list(message) {
                 Ok(page) => rpc::result(id, &page),
@@ -341,6 +374,7 @@ impl Visit {
             Ok(open) => open,
             Err(exceeded) => return too_many(&exceeded, None),
         };
+        let ended = self.mcp.sessions.listen(&session);
         let last = self
             .headers
             .get("last-event-id")
@@ -353,7 +387,7 @@ impl Visit {
             name,
             session.revision,
             last,
-            open,
+            (open, ended),
         ))
     }
 
@@ -395,6 +429,12 @@ impl Visit {
             Box::new(error.respond(StatusCode::NOT_FOUND, id))
         })
     }
+}
+
+/// Adds an answer to those of its batch, if there is room for it.
+fn fits(size: &AtomicUsize, length: usize) -> bool {
+    let with = |size: usize| size.checked_add(length).filter(|size| *size <= MAX_BATCH_ANSWERS);
+    size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_ok()
 }
 
 fn plain(status: StatusCode, code: i64, message: &str) -> Response {
@@ -499,6 +539,15 @@ pub(super) fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_fit_takes_no_room() {
+        let size = AtomicUsize::new(0);
+        let (large, small) = (MAX_BATCH_ANSWERS / 2 - 10, 10);
+        let fit = [large, large, large, small, small, small].map(|length| fits(&size, length));
+        assert_eq!(fit, [true, true, false, true, true, false]);
+        assert!(!fits(&size, usize::MAX));
+    }
 
     #[test]
     fn accept_is_read_as_http_has_it() {

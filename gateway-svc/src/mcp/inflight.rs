@@ -1,14 +1,24 @@
 //! Calls under way, so that `notifications/cancelled` finds them. Each replica knows its own.
+//!
+//! A cancellation can overtake the call: that is read first, which takes its time where it is long. Those that find no call are remembered
+//! for a while, for calls that have come before them.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::aead::NONCE_LEN;
 use tokio_util::sync::CancellationToken;
 
+use super::rpc::is_id;
+
 const SHARDS: usize = 64;
+/// How long a cancellation that finds no call is remembered; and of how many, of one session and of all in a shard, the latest are.
+const REMEMBERED: Duration = Duration::from_secs(30);
+const REMEMBERED_EACH: usize = 64;
+const REMEMBERED_IN_ALL: usize = 256;
 
 /// Session and request id, as it came.
 type Key = ([u8; NONCE_LEN], Box<str>);
@@ -16,7 +26,46 @@ type Key = ([u8; NONCE_LEN], Box<str>);
 /// Calls under way.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    shards: [Mutex<HashMap<Key, CancellationToken>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    calls: HashMap<Key, CancellationToken>,
+    /// Cancellations that found no call, in order.
+    cancelled: VecDeque<(Instant, Key)>,
+}
+
+impl Shard {
+    fn remember(&mut self, key: Key) {
+        self.forget();
+        let of_session = |(_, known): &&(Instant, Key)| known.0 == key.0;
+        let first = if self.cancelled.iter().filter(of_session).count() >= REMEMBERED_EACH {
+            self.cancelled.iter().position(|known| of_session(&known))
+        } else {
+            (self.cancelled.len() >= REMEMBERED_IN_ALL).then_some(0)
+        };
+        if let Some(first) = first {
+            self.cancelled.remove(first);
+        }
+        self.cancelled.push_back((Instant::now(), key));
+    }
+
+    /// Whether a call that came then was cancelled since.
+    fn was_cancelled(&mut self, key: &Key, came: Instant) -> bool {
+        self.forget();
+        self.cancelled.iter().any(|(when, known)| *when >= came && known == key)
+    }
+
+    fn forget(&mut self) {
+        while self
+            .cancelled
+            .front()
+            .is_some_and(|(when, _)| when.elapsed() > REMEMBERED)
+        {
+            self.cancelled.pop_front();
+        }
+    }
 }
 
 /// A call under way; it is not any more when this is dropped.
@@ -35,52 +84,53 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// Notes a call. `None`: the session has one under this id already.
+    /// Notes a call, whose message came then. `None`: the session has one under this id already.
     pub(super) fn begin(
         self: &Arc<Self>,
         session: [u8; NONCE_LEN],
         id: &str,
+        came: Instant,
         cancel: CancellationToken,
     ) -> Option<Guard> {
         let key: Key = (session, id.into());
-        let mut calls = self.shard(&key).lock().unwrap_or_else(PoisonError::into_inner);
-        if calls.contains_key(&key) {
+        let mut shard = self.shard(&key);
+        if shard.calls.contains_key(&key) {
             return None;
         }
-        calls.insert(key.clone(), cancel);
-        drop(calls);
+        if shard.was_cancelled(&key, came) {
+            cancel.cancel();
+        }
+        shard.calls.insert(key.clone(), cancel);
+        drop(shard);
         Some(Guard {
             calls: Arc::clone(self),
             key,
         })
     }
 
-    /// Cancels a call, if it is under way.
+    /// Cancels a call that is under way, or has come and is not read yet.
     pub(super) fn cancel(&self, session: [u8; NONCE_LEN], id: &str) {
+        if !is_id(id) {
+            return;
+        }
         let key: Key = (session, id.into());
-        if let Some(call) = self
-            .shard(&key)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-        {
-            call.cancel();
+        let mut shard = self.shard(&key);
+        match shard.calls.get(&key) {
+            Some(call) => call.cancel(),
+            None => shard.remember(key),
         }
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, CancellationToken>> {
-        // The session's part is random.
-        &self.shards[usize::from(key.0[0]) % SHARDS]
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        // The session's part is random. Nothing panics between two changes that belong together.
+        let shard = &self.shards[usize::from(key.0[0]) % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.calls
-            .shard(&self.key)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        self.calls.shard(&self.key).calls.remove(&self.key);
     }
 }
 
@@ -88,19 +138,54 @@ impl Drop for Guard {
 mod tests {
     use super::*;
 
+    fn begin(calls: &Arc<InFlight>, session: u8, id: &str, came: Instant) -> Option<(Guard, CancellationToken)> {
+        let cancel = CancellationToken::new();
+        let guard = calls.begin([session; NONCE_LEN], id, came, cancel.clone())?;
+        Some((guard, cancel))
+    }
+
     #[test]
     fn cancels_only_the_named_call_of_the_same_session() {
         let calls = Arc::new(InFlight::default());
-        let (first, second) = (CancellationToken::new(), CancellationToken::new());
-        let guard = calls.begin([1; NONCE_LEN], "1", first.clone()).unwrap();
-        let _other = calls.begin([2; NONCE_LEN], "1", second.clone()).unwrap();
-        assert!(calls.begin([1; NONCE_LEN], "1", CancellationToken::new()).is_none());
+        let came = Instant::now();
+        let (guard, first) = begin(&calls, 1, "1", came).unwrap();
+        let (_other, second) = begin(&calls, 2, "1", came).unwrap();
+        assert!(begin(&calls, 1, "1", came).is_none());
         calls.cancel([1; NONCE_LEN], "\"1\"");
         calls.cancel([3; NONCE_LEN], "1");
         assert!(!first.is_cancelled() && !second.is_cancelled());
         calls.cancel([1; NONCE_LEN], "1");
         assert!(first.is_cancelled() && !second.is_cancelled());
         drop(guard);
-        assert!(calls.begin([1; NONCE_LEN], "1", CancellationToken::new()).is_some());
+        let (_guard, third) = begin(&calls, 1, "1", came).unwrap();
+        assert!(!third.is_cancelled(), "that was about another one");
+    }
+
+    #[test]
+    fn a_cancellation_may_overtake_its_call() {
+        let calls = Arc::new(InFlight::default());
+        let came = Instant::now();
+        calls.cancel([1; NONCE_LEN], "1");
+        let is_cancelled = |session, id, came| begin(&calls, session, id, came).unwrap().1.is_cancelled();
+        assert!(is_cancelled(1, "1", came));
+        assert!(!is_cancelled(1, "2", came) && !is_cancelled(2, "1", came));
+        let later = Instant::now();
+        assert!(!is_cancelled(1, "1", later), "whoever uses an id again means it");
+    }
+
+    #[test]
+    fn few_cancellations_are_remembered() {
+        let calls = Arc::new(InFlight::default());
+        let came = Instant::now();
+        // Session 65 has the same shard.
+        calls.cancel([65; NONCE_LEN], "1");
+        calls.cancel([1; NONCE_LEN], &"1".repeat(1 << 20));
+        for id in 0..REMEMBERED_IN_ALL * 2 {
+            calls.cancel([1; NONCE_LEN], &id.to_string());
+        }
+        assert_eq!(calls.shards[1].lock().unwrap().cancelled.len(), REMEMBERED_EACH + 1);
+        let is_cancelled = |session, id: &str| begin(&calls, session, id, came).unwrap().1.is_cancelled();
+        assert!(is_cancelled(65, "1"), "others' are not forgotten for one");
+        assert!(is_cancelled(1, "511") && !is_cancelled(1, "447"));
     }
 }

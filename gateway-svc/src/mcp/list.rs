@@ -9,6 +9,7 @@ use service_kit::{page_token::PageTokens, quota::UnderWay, turns::off_thread};
 use super::{
     Mcp,
     rpc::{INVALID_PARAMS, RpcError},
+    session::Listening,
 };
 use crate::{
     domain::{Caller, ConsumerRef},
@@ -82,14 +83,14 @@ pub(super) fn page(
 /// The events of a stream that a client holds open: one each time its list of tools has changed.
 ///
 /// Event ids name the list that the client was told of, so that one that comes back with `Last-Event-ID` learns of what it missed,
-/// from any replica. The stream ends when what the caller has shown is not good any more.
+/// from any replica. The stream ends with its session, and when what the caller has shown is not good any more.
 pub(super) fn changes(
     mcp: Arc<Mcp>,
     identified: Identified,
     consumer: ConsumerRef,
     revision: Revision,
     last_event: Option<String>,
-    open: UnderWay,
+    (open, session): (UnderWay, Listening),
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut revisions = mcp.store.revisions();
     async_stream::stream! {
@@ -111,6 +112,7 @@ pub(super) fn changes(
             tokio::select! {
                 changed = revisions.changed() => if changed.is_err() { return },
                 () = &mut over => return,
+                () = session.ended() => return,
                 () = mcp.stop.cancelled() => return,
             }
             let Some(now) = look(&mcp, &visit).await else { return };

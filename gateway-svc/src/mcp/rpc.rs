@@ -158,7 +158,7 @@ impl<'a> Message<'a> {
 }
 
 /// A string or an integer, as MCP wants ids.
-fn is_id(id: &str) -> bool {
+pub(super) fn is_id(id: &str) -> bool {
     id.len() <= MAX_ID && (id.starts_with('"') || id.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
 }
 

@@ -3,12 +3,17 @@
 //! A handle is bound to the subject and the gateway or agent it was made for. One that was ended by DELETE is remembered until it
 //! would have expired anyway, by the replica that was told; after a restart it opens again, for the same caller only.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::aead::NONCE_LEN;
 use data_encoding::BASE64URL_NOPAD;
 use moka::sync::Cache;
 use service_kit::keys::{Ring, Sealing};
+use tokio_util::sync::CancellationToken;
 
 use crate::{domain::ConsumerRef, upstream::Revision};
 
@@ -35,6 +40,45 @@ pub(crate) struct Session {
 pub(crate) struct Sessions {
     sealing: Sealing,
     ended: Cache<[u8; NONCE_LEN], ()>,
+    streams: Arc<Streams>,
+}
+
+/// The sessions whose clients hold streams open: how many, and what ends them.
+#[derive(Debug, Default)]
+struct Streams(Mutex<HashMap<[u8; NONCE_LEN], (usize, CancellationToken)>>);
+
+impl Streams {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; NONCE_LEN], (usize, CancellationToken)>> {
+        // Nothing panics between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream that a client of a session holds open.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    streams: Arc<Streams>,
+    session: [u8; NONCE_LEN],
+    ended: CancellationToken,
+}
+
+impl Listening {
+    /// Waits until the session is ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let mut streams = self.streams.lock();
+        if let Some((count, _)) = streams.get_mut(&self.session) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.session);
+            }
+        }
+    }
 }
 
 impl Sessions {
@@ -44,6 +88,7 @@ impl Sessions {
         Self {
             sealing: Sealing::new(&keys.into()),
             ended,
+            streams: Arc::default(),
         }
     }
 
@@ -86,6 +131,27 @@ impl Sessions {
     /// The client is done with it.
     pub(crate) fn end(&self, session: &Session) {
         self.ended.insert(session.id, ());
+        if let Some((_, stream)) = self.streams.lock().get(&session.id) {
+            stream.cancel();
+        }
+    }
+
+    /// A stream of this session, which ends with it.
+    pub(crate) fn listen(&self, session: &Session) -> Listening {
+        let mut streams = self.streams.lock();
+        let (count, ended) = streams.entry(session.id).or_default();
+        *count += 1;
+        let ended = ended.clone();
+        drop(streams);
+        // It may have been ended since it was opened.
+        if self.ended.contains_key(&session.id) {
+            ended.cancel();
+        }
+        Listening {
+            streams: Arc::clone(&self.streams),
+            session: session.id,
+            ended,
+        }
     }
 }
 
@@ -134,6 +200,26 @@ mod tests {
         for forged in ["", "AAAA", "ü", &handle[1..], &handle.to_lowercase(), &"A".repeat(600)] {
             assert_eq!(replica.open(forged, "users/a", &gateway("g"), now), None, "{forged}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_streams_of_an_ended_session_end() {
+        let sessions = Sessions::new([1; 32]);
+        let session = |id| Session {
+            revision: Revision::LATEST,
+            opens_links: false,
+            id: [id; NONCE_LEN],
+        };
+        let (first, second) = (sessions.listen(&session(1)), sessions.listen(&session(1)));
+        let other = sessions.listen(&session(2));
+        drop(first);
+        assert!(!second.ended.is_cancelled());
+        sessions.end(&session(1));
+        second.ended().await;
+        sessions.listen(&session(1)).ended().await;
+        assert!(!other.ended.is_cancelled());
+        drop((second, other));
+        assert!(sessions.streams.lock().is_empty());
     }
 
     #[test]

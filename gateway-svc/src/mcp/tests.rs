@@ -923,3 +923,75 @@ async fn a_batch_keeps_to_its_callers_calls_and_to_its_order() {
     assert_eq!(order, expected);
     assert_eq!(*most.lock().unwrap(), 2);
 }
+
+/// Whatever a message is, it was read.
+#[tokio::test]
+async fn messages_count_that_cannot_be_taken() {
+    let bodies: [&[u8]; 5] = [b"[{]", b"[]", b"\xff", b"{", b"[5]"];
+    for body in bodies {
+        let world = world_with(few(), answers("{}")).await;
+        let session = world.open("alice", "2025-03-26", json!({})).await;
+        for _ in 0..59 {
+            assert_ne!(world.post("alice", &session, body).await.status(), 429);
+        }
+        too_many(world.post("alice", &session, body).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_batch_can_always_cancel() {
+    let silent = |_: Value, _: HeaderMap| {
+        let events = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+        ([("content-type", "text/event-stream")], Body::from_stream(events)).into_response()
+    };
+    let mut world = world_with(few(), silent).await;
+    let session = world.open("alice", "2025-03-26", json!({})).await;
+    let headers = [
+        ("mcp-session-id", session.as_str()),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    let call = |id: usize| CALL.replace("c1", &format!("c{id}"));
+    let cancel = |id: usize| json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": format!("c{id}")}});
+    let mut open = Vec::new();
+    for id in 0..2 {
+        open.push(
+            world
+                .send(request("POST", "/mcp/default", "alice", &headers, call(id)))
+                .await,
+        );
+    }
+    too_many(world.post("alice", &session, format!("[{PING}]")).await).await;
+    let reply = json!({"jsonrpc": "2.0", "id": 1, "result": {}});
+    let cancels = json!([cancel(0), cancel(1), reply]);
+    assert_eq!(world.post("alice", &session, cancels.to_string()).await.status(), 202);
+    for cancelled in open {
+        assert_eq!(text(cancelled).await, "");
+    }
+    world.last_call();
+    // More calls than are made at a time, and what cancels them.
+    let calls: Vec<String> = (2..12).map(call).collect();
+    let cancels: Vec<String> = (2..12).map(|id| cancel(id).to_string()).collect();
+    let batch = format!("[{},{}]", calls.join(","), cancels.join(","));
+    assert_eq!(world.post("alice", &session, batch).await.status(), 202);
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_takes_its_streams_along() {
+    let world = world(answers("{}")).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let other = world.open("alice", "2025-11-25", json!({})).await;
+    let listen = |session: &str| request("GET", "/mcp/default", "alice", &[("mcp-session-id", session)], "");
+    let (stream, others) = (world.send(listen(&session)).await, world.send(listen(&other)).await);
+    let mut others = others.into_body();
+    others.frame().await.unwrap().unwrap();
+    let end = request("DELETE", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    assert_eq!(world.send(end).await.status(), 204);
+    tokio::time::timeout(Duration::from_secs(10), text(stream))
+        .await
+        .expect("it ends");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), others.frame())
+            .await
+            .is_err()
+    );
+}

@@ -1,6 +1,6 @@
 //! An upstream's answer: one message, or a stream of messages that ends with one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -13,11 +13,13 @@ use super::{
     pool::Body,
     room::{FREE, Room},
     session::Session,
-    sse::Events,
+    sse::{BOM, Events},
 };
 
-/// An upstream may ask us so often during one call; each time costs a request.
+/// So many requests of an upstream's own are answered at once during one call, and one more each time that [`A_REQUEST`] has passed; each
+/// answer costs a request.
 const MAX_REQUESTS: u32 = 64;
+const A_REQUEST: Duration = Duration::from_secs(1);
 
 /// What came of a request.
 #[derive(Debug)]
@@ -31,6 +33,11 @@ pub(crate) enum Answer {
 /// After so much of a stream, others have their turn. A server that never stops sends faster than it is read: what has come is always
 /// there, and nothing would be waited for.
 const TURN: usize = 32 << 10;
+
+/// White space, or a part of what says that UTF-8 follows.
+fn is_blank(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || BOM.contains(byte)
+}
 
 async fn unless_cancelled<T>(
     cancel: &CancellationToken,
@@ -64,11 +71,13 @@ pub(crate) struct Answers {
     events: Events,
     /// What has come and was not looked at.
     came: Bytes,
+    /// Something has come that is not blank.
     begun: bool,
     received: usize,
     /// How much was read since others had their turn.
     turn: usize,
-    requests: u32,
+    /// When none of its own requests will count any more.
+    asked_until: Instant,
     /// Of the event that is coming, where it is long.
     room: Option<Room>,
     _permit: OwnedSemaphorePermit,
@@ -105,7 +114,7 @@ impl Answers {
             begun: false,
             received: 0,
             turn: 0,
-            requests: 0,
+            asked_until: Instant::now(),
             room: None,
             _permit: permit,
         }
@@ -124,7 +133,9 @@ impl Answers {
                     Some(room) => room.hold(data),
                     None => data,
                 };
-                if let Some(event) = self.judge(data).await? {
+                if !data.iter().all(u8::is_ascii_whitespace)
+                    && let Some(event) = self.judge(data).await?
+                {
                     return Ok(event);
                 }
                 continue;
@@ -147,11 +158,13 @@ impl Answers {
             if self.received > self.pending.upstreams.limits().max_stream {
                 return Err(self.pending.upstreams.too_large());
             }
-            if !self.begun {
+            if !self.begun
+                && let Some(start) = data.iter().position(|byte| !is_blank(byte))
+            {
                 self.begun = true;
                 // Some servers announce a stream and send bare JSON.
-                if data.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
-                    return self.bare(data).await;
+                if data[start] == b'{' {
+                    return self.bare(data.slice(start..)).await;
                 }
             }
             self.came = data;
@@ -209,11 +222,13 @@ impl Answers {
             Message::ToolsChanged => Some(Event::ToolsChanged),
             Message::Nothing => None,
             Message::Request { method, id } => {
-                self.requests += 1;
-                if self.requests > MAX_REQUESTS {
-                    return Err(UpstreamError::invalid("it sends too many requests of its own"));
+                // Who asks for more is not answered; the call goes on.
+                let now = Instant::now();
+                let asked_until = self.asked_until.max(now) + A_REQUEST;
+                if asked_until <= now + A_REQUEST * MAX_REQUESTS {
+                    self.asked_until = asked_until;
+                    self.respond(&method, &id);
                 }
-                self.respond(&method, &id);
                 None
             }
         })

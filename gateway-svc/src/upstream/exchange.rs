@@ -41,6 +41,8 @@ const SESSIONS: u64 = 50_000;
 /// So much of an error's body is looked at.
 const ERROR_BODY: usize = 16 << 10;
 
+const MAX_MEDIA_TYPE: usize = 100;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
@@ -327,7 +329,8 @@ impl Upstreams {
             "text/event-stream" => Ok(Begun::Events(response.into_body())),
             _ if status == StatusCode::ACCEPTED => Err(UpstreamError::invalid("it answers a request with HTTP 202")),
             "" => Err(UpstreamError::invalid("it has no content type")),
-            other => Err(UpstreamError::invalid(format!("it is of type {other}"))),
+            other if is_media_type(other) => Err(UpstreamError::invalid(format!("it is of type {other}"))),
+            _ => Err(UpstreamError::invalid("its content type is none")),
         }
     }
 
@@ -449,7 +452,15 @@ impl Upstreams {
             if body.is_end_stream() {
                 return Ok(None);
             }
-            let until = deadline.min(Instant::now() + idle);
+            let now = Instant::now();
+            if now >= deadline {
+                // What has come would be read all the same: of a server that never stops, or whose answer nobody took for long.
+                return Err(UpstreamError::Timeout {
+                    what: "finish its answer",
+                    within: self.inner.limits.total,
+                });
+            }
+            let until = deadline.min(now + idle);
             match timeout_at(until, body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
@@ -565,6 +576,12 @@ fn media_type(headers: &HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether this is worth to be repeated to people.
+fn is_media_type(kind: &str) -> bool {
+    let mut bytes = kind.bytes();
+    kind.len() <= MAX_MEDIA_TYPE && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/+-._".contains(&byte))
 }
 
 fn mentions_session(body: &[u8]) -> bool {

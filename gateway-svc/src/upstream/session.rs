@@ -90,7 +90,7 @@ impl Upstreams {
             Begun::Events(body) => self.initialize_reply(target, request, body, deadline).await?,
             Begun::SessionLost => return Err(UpstreamError::invalid("it does not answer initialize")),
         };
-        session.version = agreed(&reply)?;
+        session.version = agreed(&reply, target)?;
         let session = Arc::new(session);
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let response = self
@@ -131,7 +131,7 @@ impl Upstreams {
 }
 
 /// The version header for the revision that the upstream chose.
-fn agreed(reply: &Reply) -> Result<Option<HeaderValue>, UpstreamError> {
+fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, UpstreamError> {
     if let Some(error) = reply.error() {
         let text = String::from_utf8_lossy(&error).into_owned();
         let message = Object::parse(&text)
@@ -139,7 +139,7 @@ fn agreed(reply: &Reply) -> Result<Option<HeaderValue>, UpstreamError> {
             .and_then(|error| error.string("message").map(|text| text.into_owned()));
         return Err(UpstreamError::invalid(format!(
             "it refuses initialize: {}",
-            shorten(&message.unwrap_or_default())
+            shorten(&message.unwrap_or_default(), target)
         )));
     }
     let result = reply.result().unwrap_or_default();
@@ -155,7 +155,7 @@ fn agreed(reply: &Reply) -> Result<Option<HeaderValue>, UpstreamError> {
             Some(revision) => Ok(Some(HeaderValue::from_static(revision.as_str()))),
             None => Err(UpstreamError::invalid(format!(
                 "it speaks revision {}, which is not supported",
-                shorten(version)
+                shorten(version, target)
             ))),
         },
         None => Err(UpstreamError::invalid(
@@ -164,7 +164,12 @@ fn agreed(reply: &Reply) -> Result<Option<HeaderValue>, UpstreamError> {
     }
 }
 
-/// So that nobody fills our logs and errors.
-fn shorten(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+/// So that nobody fills our logs and errors. The secrets go first: half of one is one, too.
+fn shorten(text: &str, target: &Target) -> String {
+    target
+        .masked(text)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
 }

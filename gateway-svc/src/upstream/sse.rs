@@ -19,7 +19,7 @@ pub(crate) struct Events {
 }
 
 /// Begins a stream that says it is UTF-8.
-const BOM: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One event is larger than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -42,6 +42,10 @@ impl Revision {
     }
 }
 
+/// What is shorter is no secret, and stands in many texts.
+const SHORTEST_SECRET: usize = 4;
+const SCHEMES: [&str; 6] = ["Bearer", "Basic", "Token", "ApiKey", "Api-Key", "Key"];
+
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Endpoint {
@@ -107,16 +111,16 @@ impl Target {
     /// A text of the server's, without the secrets it was sent: it may repeat them, and goes to logs and conditions.
     pub(super) fn masked(&self, text: &str) -> String {
         let sensitive = self.headers.values().filter(|value| value.is_sensitive());
-        let secrets = sensitive.filter_map(|value| value.to_str().ok());
-        secrets.fold(text.to_owned(), |text, secret| {
-            // With its scheme, and without.
-            let bare = secret.split_once(' ').map_or(secret, |(_, bare)| bare.trim());
-            if bare.is_empty() {
-                text
-            } else {
-                text.replace(bare, "***")
-            }
-        })
+        let mut secrets: Vec<&str> = sensitive
+            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
+            .map(without_scheme)
+            .filter(|secret| secret.len() >= SHORTEST_SECRET)
+            .collect();
+        // One may stand in another.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets
+            .into_iter()
+            .fold(text.to_owned(), |text, secret| replaced(&text, secret))
     }
 
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
@@ -150,6 +154,31 @@ impl Target {
     }
 }
 
+/// A credential without the scheme before it (RFC 9110, section 11.1), where that is one in use: in a header of another kind, a blank is part
+/// of the secret.
+fn without_scheme(value: &str) -> &str {
+    let Some((scheme, credential)) = value.trim().split_once(' ') else {
+        return value.trim();
+    };
+    let known = SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    if known { credential.trim() } else { value.trim() }
+}
+
+/// The text with `***` for each time that `secret` stands in it, in capitals or not: a header's value is often repeated in small letters.
+fn replaced(text: &str, secret: &str) -> String {
+    // These keep the place of each byte.
+    let (text_small, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for (start, found) in text_small.match_indices(&secret) {
+        out.push_str(&text[end..start]);
+        out.push_str("***");
+        end = start + found.len();
+    }
+    out.push_str(&text[end..]);
+    out
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Headers carry credentials.
@@ -160,6 +189,36 @@ impl fmt::Debug for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn masked(secret: &'static str, text: &str) -> String {
+        let mut headers = HeaderMap::new();
+        let mut value = http::HeaderValue::from_static(secret);
+        value.set_sensitive(true);
+        headers.insert("x-key", value);
+        headers.insert("x-harmless", http::HeaderValue::from_static("harmless"));
+        let endpoint = Endpoint::remote(&"https://example.com".parse().unwrap()).unwrap();
+        Target::new(endpoint, "inst".into(), [1, 1, 0], Revision::LATEST, headers, None).masked(text)
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        for (secret, text, expected) in [
+            ("Bearer abcdef", "no abcdef, Bearer abcdef", "no ***, Bearer ***"),
+            ("token abcdef", "no abcdef", "no ***"),
+            // What stands before the blank is no scheme.
+            ("Super horse battery", "key=Super horse battery", "key=***"),
+            (
+                "SuperSecret",
+                "it is of type x/supersecret; SUPERSECRET",
+                "it is of type x/***; ***",
+            ),
+            ("Token 1", "HTTP 401, 1 of 1", "HTTP 401, 1 of 1"),
+            ("Bearer abcdefghi", "\u{fc} abcdefghi \u{130}", "\u{fc} *** \u{130}"),
+            ("abcdef", "harmless", "harmless"),
+        ] {
+            assert_eq!(masked(secret, text), expected);
+        }
+    }
 
     #[test]
     fn endpoints_are_what_they_say() {

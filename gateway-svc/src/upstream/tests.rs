@@ -267,14 +267,8 @@ async fn hostile_answers_are_typed_errors() {
             Arc::new(|_, _| events(vec!["data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n".into()])),
         ),
         (
-            "too many requests",
-            Arc::new(|_, _| {
-                events(vec![
-                    "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n"
-                        .into();
-                    100
-                ])
-            }),
+            "its content type is none",
+            Arc::new(|_, _| ([("content-type", "text/<script>")], "").into_response()),
         ),
         ("larger than", Arc::new(|_, _| json_text(vec![b' '; 2 << 20]))),
         (
@@ -501,23 +495,76 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
     assert_eq!(answered[1]["error"]["code"], -32601);
 }
 
+/// Some servers ask for signs of life, as often as they like.
 #[tokio::test]
-async fn bare_json_sent_as_a_stream_is_taken() {
-    let (url, _seen) = server(|message, _| {
-        events(vec![
-            format!("\n{{\"jsonrpc\":\"2.0\",\"id\":{},", message["id"]),
-            "\"result\":{}}".to_owned(),
-        ])
+async fn a_server_that_asks_often_is_answered_now_and_then() {
+    let (url, mut seen) = server(|message, _| {
+        let ping = |n| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{n},\"method\":\"ping\"}}\n\n");
+        let mut pieces: Vec<String> = (0..300).map(ping).collect();
+        let id = &message["id"];
+        pieces.push(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n"));
+        events(pieces)
     })
     .await;
-    assert_eq!(
-        call(&upstreams(short()), &target(&url))
-            .await
-            .unwrap()
-            .result()
-            .unwrap(),
-        "{}"
-    );
+    call(&upstreams(patient()), &target(&url)).await.unwrap();
+    let mut answered = 0;
+    while let Ok(Some((message, _))) = tokio::time::timeout(Duration::from_millis(300), seen.recv()).await {
+        answered += usize::from(message.get("method").is_none());
+    }
+    assert!((1..200).contains(&answered), "{answered}");
+}
+
+/// However it is cut, whatever is before it.
+#[tokio::test]
+async fn bare_json_sent_as_a_stream_is_taken() {
+    for begins in ["\n", "\n|", "\u{feff}|", "\u{feff}| |\r\n", "|"] {
+        let (url, _seen) = server(move |message, _| {
+            let text = format!(
+                "{begins}{{\"jsonrpc\":\"2.0\",\"id\":{},|\"result\":{{}}}}",
+                message["id"]
+            );
+            let pieces = text.split('|').map(str::to_owned).collect::<Vec<_>>();
+            let pieces = futures::StreamExt::then(stream::iter(pieces), async |piece| {
+                // Each comes by itself.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok::<_, Infallible>(piece)
+            });
+            ([("content-type", "text/event-stream")], Body::from_stream(pieces)).into_response()
+        })
+        .await;
+        let reply = call(&upstreams(patient()), &target(&url)).await.expect(begins);
+        assert_eq!(reply.result().unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn data_without_anything_in_it_is_passed_over() {
+    let (url, _seen) = server(|message, _| {
+        let id = &message["id"];
+        events(vec![format!(
+            "data:\ndata:\n\ndata: \n\ndata:  \n\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n"
+        )])
+    })
+    .await;
+    call(&upstreams(patient()), &target(&url)).await.unwrap();
+}
+
+/// What comes is always there: nothing is waited for.
+#[tokio::test]
+async fn a_server_that_never_stops_has_so_much_time() {
+    let (url, _seen) = server(|_, _| {
+        let comment = Bytes::from(format!(": {}\n\n", "x".repeat(16 << 10)));
+        let endless = stream::repeat_with(move || Ok::<_, Infallible>(comment.clone()));
+        ([("content-type", "text/event-stream")], Body::from_stream(endless)).into_response()
+    })
+    .await;
+    let limits = Limits {
+        total: Duration::from_millis(300),
+        max_stream: usize::MAX,
+        ..patient()
+    };
+    let error = call(&upstreams(limits), &target(&url)).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Timeout { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -696,15 +743,60 @@ async fn errors_do_not_repeat_the_secret_that_was_sent() {
         ))
     })
     .await;
-    let mut secret = HeaderValue::from_static("Bearer s3cr3t-canary");
-    secret.set_sensitive(true);
-    let mut headers = HeaderMap::new();
-    headers.insert("authorization", secret);
     let error = upstreams(short())
-        .list_tools(&target_with(&url, 1, headers))
+        .list_tools(&with_secret(&url, "Bearer s3cr3t-canary"))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("bad key Bearer ***"), "{error}");
+}
+
+fn with_secret(url: &str, secret: &'static str) -> Arc<Target> {
+    let mut secret = HeaderValue::from_static(secret);
+    secret.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", secret);
+    target_with(url, 1, headers)
+}
+
+/// Wherever it stands: where a text is cut off, in JSON, in a content type.
+#[tokio::test]
+async fn errors_do_not_repeat_a_part_of_the_secret() {
+    const SECRET: &str = "S3cr3t horse/battery";
+    let refuses = |request: Request| async move {
+        let key = request.headers()["authorization"].to_str().unwrap().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        let why = format!("{}{key}", "x".repeat(190));
+        axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": 1, "message": why}}))
+    };
+    let refuses = serve(Router::new().fallback(any(refuses))).await;
+    let (lists, _seen) = server(|message, headers| {
+        let key = headers["authorization"].to_str().unwrap().replace('/', "\\/");
+        let id = &message["id"];
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"{key}"}}}}"#
+        ))
+    })
+    .await;
+    let (typed, _also_seen) = server(|_, headers| {
+        let key = headers["authorization"]
+            .to_str()
+            .unwrap()
+            .split_once(' ')
+            .unwrap()
+            .1
+            .to_owned();
+        ([("content-type", format!("x/{key}"))], "").into_response()
+    })
+    .await;
+    for (url, secret) in [(refuses, SECRET), (lists, SECRET), (typed, "Bearer S3cr3t-battery")] {
+        let error = upstreams(short())
+            .list_tools(&with_secret(&url, secret))
+            .await
+            .unwrap_err();
+        let said = error.to_string().to_lowercase();
+        assert!(!said.contains("s3c") && said.contains("***"), "{said}");
+    }
 }
 
 #[tokio::test]

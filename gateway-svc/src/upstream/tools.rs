@@ -77,11 +77,12 @@ impl Upstreams {
                 Some(result) => result,
                 None => {
                     let error = reply.error().unwrap_or_default();
-                    let error: String = target
-                        .masked(&String::from_utf8_lossy(&error))
-                        .chars()
-                        .take(300)
-                        .collect();
+                    let error = String::from_utf8_lossy(&error);
+                    // As people read it: a secret may be spelled otherwise in JSON.
+                    let said = Object::parse(&error).ok();
+                    let said = said.as_ref().and_then(|error| error.string("message"));
+                    let error = target.masked(said.as_deref().unwrap_or(&error));
+                    let error: String = error.chars().filter(|c| !c.is_control()).take(300).collect();
                     return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
                 }
             };

@@ -3,14 +3,23 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::Stream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
-use super::{Gate, Guarded, Place};
+use super::{Gate, Guarded, Place, guarded::LINGER_BYTES};
 use crate::{peer::Peer, pipe::Connection};
 
 /// How long to wait where a connection cannot be accepted, at first and at most.
 const WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the request of whoever is refused may take to come, and then to be forgotten; and of how many at a time that is awaited.
+const REFUSING: Duration = Duration::from_millis(300);
+const REFUSED: usize = 128;
 
 /// Accepts the connections of a listener for which there is a place.
 #[derive(Debug)]
@@ -19,16 +28,18 @@ pub struct Acceptor {
     gate: Arc<Gate>,
     /// Written to whoever is refused.
     refusal: &'static [u8],
+    refusing: Arc<Semaphore>,
     wait: Duration,
 }
 
 impl Acceptor {
-    /// `refusal` is written, without having read anything, to whoever finds no place.
+    /// `refusal` is written to whoever finds no place, whatever they ask for.
     pub fn new(listener: TcpListener, gate: Arc<Gate>, refusal: &'static [u8]) -> Self {
         Self {
             listener,
             gate,
             refusal,
+            refusing: Arc::new(Semaphore::new(REFUSED)),
             wait: WAIT,
         }
     }
@@ -46,8 +57,7 @@ impl Acceptor {
                             }
                             return (stream, address, place);
                         }
-                        // All of it or nothing: nobody is waited for.
-                        Err(_) => drop(stream.try_write(self.refusal)),
+                        Err(_) => self.refuse(stream),
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {
@@ -61,6 +71,43 @@ impl Acceptor {
                     self.wait = (self.wait * 2).min(LONGEST_WAIT);
                 }
             }
+        }
+    }
+}
+
+impl Acceptor {
+    fn refuse(&self, stream: TcpStream) {
+        if self.refusal.is_empty() {
+            return;
+        }
+        match Arc::clone(&self.refusing).try_acquire_owned() {
+            Ok(turn) => drop(tokio::spawn(refuse(stream, self.refusal, turn))),
+            // All of it or nothing: nobody is waited for.
+            Err(_) => drop(stream.try_write(self.refusal)),
+        }
+    }
+}
+
+/// Refuses a request when it comes: a client takes an answer that comes earlier for a broken connection, and a connection that is closed with
+/// something unread is reset, often before the answer was read.
+async fn refuse(mut stream: TcpStream, refusal: &'static [u8], _turn: OwnedSemaphorePermit) {
+    // Whether it has come or not, it is answered.
+    let _ = timeout(REFUSING, stream.readable()).await;
+    if stream.try_write(refusal).is_ok() && stream.shutdown().await.is_ok() {
+        let _ = timeout(REFUSING, forget(&stream)).await;
+    }
+}
+
+/// Reads what a client sends until it ends the connection, and forgets it.
+async fn forget(stream: &TcpStream) {
+    let mut left = LINGER_BYTES;
+    let mut buffer = [0; 4 << 10];
+    while left > 0 && stream.readable().await.is_ok() {
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => left = left.saturating_sub(length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
     }
 }

@@ -2,19 +2,24 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Buf;
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Phase;
 
-/// Bytes a second that a body comes with at least, after the first wait.
-const SLOWEST: u64 = 4 * 1024;
+/// Bytes a second that a body comes with, and an answer is taken with, at least, after the first wait.
+pub(super) const SLOWEST: u64 = 4 * 1024;
+/// An answer is handed over in pieces of this size where its connection has others: each must be taken in time, so this is also how slowly.
+const PIECE: usize = 64 << 10;
 
 /// The body of a request was too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +73,7 @@ where
         let this = self.get_mut();
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, Buf::remaining);
+                let length = frame.data_ref().map_or(0, bytes::Buf::remaining);
                 this.bytes += u64::try_from(length).unwrap_or(u64::MAX);
                 if let Some(wait) = &mut this.wait {
                     wait.moved |= length > 0;
@@ -131,31 +136,102 @@ impl Drop for Served {
     }
 }
 
-/// The body of an answer. Its request is under way until it has ended.
+/// The body of an answer. Its request is under way until it has ended and, where many answers share a connection, until its client has taken
+/// all of it: there a client can take the bytes of the connection and leave an answer waiting. A connection with one answer waits for its
+/// client when it writes.
 pub fn response_body<B>(body: B, served: Served) -> ResponseBody<B> {
-    ResponseBody { body, _served: served }
+    ResponseBody {
+        body,
+        answer: Arc::new(Answer {
+            served,
+            untaken: AtomicU32::new(0),
+        }),
+        rest: Bytes::new(),
+    }
 }
 
 /// See [`response_body`].
 #[derive(Debug)]
 pub struct ResponseBody<B> {
     body: B,
-    _served: Served,
+    answer: Arc<Answer>,
+    /// What is to be handed over before anything else.
+    rest: Bytes,
 }
 
-impl<B: Body + Unpin> Body for ResponseBody<B> {
-    type Data = B::Data;
+/// What the pieces of an answer share.
+#[derive(Debug)]
+struct Answer {
+    served: Served,
+    untaken: AtomicU32,
+}
+
+/// A piece of an answer; it is taken when nobody has it any more.
+struct Piece {
+    data: Bytes,
+    answer: Arc<Answer>,
+    lap: usize,
+}
+
+impl Piece {
+    fn hand_over(data: Bytes, answer: &Arc<Answer>) -> Bytes {
+        let first = answer.untaken.fetch_add(1, Relaxed) == 0;
+        Bytes::from_owner(Self {
+            data,
+            answer: Arc::clone(answer),
+            lap: answer.served.0.hands_over(first),
+        })
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let last = self.answer.untaken.fetch_sub(1, Relaxed) == 1;
+        self.answer.served.0.is_taken(self.lap, last);
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            let next = ready!(Pin::new(&mut this.body).poll_frame(cx));
+            if !this.answer.served.0.is_multiplexed() {
+                return Poll::Ready(next);
+            }
+            match next.map(|next| next.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) if data.is_empty() => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Ok(Ok(data))) => this.rest = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(Piece::hand_over(piece, &this.answer)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let mut hint = self.body.size_hint();
+        // The upper bound first: it may not be less than the lower one.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }

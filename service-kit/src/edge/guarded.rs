@@ -13,12 +13,12 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{Phase, Place};
+use super::{Phase, Place, body::SLOWEST};
 
 /// What a client may still send after the answer to a request of which not all was read, so that the answer reaches it: a connection
 /// that is closed with something unread is reset. Whoever sends more is left waiting for a while, which costs them more than us.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 << 10;
+pub(super) const LINGER_BYTES: usize = 256 << 10;
 /// A client begins to speak HTTP/2 with these (RFC 9113, section 3.4); no method of HTTP/1 begins so.
 const PREFACE: [u8; 3] = *b"PRI";
 /// A client begins TLS with a record of this type (RFC 8446, section 5.1).
@@ -31,7 +31,9 @@ pub struct Guarded<IO> {
     io: IO,
     place: Place,
     reading: Reading,
-    stalled: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Stalled>,
+    /// How long its client has let us wait in writing, less what it has earned since by taking more.
+    waited: Duration,
     lingering: Option<Linger>,
 }
 
@@ -45,7 +47,16 @@ struct Reading {
     partly: bool,
     since: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
+    /// Ends a lap of [`Phase`], while answers are not taken.
+    lap: Option<Pin<Box<Sleep>>>,
     gave_up: bool,
+}
+
+/// What was written is not taken.
+#[derive(Debug)]
+struct Stalled {
+    since: Instant,
+    alarm: Pin<Box<Sleep>>,
 }
 
 #[derive(Debug)]
@@ -76,9 +87,11 @@ impl<IO> Guarded<IO> {
                 partly: true,
                 since: Instant::now(),
                 alarm: None,
+                lap: None,
                 gave_up: false,
             },
             stalled: None,
+            waited: Duration::ZERO,
             lingering: None,
         }
     }
@@ -95,20 +108,30 @@ impl<IO> Guarded<IO> {
 
     /// Notes that a write was done, or cannot be.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            if self.stalled.take().is_some() {
+        if let Poll::Ready(written) = written {
+            if let Some(stalled) = self.stalled.take() {
                 self.place.phase().set_writing(false);
+                self.waited += stalled.since.elapsed();
             }
-            return written;
+            if !self.waited.is_zero() {
+                let bytes = u64::try_from(*written.as_ref().unwrap_or(&0)).unwrap_or(u64::MAX);
+                let earned = Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
+                self.waited = self.waited.saturating_sub(earned);
+            }
+            return Poll::Ready(written);
         }
         if self.stalled.is_none() {
             self.place.phase().set_writing(true);
         }
-        let patience = self.place.limits().patience;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
-        ready!(stalled.as_mut().poll(cx));
+        let left = self.place.limits().patience.saturating_sub(self.waited);
+        let stalled = self.stalled.get_or_insert_with(|| {
+            let since = Instant::now();
+            Stalled {
+                since,
+                alarm: Box::pin(sleep_until(since + left)),
+            }
+        });
+        ready!(stalled.alarm.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client does not take its answer",
@@ -163,7 +186,7 @@ impl Reading {
     /// Nothing has come: ready if it should have.
     fn overdue(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
         if place.phase().is_serving() {
-            return Poll::Pending;
+            return self.untaken(cx, place);
         }
         self.catch_up(place.phase());
         let limits = place.limits();
@@ -178,6 +201,35 @@ impl Reading {
                 return Poll::Ready(());
             }
             alarm.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+impl Reading {
+    /// Answers are under way: ready if the client has not taken one for its patience, or half as long again.
+    fn untaken(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
+        let phase = place.phase();
+        if self.lap.is_none() && !phase.has_untaken() {
+            return Poll::Pending;
+        }
+        let half = place.limits().patience / 2;
+        let lap = self.lap.get_or_insert_with(|| {
+            phase.set_watched(true);
+            Box::pin(sleep_until(Instant::now() + half))
+        });
+        while lap.as_mut().poll(cx).is_ready() {
+            phase.set_watched(false);
+            // What is handed over from here on wakes this task.
+            if !phase.has_untaken() {
+                self.lap = None;
+                return Poll::Pending;
+            }
+            phase.set_watched(true);
+            if phase.ends_lap() {
+                return Poll::Ready(());
+            }
+            lap.as_mut().reset(Instant::now() + half);
         }
         Poll::Pending
     }

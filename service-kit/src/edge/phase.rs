@@ -3,7 +3,10 @@
 use std::{
     sync::{
         LazyLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::Waker,
     time::Duration,
@@ -15,14 +18,25 @@ use tokio::time::Instant;
 /// Times are kept as milliseconds since this moment.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// How many laps tell how long a piece of an answer has not been taken: this one, the last, and the one before.
+const LAPS: usize = 3;
+
 /// What a connection is at.
 #[derive(Debug)]
 pub struct Phase {
     /// Requests under way.
     open: AtomicU32,
+    /// Of these, those that have a piece of their answer untaken.
+    waiting: AtomicU32,
+    /// Pieces of answers that the client has not taken, by the lap in which they were handed over. Where many answers share a connection.
+    untaken: [AtomicU32; LAPS],
+    /// The lap, counted on without end.
+    lap: AtomicUsize,
+    /// The connection itself sees to it that laps end.
+    watched: AtomicBool,
     /// Requests that have ever begun. It wraps.
     begun: AtomicU32,
-    /// When the last request ended; before the first one, when the connection was accepted.
+    /// When the last request ended, or a piece of an answer was last handed over; before the first one, when the connection was accepted.
     quiet_since: AtomicU64,
     /// An answer waits for the client to take it.
     writing: AtomicBool,
@@ -43,6 +57,10 @@ impl Phase {
     pub(super) fn new(spare: bool) -> Self {
         Self {
             open: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            untaken: Default::default(),
+            lap: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
             begun: AtomicU32::new(0),
             quiet_since: AtomicU64::new(now()),
             writing: AtomicBool::new(false),
@@ -78,13 +96,56 @@ impl Phase {
         self.open.load(Relaxed) > 0
     }
 
+    /// A piece of an answer is handed over; `first`: nothing of this answer is untaken. The lap is for [`Phase::is_taken`].
+    pub(super) fn hands_over(&self, first: bool) -> usize {
+        if first {
+            self.waiting.fetch_add(1, Relaxed);
+        }
+        self.quiet_since.store(now(), Relaxed);
+        let lap = self.lap.load(SeqCst) % LAPS;
+        self.untaken[lap].fetch_add(1, SeqCst);
+        if !self.watched.load(SeqCst) {
+            self.reader.wake();
+        }
+        lap
+    }
+
+    /// A piece that was handed over in this lap is sent, or given up; `last`: nothing of its answer is untaken any more.
+    pub(super) fn is_taken(&self, lap: usize, last: bool) {
+        self.untaken[lap].fetch_sub(1, SeqCst);
+        if last {
+            self.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether the client has not taken a piece of an answer.
+    pub(super) fn has_untaken(&self) -> bool {
+        self.untaken.iter().any(|lap| lap.load(SeqCst) > 0)
+    }
+
+    /// Says whether the connection sees to it that laps end.
+    pub(super) fn set_watched(&self, watched: bool) {
+        self.watched.store(watched, SeqCst);
+    }
+
+    /// A lap ends. Whether a piece has not been taken for two whole laps before; then it goes on.
+    pub(super) fn ends_lap(&self) -> bool {
+        let next = self.lap.load(SeqCst) + 1;
+        let overdue = self.untaken[next % LAPS].load(SeqCst) > 0;
+        if !overdue {
+            self.lap.store(next, SeqCst);
+        }
+        overdue
+    }
+
     pub(super) fn begun(&self) -> u32 {
         self.begun.load(Relaxed)
     }
 
-    /// For how long there has been nothing to do for this connection; `None`: there is something.
+    /// For how long there has been nothing to do for this connection but to wait for its client; `None`: there is something.
     pub(super) fn quiet(&self) -> Option<Duration> {
-        let busy = self.is_serving() || self.writing.load(Relaxed) || self.evicted.load(Relaxed);
+        let serving = self.open.load(Relaxed) > self.waiting.load(Relaxed);
+        let busy = serving || self.writing.load(Relaxed) || self.evicted.load(Relaxed);
         (!busy).then(|| Duration::from_millis(now().saturating_sub(self.quiet_since.load(Relaxed))))
     }
 
@@ -98,6 +159,11 @@ impl Phase {
 
     pub(super) fn set_multiplexed(&self) {
         self.multiplexed.store(true, Relaxed);
+    }
+
+    /// Whether many answers share the connection.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
     }
 
     pub(super) fn leaves_body_unread(&self) {

@@ -3,19 +3,27 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::stream;
 use http_body::{Body as _, Frame};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     time::{sleep, timeout},
 };
 
-use super::{Gate, Guarded, Limits, Served, TooSlow, gate::Refused, request_body};
+use super::{Acceptor, Gate, Guarded, Limits, Place, Served, TooSlow, gate::Refused, request_body, response_body};
 
 const SHORT: Duration = Duration::from_millis(60);
 const LONG: Duration = Duration::from_secs(600);
@@ -193,6 +201,146 @@ async fn an_answer_must_be_taken_in_time() {
     assert_eq!(written.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }
 
+/// Each byte in time is not enough.
+#[tokio::test]
+async fn an_answer_must_not_be_taken_in_drips() {
+    let gate = with(10, 10, SHORT * 4, LONG);
+    let (mut client, mut connection) = guarded(&gate);
+    let drips = async {
+        loop {
+            sleep(SHORT).await;
+            client.read_exact(&mut [0; 4]).await.unwrap();
+        }
+    };
+    let written = tokio::select! {
+        written = timeout(Duration::from_secs(20), connection.write_all(&[0; 1 << 20])) => written.unwrap(),
+        () = drips => unreachable!("it has no end"),
+    };
+    assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+}
+
+/// Counts how many there are.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Serves a connection over HTTP/2. `/quiet` is an event stream on which nothing happens; all else is large. `held` counts the answers that exist.
+fn serve(place: Place, held: &Arc<AtomicUsize>) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let (phase, held) = (Arc::clone(place.phase()), Arc::clone(held));
+    let service = tower::service_fn(move |request: http::Request<_>| {
+        let _: &http::Request<hyper::body::Incoming> = &request;
+        let (served, held) = (Served::begin(Arc::clone(&phase)), Counted::new(&held));
+        let quiet = request.uri().path() == "/quiet";
+        async move {
+            let pieces = stream::unfold((held, 0), move |(held, sent)| async move {
+                if quiet {
+                    std::future::pending::<()>().await;
+                }
+                let piece = Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; 1 << 20])));
+                (sent < 4).then_some((piece, (held, sent + 1)))
+            });
+            let body = http_body_util::StreamBody::new(Box::pin(pieces));
+            Ok::<_, Infallible>(http::Response::new(response_body(body, served)))
+        }
+    });
+    let io = TokioIo::new(Guarded::new(server, place));
+    tokio::spawn(async move {
+        let builder = auto::Builder::new(TokioExecutor::new());
+        builder.serve_connection(io, TowerToHyperService::new(service)).await
+    });
+    client
+}
+
+/// A client of HTTP/2 that gives its streams so much window, and asks for these.
+async fn asks(io: DuplexStream, window: u32, paths: &[&str]) -> Vec<h2::RecvStream> {
+    let mut builder = h2::client::Builder::new();
+    let (mut requests, connection) = builder
+        .initial_window_size(window)
+        .initial_connection_window_size(8 << 20)
+        .handshake::<_, Bytes>(io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for path in paths {
+        let request = http::Request::get(format!("http://x{path}")).body(()).unwrap();
+        let (answer, _) = requests.send_request(request, true).unwrap();
+        answers.push(answer.await.unwrap().into_body());
+    }
+    answers
+}
+
+/// Every frame of TCP is taken, and no byte of an answer: with no window, and with one that has the last piece wait in the server.
+#[tokio::test]
+async fn an_answer_must_be_taken_in_time_where_it_shares_its_connection() {
+    for window in [0, 1] {
+        let gate = with(10, 10, SHORT * 2, LONG);
+        let held = Arc::default();
+        let io = serve(gate.admit(address(1)).unwrap(), &held);
+        let mut answers = asks(io, window, &["/quiet", "/large", "/large"]).await;
+        assert_eq!(held.load(SeqCst), 3);
+        let end = timeout(Duration::from_secs(20), async {
+            while let Some(Ok(_)) = answers[1].data().await {}
+        });
+        end.await.expect("it should end");
+        while gate.taken() + held.load(SeqCst) > 0 {
+            sleep(SHORT / 10).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_taken_may_take_its_time() {
+    let gate = with(10, 10, SHORT * 10, SHORT);
+    let held = Arc::default();
+    let io = serve(gate.admit(address(1)).unwrap(), &held);
+    let mut answers = asks(io, 256 << 10, &["/quiet", "/large"]).await;
+    let mut large = answers.remove(1);
+    let mut bytes = 0;
+    while let Some(data) = large.data().await {
+        let length = data.expect("nobody is cut off").len();
+        bytes += length;
+        sleep(SHORT / 10).await;
+        large.flow_control().release_capacity(length).unwrap();
+    }
+    assert_eq!(bytes, 4 << 20);
+    drop(large);
+    // An event stream on which nothing happens waits for the server.
+    sleep(SHORT * 30).await;
+    assert_eq!((gate.taken(), held.load(SeqCst)), (1, 1));
+}
+
+/// Who takes nothing has nothing under way; who waits for us, has.
+#[tokio::test]
+async fn whoever_takes_nothing_gives_up_their_place() {
+    let gate = gate(2, 1000);
+    let held = Arc::default();
+    let waiting = serve(gate.admit(address(1)).unwrap(), &held);
+    let _waiting = asks(waiting, 0, &["/large"]).await;
+    let busy = serve(gate.admit(address(1)).unwrap(), &held);
+    let _busy = asks(busy, 0, &["/large", "/quiet"]).await;
+    assert!(gate.admit(address(2)).unwrap().phase().is_spare(), "they are young");
+    sleep(Duration::from_millis(1100)).await;
+    let newcomer = gate.admit(address(2)).unwrap();
+    assert!(!newcomer.phase().is_spare());
+    assert!(gate.admit(address(2)).unwrap().phase().is_spare(), "the other is busy");
+    while held.load(SeqCst) > 2 {
+        sleep(SHORT / 10).await;
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_came_too_early_is_still_read() {
     let gate = gate(10, 10);
@@ -209,6 +357,37 @@ async fn an_answer_that_came_too_early_is_still_read() {
         }
     );
     answered.unwrap();
+}
+
+/// Also to who sends the request late, and to who sends more than is read before it is refused.
+#[tokio::test]
+async fn a_refusal_arrives() {
+    const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut acceptor = Acceptor::new(
+        listener,
+        Gate::new(Limits {
+            per_address: 0,
+            proxies: Vec::new(),
+            ..Limits::default()
+        }),
+        REFUSAL,
+    );
+    let clients = async {
+        for (wait, length) in [(Duration::ZERO, 10), (SHORT, 10), (Duration::ZERO, 200_000)] {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            sleep(wait).await;
+            client.write_all(&vec![b'x'; length]).await.expect("nobody is cut off");
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.expect("nobody is cut off");
+            assert_eq!(answer, REFUSAL);
+        }
+    };
+    tokio::select! {
+        () = clients => {}
+        _ = acceptor.accept() => panic!("nobody has a place"),
+    }
 }
 
 /// Reads a body of pieces that come one by one.
