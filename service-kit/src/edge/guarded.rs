@@ -211,7 +211,7 @@ impl Reading {
 }
 
 impl Reading {
-    /// Ready if the client has not taken one for its patience, or half as long again.
+    /// Ready if the client has not taken a piece of an answer for as long as we are patient, or half as long again.
     fn untaken(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
         let phase = place.phase();
         if self.lap.is_none() && !phase.has_untaken() {
