@@ -291,7 +291,7 @@ type Attack = fn(String, String) -> BoxFuture<'static, ()>;
 /// Attacks go on together with somebody's calls. Theirs are answered rightly, and what the attackers took comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_notices_and_everything_comes_back() {
-    let attacks: [(&str, usize, Attack); 8] = [
+    let attacks: [(&str, usize, Attack); 9] = [
         ("heads that drip", 400, |http, _| Box::pin(drip(http))),
         ("half bodies, signed in", 50, |http, token| {
             Box::pin(half_body(http, Some(token)))
@@ -303,6 +303,9 @@ async fn nobody_notices_and_everything_comes_back() {
         ("idle connections", 3_000, |http, _| Box::pin(idle(http))),
         ("resets", 200, |http, _| Box::pin(reset(http))),
         ("streams that are reset", 4, |http, _| Box::pin(reset_streams(http))),
+        ("answers that are not taken", 400, |http, _| {
+            Box::pin(take_nothing(http))
+        }),
         ("floods of headers", 8, |http, _| Box::pin(flood(http))),
     ];
     let stack = Stack::builder().flag("--client-timeout", "5").start().await;
@@ -428,6 +431,16 @@ async fn reset_streams(http: String) {
         bytes.extend_from_slice(&id);
         bytes.extend_from_slice(&8u32.to_be_bytes());
     }
+    if stream.write_all(&bytes).await.is_ok() {
+        wait_for_the_end(stream).await;
+    }
+}
+
+async fn take_nothing(http: String) {
+    let Ok(mut stream) = TcpStream::connect(http).await else {
+        return;
+    };
+    let bytes = takes_nothing(&[(":method", "GET"), (":path", "/static/pages.css")], b"");
     if stream.write_all(&bytes).await.is_ok() {
         wait_for_the_end(stream).await;
     }

@@ -98,6 +98,9 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
     let Some(guard) = mcp.inflight.begin(session.id, id, came, cancel.clone()) else {
         return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
     };
+    if cancel.is_cancelled() {
+        return Answer::Nothing;
+    }
     let call = ToolCall {
         exposed_name: &parts.name,
         params: &parts.params,

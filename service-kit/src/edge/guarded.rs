@@ -185,8 +185,12 @@ impl Reading {
 
     /// Nothing has come: ready if it should have.
     fn overdue(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
+        // Also between requests: the alarm of a lap is to be put away when it has rung.
+        if self.untaken(cx, place).is_ready() {
+            return Poll::Ready(());
+        }
         if place.phase().is_serving() {
-            return self.untaken(cx, place);
+            return Poll::Pending;
         }
         self.catch_up(place.phase());
         let limits = place.limits();
@@ -207,7 +211,7 @@ impl Reading {
 }
 
 impl Reading {
-    /// Answers are under way: ready if the client has not taken one for its patience, or half as long again.
+    /// Ready if the client has not taken a piece of an answer for as long as we are patient, or half as long again.
     fn untaken(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
         let phase = place.phase();
         if self.lap.is_none() && !phase.has_untaken() {
