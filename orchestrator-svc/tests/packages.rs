@@ -421,3 +421,68 @@ async fn another_registry_is_asked_anew() {
     assert_eq!(version(&shown(&stack, "one").await), "2.0.0", "as it was from there");
     stack.stop().await;
 }
+
+/// Whoever restarts a server whose package is being fetched does not begin that anew.
+#[tokio::test]
+async fn a_restart_does_not_throw_away_what_is_being_fetched() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    let slow = tools.path().join("slow");
+    fs::write(&slow, "").unwrap();
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    eventually(|| trees(&stack.folder).len() == 1).await;
+    let begun = trees(&stack.folder).remove(0);
+    tokio::join!(restart(&stack, "one", false), async {
+        // Only so that the restart comes first: nothing tells of it, and if it comes later, all is the same.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        fs::remove_file(&slow).unwrap();
+    });
+    stack.running("one").await;
+    let environment = fs::read_to_string(trees(&stack.folder)[0].join("environment")).unwrap();
+    assert!(environment.contains(&*begun.to_string_lossy()), "{environment}");
+    stack.stop().await;
+}
+
+/// A pin of an older version of Chandlery does not say where it came from: what it says of versions holds.
+#[tokio::test]
+async fn pins_of_an_older_version_keep_their_versions() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    let digest = shown(&stack, "one").await.package.unwrap().lock_digest;
+    stack.stop().await;
+    let pin = folder.path().join("i/one/pin/pin.json");
+    let mut older: serde_json::Value = serde_json::from_slice(&fs::read(&pin).unwrap()).unwrap();
+    for member in ["origin", "interpreter"] {
+        older
+            .as_object_mut()
+            .unwrap()
+            .remove(member)
+            .expect("newer versions have it");
+    }
+    fs::write(&pin, older.to_string()).unwrap();
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.running("one").await;
+    let package = shown(&stack, "one").await.package.unwrap();
+    assert_eq!((package.version.as_str(), package.lock_digest), ("1.0.0", digest));
+    assert!(fs::read_to_string(&pin).unwrap().contains("origin"), "it says so now");
+    stack.stop().await;
+}
+
+/// A setting of npm's that a fetch would not follow is npx's own business, not ignored.
+#[tokio::test]
+async fn what_a_fetch_does_not_know_is_not_fetched() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        let name = "npm_config_before".to_owned();
+        server.environment.insert(name, "2020-01-01".to_owned());
+    });
+    let stack = Stack::start(folder.path(), &fakes).await;
+    // The FAKE of npx runs nothing by itself.
+    stack.reason("one", "EXITED").await;
+    assert_eq!(shown(&stack, "one").await.package, None);
+    stack.stop().await;
+}

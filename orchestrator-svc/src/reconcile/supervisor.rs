@@ -119,11 +119,16 @@ impl Supervisor {
                         updates_asked,
                         update_for_revision,
                     }) => {
+                        self.state.failures = 0;
+                        if self.state.fetch.is_some() && updates_asked == self.state.updates_taken {
+                            // There is no server yet that could be started again, and what has been fetched is not thrown away.
+                            self.update(|s| s.restart = number);
+                            continue;
+                        }
                         self.stop_bridge().await;
                         self.state.update_wanted |= updates_asked > self.state.updates_taken;
                         self.state.updates_taken = updates_asked;
                         self.state.update_for_revision = update_for_revision;
-                        self.state.failures = 0;
                         self.state.retry = None;
                         self.state.seen = None;
                         self.update(|s| {

@@ -21,7 +21,7 @@ use ::sandbox::{Grant, Protection};
 pub(crate) use bridge::Bridge;
 use folders::{Folders, Own};
 pub(crate) use packages::Fetch;
-use packages::{FETCH_MILLIS, Step, Trees, manager, origin};
+use packages::{FETCH_MILLIS, Settings, Step, Trees, manager, origin};
 use programs::Programs;
 use sandbox::Sandbox;
 pub use sandbox::SandboxError;
@@ -153,7 +153,7 @@ impl LocalRuntime {
     fn wanted(&self, plan: &Plan) -> Option<Wanted> {
         let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
         wanted.confirm_new_versions = plan.confirm_new_versions;
-        wanted.origin = origin(wanted.ecosystem, &plan.command, &plan.fixed_environment);
+        wanted.origin = origin(wanted.ecosystem, &plan.command, &plan.fixed_environment)?;
         self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
         Some(wanted)
     }
@@ -175,22 +175,21 @@ impl LocalRuntime {
     /// Starts a bridge that fetches a package. It gets nothing of the plan but where packages come from.
     pub(crate) async fn fetch(&self, uid: &str, plan: &Plan, fetch: &Fetch) -> io::Result<Bridge> {
         let mut environment = self.inherited.clone();
-        let setting = |name: &str| {
-            let value = plan.fixed_environment.get(name).cloned();
-            value.or_else(|| std::env::var(name).ok())
-        };
-        let variables = fetch.environment(setting).into_iter();
+        let inherited = |name: &str| std::env::var(name).ok();
+        let settings = Settings::of(fetch.wanted.ecosystem, &plan.fixed_environment, inherited)
+            .ok_or_else(|| io::Error::other("its settings are not those of a fetch"))?;
+        let variables = fetch.environment(&settings).into_iter();
         environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
         let own = self.folders.make_anew(uid)?;
         environment.insert(
             "TMPDIR".to_owned(),
             self.sandbox.temporary_folder(&own).to_string_lossy().into_owned(),
         );
-        if let Some(path) = plan.fixed_environment.get("PATH") {
-            environment.insert("PATH".to_owned(), path.clone());
-        }
-        let manager = manager(fetch.wanted.ecosystem, &plan.command);
         let programs = self.programs(plan);
+        environment.insert("PATH".to_owned(), programs.settled_path());
+        let manager = manager(fetch.wanted.ecosystem, &plan.command);
+        let manager = programs.look_up(&manager).unwrap_or_default();
+        let manager = manager.to_string_lossy().into_owned();
         let mut grants = programs.grants(&manager, &[]);
         grants.extend(INTERPRETERS.iter().flat_map(|name| programs.grants(name, &[])));
         grants.push(Grant::write(fetch.tree()));
@@ -199,8 +198,8 @@ impl LocalRuntime {
         let home = if scripts { own.home.clone() } else { fetch.home() };
         environment.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
         grants.push(Grant::write(home));
-        let mut confinement = self.sandbox.confinement(&own, grants);
-        if let (Some(allowed), Some(ports)) = (&mut confinement.connect, fetch.ports(setting)) {
+        let mut confinement = self.sandbox.of_a_fetch(&own, grants);
+        if let (Some(allowed), Some(ports)) = (&mut confinement.connect, fetch.ports(&settings)) {
             *allowed = ports.into_iter().collect();
         }
         let spec = Spec {

@@ -1,7 +1,7 @@
 //! What a program needs to see beyond what is the system's: itself, its interpreter, and the libraries that are installed with them.
 //!
 //! It is found by looking at the files, as a shell and the kernel do. Only what the entry itself says is looked at, never what a person
-//! entered.
+//! entered, nor anything on whose way servers have a say.
 
 use std::{
     fs::{self, File},
@@ -22,6 +22,8 @@ const INSTALLED: [&str; 5] = ["bin", "lib", "lib64", "libexec", "pyvenv.cfg"];
 const SCRIPTS: [&str; 11] = ["py", "pyz", "js", "mjs", "cjs", "ts", "mts", "sh", "rb", "pl", "jar"];
 /// A script may name an interpreter that is a script that names one, and so on.
 const DEEPEST: usize = 5;
+/// As the kernel has it.
+const MOST_LINKS: usize = 40;
 /// Longest line of a script that names its interpreter.
 const LINE: u64 = 512;
 
@@ -45,10 +47,7 @@ impl Programs<'_> {
         for file in files.into_iter().flatten() {
             self.program(&file, &mut found, DEEPEST);
         }
-        found.retain(|path| {
-            let real = path.canonicalize();
-            real.is_ok_and(|real| !real.starts_with(self.hidden) && !self.hidden.starts_with(&real))
-        });
+        found.retain(|path| self.settled(path).is_some_and(|real| !self.hidden.starts_with(real)));
         found.sort();
         found.dedup();
         found.into_iter().map(Grant::read).collect()
@@ -56,7 +55,7 @@ impl Programs<'_> {
 
     /// Where a command is; `None` where there is none.
     pub(crate) fn look_up(&self, command: &str) -> Option<PathBuf> {
-        let is_program = |path: &PathBuf| path.is_absolute() && path.is_file();
+        let is_program = |path: &PathBuf| self.settled(path).is_some_and(|real| real.is_file());
         if command.contains('/') {
             return Some(PathBuf::from(command)).filter(is_program);
         }
@@ -66,12 +65,52 @@ impl Programs<'_> {
             .find(is_program)
     }
 
-    fn program(&self, file: &Path, found: &mut Vec<PathBuf>, depth: usize) {
-        let Ok(real) = file.canonicalize() else { return };
-        let is_servers = real.starts_with(self.hidden) || self.writable.iter().any(|folder| real.starts_with(folder));
-        if is_servers || !is_program(&real) {
-            return;
+    /// What of `PATH` servers have no say in.
+    pub(crate) fn settled_path(&self) -> String {
+        let folders = self
+            .path
+            .split(':')
+            .filter(|folder| self.settled(Path::new(folder)).is_some());
+        folders.collect::<Vec<_>>().join(":")
+    }
+
+    /// Where a path leads, without links; `None` where that is nowhere, or where servers have a say in it: no step of it, nor of the links that
+    /// it goes by, may be in a folder that they can write. So it leads there for good.
+    fn settled(&self, path: &Path) -> Option<PathBuf> {
+        let mut real = PathBuf::from("/");
+        let mut rest: Vec<PathBuf> = Vec::new();
+        let go_by = |rest: &mut Vec<PathBuf>, path: &Path| {
+            let parts = path.components().rev();
+            rest.extend(parts.map(|part| PathBuf::from(part.as_os_str())));
+        };
+        go_by(&mut rest, Some(path).filter(|path| path.is_absolute())?);
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            let next = match part.components().next()? {
+                Component::RootDir => PathBuf::from("/"),
+                Component::ParentDir => real.parent().unwrap_or(Path::new("/")).to_owned(),
+                _ => real.join(part),
+            };
+            if next.starts_with(self.hidden) || self.writable.iter().any(|folder| next.starts_with(folder)) {
+                return None;
+            }
+            if fs::symlink_metadata(&next).ok()?.is_symlink() {
+                links += 1;
+                if links > MOST_LINKS {
+                    return None;
+                }
+                go_by(&mut rest, &fs::read_link(next).ok()?);
+            } else {
+                real = next;
+            }
         }
+        Some(real)
+    }
+
+    fn program(&self, file: &Path, found: &mut Vec<PathBuf>, depth: usize) {
+        let Some(real) = self.settled(file).filter(|real| is_program(real)) else {
+            return;
+        };
         let Some(depth) = depth.checked_sub(1) else { return };
         // As it was named, which may be a link, and as it is.
         for path in [file, &real] {
@@ -330,6 +369,29 @@ mod tests {
         assert!(machine.folder.path().exists());
     }
 
+    /// A server that leaves a `uv` in its folder is not asked for packages.
+    #[test]
+    fn commands_are_not_looked_up_where_servers_write() {
+        let machine = Machine::new(&[
+            ("home/x/data/work/bin/uv", BINARY),
+            ("srv/shared/bin/uv", BINARY),
+            ("opt/uv/bin/uv", BINARY),
+        ]);
+        symlink("../../srv/shared/bin", machine.root.join("opt/uv/shared")).unwrap();
+        let in_root = |text: &str| text.replace('@', machine.root.to_str().unwrap());
+        let path = in_root("@/home/x/data/work/bin:@/srv/shared/bin:@/opt/uv/shared:relative:@/opt/uv/bin:@/nowhere");
+        let programs = Programs {
+            path: &path,
+            hidden: &machine.root.join("home/x/data"),
+            writable: &[machine.root.join("srv/shared")],
+            home: None,
+        };
+        let uv = machine.root.join("opt/uv/bin/uv");
+        assert_eq!(programs.look_up("uv"), Some(uv.clone()));
+        assert_eq!(programs.look_up(&in_root("@/srv/shared/bin/uv")), None);
+        assert_eq!(programs.settled_path(), uv.parent().unwrap().to_str().unwrap());
+    }
+
     /// A line of a script is followed as the kernel and `env` do, to a program and to nothing else; not at all where servers write.
     #[test]
     fn scripts_let_nobody_into_other_folders() {
@@ -357,12 +419,35 @@ mod tests {
                 "{line}: {grants:?}"
             );
         }
+        let none: [&str; 0] = [];
         for servers in ["home/x/data/packages/tree/run", "srv/shared/run"] {
             let path = machine.root.join(servers);
             fs::write(&path, in_root("#!@/secret/app/run.sh\n")).unwrap();
-            let none: [&str; 0] = [];
             assert_eq!(machine.grants(&format!("@/{servers}"), &[]), none, "{servers}");
+            // Nor where a server has put a link, or somebody else one to it.
+            fs::remove_file(&path).unwrap();
+            symlink(machine.root.join("secret/app/run.sh"), &path).unwrap();
+            assert_eq!(machine.grants(&format!("@/{servers}"), &[]), none, "{servers}");
+            let link = machine.root.join("opt/node/bin/link");
+            let _ = fs::remove_file(&link);
+            symlink(&path, link).unwrap();
+            assert_eq!(machine.grants("@/opt/node/bin/link", &[]), none, "{servers}");
+            let prefix = machine.root.join("srv/shared/prefix");
+            let _ = fs::remove_dir_all(&prefix);
+            fs::create_dir_all(prefix.join("bin")).unwrap();
+            fs::write(prefix.join("pyvenv.cfg"), "").unwrap();
+            symlink(machine.root.join("opt/node/bin/node"), prefix.join("bin/node")).unwrap();
+            symlink(machine.root.join("secret"), prefix.join("lib")).unwrap();
+            assert_eq!(machine.grants("@/srv/shared/prefix/bin/node", &[]), none);
         }
+        // A link that nobody can change is followed.
+        let link = machine.root.join("opt/node/bin/linked");
+        symlink("../bin/./node", &link).unwrap();
+        assert!(
+            machine
+                .grants("@/opt/node/bin/linked", &[])
+                .contains(&"opt/node/bin/node".to_owned())
+        );
         let script = machine.root.join("opt/node/bin/script");
         fs::write(&script, in_root("#!/usr/bin/env -S A=b node --flag\n")).unwrap();
         let grants = machine.grants("@/opt/node/bin/script", &[]);

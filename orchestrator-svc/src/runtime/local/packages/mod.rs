@@ -10,43 +10,20 @@ mod origin;
 mod pin;
 mod pins;
 mod pypi;
+mod settings;
 mod trees;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 pub(crate) use origin::origin;
 pub(crate) use pins::Pins;
+pub(crate) use settings::Settings;
 pub(crate) use trees::Trees;
 
 use crate::domain::package::{Ecosystem, Wanted};
 
 /// Longest that a fetch may take, in milliseconds.
 pub(crate) const FETCH_MILLIS: u64 = 600_000;
-/// Settings of npm and uv that say where packages come from, and how to get there: those of the service's environment, and of the
-/// entry's. None of them runs anything.
-const SETTINGS: [&str; 10] = [
-    "npm_config_registry",
-    "NPM_CONFIG_REGISTRY",
-    "npm_config_cafile",
-    "UV_INDEX_URL",
-    "UV_EXTRA_INDEX_URL",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX",
-    "UV_PYTHON",
-    "UV_SYSTEM_CERTS",
-    "UV_NATIVE_TLS",
-];
-
-/// How to get to a registry. Like one of [`SETTINGS`], any of them may have a password in it.
-const PROXIES: [&str; 6] = [
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
-
 /// A tree that is being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fetch {
@@ -95,19 +72,18 @@ impl Fetch {
     }
 
     /// The TCP ports that this step may connect to; `None`: those that servers may.
-    pub(crate) fn ports(&self, setting: impl Fn(&str) -> Option<String>) -> Option<BTreeSet<u16>> {
-        (self.step != Step::RunScripts).then(|| origin::ports(self.wanted.ecosystem, setting))
+    pub(crate) fn ports(&self, settings: &Settings) -> Option<BTreeSet<u16>> {
+        (self.step != Step::RunScripts).then(|| settings.ports())
     }
 
-    /// Variables for this step. `setting` finds one by its name.
-    pub(crate) fn environment(&self, setting: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, String)> {
-        let found = |name: &'static str| Some((name, setting(name)?));
-        let mut variables: Vec<_> = PROXIES.into_iter().filter_map(found).collect();
+    /// Variables for this step.
+    pub(crate) fn environment(&self, settings: &Settings) -> Vec<(&'static str, String)> {
+        let mut variables: Vec<_> = settings.proxies().collect();
         if self.step == Step::RunScripts {
             // Code of others: it needs no registry, and gets nobody's password.
             variables.retain(|(_, value)| !value.contains('@'));
         } else {
-            variables.extend(SETTINGS.into_iter().filter_map(found));
+            variables.extend(settings.of_manager());
         }
         let ours = match self.wanted.ecosystem {
             Ecosystem::Npm => &npm::ENVIRONMENT[..],

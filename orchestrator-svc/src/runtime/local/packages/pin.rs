@@ -29,9 +29,9 @@ pub(crate) struct Pin {
     /// [`Wanted::confirm_new_versions`].
     #[serde(default)]
     pub(super) confirm_new_versions: bool,
-    /// [`Wanted::origin`].
+    /// [`Wanted::origin`]; `None` in a pin of an older version of Chandlery, whose versions stay, and whose tree is made anew.
     #[serde(default)]
-    pub(super) origin: String,
+    pub(super) origin: Option<String>,
     /// What runs a virtual environment, as it was before anything of the package was there.
     #[serde(default)]
     pub(crate) interpreter: Option<PathBuf>,
@@ -82,7 +82,7 @@ impl Pin {
             },
             tree,
             confirm_new_versions: wanted.confirm_new_versions,
-            origin: wanted.origin.clone(),
+            origin: Some(wanted.origin.clone()),
             interpreter,
         })
     }
@@ -92,7 +92,7 @@ impl Pin {
         let pin = Self::any(folder)?;
         let same = pin.package.ecosystem == wanted.ecosystem
             && pin.package.requested == wanted.requested
-            && pin.origin == wanted.origin;
+            && pin.origin.as_ref().is_none_or(|origin| *origin == wanted.origin);
         same.then_some(pin)
     }
 
@@ -118,6 +118,18 @@ impl Pin {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A folder in what a fetch made, without going by links: scripts of packages may have left one to anywhere.
+pub(super) fn inside(folder: &Path, path: &str) -> io::Result<PathBuf> {
+    let mut found = folder.to_owned();
+    for part in path.split('/') {
+        found.push(part);
+        if !fs::symlink_metadata(&found)?.is_dir() {
+            return Err(io::Error::other(format!("{path} is no folder")));
+        }
+    }
+    Ok(found)
 }
 
 /// A file that a fetch made, where nothing but a file will do: what scripts of packages left may be a link, or a pipe without end.

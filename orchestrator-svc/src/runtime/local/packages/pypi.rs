@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::pin::read_made;
+use super::pin::{inside, read_made};
 use crate::domain::package::Wanted;
 
 /// The lock file.
@@ -86,8 +86,8 @@ pub(super) fn version(wanted: &Wanted, folder: &Path) -> io::Result<String> {
 /// The program to run.
 pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
     let name = wanted.program.as_deref().unwrap_or(&wanted.name);
-    let program = tree.join("venv/bin").join(name);
-    if !program.is_file() {
+    let program = inside(tree, "venv/bin")?.join(name);
+    if !fs::symlink_metadata(&program).is_ok_and(|found| found.is_file()) {
         let what = format!("the package {} has no program {name}", wanted.name);
         return Err(io::Error::new(io::ErrorKind::NotFound, what));
     }

@@ -53,6 +53,7 @@ impl Trees {
     pub(crate) fn prepare_fetch(&self, wanted: &Wanted, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
         let pinned = pins.make_current(wanted)?.filter(|_| !anew);
         if let Some(pin) = &pinned
+            && pin.origin.is_some()
             && self.folder(pin).is_dir()
             && pin.interpreter.as_ref().is_none_or(|interpreter| interpreter.exists())
         {
