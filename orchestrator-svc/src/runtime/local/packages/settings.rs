@@ -46,10 +46,8 @@ impl Settings {
         let names_registry = settings.0.keys().any(|name| is_registry(name));
         let in_capitals = |name: &str| inherited(&name.to_ascii_uppercase()).filter(|_| OF_NPM.contains(&name));
         for name in known(ecosystem).chain(PROXIES) {
-            if !(names_registry && is_registry(name))
-                && !settings.0.contains_key(name)
-                && let Some(value) = inherited(name).or_else(|| in_capitals(name))
-            {
+            let is_said = settings.0.contains_key(name) || names_registry && is_registry(name);
+            if !is_said && let Some(value) = inherited(name).or_else(|| in_capitals(name)) {
                 settings.0.insert(name, value);
             }
         }
