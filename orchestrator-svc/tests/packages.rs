@@ -486,3 +486,20 @@ async fn what_a_fetch_does_not_know_is_not_fetched() {
     assert_eq!(shown(&stack, "one").await.package, None);
     stack.stop().await;
 }
+
+/// Nor what a person may say of registries.
+#[tokio::test]
+async fn registries_of_people_are_the_launchers_business() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    fakes.revise("one", |revision| {
+        let mut field = variable("registry", InstallFieldType::String, "NPM_CONFIG_REGISTRY");
+        field.default_value = "https://other.example/".to_owned();
+        revision.install_fields.push(field);
+    });
+    fakes.edit("one", |i| credential(i, ConditionStatus::True, i.generation));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    stack.reason("one", "EXITED").await;
+    assert_eq!(shown(&stack, "one").await.package, None);
+    stack.stop().await;
+}

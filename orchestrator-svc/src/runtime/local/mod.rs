@@ -153,7 +153,13 @@ impl LocalRuntime {
     fn wanted(&self, plan: &Plan) -> Option<Wanted> {
         let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
         wanted.confirm_new_versions = plan.confirm_new_versions;
-        wanted.origin = origin(wanted.ecosystem, &plan.command, &plan.fixed_environment)?;
+        let fixed = &plan.fixed_environment;
+        wanted.origin = origin(wanted.ecosystem, &plan.command, fixed)?;
+        // What a person says of registries, where the entry lets them, is for the launcher.
+        let mut of_people = plan.environment.keys().filter(|name| !fixed.contains_key(*name));
+        if of_people.any(|name| Settings::concerns(wanted.ecosystem, name)) {
+            return None;
+        }
         self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
         Some(wanted)
     }

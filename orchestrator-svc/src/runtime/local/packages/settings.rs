@@ -72,6 +72,11 @@ impl Settings {
         Some(Self(settings))
     }
 
+    /// Whether a variable says something of packages, whatever a fetch makes of it.
+    pub(crate) fn concerns(ecosystem: Ecosystem, name: &str) -> bool {
+        is_managers(ecosystem, name) || PROXIES.contains(&name) || name == "PATH"
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
