@@ -413,7 +413,12 @@ impl Upstreams {
             _ => None,
         };
         let Some(second) = self.next_data(body, deadline).await? else {
-            return Ok(first);
+            // What is short can stand in a buffer of the connection's that is much longer.
+            return Ok(if first.len() <= SHORT {
+                Bytes::copy_from_slice(&first)
+            } else {
+                first
+            });
         };
         let expected = stated.unwrap_or((first.len() + second.len()) * 2);
         let mut whole = BytesMut::with_capacity(expected.min(most));

@@ -52,7 +52,7 @@ fn events_are_the_same_however_the_stream_is_cut() {
 fn events(pieces: &[&[u8]]) -> Vec<Bytes> {
     let (mut events, mut found) = (Events::default(), Vec::new());
     for piece in pieces {
-        events.push(piece, LIMIT).expect("it is short");
+        events.push(Bytes::copy_from_slice(piece), LIMIT).expect("it is short");
         while let Some(event) = events.next() {
             found.push(event);
         }
