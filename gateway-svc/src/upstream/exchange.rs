@@ -359,8 +359,8 @@ impl Upstreams {
     /// Waits for room for an answer to this request that can come to have so many bytes.
     pub(super) async fn room(&self, target: &Target, request: &Outgoing, bytes: usize) -> Result<Room, UpstreamError> {
         match &request.caller {
-            Some(caller) => self.inner.rooms.take(caller, bytes).await,
-            None => self.inner.own_rooms.take(target.installation(), bytes).await,
+            Some(caller) => self.inner.rooms.take(caller, bytes, request.together.as_deref()).await,
+            None => self.inner.own_rooms.take(target.installation(), bytes, None).await,
         }
     }
 
