@@ -19,7 +19,7 @@ use crate::{
     json::{self, Object},
     resolve,
     snapshot::Store,
-    upstream::{self, Answer, Event, Reply, Revision, Scope, Target, UpstreamError, Upstreams},
+    upstream::{self, Answer, Event, Reply, Revision, Scope, Target, Together, UpstreamError, Upstreams},
     vend::{self, Generations, Vended, Vendor},
 };
 
@@ -67,6 +67,8 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// Whose the answer is, and the memory it takes: a person or a team.
     pub(crate) subject: &'a Arc<str>,
+    /// What its answer is kept together with, where that is a batch's.
+    pub(crate) together: Option<&'a Arc<Together>>,
     /// That of the client's session.
     pub(crate) revision: Revision,
     /// Ends the call.
@@ -238,6 +240,7 @@ impl Calls {
             extra: &[],
             headers,
             subject: &caller.subject_name().into(),
+            together: None,
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };
@@ -337,7 +340,7 @@ impl Calls {
             }
             None => self.upstreams.request("tools/call", &params(None), call.extra),
         };
-        request.made_for(call.subject)
+        request.made_for(call.subject, call.together)
     }
 }
 
@@ -511,6 +514,7 @@ mod tests {
             extra: &[],
             headers: &HeaderMap::new(),
             subject: &"users/alice".into(),
+            together: None,
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };

@@ -45,7 +45,7 @@ pub(crate) enum CallError {
     },
     /// Other answers take all the memory they may.
     #[error(
-        "large answers that wait to be read left no memory for this one within {} s; the tool may have done its work: read the others before you call it again",
+        "other large answers left no memory for this one within {} s; the tool may have done its work: before you call it again, read the answers that wait for you, and make fewer such calls at a time",
         within.as_secs_f32()
     )]
     NoRoom {

@@ -17,7 +17,7 @@ use crate::{
     calls::{CallEvent, CallStream, Meta, Outcome, ToolCall},
     domain::{Caller, ConsumerRef},
     json::{self, Object},
-    upstream::{EVENT, EVENT_ENDS, in_one_line, push_event},
+    upstream::{EVENT, EVENT_ENDS, Together, in_one_line, push_event},
 };
 
 /// A call to be answered.
@@ -26,6 +26,8 @@ pub(super) struct Request<'a> {
     pub(super) came: Instant,
     pub(super) caller: &'a Caller,
     pub(super) subject: &'a Arc<str>,
+    /// Of a batch.
+    pub(super) together: Option<&'a Arc<Together>>,
     pub(super) consumer: &'a ConsumerRef,
     pub(super) session: Session,
     pub(super) id: &'a str,
@@ -80,6 +82,7 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
         came,
         caller,
         subject,
+        together,
         consumer,
         session,
         id,
@@ -108,6 +111,7 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
         extra,
         headers,
         subject,
+        together,
         revision: session.revision,
         cancel,
     };

@@ -41,7 +41,7 @@ use crate::{
     identity::{Identified, Refusal, challenge},
     json::{self, JsonError},
     resolve,
-    upstream::Revision,
+    upstream::{Revision, Together},
 };
 
 /// The largest message taken from a client.
@@ -50,7 +50,7 @@ const MAX_BODY: usize = 4 << 20;
 pub const MAX_BATCH: usize = 50;
 const BATCH_CONCURRENCY: usize = 8;
 /// All answers to a batch (bytes).
-const MAX_BATCH_ANSWERS: usize = 32 << 20;
+const MAX_BATCH_ANSWERS: usize = Together::MOST;
 
 /// `Retry-After`, in seconds.
 const IN_A_SECOND: HeaderValue = HeaderValue::from_static("1");
@@ -66,6 +66,13 @@ struct Visit {
     identified: Identified,
     consumer: Arc<Consumer>,
     headers: HeaderMap,
+}
+
+/// The answers to a batch that have come.
+#[derive(Default)]
+struct Kept {
+    size: AtomicUsize,
+    together: Arc<Together>,
 }
 
 /// Answers a request.
@@ -188,7 +195,7 @@ impl Visit {
             Ok(session) => session,
             Err(response) => return *response,
         };
-        match self.answer(session, message).await {
+        match self.answer(session, message, None).await {
             Answer::Message(pieces) => body::pieces(pieces),
             Answer::Nothing => StatusCode::ACCEPTED.into_response(),
             Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
@@ -235,7 +242,7 @@ impl Visit {
             match in_place(element.len(), || Message::parse(element)).await {
                 Ok(message) if matches!(message.kind, Kind::Request { .. }) => requests.push((index, message)),
                 // At once, and not counted: who has all their calls under way can still cancel them, and those of this batch.
-                Ok(message) => drop(self.answer(session, &message).await),
+                Ok(message) => drop(self.answer(session, &message, None).await),
                 Err(malformed) => answers[index] = Some(body::whole(malformed.error.under(malformed.id))),
             }
         }
@@ -246,12 +253,12 @@ impl Visit {
                 Ok(under_way) => under_way,
                 Err(exceeded) => return too_many(&exceeded, None),
             };
-            let size = AtomicUsize::new(0);
+            let kept = Kept::default();
             let mut asked: Vec<BoxFuture<'_, (usize, Option<[Bytes; 3]>)>> = Vec::with_capacity(requests.len());
             for (index, request) in requests {
-                let size = &size;
+                let kept = &kept;
                 asked.push(Box::pin(
-                    async move { (index, self.element(session, request, size).await) },
+                    async move { (index, self.element(session, request, kept).await) },
                 ));
             }
             let mut asked = stream::iter(asked).buffer_unordered(under_way.len());
@@ -271,11 +278,12 @@ impl Visit {
         until_sent(under_way, body::pieces(pieces))
     }
 
-    /// Answers one request of a batch, whose answers have this size so far.
-    async fn element(&self, session: Session, request: Message<'_>, size: &AtomicUsize) -> Option<[Bytes; 3]> {
-        let answer = self.answer(session, &request).await.into_message().await?;
+    /// Answers one request of a batch.
+    async fn element(&self, session: Session, request: Message<'_>, kept: &Kept) -> Option<[Bytes; 3]> {
+        let answer = self.answer(session, &request, Some(&kept.together)).await;
+        let answer = answer.into_message().await?;
         let length: usize = answer.iter().map(Bytes::len).sum();
-        if fits(size, length) {
+        if fits(&kept.size, length) {
             return Some(answer);
         }
         let Kind::Request { id, .. } = request.kind else {
@@ -308,7 +316,7 @@ impl Visit {
     }
 
     /// Answers a message of a session.
-    async fn answer(&self, session: Session, message: &Message<'_>) -> Answer {
+    async fn answer(&self, session: Session, message: &Message<'_>, together: Option<&Arc<Together>>) -> Answer {
         let (id, method) = match &message.kind {
             Kind::Request { id, method } => (*id, method),
             Kind::Notification { method } => {
@@ -327,6 +335,7 @@ impl Visit {
                     came: self.came,
                     caller: &self.identified.caller,
                     subject: &self.identified.subject,
+                    together,
                     consumer: &self.consumer.name,
                     session,
                     id,

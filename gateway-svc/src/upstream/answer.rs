@@ -146,7 +146,7 @@ impl Answers {
                 let piece = self.came.split_to(length);
                 self.turn += length;
                 self.events
-                    .push(&piece, self.pending.upstreams.limits().max_message)
+                    .push(piece, self.pending.upstreams.limits().max_message)
                     .map_err(|_| self.pending.upstreams.too_large())?;
                 continue;
             }
@@ -183,7 +183,7 @@ impl Answers {
     async fn take_room(&mut self, more: usize) -> Result<(), UpstreamError> {
         let Pending { upstreams, target, .. } = &self.pending;
         if self.events.unfinished() + more <= FREE {
-            // What was long is over, and was no event.
+            // What was long is over, and was no message.
             self.room = None;
         } else if self.room.is_none() {
             let room = upstreams.room(target, &self.request, upstreams.limits().max_message);

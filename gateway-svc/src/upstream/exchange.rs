@@ -359,8 +359,8 @@ impl Upstreams {
     /// Waits for room for an answer to this request that can come to have so many bytes.
     pub(super) async fn room(&self, target: &Target, request: &Outgoing, bytes: usize) -> Result<Room, UpstreamError> {
         match &request.caller {
-            Some(caller) => self.inner.rooms.take(caller, bytes).await,
-            None => self.inner.own_rooms.take(target.installation(), bytes).await,
+            Some(caller) => self.inner.rooms.take(caller, bytes, request.together.as_deref()).await,
+            None => self.inner.own_rooms.take(target.installation(), bytes, None).await,
         }
     }
 
@@ -413,7 +413,12 @@ impl Upstreams {
             _ => None,
         };
         let Some(second) = self.next_data(body, deadline).await? else {
-            return Ok(first);
+            // What is short can stand in a buffer of the connection's that is much longer.
+            return Ok(if first.len() <= SHORT {
+                Bytes::copy_from_slice(&first)
+            } else {
+                first
+            });
         };
         let expected = stated.unwrap_or((first.len() + second.len()) * 2);
         let mut whole = BytesMut::with_capacity(expected.min(most));

@@ -52,7 +52,7 @@ fn events_are_the_same_however_the_stream_is_cut() {
 fn events(pieces: &[&[u8]]) -> Vec<Bytes> {
     let (mut events, mut found) = (Events::default(), Vec::new());
     for piece in pieces {
-        events.push(piece, LIMIT).expect("it is short");
+        events.push(Bytes::copy_from_slice(piece), LIMIT).expect("it is short");
         while let Some(event) = events.next() {
             found.push(event);
         }
@@ -161,10 +161,11 @@ const WORDS: [&str; 40] = [
 
 #[test]
 fn answers_are_passed_on_under_the_clients_id_alone() {
-    let outgoing = Outgoing::new(7, "tools/call", b"{}", &[], Some(Bytes::from_static(b"\"token\"")));
     check!(name = "upstream_message")
         .with_iterations(ITERATIONS)
         .for_each(|bytes: &[u8]| {
+            let token = Bytes::from_static(b"\"token\"");
+            let outgoing = Outgoing::new(7, "tools/call", b"{}", &[], Some(token));
             let woven = weave(bytes, &WORDS);
             let wrapped = format!("{{\"jsonrpc\":\"2.0\",{woven}}}");
             let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{{{woven}}}}}");

@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::error::UpstreamError;
+use super::{error::UpstreamError, room::Together};
 use crate::json::{self, Object};
 
 /// A request to an upstream, under an id of ours.
@@ -16,6 +16,8 @@ pub(crate) struct Outgoing {
     pub(super) progress_token: Option<Bytes>,
     /// For whom it is made; `None`: for the gateway itself.
     pub(super) caller: Option<Arc<str>>,
+    /// The answer is kept until others have come.
+    pub(super) together: Option<Arc<Together>>,
 }
 
 impl Outgoing {
@@ -47,13 +49,15 @@ impl Outgoing {
             body: body.into(),
             progress_token,
             caller: None,
+            together: None,
         }
     }
 
-    /// Whose the answer is, and the memory it takes.
-    pub(crate) fn made_for(self, caller: &Arc<str>) -> Self {
+    /// Whose the answer is, and the memory it takes; and what it is kept together with, if anything.
+    pub(crate) fn made_for(self, caller: &Arc<str>, together: Option<&Arc<Together>>) -> Self {
         Self {
             caller: Some(Arc::clone(caller)),
+            together: together.cloned(),
             ..self
         }
     }

@@ -24,6 +24,7 @@ pub(crate) use exchange::Upstreams;
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
+pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
 pub(crate) use target::{Endpoint, Revision, Scope, Target};
 pub(crate) use tools::ListedTool;

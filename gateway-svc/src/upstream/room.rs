@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use service_kit::per_caller::PerCaller;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
@@ -24,7 +24,30 @@ pub(super) struct Rooms {
     own: PerCaller,
     /// Bytes for each caller.
     each: usize,
+    /// Of those whose answers are kept [`Together`], one of a caller's at a time has long ones; and so many of all.
+    own_together: PerCaller,
+    all_together: Arc<Semaphore>,
     patience: Duration,
+}
+
+/// Answers of which the first are kept until the last has come: those to a batch. While it keeps some it waits for room for others, as
+/// others like it might, each for what the other keeps: so only so many have long answers at a time that those never take all the room there
+/// is, and the others begin when these have all of theirs.
+#[derive(Debug, Default)]
+pub(crate) struct Together(OnceCell<[OwnedSemaphorePermit; 2]>);
+
+impl Together {
+    /// How much may be kept, which leaves a caller room for two of the longest answers beside.
+    pub(crate) const MOST: usize = 32 << 20;
+
+    async fn begins(&self, rooms: &Rooms, caller: &Arc<str>) -> Option<()> {
+        let turn = || async {
+            // One's own first: nobody waits for themselves with what is for all.
+            let own = rooms.own_together.of(caller).acquire_owned().await?;
+            Ok::<_, tokio::sync::AcquireError>([own, Arc::clone(&rooms.all_together).acquire_owned().await?])
+        };
+        self.0.get_or_try_init(turn).await.ok().map(drop)
+    }
 }
 
 impl Rooms {
@@ -34,18 +57,29 @@ impl Rooms {
             all: Arc::new(Semaphore::new(total / UNIT)),
             own: PerCaller::new(each / UNIT),
             each,
+            own_together: PerCaller::new(1),
+            // They keep no more than a half of it.
+            all_together: Arc::new(Semaphore::new((total / (2 * Together::MOST)).max(1))),
             patience,
         }
     }
 
     /// Waits for room for an answer that can come to have so many bytes. An answer takes room once: whoever held some and waited for more
-    /// would wait for others who do the same.
+    /// would wait for others who do the same. For answers that are kept together see [`Together`].
     ///
     /// # Errors
     /// If others do not go in time.
-    pub(super) async fn take(&self, caller: &Arc<str>, bytes: usize) -> Result<Room, UpstreamError> {
+    pub(super) async fn take(
+        &self,
+        caller: &Arc<str>,
+        bytes: usize,
+        together: Option<&Together>,
+    ) -> Result<Room, UpstreamError> {
         let units = u32::try_from(bytes.min(self.each) / UNIT).unwrap_or(u32::MAX);
         let both = async {
+            if let Some(together) = together {
+                together.begins(self, caller).await?;
+            }
             // One's own first: nobody waits for themselves with what is for all.
             let own = self.own.of(caller).acquire_many_owned(units).await;
             let all = Arc::clone(&self.all).acquire_many_owned(units).await;
@@ -108,11 +142,11 @@ mod tests {
     async fn a_caller_waits_for_their_own_answers() {
         let [alice, bob, _] = names();
         let rooms = Rooms::new(8 * FREE, 2 * FREE, Duration::from_secs(60));
-        let first = rooms.take(&alice, 2 * FREE).await.unwrap();
-        let mut second = pin!(rooms.take(&alice, FREE));
+        let first = rooms.take(&alice, 2 * FREE, None).await.unwrap();
+        let mut second = pin!(rooms.take(&alice, FREE, None));
         assert!(poll!(&mut second).is_pending());
         assert!(
-            rooms.take(&bob, 2 * FREE).now_or_never().is_some(),
+            rooms.take(&bob, 2 * FREE, None).now_or_never().is_some(),
             "bob waits for nobody"
         );
         // What it did not need is for others at once, the rest when the last piece is gone.
@@ -132,14 +166,55 @@ mod tests {
         let [alice, bob, carol] = names();
         let rooms = Rooms::new(4 * FREE, 2 * FREE, PATIENCE);
         let held = [
-            rooms.take(&alice, 2 * FREE).await.unwrap(),
-            rooms.take(&bob, 2 * FREE).await.unwrap(),
+            rooms.take(&alice, 2 * FREE, None).await.unwrap(),
+            rooms.take(&bob, 2 * FREE, None).await.unwrap(),
         ];
         let refused = UpstreamError::NoRoom { within: PATIENCE };
-        assert_eq!(rooms.take(&carol, FREE).await.unwrap_err(), refused);
+        assert_eq!(rooms.take(&carol, FREE, None).await.unwrap_err(), refused);
         drop(held);
-        assert!(rooms.take(&carol, FREE).now_or_never().is_some());
+        assert!(rooms.take(&carol, FREE, None).now_or_never().is_some());
         // More than one may have at all is as much as one may have.
-        assert!(rooms.take(&carol, usize::MAX).now_or_never().is_some());
+        assert!(rooms.take(&carol, usize::MAX, None).now_or_never().is_some());
+    }
+
+    /// Two that keep what the other waits for would wait until their patience ends.
+    #[tokio::test]
+    async fn those_who_keep_answers_do_not_wait_for_each_other() {
+        const LONG: usize = 14 << 20;
+        let [alice, bob, carol] = names();
+        let rooms = Rooms::new(4 * Together::MOST, 2 * Together::MOST, Duration::from_secs(60));
+        let (first, second) = (Together::default(), Together::default());
+        let take = async |caller: &Arc<str>, together: &Together| rooms.take(caller, LONG, Some(together)).await;
+        let one = take(&alice, &first).now_or_never().unwrap().unwrap();
+        let kept = one.hold(Bytes::from(vec![7; LONG]));
+        let mut of_second = Box::pin(take(&alice, &second));
+        assert!(
+            poll!(&mut of_second).is_pending(),
+            "nothing of it is kept before the first has all"
+        );
+        assert!(
+            take(&alice, &first).now_or_never().is_some(),
+            "the first waits for nobody"
+        );
+        assert!(
+            rooms.take(&alice, LONG, None).now_or_never().is_some(),
+            "nor does what is not kept"
+        );
+        // Of others there are so many at a time that they keep half of all.
+        let (of_bob, of_carol) = (Together::default(), Together::default());
+        assert!(take(&bob, &of_bob).now_or_never().is_some());
+        assert!(take(&carol, &of_carol).now_or_never().is_none());
+        // What has come waits to be read, and the next begins.
+        drop(first);
+        assert!(of_second.now_or_never().is_some());
+        drop(of_bob);
+        assert!(take(&carol, &of_carol).now_or_never().is_some());
+        drop((second, of_carol, kept));
+        assert_eq!(
+            rooms.all.available_permits(),
+            4 * Together::MOST / UNIT,
+            "nothing is lost"
+        );
+        assert_eq!(rooms.all_together.available_permits(), 2, "no turn is lost");
     }
 }

@@ -3,115 +3,137 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// Cuts a stream of bytes into the data of its events.
+/// Cuts a stream of bytes into the data of its events. Of other lines nothing is kept, and each event has an allocation of its own, of less
+/// than twice its length: whoever counts what events take counts their lengths.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    buffer: BytesMut,
-    /// Up to here the buffer holds no line end.
-    searched: usize,
+    /// What has come and was not looked at.
+    came: Bytes,
+    line: Line,
+    /// How the line begins, where it is not known what it is.
+    head: BytesMut,
     /// The last line ended with CR: a LF that comes next belongs to it.
     after_cr: bool,
     data: BytesMut,
     has_data: bool,
     /// The event has another type than `message`.
     is_other: bool,
+    /// The first line, which may begin with a mark, is known.
     started: bool,
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Unknown,
+    Data,
+    /// Nothing that is looked at.
+    Other,
 }
 
 /// Begins a stream that says it is UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// With so many bytes it is known what a line is: one more than the longest that says that an event is a message, behind a mark.
+const HEAD: usize = BOM.len() + b"event: message".len() + 1;
 
 /// One event is larger than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
 impl Events {
-    /// Adds what came. Fails when an unfinished event holds more than `limit`.
-    pub(crate) fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), TooLarge> {
-        if self.unfinished() + bytes.len() > limit.saturating_add(64 << 10) {
+    /// Adds what came, once there is no next event. Fails when an unfinished event holds more than `limit`.
+    pub(crate) fn push(&mut self, came: Bytes, limit: usize) -> Result<(), TooLarge> {
+        debug_assert!(self.came.is_empty(), "what came before is looked at first");
+        if self.unfinished() + came.len() > limit.saturating_add(64 << 10) {
             return Err(TooLarge);
         }
-        self.buffer.extend_from_slice(bytes);
-        if !self.started {
-            // What may become one is still to come as long as it is all there is.
-            self.started = !BOM.starts_with(&self.buffer);
-            if self.buffer.starts_with(BOM) {
-                self.started = true;
-                self.buffer.advance(BOM.len());
-                self.searched = 0;
-            }
-        }
+        self.came = came;
         Ok(())
     }
 
-    /// How many bytes of an event that is not whole have come.
+    /// How many bytes are kept of an event that is not whole.
     pub(super) fn unfinished(&self) -> usize {
-        self.buffer.len() + self.data.len()
+        self.head.len() + self.data.len()
     }
 
-    /// How many bytes of the buffer the next look for a line end passes over once more.
+    /// How many bytes the next look for a line end passes over once more.
     #[cfg(test)]
     pub(super) fn unsearched(&self) -> usize {
-        self.buffer.len() - self.searched
+        self.came.len()
     }
 
     /// The data of the next whole event; events without data, such as priming events, are passed over.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         loop {
-            if self.after_cr && !self.buffer.is_empty() {
-                self.after_cr = false;
-                if self.buffer[0] == b'\n' {
-                    self.buffer.advance(1);
-                }
-            }
-            let found = self.buffer[self.searched..]
-                .iter()
-                .position(|b| matches!(b, b'\n' | b'\r'));
-            let Some(found) = found else {
-                // Each byte is looked at once, however small the pieces are in which a line comes.
-                self.searched = self.buffer.len();
-                return None;
-            };
-            let end = self.searched + found;
-            self.after_cr = self.buffer[end] == b'\r';
-            self.searched = 0;
-            let line = self.buffer.split_to(end);
-            self.buffer.advance(1);
-            if line.is_empty() {
-                let is_message = !std::mem::take(&mut self.is_other);
-                if std::mem::take(&mut self.has_data) && is_message && !self.data.is_empty() {
-                    return Some(self.data.split().freeze());
-                }
-                self.data.clear();
+            let first = *self.came.first()?;
+            if std::mem::take(&mut self.after_cr) && first == b'\n' {
+                self.came.advance(1);
                 continue;
             }
-            self.line(line);
+            // Each byte is looked at once, however small the pieces are in which a line comes.
+            let most = match self.line {
+                Line::Unknown => self.came.len().min(HEAD - self.head.len()),
+                Line::Data | Line::Other => self.came.len(),
+            };
+            let end = self.came[..most].iter().position(is_line_end);
+            let part = self.came.split_to(end.unwrap_or(most));
+            match self.line {
+                Line::Unknown => self.head.extend_from_slice(&part),
+                Line::Data => self.data.extend_from_slice(&part),
+                Line::Other => {}
+            }
+            if end.is_some() {
+                self.after_cr = self.came[0] == b'\r';
+                self.came.advance(1);
+                if self.line == Line::Unknown {
+                    let is_blank = self.knows_line();
+                    if is_blank && let Some(event) = self.ends_event() {
+                        self.line = Line::Unknown;
+                        return Some(event);
+                    }
+                }
+                self.line = Line::Unknown;
+            } else if self.line == Line::Unknown && self.head.len() == HEAD {
+                self.knows_line();
+            }
         }
     }
 
-    fn line(&mut self, mut line: BytesMut) {
+    /// Judges the line by its head, which is all of it or long enough. Whether it is blank.
+    fn knows_line(&mut self) -> bool {
+        let head = std::mem::take(&mut self.head);
+        let mut line = &head[..];
+        if !std::mem::replace(&mut self.started, true) {
+            line = line.strip_prefix(BOM).unwrap_or(line);
+        }
+        self.line = Line::Other;
         if let Some(rest) = line.strip_prefix(b"event")
             && matches!(rest, [] | [b':', ..])
         {
             self.is_other = !matches!(rest, b"" | b":" | b": " | b":message" | b": message");
-            return;
         }
-        let Some(rest) = line.strip_prefix(b"data") else { return };
-        let value = match rest {
-            [] => 4,
-            [b':', b' ', ..] => 6,
-            [b':', ..] => 5,
-            _ => return,
-        };
-        line.advance(value);
-        if self.has_data {
-            self.data.extend_from_slice(b"\n");
-            self.data.extend_from_slice(&line);
-        } else {
-            // The usual event has one line of data: no copy.
-            self.has_data = true;
-            self.data = line;
+        if let Some(rest) = line.strip_prefix(b"data")
+            && matches!(rest, [] | [b':', ..])
+        {
+            self.line = Line::Data;
+            let value = rest.strip_prefix(b":").unwrap_or(rest);
+            if std::mem::replace(&mut self.has_data, true) {
+                self.data.extend_from_slice(b"\n");
+            }
+            self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
         }
+        line.is_empty()
+    }
+
+    /// A blank line ends an event: its data, where it is a message.
+    fn ends_event(&mut self) -> Option<Bytes> {
+        // No event has the allocation of another.
+        let data = std::mem::take(&mut self.data);
+        let is_message = !std::mem::take(&mut self.is_other);
+        let has_data = std::mem::take(&mut self.has_data);
+        (has_data && is_message && !data.is_empty()).then(|| data.freeze())
     }
 }
 
@@ -159,7 +181,7 @@ mod tests {
         let mut events = Events::default();
         let mut found = Vec::new();
         for piece in pieces {
-            events.push(piece.as_bytes(), 1000).unwrap();
+            events.push(Bytes::copy_from_slice(piece.as_bytes()), 1000).unwrap();
             while let Some(data) = events.next() {
                 found.push(String::from_utf8(data.to_vec()).unwrap());
             }
@@ -193,9 +215,48 @@ mod tests {
     #[test]
     fn an_endless_event_is_refused() {
         let mut events = Events::default();
-        events.push(b"data: ", 10).unwrap();
-        let flood = vec![b'x'; 65 << 10];
-        assert_eq!(events.push(&flood, 10), Err(TooLarge));
+        events.push(Bytes::from_static(b"data: 0123456789abcdef"), 10).unwrap();
+        assert_eq!(events.next(), None);
+        let flood = vec![b'x'; 64 << 10];
+        assert_eq!(events.push(flood.into(), 10), Err(TooLarge));
+    }
+
+    /// An event that keeps what came around it takes memory that nobody counts.
+    #[test]
+    fn what_is_held_is_hardly_more_than_what_is_counted() {
+        const LONG: usize = 1 << 20;
+        let reply = format!("data: {}\n\n", "r".repeat(90));
+        let long = "x".repeat(LONG);
+        let before = [
+            format!(": {long}\n"),
+            format!("id: {long}\n"),
+            format!("event: {long}\nevent: message\n"),
+            format!("event: ping\ndata: {long}\n\n"),
+            format!("data: {long}\n\n"),
+            "\n".repeat(LONG),
+            format!("data: {long}\nevent: ping\n\ndata: small\n\n"),
+        ];
+        for before in before {
+            let mut events = Events::default();
+            let stream = Bytes::from(format!("{before}{reply}: {long}"));
+            let is_counted = before.contains("data: x");
+            let mut found = Vec::new();
+            for start in (0..stream.len()).step_by(32 << 10) {
+                let piece = stream.slice(start..stream.len().min(start + (32 << 10)));
+                events.push(piece, 2 * LONG).unwrap();
+                while let Some(event) = events.next() {
+                    found.push(event);
+                }
+                assert!(is_counted || events.unfinished() <= HEAD + 100, "nothing of it is kept");
+                assert!(events.data.capacity() <= 2 * events.data.len().max(8));
+            }
+            assert_eq!(found.last().map(Bytes::len), Some(90));
+            for event in found {
+                let length = event.len();
+                let whole = event.try_into_mut().expect("nobody else has its allocation");
+                assert!(whole.capacity() <= 2 * length, "{} for {length}", whole.capacity());
+            }
+        }
     }
 
     #[test]
@@ -210,7 +271,7 @@ mod tests {
         ];
         assert_eq!(in_pieces.concat(), out);
         let mut events = Events::default();
-        events.push(&out, 1000).unwrap();
+        events.push(out.freeze(), 1000).unwrap();
         assert_eq!(events.next().unwrap(), "{\"a\": 1}");
     }
 }

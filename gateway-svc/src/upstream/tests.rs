@@ -709,7 +709,9 @@ async fn a_callers_large_answers_wait_for_those_that_are_not_read() {
         });
         let target = target(&url);
         let call = |caller: &str| {
-            let request = upstreams.request("tools/call", b"{}", &[]).made_for(&Arc::from(caller));
+            let request = upstreams
+                .request("tools/call", b"{}", &[])
+                .made_for(&Arc::from(caller), None);
             let call = upstreams.call(&target, request, CancellationToken::new());
             async move {
                 match call.await? {
