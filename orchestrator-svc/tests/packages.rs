@@ -484,6 +484,12 @@ async fn what_a_fetch_does_not_know_is_not_fetched() {
     // The FAKE of npx runs nothing by itself.
     stack.reason("one", "EXITED").await;
     assert_eq!(shown(&stack, "one").await.package, None);
+    // Whose owner is to be asked about new versions is not left to npx.
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.confirm_new_versions = true
+    });
+    let refused = stack.reason("one", "PACKAGE_NOT_FETCHED").await;
+    assert!(refused.message.contains("confirm_new_versions"), "{}", refused.message);
     stack.stop().await;
 }
 

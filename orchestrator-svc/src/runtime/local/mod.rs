@@ -138,6 +138,15 @@ impl LocalRuntime {
     /// When the folders of packages cannot be read or written.
     pub(crate) fn prepare_fetch(&self, uid: &str, plan: &Plan, anew: bool) -> io::Result<Option<Fetch>> {
         let Some(wanted) = self.wanted(plan) else {
+            let package = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments]);
+            let manager = package.map(|package| manager(package.ecosystem, &plan.command));
+            let is_there = manager.is_some_and(|manager| self.programs(plan).look_up(&manager).is_some());
+            if plan.confirm_new_versions && is_there {
+                return Err(io::Error::other(
+                    "with its settings of npm or uv only npx or uvx can fetch it, and they ask nobody about new versions: an admin must \
+                     take those settings from the entry, or confirm_new_versions",
+                ));
+            }
             return Ok(None);
         };
         self.folders.make(uid)?;
@@ -185,7 +194,7 @@ impl LocalRuntime {
         let settings = Settings::of(fetch.wanted.ecosystem, &plan.fixed_environment, inherited)
             .ok_or_else(|| io::Error::other("its settings are not those of a fetch"))?;
         let variables = fetch.environment(&settings).into_iter();
-        environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        environment.extend(variables);
         let own = self.folders.make_anew(uid)?;
         environment.insert(
             "TMPDIR".to_owned(),

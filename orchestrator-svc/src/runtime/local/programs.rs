@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io::Read as _,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -85,6 +85,11 @@ impl Programs<'_> {
         };
         go_by(&mut rest, Some(path).filter(|path| path.is_absolute())?);
         let mut links = 0;
+        let servers = self.writable.iter().map(PathBuf::as_path).chain([self.hidden]);
+        let servers: Vec<_> = servers
+            .filter_map(|folder| fs::metadata(folder).ok())
+            .map(|folder| (folder.dev(), folder.ino()))
+            .collect();
         while let Some(part) = rest.pop() {
             let next = match part.components().next()? {
                 Component::RootDir => PathBuf::from("/"),
@@ -94,7 +99,12 @@ impl Programs<'_> {
             if next.starts_with(self.hidden) || self.writable.iter().any(|folder| next.starts_with(folder)) {
                 return None;
             }
-            if fs::symlink_metadata(&next).ok()?.is_symlink() {
+            let found = fs::symlink_metadata(&next).ok()?;
+            // One of these under another name: mounted there, too.
+            if servers.contains(&(found.dev(), found.ino())) {
+                return None;
+            }
+            if found.is_symlink() {
                 links += 1;
                 if links > MOST_LINKS {
                     return None;

@@ -56,6 +56,19 @@ impl Sandbox {
         for path in config.read.iter_mut().chain(&mut config.write) {
             *path = checked(path, hidden)?;
         }
+        // A server could put a link to anywhere in the place of what is in a folder that it may change.
+        for path in config.read.iter().chain(&config.write) {
+            let around = config
+                .write
+                .iter()
+                .find(|write| *write != path && path.starts_with(write));
+            if let Some(around) = around {
+                return Err(SandboxError::Folder {
+                    path: path.clone(),
+                    why: format!("servers can change what is around it, in {}", around.display()),
+                });
+            }
+        }
         let (layers, failed) = match config.mode {
             SandboxMode::Off => (Layers::default(), Vec::new()),
             SandboxMode::BestEffort | SandboxMode::Required => sandbox::probe(program, hidden, scratch)?,
@@ -152,5 +165,40 @@ fn report(mode: SandboxMode, protections: &[Protection], failed: &[String]) {
         tracing::warn!("the sandbox is off: every local server can read and change all that this user can");
     } else {
         tracing::info!(enforced, partial, none, "what is protected from local servers");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A server could put a link there to whatever it likes.
+    #[test]
+    fn nothing_is_shared_that_servers_could_put_in_place() {
+        let house = tempfile::tempdir().unwrap();
+        let root = house.path().canonicalize().unwrap();
+        for folder in ["data", "shared/a/ro"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let tried = |read: &[&str], write: &[&str]| {
+            let all = |paths: &[&str]| paths.iter().map(|path| root.join(path)).collect();
+            let config = Config {
+                mode: SandboxMode::Off,
+                read: all(read),
+                write: all(write),
+                ..Config::default()
+            };
+            Sandbox::new(config, Path::new("/nowhere"), &root.join("data"), &root).map(drop)
+        };
+        for (read, write) in [(&["shared/a/ro"][..], &["shared"][..]), (&[], &["shared", "shared/a"])] {
+            assert!(
+                matches!(tried(read, write), Err(SandboxError::Folder { .. })),
+                "{read:?} {write:?}"
+            );
+        }
+        tried(&["shared"], &["shared/a"]).unwrap();
+        tried(&["shared"], &["shared"]).unwrap();
     }
 }

@@ -77,7 +77,7 @@ impl Fetch {
     }
 
     /// Variables for this step.
-    pub(crate) fn environment(&self, settings: &Settings) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(&self, settings: &Settings) -> Vec<(String, String)> {
         let mut variables: Vec<_> = settings.proxies().collect();
         if self.step == Step::RunScripts {
             // Code of others: it needs no registry, and gets nobody's password.
@@ -89,7 +89,10 @@ impl Fetch {
             Ecosystem::Npm => &npm::ENVIRONMENT[..],
             Ecosystem::Pypi => &pypi::ENVIRONMENT[..],
         };
-        variables.extend(ours.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        variables.extend(
+            ours.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         variables
     }
 }

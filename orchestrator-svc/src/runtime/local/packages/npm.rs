@@ -136,7 +136,7 @@ pub(super) fn has_scripts(folder: &Path) -> io::Result<bool> {
 /// The program that `npx` would run: the only one, or the one that is called as the package is.
 pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
     let modules = tree.join("node_modules");
-    let text = read_made(&inside(&modules, &wanted.name)?, "package.json")?;
+    let text = read_made(&inside(tree, &format!("node_modules/{}", wanted.name))?, "package.json")?;
     let package: Value = serde_json::from_slice(&text)?;
     let bare = wanted.name.rsplit('/').next().unwrap_or(&wanted.name);
     let name = match &package["bin"] {

@@ -17,15 +17,27 @@ const OF_UV: [&str; 7] = [
     "UV_SYSTEM_CERTS",
     "UV_NATIVE_TLS",
 ];
-/// How to get to a registry.
-const PROXIES: [&str; 6] = [
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
+/// Those that make no difference to what is fetched, and so none to a fetch.
+const HARMLESS: [&str; 16] = [
+    "npm_config_audit",
+    "npm_config_cache",
+    "npm_config_color",
+    "npm_config_fund",
+    "npm_config_loglevel",
+    "npm_config_progress",
+    "npm_config_update_notifier",
+    "npm_config_yes",
+    "UV_CACHE_DIR",
+    "UV_COMPILE_BYTECODE",
+    "UV_HTTP_TIMEOUT",
+    "UV_LINK_MODE",
+    "UV_NO_CACHE",
+    "UV_NO_PROGRESS",
+    "UV_TOOL_BIN_DIR",
+    "UV_TOOL_DIR",
 ];
+/// How to get to a registry; also written in capitals.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
 /// For names, and for what no setting says otherwise.
 const PORTS: [u16; 2] = [53, 443];
 
@@ -34,20 +46,24 @@ const PORTS: [u16; 2] = [53, 443];
 pub(crate) struct Settings(BTreeMap<&'static str, String>);
 
 impl Settings {
-    /// Of an entry whose environment is `fixed`; `inherited` finds what the service's says. `None`: the entry says something of its own that no
-    /// fetch would follow, or one thing twice.
+    /// Of an entry whose environment is `fixed`; `inherited` finds what the service's says. `None`: the entry says something that no fetch would
+    /// follow, or one thing in two ways.
     pub(crate) fn of(
         ecosystem: Ecosystem,
         fixed: &BTreeMap<String, String>,
         inherited: impl Fn(&str) -> Option<String>,
     ) -> Option<Self> {
         let mut settings = Self::of_entry(ecosystem, fixed)?;
-        // Where an entry names a registry, none of the service's is asked beside it.
-        let names_registry = settings.0.keys().any(|name| is_registry(name));
-        let in_capitals = |name: &str| inherited(&name.to_ascii_uppercase()).filter(|_| OF_NPM.contains(&name));
+        // Where an entry names the registry, none of the service's is asked beside it; where it names further ones, no further ones.
+        let names_registry = settings.0.keys().any(|name| is_default(name));
+        let names_further = settings.0.keys().any(|name| is_registry(name));
         for name in known(ecosystem).chain(PROXIES) {
-            let is_said = settings.0.contains_key(name) || names_registry && is_registry(name);
-            if !is_said && let Some(value) = inherited(name).or_else(|| in_capitals(name)) {
+            let is_settled =
+                names_registry && is_registry(name) || names_further && is_registry(name) && !is_default(name);
+            if !is_settled
+                && !settings.0.contains_key(name)
+                && let Some(value) = inherited(name).or_else(|| inherited(&name.to_ascii_uppercase()))
+            {
                 settings.0.insert(name, value);
             }
         }
@@ -57,15 +73,19 @@ impl Settings {
     /// What the entry says alone.
     pub(super) fn of_entry(ecosystem: Ecosystem, fixed: &BTreeMap<String, String>) -> Option<Self> {
         let mut settings = BTreeMap::new();
-        for (name, value) in fixed {
-            let same = |known: &&str| is_same(ecosystem, known, name);
-            let found = known(ecosystem)
-                .find(same)
-                .or_else(|| PROXIES.into_iter().find(|proxy| proxy == name));
-            match found {
-                Some(found) if settings.insert(found, value.clone()).is_some() => return None,
-                Some(_) => {}
-                None if is_managers(ecosystem, name) => return None,
+        // What is empty is not said.
+        for (name, value) in fixed.iter().filter(|(_, value)| !value.is_empty()) {
+            // npm puts variables of its own environment there.
+            let is_template = ecosystem == Ecosystem::Npm && value.contains("${");
+            match setting(ecosystem, name) {
+                Some(_) if is_template => return None,
+                Some(setting) => {
+                    let other = settings.insert(setting, value.clone());
+                    if other.is_some_and(|other| other != *value) {
+                        return None;
+                    }
+                }
+                None if is_managers(ecosystem, name) && !is_harmless(ecosystem, name) => return None,
                 None => {}
             }
         }
@@ -74,7 +94,7 @@ impl Settings {
 
     /// Whether a variable says something of packages, whatever a fetch makes of it.
     pub(crate) fn concerns(ecosystem: Ecosystem, name: &str) -> bool {
-        is_managers(ecosystem, name) || PROXIES.contains(&name) || name == "PATH"
+        is_managers(ecosystem, name) || setting(ecosystem, name).is_some() || name == "PATH"
     }
 
     /// All of them.
@@ -82,19 +102,21 @@ impl Settings {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    pub(super) fn proxies(&self) -> impl Iterator<Item = (&'static str, String)> {
+    /// In small letters and in capitals: some programs look at these first, some at those.
+    pub(super) fn proxies(&self) -> impl Iterator<Item = (String, String)> {
         let proxies = self.0.iter().filter(|(name, _)| PROXIES.contains(name));
-        proxies.map(|(name, value)| (*name, value.clone()))
+        proxies
+            .flat_map(|(name, value)| [(*name).to_owned(), name.to_ascii_uppercase()].map(|name| (name, value.clone())))
     }
 
-    pub(super) fn of_manager(&self) -> impl Iterator<Item = (&'static str, String)> {
+    pub(super) fn of_manager(&self) -> impl Iterator<Item = (String, String)> {
         let others = self.0.iter().filter(|(name, _)| !PROXIES.contains(name));
-        others.map(|(name, value)| (*name, value.clone()))
+        others.map(|(name, value)| ((*name).to_owned(), value.clone()))
     }
 
     /// The TCP ports of the registries and proxies. What the metadata of packages names is not reached at others.
     pub(super) fn ports(&self) -> BTreeSet<u16> {
-        let is_proxy = |name: &str| PROXIES.contains(&name) && !name.eq_ignore_ascii_case("NO_PROXY");
+        let is_proxy = |name: &str| PROXIES.contains(&name) && name != "no_proxy";
         let values = self.all().filter(|(name, _)| is_registry(name) || is_proxy(name));
         let urls = values.flat_map(|(_, value)| addresses(value));
         urls.filter_map(|url| url.port_or_known_default())
@@ -109,6 +131,19 @@ fn known(ecosystem: Ecosystem) -> impl Iterator<Item = &'static str> {
         Ecosystem::Pypi => &OF_UV,
     };
     known.iter().copied()
+}
+
+/// The setting that a variable is.
+fn setting(ecosystem: Ecosystem, name: &str) -> Option<&'static str> {
+    let is_proxy = |proxy: &&str| proxy.eq_ignore_ascii_case(name);
+    let is_known = |known: &&str| is_same(ecosystem, known, name);
+    known(ecosystem)
+        .find(is_known)
+        .or_else(|| PROXIES.into_iter().find(is_proxy))
+}
+
+fn is_harmless(ecosystem: Ecosystem, name: &str) -> bool {
+    HARMLESS.iter().any(|harmless| is_same(ecosystem, harmless, name))
 }
 
 /// npm takes no notice of how the names of its variables are written.
@@ -131,6 +166,11 @@ fn is_managers(ecosystem: Ecosystem, name: &str) -> bool {
 
 fn is_registry(name: &str) -> bool {
     name.contains("INDEX") || name == "npm_config_registry"
+}
+
+/// Of these, what is asked where nothing else is.
+fn is_default(name: &str) -> bool {
+    matches!(name, "npm_config_registry" | "UV_DEFAULT_INDEX" | "UV_INDEX_URL")
 }
 
 /// The URLs of a setting: one, or some with names, as in `UV_INDEX`; of a proxy, perhaps without scheme.
@@ -179,12 +219,45 @@ mod tests {
         for name in ["npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_Registry"] {
             assert_eq!(npm(&[(name, "entry's")]), theirs, "{name}");
         }
-        let uv = of(Ecosystem::Pypi, &[("UV_DEFAULT_INDEX", "entry's")]).unwrap();
+        let uv = |fixed: &[_]| of(Ecosystem::Pypi, fixed).unwrap();
         let expected = [
             ("UV_DEFAULT_INDEX", "entry's".to_owned()),
             ("UV_PYTHON", "also".to_owned()),
         ];
-        assert_eq!(uv, expected);
+        assert_eq!(uv(&[("UV_DEFAULT_INDEX", "entry's")]), expected);
+        // A further one is further to the service's own, and what is empty is nothing.
+        let expected = [
+            ("UV_INDEX", "entry's".to_owned()),
+            ("UV_INDEX_URL", "service's".to_owned()),
+            ("UV_PYTHON", "also".to_owned()),
+        ];
+        assert_eq!(uv(&[("UV_INDEX", "entry's"), ("UV_DEFAULT_INDEX", "")]), expected);
+        assert_eq!(npm(&[("npm_config_registry", "")]), ours);
+    }
+
+    #[test]
+    fn proxies_are_the_same_in_capitals() {
+        let fixed = entry(&[
+            ("HTTP_PROXY", "entry's"),
+            ("http_proxy", "entry's"),
+            ("ALL_PROXY", "all's"),
+        ]);
+        let inherited = |name: &str| matches!(name, "http_proxy" | "NO_PROXY").then(|| "service's".to_owned());
+        let settings = Settings::of(Ecosystem::Pypi, &fixed, inherited).unwrap();
+        let mut proxies: Vec<_> = settings.proxies().collect();
+        proxies.sort();
+        let expected = [
+            ("ALL_PROXY", "all's"),
+            ("HTTP_PROXY", "entry's"),
+            ("NO_PROXY", "service's"),
+            ("all_proxy", "all's"),
+            ("http_proxy", "entry's"),
+            ("no_proxy", "service's"),
+        ];
+        assert_eq!(
+            proxies,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]
@@ -193,8 +266,13 @@ mod tests {
             &[("npm_config_before", "2020-01-01")][..],
             &[("NPM_CONFIG_Prefer_Offline", "1")],
             &[("npm_config_registry", "a"), ("NPM_CONFIG_REGISTRY", "b")],
+            &[("npm_config_registry", "http://${http_proxy}/")],
+            &[("HTTP_PROXY", "a"), ("http_proxy", "b")],
         ] {
             assert_eq!(of(Ecosystem::Npm, fixed), None, "{fixed:?}");
+        }
+        for harmless in ["npm_config_yes", "NPM_CONFIG_LOGLEVEL"] {
+            assert!(of(Ecosystem::Npm, &[(harmless, "x")]).is_some());
         }
         for name in ["UV_NO_INDEX", "UV_FIND_LINKS", "UV_CONSTRAINT", "uv_index"] {
             assert_eq!(of(Ecosystem::Pypi, &[(name, "x")]), None, "{name}");
