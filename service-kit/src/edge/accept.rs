@@ -13,6 +13,11 @@ use tokio::{
 use super::{Gate, Guarded, Place, guarded::LINGER_BYTES};
 use crate::{peer::Peer, pipe::Connection};
 
+/// How much of an answer the kernel takes before its client does. By itself it takes some MB, and then nothing until a third of that is gone:
+/// who takes it slowly would seem to take nothing.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
+
 /// How long to wait where a connection cannot be accepted, at first and at most.
 const WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -54,6 +59,10 @@ impl Acceptor {
                         Ok(place) => {
                             if let Err(error) = stream.set_nodelay(true) {
                                 tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
+                            }
+                            #[cfg(target_os = "linux")]
+                            if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+                                tracing::debug!(error = %error, "a connection keeps much of an answer in the kernel");
                             }
                             return (stream, address, place);
                         }

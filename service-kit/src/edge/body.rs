@@ -18,8 +18,9 @@ use super::Phase;
 
 /// Bytes a second that a body comes with, and an answer is taken with, at least, after the first wait.
 pub(super) const SLOWEST: u64 = 4 * 1024;
-/// An answer is handed over in pieces of this size where its connection has others: each must be taken in time, so this is also how slowly.
-const PIECE: usize = 64 << 10;
+/// An answer is handed over in pieces of this size where its connection has others, and each must be taken in time. They are sent in turns: it
+/// is a frame's, as a longer one would be taken when all the others are.
+const PIECE: usize = 16 << 10;
 
 /// The body of a request was too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -49,6 +49,8 @@ struct Reading {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Ends a lap of [`Phase`], while answers are not taken.
     lap: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were written in this lap.
+    taken: u64,
     gave_up: bool,
 }
 
@@ -88,6 +90,7 @@ impl<IO> Guarded<IO> {
                 since: Instant::now(),
                 alarm: None,
                 lap: None,
+                taken: 0,
                 gave_up: false,
             },
             stalled: None,
@@ -109,21 +112,28 @@ impl<IO> Guarded<IO> {
     /// Notes that a write was done, or cannot be.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
+            let bytes = u64::try_from(*written.as_ref().unwrap_or(&0)).unwrap_or(u64::MAX);
+            self.reading.taken = self.reading.taken.saturating_add(bytes);
             if let Some(stalled) = self.stalled.take() {
-                self.place.phase().set_writing(false);
+                self.place.phase().has_written();
                 self.waited += stalled.since.elapsed();
             }
             if !self.waited.is_zero() {
-                let bytes = u64::try_from(*written.as_ref().unwrap_or(&0)).unwrap_or(u64::MAX);
                 let earned = Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST);
                 self.waited = self.waited.saturating_sub(earned);
             }
             return Poll::Ready(written);
         }
+        let (phase, patience) = (self.place.phase(), self.place.limits().patience);
         if self.stalled.is_none() {
-            self.place.phase().set_writing(true);
+            // Who has let us wait for most of the time they may is no better than who does nothing.
+            phase.waits_to_write((patience / 2).saturating_sub(self.waited));
         }
-        let left = self.place.limits().patience.saturating_sub(self.waited);
+        phase.waits_in(cx.waker());
+        if phase.is_evicted() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let left = patience.saturating_sub(self.waited);
         let stalled = self.stalled.get_or_insert_with(|| {
             let since = Instant::now();
             Stalled {
@@ -211,7 +221,8 @@ impl Reading {
 }
 
 impl Reading {
-    /// Ready if the client has not taken a piece of an answer for as long as we are patient, or half as long again.
+    /// Ready if the client has not taken a piece of an answer for as long as we are patient, or half as long again, and of others hardly
+    /// anything either.
     fn untaken(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
         let phase = place.phase();
         if self.lap.is_none() && !phase.has_untaken() {
@@ -220,6 +231,7 @@ impl Reading {
         let half = place.limits().patience / 2;
         let lap = self.lap.get_or_insert_with(|| {
             phase.set_watched(true);
+            self.taken = 0;
             Box::pin(sleep_until(Instant::now() + half))
         });
         while lap.as_mut().poll(cx).is_ready() {
@@ -230,7 +242,9 @@ impl Reading {
                 return Poll::Pending;
             }
             phase.set_watched(true);
-            if phase.ends_lap() {
+            let taken = u128::from(std::mem::take(&mut self.taken));
+            let took_enough = taken * 1000 >= u128::from(SLOWEST) * half.as_millis();
+            if phase.ends_lap(took_enough) {
                 return Poll::Ready(());
             }
             lap.as_mut().reset(Instant::now() + half);

@@ -38,8 +38,8 @@ pub struct Phase {
     begun: AtomicU32,
     /// When the last request ended, or a piece of an answer was last handed over; before the first one, when the connection was accepted.
     quiet_since: AtomicU64,
-    /// An answer waits for the client to take it.
-    writing: AtomicBool,
+    /// Until when it counts as busy that an answer waits for the client to take it; 0: none waits.
+    writing: AtomicU64,
     /// The answer to a request came before all of its body did.
     unread: AtomicBool,
     /// Somebody else has its place.
@@ -63,7 +63,7 @@ impl Phase {
             watched: AtomicBool::new(false),
             begun: AtomicU32::new(0),
             quiet_since: AtomicU64::new(now()),
-            writing: AtomicBool::new(false),
+            writing: AtomicU64::new(0),
             unread: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
@@ -128,10 +128,11 @@ impl Phase {
         self.watched.store(watched, SeqCst);
     }
 
-    /// A lap ends. Whether a piece has not been taken for two whole laps before; then it goes on.
-    pub(super) fn ends_lap(&self) -> bool {
+    /// A lap ends, in which the client took enough or not. Whether it did not, and left a piece for two whole laps before; then it goes on.
+    pub(super) fn ends_lap(&self, took_enough: bool) -> bool {
         let next = self.lap.load(SeqCst) + 1;
-        let overdue = self.untaken[next % LAPS].load(SeqCst) > 0;
+        // Where others were taken instead, it is left for as long again.
+        let overdue = !took_enough && self.untaken[next % LAPS].load(SeqCst) > 0;
         if !overdue {
             self.lap.store(next, SeqCst);
         }
@@ -145,16 +146,24 @@ impl Phase {
     /// For how long there has been nothing to do for this connection but to wait for its client; `None`: there is something.
     pub(super) fn quiet(&self) -> Option<Duration> {
         let serving = self.open.load(Relaxed) > self.waiting.load(Relaxed);
-        let busy = serving || self.writing.load(Relaxed) || self.evicted.load(Relaxed);
-        (!busy).then(|| Duration::from_millis(now().saturating_sub(self.quiet_since.load(Relaxed))))
+        let now = now();
+        let busy = serving || now < self.writing.load(Relaxed) || self.evicted.load(Relaxed);
+        (!busy).then(|| Duration::from_millis(now.saturating_sub(self.quiet_since.load(Relaxed))))
     }
 
     pub(super) fn quiet_since(&self) -> Instant {
         *START + Duration::from_millis(self.quiet_since.load(Relaxed))
     }
 
-    pub(super) fn set_writing(&self, writing: bool) {
-        self.writing.store(writing, Relaxed);
+    /// An answer waits for the client to take it; for so long, the connection counts as busy.
+    pub(super) fn waits_to_write(&self, busy_for: Duration) {
+        let until = u64::try_from(busy_for.as_millis()).map_or(u64::MAX, |busy| now().saturating_add(busy));
+        self.writing.store(until, Relaxed);
+    }
+
+    /// It does not wait any more.
+    pub(super) fn has_written(&self) {
+        self.writing.store(0, Relaxed);
     }
 
     pub(super) fn set_multiplexed(&self) {

@@ -322,6 +322,82 @@ async fn an_answer_that_is_taken_may_take_its_time() {
     assert_eq!((gate.taken(), held.load(SeqCst)), (1, 1));
 }
 
+/// As long as others are taken instead.
+#[tokio::test]
+async fn an_answer_may_be_left_while_others_are_taken() {
+    let gate = with(10, 10, SHORT * 2, LONG);
+    let held = Arc::default();
+    let io = serve(gate.admit(address(1)).unwrap(), &held);
+    let mut answers = asks(io, 16 << 10, &["/large", "/large"]).await;
+    let left = timeout(SHORT * 2 * 4, async {
+        loop {
+            let length = answers[1]
+                .data()
+                .await
+                .expect("it is long")
+                .expect("nobody is cut off")
+                .len();
+            sleep(SHORT / 10).await;
+            answers[1].flow_control().release_capacity(length).unwrap();
+        }
+    });
+    left.await.expect_err("it goes on");
+    let end = timeout(Duration::from_secs(20), async {
+        while let Some(Ok(_)) = answers[0].data().await {}
+    });
+    end.await.expect("with both left, it should end");
+}
+
+/// Who takes an answer in drips, or who is to take it, is as quiet as others after a while, and is cut off where somebody else gets their place.
+#[tokio::test]
+async fn whoever_lets_us_wait_to_write_gives_up_their_place() {
+    let gate = with(1, 10, Duration::from_secs(4), LONG);
+    let (_client, mut connection) = guarded(&gate);
+    let started = tokio::time::Instant::now();
+    let written = async {
+        let written = connection.write_all(&[0; 4096]).await;
+        drop(connection);
+        written
+    };
+    let (written, ()) = tokio::join!(written, async {
+        sleep(Duration::from_millis(1500)).await;
+        let spare = gate.admit(address(2)).unwrap();
+        assert!(spare.phase().is_spare(), "it is still busy");
+        sleep(Duration::from_secs(1)).await;
+        assert!(!gate.admit(address(2)).unwrap().phase().is_spare());
+    });
+    assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+/// A client that takes some of an answer is seen to, however much the kernel would take: it waits until little is left.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_takes_little_of_an_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut acceptor = Acceptor::new(listener, gate(10, 10), b"");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    let (client, (server, _, _place)) = tokio::join!(socket.connect(address), acceptor.accept());
+    let mut client = client.unwrap();
+    let piece = vec![0; 64 << 10];
+    let fill = async || {
+        let mut filled = 0;
+        while let Ok(Ok(())) = timeout(SHORT * 5, server.writable()).await {
+            match server.try_write(&piece) {
+                Ok(length) => filled += length,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        }
+        filled
+    };
+    let filled = fill().await;
+    assert!(filled < 512 << 10, "{filled}");
+    client.read_exact(&mut vec![0; filled * 3 / 4]).await.unwrap();
+    assert!(fill().await > 0, "what was taken makes room");
+}
+
 /// Who takes nothing has nothing under way; who waits for us, has.
 #[tokio::test]
 async fn whoever_takes_nothing_gives_up_their_place() {
