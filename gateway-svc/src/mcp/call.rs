@@ -156,29 +156,27 @@ impl Messages {
     pub(super) fn into_events(mut self) -> impl futures::Stream<Item = Bytes> + Send + 'static {
         async_stream::stream! {
             loop {
-                let mut event = BytesMut::new();
-                match self.next().await {
-                    Next::Notification(message) => {
-                        push_event(&mut event, &[&message]);
-                        yield event.freeze();
-                    }
-                    Next::Last(pieces) if pieces.iter().map(Bytes::len).sum::<usize>() > SHORT => {
-                        // What is large goes on as it is. It keeps its room until it is sent, also where a copy is sent.
-                        yield Bytes::from_static(EVENT);
-                        for piece in &pieces {
-                            let piece = piece.clone();
-                            yield off_thread(piece.len(), || in_one_line(piece)).await;
-                        }
-                        yield Bytes::from_static(EVENT_ENDS);
-                        return;
-                    }
-                    Next::Last([start, id, rest]) => {
-                        event.reserve(start.len() + id.len() + rest.len() + 32);
-                        push_event(&mut event, &[&start, &id, &rest]);
-                        yield event.freeze();
-                        return;
-                    }
+                let (pieces, is_last) = match self.next().await {
+                    Next::Notification(message) => (body::whole(message), false),
+                    Next::Last(pieces) => (pieces, true),
                     Next::End => return,
+                };
+                let length: usize = pieces.iter().map(Bytes::len).sum();
+                if length > SHORT {
+                    // What is large goes on as it is. It keeps its room until it is sent, also where a copy is sent.
+                    yield Bytes::from_static(EVENT);
+                    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                        let piece = piece.clone();
+                        yield off_thread(piece.len(), || in_one_line(piece)).await;
+                    }
+                    yield Bytes::from_static(EVENT_ENDS);
+                } else {
+                    let mut event = BytesMut::with_capacity(length + 32);
+                    push_event(&mut event, &pieces.each_ref().map(|piece| &piece[..]));
+                    yield event.freeze();
+                }
+                if is_last {
+                    return;
                 }
             }
         }
