@@ -493,6 +493,30 @@ async fn what_a_fetch_does_not_know_is_not_fetched() {
     stack.stop().await;
 }
 
+/// What may not run as the entry says does not go on as it said before, and runs again when it says so again.
+#[tokio::test]
+async fn a_revision_that_cannot_be_fetched_ends_what_ran() {
+    let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
+    install(&fakes, "one", tools.path());
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let first = stack.running("one").await;
+    let setting = "npm_config_before";
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.confirm_new_versions = true;
+        server.environment.insert(setting.to_owned(), "2020-01-01".to_owned());
+    });
+    stack.reason("one", "PACKAGE_NOT_FETCHED").await;
+    let socket = first.strip_prefix("unix:").unwrap();
+    eventually(|| std::os::unix::net::UnixStream::connect(socket).is_err()).await;
+    revise(&fakes, "one", ConditionStatus::True, |server| {
+        server.confirm_new_versions = false;
+        server.environment.remove(setting);
+    });
+    stack.moved("one", &first).await;
+    assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
+    stack.stop().await;
+}
+
 /// Nor what a person may say of registries.
 #[tokio::test]
 async fn registries_of_people_are_the_launchers_business() {

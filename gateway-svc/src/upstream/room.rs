@@ -14,6 +14,9 @@ use super::error::UpstreamError;
 /// So much of each answer is not counted: almost all are shorter.
 pub(super) const FREE: usize = 256 << 10;
 
+/// How many times as long one waits for a turn as for room.
+const TURN: u32 = 5;
+
 /// What is counted together.
 const UNIT: usize = 1 << 10;
 
@@ -76,10 +79,13 @@ impl Rooms {
         together: Option<&Together>,
     ) -> Result<Room, UpstreamError> {
         let units = u32::try_from(bytes.min(self.each) / UNIT).unwrap_or(u32::MAX);
+        let refused = || UpstreamError::NoRoom { within: self.patience };
+        if let Some(together) = together {
+            // The others may be kept by a call that takes long.
+            let turn = timeout(self.patience * TURN, together.begins(self, caller)).await;
+            turn.ok().flatten().ok_or_else(refused)?;
+        }
         let both = async {
-            if let Some(together) = together {
-                together.begins(self, caller).await?;
-            }
             // One's own first: nobody waits for themselves with what is for all.
             let own = self.own.of(caller).acquire_many_owned(units).await;
             let all = Arc::clone(&self.all).acquire_many_owned(units).await;
@@ -91,7 +97,7 @@ impl Rooms {
         match timeout(self.patience, both).await {
             Ok(Some(room)) => Ok(room),
             // They are never closed.
-            Ok(None) | Err(_) => Err(UpstreamError::NoRoom { within: self.patience }),
+            Ok(None) | Err(_) => Err(refused()),
         }
     }
 }

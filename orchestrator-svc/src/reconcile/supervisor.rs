@@ -120,7 +120,8 @@ impl Supervisor {
                         update_for_revision,
                     }) => {
                         self.state.failures = 0;
-                        if self.state.fetch.is_some() && updates_asked == self.state.updates_taken {
+                        let fetches = self.state.fetch.is_some() || self.state.rest.is_some();
+                        if fetches && updates_asked == self.state.updates_taken {
                             // There is no server yet that could be started again, and what has been fetched is not thrown away.
                             self.update(|s| s.restart = number);
                             continue;
@@ -231,6 +232,11 @@ impl Supervisor {
             }
             Ok(None) => {}
             Err(error) => {
+                // What runs is another revision's, or nothing's.
+                self.state.seen = Some(seen);
+                self.stop_bridge().await;
+                self.state.started = self.context.clock.now_micros();
+                self.update(|s| s.generation = generation);
                 let message = format!("The package cannot be fetched: {error}.");
                 return self.failed(EndReason::PackageNotFetched, &message);
             }

@@ -34,6 +34,10 @@ use crate::{
     },
 };
 
+/// Why a package does not run of whose new versions its owner is to be asked.
+const UNASKED: &str = "only npx or uvx can fetch it, and they ask nobody about new versions: npm or uv is not beside them, or the entry has \
+                       settings of theirs that Chandlery does not follow; an admin must take those away, or confirm_new_versions";
+
 /// What runs packages of npm: node, or what their own programs are made for.
 const INTERPRETERS: [&str; 2] = ["node", "python3"];
 
@@ -139,15 +143,11 @@ impl LocalRuntime {
     pub(crate) fn prepare_fetch(&self, uid: &str, plan: &Plan, anew: bool) -> io::Result<Option<Fetch>> {
         let Some(wanted) = self.wanted(plan) else {
             let package = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments]);
-            let manager = package.map(|package| manager(package.ecosystem, &plan.command));
-            let is_there = manager.is_some_and(|manager| self.programs(plan).look_up(&manager).is_some());
-            if plan.confirm_new_versions && is_there {
-                return Err(io::Error::other(
-                    "with its settings of npm or uv only npx or uvx can fetch it, and they ask nobody about new versions: an admin must \
-                     take those settings from the entry, or confirm_new_versions",
-                ));
-            }
-            return Ok(None);
+            return if plan.confirm_new_versions && package.is_some() {
+                Err(io::Error::other(UNASKED))
+            } else {
+                Ok(None)
+            };
         };
         self.folders.make(uid)?;
         self.trees.prepare_fetch(&wanted, &self.folders.pins(uid), anew)
@@ -201,7 +201,11 @@ impl LocalRuntime {
             self.sandbox.temporary_folder(&own).to_string_lossy().into_owned(),
         );
         let programs = self.programs(plan);
-        environment.insert("PATH".to_owned(), programs.settled_path());
+        match programs.settled_path() {
+            // None is another than an empty one.
+            path if path.is_empty() => drop(environment.remove("PATH")),
+            path => drop(environment.insert("PATH".to_owned(), path)),
+        }
         let manager = manager(fetch.wanted.ecosystem, &plan.command);
         let manager = programs.look_up(&manager).unwrap_or_default();
         let manager = manager.to_string_lossy().into_owned();
@@ -255,6 +259,7 @@ impl LocalRuntime {
         let own = self.folders.make_anew(uid)?;
         let socket = self.folders.socket();
         let wanted = self.wanted(&plan);
+        let is_package = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments]).is_some();
         let mut fixed = plan.fixed_arguments;
         let mut command = plan.command.clone();
         let mut arguments = std::mem::take(&mut plan.arguments);
@@ -270,8 +275,13 @@ impl LocalRuntime {
         }
         let mut package = None;
         let mut grants = Vec::new();
-        let environment = self.environment(&own, std::mem::take(&mut plan.environment));
+        let is_own_path = plan.environment.get("PATH") == plan.fixed_environment.get("PATH");
+        let mut environment = self.environment(&own, std::mem::take(&mut plan.environment));
         let programs = self.programs(&plan);
+        if is_own_path {
+            // No server is to put a program in the way of another.
+            environment.insert("PATH".to_owned(), programs.unshared_path());
+        }
         if let Some(wanted) = wanted
             && let Some(pin) = self.folders.pins(uid).current(&wanted)
         {
@@ -285,6 +295,8 @@ impl LocalRuntime {
             }
             grants.push(Grant::read(tree));
             package = Some(pin.package);
+        } else if plan.confirm_new_versions && is_package {
+            return Err(io::Error::other(UNASKED));
         } else {
             grants.extend(programs.grants(&command, &arguments[..fixed]));
         }

@@ -74,6 +74,21 @@ impl Programs<'_> {
         folders.collect::<Vec<_>>().join(":")
     }
 
+    /// `PATH` without the folders that all servers write. Those of one server are its own.
+    pub(crate) fn unshared_path(&self) -> String {
+        let nobody = Programs {
+            hidden: Path::new("/nonexistent"),
+            ..*self
+        };
+        let is_unshared = |folder: &&str| {
+            let folder = Path::new(folder);
+            let is_to_come = fs::symlink_metadata(folder).is_err();
+            nobody.settled(folder).is_some()
+                || is_to_come && !self.writable.iter().any(|shared| folder.starts_with(shared))
+        };
+        self.path.split(':').filter(is_unshared).collect::<Vec<_>>().join(":")
+    }
+
     /// Where a path leads, without links; `None` where that is nowhere, or where servers have a say in it: no step of it, nor of the links that
     /// it goes by, may be in a folder that they can write. So it leads there for good.
     fn settled(&self, path: &Path) -> Option<PathBuf> {
@@ -400,6 +415,9 @@ mod tests {
         assert_eq!(programs.look_up("uv"), Some(uv.clone()));
         assert_eq!(programs.look_up(&in_root("@/srv/shared/bin/uv")), None);
         assert_eq!(programs.settled_path(), uv.parent().unwrap().to_str().unwrap());
+        // A server's own folder is its own business, also before it is there.
+        let own = in_root("@/home/x/data/work/bin:relative:@/opt/uv/bin:@/nowhere");
+        assert_eq!(programs.unshared_path(), own);
     }
 
     /// A line of a script is followed as the kernel and `env` do, to a program and to nothing else; not at all where servers write.

@@ -7,8 +7,8 @@ use url::Url;
 use crate::domain::package::Ecosystem;
 
 /// Those of the package managers that a fetch follows. None of them runs anything.
-const OF_NPM: [&str; 2] = ["npm_config_registry", "npm_config_cafile"];
-const OF_UV: [&str; 7] = [
+const OF_NPM: [&str; 3] = ["npm_config_registry", "npm_config_cafile", "NODE_EXTRA_CA_CERTS"];
+const OF_UV: [&str; 10] = [
     "UV_INDEX_URL",
     "UV_EXTRA_INDEX_URL",
     "UV_DEFAULT_INDEX",
@@ -16,9 +16,12 @@ const OF_UV: [&str; 7] = [
     "UV_PYTHON",
     "UV_SYSTEM_CERTS",
     "UV_NATIVE_TLS",
+    "UV_HTTP_TIMEOUT",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 /// Those that make no difference to what is fetched, and so none to a fetch.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 15] = [
     "npm_config_audit",
     "npm_config_cache",
     "npm_config_color",
@@ -29,7 +32,6 @@ const HARMLESS: [&str; 16] = [
     "npm_config_yes",
     "UV_CACHE_DIR",
     "UV_COMPILE_BYTECODE",
-    "UV_HTTP_TIMEOUT",
     "UV_LINK_MODE",
     "UV_NO_CACHE",
     "UV_NO_PROGRESS",
@@ -37,7 +39,7 @@ const HARMLESS: [&str; 16] = [
     "UV_TOOL_DIR",
 ];
 /// How to get to a registry; also written in capitals.
-const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "proxy", "no_proxy"];
 /// For names, and for what no setting says otherwise.
 const PORTS: [u16; 2] = [53, 443];
 
@@ -57,6 +59,7 @@ impl Settings {
         // Where an entry names the registry, none of the service's is asked beside it; where it names further ones, no further ones.
         let names_registry = settings.0.keys().any(|name| is_default(name));
         let names_further = settings.0.keys().any(|name| is_registry(name));
+        let inherited = |name: &str| inherited(name).filter(|value| !value.is_empty());
         for name in known(ecosystem).chain(PROXIES) {
             let is_settled =
                 names_registry && is_registry(name) || names_further && is_registry(name) && !is_default(name);
