@@ -265,7 +265,7 @@ async fn a_watcher_that_vanished_comes_back_under_its_name(stack: Stack) {
     // Once more, while the stream before is still there: that one ends.
     let mut again = Watcher::over(stack.pipe(Workload::Gateway), back).await.unwrap();
     assert_eq!(again.snapshot().await.1, revision);
-    assert!(watcher.next().await.is_none());
+    watcher.ends().await;
     let stack = std::sync::Arc::new(stack);
     let creating = tokio::spawn({
         let stack = std::sync::Arc::clone(&stack);

@@ -81,6 +81,14 @@ impl Watcher {
             .map(|response| response.message.unwrap())
     }
 
+    /// Waits for the end of the stream. Its connection may go with it before that is read.
+    pub async fn ends(&mut self) {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.responses.message());
+        if let Ok(Some(message)) = next.await.expect("it ends in time") {
+            panic!("{message:?} in place of an end");
+        }
+    }
+
     /// Epoch, revision and objects; acknowledged.
     pub async fn snapshot(&mut self) -> (String, i64, Vec<WatchedObject>) {
         let Some(watch_response::Message::SnapshotBegin(begin)) = self.next().await else {
