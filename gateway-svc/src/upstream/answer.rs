@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::UpstreamError,
-    exchange::Pending,
     message::{Message, Outgoing, Reply},
+    pending::Pending,
     pool::Body,
     room::{FREE, Room},
     session::Session,

@@ -16,11 +16,8 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use moka::future::Cache;
-use service_kit::{
-    egress::EgressPolicy,
-    turns::{OwnTurns, SHORT, off_thread},
-};
-use tokio::time::{Instant, timeout, timeout_at};
+use service_kit::{egress::EgressPolicy, turns::OwnTurns};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,8 +26,9 @@ use super::{
     error::UpstreamError,
     limits::Limits,
     message::{Message, Outgoing},
+    pending::Pending,
     pool::{Body, Pool, PoolError},
-    room::{FREE, Room, Rooms},
+    room::Rooms,
     session::Session,
     target::{SessionKey, Target},
 };
@@ -49,10 +47,10 @@ const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, 
 /// All upstreams.
 #[derive(Clone)]
 pub(crate) struct Upstreams {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     remote: Pool,
     /// Remote servers that get secrets by plain http.
     plain_with_secrets: Pool,
@@ -61,10 +59,10 @@ struct Inner {
     limits: Limits,
     next_id: AtomicU64,
     /// For answers to callers.
-    rooms: Rooms,
+    pub(super) rooms: Rooms,
     /// For answers to the gateway itself, each upstream its own.
-    own_rooms: Rooms,
-    turns: OwnTurns,
+    pub(super) own_rooms: Rooms,
+    pub(super) turns: OwnTurns,
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -227,7 +225,7 @@ impl Upstreams {
     }
 
     /// Tells the upstream that nobody waits for this request any more; in the background.
-    fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
+    pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
         let (this, target) = (self.clone(), Arc::clone(target));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -354,191 +352,6 @@ impl Upstreams {
         } else {
             Err(refused())
         }
-    }
-
-    /// Waits for room for an answer to this request that can come to have so many bytes.
-    pub(super) async fn room(&self, target: &Target, request: &Outgoing, bytes: usize) -> Result<Room, UpstreamError> {
-        match &request.caller {
-            Some(caller) => self.inner.rooms.take(caller, bytes, request.together.as_deref()).await,
-            None => self.inner.own_rooms.take(target.installation(), bytes, None).await,
-        }
-    }
-
-    /// Reads a message that came in answer to this request: of long ones, one of a caller's at a time.
-    pub(super) async fn parse(
-        &self,
-        text: Bytes,
-        target: &Target,
-        request: &Outgoing,
-    ) -> Result<Message, UpstreamError> {
-        let whose = request.caller.as_ref().unwrap_or_else(|| target.installation());
-        let _turn = self.inner.turns.take(text.len(), whose).await;
-        let request = request.clone();
-        off_thread(text.len(), move || Message::parse(text, &request, false)).await
-    }
-
-    /// Reads a whole body, within all limits.
-    pub(super) async fn read(
-        &self,
-        mut body: Body,
-        deadline: Instant,
-        target: &Target,
-        request: &Outgoing,
-    ) -> Result<Bytes, UpstreamError> {
-        match self.next_data(&mut body, deadline).await? {
-            Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
-            None => Ok(Bytes::new()),
-        }
-    }
-
-    /// Reads the rest of a body that begins so.
-    pub(super) async fn read_on(
-        &self,
-        first: Bytes,
-        body: &mut Body,
-        deadline: Instant,
-        target: &Target,
-        request: &Outgoing,
-    ) -> Result<Bytes, UpstreamError> {
-        let most = self.inner.limits.max_message;
-        if first.len() > most {
-            return Err(self.too_large());
-        }
-        // A stated length was checked; what is longer than it says ends the exchange.
-        let stated = http_body::Body::size_hint(body)
-            .exact()
-            .and_then(|rest| Some(first.len() + usize::try_from(rest).ok()?));
-        let mut room = match stated {
-            Some(length) if length > FREE => Some(self.room(target, request, length).await?),
-            _ => None,
-        };
-        let Some(second) = self.next_data(body, deadline).await? else {
-            // What is short can stand in a buffer of the connection's that is much longer.
-            return Ok(if first.len() <= SHORT {
-                Bytes::copy_from_slice(&first)
-            } else {
-                first
-            });
-        };
-        let expected = stated.unwrap_or((first.len() + second.len()) * 2);
-        let mut whole = BytesMut::with_capacity(expected.min(most));
-        whole.extend_from_slice(&first);
-        let mut next = Some(second);
-        let mut turn = 0;
-        while let Some(data) = next {
-            // A server that sends faster than it is read is never waited for.
-            turn += data.len();
-            if turn > SHORT {
-                turn = 0;
-                tokio::task::yield_now().await;
-            }
-            let length = whole.len() + data.len();
-            if length > most {
-                return Err(self.too_large());
-            }
-            if length > FREE && room.is_none() {
-                room = Some(self.room(target, request, most).await?);
-            }
-            whole.extend_from_slice(&data);
-            next = self.next_data(body, deadline).await?;
-        }
-        let whole = whole.freeze();
-        Ok(match room {
-            Some(room) => room.hold(whole),
-            None => whole,
-        })
-    }
-
-    /// The next piece of a body; `None` at its end.
-    pub(super) async fn next_data(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, UpstreamError> {
-        use http_body::Body as _;
-        let idle = self.inner.limits.idle;
-        loop {
-            if body.is_end_stream() {
-                return Ok(None);
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                // What has come would be read all the same: of a server that never stops, or whose answer nobody took for long.
-                return Err(UpstreamError::Timeout {
-                    what: "finish its answer",
-                    within: self.inner.limits.total,
-                });
-            }
-            let until = deadline.min(now + idle);
-            match timeout_at(until, body.frame()).await {
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Ok(Some(data)),
-                    Err(_) => {}
-                },
-                Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it broke off in the middle")),
-                Ok(None) => return Ok(None),
-                Err(_) => {
-                    let within = if until == deadline {
-                        self.inner.limits.total
-                    } else {
-                        idle
-                    };
-                    return Err(UpstreamError::Timeout {
-                        what: "finish its answer",
-                        within,
-                    });
-                }
-            }
-        }
-    }
-
-    pub(super) fn too_large(&self) -> UpstreamError {
-        UpstreamError::invalid(format!("it is larger than {} bytes", self.inner.limits.max_message))
-    }
-}
-
-/// A request that an upstream works on. Where it ends without a reply, because nobody waits for one any more, the upstream is told: a connection
-/// that is closed says nothing to a server.
-pub(super) struct Pending {
-    pub(super) upstreams: Upstreams,
-    pub(super) target: Arc<Target>,
-    id: u64,
-    over: bool,
-}
-
-impl Pending {
-    pub(super) fn new(upstreams: Upstreams, target: Arc<Target>, id: u64) -> Self {
-        Self {
-            upstreams,
-            target,
-            id,
-            over: false,
-        }
-    }
-
-    /// One that no client made: the upstream is told nothing when it ends.
-    pub(super) fn not_to_be_cancelled(upstreams: Upstreams, target: Arc<Target>) -> Self {
-        Self {
-            upstreams,
-            target,
-            id: 0,
-            over: true,
-        }
-    }
-
-    /// The upstream is done with it.
-    pub(super) fn settle(&mut self) {
-        self.over = true;
-    }
-
-    /// Nobody waits any more.
-    pub(super) fn cancel(&mut self) {
-        if !std::mem::replace(&mut self.over, true) {
-            self.upstreams.tell_cancelled(&self.target, self.id);
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.cancel();
     }
 }
 

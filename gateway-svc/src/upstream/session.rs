@@ -11,8 +11,9 @@ use tokio::{
 use super::{
     answer::{Answers, Event},
     error::UpstreamError,
-    exchange::{Begun, Pending, Upstreams},
+    exchange::{Begun, Upstreams},
     message::{Message, Reply},
+    pending::Pending,
     pool::Body,
     target::{Revision, Target},
 };

@@ -1,0 +1,151 @@
+//! Reading what an upstream answers, within all limits.
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use service_kit::turns::{SHORT, off_thread};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    error::UpstreamError,
+    exchange::Upstreams,
+    message::{Message, Outgoing},
+    pool::Body,
+    room::{FREE, Room},
+    target::Target,
+};
+
+impl Upstreams {
+    /// Waits for room for an answer to this request that can come to have so many bytes.
+    pub(super) async fn room(&self, target: &Target, request: &Outgoing, bytes: usize) -> Result<Room, UpstreamError> {
+        match &request.caller {
+            Some(caller) => self.inner.rooms.take(caller, bytes, request.together.as_deref()).await,
+            None => self.inner.own_rooms.take(target.installation(), bytes, None).await,
+        }
+    }
+
+    /// Reads a message that came in answer to this request: of long ones, one of a caller's at a time.
+    pub(super) async fn parse(
+        &self,
+        text: Bytes,
+        target: &Target,
+        request: &Outgoing,
+    ) -> Result<Message, UpstreamError> {
+        let whose = request.caller.as_ref().unwrap_or_else(|| target.installation());
+        let _turn = self.inner.turns.take(text.len(), whose).await;
+        let request = request.clone();
+        off_thread(text.len(), move || Message::parse(text, &request, false)).await
+    }
+
+    /// Reads a whole body, within all limits.
+    pub(super) async fn read(
+        &self,
+        mut body: Body,
+        deadline: Instant,
+        target: &Target,
+        request: &Outgoing,
+    ) -> Result<Bytes, UpstreamError> {
+        match self.next_data(&mut body, deadline).await? {
+            Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    /// Reads the rest of a body that begins so.
+    pub(super) async fn read_on(
+        &self,
+        first: Bytes,
+        body: &mut Body,
+        deadline: Instant,
+        target: &Target,
+        request: &Outgoing,
+    ) -> Result<Bytes, UpstreamError> {
+        let most = self.limits().max_message;
+        if first.len() > most {
+            return Err(self.too_large());
+        }
+        // A stated length was checked; what is longer than it says ends the exchange.
+        let stated = http_body::Body::size_hint(body)
+            .exact()
+            .and_then(|rest| Some(first.len() + usize::try_from(rest).ok()?));
+        let mut room = match stated {
+            Some(length) if length > FREE => Some(self.room(target, request, length).await?),
+            _ => None,
+        };
+        let held = |room: Option<Room>, whole| match room {
+            Some(room) => room.hold(whole),
+            None => whole,
+        };
+        let Some(second) = self.next_data(body, deadline).await? else {
+            // What is short can stand in a buffer of the connection's that is much longer.
+            let whole = if first.len() <= SHORT {
+                Bytes::copy_from_slice(&first)
+            } else {
+                first
+            };
+            return Ok(held(room, whole));
+        };
+        let expected = stated.unwrap_or((first.len() + second.len()) * 2);
+        let mut whole = BytesMut::with_capacity(expected.min(most));
+        whole.extend_from_slice(&first);
+        let mut next = Some(second);
+        let mut turn = 0;
+        while let Some(data) = next {
+            // A server that sends faster than it is read is never waited for.
+            turn += data.len();
+            if turn > SHORT {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+            let length = whole.len() + data.len();
+            if length > most {
+                return Err(self.too_large());
+            }
+            if length > FREE && room.is_none() {
+                room = Some(self.room(target, request, most).await?);
+            }
+            whole.extend_from_slice(&data);
+            next = self.next_data(body, deadline).await?;
+        }
+        Ok(held(room, whole.freeze()))
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub(super) async fn next_data(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, UpstreamError> {
+        use http_body::Body as _;
+        let idle = self.limits().idle;
+        loop {
+            if body.is_end_stream() {
+                return Ok(None);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                // What has come would be read all the same: of a server that never stops, or whose answer nobody took for long.
+                return Err(UpstreamError::Timeout {
+                    what: "finish its answer",
+                    within: self.limits().total,
+                });
+            }
+            let until = deadline.min(now + idle);
+            match timeout_at(until, body.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_) => {}
+                },
+                Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it broke off in the middle")),
+                Ok(None) => return Ok(None),
+                Err(_) => {
+                    let within = if until == deadline { self.limits().total } else { idle };
+                    return Err(UpstreamError::Timeout {
+                        what: "finish its answer",
+                        within,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn too_large(&self) -> UpstreamError {
+        UpstreamError::invalid(format!("it is larger than {} bytes", self.limits().max_message))
+    }
+}

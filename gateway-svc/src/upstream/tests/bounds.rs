@@ -1,0 +1,203 @@
+//! What an upstream may cost: time, memory, connections.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+#[tokio::test]
+async fn an_endless_body_is_cut_off() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let (url, _seen) = server(move |_, _| {
+        let counter = Arc::clone(&counter);
+        let pieces = stream::iter(0..1600).map(move |_| {
+            counter.fetch_add(64 << 10, Ordering::SeqCst);
+            Ok::<_, Infallible>(Bytes::from(vec![b' '; 64 << 10]))
+        });
+        use futures::StreamExt as _;
+        ([("content-type", "application/json")], Body::from_stream(pieces)).into_response()
+    })
+    .await;
+    let why = invalid(call(&upstreams(patient()), &target(&url)).await);
+    assert!(why.contains("larger than"), "{why}");
+    assert!(sent.load(Ordering::SeqCst) < 50 << 20, "it was not read to its end");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_times_out_and_disturbs_nobody() {
+    let (hanging, _seen) = server(|_, _| {
+        (
+            [("content-type", "application/json")],
+            Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()),
+        )
+            .into_response()
+    })
+    .await;
+    let (good, _seen) =
+        server(|message, _| json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))).await;
+    let mute = serve(Router::new().fallback(any(|| async { std::future::pending::<String>().await }))).await;
+    let upstreams = upstreams(short());
+    let (hanging, mute, good) = (target(&hanging), target(&mute), target(&good));
+    let fine = async {
+        for _ in 0..20 {
+            call(&upstreams, &good).await.unwrap();
+        }
+    };
+    let (first, second, ()) = tokio::join!(call(&upstreams, &hanging), call(&upstreams, &mute), fine);
+    assert!(
+        matches!(
+            first,
+            Err(UpstreamError::Timeout {
+                what: "finish its answer",
+                ..
+            })
+        ),
+        "{first:?}"
+    );
+    assert!(matches!(second, Err(UpstreamError::Timeout { .. })), "{second:?}");
+}
+
+/// What comes is always there: nothing is waited for.
+#[tokio::test]
+async fn a_server_that_never_stops_has_so_much_time() {
+    let (url, _seen) = server(|_, _| {
+        let comment = Bytes::from(format!(": {}\n\n", "x".repeat(16 << 10)));
+        let endless = stream::repeat_with(move || Ok::<_, Infallible>(comment.clone()));
+        ([("content-type", "text/event-stream")], Body::from_stream(endless)).into_response()
+    })
+    .await;
+    let limits = Limits {
+        total: Duration::from_millis(300),
+        max_stream: usize::MAX,
+        ..patient()
+    };
+    let error = call(&upstreams(limits), &target(&url)).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Timeout { .. }), "{error}");
+}
+
+/// Some servers ask for signs of life, as often as they like.
+#[tokio::test]
+async fn a_server_that_asks_often_is_answered_now_and_then() {
+    let (url, mut seen) = server(|message, _| {
+        let ping = |n| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{n},\"method\":\"ping\"}}\n\n");
+        let mut pieces: Vec<String> = (0..300).map(ping).collect();
+        let id = &message["id"];
+        pieces.push(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n"));
+        events(pieces)
+    })
+    .await;
+    call(&upstreams(patient()), &target(&url)).await.unwrap();
+    let mut answered = 0;
+    while let Ok(Some((message, _))) = tokio::time::timeout(Duration::from_millis(300), seen.recv()).await {
+        answered += usize::from(message.get("method").is_none());
+    }
+    assert!((1..200).contains(&answered), "{answered}");
+}
+
+/// A server that asks without end and takes no answers has a few connections for them, and no more.
+#[tokio::test]
+async fn a_server_that_takes_no_answers_gets_a_few_at_a_time() {
+    let (open, seen) = tokio::sync::watch::channel(0);
+    let open = Arc::new(open);
+    let respond = move |request: Request| {
+        let open = Arc::clone(&open);
+        async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let message: Value = serde_json::from_slice(&body).unwrap();
+            let id = &message["id"];
+            match message["method"].as_str() {
+                Some("initialize") => {
+                    let result = json!({"protocolVersion": "2025-06-18", "capabilities": {}});
+                    axum::Json(json!({"jsonrpc": "2.0", "id": id, "result": result})).into_response()
+                }
+                Some("tools/call") => {
+                    let ping = |n| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{n},\"method\":\"ping\"}}\n\n");
+                    let mut pieces: Vec<String> = (0..50).map(ping).collect();
+                    pieces.push(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n"));
+                    events(pieces)
+                }
+                Some(_) => http::StatusCode::ACCEPTED.into_response(),
+                None => {
+                    open.send_modify(|open| *open += 1);
+                    std::future::pending().await
+                }
+            }
+        }
+    };
+    let target = target(&serve(Router::new().fallback(any(respond))).await);
+    let upstreams = upstreams(Limits {
+        aside: Duration::from_secs(60),
+        ..patient()
+    });
+    let mut all = seen.clone();
+    call(&upstreams, &target).await.unwrap();
+    all.wait_for(|open| *open >= 8).await.unwrap();
+    // Further calls are made, and what they are asked finds no place.
+    for _ in 0..5 {
+        call(&upstreams, &target).await.unwrap();
+    }
+    assert_eq!(*seen.borrow(), 8);
+}
+
+/// Nobody has the gateway hold all the large answers that a server gives.
+#[tokio::test]
+async fn a_callers_large_answers_wait_for_those_that_are_not_read() {
+    let wait = Duration::from_millis(100);
+    for kind in [
+        "of known length",
+        "of unknown length",
+        "as an event",
+        "as JSON in a stream",
+    ] {
+        let (url, _seen) = server(move |message, _| {
+            let padding = "x".repeat(600 << 10);
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"x":"{padding}"}}}}"#,
+                message["id"]
+            );
+            let pieces = |text: String| {
+                let pieces: Vec<Bytes> = text.as_bytes().chunks(32 << 10).map(Bytes::copy_from_slice).collect();
+                Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
+            };
+            let (kind, body) = match kind {
+                "of known length" => ("application/json", Body::from(text)),
+                "of unknown length" => ("application/json", pieces(text)),
+                "as an event" => ("text/event-stream", pieces(format!(": first\n\ndata: {text}\n\n"))),
+                _ => ("text/event-stream", pieces(text)),
+            };
+            ([("content-type", kind)], body).into_response()
+        })
+        .await;
+        let upstreams = upstreams(Limits {
+            room: 2 << 20,
+            room_each: 1 << 20,
+            room_wait: wait,
+            ..patient()
+        });
+        let target = target(&url);
+        let call = |caller: &str| {
+            let request = upstreams
+                .request("tools/call", b"{}", &[])
+                .made_for(&Arc::from(caller), None);
+            let call = upstreams.call(&target, request, CancellationToken::new());
+            async move {
+                match call.await? {
+                    Answer::Whole(reply) => Ok::<_, UpstreamError>(reply),
+                    Answer::Stream(mut answers) => match answers.next().await? {
+                        Event::Reply(reply) => Ok(reply),
+                        other => panic!("{other:?}"),
+                    },
+                }
+            }
+        };
+        let first = call("users/alice").await.unwrap();
+        let refused = UpstreamError::NoRoom { within: wait };
+        assert_eq!(call("users/alice").await.unwrap_err(), refused, "{kind}");
+        call("users/bob").await.expect(kind);
+        let pieces = first.with_id(b"1");
+        drop(first);
+        assert_eq!(call("users/alice").await.unwrap_err(), refused, "{kind}");
+        drop(pieces);
+        call("users/alice").await.expect(kind);
+    }
+}
