@@ -245,17 +245,18 @@ pub async fn call(endpoint: &str) -> Value {
 
 /// What the server behind an endpoint gets when it writes to a file: an error, or nothing.
 pub async fn write(endpoint: &str, file: &Path) -> String {
-    let params = json!({"name": "x", "arguments": {"write": file}});
-    call_with(endpoint, params).await["written"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
+    try_file(endpoint, "write", file, "written").await
 }
 
 /// What a server finds in a file; nothing where it may not read it.
 pub async fn read(endpoint: &str, file: &Path) -> String {
-    let params = json!({"name": "x", "arguments": {"read": file}});
-    call_with(endpoint, params).await["read"]
+    try_file(endpoint, "read", file, "read").await
+}
+
+/// Has a server do something with a file, and gives the text that comes of it under this name.
+async fn try_file(endpoint: &str, what: &str, file: &Path, outcome: &str) -> String {
+    let params = json!({"name": "x", "arguments": {what: file}});
+    call_with(endpoint, params).await[outcome]
         .as_str()
         .unwrap_or_default()
         .to_owned()

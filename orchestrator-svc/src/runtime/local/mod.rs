@@ -139,15 +139,10 @@ impl LocalRuntime {
     /// What has to be fetched before a plan can run. `anew`: the newest versions that fit, though it has others.
     ///
     /// # Errors
-    /// When the folders of packages cannot be read or written.
+    /// When the folders of packages cannot be read or written, and as [`Self::wanted`].
     pub(crate) fn prepare_fetch(&self, uid: &str, plan: &Plan, anew: bool) -> io::Result<Option<Fetch>> {
-        let Some(wanted) = self.wanted(plan) else {
-            let package = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments]);
-            return if plan.confirm_new_versions && package.is_some() {
-                Err(io::Error::other(UNASKED))
-            } else {
-                Ok(None)
-            };
+        let Some(wanted) = self.wanted(plan)? else {
+            return Ok(None);
         };
         self.folders.make(uid)?;
         self.trees.prepare_fetch(&wanted, &self.folders.pins(uid), anew)
@@ -155,22 +150,37 @@ impl LocalRuntime {
 
     /// Whether what is fetched is what a plan names.
     pub(crate) fn wants(&self, plan: &Plan, fetch: &Fetch) -> bool {
-        self.wanted(plan).as_ref() == Some(&fetch.wanted)
+        self.wanted(plan)
+            .is_ok_and(|wanted| wanted.as_ref() == Some(&fetch.wanted))
     }
 
-    /// What a plan's command names, if its launcher's package manager is there.
-    fn wanted(&self, plan: &Plan) -> Option<Wanted> {
-        let mut wanted = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments])?;
-        wanted.confirm_new_versions = plan.confirm_new_versions;
+    /// The package that a plan's command names, if it is for us to fetch it.
+    ///
+    /// # Errors
+    /// If it is for the launcher, which asks nobody, and the package's owner is to be asked about new versions.
+    fn wanted(&self, plan: &Plan) -> io::Result<Option<Wanted>> {
+        let Some(named) = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments]) else {
+            return Ok(None);
+        };
+        let wanted = self.ours_to_fetch(plan, named);
+        if plan.confirm_new_versions && wanted.is_none() {
+            return Err(io::Error::other(UNASKED));
+        }
+        Ok(wanted)
+    }
+
+    /// With all that the plan says of it; `None` if that is more than a fetch follows, or the launcher's package manager is not there.
+    fn ours_to_fetch(&self, plan: &Plan, mut named: Wanted) -> Option<Wanted> {
+        named.confirm_new_versions = plan.confirm_new_versions;
         let fixed = &plan.fixed_environment;
-        wanted.origin = origin(wanted.ecosystem, &plan.command, fixed)?;
+        named.origin = origin(named.ecosystem, &plan.command, fixed)?;
         // What a person says of registries, where the entry lets them, is for the launcher.
         let mut of_people = plan.environment.keys().filter(|name| !fixed.contains_key(*name));
-        if of_people.any(|name| Settings::concerns(wanted.ecosystem, name)) {
+        if of_people.any(|name| Settings::concerns(named.ecosystem, name)) {
             return None;
         }
-        self.programs(plan).look_up(&manager(wanted.ecosystem, &plan.command))?;
-        Some(wanted)
+        self.programs(plan).look_up(&manager(named.ecosystem, &plan.command))?;
+        Some(named)
     }
 
     /// Finds programs where the entry, but not a person's value, says that they are.
@@ -217,7 +227,7 @@ impl LocalRuntime {
         let home = if scripts { own.home.clone() } else { fetch.home() };
         environment.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
         grants.push(Grant::write(home));
-        let mut confinement = self.sandbox.of_a_fetch(&own, grants);
+        let mut confinement = self.sandbox.for_fetch(&own, grants);
         if let (Some(allowed), Some(ports)) = (&mut confinement.connect, fetch.ports(&settings)) {
             *allowed = ports.into_iter().collect();
         }
@@ -258,8 +268,8 @@ impl LocalRuntime {
     pub(crate) async fn start(&self, uid: &str, mut plan: Plan) -> io::Result<Started> {
         let own = self.folders.make_anew(uid)?;
         let socket = self.folders.socket();
-        let wanted = self.wanted(&plan);
-        let is_package = Wanted::of(&plan.command, &plan.arguments[..plan.fixed_arguments]).is_some();
+        let wanted = self.wanted(&plan)?;
+        let is_package = wanted.is_some();
         let mut fixed = plan.fixed_arguments;
         let mut command = plan.command.clone();
         let mut arguments = std::mem::take(&mut plan.arguments);
@@ -305,7 +315,7 @@ impl LocalRuntime {
             lock: self.folders.lock(uid),
             command,
             arguments,
-            confinement: self.sandbox.confinement(&own, grants),
+            confinement: self.sandbox.for_server(&own, grants),
             environment,
             marker: self.folders.marker(uid),
             working_folder: own.work,

@@ -67,69 +67,27 @@ impl Programs<'_> {
 
     /// What of `PATH` servers have no say in.
     pub(crate) fn settled_path(&self) -> String {
-        let folders = self
-            .path
-            .split(':')
-            .filter(|folder| self.settled(Path::new(folder)).is_some());
-        folders.collect::<Vec<_>>().join(":")
+        self.path_of(|folder| self.settled(folder).is_some())
     }
 
     /// `PATH` without the folders that all servers write. Those of one server are its own.
     pub(crate) fn unshared_path(&self) -> String {
-        let nobody = Programs {
-            hidden: Path::new("/nonexistent"),
-            ..*self
-        };
-        let is_unshared = |folder: &&str| {
-            let folder = Path::new(folder);
-            let is_to_come = fs::symlink_metadata(folder).is_err();
-            nobody.settled(folder).is_some()
-                || is_to_come && !self.writable.iter().any(|shared| folder.starts_with(shared))
-        };
-        self.path.split(':').filter(is_unshared).collect::<Vec<_>>().join(":")
+        let is_to_come = |folder: &Path| fs::symlink_metadata(folder).is_err() && !is_below(folder, self.shared());
+        self.path_of(|folder| lead(folder, self.shared()).is_some() || is_to_come(folder))
     }
 
-    /// Where a path leads, without links; `None` where that is nowhere, or where servers have a say in it: no step of it, nor of the links that
-    /// it goes by, may be in a folder that they can write. So it leads there for good.
+    fn path_of(&self, which: impl Fn(&Path) -> bool) -> String {
+        let folders = self.path.split(':').filter(|folder| which(Path::new(folder)));
+        folders.collect::<Vec<_>>().join(":")
+    }
+
+    fn shared(&self) -> impl Iterator<Item = &Path> + Clone {
+        self.writable.iter().map(PathBuf::as_path)
+    }
+
+    /// Where a path leads; `None` where that is nowhere, or where servers have a say in it.
     fn settled(&self, path: &Path) -> Option<PathBuf> {
-        let mut real = PathBuf::from("/");
-        let mut rest: Vec<PathBuf> = Vec::new();
-        let go_by = |rest: &mut Vec<PathBuf>, path: &Path| {
-            let parts = path.components().rev();
-            rest.extend(parts.map(|part| PathBuf::from(part.as_os_str())));
-        };
-        go_by(&mut rest, Some(path).filter(|path| path.is_absolute())?);
-        let mut links = 0;
-        let servers = self.writable.iter().map(PathBuf::as_path).chain([self.hidden]);
-        let servers: Vec<_> = servers
-            .filter_map(|folder| fs::metadata(folder).ok())
-            .map(|folder| (folder.dev(), folder.ino()))
-            .collect();
-        while let Some(part) = rest.pop() {
-            let next = match part.components().next()? {
-                Component::RootDir => PathBuf::from("/"),
-                Component::ParentDir => real.parent().unwrap_or(Path::new("/")).to_owned(),
-                _ => real.join(part),
-            };
-            if next.starts_with(self.hidden) || self.writable.iter().any(|folder| next.starts_with(folder)) {
-                return None;
-            }
-            let found = fs::symlink_metadata(&next).ok()?;
-            // One of these under another name: mounted there, too.
-            if servers.contains(&(found.dev(), found.ino())) {
-                return None;
-            }
-            if found.is_symlink() {
-                links += 1;
-                if links > MOST_LINKS {
-                    return None;
-                }
-                go_by(&mut rest, &fs::read_link(next).ok()?);
-            } else {
-                real = next;
-            }
-        }
-        Some(real)
+        lead(path, self.shared().chain([self.hidden]))
     }
 
     fn program(&self, file: &Path, found: &mut Vec<PathBuf>, depth: usize) {
@@ -198,6 +156,54 @@ impl Programs<'_> {
         let settings = below_home.is_some_and(|path| path.components().any(hidden));
         folder.components().count() > 2 && !somebodys && !settings
     }
+}
+
+/// Where a path leads, without links; `None` where that is nowhere, or where those have a say in it who can write to one of these folders: no step
+/// of it, nor of the links that it goes by, may be in one. So it leads there for good.
+fn lead<'a>(path: &Path, writable: impl Iterator<Item = &'a Path> + Clone) -> Option<PathBuf> {
+    let identity = |found: &fs::Metadata| (found.dev(), found.ino());
+    let folders: Vec<_> = writable
+        .clone()
+        .filter_map(|folder| fs::metadata(folder).ok())
+        .map(|folder| identity(&folder))
+        .collect();
+    let mut real = PathBuf::from("/");
+    let mut rest: Vec<PathBuf> = Vec::new();
+    let go_by = |rest: &mut Vec<PathBuf>, path: &Path| {
+        let parts = path.components().rev();
+        rest.extend(parts.map(|part| PathBuf::from(part.as_os_str())));
+    };
+    go_by(&mut rest, Some(path).filter(|path| path.is_absolute())?);
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        let next = match part.components().next()? {
+            Component::RootDir => PathBuf::from("/"),
+            Component::ParentDir => real.parent().unwrap_or(Path::new("/")).to_owned(),
+            _ => real.join(part),
+        };
+        if is_below(&next, writable.clone()) {
+            return None;
+        }
+        let found = fs::symlink_metadata(&next).ok()?;
+        // One of these under another name: mounted there, too.
+        if folders.contains(&identity(&found)) {
+            return None;
+        }
+        if found.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return None;
+            }
+            go_by(&mut rest, &fs::read_link(next).ok()?);
+        } else {
+            real = next;
+        }
+    }
+    Some(real)
+}
+
+fn is_below<'a>(path: &Path, mut folders: impl Iterator<Item = &'a Path>) -> bool {
+    folders.any(|folder| path.starts_with(folder))
 }
 
 /// Whether a file can be executed, or looks like a script.

@@ -115,16 +115,21 @@ impl Sandbox {
     }
 
     /// How a server with these folders is held, which needs to see `programs` as well.
-    pub(crate) fn confinement(&self, own: &Own, programs: Vec<Grant>) -> Confinement {
+    pub(crate) fn for_server(&self, own: &Own, programs: Vec<Grant>) -> Confinement {
         let mut grants = programs;
         grants.extend(self.config.write.iter().map(Grant::write));
         grants.push(Grant::write(&own.work));
         grants.push(Grant::write(&own.home));
-        self.of_a_fetch(own, grants)
+        self.with(own, grants)
     }
 
     /// How the fetch of a package is held: without anything that servers can write, but for `grants`.
-    pub(crate) fn of_a_fetch(&self, own: &Own, mut grants: Vec<Grant>) -> Confinement {
+    pub(crate) fn for_fetch(&self, own: &Own, grants: Vec<Grant>) -> Confinement {
+        self.with(own, grants)
+    }
+
+    /// With these grants, and what everything may read that runs here.
+    fn with(&self, own: &Own, mut grants: Vec<Grant>) -> Confinement {
         grants.extend(self.config.read.iter().map(Grant::read));
         Confinement {
             layers: self.layers.clone(),

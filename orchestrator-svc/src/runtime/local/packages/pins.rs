@@ -15,8 +15,9 @@ use crate::domain::package::Wanted;
 pub(crate) struct Pins {
     /// Of what runs: its tree is kept.
     current: PathBuf,
-    /// One for each package that an entry revision named, and apart by where it comes from, and where new versions are for the owner to confirm. An entry that names
-    /// another package for a while, or does not ask for a while, so gets back the versions that the owner agreed to.
+    /// One for each package that an entry revision named, apart by where it comes from and by whether new versions are for the owner to
+    /// confirm. An entry that names another package for a while, or does not ask for a while, so gets back the versions that the owner agreed
+    /// to.
     kept: PathBuf,
 }
 
