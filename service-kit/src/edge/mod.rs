@@ -1,8 +1,8 @@
 //! What stands between strangers and a listener: before anybody is known, little is spent.
 //!
 //! How many connections there are ([`Gate`]), how long a client may let one wait ([`Guarded`]), how slowly the body of a request may come
-//! ([`request_body`]), and how slowly an answer may be taken ([`response_body`]). The same for HTTP and gRPC. No timer runs and no lock is taken for a request that comes at once, and whose answer is
-//! taken at once.
+//! ([`request_body`]), and how slowly an answer may be taken ([`response_body`]). The same for HTTP and gRPC. No timer runs and no lock is
+//! taken for a request that comes at once, and whose answer is taken at once.
 //!
 //! A full listener is not a deaf one: whoever comes takes the place of the connection that has been quiet longest. Only where all
 //! have requests under way is somebody refused, and a few places are left then for questions of health.
