@@ -6,15 +6,16 @@ import subprocess
 import sys
 
 SERVICES = {"registry-svc", "credential-svc", "orchestrator-svc", "gateway-svc"}
-FOR_SERVICES = {"contracts", "service-kit", "registry-client"}
+FOR_SERVICES = {"contracts", "service-kit", "registry-model", "registry-client"}
 # Each crate of the workspace and what it may depend on. A new crate must be added here, which is a decision.
 ALLOWED = {
     "contracts": set(),
     "service-kit": set(),
     "sandbox": set(),
     "stdio-bridge": {"sandbox"},
+    "registry-model": {"contracts"},
     "registry-client": {"contracts", "service-kit"},
-    "registry-svc": FOR_SERVICES,
+    "registry-svc": FOR_SERVICES - {"registry-client"},
     "credential-svc": FOR_SERVICES,
     "gateway-svc": FOR_SERVICES,
     "orchestrator-svc": FOR_SERVICES | {"sandbox", "stdio-bridge"},
@@ -23,8 +24,8 @@ ALLOWED = {
 }
 # What only the owners of a database, or only the servers of gRPC, need.
 BANNED = {
-    "sqlx": {"orchestrator-svc", "gateway-svc"} | {"service-kit", "sandbox", "stdio-bridge", "registry-client", "contracts"},
-    "tonic": {"sandbox", "stdio-bridge"},
+    "sqlx": {"orchestrator-svc", "gateway-svc"} | {"service-kit", "sandbox", "stdio-bridge", "registry-model", "registry-client", "contracts"},
+    "tonic": {"sandbox", "stdio-bridge", "registry-model"},
 }
 
 

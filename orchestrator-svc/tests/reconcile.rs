@@ -85,7 +85,7 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
     let endpoint = stack.running("one").await;
     assert_eq!(call(&endpoint).await["environment"]["TOKEN"], SECRET);
     let (made, revision) = fakes.desired("one");
-    let named = registry_client::destination::of_installation(&revision, &made).unwrap();
+    let named = registry_model::destination::of_installation(&revision, &made).unwrap();
     assert_eq!(fakes.destinations(), [named], "the digest of what it starts");
     let other = stack.running("two").await;
     assert_eq!(call(&other).await["environment"].get("TOKEN"), None, "lesson 25");

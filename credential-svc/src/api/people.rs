@@ -11,10 +11,8 @@ use contracts::{
     },
     registry::AccessAction,
 };
-use registry_client::{
-    access::Access,
-    destination::{Change, Text},
-};
+use registry_client::access::Access;
+use registry_model::destination::{Change, Text};
 use secrecy::SecretString;
 use service_kit::{User, clock::from_micros, identity::require_user, status::Violations};
 use tonic::{Request, Response, Status};

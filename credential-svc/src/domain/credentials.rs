@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use registry_client::destination::{covers, readable};
+use registry_model::destination::{covers, readable};
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{Clock, status::Violations};
 use tokio::sync::{RwLock, watch};

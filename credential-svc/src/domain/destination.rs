@@ -1,6 +1,6 @@
 //! Where secrets may go, where they would go now, and how that is told.
 
-use registry_client::destination::{self, Change, Difference, Part};
+use registry_model::destination::{self, Change, Difference, Part};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Source;
@@ -124,7 +124,7 @@ mod tests {
             ("code:v1:00", "code:v1:00", false),
         ] {
             let plan = Plan {
-                destination: Some(registry_client::destination::Destination {
+                destination: Some(registry_model::destination::Destination {
                     binding: present.to_owned(),
                     description: "npx server".to_owned(),
                     parts: Vec::new(),

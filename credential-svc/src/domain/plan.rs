@@ -1,6 +1,6 @@
 //! What an entry says about secrets: which there are, where they come from, where they go.
 
-use registry_client::destination::{self, Destination, Foreign, Part};
+use registry_model::destination::{self, Destination, Foreign, Part};
 
 use super::{
     destination::{Agreed, Present},
@@ -10,7 +10,7 @@ use super::{
 /// The part of an entry revision that this service acts on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// See `registry_client::destination`. `None` for an entry without a server.
+    /// See `registry_model::destination`. `None` for an entry without a server.
     pub(crate) destination: Option<Destination>,
     /// The install fields whose values only this service sees, in the entry's order.
     pub(crate) fields: Vec<SecretField>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use registry_client::destination::{Change, covers};
+use registry_model::destination::{Change, covers};
 
 use super::{
     destination::Agreed,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use registry_client::destination::Foreign;
+use registry_model::destination::Foreign;
 use secrecy::SecretString;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use registry_client::destination::{Foreign, Part};
+use registry_model::destination::{Foreign, Part};
 
 use super::{
     destination::Present,

@@ -7,7 +7,7 @@ use contracts::registry::{
     InstallFieldSource, InstallFieldType, Installation, StaticCredential, entry, entry_revision::CredentialModel,
     entry_revision::Server, injection, install_field,
 };
-use registry_client::{cases, destination};
+use registry_model::{cases, destination};
 
 use crate::domain::{
     plan::{Injection, Plan, Primary, SecretField, Source, Target},

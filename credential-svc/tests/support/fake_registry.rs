@@ -164,7 +164,7 @@ impl FakeRegistry {
         let state = self.inner.state.lock().unwrap();
         let installation = &state.installations[uid];
         let key = format!("{}/{}", installation.entry_uid, installation.running_entry_revision);
-        registry_client::destination::of_installation(&state.revisions[&key], installation).unwrap()
+        registry_model::destination::of_installation(&state.revisions[&key], installation).unwrap()
     }
 
     /// Marks an installation as deleted: it waits for its cleanup.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use registry_client::destination::Foreign;
+use registry_model::destination::Foreign;
 
 /// An installation. There are many: what it shares with others stands in its entry, in the revision it runs, and in its runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ pub(crate) struct Revision {
     pub(crate) remote: Option<Endpoint>,
     /// Whether the orchestrator runs the server: its runtime says where it is.
     pub(crate) self_hosted: bool,
-    /// What secrets are bound to, as in `registry_client::destination`; `None` for an entry without server.
+    /// What secrets are bound to, as in `registry_model::destination`; `None` for an entry without server.
     pub(crate) destination: Option<Arc<str>>,
     /// Whether credential-svc holds secrets that go into headers; where not, nothing is vended.
     pub(crate) vends_headers: bool,

@@ -11,7 +11,7 @@ use contracts::{
     credential::Credential,
     registry::{Entry, EntryRevision, Installation, InstallationState, entry::Server, entry_revision},
 };
-use registry_client::destination::{self, Destination};
+use registry_model::destination::{self, Destination};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use url::form_urlencoded;

@@ -7,7 +7,7 @@ use contracts::registry::{
     self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, gateway_token,
     installation, team_mapping, tool_assignment, visibility,
 };
-use registry_client::destination::Foreign;
+use registry_model::destination::Foreign;
 use service_kit::UserId;
 
 use super::{state::GatewayToken, strings::Strings, teams::Team};

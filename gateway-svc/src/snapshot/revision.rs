@@ -7,7 +7,7 @@ use contracts::registry::{
     entry_revision::{CredentialModel, Server},
     install_field::Target,
 };
-use registry_client::{cases, destination};
+use registry_model::{cases, destination};
 
 use super::strings::Strings;
 use crate::domain::{Endpoint, FixedHeader, HeaderSource, Revision};

@@ -2,7 +2,7 @@
 
 use bolero::check;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use registry_client::headers::{is_authorization, is_field_name, is_field_value, is_managed, may_pass_through};
+use registry_model::headers::{is_authorization, is_field_name, is_field_value, is_managed, may_pass_through};
 use service_kit::fuzz::{ITERATIONS, split, weave};
 
 use super::passthrough;

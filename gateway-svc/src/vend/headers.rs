@@ -2,7 +2,7 @@
 
 use contracts::credential::VendedHeader;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use registry_client::headers::{is_authorization, is_managed, may_pass_through};
+use registry_model::headers::{is_authorization, is_managed, may_pass_through};
 use zeroize::Zeroize as _;
 
 use crate::domain::{Consumer, Running};

@@ -15,7 +15,7 @@ use std::{
 use contracts::credential::{ErrorReason, VendHeadersRequest, vend_service_client::VendServiceClient};
 use http::HeaderMap;
 use moka::{Expiry, future::Cache};
-use registry_client::destination;
+use registry_model::destination;
 use service_kit::{Clock, status::reason_of};
 use tonic::{Code, Status, transport::Channel};
 

@@ -10,7 +10,7 @@ use contracts::registry::{
     EntryRevision, InstallField, InstallFieldSource, InstallFieldType, Installation, SelfHostedServer,
     entry_revision::Server, install_field::Target, self_hosted_server,
 };
-use registry_client::cases;
+use registry_model::cases;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use stdio_bridge::{File, Transport};

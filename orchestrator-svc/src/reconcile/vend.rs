@@ -6,7 +6,7 @@ use contracts::{
     credential::{ErrorReason, VendRuntimeRequest, vend_service_client::VendServiceClient},
     registry::{EntryRevision, Installation},
 };
-use registry_client::destination;
+use registry_model::destination;
 use secrecy::SecretString;
 use service_kit::status::reason_of;
 use tonic::{Code, transport::Channel};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use contracts::registry::{Agent, AssignmentMode, Gateway};
 use prost_types::FieldMask;
-use registry_client::headers::{is_authorization, is_field_name, is_managed};
+use registry_model::headers::{is_authorization, is_field_name, is_managed};
 use service_kit::status::Violations;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use contracts::credential::{Credential, DestinationChange, DestinationPart, DestinationText};
 use maud::{Markup, html};
-use registry_client::destination::{self, Difference};
+use registry_model::destination::{self, Difference};
 
 use crate::pages::form::Errors;
 

@@ -6,7 +6,7 @@ use contracts::registry as pb;
 use pb::{
     InstallField, InstallFieldType, additional_header::Source, entry::CredentialModel, injection, install_field::Target,
 };
-use registry_client::headers::{is_authorization, is_field_name, is_field_value, is_managed};
+use registry_model::headers::{is_authorization, is_field_name, is_field_value, is_managed};
 use service_kit::status::Violations;
 
 use super::{is_secret, server::takes_headers};

@@ -7,7 +7,7 @@ use pb::{
     InstallField, InstallFieldSource, InstallFieldType, entry::Server, install_field::Target,
     self_hosted_server::Transport,
 };
-use registry_client::headers::is_field_value;
+use registry_model::headers::is_field_value;
 use service_kit::status::Violations;
 
 use super::{
