@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
-"""Holds the directions of architecture.md: which crate of the workspace may depend on which."""
+"""Holds the directions of ARCHITECTURE.md: which crate may depend on which, which module of a service may use which, and no circle of files.
+
+.ci/dependencies_test.py plants a violation of each rule and expects it to be found.
+"""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+from rust_uses import Arrow, Crate, circles
 
 SERVICES = {"registry-svc", "credential-svc", "orchestrator-svc", "gateway-svc"}
 FOR_SERVICES = {"contracts", "service-kit", "registry-model", "registry-client"}
@@ -28,14 +34,120 @@ BANNED = {
     "tonic": {"sandbox", "stdio-bridge", "registry-model"},
 }
 
+ALL = "*"
+# Each top-level module of a service and the others it may use. A new module must be added here, which is a decision.
+MODULES = {
+    "registry-svc": {
+        "app": {ALL},
+        "api": {"operate", "domain"},
+        "housekeeping": {"operate", "store", "domain", "config"},
+        "operate": {"store", "domain"},
+        "store": {"domain", "config"},
+        "domain": set(),
+        "config": set(),
+    },
+    "credential-svc": {
+        "app": {ALL},
+        "api": {"domain"},
+        "registry": {"domain"},
+        "store": {"domain"},
+        "domain": set(),
+    },
+    "orchestrator-svc": {
+        "app": {ALL},
+        "api": {"reconcile", "domain"},
+        "reconcile": {"domain", "config"},
+        "runtime": {"domain", "config"},
+        "domain": set(),
+        "config": set(),
+    },
+    # A tool call comes in by `api` or `mcp`; `calls` takes it by way of `resolve` and `vend` to `upstream`.
+    "gateway-svc": {
+        "app": {ALL},
+        "api": {"calls", "discovery", "identity", "resolve", "snapshot", "domain", "json"},
+        "mcp": {"calls", "identity", "resolve", "snapshot", "upstream", "domain", "json", "buffers", "config"},
+        "pages": {"buffers", "sentence"},
+        "discovery": {"calls", "vend", "upstream", "snapshot", "domain"},
+        "calls": {"resolve", "vend", "upstream", "snapshot", "domain", "json"},
+        "identity": {"snapshot", "domain"},
+        "resolve": {"snapshot", "route", "domain", "sentence"},
+        "snapshot": {"route", "domain"},
+        "vend": {"domain"},
+        "route": {"domain"},
+        "upstream": {"json"},
+        "domain": {"json"},
+        "json": set(),
+        "buffers": set(),
+        "sentence": set(),
+        "config": set(),
+    },
+}
+# Crates that a module of a service must not name: a domain knows neither transport nor database, only `store` knows SQL.
+TRANSPORTS = {"tonic", "axum", "hyper", "reqwest"}
+BANNED_IN = {
+    "registry-svc": {"domain": {"sqlx"} | TRANSPORTS, "operate": {"sqlx"} | TRANSPORTS, "api": {"sqlx"}, "store": TRANSPORTS},
+    "credential-svc": {"domain": {"sqlx"} | TRANSPORTS, "api": {"sqlx"}, "registry": {"sqlx"}, "store": TRANSPORTS},
+    "orchestrator-svc": {"domain": {"nix"} | TRANSPORTS, "runtime": TRANSPORTS},
+    "gateway-svc": {module: TRANSPORTS for module in ("domain", "json", "route", "resolve")},
+}
+# What does not hold yet: to be mended, and removed here. (crate, from, to): a module uses another module, or a crate.
+MODULE_EXCEPTIONS = {
+    ("credential-svc", "api", "registry"),
+    ("credential-svc", "registry", "store"),
+    ("orchestrator-svc", "domain", "config"),
+    ("orchestrator-svc", "reconcile", "runtime"),
+    ("registry-svc", "api", "sqlx"),
+    ("registry-svc", "api", "store"),
+    ("registry-svc", "domain", "sqlx"),
+    ("registry-svc", "housekeeping", "api"),
+    ("registry-svc", "operate", "api"),
+    ("registry-svc", "operate", "sqlx"),
+    ("registry-svc", "store", "api"),
+}
+# (from, to): arrows between files that close a circle.
+FILE_EXCEPTIONS = {
+    ("credential-svc/src/domain/destination.rs", "credential-svc/src/domain/plan.rs"),
+    ("credential-svc/src/domain/ports.rs", "credential-svc/src/domain/readiness.rs"),
+    ("credential-svc/src/domain/record.rs", "credential-svc/src/domain/plan.rs"),
+    ("credential-svc/src/domain/reporting.rs", "credential-svc/src/domain/credentials.rs"),
+    ("credential-svc/src/domain/views.rs", "credential-svc/src/domain/readiness.rs"),
+    ("deploy/standalone/src/cli.rs", "deploy/standalone/src/rotate_keys.rs"),
+    ("deploy/standalone/src/cli.rs", "deploy/standalone/src/run.rs"),
+    ("deploy/standalone/src/cli.rs", "deploy/standalone/src/token.rs"),
+    ("deploy/standalone/src/dev_issuer/page.rs", "deploy/standalone/src/dev_issuer/authorize.rs"),
+    ("gateway-svc/src/pages/guard.rs", "gateway-svc/src/pages/install.rs"),
+    ("gateway-svc/src/pages/view/install.rs", "gateway-svc/src/pages/install.rs"),
+    ("gateway-svc/src/pages/view/install.rs", "gateway-svc/src/pages/progress.rs"),
+    ("gateway-svc/src/pages/view/progress.rs", "gateway-svc/src/pages/progress.rs"),
+    ("gateway-svc/src/pages/view/signin.rs", "gateway-svc/src/pages/signin.rs"),
+    ("gateway-svc/src/snapshot/parse.rs", "gateway-svc/src/snapshot/state.rs"),
+    ("gateway-svc/src/upstream/answer.rs", "gateway-svc/src/upstream/session.rs"),
+    ("gateway-svc/src/upstream/connect.rs", "gateway-svc/src/upstream/pool.rs"),
+    ("gateway-svc/src/upstream/pending.rs", "gateway-svc/src/upstream/exchange.rs"),
+    ("gateway-svc/src/upstream/session.rs", "gateway-svc/src/upstream/exchange.rs"),
+    ("integration-tests/benches/registry/report.rs", "integration-tests/benches/registry/database/mod.rs"),
+    ("integration-tests/src/mcp.rs", "integration-tests/src/stack.rs"),
+    ("orchestrator-svc/sandbox/src/probe.rs", "orchestrator-svc/sandbox/src/launcher.rs"),
+    ("orchestrator-svc/sandbox/src/sockets.rs", "orchestrator-svc/sandbox/src/seccomp.rs"),
+    ("orchestrator-svc/src/reconcile/cleanup.rs", "orchestrator-svc/src/reconcile/supervisor.rs"),
+    ("orchestrator-svc/src/reconcile/supervisor.rs", "orchestrator-svc/src/reconcile/controller.rs"),
+    ("orchestrator-svc/src/runtime/local/packages/pin.rs", "orchestrator-svc/src/runtime/local/packages/npm.rs"),
+    ("orchestrator-svc/src/runtime/local/packages/pin.rs", "orchestrator-svc/src/runtime/local/packages/pypi.rs"),
+    ("registry-svc/src/domain/entry/server.rs", "registry-svc/src/domain/entry/headers.rs"),
+    ("registry-svc/src/operate/mod.rs", "registry-svc/src/api/mod.rs"),
+    ("registry-svc/src/operate/rollout.rs", "registry-svc/src/api/mod.rs"),
+    ("registry-svc/src/store/changes.rs", "registry-svc/src/store/identity.rs"),
+    ("registry-svc/src/store/changes.rs", "registry-svc/src/store/tx.rs"),
+    ("registry-svc/src/store/flush.rs", "registry-svc/src/store/db.rs"),
+    ("registry-svc/src/store/identity.rs", "registry-svc/src/store/db.rs"),
+    ("registry-svc/src/store/list.rs", "registry-svc/src/api/paging.rs"),
+    ("registry-svc/src/store/tx.rs", "registry-svc/src/store/db.rs"),
+    ("service-kit/src/pipe.rs", "service-kit/src/edge/accept.rs"),
+}
 
-def main() -> int:
-    metadata = json.loads(
-        subprocess.run(
-            ["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, stdout=subprocess.PIPE
-        ).stdout
-    )
-    packages = {package["name"]: package for package in metadata["packages"]}
+
+def crate_faults(packages: dict[str, dict]) -> list[str]:
+    """Dependencies of crates that are not allowed."""
     faults = [f"{name}: say in .ci/dependencies.py what it may depend on" for name in packages if name not in ALLOWED]
     for name, package in packages.items():
         for dependency in package["dependencies"]:
@@ -46,9 +158,77 @@ def main() -> int:
                 faults.append(f"{name} must not depend on {other}")
             if not test and name in BANNED.get(other, set()):
                 faults.append(f"{name} must not depend on {other}")
+    return faults
+
+
+def module_faults(name: str, crate: Crate, base: Path, used: set) -> list[str]:
+    """Uses between the top-level modules of a service, and of other crates, that are not allowed; `used` gets the exceptions that were needed."""
+    allowed, banned = MODULES[name], BANNED_IN.get(name, {})
+    faults = [f"{name}: say in .ci/dependencies.py what `{module}` may use" for module in crate.root.children if module not in allowed]
+    for arrow in crate.arrows():
+        source, target = arrow.source[:1], arrow.target[:1]
+        # The root of the crate names what others may see of it.
+        if not source or source == target:
+            continue
+        source, target = source[0], target[0] if target else "the crate's root"
+        if {target, ALL} & allowed.get(source, {ALL}):
+            continue
+        if (name, source, target) in MODULE_EXCEPTIONS:
+            used.add((name, source, target))
+            continue
+        faults.append(f"{arrow.file.relative_to(base)}:{arrow.line}: `{source}` must not use `{target}` ({arrow.name or 'the module'})")
+    for use in crate.externals():
+        source = use.source[0] if use.source else ""
+        if use.crate not in banned.get(source, set()):
+            continue
+        if (name, source, use.crate) in MODULE_EXCEPTIONS:
+            used.add((name, source, use.crate))
+            continue
+        faults.append(f"{use.file.relative_to(base)}:{use.line}: `{source}` must not use the crate {use.crate}")
+    return faults
+
+
+def circle_faults(crate: Crate, base: Path, used: set) -> list[str]:
+    """Circles between files; `used` gets the exceptions that were needed."""
+    def ends(arrow: Arrow) -> tuple[str, str]:
+        return str(arrow.file.relative_to(base)), str(arrow.target_file.relative_to(base))
+
+    arrows = crate.arrows()
+    used |= {ends(arrow) for arrow in arrows if ends(arrow) in FILE_EXCEPTIONS}
+    arrows = [arrow for arrow in arrows if ends(arrow) not in FILE_EXCEPTIONS]
+    faults = []
+    for group in circles(arrows):
+        names: dict[tuple[str, str], set[str]] = {}
+        for arrow in arrows:
+            if arrow.file in group and arrow.target_file in group:
+                names.setdefault(ends(arrow), set()).add(arrow.name or "the module")
+        lines = [f"  {source} uses {', '.join(sorted(found))} of {target}" for (source, target), found in sorted(names.items())]
+        faults.append("\n".join([f"a circle of {len(group)} files", *lines]))
+    return faults
+
+
+def main() -> int:
+    metadata = json.loads(
+        subprocess.run(
+            ["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, stdout=subprocess.PIPE
+        ).stdout
+    )
+    base = Path(metadata["workspace_root"])
+    packages = {package["name"]: package for package in metadata["packages"]}
+    faults, used, files = crate_faults(packages), set(), 0
+    for name, package in packages.items():
+        for target in package["targets"]:
+            if {"test", "custom-build"} & set(target["kind"]):
+                continue
+            crate = Crate(Path(target["src_path"]))
+            files += len({module.file for module in crate.modules.values()})
+            faults += circle_faults(crate, base, used)
+            if name in SERVICES and "lib" in target["kind"]:
+                faults += module_faults(name, crate, base, used)
+    faults += [f"the exception {exception} is not needed: remove it" for exception in sorted((MODULE_EXCEPTIONS | FILE_EXCEPTIONS) - used)]
     for fault in sorted(set(faults)):
         print(f"error: {fault}")
-    print(f"{len(packages)} crates, {len(set(faults))} faults")
+    print(f"{len(packages)} crates, {files} files, {len(set(faults))} faults")
     return 1 if faults else 0
 
 
