@@ -15,11 +15,12 @@ use uuid::Uuid;
 use super::{
     destination::{Moved, Present},
     error::Error,
-    plan::{Plan, Source},
+    locks::Locks,
+    owner::{Owner, Source},
+    plan::Plan,
     ports::{Answered, Change, Lagging, Registry, RequestKey, Store, Written},
     queue::{Owed, Queue},
-    record::{Opened, Owner, Record, StoredField, Summary},
-    reporting::Locks,
+    record::{Opened, Record, StoredField, Summary},
     validate,
     views::{Subject, Views},
 };
@@ -425,7 +426,7 @@ fn summary(subject: &Subject, present: Option<&Present>, record: Record) -> Summ
     let description = present.agreed.description;
     Summary {
         name: format!("{}/credential", subject.name()),
-        missing: record.missing(subject.plan(), subject.owner().source()),
+        missing: subject.plan().missing(subject.owner().source(), &record),
         generation: record.generation,
         fields: record.fields,
         // What needs no word of the owner is told as one.

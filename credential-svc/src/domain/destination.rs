@@ -3,7 +3,7 @@
 use registry_model::destination::{self, Change, Difference, Part};
 use serde::{Deserialize, Serialize};
 
-use super::plan::Source;
+use super::owner::Source;
 
 /// What an owner has agreed to, kept sealed with their secrets: to show what has changed since. It is bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,62 +92,5 @@ impl Moved {
             causes.push(format!("where they would go has changed since {entered}"));
         }
         causes.join(", and ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{
-        plan::{Plan, SecretField, Target},
-        record::{Record, StoredField},
-    };
-
-    /// Secrets that an earlier program has bound to a program alone: asked about once. Origins are what they were.
-    #[test]
-    fn what_was_bound_to_a_program_alone_is_asked_about() {
-        let field = SecretField {
-            key: "token".to_owned(),
-            title: "token".to_owned(),
-            required: true,
-            source: Source::Prompted,
-            target: Target::Primary,
-        };
-        let stored = StoredField {
-            generation: 1,
-            update_time: 0,
-        };
-        for (bound, present, asks) in [
-            ("command:npx server", "code:v1:00", true),
-            ("https://a.example", "https://a.example", false),
-            ("https://a.example", "code:v1:00", true),
-            ("code:v1:00", "code:v1:00", false),
-        ] {
-            let plan = Plan {
-                destination: Some(registry_model::destination::Destination {
-                    binding: present.to_owned(),
-                    description: "npx server".to_owned(),
-                    parts: Vec::new(),
-                }),
-                fields: vec![field.clone()],
-                primary: None,
-            };
-            let record = Record {
-                generation: 1,
-                bound_destination: bound.to_owned(),
-                fields: [("token".to_owned(), stored)].into(),
-            };
-            assert_eq!(
-                record.is_bound_elsewhere(&plan, Some(present), Source::Prompted),
-                asks,
-                "{bound} {present}"
-            );
-        }
-        let moved = Moved {
-            bound: "command:npx server".to_owned(),
-            present: "code:v1:00".to_owned(),
-        };
-        let message = moved.message(Source::Prompted);
-        assert!(message.contains("bound to a program alone"), "{message}");
     }
 }

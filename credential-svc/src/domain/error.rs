@@ -2,7 +2,7 @@
 
 use service_kit::status::Violations;
 
-use super::{destination::Moved, plan::Source, ports::StoreError};
+use super::{destination::Moved, owner::Source, ports::StoreError};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,15 @@
 pub(crate) mod credentials;
 pub(crate) mod destination;
 pub(crate) mod error;
+mod locks;
+pub(crate) mod owner;
 pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod reconcile;
 pub(crate) mod record;
+pub(crate) mod report;
 pub(crate) mod reporting;
 pub(crate) mod validate;
 pub(crate) mod vend;

@@ -4,6 +4,7 @@ use registry_model::destination::{self, Destination, Foreign, Part};
 
 use super::{
     destination::{Agreed, Present},
+    owner::Source,
     record::Record,
 };
 
@@ -34,15 +35,6 @@ impl SecretField {
     pub(crate) fn goes_to_server(&self) -> bool {
         matches!(self.target, Target::Environment(_) | Target::File(_) | Target::Argument)
     }
-}
-
-/// Who provides a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The person who installs.
-    Prompted,
-    /// An admin, once for all installations.
-    Stored,
 }
 
 /// Where a value goes.
@@ -141,5 +133,76 @@ impl Plan {
     pub(crate) fn is_header(&self, field: &SecretField) -> bool {
         matches!(field.target, Target::Header(_))
             || self.primary.as_ref().is_some_and(|primary| primary.field == field.key)
+    }
+
+    /// The required fields from `source` that have no value in `record`, sorted.
+    pub(crate) fn missing(&self, source: Source, record: &Record) -> Vec<String> {
+        let mut missing: Vec<String> = self
+            .of(source)
+            .filter(|field| field.required && !record.fields.contains_key(&field.key))
+            .map(|field| field.key.clone())
+            .collect();
+        missing.sort();
+        missing
+    }
+
+    /// Whether `record` holds values that the plan would send to another place than they are bound to: to `present`.
+    pub(crate) fn is_bound_elsewhere(&self, source: Source, record: &Record, present: Option<&str>) -> bool {
+        self.of(source).any(|field| record.fields.contains_key(&field.key))
+            && !present.is_some_and(|present| destination::covers(&record.bound_destination, present))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{destination::Moved, record::StoredField};
+
+    /// Secrets that an earlier program has bound to a program alone: asked about once. Origins are what they were.
+    #[test]
+    fn what_was_bound_to_a_program_alone_is_asked_about() {
+        let field = SecretField {
+            key: "token".to_owned(),
+            title: "token".to_owned(),
+            required: true,
+            source: Source::Prompted,
+            target: Target::Primary,
+        };
+        let stored = StoredField {
+            generation: 1,
+            update_time: 0,
+        };
+        for (bound, present, asks) in [
+            ("command:npx server", "code:v1:00", true),
+            ("https://a.example", "https://a.example", false),
+            ("https://a.example", "code:v1:00", true),
+            ("code:v1:00", "code:v1:00", false),
+        ] {
+            let plan = Plan {
+                destination: Some(Destination {
+                    binding: present.to_owned(),
+                    description: "npx server".to_owned(),
+                    parts: Vec::new(),
+                }),
+                fields: vec![field.clone()],
+                primary: None,
+            };
+            let record = Record {
+                generation: 1,
+                bound_destination: bound.to_owned(),
+                fields: [("token".to_owned(), stored)].into(),
+            };
+            assert_eq!(
+                plan.is_bound_elsewhere(Source::Prompted, &record, Some(present)),
+                asks,
+                "{bound} {present}"
+            );
+        }
+        let moved = Moved {
+            bound: "command:npx server".to_owned(),
+            present: "code:v1:00".to_owned(),
+        };
+        let message = moved.message(Source::Prompted);
+        assert!(message.contains("bound to a program alone"), "{message}");
     }
 }

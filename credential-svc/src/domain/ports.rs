@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{
     destination::Agreed,
-    readiness::Report,
-    record::{Opened, Owner, Record, Summary},
+    owner::Owner,
+    record::{Opened, Record, Summary},
+    report::Report,
 };
 
 /// Keeps secrets sealed. Every change is atomic, durable when it returns, and made only to the generation it was decided on.

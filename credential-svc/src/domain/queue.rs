@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::record::Owner;
+use super::owner::Owner;
 
 /// A set of owners to look at again. To add one twice is to add it once.
 #[derive(Debug, Default)]

@@ -3,24 +3,15 @@
 
 use super::{
     destination::Moved,
-    error::Error,
-    plan::{Plan, SecretField, Source},
+    owner::Source,
+    plan::{Plan, SecretField},
     record::Record,
+    report::Report,
     views::Known,
 };
 
 /// Characters of a report's message.
 const MAX_MESSAGE: usize = 4_000;
-
-/// CREDENTIAL_READY of an installation or an entry, as the registry takes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) ready: bool,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) observed_generation: i64,
-    pub(crate) credential_generation: i64,
-}
 
 impl Report {
     /// What to report of an owner that has these secrets; `None` of an entry that never had any and needs none.
@@ -66,7 +57,7 @@ pub(crate) enum Readiness {
 impl Readiness {
     /// Of the plan's fields of this source, whose values are in `record` and go to `present`.
     pub(crate) fn of(plan: &Plan, present: Option<String>, source: Source, record: &Record) -> Self {
-        if record.is_bound_elsewhere(plan, present.as_deref(), source) {
+        if plan.is_bound_elsewhere(source, record, present.as_deref()) {
             let moved = Moved {
                 bound: record.bound_destination.clone(),
                 present: present.unwrap_or_default(),
@@ -123,22 +114,6 @@ impl Readiness {
             Self::DestinationChanged { source, moved } => moved.message(*source),
         }
     }
-}
-
-/// The error of a call that wants secrets of an installation and of its entry, where there are none to give.
-pub(crate) fn refusal(own: &Readiness, entry: &Readiness) -> Option<Error> {
-    for readiness in [own, entry] {
-        if let Readiness::DestinationChanged { source, moved } = readiness {
-            return Some(Error::DestinationChanged(*source, moved.clone()));
-        }
-    }
-    let missing: Vec<&Readiness> = [own, entry].into_iter().filter(|one| !one.is_ready()).collect();
-    let condition = missing.first()?.reason();
-    let messages: Vec<String> = missing.iter().map(|one| one.message()).collect();
-    Some(Error::CredentialRequired {
-        message: messages.join("; "),
-        condition,
-    })
 }
 
 fn named(field: &SecretField) -> String {

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     credentials::Credentials,
+    owner::Owner,
     ports::{Registry, Store},
-    record::Owner,
 };
 
 /// Owners whose records are read at once.

@@ -1,56 +1,13 @@
 //! What is kept of an owner's secrets.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use registry_model::destination::{Change, covers};
+use registry_model::destination::Change;
 
-use super::{
-    destination::Agreed,
-    plan::{Plan, Source},
-};
-
-/// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing. Entries come first: many
-/// installations may wait for one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Owner {
-    /// Uid of an entry.
-    Entry(String),
-    /// Uid of an installation.
-    Installation(String),
-}
-
-impl Owner {
-    /// `installation` or `entry`.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Installation(_) => "installation",
-            Self::Entry(_) => "entry",
-        }
-    }
-
-    pub(crate) fn uid(&self) -> &str {
-        match self {
-            Self::Installation(uid) | Self::Entry(uid) => uid,
-        }
-    }
-
-    /// Which of a plan's fields it has the values of.
-    pub(crate) fn source(&self) -> Source {
-        match self {
-            Self::Installation(_) => Source::Prompted,
-            Self::Entry(_) => Source::Stored,
-        }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind(), self.uid())
-    }
-}
+use super::destination::Agreed;
 
 /// Everything about an owner's secrets but the secrets. The default is an owner that never had any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,25 +36,6 @@ pub(crate) struct Opened {
     pub(crate) values: BTreeMap<String, SecretString>,
     /// `None`: not known, since an earlier program has bound them, or nothing is bound.
     pub(crate) agreed: Option<Agreed>,
-}
-
-impl Record {
-    /// Required fields without a value, sorted.
-    pub(crate) fn missing(&self, plan: &Plan, source: Source) -> Vec<String> {
-        let mut missing: Vec<String> = plan
-            .of(source)
-            .filter(|field| field.required && !self.fields.contains_key(&field.key))
-            .map(|field| field.key.clone())
-            .collect();
-        missing.sort();
-        missing
-    }
-
-    /// Whether it holds values that `plan` would send to another place than they are bound to: to `present`.
-    pub(crate) fn is_bound_elsewhere(&self, plan: &Plan, present: Option<&str>, source: Source) -> bool {
-        plan.of(source).any(|field| self.fields.contains_key(&field.key))
-            && !present.is_some_and(|present| covers(&self.bound_destination, present))
-    }
 }
 
 /// What people are told: the answer to every call of theirs, and to its replays.

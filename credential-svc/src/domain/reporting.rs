@@ -1,18 +1,14 @@
 //! What follows from a change: the registry is told how an installation or an entry stands, and what a deleted one leaves is
 //! erased.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
-
 use super::{
     credentials::{Credentials, Done},
     error::Error,
+    owner::Owner,
     ports::{Lagging, Registry, ReportError, Store},
     queue::Owed,
-    readiness::Report,
-    record::{Owner, Record, Summary},
+    record::{Record, Summary},
+    report::Report,
     views::Subject,
 };
 
@@ -108,22 +104,5 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let present = plan.bound(known.foreign, beside.as_ref());
         let report = Report::of(&known, plan, present, owner.source(), &opened.record);
         Ok(report.filter(|report| always || !known.shown.has(report)))
-    }
-}
-
-/// A lock for each owner that is being reported.
-#[derive(Debug, Default)]
-pub(super) struct Locks(Mutex<HashMap<Owner, Weak<tokio::sync::Mutex<()>>>>);
-
-impl Locks {
-    fn of(&self, owner: &Owner) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = locks.get(owner).and_then(Weak::upgrade) {
-            return lock;
-        }
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::new(tokio::sync::Mutex::new(()));
-        locks.insert(owner.clone(), Arc::downgrade(&lock));
-        lock
     }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::status::Violations;
 
-use super::plan::{Plan, SecretField, Source, Target};
+use super::{
+    owner::Source,
+    plan::{Plan, SecretField, Target},
+};
 
 /// The longest secret.
 pub(crate) const MAX_SECRET: usize = 64 * 1024;

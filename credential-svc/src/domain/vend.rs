@@ -6,7 +6,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::{
-    plan::{Injection, Plan, SecretField, Source, Target},
+    owner::Source,
+    plan::{Injection, Plan, SecretField, Target},
     record::Opened,
 };
 

@@ -9,10 +9,11 @@ use super::{
     credentials::Credentials,
     destination::Moved,
     error::Error,
-    plan::{Plan, Source},
+    owner::{Owner, Source},
+    plan::Plan,
     ports::{Registry, Store},
-    readiness::{Readiness, refusal},
-    record::{Opened, Owner},
+    readiness::Readiness,
+    record::Opened,
     vend::{Secrets, Vended},
 };
 
@@ -158,4 +159,20 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             secrets: Secrets { own, entry },
         }))
     }
+}
+
+/// The error of a call that wants secrets of an installation and of its entry, where there are none to give.
+fn refusal(own: &Readiness, entry: &Readiness) -> Option<Error> {
+    for readiness in [own, entry] {
+        if let Readiness::DestinationChanged { source, moved } = readiness {
+            return Some(Error::DestinationChanged(*source, moved.clone()));
+        }
+    }
+    let missing: Vec<&Readiness> = [own, entry].into_iter().filter(|one| !one.is_ready()).collect();
+    let condition = missing.first()?.reason();
+    let messages: Vec<String> = missing.iter().map(|one| one.message()).collect();
+    Some(Error::CredentialRequired {
+        message: messages.join("; "),
+        condition,
+    })
 }

@@ -4,12 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use registry_model::destination::{Foreign, Part};
 
-use super::{
-    destination::Present,
-    plan::Plan,
-    readiness::Report,
-    record::{Owner, Record},
-};
+use super::{destination::Present, owner::Owner, plan::Plan, record::Record, report::Report};
 
 /// An installation, as far as this service cares.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use contracts::registry::{
 use registry_model::{cases, destination};
 
 use crate::domain::{
-    plan::{Injection, Plan, Primary, SecretField, Source, Target},
+    owner::Source,
+    plan::{Injection, Plan, Primary, SecretField, Target},
     views::{EntryView, InstallationView, Reported, Shown, Subject},
 };
 

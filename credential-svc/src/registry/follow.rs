@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{convert, report::Reporter};
 use crate::{
-    domain::{credentials::Credentials, record::Owner, views::Views},
+    domain::{credentials::Credentials, owner::Owner, views::Views},
     store::local::LocalStore,
 };
 

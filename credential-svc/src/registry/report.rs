@@ -9,9 +9,9 @@ use contracts::registry::{
 use tonic::{Code, Status, transport::Channel};
 
 use crate::domain::{
+    owner::Owner,
     ports::{Lagging, Registry, ReportError},
-    readiness::Report,
-    record::Owner,
+    report::Report,
 };
 
 /// The registry waits two seconds for its watchers; a report that takes far longer is tried again.

@@ -32,8 +32,9 @@ use self::{
 };
 use crate::domain::{
     destination::Agreed,
+    owner::Owner,
     ports::{Answered, Change, RequestKey, Store, StoreError, Written},
-    record::{Opened, Owner, Record, StoredField},
+    record::{Opened, Record, StoredField},
 };
 
 /// The name of the file that holds the key, beside `credentials.db`.

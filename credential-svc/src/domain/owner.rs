@@ -1,0 +1,52 @@
+//! Whose secrets they are, and who provides them.
+
+use std::fmt;
+
+/// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing. Entries come first: many
+/// installations may wait for one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// Uid of an entry.
+    Entry(String),
+    /// Uid of an installation.
+    Installation(String),
+}
+
+impl Owner {
+    /// `installation` or `entry`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Installation(_) => "installation",
+            Self::Entry(_) => "entry",
+        }
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        match self {
+            Self::Installation(uid) | Self::Entry(uid) => uid,
+        }
+    }
+
+    /// Which of a plan's fields it has the values of.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Installation(_) => Source::Prompted,
+            Self::Entry(_) => Source::Stored,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind(), self.uid())
+    }
+}
+
+/// Who provides a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The person who installs.
+    Prompted,
+    /// An admin, once for all installations.
+    Stored,
+}
