@@ -12,7 +12,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use service_kit::quota::{Callers, UnderWay};
 
-use super::{Pages, install::GoesTo, problem::Problem, seal, session::Session};
+use super::{Pages, model::install::GoesTo, problem::Problem, seal, session::Session};
 
 const PURPOSE: &str = "form";
 

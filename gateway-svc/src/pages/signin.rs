@@ -128,7 +128,7 @@ pub(super) async fn begin(
                     "The sign-in service does not answer",
                     format!(
                         "{} cannot be reached, or is not set up for this. Try again in a moment.",
-                        display(issuer)
+                        view::signin::display(issuer)
                     ),
                 )
                 .action("Try again", pages.sign_in_path(&return_to)),
@@ -316,11 +316,6 @@ fn failed(issuer: &IssuerConfig, error: impl std::fmt::Display) -> Problem {
         "Signing in did not work",
         "Your sign-in service did not confirm who you are. Try again; if it stays, tell the people who run Chandlery.",
     )
-}
-
-/// What people read for an issuer.
-pub(super) fn display(issuer: &IssuerConfig) -> &str {
-    issuer.display_name.as_deref().unwrap_or(&issuer.issuer)
 }
 
 /// A redirect that is answered by GET, and not kept.

@@ -24,10 +24,13 @@ use super::{
     MAX_FORM, Pages,
     form::{self, Accepted, Errors, Submission},
     guard::FormState,
-    install::{self, Choice, GoesTo, Link, Loaded, Shown},
+    link::{Link, entry_name, install_path},
+    load::{Choice, load},
+    model::install::{GoesTo, Loaded},
     problem::{self, Problem},
     services::Opener,
-    signin, view,
+    signin,
+    view::{self, install::Shown},
 };
 use crate::buffers::Unread;
 
@@ -38,7 +41,7 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let here = install::path(&entry, &link);
+    let here = install_path(&entry, &link);
     let back = format!("{}{here}", pages.prefix);
     // Until it is known who sends it, and that their own page does, nothing of the form is read.
     let Some(session) = pages.session(&headers).await else {
@@ -62,12 +65,12 @@ pub(super) async fn submit(
         let problem = Problem::unread(Unread::TooLarge).action("Open the page again", back);
         return pages.refuse_to(&session, &here, &problem);
     };
-    let state = install::entry_name(&entry).and_then(|name| pages.open_form(&session, &name, &submission.state));
+    let state = entry_name(&entry).and_then(|name| pages.open_form(&session, &name, &submission.state));
     let Some(state) = state else {
         return pages.refuse_to(&session, &here, &Problem::forged(back));
     };
     let opener = pages.services.of(&session.token);
-    let outcome = match install::load(&opener, &entry, Choice::Form(&state)).await {
+    let outcome = match load(&opener, &entry, Choice::Form(&state)).await {
         Err(status) => Outcome::Refused(status),
         Ok(None) => Outcome::Gone,
         Ok(Some(loaded)) => apply(&pages, &opener, &state, loaded, &mut submission).await,
@@ -80,7 +83,7 @@ pub(super) async fn submit(
                 new: None,
                 ..link
             };
-            let query = install::path(&entry, &kept)
+            let query = install_path(&entry, &kept)
                 .split_once('?')
                 .map(|(_, query)| format!("?{query}"))
                 .unwrap_or_default();
@@ -184,7 +187,7 @@ async fn apply(
             } else {
                 Choice::Form(state)
             };
-            match install::load(opener, id, choice).await {
+            match load(opener, id, choice).await {
                 Ok(Some(reloaded)) => Outcome::Errors(Box::new(reloaded), errors),
                 Ok(None) => Outcome::Gone,
                 Err(status) => Outcome::Refused(status),

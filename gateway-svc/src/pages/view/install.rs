@@ -4,18 +4,30 @@ use axum::{http::StatusCode, response::Response};
 use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationState, entry::Server};
 use maud::{Markup, html};
 
-use super::{consent, fields, who};
+use super::{consent, fields, signin::display, who};
 use crate::{
     pages::{
         Pages,
-        form::{is_secret, prompted},
-        install::{self, Link, Loaded, Scope, Shown, Target},
-        progress::{lacks_stored_credential, progress_path},
+        form::{Errors, Submission, is_secret, prompted},
+        link::{Link, entry_name, install_path, progress_path},
+        model::{
+            install::{Loaded, Scope, Target, destination},
+            progress::lacks_stored_credential,
+        },
         session::Session,
-        signin::display,
     },
     sentence::as_sentence,
 };
+
+/// What the view is made from.
+pub(in crate::pages) struct Shown<'a> {
+    pub(in crate::pages) session: &'a Session,
+    pub(in crate::pages) link: &'a Link,
+    pub(in crate::pages) loaded: &'a Loaded,
+    /// What was submitted, where the form comes back.
+    pub(in crate::pages) entered: Option<&'a Submission>,
+    pub(in crate::pages) errors: &'a Errors,
+}
 
 pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_>) -> Response {
     let Shown {
@@ -26,7 +38,7 @@ pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_
         ..
     } = shown;
     let entry = &loaded.entry;
-    let here = install::path(slug(entry), link);
+    let here = install_path(slug(entry), link);
     let verb = if loaded.installation().is_some() {
         "Manage"
     } else {
@@ -117,7 +129,7 @@ fn account(pages: &Pages, session: &Session, link: &Link, loaded: &Loaded) -> Ma
 
 /// What the entry is.
 fn about(entry: &Entry) -> Markup {
-    let destination = install::destination(entry).map(|destination| destination.description);
+    let destination = destination(entry).map(|destination| destination.description);
     html! {
         section.about aria-labelledby="about" {
             h2 #about { "About " (name(entry)) }
@@ -306,7 +318,7 @@ fn others(pages: &Pages, entry: &Entry, link: &Link, loaded: &Loaded) -> Markup 
             .scopes
             .iter()
             .any(|scope| scope.manageable && scope.installation.is_none());
-    let to = |link: Link| format!("{}{}", pages.prefix, install::path(slug(entry), &link));
+    let to = |link: Link| format!("{}{}", pages.prefix, install_path(slug(entry), &link));
     let base = Link {
         installation: None,
         new: None,
@@ -350,7 +362,7 @@ fn can_install(entry: &Entry) -> bool {
 }
 
 fn is_slug(text: &str) -> bool {
-    install::entry_name(text).is_some()
+    entry_name(text).is_some()
 }
 
 /// Only what a browser can follow without harm.

@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use super::install::name;
 use crate::pages::{
     Pages,
-    install::{self, Link},
-    progress::{Look, Progress},
+    link::{Link, install_path},
+    model::progress::{Look, Progress},
     session::Session,
 };
 
@@ -55,7 +55,7 @@ pub(in crate::pages) fn page(pages: &Pages, shown: &Shown<'_>) -> Response {
 
 /// The steps, and what to do next. Sent anew with each change.
 pub(in crate::pages) fn details(pages: &Pages, slug: &str, form: &Link, look: &Look) -> Markup {
-    let to_form = format!("{}{}", pages.prefix, install::path(slug, form));
+    let to_form = format!("{}{}", pages.prefix, install_path(slug, form));
     html! {
         // Tells programs that the list is not final; people hear the summary.
         ol.steps aria-busy=[(look.outcome == Progress::Working).then_some("true")] {

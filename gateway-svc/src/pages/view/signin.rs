@@ -5,7 +5,7 @@ use maud::html;
 use service_kit::{User, identity::IssuerConfig};
 use url::form_urlencoded;
 
-use crate::pages::{Pages, signin::display};
+use crate::pages::Pages;
 
 /// Lets the opener choose an issuer.
 pub(in crate::pages) fn choice(pages: &Pages, issuers: &[&IssuerConfig], return_to: &str, again: bool) -> Response {
@@ -49,4 +49,9 @@ pub(in crate::pages) fn signed_out(pages: &Pages, sign_in: &str) -> Response {
         p { a.button href=(sign_in) { "Sign in, perhaps as somebody else" } }
     };
     pages.page(StatusCode::OK, "You are signed out", None, &body, false)
+}
+
+/// What people read for an issuer.
+pub(in crate::pages) fn display(issuer: &IssuerConfig) -> &str {
+    issuer.display_name.as_deref().unwrap_or(&issuer.issuer)
 }

@@ -1,0 +1,4 @@
+//! What the pages show, without how: neither requests nor HTML.
+
+pub(super) mod install;
+pub(super) mod progress;
