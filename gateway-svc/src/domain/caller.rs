@@ -1,6 +1,6 @@
 //! Who makes a call.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use service_kit::{User, UserId};
 
@@ -37,6 +37,17 @@ pub(crate) struct CallerUser {
     pub(crate) groups: Vec<String>,
     /// Whether configuration makes them an admin; never by a gateway token.
     pub(crate) admin: bool,
+}
+
+/// A gateway token that is not revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GatewayToken {
+    /// `gatewayTokens/{token}`.
+    pub(crate) name: Arc<str>,
+    /// Who calls with it.
+    pub(crate) caller: Caller,
+    /// When it ends.
+    pub(crate) expires: Option<SystemTime>,
 }
 
 impl Caller {

@@ -12,7 +12,7 @@ mod revision;
 mod running;
 mod tool;
 
-pub(crate) use caller::{Caller, CallerUser, Subject};
+pub(crate) use caller::{Caller, CallerUser, GatewayToken, Subject};
 pub(crate) use consumer::{Audience, Consumer, ConsumerKind, ConsumerRef};
 pub(crate) use definition::Definition;
 pub(crate) use entry::{Entry, Lifecycle};

@@ -10,11 +10,11 @@ use contracts::registry::{
 use registry_model::destination::Foreign;
 use service_kit::UserId;
 
-use super::{state::GatewayToken, strings::Strings, teams::Team};
+use super::{strings::Strings, teams::Team};
 use crate::{
     domain::{
         Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
-        Installation, Labels, Lifecycle, Owner, Subject, ToolSet,
+        GatewayToken, Installation, Labels, Lifecycle, Owner, Subject, ToolSet,
     },
     route::{Assignment, Consent, Pinned},
 };

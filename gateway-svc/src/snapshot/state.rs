@@ -1,6 +1,6 @@
 //! One state of the registry.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc};
 
 use contracts::registry::AuthorizeInstallationResponse;
 use rpds::{HashTrieMapSync, HashTrieSetSync};
@@ -15,21 +15,11 @@ use super::{
 };
 use crate::{
     domain::{
-        Caller, Consumer, ConsumerRef, Definition, Endpoint, Entry, Installation, Label, Revision, Running, ToolSet,
+        Caller, Consumer, ConsumerRef, Definition, Endpoint, Entry, GatewayToken, Installation, Label, Revision,
+        Running, ToolSet,
     },
     route::{Candidate, Table},
 };
-
-/// A gateway token that is not revoked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GatewayToken {
-    /// `gatewayTokens/{token}`.
-    pub(crate) name: Arc<str>,
-    /// Who calls with it.
-    pub(crate) caller: Caller,
-    /// When it ends.
-    pub(crate) expires: Option<SystemTime>,
-}
 
 /// One state of the registry. Cloning shares everything; a change copies only what it touches.
 #[derive(Clone, Debug, Default)]

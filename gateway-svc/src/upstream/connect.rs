@@ -21,23 +21,8 @@ use hyper_util::{
 use service_kit::egress::EgressPolicy;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::pool::Pool;
-
 /// Ends the host names that stand for Unix sockets in the URIs that the pool sees.
 const SOCKET_SUFFIX: &str = ".socket.invalid";
-
-/// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
-pub(super) fn pool(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Pool {
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(provider)
-        .expect("the provider supports the default protocol versions")
-        .https_or_http()
-        // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
-        .enable_http1()
-        .wrap_connector(Connector { policy, connect });
-    Pool::new(connector)
-}
 
 /// The URI by which the pool knows a Unix socket.
 pub(super) fn unix_uri(socket: &str) -> Option<Uri> {
@@ -82,8 +67,10 @@ enum ConnectError {
 /// Opens connections for the pool.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    policy: Option<Arc<EgressPolicy>>,
-    connect: Duration,
+    /// Where it connects; without one anywhere, and to Unix sockets.
+    pub(super) policy: Option<Arc<EgressPolicy>>,
+    /// How long connecting may take.
+    pub(super) connect: Duration,
 }
 
 impl tower::Service<Uri> for Connector {

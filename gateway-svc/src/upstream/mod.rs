@@ -9,20 +9,22 @@ mod error;
 mod exchange;
 #[cfg(test)]
 mod fuzz;
+mod initialize;
 mod limits;
 mod message;
 mod pending;
 mod pool;
+mod post;
 mod reading;
 mod room;
 mod session;
 mod sse;
 mod target;
 mod tools;
+mod upstreams;
 
 pub(crate) use answer::{Answer, Answers, Event};
 pub(crate) use error::UpstreamError;
-pub(crate) use exchange::Upstreams;
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
@@ -30,6 +32,7 @@ pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
 pub(crate) use target::{Endpoint, Revision, Scope, Target};
 pub(crate) use tools::ListedTool;
+pub(crate) use upstreams::Upstreams;
 
 #[cfg(test)]
 mod tests;

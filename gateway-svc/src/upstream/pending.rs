@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{exchange::Upstreams, target::Target};
+use super::{target::Target, upstreams::Upstreams};
 
 /// A request that an upstream works on. Where it ends without a reply, because nobody waits for one any more, the upstream is told: a connection
 /// that is closed says nothing to a server.

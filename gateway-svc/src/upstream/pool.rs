@@ -28,8 +28,9 @@ use hyper::{
     body::{Body as _, Incoming},
     client::conn::{TrySendError, http1},
 };
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
+use service_kit::egress::EgressPolicy;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -76,7 +77,16 @@ pub(super) enum PoolError {
 }
 
 impl Pool {
-    pub(super) fn new(connector: HttpsConnector<Connector>) -> Self {
+    /// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
+    pub(super) fn new(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Self {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(provider)
+            .expect("the provider supports the default protocol versions")
+            .https_or_http()
+            // Not HTTP/2: on a shared connection one caller who reads slowly would hold up all others of the same server.
+            .enable_http1()
+            .wrap_connector(Connector { policy, connect });
         let shared = Shared {
             connector,
             idle: Mutex::default(),
@@ -292,7 +302,6 @@ mod tests {
 
     use http::Method;
     use http_body_util::BodyExt as _;
-    use service_kit::egress::EgressPolicy;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -300,7 +309,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::upstream::connect;
 
     /// Answers `answers` requests on each connection, then closes it; counts connections and tells of each that is closed.
     async fn server(answer: &'static str, answers: usize) -> (Uri, Arc<AtomicUsize>, Arc<Notify>) {
@@ -332,7 +340,7 @@ mod tests {
 
     fn pool() -> Pool {
         let policy = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        connect::pool(Some(Arc::new(policy)), Duration::from_secs(5))
+        Pool::new(Some(Arc::new(policy)), Duration::from_secs(5))
     }
 
     async fn post(pool: &Pool, uri: &Uri) -> Result<Response<Body>, PoolError> {

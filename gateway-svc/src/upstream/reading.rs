@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     error::UpstreamError,
-    exchange::Upstreams,
     message::{Message, Outgoing},
     pool::Body,
     room::{FREE, Room},
     target::Target,
+    upstreams::Upstreams,
 };
 
 impl Upstreams {

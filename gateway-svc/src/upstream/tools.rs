@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Answer, Event},
     error::UpstreamError,
-    exchange::Upstreams,
     message::Reply,
     target::Target,
+    upstreams::Upstreams,
 };
 use crate::json::{self, Object};
 

@@ -1,0 +1,153 @@
+//! Opens sessions with upstreams.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+use super::{
+    answer::{Answers, Event},
+    error::UpstreamError,
+    message::{Message, Outgoing, Reply},
+    pending::Pending,
+    pool::Body,
+    post::Begun,
+    session::Session,
+    target::{Revision, Target},
+    upstreams::Upstreams,
+};
+use crate::json::Object;
+
+const MAX_SESSION_ID: usize = 1024;
+
+impl Upstreams {
+    pub(super) async fn initialize(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+        let within = self.limits().initialize;
+        match timeout(within, self.handshake(target)).await {
+            Ok(session) => {
+                if let Ok(session) = &session {
+                    tracing::debug!(installation.uid = %target.installation(), mcp.session = session.id.is_some(), "initialized the upstream");
+                }
+                session
+            }
+            Err(_) => Err(UpstreamError::Timeout {
+                what: "answer initialize",
+                within,
+            }),
+        }
+    }
+
+    async fn handshake(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+        let limits = self.limits();
+        let deadline = Instant::now() + limits.initialize;
+        let params = format!(
+            r#"{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{{"name":"chandlery","title":"Chandlery","version":"{}"}}}}"#,
+            target.key.revision.as_str(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        let request = self.request("initialize", params.as_bytes(), &[]);
+        let response = self.post(target, None, request.body.clone(), limits.initialize).await?;
+        let id = response.headers().get("mcp-session-id").cloned();
+        if id
+            .as_ref()
+            .is_some_and(|id| id.len() > MAX_SESSION_ID || id.to_str().is_err())
+        {
+            return Err(UpstreamError::invalid("its session id cannot be used"));
+        }
+        let mut session = Session::new(id, Arc::new(Semaphore::new(limits.concurrency)));
+        let reply = match self.begin(response, None).await? {
+            Begun::Json(body) => {
+                let text = self.read(body, deadline, target, &request).await?;
+                match self.parse(text, target, &request).await? {
+                    Message::Reply(reply) => reply,
+                    _ => return Err(UpstreamError::invalid("it does not answer initialize")),
+                }
+            }
+            Begun::Refused(text) => match Message::parse(text, &request, true)? {
+                Message::Reply(reply) => reply,
+                _ => return Err(UpstreamError::invalid("it does not answer initialize")),
+            },
+            Begun::Events(body) => self.initialize_reply(target, request, body, deadline).await?,
+            Begun::SessionLost => return Err(UpstreamError::invalid("it does not answer initialize")),
+        };
+        session.version = agreed(&reply, target)?;
+        let session = Arc::new(session);
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let response = self
+            .post(target, Some(&session), initialized.into(), limits.initialize)
+            .await?;
+        if response.status() == http::StatusCode::UNAUTHORIZED {
+            return Err(UpstreamError::Unauthorized);
+        }
+        Ok(session)
+    }
+
+    async fn initialize_reply(
+        &self,
+        target: &Arc<Target>,
+        request: Outgoing,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Reply, UpstreamError> {
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&permits)
+            .try_acquire_owned()
+            .map_err(|_| UpstreamError::Cancelled)?;
+        let session = Arc::new(Session::new(None, permits));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let pending = Pending::not_to_be_cancelled(self.clone(), Arc::clone(target));
+        let mut answers = Answers::new(pending, session, request, body, deadline, stop, permit);
+        loop {
+            if let Event::Reply(reply) = answers.next().await? {
+                return Ok(reply);
+            }
+        }
+    }
+}
+
+/// The version header for the revision that the upstream chose.
+fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, UpstreamError> {
+    if let Some(error) = reply.error() {
+        let text = String::from_utf8_lossy(&error).into_owned();
+        let message = Object::parse(&text)
+            .ok()
+            .and_then(|error| error.string("message").map(|text| text.into_owned()));
+        return Err(UpstreamError::invalid(format!(
+            "it refuses initialize: {}",
+            shorten(&message.unwrap_or_default(), target)
+        )));
+    }
+    let result = reply.result().unwrap_or_default();
+    let text = std::str::from_utf8(&result).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
+    let version = Object::parse(text)?
+        .string("protocolVersion")
+        .map(|version| version.into_owned());
+    match version.as_deref() {
+        // The last revision without the header; its transport is the same where a server offers this one.
+        Some("2024-11-05") => Ok(None),
+        Some(version) => match Revision::parse(version) {
+            Some(Revision::V2025_03_26) => Ok(None),
+            Some(revision) => Ok(Some(HeaderValue::from_static(revision.as_str()))),
+            None => Err(UpstreamError::invalid(format!(
+                "it speaks revision {}, which is not supported",
+                shorten(version, target)
+            ))),
+        },
+        None => Err(UpstreamError::invalid(
+            "its answer to initialize names no protocolVersion",
+        )),
+    }
+}
+
+/// So that nobody fills our logs and errors. The secrets go first: half of one is one, too.
+fn shorten(text: &str, target: &Target) -> String {
+    target
+        .masked(text)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
+}

@@ -1,0 +1,221 @@
+//! Sends one message, and judges how the answer begins.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderValue, Method, Response, StatusCode,
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap},
+};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::timeout;
+
+use super::{
+    connect,
+    error::UpstreamError,
+    pool::{Body, PoolError},
+    session::Session,
+    target::Target,
+    upstreams::Upstreams,
+};
+
+/// So much of an error's body is looked at.
+const ERROR_BODY: usize = 16 << 10;
+
+const MAX_MEDIA_TYPE: usize = 100;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+
+/// How an answer begins.
+pub(super) enum Begun {
+    Json(Body),
+    Events(Body),
+    /// A JSON-RPC error under an HTTP error status.
+    Refused(Bytes),
+    SessionLost,
+}
+
+impl Upstreams {
+    /// Tells the upstream that nobody waits for this request any more; in the background.
+    pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
+        let (this, target) = (self.clone(), Arc::clone(target));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let Some(session) = this.inner.sessions.get(&target.key).await else {
+                return;
+            };
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client cancelled the call"}}}}"#
+            );
+            this.send(&target, &session, body.into()).await;
+        });
+    }
+
+    /// Sends a notification or an answer of ours; what comes of it is of no consequence. A server that does not take them has a few open, not
+    /// one for each that it asks for: what finds no place in time is not sent.
+    pub(super) async fn send(&self, target: &Target, session: &Session, body: Bytes) {
+        let within = self.inner.limits.aside;
+        let Ok(Ok(_place)) = timeout(within, session.asides.acquire()).await else {
+            return;
+        };
+        if let Err(error) = self.post(target, Some(session), body, within).await {
+            tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream did not take a message");
+        }
+    }
+
+    pub(super) async fn post(
+        &self,
+        target: &Target,
+        session: Option<&Session>,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let endpoint = &target.key.endpoint;
+        let mut request = http::Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = headers(target, session);
+        let client = if endpoint.hosted {
+            &self.inner.hosted
+        } else if target.secret && !endpoint.is_tls() {
+            &self.inner.plain_with_secrets
+        } else {
+            &self.inner.remote
+        };
+        match timeout(within, client.request(&endpoint.uri, request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
+            Ok(Err(PoolError::Exchange(error))) => Err(UpstreamError::invalid(format!(
+                "the exchange broke off: {}",
+                connect::cause(&error)
+            ))),
+            Err(_) => Err(UpstreamError::Timeout {
+                what: "begin to answer",
+                within,
+            }),
+        }
+    }
+
+    /// Judges status and headers.
+    pub(super) async fn begin(
+        &self,
+        response: Response<Body>,
+        session: Option<&Session>,
+    ) -> Result<Begun, UpstreamError> {
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(UpstreamError::Unauthorized);
+        }
+        if status.is_redirection() {
+            return Err(UpstreamError::invalid(format!(
+                "it answers with a redirect (HTTP {}), which is not followed",
+                status.as_u16()
+            )));
+        }
+        let has_session = session.is_some_and(|session| session.id.is_some());
+        if status == StatusCode::NOT_FOUND && has_session {
+            return Ok(Begun::SessionLost);
+        }
+        let headers = response.headers();
+        if headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding != "identity")
+        {
+            return Err(UpstreamError::invalid("it is compressed, which was not asked for"));
+        }
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let kind = media_type(headers);
+        if !status.is_success() {
+            return self.refusal(status, &kind, response.into_body(), has_session).await;
+        }
+        match kind.as_str() {
+            "application/json" if length.is_some_and(|length| length > self.inner.limits.max_message) => {
+                Err(self.too_large())
+            }
+            "application/json" => Ok(Begun::Json(response.into_body())),
+            "text/event-stream" => Ok(Begun::Events(response.into_body())),
+            _ if status == StatusCode::ACCEPTED => Err(UpstreamError::invalid("it answers a request with HTTP 202")),
+            "" => Err(UpstreamError::invalid("it has no content type")),
+            other if is_media_type(other) => Err(UpstreamError::invalid(format!("it is of type {other}"))),
+            _ => Err(UpstreamError::invalid("its content type is none")),
+        }
+    }
+
+    async fn refusal(
+        &self,
+        status: StatusCode,
+        kind: &str,
+        body: Body,
+        has_session: bool,
+    ) -> Result<Begun, UpstreamError> {
+        let refused = || UpstreamError::invalid(format!("HTTP {}", status.as_u16()));
+        let start = timeout(self.inner.limits.initialize, read_start(body))
+            .await
+            .unwrap_or_default();
+        // Some servers say 400 where 404 is due.
+        if status == StatusCode::BAD_REQUEST && has_session && mentions_session(&start) {
+            return Ok(Begun::SessionLost);
+        }
+        if kind == "application/json" && start.len() < ERROR_BODY {
+            Ok(Begun::Refused(start))
+        } else {
+            Err(refused())
+        }
+    }
+}
+
+/// What is sent: the target's headers, and what MCP needs, which nothing overrides.
+fn headers(target: &Target, session: Option<&Session>) -> HeaderMap {
+    let mut headers = target.headers.clone();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ACCEPT, JSON_OR_EVENTS);
+    if target.key.endpoint.hosted && target.key.endpoint.uri.port().is_none() {
+        // Behind a socket there is no host, and servers refuse names they do not know.
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+    }
+    if let Some(session) = session {
+        if let Some(id) = &session.id {
+            headers.insert("mcp-session-id", id.clone());
+        }
+        if let Some(version) = &session.version {
+            headers.insert("mcp-protocol-version", version.clone());
+        }
+    }
+    headers
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether this is worth to be repeated to people.
+fn is_media_type(kind: &str) -> bool {
+    let mut bytes = kind.bytes();
+    kind.len() <= MAX_MEDIA_TYPE && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/+-._".contains(&byte))
+}
+
+fn mentions_session(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    text.contains("session") || text.contains("not initialized")
+}
+
+/// The start of an error's body.
+async fn read_start(mut body: Body) -> Bytes {
+    let mut start = BytesMut::new();
+    while start.len() < ERROR_BODY {
+        match body.frame().await {
+            Some(Ok(frame)) => start.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            _ => break,
+        }
+    }
+    start.truncate(ERROR_BODY);
+    start.freeze()
+}

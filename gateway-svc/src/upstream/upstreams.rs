@@ -1,0 +1,101 @@
+//! What all calls to upstreams share.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use moka::future::Cache;
+use service_kit::{egress::EgressPolicy, turns::OwnTurns};
+
+use super::{limits::Limits, message::Outgoing, pool::Pool, room::Rooms, session::Session, target::SessionKey};
+
+/// A session nobody used for this time is forgotten.
+const SESSION_IDLE: Duration = Duration::from_secs(3600);
+const SESSIONS: u64 = 50_000;
+
+/// All upstreams.
+#[derive(Clone)]
+pub(crate) struct Upstreams {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) remote: Pool,
+    /// Remote servers that get secrets by plain http.
+    pub(super) plain_with_secrets: Pool,
+    pub(super) hosted: Pool,
+    pub(super) sessions: Cache<SessionKey, Arc<Session>>,
+    pub(super) limits: Limits,
+    next_id: AtomicU64,
+    /// For answers to callers.
+    pub(super) rooms: Rooms,
+    /// For answers to the gateway itself, each upstream its own.
+    pub(super) own_rooms: Rooms,
+    pub(super) turns: OwnTurns,
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstreams")
+            .field("limits", &self.inner.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upstreams {
+    /// Connects to remote servers only where `policy` permits.
+    pub(crate) fn new(policy: EgressPolicy, limits: Limits) -> Self {
+        let sessions = Cache::builder()
+            .max_capacity(SESSIONS)
+            .time_to_idle(SESSION_IDLE)
+            .build();
+        let plain_with_secrets = Arc::new(policy.for_plain_secrets());
+        let rooms = Rooms::new(limits.room, limits.room_each, limits.room_wait);
+        let own_rooms = Rooms::new(limits.room / 4, limits.max_message, limits.room_wait);
+        let inner = Inner {
+            remote: Pool::new(Some(Arc::new(policy)), limits.connect),
+            // A pool of its own: no connection is used for a secret that was made without one, to an address that may not have it.
+            plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
+            hosted: Pool::new(None, limits.connect),
+            sessions,
+            limits,
+            next_id: AtomicU64::new(1),
+            rooms,
+            own_rooms,
+            turns: OwnTurns::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A request under a fresh id. `params` is empty or a JSON object; `extra` are further members of the message.
+    pub(crate) fn request(&self, method: &str, params: &[u8], extra: &[(Cow<'_, str>, &str)]) -> Outgoing {
+        Outgoing::new(self.next_id(), method, params, extra, None)
+    }
+
+    /// A request whose progress the client follows under `token`: `params` makes the parameters out of the token that the
+    /// upstream gets in its place.
+    pub(crate) fn request_with_progress(
+        &self,
+        method: &str,
+        token: Bytes,
+        params: impl FnOnce(u64) -> Vec<u8>,
+        extra: &[(Cow<'_, str>, &str)],
+    ) -> Outgoing {
+        let id = self.next_id();
+        Outgoing::new(id, method, &params(id), extra, Some(token))
+    }
+
+    fn next_id(&self) -> u64 {
+        self.inner.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+}
