@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod clock;
+pub mod connection;
 pub mod edge;
 pub mod egress;
 #[cfg(feature = "testing")]

@@ -13,8 +13,8 @@ use tonic_health::{ServingStatus, server::health_reporter};
 
 use crate::{
     app::{App, Readiness},
+    connection::{Connection, Link},
     edge::{Served, request_body, response_body},
-    pipe::{Connection, Link},
 };
 
 /// How long open requests may go on once the server stops. Streams that never end are cut then.

@@ -26,10 +26,10 @@ use tonic::transport::Channel;
 use crate::{
     app::App,
     clock::Clock,
+    connection::Connection,
     identity::{IssuerConfig, Verifier},
     peer::Workload,
-    pipe::{self, Connection},
-    serve,
+    pipe, serve,
 };
 
 /// `aud` of the test issuer's tokens.

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{Gate, Guarded, Place, guarded::LINGER_BYTES};
-use crate::{peer::Peer, pipe::Connection};
+use crate::{connection::Connection, peer::Peer};
 
 /// How much of an answer the kernel takes before its client does. By itself it takes some MB, and then nothing until a third of that is gone:
 /// who takes it slowly would seem to take nothing.
