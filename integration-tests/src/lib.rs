@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod process;
 pub mod script;
 pub mod stack;
+pub mod tls;
 pub mod tools;
 pub mod upstream;
 pub mod wait;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::stack::install_crypto;
+use crate::tls::install_crypto;
 
 /// What a client says of itself.
 #[derive(Clone, Debug)]

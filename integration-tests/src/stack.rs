@@ -16,6 +16,7 @@ use crate::{
     caller::Caller,
     mcp::{McpClient, McpOptions, Refused},
     process::{Lines, Program},
+    tls::install_crypto,
     tools::repository,
     wait::eventually_within,
 };
@@ -50,14 +51,6 @@ pub fn binary() -> &'static Path {
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .expect("cargo names the executable it built")
     })
-}
-
-/// Chooses the crypto provider of this process once, as `main` does in a program.
-pub fn install_crypto() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    });
 }
 
 /// The addresses that the program bound, as it writes them to `addresses.json`.

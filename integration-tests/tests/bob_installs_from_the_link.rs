@@ -297,7 +297,7 @@ async fn by_keyboard_with_a_configured_issuer() {
 async fn the_page_is_guarded() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     stack_with_alice(&stack, &upstream).await;
-    integration_tests::stack::install_crypto();
+    integration_tests::tls::install_crypto();
     let http = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

@@ -424,7 +424,7 @@ async fn ask_for_everything(answers: &Answers, stack: &Stack, admin: &Caller, al
             .expect("it is taken");
         answers.http("tools/list", &client.send("tools/list", json!({})).await.1);
     }
-    integration_tests::stack::install_crypto();
+    integration_tests::tls::install_crypto();
     let http = reqwest::Client::builder()
         .no_proxy()
         .build()

@@ -3,11 +3,7 @@
 use std::{fs, time::Duration};
 
 use contracts::registry::{GetUserRequest, user_service_client::UserServiceClient};
-use integration_tests::{
-    Stack, eventually_within,
-    process::Program,
-    stack::{binary, install_crypto},
-};
+use integration_tests::{Stack, eventually_within, process::Program, stack::binary, tls::install_crypto};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::process::Command;
 use tonic::{

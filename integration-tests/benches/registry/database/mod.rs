@@ -1,8 +1,9 @@
 //! Databases to measure on: files, and databases of a PostgreSQL server.
 
 pub(crate) mod bulk;
+mod engine;
 
-use std::{env, fmt, path::Path};
+use std::{env, path::Path};
 
 use integration_tests::Result;
 use registry_svc::Database;
@@ -13,27 +14,8 @@ use uuid::Uuid;
 pub(crate) use integration_tests::postgres::Server;
 
 use self::bulk::Bulk;
+pub(crate) use self::engine::Engine;
 use crate::report::say;
-
-/// What the registry keeps its data in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Engine {
-    Sqlite,
-    Postgres,
-}
-
-impl Engine {
-    pub(crate) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Sqlite => "sqlite",
-            Self::Postgres => "postgres",
-        })
-    }
-}
 
 /// A new SQLite database in this folder.
 pub(crate) fn sqlite(folder: &Path) -> Database {
