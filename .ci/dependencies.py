@@ -111,12 +111,6 @@ FILE_EXCEPTIONS = {
     ("credential-svc/src/domain/record.rs", "credential-svc/src/domain/plan.rs"),
     ("credential-svc/src/domain/reporting.rs", "credential-svc/src/domain/credentials.rs"),
     ("credential-svc/src/domain/views.rs", "credential-svc/src/domain/readiness.rs"),
-    ("deploy/standalone/src/cli.rs", "deploy/standalone/src/rotate_keys.rs"),
-    ("deploy/standalone/src/cli.rs", "deploy/standalone/src/run.rs"),
-    ("deploy/standalone/src/cli.rs", "deploy/standalone/src/token.rs"),
-    ("deploy/standalone/src/dev_issuer/page.rs", "deploy/standalone/src/dev_issuer/authorize.rs"),
-    ("integration-tests/benches/registry/report.rs", "integration-tests/benches/registry/database/mod.rs"),
-    ("integration-tests/src/mcp.rs", "integration-tests/src/stack.rs"),
     ("orchestrator-svc/sandbox/src/probe.rs", "orchestrator-svc/sandbox/src/launcher.rs"),
     ("orchestrator-svc/sandbox/src/sockets.rs", "orchestrator-svc/sandbox/src/seccomp.rs"),
     ("orchestrator-svc/src/reconcile/cleanup.rs", "orchestrator-svc/src/reconcile/supervisor.rs"),
@@ -132,7 +126,6 @@ FILE_EXCEPTIONS = {
     ("registry-svc/src/store/identity.rs", "registry-svc/src/store/db.rs"),
     ("registry-svc/src/store/list.rs", "registry-svc/src/api/paging.rs"),
     ("registry-svc/src/store/tx.rs", "registry-svc/src/store/db.rs"),
-    ("service-kit/src/pipe.rs", "service-kit/src/edge/accept.rs"),
 }
 
 

@@ -1,95 +1,57 @@
-//! The file that configures issuers.
+//! What an operator decides about the process.
 
-use std::{fs, path::Path};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
-use service_kit::identity::{IssuerConfig, takes_secrets};
+use ipnet::IpNet;
+use orchestrator_svc::SandboxMode;
+use secrecy::SecretString;
+use service_kit::{edge::Limits, quota::Allowance, telemetry::LogFormat};
+use url::Url;
 
-/// The YAML file: `issuers:`, a list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    issuers: Vec<IssuerConfig>,
+use crate::grpc_tls;
+
+/// How to serve.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Folder that holds everything.
+    pub(crate) data_dir: PathBuf,
+    /// Where MCP clients and browsers connect.
+    pub(crate) http: SocketAddr,
+    /// Where gRPC clients connect.
+    pub(crate) grpc: SocketAddr,
+    /// Who ends TLS there.
+    pub(crate) grpc_tls: grpc_tls::Config,
+    /// Under which people and clients reach the HTTP address; none: that of the address itself.
+    pub(crate) public_url: Option<Url>,
+    /// The registry's PostgreSQL; none: SQLite in the data folder.
+    pub(crate) database_url: Option<SecretString>,
+    /// Private networks that remote servers may be in.
+    pub(crate) allow_upstream_cidr: Vec<IpNet>,
+    /// YAML file with OIDC issuers.
+    pub(crate) issuers: Option<PathBuf>,
+    /// How long an upstream may take to begin its answer to a tool call.
+    pub(crate) call_timeout: Duration,
+    /// How local servers are held.
+    pub(crate) sandbox: Sandbox,
+    /// What clients may have of each listener.
+    pub(crate) limits: Limits,
+    /// What one caller may do.
+    pub(crate) allowance: Allowance,
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+    /// How the program was called, for the commands to copy.
+    pub(crate) program: String,
 }
 
-/// Reads the issuers of a file.
-pub(crate) fn issuers(path: &Path) -> Result<Vec<IssuerConfig>, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("--issuers {}: {error}", path.display()))?;
-    let file: File = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    for (index, issuer) in file.issuers.iter().enumerate() {
-        let what = format!("{}: issuers[{index}]", path.display());
-        if issuer.audiences.is_empty() && issuer.client_id.is_none() {
-            return Err(format!(
-                "{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"
-            ));
-        }
-        if let Some(variable) = &issuer.client_secret_env
-            && std::env::var_os(variable).is_none()
-        {
-            return Err(format!(
-                "{what}: client_secret_env: the environment variable {variable} is not set"
-            ));
-        }
-        if file.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
-            return Err(format!("{what}: {} is configured twice", issuer.issuer));
-        }
-        for url in [Some(&issuer.issuer), issuer.discovery_url.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            url::Url::parse(url).map_err(|error| format!("{what}: {url}: {error}"))?;
-            if !takes_secrets(url) {
-                return Err(format!(
-                    "{what}: {url}: must be an https URL (http on this machine alone): whoever sits between could send keys of their own"
-                ));
-            }
-        }
-    }
-    Ok(file.issuers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Vec<IssuerConfig>, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        issuers(file.path())
-    }
-
-    #[test]
-    fn reads_issuers() {
-        let issuers = parse(
-            "issuers:\n  - issuer: https://login.example.com\n    audiences: [chandlery]\n    client_id: abc\n    admins:\n      emails: [root@example.com]\n",
-        )
-        .unwrap();
-        assert_eq!(
-            issuers[0].metadata_url(),
-            "https://login.example.com/.well-known/openid-configuration"
-        );
-        assert_eq!(issuers[0].audiences, ["chandlery"]);
-        // Nobody is an admin by a claim that nobody has named.
-        assert_eq!(issuers[0].roles_claim, None);
-    }
-
-    #[test]
-    fn says_what_is_wrong() {
-        for (text, complaint) in [
-            ("issuers:\n  - issuer: https://a.example\n", "audience"),
-            (
-                "issuers:\n  - {issuer: 'https://a.example', client_id: a, client_secret_env: CHANDLERY_NOT_SET}\n",
-                "CHANDLERY_NOT_SET is not set",
-            ),
-            ("issuers:\n  - issuer: nonsense\n    client_id: a\n", "nonsense"),
-            ("issuers:\n  - issuer: https://a.example\n    clientid: a\n", "clientid"),
-            (
-                "issuers:\n  - {issuer: 'https://a.example', client_id: a}\n  - {issuer: 'https://a.example', client_id: b}\n",
-                "twice",
-            ),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert!(error.contains(complaint), "{error}");
-        }
-    }
+/// How local servers are held.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    /// None: as it fits who can reach the process.
+    pub(crate) mode: Option<SandboxMode>,
+    /// What every server may read, beside its own folder and the programs of the system.
+    pub(crate) read: Vec<PathBuf>,
+    /// What every server may change.
+    pub(crate) write: Vec<PathBuf>,
+    /// TCP ports that servers may connect to; none: all.
+    pub(crate) connect: Option<Vec<u16>>,
 }

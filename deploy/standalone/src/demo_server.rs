@@ -8,6 +8,9 @@ use rmcp::{
 };
 use serde::Deserialize;
 
+/// First argument of the program when it is to be this server.
+pub(crate) const COMMAND: &str = "demo-server";
+
 /// Serves on standard input and output until that is closed.
 pub(crate) fn run() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

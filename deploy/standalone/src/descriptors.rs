@@ -12,7 +12,8 @@ const FEWEST: u64 = 16;
 const ENOUGH: u64 = 1 << 16;
 
 /// Raises the limit to what so many connections of each listener need, as far as the process may, and tells what it is.
-pub(crate) fn raise(connections: u32) -> u64 {
+pub(crate) fn raise(connections: usize) -> u64 {
+    let connections = u64::try_from(connections).unwrap_or(u64::MAX);
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
@@ -20,7 +21,10 @@ pub(crate) fn raise(connections: u32) -> u64 {
             return 1024;
         }
     };
-    let wanted = (OWN + EACH * u64::from(connections)).max(ENOUGH).min(hard);
+    let wanted = OWN
+        .saturating_add(EACH.saturating_mul(connections))
+        .max(ENOUGH)
+        .min(hard);
     if soft >= wanted {
         return soft;
     }

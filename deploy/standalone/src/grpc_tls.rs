@@ -1,6 +1,12 @@
 //! What keeps others from reading the gRPC calls of people: they hold tokens and secrets.
 
-use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use ipnet::IpNet;
@@ -12,7 +18,14 @@ use tonic::{
     transport::{Identity, ServerTlsConfig},
 };
 
-use crate::cli::Serve;
+/// What an operator says of who ends TLS.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    /// PEM files: a certificate with those of its authorities, and its private key.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    /// Addresses of proxies that end TLS.
+    pub(crate) proxies: Vec<IpNet>,
+}
 
 /// Who ends TLS.
 #[derive(Debug)]
@@ -26,22 +39,22 @@ pub(crate) enum GrpcTls {
 }
 
 impl GrpcTls {
-    /// What the options say. An address that is not loopback needs one of the two; so nobody sends a token in the clear by oversight.
-    pub(crate) fn configured(arguments: &Serve) -> Result<Self, String> {
-        if let (Some(certificate), Some(key)) = (&arguments.grpc_tls_cert, &arguments.grpc_tls_key) {
+    /// What `config` says for this address. One that is not loopback requires a certificate or a proxy: nobody sends a token in the clear by
+    /// oversight.
+    pub(crate) fn configured(address: SocketAddr, config: Config) -> Result<Self, String> {
+        if let Some((certificate, key)) = &config.certificate {
             return Ok(Self::Ours(Box::new(identity(certificate, key)?)));
         }
-        if !arguments.grpc_tls_proxy.is_empty() {
-            return Ok(Self::Proxies(arguments.grpc_tls_proxy.clone().into()));
+        if !config.proxies.is_empty() {
+            return Ok(Self::Proxies(config.proxies.into()));
         }
-        if arguments.grpc.ip().to_canonical().is_loopback() {
+        if address.ip().to_canonical().is_loopback() {
             return Ok(Self::Loopback);
         }
         Err(format!(
-            "--grpc {}: calls with tokens and secrets could be read on their way from other machines. Give a certificate with \
+            "--grpc {address}: calls with tokens and secrets could be read on their way from other machines. Give a certificate with \
              --grpc-tls-cert FILE and --grpc-tls-key FILE; or let a proxy end TLS, and name its address with --grpc-tls-proxy CIDR; or \
-             listen on 127.0.0.1",
-            arguments.grpc
+             listen on 127.0.0.1"
         ))
     }
 
@@ -119,46 +132,44 @@ async fn from_proxy(proxies: &[IpNet], request: Request, next: Next) -> Response
 #[cfg(test)]
 mod tests {
     use axum::{Router, body::Body, routing::get};
-    use clap::Parser as _;
     use tower::ServiceExt as _;
 
     use super::*;
 
-    #[derive(Debug, clap::Parser)]
-    struct Command {
-        #[command(flatten)]
-        serve: Serve,
-    }
-
-    fn configured(arguments: &[&str]) -> Result<GrpcTls, String> {
-        let arguments = ["chandlery"].iter().chain(arguments);
-        GrpcTls::configured(
-            &Command::try_parse_from(arguments)
-                .map_err(|error| error.to_string())?
-                .serve,
-        )
+    fn configured(address: &str, config: Config) -> Result<GrpcTls, String> {
+        GrpcTls::configured(address.parse().unwrap(), config)
     }
 
     #[test]
     fn others_reach_it_by_tls_alone() {
-        assert!(matches!(configured(&["--grpc", "127.0.0.1:0"]), Ok(GrpcTls::Loopback)));
-        assert!(matches!(configured(&["--grpc", "[::1]:0"]), Ok(GrpcTls::Loopback)));
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            assert!(matches!(configured(address, Config::default()), Ok(GrpcTls::Loopback)));
+        }
         for address in ["0.0.0.0:0", "[::]:0", "10.0.0.1:9090"] {
-            let refused = configured(&["--grpc", address]).unwrap_err();
+            let refused = configured(address, Config::default()).unwrap_err();
             assert!(refused.contains("--grpc-tls-cert"), "{refused}");
-            let behind = configured(&["--grpc", address, "--grpc-tls-proxy", "10.0.0.2/32"]);
+            let proxy = Config {
+                proxies: vec!["10.0.0.2/32".parse().unwrap()],
+                ..Config::default()
+            };
+            let behind = configured(address, proxy);
             assert!(matches!(behind, Ok(GrpcTls::Proxies(_))), "{behind:?}");
         }
-        let half = configured(&["--grpc-tls-cert", "a.pem"]).unwrap_err();
-        assert!(half.contains("--grpc-tls-key"), "{half}");
     }
 
     #[test]
     fn a_certificate_is_checked_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let path = |name: &str| folder.path().join(name);
         let start = |certificate: &str, key: &str| {
-            configured(&["--grpc-tls-cert", &path(certificate), "--grpc-tls-key", &path(key)])
+            let certificate = Some((path(certificate), path(key)));
+            configured(
+                "127.0.0.1:0",
+                Config {
+                    certificate,
+                    ..Config::default()
+                },
+            )
         };
         let absent = start("none.pem", "none.pem").unwrap_err();
         assert!(

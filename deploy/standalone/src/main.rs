@@ -1,7 +1,6 @@
 //! Chandlery in one process: the registry, the credential service, the orchestrator and the gateway.
 
 mod banner;
-mod caller_limits;
 mod cli;
 mod config;
 mod data_dir;
@@ -13,13 +12,14 @@ mod guard;
 mod headers;
 mod health;
 mod http_server;
+mod issuers;
 mod nowhere;
 mod public_url;
 mod rotate_keys;
 mod run;
 mod seed;
+mod services;
 mod token;
-mod values;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use service_kit::keys::{Ring, read, remove};
 
 use crate::{
-    cli::RotateKeys,
     data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
     dev_issuer::DevIssuer,
 };
@@ -26,12 +25,12 @@ struct Note {
     revoke: bool,
 }
 
-/// Does all of it, and says which keys there are now.
-pub(crate) fn run(arguments: &RotateKeys) -> Result<(), Box<dyn Error>> {
-    let folder = DataDir::existing(&arguments.data_dir)?.ok_or_else(|| {
+/// Does all of it, and says which keys there are now. `revoke`: what the old keys sealed and signed ends at once.
+pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
+    let folder = DataDir::existing(data_dir)?.ok_or_else(|| {
         format!(
             "{} is not the data folder of a server: name it with --data-dir",
-            arguments.data_dir.display()
+            data_dir.display()
         )
     })?;
     let _lock = folder
@@ -46,7 +45,7 @@ pub(crate) fn run(arguments: &RotateKeys) -> Result<(), Box<dyn Error>> {
             revoke: false,
         },
     };
-    note.revoke |= arguments.revoke;
+    note.revoke |= revoke;
     folder.write(NOTE, serde_json::to_string(&note)?.as_bytes())?;
 
     for name in [SESSION_KEY, PAGE_TOKEN_KEY] {

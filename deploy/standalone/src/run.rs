@@ -1,7 +1,6 @@
 //! Builds the four services, connects them, serves them, and stops them.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     io::Write as _,
     sync::Arc,
@@ -10,11 +9,10 @@ use std::{
 
 use secrecy::ExposeSecret as _;
 use service_kit::{
-    App, Clock, Hosts, Quotas, Readiness, Workload,
+    Clock, Hosts, Quotas, Readiness,
     edge::{self, Gate, Limits},
-    egress::{self, EgressPolicy},
+    egress,
     identity::Verifier,
-    pipe::{PipeListener, pipe},
     serve, telemetry,
 };
 use sha2::{Digest as _, Sha256};
@@ -25,64 +23,53 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use url::Url;
 
 use crate::{
     banner::Banner,
-    cli::{self, Port, SandboxMode, Serve},
-    config,
-    data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
+    config::Config,
+    data_dir::DataDir,
     descriptors,
     dev_issuer::{self, DevIssuer, RouterConfig, SignInCode},
     grpc_tls::GrpcTls,
     health,
     http_server::{self, Site},
-    nowhere, public_url, seed,
+    issuers, nowhere, public_url, seed,
+    services::{self, SQLITE, Services, own_names},
 };
 
 /// In the data folder: the first start has added what it adds; see [`seeded`].
 const SEEDED: &str = "seeded";
-/// In the data folder: the registry, where it is not on PostgreSQL.
-const SQLITE: &str = "registry.db";
 /// In the data folder: where the process listens.
 const ADDRESSES: &str = "addresses.json";
 
 /// Serves until SIGINT or SIGTERM.
-pub(crate) fn run(arguments: Serve) -> Result<(), Box<dyn Error>> {
-    telemetry::init(arguments.log_format.into(), "info,hyper=warn,h2=warn,tower=warn");
+pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    telemetry::init(config.log_format, "info,hyper=warn,h2=warn,tower=warn");
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(serve_all(arguments))
+        .block_on(serve_all(config))
 }
 
-/// The services, and the listening end of every pipe to them.
-struct Services {
-    apps: [App; 4],
-    pipes: [Vec<PipeListener>; 4],
-    /// The gateway's own channel to the registry, for people's requests.
-    registry: Channel,
-}
-
-async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
+async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     // No other process of this user reads its memory, which has secrets.
     nix::sys::prctl::set_dumpable(false)?;
-    let folder = DataDir::open(&arguments.data_dir)?;
+    let folder = DataDir::open(&config.data_dir)?;
     let _lock = folder.lock()?;
-    let limits = limits(&arguments, descriptors::raise(arguments.max_connections));
-    let grpc_tls = GrpcTls::configured(&arguments)?;
-    let http = bind(arguments.http, "--http").await?;
-    let grpc = bind(arguments.grpc, "--grpc").await?;
+    let limits = limits(config.limits.clone());
+    let grpc_tls = GrpcTls::configured(config.grpc, std::mem::take(&mut config.grpc_tls))?;
+    let http = bind(config.http, "--http").await?;
+    let grpc = bind(config.grpc, "--grpc").await?;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
-    let public_url = public_url::of(arguments.public_url.as_ref(), http_address)?;
+    let public_url = public_url::of(config.public_url.as_ref(), http_address)?;
     if public_url::is_in_the_clear(&public_url) {
         tracing::warn!(
             "--public-url {public_url}: tokens, secrets and session cookies cross the network in the clear; let a reverse proxy end TLS, and \
              give its https URL"
         );
     }
-    for network in arguments
+    for network in config
         .allow_upstream_cidr
         .iter()
         .filter(|net| egress::includes_public(net))
@@ -94,8 +81,8 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     }
     let local_url = Url::parse(&format!("http://{http_address}"))?;
 
-    let mut issuers = match &arguments.issuers {
-        Some(path) => config::issuers(path)?,
+    let mut issuers = match &config.issuers {
+        Some(path) => issuers::read(path)?,
         None => Vec::new(),
     };
     let development = match dev_issuer::refuse_public(http_address, grpc_address, &public_url) {
@@ -116,14 +103,14 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     }
     let verifier = Arc::new(Verifier::new(issuers, Clock::System)?);
 
-    let seeded = seeded(&arguments);
-    if arguments.database_url.is_some() && folder.has(SQLITE) {
+    let seeded = seeded(&config);
+    if config.database_url.is_some() && folder.has(SQLITE) {
         tracing::warn!(
             "{SQLITE} in the data folder is not used: --database-url names another registry, and nothing is moved to it"
         );
     }
-    let quotas = Quotas::new(arguments.caller_limits.allowance(&arguments.proxies));
-    let services = build(&arguments, &folder, &public_url, http_address, &verifier, &quotas).await?;
+    let quotas = Quotas::new(config.allowance.clone());
+    let services = services::build(&config, &folder, &public_url, http_address, &verifier, &quotas).await?;
     let Services { apps, pipes, registry } = services;
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
@@ -219,7 +206,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             folder.write(&seeded, b"").map_err(|error| error.to_string())?;
         }
         set_up.send_replace(Readiness::Ready);
-        let data_dir = arguments.data_dir.to_string_lossy();
+        let data_dir = config.data_dir.to_string_lossy();
         let banner = Banner {
             public_url: &public_url,
             has_default_gateway: development.is_some() || folder.has(&seeded),
@@ -227,7 +214,7 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
             grpc_serves_tls,
             sign_in_code: development.is_some().then_some(&code),
             data_dir: (data_dir != "./.chandlery").then_some(&data_dir),
-            program: &cli::program(),
+            program: &config.program,
         };
         write!(std::io::stdout(), "{banner}").map_err(|error| error.to_string())
     };
@@ -245,29 +232,24 @@ async fn serve_all(arguments: Serve) -> Result<(), Box<dyn Error>> {
     ended
 }
 
-/// What clients may have of each listener, where the process may have so many descriptors.
-fn limits(arguments: &Serve, descriptors: u64) -> Limits {
-    let wanted = usize::try_from(arguments.max_connections).unwrap_or(usize::MAX);
+/// The limits of each listener, with no more connections than the process may have descriptors for.
+fn limits(mut limits: Limits) -> Limits {
+    let descriptors = descriptors::raise(limits.connections);
     let possible = descriptors::connections(descriptors);
-    if possible < wanted {
+    if possible < limits.connections {
         tracing::warn!(
             descriptors,
             connections = possible,
             "fewer connections than --max-connections says can be open: the process may have no more descriptors; raise the limit (ulimit -n, LimitNOFILE=)"
         );
+        limits.connections = possible;
     }
-    Limits {
-        connections: wanted.min(possible),
-        per_address: usize::try_from(arguments.max_connections_per_address).unwrap_or(usize::MAX),
-        proxies: arguments.proxies.clone(),
-        patience: Duration::from_secs(arguments.client_timeout),
-        idle: Duration::from_secs(arguments.idle_timeout),
-    }
+    limits
 }
 
 /// The name of the mark that the registry has what the first start adds: one for each database.
-fn seeded(arguments: &Serve) -> String {
-    match &arguments.database_url {
+fn seeded(config: &Config) -> String {
+    match &config.database_url {
         None => SEEDED.to_owned(),
         Some(url) => {
             // The password may change, and nothing of it is to be left in the folder.
@@ -279,130 +261,6 @@ fn seeded(arguments: &Serve) -> String {
             format!("{SEEDED}-{}", hex::encode(Sha256::digest(database)))
         }
     }
-}
-
-async fn build(
-    arguments: &Serve,
-    folder: &DataDir,
-    public_url: &Url,
-    http_address: std::net::SocketAddr,
-    verifier: &Arc<Verifier>,
-    quotas: &Arc<Quotas>,
-) -> Result<Services, Box<dyn Error>> {
-    use Workload::{Credential, Gateway, Orchestrator};
-    let (credential_to_registry, r1) = pipe(Credential);
-    let (orchestrator_to_registry, r2) = pipe(Orchestrator);
-    let (gateway_to_registry, r3) = pipe(Gateway);
-    let (orchestrator_to_credential, c1) = pipe(Orchestrator);
-    let (gateway_to_credential, c2) = pipe(Gateway);
-    let egress = EgressPolicy::new(arguments.allow_upstream_cidr.clone());
-    let page_token_key = folder.key(PAGE_TOKEN_KEY)?;
-    let program = std::env::current_exe()?;
-    // The same after a crash: to a registry on PostgreSQL these watchers are then those of before, and no write waits for the dead.
-    let instance = Some(folder.instance()?);
-    let public = arguments.issuers.is_some() || !http_address.ip().is_loopback() || !arguments.grpc.ip().is_loopback();
-
-    let database = match &arguments.database_url {
-        Some(url) => registry_svc::Database::Postgres(url.clone()),
-        None => registry_svc::Database::Sqlite(folder.path().join(SQLITE)),
-    };
-    let registry = registry_svc::build(
-        registry_svc::Config {
-            egress: egress.clone(),
-            ..registry_svc::Config::new(database, &page_token_key)
-        },
-        registry_svc::Deps {
-            verifier: Arc::clone(verifier),
-            quotas: Arc::clone(quotas),
-            clock: Clock::System,
-        },
-    )
-    .await?;
-    let credential = credential_svc::build(
-        credential_svc::Config {
-            data_dir: folder.path().to_owned(),
-            instance: instance.clone(),
-        },
-        credential_svc::Deps {
-            registry: credential_to_registry,
-            verifier: Arc::clone(verifier),
-            quotas: Arc::clone(quotas),
-            clock: Clock::System,
-        },
-    )
-    .await?;
-    let orchestrator = orchestrator_svc::build(
-        orchestrator_svc::Config {
-            data_dir: folder.path().join("runtimes"),
-            hidden_dir: Some(folder.path().to_owned()),
-            sandbox: sandbox(arguments, public),
-            program: program.clone(),
-            builtin_commands: BTreeMap::from([(
-                seed::DEMO_COMMAND.to_owned(),
-                vec![program.to_string_lossy().into_owned(), cli::DEMO_SERVER.to_owned()],
-            )]),
-            instance: instance.clone(),
-            ..orchestrator_svc::Config::default()
-        },
-        orchestrator_svc::Deps {
-            registry: orchestrator_to_registry,
-            credential: orchestrator_to_credential,
-            verifier: Arc::clone(verifier),
-            quotas: Arc::clone(quotas),
-            clock: Clock::System,
-        },
-    )
-    .await?;
-    let gateway = gateway_svc::build(
-        gateway_svc::Config {
-            egress,
-            call_timeout: Duration::from_secs(arguments.call_timeout),
-            allowed_hosts: own_names(http_address),
-            instance,
-            ..gateway_svc::Config::new(public_url.clone(), folder.key(SESSION_KEY)?, page_token_key)
-        },
-        gateway_svc::Deps {
-            registry: gateway_to_registry.clone(),
-            credential: gateway_to_credential,
-            verifier: Arc::clone(verifier),
-            quotas: Arc::clone(quotas),
-            clock: Clock::System,
-        },
-    )
-    .await?;
-    Ok(Services {
-        apps: [registry, credential, orchestrator, gateway],
-        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![], vec![]],
-        registry: gateway_to_registry,
-    })
-}
-
-/// How local servers are held. `public`: others than this machine's users can reach us, or people sign in elsewhere.
-fn sandbox(arguments: &Serve, public: bool) -> orchestrator_svc::Sandbox {
-    use orchestrator_svc::SandboxMode as Mode;
-    let mode = match arguments.sandbox {
-        Some(SandboxMode::Required) => Mode::Required,
-        Some(SandboxMode::BestEffort) => Mode::BestEffort,
-        Some(SandboxMode::Off) => Mode::Off,
-        None if public => Mode::Required,
-        None => Mode::BestEffort,
-    };
-    let ports = arguments.server_connect.iter().map(|port| match port {
-        Port::Any => None,
-        Port::Number(number) => Some(*number),
-    });
-    orchestrator_svc::Sandbox {
-        mode,
-        read: arguments.server_read.clone(),
-        write: arguments.server_write.clone(),
-        connect: ports.collect(),
-        ..orchestrator_svc::Sandbox::default()
-    }
-}
-
-/// The names of the HTTP address itself, besides that of the public URL.
-fn own_names(http_address: std::net::SocketAddr) -> Vec<String> {
-    vec![http_address.to_string(), format!("localhost:{}", http_address.port())]
 }
 
 async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, String> {

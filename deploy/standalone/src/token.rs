@@ -4,20 +4,33 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::MetadataExt as _,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    cli::Token,
-    dev_issuer::{self, DevIssuer},
-};
+use crate::dev_issuer::{self, DevIssuer};
 
 /// The longest that a token is valid (seconds): nobody can take one back before it ends.
 const MAX_TTL: u64 = 24 * 3600;
 
+/// Which token to print.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Data folder of the server that is to accept it.
+    pub(crate) data_dir: PathBuf,
+    /// Email address, and subject.
+    pub(crate) user: String,
+    /// Groups of the user.
+    pub(crate) groups: Vec<String>,
+    /// Whether they are an admin.
+    pub(crate) admin: bool,
+    /// How long it is valid.
+    pub(crate) ttl: Duration,
+}
+
 /// Prints the token, and nothing else, on standard output.
-pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>> {
-    let folder = &arguments.data_dir;
+pub(crate) fn print(request: &Request) -> Result<(), Box<dyn std::error::Error>> {
+    let folder = &request.data_dir;
     if let Ok(found) = fs::metadata(folder)
         && found.uid() != nix::unistd::geteuid().as_raw()
     {
@@ -35,13 +48,12 @@ pub(crate) fn print(arguments: &Token) -> Result<(), Box<dyn std::error::Error>>
             folder.display()
         )
     })?;
-    let ttl = Duration::from_secs(arguments.ttl);
     let token = issuer.mint(
         &dev_issuer::this_user(),
-        &arguments.user,
-        &arguments.group,
-        arguments.admin,
-        ttl,
+        &request.user,
+        &request.groups,
+        request.admin,
+        request.ttl,
         SystemTime::now(),
     )?;
     writeln!(std::io::stdout(), "{token}")?;
@@ -83,14 +95,14 @@ mod tests {
     fn says_whose_the_folder_is() {
         let folder = tempfile::tempdir().unwrap();
         let print = || {
-            let arguments = Token {
+            let request = Request {
                 data_dir: folder.path().to_owned(),
                 user: "alice@example.com".to_owned(),
-                group: Vec::new(),
+                groups: Vec::new(),
                 admin: false,
-                ttl: 60,
+                ttl: Duration::from_secs(60),
             };
-            print(&arguments).unwrap_err().to_string()
+            print(&request).unwrap_err().to_string()
         };
         assert!(print().contains("start the server once before"));
         // Only root can give a folder away.

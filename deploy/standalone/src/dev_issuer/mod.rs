@@ -10,6 +10,7 @@ mod key;
 mod page;
 mod public;
 mod record;
+mod request;
 mod token;
 
 use std::{

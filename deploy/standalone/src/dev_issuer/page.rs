@@ -7,7 +7,7 @@ use axum::{
 use maud::{DOCTYPE, Markup, html};
 use url::Url;
 
-use super::authorize::{Entered, Request};
+use super::request::{Entered, Request};
 
 pub(super) fn form(status: StatusCode, request: &Request, redirect: &Url, entered: &Entered) -> Response {
     let errors = [("email", &entered.email_error), ("code", &entered.code_error)];

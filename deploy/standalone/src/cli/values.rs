@@ -6,19 +6,19 @@ use ipnet::IpNet;
 use url::Url;
 
 /// Takes an address to listen on.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 /// Takes a network.
-pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     text.parse()
         .map_err(|_| "must be a network, such as 10.1.0.0/16, or 10.1.2.3/32 for one address".to_owned())
 }
 
 /// Takes a URL.
-pub(crate) fn url(text: &str) -> Result<Url, String> {
+pub(super) fn url(text: &str) -> Result<Url, String> {
     text.parse()
         .map_err(|_| "must be a URL, such as https://tools.example.com".to_owned())
 }

@@ -11,7 +11,7 @@ const HEADING: &str =
 
 /// How much one caller may do. Who does more is refused with HTTP 429 or RESOURCE_EXHAUSTED, and told when to retry.
 #[derive(Debug, Args)]
-pub(crate) struct CallerLimits {
+pub(super) struct CallerLimits {
     /// MCP messages, gRPC requests and pages a minute. A whole minute's worth may come at once.
     #[arg(long, env = "CHANDLERY_MAX_REQUESTS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().requests, value_parser = batch_or_more, help_heading = HEADING)]
     max_requests_per_minute: NonZeroU32,
@@ -47,7 +47,7 @@ fn batch_or_more(text: &str) -> Result<NonZeroU32, String> {
 
 impl CallerLimits {
     /// What `proxies` say of where a request comes from is believed.
-    pub(crate) fn allowance(&self, proxies: &[IpNet]) -> Allowance {
+    pub(super) fn allowance(&self, proxies: Vec<IpNet>) -> Allowance {
         let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
         Allowance {
             requests: self.max_requests_per_minute,
@@ -56,7 +56,7 @@ impl CallerLimits {
             sign_ins: self.max_sign_ins_per_minute,
             calls: count(self.max_calls),
             streams: count(self.max_streams),
-            proxies: proxies.to_vec(),
+            proxies,
         }
     }
 }

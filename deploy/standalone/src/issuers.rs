@@ -1,0 +1,95 @@
+//! The file that configures issuers.
+
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+use service_kit::identity::{IssuerConfig, takes_secrets};
+
+/// The YAML file: `issuers:`, a list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    issuers: Vec<IssuerConfig>,
+}
+
+/// Reads the issuers of a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("--issuers {}: {error}", path.display()))?;
+    let file: File = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    for (index, issuer) in file.issuers.iter().enumerate() {
+        let what = format!("{}: issuers[{index}]", path.display());
+        if issuer.audiences.is_empty() && issuer.client_id.is_none() {
+            return Err(format!(
+                "{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"
+            ));
+        }
+        if let Some(variable) = &issuer.client_secret_env
+            && std::env::var_os(variable).is_none()
+        {
+            return Err(format!(
+                "{what}: client_secret_env: the environment variable {variable} is not set"
+            ));
+        }
+        if file.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
+            return Err(format!("{what}: {} is configured twice", issuer.issuer));
+        }
+        for url in [Some(&issuer.issuer), issuer.discovery_url.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            url::Url::parse(url).map_err(|error| format!("{what}: {url}: {error}"))?;
+            if !takes_secrets(url) {
+                return Err(format!(
+                    "{what}: {url}: must be an https URL (http on this machine alone): whoever sits between could send keys of their own"
+                ));
+            }
+        }
+    }
+    Ok(file.issuers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<IssuerConfig>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        read(file.path())
+    }
+
+    #[test]
+    fn reads_issuers() {
+        let issuers = parse(
+            "issuers:\n  - issuer: https://login.example.com\n    audiences: [chandlery]\n    client_id: abc\n    admins:\n      emails: [root@example.com]\n",
+        )
+        .unwrap();
+        assert_eq!(
+            issuers[0].metadata_url(),
+            "https://login.example.com/.well-known/openid-configuration"
+        );
+        assert_eq!(issuers[0].audiences, ["chandlery"]);
+        // Nobody is an admin by a claim that nobody has named.
+        assert_eq!(issuers[0].roles_claim, None);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (text, complaint) in [
+            ("issuers:\n  - issuer: https://a.example\n", "audience"),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', client_id: a, client_secret_env: CHANDLERY_NOT_SET}\n",
+                "CHANDLERY_NOT_SET is not set",
+            ),
+            ("issuers:\n  - issuer: nonsense\n    client_id: a\n", "nonsense"),
+            ("issuers:\n  - issuer: https://a.example\n    clientid: a\n", "clientid"),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', client_id: a}\n  - {issuer: 'https://a.example', client_id: b}\n",
+                "twice",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Builds the four services and connects them.
+
+use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
+
+use orchestrator_svc::SandboxMode;
+use service_kit::{
+    App, Clock, Quotas, Workload,
+    egress::EgressPolicy,
+    identity::Verifier,
+    pipe::{PipeListener, pipe},
+};
+use tonic::transport::Channel;
+use url::Url;
+
+use crate::{
+    config::{Config, Sandbox},
+    data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
+    demo_server, seed,
+};
+
+/// In the data folder: the registry, where it is not on PostgreSQL.
+pub(crate) const SQLITE: &str = "registry.db";
+
+/// The services, and the listening end of every pipe to them.
+pub(crate) struct Services {
+    pub(crate) apps: [App; 4],
+    pub(crate) pipes: [Vec<PipeListener>; 4],
+    /// The gateway's own channel to the registry, for people's requests.
+    pub(crate) registry: Channel,
+}
+
+/// Builds the four services and connects them by pipes.
+pub(crate) async fn build(
+    config: &Config,
+    folder: &DataDir,
+    public_url: &Url,
+    http_address: SocketAddr,
+    verifier: &Arc<Verifier>,
+    quotas: &Arc<Quotas>,
+) -> Result<Services, Box<dyn Error>> {
+    use Workload::{Credential, Gateway, Orchestrator};
+    let (credential_to_registry, r1) = pipe(Credential);
+    let (orchestrator_to_registry, r2) = pipe(Orchestrator);
+    let (gateway_to_registry, r3) = pipe(Gateway);
+    let (orchestrator_to_credential, c1) = pipe(Orchestrator);
+    let (gateway_to_credential, c2) = pipe(Gateway);
+    let egress = EgressPolicy::new(config.allow_upstream_cidr.clone());
+    let page_token_key = folder.key(PAGE_TOKEN_KEY)?;
+    let program = std::env::current_exe()?;
+    // The same after a crash: to a registry on PostgreSQL these watchers are then those of before, and no write waits for the dead.
+    let instance = Some(folder.instance()?);
+    let public = config.issuers.is_some() || !http_address.ip().is_loopback() || !config.grpc.ip().is_loopback();
+
+    let database = match &config.database_url {
+        Some(url) => registry_svc::Database::Postgres(url.clone()),
+        None => registry_svc::Database::Sqlite(folder.path().join(SQLITE)),
+    };
+    let registry = registry_svc::build(
+        registry_svc::Config {
+            egress: egress.clone(),
+            ..registry_svc::Config::new(database, &page_token_key)
+        },
+        registry_svc::Deps {
+            verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    let credential = credential_svc::build(
+        credential_svc::Config {
+            data_dir: folder.path().to_owned(),
+            instance: instance.clone(),
+        },
+        credential_svc::Deps {
+            registry: credential_to_registry,
+            verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    let orchestrator = orchestrator_svc::build(
+        orchestrator_svc::Config {
+            data_dir: folder.path().join("runtimes"),
+            hidden_dir: Some(folder.path().to_owned()),
+            sandbox: sandbox(&config.sandbox, public),
+            program: program.clone(),
+            builtin_commands: BTreeMap::from([(
+                seed::DEMO_COMMAND.to_owned(),
+                vec![program.to_string_lossy().into_owned(), demo_server::COMMAND.to_owned()],
+            )]),
+            instance: instance.clone(),
+            ..orchestrator_svc::Config::default()
+        },
+        orchestrator_svc::Deps {
+            registry: orchestrator_to_registry,
+            credential: orchestrator_to_credential,
+            verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    let gateway = gateway_svc::build(
+        gateway_svc::Config {
+            egress,
+            call_timeout: config.call_timeout,
+            allowed_hosts: own_names(http_address),
+            instance,
+            ..gateway_svc::Config::new(public_url.clone(), folder.key(SESSION_KEY)?, page_token_key)
+        },
+        gateway_svc::Deps {
+            registry: gateway_to_registry.clone(),
+            credential: gateway_to_credential,
+            verifier: Arc::clone(verifier),
+            quotas: Arc::clone(quotas),
+            clock: Clock::System,
+        },
+    )
+    .await?;
+    Ok(Services {
+        apps: [registry, credential, orchestrator, gateway],
+        pipes: [vec![r1, r2, r3], vec![c1, c2], vec![], vec![]],
+        registry: gateway_to_registry,
+    })
+}
+
+/// How local servers are held. `public`: others than this machine's users can reach us, or people sign in elsewhere.
+fn sandbox(config: &Sandbox, public: bool) -> orchestrator_svc::Sandbox {
+    let fitting = if public {
+        SandboxMode::Required
+    } else {
+        SandboxMode::BestEffort
+    };
+    orchestrator_svc::Sandbox {
+        mode: config.mode.unwrap_or(fitting),
+        read: config.read.clone(),
+        write: config.write.clone(),
+        connect: config.connect.clone(),
+        ..orchestrator_svc::Sandbox::default()
+    }
+}
+
+/// The names of the HTTP address itself, besides that of the public URL.
+pub(crate) fn own_names(http_address: SocketAddr) -> Vec<String> {
+    vec![http_address.to_string(), format!("localhost:{}", http_address.port())]
+}
