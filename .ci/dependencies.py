@@ -106,11 +106,7 @@ MODULE_EXCEPTIONS = {
 }
 # (from, to): arrows between files that close a circle.
 FILE_EXCEPTIONS = {
-    ("credential-svc/src/domain/destination.rs", "credential-svc/src/domain/plan.rs"),
-    ("credential-svc/src/domain/ports.rs", "credential-svc/src/domain/readiness.rs"),
-    ("credential-svc/src/domain/record.rs", "credential-svc/src/domain/plan.rs"),
     ("credential-svc/src/domain/reporting.rs", "credential-svc/src/domain/credentials.rs"),
-    ("credential-svc/src/domain/views.rs", "credential-svc/src/domain/readiness.rs"),
     ("orchestrator-svc/sandbox/src/probe.rs", "orchestrator-svc/sandbox/src/launcher.rs"),
     ("orchestrator-svc/sandbox/src/sockets.rs", "orchestrator-svc/sandbox/src/seccomp.rs"),
     ("orchestrator-svc/src/reconcile/cleanup.rs", "orchestrator-svc/src/reconcile/supervisor.rs"),
