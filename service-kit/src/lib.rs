@@ -11,6 +11,8 @@ pub mod fuzz;
 pub mod hosts;
 pub mod identity;
 pub mod keys;
+#[cfg(feature = "testing")]
+pub mod not_run;
 pub mod page_token;
 pub mod peer;
 pub mod per_caller;

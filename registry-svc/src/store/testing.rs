@@ -1,9 +1,8 @@
 //! Databases for tests of the store: one of SQLite, and one of PostgreSQL where `CHANDLERY_TEST_POSTGRES_URL` names a server on which
 //! databases may be made.
 
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-
 use prost::Message;
+use service_kit::not_run;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
@@ -34,10 +33,7 @@ pub(crate) async fn sqlite() -> Opened {
 
 /// A database of PostgreSQL, where there is a server.
 pub(crate) async fn postgres() -> Option<Opened> {
-    let Ok(server) = std::env::var("CHANDLERY_TEST_POSTGRES_URL") else {
-        eprintln!("skipped: CHANDLERY_TEST_POSTGRES_URL names no PostgreSQL server");
-        return None;
-    };
+    let server = not_run::postgres()?;
     let name = format!("store_{}", uuid::Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(&server).await.unwrap();
     let create = format!("CREATE DATABASE {name}");

@@ -5,7 +5,6 @@
     dead_code,
     missing_docs,
     unreachable_pub,
-    clippy::print_stderr,
     clippy::result_large_err,
     reason = "each test uses its part of it"
 )]
@@ -29,6 +28,7 @@ use secrecy::ExposeSecret as _;
 use service_kit::{
     Clock, Readiness, UserId, Workload,
     clock::ManualClock,
+    not_run,
     telemetry::LogFormat,
     testing::{Served, TestIssuer},
 };
@@ -286,10 +286,7 @@ impl Stack {
 }
 
 async fn new_postgres_database() -> Option<String> {
-    let Ok(server) = std::env::var("CHANDLERY_TEST_POSTGRES_URL") else {
-        eprintln!("skipped: CHANDLERY_TEST_POSTGRES_URL names no PostgreSQL server");
-        return None;
-    };
+    let server = not_run::postgres()?;
     let name = format!("registry_{}", uuid::Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(&server)
         .await
