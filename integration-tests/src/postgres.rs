@@ -15,10 +15,10 @@ use nix::{
     unistd::{Pid, Uid, User},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
-use crate::{Result, process::free_port};
+use crate::{Result, process::free_port, tools::Tool};
 
 /// A server on which databases can be made; its own ends when this is dropped.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl Server {
     /// # Errors
     /// As [`Server::own`].
     pub async fn start() -> Result<Self> {
+        Tool::Postgres.declared();
         match env::var("CHANDLERY_TEST_POSTGRES_URL") {
             Ok(url) => Ok(Self {
                 url: url.into(),
@@ -54,6 +55,7 @@ impl Server {
     /// # Errors
     /// If there is no PostgreSQL on this machine, or it does not start.
     pub async fn own() -> Result<Self> {
+        Tool::Postgres.declared();
         let programs = programs()?;
         let data = tempfile::tempdir()?;
         let user = user()?;
@@ -110,6 +112,21 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(Self { url, _own: Some(own) })
+    }
+
+    /// The URL of a new, empty database on it.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn database(&self) -> Result<SecretString> {
+        let name = format!("journey_{}", uuid::Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect(self.url.expose_secret()).await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await?;
+        let mut url = url::Url::parse(self.url.expose_secret())?;
+        url.set_path(&name);
+        Ok(String::from(url).into())
     }
 
     /// What its figures depend on: its version, and whether what it has acknowledged is on the disk.

@@ -35,7 +35,7 @@ pub fn binary() -> &'static Path {
         let mut cargo = StdCommand::new(env!("CARGO"));
         cargo
             .current_dir(repository())
-            .args(["build", "-j2", "-p", "chandlery", "--message-format=json"]);
+            .args(["build", "-p", "chandlery", "--message-format=json"]);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }

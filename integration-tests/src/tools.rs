@@ -1,4 +1,7 @@
 //! Where the programs of others are, as `integration-tests/tools` installed them.
+//!
+//! A journey names those it needs in its module documentation, in a line `//! Tools: node, python`. `integration-tests/run` reads that line to
+//! install them; here it is compared with what the journey asks for, so it cannot be forgotten.
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::OnceLock};
 
@@ -29,11 +32,28 @@ pub enum Tool {
     Nginx,
     /// Go 1.24 or newer.
     Go,
-    /// The folder `node_modules` made from `node/package-lock.json`.
+    /// The folder `node_modules` made from `node/package-lock.json`; it comes with [`Tool::Node`].
     NodeModules,
+    /// buf; it comes with [`Tool::Node`].
+    Buf,
+    /// The folder of PostgreSQL's server programs.
+    Postgres,
 }
 
 impl Tool {
+    /// What a journey and `integration-tests/tools` call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Node | Self::NodeModules | Self::Buf => "node",
+            Self::Python => "python",
+            Self::Grpcurl => "grpcurl",
+            Self::Chromium => "chromium",
+            Self::Nginx => "nginx",
+            Self::Go => "go",
+            Self::Postgres => "postgres",
+        }
+    }
+
     fn variable(self) -> &'static str {
         match self {
             Self::Node => "CHANDLERY_TEST_NODE",
@@ -43,22 +63,59 @@ impl Tool {
             Self::Nginx => "CHANDLERY_TEST_NGINX",
             Self::Go => "CHANDLERY_TEST_GO",
             Self::NodeModules => "CHANDLERY_TEST_NODE_MODULES",
+            Self::Buf => "CHANDLERY_TEST_BUF",
+            Self::Postgres => "CHANDLERY_TEST_POSTGRES_BIN",
         }
     }
 
     /// Where it is.
     ///
     /// # Panics
-    /// If it was not installed: a journey without its parts proves nothing, so it fails rather than being skipped.
+    /// If it was not installed: a journey without its parts proves nothing, so it fails rather than being skipped. As [`Tool::declared`].
     pub fn path(self) -> PathBuf {
+        self.declared();
         let variable = self.variable();
         env::var_os(variable)
             .map(PathBuf::from)
             .or_else(|| left_behind().get(variable).map(PathBuf::from))
             .unwrap_or_else(|| {
-                panic!("{variable} is not set: run integration-tests/tools once, or integration-tests/run")
+                panic!(
+                    "{variable} is not set: run `integration-tests/tools {}` once",
+                    self.name()
+                )
             })
     }
+
+    /// Checks that the journey that runs names it in its line `//! Tools:`.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn declared(self) {
+        let Some((journey, tools)) = journey() else {
+            return;
+        };
+        assert!(
+            tools.iter().any(|tool| tool == self.name()),
+            "{journey} uses {0}: name it in a line `//! Tools: {0}` at its beginning, so that integration-tests/run installs it",
+            self.name()
+        );
+    }
+}
+
+/// The file of the journey that this process runs, and the tools that it names; none in a benchmark.
+fn journey() -> Option<&'static (String, Vec<String>)> {
+    static JOURNEY: OnceLock<Option<(String, Vec<String>)>> = OnceLock::new();
+    let read = || {
+        let program = env::current_exe().ok()?;
+        // Cargo appends a hash.
+        let (name, _) = program.file_stem()?.to_str()?.rsplit_once('-')?;
+        let file = format!("tests/{name}.rs");
+        let text = fs::read_to_string(own(&file)).ok()?;
+        let tools = text.lines().find_map(|line| line.strip_prefix("//! Tools: "));
+        let tools = tools.unwrap_or_default().split(", ").map(str::to_owned).collect();
+        Some((file, tools))
+    };
+    JOURNEY.get_or_init(read).as_ref()
 }
 
 /// What an npm package's command runs: `node_modules/.bin/NAME`, resolved.

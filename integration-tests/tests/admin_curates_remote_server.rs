@@ -1,4 +1,6 @@
 //! An admin takes npm's server-everything into the catalog; Alice installs it; its tools are discovered, assigned, called.
+//!
+//! Tools: node
 
 use integration_tests::{Stack, caller::refused, eventually, upstream::everything::Everything, walk};
 use serde_json::json;

@@ -1,4 +1,6 @@
 //! Commands that do not exist, end at once, write garbage, never answer, or do not end when asked to.
+//!
+//! Tools: python
 
 use contracts::{
     orchestrator::{self as o, RuntimeState},

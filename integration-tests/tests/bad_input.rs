@@ -1,4 +1,6 @@
 //! Wrong input of every kind gets a typed, clear error, and nobody else notices.
+//!
+//! Tools: grpcurl
 
 use contracts::{
     credential as c, gateway as g,

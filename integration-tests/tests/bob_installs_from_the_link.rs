@@ -1,5 +1,7 @@
 //! Bob has no credential: his call gives him an install link. He opens it in a browser, signs in, enters his secret, and his
 //! next call works.
+//!
+//! Tools: node, chromium
 
 use std::path::Path;
 

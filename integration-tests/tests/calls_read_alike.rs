@@ -1,5 +1,7 @@
 //! What an upstream understands is what was authorized: whatever a client sends, every reader of JSON that may be behind the gateway reads
 //! the same tool and the same arguments from what it is sent, or refuses it.
+//!
+//! Tools: go, node, python
 
 use std::fs;
 

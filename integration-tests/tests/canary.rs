@@ -1,5 +1,7 @@
 //! Recognizable secrets are planted, used, rotated and refused; then everything that Chandlery writes, answers or starts is
 //! searched for them. Only the one server that should have a secret has it.
+//!
+//! Tools: node
 
 use std::{
     fs,

@@ -1,5 +1,7 @@
 //! Alice has given a secret to a server. Whoever changes what would get it, changes nothing for it before she has seen what has
 //! changed and agreed.
+//!
+//! Tools: node, chromium
 
 use contracts::{
     credential::DestinationPart,

@@ -1,4 +1,6 @@
 //! An admin edits an entry that is installed. What does not run touches no installation; what runs moves them, and calls go on.
+//!
+//! Tools: node
 
 use contracts::{orchestrator as o, registry as r};
 use integration_tests::{

@@ -1,4 +1,6 @@
 //! Somebody who has just typed `cargo run` makes the first tool call, with the client they happen to have.
+//!
+//! Tools: node, python, grpcurl
 
 use std::ffi::OsString;
 

@@ -1,5 +1,7 @@
 //! The program is killed at random moments of a busy run, twenty times, and started again: everything it acknowledged is
 //! there, nothing half-made is, no child process is left. The ledger of what was acknowledged is kept here, outside.
+//!
+//! Tools: python
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,6 @@
 //! An approved server is code of others. It gets its own folder, and nothing of the house that it runs in.
+//!
+//! Tools: node
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 

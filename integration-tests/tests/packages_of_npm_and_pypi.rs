@@ -1,4 +1,6 @@
 //! Entries that say `npx PACKAGE` and `uvx PACKAGE`: fetched once, then run from where they were fetched to.
+//!
+//! Tools: node, python
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -1,36 +1,19 @@
 //! The same product on PostgreSQL, as it is run in production.
+//!
+//! Tools: postgres
 
 use contracts::registry as r;
-use integration_tests::{Stack, script, upstream::recording::RecordingUpstream, walk};
+use integration_tests::{Stack, postgres::Server, upstream::recording::RecordingUpstream, walk};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
-use tokio::process::Command;
-
-/// A database of this test's own on the server that `integration-tests/run` started.
-async fn database() -> String {
-    let server = std::env::var("CHANDLERY_TEST_POSTGRES_URL")
-        .expect("CHANDLERY_TEST_POSTGRES_URL names the server: run integration-tests/run postgresql");
-    let name = format!("journey_{}", uuid::Uuid::new_v4().simple());
-    let mut psql = Command::new("psql");
-    psql.args([
-        "--no-psqlrc",
-        "--quiet",
-        "--dbname",
-        &server,
-        "--command",
-        &format!("CREATE DATABASE {name}"),
-    ]);
-    let made = script::run(psql).await;
-    assert!(made.success, "{}", made.stderr);
-    let mut url = url::Url::parse(&server).expect("a URL");
-    url.set_path(&name);
-    url.into()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_and_survives_a_kill() {
     let upstream = RecordingUpstream::start().await;
+    let server = Server::start().await.expect("PostgreSQL starts");
+    let database = server.database().await.expect("a database is made");
     let mut stack = Stack::builder()
-        .variable("CHANDLERY_DATABASE_URL", database().await)
+        .variable("CHANDLERY_DATABASE_URL", database.expose_secret())
         .start()
         .await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));

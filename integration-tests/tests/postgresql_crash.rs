@@ -1,4 +1,6 @@
 //! PostgreSQL crashes, and what was answered before is there after it.
+//!
+//! Tools: postgres
 
 use std::time::Duration;
 

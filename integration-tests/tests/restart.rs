@@ -1,4 +1,6 @@
 //! The program is stopped and started again: nothing is lost. A second one on the same data is refused.
+//!
+//! Tools: python
 
 use contracts::registry as r;
 use integration_tests::{Stack, tools::python_command, upstream::recording::RecordingUpstream, walk};

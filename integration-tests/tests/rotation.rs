@@ -1,4 +1,6 @@
 //! A secret is rotated: when the call that stored it returns, no gateway uses the old one.
+//!
+//! Tools: node
 
 use contracts::credential as c;
 use integration_tests::{

@@ -1,4 +1,6 @@
 //! Servers of npm and PyPI that speak over standard input and output, run by the orchestrator.
+//!
+//! Tools: node, python
 
 use contracts::{orchestrator as o, registry as r};
 use integration_tests::{
