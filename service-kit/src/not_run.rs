@@ -23,6 +23,15 @@ pub fn postgres() -> Option<String> {
     server
 }
 
+/// Whether this is root, who alone can give a file to another user. Where it is not, the calling test is recorded as not run and must return.
+pub fn root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        not_run("requires root, who alone can give a file to another user");
+    }
+    root
+}
+
 /// Records that the calling test is not run, and what it requires. To be called on the thread of the test.
 ///
 /// # Panics

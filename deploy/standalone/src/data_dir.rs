@@ -243,12 +243,18 @@ mod tests {
             "a private folder of somebody is not ours, either"
         );
         assert_eq!(with("restored", Some("credentials.db")), (Ok(()), 0o700));
-        if nix::unistd::geteuid().is_root() {
-            let path = parent.path().join("theirs");
-            fs::create_dir(&path).unwrap();
-            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
-            assert!(DataDir::open(&path).unwrap_err().contains("another user"));
+    }
+
+    #[test]
+    fn is_not_another_users() {
+        if !service_kit::not_run::root() {
+            return;
         }
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("theirs");
+        fs::create_dir(&path).unwrap();
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(DataDir::open(&path).unwrap_err().contains("another user"));
     }
 
     #[test]

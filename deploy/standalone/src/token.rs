@@ -89,30 +89,39 @@ pub(crate) fn email(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    /// What is said of a folder that no token can be made from.
+    fn refused(folder: &Path) -> String {
+        let request = Request {
+            data_dir: folder.to_owned(),
+            user: "alice@example.com".to_owned(),
+            groups: Vec::new(),
+            admin: false,
+            ttl: Duration::from_secs(60),
+        };
+        print(&request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn says_that_the_folder_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(refused(folder.path()).contains("start the server once before"));
+    }
 
     #[test]
     fn says_whose_the_folder_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let print = || {
-            let request = Request {
-                data_dir: folder.path().to_owned(),
-                user: "alice@example.com".to_owned(),
-                groups: Vec::new(),
-                admin: false,
-                ttl: Duration::from_secs(60),
-            };
-            print(&request).unwrap_err().to_string()
-        };
-        assert!(print().contains("start the server once before"));
-        // Only root can give a folder away.
-        if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
-            let refused = print();
-            assert!(
-                refused.contains("uid 65534") && refused.contains("run this as that user"),
-                "{refused}"
-            );
+        if !service_kit::not_run::root() {
+            return;
         }
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(65_534), None).unwrap();
+        let refused = refused(folder.path());
+        assert!(
+            refused.contains("uid 65534") && refused.contains("run this as that user"),
+            "{refused}"
+        );
     }
 }
