@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
-use contracts::registry::{Entry, InstallField, InstallFieldSource, InstallFieldType};
+use contracts::registry::{Entry, InstallField, InstallFieldType};
+use registry_model::install_fields::{is_prompted, is_secret, title};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroize as _;
 
@@ -174,24 +175,7 @@ impl Submission {
 
 /// The fields that whoever installs fills in.
 pub(super) fn prompted(entry: &Entry) -> impl Iterator<Item = &InstallField> {
-    entry
-        .install_fields
-        .iter()
-        .filter(|field| field.source() != InstallFieldSource::Stored)
-}
-
-/// Whether the field's value goes to the credential service and nowhere else.
-pub(super) fn is_secret(field: &InstallField) -> bool {
-    matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File)
-}
-
-/// What people read.
-pub(super) fn title(field: &InstallField) -> &str {
-    if field.title.is_empty() {
-        &field.key
-    } else {
-        &field.title
-    }
+    entry.install_fields.iter().filter(|field| is_prompted(field))
 }
 
 /// Sorts what a service said of request fields to the install fields they belong to. `sent` are the keys of the secrets in
@@ -229,6 +213,7 @@ fn key_of<'a>(rest: &'a str, sent: &'a [String]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use contracts::registry::InstallFieldSource;
     use pretty_assertions::assert_eq;
 
     use super::*;

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    AdditionalHeader, EntryRevision, InstallField, InstallFieldSource, InstallFieldType, additional_header,
+    AdditionalHeader, EntryRevision, InstallField, additional_header,
     entry_revision::{CredentialModel, Server},
     install_field::Target,
 };
-use registry_model::{cases, destination};
+use registry_model::{
+    cases, destination,
+    install_fields::{entry_value, has_stored_secrets, is_prompted, is_secret},
+};
 
 use super::strings::Strings;
 use crate::domain::{Endpoint, FixedHeader, HeaderSource, Revision};
@@ -26,16 +29,9 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
         self_hosted: matches!(revision.server, Some(Server::SelfHosted(_))),
         destination: destination::of(revision).map(|destination| strings.get(&destination)),
         vends_headers: vends_headers(revision),
-        stored_secrets: revision
-            .install_fields
-            .iter()
-            .any(|field| is_secret(field) && field.source() == InstallFieldSource::Stored),
+        stored_secrets: has_stored_secrets(&revision.install_fields),
         headers: headers(revision, strings),
     })
-}
-
-fn is_secret(field: &InstallField) -> bool {
-    matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File)
 }
 
 fn vends_headers(revision: &EntryRevision) -> bool {
@@ -77,13 +73,13 @@ fn source_of(field: &InstallField, strings: &mut Strings) -> Option<HeaderSource
     if is_secret(field) {
         return None;
     }
-    let default = field.default_value.as_str();
-    Some(match field.source() {
-        InstallFieldSource::Stored if field.stored_value.is_empty() => HeaderSource::Fixed(default.into()),
-        InstallFieldSource::Stored => HeaderSource::Fixed(field.stored_value.as_str().into()),
-        InstallFieldSource::Prompted | InstallFieldSource::Unspecified => HeaderSource::Prompted {
+    let own = entry_value(field).into();
+    Some(if is_prompted(field) {
+        HeaderSource::Prompted {
             key: strings.get(&field.key),
-            default: default.into(),
-        },
+            default: own,
+        }
+    } else {
+        HeaderSource::Fixed(own)
     })
 }

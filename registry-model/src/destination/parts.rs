@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use contracts::{
     credential::DestinationPart as Kind,
     registry::{
-        InstallField, InstallFieldSource, InstallFieldType, SelfHostedServer, install_field::Target,
-        self_hosted_server::Transport,
+        InstallField, InstallFieldType, SelfHostedServer, install_field::Target, self_hosted_server::Transport,
     },
 };
 
 use super::launch;
+use crate::install_fields::{entry_value, is_prompted};
 
 /// One part, whole.
 #[derive(Clone, Debug)]
@@ -118,10 +118,7 @@ fn of_fields(fields: &[InstallField]) -> Vec<Part<'_>> {
             _ => target,
         };
         parts.push(Part::new(Kind::Template, &field.key, target));
-        let given = match source(field) {
-            InstallFieldSource::Stored if !field.stored_value.is_empty() => &field.stored_value,
-            _ => &field.default_value,
-        };
+        let given = entry_value(field);
         if !given.is_empty() {
             parts.push(Part::new(Kind::FieldValue, &field.key, given));
         }
@@ -147,9 +144,10 @@ fn target_text(field: &InstallField) -> Option<String> {
         }
         Target::Header(_) => return None,
     };
-    let from = match source(field) {
-        InstallFieldSource::Stored => "stored on the entry",
-        _ => "prompted",
+    let from = if is_prompted(field) {
+        "prompted"
+    } else {
+        "stored on the entry"
     };
     let kind = match field.r#type() {
         InstallFieldType::Secret => "secret",
@@ -157,13 +155,6 @@ fn target_text(field: &InstallField) -> Option<String> {
         _ => "value",
     };
     Some(format!("{kind}, {from}, to {target}"))
-}
-
-fn source(field: &InstallField) -> InstallFieldSource {
-    match field.source() {
-        InstallFieldSource::Unspecified => InstallFieldSource::Prompted,
-        source => source,
-    }
 }
 
 /// As a JSON string: no two texts give the same.

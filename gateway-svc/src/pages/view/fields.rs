@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use contracts::registry::{InstallField, InstallFieldType, Installation};
 use maud::{Markup, html};
+use registry_model::install_fields::{is_secret, title};
 
-use crate::pages::form::{Errors, Submission, is_secret, title};
+use crate::pages::form::{Errors, Submission};
 
 /// What the controls show.
 pub(super) struct Context<'a> {

@@ -3,12 +3,13 @@
 use axum::{http::StatusCode, response::Response};
 use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationState, entry::Server};
 use maud::{Markup, html};
+use registry_model::install_fields::is_secret;
 
 use super::{consent, fields, signin::display, who};
 use crate::{
     pages::{
         Pages,
-        form::{Errors, Submission, is_secret, prompted},
+        form::{Errors, Submission, prompted},
         link::{Link, entry_name, install_path, progress_path},
         model::{
             install::{Loaded, Scope, Target, destination},

@@ -6,10 +6,13 @@ use contracts::registry as pb;
 use pb::{
     InstallField, InstallFieldType, additional_header::Source, entry::CredentialModel, injection, install_field::Target,
 };
-use registry_model::headers::{is_authorization, is_field_name, is_field_value, is_managed};
+use registry_model::{
+    headers::{is_authorization, is_field_name, is_field_value, is_managed},
+    install_fields::is_secret,
+};
 use service_kit::status::Violations;
 
-use super::{is_secret, server::takes_headers};
+use super::server::takes_headers;
 
 const MAX_ADDITIONAL: usize = 32;
 const NEEDS_HTTP: &str =

@@ -7,11 +7,14 @@ use pb::{
     InstallField, InstallFieldSource, InstallFieldType, entry::Server, install_field::Target,
     self_hosted_server::Transport,
 };
-use registry_model::headers::is_field_value;
+use registry_model::{
+    headers::is_field_value,
+    install_fields::{is_prompted, is_secret},
+};
 use service_kit::status::Violations;
 
 use super::{
-    headers, is_prompted, is_secret,
+    headers,
     server::{ENVIRONMENT_RULE, PATH_RULE},
 };
 use crate::domain::text::{check_line, check_text, is_environment_variable, is_path_below};

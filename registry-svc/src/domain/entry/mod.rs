@@ -12,7 +12,7 @@ mod server;
 mod tests;
 
 use contracts::registry as pb;
-use pb::{InstallField, InstallFieldSource, InstallFieldType, entry, entry_revision};
+use pb::{InstallField, entry, entry_revision};
 use prost::Message as _;
 use service_kit::{egress::EgressPolicy, status::Violations};
 
@@ -153,16 +153,6 @@ fn make_explicit(entry: &mut pb::Entry) {
             kind: Some(pb::injection::Kind::Bearer(pb::BearerHeader {})),
         });
     }
-}
-
-/// Whether a field's value is kept by the credential service alone.
-pub(crate) fn is_secret(field: &InstallField) -> bool {
-    matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File)
-}
-
-/// Whether whoever installs provides it.
-pub(crate) fn is_prompted(field: &InstallField) -> bool {
-    field.source() != InstallFieldSource::Stored
 }
 
 /// Whether an entry may go from one lifecycle to the other.

@@ -1,9 +1,10 @@
 //! What happens to an installation when its entry changes: it follows by itself as long as that needs no new input.
 
 use contracts::registry::{InstallField, ReinstallRequired};
+use registry_model::install_fields::{is_prompted, is_secret, title};
 
 use super::values::Values;
-use crate::domain::entry::{EntrySpec, check_value, is_prompted, is_secret};
+use crate::domain::entry::{EntrySpec, check_value};
 
 /// What to do.
 #[derive(Debug, PartialEq)]
@@ -58,11 +59,7 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
     for field in missing.into_iter().chain(invalid) {
         if !fields.contains(&field.key) {
             fields.push(field.key.clone());
-            titles.push(if field.title.is_empty() {
-                &field.key
-            } else {
-                &field.title
-            });
+            titles.push(title(field));
         }
     }
     let titles = titles.join(", ");

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use registry_model::install_fields::{is_prompted, is_secret};
 use service_kit::status::Violations;
 
-use crate::domain::entry::{EntrySpec, check_value, is_prompted, is_secret};
+use crate::domain::entry::{EntrySpec, check_value};
 
 /// Values by field key. Sorted, so that they are always written alike.
 pub(crate) type Values = BTreeMap<String, String>;
