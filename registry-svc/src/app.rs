@@ -7,9 +7,10 @@ use service_kit::{App, Readiness, Task, identity, page_token::PageTokens, quota}
 use tokio::sync::watch;
 
 use crate::{
-    api::{self, Registry, propagation::Propagation},
+    api,
     config::{Config, Deps, Retention},
-    housekeeping, operate, store,
+    operate::{Registry, housekeeping, propagation::Propagation, rollout},
+    store,
 };
 
 /// Why the registry cannot be built.
@@ -29,7 +30,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         egress: config.egress,
         pending_expiry: config.pending_expiry,
         propagation,
-        rollouts: operate::rollout::Rollouts::default(),
+        rollouts: rollout::Rollouts::default(),
     });
     let (services, routes) = api::routes(&registry);
     let Deps { verifier, quotas, .. } = deps;
@@ -71,6 +72,6 @@ fn tasks(registry: &Arc<Registry>, retention: Retention, ready: watch::Sender<Re
             housekeeping::forget(forgetting, retention, stop)
         }),
         Task::new("gateways", move |stop| housekeeping::know_gateways(gateways, stop)),
-        Task::new("rollout", move |stop| operate::rollout::run(rolling_out, stop)),
+        Task::new("rollout", move |stop| rollout::run(rolling_out, stop)),
     ]
 }

@@ -6,7 +6,6 @@ mod api;
 mod app;
 mod config;
 mod domain;
-mod housekeeping;
 mod operate;
 mod store;
 

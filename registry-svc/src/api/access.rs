@@ -9,8 +9,7 @@ use contracts::registry::{
 use service_kit::{Workload, identity::require_workload};
 use tonic::{Request, Response, Status};
 
-use super::Registry;
-use crate::operate::access;
+use crate::operate::{Registry, access};
 
 const WORKLOADS: [Workload; 3] = [Workload::Credential, Workload::Orchestrator, Workload::Gateway];
 

@@ -8,10 +8,12 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Registry;
 use crate::{
     domain::consumer::{ConsumerKind, from_agent, into_agent},
-    operate::consumers::{self, Creation},
+    operate::{
+        Registry,
+        consumers::{self, Creation},
+    },
 };
 
 /// Answers for agents.

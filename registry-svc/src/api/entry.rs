@@ -10,8 +10,7 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Registry;
-use crate::operate::{entries, lifecycle, tools};
+use crate::operate::{Registry, entries, lifecycle, tools};
 
 /// Answers for entries.
 pub(crate) struct Entries(pub(crate) Arc<Registry>);

@@ -8,10 +8,12 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Registry;
 use crate::{
     domain::consumer::ConsumerKind,
-    operate::consumers::{self, Creation},
+    operate::{
+        Registry,
+        consumers::{self, Creation},
+    },
 };
 
 /// Answers for MCP gateways.

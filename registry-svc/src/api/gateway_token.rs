@@ -9,8 +9,7 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Registry;
-use crate::operate::gateway_tokens;
+use crate::operate::{Registry, gateway_tokens};
 
 /// The service.
 #[derive(Debug)]

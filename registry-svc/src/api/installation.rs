@@ -9,8 +9,7 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Registry;
-use crate::operate::{installations, tools};
+use crate::operate::{Registry, installations, tools};
 
 /// Answers for installations.
 pub(crate) struct Installations(pub(crate) Arc<Registry>);

@@ -6,8 +6,6 @@ mod entry;
 mod gateway;
 mod gateway_token;
 mod installation;
-pub(crate) mod paging;
-pub(crate) mod propagation;
 mod report;
 mod status;
 mod team;
@@ -15,7 +13,7 @@ mod tool_assignment;
 mod user;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use contracts::registry::{
     access_service_server::AccessServiceServer, agent_service_server::AgentServiceServer,
@@ -25,17 +23,14 @@ use contracts::registry::{
     tool_assignment_service_server::ToolAssignmentServiceServer, user_service_server::UserServiceServer,
 };
 use service_kit::{
-    Clock, User, Workload,
-    egress::EgressPolicy,
+    Workload,
     identity::{self, Admitted},
-    page_token::PageTokens,
 };
 use tonic::{Request, Response, Status, server::NamedService, service::Routes};
 
 use crate::{
-    domain::{Actor, Caller, Error},
-    operate::rollout::Rollouts,
-    store::{Db, Tx, users},
+    domain::Caller,
+    operate::{Registry, propagation::Propagated},
 };
 use access::AccessApi;
 use agent::Agents;
@@ -43,7 +38,6 @@ use entry::Entries;
 use gateway::Gateways;
 use gateway_token::GatewayTokenApi;
 use installation::Installations;
-use propagation::{Propagated, Propagation};
 use report::ReportApi;
 use team::TeamApi;
 use tool_assignment::ToolAssignments;
@@ -58,62 +52,17 @@ const SMALL: usize = 1 << 20;
 /// Of the people who manage them, teams, gateways and tokens are described in few words.
 const TINY: usize = 256 << 10;
 
-/// What all services of the registry stand on.
-#[derive(Debug)]
-pub(crate) struct Registry {
-    pub(crate) db: Db,
-    pub(crate) clock: Clock,
-    pub(crate) pages: PageTokens,
-    pub(crate) egress: EgressPolicy,
-    pub(crate) pending_expiry: Duration,
-    pub(crate) propagation: Propagation,
-    pub(crate) rollouts: Rollouts,
-}
-
 impl Registry {
     /// The person who calls, as of now; UNAUTHENTICATED if nobody does or they are deactivated.
-    pub(crate) async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let user = identity::require_user(request)?;
         Ok(self.known(&user).await?)
-    }
-
-    /// What the registry knows of a verified user as of now.
-    pub(crate) async fn known(&self, user: &User) -> Result<Caller, Error> {
-        users::caller(&self.db, user, self.clock.now_micros())
-            .await?
-            .ok_or(Error::UserDeactivated)
-    }
-
-    /// Begins a transaction whose changes watchers see.
-    pub(crate) async fn write(&self, actor: Actor) -> Result<Tx, Error> {
-        Ok(self.db.write(actor, || self.clock.now_micros()).await?)
-    }
-
-    /// As [`Registry::write`], once `allowed` has let the caller pass: whoever may not do something holds up nobody who may. What was allowed
-    /// then is asked again in the transaction; admins are asked only there.
-    pub(crate) async fn write_allowed<T>(
-        &self,
-        caller: &Caller,
-        allowed: impl AsyncFnOnce(&mut Tx) -> Result<T, Error>,
-    ) -> Result<Tx, Error> {
-        if !caller.admin {
-            let mut tx = self.db.read().await?;
-            allowed(&mut tx).await?;
-        }
-        self.write(caller.actor()).await
-    }
-
-    /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With
-    /// `awaited`, only for those workloads: one that reports in the middle of what it does cannot acknowledge at the same time.
-    pub(crate) async fn commit(&self, tx: Tx, awaited: Option<&[Workload]>) -> Result<Propagated, Error> {
-        let commit = tx.commit().await?;
-        Ok(self.propagation.wait(commit, awaited).await)
     }
 }
 
 impl Propagated {
     /// An answer that says in its metadata at which revision it is in force, and who lags.
-    pub(crate) fn reply<T>(&self, message: T) -> Response<T> {
+    fn reply<T>(&self, message: T) -> Response<T> {
         let mut response = Response::new(message);
         let metadata = response.metadata_mut();
         metadata.insert("chandlery-revision", self.revision.into());

@@ -10,8 +10,7 @@ use contracts::registry::{
 use service_kit::{Workload, identity::require_workload};
 use tonic::{Request, Response, Status};
 
-use super::Registry;
-use crate::operate::report;
+use crate::operate::{Registry, report};
 
 /// The service.
 #[derive(Debug)]

@@ -9,8 +9,7 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Registry;
-use crate::operate::teams;
+use crate::operate::{Registry, teams};
 
 /// The service.
 #[derive(Debug)]

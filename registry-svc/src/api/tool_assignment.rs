@@ -10,8 +10,7 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Registry;
-use crate::operate::assignments;
+use crate::operate::{Registry, assignments};
 
 /// Answers for tool assignments.
 pub(crate) struct ToolAssignments(pub(crate) Arc<Registry>);

@@ -8,8 +8,7 @@ use contracts::registry::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Registry;
-use crate::operate::users;
+use crate::operate::{Registry, users};
 
 /// The service.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use service_kit::{User, UserId};
 
 use super::{entries, uid_in};
 use crate::{
-    api::Registry,
     domain::{
         Caller, Error,
         installation::{require_entruster, require_manager, sees},
     },
+    operate::Registry,
     store::{installations, revisions, runtimes},
 };
 

@@ -6,7 +6,6 @@ use service_kit::status::Violations;
 
 use super::{Done, require_request, slug_in, unchanged, visible_to};
 use crate::{
-    api::{Registry, paging::Page},
     domain::{
         Caller, Error,
         consumer::{ConsumerKind, ConsumerSpec, apply_mask, from_agent, into_agent},
@@ -17,6 +16,7 @@ use crate::{
         time::timestamp,
         visibility,
     },
+    operate::{Registry, paging::Page},
     store::{
         Tx,
         consumers::{self, object},

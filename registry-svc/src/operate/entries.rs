@@ -10,11 +10,6 @@ use tokio::time::Instant;
 
 use super::{Done, require_request, slug_in, unchanged, visible_to};
 use crate::{
-    api::{
-        Registry,
-        paging::Page,
-        propagation::{PATIENCE, Propagated},
-    },
     domain::{
         Caller, Error,
         entry::{EntrySpec, apply_mask, query_words, without_outputs},
@@ -24,6 +19,11 @@ use crate::{
         text::{SLUG_RULE, check_labels, id_in, is_slug},
         time::timestamp,
         visibility,
+    },
+    operate::{
+        Registry,
+        paging::Page,
+        propagation::{PATIENCE, Propagated},
     },
     store::{Object, Tx, document::decode, entries, entry_list, requests::Request, revisions},
 };
@@ -243,7 +243,7 @@ async fn roll_out(registry: &Registry, tx: Tx, entry: Entry) -> Result<Done<Entr
     let mut commit = tx.commit().await?;
     registry.rollouts.wake();
     // It is committed: what cannot be looked up now is no reason to say that it failed.
-    match registry.rollouts.wait(registry, &entry.uid, deadline).await {
+    match registry.rollouts.wait(&registry.db, &entry.uid, deadline).await {
         Ok(Some(revision)) => {
             // What became of the installations and the assignments is to be in force, too.
             commit.revision = commit.revision.max(revision);

@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Done, consumers, require_request, slug_in, uid_in, unchanged, written};
 use crate::{
-    api::{Registry, paging::Page},
     domain::{
         Caller, Error, consumer::ConsumerKind, installation::require_team_manager, new_uid, text::check_line,
         time::timestamp,
     },
+    operate::{Registry, paging::Page},
     store::{
         Object, Tx,
         gateway_tokens::{self, Owner, Token},

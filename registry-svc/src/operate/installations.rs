@@ -13,7 +13,6 @@ use super::{
     Done, entries, require_request, rollout::mark_deleted, slug_in, teams::user_id, uid_in, unchanged, written,
 };
 use crate::{
-    api::{Registry, paging::Page},
     domain::{
         Actor, Caller, Error, conditions,
         entry::{EntrySpec, MAX_FIELDS},
@@ -24,6 +23,7 @@ use crate::{
         text::{id_in, is_slug},
         time::timestamp,
     },
+    operate::{Registry, paging::Page},
     store::{
         self, Object, Tx,
         document::decode,

@@ -7,11 +7,11 @@ use super::{
     entries::{administered, answer, finish},
 };
 use crate::{
-    api::Registry,
     domain::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
     },
+    operate::Registry,
     store::{Object, Tx, entries::index_lifecycle},
 };
 

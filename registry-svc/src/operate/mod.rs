@@ -5,8 +5,12 @@ pub(crate) mod assignments;
 pub(crate) mod consumers;
 pub(crate) mod entries;
 pub(crate) mod gateway_tokens;
+pub(crate) mod housekeeping;
 pub(crate) mod installations;
 pub(crate) mod lifecycle;
+mod paging;
+pub(crate) mod propagation;
+mod registry;
 pub(crate) mod report;
 pub(crate) mod rollout;
 pub(crate) mod teams;
@@ -16,13 +20,15 @@ pub(crate) mod users;
 use service_kit::status::Violations;
 
 use crate::{
-    api::{Registry, propagation::Propagated},
     domain::{
         Error,
         text::{id_in, is_slug, is_uuid},
     },
     store::{self, Object, Tx, requests::Request},
 };
+use propagation::Propagated;
+
+pub(crate) use registry::Registry;
 
 /// What a mutation answers: the resource, and how far the change has come.
 pub(crate) type Done<T> = (T, Propagated);

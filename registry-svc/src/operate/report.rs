@@ -16,8 +16,8 @@ use service_kit::{Workload, status::Violations};
 mod check;
 
 use crate::{
-    api::{Registry, propagation::Propagated},
     domain::{Actor, Error, conditions, time::timestamp},
+    operate::{Registry, propagation::Propagated},
     store::{
         Object, Tx, cleanup,
         entries::{self, tool_set},

@@ -10,7 +10,6 @@ use service_kit::{UserId, status::Violations};
 
 use super::{Done, require_request, slug_in, unchanged, written};
 use crate::{
-    api::{Registry, paging::Page},
     domain::{
         Caller, Error, etag,
         field_mask::{Mask, check_size},
@@ -18,6 +17,7 @@ use crate::{
         text::{SLUG_RULE, check_line, is_slug},
         time::timestamp,
     },
+    operate::{Registry, paging::Page},
     store::{Object, Tx, document::decode, requests::Request, teams, users},
 };
 

@@ -5,8 +5,8 @@ use prost::Message as _;
 
 use super::{entries, installations};
 use crate::{
-    api::{Registry, paging::Page},
     domain::{Caller, Error},
+    operate::{Registry, paging::Page},
     store::{Tx, entries::tool_set, features},
 };
 

@@ -10,8 +10,8 @@ use super::{
     unchanged, written,
 };
 use crate::{
-    api::{Registry, paging::Page},
     domain::{Caller, Error, time::timestamp},
+    operate::{Registry, paging::Page},
     store::{
         Object, Tx,
         users::{self, UserRow},

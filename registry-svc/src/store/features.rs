@@ -13,7 +13,7 @@ use super::{
     document::{SCHEMA_VERSION, document},
     execute, fitting, on, rows,
 };
-use crate::api::paging::Room;
+use crate::domain::Room;
 
 /// Rows written by one statement.
 const AT_ONCE: usize = 500;

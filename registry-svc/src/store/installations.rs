@@ -12,10 +12,7 @@ use super::{
     list::{Arm, Bind, Condition, List, SEVERAL},
     on, rows,
 };
-use crate::{
-    api::paging::Room,
-    domain::{Caller, time::micros},
-};
+use crate::domain::{Caller, Room, time::micros};
 
 /// Whose an installation is, by uid.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,7 @@
 use sqlx::Row as _;
 
 use super::{Tx, document::SCHEMA_VERSION, fitting, on};
-use crate::{
-    api::paging::{Position, Room},
-    domain::{Caller, visibility},
-};
+use crate::domain::{Caller, Room, visibility};
 
 /// Arms that one compound of a statement holds.
 const GROUP: usize = 100;
@@ -124,6 +121,9 @@ pub(crate) struct List {
     /// What all of them must fulfil, in terms of the tables of all arms.
     pub(crate) filters: Vec<Condition>,
 }
+
+/// A position in a list: creation time and uid.
+pub(crate) type Position = (i64, String);
 
 /// An object of a page.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::{
     document::{SCHEMA_VERSION, document},
     execute, fitting, rows,
 };
-use crate::api::paging::Room;
+use crate::domain::Room;
 
 fn key(entry_uid: &str, number: i64) -> String {
     format!("{entry_uid}/{number}")

@@ -19,8 +19,10 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Registry, propagation::Watcher};
-use crate::domain::Error;
+use crate::{
+    domain::Error,
+    operate::{Registry, propagation::Watcher},
+};
 use relay::Response as Relayed;
 use send::{Messages, Sender, channel};
 use start::Start;

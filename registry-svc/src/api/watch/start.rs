@@ -4,7 +4,7 @@ use contracts::registry::{ObjectKind, WatchStart};
 use service_kit::{Workload, status::Violations};
 use url::Url;
 
-use crate::{api::propagation::Name, domain::Error, store::Object};
+use crate::{domain::Error, operate::propagation::Name, store::Object};
 
 /// Longest name of a process, and longest address (bytes).
 const MAX_INSTANCE: usize = 128;

@@ -21,7 +21,7 @@ use super::{
     tail::Tail,
 };
 use crate::{
-    api::propagation::Watcher,
+    operate::propagation::Watcher,
     store::{
         self, Db, Head, SNAPSHOTS,
         changes::{Batch, Cursor, Logged},

@@ -14,8 +14,8 @@ use super::{
     show, still_visible, uid_below,
 };
 use crate::{
-    api::Registry,
     domain::{Caller, Error, assignment::AssignmentSpec},
+    operate::Registry,
     operate::{Done, require_request, unchanged},
     store::{Object, Tx, assignments, requests::Request},
 };

@@ -13,7 +13,6 @@ use service_kit::status::Violations;
 
 use super::{Done, consumers, require_request, unchanged};
 use crate::{
-    api::{Registry, paging::Page},
     domain::{
         Caller, Error,
         assignment::{AssignmentSpec, HIDDEN_INSTALLATION, apply_mask, pinned_uid},
@@ -23,6 +22,7 @@ use crate::{
         text::is_uuid,
         time::timestamp,
     },
+    operate::{Registry, paging::Page},
     store::{Object, Tx, assignments, requests::Request},
 };
 use plan::{Asked, alone, check_pin, consent, plan, require_free};

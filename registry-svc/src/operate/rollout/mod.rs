@@ -4,15 +4,16 @@
 //! done. Each step is one bounded transaction, so that other writes get their turn; it looks again at what it does, so that any replica may do
 //! it, or several, and any may be killed in the middle.
 
+mod rollouts;
+
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{Entry, Installation};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::written;
+use super::{Registry, written};
 use crate::{
-    api::Registry,
     domain::{
         Actor, Error, conditions,
         entry::EntrySpec,
@@ -22,6 +23,8 @@ use crate::{
     store::{Tx, cleanup, consumers, entries, installations, revisions},
 };
 
+pub(crate) use rollouts::Rollouts;
+
 /// A step is to hold up other writes for about so long: a call waits for a step, and for the gateways to put it in force.
 const STEP: Duration = Duration::from_millis(7);
 /// Installations that a step moves or deletes: the fewest, those of the first one, and the most.
@@ -30,51 +33,8 @@ const AT_ONCE: (i64, i64, i64) = (1, 16, 128);
 const ASSIGNMENTS_TO_ONE: i64 = 4;
 /// Work that another replica has left behind is found after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How often a call that waits looks whether another replica has done the work.
-const LISTEN: Duration = Duration::from_millis(100);
 /// After an error.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Wakes the background task, and tells those who wait how it goes.
-#[derive(Debug, Default)]
-pub(crate) struct Rollouts {
-    wake: Notify,
-    progressed: Notify,
-}
-
-impl Rollouts {
-    /// There is something to do.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Waits until nothing is left to be done for this entry, and gives the revision at which that is so; `None`: something is
-    /// still left at the deadline.
-    pub(crate) async fn wait(
-        &self,
-        registry: &Registry,
-        entry_uid: &str,
-        deadline: Instant,
-    ) -> Result<Option<i64>, Error> {
-        loop {
-            let progressed = self.progressed.notified();
-            tokio::pin!(progressed);
-            progressed.as_mut().enable();
-            let mut tx = registry.db.read().await?;
-            if let Some(revision) = entries::finished(&mut tx, entry_uid).await? {
-                return Ok(Some(revision));
-            }
-            drop(tx);
-            let now = Instant::now();
-            if now >= deadline {
-                return Ok(None);
-            }
-            // Another replica may do the work, and wakes nobody here.
-            let again = deadline.min(now + LISTEN);
-            let _woken = tokio::time::timeout_at(again, progressed).await;
-        }
-    }
-}
 
 /// How much one step does, learned from how long those before it took.
 #[derive(Debug)]
@@ -114,7 +74,7 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     loop {
         let pause = match step(&registry, &mut behind, &mut pace).await {
             Ok(Some(took)) => {
-                registry.rollouts.progressed.notify_waiters();
+                registry.rollouts.progress();
                 // As long as a step took, it leaves the disk to others, but no longer than a step should take.
                 tokio::select! {
                     () = tokio::time::sleep(took.min(STEP)) => continue,
@@ -128,7 +88,7 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
             }
         };
         tokio::select! {
-            () = registry.rollouts.wake.notified() => {}
+            () = registry.rollouts.woken() => {}
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }

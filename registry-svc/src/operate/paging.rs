@@ -3,43 +3,10 @@
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::{page_token::PageTokens, status};
 
-use crate::{domain::Error, store::list::Listed};
-
-/// A position in a list ordered by creation time and uid.
-pub(crate) type Position = (i64, String);
-
-/// A page ends before the object with which it would be larger than this, in bytes: gRPC clients take messages of 4 MiB unless they are
-/// told otherwise. One object is a page, however large it is.
-const MAX_BYTES: usize = 3 << 20;
-
-/// What still has room among objects that are read together: so many bytes of them, or one that is larger.
-#[derive(Debug)]
-pub(crate) struct Room {
-    all: usize,
-    left: usize,
-}
-
-impl Room {
-    /// With nothing in it yet.
-    pub(crate) const fn of(bytes: usize) -> Self {
-        Self {
-            all: bytes,
-            left: bytes,
-        }
-    }
-
-    /// Of a page with nothing on it.
-    pub(crate) const fn of_page() -> Self {
-        Self::of(MAX_BYTES)
-    }
-
-    /// Whether an object of so many bytes still fits.
-    pub(crate) fn take(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.left || self.left == self.all;
-        self.left = self.left.saturating_sub(bytes.max(1));
-        fits
-    }
-}
+use crate::{
+    domain::{Error, Room},
+    store::list::{Listed, Position},
+};
 
 /// The page that is asked for.
 #[derive(Debug)]
@@ -103,22 +70,5 @@ impl Page<Position> {
         self.after
             .as_ref()
             .map_or((i64::MIN, ""), |(time, uid)| (*time, uid.as_str()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_has_room_for_so_many_bytes_or_for_one_object() {
-        let taken = |sizes: &[usize]| {
-            let mut room = Room::of_page();
-            sizes.iter().take_while(|&&size| room.take(size)).count()
-        };
-        assert_eq!(taken(&[MAX_BYTES + 1, 1]), 1);
-        assert_eq!(taken(&[MAX_BYTES - 1, 1, 1]), 2);
-        assert_eq!(taken(&[1, MAX_BYTES]), 1);
-        assert_eq!(taken(&[0; 600]), 600);
     }
 }

@@ -11,9 +11,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Registry,
     config::Retention,
     domain::Actor,
+    operate::Registry,
     operate::installations,
     store::{Compaction, gateway_replicas, requests, watchers},
 };
