@@ -4,7 +4,7 @@ use contracts::registry::ErrorReason;
 use service_kit::status::{Reason, StatusBuilder, internal, not_found};
 use tonic::{Code, Status};
 
-use crate::{domain::Error, store::document::SchemaNewer};
+use crate::domain::{Error, StorageError};
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -52,7 +52,7 @@ impl From<Error> for Status {
             }
             Error::RequestIdReused => of(Code::InvalidArgument, ErrorReason::RequestIdReused).build(),
             Error::PageTokenInvalid => of(Code::InvalidArgument, ErrorReason::PageTokenInvalid).build(),
-            Error::Storage(error) => storage(&error),
+            Error::Storage(error) => storage(error),
             Error::Internal(text) => {
                 tracing::error!(error = %text, "a call failed by a fault of the registry");
                 internal()
@@ -66,43 +66,22 @@ fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuil
     StatusBuilder::new(code, Reason::of(reason, ErrorReason::as_str_name), message)
 }
 
-fn storage(error: &sqlx::Error) -> Status {
-    if let sqlx::Error::Decode(cause) = error
-        && cause.is::<SchemaNewer>()
-    {
-        tracing::warn!(error = %cause, "a newer program wrote what was asked for");
-        let text =
-            "a newer version of Chandlery wrote this, and this replica is to be upgraded: retry, another one answers";
-        return of(Code::Unavailable, ErrorReason::SchemaNewer, text).build();
-    }
-    if is_unavailable(error) {
-        tracing::warn!(error = %error, "the database did not answer");
-        let text = "the registry's database did not answer: retry";
-        return of(Code::Unavailable, ErrorReason::StorageUnavailable, text).build();
-    }
-    tracing::error!(error = %error, "a statement failed");
-    internal()
-}
-
-/// Whether the same call may work in a moment.
-fn is_unavailable(error: &sqlx::Error) -> bool {
+fn storage(error: StorageError) -> Status {
     match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        // PostgreSQL: connection failures, resources, shutdown, time limits, serialization. SQLite: busy, locked, full, I/O.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "57014", "55P03", "25P03", "40"]
-                .iter()
-                .any(|class| code.len() == 5 && code.starts_with(class))
-                || code
-                    .parse::<u32>()
-                    .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13) && code < 10_000)
-        }),
-        _ => false,
+        StorageError::SchemaNewer(cause) => {
+            tracing::warn!(error = %cause, "a newer program wrote what was asked for");
+            let text = "a newer version of Chandlery wrote this, and this replica is to be upgraded: retry, another one answers";
+            of(Code::Unavailable, ErrorReason::SchemaNewer, text).build()
+        }
+        StorageError::Unavailable(cause) => {
+            tracing::warn!(error = %cause, "the database did not answer");
+            let text = "the registry's database did not answer: retry";
+            of(Code::Unavailable, ErrorReason::StorageUnavailable, text).build()
+        }
+        StorageError::Failed(cause) => {
+            tracing::error!(error = %cause, "a statement failed");
+            internal()
+        }
     }
 }
 

@@ -89,11 +89,27 @@ pub(crate) enum Error {
     PageTokenInvalid,
     /// The database failed.
     #[error("the database failed")]
-    Storage(#[from] sqlx::Error),
+    Storage(#[from] StorageError),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
 }
+
+/// How the database failed. The cause is for the log: callers never see it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StorageError {
+    /// It did not answer, or could not do it now: the same call may succeed in a moment.
+    #[error("the database did not answer: {0}")]
+    Unavailable(#[source] Cause),
+    /// A newer version of Chandlery wrote what was asked for.
+    #[error("{0}")]
+    SchemaNewer(#[source] Cause),
+    /// Anything else: a bug, or a database that is damaged.
+    #[error("a statement failed: {0}")]
+    Failed(#[source] Cause),
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl From<Violations> for Error {
     fn from(violations: Violations) -> Self {

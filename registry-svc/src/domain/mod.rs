@@ -18,6 +18,6 @@ pub(crate) mod visibility;
 
 pub(crate) use actor::Actor;
 pub(crate) use caller::Caller;
-pub(crate) use error::Error;
+pub(crate) use error::{Error, StorageError};
 pub(crate) use room::Room;
 pub(crate) use uid::new_uid;

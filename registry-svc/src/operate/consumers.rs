@@ -18,7 +18,7 @@ use crate::{
     },
     operate::{Registry, paging::Page},
     store::{
-        Tx,
+        self, Tx,
         consumers::{self, object},
         requests::{Replay, Request},
     },
@@ -148,7 +148,7 @@ pub(crate) async fn list(
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
     let next = page.cut_objects(&registry.pages, &mut found);
     let found = found.iter().map(|listed| consumers::listed(kind, listed));
-    Ok((found.collect::<sqlx::Result<_>>()?, next))
+    Ok((found.collect::<store::Result<_>>()?, next))
 }
 
 /// Changes one.

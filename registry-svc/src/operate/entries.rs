@@ -25,7 +25,7 @@ use crate::{
         paging::Page,
         propagation::{PATIENCE, Propagated},
     },
-    store::{Object, Tx, document::decode, entries, entry_list, requests::Request, revisions},
+    store::{self, Object, Tx, document::decode, entries, entry_list, requests::Request, revisions},
 };
 
 /// The most labels that a list is narrowed by.
@@ -181,7 +181,7 @@ pub(crate) async fn list(
     let entries = found
         .iter()
         .map(|listed| decode(&listed.document))
-        .collect::<sqlx::Result<_>>()?;
+        .collect::<store::Result<_>>()?;
     Ok(ListEntriesResponse {
         entries,
         next_page_token,

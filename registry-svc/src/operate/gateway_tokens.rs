@@ -17,7 +17,7 @@ use crate::{
     },
     operate::{Registry, paging::Page},
     store::{
-        Object, Tx,
+        self, Object, Tx,
         gateway_tokens::{self, Owner, Token},
         requests::Request,
         teams, users,
@@ -114,7 +114,7 @@ pub(crate) async fn list(
     let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let gateway_tokens = found.iter().map(gateway_tokens::listed);
     Ok(ListGatewayTokensResponse {
-        gateway_tokens: gateway_tokens.collect::<sqlx::Result<_>>()?,
+        gateway_tokens: gateway_tokens.collect::<store::Result<_>>()?,
         next_page_token,
     })
 }

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Retention,
-    domain::Actor,
+    domain::{Actor, Error},
     operate::Registry,
     operate::installations,
-    store::{Compaction, gateway_replicas, requests, watchers},
+    store::{self, Compaction, gateway_replicas, requests, watchers},
 };
 
 /// So often it is looked whether the database answers, whether installations have expired, and whether gateways are gone.
@@ -73,7 +73,7 @@ pub(crate) async fn expire(registry: Arc<Registry>, stop: CancellationToken) {
             while installations::expire(&registry).await? > 0 {
                 tokio::task::yield_now().await;
             }
-            Ok::<_, crate::domain::Error>(())
+            Ok::<_, Error>(())
         };
         if let Some(Err(error)) = stop.run_until_cancelled(expired).await {
             tracing::warn!(error = %error, "expired installations could not be deleted; trying again");
@@ -90,7 +90,7 @@ pub(crate) async fn forget(registry: Arc<Registry>, retention: Retention, stop: 
         let forgotten = async {
             let is_time = compacted.is_none_or(|compacted| compacted.elapsed() >= COMPACT.min(retention.age));
             if !compaction.is_due(&registry.db).await? && !is_time {
-                return Ok::<_, sqlx::Error>(());
+                return Ok::<_, store::Error>(());
             }
             compaction.run(&registry.db, registry.clock.now_micros()).await?;
             forget_requests(&registry).await?;
@@ -103,7 +103,7 @@ pub(crate) async fn forget(registry: Arc<Registry>, retention: Retention, stop: 
     }
 }
 
-async fn forget_requests(registry: &Registry) -> sqlx::Result<()> {
+async fn forget_requests(registry: &Registry) -> store::Result<()> {
     let kept = i64::try_from(REQUESTS_KEPT.as_micros()).unwrap_or(i64::MAX);
     let before = registry.clock.now_micros() - kept;
     loop {
@@ -143,7 +143,7 @@ pub(crate) async fn know_gateways(registry: Arc<Registry>, stop: CancellationTok
     }
 }
 
-async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: bool) -> sqlx::Result<()> {
+async fn know_gateways_once(registry: &Registry, goodbyes: &[String], all_back: bool) -> store::Result<()> {
     let now = || registry.clock.now_micros();
     watchers::bury(&registry.db).await?;
     let mut tx = registry.db.read().await?;

@@ -186,7 +186,7 @@ pub(crate) async fn list(
     let installations = found
         .iter()
         .map(|listed| decode(&listed.document))
-        .collect::<sqlx::Result<_>>()?;
+        .collect::<store::Result<_>>()?;
     Ok(ListInstallationsResponse {
         installations,
         next_page_token,

@@ -18,7 +18,7 @@ use crate::{
         time::timestamp,
     },
     operate::{Registry, paging::Page},
-    store::{Object, Tx, document::decode, requests::Request, teams, users},
+    store::{self, Object, Tx, document::decode, requests::Request, teams, users},
 };
 
 const MAX_MAPPINGS: usize = 32;
@@ -107,7 +107,7 @@ pub(crate) async fn list(
     let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let teams = found.iter().map(|listed| decode(&listed.document));
     Ok(ListTeamsResponse {
-        teams: teams.collect::<sqlx::Result<_>>()?,
+        teams: teams.collect::<store::Result<_>>()?,
         next_page_token,
     })
 }

@@ -62,7 +62,7 @@ pub(super) enum End {
     /// The watcher has been told to start anew.
     Compacted,
     /// The database failed.
-    Storage(sqlx::Error),
+    Storage(store::Error),
 }
 
 impl From<Ended> for End {
@@ -71,8 +71,8 @@ impl From<Ended> for End {
     }
 }
 
-impl From<sqlx::Error> for End {
-    fn from(error: sqlx::Error) -> Self {
+impl From<store::Error> for End {
+    fn from(error: store::Error) -> Self {
         Self::Storage(error)
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::send::PART;
 use crate::store::{
-    Db,
+    self, Db,
     changes::{self, Cursor, Logged, Read, Window},
 };
 
@@ -43,7 +43,7 @@ impl Tail {
 
     /// The changes of `kinds` (bits) behind `after`, about a message of them. `None`: they have been forgotten, or `epoch` is that
     /// of another database.
-    pub(super) async fn read(&self, epoch: &Arc<str>, after: Cursor, kinds: i64) -> sqlx::Result<Option<Read>> {
+    pub(super) async fn read(&self, epoch: &Arc<str>, after: Cursor, kinds: i64) -> store::Result<Option<Read>> {
         let mut kept = self.kept.lock().await;
         if kept.epoch != *epoch || after > kept.until {
             *kept = Kept::empty(Arc::clone(epoch), after);
@@ -77,7 +77,7 @@ impl Kept {
     }
 
     /// Takes some more of the log. `false`: it has been forgotten, or is that of another database.
-    async fn extend(&mut self, db: &Db, epoch: &str) -> sqlx::Result<bool> {
+    async fn extend(&mut self, db: &Db, epoch: &str) -> store::Result<bool> {
         let recent = if self.until.is_inside() {
             Vec::new()
         } else {

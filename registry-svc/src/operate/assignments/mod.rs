@@ -23,7 +23,7 @@ use crate::{
         time::timestamp,
     },
     operate::{Registry, paging::Page},
-    store::{Object, Tx, assignments, requests::Request},
+    store::{self, Object, Tx, assignments, requests::Request},
 };
 use plan::{Asked, alone, check_pin, consent, plan, require_free};
 
@@ -95,7 +95,7 @@ pub(crate) async fn list(
     let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
     let next_page_token = page.cut_objects(&registry.pages, &mut found);
     let found = found.iter().map(assignments::listed);
-    let mut tool_assignments = found.collect::<sqlx::Result<Vec<_>>>()?;
+    let mut tool_assignments = found.collect::<store::Result<Vec<_>>>()?;
     show(&mut tx, caller, &mut tool_assignments).await?;
     Ok(ListToolAssignmentsResponse {
         tool_assignments,

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{
-    Commit, Db,
+    self, Commit, Db,
     watchers::{self, Here, There},
 };
 use local::Local;
@@ -116,14 +116,14 @@ impl Propagation {
     }
 
     /// Makes this replica and others known to each other. Before that, it must serve nobody.
-    pub(crate) async fn begin(&self) -> sqlx::Result<()> {
+    pub(crate) async fn begin(&self) -> store::Result<()> {
         signal(watchers::begin(&self.0.db, self.0.lease)).await?;
         self.0.look_elsewhere().await
     }
 
     /// Counts a watcher from now on: what is committed from now on, on any replica, waits for it. It takes the place of one with
     /// its name.
-    pub(crate) async fn connect(&self, name: Name, kinds: i64, address: String) -> sqlx::Result<Watcher> {
+    pub(crate) async fn connect(&self, name: Name, kinds: i64, address: String) -> store::Result<Watcher> {
         let inner = Arc::clone(&self.0);
         let (stream, superseded) = inner
             .known()
@@ -300,7 +300,7 @@ impl Inner {
         }
     }
 
-    async fn beat(&self) -> sqlx::Result<()> {
+    async fn beat(&self) -> store::Result<()> {
         let (epoch, connected) = {
             let known = self.known();
             (Arc::clone(&known.epoch), known.local.connected())
@@ -356,7 +356,7 @@ impl Inner {
         }
     }
 
-    async fn look_elsewhere(&self) -> sqlx::Result<()> {
+    async fn look_elsewhere(&self) -> store::Result<()> {
         if !self.db.is_shared() {
             return Ok(());
         }
@@ -504,8 +504,8 @@ impl Drop for Watcher {
 }
 
 /// What is told to the database, in time.
-async fn signal<T>(told: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    timeout(SIGNAL, told).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+async fn signal<T>(told: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+    timeout(SIGNAL, told).await.map_err(|_| store::timed_out())?
 }
 
 /// The first names, and how many more there are.
