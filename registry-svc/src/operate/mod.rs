@@ -16,6 +16,7 @@ pub(crate) mod rollout;
 pub(crate) mod teams;
 pub(crate) mod tools;
 pub(crate) mod users;
+pub(crate) mod watch;
 
 use service_kit::status::Violations;
 

@@ -12,9 +12,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
-use tonic::Status;
 
 use super::relay::{Message, Response};
+use crate::domain::Error;
 
 /// A message is about as large at most (bytes), unless one object is larger.
 pub(super) const PART: usize = 1 << 20;
@@ -70,7 +70,7 @@ fn kib(bytes: usize) -> u32 {
 
 /// Sends to one watcher.
 #[derive(Debug)]
-pub(super) struct Sender(mpsc::Sender<Result<Sending, Status>>);
+pub(crate) struct Sender(mpsc::Sender<Result<Sending, Error>>);
 
 #[derive(Debug)]
 struct Sending {
@@ -81,13 +81,13 @@ struct Sending {
 /// What a watcher gets.
 #[derive(Debug)]
 pub(crate) struct Messages {
-    receiver: mpsc::Receiver<Result<Sending, Status>>,
+    receiver: mpsc::Receiver<Result<Sending, Error>>,
     /// Of the message that was given out last: it is on its way once the next one is asked for.
     leaving: Option<Room>,
 }
 
 /// A way to one watcher.
-pub(super) fn channel() -> (Sender, Messages) {
+pub(crate) fn channel() -> (Sender, Messages) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let messages = Messages {
         receiver,
@@ -121,18 +121,18 @@ impl Sender {
     }
 
     /// Ends the stream with an error, if there is a place for it.
-    pub(super) fn fail(self, status: Status) {
-        let _gone = self.0.try_send(Err(status));
+    pub(crate) fn fail(self, error: Error) {
+        let _gone = self.0.try_send(Err(error));
     }
 
     /// Completes when nobody takes messages any more.
-    pub(super) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.0.closed().await;
     }
 }
 
 impl Stream for Messages {
-    type Item = Result<Response, Status>;
+    type Item = Result<Response, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.leaving = None;

@@ -1,14 +1,9 @@
-//! WatchService, written by hand so that what is stored is relayed as the bytes it is (`relay.rs`).
-
-mod relay;
-mod send;
-mod start;
-mod stream;
-mod tail;
+//! WatchService, written by hand so that what is stored is relayed as the bytes it is (`operate/watch/relay.rs`).
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use contracts::registry::{WatchRequest, watch_request, watch_service_server};
+use futures::{TryStreamExt as _, stream::MapErr};
 use service_kit::{Workload, identity::require_workload};
 use tokio::time::timeout;
 use tonic::{
@@ -21,17 +16,20 @@ use tonic_prost::ProstCodec;
 
 use crate::{
     domain::Error,
-    operate::{Registry, propagation::Watcher},
+    operate::{
+        Registry,
+        propagation::Watcher,
+        watch::{End, Messages, Response as Relayed, Sender, Start, Streams, channel},
+    },
 };
-use relay::Response as Relayed;
-use send::{Messages, Sender, channel};
-use start::Start;
-use stream::{End, Streams};
 
 /// The path of the only method.
 const WATCH: &str = "/chandlery.registry.v1.WatchService/Watch";
 /// A connection that ends takes both directions with it, but not at the same moment.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a watcher gets.
+type Outgoing = MapErr<Messages, fn(Error) -> Status>;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -77,8 +75,8 @@ impl Service<http::Request<Body>> for WatchServer {
 
 impl StreamingService<WatchRequest> for WatchServer {
     type Response = Relayed;
-    type ResponseStream = Messages;
-    type Future = BoxFuture<Response<Messages>, Status>;
+    type ResponseStream = Outgoing;
+    type Future = BoxFuture<Response<Outgoing>, Status>;
 
     fn call(&mut self, request: Request<Streaming<WatchRequest>>) -> Self::Future {
         let watches = Arc::clone(&self.0);
@@ -87,7 +85,7 @@ impl StreamingService<WatchRequest> for WatchServer {
 }
 
 impl Watches {
-    async fn begin(self: Arc<Self>, request: Request<Streaming<WatchRequest>>) -> Result<Response<Messages>, Status> {
+    async fn begin(self: Arc<Self>, request: Request<Streaming<WatchRequest>>) -> Result<Response<Outgoing>, Status> {
         let workload = require_workload(
             &request,
             &[Workload::Credential, Workload::Orchestrator, Workload::Gateway],
@@ -105,7 +103,7 @@ impl Watches {
             .map_err(Error::from)?;
         let (sender, messages) = channel();
         tokio::spawn(async move { self.run(&start, watcher, requests, sender).await });
-        Ok(Response::new(messages))
+        Ok(Response::new(messages.map_err(Status::from)))
     }
 
     /// Sends and hears until one of both ends.
@@ -114,7 +112,7 @@ impl Watches {
             end = self.streams.run(start, &watcher, &sender) => {
                 // Dropped without a goodbye, the watcher counts until it is back.
                 if let End::Storage(error) = end {
-                    sender.fail(Error::from(error).into());
+                    sender.fail(error);
                 }
                 return;
             }
@@ -132,7 +130,7 @@ impl Watches {
         match heard {
             Heard::Goodbye => watcher.leave().await,
             Heard::Nothing => {}
-            Heard::Nonsense => sender.fail(Error::invalid("message", "must be an ack after the start").into()),
+            Heard::Nonsense => sender.fail(Error::invalid("message", "must be an ack after the start")),
         }
     }
 }

@@ -12,19 +12,19 @@ const MAX_ADDRESS: usize = 1_024;
 
 /// A watch that may begin.
 #[derive(Debug)]
-pub(super) struct Start {
-    pub(super) name: Name,
+pub(crate) struct Start {
+    pub(crate) name: Name,
     /// Bit n stands for `ObjectKind` n.
-    pub(super) kinds: i64,
+    pub(crate) kinds: i64,
     /// Where peers reach it; empty: nowhere.
-    pub(super) address: String,
+    pub(crate) address: String,
     /// The revision that is in force there, and the epoch it belongs to. `None`: it needs a snapshot.
-    pub(super) resume: Option<(i64, String)>,
+    pub(crate) resume: Option<(i64, String)>,
 }
 
 impl Start {
     /// Checks what a workload asks for.
-    pub(super) fn parse(workload: Workload, start: WatchStart) -> Result<Self, Error> {
+    pub(crate) fn parse(workload: Workload, start: WatchStart) -> Result<Self, Error> {
         let mut violations = Violations::new();
         let mut kinds = 0;
         let mut forbidden = None;

@@ -21,6 +21,7 @@ use super::{
     tail::Tail,
 };
 use crate::{
+    domain::Error,
     operate::propagation::Watcher,
     store::{
         self, Db, Head, SNAPSHOTS,
@@ -45,7 +46,7 @@ const PASSED: Duration = Duration::from_secs(1);
 
 /// What all streams share.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     db: Db,
     tail: Tail,
     budget: Budget,
@@ -56,13 +57,13 @@ pub(super) struct Streams {
 
 /// Why a stream ends.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// Nobody takes it.
     Ended,
     /// The watcher has been told to start anew.
     Compacted,
     /// The database failed.
-    Storage(store::Error),
+    Storage(Error),
 }
 
 impl From<Ended> for End {
@@ -73,12 +74,12 @@ impl From<Ended> for End {
 
 impl From<store::Error> for End {
     fn from(error: store::Error) -> Self {
-        Self::Storage(error)
+        Self::Storage(error.into())
     }
 }
 
 impl Streams {
-    pub(super) fn new(db: Db) -> Self {
+    pub(crate) fn new(db: Db) -> Self {
         Self {
             tail: Tail::new(db.clone()),
             db,
@@ -89,7 +90,7 @@ impl Streams {
     }
 
     /// Sends until the stream ends.
-    pub(super) async fn run(&self, start: &Start, watcher: &Watcher, sender: &Sender) -> End {
+    pub(crate) async fn run(&self, start: &Start, watcher: &Watcher, sender: &Sender) -> End {
         let sent = match self.start(start, watcher, sender).await {
             Ok(position) => self.follow(start.kinds, position, watcher, sender).await,
             Err(end) => Err(end),
