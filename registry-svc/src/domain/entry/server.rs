@@ -17,14 +17,6 @@ const MAX_ENVIRONMENT_VALUE: usize = 8 << 10;
 const MAX_FILES: usize = 32;
 const MAX_FILE: usize = 64 << 10;
 
-/// Whether the upstream is spoken to over HTTP, so that headers reach it. Not so for a server behind standard input.
-pub(super) fn takes_headers(entry: &pb::Entry) -> bool {
-    match &entry.server {
-        Some(Server::Remote(_)) | None => true,
-        Some(Server::SelfHosted(server)) => matches!(server.transport, Some(Transport::StreamableHttp(_))),
-    }
-}
-
 /// Checks the server, and makes defaults explicit.
 pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry, egress: &EgressPolicy) {
     let sends_secrets = headers::send_secrets(entry);
