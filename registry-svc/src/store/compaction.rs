@@ -120,7 +120,8 @@ mod tests {
     use super::*;
     use crate::store::{
         Object,
-        changes::{self, Cursor},
+        changes::Cursor,
+        log,
         testing::{Opened, on_each_engine},
     };
 
@@ -152,7 +153,7 @@ mod tests {
     async fn missing(db: &Db, after: i64) -> Option<Vec<i64>> {
         let mut tx = db.read().await.unwrap();
         let epoch = db.epoch();
-        let read = changes::next(&mut tx, &epoch, Cursor::behind(after), Object::Entry.bit(), 1 << 30).await;
+        let read = log::next(&mut tx, &epoch, Cursor::behind(after), Object::Entry.bit(), 1 << 30).await;
         let batches = read.unwrap()?.batches;
         assert!(batches.iter().all(|batch| batch.changes.len() == 1));
         Some(batches.iter().map(|batch| batch.revision).collect())

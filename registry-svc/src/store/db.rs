@@ -6,27 +6,17 @@ use std::{
         Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use sqlx::{PgPool, SqlitePool};
-use tokio::{
-    sync::{Mutex, Notify, Semaphore, watch},
-    time::timeout,
-};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use uuid::Uuid;
 
 use super::{
-    Tx,
     changes::Logged,
-    flush::{self, Flush},
+    flush::{Flush, Lasting},
     recent::Recent,
-    tx::Engine,
 };
-use crate::domain::Actor;
-
-/// How long a transaction waits for its turn before its call is told to retry.
-const TURN: Duration = Duration::from_secs(5);
 
 /// An open database; clones share it.
 #[derive(Clone)]
@@ -111,61 +101,9 @@ impl Db {
         }))
     }
 
-    /// A consistent view of one moment, for reading only.
-    pub(crate) async fn read(&self) -> sqlx::Result<Tx> {
-        let engine = match &self.0.pools {
-            Pools::Sqlite { read, .. } => sqlite_view(read).await?,
-            Pools::Postgres { read, .. } => postgres_view(read).await?,
-        };
-        Ok(Tx::new(self.clone(), engine))
-    }
-
-    /// As [`Db::read`], for what lasts: it takes no connection from those who read shortly, and no statement of it is ended for the
-    /// time it takes.
-    pub(crate) async fn snapshot(&self) -> sqlx::Result<Tx> {
-        let engine = match &self.0.pools {
-            Pools::Sqlite { snapshot, .. } => sqlite_view(snapshot).await?,
-            Pools::Postgres { snapshot, .. } => postgres_view(snapshot).await?,
-        };
-        Ok(Tx::new(self.clone(), engine))
-    }
-
-    /// A transaction whose changes watchers see, made by `actor`. It takes the next revision first, so that such transactions run one
-    /// after another: what it has read stays true until it commits. `now` (microseconds since 1970) is asked when it has its turn: what
-    /// is created later comes behind in lists.
-    pub(crate) async fn write(&self, actor: Actor, now: impl FnOnce() -> i64) -> sqlx::Result<Tx> {
-        let mut tx = match &self.0.pools {
-            Pools::Postgres { write, .. } if !self.is_accompanied() => {
-                Tx::ahead(self.clone(), write.begin_with(flush::BEGIN).await?)
-            }
-            _ => self.write_quietly().await?,
-        };
-        // They run one after another anyway. Those that wait here, in the order in which they came, cost the database nothing.
-        let turn = timeout(TURN, Arc::clone(&self.0.turn).acquire_owned()).await;
-        let turn = turn
-            .map_err(|_| sqlx::Error::PoolTimedOut)?
-            .map_err(|_| sqlx::Error::PoolClosed)?;
-        tx.take_revision(actor, now, turn).await?;
-        Ok(tx)
-    }
-
-    /// A transaction that changes only what nobody watches. It holds up no other on PostgreSQL.
-    pub(crate) async fn write_quietly(&self) -> sqlx::Result<Tx> {
-        let engine = match &self.0.pools {
-            // A deferred transaction that reads and then writes fails at once while another one writes.
-            Pools::Sqlite { write, .. } => Engine::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres { write, .. } => Engine::Postgres(write.begin().await?),
-        };
-        Ok(Tx::new(self.clone(), engine))
-    }
-
-    /// A short transaction that changes only what no other waits for: those that wait for each other keep none of its connections.
-    pub(crate) async fn write_beside(&self) -> sqlx::Result<Tx> {
-        let engine = match &self.0.pools {
-            Pools::Sqlite { .. } => return self.write_quietly().await,
-            Pools::Postgres { signal, .. } => Engine::Postgres(signal.begin().await?),
-        };
-        Ok(Tx::new(self.clone(), engine))
+    /// Waited for by whoever begins a transaction that takes a revision.
+    pub(super) fn turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.turn)
     }
 
     /// Tells this process from others that share the database.
@@ -207,12 +145,25 @@ impl Db {
         self.0.accompanied.store(accompanied, Ordering::Release);
     }
 
-    fn is_accompanied(&self) -> bool {
+    pub(super) fn is_accompanied(&self) -> bool {
         self.0.accompanied.load(Ordering::Acquire)
     }
 
-    /// This replica has committed a revision, which made these changes.
-    pub(crate) fn committed(&self, revision: i64, changes: Vec<Logged>) {
+    /// This replica has committed a transaction, and it lasts.
+    pub(super) fn committed(&self, lasting: Lasting) {
+        let Lasting {
+            revision,
+            changes,
+            renewed,
+        } = lasting;
+        if let Some(epoch) = renewed {
+            tracing::warn!(
+                registry.revision = revision,
+                "the database was restored: all watchers start anew"
+            );
+            self.looked(&epoch, revision);
+        }
+        let Some(changes) = changes else { return };
         self.recent().put(self.epoch(), revision, changes);
         self.0.latest.send_if_modified(|latest| latest.advance(revision));
         if self.is_accompanied() {
@@ -286,13 +237,4 @@ impl Latest {
         self.revision = self.revision.max(revision);
         newer
     }
-}
-
-async fn sqlite_view(pool: &SqlitePool) -> sqlx::Result<Engine> {
-    pool.begin().await.map(Engine::Sqlite)
-}
-
-async fn postgres_view(pool: &PgPool) -> sqlx::Result<Engine> {
-    const VIEW: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    pool.begin_with(VIEW).await.map(Engine::Postgres)
 }

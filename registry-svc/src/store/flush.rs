@@ -13,40 +13,37 @@ use std::sync::{
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Db, changes::Logged};
+use super::changes::Logged;
 
 /// Begins a transaction that does not wait for the disk.
 pub(super) const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 /// Begins one that does, whatever its connection does by default.
 pub(super) const BEGIN_LASTING: &str = "BEGIN; SET LOCAL synchronous_commit = on";
 
-/// A transaction that has committed and may not last yet.
-pub(super) struct Committed {
-    pub(super) db: Db,
+/// What a transaction did that lasts.
+pub(super) struct Lasting {
     pub(super) revision: i64,
     /// What it changed; nothing if nothing that is watched.
     pub(super) changes: Option<Vec<Logged>>,
-    /// Of [`Flush::session`] before it committed.
-    pub(super) session: u64,
     /// The epoch that it gave to the database.
     pub(super) renewed: Option<String>,
-    /// Told when it lasts.
+}
+
+/// A transaction that has committed and may not last yet.
+pub(super) struct Committed {
+    pub(super) lasting: Lasting,
+    /// Of [`Flush::session`] before it committed.
+    pub(super) session: u64,
+    /// Tells everybody when it lasts.
+    pub(super) tell: Box<dyn FnOnce(Lasting) + Send + Sync>,
+    /// Tells who asked for it.
     pub(super) done: oneshot::Sender<sqlx::Result<()>>,
 }
 
 impl Committed {
-    /// Tells everybody.
+    /// It lasts.
     pub(super) fn announce(self) {
-        if let Some(epoch) = self.renewed {
-            tracing::warn!(
-                registry.revision = self.revision,
-                "the database was restored: all watchers start anew"
-            );
-            self.db.looked(&epoch, self.revision);
-        }
-        if let Some(changes) = self.changes {
-            self.db.committed(self.revision, changes);
-        }
+        (self.tell)(self.lasting);
         // Who asked for it may have gone.
         let _ = self.done.send(Ok(()));
     }
@@ -55,8 +52,10 @@ impl Committed {
     /// cannot be told from others.
     async fn is_in(&self, connection: &mut PgConnection) -> bool {
         const FIND: &str = "SELECT kind, object_key, object FROM changes WHERE revision = $1 ORDER BY position";
-        let Some(changes) = &self.changes else { return false };
-        let found = sqlx::query_as::<_, (i64, String, Option<Vec<u8>>)>(FIND).bind(self.revision);
+        let Some(changes) = &self.lasting.changes else {
+            return false;
+        };
+        let found = sqlx::query_as::<_, (i64, String, Option<Vec<u8>>)>(FIND).bind(self.lasting.revision);
         found.fetch_all(connection).await.is_ok_and(|found| {
             // A document names the revision that it was written with, and when.
             let same = |(change, (kind, key, object)): (&Logged, &(i64, String, Option<Vec<u8>>))| {
@@ -69,7 +68,7 @@ impl Committed {
     /// Tells who asked for it to retry.
     fn give_up(self) {
         tracing::error!(
-            registry.revision = self.revision,
+            registry.revision = self.lasting.revision,
             "a commit may be lost: PostgreSQL did not confirm that it is on its disk; its caller is told to retry"
         );
         let _ = self.done.send(Err(sqlx::Error::PoolTimedOut));
@@ -179,9 +178,9 @@ mod tests {
         domain::Actor,
         store::{
             Object,
-            changes::{self, Cursor},
+            changes::Cursor,
             db::Pools,
-            on,
+            log, on,
             testing::{Opened, postgres},
         },
     };
@@ -193,7 +192,7 @@ mod tests {
     async fn told(opened: &Opened, after: i64) -> Vec<i64> {
         let mut tx = opened.db.read().await.unwrap();
         let epoch = opened.db.epoch();
-        let read = changes::next(&mut tx, &epoch, Cursor::behind(after), !0, 1 << 20).await;
+        let read = log::next(&mut tx, &epoch, Cursor::behind(after), !0, 1 << 20).await;
         let batches = read.unwrap().unwrap().batches;
         batches.into_iter().map(|batch| batch.revision).collect()
     }
@@ -241,12 +240,15 @@ mod tests {
                     Some(watched.into()),
                 )
             };
+            let db = opened.db.clone();
             let sent = flush.send(Committed {
-                db: opened.db.clone(),
-                revision,
-                changes: Some((0..).zip(documents).map(change).collect()),
+                lasting: Lasting {
+                    revision,
+                    changes: Some((0..).zip(documents).map(change).collect()),
+                    renewed: None,
+                },
                 session,
-                renewed: None,
+                tell: Box::new(move |lasting| db.committed(lasting)),
                 done,
             });
             sent.unwrap();

@@ -159,8 +159,8 @@ mod tests {
         config::Database,
         store::{
             Object,
-            changes::{self, Cursor},
-            open,
+            changes::Cursor,
+            log, open,
             testing::{on_each_engine, postgres},
         },
     };
@@ -168,7 +168,7 @@ mod tests {
     /// Whether a watcher can go on behind a revision.
     async fn resumes(db: &Db, epoch: &str, revision: i64) -> bool {
         let mut tx = db.read().await.unwrap();
-        let next = changes::next(&mut tx, epoch, Cursor::behind(revision), !0, 1 << 20).await;
+        let next = log::next(&mut tx, epoch, Cursor::behind(revision), !0, 1 << 20).await;
         next.unwrap().is_some()
     }
 

@@ -4,6 +4,7 @@
 //! (`document.rs`); what only the registry reads (users, members of teams, first answers) is rows of columns.
 
 pub(crate) mod assignments;
+mod begin;
 pub(crate) mod changes;
 mod checkpoint;
 pub(crate) mod cleanup;
@@ -22,6 +23,7 @@ pub(crate) mod gateway_tokens;
 mod identity;
 pub(crate) mod installations;
 pub(crate) mod list;
+pub(crate) mod log;
 mod migrate;
 mod notify;
 pub(crate) mod object;

@@ -7,7 +7,13 @@ use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::{Db, Object, changes::Logged, db::Pools, flush::Committed, on};
+use super::{
+    Db, Object,
+    changes::Logged,
+    db::Pools,
+    flush::{Committed, Lasting},
+    on,
+};
 use crate::domain::Actor;
 
 /// Changes written by one statement; each has seven values.
@@ -167,12 +173,15 @@ impl Tx {
             Engine::Postgres(transaction) => transaction.commit().await?,
         }
         let (done, lasts) = oneshot::channel();
+        let db = self.db.clone();
         let committed = Committed {
-            db: self.db.clone(),
-            revision: commit.revision,
-            changes,
+            lasting: Lasting {
+                revision: commit.revision,
+                changes,
+                renewed: self.renewed,
+            },
             session: flush.map_or(0, |(_, session)| session),
-            renewed: self.renewed,
+            tell: Box::new(move |lasting| db.committed(lasting)),
             done,
         };
         // Before another has its turn: they are told of in order.

@@ -7,7 +7,8 @@ use tokio::sync::Mutex;
 use super::send::PART;
 use crate::store::{
     self, Db,
-    changes::{self, Cursor, Logged, Read, Window},
+    changes::{Cursor, Logged, Read, Window},
+    log,
 };
 
 /// Changes that are kept (bytes).
@@ -61,7 +62,7 @@ impl Tail {
         drop(kept);
         // Whoever comes from far behind reads for itself.
         let mut tx = self.db.read().await?;
-        changes::next(&mut tx, epoch, after, kinds, PART).await
+        log::next(&mut tx, epoch, after, kinds, PART).await
     }
 }
 
@@ -88,7 +89,7 @@ impl Kept {
             recent.into_iter().flat_map(|(_, changes)| changes).collect()
         } else {
             let mut tx = db.read().await?;
-            let Some(read) = changes::next(&mut tx, epoch, self.until, EVERY_KIND, PART).await? else {
+            let Some(read) = log::next(&mut tx, epoch, self.until, EVERY_KIND, PART).await? else {
                 return Ok(false);
             };
             self.until = read.through;
