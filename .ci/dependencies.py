@@ -40,8 +40,7 @@ MODULES = {
     "registry-svc": {
         "app": {ALL},
         "api": {"operate", "domain"},
-        "housekeeping": {"operate", "store", "domain", "config"},
-        "operate": {"store", "domain"},
+        "operate": {"store", "domain", "config"},
         "store": {"domain", "config"},
         "domain": set(),
         "config": set(),
@@ -96,13 +95,6 @@ MODULE_EXCEPTIONS = {
     ("credential-svc", "registry", "store"),
     ("orchestrator-svc", "domain", "config"),
     ("orchestrator-svc", "reconcile", "runtime"),
-    ("registry-svc", "api", "sqlx"),
-    ("registry-svc", "api", "store"),
-    ("registry-svc", "domain", "sqlx"),
-    ("registry-svc", "housekeeping", "api"),
-    ("registry-svc", "operate", "api"),
-    ("registry-svc", "operate", "sqlx"),
-    ("registry-svc", "store", "api"),
 }
 # (from, to): arrows between files that close a circle.
 FILE_EXCEPTIONS = {
@@ -113,15 +105,6 @@ FILE_EXCEPTIONS = {
     ("orchestrator-svc/src/reconcile/supervisor.rs", "orchestrator-svc/src/reconcile/controller.rs"),
     ("orchestrator-svc/src/runtime/local/packages/pin.rs", "orchestrator-svc/src/runtime/local/packages/npm.rs"),
     ("orchestrator-svc/src/runtime/local/packages/pin.rs", "orchestrator-svc/src/runtime/local/packages/pypi.rs"),
-    ("registry-svc/src/domain/entry/server.rs", "registry-svc/src/domain/entry/headers.rs"),
-    ("registry-svc/src/operate/mod.rs", "registry-svc/src/api/mod.rs"),
-    ("registry-svc/src/operate/rollout.rs", "registry-svc/src/api/mod.rs"),
-    ("registry-svc/src/store/changes.rs", "registry-svc/src/store/identity.rs"),
-    ("registry-svc/src/store/changes.rs", "registry-svc/src/store/tx.rs"),
-    ("registry-svc/src/store/flush.rs", "registry-svc/src/store/db.rs"),
-    ("registry-svc/src/store/identity.rs", "registry-svc/src/store/db.rs"),
-    ("registry-svc/src/store/list.rs", "registry-svc/src/api/paging.rs"),
-    ("registry-svc/src/store/tx.rs", "registry-svc/src/store/db.rs"),
 }
 
 
