@@ -12,7 +12,7 @@ use crate::{
     domain::consumer::{ConsumerKind, from_agent, into_agent},
     operate::{
         Registry,
-        consumers::{self, Creation},
+        consumers::{self, Requested},
     },
 };
 
@@ -24,12 +24,12 @@ impl AgentService for Agents {
     async fn create_agent(&self, request: Request<CreateAgentRequest>) -> Result<Response<Agent>, Status> {
         let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
-        let creation = Creation {
+        let requested = Requested {
             slug: request.agent_id,
             message: request.agent.map(from_agent),
             request_id: request.request_id,
         };
-        let (agent, done) = consumers::create(&self.0, &caller, ConsumerKind::Agent, creation).await?;
+        let (agent, done) = consumers::create(&self.0, &caller, ConsumerKind::Agent, requested).await?;
         Ok(done.reply(into_agent(agent)))
     }
 

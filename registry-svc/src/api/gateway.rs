@@ -12,7 +12,7 @@ use crate::{
     domain::consumer::ConsumerKind,
     operate::{
         Registry,
-        consumers::{self, Creation},
+        consumers::{self, Requested},
     },
 };
 
@@ -24,12 +24,12 @@ impl GatewayService for Gateways {
     async fn create_gateway(&self, request: Request<CreateGatewayRequest>) -> Result<Response<Gateway>, Status> {
         let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
-        let creation = Creation {
+        let requested = Requested {
             slug: request.gateway_id,
             message: request.gateway,
             request_id: request.request_id,
         };
-        let (gateway, done) = consumers::create(&self.0, &caller, ConsumerKind::Gateway, creation).await?;
+        let (gateway, done) = consumers::create(&self.0, &caller, ConsumerKind::Gateway, requested).await?;
         Ok(done.reply(gateway))
     }
 

@@ -6,13 +6,12 @@ use contracts::registry::{
 };
 use service_kit::{User, UserId};
 
-use super::{entries, uid_in};
+use super::{Registry, entries, uid_in};
 use crate::{
     domain::{
         Caller, Error,
         installation::{require_entruster, require_manager, sees},
     },
-    operate::Registry,
     store::{installations, revisions, runtimes},
 };
 

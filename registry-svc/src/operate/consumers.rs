@@ -2,9 +2,8 @@
 
 use contracts::registry::{Agent, Gateway};
 use prost_types::FieldMask;
-use service_kit::status::Violations;
 
-use super::{Done, require_request, slug_in, unchanged, visible_to};
+use super::{Done, Registry, creation::Creation, slug_in, unchanged, visible_to};
 use crate::{
     domain::{
         Caller, Error,
@@ -12,13 +11,11 @@ use crate::{
         etag,
         field_mask::check_size,
         new_uid,
-        text::{SLUG_RULE, is_slug},
         time::timestamp,
         visibility,
     },
-    operate::{Registry, paging::Page},
     store::{
-        self, Tx,
+        Tx,
         consumers::{self, object},
         requests::{Replay, Request},
     },
@@ -26,7 +23,7 @@ use crate::{
 
 /// What somebody asks to create.
 #[derive(Debug)]
-pub(crate) struct Creation {
+pub(crate) struct Requested {
     pub(crate) slug: String,
     pub(crate) message: Option<Gateway>,
     pub(crate) request_id: String,
@@ -37,29 +34,16 @@ pub(crate) async fn create(
     registry: &Registry,
     caller: &Caller,
     kind: ConsumerKind,
-    creation: Creation,
+    requested: Requested,
 ) -> Result<Done<Gateway>, Error> {
     caller.require_admin()?;
-    let mut violations = Violations::new();
-    let retry = require_request(&mut violations, retry(&caller.uid, kind, &creation));
-    let name = format!("{}/{}", kind.collection(), creation.slug);
-    if !is_slug(&creation.slug) {
-        violations.add(format!("{}_id", kind.field()), SLUG_RULE);
-    }
-    let spec = match creation.message.map(|message| ConsumerSpec::parse(kind, message)) {
-        None => {
-            violations.add(kind.field(), "must be set");
-            None
-        }
-        Some(Ok(spec)) => Some(spec),
-        Some(Err(more)) => {
-            violations.extend("", more);
-            None
-        }
-    };
-    let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
-        return Err(violations.into());
-    };
+    let mut creation = begin(caller, kind, &requested);
+    creation.require_slug(&format!("{}_id", kind.field()), &requested.slug);
+    let spec = creation.parse(kind.field(), requested.message, |message| {
+        ConsumerSpec::parse(kind, message)
+    });
+    let (spec, retry) = creation.finish(spec)?;
+    let name = format!("{}/{}", kind.collection(), requested.slug);
     let mut tx = registry.write(caller.actor()).await?;
     if let Some(replay) = replayed(&mut tx, kind, &retry).await? {
         let consumer = consumers::by_uid(&mut tx, kind, &replay.resource_uid).await?;
@@ -67,10 +51,10 @@ pub(crate) async fn create(
         let revision = consumer.ok_or(Error::NotFound(name))?.registry_revision;
         return unchanged(registry, tx, object(kind), revision, replay.answer).await;
     }
-    if consumers::find(&mut tx, kind, &creation.slug).await?.is_some() {
+    if consumers::find(&mut tx, kind, &requested.slug).await?.is_some() {
         return Err(Error::AlreadyExists(name));
     }
-    if consumers::is_being_forgotten(&mut tx, kind, &creation.slug).await? {
+    if consumers::is_being_forgotten(&mut tx, kind, &requested.slug).await? {
         return Err(Error::BeingDeleted(name));
     }
     let teams = teams_of(&mut tx, kind, &spec).await?;
@@ -111,15 +95,15 @@ async fn teams_of(tx: &mut Tx, kind: ConsumerKind, spec: &ConsumerSpec) -> Resul
     visible_to(tx, kind.field(), visibility::teams(spec.message().visibility.as_ref())).await
 }
 
-fn retry<'a>(caller: &'a str, kind: ConsumerKind, creation: &Creation) -> Option<Request<'a>> {
-    let mut message = creation.message.clone().unwrap_or_default();
+fn begin<'a>(caller: &'a Caller, kind: ConsumerKind, requested: &Requested) -> Creation<'a> {
+    let mut message = requested.message.clone().unwrap_or_default();
     let labels = std::mem::take(&mut message.labels);
-    message.name.clone_from(&creation.slug);
+    message.name.clone_from(&requested.slug);
     let rpc = match kind {
         ConsumerKind::Gateway => "CreateGateway",
         ConsumerKind::Agent => "CreateAgent",
     };
-    Request::new(caller, rpc, &creation.request_id, &[&labels], &message)
+    Creation::new(caller, rpc, &requested.request_id, &[&labels], &message)
 }
 
 /// Reads one.
@@ -142,13 +126,12 @@ pub(crate) async fn list(
     page_token: &str,
 ) -> Result<(Vec<Gateway>, String), Error> {
     let binding = format!("List {} {}", kind.collection(), caller.uid);
-    let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
+    let page = registry.page(binding, page_size, page_token)?;
     let mut tx = registry.db.read().await?;
-    let list = consumers::list(caller, kind);
-    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next = page.cut_objects(&registry.pages, &mut found);
-    let found = found.iter().map(|listed| consumers::listed(kind, listed));
-    Ok((found.collect::<store::Result<_>>()?, next))
+    page.of(&mut tx, &consumers::list(caller, kind), |listed| {
+        consumers::listed(kind, listed)
+    })
+    .await
 }
 
 /// Changes one.

@@ -8,7 +8,12 @@ use prost::Message as _;
 use service_kit::status::Violations;
 use tokio::time::Instant;
 
-use super::{Done, require_request, slug_in, unchanged, visible_to};
+use super::{
+    Done, Registry,
+    creation::Creation,
+    propagation::{PATIENCE, Propagated},
+    slug_in, unchanged, visible_to,
+};
 use crate::{
     domain::{
         Caller, Error,
@@ -16,16 +21,11 @@ use crate::{
         etag,
         field_mask::check_size,
         new_uid,
-        text::{SLUG_RULE, check_labels, id_in, is_slug},
+        text::{check_labels, id_in},
         time::timestamp,
         visibility,
     },
-    operate::{
-        Registry,
-        paging::Page,
-        propagation::{PATIENCE, Propagated},
-    },
-    store::{self, Object, Tx, document::decode, entries, entry_list, requests::Request, revisions},
+    store::{Object, Tx, entries, entry_list, list::Listed, revisions},
 };
 
 /// The most labels that a list is narrowed by.
@@ -40,27 +40,12 @@ pub(crate) async fn create(
     request: CreateEntryRequest,
 ) -> Result<Done<Entry>, Error> {
     caller.require_admin()?;
-    let mut violations = Violations::new();
-    let retry = require_request(&mut violations, retry(&caller.uid, &request));
-    if !is_slug(&request.entry_id) {
-        violations.add("entry_id", SLUG_RULE);
-    }
-    let spec = match request.entry {
-        None => {
-            violations.add("entry", "must be set");
-            None
-        }
-        Some(entry) => match EntrySpec::parse(entry, &registry.egress) {
-            Ok(spec) => Some(spec),
-            Err(more) => {
-                violations.extend("", more);
-                None
-            }
-        },
-    };
-    let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
-        return Err(violations.into());
-    };
+    let mut creation = begin(caller, &request);
+    creation.require_slug("entry_id", &request.entry_id);
+    let spec = creation.parse("entry", request.entry, |entry| {
+        EntrySpec::parse(entry, &registry.egress)
+    });
+    let (spec, retry) = creation.finish(spec)?;
     let name = format!("entries/{}", request.entry_id);
     let mut tx = registry.write(caller.actor()).await?;
     if let Some(replay) = retry.replayed::<Entry>(&mut tx).await? {
@@ -111,7 +96,7 @@ fn revision_of(spec: &EntrySpec, entry: &Entry, caller: &Caller) -> EntryRevisio
     }
 }
 
-fn retry<'a>(caller: &'a str, request: &CreateEntryRequest) -> Option<Request<'a>> {
+fn begin<'a>(caller: &'a Caller, request: &CreateEntryRequest) -> Creation<'a> {
     let mut message = request.clone();
     message.request_id.clear();
     let (mut labels, mut environment) = Default::default();
@@ -121,7 +106,7 @@ fn retry<'a>(caller: &'a str, request: &CreateEntryRequest) -> Option<Request<'a
             environment = std::mem::take(&mut server.environment);
         }
     }
-    Request::new(
+    Creation::new(
         caller,
         "CreateEntry",
         &request.request_id,
@@ -166,7 +151,7 @@ pub(crate) async fn list(
         "ListEntries {} {} {labels:?} {lifecycle:?} {words:?}",
         caller.uid, caller.admin
     );
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
     let filter = entry_list::Filter {
         labels,
         lifecycle,
@@ -176,12 +161,7 @@ pub(crate) async fn list(
     let Some(list) = entry_list::list(&mut tx, caller, &filter).await? else {
         return Ok(ListEntriesResponse::default());
     };
-    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut_objects(&registry.pages, &mut found);
-    let entries = found
-        .iter()
-        .map(|listed| decode(&listed.document))
-        .collect::<store::Result<_>>()?;
+    let (entries, next_page_token) = page.of(&mut tx, &list, Listed::message).await?;
     Ok(ListEntriesResponse {
         entries,
         next_page_token,
@@ -342,16 +322,10 @@ pub(crate) async fn list_revisions(
     let mut tx = registry.db.read().await?;
     let entry = visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListEntryRevisions {} {}", caller.uid, entry.uid);
-    let page: Page<i64> = Page::parse(&registry.pages, binding, page_size, page_token)?;
+    let page = registry.page(binding, page_size, page_token)?;
     let before = page.after.unwrap_or(i64::MAX);
-    let mut found = revisions::before(&mut tx, &entry.uid, before, page.limit()).await?;
-    let next = page.cut(
-        &registry.pages,
-        &mut found,
-        |revision| revision.number,
-        EntryRevision::encoded_len,
-    );
-    Ok((found, next))
+    let found = revisions::before(&mut tx, &entry.uid, before, page.limit()).await?;
+    Ok(page.cut(found, |revision| revision.number, EntryRevision::encoded_len))
 }
 
 /// The entry of this name, if the caller may see it.

@@ -9,17 +9,15 @@ use rand::RngCore as _;
 use service_kit::{identity::GATEWAY_TOKEN, status::Violations};
 use sha2::{Digest as _, Sha256};
 
-use super::{Done, consumers, require_request, slug_in, uid_in, unchanged, written};
+use super::{Done, Registry, consumers, creation::Creation, slug_in, uid_in, unchanged, written};
 use crate::{
     domain::{
         Caller, Error, consumer::ConsumerKind, installation::require_team_manager, new_uid, text::check_line,
         time::timestamp,
     },
-    operate::{Registry, paging::Page},
     store::{
-        self, Object, Tx,
+        Object, Tx,
         gateway_tokens::{self, Owner, Token},
-        requests::Request,
         teams, users,
     },
 };
@@ -35,41 +33,31 @@ pub(crate) async fn create(
     caller: &Caller,
     request: CreateGatewayTokenRequest,
 ) -> Result<Done<CreateGatewayTokenResponse>, Error> {
-    let mut violations = Violations::new();
-    let retry = Request::new(
-        &caller.uid,
-        "CreateGatewayToken",
-        &request.request_id,
-        &[],
-        &CreateGatewayTokenRequest {
-            request_id: String::new(),
-            ..request.clone()
-        },
-    );
-    let retry = require_request(&mut violations, retry);
-    if request.gateway_token.is_none() {
-        violations.add("gateway_token", "must be set");
-    }
-    let wanted = request.gateway_token.clone().unwrap_or_default();
-    let expire_time = check(&mut violations, &wanted, registry.clock.now_micros());
-    let (Some(retry), true) = (retry, violations.is_empty()) else {
-        return Err(violations.into());
+    let without_id = CreateGatewayTokenRequest {
+        request_id: String::new(),
+        ..request.clone()
     };
+    let mut creation = Creation::new(caller, "CreateGatewayToken", &request.request_id, &[], &without_id);
+    let now = registry.clock.now_micros();
+    let asked = creation.parse("gateway_token", request.gateway_token, |token| {
+        check(&token, now).map(|expire_time| (token, expire_time))
+    });
+    let ((asked, expire_time), retry) = creation.finish(asked)?;
     let mut tx = registry.write(caller.actor()).await?;
     if let Some(replay) = retry.replayed::<CreateGatewayTokenResponse>(&mut tx).await? {
         let token = managed(&mut tx, caller, &replay.resource_uid).await?;
         let revision = token.registry_revision();
         return unchanged(registry, tx, Object::GatewayToken, revision, replay.answer).await;
     }
-    let subject = subject(&mut tx, caller, wanted.subject).await?;
-    let limits = limits(&mut tx, caller, wanted.consumers).await?;
+    let subject = subject(&mut tx, caller, asked.subject).await?;
+    let limits = limits(&mut tx, caller, asked.consumers).await?;
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let token = format!("{GATEWAY_TOKEN}{}", BASE32_NOPAD.encode(&secret).to_ascii_lowercase());
     let uid = new_uid();
     let gateway_token = GatewayToken {
         name: format!("gatewayTokens/{uid}"),
-        display_name: wanted.display_name,
+        display_name: asked.display_name,
         subject: Some(subject.named),
         consumers: limits.names,
         expire_time: expire_time.map(timestamp),
@@ -107,14 +95,12 @@ pub(crate) async fn list(
     request: ListGatewayTokensRequest,
 ) -> Result<ListGatewayTokensResponse, Error> {
     let binding = format!("ListGatewayTokens {} {}", caller.uid, caller.admin);
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
     let list = gateway_tokens::list(caller);
-    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut_objects(&registry.pages, &mut found);
-    let gateway_tokens = found.iter().map(gateway_tokens::listed);
+    let (gateway_tokens, next_page_token) = page.of(&mut tx, &list, gateway_tokens::listed).await?;
     Ok(ListGatewayTokensResponse {
-        gateway_tokens: gateway_tokens.collect::<store::Result<_>>()?,
+        gateway_tokens,
         next_page_token,
     })
 }
@@ -132,28 +118,36 @@ pub(crate) async fn revoke(registry: &Registry, caller: &Caller, name: &str) -> 
     Ok((token.message(), registry.commit(tx, None).await?))
 }
 
-/// Checks what needs no look-up; the time it ends.
-fn check(violations: &mut Violations, wanted: &GatewayToken, now: i64) -> Option<i64> {
+/// Checks what needs no look-up; the time at which it expires, in microseconds since 1970.
+fn check(wanted: &GatewayToken, now: i64) -> Result<Option<i64>, Violations> {
+    let mut violations = Violations::new();
     if wanted.display_name.is_empty() {
         violations.add("gateway_token.display_name", "must say what the token is for");
     }
-    check_line(violations, "gateway_token.display_name", &wanted.display_name, MAX_NAME);
+    check_line(
+        &mut violations,
+        "gateway_token.display_name",
+        &wanted.display_name,
+        MAX_NAME,
+    );
     if wanted.consumers.len() > MAX_CONSUMERS {
         violations.add("gateway_token.consumers", format!("must be at most {MAX_CONSUMERS}"));
     }
-    let time = wanted.expire_time?;
+    let Some(time) = wanted.expire_time else {
+        return violations.into_result(None);
+    };
     if !(0..=LAST_SECOND).contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
         violations.add(
             "gateway_token.expire_time",
             "must be a time up to the end of the year 9999",
         );
-        return None;
+        return Err(violations);
     }
     let micros = time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000;
     if micros <= now {
         violations.add("gateway_token.expire_time", "must lie in the future");
     }
-    Some(micros)
+    violations.into_result(Some(micros))
 }
 
 /// Who calls with a token.

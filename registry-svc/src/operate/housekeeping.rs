@@ -10,11 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::{Registry, installations};
 use crate::{
     config::Retention,
     domain::{Actor, Error},
-    operate::Registry,
-    operate::installations,
     store::{self, Compaction, gateway_replicas, requests, watchers},
 };
 

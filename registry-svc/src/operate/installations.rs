@@ -10,7 +10,8 @@ use prost_types::FieldMask;
 use service_kit::status::Violations;
 
 use super::{
-    Done, entries, require_request, rollout::mark_deleted, slug_in, teams::user_id, uid_in, unchanged, written,
+    Done, Registry, creation::Creation, entries, rollout::mark_deleted, slug_in, teams::user_id, uid_in, unchanged,
+    written,
 };
 use crate::{
     domain::{
@@ -23,12 +24,10 @@ use crate::{
         text::{id_in, is_slug},
         time::timestamp,
     },
-    operate::{Registry, paging::Page},
     store::{
         self, Object, Tx,
-        document::decode,
         installations::{Filter, Owner},
-        requests::Request,
+        list::Listed,
         revisions, teams,
     },
 };
@@ -42,17 +41,15 @@ pub(crate) async fn create(
     caller: &Caller,
     request: CreateInstallationRequest,
 ) -> Result<Done<Installation>, Error> {
-    let mut violations = Violations::new();
-    let retry = require_request(&mut violations, retry(&caller.uid, &request));
+    let mut creation = begin(caller, &request);
     let wanted = request.installation.unwrap_or_default();
     if !id_in("entries", &wanted.entry).is_some_and(is_slug) {
-        violations.add("installation.entry", "must be an entry's name: entries/{entry}");
+        let text = "must be an entry's name: entries/{entry}";
+        creation.violations().add("installation.entry", text);
     }
-    check_count(&mut violations, &wanted.values);
-    let scope = parse_scope(&mut violations, caller, wanted.scope)?;
-    let (Some(retry), true) = (retry, violations.is_empty()) else {
-        return Err(violations.into());
-    };
+    check_count(creation.violations(), &wanted.values);
+    let scope = parse_scope(creation.violations(), caller, wanted.scope)?;
+    let (scope, retry) = creation.finish(Some(scope))?;
 
     let mut tx = registry.write(caller.actor()).await?;
     if let Some(replay) = retry.replayed::<Installation>(&mut tx).await? {
@@ -112,7 +109,7 @@ fn check_count(violations: &mut Violations, values: &HashMap<String, String>) {
     }
 }
 
-fn retry<'a>(caller: &'a str, request: &CreateInstallationRequest) -> Option<Request<'a>> {
+fn begin<'a>(caller: &'a Caller, request: &CreateInstallationRequest) -> Creation<'a> {
     let mut message = request.clone();
     message.request_id.clear();
     let values = message
@@ -120,7 +117,7 @@ fn retry<'a>(caller: &'a str, request: &CreateInstallationRequest) -> Option<Req
         .as_mut()
         .map(|installation| std::mem::take(&mut installation.values))
         .unwrap_or_default();
-    Request::new(caller, "CreateInstallation", &request.request_id, &[&values], &message)
+    Creation::new(caller, "CreateInstallation", &request.request_id, &[&values], &message)
 }
 
 /// Whose it is to be; the caller's own when unset. Somebody else's is for nobody to make.
@@ -173,7 +170,7 @@ pub(crate) async fn list(
         "ListInstallations {} {} {:?} {:?} {:?} {}",
         caller.uid, caller.admin, request.entry, request.team, request.user, request.state
     );
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
     let Some(filter) = filter(&mut tx, caller, &request).await? else {
         return Ok(ListInstallationsResponse::default());
@@ -181,12 +178,7 @@ pub(crate) async fn list(
     let Some(list) = store::installations::list(caller, &filter) else {
         return Ok(ListInstallationsResponse::default());
     };
-    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut_objects(&registry.pages, &mut found);
-    let installations = found
-        .iter()
-        .map(|listed| decode(&listed.document))
-        .collect::<store::Result<_>>()?;
+    let (installations, next_page_token) = page.of(&mut tx, &list, Listed::message).await?;
     Ok(ListInstallationsResponse {
         installations,
         next_page_token,

@@ -3,7 +3,7 @@
 use contracts::registry::{Entry, EntryLifecycle};
 
 use super::{
-    Done,
+    Done, Registry,
     entries::{administered, answer, finish},
 };
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
         Caller, Error,
         entry::{lifecycle_word, may_become},
     },
-    operate::Registry,
     store::{Object, Tx, entries::index_lifecycle},
 };
 

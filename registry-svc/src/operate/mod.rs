@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod assignments;
 pub(crate) mod consumers;
+mod creation;
 pub(crate) mod entries;
 pub(crate) mod gateway_tokens;
 pub(crate) mod housekeeping;
@@ -18,14 +19,12 @@ pub(crate) mod tools;
 pub(crate) mod users;
 pub(crate) mod watch;
 
-use service_kit::status::Violations;
-
 use crate::{
     domain::{
         Error,
         text::{id_in, is_slug, is_uuid},
     },
-    store::{self, Object, Tx, requests::Request},
+    store::{self, Object, Tx},
 };
 use propagation::Propagated;
 
@@ -62,14 +61,6 @@ async fn visible_to(tx: &mut Tx, field: &str, names: &[String]) -> Result<Vec<St
             format!("{} does not exist", names[index]),
         )
     })
-}
-
-/// Adds the violation of a request id that is none.
-fn require_request<'a>(violations: &mut Violations, request: Option<Request<'a>>) -> Option<Request<'a>> {
-    if request.is_none() {
-        violations.add("request_id", "must be a UUID, or empty");
-    }
-    request
 }
 
 /// Ends a transaction in which nothing changed: the answer waits until the object, as it is, is in force everywhere.

@@ -15,9 +15,9 @@ use service_kit::{Workload, status::Violations};
 
 mod check;
 
+use super::{Registry, propagation::Propagated};
 use crate::{
     domain::{Actor, Error, conditions, time::timestamp},
-    operate::{Registry, propagation::Propagated},
     store::{
         Object, Tx, cleanup,
         entries::{self, tool_set},

@@ -8,17 +8,16 @@ use contracts::registry::{
 use prost_types::FieldMask;
 use service_kit::{UserId, status::Violations};
 
-use super::{Done, require_request, slug_in, unchanged, written};
+use super::{Done, Registry, creation::Creation, slug_in, unchanged, written};
 use crate::{
     domain::{
         Caller, Error, etag,
         field_mask::{Mask, check_size},
         new_uid,
-        text::{SLUG_RULE, check_line, is_slug},
+        text::check_line,
         time::timestamp,
     },
-    operate::{Registry, paging::Page},
-    store::{self, Object, Tx, document::decode, requests::Request, teams, users},
+    store::{Object, Tx, list::Listed, teams, users},
 };
 
 const MAX_MAPPINGS: usize = 32;
@@ -35,30 +34,15 @@ pub(crate) async fn create(
     request: CreateTeamRequest,
 ) -> Result<Done<Team>, Error> {
     caller.require_admin()?;
-    let mut violations = Violations::new();
-    let retry = Request::new(
-        &caller.uid,
-        "CreateTeam",
-        &request.request_id,
-        &[],
-        &CreateTeamRequest {
-            request_id: String::new(),
-            ..request.clone()
-        },
-    );
-    let retry = require_request(&mut violations, retry);
-    let slug = request.team_id.as_str();
-    if !is_slug(slug) {
-        violations.add("team_id", SLUG_RULE);
-    }
-    if request.team.is_none() {
-        violations.add("team", "must be set");
-    }
-    let team = request.team.clone().unwrap_or_default();
-    let team = check(&mut violations, team);
-    let (Some(retry), true) = (retry, violations.is_empty()) else {
-        return Err(violations.into());
+    let without_id = CreateTeamRequest {
+        request_id: String::new(),
+        ..request.clone()
     };
+    let mut creation = Creation::new(caller, "CreateTeam", &request.request_id, &[], &without_id);
+    let slug = request.team_id.as_str();
+    creation.require_slug("team_id", slug);
+    let team = creation.parse("team", request.team, check);
+    let (team, retry) = creation.finish(team)?;
     let name = format!("teams/{slug}");
     let mut tx = registry.write(caller.actor()).await?;
     if let Some(replay) = retry.replayed::<Team>(&mut tx).await? {
@@ -98,18 +82,13 @@ pub(crate) async fn list(
     request: ListTeamsRequest,
 ) -> Result<ListTeamsResponse, Error> {
     let binding = format!("ListTeams {} {}", caller.uid, caller.admin);
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
     if !caller.admin && caller.teams.is_empty() {
         return Ok(ListTeamsResponse::default());
     }
     let mut tx = registry.db.read().await?;
-    let mut found = teams::list(caller).page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut_objects(&registry.pages, &mut found);
-    let teams = found.iter().map(|listed| decode(&listed.document));
-    Ok(ListTeamsResponse {
-        teams: teams.collect::<store::Result<_>>()?,
-        next_page_token,
-    })
+    let (teams, next_page_token) = page.of(&mut tx, &teams::list(caller), Listed::message).await?;
+    Ok(ListTeamsResponse { teams, next_page_token })
 }
 
 /// Changes a team.
@@ -124,10 +103,7 @@ pub(crate) async fn update(
     let mut tx = registry.write_allowed(caller, allowed).await?;
     let current = allowed(&mut tx).await?;
     etag::check(&change.etag, &current.etag, &current.name)?;
-    let next = apply_mask(&current, change, request.update_mask.as_ref())?;
-    let mut violations = Violations::new();
-    let mut next = check(&mut violations, next);
-    violations.into_result(())?;
+    let mut next = check(apply_mask(&current, change, request.update_mask.as_ref())?)?;
     if next == current {
         return unchanged(registry, tx, Object::Team, current.registry_revision, current).await;
     }
@@ -237,14 +213,9 @@ pub(crate) async fn list_members(
     let mut tx = registry.db.read().await?;
     let team = visible(&mut tx, caller, "parent", &request.parent).await?;
     let binding = format!("ListTeamMembers {} {}", caller.uid, team.uid);
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
-    let mut found = teams::members(&mut tx, &team.uid, page.start(), page.limit()).await?;
-    let next_page_token = page.cut(
-        &registry.pages,
-        &mut found,
-        |member| (member.create_time, member.user_uid.clone()),
-        |_| 0,
-    );
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
+    let found = teams::members(&mut tx, &team.uid, page.start(), page.limit()).await?;
+    let (found, next_page_token) = page.cut(found, |member| (member.create_time, member.user_uid.clone()), |_| 0);
     Ok(ListTeamMembersResponse {
         team_members: found.into_iter().map(member_message).collect(),
         next_page_token,
@@ -259,23 +230,25 @@ fn member_message(member: teams::Member) -> TeamMember {
     }
 }
 
-fn check(violations: &mut Violations, mut team: Team) -> Team {
+/// Checks what an admin says of a team, and makes defaults explicit.
+fn check(mut team: Team) -> Result<Team, Violations> {
+    let mut violations = Violations::new();
     team.members_manage_installations = Some(team.members_manage_installations());
-    check_line(violations, "team.display_name", &team.display_name, MAX_NAME);
+    check_line(&mut violations, "team.display_name", &team.display_name, MAX_NAME);
     if team.mappings.len() > MAX_MAPPINGS {
         violations.add("team.mappings", format!("must be at most {MAX_MAPPINGS}"));
-        return team;
+        return Err(violations);
     }
     for (index, mapping) in team.mappings.iter().enumerate() {
         let path = format!("team.mappings[{index}]");
-        check_claim(violations, &format!("{path}.issuer"), &mapping.issuer);
+        check_claim(&mut violations, &format!("{path}.issuer"), &mapping.issuer);
         match &mapping.selector {
             None => violations.add(format!("{path}.selector"), "must say whom: group or whole_issuer"),
-            Some(Selector::Group(group)) => check_claim(violations, &format!("{path}.group"), group),
+            Some(Selector::Group(group)) => check_claim(&mut violations, &format!("{path}.group"), group),
             Some(Selector::WholeIssuer(_)) => {}
         }
     }
-    team
+    violations.into_result(team)
 }
 
 fn check_claim(violations: &mut Violations, path: &str, text: &str) {

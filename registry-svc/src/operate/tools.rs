@@ -3,10 +3,9 @@
 use contracts::registry::Tool;
 use prost::Message as _;
 
-use super::{entries, installations};
+use super::{Registry, entries, installations, paging::Page};
 use crate::{
     domain::{Caller, Error},
-    operate::{Registry, paging::Page},
     store::{Tx, entries::tool_set, features},
 };
 
@@ -21,8 +20,8 @@ pub(crate) async fn of_entry(
     let mut tx = registry.db.read().await?;
     let entry = entries::visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListEntryTools {} {}", caller.uid, entry.uid);
-    let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
-    cut(registry, &mut tx, &page, tool_set(&entry.discovered)).await
+    let page = registry.page(binding, page_size, page_token)?;
+    cut(&mut tx, &page, tool_set(&entry.discovered)).await
 }
 
 /// A page of the tools of an installation.
@@ -36,18 +35,12 @@ pub(crate) async fn of_installation(
     let mut tx = registry.db.read().await?;
     let installation = installations::visible(&mut tx, caller, "parent", parent).await?;
     let binding = format!("ListInstallationTools {} {}", caller.uid, installation.uid);
-    let page = Page::parse(&registry.pages, binding, page_size, page_token)?;
-    cut(registry, &mut tx, &page, tool_set(&installation.discovered)).await
+    let page = registry.page(binding, page_size, page_token)?;
+    cut(&mut tx, &page, tool_set(&installation.discovered)).await
 }
 
-async fn cut(
-    registry: &Registry,
-    tx: &mut Tx,
-    page: &Page<String>,
-    set_hash: &str,
-) -> Result<(Vec<Tool>, String), Error> {
+async fn cut(tx: &mut Tx, page: &Page<'_, String>, set_hash: &str) -> Result<(Vec<Tool>, String), Error> {
     let after = page.after.as_deref().unwrap_or_default();
-    let mut tools = features::tools_after(tx, set_hash, after, page.limit()).await?;
-    let next = page.cut(&registry.pages, &mut tools, |tool| tool.tool.clone(), Tool::encoded_len);
-    Ok((tools, next))
+    let tools = features::tools_after(tx, set_hash, after, page.limit()).await?;
+    Ok(page.cut(tools, |tool| tool.tool.clone(), Tool::encoded_len))
 }

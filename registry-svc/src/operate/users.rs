@@ -5,13 +5,12 @@ use contracts::registry::{
 };
 
 use super::{
-    Done,
+    Done, Registry,
     teams::{NOT_A_USER, check_identity, user_id},
     unchanged, written,
 };
 use crate::{
     domain::{Caller, Error, time::timestamp},
-    operate::{Registry, paging::Page},
     store::{
         Object, Tx,
         users::{self, UserRow},
@@ -51,15 +50,10 @@ pub(crate) async fn list(
         return Err(Error::invalid("email", "must hold no NUL"));
     }
     let binding = format!("ListUsers {} {:?}", caller.uid, request.email);
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
     let mut tx = registry.db.read().await?;
-    let mut found = users::page(&mut tx, page.start(), &request.email, page.limit()).await?;
-    let next_page_token = page.cut(
-        &registry.pages,
-        &mut found,
-        |row| (row.create_time, row.uid.clone()),
-        |_| 0,
-    );
+    let found = users::page(&mut tx, page.start(), &request.email, page.limit()).await?;
+    let (found, next_page_token) = page.cut(found, |row| (row.create_time, row.uid.clone()), |_| 0);
     Ok(ListUsersResponse {
         users: found.into_iter().map(message).collect(),
         next_page_token,

@@ -8,10 +8,10 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Object, Tx,
-    document::{SCHEMA_VERSION, decode, document},
+    document::{SCHEMA_VERSION, document},
     entries::seen,
     execute,
-    list::{self, Arm, Bind, Condition, List, Listed},
+    list::{self, Arm, Bind, Condition, List},
     on, push_list, rows,
 };
 use crate::domain::{
@@ -114,11 +114,6 @@ pub(crate) fn list(caller: &Caller, consumer_uid: &str) -> List {
         )],
         filters: vec![seen],
     }
-}
-
-/// One of [`list`].
-pub(crate) fn listed(listed: &Listed) -> sqlx::Result<ToolAssignment> {
-    decode(&listed.document)
 }
 
 /// Which of these entries, by uid, the caller may see.

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Object, Tx, assignments,
-    document::{SCHEMA_VERSION, decode, document},
+    document::{SCHEMA_VERSION, document},
     execute, gateway_tokens,
     list::{self, Arm, Bind, Condition, List, Listed, SEVERAL},
     on, rows,
@@ -182,7 +182,7 @@ pub(crate) fn list(caller: &Caller, kind: ConsumerKind) -> List {
 /// One of [`list`].
 pub(crate) fn listed(kind: ConsumerKind, listed: &Listed) -> sqlx::Result<Gateway> {
     match kind {
-        ConsumerKind::Gateway => decode(&listed.document),
-        ConsumerKind::Agent => decode::<Agent>(&listed.document).map(from_agent),
+        ConsumerKind::Gateway => listed.message(),
+        ConsumerKind::Agent => listed.message::<Agent>().map(from_agent),
     }
 }

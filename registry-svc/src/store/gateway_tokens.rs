@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Db, Object, Tx,
-    document::{SCHEMA_VERSION, decode, document},
+    document::{SCHEMA_VERSION, document},
     execute,
     list::{Arm, Bind, Condition, List, Listed, SEVERAL},
     on, push_list, rows,
@@ -236,5 +236,5 @@ pub(crate) fn list(caller: &Caller) -> List {
 
 /// A token of [`list`], as people get it.
 pub(crate) fn listed(listed: &Listed) -> sqlx::Result<GatewayToken> {
-    Ok(message(decode(&listed.document)?, listed.extra))
+    Ok(message(listed.message()?, listed.extra))
 }

@@ -2,8 +2,13 @@
 
 use sqlx::Row as _;
 
-use super::{Tx, document::SCHEMA_VERSION, fitting, on};
+use super::{
+    Tx,
+    document::{SCHEMA_VERSION, decode},
+    fitting, on,
+};
 use crate::domain::{Caller, Room, visibility};
+use prost::Message;
 
 /// Arms that one compound of a statement holds.
 const GROUP: usize = 100;
@@ -135,6 +140,11 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// The message that its document is.
+    pub(crate) fn message<M: Message + Default>(&self) -> sqlx::Result<M> {
+        decode(&self.document)
+    }
+
     /// How much of a page it takes.
     pub(crate) const fn bytes(&self) -> usize {
         self.document.len()

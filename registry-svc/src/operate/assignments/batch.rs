@@ -16,8 +16,8 @@ use super::{
 use crate::{
     domain::{Caller, Error, assignment::AssignmentSpec},
     operate::Registry,
-    operate::{Done, require_request, unchanged},
-    store::{Object, Tx, assignments, requests::Request},
+    operate::{Done, creation::Creation, unchanged},
+    store::{Object, Tx, assignments},
 };
 
 /// The most that one call makes or takes away.
@@ -34,23 +34,20 @@ pub(crate) async fn create(
         // Not even copied for the digest of a retry.
         return Err(Error::invalid("requests", SIZE_RULE));
     }
-    let mut violations = Violations::new();
-    let retry = Request::new(
-        &caller.uid,
+    let without_id = BatchCreateToolAssignmentsRequest {
+        request_id: String::new(),
+        ..request.clone()
+    };
+    let mut creation = Creation::new(
+        caller,
         "BatchCreateToolAssignments",
         &request.request_id,
         &[],
-        &BatchCreateToolAssignmentsRequest {
-            request_id: String::new(),
-            ..request.clone()
-        },
+        &without_id,
     );
-    let retry = require_request(&mut violations, retry);
     let parent = request.parent;
-    let asked = parse(&mut violations, &parent, request.requests);
-    let (Some(retry), true) = (retry, violations.is_empty()) else {
-        return Err(violations.into());
-    };
+    let asked = parse(creation.violations(), &parent, request.requests);
+    let (asked, retry) = creation.finish(Some(asked))?;
     let allowed = async |tx: &mut Tx| may_assign(tx, caller, &parent).await;
     let mut tx = registry.write_allowed(caller, allowed).await?;
     let consumer = allowed(&mut tx).await?;

@@ -9,9 +9,8 @@ use contracts::registry::{
     CreateToolAssignmentRequest, DeleteToolAssignmentRequest, Gateway, ListToolAssignmentsRequest,
     ListToolAssignmentsResponse, ToolAssignment, UpdateToolAssignmentRequest, tool_assignment::Binding,
 };
-use service_kit::status::Violations;
 
-use super::{Done, consumers, require_request, unchanged};
+use super::{Done, consumers, creation::Creation, unchanged};
 use crate::{
     domain::{
         Caller, Error,
@@ -22,8 +21,8 @@ use crate::{
         text::is_uuid,
         time::timestamp,
     },
-    operate::{Registry, paging::Page},
-    store::{self, Object, Tx, assignments, requests::Request},
+    operate::Registry,
+    store::{Object, Tx, assignments, list::Listed},
 };
 use plan::{Asked, alone, check_pin, consent, plan, require_free};
 
@@ -33,29 +32,14 @@ pub(crate) async fn create(
     caller: &Caller,
     request: CreateToolAssignmentRequest,
 ) -> Result<Done<ToolAssignment>, Error> {
-    let mut violations = Violations::new();
-    let retry = Request::new(
-        &caller.uid,
-        "CreateToolAssignment",
-        &request.request_id,
-        &[],
-        &CreateToolAssignmentRequest {
-            request_id: String::new(),
-            ..request.clone()
-        },
-    );
-    let retry = require_request(&mut violations, retry);
-    let spec = match AssignmentSpec::parse(request.tool_assignment.unwrap_or_default()) {
-        Ok(spec) => Some(spec),
-        Err(more) => {
-            more.iter()
-                .for_each(|(field, description)| violations.add(field, description));
-            None
-        }
+    let without_id = CreateToolAssignmentRequest {
+        request_id: String::new(),
+        ..request.clone()
     };
-    let (Some(spec), Some(retry), true) = (spec, retry, violations.is_empty()) else {
-        return Err(violations.into());
-    };
+    let mut creation = Creation::new(caller, "CreateToolAssignment", &request.request_id, &[], &without_id);
+    let asked = request.tool_assignment.unwrap_or_default();
+    let spec = creation.parse("tool_assignment", Some(asked), AssignmentSpec::parse);
+    let (spec, retry) = creation.finish(spec)?;
     let allowed = async |tx: &mut Tx| may_assign(tx, caller, &request.parent).await;
     let mut tx = registry.write_allowed(caller, allowed).await?;
     let consumer = allowed(&mut tx).await?;
@@ -90,12 +74,9 @@ pub(crate) async fn list(
     let mut tx = registry.db.read().await?;
     let consumer = visible_parent(&mut tx, caller, &request.parent).await?;
     let binding = format!("ListToolAssignments {} {}", caller.uid, consumer.uid);
-    let page = Page::parse(&registry.pages, binding, request.page_size, &request.page_token)?;
+    let page = registry.page(binding, request.page_size, &request.page_token)?;
     let list = assignments::list(caller, &consumer.uid);
-    let mut found = list.page(&mut tx, page.start(), page.limit()).await?;
-    let next_page_token = page.cut_objects(&registry.pages, &mut found);
-    let found = found.iter().map(assignments::listed);
-    let mut tool_assignments = found.collect::<store::Result<Vec<_>>>()?;
+    let (mut tool_assignments, next_page_token) = page.of(&mut tx, &list, Listed::message).await?;
     show(&mut tx, caller, &mut tool_assignments).await?;
     Ok(ListToolAssignmentsResponse {
         tool_assignments,
