@@ -10,17 +10,17 @@ use registry_client::{
     watch::{Watcher, follow},
 };
 use service_kit::{
-    App, Clock, Quotas, Readiness, Task, Workload,
+    App, Clock, Quotas, Task, Workload,
     identity::{Admitted, Verifier, admit, authenticate},
     quota::charge,
 };
-use tokio::sync::watch;
 use tonic::{service::Routes, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
     api::{People, Workloads},
-    domain::{credentials::Credentials, reconcile::reconcile},
+    domain::{credentials::Credentials, ports::Store, reconcile::reconcile, sweep::sweep},
+    health::{Health, watch_store},
     registry::{
         follow::{Follower, KINDS},
         report::Reporter,
@@ -71,12 +71,16 @@ fn admitted(service: &str) -> Option<Admitted> {
 
 /// Opens the store and wires the service.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
+    let instance = config.instance.unwrap_or_else(|| Uuid::new_v4().to_string());
     let store = LocalStore::open(&config.data_dir).await?;
+    Ok(assemble(store, instance, deps))
+}
+
+/// The service on a store. It does not matter which.
+fn assemble(store: impl Store, instance: String, deps: Deps) -> App {
     let reporter = Reporter::new(deps.registry.clone());
     let credentials = Arc::new(Credentials::new(store, reporter, deps.clock));
-    let (readiness, ready) = watch::channel(Readiness::NotReady(
-        "the registry has not told yet which installations there are".to_owned(),
-    ));
+    let (health, ready) = Health::new();
 
     let people = People::new(Arc::clone(&credentials), Access::new(deps.registry.clone()));
     let workloads = Workloads::new(Arc::clone(&credentials));
@@ -99,19 +103,27 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             authenticate(Arc::clone(&verifier), request, next)
         }));
 
-    let mut follower = Follower::new(Arc::clone(&credentials), readiness);
+    let mut follower = Follower::new(Arc::clone(&credentials), health.clone());
     let registry = deps.registry;
     let watcher = Watcher {
-        instance: config.instance.unwrap_or_else(|| Uuid::new_v4().to_string()),
+        instance,
         address: String::new(),
     };
     let tasks = vec![
         Task::new("watch", move |stop| async move {
             follow(registry, &watcher, &KINDS, &mut follower, stop).await
         }),
-        Task::new("reconcile", move |stop| reconcile(credentials, stop)),
+        Task::new("reconcile", {
+            let credentials = Arc::clone(&credentials);
+            move |stop| reconcile(credentials, stop)
+        }),
+        Task::new("store", {
+            let credentials = Arc::clone(&credentials);
+            move |stop| watch_store(credentials, health, stop)
+        }),
+        Task::new("sweep", move |stop| sweep(credentials, stop)),
     ];
-    Ok(App {
+    App {
         name: "credential-svc",
         grpc,
         services: vec![
@@ -122,5 +134,5 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         http: axum::Router::new(),
         tasks,
         ready,
-    })
+    }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod app;
 mod domain;
+mod health;
 mod registry;
 mod store;
 

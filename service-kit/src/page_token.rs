@@ -26,7 +26,7 @@ impl PageTokens {
     /// Seals a position. `binding` is everything that selects and orders the list: RPC, parent, filter, caller.
     pub fn seal(&self, binding: &str, position: &impl Serialize) -> String {
         let position = serde_json::to_vec(position).expect("positions are plain data");
-        BASE64URL_NOPAD.encode(&self.sealing.seal(binding.as_bytes(), position))
+        BASE64URL_NOPAD.encode(&self.sealing.seal(binding.as_bytes(), &position))
     }
 
     /// Opens a token; `None` for the empty one, which asks for the first page.

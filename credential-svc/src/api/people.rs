@@ -22,10 +22,12 @@ use zeroize::Zeroize as _;
 use super::status::from_registry;
 use crate::{
     domain::{
-        credentials::{Credentials, Done, Put},
+        changing::Put,
+        credentials::Credentials,
         error::Error,
         ports::{Registry, Store},
-        record::Summary,
+        reporting::Done,
+        summary::{self, Summary},
         views::Subject,
     },
     registry::{convert, report::LAGGING},
@@ -237,7 +239,7 @@ fn answer(done: Done) -> Response<Credential> {
 
 impl From<Summary> for Credential {
     fn from(summary: Summary) -> Self {
-        let field = |(key, stored): (String, crate::domain::record::StoredField)| StoredField {
+        let field = |(key, stored): (String, summary::StoredField)| StoredField {
             key,
             credential_generation: stored.generation,
             update_time: Some(from_micros(stored.update_time).into()),

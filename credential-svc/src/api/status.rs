@@ -1,7 +1,7 @@
 //! The one place where errors become what a caller sees.
 
 use contracts::credential::ErrorReason;
-use service_kit::status::{Reason, StatusBuilder, internal, not_found};
+use service_kit::status::{Reason, StatusBuilder, Violations, internal, not_found};
 use tonic::{Code, Status};
 
 use crate::domain::{error::Error, ports::StoreError};
@@ -65,6 +65,14 @@ impl From<Error> for Status {
                     "the store of secrets did not answer; it is safe to retry with the same request_id",
                 )
                 .build()
+            }
+            Error::Store(StoreError::TooLarge { limit, .. }) => {
+                let mut violations = Violations::new();
+                violations.add(
+                    "values",
+                    format!("the store of secrets takes at most {limit} bytes for all secrets of one owner; shorten them, or ask an operator"),
+                );
+                violations.into()
             }
             Error::Store(StoreError::Corrupt(_)) => {
                 tracing::error!(error = %message, "the store of secrets is corrupt");

@@ -1,5 +1,6 @@
 //! What a credential is, who may get which part of it, and when. Knows no transport and no database.
 
+pub(crate) mod changing;
 pub(crate) mod credentials;
 pub(crate) mod destination;
 pub(crate) mod error;
@@ -11,8 +12,11 @@ pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod reconcile;
 pub(crate) mod record;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod reporting;
+pub(crate) mod summary;
+pub(crate) mod sweep;
 pub(crate) mod validate;
 pub(crate) mod vend;
 pub(crate) mod vending;

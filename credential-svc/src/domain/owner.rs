@@ -27,6 +27,15 @@ impl Owner {
         }
     }
 
+    /// The owner that [`fmt::Display`] wrote.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        match name.split_once(':')? {
+            ("installation", uid) => Some(Self::Installation(uid.to_owned())),
+            ("entry", uid) => Some(Self::Entry(uid.to_owned())),
+            _ => None,
+        }
+    }
+
     /// Which of a plan's fields it has the values of.
     pub(crate) fn source(&self) -> Source {
         match self {

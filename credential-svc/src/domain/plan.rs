@@ -111,7 +111,7 @@ impl Plan {
     fn stored_beside<'a>(&'a self, entry: Option<&'a Record>) -> impl Iterator<Item = (&'a str, i64)> {
         let entry = entry.filter(|_| self.is_mixed());
         let fields = self.of(Source::Stored).filter(|field| field.goes_to_server());
-        fields.filter_map(move |field| Some((field.key.as_str(), entry?.fields.get(&field.key)?.generation)))
+        fields.filter_map(move |field| Some((field.key.as_str(), entry?.fields.get(&field.key)?.stored.generation)))
     }
 
     /// The fields whose values come from `source`.
@@ -156,7 +156,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{destination::Moved, record::StoredField};
+    use crate::domain::{destination::Moved, record::Field, summary::StoredField};
 
     /// Secrets that an earlier program has bound to a program alone: asked about once. Origins are what they were.
     #[test]
@@ -168,9 +168,12 @@ mod tests {
             source: Source::Prompted,
             target: Target::Primary,
         };
-        let stored = StoredField {
-            generation: 1,
-            update_time: 0,
+        let stored = Field {
+            stored: StoredField {
+                generation: 1,
+                update_time: 0,
+            },
+            value: "secret".into(),
         };
         for (bound, present, asks) in [
             ("command:npx server", "code:v1:00", true),
@@ -190,7 +193,8 @@ mod tests {
             let record = Record {
                 generation: 1,
                 bound_destination: bound.to_owned(),
-                fields: [("token".to_owned(), stored)].into(),
+                fields: [("token".to_owned(), stored.clone())].into(),
+                ..Record::default()
             };
             assert_eq!(
                 plan.is_bound_elsewhere(Source::Prompted, &record, Some(present)),

@@ -1,95 +1,69 @@
-//! What the domain needs of the world: a store of secrets, and the registry's ear.
+//! What the domain requires of the world: a store of secrets, and a registry that takes reports.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use secrecy::SecretString;
-use uuid::Uuid;
+use super::{owner::Owner, record::Value, report::Report};
 
-use super::{
-    destination::Agreed,
-    owner::Owner,
-    record::{Opened, Record, Summary},
-    report::Report,
-};
-
-/// Keeps secrets sealed. Every change is atomic, durable when it returns, and made only to the generation it was decided on.
+/// Keeps one value for each owner, and replaces it by compare-and-set on its version. Several processes may use the same store at
+/// once. `store/suite/` holds every implementation to this.
+///
+/// A store need not seal what another system protects; it never writes a value where others can read it. All stores encode values
+/// with `store/encoding.rs`.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// What is known of an owner's secrets; `None` if nothing ever was, or it was erased.
-    fn describe(&self, owner: &Owner) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
-    /// The same of many owners at once; those of which nothing is known are left out.
-    fn describe_many(
+    /// The owner's value and its version; `None` where there is none. It is never older than the last write that returned.
+    fn read(&self, owner: &Owner) -> impl Future<Output = Result<Option<(Version, Value)>, StoreError>> + Send;
+    /// Replaces the value that has the version `expected`, or creates it where that is [`Version::NONE`]. It is durable when this
+    /// returns, and what was there before can no longer be read. After [`StoreError::Unavailable`], it may have been written.
+    fn write(
         &self,
-        owners: &[Owner],
-    ) -> impl Future<Output = Result<HashMap<Owner, Record>, StoreError>> + Send;
-    /// The same with the values.
-    fn open(&self, owner: &Owner) -> impl Future<Output = Result<Option<Opened>, StoreError>> + Send;
-    /// Makes one change.
-    fn write(&self, owner: &Owner, change: Change) -> impl Future<Output = Result<Written, StoreError>> + Send;
-    /// A request answered before.
-    fn answered(&self, request: &RequestKey) -> impl Future<Output = Result<Option<Answered>, StoreError>> + Send;
-    /// Erases an owner's secrets for ever: nothing can be written to it again. To erase twice changes nothing.
-    fn erase(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Makes an owner's generation greater than `told`, where it is lower, and leaves its values as they are. What was told to
-    /// others is known here too, unless the store comes from an older backup: nobody may then keep what they had.
-    fn outgrow(&self, owner: &Owner, told: i64) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// A digest under a key of the store's: it tells requests apart and nothing of what is in them.
-    fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 32];
+        owner: &Owner,
+        expected: Version,
+        value: Value,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+    /// Removes the value, its version and everything kept of it. Also removes a value that [`Self::read`] reports as corrupt.
+    /// Versions may start again at 1. To delete what is not there changes nothing.
+    fn delete(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The first `limit` owners behind `after` that have a value, in the order of [`Owner`]. Fewer than `limit`: there are no more.
+    fn list(&self, after: Option<&Owner>, limit: usize) -> impl Future<Output = Result<Vec<Owner>, StoreError>> + Send;
+    /// Whether the store answers.
+    fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// One change of a record.
-#[derive(Debug)]
-pub(crate) struct Change {
-    /// The generation it was decided on; the next one is its own.
-    pub(crate) expected_generation: i64,
-    /// Microseconds since 1970.
-    pub(crate) time: i64,
-    /// Empty where nothing is left.
-    pub(crate) bound_destination: String,
-    /// What it stands for.
-    pub(crate) agreed: Option<Agreed>,
-    /// Values to set, by key.
-    pub(crate) put: Vec<(String, SecretString)>,
-    /// Keys to forget.
-    pub(crate) forget: BTreeSet<String>,
-    /// Remembered with it, for replays.
-    pub(crate) answer: Option<(RequestKey, Answered)>,
+/// Counts the writes of one owner's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) i64);
+
+impl Version {
+    /// There is no value.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The one after this.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
-/// How a change went.
+/// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub(crate) enum Written {
-    /// It is durable.
     Done,
-    /// Somebody else changed the record, or used the request id, in between. Nothing was changed.
+    /// The value has another version. Nothing was changed.
     Conflict,
-    /// The owner was erased. Nothing was changed.
-    Erased,
 }
 
-/// Identifies a request: two users may choose the same id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestKey {
-    pub(crate) user: String,
-    pub(crate) id: Uuid,
-}
-
-/// What was asked and answered.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answered {
-    /// [`Store::keyed_digest`] of the request.
-    pub(crate) digest: [u8; 32],
-    pub(crate) summary: Summary,
-}
-
-/// Why the store could not answer.
+/// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// It may answer later.
-    #[error("the store of secrets did not answer: {0}")]
+    #[error("the store of secrets is unavailable: {0}")]
     Unavailable(String),
-    /// What it holds is not what was put there.
-    #[error("the store of secrets holds something that was not put there: {0}")]
+    /// What it holds was not written by this program, or by a newer one.
+    #[error("the store of secrets holds a value that cannot be read: {0}")]
     Corrupt(String),
+    /// It takes no value of this size. Nothing was changed.
+    #[error("the store of secrets takes values of up to {limit} bytes, and this one has {size}")]
+    TooLarge { size: usize, limit: usize },
 }
 
 /// Takes what this service observes.
@@ -106,10 +80,10 @@ pub(crate) type Lagging = BTreeSet<String>;
 /// Why a report was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
-    /// There is no such thing any more: nothing to report.
-    #[error("the registry does not know it")]
+    /// The owner no longer exists: there is nothing to report.
+    #[error("the registry does not know the owner")]
     Unknown,
-    /// To be tried again.
+    /// The report may succeed later.
     #[error("the registry did not take the report: {0}")]
     Failed(String),
 }

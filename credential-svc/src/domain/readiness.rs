@@ -17,7 +17,7 @@ impl Report {
     /// What to report of an owner that has these secrets; `None` of an entry that never had any and needs none.
     /// Its secrets go to `present`.
     pub(crate) fn of(
-        known: &Known<'_>,
+        known: &Known,
         plan: &Plan,
         present: Option<String>,
         source: Source,

@@ -12,10 +12,10 @@ use super::{
     ports::{Registry, Store},
 };
 
-/// Owners whose records are read at once.
-const LOOKED_AT_ONCE: usize = 512;
-/// Reports under way at a time.
-const REPORTED_AT_ONCE: usize = 8;
+/// Owners that are taken from the queue together.
+const BATCH: usize = 512;
+/// Owners that are looked at, and reported where that is due, at a time.
+const AT_ONCE: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -44,7 +44,7 @@ async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
             }
             continue;
         }
-        let batch = std::iter::from_fn(|| pending.pop_first()).take(LOOKED_AT_ONCE);
+        let batch = std::iter::from_fn(|| pending.pop_first()).take(BATCH);
         let left = look(credentials, batch.collect()).await;
         if !left.is_empty() {
             failed.extend(left);
@@ -58,19 +58,12 @@ async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
 
 /// Does what there is to do for these; returns those to look at again.
 async fn look<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Vec<Owner>) -> Vec<Owner> {
-    let due = match credentials.due(&owners).await {
-        Ok(due) => due,
-        Err(error) => {
-            tracing::warn!(error = %error, "what is to be reported could not be looked up yet");
-            return owners;
-        }
-    };
-    let outcomes = futures::stream::iter(due).map(|owner| async move {
+    let outcomes = futures::stream::iter(owners).map(|owner| async move {
         let outcome = credentials.reconcile(&owner).await;
         (owner, outcome)
     });
     let failed = outcomes
-        .buffer_unordered(REPORTED_AT_ONCE)
+        .buffer_unordered(AT_ONCE)
         .filter_map(|(owner, outcome)| async move {
             let error = outcome.err()?;
             tracing::debug!(credential.owner = %owner, error = %error, "to be looked at again");

@@ -1,58 +1,73 @@
-//! What is kept of an owner's secrets.
+//! What is kept of an owner's secrets: one value for each owner.
 
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 
-use registry_model::destination::Change;
+use super::{destination::Agreed, replay::Answers, summary::StoredField};
 
-use super::destination::Agreed;
+/// The value of one owner, as stores keep it.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Record(Record),
+    /// The owner was deleted. The mark stays until no change that was authorized before can still be under way: it keeps such a
+    /// change from storing secrets that nobody would ever erase.
+    Erased {
+        /// Microseconds since 1970.
+        time: i64,
+    },
+}
 
-/// Everything about an owner's secrets but the secrets. The default is an owner that never had any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The secrets of an owner, and everything that is decided by. The default is an owner that never had any.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     /// Counts the changes: puts, deletions, confirmations. Grows beyond what was told to others where a backup was restored.
     pub(crate) generation: i64,
     /// Where the values may go; empty while there are none.
     pub(crate) bound_destination: String,
-    /// By key.
-    pub(crate) fields: BTreeMap<String, StoredField>,
-}
-
-/// A value, without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StoredField {
-    /// The record's generation that brought it.
-    pub(crate) generation: i64,
-    /// Microseconds since 1970.
-    pub(crate) update_time: i64,
-}
-
-/// A record with its values, by key.
-#[derive(Debug, Default)]
-pub(crate) struct Opened {
-    pub(crate) record: Record,
-    pub(crate) values: BTreeMap<String, SecretString>,
-    /// `None`: not known, since an earlier program has bound them, or nothing is bound.
+    /// What the owner agreed to. `None`: unknown, since an earlier program bound the values, or nothing is bound.
     pub(crate) agreed: Option<Agreed>,
+    /// By key.
+    pub(crate) fields: BTreeMap<String, Field>,
+    /// Of requests that may be sent again.
+    pub(crate) answers: Answers,
 }
 
-/// What people are told: the answer to every call of theirs, and to its replays.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Summary {
-    /// `installations/{installation}/credential` or `entries/{entry}/credential`.
-    pub(crate) name: String,
-    pub(crate) generation: i64,
-    pub(crate) fields: BTreeMap<String, StoredField>,
-    pub(crate) missing: Vec<String>,
-    pub(crate) bound_destination: String,
-    pub(crate) present_destination: String,
-    #[serde(default)]
-    pub(crate) bound_description: String,
-    #[serde(default)]
-    pub(crate) present_description: String,
-    /// Not of answers that are kept: after a change nothing is left to be agreed to.
-    #[serde(skip)]
-    pub(crate) changes: Vec<Change>,
+/// A secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    pub(crate) stored: StoredField,
+    pub(crate) value: SecretString,
+}
+
+impl Record {
+    /// The record after a change at `time` (microseconds since 1970): it keeps the values of the keys that `keep` names, sets
+    /// those in `put`, and binds all of them.
+    pub(crate) fn changed(
+        &self,
+        time: i64,
+        keep: impl Fn(&str) -> bool,
+        put: &[(String, SecretString)],
+        bound_destination: String,
+        agreed: Option<Agreed>,
+    ) -> Self {
+        let generation = self.generation + 1;
+        let mut fields = self.fields.clone();
+        fields.retain(|key, _| keep(key));
+        for (key, value) in put {
+            let stored = StoredField {
+                generation,
+                update_time: time,
+            };
+            let value = value.clone();
+            fields.insert(key.clone(), Field { stored, value });
+        }
+        Self {
+            generation,
+            bound_destination,
+            agreed,
+            fields,
+            answers: self.answers.clone(),
+        }
+    }
 }

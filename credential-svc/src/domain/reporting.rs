@@ -2,15 +2,24 @@
 //! erased.
 
 use super::{
-    credentials::{Credentials, Done},
+    credentials::{Credentials, TRIES},
     error::Error,
     owner::Owner,
-    ports::{Lagging, Registry, ReportError, Store},
+    ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
     queue::Owed,
-    record::{Record, Summary},
+    record::Value,
     report::Report,
+    summary::Summary,
+    validate,
     views::Subject,
 };
+
+/// An answer, and who may not have heard of the change yet.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) summary: Summary,
+    pub(crate) lagging: Lagging,
+}
 
 impl<S: Store, R: Registry> Credentials<S, R> {
     /// Reports a change that is stored, and returns once it is in force everywhere.
@@ -25,43 +34,16 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         Ok(Done { summary, lagging })
     }
 
-    /// Of these, the ones that [`Self::reconcile`] has something to do for. Looks at what the registry shows, and at all records
-    /// in one read without opening a value: what a value decides, that it no longer fits where it goes, was decided when the
-    /// generation was reported that the registry shows.
-    pub(crate) async fn due(&self, owners: &[Owner]) -> Result<Vec<Owner>, Error> {
-        let none = Record::default();
-        let views = self.views.read().await;
-        let mut asked = owners.to_vec();
-        asked.extend(owners.iter().filter_map(|owner| views.of(owner)?.beside));
-        let records = self.store.describe_many(&asked).await?;
-        let is_due = |owner: &&Owner| {
-            let Some(known) = views.of(owner) else { return false };
-            let Some(plan) = known.plan else { return true };
-            let record = records.get(*owner).unwrap_or(&none);
-            let beside = known.beside.as_ref().and_then(|entry| records.get(entry));
-            let present = plan.bound(known.foreign, beside);
-            known.deleted
-                || Report::of(&known, plan, present, owner.source(), record)
-                    .is_some_and(|report| !known.shown.has(&report))
-        };
-        Ok(owners.iter().filter(is_due).cloned().collect())
-    }
-
     /// Makes the registry know how the owner stands, and erases what a deleted one leaves.
     pub(crate) async fn reconcile(&self, owner: &Owner) -> Result<(), Error> {
-        let deleted = self.views.read().await.of(owner).is_some_and(|known| known.deleted);
-        if deleted {
+        if self.known(owner).is_some_and(|known| known.deleted) {
             return self.clean_up(owner).await;
         }
         self.report(owner, false).await.map(drop)
     }
 
     async fn clean_up(&self, owner: &Owner) -> Result<(), Error> {
-        {
-            // Nobody may be in the middle of a put.
-            let _views = self.views.write().await;
-            self.store.erase(owner).await?;
-        }
+        self.erase(owner).await?;
         match self.registry.report_cleanup(owner).await {
             Ok(()) | Err(ReportError::Unknown) => {
                 tracing::debug!(credential.owner = %owner, "erased what a deleted owner left, if anything");
@@ -72,6 +54,28 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 Err(Error::NotAnnounced)
             }
         }
+    }
+
+    /// Erases an owner's secrets, and leaves a mark that they were: a change that is under way finds it, and is not made.
+    async fn erase(&self, owner: &Owner) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let version = match self.store.read(owner).await {
+                Ok(Some((_, Value::Erased { .. }))) => return Ok(()),
+                Ok(Some((version, Value::Record(_)))) => version,
+                Ok(None) => Version::NONE,
+                Err(StoreError::Corrupt(cause)) => {
+                    tracing::error!(credential.owner = %owner, error = %cause, "erasing a record that cannot be read");
+                    self.store.delete(owner).await?;
+                    Version::NONE
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let time = self.clock.now_micros();
+            if self.store.write(owner, version, Value::Erased { time }).await? == Written::Done {
+                return Ok(());
+            }
+        }
+        Err(Error::Contended)
     }
 
     /// Reports an owner's condition. Without `always`, only where the registry has another one.
@@ -94,15 +98,15 @@ impl<S: Store, R: Registry> Credentials<S, R> {
 
     /// What to report of an owner as of this moment, if anything.
     async fn wanted(&self, owner: &Owner, always: bool) -> Result<Option<Report>, Error> {
-        let views = self.views.read().await;
-        let Some(known) = views.of(owner).filter(|known| !known.deleted) else {
+        let Some(known) = self.known(owner).filter(|known| !known.deleted) else {
             return Ok(None);
         };
-        let plan = known.plan.ok_or(Error::RegistryUnavailable)?;
-        let opened = self.open(owner, plan, known.shown.credential_generation).await?;
+        let plan = known.plan.as_ref().ok_or(Error::RegistryUnavailable)?;
+        let record = self.record(owner, known.shown.credential_generation).await?;
+        let record = validate::fitting(plan, owner.source(), record);
         let beside = self.beside(known.beside.as_ref()).await?;
-        let present = plan.bound(known.foreign, beside.as_ref());
-        let report = Report::of(&known, plan, present, owner.source(), &opened.record);
+        let present = plan.bound(known.foreign.as_ref(), beside.as_ref());
+        let report = Report::of(&known, plan, present, owner.source(), &record);
         Ok(report.filter(|report| always || !known.shown.has(report)))
     }
 }

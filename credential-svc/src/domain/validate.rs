@@ -8,6 +8,7 @@ use service_kit::status::Violations;
 use super::{
     owner::Source,
     plan::{Plan, SecretField, Target},
+    record::Record,
 };
 
 /// The longest secret.
@@ -51,6 +52,16 @@ pub(crate) fn misfit(plan: &Plan, field: &SecretField, value: &SecretString) -> 
         return Some("must not contain a NUL byte");
     }
     None
+}
+
+/// The record without the values that cannot go where the plan sends them: a field may have got another target since its value was
+/// put. It counts as missing.
+pub(crate) fn fitting(plan: &Plan, source: Source, mut record: Record) -> Record {
+    record.fields.retain(|key, kept| {
+        let field = plan.field(key, source);
+        field.is_none_or(|field| misfit(plan, field, &kept.value).is_none())
+    });
+    record
 }
 
 fn unknown(source: Source) -> &'static str {

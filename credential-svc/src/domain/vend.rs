@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     owner::Source,
     plan::{Injection, Plan, SecretField, Target},
-    record::Opened,
+    record::Record,
 };
 
 /// Secrets by name: headers by field name, runtime values by install field.
@@ -25,16 +25,17 @@ pub(crate) struct Vended {
 /// Of an installation and of its entry.
 #[derive(Debug)]
 pub(crate) struct Secrets {
-    pub(crate) own: Opened,
-    pub(crate) entry: Opened,
+    pub(crate) own: Record,
+    pub(crate) entry: Record,
 }
 
 impl Secrets {
     fn value(&self, field: &SecretField) -> Option<&SecretString> {
-        match field.source {
-            Source::Prompted => self.own.values.get(&field.key),
-            Source::Stored => self.entry.values.get(&field.key),
-        }
+        let record = match field.source {
+            Source::Prompted => &self.own,
+            Source::Stored => &self.entry,
+        };
+        record.fields.get(&field.key).map(|field| &field.value)
     }
 
     /// The headers of each request. The primary credential wins where two fields name the same header.

@@ -11,9 +11,10 @@ use super::{
     error::Error,
     owner::{Owner, Source},
     plan::Plan,
-    ports::{Registry, Store},
+    ports::Store,
     readiness::Readiness,
-    record::Opened,
+    record::Record,
+    validate,
     vend::{Secrets, Vended},
 };
 
@@ -34,32 +35,21 @@ struct State {
     plan: Arc<Plan>,
     foreign: Option<Foreign>,
     deleted: bool,
+    generations: Generations,
     secrets: Secrets,
 }
 
 impl State {
-    fn generations(&self) -> Generations {
-        Generations {
-            own: self.secrets.own.record.generation,
-            entry: self.secrets.entry.record.generation,
-        }
-    }
-
     fn refusal(&self) -> Option<Error> {
-        let present = self.plan.bound(self.foreign.as_ref(), Some(&self.secrets.entry.record));
-        let own = Readiness::of(&self.plan, present, Source::Prompted, &self.secrets.own.record);
+        let present = self.plan.bound(self.foreign.as_ref(), Some(&self.secrets.entry));
+        let own = Readiness::of(&self.plan, present, Source::Prompted, &self.secrets.own);
         // What an admin stored goes with the entry, whatever an installation's values are.
-        let entry = Readiness::of(
-            &self.plan,
-            self.plan.binding(None),
-            Source::Stored,
-            &self.secrets.entry.record,
-        );
+        let entry = Readiness::of(&self.plan, self.plan.binding(None), Source::Stored, &self.secrets.entry);
         refusal(&own, &entry)
     }
 }
 
-impl<S: Store, R: Registry> Credentials<S, R> {
+impl<S: Store, R> Credentials<S, R> {
     /// The headers that carry an installation's secrets to `destination`: newer ones than those that were `rejected`.
     pub(crate) async fn vend_headers(
         &self,
@@ -68,7 +58,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         rejected: Generations,
     ) -> Result<Vended, Error> {
         let state = self.ready_state(uid, destination).await?;
-        let present = state.generations();
+        let present = state.generations;
         let any = rejected.own != 0 || rejected.entry != 0;
         if any && present.own <= rejected.own && present.entry <= rejected.entry {
             return Err(Error::CredentialExpired);
@@ -79,7 +69,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     /// The secrets that an installation's server gets when it starts.
     pub(crate) async fn vend_runtime(&self, uid: &str, destination: &str) -> Result<Vended, Error> {
         let state = self.ready_state(uid, destination).await?;
-        Ok(self.vended(state.secrets.runtime(&state.plan), state.generations()))
+        Ok(self.vended(state.secrets.runtime(&state.plan), state.generations))
     }
 
     fn vended(&self, secrets: Vec<(String, SecretString)>, generations: Generations) -> Vended {
@@ -118,7 +108,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             if !fits {
                 // The caller is not where we are, though it was waited for.
                 let moved = Moved {
-                    bound: state.secrets.own.record.bound_destination.clone(),
+                    bound: state.secrets.own.bound_destination.clone(),
                     present: destination.to_owned(),
                 };
                 return Err(Error::DestinationChanged(Source::Prompted, moved));
@@ -130,34 +120,48 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
     }
 
-    /// Everything about one installation, as of one moment; `None` if the registry has not told of it, or of what it runs.
+    /// Everything about one installation; `None` if the registry has not told of it, or of what it runs. Reads one record where
+    /// secrets have one source: all are prompted for, or all are stored on the entry.
     async fn state(&self, uid: &str) -> Result<Option<State>, Error> {
-        let views = self.views.read().await;
-        let Some(view) = views.installation(uid) else {
-            return Ok(None);
+        let (plan, foreign, deleted, own, entry) = {
+            let views = self.views();
+            let Some(view) = views.installation(uid) else {
+                return Ok(None);
+            };
+            let Some(plan) = views.plan(view) else { return Ok(None) };
+            let entry = Owner::Entry(view.entry_uid.clone());
+            (
+                Arc::clone(plan),
+                view.foreign.clone(),
+                view.deleted,
+                (Owner::Installation(uid.to_owned()), view.shown.credential_generation),
+                (entry.clone(), views.told(&entry)),
+            )
         };
-        let Some(plan) = views.plan(view) else {
-            return Ok(None);
-        };
-        let owner = Owner::Installation(uid.to_owned());
-        let own = self.open(&owner, plan, view.shown.credential_generation).await?;
-        let owner = Owner::Entry(view.entry_uid.clone());
-        let told = views.told(&owner);
-        let entry = if plan.has(Source::Stored) {
-            self.open(&owner, plan, told).await?
-        } else {
-            // Its generation is answered all the same: callers compare it with what the registry shows.
-            Opened {
-                record: self.describe(&owner, told).await?,
-                ..Opened::default()
-            }
-        };
+        let (own, entry) = tokio::try_join!(self.fitting(&plan, &own), self.fitting(&plan, &entry))?;
         Ok(Some(State {
-            plan: Arc::clone(plan),
-            foreign: view.foreign.clone(),
-            deleted: view.deleted,
+            generations: Generations {
+                own: own.generation,
+                entry: entry.generation,
+            },
+            plan,
+            foreign,
+            deleted,
             secrets: Secrets { own, entry },
         }))
+    }
+
+    /// The values of an owner that can go where the plan sends them. Where the plan sends none, the generation that was `told`
+    /// stands for the record: callers compare it with what the registry shows.
+    async fn fitting(&self, plan: &Plan, (owner, told): &(Owner, i64)) -> Result<Record, Error> {
+        let source = owner.source();
+        if !plan.has(source) {
+            return Ok(Record {
+                generation: *told,
+                ..Record::default()
+            });
+        }
+        Ok(validate::fitting(plan, source, self.record(owner, *told).await?))
     }
 }
 

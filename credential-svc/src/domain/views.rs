@@ -131,18 +131,18 @@ impl Subject {
 }
 
 /// What decides what there is to do about an owner.
-#[derive(Debug)]
-pub(crate) struct Known<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
     /// The generation to report on: of an installation its own, of an entry the number of its revision.
     pub(crate) generation: i64,
     pub(crate) deleted: bool,
     /// `None`: the registry has not told of the entry revision yet.
-    pub(crate) plan: Option<&'a Arc<Plan>>,
+    pub(crate) plan: Option<Arc<Plan>>,
     /// As `InstallationView::foreign`.
-    pub(crate) foreign: Option<&'a Foreign>,
+    pub(crate) foreign: Option<Foreign>,
     /// As `Subject::beside`.
     pub(crate) beside: Option<Owner>,
-    pub(crate) shown: &'a Shown,
+    pub(crate) shown: Shown,
 }
 
 /// All that is known.
@@ -220,26 +220,26 @@ impl Views {
     }
 
     /// What is known of an owner; `None`: it does not exist, or the registry has not told of it.
-    pub(crate) fn of(&self, owner: &Owner) -> Option<Known<'_>> {
+    pub(crate) fn of(&self, owner: &Owner) -> Option<Known> {
         match owner {
             Owner::Installation(uid) => self.installations.get(uid).map(|view| Known {
                 generation: view.generation,
                 deleted: view.deleted,
-                plan: self.plan(view),
+                plan: self.plan(view).cloned(),
                 beside: self
                     .plan(view)
                     .filter(|plan| plan.is_mixed())
                     .map(|_| Owner::Entry(view.entry_uid.clone())),
-                foreign: view.foreign.as_ref(),
-                shown: &view.shown,
+                foreign: view.foreign.clone(),
+                shown: view.shown.clone(),
             }),
             Owner::Entry(uid) => self.entries.get(uid).map(|view| Known {
                 generation: view.entry_revision,
                 deleted: view.deleted,
-                plan: Some(&view.plan),
+                plan: Some(Arc::clone(&view.plan)),
                 foreign: None,
                 beside: None,
-                shown: &view.shown,
+                shown: view.shown.clone(),
             }),
         }
     }
@@ -264,7 +264,19 @@ impl Views {
 
     /// The generation that everybody was told of an owner's secrets.
     pub(crate) fn told(&self, owner: &Owner) -> i64 {
-        self.of(owner).map_or(0, |known| known.shown.credential_generation)
+        let shown = match owner {
+            Owner::Installation(uid) => self.installations.get(uid).map(|view| &view.shown),
+            Owner::Entry(uid) => self.entries.get(uid).map(|view| &view.shown),
+        };
+        shown.map_or(0, |shown| shown.credential_generation)
+    }
+
+    /// Whether the registry has told of it.
+    pub(crate) fn knows(&self, owner: &Owner) -> bool {
+        match owner {
+            Owner::Installation(uid) => self.installations.contains_key(uid),
+            Owner::Entry(uid) => self.entries.contains_key(uid),
+        }
     }
 
     /// Everybody.

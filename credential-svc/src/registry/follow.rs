@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use contracts::registry::{Change, ObjectKind, WatchedObject, change, watched_object::Object};
 use registry_client::watch::Sink;
-use service_kit::Readiness;
-use tokio::sync::watch;
 
-use super::{convert, report::Reporter};
+use super::convert;
 use crate::{
-    domain::{credentials::Credentials, owner::Owner, views::Views},
-    store::local::LocalStore,
+    domain::{credentials::Credentials, owner::Owner, ports::Store, views::Views},
+    health::Health,
 };
 
 /// What this service follows.
@@ -18,18 +16,18 @@ pub(crate) const KINDS: [ObjectKind; 3] = [ObjectKind::Entry, ObjectKind::EntryR
 
 /// Takes what the watch brings. Reports follow from the queue: an acknowledgement must not wait for one.
 #[derive(Debug)]
-pub(crate) struct Follower {
-    credentials: Arc<Credentials<LocalStore, Reporter>>,
-    ready: watch::Sender<Readiness>,
+pub(crate) struct Follower<S, R> {
+    credentials: Arc<Credentials<S, R>>,
+    health: Health,
 }
 
-impl Follower {
-    pub(crate) fn new(credentials: Arc<Credentials<LocalStore, Reporter>>, ready: watch::Sender<Readiness>) -> Self {
-        Self { credentials, ready }
+impl<S, R> Follower<S, R> {
+    pub(crate) fn new(credentials: Arc<Credentials<S, R>>, health: Health) -> Self {
+        Self { credentials, health }
     }
 }
 
-impl Sink for Follower {
+impl<S: Store, R: Send + Sync> Sink for Follower<S, R> {
     fn snapshot_begin(&mut self) {
         self.credentials.begin_snapshot();
     }
@@ -43,25 +41,16 @@ impl Sink for Follower {
     }
 
     async fn snapshot_end(&mut self, _revision: i64) {
-        self.credentials.end_snapshot().await;
+        self.credentials.end_snapshot();
     }
 
     async fn changes(&mut self, _revision: i64, changes: Vec<Change>) {
         self.credentials
-            .update(|views| changes.into_iter().flat_map(|change| apply(views, change)).collect())
-            .await;
+            .update(|views| changes.into_iter().flat_map(|change| apply(views, change)).collect());
     }
 
     fn connected(&mut self, connected: bool) {
-        let readiness = if connected {
-            Readiness::Ready
-        } else if *self.ready.borrow() == Readiness::Ready {
-            Readiness::Degraded("the registry is out of reach; what was known is still vended".to_owned())
-        } else {
-            return;
-        };
-        self.ready
-            .send_if_modified(|known| std::mem::replace(known, readiness.clone()) != readiness);
+        self.health.registry(connected);
     }
 }
 

@@ -1,3 +1,8 @@
 //! Where secrets are kept.
 
+mod encoding;
 pub(crate) mod local;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod suite;

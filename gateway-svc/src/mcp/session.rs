@@ -103,7 +103,7 @@ impl Sessions {
     ) -> String {
         let mut plain = vec![revision as u8, u8::from(opens_links)];
         plain.extend_from_slice(&seconds(now).to_be_bytes());
-        BASE64URL_NOPAD.encode(&self.sealing.seal(&aad(subject, consumer), plain))
+        BASE64URL_NOPAD.encode(&self.sealing.seal(&aad(subject, consumer), &plain))
     }
 
     /// The session of a handle, if it was made for this subject and this gateway or agent, and is not over.

@@ -26,8 +26,8 @@ impl Sealer {
 
     /// Seals a value for one purpose.
     pub(super) fn seal(&self, purpose: &str, value: &impl Serialize) -> String {
-        let value = serde_json::to_vec(value).expect("what is sealed is plain data");
-        BASE64URL_NOPAD.encode(&self.sealing.seal(purpose.as_bytes(), value))
+        let value = Zeroizing::new(serde_json::to_vec(value).expect("what is sealed is plain data"));
+        BASE64URL_NOPAD.encode(&self.sealing.seal(purpose.as_bytes(), &value))
     }
 
     /// Opens what was sealed for this purpose.

@@ -31,15 +31,21 @@ impl Sealing {
     }
 
     /// A random nonce, and `plain` sealed behind it. It opens with the same `context` alone.
-    pub fn seal(&self, context: &[u8], plain: Vec<u8>) -> Vec<u8> {
+    pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         rand::rng().fill_bytes(&mut nonce);
-        let mut sealed = plain;
-        self.keys[0]
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
+        // The exact capacity: a buffer that grows leaves copies of `plain` behind.
+        let mut whole = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
+        whole.extend_from_slice(&nonce);
+        whole.extend_from_slice(plain);
+        let tag = self.keys[0]
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(context),
+                &mut whole[NONCE_LEN..],
+            )
             .expect("what is sealed is far shorter than what the cipher takes");
-        let mut whole = nonce.to_vec();
-        whole.append(&mut sealed);
+        whole.extend_from_slice(tag.as_ref());
         whole
     }
 
@@ -70,7 +76,7 @@ mod tests {
     #[test]
     fn what_the_key_before_has_sealed_opens_until_the_next_one() {
         let first = Ring::from([1; 32]);
-        let sealed = Sealing::new(&first).seal(b"context", b"value".to_vec());
+        let sealed = Sealing::new(&first).seal(b"context", b"value");
         let open = |ring: &Ring, context: &[u8]| {
             Sealing::new(ring).open(context, &sealed).map(|(nonce, plain)| {
                 assert_eq!(nonce, sealed[..NONCE_LEN]);

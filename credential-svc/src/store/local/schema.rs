@@ -2,10 +2,10 @@
 
 use sqlx::{Row as _, SqlitePool};
 
-use super::{reseal, seal::Seal};
+use super::{former, seal::Seal};
 
 /// Steps that bring a file from version N (its index) to N + 1. They are never changed, only added to.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE key_check (
         digest BLOB NOT NULL
@@ -44,15 +44,20 @@ const STEPS: [&str; 3] = [
 ",
     // An installation's generation is now that of its own record.
     "DROP TABLE effective;",
-    // What an owner has agreed to, sealed. What secrets are bound to is sealed with them from here on: see `reseal`.
+    // What an owner has agreed to, sealed. What secrets are bound to is sealed with each of them from here on.
     "
     ALTER TABLE records ADD COLUMN agreed_nonce BLOB;
     ALTER TABLE records ADD COLUMN agreed BLOB;
 ",
+    // One sealed value for each owner, which `former` makes of what the other tables hold.
+    "
+    CREATE TABLE owners (
+        owner TEXT PRIMARY KEY,
+        version BIGINT NOT NULL,
+        sealed BLOB NOT NULL
+    );
+",
 ];
-
-/// The version since which what secrets are bound to is sealed with them.
-const BOUND_SINCE: i64 = 3;
 
 /// What this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -63,27 +68,31 @@ pub(super) async fn version(pool: &SqlitePool) -> sqlx::Result<i64> {
 }
 
 /// Brings a file to [`VERSION`], all or nothing.
-pub(super) async fn migrate(pool: &SqlitePool, seal: &Seal, key_check: &[u8]) -> sqlx::Result<()> {
+pub(super) async fn migrate(pool: &SqlitePool, seal: &Seal) -> sqlx::Result<()> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
     let from: i64 = sqlx::query("PRAGMA user_version")
         .fetch_one(&mut *tx)
         .await?
         .try_get(0)?;
+    if from == VERSION {
+        return tx.rollback().await;
+    }
     for step in STEPS.iter().skip(usize::try_from(from).unwrap_or_default()) {
         sqlx::raw_sql(*step).execute(&mut *tx).await?;
     }
     if from == 0 {
         sqlx::query("INSERT INTO key_check (digest) VALUES ($1)")
-            .bind(key_check)
+            .bind(seal.check())
             .execute(&mut *tx)
             .await?;
     }
-    if from < BOUND_SINCE {
-        reseal::bind_all(&mut tx, seal).await?;
-    }
+    former::gather(&mut tx, seal, from).await?;
     // The number of steps at this time; a pragma takes no parameters.
-    sqlx::raw_sql("PRAGMA user_version = 3").execute(&mut *tx).await?;
-    tx.commit().await
+    sqlx::raw_sql("PRAGMA user_version = 4").execute(&mut *tx).await?;
+    tx.commit().await?;
+    // What the tables of before held is not to be found in the log either.
+    sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await?;
+    Ok(())
 }
 
-const _: () = assert!(VERSION == 3, "the pragma in migrate must set the same version");
+const _: () = assert!(VERSION == 4, "the pragma in migrate must set the same version");

@@ -1,0 +1,273 @@
+//! What people do to a credential: put, confirm, delete.
+
+use registry_model::destination::{covers, readable};
+use secrecy::{ExposeSecret as _, SecretString};
+use service_kit::status::Violations;
+use uuid::Uuid;
+
+use super::{
+    credentials::{Credentials, Current, TRIES},
+    destination::{Moved, Present},
+    error::Error,
+    owner::{Owner, Source},
+    plan::Plan,
+    ports::{Registry, Store, StoreError, Written},
+    queue::Owed,
+    record::{Record, Value},
+    replay::{Answer, Request},
+    reporting::Done,
+    summary::Summary,
+    validate,
+    views::Subject,
+};
+
+/// What somebody asks to store.
+#[derive(Debug)]
+pub(crate) struct Put {
+    /// The person, for request ids.
+    pub(crate) user: String,
+    pub(crate) values: Vec<(String, SecretString)>,
+    /// Where they may go, if the person was shown that.
+    pub(crate) destination: Option<String>,
+    pub(crate) request_id: Option<Uuid>,
+    /// Found while the request was read.
+    pub(crate) violations: Violations,
+}
+
+/// What becomes of a record.
+enum Decision {
+    /// The same request was answered before.
+    Answered(Summary),
+    /// It is as it should be.
+    Keep,
+    Write(Record),
+}
+
+impl<S: Store, R: Registry> Credentials<S, R> {
+    /// What there is, for people.
+    pub(crate) async fn get(&self, subject: &Subject) -> Result<Summary, Error> {
+        let owner = subject.owner();
+        let record = self.record(&owner, self.told(&owner)).await?;
+        let present = self.present(subject).await?;
+        let mut summary = summary(subject, present.as_ref(), &record);
+        if let (Some(agreed), Some(present)) = (record.agreed, present)
+            && summary.bound_destination != summary.present_destination
+        {
+            summary.changes = present.changes_since(&agreed);
+            summary.bound_description = agreed.description;
+        }
+        Ok(summary)
+    }
+
+    /// Stores or rotates values.
+    pub(crate) async fn put(&self, subject: Subject, put: Put) -> Result<Done, Error> {
+        let owner = subject.owner();
+        let request = put.request();
+        self.change(&subject, |record, present| {
+            let now = self.clock.now_micros();
+            if let Some(request) = &request
+                && let Some(summary) = record.answers.to(request, now).map_err(|_| Error::RequestIdReused)?
+            {
+                return Ok(Decision::Answered(summary.clone()));
+            }
+            let mut violations = put.violations.clone();
+            validate::check(subject.plan(), owner.source(), &put.values, &mut violations);
+            let Some(present) = present else {
+                violations.add("", "the entry names no server that a secret could go to");
+                return Err(Error::Invalid(violations));
+            };
+            if !violations.is_empty() {
+                return Err(Error::Invalid(violations));
+            }
+            if put
+                .destination
+                .as_ref()
+                .is_some_and(|shown| *shown != present.destination)
+            {
+                return Err(stale(present));
+            }
+            let stays = stays(record, subject.plan(), owner.source(), &put.values, present)?;
+            let destination = present.destination.clone();
+            let mut next = record.changed(now, |_| stays, &put.values, destination, Some(present.agreed.clone()));
+            if let Some(request) = request.clone() {
+                let summary = summary(&subject, Some(present), &next);
+                next.answers.remember(Answer {
+                    request,
+                    time: now,
+                    summary,
+                });
+            }
+            Ok(Decision::Write(next))
+        })
+        .await
+    }
+
+    /// Forgets all values. A record that cannot be read is replaced by one without values.
+    pub(crate) async fn delete(&self, subject: Subject) -> Result<Done, Error> {
+        let owner = subject.owner();
+        if let Err(StoreError::Corrupt(cause)) = self.store.read(&owner).await {
+            tracing::error!(credential.owner = %owner, error = %cause, "deleting a record that cannot be read");
+            self.store.delete(&owner).await?;
+        }
+        self.change(&subject, |record, _| {
+            if record.fields.is_empty() {
+                return Ok(Decision::Keep);
+            }
+            let now = self.clock.now_micros();
+            Ok(Decision::Write(record.changed(
+                now,
+                |_| false,
+                &[],
+                String::new(),
+                None,
+            )))
+        })
+        .await
+    }
+
+    /// Lets the values go to the present destination, if that is still the one that was shown.
+    pub(crate) async fn confirm(&self, subject: Subject, shown: &str) -> Result<Done, Error> {
+        if shown.is_empty() {
+            let mut violations = Violations::new();
+            violations.add("destination", "must be the present_destination that was shown");
+            return Err(Error::Invalid(violations));
+        }
+        let nowhere = Present::default();
+        self.change(&subject, |record, present| {
+            let present = present.unwrap_or(&nowhere);
+            if shown != present.destination {
+                return Err(stale(present));
+            }
+            if record.fields.is_empty() || record.bound_destination == present.destination {
+                return Ok(Decision::Keep);
+            }
+            let now = self.clock.now_micros();
+            let (destination, agreed) = (present.destination.clone(), present.agreed.clone());
+            Ok(Decision::Write(record.changed(
+                now,
+                |_| true,
+                &[],
+                destination,
+                Some(agreed),
+            )))
+        })
+        .await
+    }
+
+    /// Makes the change that `decide` makes of the subject's record and of where its secrets would go; decides anew where somebody
+    /// else was faster.
+    async fn change(
+        &self,
+        subject: &Subject,
+        decide: impl Fn(&Record, Option<&Present>) -> Result<Decision, Error>,
+    ) -> Result<Done, Error> {
+        let owner = subject.owner();
+        for _ in 0..TRIES {
+            self.admit(subject)?;
+            let current = self.current(&owner, self.told(&owner)).await?;
+            let Current { version, record } = current.ok_or_else(|| Error::NotFound(subject.name()))?;
+            let present = self.present(subject).await?;
+            let decision = decide(&record, present.as_ref())?;
+            let owed = Owed::new(&self.queue, owner.clone());
+            // Reported also where nothing is written: an earlier try may have been stored only.
+            let summary = match decision {
+                Decision::Answered(summary) => summary,
+                Decision::Keep => summary(subject, present.as_ref(), &record),
+                Decision::Write(next) => {
+                    let summary = summary(subject, present.as_ref(), &next);
+                    let written = self.store.write(&owner, version, Value::Record(next)).await?;
+                    if written == Written::Conflict {
+                        continue;
+                    }
+                    tracing::info!(credential.owner = %owner, "the credential was changed");
+                    summary
+                }
+            };
+            return self.announce(subject, owed, summary).await;
+        }
+        Err(Error::Contended)
+    }
+
+    /// Where the subject's secrets go now.
+    async fn present(&self, subject: &Subject) -> Result<Option<Present>, Error> {
+        let entry = self.beside(subject.beside().as_ref()).await?;
+        Ok(subject.present(entry.as_ref()))
+    }
+
+    fn told(&self, owner: &Owner) -> i64 {
+        self.views().told(owner)
+    }
+}
+
+impl Put {
+    fn request(&self) -> Option<Request> {
+        let values = self.values.iter();
+        let pairs = values.flat_map(|(key, value)| [key.as_bytes(), value.expose_secret().as_bytes()]);
+        // Behind pairs, one alone.
+        let content = pairs.chain(self.destination.iter().map(|shown| shown.as_bytes()));
+        self.request_id.map(|id| Request::new(self.user.clone(), id, content))
+    }
+}
+
+/// Whether the values that a put to `present` does not name stay. Values that were entered for another place go to `present` only
+/// where their owner agrees: by confirming, or by entering all of them again; then what is not entered again is forgotten.
+fn stays(
+    record: &Record,
+    plan: &Plan,
+    source: Source,
+    values: &[(String, SecretString)],
+    present: &Present,
+) -> Result<bool, Error> {
+    if covers(&record.bound_destination, &present.destination) {
+        return Ok(true);
+    }
+    let unnamed = |key: &&String| !values.iter().any(|(put, _)| put == *key);
+    let mut left = record.fields.keys().filter(unnamed);
+    if left.any(|key| plan.field(key, source).is_some()) {
+        let moved = Moved {
+            bound: record.bound_destination.clone(),
+            present: present.destination.clone(),
+        };
+        return Err(Error::DestinationChanged(source, moved));
+    }
+    Ok(false)
+}
+
+fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Summary {
+    let present = present.cloned().unwrap_or_default();
+    let (plan, source) = (subject.plan(), subject.owner().source());
+    let record = validate::fitting(plan, source, record.clone());
+    let covered = covers(&record.bound_destination, &present.destination);
+    let description = present.agreed.description;
+    Summary {
+        name: format!("{}/credential", subject.name()),
+        missing: plan.missing(source, &record),
+        generation: record.generation,
+        fields: record
+            .fields
+            .iter()
+            .map(|(key, field)| (key.clone(), field.stored))
+            .collect(),
+        // A destination that needs no confirmation is told as the present one.
+        bound_destination: if covered {
+            present.destination.clone()
+        } else {
+            record.bound_destination.clone()
+        },
+        bound_description: if covered {
+            description.clone()
+        } else {
+            readable(&record.bound_destination)
+        },
+        present_destination: present.destination,
+        present_description: description,
+        changes: Vec::new(),
+    }
+}
+
+/// Somebody looked at another destination than the present one.
+fn stale(present: &Present) -> Error {
+    Error::DestinationStale {
+        present: present.destination.clone(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Opening the store: its folder, its key, its tables, and what an interrupted rotation of keys left to do.
+
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
+
+use service_kit::keys::{KeyFileError, Ring};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{LocalStore, folder, rotate, schema, seal::Seal};
+
+/// The name of the file that holds the key, beside `credentials.db`.
+pub const KEY_FILE: &str = "credential.key";
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system refuses.
+    #[error("{path}: {error}")]
+    Io {
+        /// Of what.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Others could read or change it.
+    #[error("{path} is not safe: {remedy} {path}")]
+    Unsafe {
+        /// Of what.
+        path: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The file of the key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// There is data, and no key for it.
+    #[error(
+        "{path} is missing, and credentials.db cannot be read without it; restore it from the backup that was taken with credentials.db"
+    )]
+    KeyMissing {
+        /// Of the key.
+        path: String,
+    },
+    /// The key is of another store.
+    #[error("{path} is not the key of credentials.db beside it; restore the two from the same backup")]
+    KeyWrong {
+        /// Of the key.
+        path: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "credentials.db has version {found}, and this program knows up to {known}: it was written by a newer Chandlery"
+    )]
+    Newer {
+        /// Of the file.
+        found: i64,
+        /// Of the program.
+        known: i64,
+    },
+    /// SQLite refuses.
+    #[error("credentials.db: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl OpenError {
+    pub(super) fn io(path: &str, error: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+/// Puts a new key in front of the one with the id `old`, if that is still the current one, and seals every value of the store in
+/// `directory` with the current key; then the others are forgotten. Interrupted at any moment, the store opens, and opening it
+/// completes this.
+///
+/// # Errors
+/// Where the store cannot be opened. Nothing may have it open at the same time.
+pub async fn rotate_keys(directory: &Path, old: Option<&str>) -> Result<(), OpenError> {
+    let file = directory.join(KEY_FILE);
+    if let Some(ring) = Ring::existing(&file)?
+        && ring.ids().first().map(String::as_str) == old
+    {
+        // The store as it is must open first: a key of another store is not to be put behind a new one.
+        LocalStore::open(directory).await?.close().await;
+        ring.rotated()?.save(&file)?;
+    }
+    LocalStore::open(directory).await?.close().await;
+    Ok(())
+}
+
+impl LocalStore {
+    /// Opens `credentials.db` in `directory`, or makes it with a new key.
+    pub(crate) async fn open(directory: &Path) -> Result<Self, OpenError> {
+        folder::check(directory)?;
+        let file = directory.join("credentials.db");
+        let key_file = directory.join(KEY_FILE);
+        // The journals get the permissions of the file.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|error| OpenError::io(&file.display().to_string(), error))?;
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("secure_delete", "ON");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await?;
+        let version = schema::version(&write).await?;
+        if version > schema::VERSION {
+            return Err(OpenError::Newer {
+                found: version,
+                known: schema::VERSION,
+            });
+        }
+        let path = || key_file.display().to_string();
+        let ring = match Ring::existing(&key_file)? {
+            Some(ring) => ring,
+            // The tables and the check of the key come in one transaction: no tables, no data.
+            None if version == 0 => Ring::open(&key_file)?,
+            None => return Err(OpenError::KeyMissing { path: path() }),
+        };
+        let mut seals: Vec<Seal> = ring.keys().map(Seal::new).collect();
+        let known = match version {
+            0 => Some(0),
+            _ => rotate::known(&write, &seals).await?,
+        };
+        let Some(known) = known.filter(|&at| at < seals.len()) else {
+            return Err(OpenError::KeyWrong { path: path() });
+        };
+        schema::migrate(&write, &seals[known]).await?;
+        if known > 0 {
+            rotate::seal_anew(&write, &seals[known], &seals[0]).await?;
+        }
+        // All values are sealed with the first key now; the others are of use to nobody but a thief.
+        if seals.len() > 1 {
+            ring.current().save(&key_file)?;
+        }
+        let seal = Arc::new(seals.swap_remove(0));
+        let read = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self { write, read, seal })
+    }
+
+    /// Lets go of the file, and leaves nothing beside it.
+    pub(super) async fn close(self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}

@@ -1,0 +1,119 @@
+//! A store in memory, for tests. It keeps what a store in another system keeps, encodings with their versions, and forgets them with the
+//! process.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{
+    encoding::{decode, encode},
+    suite::{Bench, store_suite},
+};
+use crate::domain::{
+    owner::Owner,
+    ports::{Store, StoreError, Version, Written},
+    record::Value,
+};
+
+/// The largest encoding (bytes): less than one owner can put, as remote stores have it.
+const MAX: usize = 1 << 20;
+
+type Values = BTreeMap<Owner, (Version, Vec<u8>)>;
+
+/// One connection to values that others may be connected to as well.
+#[derive(Debug)]
+pub(crate) struct MemoryStore {
+    values: Arc<Mutex<Values>>,
+    is_cut_off: AtomicBool,
+}
+
+impl MemoryStore {
+    fn values(&self) -> Result<MutexGuard<'_, Values>, StoreError> {
+        if self.is_cut_off.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("it was cut off".to_owned()));
+        }
+        Ok(self.values.lock().unwrap())
+    }
+}
+
+impl Store for MemoryStore {
+    async fn read(&self, owner: &Owner) -> Result<Option<(Version, Value)>, StoreError> {
+        let Some((version, encoded)) = self.values()?.get(owner).cloned() else {
+            return Ok(None);
+        };
+        Ok(Some((version, decode(&encoded)?)))
+    }
+
+    async fn write(&self, owner: &Owner, expected: Version, value: Value) -> Result<Written, StoreError> {
+        let encoded = encode(value).to_vec();
+        if encoded.len() > MAX {
+            return Err(StoreError::TooLarge {
+                size: encoded.len(),
+                limit: MAX,
+            });
+        }
+        let mut values = self.values()?;
+        let present = values.get(owner).map_or(Version::NONE, |(version, _)| *version);
+        if present != expected {
+            return Ok(Written::Conflict);
+        }
+        values.insert(owner.clone(), (expected.next(), encoded));
+        Ok(Written::Done)
+    }
+
+    async fn delete(&self, owner: &Owner) -> Result<(), StoreError> {
+        self.values()?.remove(owner);
+        Ok(())
+    }
+
+    async fn list(&self, after: Option<&Owner>, limit: usize) -> Result<Vec<Owner>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let values = self.values()?;
+        Ok(values
+            .range::<Owner, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(owner, _)| owner.clone())
+            .collect())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.values().map(drop)
+    }
+}
+
+#[derive(Default)]
+struct Memory(Arc<Mutex<Values>>);
+
+impl Bench for Memory {
+    type Store = MemoryStore;
+
+    async fn new() -> Self {
+        Self::default()
+    }
+
+    async fn connect(&self) -> MemoryStore {
+        MemoryStore {
+            values: Arc::clone(&self.0),
+            is_cut_off: AtomicBool::new(false),
+        }
+    }
+
+    async fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+
+    async fn cut_off(store: &MemoryStore) {
+        store.is_cut_off.store(true, Ordering::SeqCst);
+    }
+
+    async fn damage(&self, owner: &Owner) {
+        self.0.lock().unwrap().get_mut(owner).unwrap().1 = b"damaged".to_vec();
+    }
+}
+
+store_suite!(Memory);

@@ -1,0 +1,323 @@
+//! The service on a store under test, with a registry in memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use registry_model::destination::Destination;
+use secrecy::SecretString;
+use service_kit::{Clock, clock::ManualClock, status::Violations};
+use uuid::Uuid;
+
+use crate::domain::{
+    changing::Put,
+    credentials::Credentials,
+    error::Error,
+    owner::{Owner, Source},
+    plan::{Plan, SecretField, Target},
+    ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
+    record::Value,
+    report::Report,
+    summary::Summary,
+    views::{EntryView, InstallationView, Reported, Shown, Subject},
+};
+
+pub(super) const HOME: &str = "https://example.com";
+
+/// A registry that takes reports, and tells what it has taken. Clones are the same registry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ear(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    reports: Mutex<BTreeMap<Owner, Report>>,
+    cleanups: Mutex<Vec<Owner>>,
+    deaf: AtomicBool,
+}
+
+impl Ear {
+    /// From now on, no report is taken; or they are again.
+    pub(super) fn deaf(&self, deaf: bool) {
+        self.0.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    pub(super) fn reported(&self, owner: &Owner) -> Option<Report> {
+        self.0.reports.lock().unwrap().get(owner).cloned()
+    }
+
+    pub(super) fn cleanups(&self) -> Vec<Owner> {
+        self.0.cleanups.lock().unwrap().clone()
+    }
+
+    fn shown(&self, owner: &Owner) -> Shown {
+        let report = self.reported(owner);
+        Shown {
+            credential_generation: report.as_ref().map_or(0, |report| report.credential_generation),
+            condition: report.map(|report| Reported {
+                ready: report.ready,
+                reason: report.reason.to_owned(),
+                message: report.message,
+                observed_generation: report.observed_generation,
+            }),
+        }
+    }
+
+    fn listen(&self) -> Result<(), ReportError> {
+        match self.0.deaf.load(Ordering::SeqCst) {
+            true => Err(ReportError::Failed("it is deaf".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Registry for Ear {
+    async fn report(&self, owner: &Owner, report: &Report) -> Result<Lagging, ReportError> {
+        self.listen()?;
+        let mut reports = self.0.reports.lock().unwrap();
+        let known = reports.get(owner).map_or(0, |known| known.credential_generation);
+        // As registry-svc has it: what is late is dropped.
+        if report.credential_generation >= known {
+            reports.insert(owner.clone(), report.clone());
+        }
+        Ok(Lagging::new())
+    }
+
+    async fn report_cleanup(&self, owner: &Owner) -> Result<(), ReportError> {
+        self.listen()?;
+        self.0.cleanups.lock().unwrap().push(owner.clone());
+        Ok(())
+    }
+}
+
+/// A store that lets a test act between two steps. Clones are the same store.
+pub(super) struct Meddled<S>(Arc<Script<S>>);
+
+struct Script<S> {
+    store: S,
+    steps: Mutex<VecDeque<Step>>,
+    reads: AtomicUsize,
+}
+
+impl<S> Clone for Meddled<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// What happens to the next write.
+pub(super) enum Step {
+    /// This comes before it.
+    Before(BoxFuture<'static, ()>),
+    /// It is made, and its answer is lost.
+    Lose,
+}
+
+impl<S: Store> Store for Meddled<S> {
+    async fn read(&self, owner: &Owner) -> Result<Option<(Version, Value)>, StoreError> {
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
+        self.0.store.read(owner).await
+    }
+
+    async fn write(&self, owner: &Owner, expected: Version, value: Value) -> Result<Written, StoreError> {
+        let step = self.0.steps.lock().unwrap().pop_front();
+        match step {
+            Some(Step::Before(other)) => other.await,
+            Some(Step::Lose) => {
+                assert_eq!(self.0.store.write(owner, expected, value).await?, Written::Done);
+                return Err(StoreError::Unavailable("the answer was lost".to_owned()));
+            }
+            None => {}
+        }
+        self.0.store.write(owner, expected, value).await
+    }
+
+    async fn delete(&self, owner: &Owner) -> Result<(), StoreError> {
+        self.0.store.delete(owner).await
+    }
+
+    async fn list(&self, after: Option<&Owner>, limit: usize) -> Result<Vec<Owner>, StoreError> {
+        self.0.store.list(after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.0.store.check().await
+    }
+}
+
+/// The service, with a view of one entry `e` and of installations of it.
+pub(super) struct Service<S> {
+    pub(super) credentials: Credentials<Meddled<S>, Ear>,
+    store: Meddled<S>,
+    ear: Ear,
+    clock: ManualClock,
+    plan: Arc<Plan>,
+}
+
+impl<S: Store> Service<S> {
+    /// Fields `token` and `other` are prompted for, and `shared` is stored on the entry where `is_mixed`.
+    pub(super) fn new(store: S, ear: &Ear, is_mixed: bool) -> Self {
+        let store = Meddled(Arc::new(Script {
+            store,
+            steps: Mutex::default(),
+            reads: AtomicUsize::new(0),
+        }));
+        let clock = ManualClock::at(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let field = |key: &str, source, target| SecretField {
+            key: key.to_owned(),
+            title: key.to_owned(),
+            required: key != "other",
+            source,
+            target,
+        };
+        let environment = |key: &str| Target::Environment(key.to_owned());
+        let mut fields = vec![
+            field("token", Source::Prompted, environment("TOKEN")),
+            field("other", Source::Prompted, environment("OTHER")),
+        ];
+        if is_mixed {
+            fields.push(field("shared", Source::Stored, environment("SHARED")));
+        }
+        let plan = Plan {
+            destination: Some(Destination {
+                binding: HOME.to_owned(),
+                description: HOME.to_owned(),
+                parts: Vec::new(),
+            }),
+            fields,
+            primary: None,
+        };
+        let service = Self {
+            credentials: Credentials::new(store.clone(), ear.clone(), Clock::Manual(clock.clone())),
+            store,
+            ear: ear.clone(),
+            clock,
+            plan: Arc::new(plan),
+        };
+        service.credentials.begin_snapshot();
+        service.credentials.end_snapshot();
+        service.watch("a", false);
+        service
+    }
+
+    /// The watch tells of an installation and of its entry, with what was reported of them.
+    pub(super) fn watch(&self, uid: &str, deleted: bool) {
+        self.credentials.update(|views| {
+            views.put_plan("e/1".to_owned(), Arc::clone(&self.plan));
+            views.put_installation(self.installation(uid, deleted));
+            views.put_entry(self.entry());
+            vec![owner(uid), Owner::Entry("e".to_owned())]
+        });
+    }
+
+    fn installation(&self, uid: &str, deleted: bool) -> InstallationView {
+        InstallationView {
+            uid: uid.to_owned(),
+            entry_uid: "e".to_owned(),
+            entry_revision: 1,
+            registry_revision: 1,
+            generation: 1,
+            deleted,
+            foreign: None,
+            shown: self.ear.shown(&owner(uid)),
+        }
+    }
+
+    fn entry(&self) -> EntryView {
+        EntryView {
+            uid: "e".to_owned(),
+            name: "entries/e".to_owned(),
+            entry_revision: 1,
+            registry_revision: 1,
+            deleted: false,
+            plan: Arc::clone(&self.plan),
+            shown: self.ear.shown(&Owner::Entry("e".to_owned())),
+        }
+    }
+
+    /// An installation, as an authorization tells of it.
+    pub(super) fn subject(&self, uid: &str) -> Subject {
+        Subject::Installation(self.installation(uid, false), Arc::clone(&self.plan), Vec::new())
+    }
+
+    pub(super) async fn put(&self, uid: &str, values: &[(&str, &str)]) -> Result<Summary, Error> {
+        self.put_with_id(uid, values, None).await
+    }
+
+    pub(super) async fn put_with_id(
+        &self,
+        uid: &str,
+        values: &[(&str, &str)],
+        id: Option<u128>,
+    ) -> Result<Summary, Error> {
+        let done = self.credentials.put(self.subject(uid), put(values, id)).await?;
+        Ok(done.summary)
+    }
+
+    pub(super) async fn put_entry(&self, values: &[(&str, &str)]) -> Result<Summary, Error> {
+        let done = self
+            .credentials
+            .put(Subject::Entry(self.entry()), put(values, None))
+            .await?;
+        Ok(done.summary)
+    }
+
+    /// What a server of the installation gets, sorted.
+    pub(super) async fn vend(&self, uid: &str) -> Result<Vec<(String, String)>, Error> {
+        use secrecy::ExposeSecret as _;
+        let vended = self.credentials.vend_runtime(uid, HOME).await?;
+        let secrets = vended.secrets.into_iter();
+        let mut secrets: Vec<_> = secrets
+            .map(|(key, value)| (key, value.expose_secret().to_owned()))
+            .collect();
+        secrets.sort();
+        Ok(secrets)
+    }
+
+    /// Does what is queued, once.
+    pub(super) async fn reconcile(&self) -> Result<(), Error> {
+        for owner in self.credentials.queue().take() {
+            self.credentials.reconcile(&owner).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn script(&self, steps: impl IntoIterator<Item = Step>) {
+        self.store.0.steps.lock().unwrap().extend(steps);
+    }
+
+    pub(super) fn store(&self) -> &S {
+        &self.store.0.store
+    }
+
+    /// Reads of the store so far.
+    pub(super) fn reads(&self) -> usize {
+        self.store.0.reads.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+pub(super) fn owner(uid: &str) -> Owner {
+    Owner::Installation(uid.to_owned())
+}
+
+fn put(values: &[(&str, &str)], id: Option<u128>) -> Put {
+    let values = values.iter();
+    Put {
+        user: "alice".to_owned(),
+        values: values
+            .map(|&(key, value)| (key.to_owned(), SecretString::from(value)))
+            .collect(),
+        destination: None,
+        request_id: id.map(Uuid::from_u128),
+        violations: Violations::new(),
+    }
+}
