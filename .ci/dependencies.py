@@ -47,9 +47,11 @@ MODULES = {
     },
     "credential-svc": {
         "app": {ALL},
-        "api": {"domain"},
-        "registry": {"domain"},
+        "api": {"convert", "domain"},
+        "registry": {"convert", "domain", "health"},
         "store": {"domain"},
+        "convert": {"domain"},
+        "health": {"domain"},
         "domain": set(),
     },
     "orchestrator-svc": {
@@ -91,14 +93,11 @@ BANNED_IN = {
 }
 # What does not hold yet: to be mended, and removed here. (crate, from, to): a module uses another module, or a crate.
 MODULE_EXCEPTIONS = {
-    ("credential-svc", "api", "registry"),
-    ("credential-svc", "registry", "store"),
     ("orchestrator-svc", "domain", "config"),
     ("orchestrator-svc", "reconcile", "runtime"),
 }
 # (from, to): arrows between files that close a circle.
 FILE_EXCEPTIONS = {
-    ("credential-svc/src/domain/reporting.rs", "credential-svc/src/domain/credentials.rs"),
     ("orchestrator-svc/sandbox/src/probe.rs", "orchestrator-svc/sandbox/src/launcher.rs"),
     ("orchestrator-svc/sandbox/src/sockets.rs", "orchestrator-svc/sandbox/src/seccomp.rs"),
     ("orchestrator-svc/src/reconcile/cleanup.rs", "orchestrator-svc/src/reconcile/supervisor.rs"),

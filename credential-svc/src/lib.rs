@@ -2,6 +2,7 @@
 
 mod api;
 mod app;
+mod convert;
 mod domain;
 mod health;
 mod registry;

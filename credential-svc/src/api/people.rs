@@ -21,6 +21,7 @@ use zeroize::Zeroize as _;
 
 use super::status::from_registry;
 use crate::{
+    convert,
     domain::{
         changing::Put,
         credentials::Credentials,
@@ -30,7 +31,6 @@ use crate::{
         summary::{self, Summary},
         views::Subject,
     },
-    registry::{convert, report::LAGGING},
 };
 
 /// Serves people.
@@ -228,12 +228,7 @@ fn take(mut text: String) -> SecretString {
 
 fn answer(done: Done) -> Response<Credential> {
     let mut response = Response::new(done.summary.into());
-    let lagging = Vec::from_iter(done.lagging).join(",");
-    if !lagging.is_empty()
-        && let Ok(lagging) = lagging.parse()
-    {
-        response.metadata_mut().insert(LAGGING, lagging);
-    }
+    convert::tell_lagging(done.lagging, response.metadata_mut());
     response
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use contracts::registry::{Change, ObjectKind, WatchedObject, change, watched_object::Object};
 use registry_client::watch::Sink;
 
-use super::convert;
 use crate::{
+    convert,
     domain::{credentials::Credentials, owner::Owner, ports::Store, views::Views},
     health::Health,
 };

@@ -1,5 +1,4 @@
 //! registry-svc, as this service follows it and reports to it.
 
-pub(crate) mod convert;
 pub(crate) mod follow;
 pub(crate) mod report;

@@ -8,17 +8,17 @@ use contracts::registry::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::domain::{
-    owner::Owner,
-    ports::{Lagging, Registry, ReportError},
-    report::Report,
+use crate::{
+    convert,
+    domain::{
+        owner::Owner,
+        ports::{Lagging, Registry, ReportError},
+        report::Report,
+    },
 };
 
 /// The registry waits two seconds for its watchers; a report that takes far longer is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Metadata of an answer: watchers that had not acknowledged in time, as `workload/instance`, separated by commas.
-pub(crate) const LAGGING: &str = "chandlery-lagging";
-
 /// The registry, as one that takes reports.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
@@ -53,17 +53,7 @@ impl Registry for Reporter {
             credential_generation: report.credential_generation,
         };
         let response = timely(self.client.clone().report_credential(request)).await?;
-        let lagging = response
-            .metadata()
-            .get(LAGGING)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        Ok(lagging
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect())
+        Ok(convert::lagging(response.metadata()))
     }
 
     async fn report_cleanup(&self, owner: &Owner) -> Result<(), ReportError> {

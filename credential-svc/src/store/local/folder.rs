@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::open::OpenError;
+use super::error::OpenError;
 
 /// Makes the data folder if it is not there, and refuses one that others may write to.
 pub(super) fn check(folder: &Path) -> Result<(), OpenError> {

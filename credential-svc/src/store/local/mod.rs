@@ -1,5 +1,6 @@
 //! The embedded store: one SQLite file, every value in it sealed with a key that lies beside it.
 
+mod error;
 mod folder;
 mod former;
 mod open;
@@ -15,8 +16,11 @@ use secrecy::ExposeSecret as _;
 use service_kit::turns::off_thread;
 use sqlx::{Row as _, SqlitePool};
 
-pub use self::open::{KEY_FILE, OpenError, rotate_keys};
 use self::seal::Seal;
+pub use self::{
+    error::OpenError,
+    open::{KEY_FILE, rotate_keys},
+};
 use super::encoding::{decode, encode};
 use crate::domain::{
     owner::Owner,

@@ -1,74 +1,14 @@
 //! Opening the store: its folder, its key, its tables, and what an interrupted rotation of keys left to do.
 
-use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use service_kit::keys::{KeyFileError, Ring};
+use service_kit::keys::Ring;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{LocalStore, folder, rotate, schema, seal::Seal};
+use super::{LocalStore, error::OpenError, folder, rotate, schema, seal::Seal};
 
 /// The name of the file that holds the key, beside `credentials.db`.
 pub const KEY_FILE: &str = "credential.key";
-
-/// Why a store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file system refuses.
-    #[error("{path}: {error}")]
-    Io {
-        /// Of what.
-        path: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// Others could read or change it.
-    #[error("{path} is not safe: {remedy} {path}")]
-    Unsafe {
-        /// Of what.
-        path: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// The file of the key cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
-    /// There is data, and no key for it.
-    #[error(
-        "{path} is missing, and credentials.db cannot be read without it; restore it from the backup that was taken with credentials.db"
-    )]
-    KeyMissing {
-        /// Of the key.
-        path: String,
-    },
-    /// The key is of another store.
-    #[error("{path} is not the key of credentials.db beside it; restore the two from the same backup")]
-    KeyWrong {
-        /// Of the key.
-        path: String,
-    },
-    /// A newer program wrote it.
-    #[error(
-        "credentials.db has version {found}, and this program knows up to {known}: it was written by a newer Chandlery"
-    )]
-    Newer {
-        /// Of the file.
-        found: i64,
-        /// Of the program.
-        known: i64,
-    },
-    /// SQLite refuses.
-    #[error("credentials.db: {0}")]
-    Database(#[from] sqlx::Error),
-}
-
-impl OpenError {
-    pub(super) fn io(path: &str, error: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            error,
-        }
-    }
-}
 
 /// Puts a new key in front of the one with the id `old`, if that is still the current one, and seals every value of the store in
 /// `directory` with the current key; then the others are forgotten. Interrupted at any moment, the store opens, and opening it

@@ -8,12 +8,17 @@ use contracts::registry::{
     entry_revision::Server, injection, install_field,
 };
 use registry_model::{cases, destination};
+use tonic::metadata::MetadataMap;
 
 use crate::domain::{
     owner::Source,
     plan::{Injection, Plan, Primary, SecretField, Target},
+    ports::Lagging,
     views::{EntryView, InstallationView, Reported, Shown, Subject},
 };
+
+/// Metadata of an answer: watchers that had not acknowledged in time, as `workload/instance`, separated by commas.
+const LAGGING: &str = "chandlery-lagging";
 
 /// An installation.
 pub(crate) fn installation(installation: Installation) -> InstallationView {
@@ -140,4 +145,21 @@ fn secret_field(field: &InstallField) -> Option<SecretField> {
         source,
         target,
     })
+}
+
+/// The watchers that an answer names as lagging.
+pub(crate) fn lagging(answer: &MetadataMap) -> Lagging {
+    let names = answer.get(LAGGING).and_then(|names| names.to_str().ok());
+    let names = names.unwrap_or_default().split(',').map(str::trim);
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Names the watchers that lag in an answer, where there are any.
+pub(crate) fn tell_lagging(lagging: Lagging, answer: &mut MetadataMap) {
+    let names = Vec::from_iter(lagging).join(",");
+    if !names.is_empty()
+        && let Ok(names) = names.parse()
+    {
+        answer.insert(LAGGING, names);
+    }
 }
