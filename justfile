@@ -10,9 +10,13 @@ default:
 run *arguments:
     cargo run -- {{arguments}}
 
-# Run every test, or only the journeys that are named; installs what they need.
-test *journeys:
-    integration-tests/run {{journeys}}
+# Run every test, or only the journeys that are named; says first what it installs. With --no-install: what can run on this machine as it is.
+test *arguments:
+    integration-tests/run {{arguments}}
+
+# Run the tests of all crates except the journeys: nothing is installed, no root is needed.
+test-crates:
+    cargo test --workspace --exclude integration-tests
 
 # Everything that CI checks.
 ci:
@@ -34,10 +38,12 @@ lint:
 
 # Measure gateway-svc beside nginx and the upstream itself.
 bench:
+    integration-tests/tools nginx
     cargo bench -p integration-tests --bench proxy
 
 # Measure the registry, and the state of gateway-svc, at the size of a large company: all figures, or only those that are named.
 bench-registry *figures:
+    integration-tests/tools postgres
     cargo build --release -p chandlery
     cargo bench -p integration-tests --bench registry -- {{figures}}
 

@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod figures;
+pub mod generated;
 pub mod mcp;
 pub mod postgres;
 pub mod process;

@@ -34,14 +34,14 @@ impl Outcome {
     }
 }
 
-/// Runs a program to its end, for two minutes at most.
+/// Runs a program to its end, for five minutes at most: compilers are among them.
 ///
 /// # Panics
 /// If it cannot be started or does not end.
 pub async fn run(mut command: Command) -> Outcome {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let output = tokio::time::timeout(Duration::from_secs(120), command.output())
+    let output = tokio::time::timeout(Duration::from_secs(300), command.output())
         .await
         .unwrap_or_else(|_| panic!("{program} does not end"))
         .unwrap_or_else(|error| panic!("{program}: {error}"));

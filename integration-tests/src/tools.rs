@@ -36,6 +36,10 @@ pub enum Tool {
     NodeModules,
     /// buf; it comes with [`Tool::Node`].
     Buf,
+    /// The plugin of buf that makes Go's messages; the one for Go's clients lies beside it.
+    ProtocGenGo,
+    /// The folder of `lib` and `bin` that Maven made from `clients/java/pom.xml`; `javac` and `java` are on `PATH`.
+    Java,
     /// The folder of PostgreSQL's server programs.
     Postgres,
 }
@@ -50,6 +54,8 @@ impl Tool {
             Self::Chromium => "chromium",
             Self::Nginx => "nginx",
             Self::Go => "go",
+            Self::ProtocGenGo => "protoc-gen-go",
+            Self::Java => "java",
             Self::Postgres => "postgres",
         }
     }
@@ -64,6 +70,8 @@ impl Tool {
             Self::Go => "CHANDLERY_TEST_GO",
             Self::NodeModules => "CHANDLERY_TEST_NODE_MODULES",
             Self::Buf => "CHANDLERY_TEST_BUF",
+            Self::ProtocGenGo => "CHANDLERY_TEST_PROTOC_GEN_GO",
+            Self::Java => "CHANDLERY_TEST_JAVA",
             Self::Postgres => "CHANDLERY_TEST_POSTGRES_BIN",
         }
     }
