@@ -74,4 +74,13 @@ fn the_readme_names_what_is_tried() {
     ] {
         assert!(readme.contains(&command), "README.md does not name {command}");
     }
+    let client = fs::read_to_string(own("clients/typescript/package.json")).expect("it is there");
+    let pinned = |line: &&str| line.trim().starts_with("\"@") || line.contains("\"typescript\"");
+    for line in client.lines().filter(pinned) {
+        let dependency = line.trim().trim_end_matches(',');
+        assert!(
+            packages.contains(dependency),
+            "node/package.json does not pin {dependency}"
+        );
+    }
 }

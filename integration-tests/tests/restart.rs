@@ -102,7 +102,12 @@ async fn a_first_start_that_was_cut_off_is_completed() {
 async fn a_second_process_is_refused() {
     let stack = Stack::start().await;
     let said = stack.second_process().await;
-    assert!(said.contains("data") && said.len() < 1000, "{said}");
+    let expected = format!(
+        "chandlery: another chandlery (process {}) serves from {}: stop it, or choose another folder with --data-dir",
+        stack.pid(),
+        stack.data_dir().display()
+    );
+    assert_eq!(said, expected);
     // The first one has not noticed.
     let client = stack.mcp("default", &stack.member("alice")).await;
     assert!(
