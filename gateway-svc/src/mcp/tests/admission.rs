@@ -1,0 +1,112 @@
+//! Who may use an endpoint and a session.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+#[tokio::test]
+async fn nobody_else_uses_a_session() {
+    let world = world(answers("{}")).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    assert_eq!(world.post("alice", &session, ping).await.status(), 200);
+    assert_eq!(world.post("bob", &session, ping).await.status(), 404);
+    assert_eq!(world.post("alice", "forged", ping).await.status(), 404);
+    let without = world.send(request("POST", "/mcp/default", "alice", &[], ping)).await;
+    assert_eq!(without.status(), 400);
+    let delete = request("DELETE", "/mcp/default", "bob", &[("mcp-session-id", &session)], "");
+    assert_eq!(world.send(delete).await.status(), 404);
+    assert_eq!(world.post("alice", &session, ping).await.status(), 200);
+    let delete = request("DELETE", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    assert_eq!(world.send(delete).await.status(), 204);
+    assert_eq!(world.post("alice", &session, ping).await.status(), 404);
+}
+
+#[tokio::test]
+async fn the_door_is_for_known_callers_and_hosts() {
+    let world = world(answers("{}")).await;
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for path in ["/mcp/default", "/mcp/nothing-here"] {
+        let anonymous = world.send(request("POST", path, "", &[], ping)).await;
+        assert_eq!(anonymous.status(), 401);
+        let challenge = anonymous.headers()["www-authenticate"].to_str().unwrap();
+        assert_eq!(
+            challenge,
+            format!("Bearer resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource{path}\"")
+        );
+    }
+    for (bad, why) in [
+        ("Bearer cht_unknown", "it is not a gateway token, or it was revoked"),
+        ("Bearer a.b.c", "it is neither a gateway token"),
+        ("Bearer eyJhbGciOiJub25lIn0.e30.", "it is neither a gateway token"),
+    ] {
+        let headers = [("authorization", bad)];
+        let refused = world.send(request("POST", "/mcp/default", "", &headers, ping)).await;
+        assert_eq!(refused.status(), 401);
+        let challenge = refused.headers()["www-authenticate"].to_str().unwrap();
+        assert!(
+            challenge.contains("invalid_token") && challenge.contains(why),
+            "{challenge}"
+        );
+    }
+    for path in ["/mcp/nothing-here", "/mcp/ops", "/agents/default/mcp", "/mcp/%C3%BC"] {
+        let gone = world.send(request("POST", path, "alice", &[], ping)).await;
+        assert_eq!(gone.status(), 404, "{path}");
+    }
+    let rebound = http::Request::builder()
+        .method("POST")
+        .uri("/mcp/default")
+        .header("host", "evil.example")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(world.send(rebound).await.status(), 403);
+    assert_eq!(
+        world
+            .send(request(
+                "POST",
+                "/mcp/default",
+                "alice",
+                &[("origin", "http://evil.example")],
+                ping
+            ))
+            .await
+            .status(),
+        403
+    );
+    let metadata = world
+        .send(request(
+            "GET",
+            "/.well-known/oauth-protected-resource/mcp/default",
+            "",
+            &[],
+            "",
+        ))
+        .await;
+    let metadata: Value = serde_json::from_str(&text(metadata).await).unwrap();
+    assert_eq!(metadata["resource"], "http://127.0.0.1:8080/mcp/default");
+}
+
+#[tokio::test]
+async fn a_deactivated_user_and_a_revoked_token_are_out_at_once() {
+    let mut world = world(answers("{}")).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    let gone = put(
+        "d",
+        Object::DeactivatedUser(pb::DeactivatedUser {
+            user: user_id("alice").resource_name(),
+        }),
+    );
+    fill(&mut world.feed, 2, world.registry.clone().with(gone).objects).await;
+    assert_eq!(world.post("alice", &session, CALL).await.status(), 401);
+    fill(&mut world.feed, 3, world.registry.clone().objects).await;
+    assert_eq!(world.post("alice", &session, CALL).await.status(), 200);
+    let without: Vec<_> = world
+        .registry
+        .objects
+        .iter()
+        .filter(|object| object.key != "alice")
+        .cloned()
+        .collect();
+    fill(&mut world.feed, 4, without).await;
+    assert_eq!(world.post("alice", &session, CALL).await.status(), 401);
+}

@@ -1,0 +1,89 @@
+//! Which messages are taken, in which revision.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+#[tokio::test]
+async fn messages_that_cannot_be_taken_are_refused_by_name() {
+    let world = world(answers("{}")).await;
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    for (body, status, code) in [
+        ("{", 400, -32700),
+        ("[]", 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"nothing"}"#, 200, -32601),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#, 200, -32601),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#,
+            200,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"no"}}"#,
+            200,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"x"}}"#,
+            200,
+            -32602,
+        ),
+    ] {
+        let response = world.post("alice", &session, body).await;
+        assert_eq!(response.status(), status, "{body}");
+        let message: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(message["error"]["code"], code, "{body}");
+    }
+    let large = world.post("alice", &session, vec![b' '; (4 << 20) + 1]).await;
+    assert_eq!(large.status(), 413);
+    let kind = [("mcp-session-id", session.as_str()), ("accept", "text/html")];
+    assert_eq!(
+        world
+            .send(request("POST", "/mcp/default", "alice", &kind, CALL))
+            .await
+            .status(),
+        406
+    );
+    assert_eq!(
+        world
+            .send(request("PUT", "/mcp/default", "alice", &[], ""))
+            .await
+            .status(),
+        405
+    );
+    let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    assert_eq!(world.post("alice", &session, notification).await.status(), 202);
+}
+
+/// A client that tries 2026-07-28 goes on with `initialize`: the answer is an error, and none of that revision's own.
+#[tokio::test]
+async fn a_modern_request_is_answered_as_by_an_older_server() {
+    let world = world(answers("{}")).await;
+    let discover = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+    let modern = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "server/discover"),
+    ];
+    let response = world
+        .send(request("POST", "/mcp/default", "alice", &modern, discover))
+        .await;
+    assert_eq!(response.status(), 400);
+    let message: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!((&message["id"], &message["error"]["code"]), (&json!(1), &json!(-32000)));
+}
+
+#[tokio::test]
+async fn only_the_oldest_revision_has_batches() {
+    let world = world(answers(r#"{"content":[]}"#)).await;
+    let batch = format!(
+        r#"[{{"jsonrpc":"2.0","id":1,"method":"ping"}},{{"jsonrpc":"2.0","method":"notifications/x"}},{CALL},5]"#
+    );
+    let session = world.open("alice", "2025-03-26", json!({})).await;
+    let answer = world.ask("alice", &session, &batch).await;
+    assert_eq!(answer[0], json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    assert_eq!(answer[1]["id"], "c1");
+    assert_eq!(answer[2]["error"]["code"], -32600);
+    let session = world.open("alice", "2025-11-25", json!({})).await;
+    assert_eq!(world.post("alice", &session, batch).await.status(), 400);
+}

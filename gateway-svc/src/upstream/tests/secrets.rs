@@ -1,0 +1,69 @@
+//! Errors of upstreams repeat no secret.
+
+use super::*;
+
+#[tokio::test]
+async fn errors_do_not_repeat_the_secret_that_was_sent() {
+    let (url, _seen) = server(|message, headers| {
+        let key = headers["authorization"].to_str().unwrap().to_owned();
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":1,"message":"bad key {key}"}}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
+    let error = upstreams(short())
+        .list_tools(&with_secret(&url, "Bearer s3cr3t-canary"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("bad key Bearer ***"), "{error}");
+}
+
+fn with_secret(url: &str, secret: &'static str) -> Arc<Target> {
+    let mut secret = HeaderValue::from_static(secret);
+    secret.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", secret);
+    target_with(url, 1, headers)
+}
+
+/// Wherever it stands: where a text is cut off, in JSON, in a content type.
+#[tokio::test]
+async fn errors_do_not_repeat_a_part_of_the_secret() {
+    const SECRET: &str = "S3cr3t horse/battery";
+    let refuses = |request: Request| async move {
+        let key = request.headers()["authorization"].to_str().unwrap().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        let why = format!("{}{key}", "x".repeat(190));
+        axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": 1, "message": why}}))
+    };
+    let refuses = serve(Router::new().fallback(any(refuses))).await;
+    let (lists, _seen) = server(|message, headers| {
+        let key = headers["authorization"].to_str().unwrap().replace('/', "\\/");
+        let id = &message["id"];
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"{key}"}}}}"#
+        ))
+    })
+    .await;
+    let (typed, _also_seen) = server(|_, headers| {
+        let key = headers["authorization"]
+            .to_str()
+            .unwrap()
+            .split_once(' ')
+            .unwrap()
+            .1
+            .to_owned();
+        ([("content-type", format!("x/{key}"))], "").into_response()
+    })
+    .await;
+    for (url, secret) in [(refuses, SECRET), (lists, SECRET), (typed, "Bearer S3cr3t-battery")] {
+        let error = upstreams(short())
+            .list_tools(&with_secret(&url, secret))
+            .await
+            .unwrap_err();
+        let said = error.to_string().to_lowercase();
+        assert!(!said.contains("s3c") && said.contains("***"), "{said}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Sessions with upstreams.
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+#[tokio::test]
+async fn initializes_once_and_keeps_the_result_as_it_came() {
+    let result = r#"{"content":[{"type":"text","text":"x","new":{"a":[1.0]}}],"structuredContent":{"n":98765432109876543210},"_meta":{"k":1e2}}"#;
+    let (url, mut seen) = server(move |message, _| {
+        json_text(format!(
+            r#"{{"result":{result},"jsonrpc":"2.0","id":{}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
+    let (upstreams, target) = (upstreams(patient()), target(&url));
+    assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), result);
+    assert_eq!(call(&upstreams, &target).await.unwrap().result().unwrap(), result);
+    let mut methods = Vec::new();
+    while let Ok((message, headers)) = seen.try_recv() {
+        assert_eq!(headers["authorization"], "Bearer secret");
+        let first = message["method"] == "initialize";
+        assert_eq!(headers.contains_key("mcp-session-id"), !first);
+        if !first {
+            assert_eq!(
+                headers["mcp-protocol-version"], "2025-06-18",
+                "what was agreed, not what was offered"
+            );
+        }
+        methods.push(message["method"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(
+        methods,
+        ["initialize", "notifications/initialized", "tools/call", "tools/call"]
+    );
+}
+
+#[tokio::test]
+async fn a_lost_session_is_opened_again_once() {
+    for status in [404, 400] {
+        let (url, mut seen) = server(move |message, headers| {
+            if headers["mcp-session-id"] == "s1" {
+                return (
+                    http::StatusCode::from_u16(status).unwrap(),
+                    "No valid session ID provided",
+                )
+                    .into_response();
+            }
+            json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))
+        })
+        .await;
+        let (upstreams, target) = (upstreams(patient()), target(&url));
+        call(&upstreams, &target).await.unwrap();
+        call(&upstreams, &target).await.unwrap();
+        let mut initialized = 0;
+        while let Ok((message, _)) = seen.try_recv() {
+            initialized += usize::from(message["method"] == "initialize");
+        }
+        assert_eq!(initialized, 2);
+    }
+    let (url, _seen) = server(|_, _| http::StatusCode::NOT_FOUND.into_response()).await;
+    assert!(invalid(call(&upstreams(patient()), &target(&url)).await).contains("forgets its session"));
+}
+
+/// Lesson 2: a session of an older credential is not used again.
+#[tokio::test]
+async fn another_credential_has_another_session() {
+    let (url, _seen) = server(|message, headers| {
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"session":{:?}}}}}"#,
+            message["id"], headers["mcp-session-id"]
+        ))
+    })
+    .await;
+    let upstreams = upstreams(patient());
+    let of = |generation| target_of(&url, generation);
+    let first = call(&upstreams, &of(1)).await.unwrap().result();
+    assert_ne!(call(&upstreams, &of(2)).await.unwrap().result(), first);
+    assert_eq!(call(&upstreams, &of(1)).await.unwrap().result(), first);
+}
