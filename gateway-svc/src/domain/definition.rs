@@ -1,11 +1,6 @@
 //! The definition of a tool, ready to be shown under any name.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use crate::json;
+use crate::json::{self, Object};
 
 /// A tool's definition as its server gave it, apart from its name: one is kept for all gateways that show the tool, each under a
 /// name of its own.
@@ -17,22 +12,21 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
-    /// Takes a definition apart. `None` if it is no JSON object.
+    /// Takes a definition apart. `None` if it is no JSON object, or one that readers understand differently: discovery reports none.
     pub(crate) fn parse(definition_json: &str) -> Option<Self> {
-        let Members(members) = serde_json::from_str(definition_json).ok()?;
-        let mut rest = String::with_capacity(definition_json.len());
+        let members = Object::parse(definition_json).ok()?;
+        let mut rest = Vec::with_capacity(definition_json.len());
         let mut declares_output = false;
-        // A second `name` would leave it to each client which one it takes.
-        for (key, value) in members.iter().filter(|(key, _)| key != "name") {
-            rest.push(',');
-            rest.push_str(&serde_json::to_string(key).ok()?);
-            rest.push(':');
-            rest.push_str(value.get());
-            declares_output |= key == "outputSchema" && value.get() != "null";
+        for (key, value) in members.iter().filter(|(key, _)| *key != "name") {
+            rest.push(b',');
+            json::push_string(&mut rest, key);
+            rest.push(b':');
+            rest.extend_from_slice(value.as_bytes());
+            declares_output |= key == "outputSchema" && value != "null";
         }
-        rest.push('}');
+        rest.push(b'}');
         Some(Self {
-            rest: rest.into(),
+            rest: String::from_utf8(rest).ok()?.into(),
             declares_output,
         })
     }
@@ -62,31 +56,6 @@ impl Definition {
     }
 }
 
-/// The members of an object, in order, their values unread.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,10 +68,7 @@ mod tests {
             rename(definition, "new").unwrap(),
             r##"{"name":"new","title":"T","inputSchema":{ "$ref":"#/x", "n":12345678901234567890 },"_meta":{"a":1e400}}"##
         );
-        assert_eq!(
-            rename(r#"{"name":"a","x":1,"name":"b"}"#, "c").unwrap(),
-            r#"{"name":"c","x":1}"#
-        );
+        assert_eq!(rename(r#"{"name":"a","x":1,"name":"b"}"#, "c"), None);
         assert_eq!(rename(r#"{"name":"a"}"#, "c").unwrap(), r#"{"name":"c"}"#);
         assert_eq!(rename("[]", "c"), None);
         assert_eq!(rename("{", "c"), None);

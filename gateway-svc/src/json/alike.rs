@@ -6,7 +6,12 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{JsonError, MAX_DEPTH, Visitor, names::Names, skip_space, unescape, walk};
+use super::{
+    JsonError, MAX_DEPTH,
+    names::Names,
+    unescape,
+    walk::{Visitor, skip_space, walk},
+};
 
 /// Numbers shorter than this, without an exponent, fit into a double.
 const SHORT_NUMBER: usize = 300;

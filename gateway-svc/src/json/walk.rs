@@ -1,0 +1,246 @@
+//! Walks through a text that should be JSON, without recursion.
+
+use std::ops::Range;
+
+use super::{JsonError, MAX_DEPTH};
+
+pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        at += 1;
+    }
+    at
+}
+
+/// What stands open around a position: objects and arrays, one bit each.
+struct Nesting {
+    bits: [u64; MAX_DEPTH / 64 + 1],
+    depth: usize,
+    /// More than so many are refused.
+    most: usize,
+}
+
+impl Nesting {
+    fn open(&mut self, object: bool) -> Result<(), JsonError> {
+        if self.depth == self.most {
+            return Err(JsonError::TooDeep);
+        }
+        let (word, bit) = (self.depth / 64, 1_u64 << (self.depth % 64));
+        if object {
+            self.bits[word] |= bit;
+        } else {
+            self.bits[word] &= !bit;
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn in_object(&self) -> bool {
+        let top = self.depth - 1;
+        self.bits[top / 64] & (1 << (top % 64)) != 0
+    }
+}
+
+/// Is shown what a walk through a text comes by, where it stands; may refuse it.
+pub(super) trait Visitor {
+    fn open(&mut self, _object: bool) {}
+    fn close(&mut self) {}
+    fn name(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
+        Ok(())
+    }
+    fn string(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
+        Ok(())
+    }
+    fn number(&mut self, _at: Range<usize>) -> Result<(), JsonError> {
+        Ok(())
+    }
+}
+
+/// Takes whatever is JSON.
+struct Anything;
+
+impl Visitor for Anything {}
+
+/// The end of the value that begins at `start`.
+pub(super) fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    walk(bytes, start, MAX_DEPTH, &mut Anything)
+}
+
+/// As [`skip_value`], in company, and nested up to `most` levels deep: [`MAX_DEPTH`], or one more.
+pub(super) fn walk(bytes: &[u8], start: usize, most: usize, visitor: &mut impl Visitor) -> Result<usize, JsonError> {
+    let mut nesting = Nesting {
+        bits: [0; MAX_DEPTH / 64 + 1],
+        depth: 0,
+        most,
+    };
+    let mut at = start;
+    loop {
+        // A value begins here.
+        match bytes.get(at) {
+            Some(&opening @ (b'{' | b'[')) => {
+                let is_object = opening == b'{';
+                nesting.open(is_object)?;
+                visitor.open(is_object);
+                at = skip_space(bytes, at + 1);
+                if bytes.get(at) != Some(if is_object { &b'}' } else { &b']' }) {
+                    if is_object {
+                        at = name(bytes, at, visitor)?;
+                    }
+                    continue;
+                }
+                nesting.depth -= 1;
+                visitor.close();
+                at += 1;
+            }
+            Some(b'"') => {
+                let end = skip_string(bytes, at)?;
+                visitor.string(at..end)?;
+                at = end;
+            }
+            Some(b't') => at = skip_literal(bytes, at, b"true")?,
+            Some(b'f') => at = skip_literal(bytes, at, b"false")?,
+            Some(b'n') => at = skip_literal(bytes, at, b"null")?,
+            Some(b'-' | b'0'..=b'9') => {
+                let end = skip_number(bytes, at)?;
+                visitor.number(at..end)?;
+                at = end;
+            }
+            _ => return Err(JsonError::Syntax(at)),
+        }
+        // A value ended here: go on to the next one, or close what it was the last of.
+        loop {
+            if nesting.depth == 0 {
+                return Ok(at);
+            }
+            at = skip_space(bytes, at);
+            match (bytes.get(at), nesting.in_object()) {
+                (Some(b','), true) => {
+                    at = name(bytes, skip_space(bytes, at + 1), visitor)?;
+                    break;
+                }
+                (Some(b','), false) => {
+                    at = skip_space(bytes, at + 1);
+                    break;
+                }
+                (Some(b'}'), true) | (Some(b']'), false) => {
+                    nesting.depth -= 1;
+                    visitor.close();
+                    at += 1;
+                }
+                _ => return Err(JsonError::Syntax(at)),
+            }
+        }
+    }
+}
+
+/// A member's name, its colon and the space around; the position of its value.
+fn name(bytes: &[u8], at: usize, visitor: &mut impl Visitor) -> Result<usize, JsonError> {
+    let end = skip_string(bytes, at)?;
+    visitor.name(at..end)?;
+    let colon = skip_space(bytes, end);
+    if bytes.get(colon) == Some(&b':') {
+        Ok(skip_space(bytes, colon + 1))
+    } else {
+        Err(JsonError::Syntax(colon))
+    }
+}
+
+fn skip_literal(bytes: &[u8], at: usize, literal: &[u8]) -> Result<usize, JsonError> {
+    if bytes[at..].starts_with(literal) {
+        Ok(at + literal.len())
+    } else {
+        Err(JsonError::Syntax(at))
+    }
+}
+
+fn skip_number(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    let digits = |mut at: usize| {
+        let first = at;
+        while matches!(bytes.get(at), Some(b'0'..=b'9')) {
+            at += 1;
+        }
+        if at == first {
+            Err(JsonError::Syntax(at))
+        } else {
+            Ok(at)
+        }
+    };
+    let mut at = start;
+    if bytes.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    at = if bytes.get(at) == Some(&b'0') {
+        at + 1
+    } else {
+        digits(at)?
+    };
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(at + 1)?;
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        at += 1;
+        if matches!(bytes.get(at), Some(b'+' | b'-')) {
+            at += 1;
+        }
+        at = digits(at)?;
+    }
+    Ok(at)
+}
+
+/// The end of the string that begins at `start`, behind its closing quotation mark.
+pub(super) fn skip_string(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    if bytes.get(start) != Some(&b'"') {
+        return Err(JsonError::Syntax(start));
+    }
+    let mut at = start + 1;
+    loop {
+        at = skip_plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => match bytes.get(at + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
+                Some(b'u') => {
+                    let hex = bytes.get(at + 2..at + 6).ok_or(JsonError::Syntax(at))?;
+                    if !hex.iter().all(u8::is_ascii_hexdigit) {
+                        return Err(JsonError::Syntax(at));
+                    }
+                    at += 6;
+                }
+                _ => return Err(JsonError::Syntax(at)),
+            },
+            _ => return Err(JsonError::Syntax(at)),
+        }
+    }
+}
+
+/// The first quotation mark, backslash or control character at or behind `at`.
+fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // Long texts by blocks, of which the compiler makes vector instructions; the rest eight bytes at a time.
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<64>) {
+        let special = |byte: &u8| u8::from(*byte == b'"') | u8::from(*byte == b'\\') | u8::from(*byte < 0x20);
+        if block.iter().fold(0, |found, byte| found | special(byte)) != 0 {
+            break;
+        }
+        at += block.len();
+    }
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    while let Some(chunk) = bytes.get(at..at + 8) {
+        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        let special = zero(word ^ (ONES * u64::from(b'"')))
+            | zero(word ^ (ONES * u64::from(b'\\')))
+            | (word.wrapping_sub(ONES * 0x20) & !word & HIGHS);
+        if special != 0 {
+            // Borrows can only reach upwards, so the lowest mark is always true.
+            return at + (special.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(byte) = bytes.get(at) {
+        if matches!(byte, b'"' | b'\\' | 0..0x20) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
