@@ -122,6 +122,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             public_url: config.public_url.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
             cookie_key: config.session_key.clone(),
+            grpc_port: config.grpc_port,
+            probes: config.probes,
         },
         PagesDeps {
             registry: deps.registry.clone(),

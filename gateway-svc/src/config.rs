@@ -20,6 +20,10 @@ pub struct Config {
     pub staleness: Duration,
     /// Further values of `Host` that are taken, besides the public URL's and loopback names: `host` or `host:port`.
     pub allowed_hosts: Vec<String>,
+    /// Port at which gRPC clients reach Chandlery; the page at the root names it.
+    pub grpc_port: Option<u16>,
+    /// Paths of the HTTP side that tell whether all is well; the page at the root names them.
+    pub probes: &'static [&'static str],
     /// How long an upstream may take to accept a connection.
     pub connect_timeout: Duration,
     /// How long an upstream may take to begin its answer to a call.
@@ -42,6 +46,8 @@ impl Config {
             egress: EgressPolicy::default(),
             staleness: Duration::from_secs(5 * 60),
             allowed_hosts: Vec::new(),
+            grpc_port: None,
+            probes: &[],
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(5 * 60),
             discovery_timeout: Duration::from_secs(60),

@@ -21,17 +21,22 @@ struct Service {
     detail: Option<String>,
 }
 
+/// Paths of both endpoints.
+pub(crate) const PATHS: [&str; 2] = [LIVE, READY];
+const LIVE: &str = "/livez";
+const READY: &str = "/readyz";
+
 /// Both endpoints.
 pub(crate) fn router(services: Services) -> Router {
     Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
+        .route(LIVE, get(async || "ok\n"))
+        .route(READY, get(readyz))
         .with_state(services)
 }
 
 /// Whether a request is for one of the two.
 pub(crate) fn is_asked(uri: &Uri) -> bool {
-    matches!(uri.path(), "/livez" | "/readyz")
+    PATHS.contains(&uri.path())
 }
 
 /// 200 if every service can do its work, else 503; which can and why not, as JSON.

@@ -21,7 +21,7 @@ mod tests {
     #[tokio::test]
     async fn says_what_there_is() {
         let router = Router::new().fallback(answer);
-        for path in ["/", "/mcp", "/mcp/default/", "/none"] {
+        for path in ["/mcp", "/mcp/default/", "/none"] {
             let request = Request::get(path).body(Body::empty()).unwrap();
             let response = router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");

@@ -110,7 +110,15 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         );
     }
     let quotas = Quotas::new(config.allowance.clone());
-    let services = services::build(&config, &folder, &public_url, http_address, &verifier, &quotas).await?;
+    let services = services::build(
+        &config,
+        &folder,
+        &public_url,
+        (http_address, grpc_address),
+        &verifier,
+        &quotas,
+    )
+    .await?;
     let Services { apps, pipes, registry } = services;
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();

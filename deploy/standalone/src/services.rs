@@ -15,7 +15,7 @@ use url::Url;
 use crate::{
     config::{Config, Sandbox},
     data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
-    demo_server, seed,
+    demo_server, health, seed,
 };
 
 /// In the data folder: the registry, where it is not on PostgreSQL.
@@ -34,7 +34,7 @@ pub(crate) async fn build(
     config: &Config,
     folder: &DataDir,
     public_url: &Url,
-    http_address: SocketAddr,
+    (http_address, grpc_address): (SocketAddr, SocketAddr),
     verifier: &Arc<Verifier>,
     quotas: &Arc<Quotas>,
 ) -> Result<Services, Box<dyn Error>> {
@@ -107,6 +107,8 @@ pub(crate) async fn build(
             egress,
             call_timeout: config.call_timeout,
             allowed_hosts: own_names(http_address),
+            grpc_port: Some(grpc_address.port()),
+            probes: &health::PATHS,
             instance,
             ..gateway_svc::Config::new(public_url.clone(), folder.key(SESSION_KEY)?, page_token_key)
         },

@@ -9,6 +9,7 @@ mod form;
 #[cfg(test)]
 mod fuzz;
 mod guard;
+mod home;
 mod install;
 mod link;
 mod load;
@@ -54,6 +55,10 @@ pub(crate) struct PagesConfig {
     pub(crate) allowed_hosts: Vec<String>,
     /// Seals cookies and forms. All replicas share it.
     pub(crate) cookie_key: Ring,
+    /// Where gRPC clients connect; the page at the root names it.
+    pub(crate) grpc_port: Option<u16>,
+    /// Paths that tell whether all is well; the page at the root names them.
+    pub(crate) probes: &'static [&'static str],
 }
 
 /// What the pages work with.
@@ -89,9 +94,18 @@ struct Pages {
     streams: Arc<Semaphore>,
     forms: Buffers,
     hosts: Hosts,
+    grpc_port: Option<u16>,
+    probes: &'static [&'static str],
 }
 
-/// `/install/…`, `/signin…`, `/signout` and `/static/…`.
+impl Pages {
+    /// How the URLs of MCP endpoints are made: a gateway's, and an agent's.
+    fn mcp_endpoints(&self) -> [String; 2] {
+        ["/mcp/GATEWAY", "/agents/AGENT/mcp"].map(|path| format!("{}{path}", self.public))
+    }
+}
+
+/// `/`, `/install/…`, `/signin…`, `/signout` and `/static/…`.
 pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
     let public = config.public_url.as_str().trim_end_matches('/').to_owned();
     let pages = Pages {
@@ -108,9 +122,12 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         forms: Buffers::new(MAX_FORMS, MAX_FORMS_EACH),
         hosts: Hosts::new(config.public_url, &config.allowed_hosts),
+        grpc_port: config.grpc_port,
+        probes: config.probes,
     };
     let pages = Arc::new(pages);
     Router::new()
+        .route("/", get(home::show).fallback(home::not_an_endpoint))
         .route("/install/{entry}", get(install::show).post(submit::submit))
         .route("/install/{entry}/progress/{installation}", get(progress::show))
         .route("/install/{entry}/progress/{installation}/events", get(progress::events))

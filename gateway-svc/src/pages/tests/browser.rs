@@ -68,6 +68,8 @@ impl Site {
                 public_url,
                 allowed_hosts: Vec::new(),
                 cookie_key: [9; 32].into(),
+                grpc_port: Some(9090),
+                probes: &["/readyz"],
             },
             deps,
         );
@@ -138,7 +140,7 @@ impl Browser<'_> {
         answer.expect("nobody waits for the form")
     }
 
-    async fn send(&mut self, mut request: Request<Body>) -> Answer {
+    pub(super) async fn send(&mut self, mut request: Request<Body>) -> Answer {
         let host = self.site.origin.split_once("://").unwrap().1;
         request
             .headers_mut()

@@ -2,6 +2,7 @@
 
 mod consent;
 mod fields;
+pub(super) mod home;
 pub(super) mod install;
 pub(super) mod progress;
 pub(super) mod signin;
