@@ -2,7 +2,7 @@
 //!
 //! A call passes these stations, each a module: `identity` (who calls), `route` (exposed name to assignment), `resolve`
 //! (assignment to installation), `vend` (its headers), `upstream` (forward). `snapshot` is what they look things up in;
-//! `mcp` and `api` are the two doors; `discovery` asks servers for their tools; `pages` is the install page.
+//! `mcp` and `api` are the two APIs; `discovery` asks servers for their tools; `pages` is the install page.
 
 mod api;
 mod app;

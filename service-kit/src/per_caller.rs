@@ -1,4 +1,4 @@
-//! Permits of each caller: whoever wants many waits for themselves, and for nobody else.
+//! Permits of each caller: a caller with many requests waits only for their own.
 
 use std::{
     collections::HashMap,

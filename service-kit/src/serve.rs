@@ -19,7 +19,7 @@ use crate::{
 
 /// How long open requests may go on once the server stops. Streams that never end are cut then.
 const DRAIN: Duration = Duration::from_secs(5);
-/// A connection is asked for a sign of life when it is silent for so long, and ends if none comes. Who is in the middle of a frame
+/// How long a connection may be silent before it is pinged; it ends if no answer comes. Who is in the middle of a frame
 /// cannot give one: this bounds slow heads, too.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);

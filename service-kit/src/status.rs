@@ -1,4 +1,4 @@
-//! Errors as AIP-193 wants them: always an `ErrorInfo`, `BadRequest` for fields, `Help` for links.
+//! Errors as AIP-193 requires them: always an `ErrorInfo`, `BadRequest` for fields, `Help` for links.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -274,14 +274,9 @@ pub fn not_found(name: &str) -> Status {
     .build()
 }
 
-/// A fault of ours. The cause is logged where it is handled; the caller learns nothing of it.
+/// An internal error. The cause is logged where it is handled, and is not returned to the caller.
 pub fn internal() -> Status {
-    StatusBuilder::new(
-        Code::Internal,
-        Reason::INTERNAL,
-        "a fault of Chandlery; its log says more",
-    )
-    .build()
+    StatusBuilder::new(Code::Internal, Reason::INTERNAL, "internal error; see the server log").build()
 }
 
 /// Checks a requested page size: negative is a violation, 0 the default, too large is coerced.

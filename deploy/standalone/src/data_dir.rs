@@ -42,7 +42,7 @@ impl DataDir {
         let fail = |error: io::Error| format!("the data folder {} cannot be used: {error}", path.display());
         if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
             return Err(format!(
-                "the data folder {} is no folder: choose another with --data-dir",
+                "the data folder {} is not a folder: choose another with --data-dir",
                 path.display()
             ));
         }
@@ -63,14 +63,14 @@ impl DataDir {
         let folder = Self { path };
         if !folder.is_ours().map_err(fail)? {
             return Err(format!(
-                "{} is no data folder of Chandlery, and not empty: choose another folder with --data-dir",
+                "{} is not a data folder of Chandlery, and is not empty: choose another folder with --data-dir",
                 folder.path.display()
             ));
         }
         if found.mode() & 0o777 != 0o700 {
             fs::set_permissions(&folder.path, Permissions::from_mode(0o700)).map_err(fail)?;
             tracing::warn!(
-                "the data folder {} had mode {:03o}: it is for this user alone now (mode 700)",
+                "the data folder {} had mode {:03o}: only this user can read it now (mode 700)",
                 folder.path.display(),
                 found.mode() & 0o777
             );
@@ -224,9 +224,9 @@ mod tests {
         };
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(DataDir::open(&file).unwrap_err().contains("is no folder"));
+        assert!(DataDir::open(&file).unwrap_err().contains("is not a folder"));
         let (refused, mode) = with("home", Some("letters.txt"));
-        assert!(refused.unwrap_err().contains("no data folder of Chandlery"));
+        assert!(refused.unwrap_err().contains("not a data folder of Chandlery"));
         assert_eq!(mode, 0o755, "it is as it was");
         assert_eq!(with("empty", None), (Ok(()), 0o700));
         assert_eq!(with("volume", Some("lost+found")), (Ok(()), 0o700));

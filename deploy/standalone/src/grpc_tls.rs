@@ -52,8 +52,8 @@ impl GrpcTls {
             return Ok(Self::Loopback);
         }
         Err(format!(
-            "--grpc {address}: calls with tokens and secrets could be read on their way from other machines. Give a certificate with \
-             --grpc-tls-cert FILE and --grpc-tls-key FILE; or let a proxy end TLS, and name its address with --grpc-tls-proxy CIDR; or \
+            "--grpc {address}: other machines would send tokens and secrets in the clear. Give a certificate with \
+             --grpc-tls-cert FILE and --grpc-tls-key FILE; or let a proxy terminate TLS, and name its address with --grpc-tls-proxy CIDR; or \
              listen on 127.0.0.1"
         ))
     }
@@ -93,18 +93,18 @@ fn identity(certificate: &Path, key: &Path) -> Result<ServerTlsConfig, String> {
         .map_err(|error| format!("{CERTIFICATE} {} is not a PEM file: {error}", certificate.display()))?;
     if certificates.is_empty() {
         return Err(format!(
-            "{CERTIFICATE} {} holds no certificate in PEM form",
+            "{CERTIFICATE} {} contains no PEM certificate",
             certificate.display()
         ));
     }
     let private = PrivateKeyDer::from_pem_slice(&secret)
-        .map_err(|error| format!("{KEY} {} holds no private key in PEM form: {error}", key.display()))?;
+        .map_err(|error| format!("{KEY} {} contains no PEM private key: {error}", key.display()))?;
     rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(certificates, private)
         .map_err(|error| {
             format!(
-                "{CERTIFICATE} {} and {KEY} {} do not belong together: {error}",
+                "{CERTIFICATE} {} and {KEY} {} do not match: {error}",
                 certificate.display(),
                 key.display()
             )
@@ -122,7 +122,7 @@ async fn from_proxy(proxies: &[IpNet], request: Request, next: Next) -> Response
     let of_proxy = |address: IpAddr| proxies.iter().any(|net| net.contains(&address.to_canonical()));
     match request.extensions().get::<Peer>() {
         Some(Peer::External(address)) if !of_proxy(address.ip()) => Status::permission_denied(
-            "calls are taken from the proxy that ends TLS alone: use its address; this one is not for clients",
+            "only the proxy that terminates TLS may call this address; use the address of the proxy",
         )
         .into_http(),
         _ => next.run(request).await,
@@ -177,7 +177,11 @@ mod tests {
             "{absent}"
         );
         fs::write(path("empty.pem"), "").unwrap();
-        assert!(start("empty.pem", "empty.pem").unwrap_err().contains("no certificate"));
+        assert!(
+            start("empty.pem", "empty.pem")
+                .unwrap_err()
+                .contains("no PEM certificate")
+        );
     }
 
     #[test]

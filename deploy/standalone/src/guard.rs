@@ -14,7 +14,7 @@ pub(crate) fn refusal(hosts: &Hosts, uri: &Uri, headers: &HeaderMap) -> Option<R
     // Kubernetes' probes, for example, come to the address of a pod.
     let probe = health::is_asked(uri) && Hosts::is_address(uri, headers);
     if !probe && !hosts.names_us(uri, headers) {
-        let why = "Chandlery does not know itself by the name of this host. Use its public URL; whoever runs it sets that with --public-url.\n";
+        let why = "This host name is not one of Chandlery's. Use its public URL, which the operator sets with --public-url.\n";
         return Some((StatusCode::MISDIRECTED_REQUEST, why).into_response());
     }
     if !hosts.is_origin(headers) {

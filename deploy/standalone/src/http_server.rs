@@ -49,7 +49,7 @@ const SEND_BUFFER: usize = 64 << 10;
 /// ends.
 const MAX_RESETS: usize = 64;
 const MAX_FAULTS: usize = 1024;
-/// A connection of HTTP/2 is asked for a sign of life when it is silent for so long, and ends if none comes. Who is in the middle of a
+/// How long a connection of HTTP/2 may be silent before it is pinged; it ends if no answer comes. Who is in the middle of a
 /// frame cannot give one: this bounds slow heads.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);

@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
         let what = format!("{}: issuers[{index}]", path.display());
         if issuer.audiences.is_empty() && issuer.client_id.is_none() {
             return Err(format!(
-                "{what}: name `audiences`, a `client_id`, or both: without an audience no token could be taken"
+                "{what}: name `audiences`, a `client_id`, or both: without an audience no token can be accepted"
             ));
         }
         if let Some(variable) = &issuer.client_secret_env
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
             url::Url::parse(url).map_err(|error| format!("{what}: {url}: {error}"))?;
             if !takes_secrets(url) {
                 return Err(format!(
-                    "{what}: {url}: must be an https URL (http on this machine alone): whoever sits between could send keys of their own"
+                    "{what}: {url}: must be an https URL (http only on this machine): anybody on the way could send keys of their own"
                 ));
             }
         }

@@ -12,7 +12,7 @@ pub(crate) fn of(given: Option<&Url>, http: SocketAddr) -> Result<Url, String> {
     let Some(url) = given else {
         if !http.ip().to_canonical().is_loopback() {
             return Err(format!(
-                "--http {http}: by which name other machines reach it is not known, and requests to another are refused. Give the URL \
+                "--http {http}: the name by which other machines reach it is unknown, and requests to any other name are refused. Give the URL \
                  that people and clients use, with --public-url https://HOST; or listen on 127.0.0.1"
             ));
         }

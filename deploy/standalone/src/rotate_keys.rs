@@ -35,7 +35,7 @@ pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
     })?;
     let _lock = folder
         .lock()
-        .map_err(|error| format!("keys are exchanged while no server runs: {error}"))?;
+        .map_err(|error| format!("keys can be rotated only while no server runs: {error}"))?;
     let mut note = match read(&folder.path().join(NOTE))? {
         Some(text) => {
             serde_json::from_slice(&text).map_err(|_| format!("{NOTE} cannot be read: remove it, and try again"))?

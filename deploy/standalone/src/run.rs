@@ -65,7 +65,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     let public_url = public_url::of(config.public_url.as_ref(), http_address)?;
     if public_url::is_in_the_clear(&public_url) {
         tracing::warn!(
-            "--public-url {public_url}: tokens, secrets and session cookies cross the network in the clear; let a reverse proxy end TLS, and \
+            "--public-url {public_url}: tokens, secrets and session cookies cross the network in the clear; let a reverse proxy terminate TLS, and \
              give its https URL"
         );
     }
@@ -248,7 +248,7 @@ fn limits(mut limits: Limits) -> Limits {
         tracing::warn!(
             descriptors,
             connections = possible,
-            "fewer connections than --max-connections says can be open: the process may have no more descriptors; raise the limit (ulimit -n, LimitNOFILE=)"
+            "--max-connections exceeds what the descriptor limit allows; raise the limit (ulimit -n, LimitNOFILE=)"
         );
         limits.connections = possible;
     }
@@ -274,7 +274,7 @@ fn seeded(config: &Config) -> String {
 async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| format!("{address} cannot be listened on: {error}; choose another with {flag}"))
+        .map_err(|error| format!("{address} cannot be bound: {error}; choose another with {flag}"))
 }
 
 /// Runs a part of the process; its name comes back when it ends.
@@ -294,7 +294,7 @@ async fn failing<E: std::fmt::Display>(server: impl Future<Output = Result<(), E
 
 fn describe(ended: Result<&'static str, tokio::task::JoinError>) -> String {
     match ended {
-        Ok(name) => format!("{name} has ended though it should go on; the log says why"),
+        Ok(name) => format!("{name} ended unexpectedly; see the log"),
         Err(error) => format!("a part of the program failed: {error}"),
     }
 }

@@ -26,7 +26,7 @@ const DISCOVERY: Duration = Duration::from_secs(10);
 pub(crate) async fn seed(registry: Channel, token: &str, issuer: &str) -> Result<(), Status> {
     match add(registry, token, issuer).await {
         Err(status) if matches!(status.code(), Code::AlreadyExists | Code::NotFound) => {
-            tracing::warn!(reason = %status.message(), "the demo is not added: the registry has been used before");
+            tracing::warn!(reason = %status.message(), "the demo is not added: the registry is already in use");
             Ok(())
         }
         added => added,

@@ -1,4 +1,4 @@
-//! Turns away whoever may not call at all, before a message is read.
+//! Refuses callers without access before a message is read.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A call from its name to its answer: route, resolve, vend, forward. Both doors, `mcp` and `api`, go through here.
+//! A call from its name to its answer: route, resolve, vend, forward. Both APIs, `mcp` and `api`, use it.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -400,7 +400,7 @@ pub(crate) fn target(
     let endpoint = endpoint.ok_or_else(|| CallError::Upstream {
         entry: Arc::clone(&entry.slug),
         fault: UpstreamFault::Unreachable,
-        message: format!("the server of {} has no address at the moment", entry.slug),
+        message: format!("the server of {} has no address yet", entry.slug),
     })?;
     let generation = [installation.generation, generations.installation, generations.entry];
     Ok(Target::new(
@@ -487,7 +487,7 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
     let name = &entry.display_name;
     let message = match fault {
         UpstreamFault::Unauthorized => format!(
-            "The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry."
+            "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
         ),
         _ => error.told_to_caller(name),
     };
@@ -524,7 +524,7 @@ mod tests {
         );
     }
 
-    /// Lesson 36: another caller's session is not used.
+    /// Two callers never share a session of an upstream.
     #[test]
     fn callers_whose_headers_pass_through_are_kept_apart() {
         let with = |name: &'static str, value: &'static str| {

@@ -25,7 +25,7 @@ impl Asker {
         Self { vendor, upstreams }
     }
 
-    /// Lesson 36: with the credential of this installation, and over sessions of its own.
+    /// With the credential of this installation, and over a session of its own: another caller's session must not be used.
     async fn list(&self, running: &Running) -> Result<Vec<ListedTool>, Failure> {
         let name = &running.entry.slug;
         let mut vended = self
@@ -85,7 +85,7 @@ fn unauthorized(running: &Running) -> Failure {
         format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it takes.")
     } else {
         format!(
-            "The MCP server of {name} wants a credential (HTTP 401), and its entry says that it needs none. An admin must correct the entry."
+            "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
         )
     };
     Failure::Installation {

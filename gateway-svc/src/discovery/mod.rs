@@ -31,7 +31,7 @@ use crate::{
     snapshot::Store,
 };
 
-/// A server that says without end that its list changed is asked at most so often.
+/// The shortest time between two discoveries of a server that keeps announcing changes of its list.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);

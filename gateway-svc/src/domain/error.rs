@@ -1,4 +1,4 @@
-//! Why a call fails. Both doors map these: `mcp` to JSON-RPC and tool results, `api` to gRPC statuses.
+//! Why a call fails. Both APIs map these: `mcp` to JSON-RPC and tool results, `api` to gRPC statuses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,20 +49,20 @@ pub(crate) enum CallError {
         within.as_secs_f32()
     )]
     NoRoom {
-        /// So long it waited.
+        /// How long the call waited.
         within: Duration,
     },
     /// The client gave the call up.
     #[error("the call was cancelled")]
     Cancelled,
     /// credential-svc did not answer.
-    #[error("credentials cannot be had at the moment; retry")]
+    #[error("credentials are unavailable; retry")]
     CredentialsUnavailable,
     /// The registry has been out of reach for too long, or was never reached.
-    #[error("the registry has been out of reach for too long; retry later")]
+    #[error("the registry has been unreachable for too long; retry later")]
     RegistryUnavailable,
-    /// A fault of ours; the log has the cause.
-    #[error("a fault of Chandlery; its log says more")]
+    /// An internal error; the log has the cause.
+    #[error("internal error; see the server log")]
     Internal,
 }
 

@@ -57,9 +57,9 @@ pub(crate) enum Refusal {
     Anonymous,
     /// A token came that is not taken; for people, why.
     Token(String),
-    /// A token came whose user is shut out.
+    /// The token's user is deactivated.
     Deactivated,
-    /// It cannot be told at the moment.
+    /// The caller cannot be identified now; retry.
     Unavailable(CallError),
     /// The token's issuer cannot be reached.
     IssuerUnreachable,

@@ -58,7 +58,7 @@ const IN_A_SECOND: HeaderValue = HeaderValue::from_static("1");
 const SESSION_ID: &str = "mcp-session-id";
 const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 
-/// A caller at the door of a gateway or an agent.
+/// A caller of a gateway or an agent.
 struct Visit {
     mcp: Arc<Mcp>,
     /// When the head of the request had come.

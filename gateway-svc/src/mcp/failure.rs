@@ -18,7 +18,7 @@ const URL_ELICITATION_REQUIRED: i64 = -32042;
 /// What went wrong, for programs, where `structuredContent` cannot say it.
 const META: &str = "chandlery.dev/error";
 
-/// The whole message that answers a call, under the client's id. `None`: the client cancelled the call and wants no answer.
+/// The whole message that answers a call, under the client's id. `None`: the client cancelled the call and expects no answer.
 ///
 /// `declares_output`: the tool has an output schema. Clients check `structuredContent` against it even in errors, and would show
 /// their user that it does not fit in place of the install link; what it would say is in `_meta` then.
@@ -116,7 +116,7 @@ mod tests {
         serde_json::from_slice(&answer(error, "7", session, || false).unwrap()).unwrap()
     }
 
-    /// Lesson 35: a link that someone can click.
+    /// A missing credential is answered with a link that a person can open.
     #[test]
     fn a_missing_credential_is_a_link() {
         for session in [

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::rpc::{INVALID_PARAMS, RpcError};
 use crate::{domain::Consumer, json::Object, upstream::Revision};
 
-/// What a client wants and can.
+/// What a client requests and supports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wish {
     /// The revision to speak: the client's, or the newest of ours where we do not speak that.

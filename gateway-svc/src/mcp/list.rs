@@ -25,7 +25,7 @@ const PAGE: usize = 200;
 const PAGE_BYTES: usize = 512 << 10;
 /// The list is looked at no more often than this, however fast the registry changes.
 const PAUSE: Duration = Duration::from_millis(50);
-/// To look at a tool takes as long as to read so many bytes (measured: 500 ns).
+/// The cost of a tool in a list, in bytes that take as long to read (measured: 500 ns).
 const COST_OF_A_TOOL: usize = 64;
 
 /// A page of tools as a result: definitions as they came, under the names to call them by. `find` finds so many tools behind that of a name.
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// Lesson 11: the list is not truncated.
+    /// A list longer than a page is complete over all pages.
     #[test]
     fn pages_are_whole_and_follow_each_other() {
         let cursors = PageTokens::new([1; 32]);

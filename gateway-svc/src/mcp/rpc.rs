@@ -157,7 +157,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A string or an integer, as MCP wants ids.
+/// A string or an integer, as MCP requires of ids.
 pub(super) fn is_id(id: &str) -> bool {
     id.len() <= MAX_ID && (id.starts_with('"') || id.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
 }

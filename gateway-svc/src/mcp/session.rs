@@ -180,7 +180,7 @@ mod tests {
         ConsumerRef::new(ConsumerKind::Gateway, slug)
     }
 
-    /// Lessons 1, 4, 5: any replica opens it, for the same subject and gateway only, whatever token they show.
+    /// Any replica opens a handle, but only for the same subject and gateway, whichever of their tokens is used.
     #[test]
     fn opens_on_any_replica_but_for_nobody_else() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);

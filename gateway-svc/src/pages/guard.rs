@@ -38,8 +38,8 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
     pages.refuse(&Problem::new(
         StatusCode::MISDIRECTED_REQUEST,
         "This is not the address of Chandlery",
-        "Chandlery does not know itself by the name in your browser's address bar. Use its public address; the people who \
-         run it can allow further names.",
+        "The host name in the address bar is not one of Chandlery's. Use its public URL; the people who run it can allow \
+         further names.",
     ))
 }
 

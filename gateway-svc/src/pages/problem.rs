@@ -44,7 +44,7 @@ impl Problem {
     pub(super) fn not_found() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "There is nothing here for you",
+            "Not found",
             "What this link names does not exist, or you may not see it with the account you are signed in with. \
              Check the link, or ask the people who run Chandlery for access.",
         )
@@ -54,8 +54,8 @@ impl Problem {
     pub(super) fn forged(back: String) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
-            "This form is not valid any more",
-            "It was not sent from a page of yours, or you have signed in again since you opened it. Nothing was changed. \
+            "This form is no longer valid",
+            "It was not sent from your own page, or you have signed in again since you opened it. Nothing was changed. \
              Open the page again and repeat what you entered.",
         )
         .action("Open the page again", back)
@@ -66,18 +66,18 @@ impl Problem {
         let (status, title, text) = match why {
             Unread::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "That was too much",
+                "The form is too large",
                 "What you sent is larger than any form this page makes. Each secret may have at most 64 KiB. Nothing was changed.",
             ),
             Unread::TooSlow => (
                 StatusCode::REQUEST_TIMEOUT,
-                "That took too long",
+                "The form took too long",
                 "The form did not arrive in time. Nothing was changed. Try again; a better connection may help.",
             ),
             Unread::BrokeOff => (
                 StatusCode::BAD_REQUEST,
                 "The form did not arrive",
-                "It broke off on its way. Nothing was changed. Try again.",
+                "The connection broke off. Nothing was changed. Try again.",
             ),
             Unread::TooMuch => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -99,7 +99,7 @@ impl Problem {
             retry_after: Some(exceeded.seconds()),
             ..Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                "Too much at once",
+                "Too many requests",
                 as_sentence(&exceeded.to_string()),
             )
         }
@@ -125,8 +125,8 @@ impl Problem {
                 ends_session: true,
                 ..Self::new(
                     StatusCode::FORBIDDEN,
-                    "This account is shut out",
-                    "Somebody who runs Chandlery has deactivated your account. Ask them to reactivate it.",
+                    "This account is deactivated",
+                    "An admin has deactivated your account. Ask an admin to reactivate it.",
                 )
             },
             (Code::Unauthenticated, _) => Self::signed_out(sign_in),
@@ -136,7 +136,7 @@ impl Problem {
             }
             (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Chandlery cannot answer just now",
+                "Chandlery is temporarily unavailable",
                 "A part of it did not answer in time. Try again in a moment.",
             )
             .action("Try again", back),
@@ -144,8 +144,8 @@ impl Problem {
                 tracing::error!(rpc.code = ?code, rpc.reason = reason(status), error = status.message(), "a page could not be made");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "Something went wrong in Chandlery",
-                    "This is a fault of ours, and its log says more. Try again; if it stays, tell the people who run Chandlery.",
+                    "Internal error",
+                    "This is an internal error; the server log has the cause. Try again; if it persists, tell the people who run Chandlery.",
                 )
                 .action("Try again", back)
             }
@@ -175,7 +175,7 @@ pub(super) fn explain(status: &Status) -> String {
     let by_credential = reason_of(status, credential::ErrorReason::from_str_name);
     match (status.code(), by_registry, by_credential) {
         (_, Some(registry::ErrorReason::EntryNotApproved), _) => {
-            "This entry is not open for installation any more. Ask the people who curate the catalog.".to_owned()
+            "This entry can no longer be installed. Ask the people who curate the catalog.".to_owned()
         }
         (_, Some(registry::ErrorReason::EtagMismatch), _) => {
             "Somebody changed this installation while you filled in the form. Look at it again, then save.".to_owned()
@@ -197,7 +197,7 @@ pub(super) fn explain(status: &Status) -> String {
         ) => sentence(status),
         (code, _, _) => {
             tracing::error!(rpc.code = ?code, rpc.reason = reason(status), error = status.message(), "a submission failed");
-            "Something went wrong in Chandlery, and its log says more. Try again.".to_owned()
+            "An internal error occurred; the server log has the cause. Try again.".to_owned()
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) async fn begin(
         if issuers.is_empty() {
             return pages.refuse(&Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Nobody can sign in here yet",
+                "Sign-in is not configured",
                 "No OIDC issuer is configured with a client_id for Chandlery's pages. The people who run Chandlery can add one.",
             ));
         }
@@ -125,9 +125,9 @@ pub(super) async fn begin(
             return pages.refuse(
                 &Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "The sign-in service does not answer",
+                    "The sign-in service is unavailable",
                     format!(
-                        "{} cannot be reached, or is not set up for this. Try again in a moment.",
+                        "{} is unreachable, or is not configured for Chandlery. Try again in a moment.",
                         view::signin::display(issuer)
                     ),
                 )
@@ -170,8 +170,8 @@ pub(super) async fn callback(
     let Some(pending) = pending else {
         return pages.refuse(&Problem::new(
             StatusCode::BAD_REQUEST,
-            "This sign-in is not valid any more",
-            "It was begun in another browser, or too long ago, or is done already. Open the link you came from again.",
+            "This sign-in is no longer valid",
+            "It was started in another browser, has expired, or is already complete. Open the link you came from again.",
         ));
     };
     let sign_in = pages.sign_in_path(&pending.return_to);
@@ -194,8 +194,8 @@ pub(super) async fn callback(
             {
                 response = pages.refuse(&Problem::new(
                     StatusCode::BAD_GATEWAY,
-                    "Your account does not fit",
-                    "The token of your sign-in service is too long for a cookie; it may list a great many groups. \
+                    "Your token is too large",
+                    "The token of your sign-in service is too long for a cookie; it may list many groups. \
                      Ask the people who run it to send fewer claims.",
                 ));
             }
@@ -242,7 +242,7 @@ impl Pages {
 
     async fn finish(&self, query: &Callback, pending: &Pending) -> Result<Finished, Problem> {
         let issuer = self.verifier.issuers().find(|issuer| issuer.issuer == pending.issuer);
-        let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is not configured any more."))?;
+        let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is no longer configured."))?;
         let endpoints = self.verifier.endpoints(&issuer.issuer).await;
         let (endpoints, http) = endpoints
             .zip(self.verifier.http(&issuer.issuer))
@@ -260,7 +260,7 @@ impl Pages {
             return Err(match query.error.as_str() {
                 "access_denied" => refused("The sign-in was cancelled, or refused by your sign-in service."),
                 _ => refused(
-                    "Your sign-in service answered with an error. If it stays, tell the people who run Chandlery.",
+                    "Your sign-in service answered with an error. If it persists, tell the people who run Chandlery.",
                 ),
             });
         }
@@ -314,7 +314,7 @@ fn failed(issuer: &IssuerConfig, error: impl std::fmt::Display) -> Problem {
     Problem::new(
         StatusCode::BAD_GATEWAY,
         "Signing in did not work",
-        "Your sign-in service did not confirm who you are. Try again; if it stays, tell the people who run Chandlery.",
+        "Your sign-in service did not confirm who you are. Try again; if it persists, tell the people who run Chandlery.",
     )
 }
 

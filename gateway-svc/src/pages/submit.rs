@@ -155,7 +155,7 @@ async fn apply(
     {
         errors
             .fields
-            .insert("scope".to_owned(), "Choose for whom to install.".to_owned());
+            .insert("scope".to_owned(), "Choose who the installation is for.".to_owned());
     }
     if !errors.is_empty() {
         return Outcome::Errors(loaded, errors);

@@ -154,7 +154,7 @@ mod tests {
         );
     }
 
-    /// Lesson 17: names over 64 characters.
+    /// Clients refuse names over 64 characters.
     #[test]
     fn never_exceed_64_characters() {
         let long = "t".repeat(300);

@@ -148,7 +148,7 @@ impl Snapshot {
         self.tokens.get(hash)
     }
 
-    /// Whether a user has been shut out: nothing of theirs works any more.
+    /// Whether a user is deactivated: none of their tokens is accepted.
     pub(crate) fn is_deactivated(&self, user: &UserId) -> bool {
         self.deactivated.contains(user)
     }

@@ -10,7 +10,7 @@ use crate::domain::{Caller, CallerUser, Subject};
 /// Callers whose teams are remembered.
 const REMEMBERED: u64 = 50_000;
 
-/// A team and whom it takes in besides its members.
+/// A team, and the identity-provider groups and issuers that it maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Team {
     /// The id in `teams/{team}`.

@@ -36,7 +36,7 @@ use tower::ServiceExt as _;
 
 use super::connect::{Connector, Stream};
 
-/// A connection is not used again when it was idle for so long: servers and what is between close theirs after a minute or more.
+/// How long a connection may be idle and still be used again: servers and intermediaries close theirs after a minute or more.
 const IDLE: Duration = Duration::from_secs(55);
 const REAP: Duration = Duration::from_secs(15);
 /// Connections kept for each server and thread.
@@ -174,7 +174,7 @@ impl Shared {
     }
 }
 
-/// Closes what nobody has used for long, as long as there is a pool.
+/// Closes idle connections until the pool is dropped.
 async fn reap(pool: Weak<Shared>) {
     loop {
         tokio::time::sleep(REAP).await;
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_host_as_http_wants_it() {
+    fn names_the_host_as_http_requires() {
         for (uri, wanted) in [
             ("http://a.example/mcp", "a.example"),
             ("http://a.example:80/mcp", "a.example"),

@@ -27,7 +27,7 @@ use crate::domain::{CallError, ConsumerRef, Entry, Links, Repair, RepairReason, 
 const CACHED: u64 = 50_000;
 /// The longest that anything is kept: what is vended ends within five minutes anyway.
 const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
-/// What is vended is vended again so long before it ends.
+/// How long before their expiry headers are vended again.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long credential-svc may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ pub(crate) enum VendError {
     #[error("where the credential would go has changed since it was entered; its owner must confirm that")]
     DestinationChanged,
     /// credential-svc did not answer.
-    #[error("credentials cannot be had at the moment")]
+    #[error("credentials are unavailable")]
     Unavailable,
 }
 
@@ -109,7 +109,7 @@ impl VendError {
     }
 }
 
-/// Vends, once for all calls that want the same.
+/// Vends, once for all concurrent calls that require the same headers.
 #[derive(Debug)]
 pub(crate) struct Vendor {
     credentials: VendServiceClient<Channel>,

@@ -1,4 +1,4 @@
-//! The layer that turns away whoever may not call a service at all, before a message of theirs is read: reading one can take much more
+//! The layer that refuses callers without access to a service before their message is read: reading one can take much more
 //! memory than the message has bytes.
 
 use axum::{extract::Request, middleware::Next, response::Response};

@@ -26,7 +26,7 @@ pub enum Caller {
 }
 
 /// Middleware for an `axum::Router` of gRPC services: verifies the bearer token and leaves a [`Caller`] in the extensions.
-/// A refused token does not end the request here: health and reflection want no token, and methods say who may call them.
+/// A refused token does not end the request here: health and reflection require no token, and each method decides who may call it.
 pub async fn authenticate(verifier: Arc<Verifier>, mut request: Request, next: Next) -> Response {
     let caller = match bearer(request.headers()) {
         None => Caller::Anonymous,

@@ -28,7 +28,7 @@ const WAIT_AFTER: Duration = Duration::from_secs(600);
 const BRIEFLY: Duration = Duration::from_secs(2);
 /// While the issuer does not answer, its last keys are good until they are older than this.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
-/// At most so many fetches begin in such a time, whoever asks for them.
+/// How many fetches may begin within this time, for all callers together.
 const FETCHES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(30);
 /// The pause after a failure, which doubles with each further one, and where that ends.

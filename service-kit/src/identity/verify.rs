@@ -71,7 +71,7 @@ pub enum TokenError {
     /// `sub` or `exp` is missing or odd.
     #[error("it lacks a claim it must have")]
     MissingClaim,
-    /// The issuer's keys cannot be had.
+    /// The issuer's keys are unavailable.
     #[error("its issuer cannot be reached to verify it; retry")]
     IssuerUnreachable,
 }

@@ -11,7 +11,7 @@ use crate::edge::Limits;
 pub struct Allowance {
     /// MCP messages, gRPC requests and pages a minute.
     pub requests: NonZeroU32,
-    /// Of these, gRPC requests and forms a minute that may change something; tool calls do not count.
+    /// How many of these may be gRPC requests and forms that can change something, a minute; tool calls do not count.
     pub writes: NonZeroU32,
     /// MCP sessions a minute.
     pub sessions: NonZeroU32,

@@ -1,4 +1,4 @@
-//! What is told to who did too much.
+//! The error of a caller who exceeded a limit.
 
 use std::{
     sync::{Mutex, PoisonError},

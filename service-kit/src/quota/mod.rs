@@ -31,7 +31,7 @@ pub use self::{
 use self::{buckets::Buckets, exceeded::Quota, under_way::Counts};
 use crate::peer::Peer;
 
-/// Who is full again is forgotten so often.
+/// How often callers whose buckets are full again are forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
 /// Counts what callers do; shared by all services of a process. Callers are named: `users/{user}`, `gatewayTokens/{token}`.

@@ -9,20 +9,20 @@ use service_kit::quota::Allowance;
 const HEADING: &str =
     "Limits per caller: a person by whichever token, or a gateway token of a team; sign-ins by address";
 
-/// How much one caller may do. Who does more is refused with HTTP 429 or RESOURCE_EXHAUSTED, and told when to retry.
+/// How much one caller may do. Beyond it, requests fail with HTTP 429 or RESOURCE_EXHAUSTED, which say when to retry.
 #[derive(Debug, Args)]
 pub(super) struct CallerLimits {
-    /// MCP messages, gRPC requests and pages a minute. A whole minute's worth may come at once.
+    /// MCP messages, gRPC requests and pages a minute. A burst may use a whole minute's allowance.
     #[arg(long, env = "CHANDLERY_MAX_REQUESTS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().requests, value_parser = batch_or_more, help_heading = HEADING)]
     max_requests_per_minute: NonZeroU32,
-    /// Of these, gRPC requests and forms a minute that may change something; tool calls do not count.
+    /// How many of these may be gRPC requests and forms that can change something, a minute; tool calls do not count.
     #[arg(long, env = "CHANDLERY_MAX_WRITES_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().writes, help_heading = HEADING)]
     max_writes_per_minute: NonZeroU32,
     /// MCP sessions that may begin in a minute.
     #[arg(long, env = "CHANDLERY_MAX_SESSIONS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().sessions, help_heading = HEADING)]
     max_sessions_per_minute: NonZeroU32,
     /// Steps of sign-ins a minute from one address (IPv6: from one /64 network); each sign-in takes two. Not counted where one of --proxies
-    /// does not say for whom it calls.
+    /// does not name its client.
     #[arg(long, env = "CHANDLERY_MAX_SIGN_INS_PER_MINUTE", value_name = "COUNT", default_value_t = Allowance::default().sign_ins, help_heading = HEADING)]
     max_sign_ins_per_minute: NonZeroU32,
     /// Tool calls, gRPC requests (an open log stream, too) and pages at a time, of a person or a team, until their answers are sent: at most

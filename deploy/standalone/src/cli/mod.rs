@@ -30,17 +30,17 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints a token of the development issuer, and nothing else, on standard output. `dev-issuer.log` in the data folder keeps who made
-    /// it, for whom and until when.
+    /// Prints a token of the development issuer, and nothing else, to standard output. `dev-issuer.log` in the data folder records who made
+    /// it, for which user, and when it expires.
     ///
-    /// The server need not run, but must have been started once: then its data folder has the key that signs tokens. Example:
+    /// The server need not be running, but must have been started once: its data folder then has the signing key. Example:
     /// TOKEN=$(chandlery token --user alice@example.com --admin)
     Token(Token),
-    /// Makes new keys in place of those in the data folder, while the server is stopped.
+    /// Rotates the keys in the data folder, while the server is stopped.
     ///
-    /// Stored secrets are sealed anew with the new key, and the old one is removed. What was sealed or signed with the other keys
-    /// (sessions, sign-ins, tokens of the development issuer) is good until the next time, so that nobody notices; with --revoke it ends at
-    /// once. May be cut off at any moment: run it again. Keep the backups from before only as long as they are needed: they hold the old keys.
+    /// Stored secrets are encrypted again with a new key, and the old key is removed. What the other keys have sealed or signed (sessions,
+    /// sign-ins, tokens of the development issuer) stays valid until the next rotation; with --revoke it becomes invalid at once. If this is
+    /// interrupted, run it again. Delete older backups when you no longer need them: they contain the old keys.
     RotateKeys(RotateKeys),
     /// The demo MCP server, on standard input and output.
     #[command(name = demo_server::COMMAND, hide = true)]
@@ -56,13 +56,13 @@ struct Token {
     /// The user's email address; it is also their subject.
     #[arg(long, value_name = "EMAIL", value_parser = token::email)]
     user: String,
-    /// A group of the user, in the token's `groups`. A team whose mappings name it takes the user in. Repeat for more.
+    /// A group of the user, in the token's `groups` claim; teams can map it. Repeat for more.
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
     /// Make the user an admin.
     #[arg(long)]
     admin: bool,
-    /// How long the token is valid, in seconds: at most 86400, a day.
+    /// Lifetime of the token in seconds; at most 86400, a day.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = token::ttl)]
     ttl: u64,
 }
@@ -73,7 +73,7 @@ struct RotateKeys {
     /// Data folder of the server.
     #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
     data_dir: PathBuf,
-    /// End sessions, sign-ins and tokens made with the old keys at once: for when somebody may have copied them.
+    /// Invalidate sessions, sign-ins and tokens made with the old keys at once, for example when the keys may have been copied.
     #[arg(long)]
     revoke: bool,
 }

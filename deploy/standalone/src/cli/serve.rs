@@ -26,13 +26,13 @@ pub(super) struct Serve {
     /// Folder that holds everything: back it up as a whole while the server is stopped.
     #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Where MCP clients and browsers connect. Port 0: a free one.
+    /// Address for MCP clients and browsers. Port 0 selects a free one.
     #[arg(long, env = "CHANDLERY_HTTP", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), value_name = "ADDRESS:PORT", value_parser = values::address)]
     http: SocketAddr,
-    /// Where gRPC clients connect. Port 0: a free one.
+    /// Address for gRPC clients. Port 0 selects a free one.
     #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT", value_parser = values::address)]
     grpc: SocketAddr,
-    /// PEM file with the certificate of the gRPC address, and those of its authorities. Required where other machines reach it.
+    /// PEM file with the certificate chain of the gRPC address. Required where other machines reach it.
     #[arg(
         long,
         env = "CHANDLERY_GRPC_TLS_CERT",
@@ -48,8 +48,8 @@ pub(super) struct Serve {
         requires = "grpc_tls_cert"
     )]
     grpc_tls_key: Option<PathBuf>,
-    /// Address of a proxy that ends TLS before gRPC, in place of a certificate: only calls from there are taken. Repeat, or separate by
-    /// commas.
+    /// Address of a proxy that terminates TLS for gRPC, in place of a certificate: only calls from there are accepted. Repeat, or separate
+    /// with commas.
     #[arg(
         long,
         env = "CHANDLERY_GRPC_TLS_PROXY",
@@ -67,8 +67,8 @@ pub(super) struct Serve {
     /// show arguments. [default: SQLite in the data folder]
     #[arg(long, env = "CHANDLERY_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<SecretString>,
-    /// Private addresses that remote MCP servers may have, such as 10.1.0.0/16. Secrets go there by plain http, too, where an entry's URL is
-    /// http. Repeat, or separate by commas.
+    /// Private networks that remote MCP servers may be in, such as 10.1.0.0/16. Where an entry's URL is http, secrets are sent there in the
+    /// clear. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_ALLOW_UPSTREAM_CIDR",
@@ -77,17 +77,17 @@ pub(super) struct Serve {
         value_name = "CIDR"
     )]
     allow_upstream_cidr: Vec<IpNet>,
-    /// YAML file with the OIDC issuers whose tokens are taken, besides the development issuer. The README shows one.
+    /// YAML file with the OIDC issuers whose tokens are accepted, besides the development issuer. The README shows one.
     #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]
     issuers: Option<PathBuf>,
-    /// Seconds that an upstream may take to begin its answer to a tool call; between two parts of the answer, twice as long.
+    /// Seconds that an upstream may take to begin its response to a tool call; between two parts of the response, twice as many.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     call_timeout: u64,
-    /// What must hold local MCP servers, which are code of others that runs as this user. [default: required where --issuers is given or an
+    /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required where --issuers is given or an
     /// address is not loopback, else best-effort]
     #[arg(long, env = "CHANDLERY_SANDBOX", value_enum, help_heading = "Local MCP servers")]
     sandbox: Option<SandboxMode>,
-    /// A folder or file that every local server may read, beside its own folder and the programs of the system. Repeat, or separate by commas.
+    /// A folder or file that every local server may read, besides its own folder and the programs of the system. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_SERVER_READ",
@@ -96,7 +96,7 @@ pub(super) struct Serve {
         help_heading = "Local MCP servers"
     )]
     server_read: Vec<PathBuf>,
-    /// A folder or file that every local server may change. Repeat, or separate by commas.
+    /// A folder or file that every local server may change. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_SERVER_WRITE",
@@ -105,7 +105,7 @@ pub(super) struct Serve {
         help_heading = "Local MCP servers"
     )]
     server_write: Vec<PathBuf>,
-    /// TCP ports that local servers may connect to, at any address, or `any`. Repeat, or separate by commas.
+    /// TCP ports that local servers may connect to, at any address, or `any`. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_SERVER_CONNECT",
@@ -115,15 +115,15 @@ pub(super) struct Serve {
         help_heading = "Local MCP servers"
     )]
     server_connect: Vec<Port>,
-    /// Connections that HTTP and gRPC clients may have open, each. Where all are taken, the one that was quiet for longest is closed.
-    /// The process needs twice as many descriptors for each of the two.
+    /// Open connections of HTTP clients, and of gRPC clients. At the limit, the connection that was idle for longest is closed.
+    /// The process requires two descriptors for each connection of each listener.
     #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     max_connections: u32,
-    /// Of these, how many may come from one address (IPv6: from one /64 network) that is not one of --proxies.
+    /// How many of these may come from one address (IPv6: from one /64 network) that is not one of --proxies.
     #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections_per_address: u32,
-    /// Addresses of reverse proxies, from which many people come. Each must append the address it was called from to X-Forwarded-For, which
-    /// is believed where it comes from these. Repeat, or separate by commas.
+    /// Addresses of reverse proxies, which carry many people's requests. Each must append its client's address to X-Forwarded-For, which is
+    /// trusted only from these addresses. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_PROXIES",
@@ -133,16 +133,15 @@ pub(super) struct Serve {
         default_values_t = Limits::loopback()
     )]
     proxies: Vec<IpNet>,
-    /// Seconds that a client may take to send the head of a request, or the next piece of its body, or to receive the next piece of an
-    /// answer.
+    /// Seconds that a client may take to send the head of a request or the next part of its body, or to receive the next part of a response.
     #[arg(long, env = "CHANDLERY_CLIENT_TIMEOUT", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     client_timeout: u64,
-    /// Seconds that a connection may be open without a request. A reverse proxy's own limit must be lower.
+    /// Seconds that a connection may be idle between requests. A reverse proxy's own limit must be lower.
     #[arg(long, env = "CHANDLERY_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_timeout: u64,
     #[command(flatten)]
     caller_limits: CallerLimits,
-    /// How log lines look. Which lines are written is set by RUST_LOG: debug, for example, or warn,gateway_svc=debug.
+    /// Format of log lines. RUST_LOG selects which are written: debug, for example, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
 }
@@ -159,11 +158,11 @@ enum Format {
 /// What must hold local MCP servers for the program to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SandboxMode {
-    /// Files, their metadata, processes, signals, Unix sockets and system calls are protected from them, or nothing starts.
+    /// Protect files, their metadata, processes, signals, Unix sockets and system calls from them, or refuse to start.
     Required,
-    /// Whatever this machine can do holds them; the log says what is missing.
+    /// Protect what this machine supports; the log lists what is missing.
     BestEffort,
-    /// Nothing holds them.
+    /// Do not sandbox them.
     Off,
 }
 

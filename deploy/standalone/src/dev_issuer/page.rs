@@ -27,7 +27,7 @@ pub(super) fn form(status: StatusCode, request: &Request, redirect: &Url, entere
     ];
     let body = html! {
         h1 { "Sign in for development" }
-        p { "This issuer is part of the server on this machine, for trying things out. You may be whoever you say, as long as you have the code." }
+        p { "This issuer is part of the server on this machine, for trying things out. You can sign in as any user with the code." }
         @if !errors.is_empty() {
             div.errors role="alert" {
                 h2 { "This did not work" }
@@ -55,7 +55,7 @@ pub(super) fn form(status: StatusCode, request: &Request, redirect: &Url, entere
             }
             div.field {
                 label for="teams" { "Groups (optional)" }
-                p.help #teams-help { "Separated by commas. A team that maps one of them takes you in." }
+                p.help #teams-help { "Separated by commas. You are a member of each team that maps one of them." }
                 input #teams name="teams" value=(entered.teams) autocomplete="off" spellcheck="false" aria-describedby="teams-help";
             }
             div.choice {
@@ -80,7 +80,7 @@ fn error_of(field: &str, error: Option<&str>) -> Markup {
 /// For a request nobody can be signed in for.
 pub(super) fn refusal(why: &str) -> Response {
     let body = html! {
-        h1 { "This sign-in request cannot be taken" }
+        h1 { "This sign-in request is not valid" }
         p { (why) }
         p { "Go back to the page you came from and start again." }
     };

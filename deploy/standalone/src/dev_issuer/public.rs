@@ -7,7 +7,7 @@ use url::{Host, Url};
 /// The server would be reachable by others.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{what} can be reached from other machines, and whoever reached the development issuer could try to sign in as anybody"
+    "{what} can be reached from other machines, and anybody who reaches the development issuer could try to sign in as any user"
 )]
 pub(crate) struct PublicAddress {
     what: String,

@@ -16,7 +16,7 @@ use super::Person;
 const FILE: &str = "dev-issuer.log";
 /// The file before: together they have at most twice [`MAX`].
 const BEFORE: &str = "dev-issuer.log.1";
-/// A file that has grown so long makes room for another (bytes).
+/// The size at which the file is rotated (bytes).
 const MAX: u64 = 4 << 20;
 
 /// The file.

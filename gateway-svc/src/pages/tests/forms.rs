@@ -91,5 +91,5 @@ async fn a_form_is_read_only_for_whoever_may_send_it() {
     let large = [own[0], own[1], ("content-length", "8388609")];
     let refused = alice.post_without_end("/install/time", &large).await;
     assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(refused.has("That was too much"));
+    assert!(refused.has("The form is too large"));
 }

@@ -191,7 +191,7 @@ async fn tells_what_is_not_there_from_what_cannot_be_installed() {
     ] {
         let answer = browser.get(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
-        assert!(answer.has("There is nothing here for you"));
+        assert!(answer.has("Not found"));
     }
     site.services
         .world()

@@ -272,7 +272,7 @@ fn scopes(shown: &Shown<'_>) -> Markup {
             p.scope { strong { "For: " } @if only.value == "me" { "only you. Calls you make use it; nobody else's do." } @else { (only.label) } }
         } @else {
             fieldset aria-describedby=[error.map(|_| "scope-error")] {
-                legend { "For whom" }
+                legend { "Installs for" }
                 @if let Some(error) = error { p.error #scope-error { (error) } }
                 @for (index, scope) in free.iter().enumerate() {
                     div.choice {
