@@ -7,6 +7,7 @@ use integration_tests::{
     Stack,
     process::{descendants, no_process_with},
     tools::{Tool, npm_command, python_command, python_folders},
+    wait::eventually,
     walk,
 };
 use serde_json::json;
@@ -133,15 +134,16 @@ async fn time_is_told_restarted_and_deleted() {
         .expect("hers");
     assert_eq!(before.get_ref().state(), o::RuntimeState::Running);
     let request = o::RestartRuntimeRequest {
-        name: runtime,
-        update_package: false,
+        name: runtime.clone(),
+        ..Default::default()
     };
-    let after = alice
-        .runtimes()
-        .restart_runtime(request)
-        .await
-        .expect("hers")
-        .into_inner();
+    alice.runtimes().restart_runtime(request).await.expect("hers");
+    let after = eventually("the restart has an outcome", async || {
+        let request = o::GetRuntimeRequest { name: runtime.clone() };
+        let runtime = alice.runtimes().get_runtime(request).await.expect("hers").into_inner();
+        (runtime.observed_restart_id == runtime.restart_id).then_some(runtime)
+    })
+    .await;
     assert_eq!(after.state(), o::RuntimeState::Running);
     assert_ne!(before.into_inner().start_time, after.start_time);
     // The client goes on as if nothing had happened (lesson 2).

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     api::RuntimeApi,
     config::Config,
+    domain::runtime::Runtime,
     reconcile::{Context, Controller, Follower, KINDS},
     runtime::local::{LocalError, LocalRuntime},
 };
@@ -58,21 +59,18 @@ pub enum BuildError {
 /// # Errors
 /// When the data folder cannot be used, or servers cannot be held as is demanded.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
-    let backoff = config.backoff.clone();
     let instance = config.instance.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-    let local = Arc::new(LocalRuntime::new(config).await?);
+    let runtime: Arc<dyn Runtime> = Arc::new(LocalRuntime::new(config, deps.clock.clone()).await?);
     let context = Context {
         registry: deps.registry.clone(),
         credential: deps.credential,
-        clock: deps.clock.clone(),
-        local,
-        backoff,
+        runtime: Arc::clone(&runtime),
     };
     let controller = Arc::new(Controller::new(context));
     let (readiness, ready) = watch::channel(Readiness::NotReady(
         "the registry has not told yet what should run".to_owned(),
     ));
-    let api = RuntimeApi::new(Arc::clone(&controller), Access::new(deps.registry.clone()), deps.clock);
+    let api = RuntimeApi::new(runtime, Access::new(deps.registry.clone()), deps.clock);
     let (verifier, quotas) = (deps.verifier, deps.quotas);
     let mut routes = Routes::builder();
     routes.add_service(RuntimeServiceServer::new(api));

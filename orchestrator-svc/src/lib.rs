@@ -1,8 +1,8 @@
 //! orchestrator-svc: makes the running MCP servers match the self-hosted installations of the registry.
 //!
-//! `reconcile` follows the registry and keeps one supervisor an installation whose server runs here. It runs a bridge process
-//! (`runtime::local`), starts it again when it ends, and reports how it does. What holds the servers is tried when the service starts. `domain` says what to run and how a server stands;
-//! `api` shows it to people.
+//! `reconcile` follows the registry, decides what should run for each installation, tells the runtime, and reports how that does.
+//! `domain` has what both speak of, and the port, `domain::runtime::Runtime`; `runtime` has its implementations. `api` shows servers to
+//! people.
 
 mod api;
 mod app;

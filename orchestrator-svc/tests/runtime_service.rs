@@ -50,23 +50,42 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
     let mut line = async || timeout(PATIENCE, logs.message()).await.unwrap().unwrap().unwrap();
     assert_eq!(line().await.line, "started with nothing");
 
-    let restart = RestartRuntimeRequest {
+    let id = "0190b5f2-6b1c-7cc4-8d3b-3f0d7f0a9d11";
+    let restart = || RestartRuntimeRequest {
         name: NAME.to_owned(),
-        update_package: false,
+        request_id: id.to_owned(),
+        ..Default::default()
     };
     let before = call(&endpoint).await["started"].clone();
-    let restarted = people
-        .restart_runtime(stack.of("alice", restart))
-        .await
-        .unwrap()
-        .into_inner();
+    let accepted = people.restart_runtime(stack.of("alice", restart())).await.unwrap();
+    assert_eq!(accepted.into_inner().restart_id, id);
+    let restarted = stack.restarted(NAME).await;
+    assert_eq!(restarted.observed_restart_id, id);
     assert_eq!(restarted.state(), RuntimeState::Running);
-    assert_ne!(call(&stack.moved("one", &endpoint).await).await["started"], before);
+    let moved = stack.moved("one", &endpoint).await;
+    let started = call(&moved).await["started"].clone();
+    assert_ne!(started, before);
     let next = line().await;
     assert_eq!(
         (next.line.as_str(), next.time.is_some()),
         ("started with nothing", true)
     );
+    // A retry restarts nothing.
+    people.restart_runtime(stack.of("alice", restart())).await.unwrap();
+    stack.restarted(NAME).await;
+    assert_eq!(call(&moved).await["started"], started);
+    let previous = StreamRuntimeLogsRequest {
+        name: NAME.to_owned(),
+        previous: true,
+        ..Default::default()
+    };
+    let mut before = people
+        .stream_runtime_logs(stack.of("alice", previous))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(before.message().await.unwrap().unwrap().line, "started with nothing");
+    assert!(before.message().await.unwrap().is_none());
 
     let tail = StreamRuntimeLogsRequest {
         name: NAME.to_owned(),
@@ -90,6 +109,12 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
         tail_lines: -1,
         ..Default::default()
     };
+    let nonsense = RestartRuntimeRequest {
+        request_id: "nonsense".to_owned(),
+        ..restart()
+    };
+    let refused = people.restart_runtime(stack.of("alice", nonsense)).await.unwrap_err();
+    assert_eq!(reason(&refused), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
     let bad = people.stream_runtime_logs(stack.of("alice", bad)).await.unwrap_err();
     assert_eq!(reason(&bad), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
     let fields: Vec<_> = bad
@@ -121,15 +146,11 @@ async fn a_restart_says_that_it_failed() {
     stack.reason("one", "CRASH_LOOP").await;
     let restart = RestartRuntimeRequest {
         name: NAME.to_owned(),
-        update_package: false,
+        ..Default::default()
     };
-    let runtime = stack
-        .people
-        .clone()
-        .restart_runtime(stack.of("alice", restart))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut people = stack.people.clone();
+    people.restart_runtime(stack.of("alice", restart)).await.unwrap();
+    let runtime = stack.restarted(NAME).await;
     assert_eq!(runtime.state(), RuntimeState::Failed);
     assert!(
         runtime.message.contains("cannot reach the database"),
@@ -160,6 +181,7 @@ async fn where_owners_are_asked_about_versions_they_alone_take_one() {
     let restart = |update_package| RestartRuntimeRequest {
         name: NAME.to_owned(),
         update_package,
+        ..Default::default()
     };
     let mut people = stack.people.clone();
     let refused = people

@@ -698,7 +698,7 @@ async fn runtimes(world: &World, method: &str, about: &str, who: Who) -> Option<
             &installation,
             o::RestartRuntimeRequest {
                 name,
-                update_package: false,
+                ..o::RestartRuntimeRequest::default()
             },
         ),
         "StreamRuntimeLogs" => Request::on(

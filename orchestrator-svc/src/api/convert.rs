@@ -1,26 +1,25 @@
 //! Between messages and the domain.
 
-use contracts::orchestrator::{
-    Package, Protection, ProtectionLevel, Runtime, RuntimeState, StreamRuntimeLogsRequest, StreamRuntimeLogsResponse,
+use contracts::{
+    orchestrator::{
+        Package, Protection, ProtectionLevel, RestartRuntimeRequest, Runtime, RuntimeState, StreamRuntimeLogsRequest,
+        StreamRuntimeLogsResponse,
+    },
+    registry,
 };
 use prost_types::Timestamp;
-use sandbox::Level;
 use service_kit::{clock::from_micros, status::Violations};
 use tonic::Status;
 
+use uuid::Uuid;
+
 use crate::domain::{
-    logs::{KEPT, LogLine},
+    logs::{KEPT_LINES, LogLine, LogQuery},
+    protection,
     status::{self, State},
 };
 
 const DEFAULT_TAIL: usize = 100;
-
-/// Which lines are wanted.
-pub(super) struct Selection {
-    pub(super) tail: usize,
-    /// Microseconds since 1970.
-    pub(super) since: i64,
-}
 
 const NAME: &str = "must be installations/{installation}/runtime";
 
@@ -45,11 +44,24 @@ pub(super) fn installation_name(name: &str, mut violations: Violations) -> Resul
     Ok(format!("installations/{id}"))
 }
 
-pub(super) fn selection(request: &StreamRuntimeLogsRequest, now: i64) -> (Selection, Violations) {
+/// What a restart is called: as the caller says, or a new name.
+pub(super) fn restart_id(request: &RestartRuntimeRequest) -> (String, Violations) {
+    let mut violations = Violations::new();
+    let id = match request.request_id.as_str() {
+        "" => Uuid::new_v4().to_string(),
+        id => Uuid::parse_str(id).map(|id| id.to_string()).unwrap_or_else(|_| {
+            violations.add("request_id", "must be a UUID, or empty");
+            String::new()
+        }),
+    };
+    (id, violations)
+}
+
+pub(super) fn log_query(request: &StreamRuntimeLogsRequest, now: i64) -> (LogQuery, Violations) {
     let mut violations = Violations::new();
     let tail = match usize::try_from(request.tail_lines) {
         Ok(0) => DEFAULT_TAIL,
-        Ok(lines) => lines.min(KEPT),
+        Ok(lines) => lines.min(KEPT_LINES),
         Err(_) => {
             violations.add("tail_lines", "must not be negative");
             0
@@ -66,10 +78,19 @@ pub(super) fn selection(request: &StreamRuntimeLogsRequest, now: i64) -> (Select
             .saturating_add(i64::from(duration.nanos) / 1_000);
         since = now.saturating_sub(micros);
     }
-    (Selection { tail, since }, violations)
+    if request.follow && request.previous {
+        violations.add("previous", "must not be set with follow: that process has ended");
+    }
+    let query = LogQuery {
+        tail,
+        since,
+        follow: request.follow,
+        previous: request.previous,
+    };
+    (query, violations)
 }
 
-pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<sandbox::Protection>) -> Runtime {
+pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<protection::Protection>) -> Runtime {
     let state = match status.state {
         State::Pending => RuntimeState::Pending,
         State::Running => RuntimeState::Running,
@@ -82,7 +103,9 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<sandb
         message: status.message,
         start_time: status.start_time.map(Timestamp::from),
         restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
-        protections: protections.into_iter().map(protection).collect(),
+        protections: protections.into_iter().map(protected).collect(),
+        restart_id: status.requested_restart,
+        observed_restart_id: status.observed_restart,
         package: status.package.map(|package| Package {
             ecosystem: package.ecosystem.name().to_owned(),
             name: package.name,
@@ -93,7 +116,19 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<sandb
     }
 }
 
-fn protection(protection: sandbox::Protection) -> Protection {
+/// What the registry was told last: all that there is to say where the server is another orchestrator's, or not known yet.
+pub(super) fn reported(runtime: registry::Runtime) -> status::Status {
+    let mut status = status::Status::starting(runtime.observed_generation);
+    match runtime.state() {
+        registry::RuntimeState::Running => status.set(State::Running, "", ""),
+        registry::RuntimeState::Failed => status.set(State::Failed, &runtime.reason, runtime.message),
+        _ => status.set(State::Pending, &runtime.reason, runtime.message),
+    }
+    status
+}
+
+fn protected(protection: protection::Protection) -> Protection {
+    use protection::ProtectionLevel as Level;
     let level = match protection.level {
         Level::None => ProtectionLevel::None,
         Level::Partial => ProtectionLevel::Partial,
@@ -102,13 +137,16 @@ fn protection(protection: sandbox::Protection) -> Protection {
     Protection {
         subject: protection.subject.to_owned(),
         level: level.into(),
-        explanation: protection.by,
+        explanation: protection.explanation,
     }
 }
 
 pub(super) fn line(line: LogLine) -> StreamRuntimeLogsResponse {
     let time = (line.time > 0).then(|| Timestamp::from(from_micros(line.time)));
-    StreamRuntimeLogsResponse { line: line.text, time }
+    StreamRuntimeLogsResponse {
+        line: line.text.to_string(),
+        time,
+    }
 }
 
 #[cfg(test)]
@@ -140,16 +178,18 @@ mod tests {
         let bad = StreamRuntimeLogsRequest {
             tail_lines: -1,
             since: Some(Duration { seconds: -1, nanos: 0 }),
+            follow: true,
+            previous: true,
             ..Default::default()
         };
-        assert_eq!(selection(&bad, 0).1.iter().count(), 2);
+        assert_eq!(log_query(&bad, 0).1.iter().count(), 3);
         let much = StreamRuntimeLogsRequest {
             tail_lines: i32::MAX,
             since: Some(Duration { seconds: 1, nanos: 0 }),
             ..Default::default()
         };
-        let (selection, violations) = selection(&much, 5_000_000);
+        let (query, violations) = log_query(&much, 5_000_000);
         assert!(violations.is_empty());
-        assert_eq!((selection.tail, selection.since), (KEPT, 4_000_000));
+        assert_eq!((query.tail, query.since), (KEPT_LINES, 4_000_000));
     }
 }

@@ -3,33 +3,31 @@
 mod convert;
 mod status;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc};
 
 use contracts::{
     orchestrator::{
         GetRuntimeRequest, RestartRuntimeRequest, Runtime as RuntimeMessage, StreamRuntimeLogsRequest,
         StreamRuntimeLogsResponse, runtime_service_server::RuntimeService,
     },
-    registry::{AccessAction, installation::Scope},
+    registry::{self, AccessAction, installation::Scope},
 };
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use registry_client::access::Access;
 use service_kit::{Clock, identity::require_user, status::Violations};
-use tokio::sync::broadcast;
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    domain::{logs::LogLine, plan::self_hosted, status::State},
-    reconcile::{Controller, Runtime},
+    domain::{
+        runtime::{Restart, Runtime, RuntimeError},
+        status::Status as RuntimeStatus,
+    },
+    reconcile::self_hosted,
 };
 
-/// How long RestartRuntime waits for the outcome; then it says how things stand.
-const RESTART_PATIENCE: Duration = Duration::from_secs(150);
-
 /// The service.
-#[derive(Debug)]
 pub(crate) struct RuntimeApi {
-    controller: Arc<Controller>,
+    runtime: Arc<dyn Runtime>,
     access: Access,
     clock: Clock,
 }
@@ -43,15 +41,13 @@ struct Subject {
     revision: i64,
     /// Of a personal installation whose entry asks its owner about new versions: `users/{user}`.
     decides_versions: Option<String>,
+    /// As the registry was told last.
+    reported: Option<registry::Runtime>,
 }
 
 impl RuntimeApi {
-    pub(crate) fn new(controller: Arc<Controller>, access: Access, clock: Clock) -> Self {
-        Self {
-            controller,
-            access,
-            clock,
-        }
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, access: Access, clock: Clock) -> Self {
+        Self { runtime, access, clock }
     }
 
     /// The installation's server, if the caller may manage it.
@@ -82,15 +78,17 @@ impl RuntimeApi {
             uid: installation.uid,
             generation: installation.generation,
             revision,
+            reported: answer.runtime,
         })
     }
 
-    fn show(&self, subject: &Subject, runtime: Option<&Arc<Runtime>>) -> RuntimeMessage {
-        let status = runtime.and_then(|r| r.status.borrow().clone());
+    fn show(&self, subject: Subject) -> RuntimeMessage {
+        let status = self.runtime.status(&subject.uid);
+        let status = status.or_else(|| subject.reported.map(convert::reported));
         convert::runtime(
             &subject.name,
-            status.unwrap_or_else(|| crate::domain::status::Status::new(subject.generation)),
-            self.controller.protections(),
+            status.unwrap_or_else(|| RuntimeStatus::starting(subject.generation)),
+            self.runtime.protections(),
         )
     }
 }
@@ -103,17 +101,15 @@ impl RuntimeService for RuntimeApi {
         let subject = self
             .subject(&request, &request.get_ref().name, Violations::new())
             .await?;
-        let runtime = self.controller.runtime(&subject.uid);
-        Ok(Response::new(self.show(&subject, runtime.as_ref())))
+        Ok(Response::new(self.show(subject)))
     }
 
     async fn restart_runtime(
         &self,
         request: Request<RestartRuntimeRequest>,
     ) -> Result<Response<RuntimeMessage>, Status> {
-        let subject = self
-            .subject(&request, &request.get_ref().name, Violations::new())
-            .await?;
+        let (id, violations) = convert::restart_id(request.get_ref());
+        let subject = self.subject(&request, &request.get_ref().name, violations).await?;
         let update = request.get_ref().update_package;
         if update
             && let Some(owner) = &subject.decides_versions
@@ -121,58 +117,27 @@ impl RuntimeService for RuntimeApi {
         {
             return Err(status::not_the_owner());
         }
-        let runtime = self.controller.runtime(&subject.uid);
-        if let Some(runtime) = &runtime {
-            let mut number = 0;
-            runtime.restarts.send_modify(|last| {
-                last.number += 1;
-                if update {
-                    last.updates_asked += 1;
-                    last.update_for_revision = subject.revision;
-                }
-                number = last.number;
-            });
-            let mut status = runtime.status.subscribe();
-            let settled = status.wait_for(|s| {
-                let starting = |s: &crate::domain::status::Status| s.state == State::Pending && s.reason == "STARTING";
-                s.as_ref().is_none_or(|s| s.restart >= number && !starting(s))
-            });
-            let _ = tokio::time::timeout(RESTART_PATIENCE, settled).await;
-        }
-        Ok(Response::new(self.show(&subject, runtime.as_ref())))
+        let restart = Restart {
+            id,
+            update_package_of: update.then_some(subject.revision),
+        };
+        self.runtime
+            .restart(&subject.uid, restart)
+            .await
+            .map_err(|error| match error {
+                RuntimeError::Unknown => status::runtime_unknown(),
+                RuntimeError::Failed(error) => status::internal(&error),
+            })?;
+        Ok(Response::new(self.show(subject)))
     }
 
     async fn stream_runtime_logs(
         &self,
         request: Request<StreamRuntimeLogsRequest>,
     ) -> Result<Response<Self::StreamRuntimeLogsStream>, Status> {
-        let (selection, violations) = convert::selection(request.get_ref(), self.clock.now_micros());
+        let (query, violations) = convert::log_query(request.get_ref(), self.clock.now_micros());
         let subject = self.subject(&request, &request.get_ref().name, violations).await?;
-        let Some(runtime) = self.controller.runtime(&subject.uid) else {
-            return Ok(Response::new(Box::pin(futures::stream::empty())));
-        };
-        let (tail, mut live) = runtime.logs.tail(selection.tail, selection.since);
-        let follow = request.get_ref().follow;
-        drop(runtime);
-        let stream = async_stream::stream! {
-            for line in tail {
-                yield Ok(convert::line(line));
-            }
-            if !follow {
-                return;
-            }
-            loop {
-                match live.recv().await {
-                    Ok(line) => yield Ok(convert::line(line)),
-                    Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        let text = format!("[{missed} lines were written too fast to be shown]");
-                        yield Ok(convert::line(LogLine { text, time: 0 }));
-                    }
-                    // The installation is gone.
-                    Err(broadcast::error::RecvError::Closed) => break,
-                }
-            }
-        };
-        Ok(Response::new(Box::pin(stream)))
+        let lines = self.runtime.logs(&subject.uid, query);
+        Ok(Response::new(Box::pin(lines.map(|line| Ok(convert::line(line))))))
     }
 }

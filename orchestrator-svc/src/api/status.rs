@@ -29,6 +29,27 @@ pub(super) fn not_the_owner() -> Status {
     .build()
 }
 
+/// This orchestrator cannot act on it.
+pub(super) fn runtime_unknown() -> Status {
+    of(
+        Code::Unavailable,
+        ErrorReason::RuntimeUnknown,
+        "this orchestrator does not run the installation's server, or not yet; nothing was done; retry",
+    )
+    .build()
+}
+
+/// The log gets the cause.
+pub(super) fn internal(cause: &str) -> Status {
+    tracing::error!(error = cause, "the runtime failed");
+    of(
+        Code::Internal,
+        ErrorReason::Internal,
+        "internal error; see the server log",
+    )
+    .build()
+}
+
 /// What the registry says to a person goes to that person, without its trailers; that it could not be asked is told as such.
 pub(super) fn from_registry(status: Status) -> Status {
     match status.code() {

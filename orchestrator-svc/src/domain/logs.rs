@@ -2,80 +2,202 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::broadcast;
 
-/// Lines kept.
-pub(crate) const KEPT: usize = 1_000;
+/// Lines kept, at most.
+pub(crate) const KEPT_LINES: usize = 1_000;
+/// Bytes kept, at most, but for the last line.
+const KEPT_BYTES: usize = 1 << 20;
+/// Lines that a follower may be behind.
+const BEHIND: usize = 256;
 
 /// One line, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogLine {
-    pub(crate) text: String,
-    /// Microseconds since 1970.
+    pub(crate) text: Arc<str>,
+    /// Microseconds since 1970; 0 in a line that stands for others.
     pub(crate) time: i64,
+}
+
+/// Which lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogQuery {
+    /// At most this many of those already written.
+    pub(crate) tail: usize,
+    /// None before; microseconds since 1970.
+    pub(crate) since: i64,
+    /// Go on with lines as they are written.
+    pub(crate) follow: bool,
+    /// Those of the process before the present one, instead of all. They cannot be followed.
+    pub(crate) previous: bool,
 }
 
 /// A ring of lines that can be followed.
 #[derive(Debug)]
 pub(crate) struct Logs {
-    lines: Mutex<VecDeque<LogLine>>,
+    kept: Mutex<Kept>,
     live: broadcast::Sender<LogLine>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Each with the number of the run that wrote it.
+    lines: VecDeque<(u64, LogLine)>,
+    bytes: usize,
+    run: u64,
 }
 
 impl Default for Logs {
     fn default() -> Self {
         Self {
-            lines: Mutex::default(),
-            live: broadcast::channel(KEPT).0,
+            kept: Mutex::default(),
+            live: broadcast::channel(BEHIND).0,
         }
     }
 }
 
 impl Logs {
-    pub(crate) fn push(&self, line: LogLine) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT {
-            lines.pop_front();
+    /// Another process writes from now on.
+    pub(crate) fn begin_run(&self) {
+        self.kept().run += 1;
+    }
+
+    pub(crate) fn push(&self, text: &str, time: i64) {
+        let line = LogLine {
+            text: text.into(),
+            time,
+        };
+        let mut kept = self.kept();
+        kept.bytes += line.text.len();
+        let run = kept.run;
+        kept.lines.push_back((run, line.clone()));
+        while kept.lines.len() > KEPT_LINES || (kept.bytes > KEPT_BYTES && kept.lines.len() > 1) {
+            if let Some((_, gone)) = kept.lines.pop_front() {
+                kept.bytes -= gone.text.len();
+            }
         }
-        lines.push_back(line.clone());
         // Under the lock, so that a follower gets each line once.
         let _ = self.live.send(line);
     }
 
-    /// The last `count` lines not older than `since`, and what comes after them.
-    pub(crate) fn tail(&self, count: usize, since: i64) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = lines.len().saturating_sub(count);
-        let tail = lines.iter().skip(skip).filter(|l| l.time >= since).cloned().collect();
-        (tail, self.live.subscribe())
+    /// What a query asks for.
+    pub(crate) fn query(&self, query: LogQuery) -> BoxStream<'static, LogLine> {
+        let (tail, live) = self.tail(query);
+        let tail = futures::stream::iter(tail);
+        if !query.follow || query.previous {
+            return tail.boxed();
+        }
+        let live = futures::stream::unfold(live, |mut live| async move {
+            match live.recv().await {
+                Ok(line) => Some((line, live)),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    let text = format!("[{missed} lines were written too fast to be shown]").into();
+                    Some((LogLine { text, time: 0 }, live))
+                }
+                Err(broadcast::error::RecvError::Closed) => None,
+            }
+        });
+        tail.chain(live).boxed()
     }
 
     /// The texts of the last lines written since then.
     pub(crate) fn last(&self, count: usize, since: i64) -> Vec<String> {
-        self.tail(count, since).0.into_iter().map(|l| l.text).collect()
+        let query = LogQuery {
+            tail: count,
+            since,
+            follow: false,
+            previous: false,
+        };
+        self.tail(query)
+            .0
+            .into_iter()
+            .map(|line| line.text.to_string())
+            .collect()
+    }
+
+    fn tail(&self, query: LogQuery) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
+        let kept = self.kept();
+        let before = kept.run.checked_sub(1);
+        let mut tail: Vec<_> = kept
+            .lines
+            .iter()
+            .rev()
+            .filter(|(run, _)| !query.previous || Some(*run) == before)
+            .take(query.tail)
+            .filter(|(_, line)| line.time >= query.since)
+            .map(|(_, line)| line.clone())
+            .collect();
+        tail.reverse();
+        (tail, self.live.subscribe())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pretty_assertions::assert_eq;
+
     use super::*;
+
+    const ALL: LogQuery = LogQuery {
+        tail: usize::MAX,
+        since: 0,
+        follow: false,
+        previous: false,
+    };
+
+    async fn texts(logs: &Logs, query: LogQuery) -> Vec<String> {
+        logs.query(query).map(|line| line.text.to_string()).collect().await
+    }
 
     #[tokio::test]
     async fn keeps_the_last_lines_and_passes_on_new_ones() {
         let logs = Logs::default();
-        let line = |n: i64| LogLine {
-            text: n.to_string(),
-            time: n,
-        };
-        (0..1_500).for_each(|n| logs.push(line(n)));
-        let (tail, mut live) = logs.tail(2, 0);
-        assert_eq!(tail, [line(1498), line(1499)]);
-        assert_eq!(logs.tail(usize::MAX, 0).0.len(), KEPT);
+        (0..1_500).for_each(|n| logs.push(&n.to_string(), n));
+        assert_eq!(texts(&logs, LogQuery { tail: 2, ..ALL }).await, ["1498", "1499"]);
+        assert_eq!(texts(&logs, ALL).await.len(), KEPT_LINES);
         assert_eq!(logs.last(5, 1499), ["1499"]);
-        logs.push(line(7));
-        assert_eq!(live.recv().await.unwrap(), line(7));
+        let mut follow = logs.query(LogQuery {
+            tail: 0,
+            follow: true,
+            ..ALL
+        });
+        logs.push("7", 7);
+        assert_eq!(&*follow.next().await.unwrap().text, "7");
+        (0..300).for_each(|n| logs.push("x", n));
+        let told = follow.next().await.unwrap();
+        assert!(told.text.contains("44 lines") && told.time == 0, "{told:?}");
+        drop(logs);
+        assert_eq!(follow.count().await, BEHIND);
+    }
+
+    #[tokio::test]
+    async fn is_bounded_by_bytes() {
+        let logs = Logs::default();
+        let long = "x".repeat(16 << 10);
+        (0..1_000).for_each(|n| logs.push(&long, n));
+        assert_eq!(texts(&logs, ALL).await.len(), KEPT_BYTES / long.len());
+        logs.push(&"y".repeat(KEPT_BYTES * 2), 1);
+        assert_eq!(texts(&logs, ALL).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn tells_runs_apart() {
+        let logs = Logs::default();
+        let previous = LogQuery { previous: true, ..ALL };
+        logs.begin_run();
+        logs.push("first", 1);
+        assert!(texts(&logs, previous).await.is_empty());
+        logs.begin_run();
+        logs.push("second", 2);
+        assert_eq!(texts(&logs, previous).await, ["first"]);
+        assert_eq!(texts(&logs, ALL).await, ["first", "second"]);
     }
 }

@@ -1,7 +1,8 @@
-//! What to run, and how it stands.
+//! What should run, how it does, and the port for what runs it. No registry, no process, no cluster.
 
-pub(crate) mod desired;
 pub(crate) mod logs;
 pub(crate) mod package;
-pub(crate) mod plan;
+pub(crate) mod protection;
+pub(crate) mod runtime;
+pub(crate) mod spec;
 pub(crate) mod status;

@@ -1,16 +1,11 @@
 //! How a server does.
 
-use std::time::{Duration, SystemTime};
-
-use stdio_bridge::EndReason;
+use std::time::SystemTime;
 
 use super::package::Package;
-use crate::config::Backoff;
 
 /// Longest message the registry takes, in characters, with room to spare.
 const MESSAGE: usize = 3_500;
-/// Failures in a row until it is called a crash loop.
-const LOOP: u32 = 3;
 
 /// Where a server stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,22 +28,37 @@ pub(crate) struct Status {
     pub(crate) message: String,
     pub(crate) start_time: Option<SystemTime>,
     pub(crate) restart_count: u32,
-    /// `unix:/path` while it runs.
+    /// Where it can be called while it runs, as the registry's `Runtime.endpoint`.
     pub(crate) endpoint: String,
-    /// Of the plan without its secrets, in hex, while it runs.
+    /// [`super::spec::ServerSpec::digest`] of what runs; empty while nothing does.
     pub(crate) spec_digest: String,
     /// Whether there should be a server at all.
-    pub(crate) wanted: bool,
-    /// The installation's generation it speaks of.
+    pub(crate) expected: bool,
+    /// The generation it speaks of.
     pub(crate) generation: i64,
-    /// The last restart, asked for by a person, that this status is the outcome of.
-    pub(crate) restart: u64,
+    /// The last restart that was accepted.
+    pub(crate) requested_restart: String,
+    /// The last restart that this status is the outcome of.
+    pub(crate) observed_restart: String,
     /// What was fetched for it, if its command names a package.
     pub(crate) package: Option<Package>,
 }
 
+/// Why nothing should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// UPPER_SNAKE_CASE.
+    pub(crate) reason: &'static str,
+    /// For people: what to do, or what is waited for.
+    pub(crate) message: String,
+    /// As [`Status::generation`].
+    pub(crate) generation: i64,
+    /// Whether a server is to run here once the reason is gone.
+    pub(crate) expected: bool,
+}
+
 impl Status {
-    pub(crate) fn new(generation: i64) -> Self {
+    pub(crate) fn starting(generation: i64) -> Self {
         Self {
             state: State::Pending,
             reason: "STARTING".to_owned(),
@@ -57,13 +67,15 @@ impl Status {
             restart_count: 0,
             endpoint: String::new(),
             spec_digest: String::new(),
-            wanted: true,
+            expected: true,
             generation,
-            restart: 0,
+            requested_restart: String::new(),
+            observed_restart: String::new(),
             package: None,
         }
     }
 
+    /// Another state, in which nothing can be called until it is said where.
     pub(crate) fn set(&mut self, state: State, reason: &str, message: impl Into<String>) {
         self.state = state;
         reason.clone_into(&mut self.reason);
@@ -76,67 +88,16 @@ impl Status {
         self.message.truncate(self.message.floor_char_boundary(MESSAGE));
         self.endpoint.clear();
         self.spec_digest.clear();
-        self.wanted = true;
+        self.expected = true;
     }
-}
 
-/// What a program says that meets its sandbox.
-const REFUSALS: [&str; 6] = [
-    "ermission denied",
-    "peration not permitted",
-    "ead-only file system",
-    "EACCES",
-    "EPERM",
-    "EROFS",
-];
-
-/// The reason to report for an end, and what to say, with the last lines the server wrote.
-pub(crate) fn failure(
-    reason: EndReason,
-    message: &str,
-    failures: u32,
-    last_lines: &[String],
-) -> (&'static str, String) {
-    let code = match reason {
-        EndReason::Stopped | EndReason::NotStarted => "NOT_STARTED",
-        EndReason::CommandNotFound => "COMMAND_NOT_FOUND",
-        EndReason::CommandNotExecutable => "COMMAND_NOT_EXECUTABLE",
-        EndReason::Exited if failures >= LOOP => "CRASH_LOOP",
-        EndReason::Exited => "EXITED",
-        EndReason::InitializeFailed => "INITIALIZE_FAILED",
-        EndReason::InitializeTimeout => "INITIALIZE_TIMEOUT",
-        EndReason::NotMcp => "NOT_MCP",
-        EndReason::PortNotOpen => "PORT_NOT_OPEN",
-        EndReason::PortInUse => "PORT_IN_USE",
-        EndReason::TaskTimeout | EndReason::PackageNotFetched => "PACKAGE_NOT_FETCHED",
-    };
-    let mut text = message.to_owned();
-    if failures >= LOOP && reason == EndReason::Exited {
-        text.push_str(&format!(" It has ended {failures} times in a row."));
+    /// Nothing runs, and people are shown why.
+    pub(crate) fn hold(&mut self, held: &Held) {
+        self.set(State::Pending, held.reason, held.message.clone());
+        self.expected = held.expected;
+        self.generation = held.generation;
+        self.start_time = None;
     }
-    if !last_lines.is_empty() {
-        text.push_str(" Its last lines:");
-        for line in last_lines {
-            let end = line.floor_char_boundary(300);
-            text.push('\n');
-            text.push_str(&line[..end]);
-        }
-    }
-    if last_lines
-        .iter()
-        .any(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)))
-    {
-        text.push_str(
-            "\nIf its sandbox refused that: --server-connect, --server-read and --server-write are what an operator lets servers do.",
-        );
-    }
-    (code, text)
-}
-
-/// How long to wait before the start that follows so many failures in a row.
-pub(crate) fn delay(backoff: &Backoff, failures: u32) -> Duration {
-    let doubled = backoff.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
-    doubled.min(backoff.longest)
 }
 
 #[cfg(test)]
@@ -144,26 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_longer_each_time() {
-        let backoff = Backoff::default();
-        let seconds: Vec<u64> = [1, 2, 3, 9, 10, 100].map(|n| delay(&backoff, n).as_secs()).to_vec();
-        assert_eq!(seconds, [1, 2, 4, 256, 300, 300]);
-    }
-
-    #[test]
-    fn says_what_happened_with_the_last_lines() {
-        let lines = ["no config".to_owned()];
-        let (reason, message) = failure(EndReason::Exited, "It ended.", 1, &lines);
-        assert_eq!(
-            (reason, message.as_str()),
-            ("EXITED", "It ended. Its last lines:\nno config")
-        );
-        assert_eq!(failure(EndReason::Exited, "It ended.", 3, &[]).0, "CRASH_LOOP");
-        let refused = ["[Errno 13] Permission denied".to_owned()];
-        let (_, message) = failure(EndReason::Exited, "It ended.", 1, &refused);
-        assert!(message.contains("--server-connect"), "{message}");
-        let mut status = Status::new(1);
-        status.set(State::Failed, "X", "ü".repeat(10_000));
-        assert!(status.message.len() <= MESSAGE);
+    fn messages_are_text_of_a_bounded_length() {
+        let mut status = Status::starting(1);
+        status.set(State::Failed, "X", format!("\u{1b}[31m{}", "ü".repeat(10_000)));
+        assert!(status.message.len() <= MESSAGE && status.message.starts_with("[31mü"));
     }
 }

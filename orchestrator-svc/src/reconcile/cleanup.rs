@@ -13,14 +13,14 @@ use futures::StreamExt as _;
 use tokio::sync::Notify;
 use tonic::{Code, transport::Channel};
 
-use super::supervisor::Context;
+use super::context::Context;
 
 /// Under way at a time.
 const AT_ONCE: usize = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Whose cleanup is due, where no supervisor sees to it: entries, and installations that do not run here. However many are
+/// Whose cleanup is due, where no reconciler sees to it: entries, and installations that do not run here. However many are
 /// deleted at once, a few are worked on at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Cleanup {
@@ -76,8 +76,8 @@ async fn clean_up(context: &Context, deleted: &Deleted) -> bool {
     let subject = match deleted {
         Deleted::Entry(uid) => Subject::EntryUid(uid.clone()),
         Deleted::Installation(uid) => {
-            if let Err(error) = context.local.remove(uid).await {
-                tracing::error!(installation.uid = %uid, error = %error, "a server's folder could not be removed");
+            if let Err(error) = context.runtime.remove(uid).await {
+                tracing::error!(installation.uid = %uid, error = %error, "a server could not be removed");
                 return false;
             }
             Subject::InstallationUid(uid.clone())

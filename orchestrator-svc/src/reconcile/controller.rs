@@ -1,88 +1,89 @@
-//! One supervisor an installation whose server runs here.
+//! One reconciler an installation whose server runs here.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sandbox::Protection;
+use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     cleanup::{Cleanup, Deleted},
+    compose::self_hosted,
+    context::Context,
+    desired::Desired,
+    reconciler::Reconciler,
     report::{Shown, report},
-    supervisor::{Context, Running, Supervisor},
 };
-use crate::domain::{desired::Desired, logs::Logs, plan::self_hosted, status::Status};
+use crate::domain::status::Status;
 
-/// What others see of an installation's server.
-#[derive(Debug)]
-pub(crate) struct Runtime {
-    /// `None`: there is none to run.
-    pub(crate) status: watch::Sender<Option<Status>>,
-    pub(crate) logs: Logs,
-    /// The last restart that was asked for.
-    pub(crate) restarts: watch::Sender<Restart>,
-}
-
-/// A restart, asked for by a person.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Restart {
-    /// Counts them.
-    pub(crate) number: u64,
-    /// Counts those that ask for the newest versions of the server's package. A restart that comes behind one of these, before it has begun, and
-    /// does not ask for them leaves it asked for.
-    pub(crate) updates_asked: u64,
-    /// The entry revision for which they were last asked for.
-    pub(crate) update_for_revision: i64,
-}
-
-/// Starts and ends supervisors.
-#[derive(Debug)]
+/// Starts and ends reconcilers.
 pub(crate) struct Controller {
     context: Arc<Context>,
     cleanup: Arc<Cleanup>,
-    supervised: Mutex<HashMap<String, Supervised>>,
+    reconciled: Arc<Mutex<HashMap<String, Reconciled>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-#[derive(Debug)]
-struct Supervised {
+/// An installation that has a reconciler.
+struct Reconciled {
     desired: watch::Sender<Arc<Desired>>,
     shown: watch::Sender<Shown>,
-    runtime: Arc<Runtime>,
-    stop: CancellationToken,
-    /// Whose removal ended it; a later one with the same uid waits for nothing else.
+    /// As the runtime says.
+    status: watch::Sender<Option<Status>>,
+    life: Arc<Life>,
+}
+
+/// Of a reconciler.
+#[derive(Default)]
+struct Life {
+    /// It is to end: the registry has its installation no more.
+    gone: CancellationToken,
     ended: CancellationToken,
 }
 
 impl Controller {
-    /// Cleans up in the background from now on.
+    /// Observes the runtime and cleans up in the background from now on.
     pub(crate) fn new(context: Context) -> Self {
         let controller = Self {
             context: Arc::new(context),
             cleanup: Arc::default(),
-            supervised: Mutex::default(),
+            reconciled: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
         let (cleanup, context) = (Arc::clone(&controller.cleanup), Arc::clone(&controller.context));
-        let stop = controller.stop.clone();
-        controller.tasks.spawn(async move {
-            tokio::select! {
-                () = cleanup.run(&context) => {}
-                () = stop.cancelled() => {}
+        controller.spawn(async move { cleanup.run(&context).await });
+        let reconciled = Arc::clone(&controller.reconciled);
+        let mut observed = controller.context.runtime.observe();
+        controller.spawn(async move {
+            while let Some(observed) = observed.next().await {
+                if let Some(known) = lock(&reconciled).get(&observed.owner) {
+                    known.status.send_replace(observed.status);
+                }
             }
         });
         controller
     }
 
-    /// What should be of one installation, and what the registry shows of it. Only a server that runs here gets a supervisor.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// What should be of one installation, and what the registry shows of it. Only a server that runs here gets a reconciler.
     pub(crate) fn put(&self, uid: &str, desired: Desired, shown: Shown) {
-        let mut supervised = self.supervised();
-        if let Some(known) = supervised.get(uid).filter(|s| !s.ended.is_cancelled()) {
+        let mut reconciled = self.reconciled();
+        let known = reconciled.get(uid);
+        if let Some(known) = known.filter(|known| !known.life.gone.is_cancelled()) {
             known.shown.send_replace(shown);
             known.desired.send_replace(Arc::new(desired));
             return;
@@ -93,103 +94,94 @@ impl Controller {
         if self.stop.is_cancelled() || desired.revision.as_deref().and_then(self_hosted).is_none() {
             return;
         }
+        // What the one before still says to the runtime comes first.
+        let before = known.map(|known| known.life.ended.clone());
         let (desired, receiver) = watch::channel(Arc::new(desired));
         let (shown, reported) = watch::channel(shown);
-        let runtime = Arc::new(Runtime {
-            status: watch::channel(None).0,
-            logs: Logs::default(),
-            restarts: watch::Sender::default(),
-        });
-        let stop = self.stop.child_token();
-        let ended = CancellationToken::new();
-        let supervisor = Supervisor {
+        // What is observed from here on waits for the lock.
+        let (status, observed) = watch::channel(self.context.runtime.status(uid));
+        let life = Arc::new(Life::default());
+        let reconciler = Reconciler {
             uid: uid.to_owned(),
             context: Arc::clone(&self.context),
             desired: receiver,
-            runtime: Arc::clone(&runtime),
-            stop: stop.clone(),
-            state: Running::default(),
+            gone: life.gone.clone(),
+            stop: self.stop.clone(),
+            applied: false,
         };
-        let reporting = report(
-            self.context.registry.clone(),
-            uid.to_owned(),
-            runtime.status.subscribe(),
-            reported,
-        );
-        let guard = ended.clone().drop_guard();
+        let reporting = report(self.context.registry.clone(), uid.to_owned(), observed, reported);
+        let (all, own, name) = (Arc::clone(&self.reconciled), Arc::clone(&life), uid.to_owned());
         self.tasks.spawn(async move {
-            let _guard = guard;
-            // The report has nothing more to say once the supervisor has ended.
+            let _ended = own.ended.clone().drop_guard();
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
+            // The report has nothing more to say once the reconciler has ended.
             tokio::select! {
-                () = supervisor.run() => {}
+                () = reconciler.run() => {}
                 () = async { reporting.await; std::future::pending().await } => {}
             }
+            let mut all = lock(&all);
+            if all.get(&name).is_some_and(|known| Arc::ptr_eq(&known.life, &own)) {
+                all.remove(&name);
+            }
         });
-        supervised.insert(
-            uid.to_owned(),
-            Supervised {
-                desired,
-                shown,
-                runtime,
-                stop,
-                ended,
-            },
-        );
+        let known = Reconciled {
+            desired,
+            shown,
+            status,
+            life,
+        };
+        reconciled.insert(uid.to_owned(), known);
     }
 
-    /// The installation is gone from the registry. Its folder stays: absence deletes nothing.
+    /// The installation is gone from the registry. What its server stored stays: absence deletes nothing.
     pub(crate) fn remove(&self, uid: &str) {
-        if let Some(gone) = self.supervised().remove(uid) {
-            gone.stop.cancel();
+        if let Some(known) = self.reconciled().get(uid) {
+            known.life.gone.cancel();
         }
     }
 
     /// Keeps only these.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.supervised().retain(|uid, supervised| {
-            let keep = keep(uid);
-            if !keep {
-                supervised.stop.cancel();
+        for (uid, known) in &*self.reconciled() {
+            if !keep(uid) {
+                known.life.gone.cancel();
             }
-            keep
-        });
+        }
     }
 
     /// What the registry now shows of an installation's runtime.
     pub(crate) fn show(&self, uid: &str, shown: Shown) {
-        if let Some(known) = self.supervised().get(uid) {
+        if let Some(known) = self.reconciled().get(uid) {
             known.shown.send_replace(shown);
         }
     }
 
-    /// Whether an installation has a supervisor, which then sees to everything, its cleanup included.
-    pub(crate) fn supervises(&self, uid: &str) -> bool {
-        self.supervised().get(uid).is_some_and(|s| !s.ended.is_cancelled())
+    /// Whether an installation has a reconciler, which then sees to everything, its cleanup included.
+    pub(crate) fn reconciles(&self, uid: &str) -> bool {
+        let reconciled = self.reconciled();
+        reconciled.get(uid).is_some_and(|known| !known.life.gone.is_cancelled())
     }
 
-    /// Sees to the cleanup of what has no supervisor.
+    /// Sees to the cleanup of what has no reconciler.
     pub(crate) fn clean_up(&self, deleted: Deleted) {
         self.cleanup.add(deleted);
     }
 
-    /// The server of an installation; `None` where there is none to run, or none is known yet.
-    pub(crate) fn runtime(&self, uid: &str) -> Option<Arc<Runtime>> {
-        self.supervised().get(uid).map(|s| Arc::clone(&s.runtime))
-    }
-
-    /// What is protected from servers.
-    pub(crate) fn protections(&self) -> Vec<Protection> {
-        self.context.local.protections()
-    }
-
-    /// Stops all servers and waits until nothing of them is left.
+    /// Ends all reconcilers, and releases the runtime.
     pub(crate) async fn shut_down(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.context.runtime.release().await;
     }
 
-    fn supervised(&self) -> MutexGuard<'_, HashMap<String, Supervised>> {
-        self.supervised.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reconciled(&self) -> MutexGuard<'_, HashMap<String, Reconciled>> {
+        lock(&self.reconciled)
     }
+}
+
+fn lock(reconciled: &Mutex<HashMap<String, Reconciled>>) -> MutexGuard<'_, HashMap<String, Reconciled>> {
+    reconciled.lock().unwrap_or_else(PoisonError::into_inner)
 }

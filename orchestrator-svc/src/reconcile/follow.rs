@@ -18,7 +18,6 @@ pub(crate) const KINDS: [ObjectKind; 4] = [
 ];
 
 /// Hands what changes to the controller.
-#[derive(Debug)]
 pub(crate) struct Follower {
     controller: Arc<Controller>,
     readiness: watch::Sender<Readiness>,
@@ -88,7 +87,7 @@ impl Follower {
     }
 }
 
-/// Takes an object into the index. An installation that has a supervisor is always in it.
+/// Takes an object into the index. An installation that has a reconciler is always in it.
 fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touched: &mut Touched) {
     match object.object {
         Some(Object::EntryRevision(revision)) => {
@@ -103,7 +102,7 @@ fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touch
         }
         Some(Object::Installation(installation)) => {
             let uid = installation.uid.clone();
-            let here = controller.supervises(&uid);
+            let here = controller.reconciles(&uid);
             if installation.delete_time.is_some() && !here {
                 index.remove_installation(&uid);
                 touched.deleted.push(Deleted::Installation(uid));

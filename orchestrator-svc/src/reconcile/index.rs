@@ -7,9 +7,9 @@ use std::{
 
 use contracts::registry::{Entry, EntryRevision, Installation, Runtime};
 
-use crate::domain::{
+use super::{
+    compose::self_hosted,
     desired::{Desired, EntryCredential},
-    plan::self_hosted,
 };
 
 /// Remote servers leave no trace in it but a mark for each entry revision.

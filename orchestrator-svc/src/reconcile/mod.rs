@@ -1,14 +1,17 @@
-//! Makes what runs match what the registry says should.
+//! Makes what runs match what the registry says should run.
 
 mod cleanup;
+mod compose;
+mod context;
 mod controller;
-mod fetching;
+mod desired;
 mod follow;
 mod index;
+mod reconciler;
 mod report;
-mod supervisor;
 mod vend;
 
-pub(crate) use controller::{Controller, Runtime};
+pub(crate) use compose::self_hosted;
+pub(crate) use context::Context;
+pub(crate) use controller::Controller;
 pub(crate) use follow::{Follower, KINDS};
-pub(crate) use supervisor::Context;

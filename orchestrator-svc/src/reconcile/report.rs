@@ -32,7 +32,7 @@ struct Taken {
     snapshot: u64,
 }
 
-/// Reports one installation's status whenever the registry shows another. Ends when its supervisor does.
+/// Reports one installation's status whenever the registry shows another. Ends when its reconciler does.
 pub(crate) async fn report(
     registry: Channel,
     uid: String,
@@ -93,7 +93,7 @@ fn request(uid: &str, status: &Status) -> ReportRuntimeRequest {
         observed_generation: status.generation,
         endpoint: status.endpoint.clone(),
         spec_digest: status.spec_digest.clone(),
-        replicas: status.wanted.into(),
+        replicas: status.expected.into(),
         ready_replicas: (status.state == State::Running).into(),
     }
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn running() -> ReportRuntimeRequest {
-        let mut status = Status::new(2);
+        let mut status = Status::starting(2);
         status.set(State::Running, "", "");
         status.endpoint = "unix:/new".to_owned();
         status.spec_digest = "abc".to_owned();
@@ -165,13 +165,13 @@ mod tests {
             let request = request("u", status);
             (request.state(), request.replicas, request.ready_replicas)
         };
-        let mut status = Status::new(1);
+        let mut status = Status::starting(1);
         assert_eq!(replicas(&status), (RuntimeState::Pending, 1, 0));
         status.set(State::Running, "", "");
         assert_eq!(replicas(&status), (RuntimeState::Running, 1, 1));
         status.set(State::Failed, "EXITED", "It ended.");
         assert_eq!(replicas(&status), (RuntimeState::Failed, 1, 0));
-        status.wanted = false;
+        status.expected = false;
         assert_eq!(replicas(&status).1, 0);
     }
 

@@ -1,62 +1,58 @@
-//! Draws a runtime's secrets.
+//! Draws a server's secrets from credential-svc.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use contracts::{
     credential::{ErrorReason, VendRuntimeRequest, vend_service_client::VendServiceClient},
     registry::{EntryRevision, Installation},
 };
-use registry_model::destination;
+use registry_model::{destination, install_fields::server_requires_secrets};
 use secrecy::SecretString;
 use service_kit::status::reason_of;
 use tonic::{Code, transport::Channel};
 
-use crate::domain::plan::{Missing, Secrets, wants_secrets};
+use crate::domain::spec::{DrawError, Missing, SecretSource, Secrets};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there are no secrets.
-#[derive(Debug)]
-pub(crate) enum VendError {
-    /// A person must do something first.
-    Missing(Missing),
-    /// credential-svc did not answer as it should; later it may.
-    Unavailable(tonic::Status),
+/// The secrets of the server of one installation that runs one entry revision. What is vended is for a server made from these two and no
+/// other: the request names the digest of what they run, and credential-svc vends for what the owner has agreed to alone.
+pub(super) struct Vended {
+    pub(super) credential: Channel,
+    pub(super) installation: Arc<Installation>,
+    pub(super) revision: Arc<EntryRevision>,
 }
 
-/// The secrets that the server of this installation gets; none are asked for where it gets none. What is vended is for a server made from
-/// these two and no other: the request names the digest of what they run, and credential-svc vends for what the owner
-/// has agreed to alone.
-pub(crate) async fn vend(
-    credential: &Channel,
-    installation: &Installation,
-    revision: &EntryRevision,
-) -> Result<Secrets, VendError> {
-    if !wants_secrets(revision) {
-        return Ok(Secrets::new());
-    }
-    let request = VendRuntimeRequest {
-        installation_uid: installation.uid.clone(),
-        destination: destination::of_installation(revision, installation).unwrap_or_default(),
-    };
-    let mut client = VendServiceClient::new(credential.clone());
-    let vended = tokio::time::timeout(PATIENCE, client.vend_runtime(request)).await;
-    match vended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer"))) {
-        Ok(response) => {
-            let fields = response.into_inner().fields.into_iter();
-            Ok(fields.map(|f| (f.key, SecretString::from(f.value))).collect())
+#[async_trait::async_trait]
+impl SecretSource for Vended {
+    async fn draw(&self) -> Result<Secrets, DrawError> {
+        // None are asked for where the server gets none.
+        if !server_requires_secrets(&self.revision.install_fields) {
+            return Ok(Secrets::new());
         }
-        Err(status) if status.code() == Code::FailedPrecondition => {
-            let reason = match reason_of(&status, ErrorReason::from_str_name) {
-                Some(ErrorReason::CredentialExpired) => "CREDENTIAL_EXPIRED",
-                Some(ErrorReason::DestinationChanged) => "DESTINATION_CHANGED",
-                _ => "CREDENTIAL_REQUIRED",
-            };
-            Err(VendError::Missing(Missing {
-                reason,
-                message: status.message().to_owned(),
-            }))
+        let request = VendRuntimeRequest {
+            installation_uid: self.installation.uid.clone(),
+            destination: destination::of_installation(&self.revision, &self.installation).unwrap_or_default(),
+        };
+        let mut client = VendServiceClient::new(self.credential.clone());
+        let vended = tokio::time::timeout(PATIENCE, client.vend_runtime(request)).await;
+        match vended.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer"))) {
+            Ok(response) => {
+                let fields = response.into_inner().fields.into_iter();
+                Ok(fields.map(|f| (f.key, SecretString::from(f.value))).collect())
+            }
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                let reason = match reason_of(&status, ErrorReason::from_str_name) {
+                    Some(ErrorReason::CredentialExpired) => "CREDENTIAL_EXPIRED",
+                    Some(ErrorReason::DestinationChanged) => "DESTINATION_CHANGED",
+                    _ => "CREDENTIAL_REQUIRED",
+                };
+                Err(DrawError::Missing(Missing {
+                    reason,
+                    message: status.message().to_owned(),
+                }))
+            }
+            Err(status) => Err(DrawError::Unavailable(status.message().to_owned())),
         }
-        Err(status) => Err(VendError::Unavailable(status)),
     }
 }

@@ -1,3 +1,8 @@
-//! Where servers run.
+//! What runs servers: the implementations of [`crate::domain::runtime::Runtime`].
 
 pub(crate) mod local;
+#[cfg(test)]
+pub(crate) mod memory;
+mod observations;
+#[cfg(test)]
+mod suite;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use contracts::{
-    orchestrator::runtime_service_client::RuntimeServiceClient,
+    orchestrator::{GetRuntimeRequest, Runtime as RuntimeMessage, runtime_service_client::RuntimeServiceClient},
     registry::{
         Condition, ConditionStatus, ConditionType, EntryRevision, EnvironmentVariableTarget, InstallField,
         InstallFieldType, Installation, NoCredential, RemoteServer, Runtime, RuntimeState, SelfHostedServer,
@@ -148,6 +148,21 @@ impl Stack {
         let endpoint = || self.fakes.runtime(uid).unwrap().endpoint;
         eventually(|| !endpoint().is_empty() && endpoint() != from).await;
         endpoint()
+    }
+
+    /// Waits for the outcome of the restarts so far.
+    pub async fn restarted(&self, name: &str) -> RuntimeMessage {
+        let start = Instant::now();
+        loop {
+            let get = GetRuntimeRequest { name: name.to_owned() };
+            let runtime = self.people.clone().get_runtime(self.of("alice", get)).await.unwrap();
+            let runtime = runtime.into_inner();
+            if runtime.observed_restart_id == runtime.restart_id {
+                return runtime;
+            }
+            assert!(start.elapsed() < PATIENCE, "the restart has no outcome: {runtime:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Processes of servers of this stack.

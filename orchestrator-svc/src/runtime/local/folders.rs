@@ -147,6 +147,11 @@ impl Folders {
         format!("{}:{uid}", self.data.display())
     }
 
+    /// Marks the processes that fetch a package for an installation.
+    pub(crate) fn fetch_marker(&self, uid: &str) -> String {
+        format!("{}:fetch/{uid}", self.data.display())
+    }
+
     /// From here on nothing of it is found here; its files are gone some time later.
     pub(crate) fn remove(&self, uid: &str) -> io::Result<()> {
         self.removal.remove(&self.of(uid))

@@ -5,6 +5,7 @@
 //! *tree*, which no server can change and which all share that run the same versions. Each installation keeps the lock file of its tree
 //! (its *pin*): it runs these versions until somebody asks for others, also where the tree has to be made again.
 
+mod made;
 mod npm;
 mod origin;
 mod pin;
@@ -12,6 +13,7 @@ mod pins;
 mod pypi;
 mod settings;
 mod trees;
+mod wanted;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -19,8 +21,9 @@ pub(crate) use origin::origin;
 pub(crate) use pins::Pins;
 pub(crate) use settings::Settings;
 pub(crate) use trees::Trees;
+pub(crate) use wanted::Wanted;
 
-use crate::domain::package::{Ecosystem, Wanted};
+use crate::domain::package::Ecosystem;
 
 /// Longest that a fetch may take, in milliseconds.
 pub(crate) const FETCH_MILLIS: u64 = 600_000;
@@ -64,6 +67,16 @@ impl Fetch {
     /// `HOME` of the package manager.
     pub(crate) fn home(&self) -> PathBuf {
         self.folder.join("home")
+    }
+
+    /// `TMPDIR` of its steps: a server of the same owner may run beside them, with its own.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.folder.join("tmp")
+    }
+
+    /// Locked by the bridge that runs a step.
+    pub(crate) fn bridge_lock(&self) -> PathBuf {
+        self.folder.join("bridge")
     }
 
     /// Where the lock file is once it has been looked at: no step can write there.

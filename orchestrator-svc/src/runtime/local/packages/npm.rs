@@ -4,8 +4,8 @@ use std::{fs, io, path::Path};
 
 use serde_json::{Value, json};
 
-use super::pin::{inside, read_made};
-use crate::domain::package::Wanted;
+use super::Wanted;
+use super::made::{inside, read_made};
 
 /// The lock file, and what it locks.
 pub(super) const LOCK: [&str; 2] = ["package-lock.json", "package.json"];

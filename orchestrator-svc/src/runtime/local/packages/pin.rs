@@ -2,21 +2,20 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2},
-    sys::stat::Mode,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{npm, pypi};
-use crate::domain::package::{Ecosystem, Package, Wanted};
+use super::{Wanted, made::read_made, npm, pypi};
+use crate::domain::package::{Ecosystem, Package};
 
 const NAME: &str = "pin.json";
 
@@ -118,34 +117,6 @@ impl Pin {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// A folder in what a fetch made, without going by links: scripts of packages may have left one to anywhere.
-pub(super) fn inside(folder: &Path, path: &str) -> io::Result<PathBuf> {
-    let mut found = folder.to_owned();
-    for part in path.split('/') {
-        found.push(part);
-        if !fs::symlink_metadata(&found)?.is_dir() {
-            return Err(io::Error::other(format!("{path} is no folder")));
-        }
-    }
-    Ok(found)
-}
-
-/// A file that a fetch made, where nothing but a file will do: what scripts of packages left may be a link, or a pipe without end.
-pub(super) fn read_made(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
-    const LONGEST: u64 = 32 << 20;
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = fs::File::from(open(&folder.join(name), flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other(format!("{name} is no file")));
-    }
-    let mut content = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LONGEST {
-        return Err(io::Error::other(format!("{name} is too long")));
-    }
-    Ok(content)
 }
 
 /// A folder that [`Pin::write`] made, if it is there.

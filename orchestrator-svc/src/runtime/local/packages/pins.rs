@@ -7,8 +7,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use super::Wanted;
 use super::pin::Pin;
-use crate::domain::package::Wanted;
 
 /// The pins of one installation.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::pin::{inside, read_made};
-use crate::domain::package::Wanted;
+use super::Wanted;
+use super::made::{inside, read_made};
 
 /// The lock file.
 pub(super) const LOCK: [&str; 1] = ["requirements.txt"];

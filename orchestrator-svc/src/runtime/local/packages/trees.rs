@@ -9,14 +9,13 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Fetch, Pins, Step, npm,
+    Fetch, Pins, Step, Wanted,
+    made::read_made,
+    npm,
     pin::{self, Pin},
     pypi,
 };
-use crate::{
-    domain::package::{Ecosystem, Wanted},
-    runtime::local::removal::Removal,
-};
+use crate::{domain::package::Ecosystem, runtime::local::removal::Removal};
 
 /// Begins the name of what is being made.
 const UNFINISHED: &str = "new-";
@@ -135,7 +134,7 @@ impl Trees {
 /// Makes a fetch's folders, with what it is to fetch in them.
 fn prepare(fetch: &mut Fetch, pinned: Option<&Path>) -> io::Result<()> {
     fs::create_dir(&fetch.folder)?;
-    for folder in [fetch.tree(), fetch.home(), fetch.lock()] {
+    for folder in [fetch.tree(), fetch.home(), fetch.lock(), fetch.temporary()] {
         fs::create_dir(folder)?;
     }
     let ecosystem = fetch.wanted.ecosystem;
@@ -159,7 +158,7 @@ fn prepare(fetch: &mut Fetch, pinned: Option<&Path>) -> io::Result<()> {
 /// Looks at a lock file before anything of it is fetched, and takes it to where no step can change it.
 fn lock_down(ecosystem: Ecosystem, from: &Path, to: &Path) -> io::Result<()> {
     for name in pin::lock_files(ecosystem) {
-        fs::write(to.join(name), pin::read_made(from, name)?)?;
+        fs::write(to.join(name), read_made(from, name)?)?;
     }
     match ecosystem {
         Ecosystem::Npm => npm::check(to),

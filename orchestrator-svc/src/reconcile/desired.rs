@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use contracts::registry::{Condition, ConditionStatus, ConditionType, Entry, EntryRevision, Installation};
 
-use super::plan::has_stored_secrets;
+use registry_model::install_fields::has_stored_secrets;
 
 /// An installation with what it runs.
 #[derive(Clone, Debug)]
@@ -32,7 +32,8 @@ pub(crate) struct Credentials {
     pub(crate) own: ConditionStatus,
     /// Whether those stored on the entry are there.
     pub(crate) entry: ConditionStatus,
-    generations: (i64, i64),
+    /// Of the own ones, and of those stored on the entry.
+    pub(crate) generations: (i64, i64),
 }
 
 impl EntryCredential {
@@ -57,7 +58,7 @@ impl Credentials {
     /// Those of an installation that runs `revision`.
     pub(crate) fn of(desired: &Desired, revision: &EntryRevision) -> Self {
         let installation = &desired.installation;
-        let entry = Some(desired.entry).filter(|_| has_stored_secrets(revision));
+        let entry = Some(desired.entry).filter(|_| has_stored_secrets(&revision.install_fields));
         let status = entry
             // What was reported of another entry revision says nothing of this one: credential-svc does, when it is asked.
             .filter(|entry| entry.observed == installation.running_entry_revision)

@@ -1,0 +1,535 @@
+//! What should run for an owner: a server, without the values of its secrets.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::Path,
+    sync::Arc,
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroize as _;
+
+/// Secrets by the key of their install field.
+pub(crate) type Secrets = HashMap<String, SecretString>;
+
+/// Stands for the server's working folder in the texts of its entry.
+const WORKING_FOLDER: &str = "{working_folder}";
+
+/// A server that should run. Secrets are in it by their keys; [`SecretSource`] has their values.
+#[derive(Clone)]
+pub(crate) struct ServerSpec {
+    pub(crate) command: String,
+    /// The entry's own; those of `fields` follow them. May name the working folder, as may the environment.
+    pub(crate) arguments: Vec<String>,
+    /// The entry's own.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The entry's own: path, relative to the working folder, and content.
+    pub(crate) files: Vec<(String, String)>,
+    /// What people entered. A later field replaces an earlier one of the same name, and the entry's own.
+    pub(crate) fields: Vec<Field>,
+    pub(crate) transport: Transport,
+    /// Whether the installation's owner confirms new versions of a package before they run.
+    pub(crate) confirm_new_versions: bool,
+    /// Of the installation's own secrets and of those stored on its entry; zero where the server gets none.
+    pub(crate) credential_generations: (i64, i64),
+    /// Number of the entry revision. Not in the digest: texts make a revision, too.
+    pub(crate) revision: i64,
+    /// `Installation.generation` that this spec was made for. Not in the digest: labels raise it, too.
+    pub(crate) generation: i64,
+    pub(crate) secrets: Arc<dyn SecretSource>,
+}
+
+/// A value that somebody entered, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// For people.
+    pub(crate) title: String,
+    pub(crate) value: FieldValue,
+    pub(crate) target: FieldTarget,
+}
+
+/// What was entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValue {
+    Plain(String),
+    Secret {
+        key: String,
+        /// The server does not start without it.
+        required: bool,
+    },
+}
+
+/// Where a value goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FieldTarget {
+    EnvironmentVariable(String),
+    File {
+        /// Relative to the working folder.
+        path: String,
+        /// The variable that gets the file's full path, if there is one.
+        path_variable: Option<String>,
+    },
+    /// One argument, or those of a template with `{value}` in them.
+    Arguments(Vec<String>),
+}
+
+/// How a server speaks MCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Stdio,
+    StreamableHttp {
+        /// 0: any free one, which the server finds in `PORT`.
+        port: u16,
+        path: String,
+    },
+}
+
+/// Why there is nothing to run: somebody must do something first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// UPPER_SNAKE_CASE.
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) message: String,
+}
+
+/// Where a runtime draws a server's secrets, when it is about to start it and not before: what runs earlier for a server, like the
+/// fetch of its package, gets none.
+#[async_trait::async_trait]
+pub(crate) trait SecretSource: Send + Sync {
+    /// The present values of all secrets that the spec names and that were entered.
+    async fn draw(&self) -> Result<Secrets, DrawError>;
+}
+
+/// Why there are no secrets.
+#[derive(Debug)]
+pub(crate) enum DrawError {
+    /// Somebody must do something first. The owner gets a new spec, or the same again, when that has happened.
+    Missing(Missing),
+    /// The source did not answer as it should; later it may.
+    Unavailable(String),
+}
+
+/// A spec with the values of its secrets and its working folder put in. It prints none of them, and wipes them when it is dropped.
+pub(crate) struct Launch {
+    pub(crate) command: String,
+    pub(crate) arguments: Vec<String>,
+    /// How many of them, from the first, are the entry's own.
+    pub(crate) fixed_arguments: usize,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// What of it is the entry's own.
+    pub(crate) fixed_environment: BTreeMap<String, String>,
+    pub(crate) files: Vec<File>,
+    pub(crate) secrets: Vec<String>,
+    pub(crate) transport: Transport,
+    pub(crate) confirm_new_versions: bool,
+}
+
+/// A file that a server finds in its working folder.
+pub(crate) struct File {
+    pub(crate) path: String,
+    pub(crate) content: String,
+    pub(crate) secret: bool,
+}
+
+impl ServerSpec {
+    /// Identifies what decides what runs: the same digest, the same server. Hex of the SHA-256 of a canonical encoding, the same in
+    /// every version of the program. The generations of the credentials are in it, nothing of their values is.
+    pub(crate) fn digest(&self) -> String {
+        let mut hash = Canonical(Sha256::new());
+        hash.text(&self.command);
+        hash.texts(&self.arguments);
+        hash.count(self.environment.len());
+        for (name, value) in &self.environment {
+            hash.text(name);
+            hash.text(value);
+        }
+        hash.count(self.files.len());
+        for (path, content) in &self.files {
+            hash.text(path);
+            hash.text(content);
+        }
+        hash.count(self.fields.len());
+        for field in &self.fields {
+            match &field.value {
+                FieldValue::Plain(value) => hash.texts(["plain", value]),
+                FieldValue::Secret { key, required } => {
+                    hash.texts(["secret", key, if *required { "required" } else { "optional" }]);
+                }
+            }
+            match &field.target {
+                FieldTarget::EnvironmentVariable(name) => hash.texts(["variable", name]),
+                FieldTarget::File { path, path_variable } => {
+                    hash.texts(["file", path, path_variable.as_deref().unwrap_or_default()]);
+                }
+                FieldTarget::Arguments(template) => {
+                    hash.text("arguments");
+                    hash.texts(template);
+                }
+            }
+        }
+        match &self.transport {
+            Transport::Stdio => hash.text("stdio"),
+            Transport::StreamableHttp { port, path } => hash.texts(["streamable-http", &port.to_string(), path]),
+        }
+        hash.count(usize::from(self.confirm_new_versions));
+        let (own, entry) = self.credential_generations;
+        hash.texts([own.to_string(), entry.to_string()]);
+        hex::encode(hash.0.finalize())
+    }
+
+    /// Puts `secrets` in. `folder` is where the server will run.
+    ///
+    /// # Errors
+    /// When a required secret is not there.
+    pub(crate) fn launch(&self, folder: &Path, secrets: &Secrets) -> Result<Launch, Missing> {
+        let fixed = |text: &String| text.replace(WORKING_FOLDER, &folder.to_string_lossy());
+        let fixed_environment: BTreeMap<_, _> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), fixed(value)))
+            .collect();
+        let files = self.files.iter().map(|(path, content)| File {
+            path: path.clone(),
+            content: content.clone(),
+            secret: false,
+        });
+        let mut launch = Launch {
+            command: self.command.clone(),
+            arguments: self.arguments.iter().map(fixed).collect(),
+            fixed_arguments: self.arguments.len(),
+            environment: fixed_environment.clone(),
+            fixed_environment,
+            files: files.collect(),
+            secrets: secrets.values().map(|s| s.expose_secret().to_owned()).collect(),
+            transport: self.transport.clone(),
+            confirm_new_versions: self.confirm_new_versions,
+        };
+        for field in &self.fields {
+            match &field.value {
+                FieldValue::Plain(value) => launch.put(&field.target, value, false, folder),
+                FieldValue::Secret { key, required } => match secrets.get(key) {
+                    Some(value) => launch.put(&field.target, value.expose_secret(), true, folder),
+                    None if *required => return Err(Missing::credential(&field.title)),
+                    None => {}
+                },
+            }
+        }
+        Ok(launch)
+    }
+
+    /// As [`Self::launch`], for looking at all but the secrets: each is its field's key.
+    pub(crate) fn outline(&self, folder: &Path) -> Launch {
+        let secrets = self.fields.iter().filter_map(|field| match &field.value {
+            FieldValue::Secret { key, .. } => Some((key.clone(), SecretString::from(key.as_str()))),
+            FieldValue::Plain(_) => None,
+        });
+        let Ok(outline) = self.launch(folder, &secrets.collect()) else {
+            unreachable!("no secret is missing");
+        };
+        outline
+    }
+}
+
+impl Missing {
+    /// A secret was never entered.
+    fn credential(title: &str) -> Self {
+        Self {
+            reason: "CREDENTIAL_REQUIRED",
+            message: format!("A value for {title:?} is missing."),
+        }
+    }
+}
+
+impl Launch {
+    fn put(&mut self, target: &FieldTarget, value: &str, secret: bool, folder: &Path) {
+        match target {
+            FieldTarget::EnvironmentVariable(name) => {
+                self.environment.insert(name.clone(), value.to_owned());
+            }
+            FieldTarget::File { path, path_variable } => {
+                if let Some(variable) = path_variable {
+                    let full = folder.join(path).to_string_lossy().into_owned();
+                    self.environment.insert(variable.clone(), full);
+                }
+                self.files.retain(|file| file.path != *path);
+                self.files.push(File {
+                    path: path.clone(),
+                    content: value.to_owned(),
+                    secret,
+                });
+            }
+            FieldTarget::Arguments(template) if template.is_empty() => self.arguments.push(value.to_owned()),
+            FieldTarget::Arguments(template) => {
+                let arguments = template.iter().map(|part| part.replace("{value}", value));
+                self.arguments.extend(arguments);
+            }
+        }
+    }
+
+    /// Tells launches apart, secrets included: for comparing two in one process, and never to be shown.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Canonical(Sha256::new());
+        hash.text(&self.command);
+        hash.texts(&self.arguments);
+        hash.count(self.environment.len());
+        for (name, value) in &self.environment {
+            hash.text(name);
+            hash.text(value);
+        }
+        hash.count(self.files.len());
+        for file in &self.files {
+            hash.text(&file.path);
+            hash.text(&file.content);
+        }
+        hash.text(&format!("{:?}", self.transport));
+        hash.count(usize::from(self.confirm_new_versions));
+        hash.0.finalize().into()
+    }
+}
+
+/// Hashes texts so that no two lists of them give the same bytes.
+struct Canonical(Sha256);
+
+impl Canonical {
+    fn count(&mut self, count: usize) {
+        self.0.update((count as u64).to_be_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.count(text.len());
+        self.0.update(text);
+    }
+
+    fn texts<T: AsRef<str>>(&mut self, texts: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) {
+        let texts = texts.into_iter();
+        self.count(texts.len());
+        texts.for_each(|text| self.text(text.as_ref()));
+    }
+}
+
+impl fmt::Debug for ServerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerSpec")
+            .field("command", &self.command)
+            .field("revision", &self.revision)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("command", &self.command)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        self.arguments.iter_mut().for_each(|a| a.zeroize());
+        self.environment.values_mut().for_each(|v| v.zeroize());
+        self.files.iter_mut().for_each(|f| f.content.zeroize());
+        self.secrets.iter_mut().for_each(|s| s.zeroize());
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use pretty_assertions::{assert_eq, assert_ne};
+
+    use super::*;
+
+    /// A source that has these secrets.
+    pub(crate) struct Fixed(pub(crate) Secrets);
+
+    #[async_trait::async_trait]
+    impl SecretSource for Fixed {
+        async fn draw(&self) -> Result<Secrets, DrawError> {
+            Ok(self.0.clone())
+        }
+    }
+
+    /// A server that gets nothing.
+    pub(crate) fn spec(command: &str) -> ServerSpec {
+        ServerSpec {
+            command: command.to_owned(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            files: Vec::new(),
+            fields: Vec::new(),
+            transport: Transport::Stdio,
+            confirm_new_versions: false,
+            credential_generations: (0, 0),
+            revision: 1,
+            generation: 1,
+            secrets: Arc::new(Fixed(Secrets::new())),
+        }
+    }
+
+    fn secrets(pairs: &[(&str, &str)]) -> Secrets {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), SecretString::from(*v)))
+            .collect()
+    }
+
+    fn plain(value: &str, target: FieldTarget) -> Field {
+        Field {
+            title: "A value".to_owned(),
+            value: FieldValue::Plain(value.to_owned()),
+            target,
+        }
+    }
+
+    fn secret(key: &str, required: bool, target: FieldTarget) -> Field {
+        Field {
+            title: "A secret".to_owned(),
+            value: FieldValue::Secret {
+                key: key.to_owned(),
+                required,
+            },
+            target,
+        }
+    }
+
+    fn variable(name: &str) -> FieldTarget {
+        FieldTarget::EnvironmentVariable(name.to_owned())
+    }
+
+    fn environment(launch: &Launch) -> Vec<(&str, &str)> {
+        let pairs = launch.environment.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    #[test]
+    fn puts_values_where_they_go() {
+        let template = |parts: &[&str]| FieldTarget::Arguments(parts.iter().map(|&p| p.to_owned()).collect());
+        let file = FieldTarget::File {
+            path: "key.pem".to_owned(),
+            path_variable: Some("KEY_FILE".to_owned()),
+        };
+        let spec = ServerSpec {
+            arguments: vec!["--fixed".to_owned()],
+            environment: [("MODE".to_owned(), "fixed".to_owned())].into(),
+            files: vec![("a.txt".to_owned(), "fixed".to_owned())],
+            fields: vec![
+                secret("token", true, variable("TOKEN")),
+                secret("key", false, file),
+                plain("eu", variable("REGION")),
+                plain("/data", template(&["--root", "{value}"])),
+                plain("true", template(&[])),
+                secret("pin", false, template(&["--pin={value}"])),
+                secret("absent", false, variable("MODE")),
+            ],
+            ..spec("serve")
+        };
+        let secrets = secrets(&[("token", "t0ken"), ("key", "PEM"), ("pin", "1234")]);
+        let launch = spec.launch(Path::new("/folder"), &secrets).unwrap();
+        assert_eq!(launch.arguments, ["--fixed", "--root", "/data", "true", "--pin=1234"]);
+        assert_eq!(launch.fixed_arguments, 1);
+        let expected = [
+            ("KEY_FILE", "/folder/key.pem"),
+            ("MODE", "fixed"),
+            ("REGION", "eu"),
+            ("TOKEN", "t0ken"),
+        ];
+        assert_eq!(environment(&launch), expected);
+        let files = launch.files.iter();
+        let files: Vec<_> = files.map(|f| (f.path.as_str(), f.content.as_str(), f.secret)).collect();
+        assert_eq!(files, [("a.txt", "fixed", false), ("key.pem", "PEM", true)]);
+        assert_eq!(launch.secrets.len(), 3);
+        assert!(!format!("{launch:?}{spec:?}").contains("t0ken"));
+    }
+
+    /// So that a server can keep what it stores; an entry cannot know the folder otherwise.
+    #[test]
+    fn an_entry_can_name_the_working_folder() {
+        let spec = ServerSpec {
+            arguments: vec!["{working_folder}".to_owned()],
+            environment: [("STORE".to_owned(), "{working_folder}/a:{working_folder}/b".to_owned())].into(),
+            fields: vec![plain("{working_folder}", variable("ROOT"))],
+            ..spec("serve")
+        };
+        let launch = spec.launch(Path::new("/folder"), &Secrets::new()).unwrap();
+        assert_eq!(launch.arguments, ["/folder"]);
+        // A person's value is what they entered.
+        let expected = [("ROOT", "{working_folder}"), ("STORE", "/folder/a:/folder/b")];
+        assert_eq!(environment(&launch), expected);
+    }
+
+    #[test]
+    fn says_which_secret_is_missing() {
+        let spec = ServerSpec {
+            fields: vec![secret("token", true, variable("TOKEN"))],
+            ..spec("serve")
+        };
+        let missing = spec.launch(Path::new("/"), &Secrets::new()).unwrap_err();
+        assert_eq!(missing.reason, "CREDENTIAL_REQUIRED");
+        assert!(missing.message.contains("A secret"), "{}", missing.message);
+        assert_eq!(environment(&spec.outline(Path::new("/"))), [("TOKEN", "token")]);
+    }
+
+    #[test]
+    fn the_digest_is_of_what_decides_what_runs() {
+        let spec = ServerSpec {
+            fields: vec![plain("1", variable("A")), secret("token", false, variable("TOKEN"))],
+            credential_generations: (1, 0),
+            ..spec("serve")
+        };
+        let with = |change: fn(&mut ServerSpec)| {
+            let mut changed = spec.clone();
+            change(&mut changed);
+            changed.digest()
+        };
+        let before = spec.digest();
+        // A change of the encoding restarts every server: it must be on purpose.
+        assert_eq!(
+            before,
+            "72d9e4692e97be3d3844cbbe7ce116417272afe6d9d3e50813ef9eb62e64e521"
+        );
+        assert_eq!(
+            with(|s| (s.revision, s.generation) = (2, 5)),
+            before,
+            "texts and labels restart nothing"
+        );
+        assert_eq!(with(|s| s.fields[0].title = "Other".to_owned()), before);
+        assert_eq!(
+            with(|s| s.secrets = Arc::new(Fixed(secrets(&[("token", "x")])))),
+            before
+        );
+        for changed in [
+            with(|s| s.command = "other".to_owned()),
+            with(|s| s.arguments.push(String::new())),
+            with(|s| s.fields[0].value = FieldValue::Plain("2".to_owned())),
+            with(|s| s.fields.swap(0, 1)),
+            with(|s| {
+                s.transport = Transport::StreamableHttp {
+                    port: 0,
+                    path: "/mcp".to_owned(),
+                }
+            }),
+            with(|s| s.confirm_new_versions = true),
+            with(|s| s.credential_generations = (2, 0)),
+        ] {
+            assert_ne!(changed, before);
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_the_secrets_too() {
+        let spec = ServerSpec {
+            fields: vec![secret("token", false, variable("TOKEN"))],
+            ..spec("serve")
+        };
+        let of = |value| {
+            let launch = spec.launch(Path::new("/"), &secrets(&[("token", value)])).unwrap();
+            launch.fingerprint()
+        };
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
+    }
+}

@@ -1,0 +1,162 @@
+//! One installation: decides what should run for it, and tells the runtime.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::registry::{ConditionStatus, report_cleanup_request::Subject};
+use registry_model::install_fields::server_requires_secrets;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cleanup::report_cleanup,
+    compose::{compose, self_hosted},
+    context::Context,
+    desired::{Credentials, Desired},
+    vend::Vended,
+};
+use crate::domain::{
+    spec::{Missing, ServerSpec},
+    status::{Held, State},
+};
+
+/// Looks after one installation.
+pub(super) struct Reconciler {
+    pub(super) uid: String,
+    pub(super) context: Arc<Context>,
+    pub(super) desired: watch::Receiver<Arc<Desired>>,
+    /// The registry has it no more.
+    pub(super) gone: CancellationToken,
+    /// The service ends.
+    pub(super) stop: CancellationToken,
+    /// Whether the runtime was told to run a server, and not to hold it since.
+    pub(super) applied: bool,
+}
+
+/// What should be of an installation.
+enum Decision {
+    Run(ServerSpec),
+    Hold(Held),
+    /// What the runtime was told before stands.
+    Wait,
+}
+
+impl Reconciler {
+    /// Runs until the installation is gone, or the service ends.
+    pub(super) async fn run(mut self) {
+        // A server that outlived the service before this one.
+        let status = self.context.runtime.status(&self.uid);
+        self.applied = status.is_some_and(|status| status.state != State::Pending);
+        loop {
+            let desired = Arc::clone(&self.desired.borrow_and_update());
+            if desired.installation.delete_time.is_some() {
+                return self.delete().await;
+            }
+            match self.decide(&desired) {
+                Decision::Run(spec) => {
+                    self.applied = true;
+                    self.context.runtime.apply(&self.uid, spec).await;
+                }
+                Decision::Hold(held) => {
+                    self.applied = false;
+                    self.context.runtime.hold(&self.uid, held).await;
+                }
+                Decision::Wait => {}
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.gone.cancelled() => return self.context.runtime.stop(&self.uid).await,
+                changed = self.desired.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn decide(&self, desired: &Desired) -> Decision {
+        // What runs goes on until it is known what should.
+        let Some(revision) = &desired.revision else {
+            return Decision::Wait;
+        };
+        let generation = desired.installation.generation;
+        let hold = |missing: Missing, expected| {
+            Decision::Hold(Held {
+                reason: missing.reason,
+                message: missing.message,
+                generation,
+                expected,
+            })
+        };
+        if self_hosted(revision).is_none() {
+            let missing = Missing {
+                reason: "NOT_SELF_HOSTED",
+                message: "The entry's server runs elsewhere.".to_owned(),
+            };
+            return hold(missing, false);
+        }
+        let credentials = if server_requires_secrets(&revision.install_fields) {
+            Credentials::of(desired, revision)
+        } else {
+            Credentials::NONE
+        };
+        let secrets = Vended {
+            credential: self.context.credential.clone(),
+            installation: Arc::clone(&desired.installation),
+            revision: Arc::clone(revision),
+        };
+        let composed = compose(
+            &desired.installation,
+            revision,
+            credentials.generations,
+            Arc::new(secrets),
+        );
+        let spec = match composed {
+            Ok(spec) => spec,
+            Err(missing) => return hold(missing, true),
+        };
+        if credentials.are_undecided() {
+            // What runs goes on until credential-svc has spoken, and speaks for the generation it was started for.
+            if self.applied {
+                return Decision::Wait;
+            }
+            let missing = Missing {
+                reason: "CREDENTIAL_PENDING",
+                message: "The credential is being looked at.".to_owned(),
+            };
+            return hold(missing, true);
+        }
+        if let Some(message) = awaited(credentials) {
+            let missing = Missing {
+                reason: "CREDENTIAL_REQUIRED",
+                message: message.to_owned(),
+            };
+            return hold(missing, true);
+        }
+        Decision::Run(spec)
+    }
+
+    /// Nothing of it may be left, and the registry is told so.
+    async fn delete(self) {
+        let mut pause = Duration::from_millis(100);
+        while let Err(error) = self.context.runtime.remove(&self.uid).await {
+            tracing::error!(installation.uid = %self.uid, error = %error, "a server could not be removed");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+                () = self.stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            () = report_cleanup(&self.context.registry, Subject::InstallationUid(self.uid.clone())) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}
+
+/// What a server that gets no secrets yet waits for.
+fn awaited(credentials: Credentials) -> Option<&'static str> {
+    if credentials.own == ConditionStatus::False {
+        Some("The server starts once its credential has been entered, and its owner has confirmed what gets it.")
+    } else if credentials.entry == ConditionStatus::False {
+        Some("The server starts once an admin has stored the entry's credential, or confirmed where it goes.")
+    } else {
+        None
+    }
+}

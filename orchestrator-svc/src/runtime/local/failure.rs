@@ -1,0 +1,111 @@
+//! Why a server of this machine does not run, for people, and when it is started again.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use stdio_bridge::EndReason;
+
+use crate::config::Backoff;
+
+/// Failures in a row until it is called a crash loop.
+const LOOP: u32 = 3;
+
+/// What a program says that meets its sandbox.
+const REFUSALS: [&str; 6] = [
+    "ermission denied",
+    "peration not permitted",
+    "ead-only file system",
+    "EACCES",
+    "EPERM",
+    "EROFS",
+];
+
+/// Why there is no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its bridge says so.
+    Ended(EndReason),
+    /// Its package could not be fetched.
+    PackageNotFetched,
+}
+
+/// The reason to report for a failure, and what to say, with the last lines the server wrote.
+pub(super) fn failure(cause: Cause, message: &str, failures: u32, last_lines: &[String]) -> (&'static str, String) {
+    let looping = failures >= LOOP && cause == Cause::Ended(EndReason::Exited);
+    let code = match cause {
+        Cause::PackageNotFetched | Cause::Ended(EndReason::TaskTimeout) => "PACKAGE_NOT_FETCHED",
+        Cause::Ended(reason) => match reason {
+            EndReason::Exited if looping => "CRASH_LOOP",
+            EndReason::Exited => "EXITED",
+            EndReason::CommandNotFound => "COMMAND_NOT_FOUND",
+            EndReason::CommandNotExecutable => "COMMAND_NOT_EXECUTABLE",
+            EndReason::InitializeFailed => "INITIALIZE_FAILED",
+            EndReason::InitializeTimeout => "INITIALIZE_TIMEOUT",
+            EndReason::NotMcp => "NOT_MCP",
+            EndReason::PortNotOpen => "PORT_NOT_OPEN",
+            EndReason::PortInUse => "PORT_IN_USE",
+            _ => "NOT_STARTED",
+        },
+    };
+    let mut text = message.to_owned();
+    if looping {
+        text.push_str(&format!(" It has ended {failures} times in a row."));
+    }
+    if !last_lines.is_empty() {
+        text.push_str(" Its last lines:");
+        for line in last_lines {
+            let end = line.floor_char_boundary(300);
+            text.push('\n');
+            text.push_str(&line[..end]);
+        }
+    }
+    if last_lines
+        .iter()
+        .any(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)))
+    {
+        text.push_str(
+            "\nIf its sandbox refused that: --server-connect, --server-read and --server-write are what an operator lets servers do.",
+        );
+    }
+    (code, text)
+}
+
+/// How long to wait before the start that follows this many failures in a row. Doubles with each, up to the longest, less up to a fifth
+/// that differs between owners: servers that failed together are not all started again together.
+pub(super) fn delay(backoff: &Backoff, owner: &str, failures: u32) -> Duration {
+    let doubled = backoff.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
+    let longest = doubled.min(backoff.longest);
+    let hash = Sha256::digest(format!("{owner}/{failures}"));
+    longest - longest.mul_f64(0.2) * u32::from(hash[0]) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_longer_each_time_and_not_for_everybody_the_same() {
+        let backoff = Backoff::default();
+        for (failures, seconds) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (100, 300)] {
+            let delay = delay(&backoff, "one", failures).as_secs_f64();
+            let longest = f64::from(seconds);
+            assert!((longest * 0.799..=longest).contains(&delay), "{failures}: {delay}");
+        }
+        assert_ne!(delay(&backoff, "one", 5), delay(&backoff, "two", 5));
+    }
+
+    #[test]
+    fn says_what_happened_with_the_last_lines() {
+        let exited = Cause::Ended(EndReason::Exited);
+        let lines = ["no config".to_owned()];
+        let (reason, message) = failure(exited, "It ended.", 1, &lines);
+        assert_eq!(
+            (reason, message.as_str()),
+            ("EXITED", "It ended. Its last lines:\nno config")
+        );
+        assert_eq!(failure(exited, "It ended.", 3, &[]).0, "CRASH_LOOP");
+        let refused = ["[Errno 13] Permission denied".to_owned()];
+        let (_, message) = failure(exited, "It ended.", 1, &refused);
+        assert!(message.contains("--server-connect"), "{message}");
+    }
+}

@@ -1,0 +1,144 @@
+//! The package that a server's command names: fetched before the server is started, and before it gets any secret.
+
+use stdio_bridge::Event;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    failure::Cause,
+    packages::Fetch,
+    server::{Fetching, Running, Server},
+    supervisor::Supervisor,
+};
+use crate::domain::spec::Launch;
+
+impl Supervisor {
+    /// Begins a fetch, in the place of another one.
+    pub(super) async fn fetch(&mut self, fetch: Fetch) {
+        self.end_fetch().await;
+        self.fetching = Some(Fetching {
+            fetch,
+            anew: self.update.is_some(),
+            started: self.shared.clock.now_micros(),
+            running: None,
+        });
+    }
+
+    /// Whether what is being fetched is what a server needs.
+    pub(super) fn goes_on_fetching(&self, outline: &Launch) -> bool {
+        self.fetching.as_ref().is_some_and(|fetching| {
+            fetching.anew == self.update.is_some() && self.shared.machine.wants(outline, &fetching.fetch)
+        })
+    }
+
+    /// Starts its next step, now that there is a place for it.
+    pub(super) async fn start_fetch(&mut self, place: OwnedSemaphorePermit) {
+        let Some(mut fetching) = self.fetching.take() else {
+            return;
+        };
+        let Some(spec) = self.spec() else {
+            return self.give_up(fetching.fetch).await;
+        };
+        let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
+        match self.shared.machine.fetch(&self.owner, &outline, &fetching.fetch).await {
+            Ok(bridge) => {
+                fetching.running = Some(Running { bridge, place });
+                self.fetching = Some(fetching);
+            }
+            Err(error) => {
+                tracing::error!(installation.uid = %self.owner, error = %error, "a package could not be fetched");
+                let message = "The fetch of the package could not be started: see the server log.";
+                self.fetch_failed(fetching, message).await;
+            }
+        }
+    }
+
+    pub(super) async fn hear_fetch(&mut self, event: Event) {
+        match event {
+            Event::Log { line, time } => self.logs.push(&line, time),
+            Event::Started { .. } | Event::Ready => {}
+            Event::Ended { message, exit_code, .. } => {
+                let Some(mut fetching) = self.fetching.take() else {
+                    return;
+                };
+                if let Some(running) = fetching.running.take() {
+                    running.bridge.reap().await;
+                }
+                if let Err(error) = self.shared.machine.sweep_fetch(&self.owner).await {
+                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch are left");
+                }
+                if exit_code == Some(0) {
+                    self.step_done(fetching).await;
+                } else {
+                    let requested = &fetching.fetch.wanted.requested;
+                    let message = format!("The package {requested} could not be fetched. {message}");
+                    self.fetch_failed(fetching, &message).await;
+                }
+            }
+        }
+    }
+
+    async fn step_done(&mut self, fetching: Fetching) {
+        let requested = fetching.fetch.wanted.requested.clone();
+        let started = fetching.started;
+        match self.shared.machine.fetched(&self.owner, fetching.fetch).await {
+            Ok(Some(fetch)) => {
+                self.fetching = Some(Fetching {
+                    fetch,
+                    running: None,
+                    ..fetching
+                });
+            }
+            Ok(None) => {
+                self.update = None;
+                tracing::info!(installation.uid = %self.owner, package = requested, "package fetched");
+                self.look_again().await;
+            }
+            Err(error) => {
+                let message = format!("The package {requested} cannot be used: {error}.");
+                self.not_fetched(&message, started);
+            }
+        }
+    }
+
+    async fn fetch_failed(&mut self, fetching: Fetching, message: &str) {
+        let started = fetching.started;
+        self.give_up(fetching.fetch).await;
+        self.not_fetched(message, started);
+    }
+
+    /// Those versions go on that there are: a server that runs is told to be as it was, and why.
+    fn not_fetched(&mut self, message: &str, started: i64) {
+        self.update = None;
+        if let Server::Starting { .. } | Server::Running { .. } = self.server {
+            let message = self.shared.machine.without_folders(message);
+            tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
+            self.update(|status| status.message = format!("The server goes on with the versions it has. {message}"));
+            return self.restart_is_done();
+        }
+        let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
+        self.failed(Cause::PackageNotFetched, message, digest, started);
+    }
+
+    /// Ends a fetch, and removes what was fetched so far.
+    pub(super) async fn end_fetch(&mut self) {
+        let Some(fetching) = self.fetching.take() else {
+            return;
+        };
+        if let Some(running) = fetching.running {
+            let logs = &self.logs;
+            let heard = |event| {
+                if let Event::Log { line, time } = event {
+                    logs.push(&line, time);
+                }
+            };
+            running.bridge.stop(heard).await;
+        }
+        self.give_up(fetching.fetch).await;
+    }
+
+    async fn give_up(&self, fetch: Fetch) {
+        if let Err(error) = self.shared.machine.give_up(fetch).await {
+            tracing::warn!(installation.uid = %self.owner, error = %error, "a package's unfinished folder is left");
+        }
+    }
+}

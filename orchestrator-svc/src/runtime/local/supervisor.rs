@@ -1,0 +1,557 @@
+//! One owner's server: started when it should run, started again when it ends, stopped when it should not run.
+
+use std::{sync::Arc, time::Duration};
+
+use service_kit::clock::from_micros;
+use stdio_bridge::{EndReason, Event};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bridge::Bridge,
+    failure::{Cause, delay, failure},
+    machine::Started,
+    server::{Fetching, Run, Server},
+    shared::Shared,
+};
+use crate::domain::{
+    logs::Logs,
+    runtime::Restart,
+    spec::{DrawError, Launch, Missing, ServerSpec},
+    status::{Held, State, Status},
+};
+
+/// Of the last lines, how many go into a message.
+const LAST_LINES: usize = 10;
+/// A server that is not ready by then leaves its place to another that is to start: it waits for something else than the processor.
+const START: Duration = Duration::from_secs(10);
+/// Until secrets that could not be drawn are drawn again.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// What should be of an owner.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    Run(Arc<ServerSpec>),
+    Hold(Held),
+}
+
+/// What was asked for by restarts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Restarts {
+    /// Of the last one.
+    id: String,
+    /// As `Restart::update_package_of`, of all that have not been taken up: a restart behind one that asks for an update leaves it
+    /// asked for.
+    updates: u64,
+    update_package_of: i64,
+}
+
+impl Restarts {
+    /// Whether it is another one than the last.
+    pub(super) fn add(&mut self, restart: &Restart) -> bool {
+        if self.id == restart.id {
+            return false;
+        }
+        self.id.clone_from(&restart.id);
+        if let Some(revision) = restart.update_package_of {
+            self.updates += 1;
+            self.update_package_of = revision;
+        }
+        true
+    }
+}
+
+/// Looks after one owner's server.
+pub(super) struct Supervisor {
+    pub(super) owner: String,
+    pub(super) shared: Arc<Shared>,
+    pub(super) logs: Arc<Logs>,
+    wanted: watch::Receiver<Wanted>,
+    restarts: watch::Receiver<Restarts>,
+    gone: CancellationToken,
+    pub(super) server: Server,
+    /// The package of a server that is to run, also while the one before still does.
+    pub(super) fetching: Option<Fetching>,
+    /// The entry revision for which the newest versions of the package were asked for.
+    pub(super) update: Option<i64>,
+    updates_taken: u64,
+    /// The restart whose outcome is not there yet.
+    restart: Option<String>,
+    /// Starts that failed, in a row.
+    failures: u32,
+    /// When secrets are drawn again that could not be.
+    redraw: Option<Instant>,
+}
+
+enum Wake {
+    Gone,
+    Wanted,
+    Restart,
+    Server(Event),
+    Fetch(Event),
+    Start(OwnedSemaphorePermit),
+    StartFetch(OwnedSemaphorePermit),
+    LeavePlace,
+    Retry,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        owner: &str,
+        shared: Arc<Shared>,
+        logs: Arc<Logs>,
+        wanted: watch::Receiver<Wanted>,
+        restarts: watch::Receiver<Restarts>,
+        gone: CancellationToken,
+    ) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            shared,
+            logs,
+            wanted,
+            restarts,
+            gone,
+            server: Server::Idle,
+            fetching: None,
+            update: None,
+            updates_taken: 0,
+            restart: None,
+            failures: 0,
+            redraw: None,
+        }
+    }
+
+    /// Runs until the owner is gone, or the service stops. Then nothing of its server runs.
+    pub(super) async fn run(mut self) {
+        self.look().await;
+        loop {
+            match self.wait().await {
+                Wake::Gone => {
+                    self.end_fetch().await;
+                    return self.end_server().await;
+                }
+                Wake::Wanted => self.look().await,
+                Wake::Restart => self.start_again().await,
+                Wake::Server(event) => self.hear(event).await,
+                Wake::Fetch(event) => self.hear_fetch(event).await,
+                Wake::Start(permit) => self.start(permit).await,
+                Wake::StartFetch(permit) => self.start_fetch(permit).await,
+                Wake::LeavePlace => {
+                    if let Server::Starting { place, .. } = &mut self.server {
+                        *place = None;
+                    }
+                }
+                Wake::Retry => {
+                    self.redraw = None;
+                    if matches!(self.server, Server::BackOff { .. }) {
+                        self.server = Server::Idle;
+                    }
+                    self.look().await;
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let mut leave_place = None;
+        let mut retry = self.redraw;
+        let mut start = None;
+        let server = match &mut self.server {
+            Server::Idle | Server::Held => None,
+            Server::Queued { .. } => {
+                start = Some(Arc::clone(&self.shared.starts));
+                None
+            }
+            Server::BackOff { until, .. } => {
+                retry = Some(retry.map_or(*until, |redraw| redraw.min(*until)));
+                None
+            }
+            Server::Starting { run, place } => {
+                leave_place = place.as_ref().map(|(_, until)| *until);
+                Some(&mut run.bridge)
+            }
+            Server::Running { run } => Some(&mut run.bridge),
+        };
+        let (mut fetch, mut start_fetch) = (None, None);
+        match &mut self.fetching {
+            Some(Fetching {
+                running: Some(running), ..
+            }) => fetch = Some(&mut running.bridge),
+            Some(Fetching { running: None, .. }) => start_fetch = Some(Arc::clone(&self.shared.fetches)),
+            None => {}
+        }
+        tokio::select! {
+            biased;
+            () = self.gone.cancelled() => Wake::Gone,
+            changed = self.wanted.changed() => if changed.is_ok() { Wake::Wanted } else { Wake::Gone },
+            Ok(()) = self.restarts.changed() => Wake::Restart,
+            event = said(server) => Wake::Server(event),
+            event = said(fetch) => Wake::Fetch(event),
+            permit = place(start) => Wake::Start(permit),
+            permit = place(start_fetch) => Wake::StartFetch(permit),
+            () = at(leave_place) => Wake::LeavePlace,
+            () = at(retry) => Wake::Retry,
+        }
+    }
+
+    /// Makes the server match what should be.
+    async fn look(&mut self) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        match wanted {
+            Wanted::Hold(held) => self.hold(&held).await,
+            Wanted::Run(spec) => self.look_at(&spec).await,
+        }
+    }
+
+    async fn look_at(&mut self, spec: &Arc<ServerSpec>) {
+        // Who may ask for new versions depends on the revision: what was asked of an earlier one is void.
+        self.update = self.update.filter(|revision| *revision >= spec.revision);
+        let digest = spec.digest();
+        let is_current = self.server.digest() == Some(&digest);
+        if is_current && self.redraw.is_none() {
+            return self.update(|status| status.generation = spec.generation);
+        }
+        let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
+        if self.goes_on_fetching(&outline) {
+            if self.server.run().is_some() {
+                self.announce(spec.generation, "The package is being fetched.");
+                self.end_server().await;
+            }
+            return self.update(|status| status.generation = spec.generation);
+        }
+        match self
+            .shared
+            .machine
+            .prepare_fetch(&self.owner, &outline, self.update.is_some())
+        {
+            Ok(None) => self.run_spec(spec, digest).await,
+            Ok(Some(fetch)) => {
+                if !is_current {
+                    // What runs is another revision's.
+                    let message = format!("The package {} is being fetched.", fetch.wanted.requested);
+                    self.announce(spec.generation, &message);
+                    self.end_server().await;
+                }
+                self.fetch(fetch).await;
+            }
+            Err(error) => {
+                self.announce(spec.generation, "The package is being looked at.");
+                self.end_fetch().await;
+                self.end_server().await;
+                let message = format!("The package cannot be fetched: {error}.");
+                self.failed(
+                    Cause::PackageNotFetched,
+                    &message,
+                    digest,
+                    self.shared.clock.now_micros(),
+                );
+            }
+        }
+    }
+
+    /// Runs what has all that it needs but secrets. What runs already goes on, if the secrets are the same, too.
+    async fn run_spec(&mut self, spec: &Arc<ServerSpec>, digest: String) {
+        self.redraw = None;
+        self.end_fetch().await;
+        if self.server.run().is_some() {
+            let Some(launch) = self.draw(spec).await else { return };
+            let fingerprint = launch.fingerprint();
+            if let Some(run) = self.server.run()
+                && run.fingerprint == fingerprint
+            {
+                run.digest.clone_from(&digest);
+                return self.update(|status| {
+                    status.generation = spec.generation;
+                    if status.state == State::Running {
+                        status.spec_digest = digest;
+                    }
+                });
+            }
+        }
+        if !matches!(self.server, Server::Idle) {
+            self.failures = 0;
+        }
+        if self.failures == 0 {
+            self.announce(spec.generation, "The server is being started.");
+        } else {
+            self.update(|status| status.generation = spec.generation);
+        }
+        self.end_server().await;
+        self.server = Server::Queued { digest };
+    }
+
+    /// Starts what should run, now that there is a place for it.
+    async fn start(&mut self, permit: OwnedSemaphorePermit) {
+        let Some(spec) = self.spec() else { return };
+        let Some(launch) = self.draw(&spec).await else {
+            if matches!(self.server, Server::Queued { .. }) {
+                self.server = Server::Idle;
+            }
+            return;
+        };
+        let (digest, fingerprint) = (spec.digest(), launch.fingerprint());
+        let started = self.shared.clock.now_micros();
+        let again = self.failures > 0;
+        self.logs.begin_run();
+        match self.shared.machine.start(&self.owner, launch).await {
+            Ok(Started {
+                bridge,
+                socket,
+                package,
+            }) => {
+                self.server = Server::Starting {
+                    run: Run {
+                        bridge,
+                        socket,
+                        digest,
+                        fingerprint,
+                        started,
+                    },
+                    place: Some((permit, Instant::now() + START)),
+                };
+                self.update(|status| {
+                    status.package = package;
+                    status.generation = spec.generation;
+                    status.restart_count = status.restart_count.saturating_add(again.into());
+                });
+            }
+            Err(error) => {
+                tracing::error!(installation.uid = %self.owner, error = %error, "a bridge could not be started");
+                self.failed(
+                    Cause::Ended(EndReason::NotStarted),
+                    "The bridge of the MCP server could not be started: see the server log.",
+                    digest,
+                    started,
+                );
+            }
+        }
+    }
+
+    /// The spec with its secrets. `None`: there are none, and that is said; nothing runs by then if somebody must do something first.
+    async fn draw(&mut self, spec: &ServerSpec) -> Option<Launch> {
+        let missing = match spec.secrets.draw().await {
+            Ok(secrets) => {
+                let folder = self.shared.machine.working_folder(&self.owner);
+                match spec.launch(&folder, &secrets) {
+                    Ok(launch) => return Some(launch),
+                    Err(missing) => missing,
+                }
+            }
+            Err(DrawError::Missing(missing)) => missing,
+            Err(DrawError::Unavailable(error)) => {
+                tracing::warn!(installation.uid = %self.owner, error = %error, "the credential could not be drawn");
+                if self.server.run().is_none() {
+                    self.update(|status| {
+                        status.set(
+                            State::Pending,
+                            "CREDENTIAL_UNAVAILABLE",
+                            "The credential service is unavailable; this is retried.",
+                        );
+                    });
+                }
+                self.redraw = Some(Instant::now() + REDRAW);
+                return None;
+            }
+        };
+        let Missing { reason, message } = missing;
+        let held = Held {
+            reason,
+            message,
+            generation: spec.generation,
+            expected: true,
+        };
+        self.hold(&held).await;
+        None
+    }
+
+    /// Nothing may run until somebody does something.
+    async fn hold(&mut self, held: &Held) {
+        self.update(|status| status.hold(held));
+        self.end_fetch().await;
+        self.end_server().await;
+        self.server = Server::Held;
+        self.failures = 0;
+        self.restart_is_done();
+    }
+
+    /// A restart was asked for.
+    async fn start_again(&mut self) {
+        let Restarts {
+            id,
+            updates,
+            update_package_of,
+        } = self.restarts.borrow_and_update().clone();
+        self.restart = Some(id);
+        self.failures = 0;
+        let updates = std::mem::replace(&mut self.updates_taken, updates) != updates;
+        if updates {
+            self.update = Some(update_package_of);
+        }
+        let Some(spec) = self.spec() else {
+            return self.restart_is_done();
+        };
+        // Also one that waits for a package registry which does not answer.
+        self.end_fetch().await;
+        if self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
+            return;
+        }
+        self.announce(spec.generation, "The server is being started again.");
+        self.end_server().await;
+        self.look().await;
+    }
+
+    /// Fetches newer versions beside the server that runs. False where there is nothing to fetch.
+    async fn begin_update(&mut self, spec: &ServerSpec) -> bool {
+        let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
+        match self.shared.machine.prepare_fetch(&self.owner, &outline, true) {
+            Ok(Some(fetch)) => {
+                self.fetch(fetch).await;
+                true
+            }
+            // `look` says what is wrong.
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    async fn hear(&mut self, event: Event) {
+        match event {
+            Event::Log { line, time } => self.logs.push(&line, time),
+            Event::Started { pid } => {
+                tracing::info!(installation.uid = %self.owner, process.pid = pid, "server started");
+                if let Some(run) = self.server.run() {
+                    let started = from_micros(run.started);
+                    self.update(|status| status.start_time = Some(started));
+                }
+            }
+            Event::Ready => self.ready(),
+            Event::Ended { reason, message, .. } => {
+                let ended = std::mem::replace(&mut self.server, Server::Idle);
+                let (Server::Starting { run, .. } | Server::Running { run }) = ended else {
+                    return;
+                };
+                run.bridge.reap().await;
+                if let Err(error) = self.shared.machine.sweep(&self.owner).await {
+                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server are left");
+                }
+                self.failed(Cause::Ended(reason), &message, run.digest, run.started);
+            }
+        }
+    }
+
+    fn ready(&mut self) {
+        let ready = std::mem::replace(&mut self.server, Server::Idle);
+        let (Server::Starting { run, .. } | Server::Running { run }) = ready else {
+            return;
+        };
+        let (endpoint, digest) = (format!("unix:{}", run.socket.display()), run.digest.clone());
+        self.server = Server::Running { run };
+        self.update(|status| {
+            status.set(State::Running, "", "");
+            status.endpoint = endpoint;
+            status.spec_digest = digest;
+        });
+        self.restart_is_done();
+    }
+
+    /// Notes a failure and when to try again.
+    pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64) {
+        let ran = self.shared.clock.now_micros() - started;
+        if u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros() {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        let pause = delay(&self.shared.backoff, &self.owner, self.failures);
+        let last = self.logs.last(LAST_LINES, started);
+        let shown = |text: &str| self.shared.machine.without_folders(text);
+        let last: Vec<_> = last.iter().map(|line| shown(line)).collect();
+        let (reason, text) = failure(cause, &shown(message), self.failures, &last);
+        tracing::warn!(installation.uid = %self.owner, reason, retry.delay_ms = pause.as_millis(), "server failed");
+        self.server = Server::BackOff {
+            digest,
+            until: Instant::now() + pause,
+        };
+        self.update(|status| status.set(State::Failed, reason, text));
+        self.restart_is_done();
+    }
+
+    /// Said before a server is stopped: nobody should begin to call it.
+    pub(super) fn announce(&self, generation: i64, message: &str) {
+        self.update(|status| {
+            status.generation = generation;
+            status.set(State::Pending, "STARTING", message);
+        });
+    }
+
+    /// The status is the outcome of the last restart.
+    pub(super) fn restart_is_done(&mut self) {
+        if let Some(id) = self.restart.take() {
+            self.update(|status| status.observed_restart = id);
+        }
+    }
+
+    /// Stops what runs, and waits until nothing of it is left.
+    pub(super) async fn end_server(&mut self) {
+        let ended = std::mem::replace(&mut self.server, Server::Idle);
+        if let Server::Starting { run, .. } | Server::Running { run } = ended {
+            let logs = &self.logs;
+            let heard = |event| {
+                if let Event::Log { line, time } = event {
+                    logs.push(&line, time);
+                }
+            };
+            run.bridge.stop(heard).await;
+        }
+    }
+
+    /// The server is started again with what was fetched.
+    pub(super) async fn look_again(&mut self) {
+        if self.server.run().is_some() {
+            self.announce_again();
+            self.end_server().await;
+        }
+        if !matches!(self.server, Server::Held) {
+            self.server = Server::Idle;
+        }
+        self.look().await;
+    }
+
+    fn announce_again(&self) {
+        self.update(|status| status.set(State::Pending, "STARTING", "The server is being started again."));
+    }
+
+    /// What should run; `None`: nothing.
+    pub(super) fn spec(&self) -> Option<Arc<ServerSpec>> {
+        match &*self.wanted.borrow() {
+            Wanted::Run(spec) => Some(Arc::clone(spec)),
+            Wanted::Hold(_) => None,
+        }
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.shared.statuses.update(&self.owner, || Status::starting(0), change);
+    }
+}
+
+async fn said(bridge: Option<&mut Bridge>) -> Event {
+    match bridge {
+        Some(bridge) => bridge.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn place(places: Option<Arc<Semaphore>>) -> OwnedSemaphorePermit {
+    match places.map(Semaphore::acquire_owned) {
+        Some(place) => place.await.unwrap_or_else(|_| unreachable!("it is never closed")),
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,104 @@
+//! The local runtime passes the suite, with real processes.
+
+use std::{path::PathBuf, time::Duration};
+
+use service_kit::Clock;
+
+use super::*;
+use crate::{
+    config::{Backoff, Sandbox, SandboxMode},
+    domain::spec::tests::spec,
+    runtime::suite::{self, Kind, Subject},
+};
+
+struct Local {
+    runtime: LocalRuntime,
+    folder: tempfile::TempDir,
+}
+
+/// A program of this package, which cargo puts beside the folder of the tests.
+fn bridge() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let bridge = test.ancestors().nth(2).unwrap().join("bridge-for-tests");
+    assert!(
+        bridge.exists(),
+        "cargo build -p orchestrator-svc --bin bridge-for-tests makes {}",
+        bridge.display()
+    );
+    bridge
+}
+
+impl Local {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: folder.path().to_owned(),
+            program: bridge(),
+            sandbox: Sandbox {
+                mode: SandboxMode::Off,
+                ..Sandbox::default()
+            },
+            backoff: Backoff {
+                first: Duration::from_millis(10),
+                longest: Duration::from_millis(20),
+                stable: Duration::from_secs(60),
+            },
+            ..Config::default()
+        };
+        Self {
+            runtime: LocalRuntime::new(config, Clock::System).await.unwrap(),
+            folder,
+        }
+    }
+}
+
+impl Subject for Local {
+    fn runtime(&self) -> &dyn Runtime {
+        &self.runtime
+    }
+
+    fn spec(&self, kind: Kind) -> ServerSpec {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/server.py").to_owned();
+        let mut arguments = vec![script];
+        if let Kind::Ends = kind {
+            arguments.push("--fail".to_owned());
+        }
+        ServerSpec {
+            arguments,
+            ..spec("python3")
+        }
+    }
+
+    fn runs(&self, owner: &str) -> bool {
+        let folder = self.folder.path().canonicalize().unwrap();
+        let wanted = format!("{}={}:{owner}", stdio_bridge::MARKER, folder.display());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.map(|process| process.path().join("environ")).any(|environ| {
+            let environment = std::fs::read(environ).unwrap_or_default();
+            environment
+                .split(|b| *b == 0)
+                .any(|variable| variable == wanted.as_bytes())
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_suite() {
+    suite::run(Local::new).await;
+}
+
+/// What a server has stored is kept until its owner is removed.
+#[tokio::test]
+async fn folders_stay_until_their_owner_is_removed() {
+    let local = Local::new().await;
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    let work = local.folder.path().join("i/one/work");
+    while !work.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::write(work.join("kept"), "x").unwrap();
+    local.runtime.stop("one").await;
+    assert!(work.join("kept").exists());
+    local.runtime.remove("one").await.unwrap();
+    assert!(!work.exists());
+}

@@ -1,0 +1,378 @@
+//! What every runtime does, in tests that each of them runs: a new runtime implements [`Subject`] and calls [`run`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use pretty_assertions::{assert_eq, assert_ne};
+use secrecy::SecretString;
+
+use crate::domain::{
+    logs::LogQuery,
+    runtime::{Restart, Runtime, RuntimeError},
+    spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets, ServerSpec},
+    status::{Held, State, Status},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A runtime under test.
+pub(crate) trait Subject {
+    fn runtime(&self) -> &dyn Runtime;
+
+    /// A server that this runtime can run. It writes a line to its log when it is started.
+    fn spec(&self, kind: Kind) -> ServerSpec;
+
+    /// Whether there is a process, or a pod, of an owner's server, whatever the runtime says.
+    fn runs(&self, owner: &str) -> bool;
+}
+
+/// What a server does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Becomes ready, and runs until it is stopped.
+    Runs,
+    /// Ends as soon as it is started.
+    Ends,
+}
+
+/// Runs all cases, each on a runtime of its own.
+pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
+    the_same_digest_restarts_nothing(&subject().await).await;
+    another_digest_starts_another_server(&subject().await).await;
+    what_is_held_does_not_run(&subject().await).await;
+    nothing_is_left_of_what_is_removed(&subject().await).await;
+    a_restart_is_done_once(&subject().await).await;
+    what_ends_is_started_again(&subject().await).await;
+    secrets_are_drawn_for_a_start(&subject().await).await;
+    logs_tell_runs_apart(&subject().await).await;
+    everything_is_observed(&subject().await).await;
+    the_last_word_counts(&subject().await).await;
+    nothing_of_one_owner_concerns_another(&subject().await).await;
+}
+
+async fn until<S: Subject>(subject: &S, owner: &str, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
+    let start = Instant::now();
+    loop {
+        let status = subject.runtime().status(owner);
+        if let Some(status) = status.clone().filter(&condition) {
+            return status;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn running<S: Subject>(subject: &S, owner: &str) -> Status {
+    let status = until(subject, owner, "it runs", |status| status.state == State::Running).await;
+    assert!(subject.runs(owner), "{status:?}");
+    status
+}
+
+fn held(reason: &'static str, generation: i64) -> Held {
+    Held {
+        reason,
+        message: "Somebody must do something.".to_owned(),
+        generation,
+        expected: true,
+    }
+}
+
+fn restart(id: &str) -> Restart {
+    Restart {
+        id: id.to_owned(),
+        update_package_of: None,
+    }
+}
+
+/// The spec with another value in its environment.
+fn with(spec: &ServerSpec, value: &str) -> ServerSpec {
+    ServerSpec {
+        environment: BTreeMap::from([("VALUE".to_owned(), value.to_owned())]),
+        ..spec.clone()
+    }
+}
+
+async fn the_same_digest_restarts_nothing<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    runtime.apply("one", spec.clone()).await;
+    let first = running(subject, "one").await;
+    assert_eq!((first.generation, &first.spec_digest), (1, &spec.digest()));
+    assert!(!first.endpoint.is_empty() && first.reason.is_empty() && first.expected);
+    let later = ServerSpec {
+        generation: 2,
+        revision: 2,
+        ..spec
+    };
+    runtime.apply("one", later).await;
+    let second = until(subject, "one", "the generation", |status| status.generation == 2).await;
+    assert_eq!((second.state, &second.endpoint), (State::Running, &first.endpoint));
+    assert_eq!(second.start_time, first.start_time);
+    runtime.release().await;
+}
+
+async fn another_digest_starts_another_server<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    runtime.apply("one", spec.clone()).await;
+    let first = running(subject, "one").await;
+    let other = ServerSpec {
+        generation: 2,
+        ..with(&spec, "other")
+    };
+    runtime.apply("one", other.clone()).await;
+    let digest = other.digest();
+    let second = until(subject, "one", "the other one", |status| status.spec_digest == digest).await;
+    assert_eq!((second.state, second.generation), (State::Running, 2));
+    assert_ne!(second.endpoint, first.endpoint);
+    runtime.release().await;
+}
+
+async fn what_is_held_does_not_run<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    runtime.hold("one", held("FIELD_REQUIRED", 1)).await;
+    let status = until(subject, "one", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
+    assert_eq!((status.state, status.generation), (State::Pending, 1));
+    assert!(!subject.runs("one"));
+    runtime.apply("one", spec.clone()).await;
+    running(subject, "one").await;
+    let elsewhere = Held {
+        expected: false,
+        ..held("NOT_SELF_HOSTED", 2)
+    };
+    runtime.hold("one", elsewhere).await;
+    let status = until(subject, "one", "it is held", |s| s.reason == "NOT_SELF_HOSTED").await;
+    assert!(status.endpoint.is_empty() && status.spec_digest.is_empty() && !status.expected);
+    gone(subject, "one").await;
+    // As before, and not only said to be.
+    runtime.apply("one", spec).await;
+    running(subject, "one").await;
+    runtime.release().await;
+}
+
+async fn gone<S: Subject>(subject: &S, owner: &str) {
+    let start = Instant::now();
+    while subject.runs(owner) {
+        assert!(start.elapsed() < PATIENCE, "it still runs");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn nothing_is_left_of_what_is_removed<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    for owner in ["never there", "", "../one", "ü"] {
+        runtime.stop(owner).await;
+        runtime.remove(owner).await.unwrap();
+    }
+    runtime.apply("one", spec.clone()).await;
+    running(subject, "one").await;
+    runtime.stop("one").await;
+    assert!(!subject.runs("one") && runtime.status("one").is_none());
+    runtime.apply("one", spec.clone()).await;
+    running(subject, "one").await;
+    runtime.remove("one").await.unwrap();
+    assert!(!subject.runs("one") && runtime.status("one").is_none());
+    runtime.remove("one").await.unwrap();
+    // Also of one that has only just been asked for.
+    runtime.apply("one", spec.clone()).await;
+    runtime.remove("one").await.unwrap();
+    assert!(!subject.runs("one") && runtime.status("one").is_none());
+    runtime.apply("one", spec).await;
+    running(subject, "one").await;
+    runtime.release().await;
+    assert!(!subject.runs("one"));
+}
+
+async fn a_restart_is_done_once<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    let unknown = runtime.restart("one", restart("a")).await;
+    assert!(matches!(unknown, Err(RuntimeError::Unknown)));
+    runtime.apply("one", spec).await;
+    let first = running(subject, "one").await;
+    runtime.restart("one", restart("a")).await.unwrap();
+    let second = until(subject, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!((second.state, second.requested_restart.as_str()), (State::Running, "a"));
+    assert_ne!(second.endpoint, first.endpoint);
+    runtime.restart("one", restart("a")).await.unwrap();
+    runtime.hold("one", held("FIELD_REQUIRED", 3)).await;
+    until(subject, "one", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
+    // A held one is not started, and nobody waits for it.
+    runtime.restart("one", restart("b")).await.unwrap();
+    let held = until(subject, "one", "the restart", |s| s.observed_restart == "b").await;
+    assert_eq!(held.reason, "FIELD_REQUIRED");
+    assert!(!subject.runs("one"));
+    runtime.release().await;
+}
+
+async fn what_ends_is_started_again<S: Subject>(subject: &S) {
+    let runtime = subject.runtime();
+    runtime.apply("one", subject.spec(Kind::Ends)).await;
+    let failed = until(subject, "one", "it failed", |s| s.state == State::Failed).await;
+    assert!(!failed.reason.is_empty() && failed.endpoint.is_empty() && failed.expected);
+    until(subject, "one", "it is tried again", |s| s.restart_count >= 2).await;
+    // Corrected, it runs.
+    runtime.apply("one", subject.spec(Kind::Runs)).await;
+    running(subject, "one").await;
+    runtime.release().await;
+}
+
+/// Has what it is told to have, and counts.
+#[derive(Default)]
+struct Source {
+    value: Mutex<Option<&'static str>>,
+    unavailable: AtomicU64,
+    drawn: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl SecretSource for Source {
+    async fn draw(&self) -> Result<Secrets, DrawError> {
+        self.drawn.fetch_add(1, Ordering::SeqCst);
+        let due = |left: u64| left.checked_sub(1);
+        if self
+            .unavailable
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, due)
+            .is_ok()
+        {
+            return Err(DrawError::Unavailable("not now".to_owned()));
+        }
+        match *self.value.lock().unwrap() {
+            Some(value) => Ok([("token".to_owned(), SecretString::from(value))].into()),
+            None => Err(DrawError::Missing(Missing {
+                reason: "DESTINATION_CHANGED",
+                message: "Confirm it.".to_owned(),
+            })),
+        }
+    }
+}
+
+async fn secrets_are_drawn_for_a_start<S: Subject>(subject: &S) {
+    let (runtime, source) = (subject.runtime(), Arc::new(Source::default()));
+    let spec = |generation| ServerSpec {
+        fields: vec![Field {
+            title: "Token".to_owned(),
+            value: FieldValue::Secret {
+                key: "token".to_owned(),
+                required: true,
+            },
+            target: FieldTarget::EnvironmentVariable("TOKEN".to_owned()),
+        }],
+        credential_generations: (generation, 0),
+        secrets: Arc::clone(&source) as Arc<dyn SecretSource>,
+        ..subject.spec(Kind::Runs)
+    };
+    runtime.apply("one", spec(1)).await;
+    let waiting = until(subject, "one", "it waits", |s| s.reason == "DESTINATION_CHANGED").await;
+    assert_eq!(
+        (waiting.state, waiting.message.as_str()),
+        (State::Pending, "Confirm it.")
+    );
+    assert!(!subject.runs("one"));
+    // The same again is looked at again: what was missing may be there.
+    *source.value.lock().unwrap() = Some("first");
+    source.unavailable.store(1, Ordering::SeqCst);
+    runtime.apply("one", spec(1)).await;
+    let first = running(subject, "one").await;
+    assert!(source.drawn.load(Ordering::SeqCst) >= 3, "it was unavailable once");
+    *source.value.lock().unwrap() = Some("second");
+    runtime.apply("one", spec(2)).await;
+    let digest = spec(2).digest();
+    let second = until(subject, "one", "the new secret", |s| s.spec_digest == digest).await;
+    assert_ne!(second.endpoint, first.endpoint);
+    // Taken away, what ran with it does not go on.
+    *source.value.lock().unwrap() = None;
+    runtime.apply("one", spec(3)).await;
+    until(subject, "one", "it waits", |s| s.reason == "DESTINATION_CHANGED").await;
+    gone(subject, "one").await;
+    runtime.release().await;
+}
+
+async fn logs_tell_runs_apart<S: Subject>(subject: &S) {
+    let runtime = subject.runtime();
+    let all = LogQuery {
+        tail: 100,
+        since: 0,
+        follow: false,
+        previous: false,
+    };
+    let lines = async |query| runtime.logs("one", query).collect::<Vec<_>>().await.len();
+    assert_eq!(lines(all).await, 0);
+    runtime.apply("one", subject.spec(Kind::Runs)).await;
+    let mut followed = runtime.logs("one", LogQuery { follow: true, ..all });
+    running(subject, "one").await;
+    followed.next().await.unwrap();
+    let previous = LogQuery { previous: true, ..all };
+    assert_eq!((lines(all).await, lines(previous).await), (1, 0));
+    runtime.restart("one", restart("a")).await.unwrap();
+    until(subject, "one", "the restart", |s| s.observed_restart == "a").await;
+    followed.next().await.unwrap();
+    assert_eq!((lines(all).await, lines(previous).await), (2, 1));
+    assert_eq!(lines(LogQuery { tail: 1, ..all }).await, 1);
+    assert_eq!(lines(LogQuery { since: i64::MAX, ..all }).await, 0);
+    runtime.remove("one").await.unwrap();
+    assert!(followed.next().await.is_none(), "there is nothing more to follow");
+    runtime.release().await;
+}
+
+async fn everything_is_observed<S: Subject>(subject: &S) {
+    let runtime = subject.runtime();
+    runtime.apply("one", subject.spec(Kind::Runs)).await;
+    running(subject, "one").await;
+    let mut observed = runtime.observe();
+    let first = observed.next().await.unwrap();
+    assert_eq!(first.owner, "one");
+    assert_eq!(first.status, runtime.status("one"), "what there is comes first");
+    runtime.hold("two", held("FIELD_REQUIRED", 7)).await;
+    let two = observed.next().await.unwrap();
+    assert_eq!((two.owner.as_str(), two.status.unwrap().generation), ("two", 7));
+    runtime.stop("one").await;
+    let gone = async {
+        while let Some(observed) = observed.next().await {
+            if observed.owner == "one" && observed.status.is_none() {
+                return;
+            }
+        }
+        panic!("the runtime is still there");
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    runtime.release().await;
+}
+
+/// However quickly one comes after another.
+async fn the_last_word_counts<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    for round in 0..5 {
+        runtime.apply("one", with(&spec, &round.to_string())).await;
+        runtime.hold("one", held("FIELD_REQUIRED", round)).await;
+    }
+    let last = with(&spec, "last");
+    runtime.apply("one", last.clone()).await;
+    let digest = last.digest();
+    until(subject, "one", "the last one", |s| s.spec_digest == digest).await;
+    for _ in 0..3 {
+        runtime.stop("one").await;
+        runtime.apply("one", last.clone()).await;
+    }
+    running(subject, "one").await;
+    runtime.release().await;
+}
+
+async fn nothing_of_one_owner_concerns_another<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    for owner in ["one", "two"] {
+        runtime.apply(owner, spec.clone()).await;
+    }
+    let one = running(subject, "one").await;
+    let two = running(subject, "two").await;
+    assert_ne!(one.endpoint, two.endpoint);
+    runtime.apply("three", subject.spec(Kind::Ends)).await;
+    until(subject, "three", "it failed", |s| s.state == State::Failed).await;
+    runtime.remove("two").await.unwrap();
+    assert_eq!(running(subject, "one").await, one);
+    runtime.release().await;
+}
