@@ -28,33 +28,33 @@ use crate::{
     store::local::{LocalStore, OpenError},
 };
 
-/// What is configured.
+/// The configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Holds `credentials.db` and `credential.key`, which are backed up together. Made if it is not there.
+    /// Holds `credentials.db` and `credential.key`, which must be backed up together. Created if it does not exist.
     pub data_dir: PathBuf,
-    /// Tells this process from other replicas to the registry: a pod's name, for example. A random name where it is `None`.
+    /// Identifies this replica to the registry: a pod's name, for example. `None` for a random name.
     pub instance: Option<String>,
 }
 
-/// What the service needs of others.
+/// What the service gets from its environment.
 #[derive(Clone, Debug)]
 pub struct Deps {
     /// A channel of this workload to registry-svc.
     pub registry: Channel,
     /// Verifies people's tokens.
     pub verifier: Arc<Verifier>,
-    /// Counts what callers do.
+    /// Limits what one caller may do.
     pub quotas: Arc<Quotas>,
-    /// Tells the time.
+    /// The source of time.
     pub clock: Clock,
 }
 
-/// Why the service cannot be built.
+/// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Its store cannot be opened.
-    #[error("the store of secrets cannot be opened: {0}")]
+    /// The secret store cannot be opened.
+    #[error("the secret store cannot be opened: {0}")]
     Store(#[from] OpenError),
 }
 
@@ -76,7 +76,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     Ok(assemble(store, instance, deps))
 }
 
-/// The service on a store. It does not matter which.
+/// Wires the service to any store.
 fn assemble(store: impl Store, instance: String, deps: Deps) -> App {
     let reporter = Reporter::new(deps.registry.clone());
     let credentials = Arc::new(Credentials::new(store, reporter, deps.clock));

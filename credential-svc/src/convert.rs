@@ -1,4 +1,4 @@
-//! The registry's messages as the domain's types.
+//! Converts the registry's messages to domain types.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(crate) fn installation(installation: Installation) -> InstallationView {
     }
 }
 
-/// An installation with what it runs, as authorized; `None` where the answer is not whole.
+/// An installation with what it runs, as authorized; `None` where the answer is incomplete.
 pub(crate) fn authorized(answer: AuthorizeInstallationResponse) -> Option<Subject> {
     let plan = plan(&answer.running_entry_revision?);
     let made = answer.installation?;
@@ -73,7 +73,7 @@ pub(crate) fn plan(revision: &EntryRevision) -> Plan {
         Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(primary(model)),
         _ => None,
     };
-    // Nothing is vended for what is not understood: it has no destination.
+    // A revision with a oneof case of a newer contract has no destination, so nothing is vended for it.
     let destination = destination::describe(revision).filter(|_| cases::all_known(revision));
     Plan {
         destination,
@@ -117,7 +117,7 @@ fn primary(model: &StaticCredential) -> Primary {
     }
 }
 
-/// The field, if its values are secrets.
+/// The field, if it is of type SECRET or FILE.
 fn secret_field(field: &InstallField) -> Option<SecretField> {
     if !matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File) {
         return None;

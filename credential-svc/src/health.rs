@@ -54,12 +54,12 @@ impl Health {
         self.change(|state| match answer {
             Ok(()) => {
                 if std::mem::take(&mut state.store_fails) {
-                    tracing::info!("the store of secrets answers again");
+                    tracing::info!("the secret store is available again");
                 }
             }
             Err(error) => {
                 if !std::mem::replace(&mut state.store_fails, true) {
-                    tracing::error!(error = %error, "the store of secrets does not answer");
+                    tracing::error!(error = %error, "the secret store is unavailable");
                 }
             }
         });
@@ -96,11 +96,11 @@ pub(crate) async fn watch_store<S: Store, R: Send + Sync>(
 impl State {
     fn readiness(&self) -> Readiness {
         if self.store_fails {
-            Readiness::NotReady("the store of secrets is unavailable: nothing can be stored or vended".to_owned())
+            Readiness::NotReady("the secret store is unavailable: nothing can be stored or vended".to_owned())
         } else if !self.is_loaded {
-            Readiness::NotReady("the registry has not told yet which installations there are".to_owned())
+            Readiness::NotReady("the first snapshot of the registry has not arrived yet".to_owned())
         } else if !self.is_connected {
-            Readiness::Degraded("the registry is out of reach; what was known is still vended".to_owned())
+            Readiness::Degraded("the registry is unavailable; vending goes on with what was known".to_owned())
         } else {
             Readiness::Ready
         }

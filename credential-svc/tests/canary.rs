@@ -7,7 +7,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use support::{Stack, environment, fake_registry::FakeRegistry, remote, secret};
+use support::{
+    Stack,
+    entries::{environment, remote, secret},
+    fake_registry::FakeRegistry,
+};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

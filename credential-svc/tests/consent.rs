@@ -3,19 +3,20 @@
 mod support;
 
 use contracts::{
-    credential::{
-        ConfirmInstallationDestinationRequest, Credential, DestinationPart, GetInstallationCredentialRequest,
-        PutInstallationCredentialRequest,
-    },
+    credential::{Credential, DestinationPart, PutInstallationCredentialRequest},
     registry::{
         ArgumentTarget, Entry, InstallField, InstallFieldType, SelfHostedServer, ServerFile, entry::Server,
         install_field,
     },
 };
 use pretty_assertions::assert_eq;
-use support::{Stack, environment, fake_registry::FakeRegistry, reason, secret, secrets, self_hosted, stored};
+use support::{
+    Stack,
+    entries::{environment, header, secret, self_hosted, stored},
+    fake_registry::FakeRegistry,
+    put, reason, refused,
+};
 use tempfile::TempDir;
-use tonic::{Code, Status};
 
 fn entry(edit: impl FnOnce(&mut SelfHostedServer, &mut Vec<InstallField>)) -> Entry {
     let mut region = secret("region", false, None);
@@ -51,27 +52,6 @@ async fn vended(registry: &FakeRegistry, stack: &Stack) -> Result<Vec<String>, S
         .await
         .map_err(|status| reason(&status))?;
     Ok(vended.fields.into_iter().map(|field| field.value).collect())
-}
-
-async fn shown(stack: &Stack) -> Credential {
-    let request = GetInstallationCredentialRequest {
-        installation: "installations/i".to_owned(),
-    };
-    let mut people = stack.people.clone();
-    let shown = people.get_installation_credential(stack.of("alice", request)).await;
-    shown.unwrap().into_inner()
-}
-
-async fn confirm(stack: &Stack, destination: &str) -> Result<Credential, Status> {
-    let request = ConfirmInstallationDestinationRequest {
-        installation: "installations/i".to_owned(),
-        destination: destination.to_owned(),
-    };
-    let mut people = stack.people.clone();
-    let confirmed = people
-        .confirm_installation_destination(stack.of("alice", request))
-        .await;
-    Ok(confirmed?.into_inner())
 }
 
 /// Part, name, before, after.
@@ -156,11 +136,8 @@ async fn other_code_gets_nothing_before_its_owner_agrees() {
         );
         assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
         // Nor to a caller who has not heard of it.
-        assert_eq!(
-            reason(&stack.runtime("i", &agreed).await.unwrap_err()),
-            "DESTINATION_CHANGED"
-        );
-        let credential = shown(&stack).await;
+        refused(stack.runtime("i", &agreed).await, "DESTINATION_CHANGED");
+        let credential = stack.get("alice", "i").await.unwrap();
         assert_eq!(changes(&credential), [expected]);
         assert_eq!(
             (
@@ -170,11 +147,7 @@ async fn other_code_gets_nothing_before_its_owner_agrees() {
             (agreed.as_str(), registry.binding("i").as_str())
         );
         assert_eq!(credential.bound_description, "npx -y @corp/tracker@1.0.0");
-        let stale = confirm(&stack, &agreed).await.unwrap_err();
-        assert_eq!(
-            (stale.code(), reason(&stale)),
-            (Code::Aborted, "DESTINATION_STALE".to_owned())
-        );
+        refused(stack.confirm("alice", "i", &agreed).await, "DESTINATION_STALE");
         registry.save_entry(entry(|_, _| {}));
         registry.reason("i", "STORED").await;
         assert_eq!(
@@ -185,12 +158,12 @@ async fn other_code_gets_nothing_before_its_owner_agrees() {
     }
     registry.save_entry(entry(|server, _| server.arguments.push("--verbose".to_owned())));
     registry.reason("i", "DESTINATION_CHANGED").await;
-    let seen = shown(&stack).await.present_destination;
-    let confirmed = confirm(&stack, &seen).await.unwrap();
+    let seen = stack.get("alice", "i").await.unwrap().present_destination;
+    let confirmed = stack.confirm("alice", "i", &seen).await.unwrap();
     assert_eq!((confirmed.bound_destination, confirmed.changes.len()), (seen, 0));
     assert_eq!(confirmed.bound_description, "npx -y @corp/tracker@1.0.0 --verbose");
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
-    assert_eq!(shown(&stack).await.changes, []);
+    assert_eq!(stack.get("alice", "i").await.unwrap().changes, []);
 }
 
 #[tokio::test]
@@ -201,7 +174,7 @@ async fn a_new_version_goes_on_unless_the_entry_demands_to_be_asked() {
     }));
     registry.reason("i", "STORED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
-    let credential = shown(&stack).await;
+    let credential = stack.get("alice", "i").await.unwrap();
     assert_eq!(credential.bound_destination, credential.present_destination);
     assert_eq!(credential.present_description, "npx -y @corp/tracker@2.0.0");
     let demanding = |version: &str| {
@@ -213,12 +186,12 @@ async fn a_new_version_goes_on_unless_the_entry_demands_to_be_asked() {
     };
     registry.save_entry(demanding("2.0.0"));
     registry.reason("i", "DESTINATION_CHANGED").await;
-    confirm(&stack, &registry.binding("i")).await.unwrap();
+    stack.confirm("alice", "i", &registry.binding("i")).await.unwrap();
     registry.save_entry(demanding("3.0.0"));
     registry.reason("i", "DESTINATION_CHANGED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
     assert_eq!(
-        changes(&shown(&stack).await),
+        changes(&stack.get("alice", "i").await.unwrap()),
         [(
             DestinationPart::Argument,
             "2",
@@ -244,7 +217,7 @@ async fn values_of_somebody_else_are_held_until_the_owner_agrees() {
         condition.message
     );
     assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
-    let seen = shown(&stack).await;
+    let seen = stack.get("alice", "i").await.unwrap();
     assert_eq!(
         changes(&seen),
         [(DestinationPart::InstallationValue, "region", "eu", "evil")]
@@ -252,21 +225,20 @@ async fn values_of_somebody_else_are_held_until_the_owner_agrees() {
     // It changes again while she looks at it.
     registry.set_values("i", &[("region", "worse")], false);
     registry.reason("i", "DESTINATION_CHANGED").await;
-    let stale = confirm(&stack, &seen.present_destination).await.unwrap_err();
-    assert_eq!(
-        (stale.code(), reason(&stale)),
-        (Code::Aborted, "DESTINATION_STALE".to_owned())
+    refused(
+        stack.confirm("alice", "i", &seen.present_destination).await,
+        "DESTINATION_STALE",
     );
     assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
-    let seen = shown(&stack).await.present_destination;
-    confirm(&stack, &seen).await.unwrap();
+    let seen = stack.get("alice", "i").await.unwrap().present_destination;
+    stack.confirm("alice", "i", &seen).await.unwrap();
     registry.reason("i", "STORED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
 
     // What she sets is her word; what an admin puts back is not, even if she had agreed to it once.
     registry.set_values("i", &[("region", "us")], true);
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
-    let credential = shown(&stack).await;
+    let credential = stack.get("alice", "i").await.unwrap();
     assert_eq!(
         (credential.bound_destination, credential.changes.len()),
         (credential.present_destination, 0)
@@ -289,7 +261,7 @@ async fn agreed_values_are_no_reason_for_what_changes_later() {
     registry.set_values("i", &[("region", "eu")], false);
     let (condition, _) = registry.reason("i", "DESTINATION_CHANGED").await;
     assert!(condition.message.contains(values) && !condition.message.contains(code));
-    confirm(&stack, &registry.binding("i")).await.unwrap();
+    stack.confirm("alice", "i", &registry.binding("i")).await.unwrap();
     registry.reason("i", "STORED").await;
 
     registry.save_entry(entry(|server, _| server.command = "bunx".to_owned()));
@@ -323,25 +295,21 @@ async fn an_installations_values_do_not_hold_what_is_stored_on_the_entry() {
 #[tokio::test]
 async fn a_secret_goes_where_it_was_shown_to_go_or_nowhere() {
     let (registry, stack, _directory) = start().await;
-    let put = async |destination: &str| {
+    let put_to = async |destination: &str| {
         let request = PutInstallationCredentialRequest {
-            installation: "installations/i".to_owned(),
-            values: secrets(&[("token", "new")]),
-            request_id: String::new(),
             destination: destination.to_owned(),
+            ..put("i", &[("token", "new")])
         };
-        let mut people = stack.people.clone();
-        people.put_installation_credential(stack.of("alice", request)).await
+        stack
+            .people()
+            .put_installation_credential(stack.of("alice", request))
+            .await
     };
     let seen = registry.binding("i");
     registry.save_entry(entry(|server, _| server.command = "bunx".to_owned()));
     registry.reason("i", "DESTINATION_CHANGED").await;
-    let stale = put(&seen).await.unwrap_err();
-    assert_eq!(
-        (stale.code(), reason(&stale)),
-        (Code::Aborted, "DESTINATION_STALE".to_owned())
-    );
-    put(&registry.binding("i")).await.unwrap();
+    refused(put_to(&seen).await, "DESTINATION_STALE");
+    put_to(&registry.binding("i")).await.unwrap();
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["new"]);
 }
 
@@ -367,7 +335,7 @@ async fn other_secrets_of_the_entry_are_other_code() {
         "{}",
         condition.message
     );
-    let seen = shown(&stack).await;
+    let seen = stack.get("alice", "i").await.unwrap();
     assert_eq!(
         (
             seen.changes.len(),
@@ -379,13 +347,12 @@ async fn other_secrets_of_the_entry_are_other_code() {
     assert!(!format!("{seen:?}").contains("evil"), "which it is, not what");
     // Changed again while she looks.
     stack.put_entry("admin", "e", &[("code", "-r ./worse")]).await.unwrap();
-    let stale = confirm(&stack, &seen.present_destination).await.unwrap_err();
-    assert_eq!(
-        (stale.code(), reason(&stale)),
-        (Code::Aborted, "DESTINATION_STALE".to_owned())
+    refused(
+        stack.confirm("alice", "i", &seen.present_destination).await,
+        "DESTINATION_STALE",
     );
-    let seen = shown(&stack).await;
-    confirm(&stack, &seen.present_destination).await.unwrap();
+    let seen = stack.get("alice", "i").await.unwrap();
+    stack.confirm("alice", "i", &seen.present_destination).await.unwrap();
     registry.reason("i", "STORED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken", "-r ./worse"]);
 }
@@ -395,7 +362,7 @@ async fn other_secrets_of_the_entry_are_other_code() {
 async fn a_rotated_header_of_the_entry_is_no_question() {
     let registry = FakeRegistry::new();
     registry.save_entry(entry(|_, all| {
-        all.push(stored(secret("shared", true, support::header("x-key"))))
+        all.push(stored(secret("shared", true, header("x-key"))))
     }));
     registry.install("i", "e", "alice");
     let directory = tempfile::tempdir().unwrap();

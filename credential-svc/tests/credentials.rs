@@ -5,10 +5,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use contracts::{
-    credential::{
-        ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, DeleteInstallationCredentialRequest,
-        GetInstallationCredentialRequest, VendHeadersRequest, vend_service_client::VendServiceClient,
-    },
+    credential::{GetInstallationCredentialRequest, VendHeadersRequest, vend_service_client::VendServiceClient},
     registry::{
         AuthorizationHeader, CustomHeader, Injection, entry::CredentialModel, injection,
         report_cleanup_request::Subject,
@@ -16,9 +13,10 @@ use contracts::{
 };
 use pretty_assertions::assert_eq;
 use support::{
-    Stack, environment,
+    Stack,
+    entries::{environment, header, remote, secret, self_hosted, stored},
     fake_registry::{FakeRegistry, Gate},
-    header, pairs, reason, remote, secret, self_hosted, stored,
+    pairs, refused,
 };
 use tonic::{Code, Request, transport::Endpoint};
 use tonic_types::StatusExt as _;
@@ -53,10 +51,7 @@ async fn stores_reports_and_vends() {
     let (condition, generation) = registry.reason("i", "CREDENTIAL_REQUIRED").await;
     assert_eq!(generation, 0);
     assert!(condition.message.contains("The token (token)"), "{}", condition.message);
-    assert_eq!(
-        reason(&stack.headers("i", HERE, 0).await.unwrap_err()),
-        "CREDENTIAL_REQUIRED"
-    );
+    refused(stack.headers("i", HERE, 0).await, "CREDENTIAL_REQUIRED");
 
     let credential = stack.put("alice", "i", &[("token", "one")]).await.unwrap();
     assert_eq!(credential.name, "installations/i/credential");
@@ -136,21 +131,13 @@ async fn rotates_and_notices_what_the_upstream_rejected() {
     let registry = registry();
     let (stack, _directory) = start(&registry).await;
     stack.put("alice", "i", &[("token", "old")]).await.unwrap();
-    assert_eq!(
-        reason(&stack.headers("i", HERE, 1).await.unwrap_err()),
-        "CREDENTIAL_EXPIRED"
-    );
+    refused(stack.headers("i", HERE, 1).await, "CREDENTIAL_EXPIRED");
     stack.put("alice", "i", &[("token", "new")]).await.unwrap();
     let vended = stack.headers("i", HERE, 1).await.unwrap();
     assert_eq!(pairs(&vended), [pair("authorization", "Bearer new")]);
-    assert_eq!(
-        reason(
-            &stack
-                .headers("i", HERE, vended.credential_generation)
-                .await
-                .unwrap_err()
-        ),
-        "CREDENTIAL_EXPIRED"
+    refused(
+        stack.headers("i", HERE, vended.credential_generation).await,
+        "CREDENTIAL_EXPIRED",
     );
 }
 
@@ -159,25 +146,13 @@ async fn forgets_everything_on_request() {
     let registry = registry();
     let (stack, _directory) = start(&registry).await;
     stack.put("alice", "i", &[("token", "one")]).await.unwrap();
-    let request = DeleteInstallationCredentialRequest {
-        installation: "installations/i".to_owned(),
-    };
-    let credential = stack
-        .people
-        .clone()
-        .delete_installation_credential(stack.of("alice", request))
-        .await
-        .unwrap()
-        .into_inner();
+    let credential = stack.delete("alice", "i").await.unwrap();
     assert_eq!(
         (credential.fields.len(), credential.missing_fields),
         (0, vec!["token".to_owned()])
     );
     assert_eq!(registry.condition("i").unwrap().1, 2);
-    assert_eq!(
-        reason(&stack.headers("i", HERE, 0).await.unwrap_err()),
-        "CREDENTIAL_REQUIRED"
-    );
+    refused(stack.headers("i", HERE, 0).await, "CREDENTIAL_REQUIRED");
 }
 
 #[tokio::test]
@@ -191,10 +166,9 @@ async fn names_everything_that_is_wrong_and_repeats_no_value() {
         ("tenant", "canary\r\nx: y"),
         ("tenant", ""),
     ];
-    let status = stack.put_with_id("alice", "i", &values, "no uuid").await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::InvalidArgument, "INVALID_FIELDS".to_owned())
+    let status = refused(
+        stack.put_with_id("alice", "i", &values, "no uuid").await,
+        "INVALID_FIELDS",
     );
     let violations = status.get_details_bad_request().unwrap().field_violations;
     let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
@@ -209,10 +183,7 @@ async fn names_everything_that_is_wrong_and_repeats_no_value() {
     assert_eq!(fields, expected);
     assert!(violations[1].description.contains("`token`"));
     assert!(!format!("{status:?}").contains("canary"));
-    assert_eq!(
-        reason(&stack.put("alice", "i", &[]).await.unwrap_err()),
-        "INVALID_FIELDS"
-    );
+    refused(stack.put("alice", "i", &[]).await, "INVALID_FIELDS");
     assert_eq!(
         registry.reason("i", "CREDENTIAL_REQUIRED").await.1,
         0,
@@ -224,11 +195,7 @@ async fn names_everything_that_is_wrong_and_repeats_no_value() {
 async fn serves_only_whom_the_registry_lets() {
     let registry = registry();
     let (stack, _directory) = start(&registry).await;
-    let status = stack.put("bob", "i", &[("token", "one")]).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned())
-    );
+    refused(stack.put("bob", "i", &[("token", "one")]).await, "RESOURCE_NOT_FOUND");
     assert_eq!(
         stack
             .put("alice", "unknown", &[("token", "x")])
@@ -252,15 +219,9 @@ async fn serves_only_whom_the_registry_lets() {
     let request = GetInstallationCredentialRequest {
         installation: "installations/i".to_owned(),
     };
-    let status = stack
-        .people
-        .clone()
-        .get_installation_credential(request)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::Unauthenticated, "UNAUTHENTICATED".to_owned())
+    refused(
+        stack.people().get_installation_credential(request).await,
+        "UNAUTHENTICATED",
     );
 }
 
@@ -281,13 +242,11 @@ async fn vends_to_workloads_over_their_own_connections_only() {
     for name in ["x-workload", "chandlery-workload", "x-forwarded-client-cert", "x-peer"] {
         request.metadata_mut().insert(name, "gateway-svc".parse().unwrap());
     }
-    let status = VendServiceClient::new(outside).vend_headers(request).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::PermissionDenied, "WORKLOADS_ONLY".to_owned())
+    refused(
+        VendServiceClient::new(outside).vend_headers(request).await,
+        "WORKLOADS_ONLY",
     );
-    let status = stack.orchestrator.clone().vend_headers(message).await.unwrap_err();
-    assert_eq!(reason(&status), "WORKLOADS_ONLY", "another workload");
+    refused(stack.orchestrator.clone().vend_headers(message).await, "WORKLOADS_ONLY");
 }
 
 #[tokio::test]
@@ -303,13 +262,9 @@ async fn answers_a_retry_as_the_first_time() {
         pairs(&stack.headers("i", HERE, 0).await.unwrap()),
         [pair("authorization", "Bearer two")]
     );
-    let status = stack
-        .put_with_id("alice", "i", &[("token", "three")], id)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
+    refused(
+        stack.put_with_id("alice", "i", &[("token", "three")], id).await,
+        "REQUEST_ID_REUSED",
     );
     let admins = stack.put_with_id("admin", "i", &[("token", "four")], id).await.unwrap();
     assert_eq!(admins.credential_generation, 3, "another user's ids are apart");
@@ -341,13 +296,9 @@ async fn keeps_what_could_not_be_reported_and_reports_it_later() {
     registry.reason("i", "CREDENTIAL_REQUIRED").await;
     registry.gate(Gate::Broken);
     let id = "0b5d0e0a-7d55-4a0f-8f43-222222222222";
-    let status = stack
-        .put_with_id("alice", "i", &[("token", "one")], id)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::Unavailable, "REGISTRY_UNAVAILABLE".to_owned())
+    let status = refused(
+        stack.put_with_id("alice", "i", &[("token", "one")], id).await,
+        "REGISTRY_UNAVAILABLE",
     );
     assert!(status.message().contains("safe to retry with the same request_id"));
     registry.gate(Gate::Open);
@@ -400,37 +351,16 @@ async fn vends_to_a_new_destination_only_once_its_owner_agrees() {
     );
     assert_eq!(generation, 1, "nothing was put");
     for destination in [HERE, THERE] {
-        assert_eq!(
-            reason(&stack.headers("i", destination, 0).await.unwrap_err()),
-            "DESTINATION_CHANGED"
-        );
+        refused(stack.headers("i", destination, 0).await, "DESTINATION_CHANGED");
     }
-    assert_eq!(
-        reason(&stack.put("alice", "i", &[("token", "x")]).await.unwrap_err()),
-        "DESTINATION_CHANGED"
-    );
+    refused(stack.put("alice", "i", &[("token", "x")]).await, "DESTINATION_CHANGED");
 
-    let confirm = |destination: &str| {
-        let request = ConfirmInstallationDestinationRequest {
-            installation: "installations/i".to_owned(),
-            destination: destination.to_owned(),
-        };
-        let request = stack.of("alice", request);
-        let mut people = stack.people.clone();
-        async move { people.confirm_installation_destination(request).await }
-    };
-    let status = confirm(HERE).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::Aborted, "DESTINATION_STALE".to_owned())
-    );
-    assert_eq!(confirm(THERE).await.unwrap().into_inner().bound_destination, THERE);
+    refused(stack.confirm("alice", "i", HERE).await, "DESTINATION_STALE");
+    let confirmed = stack.confirm("alice", "i", THERE).await.unwrap();
+    assert_eq!(confirmed.bound_destination, THERE);
     assert_eq!(stack.headers("i", THERE, 0).await.unwrap().headers.len(), 2);
-    assert_eq!(
-        reason(&stack.headers("i", HERE, 0).await.unwrap_err()),
-        "DESTINATION_CHANGED"
-    );
-    confirm(THERE).await.unwrap();
+    refused(stack.headers("i", HERE, 0).await, "DESTINATION_CHANGED");
+    stack.confirm("alice", "i", THERE).await.unwrap();
 
     registry.save_entry(remote("e", HERE, fields()));
     registry.reason("i", "DESTINATION_CHANGED").await;
@@ -461,8 +391,7 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     let (condition, generation) = registry.entry_reason("e", "ENTRY_CREDENTIAL_REQUIRED").await;
     assert!(condition.message.contains("admin"));
     assert_eq!(generation, 0);
-    let status = stack.runtime("a", &registry.binding("a")).await.unwrap_err();
-    assert_eq!(reason(&status), "CREDENTIAL_REQUIRED");
+    let status = refused(stack.runtime("a", &registry.binding("a")).await, "CREDENTIAL_REQUIRED");
     assert_eq!(
         status.message(),
         "an admin must store these secrets on the entry: The shared (shared)"
@@ -473,15 +402,11 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
         "{}",
         status.message()
     );
-    let status = stack.put("alice", "a", &[("shared", "x")]).await.unwrap_err();
-    assert_eq!(reason(&status), "INVALID_FIELDS", "stored on the entry only");
-    assert_eq!(
-        reason(&stack.put_entry("admin", "e", &[("own", "x")]).await.unwrap_err()),
-        "INVALID_FIELDS"
-    );
-    assert_eq!(
-        reason(&stack.put_entry("admin", "e", &[("shared", "a\0b")]).await.unwrap_err()),
-        "INVALID_FIELDS"
+    refused(stack.put("alice", "a", &[("shared", "x")]).await, "INVALID_FIELDS");
+    refused(stack.put_entry("admin", "e", &[("own", "x")]).await, "INVALID_FIELDS");
+    refused(
+        stack.put_entry("admin", "e", &[("shared", "a\0b")]).await,
+        "INVALID_FIELDS",
     );
 
     let credential = stack.put_entry("admin", "e", &[("shared", "ours")]).await.unwrap();
@@ -492,8 +417,7 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     let (condition, generation) = registry.entry_condition("e").unwrap();
     assert_eq!((condition.reason.as_str(), generation), ("STORED", 1));
     // What came to the server beside hers is for her to agree to.
-    let refused = stack.runtime("a", &registry.binding("a")).await.unwrap_err();
-    assert_eq!(reason(&refused), "DESTINATION_CHANGED");
+    refused(stack.runtime("a", &registry.binding("a")).await, "DESTINATION_CHANGED");
     stack.put("alice", "a", &[("own", "alices")]).await.unwrap();
     let vended = stack.runtime("a", &registry.binding("a")).await.unwrap();
     assert_eq!(
@@ -506,10 +430,7 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
         .map(|field| (field.key.as_str(), field.value.as_str()))
         .collect();
     assert_eq!(fields, [("shared", "ours"), ("own", "alices")]);
-    assert_eq!(
-        reason(&stack.runtime("b", &registry.binding("a")).await.unwrap_err()),
-        "CREDENTIAL_REQUIRED"
-    );
+    refused(stack.runtime("b", &registry.binding("a")).await, "CREDENTIAL_REQUIRED");
     assert_eq!(
         stack
             .headers("a", &registry.binding("a"), 0)
@@ -543,22 +464,12 @@ async fn an_admin_confirms_where_an_entrys_secrets_go() {
     );
     for uid in ["a", "b"] {
         registry.reason(uid, "NOT_REQUIRED").await;
-        assert_eq!(
-            reason(&stack.headers(uid, THERE, 0).await.unwrap_err()),
-            "DESTINATION_CHANGED"
-        );
+        refused(stack.headers(uid, THERE, 0).await, "DESTINATION_CHANGED");
     }
-    let confirm = |subject: &str| {
-        let request = ConfirmEntryDestinationRequest {
-            entry: "entries/e".to_owned(),
-            destination: THERE.to_owned(),
-        };
-        let request = stack.of(subject, request);
-        let mut people = stack.people.clone();
-        async move { people.confirm_entry_destination(request).await }
-    };
-    assert_eq!(confirm("alice").await.unwrap_err().code(), Code::PermissionDenied);
-    assert_eq!(confirm("admin").await.unwrap().into_inner().bound_destination, THERE);
+    let refused_to = stack.confirm_entry("alice", "e", THERE).await.unwrap_err();
+    assert_eq!(refused_to.code(), Code::PermissionDenied);
+    let confirmed = stack.confirm_entry("admin", "e", THERE).await.unwrap();
+    assert_eq!(confirmed.bound_destination, THERE);
     assert_eq!(
         registry.entry_condition("e").unwrap().0.reason,
         "STORED",
@@ -585,20 +496,11 @@ async fn asks_again_for_a_value_that_does_not_fit_its_new_target() {
     stack.put("alice", "i", &[("key", "two\nlines")]).await.unwrap();
     registry.save_entry(self_hosted("e", "server", vec![secret("key", true, header("X-Key"))]));
     registry.reason("i", "CREDENTIAL_REQUIRED").await;
-    assert_eq!(
-        reason(&stack.headers("i", &registry.binding("i"), 0).await.unwrap_err()),
-        "CREDENTIAL_REQUIRED"
+    refused(
+        stack.headers("i", &registry.binding("i"), 0).await,
+        "CREDENTIAL_REQUIRED",
     );
-    let request = GetInstallationCredentialRequest {
-        installation: "installations/i".to_owned(),
-    };
-    let credential = stack
-        .people
-        .clone()
-        .get_installation_credential(stack.of("alice", request))
-        .await
-        .unwrap();
-    assert_eq!(credential.into_inner().missing_fields, ["key"]);
+    assert_eq!(stack.get("alice", "i").await.unwrap().missing_fields, ["key"]);
 }
 
 #[tokio::test]

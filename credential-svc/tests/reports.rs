@@ -4,12 +4,14 @@ mod support;
 
 use std::{fs, path::Path, time::Duration};
 
-use contracts::{
-    credential::{PutEntryCredentialRequest, PutInstallationCredentialRequest},
-    registry::ConditionStatus,
-};
+use contracts::registry::ConditionStatus;
 use pretty_assertions::assert_eq;
-use support::{Stack, fake_registry::FakeRegistry, pairs, reason, remote, secret, secrets, stored};
+use support::{
+    Stack,
+    entries::{header, remote, secret, stored},
+    fake_registry::FakeRegistry,
+    pairs, put, put_entry, refused,
+};
 
 const HERE: &str = "https://here.example.com";
 
@@ -17,7 +19,7 @@ const HERE: &str = "https://here.example.com";
 fn shared(registry: &FakeRegistry) {
     let fields = vec![
         stored(secret("token", true, None)),
-        secret("own", false, support::header("X-Own")),
+        secret("own", false, header("X-Own")),
     ];
     registry.save_entry(remote("e", HERE, fields));
 }
@@ -168,8 +170,7 @@ async fn a_rejected_pair_is_answered_by_something_newer_or_not_at_all() {
     let stack = Stack::start(directory.path(), &registry).await;
     stack.put_entry("admin", "e", &[("token", "one")]).await.unwrap();
     let expired = async |rejected| {
-        let status = stack.newer_headers("i", HERE, rejected).await.unwrap_err();
-        assert_eq!(reason(&status), "CREDENTIAL_EXPIRED", "{rejected:?}");
+        refused(stack.newer_headers("i", HERE, rejected).await, "CREDENTIAL_EXPIRED");
     };
     expired((0, 1)).await;
     stack.put("alice", "i", &[("own", "mine")]).await.unwrap();
@@ -200,27 +201,14 @@ async fn says_who_lags_as_the_registry_names_them() {
         let value = response.get("chandlery-lagging").map(|value| value.to_str().unwrap());
         value.map(str::to_owned)
     };
-    let installation = || {
-        let request = PutInstallationCredentialRequest {
-            installation: "installations/i".to_owned(),
-            values: secrets(&[("own", "mine")]),
-            request_id: String::new(),
-            destination: String::new(),
-        };
-        stack.of("alice", request)
-    };
-    let mut people = stack.people.clone();
+    let installation = || stack.of("alice", put("i", &[("own", "mine")]));
+    let mut people = stack.people();
     let answer = people.put_installation_credential(installation()).await.unwrap();
     assert_eq!(lagging(answer.metadata()), None);
     registry.lagging("gateway-svc/b-2,gateway-svc/1f3c");
     let answer = people.put_installation_credential(installation()).await.unwrap();
     assert_eq!(lagging(answer.metadata()).unwrap(), "gateway-svc/1f3c,gateway-svc/b-2");
-    let request = PutEntryCredentialRequest {
-        entry: "entries/e".to_owned(),
-        values: secrets(&[("token", "ours")]),
-        request_id: String::new(),
-        destination: String::new(),
-    };
-    let answer = people.put_entry_credential(stack.of("admin", request)).await.unwrap();
+    let request = stack.of("admin", put_entry("e", &[("token", "ours")]));
+    let answer = people.put_entry_credential(request).await.unwrap();
     assert_eq!(lagging(answer.metadata()).unwrap(), "gateway-svc/1f3c,gateway-svc/b-2");
 }

@@ -45,7 +45,7 @@ impl<S: Store, R: Registry> People<S, R> {
         Self { credentials, access }
     }
 
-    /// Makes a change to its end, also when the caller goes away in the middle of it.
+    /// Completes a change even if the caller disconnects.
     async fn change<F, Fut>(&self, change: F) -> Result<Response<Credential>, Status>
     where
         F: FnOnce(Arc<Credentials<S, R>>) -> Fut,
@@ -56,7 +56,7 @@ impl<S: Store, R: Registry> People<S, R> {
         Ok(answer(changed.map_err(|_| service_kit::status::internal())??))
     }
 
-    /// The installation, if this person may do this to it now.
+    /// The installation, if the registry authorizes this person to do this to it now.
     async fn installation(&self, name: &str, user: &User, action: AccessAction) -> Result<Subject, Status> {
         check_name("installation", "installations/", name)?;
         let answer = self
@@ -67,7 +67,7 @@ impl<S: Store, R: Registry> People<S, R> {
         convert::authorized(answer).ok_or_else(service_kit::status::internal)
     }
 
-    /// The entry, if this person may manage it now: if they are an admin.
+    /// The entry, if the registry authorizes this person to manage it now. Only admins are.
     async fn entry(&self, name: &str, user: &User) -> Result<Subject, Status> {
         check_name("entry", "entries/", name)?;
         let answer = self

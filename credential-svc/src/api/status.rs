@@ -1,4 +1,4 @@
-//! The one place where errors become what a caller sees.
+//! Maps errors to gRPC statuses.
 
 use contracts::credential::ErrorReason;
 use service_kit::status::{Reason, StatusBuilder, Violations, internal, not_found};
@@ -21,15 +21,15 @@ impl From<Error> for Status {
             Error::DestinationStale { present } => of(
                 Code::Aborted,
                 ErrorReason::DestinationStale,
-                "where the secrets would go has changed since it was shown; nothing was stored or confirmed; get the credential again, \
-                 look at its `changes`, and send its `present_destination`",
+                "the destination of the secrets has changed since it was shown; nothing was stored or confirmed; get the credential again, \
+                 review its `changes`, and send its `present_destination`",
             )
             .with("present_destination", present)
             .build(),
             Error::RequestIdReused => of(
                 Code::InvalidArgument,
                 ErrorReason::RequestIdReused,
-                "this request_id came with another request before; choose a new one",
+                "this request_id was used for a different request; choose a new one",
             )
             .build(),
             Error::CredentialRequired { message, condition } => {
@@ -40,7 +40,7 @@ impl From<Error> for Status {
             Error::CredentialExpired => of(
                 Code::FailedPrecondition,
                 ErrorReason::CredentialExpired,
-                "the upstream refuses the stored secret, and there is no newer one; enter a new one",
+                "the upstream rejects the stored secret, and there is no newer one; enter a new secret",
             )
             .build(),
             Error::RegistryUnavailable => registry_unavailable(),
@@ -54,15 +54,15 @@ impl From<Error> for Status {
             Error::Contended => of(
                 Code::Unavailable,
                 ErrorReason::StorageUnavailable,
-                "too many changes of this credential at once; nothing was changed; retry",
+                "too many requests are changing this credential at once; nothing was changed; retry",
             )
             .build(),
             Error::Store(StoreError::Unavailable(_)) => {
-                tracing::error!(error = %message, "the store of secrets failed");
+                tracing::error!(error = %message, "the secret store is unavailable");
                 of(
                     Code::Unavailable,
                     ErrorReason::StorageUnavailable,
-                    "the store of secrets did not answer; it is safe to retry with the same request_id",
+                    "the secret store is unavailable; the change may have been stored, and it is safe to retry with the same request_id",
                 )
                 .build()
             }
@@ -70,12 +70,12 @@ impl From<Error> for Status {
                 let mut violations = Violations::new();
                 violations.add(
                     "values",
-                    format!("the store of secrets takes at most {limit} bytes for all secrets of one owner; shorten them, or ask an operator"),
+                    format!("all secrets of one installation or entry together must have at most {limit} bytes"),
                 );
                 violations.into()
             }
             Error::Store(StoreError::Corrupt(_)) => {
-                tracing::error!(error = %message, "the store of secrets is corrupt");
+                tracing::error!(error = %message, "the secret store holds a value that cannot be read");
                 internal()
             }
         }
@@ -87,17 +87,17 @@ fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuil
     StatusBuilder::new(code, Reason::of(reason, ErrorReason::as_str_name), message)
 }
 
-/// Before anything was changed.
+/// Nothing was changed.
 fn registry_unavailable() -> Status {
     of(
         Code::Unavailable,
         ErrorReason::RegistryUnavailable,
-        "the registry does not answer; nothing was changed; retry",
+        "the registry is unavailable; nothing was changed; retry",
     )
     .build()
 }
 
-/// What the registry says to a person goes to that person; that it could not be asked is told as such.
+/// Passes on what the registry answers to a person. Any other failure means that the registry is unavailable.
 pub(super) fn from_registry(status: Status) -> Status {
     match status.code() {
         Code::NotFound
@@ -108,7 +108,7 @@ pub(super) fn from_registry(status: Status) -> Status {
             Status::with_details(status.code(), status.message(), status.details().to_vec().into())
         }
         code => {
-            tracing::warn!(error = %status.message(), grpc.code = ?code, "the registry could not be asked for authorization");
+            tracing::warn!(error = %status.message(), grpc.code = ?code, "the registry did not authorize a request");
             registry_unavailable()
         }
     }
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// What the registry says to a caller is said in this service's name: its contract has these reasons too.
+    /// What the registry answers is passed on under this service's name, so its contract has the same reasons.
     #[test]
     fn the_contract_has_the_reasons_that_are_passed_on() {
         use contracts::registry::ErrorReason as Theirs;

@@ -21,7 +21,7 @@ use super::{
     views::Subject,
 };
 
-/// What somebody asks to store.
+/// A request to store values.
 #[derive(Debug)]
 pub(crate) struct Put {
     /// The person, for request ids.
@@ -34,20 +34,20 @@ pub(crate) struct Put {
     pub(crate) violations: Violations,
 }
 
-/// What becomes of a record.
+/// What to do with a record.
 enum Decision {
     /// The same request was answered before.
     Answered(Summary),
-    /// It is as it should be.
+    /// There is nothing to change.
     Keep,
     Write(Record),
 }
 
 impl<S: Store, R: Registry> Credentials<S, R> {
-    /// What there is, for people.
+    /// Describes the credential.
     pub(crate) async fn get(&self, subject: &Subject) -> Result<Summary, Error> {
         let owner = subject.owner();
-        let record = self.record(&owner, self.told(&owner)).await?;
+        let record = self.record(&owner, self.reported(&owner)).await?;
         let present = self.present(subject).await?;
         let mut summary = summary(subject, present.as_ref(), &record);
         if let (Some(agreed), Some(present)) = (record.agreed, present)
@@ -73,7 +73,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             let mut violations = put.violations.clone();
             validate::check(subject.plan(), owner.source(), &put.values, &mut violations);
             let Some(present) = present else {
-                violations.add("", "the entry names no server that a secret could go to");
+                violations.add("", "the entry has no server to send secrets to");
                 return Err(Error::Invalid(violations));
             };
             if !violations.is_empty() {
@@ -102,7 +102,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         .await
     }
 
-    /// Forgets all values. A record that cannot be read is replaced by one without values.
+    /// Deletes all values. A record that cannot be read is replaced by an empty one.
     pub(crate) async fn delete(&self, subject: Subject) -> Result<Done, Error> {
         let owner = subject.owner();
         if let Err(StoreError::Corrupt(cause)) = self.store.read(&owner).await {
@@ -125,7 +125,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         .await
     }
 
-    /// Lets the values go to the present destination, if that is still the one that was shown.
+    /// Binds the values to the present destination, if that is still the one that was shown.
     pub(crate) async fn confirm(&self, subject: Subject, shown: &str) -> Result<Done, Error> {
         if shown.is_empty() {
             let mut violations = Violations::new();
@@ -154,8 +154,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         .await
     }
 
-    /// Makes the change that `decide` makes of the subject's record and of where its secrets would go; decides anew where somebody
-    /// else was faster.
+    /// Applies the decision that `decide` makes on the subject's record and the present destination of its secrets. Decides again where
+    /// another writer was faster.
     async fn change(
         &self,
         subject: &Subject,
@@ -164,12 +164,12 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let owner = subject.owner();
         for _ in 0..TRIES {
             self.admit(subject)?;
-            let current = self.current(&owner, self.told(&owner)).await?;
+            let current = self.current(&owner, self.reported(&owner)).await?;
             let Current { version, record } = current.ok_or_else(|| Error::NotFound(subject.name()))?;
             let present = self.present(subject).await?;
             let decision = decide(&record, present.as_ref())?;
             let owed = Owed::new(&self.queue, owner.clone());
-            // Reported also where nothing is written: an earlier try may have been stored only.
+            // Reported even where nothing is written: an earlier attempt may have been stored without a report.
             let summary = match decision {
                 Decision::Answered(summary) => summary,
                 Decision::Keep => summary(subject, present.as_ref(), &record),
@@ -188,14 +188,14 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         Err(Error::Contended)
     }
 
-    /// Where the subject's secrets go now.
+    /// The present destination of the subject's secrets.
     async fn present(&self, subject: &Subject) -> Result<Option<Present>, Error> {
         let entry = self.beside(subject.beside().as_ref()).await?;
         Ok(subject.present(entry.as_ref()))
     }
 
-    fn told(&self, owner: &Owner) -> i64 {
-        self.views().told(owner)
+    fn reported(&self, owner: &Owner) -> i64 {
+        self.views().reported(owner)
     }
 }
 
@@ -203,14 +203,14 @@ impl Put {
     fn request(&self) -> Option<Request> {
         let values = self.values.iter();
         let pairs = values.flat_map(|(key, value)| [key.as_bytes(), value.expose_secret().as_bytes()]);
-        // Behind pairs, one alone.
+        // After the pairs, an odd part: it cannot be taken for one of them.
         let content = pairs.chain(self.destination.iter().map(|shown| shown.as_bytes()));
         self.request_id.map(|id| Request::new(self.user.clone(), id, content))
     }
 }
 
-/// Whether the values that a put to `present` does not name stay. Values that were entered for another place go to `present` only
-/// where their owner agrees: by confirming, or by entering all of them again; then what is not entered again is forgotten.
+/// Whether a put to `present` keeps the values it does not name. Values that are bound to another destination go to `present` only if
+/// their owner confirms it, or enters all of them again; then fields that the entry no longer has are deleted.
 fn stays(
     record: &Record,
     plan: &Plan,
@@ -248,7 +248,7 @@ fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Sum
             .iter()
             .map(|(key, field)| (key.clone(), field.stored))
             .collect(),
-        // A destination that needs no confirmation is told as the present one.
+        // A destination that needs no confirmation is shown as the present one.
         bound_destination: if covered {
             present.destination.clone()
         } else {
@@ -265,7 +265,7 @@ fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Sum
     }
 }
 
-/// Somebody looked at another destination than the present one.
+/// The caller was shown another destination than the present one.
 fn stale(present: &Present) -> Error {
     Error::DestinationStale {
         present: present.destination.clone(),

@@ -1,8 +1,8 @@
-//! The service without its transports: what is known of the registry, and the records of owners. What people do is in `changing`,
-//! what workloads get in `vending`, what is told to the registry in `reporting`.
+//! The service without its transports: its view of the registry, and the records of owners. What people do is in `changing`, what
+//! workloads get in `vending`, what is reported to the registry in `reporting`.
 //!
-//! Nothing is locked while the store is read or written. A change is decided on a record that was read, and made only if the record
-//! still has the version it had then.
+//! No lock is held while the store is read or written. A change is decided on the record that was read, and written only if the record
+//! still has the same version.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -19,7 +19,7 @@ use super::{
     views::{Known, Subject, Views},
 };
 
-/// How often a change is decided anew where others were faster.
+/// How often a change is attempted where other writers conflict with it.
 pub(super) const TRIES: usize = 16;
 
 /// The service, without its transports.
@@ -31,7 +31,7 @@ pub(crate) struct Credentials<S, R> {
     views: RwLock<Views>,
     /// The snapshot that is coming in. Locked after `views`, where both are.
     coming: Mutex<Option<Views>>,
-    /// Counts what the registry has told; 0: nothing yet.
+    /// Counts snapshots and changes of the registry; 0: none yet.
     pub(super) seen: watch::Sender<u64>,
     pub(super) queue: Arc<Queue>,
     pub(super) reporting: Locks,
@@ -58,7 +58,7 @@ impl<S, R> Credentials<S, R> {
         }
     }
 
-    /// What still has to be reported.
+    /// The owners that are to be reconciled.
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
     }
@@ -68,7 +68,7 @@ impl<S, R> Credentials<S, R> {
         *self.coming() = Some(Views::default());
     }
 
-    /// Takes a part of the snapshot.
+    /// Adds a part of the snapshot.
     pub(crate) fn fill_snapshot(&self, fill: impl FnOnce(&mut Views)) {
         if let Some(coming) = self.coming().as_mut() {
             fill(coming);
@@ -88,14 +88,14 @@ impl<S, R> Credentials<S, R> {
         self.queue.add(owners);
     }
 
-    /// Takes a change of the registry.
+    /// Applies a change of the registry.
     pub(crate) fn update(&self, apply: impl FnOnce(&mut Views) -> Vec<Owner>) {
         let owners = apply(&mut self.views.write().unwrap_or_else(PoisonError::into_inner));
         self.seen.send_modify(|seen| *seen += 1);
         self.queue.add(owners);
     }
 
-    /// Keeps what an authorization told of its subject, so that the subject's change can be reported.
+    /// Adds what an authorization returned to the views, so that the subject's change can be reported.
     pub(super) fn admit(&self, subject: &Subject) -> Result<(), Error> {
         if subject.deleted() {
             return Err(Error::NotFound(subject.name()));
@@ -106,7 +106,7 @@ impl<S, R> Credentials<S, R> {
         Ok(())
     }
 
-    /// All that is known, as of one moment. To be dropped before anything is waited for.
+    /// Everything that is known. Drop the guard before awaiting anything.
     pub(super) fn views(&self) -> RwLockReadGuard<'_, Views> {
         self.views.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,37 +127,37 @@ impl<S: Store, R> Credentials<S, R> {
         self.store.check().await
     }
 
-    /// The owner's record; `None` where the owner was erased. A record that is older than what others were `told` of it comes from a
-    /// backup: it gets a generation beyond that, so that nobody keeps what they had.
-    pub(super) async fn current(&self, owner: &Owner, told: i64) -> Result<Option<Current>, Error> {
+    /// The owner's record; `None` where there is a tombstone. A record that is older than the generation that was `reported` comes from a
+    /// restored backup: it first gets a newer generation, so that every workload draws it again.
+    pub(super) async fn current(&self, owner: &Owner, reported: i64) -> Result<Option<Current>, Error> {
         for _ in 0..TRIES {
             let (version, mut record) = match self.store.read(owner).await? {
                 Some((_, Value::Erased { .. })) => return Ok(None),
                 Some((version, Value::Record(record))) => (version, record),
                 None => (Version::NONE, Record::default()),
             };
-            if record.generation >= told {
+            if record.generation >= reported {
                 return Ok(Some(Current { version, record }));
             }
-            record.generation = told + 1;
+            record.generation = reported + 1;
             let written = self.store.write(owner, version, Value::Record(record)).await?;
             if written == Written::Done {
-                tracing::warn!(credential.owner = %owner, generation.told = told, "the store is older than what was told of it");
+                tracing::warn!(credential.owner = %owner, generation.reported = reported, "the record comes from a backup that is older than what was reported; it got a newer generation");
             }
         }
         Err(Error::Contended)
     }
 
-    /// The same for those who only read: an owner that was erased has nothing.
-    pub(super) async fn record(&self, owner: &Owner, told: i64) -> Result<Record, Error> {
+    /// The same for readers, to whom a tombstone is an empty record.
+    pub(super) async fn record(&self, owner: &Owner, reported: i64) -> Result<Record, Error> {
         Ok(self
-            .current(owner, told)
+            .current(owner, reported)
             .await?
             .map(|current| current.record)
             .unwrap_or_default())
     }
 
-    /// The record of an entry whose secrets go together with somebody's own.
+    /// The record of an entry whose secrets go to the same server as an installation's own.
     pub(super) async fn beside(&self, entry: Option<&Owner>) -> Result<Option<Record>, Error> {
         let Some(entry) = entry else { return Ok(None) };
         Ok(match self.store.read(entry).await? {

@@ -1,11 +1,11 @@
-//! Where secrets may go, where they would go now, and how that is told.
+//! Where secrets may go, where they would go now, and how people are told the difference.
 
 use registry_model::destination::{self, Change, Difference, Part};
 use serde::{Deserialize, Serialize};
 
 use super::owner::Source;
 
-/// What an owner has agreed to, kept sealed with their secrets: to show what has changed since. It is bounded.
+/// The destination that an owner agreed to, kept with the secrets to show what has changed since. Its size is bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Agreed {
     /// As `Credential.bound_description`.
@@ -18,23 +18,23 @@ pub(crate) struct Agreed {
 pub(crate) struct Present {
     /// As `Credential.present_destination`.
     pub(crate) destination: String,
-    /// Whether the values of a personal installation are those of somebody else.
+    /// Whether somebody other than its owner set the values of a personal installation.
     pub(crate) foreign: bool,
-    /// What agreeing to it is agreeing to.
+    /// What is kept of it where the owner agrees.
     pub(crate) agreed: Agreed,
 }
 
 impl Present {
-    /// What is different from what was agreed to.
+    /// The differences from what was agreed to.
     pub(crate) fn changes_since(&self, agreed: &Agreed) -> Vec<Change> {
-        // The owner's own values are the owner's to change.
+        // Owners may change their own values without confirming them.
         let counts = |part: &&Part| self.foreign || !part.is_entered();
         let of = |agreed: &Agreed| -> Vec<Part> { agreed.parts.iter().filter(counts).cloned().collect() };
         destination::changes(&of(agreed), &of(&self.agreed))
     }
 }
 
-/// Secrets that would go where their owner has not agreed to.
+/// Secrets that would go to a destination their owner has not agreed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
     /// What they are bound to.
@@ -44,15 +44,15 @@ pub(crate) struct Moved {
 }
 
 impl Moved {
-    /// What has happened, who can repair it and how, for people. What exactly has changed is long: `Credential.changes` has it.
+    /// What has happened, who can repair it, and how. `Credential.changes` has the details.
     pub(crate) fn message(&self, source: Source) -> String {
         let what = self.what(source);
         match source {
             Source::Prompted => {
-                format!("{what}; their owner must look at what has changed and agree to it, or enter all secrets again")
+                format!("{what}; their owner must review the change and confirm it, or enter all secrets again")
             }
             Source::Stored => format!(
-                "{what}; an admin must confirm the new destination of the secrets that are stored on the entry, or store all of them again"
+                "{what}; an admin must confirm the new destination of the secrets stored on the entry, or store all of them again"
             ),
         }
     }
@@ -74,22 +74,24 @@ impl Moved {
             let origin = destination::readable(present);
             causes.push(format!("the entry now points to {origin}, but {entered} for {before}"));
         } else if destination::is_former(bound) {
-            causes
-                .push("secrets are bound to all that runs by now, and these were bound to a program alone".to_owned());
+            causes.push(
+                "secrets are now bound to everything that decides what runs, and these were bound to the program alone"
+                    .to_owned(),
+            );
         } else if server {
             causes.push(format!("what runs has changed since {entered}"));
         }
         if stored {
             causes.push(format!(
-                "secrets of the entry, which go to the same server, have changed since {entered}"
+                "the secrets of the entry, which go to the same server, have changed since {entered}"
             ));
         }
         if values {
             causes.push("somebody else has changed the values of this installation".to_owned());
         }
-        // Whoever asks may know of another destination than we do.
+        // The caller may know a newer destination than this service.
         if causes.is_empty() {
-            causes.push(format!("where they would go has changed since {entered}"));
+            causes.push(format!("the destination has changed since {entered}"));
         }
         causes.join(", and ")
     }

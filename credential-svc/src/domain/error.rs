@@ -1,43 +1,43 @@
-//! Everything that can go wrong, for the one who called.
+//! Why a call fails.
 
 use service_kit::status::Violations;
 
 use super::{destination::Moved, owner::Source, ports::StoreError};
 
-/// Why a call failed.
+/// Why a call failed. `api/status.rs` makes a status of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The request cannot be taken; nothing was changed.
-    #[error("the request cannot be taken")]
+    /// The request has invalid fields. Nothing was changed.
+    #[error("the request has invalid fields")]
     Invalid(Violations),
-    /// There is no such thing.
+    /// The resource does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// The secrets may go elsewhere only.
+    /// The secrets are bound to another destination.
     #[error("{}", .1.message(*.0))]
     DestinationChanged(Source, Moved),
-    /// Somebody confirms a destination that is not the present one.
-    #[error("the destination is {present} by now")]
+    /// The caller was shown a destination that is no longer the present one.
+    #[error("the destination is now {present}")]
     DestinationStale { present: String },
-    /// The request id was used for something else.
-    #[error("the request id was used for another request")]
+    /// The request id was used for a different request.
+    #[error("the request id was used for a different request")]
     RequestIdReused,
     /// A required secret is missing; `condition` is the reason as reported to the registry.
     #[error("{message}")]
     CredentialRequired { message: String, condition: &'static str },
-    /// The upstream has refused what there is.
-    #[error("the upstream refuses the credential")]
+    /// The upstream rejects the secrets that are stored.
+    #[error("the upstream rejects the credential")]
     CredentialExpired,
-    /// The registry has not told yet what there is to know.
+    /// The watch has not brought the first snapshot, or the entry revision, yet.
     #[error("the registry has not answered yet")]
     RegistryUnavailable,
-    /// The change is durable, but the registry has not taken the report of it yet.
-    #[error("stored, but the registry did not take the report")]
+    /// The change is durable, but the registry has not accepted the report of it yet.
+    #[error("stored, but the registry did not accept the report")]
     NotAnnounced,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The record changes faster than it can be written.
+    /// Other writers changed the record every time. Nothing was changed.
     #[error("too many changes at once")]
     Contended,
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Whose secrets they are. Uids are unique for ever, so a slug used again inherits nothing. Entries come first: many
-/// installations may wait for one.
+/// Whose secrets they are. A uid is never used again, so a new resource with an old name inherits nothing. Entries come first in
+/// order, since many installations may wait for one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Owner {
     /// Uid of an entry.
@@ -36,7 +36,7 @@ impl Owner {
         }
     }
 
-    /// Which of a plan's fields it has the values of.
+    /// The source of the fields whose values it holds.
     pub(crate) fn source(&self) -> Source {
         match self {
             Self::Installation(_) => Source::Prompted,

@@ -1,4 +1,4 @@
-//! What an entry says about secrets: which there are, where they come from, where they go.
+//! What an entry revision says about secrets: which ones there are, who provides them, and where they go.
 
 use registry_model::destination::{self, Destination, Foreign, Part};
 
@@ -8,7 +8,7 @@ use super::{
     record::Record,
 };
 
-/// The part of an entry revision that this service acts on.
+/// The part of an entry revision that this service uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// See `registry_model::destination`. `None` for an entry without a server.
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SecretField {
     pub(crate) key: String,
-    /// What people read; never empty.
+    /// For people; never empty.
     pub(crate) title: String,
     pub(crate) required: bool,
     pub(crate) source: Source,
@@ -31,7 +31,7 @@ pub(crate) struct SecretField {
 }
 
 impl SecretField {
-    /// Whether the server itself gets it, rather than each request.
+    /// Whether the value goes to the server when it starts, rather than into each request.
     pub(crate) fn goes_to_server(&self) -> bool {
         matches!(self.target, Target::Environment(_) | Target::File(_) | Target::Argument)
     }
@@ -68,19 +68,20 @@ pub(crate) enum Injection {
 }
 
 impl Plan {
-    /// Where secrets go: of an entry, or of an installation with these values of somebody else.
+    /// Where secrets of the entry go, or those of an installation whose values somebody else has set.
     pub(crate) fn binding(&self, foreign: Option<&Foreign>) -> Option<String> {
         let destination = self.destination.as_ref()?;
         Some(destination::with(&destination.binding, foreign))
     }
 
-    /// Where an owner's secrets go beside what `entry`, the record of the entry, gives the server. Of the entry itself, `None`.
+    /// Where an installation's own secrets go, given `entry`, the record of the entry: which of its secrets go to the same server is part of
+    /// the destination. `None` for the entry's own secrets.
     pub(crate) fn bound(&self, foreign: Option<&Foreign>, entry: Option<&Record>) -> Option<String> {
         let stored = self.stored_beside(entry);
         Some(destination::beside(&self.binding(foreign)?, stored))
     }
 
-    /// The same with what people are shown; `values` are those of an installation.
+    /// The same with what people are shown; `values` are the values of an installation.
     pub(crate) fn present(
         &self,
         foreign: Option<&Foreign>,
@@ -102,12 +103,12 @@ impl Plan {
         })
     }
 
-    /// Whether somebody's own secrets go to a server together with secrets that are stored on the entry.
+    /// Whether a server gets secrets stored on the entry together with those of the installation's owner.
     pub(crate) fn is_mixed(&self) -> bool {
         self.has(Source::Prompted) && self.of(Source::Stored).any(SecretField::goes_to_server)
     }
 
-    /// The secrets stored on the entry that the server gets: key, and the generation that brought the value.
+    /// The secrets stored on the entry that the server gets: the key, and the generation that brought the value.
     fn stored_beside<'a>(&'a self, entry: Option<&'a Record>) -> impl Iterator<Item = (&'a str, i64)> {
         let entry = entry.filter(|_| self.is_mixed());
         let fields = self.of(Source::Stored).filter(|field| field.goes_to_server());
@@ -146,7 +147,7 @@ impl Plan {
         missing
     }
 
-    /// Whether `record` holds values that the plan would send to another place than they are bound to: to `present`.
+    /// Whether the plan would send values in `record` to `present`, which they are not bound to.
     pub(crate) fn is_bound_elsewhere(&self, source: Source, record: &Record, present: Option<&str>) -> bool {
         self.of(source).any(|field| record.fields.contains_key(&field.key))
             && !present.is_some_and(|present| destination::covers(&record.bound_destination, present))
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
     use crate::domain::{destination::Moved, record::Field, summary::StoredField};
 
-    /// Secrets that an earlier program has bound to a program alone: asked about once. Origins are what they were.
+    /// Secrets that an earlier version bound to the program alone must be confirmed once. Origins are what they were.
     #[test]
     fn what_was_bound_to_a_program_alone_is_asked_about() {
         let field = SecretField {
@@ -207,6 +208,6 @@ mod tests {
             present: "code:v1:00".to_owned(),
         };
         let message = moved.message(Source::Prompted);
-        assert!(message.contains("bound to a program alone"), "{message}");
+        assert!(message.contains("bound to the program alone"), "{message}");
     }
 }

@@ -56,19 +56,19 @@ pub(crate) enum Written {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// It may answer later.
-    #[error("the store of secrets is unavailable: {0}")]
+    #[error("the secret store is unavailable: {0}")]
     Unavailable(String),
     /// What it holds was not written by this program, or by a newer one.
-    #[error("the store of secrets holds a value that cannot be read: {0}")]
+    #[error("the secret store holds a value that cannot be read: {0}")]
     Corrupt(String),
     /// It takes no value of this size. Nothing was changed.
-    #[error("the store of secrets takes values of up to {limit} bytes, and this one has {size}")]
+    #[error("the secret store accepts values of up to {limit} bytes, and this one has {size}")]
     TooLarge { size: usize, limit: usize },
 }
 
 /// Takes what this service observes.
 pub(crate) trait Registry: Send + Sync + 'static {
-    /// Reports CREDENTIAL_READY of an installation or an entry. Returns once it is in force; names who lags.
+    /// Reports CREDENTIAL_READY of an installation or an entry. Returns once it is in force everywhere, with the watchers that lag.
     fn report(&self, owner: &Owner, report: &Report) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
     /// Reports that nothing is left of a deleted owner.
     fn report_cleanup(&self, owner: &Owner) -> impl Future<Output = Result<(), ReportError>> + Send;

@@ -1,4 +1,4 @@
-//! What is still to be reported.
+//! The owners that are to be reconciled.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::owner::Owner;
 
-/// A set of owners to look at again. To add one twice is to add it once.
+/// A set of owners: adding one twice is the same as adding it once.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: Mutex<BTreeSet<Owner>>,
@@ -25,18 +25,18 @@ impl Queue {
         self.added.notify_one();
     }
 
-    /// Everything that waits; empty if nothing does.
+    /// Takes all owners out of the queue.
     pub(crate) fn take(&self) -> BTreeSet<Owner> {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns after something was added since the last return.
+    /// Waits until an owner was added since this last returned.
     pub(crate) async fn added(&self) {
         self.added.notified().await;
     }
 }
 
-/// Adds its owner to the queue when dropped, unless that was reported: whatever happens in between, nothing is lost.
+/// Adds its owner to the queue when dropped, unless settled: a report that is due is not lost if its call fails or is cancelled.
 #[derive(Debug)]
 pub(crate) struct Owed {
     queue: Arc<Queue>,
@@ -51,7 +51,7 @@ impl Owed {
         }
     }
 
-    /// It was reported.
+    /// The owner was reported.
     pub(crate) fn settle(mut self) {
         self.owner = None;
     }

@@ -1,5 +1,4 @@
-//! Whether all the secrets that are needed are there, and how that is told: of an installation those that were prompted for, of
-//! an entry those that are stored on it.
+//! Whether all required secrets are there: for an installation those that are prompted for, for an entry those that are stored on it.
 
 use super::{
     destination::Moved,
@@ -14,7 +13,7 @@ use super::{
 const MAX_MESSAGE: usize = 4_000;
 
 impl Report {
-    /// What to report of an owner that has these secrets; `None` of an entry that never had any and needs none.
+    /// The report on an owner with this record; `None` for an entry that never had secrets and requires none.
     /// Its secrets go to `present`.
     pub(crate) fn of(
         known: &Known,
@@ -41,12 +40,12 @@ impl Report {
     }
 }
 
-/// How an owner's secrets stand.
+/// Whether an owner's secrets can be vended, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// No secret is needed, and none is there.
+    /// No secret is required, and none is stored.
     NotRequired,
-    /// All that is needed is there.
+    /// All required secrets are stored.
     Stored,
     /// Required fields have no value; keys with titles.
     Missing { source: Source, fields: Vec<String> },
@@ -101,8 +100,8 @@ impl Readiness {
     /// For people: what is wrong and what to do.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::NotRequired => "no secret is needed".to_owned(),
-            Self::Stored => "all secrets that are needed are stored".to_owned(),
+            Self::NotRequired => "no secret is required".to_owned(),
+            Self::Stored => "all required secrets are stored".to_owned(),
             Self::Missing {
                 source: Source::Prompted,
                 fields,

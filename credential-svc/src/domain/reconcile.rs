@@ -1,4 +1,4 @@
-//! Looks at whatever is queued, again and again until it is as it should be.
+//! Reconciles the owners in the queue, and retries those that fail.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use super::{
 
 /// Owners that are taken from the queue together.
 const BATCH: usize = 512;
-/// Owners that are looked at, and reported where that is due, at a time.
+/// Owners that are reconciled concurrently.
 const AT_ONCE: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-/// Does so until `stop` is cancelled.
+/// Runs until `stop` is cancelled.
 pub(crate) async fn reconcile<S: Store, R: Registry>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
     tokio::select! {
         () = forever(&credentials) => {}
@@ -56,7 +56,7 @@ async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
     }
 }
 
-/// Does what there is to do for these; returns those to look at again.
+/// Reconciles these owners; returns those that failed.
 async fn look<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Vec<Owner>) -> Vec<Owner> {
     let outcomes = futures::stream::iter(owners).map(|owner| async move {
         let outcome = credentials.reconcile(&owner).await;
@@ -66,7 +66,7 @@ async fn look<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Ve
         .buffer_unordered(AT_ONCE)
         .filter_map(|(owner, outcome)| async move {
             let error = outcome.err()?;
-            tracing::debug!(credential.owner = %owner, error = %error, "to be looked at again");
+            tracing::debug!(credential.owner = %owner, error = %error, "reconciling failed; it will be retried");
             Some(owner)
         });
     failed.collect().await

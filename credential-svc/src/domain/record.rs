@@ -10,26 +10,26 @@ use super::{destination::Agreed, replay::Answers, summary::StoredField};
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Record(Record),
-    /// The owner was deleted. The mark stays until no change that was authorized before can still be under way: it keeps such a
-    /// change from storing secrets that nobody would ever erase.
+    /// A tombstone: the owner was deleted. It stays until no change that was authorized before can still be under way, since such a
+    /// change would store secrets that nobody would ever erase.
     Erased {
         /// Microseconds since 1970.
         time: i64,
     },
 }
 
-/// The secrets of an owner, and everything that is decided by. The default is an owner that never had any.
+/// The secrets of an owner, with everything that decides about them. The default is an owner that never had secrets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
-    /// Counts the changes: puts, deletions, confirmations. Grows beyond what was told to others where a backup was restored.
+    /// Counts the changes: puts, deletions, confirmations. Grows beyond what was reported where a backup was restored.
     pub(crate) generation: i64,
     /// Where the values may go; empty while there are none.
     pub(crate) bound_destination: String,
-    /// What the owner agreed to. `None`: unknown, since an earlier program bound the values, or nothing is bound.
+    /// What the owner agreed to. `None`: unknown, since an earlier version bound the values, or nothing is bound.
     pub(crate) agreed: Option<Agreed>,
     /// By key.
     pub(crate) fields: BTreeMap<String, Field>,
-    /// Of requests that may be sent again.
+    /// Answers to requests that may be retried.
     pub(crate) answers: Answers,
 }
 

@@ -1,6 +1,6 @@
-//! What the registry is told.
+//! What is reported to the registry.
 
-/// CREDENTIAL_READY of an installation or an entry, as the registry takes it.
+/// CREDENTIAL_READY of an installation or an entry, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) ready: bool,

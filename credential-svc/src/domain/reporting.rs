@@ -1,5 +1,5 @@
-//! What follows from a change: the registry is told how an installation or an entry stands, and what a deleted one leaves is
-//! erased.
+//! What follows from a change: the condition of an installation or an entry is reported to the registry, and the secrets of a deleted
+//! one are erased.
 
 use super::{
     credentials::{Credentials, TRIES},
@@ -14,7 +14,7 @@ use super::{
     views::Subject,
 };
 
-/// An answer, and who may not have heard of the change yet.
+/// The answer to a change, and the watchers that may not have it in force yet.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) summary: Summary,
@@ -34,7 +34,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         Ok(Done { summary, lagging })
     }
 
-    /// Makes the registry know how the owner stands, and erases what a deleted one leaves.
+    /// Reports the owner's condition where the registry shows another one; erases the secrets of a deleted owner.
     pub(crate) async fn reconcile(&self, owner: &Owner) -> Result<(), Error> {
         if self.known(owner).is_some_and(|known| known.deleted) {
             return self.clean_up(owner).await;
@@ -56,7 +56,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
     }
 
-    /// Erases an owner's secrets, and leaves a mark that they were: a change that is under way finds it, and is not made.
+    /// Replaces an owner's secrets by a tombstone: a change that is under way conflicts with it, and is refused.
     async fn erase(&self, owner: &Owner) -> Result<(), Error> {
         for _ in 0..TRIES {
             let version = match self.store.read(owner).await {
@@ -80,7 +80,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
 
     /// Reports an owner's condition. Without `always`, only where the registry has another one.
     async fn report(&self, owner: &Owner, always: bool) -> Result<Lagging, Error> {
-        // One report of an owner at a time, each of the newest state: they cannot overtake one another.
+        // One report of an owner at a time, each of the newest state, so that an older one never arrives later.
         let lock = self.reporting.of(owner);
         let _guard = lock.lock().await;
         let Some(report) = self.wanted(owner, always).await? else {
@@ -96,7 +96,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
     }
 
-    /// What to report of an owner as of this moment, if anything.
+    /// The report that is due for an owner now, if any.
     async fn wanted(&self, owner: &Owner, always: bool) -> Result<Option<Report>, Error> {
         let Some(known) = self.known(owner).filter(|known| !known.deleted) else {
             return Ok(None);

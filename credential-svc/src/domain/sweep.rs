@@ -1,4 +1,4 @@
-//! Removes the marks of owners that were erased, once nobody can need them any more.
+//! Removes tombstones of deleted owners once they are no longer needed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,22 +13,22 @@ use super::{
     record::Value,
 };
 
-/// No change that was authorized before an owner was deleted is under way for as long as this.
+/// How long tombstones stay. No change takes this long, so none that was authorized before the deletion is still under way.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Owners that are listed at once.
+/// Owners on one page of the listing.
 const PAGE: usize = 512;
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a walk through the store found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
-    /// Marks that were removed.
+    /// Tombstones that were removed.
     pub(crate) removed: usize,
-    /// Records of owners that the registry does not know. They stay: that something is absent never deletes a secret.
+    /// Records of owners that the registry does not know. They are kept: absence never deletes a secret.
     pub(crate) unknown: usize,
 }
 
-/// Sweeps once a day, once the registry has told what there is, until `stop` is cancelled.
+/// Sweeps once a day, beginning after the first snapshot of the registry, until `stop` is cancelled.
 pub(crate) async fn sweep<S: Store, R: Send + Sync>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
     let forever = async {
         let mut seen = credentials.seen.subscribe();
@@ -38,9 +38,11 @@ pub(crate) async fn sweep<S: Store, R: Send + Sync>(credentials: Arc<Credentials
         loop {
             match credentials.sweep().await {
                 Ok(Swept { removed, unknown }) => {
-                    tracing::info!(removed, unknown, "looked for records of owners that are gone");
+                    tracing::info!(removed, unknown, "swept the secret store");
                 }
-                Err(error) => tracing::warn!(error = %error, "records of owners that are gone could not be looked for"),
+                Err(error) => {
+                    tracing::warn!(error = %error, "sweeping the secret store failed; it is retried in a day")
+                }
             }
             tokio::time::sleep(EVERY).await;
         }
@@ -52,7 +54,7 @@ pub(crate) async fn sweep<S: Store, R: Send + Sync>(credentials: Arc<Credentials
 }
 
 impl<S: Store, R> Credentials<S, R> {
-    /// Walks through all owners that the store has, page by page.
+    /// Walks through all owners in the store, page by page.
     pub(crate) async fn sweep(&self) -> Result<Swept, Error> {
         let mut swept = Swept::default();
         let mut after: Option<Owner> = None;

@@ -1,4 +1,4 @@
-//! Which values are taken for which field.
+//! Which values a field accepts.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{
     record::Record,
 };
 
-/// The longest secret.
+/// The longest secret (bytes).
 pub(crate) const MAX_SECRET: usize = 64 * 1024;
 
 /// Adds everything that is wrong with `values` for `plan`. Neither values nor unknown keys are repeated: a secret may
@@ -23,7 +23,7 @@ pub(crate) fn check(plan: &Plan, source: Source, values: &[(String, SecretString
     let mut seen = BTreeSet::new();
     for (index, (key, value)) in values.iter().enumerate() {
         if !seen.insert(key) {
-            violations.add(format!("values[{index}].key"), "is named twice");
+            violations.add(format!("values[{index}].key"), "is a duplicate");
         }
         let path = format!("values[{index}].value");
         let length = value.expose_secret().len();
@@ -46,7 +46,9 @@ pub(crate) fn check(plan: &Plan, source: Source, values: &[(String, SecretString
 pub(crate) fn misfit(plan: &Plan, field: &SecretField, value: &SecretString) -> Option<&'static str> {
     let value = value.expose_secret();
     if plan.is_header(field) && !fits_header(value) {
-        return Some("is sent in a header: visible ASCII, with spaces and tabs only inside");
+        return Some(
+            "is sent in a header: it must be visible ASCII, with spaces and tabs only between other characters",
+        );
     }
     if matches!(field.target, Target::Environment(_) | Target::Argument) && value.contains('\0') {
         return Some("must not contain a NUL byte");

@@ -1,4 +1,4 @@
-//! What is handed out, and as what.
+//! Turns stored secrets into headers and runtime values.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! What workloads get: the secrets of an installation and of its entry, for one destination, for a while.
+//! What workloads get: the secrets of an installation and of its entry, for one destination and a limited time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,9 +18,9 @@ use super::{
     vend::{Secrets, Vended},
 };
 
-/// What is vended is good for so long.
+/// How long workloads may use what is vended.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
-/// How long a vend waits for news of the registry that its caller has already.
+/// How long a vend waits for the watch to catch up with its caller.
 const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// The generations of an installation's own secrets and of its entry's. Both 0: none.
@@ -30,7 +30,7 @@ pub(crate) struct Generations {
     pub(crate) entry: i64,
 }
 
-/// What an installation's credential comes to at one moment.
+/// An installation's credential at one moment.
 struct State {
     plan: Arc<Plan>,
     foreign: Option<Foreign>,
@@ -43,14 +43,15 @@ impl State {
     fn refusal(&self) -> Option<Error> {
         let present = self.plan.bound(self.foreign.as_ref(), Some(&self.secrets.entry));
         let own = Readiness::of(&self.plan, present, Source::Prompted, &self.secrets.own);
-        // What an admin stored goes with the entry, whatever an installation's values are.
+        // The binding of secrets stored on the entry does not depend on an installation's values.
         let entry = Readiness::of(&self.plan, self.plan.binding(None), Source::Stored, &self.secrets.entry);
         refusal(&own, &entry)
     }
 }
 
 impl<S: Store, R> Credentials<S, R> {
-    /// The headers that carry an installation's secrets to `destination`: newer ones than those that were `rejected`.
+    /// The headers that carry an installation's secrets to `destination`. Fails with `CredentialExpired` unless they are newer than those
+    /// that were `rejected`.
     pub(crate) async fn vend_headers(
         &self,
         uid: &str,
@@ -81,8 +82,8 @@ impl<S: Store, R> Credentials<S, R> {
         }
     }
 
-    /// The state of an installation whose secrets may go to `destination`. A caller may be ahead of our watch: what does not
-    /// fit is looked at again once more is known.
+    /// The state of an installation whose secrets may go to `destination`. Where they may not, the caller may be ahead of the watch: this
+    /// waits for news before it fails.
     async fn ready_state(&self, uid: &str, destination: &str) -> Result<State, Error> {
         let mut seen = self.seen.subscribe();
         let deadline = tokio::time::Instant::now() + CATCH_UP;
@@ -106,7 +107,7 @@ impl<S: Store, R> Credentials<S, R> {
                 .filter(|state| !state.deleted)
                 .ok_or_else(|| Error::NotFound(format!("the installation {uid}")))?;
             if !fits {
-                // The caller is not where we are, though it was waited for.
+                // The caller and this service disagree, and the watch brought nothing in time.
                 let moved = Moved {
                     bound: state.secrets.own.bound_destination.clone(),
                     present: destination.to_owned(),
@@ -120,7 +121,7 @@ impl<S: Store, R> Credentials<S, R> {
         }
     }
 
-    /// Everything about one installation; `None` if the registry has not told of it, or of what it runs. Reads one record where
+    /// Everything about one installation; `None` if the watch has not brought it, or the entry revision it runs. Reads one record where
     /// secrets have one source: all are prompted for, or all are stored on the entry.
     async fn state(&self, uid: &str) -> Result<Option<State>, Error> {
         let (plan, foreign, deleted, own, entry) = {
@@ -135,7 +136,7 @@ impl<S: Store, R> Credentials<S, R> {
                 view.foreign.clone(),
                 view.deleted,
                 (Owner::Installation(uid.to_owned()), view.shown.credential_generation),
-                (entry.clone(), views.told(&entry)),
+                (entry.clone(), views.reported(&entry)),
             )
         };
         let (own, entry) = tokio::try_join!(self.fitting(&plan, &own), self.fitting(&plan, &entry))?;
@@ -151,21 +152,21 @@ impl<S: Store, R> Credentials<S, R> {
         }))
     }
 
-    /// The values of an owner that can go where the plan sends them. Where the plan sends none, the generation that was `told`
-    /// stands for the record: callers compare it with what the registry shows.
-    async fn fitting(&self, plan: &Plan, (owner, told): &(Owner, i64)) -> Result<Record, Error> {
+    /// The record of an owner, without values that cannot go where the plan sends them. Where the plan has no fields from this source, the
+    /// record is not read: callers need its generation only, and get the reported one.
+    async fn fitting(&self, plan: &Plan, (owner, reported): &(Owner, i64)) -> Result<Record, Error> {
         let source = owner.source();
         if !plan.has(source) {
             return Ok(Record {
-                generation: *told,
+                generation: *reported,
                 ..Record::default()
             });
         }
-        Ok(validate::fitting(plan, source, self.record(owner, *told).await?))
+        Ok(validate::fitting(plan, source, self.record(owner, *reported).await?))
     }
 }
 
-/// The error of a call that wants secrets of an installation and of its entry, where there are none to give.
+/// Why nothing can be vended, given the readiness of an installation's own secrets and of its entry's.
 fn refusal(own: &Readiness, entry: &Readiness) -> Option<Error> {
     for readiness in [own, entry] {
         if let Readiness::DestinationChanged { source, moved } = readiness {

@@ -1,4 +1,4 @@
-//! What is known of entries and installations, from the watch and from authorizations.
+//! What this service knows of entries and installations, from the watch and from authorizations.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use registry_model::destination::{Foreign, Part};
 
 use super::{destination::Present, owner::Owner, plan::Plan, record::Record, report::Report};
 
-/// An installation, as far as this service cares.
+/// The part of an installation that this service uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InstallationView {
     pub(crate) uid: String,
@@ -16,14 +16,14 @@ pub(crate) struct InstallationView {
     /// The registry's revision of its last change.
     pub(crate) registry_revision: i64,
     pub(crate) generation: i64,
-    /// It waits for cleanup.
+    /// It is deleted, and waits for cleanup.
     pub(crate) deleted: bool,
-    /// Of a personal one, if somebody else than its owner has set its values.
+    /// Set for a personal installation whose values were set by somebody other than its owner.
     pub(crate) foreign: Option<Foreign>,
     pub(crate) shown: Shown,
 }
 
-/// An entry, as far as this service cares.
+/// The part of an entry that this service uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EntryView {
     pub(crate) uid: String,
@@ -33,22 +33,22 @@ pub(crate) struct EntryView {
     pub(crate) entry_revision: i64,
     /// The registry's revision of its last change.
     pub(crate) registry_revision: i64,
-    /// It waits for cleanup.
+    /// It is deleted, and waits for cleanup.
     pub(crate) deleted: bool,
     /// Of its current revision.
     pub(crate) plan: Arc<Plan>,
     pub(crate) shown: Shown,
 }
 
-/// What the registry shows of what this service has reported.
+/// What this service has reported, as the registry shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// The generation that everybody was told; 0: none.
+    /// The generation that was reported last; 0: none.
     pub(crate) credential_generation: i64,
     pub(crate) condition: Option<Reported>,
 }
 
-/// CREDENTIAL_READY as the registry has it.
+/// CREDENTIAL_READY, as the registry shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) ready: bool,
@@ -106,7 +106,7 @@ impl Subject {
         }
     }
 
-    /// The entry whose secrets go to a server together with this one's, if there are such.
+    /// The entry, where secrets stored on it go to the same server as the installation's own.
     pub(crate) fn beside(&self) -> Option<Owner> {
         match self {
             Self::Installation(view, plan, _) if plan.is_mixed() => Some(Owner::Entry(view.entry_uid.clone())),
@@ -114,7 +114,7 @@ impl Subject {
         }
     }
 
-    /// Where its secrets go beside those of the entry; `None` for an entry without a server.
+    /// The present destination of its secrets, given the record of the entry whose secrets go to the same server. `None` for an entry without a server.
     pub(crate) fn present(&self, entry: Option<&Record>) -> Option<Present> {
         match self {
             Self::Installation(view, plan, values) => plan.present(view.foreign.as_ref(), values, entry),
@@ -130,13 +130,13 @@ impl Subject {
     }
 }
 
-/// What decides what there is to do about an owner.
+/// What is known of one owner.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
-    /// The generation to report on: of an installation its own, of an entry the number of its revision.
+    /// The generation to report on: an installation's own, or the number of an entry's revision.
     pub(crate) generation: i64,
     pub(crate) deleted: bool,
-    /// `None`: the registry has not told of the entry revision yet.
+    /// `None`: the watch has not brought the entry revision yet.
     pub(crate) plan: Option<Arc<Plan>>,
     /// As `InstallationView::foreign`.
     pub(crate) foreign: Option<Foreign>,
@@ -145,7 +145,7 @@ pub(crate) struct Known {
     pub(crate) shown: Shown,
 }
 
-/// All that is known.
+/// Everything this service knows.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     /// Plans of entry revisions, by [`revision_key`]; shared by all installations that run them.
@@ -166,7 +166,7 @@ impl Views {
         self.plans.insert(key, plan);
     }
 
-    /// Takes an installation, unless a newer state of it is known: an authorization may be ahead of the watch.
+    /// Adds an installation, unless a newer state of it is known: an authorization may be ahead of the watch.
     pub(crate) fn put_installation(&mut self, view: InstallationView) {
         match self.installations.get(&view.uid) {
             Some(known) if known.registry_revision > view.registry_revision => {}
@@ -174,7 +174,7 @@ impl Views {
         }
     }
 
-    /// Takes an entry, unless a newer state of it is known.
+    /// Adds an entry, unless a newer state of it is known.
     pub(crate) fn put_entry(&mut self, view: EntryView) {
         match self.entries.get(&view.uid) {
             Some(known) if known.registry_revision > view.registry_revision => {}
@@ -182,12 +182,12 @@ impl Views {
         }
     }
 
-    /// Takes what an authorization told.
+    /// Adds what an authorization returned.
     pub(crate) fn put(&mut self, subject: &Subject) {
         match subject {
             Subject::Installation(view, plan, _) => {
                 let newer = self.installations.get(&view.uid).map(|known| known.registry_revision);
-                // Of an older state, the plan may be gone for good.
+                // The watch may already have removed the plan of an older state, and would not remove it again.
                 if newer.is_none_or(|known| known <= view.registry_revision) {
                     let key = revision_key(&view.entry_uid, view.entry_revision);
                     self.plans.entry(key).or_insert_with(|| Arc::clone(plan));
@@ -219,7 +219,7 @@ impl Views {
         self.plans.get(&revision_key(&view.entry_uid, view.entry_revision))
     }
 
-    /// What is known of an owner; `None`: it does not exist, or the registry has not told of it.
+    /// What is known of an owner; `None`: it does not exist, or the watch has not brought it yet.
     pub(crate) fn of(&self, owner: &Owner) -> Option<Known> {
         match owner {
             Owner::Installation(uid) => self.installations.get(uid).map(|view| Known {
@@ -244,7 +244,7 @@ impl Views {
         }
     }
 
-    /// The installations whose owners' secrets go to a server together with those of this entry, if there are others by now.
+    /// The installations whose destination changes with the secrets of this entry, if its credential generation has changed.
     pub(crate) fn beside(&self, entry: &EntryView) -> Vec<Owner> {
         let known = self
             .entries
@@ -262,8 +262,8 @@ impl Views {
             .collect()
     }
 
-    /// The generation that everybody was told of an owner's secrets.
-    pub(crate) fn told(&self, owner: &Owner) -> i64 {
+    /// The generation of an owner's credential that was reported last.
+    pub(crate) fn reported(&self, owner: &Owner) -> i64 {
         let shown = match owner {
             Owner::Installation(uid) => self.installations.get(uid).map(|view| &view.shown),
             Owner::Entry(uid) => self.entries.get(uid).map(|view| &view.shown),
@@ -271,7 +271,7 @@ impl Views {
         shown.map_or(0, |shown| shown.credential_generation)
     }
 
-    /// Whether the registry has told of it.
+    /// Whether the registry has it.
     pub(crate) fn knows(&self, owner: &Owner) -> bool {
         match owner {
             Owner::Installation(uid) => self.installations.contains_key(uid),
@@ -279,7 +279,7 @@ impl Views {
         }
     }
 
-    /// Everybody.
+    /// All owners.
     pub(crate) fn owners(&self) -> Vec<Owner> {
         let installations = self.installations.keys().cloned().map(Owner::Installation);
         installations

@@ -1,4 +1,4 @@
-//! Keeps the domain's views true to the registry's watch.
+//! Applies the registry's watch to the domain's views.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::{
     health::Health,
 };
 
-/// What this service follows.
+/// The kinds of objects this service watches.
 pub(crate) const KINDS: [ObjectKind; 3] = [ObjectKind::Entry, ObjectKind::EntryRevision, ObjectKind::Installation];
 
-/// Takes what the watch brings. Reports follow from the queue: an acknowledgement must not wait for one.
+/// Applies what the watch brings. Reports are queued: the acknowledgement of a revision must not wait for them.
 #[derive(Debug)]
 pub(crate) struct Follower<S, R> {
     credentials: Arc<Credentials<S, R>>,
@@ -54,7 +54,7 @@ impl<S: Store, R: Send + Sync> Sink for Follower<S, R> {
     }
 }
 
-/// Applies a change; returns whom to look at again.
+/// Applies a change; returns the owners to reconcile.
 fn apply(views: &mut Views, change: Change) -> Vec<Owner> {
     let Some(change) = change.change else {
         return Vec::new();
@@ -73,7 +73,7 @@ fn apply(views: &mut Views, change: Change) -> Vec<Owner> {
     }
 }
 
-/// Takes an object; returns whom to look at again. Nobody for an entry revision: whoever is to run it changes as well.
+/// Applies an object; returns the owners to reconcile. None for an entry revision: the installations that run it change as well.
 fn put(views: &mut Views, object: WatchedObject) -> Vec<Owner> {
     let Some(watched) = object.object else {
         return Vec::new();

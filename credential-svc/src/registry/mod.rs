@@ -1,4 +1,4 @@
-//! registry-svc, as this service follows it and reports to it.
+//! Watches registry-svc and reports to it.
 
 pub(crate) mod follow;
 pub(crate) mod report;

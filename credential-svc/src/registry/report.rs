@@ -17,9 +17,9 @@ use crate::{
     },
 };
 
-/// The registry waits two seconds for its watchers; a report that takes far longer is tried again.
+/// The registry waits two seconds for its watchers. A report that takes far longer is retried.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The registry, as one that takes reports.
+/// A client of registry-svc's ReportService.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
     client: ReportServiceClient<Channel>,

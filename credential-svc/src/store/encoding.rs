@@ -1,6 +1,6 @@
 //! How every store encodes a value: one JSON object, so that stores that take nothing else can keep it.
 //!
-//! Secrets are in base64. So they are read where they are, without an unescaped copy of them, and hold any character.
+//! Secrets are in base64: the parser makes no unescaped copy of them, and they may contain any character.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use crate::domain::{
     summary::{StoredField, Summary},
 };
 
-/// A reader refuses any other format: what it does not know, it would lose when it writes.
+/// A program refuses any other format: it would lose what it does not know when it writes the value again.
 const FORMAT: u32 = 1;
 
-/// Every encoding has this much.
+/// The part that all formats have.
 #[derive(Deserialize)]
 struct Head {
     format: u32,
@@ -109,7 +109,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, StoreError> {
     match (encoded.record, encoded.erased_time) {
         (Some(record), None) => Ok(Value::Record(record.into())),
         (None, Some(time)) => Ok(Value::Erased { time }),
-        _ => Err(StoreError::Corrupt("it is neither a record nor a mark".to_owned())),
+        _ => Err(StoreError::Corrupt("it is neither a record nor a tombstone".to_owned())),
     }
 }
 

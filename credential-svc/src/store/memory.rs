@@ -1,5 +1,4 @@
-//! A store in memory, for tests. It keeps what a store in another system keeps, encodings with their versions, and forgets them with the
-//! process.
+//! A store in memory, for tests. Like a store in another system, it keeps encodings with their versions.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +24,7 @@ const MAX: usize = 1 << 20;
 
 type Values = BTreeMap<Owner, (Version, Vec<u8>)>;
 
-/// One connection to values that others may be connected to as well.
+/// A connection to values that other connections may share.
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
     values: Arc<Mutex<Values>>,
@@ -35,7 +34,7 @@ pub(crate) struct MemoryStore {
 impl MemoryStore {
     fn values(&self) -> Result<MutexGuard<'_, Values>, StoreError> {
         if self.is_cut_off.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("it was cut off".to_owned()));
+            return Err(StoreError::Unavailable("the connection was cut off".to_owned()));
         }
         Ok(self.values.lock().unwrap())
     }

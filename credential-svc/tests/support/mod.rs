@@ -8,21 +8,16 @@
     reason = "each test uses its part of it"
 )]
 
+pub mod entries;
 pub mod fake_registry;
 
-use std::{net::SocketAddr, path::Path};
+use std::{fmt::Debug, net::SocketAddr, path::Path};
 
-use contracts::{
-    credential::{
-        Credential, PutEntryCredentialRequest, PutInstallationCredentialRequest, SecretValue, VendHeadersRequest,
-        VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse,
-        credential_service_client::CredentialServiceClient, vend_service_client::VendServiceClient,
-    },
-    registry::{
-        BearerHeader, Entry, EnvironmentVariableTarget, HeaderTarget, Injection, InstallField, InstallFieldSource,
-        InstallFieldType, NoCredential, RemoteServer, SelfHostedServer, StaticCredential, StdioTransport, entry,
-        injection, install_field, self_hosted_server,
-    },
+use contracts::credential::{
+    ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Credential,
+    DeleteInstallationCredentialRequest, GetInstallationCredentialRequest, PutEntryCredentialRequest,
+    PutInstallationCredentialRequest, SecretValue, VendHeadersRequest, VendHeadersResponse, VendRuntimeRequest,
+    VendRuntimeResponse, credential_service_client::CredentialServiceClient, vend_service_client::VendServiceClient,
 };
 use credential_svc::{Config, Deps};
 use fake_registry::FakeRegistry;
@@ -35,7 +30,7 @@ use service_kit::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Status,
+    Code, Request, Response, Status,
     service::Routes,
     transport::{Channel, Endpoint},
 };
@@ -44,7 +39,7 @@ use tonic_types::StatusExt as _;
 pub struct Stack {
     pub issuer: TestIssuer,
     /// A person's connection.
-    pub people: CredentialServiceClient<Channel>,
+    people: CredentialServiceClient<Channel>,
     pub gateway: VendServiceClient<Channel>,
     pub orchestrator: VendServiceClient<Channel>,
     pub address: SocketAddr,
@@ -117,6 +112,11 @@ impl Stack {
         self.running.shutdown().await;
     }
 
+    pub fn people(&self) -> CredentialServiceClient<Channel> {
+        self.people.clone()
+    }
+
+    /// A request of a person.
     pub fn of<T>(&self, subject: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let token = format!("Bearer {}", self.issuer.token(subject, &[], subject == "admin"));
@@ -124,7 +124,7 @@ impl Stack {
         request
     }
 
-    pub async fn put(&self, subject: &str, uid: &str, values: &[(&str, &str)]) -> Result<Credential, Status> {
+    pub async fn put(&self, subject: &str, uid: &str, values: &[(&str, &str)]) -> Answer<Credential> {
         self.put_with_id(subject, uid, values, "").await
     }
 
@@ -134,37 +134,73 @@ impl Stack {
         uid: &str,
         values: &[(&str, &str)],
         request_id: &str,
-    ) -> Result<Credential, Status> {
+    ) -> Answer<Credential> {
         let request = PutInstallationCredentialRequest {
-            installation: format!("installations/{uid}"),
-            values: secrets(values),
             request_id: request_id.to_owned(),
-            destination: String::new(),
+            ..put(uid, values)
         };
-        let answer = self
-            .people
-            .clone()
-            .put_installation_credential(self.of(subject, request))
-            .await;
-        answer.map(tonic::Response::into_inner)
+        let request = self.of(subject, request);
+        self.people()
+            .put_installation_credential(request)
+            .await
+            .map(Response::into_inner)
     }
 
-    pub async fn put_entry(&self, subject: &str, entry: &str, values: &[(&str, &str)]) -> Result<Credential, Status> {
-        let request = PutEntryCredentialRequest {
+    pub async fn put_entry(&self, subject: &str, entry: &str, values: &[(&str, &str)]) -> Answer<Credential> {
+        let request = self.of(subject, put_entry(entry, values));
+        self.people()
+            .put_entry_credential(request)
+            .await
+            .map(Response::into_inner)
+    }
+
+    pub async fn get(&self, subject: &str, uid: &str) -> Answer<Credential> {
+        let request = GetInstallationCredentialRequest {
+            installation: format!("installations/{uid}"),
+        };
+        let request = self.of(subject, request);
+        self.people()
+            .get_installation_credential(request)
+            .await
+            .map(Response::into_inner)
+    }
+
+    pub async fn delete(&self, subject: &str, uid: &str) -> Answer<Credential> {
+        let request = DeleteInstallationCredentialRequest {
+            installation: format!("installations/{uid}"),
+        };
+        let request = self.of(subject, request);
+        self.people()
+            .delete_installation_credential(request)
+            .await
+            .map(Response::into_inner)
+    }
+
+    pub async fn confirm(&self, subject: &str, uid: &str, destination: &str) -> Answer<Credential> {
+        let request = ConfirmInstallationDestinationRequest {
+            installation: format!("installations/{uid}"),
+            destination: destination.to_owned(),
+        };
+        let request = self.of(subject, request);
+        self.people()
+            .confirm_installation_destination(request)
+            .await
+            .map(Response::into_inner)
+    }
+
+    pub async fn confirm_entry(&self, subject: &str, entry: &str, destination: &str) -> Answer<Credential> {
+        let request = ConfirmEntryDestinationRequest {
             entry: format!("entries/{entry}"),
-            values: secrets(values),
-            request_id: String::new(),
-            destination: String::new(),
+            destination: destination.to_owned(),
         };
-        let answer = self
-            .people
-            .clone()
-            .put_entry_credential(self.of(subject, request))
-            .await;
-        answer.map(tonic::Response::into_inner)
+        let request = self.of(subject, request);
+        self.people()
+            .confirm_entry_destination(request)
+            .await
+            .map(Response::into_inner)
     }
 
-    pub async fn headers(&self, uid: &str, destination: &str, rejected: i64) -> Result<VendHeadersResponse, Status> {
+    pub async fn headers(&self, uid: &str, destination: &str, rejected: i64) -> Answer<VendHeadersResponse> {
         self.newer_headers(uid, destination, (rejected, 0)).await
     }
 
@@ -174,7 +210,7 @@ impl Stack {
         uid: &str,
         destination: &str,
         rejected: (i64, i64),
-    ) -> Result<VendHeadersResponse, Status> {
+    ) -> Answer<VendHeadersResponse> {
         let request = VendHeadersRequest {
             installation_uid: uid.to_owned(),
             destination: destination.to_owned(),
@@ -185,25 +221,42 @@ impl Stack {
             .clone()
             .vend_headers(request)
             .await
-            .map(tonic::Response::into_inner)
+            .map(Response::into_inner)
     }
 
-    pub async fn runtime(&self, uid: &str, destination: &str) -> Result<VendRuntimeResponse, Status> {
+    pub async fn runtime(&self, uid: &str, destination: &str) -> Answer<VendRuntimeResponse> {
         let request = VendRuntimeRequest {
             installation_uid: uid.to_owned(),
             destination: destination.to_owned(),
         };
-        self.orchestrator
-            .clone()
-            .vend_runtime(request)
-            .await
-            .map(tonic::Response::into_inner)
+        let answer = self.orchestrator.clone().vend_runtime(request).await;
+        answer.map(Response::into_inner)
     }
 }
 
-pub fn secrets(values: &[(&str, &str)]) -> Vec<SecretValue> {
+pub type Answer<T> = Result<T, Status>;
+
+/// A put to an installation.
+pub fn put(uid: &str, values: &[(&str, &str)]) -> PutInstallationCredentialRequest {
+    PutInstallationCredentialRequest {
+        installation: format!("installations/{uid}"),
+        values: secrets(values),
+        ..PutInstallationCredentialRequest::default()
+    }
+}
+
+/// A put to an entry.
+pub fn put_entry(entry: &str, values: &[(&str, &str)]) -> PutEntryCredentialRequest {
+    PutEntryCredentialRequest {
+        entry: format!("entries/{entry}"),
+        values: secrets(values),
+        ..PutEntryCredentialRequest::default()
+    }
+}
+
+fn secrets(values: &[(&str, &str)]) -> Vec<SecretValue> {
+    let values = values.iter();
     values
-        .iter()
         .map(|&(key, value)| SecretValue {
             key: key.to_owned(),
             value: value.to_owned(),
@@ -229,64 +282,21 @@ pub fn reason(status: &Status) -> String {
         .unwrap_or_else(|| format!("{status:?}"))
 }
 
-pub fn secret(key: &str, required: bool, target: Option<install_field::Target>) -> InstallField {
-    InstallField {
-        key: key.to_owned(),
-        title: format!("The {key}"),
-        r#type: InstallFieldType::Secret.into(),
-        required,
-        source: InstallFieldSource::Prompted.into(),
-        target,
-        ..InstallField::default()
-    }
-}
-
-pub fn stored(mut field: InstallField) -> InstallField {
-    field.source = InstallFieldSource::Stored.into();
-    field
-}
-
-pub fn header(name: &str) -> Option<install_field::Target> {
-    Some(install_field::Target::Header(HeaderTarget { name: name.to_owned() }))
-}
-
-pub fn environment(name: &str) -> Option<install_field::Target> {
-    Some(install_field::Target::EnvironmentVariable(EnvironmentVariableTarget {
-        name: name.to_owned(),
-    }))
-}
-
-/// A remote entry whose primary credential is the field `token`, sent as a bearer token.
-pub fn remote(uid: &str, url: &str, install_fields: Vec<InstallField>) -> Entry {
-    let primary = StaticCredential {
-        field: "token".to_owned(),
-        injection: Some(Injection {
-            kind: Some(injection::Kind::Bearer(BearerHeader {})),
-        }),
+/// The status of a call that failed for this reason, with the code that the contract gives it.
+#[track_caller]
+pub fn refused<T: Debug>(answer: Answer<T>, expected: &str) -> Status {
+    let status = answer.unwrap_err();
+    assert_eq!(reason(&status), expected, "{status:?}");
+    let code = match expected {
+        "INVALID_FIELDS" | "REQUEST_ID_REUSED" => Code::InvalidArgument,
+        "UNAUTHENTICATED" => Code::Unauthenticated,
+        "PERMISSION_DENIED" | "WORKLOADS_ONLY" => Code::PermissionDenied,
+        "RESOURCE_NOT_FOUND" => Code::NotFound,
+        "CREDENTIAL_REQUIRED" | "CREDENTIAL_EXPIRED" | "DESTINATION_CHANGED" => Code::FailedPrecondition,
+        "DESTINATION_STALE" => Code::Aborted,
+        "REGISTRY_UNAVAILABLE" | "STORAGE_UNAVAILABLE" => Code::Unavailable,
+        other => panic!("{other} has no code here"),
     };
-    Entry {
-        name: format!("entries/{uid}"),
-        uid: uid.to_owned(),
-        server: Some(entry::Server::Remote(RemoteServer { url: url.to_owned() })),
-        credential_model: Some(entry::CredentialModel::StaticCredential(primary)),
-        install_fields,
-        ..Entry::default()
-    }
-}
-
-/// A self-hosted entry.
-pub fn self_hosted(uid: &str, command: &str, install_fields: Vec<InstallField>) -> Entry {
-    let server = SelfHostedServer {
-        command: command.to_owned(),
-        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
-        ..SelfHostedServer::default()
-    };
-    Entry {
-        name: format!("entries/{uid}"),
-        uid: uid.to_owned(),
-        server: Some(entry::Server::SelfHosted(server)),
-        credential_model: Some(entry::CredentialModel::NoCredential(NoCredential {})),
-        install_fields,
-        ..Entry::default()
-    }
+    assert_eq!(status.code(), code, "{status:?}");
+    status
 }

@@ -1,4 +1,4 @@
-//! What keeps the store from being opened.
+//! Why the store cannot be opened.
 
 use std::io;
 
@@ -7,50 +7,50 @@ use service_kit::keys::KeyFileError;
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file system refuses.
+    /// An operation of the file system failed.
     #[error("{path}: {error}")]
     Io {
-        /// Of what.
+        /// The file or folder.
         path: String,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// Others could read or change it.
+    /// Other users could change it.
     #[error("{path} is not safe: {remedy} {path}")]
     Unsafe {
-        /// Of what.
+        /// The folder.
         path: String,
         /// What to do.
         remedy: &'static str,
     },
-    /// The file of the key cannot be used.
+    /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// There is data, and no key for it.
+    /// There is a database, and no key for it.
     #[error(
         "{path} is missing, and credentials.db cannot be read without it; restore it from the backup that was taken with credentials.db"
     )]
     KeyMissing {
-        /// Of the key.
+        /// The key file.
         path: String,
     },
-    /// The key is of another store.
-    #[error("{path} is not the key of credentials.db beside it; restore the two from the same backup")]
+    /// The key belongs to another store.
+    #[error("{path} is not the key of the credentials.db beside it; restore both from the same backup")]
     KeyWrong {
-        /// Of the key.
+        /// The key file.
         path: String,
     },
-    /// A newer program wrote it.
+    /// A newer version wrote the database.
     #[error(
-        "credentials.db has version {found}, and this program knows up to {known}: it was written by a newer Chandlery"
+        "credentials.db has schema {found}, and this version knows schemas up to {known}: a newer version of Chandlery wrote it; start that version, or restore a backup"
     )]
     Newer {
-        /// Of the file.
+        /// The schema of the database.
         found: i64,
-        /// Of the program.
+        /// The newest schema that this version knows.
         known: i64,
     },
-    /// SQLite refuses.
+    /// SQLite failed.
     #[error("credentials.db: {0}")]
     Database(#[from] sqlx::Error),
 }

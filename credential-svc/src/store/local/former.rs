@@ -1,5 +1,5 @@
-//! What files of versions 1 to 3 hold: the values of an owner one by one, each sealed alone, and beside them, in clear, what is known of
-//! them. [`gather`] makes one value of all that an owner has.
+//! Migrates databases of the schemas 1 to 3, which seal each secret of an owner alone and keep everything else about it in clear, to one
+//! sealed value for each owner.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ use crate::{
 
 /// Owners that are read at once.
 const AT_ONCE: i64 = 256;
-/// The version since which what secrets are bound to is sealed with them.
+/// The first schema in which secrets are sealed together with the destination they are bound to.
 const BOUND_SINCE: i64 = 3;
 
-/// Makes the table `owners` of the tables of a file of version `from`, and drops them.
+/// Fills the table `owners` from the tables of schema `from`, and drops those.
 pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, from: i64) -> sqlx::Result<()> {
     const NEXT: &str = "SELECT owner, generation, bound_destination, erased, agreed_nonce, agreed FROM records
         WHERE owner > $1 ORDER BY owner LIMIT $2";
@@ -43,7 +43,7 @@ pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, f
         for row in rows {
             let owner: String = row.try_get(0)?;
             let value = match row.try_get(3)? {
-                // No change that began before is under way: the program that made them has ended.
+                // No change is under way: the process that served requests has ended.
                 true => Value::Erased { time: 0 },
                 false => Value::Record(record(tx, seal, from, &owner, &row).await?),
             };
@@ -62,7 +62,7 @@ pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, f
     Ok(())
 }
 
-/// A value that does not open in its place is left out: it could never be read again, and its owner is asked for it.
+/// A secret that does not open is left out: it could never be read, and its owner is asked to enter it again.
 async fn record(
     tx: &mut Transaction<'static, Sqlite>,
     seal: &Seal,
@@ -90,7 +90,7 @@ async fn record(
         match text.map(SecretString::from) {
             Some(value) => drop(fields.insert(key, Field { stored, value })),
             None => {
-                tracing::error!(credential.owner = %owner, field = key, "a value does not open in its place; it is to be entered again");
+                tracing::error!(credential.owner = %owner, field = key, "a secret was not sealed for its place with the store's key; its owner must enter it again");
             }
         }
     }
@@ -116,7 +116,8 @@ async fn record(
     })
 }
 
-/// The digests of the requests were made with a key of the store: a request that is sent again is refused as another one.
+/// The digests of these requests were made with a key of the store. A request that is retried does not match its digest, and is refused
+/// rather than made a second time.
 async fn answers(tx: &mut Transaction<'static, Sqlite>, owner: &str) -> sqlx::Result<Answers> {
     const ANSWERS: &str =
         "SELECT user_id, request_id, time, digest, summary FROM requests WHERE owner = $1 ORDER BY time";
@@ -126,7 +127,7 @@ async fn answers(tx: &mut Transaction<'static, Sqlite>, owner: &str) -> sqlx::Re
         let digest = <[u8; 32]>::try_from(row.try_get::<&[u8], _>(3)?);
         let summary = serde_json::from_str(row.try_get(4)?);
         let (Ok(id), Ok(digest), Ok(summary)) = (id, digest, summary) else {
-            tracing::error!(credential.owner = %owner, "an answer that was kept for replays cannot be read");
+            tracing::error!(credential.owner = %owner, "an answer that was kept for retries cannot be read");
             continue;
         };
         let request = Request {
@@ -140,12 +141,12 @@ async fn answers(tx: &mut Transaction<'static, Sqlite>, owner: &str) -> sqlx::Re
     Ok(Answers::new(answers))
 }
 
-/// Where a value belonged.
+/// The additional data of a secret.
 struct Place<'a> {
     owner: &'a str,
     field: &'a str,
     generation: i64,
-    /// What it is bound to. `None`: sealed by a program that kept this beside it.
+    /// What it is bound to. `None` before [`BOUND_SINCE`].
     destination: Option<&'a str>,
 }
 

@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file, every value in it sealed with a key that lies beside it.
+//! The embedded store: one SQLite file, in which every value is sealed with a key that lies in a file beside it.
 
 mod error;
 mod folder;
@@ -45,7 +45,7 @@ impl fmt::Debug for LocalStore {
 }
 
 impl LocalStore {
-    /// Takes what was overwritten out of the journal as well. Readers may hold that up; the next one does it then.
+    /// Removes from the journal what was overwritten. Where readers prevent it, the next call does it.
     async fn truncate_journal(&self) -> Result<(), StoreError> {
         sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             .execute(&self.write)
@@ -67,8 +67,11 @@ impl Store for LocalStore {
         let seal = Arc::clone(&self.seal);
         let opened = off_thread(sealed.len(), move || {
             let encoded = seal.open(&name, version, &sealed);
-            let encoded =
-                encoded.ok_or_else(|| StoreError::Corrupt(format!("that of {name} does not open in its place")))?;
+            let encoded = encoded.ok_or_else(|| {
+                StoreError::Corrupt(format!(
+                    "the value of {name} was not sealed for its place with this key"
+                ))
+            })?;
             decode(&encoded)
         });
         Ok(Some((version, opened.await?)))
@@ -124,7 +127,7 @@ impl Store for LocalStore {
             .await?;
         let owner = |row: sqlx::sqlite::SqliteRow| {
             let name: String = row.try_get(0)?;
-            Owner::parse(&name).ok_or_else(|| StoreError::Corrupt(format!("the owner {name} is of no known kind")))
+            Owner::parse(&name).ok_or_else(|| StoreError::Corrupt(format!("the owner {name} is of an unknown kind")))
         };
         rows.into_iter().map(owner).collect()
     }

@@ -10,18 +10,17 @@ use super::{LocalStore, error::OpenError, folder, rotate, schema, seal::Seal};
 /// The name of the file that holds the key, beside `credentials.db`.
 pub const KEY_FILE: &str = "credential.key";
 
-/// Puts a new key in front of the one with the id `old`, if that is still the current one, and seals every value of the store in
-/// `directory` with the current key; then the others are forgotten. Interrupted at any moment, the store opens, and opening it
-/// completes this.
+/// Replaces the key with the id `old`, if that is still the current one, by a new key, and reseals all values of the store in
+/// `directory`. If this is interrupted at any moment, the store still opens, and opening it completes the rotation.
 ///
 /// # Errors
-/// Where the store cannot be opened. Nothing may have it open at the same time.
+/// Where the store cannot be opened. No other process may have it open.
 pub async fn rotate_keys(directory: &Path, old: Option<&str>) -> Result<(), OpenError> {
     let file = directory.join(KEY_FILE);
     if let Some(ring) = Ring::existing(&file)?
         && ring.ids().first().map(String::as_str) == old
     {
-        // The store as it is must open first: a key of another store is not to be put behind a new one.
+        // The store must open as it is first: this fails if the key belongs to another store.
         LocalStore::open(directory).await?.close().await;
         ring.rotated()?.save(&file)?;
     }
@@ -79,7 +78,7 @@ impl LocalStore {
         if known > 0 {
             rotate::seal_anew(&write, &seals[known], &seals[0]).await?;
         }
-        // All values are sealed with the first key now; the others are of use to nobody but a thief.
+        // All values are sealed with the first key now; the others could only help a thief.
         if seals.len() > 1 {
             ring.current().save(&key_file)?;
         }
@@ -91,7 +90,7 @@ impl LocalStore {
         Ok(Self { write, read, seal })
     }
 
-    /// Lets go of the file, and leaves nothing beside it.
+    /// Closes the database, and leaves no journal beside it.
     pub(super) async fn close(self) {
         self.read.close().await;
         self.write.close().await;

@@ -1,17 +1,16 @@
-//! Seals everything anew where the key was exchanged.
+//! Reseals all values after the key was exchanged.
 //!
-//! All values are sealed with one key, and the check of the key in the same file says with which: they change together, in one
-//! transaction.
+//! All values are sealed with the same key, which the key check in the database identifies. Both change in one transaction.
 
 use sqlx::{Row as _, SqlitePool};
 
 use super::seal::Seal;
 use crate::domain::ports::Version;
 
-/// Rows that are sealed anew at once.
+/// Rows that are read at once.
 const AT_ONCE: i64 = 256;
 
-/// Which of `seals` the file is sealed with.
+/// The index of the seal that the database is sealed with.
 pub(super) async fn known(pool: &SqlitePool, seals: &[Seal]) -> sqlx::Result<Option<usize>> {
     let known: Vec<u8> = sqlx::query("SELECT digest FROM key_check")
         .fetch_one(pool)
@@ -20,8 +19,7 @@ pub(super) async fn known(pool: &SqlitePool, seals: &[Seal]) -> sqlx::Result<Opt
     Ok(seals.iter().position(|seal| seal.check() == known))
 }
 
-/// Seals everything with another key, in one transaction. A value that does not open in its place stays as it is, and does not open
-/// later either.
+/// Reseals everything with another key, in one transaction. A value that does not open stays as it is, and never opens.
 pub(super) async fn seal_anew(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx::Result<()> {
     const NEXT: &str = "SELECT owner, version, sealed FROM owners WHERE owner > $1 ORDER BY owner LIMIT $2";
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -47,7 +45,9 @@ pub(super) async fn seal_anew(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx
                         .await?;
                     values += 1;
                 }
-                None => tracing::error!(credential.owner = %owner, "a value does not open in its place"),
+                None => {
+                    tracing::error!(credential.owner = %owner, "a value was not sealed for its place with the store's key; it stays as it is")
+                }
             }
             behind = owner;
         }
@@ -57,8 +57,8 @@ pub(super) async fn seal_anew(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
-    // What was sealed with the old key is not to be found in the log either.
+    // Nothing that was sealed with the old key stays in the journal.
     sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await?;
-    tracing::info!(values, "sealed all values with the new key");
+    tracing::info!(values, "resealed all values with the new key");
     Ok(())
 }

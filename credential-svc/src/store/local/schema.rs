@@ -1,10 +1,10 @@
-//! The tables, and how a file of an older version gets them.
+//! The tables, and the migration of databases with an older schema.
 
 use sqlx::{Row as _, SqlitePool};
 
 use super::{former, seal::Seal};
 
-/// Steps that bring a file from version N (its index) to N + 1. They are never changed, only added to.
+/// Statements that bring a database from schema N (the index) to N + 1. They are never changed, only added to.
 const STEPS: [&str; 4] = [
     "
     CREATE TABLE key_check (
@@ -42,14 +42,14 @@ const STEPS: [&str; 4] = [
         fingerprint BLOB NOT NULL
     );
 ",
-    // An installation's generation is now that of its own record.
+    // An installation's generation is that of its own record since then.
     "DROP TABLE effective;",
-    // What an owner has agreed to, sealed. What secrets are bound to is sealed with each of them from here on.
+    // What an owner has agreed to, sealed. From here on, each secret is sealed together with the destination it is bound to.
     "
     ALTER TABLE records ADD COLUMN agreed_nonce BLOB;
     ALTER TABLE records ADD COLUMN agreed BLOB;
 ",
-    // One sealed value for each owner, which `former` makes of what the other tables hold.
+    // One sealed value for each owner. `former` fills it from the other tables, and drops those.
     "
     CREATE TABLE owners (
         owner TEXT PRIMARY KEY,
@@ -59,15 +59,15 @@ const STEPS: [&str; 4] = [
 ",
 ];
 
-/// What this program writes.
+/// The schema of this version.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// The version of a file; 0 for a new one.
+/// The schema of a database; 0 for a new one.
 pub(super) async fn version(pool: &SqlitePool) -> sqlx::Result<i64> {
     sqlx::query("PRAGMA user_version").fetch_one(pool).await?.try_get(0)
 }
 
-/// Brings a file to [`VERSION`], all or nothing.
+/// Brings a database to [`VERSION`], all or nothing.
 pub(super) async fn migrate(pool: &SqlitePool, seal: &Seal) -> sqlx::Result<()> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
     let from: i64 = sqlx::query("PRAGMA user_version")
@@ -90,7 +90,7 @@ pub(super) async fn migrate(pool: &SqlitePool, seal: &Seal) -> sqlx::Result<()> 
     // The number of steps at this time; a pragma takes no parameters.
     sqlx::raw_sql("PRAGMA user_version = 4").execute(&mut *tx).await?;
     tx.commit().await?;
-    // What the tables of before held is not to be found in the log either.
+    // Nothing of the dropped tables stays in the journal.
     sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Sealing with keys that are derived from the one in the file. The place of what is sealed is additional data: a value that was moved
-//! to another row, or whose version was edited, does not open.
+//! Seals with keys that are derived from the one in the key file. Owner and version are additional data: a value that was moved to another
+//! row, or whose version was edited, does not open.
 
 use aws_lc_rs::{hkdf, hmac};
 use service_kit::keys::{Ring, Sealing};
@@ -13,7 +13,7 @@ type Key = Zeroizing<[u8; 32]>;
 #[derive(Debug)]
 pub(super) struct Seal {
     records: Sealing,
-    /// Of single values, as earlier programs sealed them.
+    /// Opens single values, as earlier versions sealed them.
     pub(super) values: Sealing,
     check: [u8; 32],
 }
@@ -29,7 +29,7 @@ impl Seal {
         }
     }
 
-    /// What the file holds of the key, to know it by.
+    /// Identifies the key. The database holds it, so that another key is noticed.
     pub(super) fn check(&self) -> &[u8] {
         &self.check
     }
@@ -39,7 +39,7 @@ impl Seal {
         self.records.seal(&place(owner, version), encoded)
     }
 
-    /// The encoding; `None` where this was not sealed with this key for this place.
+    /// Returns the encoding; `None` where it was not sealed with this key for this owner and version.
     pub(super) fn open(&self, owner: &str, version: Version, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         Some(self.records.open(&place(owner, version), sealed)?.1)
     }

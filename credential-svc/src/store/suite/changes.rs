@@ -7,7 +7,7 @@ use pretty_assertions::assert_eq;
 
 use super::{
     Bench,
-    service::{Ear, Service, Step, owner},
+    service::{MemoryRegistry, Service, Step, owner},
 };
 use crate::domain::{
     error::Error,
@@ -16,8 +16,8 @@ use crate::domain::{
     sweep::Swept,
 };
 
-async fn service<B: Bench>(bench: &B, ear: &Ear) -> Arc<Service<B::Store>> {
-    Arc::new(Service::new(bench.connect().await, ear, false))
+async fn service<B: Bench>(bench: &B, registry: &MemoryRegistry) -> Arc<Service<B::Store>> {
+    Arc::new(Service::new(bench.connect().await, registry, false))
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -26,8 +26,8 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 pub(in crate::store) async fn changes_at_once_lose_nothing<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let replicas = [service(&bench, &ear).await, service(&bench, &ear).await];
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let replicas = [service(&bench, &registry).await, service(&bench, &registry).await];
     let uids = ["a", "b", "c"];
     for (replica, uid) in replicas.iter().flat_map(|replica| uids.map(|uid| (replica, uid))) {
         replica.watch(uid, false);
@@ -46,13 +46,13 @@ pub(in crate::store) async fn changes_at_once_lose_nothing<B: Bench>() {
             replicas[0].vend(uid).await.unwrap(),
             pairs(&[("other", uid), ("token", uid)])
         );
-        assert_eq!(ear.reported(&owner(uid)).unwrap().credential_generation, 2);
+        assert_eq!(registry.reported(&owner(uid)).unwrap().credential_generation, 2);
     }
 }
 
 pub(in crate::store) async fn a_change_that_loses_is_decided_anew<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let (one, two) = (service(&bench, &ear).await, service(&bench, &ear).await);
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let (one, two) = (service(&bench, &registry).await, service(&bench, &registry).await);
     let meddle = Arc::clone(&two);
     one.script([Step::Before(
         async move { drop(meddle.put("a", &[("other", "second")]).await.unwrap()) }.boxed(),
@@ -76,8 +76,8 @@ pub(in crate::store) async fn a_change_that_loses_is_decided_anew<B: Bench>() {
 }
 
 pub(in crate::store) async fn a_change_that_always_loses_gives_up<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let (one, two) = (service(&bench, &ear).await, service(&bench, &ear).await);
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let (one, two) = (service(&bench, &registry).await, service(&bench, &registry).await);
     one.script((0..100).map(|_| {
         let meddle = Arc::clone(&two);
         Step::Before(async move { drop(meddle.put("a", &[("other", "x")]).await.unwrap()) }.boxed())
@@ -89,13 +89,13 @@ pub(in crate::store) async fn a_change_that_always_loses_gives_up<B: Bench>() {
 }
 
 pub(in crate::store) async fn a_request_sent_again_gets_its_first_answer<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let service_ = service(&bench, &ear).await;
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let service_ = service(&bench, &registry).await;
     let first = service_.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap();
     service_.put("a", &[("token", "two")]).await.unwrap();
     let found = bench.copy().await;
-    let after_a_crash = service(&found, &ear).await;
-    for replica in [&service_, &service(&bench, &ear).await, &after_a_crash] {
+    let after_a_crash = service(&found, &registry).await;
+    for replica in [&service_, &service(&bench, &registry).await, &after_a_crash] {
         let again = replica.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap();
         assert_eq!(again, first);
         for other in [
@@ -121,8 +121,8 @@ pub(in crate::store) async fn a_request_sent_again_gets_its_first_answer<B: Benc
 }
 
 pub(in crate::store) async fn a_request_whose_answer_was_lost_is_made_once<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let service = service(&bench, &ear).await;
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let service = service(&bench, &registry).await;
     service.script([Step::Lose]);
     let lost = service
         .put_with_id("a", &[("token", "one")], Some(1))
@@ -131,24 +131,24 @@ pub(in crate::store) async fn a_request_whose_answer_was_lost_is_made_once<B: Be
     assert!(matches!(lost, Error::Store(StoreError::Unavailable(_))), "{lost}");
     // It was stored, so it is reported, whoever asks.
     service.reconcile().await.unwrap();
-    assert_eq!(ear.reported(&owner("a")).unwrap().credential_generation, 1);
+    assert_eq!(registry.reported(&owner("a")).unwrap().credential_generation, 1);
     let again = service.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap();
     assert_eq!(again.generation, 1);
 }
 
 pub(in crate::store) async fn a_crash_before_the_report_is_made_good<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let before = service(&bench, &ear).await;
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let before = service(&bench, &registry).await;
     before.reconcile().await.unwrap();
-    ear.deaf(true);
+    registry.refuse(true);
     let unheard = before.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap_err();
     assert!(matches!(unheard, Error::NotAnnounced), "{unheard}");
-    ear.deaf(false);
-    assert!(!ear.reported(&owner("a")).unwrap().ready);
+    registry.refuse(false);
+    assert!(!registry.reported(&owner("a")).unwrap().ready);
     let found = bench.copy().await;
-    let after = service(&found, &ear).await;
+    let after = service(&found, &registry).await;
     after.reconcile().await.unwrap();
-    let report = ear.reported(&owner("a")).unwrap();
+    let report = registry.reported(&owner("a")).unwrap();
     assert_eq!((report.ready, report.credential_generation), (true, 1));
     let again = after.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap();
     assert_eq!(again.generation, 1);
@@ -164,8 +164,8 @@ async fn is_erased<S: Store>(service: &Service<S>, uid: &str) -> bool {
 
 pub(in crate::store) async fn an_erasure_meets_a_put_that_is_under_way<B: Bench>() {
     for before in [None, Some("stored before")] {
-        let (bench, ear) = (B::new().await, Ear::default());
-        let (one, two) = (service(&bench, &ear).await, service(&bench, &ear).await);
+        let (bench, registry) = (B::new().await, MemoryRegistry::default());
+        let (one, two) = (service(&bench, &registry).await, service(&bench, &registry).await);
         if let Some(value) = before {
             one.put("a", &[("other", value)]).await.unwrap();
         }
@@ -178,14 +178,14 @@ pub(in crate::store) async fn an_erasure_meets_a_put_that_is_under_way<B: Bench>
         let refused = one.put("a", &[("token", "one")]).await.unwrap_err();
         assert!(matches!(refused, Error::NotFound(_)), "{refused}");
         assert!(is_erased(&one, "a").await);
-        assert_eq!(ear.cleanups(), [owner("a")]);
+        assert_eq!(registry.cleanups(), [owner("a")]);
         assert_eq!(
             two.vend("a").await.unwrap_err().to_string(),
             "the installation a does not exist"
         );
 
         // And the other way round: what was put in the middle of the erasure is erased, too.
-        let (one, two) = (service(&bench, &ear).await, service(&bench, &ear).await);
+        let (one, two) = (service(&bench, &registry).await, service(&bench, &registry).await);
         for replica in [&one, &two] {
             replica.watch("b", false);
         }
@@ -199,53 +199,53 @@ pub(in crate::store) async fn an_erasure_meets_a_put_that_is_under_way<B: Bench>
 }
 
 pub(in crate::store) async fn an_erasure_that_was_interrupted_is_completed<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let before = service(&bench, &ear).await;
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let before = service(&bench, &registry).await;
     before.put("a", &[("token", "one")]).await.unwrap();
     before.watch("a", true);
     // Interrupted before the mark is known to be there, and then before the registry knows.
     before.script([Step::Lose]);
     before.credentials.reconcile(&owner("a")).await.unwrap_err();
-    ear.deaf(true);
+    registry.refuse(true);
     before.credentials.reconcile(&owner("a")).await.unwrap_err();
-    ear.deaf(false);
-    assert_eq!(ear.cleanups(), []);
+    registry.refuse(false);
+    assert_eq!(registry.cleanups(), []);
     let found = bench.copy().await;
-    let after = service(&found, &ear).await;
+    let after = service(&found, &registry).await;
     after.watch("a", true);
     after.reconcile().await.unwrap();
-    assert_eq!(ear.cleanups(), [owner("a")]);
+    assert_eq!(registry.cleanups(), [owner("a")]);
     assert!(is_erased(&after, "a").await);
 }
 
-pub(in crate::store) async fn a_restored_backup_has_newer_generations_than_were_told<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let before = service(&bench, &ear).await;
+pub(in crate::store) async fn a_restored_backup_gets_newer_generations_than_were_reported<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let before = service(&bench, &registry).await;
     before.put("a", &[("token", "one")]).await.unwrap();
     let (backup, earlier) = (bench.copy().await, B::new().await);
     for value in ["two", "three", "four"] {
         before.put("a", &[("token", value)]).await.unwrap();
     }
-    assert_eq!(ear.reported(&owner("a")).unwrap().credential_generation, 4);
+    assert_eq!(registry.reported(&owner("a")).unwrap().credential_generation, 4);
 
-    let after = service(&backup, &ear).await;
+    let after = service(&backup, &registry).await;
     let vended = after.credentials.vend_runtime("a", super::service::HOME).await.unwrap();
     assert_eq!(vended.generation, 5, "nobody takes it for what they have");
     assert_eq!(after.vend("a").await.unwrap(), pairs(&[("token", "one")]));
     after.reconcile().await.unwrap();
-    assert_eq!(ear.reported(&owner("a")).unwrap().credential_generation, 5);
+    assert_eq!(registry.reported(&owner("a")).unwrap().credential_generation, 5);
     assert_eq!(after.put("a", &[("token", "five")]).await.unwrap().generation, 6);
 
     // A backup that is older than the owner.
-    let empty = service(&earlier, &ear).await;
+    let empty = service(&earlier, &registry).await;
     empty.reconcile().await.unwrap();
-    let report = ear.reported(&owner("a")).unwrap();
+    let report = registry.reported(&owner("a")).unwrap();
     assert_eq!((report.ready, report.credential_generation), (false, 7));
 }
 
-pub(in crate::store) async fn marks_of_erased_owners_go_after_a_week<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let service = service(&bench, &ear).await;
+pub(in crate::store) async fn tombstones_go_after_a_week<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let service = service(&bench, &registry).await;
     service.put("a", &[("token", "one")]).await.unwrap();
     service.watch("known", true);
     service.reconcile().await.unwrap();
@@ -276,8 +276,8 @@ pub(in crate::store) async fn marks_of_erased_owners_go_after_a_week<B: Bench>()
 }
 
 pub(in crate::store) async fn a_damaged_record_is_repaired_by_deleting_it<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let service = service(&bench, &ear).await;
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let service = service(&bench, &registry).await;
     for value in ["one", "two"] {
         service.put("a", &[("token", value)]).await.unwrap();
     }
@@ -293,20 +293,20 @@ pub(in crate::store) async fn a_damaged_record_is_repaired_by_deleting_it<B: Ben
     bench.damage(&owner("a")).await;
     service.watch("a", true);
     service.reconcile().await.unwrap();
-    assert_eq!(ear.cleanups(), [owner("a")]);
+    assert_eq!(registry.cleanups(), [owner("a")]);
     assert!(is_erased(&service, "a").await);
 }
 
 pub(in crate::store) async fn a_vend_reads_each_record_once<B: Bench>() {
-    let (bench, ear) = (B::new().await, Ear::default());
-    let prompted = service(&bench, &ear).await;
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let prompted = service(&bench, &registry).await;
     prompted.put("a", &[("token", "one")]).await.unwrap();
     let before = prompted.reads();
     prompted.vend("a").await.unwrap();
     assert_eq!(prompted.reads() - before, 1);
 
     let bench = B::new().await;
-    let mixed = Service::new(bench.connect().await, &Ear::default(), true);
+    let mixed = Service::new(bench.connect().await, &MemoryRegistry::default(), true);
     mixed.put_entry(&[("shared", "ours")]).await.unwrap();
     mixed.put("a", &[("token", "one")]).await.unwrap();
     let before = mixed.reads();

@@ -9,19 +9,19 @@ use crate::domain::{owner::Owner, ports::Store};
 
 pub(super) use self::{changes::*, values::*};
 
-/// A place where values are kept, and what the suite does to it.
+/// A place where a store keeps values, and what the suite does to it.
 pub(super) trait Bench: Sized {
     type Store: Store;
 
-    /// An empty one.
+    /// Creates an empty one.
     async fn new() -> Self;
-    /// A connection of its own, as each replica has one, or this one after a crash.
+    /// Connects to it, as each replica does, and as a replica does again after a crash.
     async fn connect(&self) -> Self::Store;
-    /// Everything that would be found after a crash at this moment, or in a backup that was taken now.
+    /// Copies what a crash at this moment would leave, or a backup contain.
     async fn copy(&self) -> Self;
-    /// From now on, this connection reaches nothing.
+    /// Makes the values unreachable over this connection.
     async fn cut_off(store: &Self::Store);
-    /// Replaces an owner's value by something that no store wrote.
+    /// Overwrites the stored value of an owner with something that cannot be read.
     async fn damage(&self, owner: &Owner);
 }
 
@@ -36,8 +36,8 @@ macro_rules! store_suite {
             large_and_hostile_values_come_back_as_they_were,
             owners_are_listed_page_by_page,
             what_is_deleted_is_gone_and_can_be_created_again,
-            a_damaged_value_is_told_and_can_be_deleted,
-            a_store_out_of_reach_is_unavailable,
+            a_damaged_value_is_corrupt_and_can_be_deleted,
+            an_unreachable_store_is_unavailable,
             // The service on it.
             changes_at_once_lose_nothing,
             a_change_that_loses_is_decided_anew,
@@ -47,8 +47,8 @@ macro_rules! store_suite {
             a_crash_before_the_report_is_made_good,
             an_erasure_meets_a_put_that_is_under_way,
             an_erasure_that_was_interrupted_is_completed,
-            a_restored_backup_has_newer_generations_than_were_told,
-            marks_of_erased_owners_go_after_a_week,
+            a_restored_backup_gets_newer_generations_than_were_reported,
+            tombstones_go_after_a_week,
             a_damaged_record_is_repaired_by_deleting_it,
             a_vend_reads_each_record_once,
         );

@@ -30,21 +30,21 @@ use crate::domain::{
 
 pub(super) const HOME: &str = "https://example.com";
 
-/// A registry that takes reports, and tells what it has taken. Clones are the same registry.
+/// A registry in memory that takes reports. Clones are the same registry.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ear(Arc<Heard>);
+pub(super) struct MemoryRegistry(Arc<Taken>);
 
 #[derive(Debug, Default)]
-struct Heard {
+struct Taken {
     reports: Mutex<BTreeMap<Owner, Report>>,
     cleanups: Mutex<Vec<Owner>>,
-    deaf: AtomicBool,
+    refuses: AtomicBool,
 }
 
-impl Ear {
+impl MemoryRegistry {
     /// From now on, no report is taken; or they are again.
-    pub(super) fn deaf(&self, deaf: bool) {
-        self.0.deaf.store(deaf, Ordering::SeqCst);
+    pub(super) fn refuse(&self, refuses: bool) {
+        self.0.refuses.store(refuses, Ordering::SeqCst);
     }
 
     pub(super) fn reported(&self, owner: &Owner) -> Option<Report> {
@@ -68,17 +68,17 @@ impl Ear {
         }
     }
 
-    fn listen(&self) -> Result<(), ReportError> {
-        match self.0.deaf.load(Ordering::SeqCst) {
-            true => Err(ReportError::Failed("it is deaf".to_owned())),
+    fn accept(&self) -> Result<(), ReportError> {
+        match self.0.refuses.load(Ordering::SeqCst) {
+            true => Err(ReportError::Failed("it refuses".to_owned())),
             false => Ok(()),
         }
     }
 }
 
-impl Registry for Ear {
+impl Registry for MemoryRegistry {
     async fn report(&self, owner: &Owner, report: &Report) -> Result<Lagging, ReportError> {
-        self.listen()?;
+        self.accept()?;
         let mut reports = self.0.reports.lock().unwrap();
         let known = reports.get(owner).map_or(0, |known| known.credential_generation);
         // As registry-svc has it: what is late is dropped.
@@ -89,7 +89,7 @@ impl Registry for Ear {
     }
 
     async fn report_cleanup(&self, owner: &Owner) -> Result<(), ReportError> {
-        self.listen()?;
+        self.accept()?;
         self.0.cleanups.lock().unwrap().push(owner.clone());
         Ok(())
     }
@@ -152,16 +152,16 @@ impl<S: Store> Store for Meddled<S> {
 
 /// The service, with a view of one entry `e` and of installations of it.
 pub(super) struct Service<S> {
-    pub(super) credentials: Credentials<Meddled<S>, Ear>,
+    pub(super) credentials: Credentials<Meddled<S>, MemoryRegistry>,
     store: Meddled<S>,
-    ear: Ear,
+    registry: MemoryRegistry,
     clock: ManualClock,
     plan: Arc<Plan>,
 }
 
 impl<S: Store> Service<S> {
     /// Fields `token` and `other` are prompted for, and `shared` is stored on the entry where `is_mixed`.
-    pub(super) fn new(store: S, ear: &Ear, is_mixed: bool) -> Self {
+    pub(super) fn new(store: S, registry: &MemoryRegistry, is_mixed: bool) -> Self {
         let store = Meddled(Arc::new(Script {
             store,
             steps: Mutex::default(),
@@ -193,9 +193,9 @@ impl<S: Store> Service<S> {
             primary: None,
         };
         let service = Self {
-            credentials: Credentials::new(store.clone(), ear.clone(), Clock::Manual(clock.clone())),
+            credentials: Credentials::new(store.clone(), registry.clone(), Clock::Manual(clock.clone())),
             store,
-            ear: ear.clone(),
+            registry: registry.clone(),
             clock,
             plan: Arc::new(plan),
         };
@@ -224,7 +224,7 @@ impl<S: Store> Service<S> {
             generation: 1,
             deleted,
             foreign: None,
-            shown: self.ear.shown(&owner(uid)),
+            shown: self.registry.shown(&owner(uid)),
         }
     }
 
@@ -236,7 +236,7 @@ impl<S: Store> Service<S> {
             registry_revision: 1,
             deleted: false,
             plan: Arc::clone(&self.plan),
-            shown: self.ear.shown(&Owner::Entry("e".to_owned())),
+            shown: self.registry.shown(&Owner::Entry("e".to_owned())),
         }
     }
 

@@ -246,7 +246,7 @@ pub(in crate::store) async fn owners_are_listed_page_by_page<B: Bench>() {
     owners.extend(["a", "d"].map(|uid| Owner::Entry(uid.to_owned())));
     for owner in &owners {
         let value = match owner.uid() {
-            // Marks are listed, too.
+            // Tombstones are listed, too.
             "c" => Value::Erased { time: 1 },
             _ => Value::Record(record(1, &[])),
         };
@@ -299,7 +299,7 @@ pub(in crate::store) async fn what_is_deleted_is_gone_and_can_be_created_again<B
     assert!(version > Version::NONE && again.fields.keys().eq(["other"]));
 }
 
-pub(in crate::store) async fn a_damaged_value_is_told_and_can_be_deleted<B: Bench>() {
+pub(in crate::store) async fn a_damaged_value_is_corrupt_and_can_be_deleted<B: Bench>() {
     let bench = B::new().await;
     let store = bench.connect().await;
     assert_eq!(
@@ -319,7 +319,7 @@ pub(in crate::store) async fn a_damaged_value_is_told_and_can_be_deleted<B: Benc
     assert_eq!(write(&store, "a", Version::NONE, record(1, &[])).await, Written::Done);
 }
 
-pub(in crate::store) async fn a_store_out_of_reach_is_unavailable<B: Bench>() {
+pub(in crate::store) async fn an_unreachable_store_is_unavailable<B: Bench>() {
     let bench = B::new().await;
     let store = bench.connect().await;
     assert_eq!(write(&store, "a", Version::NONE, record(1, &[])).await, Written::Done);
