@@ -1,0 +1,161 @@
+//! Reports of the tools that were discovered.
+
+use contracts::registry::{
+    Condition, ConditionStatus, ConditionType, DiscoveredSet, Entry, FeatureKind, FeatureSet, Installation,
+    ReportDiscoveryRequest, Tool,
+    report_discovery_request::{Outcome, Subject},
+};
+use service_kit::Workload;
+
+use super::{check, settle};
+use crate::{
+    domain::{Actor, Error, conditions, time::timestamp},
+    operate::{Registry, propagation::Propagated},
+    store::{
+        Object, Tx,
+        entries::{self, tool_set},
+        features, installations, users,
+    },
+};
+
+/// Takes what a discovery found: the tools of an installation, and with them those of its entry where they speak for it.
+pub(crate) async fn discovery(registry: &Registry, report: ReportDiscoveryRequest) -> Result<Propagated, Error> {
+    check::discovery(&report)?;
+    let Some(Subject::InstallationUid(uid)) = &report.subject else {
+        return Err(Error::invalid("subject", "must be set"));
+    };
+    let found = match &report.outcome {
+        Some(Outcome::Tools(tools)) => Some((features::set_of(&tools.tools), tools.tools.as_slice())),
+        _ => None,
+    };
+    let now = registry.clock.now_micros();
+    let mut tx = registry.db.read().await?;
+    if discovery_changes(&mut tx, uid, &report, found.as_ref().map(|(set, _)| set), now)
+        .await?
+        .is_some()
+    {
+        drop(tx);
+        tx = registry.write(Actor::Workload(Workload::Gateway)).await?;
+        let changes = discovery_changes(&mut tx, uid, &report, found.as_ref().map(|(set, _)| set), now).await?;
+        if let Some(changes) = changes {
+            write_discovery(&mut tx, changes, found).await?;
+        }
+    }
+    registry.commit(tx, Some(&[])).await
+}
+
+/// What becomes of an installation and its entry by a discovery.
+struct Discovered {
+    installation: Installation,
+    /// The set it had, if it gets another.
+    left: Option<String>,
+    /// The entry, if it gets another set; and the one it had.
+    entry: Option<(Entry, String)>,
+}
+
+async fn discovery_changes(
+    tx: &mut Tx,
+    uid: &str,
+    report: &ReportDiscoveryRequest,
+    set: Option<&FeatureSet>,
+    now: i64,
+) -> Result<Option<Discovered>, Error> {
+    let Some(mut installation) = installations::by_uid(tx, uid).await? else {
+        return Ok(None);
+    };
+    tx.stands_at(Object::Installation, installation.registry_revision);
+    // Of what it was before a change, a discovery says nothing: it may have asked another server.
+    if report.observed_generation < installation.generation {
+        return Ok(None);
+    }
+    let observed_generation = installation.generation;
+    let (status, reason, message) = match &report.outcome {
+        Some(Outcome::Failure(failure)) => (ConditionStatus::False, failure.reason.clone(), failure.message.clone()),
+        _ => (ConditionStatus::True, "DISCOVERED".to_owned(), String::new()),
+    };
+    let condition = Condition {
+        r#type: ConditionType::ToolsDiscovered.into(),
+        status: status.into(),
+        reason,
+        message,
+        observed_generation,
+        transition_time: None,
+    };
+    let mut changed = conditions::replace(&mut installation.conditions, condition, timestamp(now));
+    settle(&mut installation, now);
+    let (mut left, mut entry) = (None, None);
+    if let Some(set) = set {
+        left = replace_set(&mut installation.discovered, set);
+        entry = entry_with(tx, &installation, set).await?;
+        changed |= left.is_some() || entry.is_some();
+    }
+    Ok(changed.then_some(Discovered {
+        installation,
+        left,
+        entry,
+    }))
+}
+
+/// Names this set as the tools; the hash of the one before, if that was another.
+fn replace_set(discovered: &mut Vec<DiscoveredSet>, set: &FeatureSet) -> Option<String> {
+    let before = tool_set(discovered).to_owned();
+    if before == set.hash {
+        return None;
+    }
+    discovered.retain(|known| known.kind() != FeatureKind::Tool);
+    discovered.push(DiscoveredSet {
+        kind: FeatureKind::Tool.into(),
+        set_hash: set.hash.clone(),
+    });
+    Some(before)
+}
+
+/// The entry with these tools, and the set it had, where this installation speaks for it: the first one that is discovered does, then
+/// those of teams and admins, if they run the entry as it is now. A person's own account may be shown other tools than everybody's.
+async fn entry_with(
+    tx: &mut Tx,
+    installation: &Installation,
+    set: &FeatureSet,
+) -> Result<Option<(Entry, String)>, Error> {
+    let Some(mut entry) = entries::by_uid(tx, &installation.entry_uid).await? else {
+        return Ok(None);
+    };
+    if entry.delete_time.is_some() {
+        return Ok(None);
+    }
+    let Some(before) = replace_set(&mut entry.discovered, set) else {
+        return Ok(None);
+    };
+    let speaks = if before.is_empty() {
+        true
+    } else if installation.running_entry_revision != entry.entry_revision {
+        false
+    } else {
+        match installations::personal_owner(installation) {
+            None => true,
+            Some(user) => users::find(tx, user).await?.is_some_and(|user| user.admin),
+        }
+    };
+    Ok(speaks.then_some((entry, before)))
+}
+
+async fn write_discovery(
+    tx: &mut Tx,
+    mut changes: Discovered,
+    found: Option<(FeatureSet, &[Tool])>,
+) -> Result<(), Error> {
+    if let Some((set, tools)) = found {
+        features::keep(tx, &set, tools).await?;
+    }
+    installations::update_one(tx, &mut changes.installation).await?;
+    let mut left: Vec<String> = changes.left.into_iter().collect();
+    if let Some((mut entry, before)) = changes.entry {
+        entries::put(tx, &mut entry).await?;
+        left.push(before);
+    }
+    left.dedup();
+    for set in left {
+        features::release(tx, &set).await?;
+    }
+    Ok(())
+}
