@@ -65,7 +65,7 @@ async fn answers_for_people_at_this_moment(stack: Stack) {
         .await
         .unwrap_err();
     assert_eq!(reason(&refused), (Code::InvalidArgument, "INVALID_FIELDS".to_owned()));
-    let request = deactivation(&alice.user);
+    let request = deactivate_user(&alice.user);
     admin.users().deactivate_user(request).await.unwrap();
     let refused = access
         .authorize_installation(ask(principal("alice", false), AccessAction::Read))

@@ -146,10 +146,7 @@ async fn are_made_all_or_none(stack: Stack) {
         reason(&assign_all(&admin, other).await.unwrap_err()).1,
         "REQUEST_ID_REUSED"
     );
-    let delete = DeleteToolAssignmentRequest {
-        name: made[2].name.clone(),
-        etag: String::new(),
-    };
+    let delete = delete_tool_assignment(&made[2].name);
     admin.assignments().delete_tool_assignment(delete).await.unwrap();
     assert_eq!(assign_all(&admin, request).await.unwrap_err().code(), Code::NotFound);
 }

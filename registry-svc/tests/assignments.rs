@@ -173,10 +173,7 @@ async fn change_by_mask(stack: Stack) {
     assert_eq!(late.code(), Code::Aborted);
     let refused = update(&admin, change, mask(&["tool"]), false).await.unwrap_err();
     assert_eq!(fields(&refused), ["update_mask.paths[0]"]);
-    let request = DeleteToolAssignmentRequest {
-        name: made.name.clone(),
-        etag: String::new(),
-    };
+    let request = delete_tool_assignment(&made.name);
     let denied = alice.assignments().delete_tool_assignment(request.clone()).await;
     assert_eq!(denied.unwrap_err().code(), Code::PermissionDenied);
     admin.assignments().delete_tool_assignment(request).await.unwrap();
@@ -241,10 +238,7 @@ async fn do_not_disclose_what_is_hidden(stack: Stack) {
     assert_eq!(listed(&bob, 50).await, []);
     let refused = get(&bob, &made.name).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    let request = DeleteToolAssignmentRequest {
-        name: made.name.clone(),
-        etag: String::new(),
-    };
+    let request = delete_tool_assignment(&made.name);
     let refused = bob.assignments().delete_tool_assignment(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
 
@@ -422,10 +416,7 @@ async fn replay_their_first_answer(stack: Stack) {
     let refused = no_admin.assignments().create_tool_assignment(create).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
 
-    let request = DeleteToolAssignmentRequest {
-        name: first.name,
-        etag: String::new(),
-    };
+    let request = delete_tool_assignment(&first.name);
     admin.assignments().delete_tool_assignment(request).await.unwrap();
     assert_eq!(again().await.unwrap_err().code(), Code::NotFound);
 }

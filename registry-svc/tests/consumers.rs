@@ -79,10 +79,7 @@ async fn are_curated_by_admins(stack: Stack) {
         assignment_mode: AssignmentMode::Automatic.into(),
         ..made.clone()
     };
-    let request = UpdateGatewayRequest {
-        gateway: Some(change),
-        update_mask: mask(&["assignment_mode"]),
-    };
+    let request = update_gateway(change, &["assignment_mode"]);
     assert_eq!(
         alice
             .gateways()
@@ -110,9 +107,7 @@ async fn are_curated_by_admins(stack: Stack) {
         ..Default::default()
     };
     admin.gateway("hidden", hidden).await.unwrap();
-    let request = GetGatewayRequest {
-        name: "gateways/hidden".to_owned(),
-    };
+    let request = get_gateway("gateways/hidden");
     assert_eq!(
         alice.gateways().get_gateway(request).await.unwrap_err().code(),
         Code::NotFound
@@ -142,9 +137,7 @@ async fn are_curated_by_admins(stack: Stack) {
         ..delete
     };
     admin.gateways().delete_gateway(delete).await.unwrap();
-    let request = GetGatewayRequest {
-        name: "gateways/default".to_owned(),
-    };
+    let request = get_gateway("gateways/default");
     assert_eq!(
         admin.gateways().get_gateway(request).await.unwrap_err().code(),
         Code::NotFound
@@ -178,11 +171,7 @@ async fn keep_agents_apart_from_gateways(stack: Stack) {
         display_name: "An agent".to_owned(),
         ..Default::default()
     };
-    let request = CreateAgentRequest {
-        agent_id: "same".to_owned(),
-        agent: Some(agent),
-        request_id: String::new(),
-    };
+    let request = create_agent("same", agent);
     let agent = admin.agents().create_agent(request).await.unwrap().into_inner();
     assert_eq!(
         (agent.name.as_str(), agent.display_name.as_str()),
@@ -192,10 +181,7 @@ async fn keep_agents_apart_from_gateways(stack: Stack) {
         description: "d".to_owned(),
         ..agent.clone()
     };
-    let request = UpdateAgentRequest {
-        agent: Some(change),
-        update_mask: mask(&["description"]),
-    };
+    let request = update_agent(change, &["description"]);
     assert_eq!(
         admin
             .agents()
@@ -217,14 +203,7 @@ async fn keep_agents_apart_from_gateways(stack: Stack) {
             .len(),
         1
     );
-    admin
-        .agents()
-        .delete_agent(DeleteAgentRequest {
-            name: agent.name,
-            etag: String::new(),
-        })
-        .await
-        .unwrap();
+    admin.agents().delete_agent(delete_agent(&agent.name)).await.unwrap();
     let listed = admin
         .gateways()
         .list_gateways(ListGatewaysRequest::default())
@@ -232,9 +211,7 @@ async fn keep_agents_apart_from_gateways(stack: Stack) {
         .unwrap()
         .into_inner();
     assert_eq!(listed.gateways.len(), 1);
-    let wrong = GetAgentRequest {
-        name: "gateways/same".to_owned(),
-    };
+    let wrong = get_agent("gateways/same");
     assert_eq!(fields(&admin.agents().get_agent(wrong).await.unwrap_err()), ["name"]);
 }
 
@@ -268,10 +245,7 @@ async fn replay_their_first_answer(stack: Stack) {
         .unwrap()
         .into_inner();
     assert_eq!(again, first, "a replay returns the first answer");
-    let delete = DeleteGatewayRequest {
-        name: first.name.clone(),
-        etag: String::new(),
-    };
+    let delete = delete_gateway(&first.name);
     admin.gateways().delete_gateway(delete).await.unwrap();
     admin.gateways().create_gateway(create(&second_id)).await.unwrap();
     let gone = admin.gateways().create_gateway(create(&first_id)).await.unwrap_err();
@@ -385,10 +359,7 @@ async fn are_listed_to_those_who_see_them(stack: Stack) {
         visibility: for_teams(&["teams/dev"]),
         ..Default::default()
     };
-    let request = UpdateGatewayRequest {
-        gateway: Some(narrowed),
-        update_mask: mask(&["visibility"]),
-    };
+    let request = update_gateway(narrowed, &["visibility"]);
     admin.gateways().update_gateway(request).await.unwrap();
     assert_eq!(gateways(&bob, 50).await, his[1..]);
     assert_eq!(gateways(&alice, 50).await, hers);
@@ -429,14 +400,9 @@ async fn go_at_once_and_their_assignments_after_them(stack: Stack) {
         .into_inner();
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
     watcher.snapshot().await;
-    let request = DeleteGatewayRequest {
-        name: old.name.clone(),
-        etag: String::new(),
-    };
+    let request = delete_gateway(&old.name);
     admin.gateways().delete_gateway(request).await.unwrap();
-    let get = GetToolAssignmentRequest {
-        name: made.tool_assignments[0].name.clone(),
-    };
+    let get = get_tool_assignment(&made.tool_assignments[0].name);
     let new = admin.gateway("default", Gateway::default()).await.unwrap();
     assert_ne!(new.uid, old.uid, "the slug is free at once");
     let refused = admin.assignments().get_tool_assignment(get).await.unwrap_err();

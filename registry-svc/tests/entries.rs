@@ -102,11 +102,7 @@ async fn name_all_that_is_wrong(stack: Stack) {
         }),
         ..remote()
     };
-    let request = CreateEntryRequest {
-        entry_id: "a".to_owned(),
-        entry: Some(nobody),
-        request_id: String::new(),
-    };
+    let request = create_entry("a", nobody);
     let refused = admin.entries().create_entry(request).await.unwrap_err();
     assert_eq!(fields(&refused), ["entry.visibility.teams.teams[0]"]);
 }
@@ -207,7 +203,7 @@ async fn are_changed_by_mask_and_keep_what_ran(stack: Stack) {
         ("entries/time/revisions/x", Code::InvalidArgument),
         ("entries/other/revisions/1", Code::NotFound),
     ] {
-        let request = GetEntryRevisionRequest { name: name.to_owned() };
+        let request = get_entry_revision(name);
         assert_eq!(
             admin.entries().get_entry_revision(request).await.unwrap_err().code(),
             code,
@@ -426,11 +422,7 @@ async fn are_seen_by_whom_they_are_for(stack: Stack) {
         reason(&denied),
         (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
     );
-    let request = CreateEntryRequest {
-        entry_id: "x".to_owned(),
-        entry: Some(remote()),
-        request_id: String::new(),
-    };
+    let request = create_entry("x", remote());
     assert_eq!(
         alice.entries().create_entry(request).await.unwrap_err().code(),
         Code::PermissionDenied
@@ -587,10 +579,7 @@ async fn are_found_by_words(stack: Stack) {
     admin.created("secret", hidden).await;
     stack.clock.advance(Duration::from_millis(1));
     let gone = admin.created("gone", named("Old issues", "")).await;
-    let request = DeleteEntryRequest {
-        name: gone.name,
-        ..Default::default()
-    };
+    let request = delete_entry(&gone.name);
     admin.entries().delete_entry(request).await.unwrap();
     for (person, query, expected) in [
         (&admin, "issue", ["issue-tracker", "secret"].as_slice()),
@@ -684,11 +673,7 @@ async fn go_with_their_installations_only_by_force(stack: Stack) {
         .unwrap()
         .into_inner();
 
-    let mut request = DeleteEntryRequest {
-        name: entry.name.clone(),
-        etag: String::new(),
-        force: false,
-    };
+    let mut request = delete_entry(&entry.name);
     let refused = admin.entries().delete_entry(request.clone()).await.unwrap_err();
     assert_eq!(
         reason(&refused),
@@ -705,7 +690,7 @@ async fn go_with_their_installations_only_by_force(stack: Stack) {
     );
     let gone = admin
         .assignments()
-        .get_tool_assignment(GetToolAssignmentRequest { name: assigned.name })
+        .get_tool_assignment(get_tool_assignment(&assigned.name))
         .await;
     assert_eq!(gone.unwrap_err().code(), Code::NotFound);
     // A slug used again inherits nothing.

@@ -37,7 +37,7 @@ async fn tokens_show_their_text_once(stack: Stack) {
         .into_inner();
     assert_eq!((again.token.as_str(), &again.gateway_token), ("", &made.gateway_token));
     let name = made.gateway_token.unwrap().name;
-    let revoke = RevokeGatewayTokenRequest { name: name.clone() };
+    let revoke = revoke_gateway_token(&name);
     let refused = stack
         .person("bob")
         .gateway_tokens()
@@ -63,9 +63,7 @@ async fn tokens_show_their_text_once(stack: Stack) {
     );
     let refused = alice
         .gateway_tokens()
-        .get_gateway_token(GetGatewayTokenRequest {
-            name: "gatewayTokens/x".to_owned(),
-        })
+        .get_gateway_token(get_gateway_token("gatewayTokens/x"))
         .await;
     assert_eq!(
         reason(&refused.unwrap_err()),
@@ -138,14 +136,11 @@ async fn tokens_belong_to_somebody(stack: Stack) {
             .is_empty()
     );
     // A token limited to a gateway that is deleted works nowhere.
-    let request = DeleteGatewayRequest {
-        name: gateway.name,
-        etag: String::new(),
-    };
+    let request = delete_gateway(&gateway.name);
     admin.gateways().delete_gateway(request).await.unwrap();
     let read = alice
         .gateway_tokens()
-        .get_gateway_token(GetGatewayTokenRequest { name: token.name })
+        .get_gateway_token(get_gateway_token(&token.name))
         .await
         .unwrap();
     assert!(read.into_inner().revoke_time.is_some());
@@ -166,10 +161,7 @@ async fn tokens_end_with_what_they_are_limited_to(stack: Stack) {
         };
         alice.gateway_tokens().create_gateway_token(request).await.unwrap();
     }
-    let request = DeleteGatewayRequest {
-        name: "gateways/default".to_owned(),
-        etag: String::new(),
-    };
+    let request = delete_gateway("gateways/default");
     let deleted = admin.gateways().delete_gateway(request).await.unwrap().into_inner();
     let refused = admin.gateway("default", Gateway::default()).await;
     if let Err(refused) = &refused {

@@ -118,11 +118,7 @@ async fn long_masks_and_lists_are_refused_as_such(stack: Stack) {
         additional_headers: vec![AdditionalHeader::default(); 10_000],
         ..remote()
     };
-    let request = CreateEntryRequest {
-        entry_id: "wrong".to_owned(),
-        entry: Some(wrong),
-        ..Default::default()
-    };
+    let request = create_entry("wrong", wrong);
     let refused = admin.entries().create_entry(request).await.unwrap_err();
     assert_eq!(
         fields(&refused),
@@ -175,7 +171,7 @@ async fn names_and_times_that_cannot_be_are_refused(stack: Stack) {
 
 async fn an_admin_does_not_shut_themselves_out(stack: Stack) {
     let admin = stack.admin();
-    let refused = admin.users().deactivate_user(deactivation(&admin.user)).await;
+    let refused = admin.users().deactivate_user(deactivate_user(&admin.user)).await;
     // Whoever has not called yet is not there yet.
     let refused = match refused {
         Err(status) => status,
@@ -390,12 +386,7 @@ async fn who_may_not_do_something_waits_for_no_write(stack: Stack) {
     let entry = admin.approved("time", remote()).await;
     let team = admin.team("ops", false, &[]).await;
     let gateway = admin.gateway("main", Gateway::default()).await.unwrap();
-    let me = alice
-        .users()
-        .get_user(GetUserRequest {
-            name: "users/me".to_owned(),
-        })
-        .await;
+    let me = alice.users().get_user(get_user("users/me")).await;
     me.unwrap();
     let _held = hold_writes(&stack.database).await;
     let mut refused = Vec::new();
@@ -404,20 +395,14 @@ async fn who_may_not_do_something_waits_for_no_write(stack: Stack) {
         update_mask: None,
     };
     refused.push(alice.entries().update_entry(update).await.map(drop));
-    let delete = DeleteEntryRequest {
-        name: entry.name.clone(),
-        ..Default::default()
-    };
+    let delete = delete_entry(&entry.name);
     refused.push(alice.entries().delete_entry(delete).await.map(drop));
     let deprecate = DeprecateEntryRequest {
         name: entry.name.clone(),
         ..Default::default()
     };
     refused.push(alice.entries().deprecate_entry(deprecate).await.map(drop));
-    let delete = DeleteGatewayRequest {
-        name: gateway.name.clone(),
-        ..Default::default()
-    };
+    let delete = delete_gateway(&gateway.name);
     refused.push(alice.gateways().delete_gateway(delete).await.map(drop));
     let create = CreateToolAssignmentRequest {
         parent: gateway.name.clone(),
@@ -441,10 +426,7 @@ async fn who_may_not_do_something_waits_for_no_write(stack: Stack) {
         ..Default::default()
     };
     refused.push(alice.assignments().batch_create_tool_assignments(batch).await.map(drop));
-    let delete = DeleteTeamRequest {
-        name: team.name.clone(),
-        ..Default::default()
-    };
+    let delete = delete_team(&team.name);
     refused.push(alice.teams().delete_team(delete).await.map(drop));
     for (index, refused) in refused.into_iter().enumerate() {
         let code = refused.unwrap_err().code();

@@ -127,10 +127,7 @@ async fn check_their_values_and_take_no_secret(stack: Stack) {
         values: map(&[("tenant", "a\r\nb")]),
         ..made.clone()
     };
-    let request = UpdateInstallationRequest {
-        installation: Some(change),
-        update_mask: mask(&["values"]),
-    };
+    let request = update_installation(change, &["values"]);
     let refused = alice
         .installations()
         .update_installation(request.clone())
@@ -170,10 +167,7 @@ async fn check_their_values_and_take_no_secret(stack: Stack) {
             .into_inner(),
         changed
     );
-    let other = UpdateInstallationRequest {
-        installation: Some(changed),
-        update_mask: mask(&["scope"]),
-    };
+    let other = update_installation(changed, &["scope"]);
     assert_eq!(
         fields(&alice.installations().update_installation(other).await.unwrap_err()),
         ["update_mask.paths[0]"]
@@ -198,10 +192,7 @@ async fn say_whose_word_their_values_are(stack: Stack) {
             values: map(values),
             ..Default::default()
         };
-        let request = UpdateInstallationRequest {
-            installation: Some(installation),
-            update_mask: mask(&["values"]),
-        };
+        let request = update_installation(installation, &["values"]);
         let changed = who
             .installations()
             .update_installation(request)
@@ -260,10 +251,7 @@ async fn belong_to_teams_that_let_their_members(stack: Stack) {
     );
     let strict = admin.install("entries/time", Some("teams/strict"), &[]).await.unwrap();
     assert_eq!(alice.installation(&strict.name).await.unwrap().uid, strict.uid);
-    let delete = DeleteInstallationRequest {
-        name: strict.name,
-        etag: String::new(),
-    };
+    let delete = delete_installation(&strict.name);
     assert_eq!(
         alice
             .installations()
@@ -350,10 +338,7 @@ async fn are_seen_and_changed_by_their_owners(stack: Stack) {
     };
     assert!(list(&admin, unknown).await.is_empty());
     assert_eq!(bob.installation(&hers.name).await.unwrap_err().code(), Code::NotFound);
-    let delete = DeleteInstallationRequest {
-        name: hers.name,
-        etag: String::new(),
-    };
+    let delete = delete_installation(&hers.name);
     assert_eq!(
         bob.installations()
             .delete_installation(delete)

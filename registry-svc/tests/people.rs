@@ -33,7 +33,7 @@ async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
     };
     let everyone = mapping(team_mapping::Selector::WholeIssuer(WholeIssuer {}));
     let ops = mapping(team_mapping::Selector::Group("ops".to_owned()));
-    create_team(
+    add_team(
         &admin,
         "everyone",
         Team {
@@ -44,7 +44,7 @@ async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
     )
     .await
     .unwrap();
-    let team = create_team(
+    let team = add_team(
         &admin,
         "ops",
         Team {
@@ -87,10 +87,7 @@ async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
     );
     let refused = alice.teams().list_team_members(list).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    let remove = RemoveTeamMemberRequest {
-        team: "teams/ops".to_owned(),
-        user: carol.user.clone(),
-    };
+    let remove = remove_team_member("teams/ops", &carol.user);
     admin.teams().remove_team_member(remove.clone()).await.unwrap();
     admin.teams().remove_team_member(remove).await.unwrap();
     assert_eq!(me(&carol).await.teams, ["teams/everyone"]);
@@ -99,22 +96,22 @@ async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
 async fn teams_are_curated_by_admins(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     let id = "5a8c2f0e-6f5c-4d07-9c38-5a1f6f6d2a10";
-    let team = create_team(&admin, "ops", Team::default(), id).await.unwrap();
-    assert_eq!(create_team(&admin, "ops", Team::default(), id).await.unwrap(), team);
-    let refused = create_team(&admin, "other", Team::default(), id).await.unwrap_err();
+    let team = add_team(&admin, "ops", Team::default(), id).await.unwrap();
+    assert_eq!(add_team(&admin, "ops", Team::default(), id).await.unwrap(), team);
+    let refused = add_team(&admin, "other", Team::default(), id).await.unwrap_err();
     assert_eq!(
         reason(&refused),
         (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
     );
-    let refused = create_team(&admin, "ops", Team::default(), "").await.unwrap_err();
+    let refused = add_team(&admin, "ops", Team::default(), "").await.unwrap_err();
     assert_eq!(reason(&refused), (Code::AlreadyExists, "ALREADY_EXISTS".to_owned()));
-    let refused = create_team(&alice, "mine", Team::default(), "").await.unwrap_err();
+    let refused = add_team(&alice, "mine", Team::default(), "").await.unwrap_err();
     assert_eq!(
         reason(&refused),
         (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
     );
     let mappings = vec![TeamMapping::default()];
-    let refused = create_team(
+    let refused = add_team(
         &admin,
         "No",
         Team {
@@ -138,16 +135,13 @@ async fn teams_are_curated_by_admins(stack: Stack) {
         display_name: "Operations".to_owned(),
         ..team.clone()
     };
-    let request = UpdateTeamRequest {
-        team: Some(change),
-        update_mask: mask(&["display_name"]),
-    };
+    let request = update_team(change, &["display_name"]);
     let changed = admin.teams().update_team(request.clone()).await.unwrap().into_inner();
     assert_eq!(changed.display_name, "Operations");
     let refused = admin.teams().update_team(request).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
     for slug in ["a", "b", "c"] {
-        create_team(&admin, slug, Team::default(), "").await.unwrap();
+        add_team(&admin, slug, Team::default(), "").await.unwrap();
     }
     let mut names = Vec::new();
     let mut request = ListTeamsRequest {
@@ -187,10 +181,7 @@ async fn teams_in_use_stay(stack: Stack) {
     let team = admin.team("ops", true, &[&alice]).await;
     let entry = admin.approved("time", remote()).await;
     alice.install(&entry.name, Some(&team.name), &[]).await.unwrap();
-    let request = DeleteTeamRequest {
-        name: team.name.clone(),
-        etag: String::new(),
-    };
+    let request = delete_team(&team.name);
     let refused = admin.teams().delete_team(request).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::FailedPrecondition, "TEAM_IN_USE".to_owned()));
     let empty = admin.team("empty", true, &[&alice]).await;
@@ -198,23 +189,13 @@ async fn teams_in_use_stay(stack: Stack) {
         name: empty.name.clone(),
         etag: empty.etag,
     };
-    let refused = alice
-        .teams()
-        .delete_team(DeleteTeamRequest {
-            name: empty.name.clone(),
-            ..Default::default()
-        })
-        .await;
+    let refused = alice.teams().delete_team(delete_team(&empty.name)).await;
     assert_eq!(
         reason(&refused.unwrap_err()),
         (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
     );
     admin.teams().delete_team(request).await.unwrap();
-    let refused = admin
-        .teams()
-        .get_team(GetTeamRequest { name: empty.name })
-        .await
-        .unwrap_err();
+    let refused = admin.teams().get_team(get_team(&empty.name)).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
 }
 
@@ -237,15 +218,9 @@ async fn users_are_shut_out_and_let_in_again(stack: Stack) {
         reason(&refused),
         (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
     );
-    let refused = alice
-        .users()
-        .get_user(GetUserRequest {
-            name: admin.user.clone(),
-        })
-        .await
-        .unwrap_err();
+    let refused = alice.users().get_user(get_user(&admin.user)).await.unwrap_err();
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
-    let request = deactivation(&alice.user);
+    let request = deactivate_user(&alice.user);
     let shut_out = admin.users().deactivate_user(request).await.unwrap().into_inner();
     assert!(shut_out.deactivate_time.is_some());
     let refused = alice
@@ -279,9 +254,7 @@ async fn users_are_shut_out_and_let_in_again(stack: Stack) {
         .await
         .unwrap_err();
     assert_eq!(fields(&refused), ["user"]);
-    let request = ReactivateUserRequest {
-        name: alice.user.clone(),
-    };
+    let request = reactivate_user(&alice.user);
     let back = admin.users().reactivate_user(request).await.unwrap().into_inner();
     assert!(back.deactivate_time.is_none());
     alice
@@ -302,7 +275,7 @@ async fn teams_change_by_mask(stack: Stack) {
         members_manage_installations: Some(true),
         ..Team::default()
     };
-    let made = create_team(&admin, "ops", team, "").await.unwrap();
+    let made = add_team(&admin, "ops", team, "").await.unwrap();
     assert_eq!(made.mappings.len(), 2, "to name a group twice is no harm");
     let update = |team: Team, update_mask| {
         let mut client = admin.teams();
@@ -468,7 +441,7 @@ async fn members_are_watched_one_by_one(stack: Stack) {
     let mut watcher = Watcher::start(&stack, Workload::Gateway, &[]).await;
     watcher.snapshot().await;
     let mut clients = (admin.teams(), admin.users());
-    let team = create_team(&admin, "ops", Team::default(), "");
+    let team = add_team(&admin, "ops", Team::default(), "");
     let ((_, changes), team) = tokio::join!(watcher.acked_changes(), team);
     let team = team.unwrap();
     let one = |change| vec![Change { change: Some(change) }];
@@ -490,10 +463,7 @@ async fn members_are_watched_one_by_one(stack: Stack) {
 
     let uid = alice.user.trim_start_matches("users/");
     let key = format!("{}/{uid}", team.uid);
-    let add = || AddTeamMemberRequest {
-        team: team.name.clone(),
-        member: Some(add_team_member_request::Member::User(alice.user.clone())),
-    };
+    let add = || add_team_member(&team.name, &alice.user);
     let ((_, changes), added) = tokio::join!(watcher.acked_changes(), clients.0.add_team_member(add()));
     added.unwrap();
     let member = WatchedTeamMember {
@@ -501,20 +471,14 @@ async fn members_are_watched_one_by_one(stack: Stack) {
         user: alice.user.clone(),
     };
     assert_eq!(changes, put(&key, watched_object::Object::TeamMember(member)));
-    let remove = RemoveTeamMemberRequest {
-        team: team.name.clone(),
-        user: alice.user.clone(),
-    };
+    let remove = remove_team_member(&team.name, &alice.user);
     let ((_, changes), gone) = tokio::join!(watcher.acked_changes(), clients.0.remove_team_member(remove));
     gone.unwrap();
     assert_eq!(changes, removed(ObjectKind::TeamMember, &key));
 
     let (_, added) = tokio::join!(watcher.acked_changes(), clients.0.add_team_member(add()));
     added.unwrap();
-    let delete = DeleteTeamRequest {
-        name: team.name.clone(),
-        etag: String::new(),
-    };
+    let delete = delete_team(&team.name);
     let ((_, changes), gone) = tokio::join!(watcher.acked_changes(), clients.0.delete_team(delete));
     gone.unwrap();
     assert_eq!(
@@ -524,7 +488,7 @@ async fn members_are_watched_one_by_one(stack: Stack) {
     );
 
     let name = alice.user.clone();
-    let request = deactivation(&name);
+    let request = deactivate_user(&name);
     let ((_, changes), done) = tokio::join!(watcher.acked_changes(), clients.1.deactivate_user(request));
     done.unwrap();
     let user = DeactivatedUser { user: name.clone() };

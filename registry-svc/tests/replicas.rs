@@ -16,11 +16,7 @@ use support::{
 use tonic::{Code, Response};
 
 async fn create(stack: &Stack, slug: &str) -> Response<Entry> {
-    let request = CreateEntryRequest {
-        entry_id: slug.to_owned(),
-        entry: Some(remote()),
-        ..Default::default()
-    };
+    let request = create_entry(slug, remote());
     stack.admin().entries().create_entry(request).await.unwrap()
 }
 

@@ -20,7 +20,7 @@ on_both_engines!(retries_return_the_first_answer, retries_wait_for_what_they_spe
 async fn retries_return_the_first_answer(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     let id = uuid::Uuid::new_v4().to_string();
-    let first = create_team(&admin, "ops", Team::default(), &id).await.unwrap();
+    let first = add_team(&admin, "ops", Team::default(), &id).await.unwrap();
     let change = UpdateTeamRequest {
         team: Some(Team {
             name: first.name.clone(),
@@ -30,40 +30,29 @@ async fn retries_return_the_first_answer(stack: Stack) {
         update_mask: None,
     };
     admin.teams().update_team(change).await.unwrap();
-    let again = create_team(&admin, "ops", Team::default(), &id).await.unwrap();
+    let again = add_team(&admin, "ops", Team::default(), &id).await.unwrap();
     assert_eq!(again, first, "a replay returns the first answer");
 
     // A retry of somebody who has left the team is not told what the team has.
     me(&alice).await;
-    let add = AddTeamMemberRequest {
-        team: first.name.clone(),
-        member: Some(add_team_member_request::Member::User(alice.user.clone())),
-    };
+    let add = add_team_member(&first.name, &alice.user);
     admin.teams().add_team_member(add).await.unwrap();
     let of_team = Some(gateway_token::Subject::Team(first.name.clone()));
     let made = make_token(&alice, of_team.clone(), &id).await.unwrap();
     let token = made.gateway_token.unwrap();
-    let revoke = RevokeGatewayTokenRequest {
-        name: token.name.clone(),
-    };
+    let revoke = revoke_gateway_token(&token.name);
     admin.gateway_tokens().revoke_gateway_token(revoke).await.unwrap();
     let again = make_token(&alice, of_team.clone(), &id).await.unwrap();
     assert_eq!((again.gateway_token.as_ref(), again.token.as_str()), (Some(&token), ""));
-    let remove = RemoveTeamMemberRequest {
-        team: first.name.clone(),
-        user: alice.user.clone(),
-    };
+    let remove = remove_team_member(&first.name, &alice.user);
     admin.teams().remove_team_member(remove).await.unwrap();
     let hidden = make_token(&alice, of_team, &id).await.unwrap_err();
     assert_eq!(reason(&hidden), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
 
-    let request = DeleteTeamRequest {
-        name: first.name,
-        etag: String::new(),
-    };
+    let request = delete_team(&first.name);
     admin.teams().delete_team(request).await.unwrap();
-    create_team(&admin, "ops", Team::default(), "").await.unwrap();
-    let gone = create_team(&admin, "ops", Team::default(), &id).await.unwrap_err();
+    add_team(&admin, "ops", Team::default(), "").await.unwrap();
+    let gone = add_team(&admin, "ops", Team::default(), &id).await.unwrap_err();
     assert_eq!(reason(&gone), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
 }
 
@@ -75,7 +64,7 @@ fn lags<T>(response: &Response<T>) -> bool {
 async fn retries_wait_for_what_they_speak_of(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     me(&alice).await;
-    let team = create_team(&admin, "ops", Team::default(), "").await.unwrap();
+    let team = add_team(&admin, "ops", Team::default(), "").await.unwrap();
     let long_ago = make_token(&alice, None, "").await.unwrap().gateway_token.unwrap();
     let just_now = make_token(&alice, None, "").await.unwrap().gateway_token.unwrap();
     let revoke = |name: &str| {
@@ -87,15 +76,9 @@ async fn retries_wait_for_what_they_speak_of(stack: Stack) {
                 .unwrap()
         }
     };
-    let member = || AddTeamMemberRequest {
-        team: team.name.clone(),
-        member: Some(add_team_member_request::Member::User(alice.user.clone())),
-    };
-    let no_member = || RemoveTeamMemberRequest {
-        team: team.name.clone(),
-        user: alice.user.clone(),
-    };
-    let user = || deactivation(&alice.user);
+    let member = || add_team_member(&team.name, &alice.user);
+    let no_member = || remove_team_member(&team.name, &alice.user);
+    let user = || deactivate_user(&alice.user);
     let id = uuid::Uuid::new_v4().to_string();
     let gateway = || CreateGatewayRequest {
         gateway_id: "main".to_owned(),

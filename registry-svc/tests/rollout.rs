@@ -292,10 +292,7 @@ async fn keeps_no_other_entry_waiting(stack: Stack) {
 async fn frees_the_name_of_a_deleted_gateway_at_once(stack: Stack) {
     let admin = stack.admin();
     let first = admin.gateway("main", Gateway::default()).await.unwrap();
-    let request = DeleteGatewayRequest {
-        name: first.name.clone(),
-        ..Default::default()
-    };
+    let request = delete_gateway(&first.name);
     admin.gateways().delete_gateway(request).await.unwrap();
     let second = admin.gateway("main", Gateway::default()).await.unwrap();
     assert_ne!(second.uid, first.uid);

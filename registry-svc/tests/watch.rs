@@ -35,11 +35,7 @@ on_both_engines!(
 );
 
 async fn create(stack: &Stack, slug: &str) -> Response<Entry> {
-    let request = CreateEntryRequest {
-        entry_id: slug.to_owned(),
-        entry: Some(remote()),
-        ..Default::default()
-    };
+    let request = create_entry(slug, remote());
     stack.admin().entries().create_entry(request).await.unwrap()
 }
 

@@ -8,13 +8,11 @@ use tonic::{Response, Status};
 use super::support::*;
 
 pub(crate) async fn me(person: &Person) -> User {
-    let request = GetUserRequest {
-        name: "users/me".to_owned(),
-    };
+    let request = get_user("users/me");
     person.users().get_user(request).await.unwrap().into_inner()
 }
 
-pub(crate) async fn create_team(admin: &Person, slug: &str, team: Team, request_id: &str) -> Result<Team, Status> {
+pub(crate) async fn add_team(admin: &Person, slug: &str, team: Team, request_id: &str) -> Result<Team, Status> {
     let request = CreateTeamRequest {
         team_id: slug.to_owned(),
         team: Some(team),

@@ -43,7 +43,7 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn get(person: &Person, name: &str) -> Result<ToolAssignment, Status> {
-    let request = GetToolAssignmentRequest { name: name.to_owned() };
+    let request = get_tool_assignment(name);
     let found = person.assignments().get_tool_assignment(request).await;
     found.map(tonic::Response::into_inner)
 }
@@ -122,10 +122,7 @@ pub(crate) async fn set_visibility(admin: &Person, visibility: Option<Visibility
         visibility,
         ..Default::default()
     };
-    let request = UpdateGatewayRequest {
-        gateway: Some(gateway),
-        update_mask: mask(&["visibility"]),
-    };
+    let request = update_gateway(gateway, &["visibility"]);
     admin.gateways().update_gateway(request).await.unwrap();
 }
 

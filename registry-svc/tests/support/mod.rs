@@ -9,6 +9,7 @@
     reason = "each test uses its part of it"
 )]
 
+pub mod requests;
 pub mod watcher;
 
 use std::{
@@ -42,6 +43,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
+
+pub use requests::*;
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,11 +372,7 @@ impl Person {
 
     /// Adds an entry.
     pub async fn created(&self, slug: &str, entry: Entry) -> Entry {
-        let request = CreateEntryRequest {
-            entry_id: slug.to_owned(),
-            entry: Some(entry),
-            request_id: String::new(),
-        };
+        let request = create_entry(slug, entry);
         self.entries().create_entry(request).await.unwrap().into_inner()
     }
 
@@ -402,7 +401,7 @@ impl Person {
 
     /// Reads an installation.
     pub async fn installation(&self, name: &str) -> Result<Installation, Status> {
-        let request = GetInstallationRequest { name: name.to_owned() };
+        let request = get_installation(name);
         self.installations()
             .get_installation(request)
             .await
@@ -411,16 +410,13 @@ impl Person {
 
     /// Reads an entry.
     pub async fn entry(&self, name: &str) -> Result<Entry, Status> {
-        let request = GetEntryRequest { name: name.to_owned() };
+        let request = get_entry(name);
         self.entries().get_entry(request).await.map(tonic::Response::into_inner)
     }
 
     /// Changes an entry.
     pub async fn update(&self, entry: Entry, paths: &[&str]) -> Result<Entry, Status> {
-        let request = UpdateEntryRequest {
-            entry: Some(entry),
-            update_mask: mask(paths),
-        };
+        let request = update_entry(entry, paths);
         self.entries()
             .update_entry(request)
             .await
@@ -433,11 +429,7 @@ impl Person {
             members_manage_installations: Some(members_manage_installations),
             ..Team::default()
         };
-        let request = CreateTeamRequest {
-            team_id: slug.to_owned(),
-            team: Some(team),
-            request_id: String::new(),
-        };
+        let request = create_team(slug, team);
         let team = self.teams().create_team(request).await.unwrap().into_inner();
         for person in members {
             // A call makes them known.
@@ -460,11 +452,7 @@ impl Person {
 
     /// Adds a gateway.
     pub async fn gateway(&self, slug: &str, gateway: Gateway) -> Result<Gateway, Status> {
-        let request = CreateGatewayRequest {
-            gateway_id: slug.to_owned(),
-            gateway: Some(gateway),
-            request_id: String::new(),
-        };
+        let request = create_gateway(slug, gateway);
         self.gateways()
             .create_gateway(request)
             .await
@@ -483,13 +471,6 @@ pub fn map(values: &[(&str, &str)]) -> HashMap<String, String> {
         .iter()
         .map(|&(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
-}
-
-/// Has a user shut out, `users/{user}`.
-pub fn deactivation(name: &str) -> DeactivateUserRequest {
-    DeactivateUserRequest {
-        user: Some(deactivate_user_request::User::Name(name.to_owned())),
-    }
 }
 
 /// A remote server without credential.
