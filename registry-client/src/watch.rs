@@ -12,13 +12,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
-/// The registry sends a bookmark at least so often.
+/// The longest time between two bookmarks of the registry.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
-/// A stream that was silent for so long has lost the registry, whatever the connection says: it may be half open.
+/// After this time without a message, the stream has lost the registry, whatever the connection says: it may be half open.
 pub const SILENCE: Duration = Duration::from_secs(3 * BOOKMARK_INTERVAL.as_secs());
 
 /// What is kept of what is watched. When `snapshot_end` or `changes` returns, it is in force. Only then is it acknowledged, and
-/// whoever waits for the change goes on.
+/// the caller that waits for the change continues.
 pub trait Sink: Send {
     /// A snapshot begins. What was known stays in force until its end; one that never ends is followed by another beginning.
     fn snapshot_begin(&mut self);

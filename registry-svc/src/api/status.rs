@@ -54,7 +54,7 @@ impl From<Error> for Status {
             Error::PageTokenInvalid => of(Code::InvalidArgument, ErrorReason::PageTokenInvalid).build(),
             Error::Storage(error) => storage(error),
             Error::Internal(text) => {
-                tracing::error!(error = %text, "a call failed by a fault of the registry");
+                tracing::error!(error = %text, "internal error");
                 internal()
             }
         }
@@ -69,8 +69,9 @@ fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuil
 fn storage(error: StorageError) -> Status {
     match error {
         StorageError::SchemaNewer(cause) => {
-            tracing::warn!(error = %cause, "a newer program wrote what was asked for");
-            let text = "a newer version of Chandlery wrote this, and this replica is to be upgraded: retry, another one answers";
+            tracing::warn!(error = %cause, "a newer version of Chandlery wrote what was asked for");
+            let text =
+                "a newer version of Chandlery wrote this: retry, so that another replica answers, and upgrade this one";
             of(Code::Unavailable, ErrorReason::SchemaNewer, text).build()
         }
         StorageError::Unavailable(cause) => {

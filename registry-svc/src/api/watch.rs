@@ -117,7 +117,7 @@ impl Watches {
                 return;
             }
             () = watcher.superseded() => {
-                tracing::info!(watch.watcher = %start.name, "a watch ends: another stream came with its name");
+                tracing::info!(watch.watcher = %start.name, "a watch ends: a new stream has its name");
                 return;
             }
             heard = hear(&mut requests, &watcher) => heard,

@@ -46,7 +46,7 @@ impl AssignmentSpec {
             Err(_) => violations.add("tool_assignment.kind", "must be FEATURE_KIND_TOOL, or unset"),
         }
         match &message.selection {
-            None => violations.add("tool_assignment.selection", "must say which: tool or all_tools"),
+            None => violations.add("tool_assignment.selection", "must be set: tool or all_tools"),
             Some(Selection::Tool(tool)) => check_tool(&mut violations, tool),
             Some(Selection::AllTools(_)) => {}
         }

@@ -16,11 +16,11 @@ pub(crate) fn applicable(self_hosted: bool, reported: &[Condition], since: Optio
         ConditionType::ToolsDiscovered,
     ]
     .into_iter()
-    .filter(|&aspect| aspect != ConditionType::RuntimeReady || self_hosted)
-    .map(|aspect| {
-        let reported = reported.iter().find(|condition| condition.r#type() == aspect);
+    .filter(|&kind| kind != ConditionType::RuntimeReady || self_hosted)
+    .map(|kind| {
+        let reported = reported.iter().find(|condition| condition.r#type() == kind);
         reported.cloned().unwrap_or_else(|| Condition {
-            r#type: aspect.into(),
+            r#type: kind.into(),
             status: ConditionStatus::Unknown.into(),
             reason: NOT_REPORTED.to_owned(),
             message: String::new(),
@@ -47,10 +47,10 @@ pub(crate) fn replace(conditions: &mut Vec<Condition>, mut condition: Condition,
 }
 
 /// The generation that the condition of this type was last reported for; 0: never.
-pub(crate) fn observed(conditions: &[Condition], aspect: ConditionType) -> i64 {
+pub(crate) fn observed(conditions: &[Condition], kind: ConditionType) -> i64 {
     conditions
         .iter()
-        .find(|condition| condition.r#type() == aspect)
+        .find(|condition| condition.r#type() == kind)
         .map(|condition| condition.observed_generation)
         .unwrap_or_default()
 }
@@ -97,9 +97,9 @@ pub(crate) fn state(installation: &Installation) -> InstallationState {
 mod tests {
     use super::*;
 
-    fn condition(aspect: ConditionType, status: ConditionStatus, reason: &str) -> Condition {
+    fn condition(kind: ConditionType, status: ConditionStatus, reason: &str) -> Condition {
         Condition {
-            r#type: aspect.into(),
+            r#type: kind.into(),
             status: status.into(),
             reason: reason.to_owned(),
             ..Condition::default()

@@ -214,7 +214,10 @@ fn output_free(message: Gateway) -> Gateway {
 
 fn check_passthrough(violations: &mut Violations, names: &[String]) {
     if names.len() > MAX_PASSTHROUGH {
-        violations.add("passthrough_headers", format!("must be at most {MAX_PASSTHROUGH}"));
+        violations.add(
+            "passthrough_headers",
+            format!("must have at most {MAX_PASSTHROUGH} elements"),
+        );
     }
     let mut seen = BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
@@ -222,12 +225,12 @@ fn check_passthrough(violations: &mut Violations, names: &[String]) {
         if !is_field_name(name) {
             violations.add(
                 path,
-                "must be a header name (RFC 9110, section 5.1); there are no patterns",
+                "must be a header name (RFC 9110, section 5.1); patterns are not supported",
             );
         } else if is_managed(name) || is_authorization(name) {
             violations.add(path, format!("{name} is managed by the gateway and never forwarded"));
         } else if !seen.insert(name.to_ascii_lowercase()) {
-            violations.add(path, format!("{name} is there twice"));
+            violations.add(path, format!("{name} is a duplicate"));
         }
     }
 }

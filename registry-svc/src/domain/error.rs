@@ -1,12 +1,12 @@
-//! Everything that can go wrong here, for the one who called.
+//! Everything that can go wrong, as the caller is told.
 
 use service_kit::status::Violations;
 
 /// Why the registry did not do what was asked. `api::status` says how gRPC tells it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Fields that cannot be taken: all of them.
-    #[error("some fields cannot be taken")]
+    /// Invalid fields: all of them.
+    #[error("some fields are invalid")]
     Invalid(Violations),
     /// Does not exist, or the caller may not see it.
     #[error("{0} does not exist, or you may not see it")]
@@ -19,16 +19,16 @@ pub(crate) enum Error {
         /// What would allow it: `admin`, `owner`, or the name of a workload.
         required: &'static str,
     },
-    /// The user is shut out.
+    /// The user is deactivated.
     #[error("your account is deactivated here; ask an admin")]
     UserDeactivated,
     /// The name is taken.
     #[error("{0} exists already")]
     AlreadyExists(String),
-    /// What had the name before is not gone altogether.
-    #[error("{0} was deleted a moment ago, and gateway tokens are still limited to it: retry in a few seconds")]
+    /// What had the name before has not been removed completely.
+    #[error("{0} was just deleted, and gateway tokens are still limited to it: retry in a few seconds")]
     BeingDeleted(String),
-    /// The name by which clients are to see a tool is another's.
+    /// Another assignment has the exposed name.
     #[error("the exposed name {name} is taken by {}", by.as_deref().unwrap_or("another assignment"))]
     ExposedNameTaken {
         /// The name.
@@ -36,7 +36,7 @@ pub(crate) enum Error {
         /// Resource name of the assignment that has it, where the caller may see it.
         by: Option<String>,
     },
-    /// Somebody was faster.
+    /// The resource has changed since it was read.
     #[error("{0} was changed since you read it: read it again, then retry")]
     EtagMismatch(String),
     /// The lifecycle does not allow this step.
@@ -45,7 +45,7 @@ pub(crate) enum Error {
     /// Only approved entries can be installed.
     #[error("{0} is not approved, so it cannot be installed: an admin approves it with ApproveEntry")]
     EntryNotApproved(String),
-    /// Somebody has it installed.
+    /// The entry has installations.
     #[error(
         "{entry} is installed {count} times: delete these installations first, or set `force` to delete them with it, and their credentials and runtimes: {}",
         names(some)
@@ -81,16 +81,16 @@ pub(crate) enum Error {
         "everybody who may use it would call with the account of the installation's owner: set confirm_shared_account to agree"
     )]
     SharedAccountNotConfirmed,
-    /// The same id with another request.
-    #[error("this request_id came before with another request: make a new one")]
+    /// The request id was used with a different request.
+    #[error("this request_id was used with a different request: use a new one")]
     RequestIdReused,
-    /// Of another list, or broken.
+    /// The page token is of another list, or broken.
     #[error("page_token was not made for this request: ask for the first page with an empty one")]
     PageTokenInvalid,
     /// The database failed.
     #[error("the database failed")]
     Storage(#[from] StorageError),
-    /// A fault of ours.
+    /// Internal error.
     #[error("{0}")]
     Internal(String),
 }
@@ -118,7 +118,7 @@ impl From<Violations> for Error {
 }
 
 impl Error {
-    /// One field that cannot be taken.
+    /// One invalid field.
     pub(crate) fn invalid(field: &str, description: impl Into<String>) -> Self {
         let mut violations = Violations::new();
         violations.add(field, description);

@@ -12,7 +12,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Of so many bytes, with nothing in it yet.
+    /// Of this many bytes, all of them free.
     pub(crate) const fn of(bytes: usize) -> Self {
         Self {
             all: bytes,
@@ -25,7 +25,7 @@ impl Room {
         Self::of(PAGE_BYTES)
     }
 
-    /// Whether an object of so many bytes still fits.
+    /// Whether an object of this size still fits.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let fits = bytes <= self.left || self.left == self.all;
         self.left = self.left.saturating_sub(bytes.max(1));

@@ -39,7 +39,7 @@ pub(crate) fn check_text(violations: &mut Violations, path: &str, text: &str, ma
         violations.add(path, format!("must have at most {max} characters"));
     }
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        violations.add(path, "must hold no control characters");
+        violations.add(path, "must not contain control characters");
     }
 }
 
@@ -56,17 +56,17 @@ pub(crate) fn check_line(violations: &mut Violations, path: &str, text: &str, ma
 /// Checks labels: their number, keys and values.
 pub(crate) fn check_labels(violations: &mut Violations, path: &str, labels: &HashMap<String, String>) {
     if labels.len() > MAX_LABELS {
-        violations.add(path, format!("must be at most {MAX_LABELS}"));
+        violations.add(path, format!("must have at most {MAX_LABELS} elements"));
         return;
     }
     let mut sorted: Vec<_> = labels.iter().collect();
     sorted.sort();
     for (key, value) in sorted {
         if !is_label(key) {
-            violations.add(format!("{path}[{key}]"), format!("its key {LABEL_RULE}"));
+            violations.add(format!("{path}[{key}]"), format!("the key {LABEL_RULE}"));
         }
         if !is_label(value) {
-            violations.add(format!("{path}[{key}]"), format!("its value {LABEL_RULE}"));
+            violations.add(format!("{path}[{key}]"), format!("the value {LABEL_RULE}"));
         }
     }
 }
@@ -107,7 +107,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
         return Err(format!("must have at most {MAX_URL} bytes"));
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err("must hold no spaces or control characters".to_owned());
+        return Err("must not contain spaces or control characters".to_owned());
     }
     Url::parse(text).map_err(|_| "must be an http or https URL, such as https://mcp.example.com/mcp".to_owned())
 }

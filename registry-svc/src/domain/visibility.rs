@@ -21,14 +21,14 @@ pub(crate) fn parse(violations: &mut Violations, path: &str, visibility: Option<
         return organization();
     };
     match &mut visibility.audience {
-        None => violations.add(path, "must say for whom: organization, teams or author"),
+        None => violations.add(path, "must name an audience: organization, teams or author"),
         Some(Audience::Teams(audience)) => {
             let path = format!("{path}.teams.teams");
             if audience.teams.is_empty() {
                 violations.add(path.as_str(), "must name at least one team");
             }
             if audience.teams.len() > MAX_TEAMS {
-                violations.add(path.as_str(), format!("must be at most {MAX_TEAMS}"));
+                violations.add(path.as_str(), format!("must have at most {MAX_TEAMS} elements"));
                 return visibility;
             }
             for (index, team) in audience.teams.iter().enumerate() {

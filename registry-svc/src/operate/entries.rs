@@ -140,7 +140,7 @@ pub(crate) async fn list(
     });
     check_labels(&mut violations, "labels", &request.labels);
     if request.labels.len() > MAX_LABELS {
-        violations.add("labels", format!("must be at most {MAX_LABELS}"));
+        violations.add("labels", format!("must have at most {MAX_LABELS} elements"));
     }
     if !violations.is_empty() {
         return Err(violations.into());
@@ -231,7 +231,7 @@ async fn roll_out(registry: &Registry, tx: Tx, entry: Entry) -> Result<Done<Entr
         }
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!(error = %error, entry.uid = %entry.uid, "how far its installations are could not be read")
+            tracing::warn!(error = %error, entry.uid = %entry.uid, "the progress of its installations could not be read")
         }
     }
     let propagated = registry.propagation.wait_until(commit, None, deadline).await;
@@ -256,7 +256,7 @@ pub(super) async fn answer(registry: &Registry, mut entry: Entry, propagated: Pr
     match rollout.await {
         Ok(rollout) => entry.rollout = Some(rollout),
         Err(error) => {
-            tracing::warn!(error = %error, entry.uid = %entry.uid, "how far its installations are could not be read")
+            tracing::warn!(error = %error, entry.uid = %entry.uid, "the progress of its installations could not be read")
         }
     }
     (entry, propagated)

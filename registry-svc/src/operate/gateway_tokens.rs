@@ -1,4 +1,4 @@
-//! Gateway tokens: made, shown and ended by whom they belong to.
+//! Gateway tokens: created, shown and revoked by their owners.
 
 use contracts::registry::{
     CreateGatewayTokenRequest, CreateGatewayTokenResponse, GatewayToken, ListGatewayTokensRequest,
@@ -27,7 +27,7 @@ const MAX_CONSUMERS: usize = 64;
 /// The last second of a `google.protobuf.Timestamp`: of the year 9999.
 const LAST_SECOND: i64 = 253_402_300_799;
 
-/// Makes a token. Its text is in this answer alone.
+/// Creates a token. Only this answer contains its text.
 pub(crate) async fn create(
     registry: &Registry,
     caller: &Caller,
@@ -105,7 +105,7 @@ pub(crate) async fn list(
     })
 }
 
-/// Ends a token.
+/// Revokes a token.
 pub(crate) async fn revoke(registry: &Registry, caller: &Caller, name: &str) -> Result<Done<GatewayToken>, Error> {
     let mut tx = registry.write(caller.actor()).await?;
     let uid = uid_in("gatewayTokens", "name", name)?;
@@ -131,7 +131,10 @@ fn check(wanted: &GatewayToken, now: i64) -> Result<Option<i64>, Violations> {
         MAX_NAME,
     );
     if wanted.consumers.len() > MAX_CONSUMERS {
-        violations.add("gateway_token.consumers", format!("must be at most {MAX_CONSUMERS}"));
+        violations.add(
+            "gateway_token.consumers",
+            format!("must have at most {MAX_CONSUMERS} elements"),
+        );
     }
     let Some(time) = wanted.expire_time else {
         return violations.into_result(None);
@@ -145,7 +148,7 @@ fn check(wanted: &GatewayToken, now: i64) -> Result<Option<i64>, Violations> {
     }
     let micros = time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000;
     if micros <= now {
-        violations.add("gateway_token.expire_time", "must lie in the future");
+        violations.add("gateway_token.expire_time", "must be in the future");
     }
     violations.into_result(Some(micros))
 }

@@ -1,4 +1,4 @@
-//! What is done now and then. Each of these is a task of its own: one that is slow holds up none of the others.
+//! Periodic work. Each of these is a task of its own: one that is slow does not delay the others.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,11 +17,11 @@ use crate::{
     store::{self, Compaction, gateway_replicas, requests, watchers},
 };
 
-/// So often it is looked whether the database answers, whether installations have expired, and whether gateways are gone.
+/// How often the database is tried, and expired installations and lost gateways are looked for.
 const LOOK: Duration = Duration::from_secs(4);
-/// A database that has not answered for so long does not answer.
+/// After this time without an answer, the database counts as unavailable.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// So often it is looked how much was written to the change log, and so often it is compacted whatever was written.
+/// How often the size of the change log is looked at, and how often it is compacted whatever its size.
 const LOG: Duration = Duration::from_secs(5);
 const COMPACT: Duration = Duration::from_secs(60);
 /// A retry with a `request_id` is recognized for this long.
@@ -35,7 +35,7 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-/// Says in `ready` whether the database answers and whether watchers lag.
+/// Reports in `ready` whether the database answers and whether watchers lag.
 pub(crate) async fn look(registry: Arc<Registry>, ready: watch::Sender<Readiness>, stop: CancellationToken) {
     let mut ticks = ticks(LOOK);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -80,7 +80,7 @@ pub(crate) async fn expire(registry: Arc<Registry>, stop: CancellationToken) {
     }
 }
 
-/// Forgets old changes and requests.
+/// Deletes old changes and request ids.
 pub(crate) async fn forget(registry: Arc<Registry>, retention: Retention, stop: CancellationToken) {
     let mut compaction = Compaction::new(retention);
     let mut ticks = ticks(LOG.min(retention.age));
@@ -97,7 +97,7 @@ pub(crate) async fn forget(registry: Arc<Registry>, retention: Retention, stop: 
             Ok(())
         };
         if let Some(Err(error)) = stop.run_until_cancelled(forgotten).await {
-            tracing::warn!(error = %error, "old changes could not be forgotten; trying again later");
+            tracing::warn!(error = %error, "old changes could not be deleted; trying again later");
         }
     }
 }
@@ -115,7 +115,7 @@ async fn forget_requests(registry: &Registry) -> store::Result<()> {
     }
 }
 
-/// Keeps the gateways that peers are told of true to those that are connected, here or at other replicas.
+/// Keeps the list of gateway replicas, which their peers watch, equal to those that are connected, here or at other replicas.
 pub(crate) async fn know_gateways(registry: Arc<Registry>, stop: CancellationToken) {
     let began = Instant::now();
     let mut ticks = ticks(LOOK);

@@ -105,7 +105,10 @@ pub(crate) async fn create(
 /// Refuses more values than an entry can have fields, before a transaction begins.
 fn check_count(violations: &mut Violations, values: &HashMap<String, String>) {
     if values.len() > MAX_FIELDS {
-        violations.add("installation.values", format!("must be at most {MAX_FIELDS}"));
+        violations.add(
+            "installation.values",
+            format!("must have at most {MAX_FIELDS} elements"),
+        );
     }
 }
 
@@ -126,7 +129,7 @@ fn parse_scope(violations: &mut Violations, caller: &Caller, scope: Option<Scope
         None => Ok(Scope::User(caller.name())),
         Some(Scope::User(user)) if user == "users/me" || user == caller.name() => Ok(Scope::User(caller.name())),
         Some(Scope::User(_)) => Err(Error::Denied {
-            what: "a personal installation is made by its owner alone; leave `user` unset for your own".to_owned(),
+            what: "only its owner may create a personal installation; leave `user` unset for your own".to_owned(),
             required: "owner",
         }),
         Some(Scope::Team(team)) => {

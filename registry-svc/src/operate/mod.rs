@@ -78,5 +78,5 @@ async fn unchanged<T>(
 
 /// What was just written must be there.
 fn written<T>(found: Option<T>) -> Result<T, Error> {
-    found.ok_or_else(|| Error::Internal("a row is gone in the transaction that wrote it".to_owned()))
+    found.ok_or_else(|| Error::Internal("a row is missing in the transaction that wrote it".to_owned()))
 }

@@ -236,14 +236,14 @@ fn check(mut team: Team) -> Result<Team, Violations> {
     team.members_manage_installations = Some(team.members_manage_installations());
     check_line(&mut violations, "team.display_name", &team.display_name, MAX_NAME);
     if team.mappings.len() > MAX_MAPPINGS {
-        violations.add("team.mappings", format!("must be at most {MAX_MAPPINGS}"));
+        violations.add("team.mappings", format!("must have at most {MAX_MAPPINGS} elements"));
         return Err(violations);
     }
     for (index, mapping) in team.mappings.iter().enumerate() {
         let path = format!("team.mappings[{index}]");
         check_claim(&mut violations, &format!("{path}.issuer"), &mapping.issuer);
         match &mapping.selector {
-            None => violations.add(format!("{path}.selector"), "must say whom: group or whole_issuer"),
+            None => violations.add(format!("{path}.selector"), "must be set: group or whole_issuer"),
             Some(Selector::Group(group)) => check_claim(&mut violations, &format!("{path}.group"), group),
             Some(Selector::WholeIssuer(_)) => {}
         }

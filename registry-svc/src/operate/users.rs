@@ -1,4 +1,4 @@
-//! Users: who has signed in, and who is shut out.
+//! Users: who has signed in, and who is deactivated.
 
 use contracts::registry::{
     DeactivateUserRequest, ListUsersRequest, ListUsersResponse, User, deactivate_user_request::User as Shut,
@@ -47,7 +47,7 @@ pub(crate) async fn list(
 ) -> Result<ListUsersResponse, Error> {
     caller.require_admin()?;
     if request.email.contains('\0') {
-        return Err(Error::invalid("email", "must hold no NUL"));
+        return Err(Error::invalid("email", "must not contain NUL"));
     }
     let binding = format!("ListUsers {} {:?}", caller.uid, request.email);
     let page = registry.page(binding, request.page_size, &request.page_token)?;
@@ -60,7 +60,7 @@ pub(crate) async fn list(
     })
 }
 
-/// Shuts a user out, also one whom the registry has never seen.
+/// Deactivates a user, also one whom the registry has never seen.
 pub(crate) async fn deactivate(
     registry: &Registry,
     caller: &Caller,
@@ -84,7 +84,7 @@ pub(crate) async fn deactivate(
     }
 }
 
-/// Whoever shuts themselves out cannot let themselves in again.
+/// Somebody who deactivates themselves could not reactivate themselves.
 fn refuse_oneself(caller: &Caller, uid: &str) -> Result<(), Error> {
     if caller.uid == uid {
         let text = "you cannot deactivate yourself: another admin can";
@@ -93,7 +93,7 @@ fn refuse_oneself(caller: &Caller, uid: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets a user in again.
+/// Reactivates a user.
 pub(crate) async fn reactivate(registry: &Registry, caller: &Caller, name: &str) -> Result<Done<User>, Error> {
     caller.require_admin()?;
     let uid = user_id("name", name)?;

@@ -27,7 +27,7 @@ use crate::config::Database;
 /// Connections of each kind.
 const WRITERS: u32 = 8;
 const READERS: u32 = 8;
-/// So many snapshots are read at once.
+/// The number of snapshots that are read at once.
 pub(crate) const SNAPSHOTS: u32 = 4;
 const SIGNALS: u32 = 4;
 /// How long a call waits for a connection, or for a lock, before it is told to retry.

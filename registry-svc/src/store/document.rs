@@ -8,7 +8,7 @@ pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 /// A newer program wrote a document: to decode it here would lose what only that one knows.
 #[derive(Debug, thiserror::Error)]
-#[error("a newer program wrote it: its schema version is {0}, this one's is {SCHEMA_VERSION}")]
+#[error("a newer version of Chandlery wrote it: its schema version is {0}, this one's is {SCHEMA_VERSION}")]
 pub(crate) struct SchemaNewer(i64);
 
 /// The message in the columns `document` and `schema_version`.

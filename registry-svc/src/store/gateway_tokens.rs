@@ -110,7 +110,7 @@ pub(crate) async fn find(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<Token>> 
     Ok(found.into_iter().next())
 }
 
-/// Ends a token.
+/// Revokes a token.
 pub(crate) async fn revoke(tx: &mut Tx, uid: &str, watched: &mut WatchedGatewayToken) -> sqlx::Result<()> {
     let now = tx.now();
     if let Some(token) = &mut watched.gateway_token {

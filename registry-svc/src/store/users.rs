@@ -19,7 +19,7 @@ pub(crate) struct UserRow {
     pub(crate) admin: bool,
     pub(crate) deactivate_time: Option<i64>,
     pub(crate) create_time: i64,
-    /// When they were last shut out or let in again; 0: never.
+    /// When they were last deactivated or reactivated; 0: never.
     pub(crate) registry_revision: i64,
 }
 
@@ -186,7 +186,7 @@ async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// Shuts a user out, or lets them in again.
+/// Deactivates or reactivates a user.
 pub(crate) async fn set_deactivated(tx: &mut Tx, uid: &str, time: Option<i64>) -> sqlx::Result<()> {
     const SET: &str = "UPDATE users SET deactivate_time = $1, registry_revision = $2 WHERE uid = $3";
     let revision = tx.revision();
@@ -198,7 +198,7 @@ pub(crate) async fn set_deactivated(tx: &mut Tx, uid: &str, time: Option<i64>) -
     Ok(())
 }
 
-/// What watchers get of a user who is shut out.
+/// What watchers get of a deactivated user.
 fn deactivated(uid: &str) -> Vec<u8> {
     let user = format!("users/{uid}");
     DeactivatedUser { user }.encode_to_vec()

@@ -18,8 +18,8 @@ use registry_model::{
 use service_kit::status::Violations;
 
 const MAX_ADDITIONAL: usize = 32;
-const NEEDS_HTTP: &str =
-    "needs a server that is spoken to over HTTP: a remote one, or a self-hosted one with streamable_http";
+const REQUIRES_HTTP: &str =
+    "requires a server that is called over HTTP: a remote one, or a self-hosted one with streamable_http";
 
 /// Names of headers set so far, in lower case, and by what.
 type Names = BTreeMap<String, String>;
@@ -67,7 +67,7 @@ pub(super) fn check(violations: &mut Violations, entry: &pb::Entry) {
             let path = format!("entry.install_fields[{index}].header");
             check_name(violations, &mut seen, &format!("{path}.name"), &target.name);
             if !takes_headers(entry) {
-                violations.add(path, NEEDS_HTTP);
+                violations.add(path, REQUIRES_HTTP);
             }
         }
     }
@@ -80,7 +80,7 @@ fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Name
     };
     if model.field.is_empty() {
         if model.injection.is_some() {
-            violations.add("entry.static_credential.field", "must name the field that is injected");
+            violations.add("entry.static_credential.field", "must name the install field to inject");
         }
         return;
     }
@@ -105,13 +105,13 @@ fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Name
     if !takes_headers(entry) {
         violations.add(
             path,
-            format!("{NEEDS_HTTP}; let secrets go to the environment, files or arguments"),
+            format!("{REQUIRES_HTTP}; let secrets go to the environment, files or arguments"),
         );
     }
     match model.injection.as_ref().map(|injection| &injection.kind) {
         Some(None) => violations.add(
             "entry.static_credential.injection",
-            "must say how: authorization, bearer or custom_header",
+            "must be set: authorization, bearer or custom_header",
         ),
         Some(Some(injection::Kind::CustomHeader(header))) => {
             check_name(
@@ -129,11 +129,14 @@ fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Name
 
 fn check_additional(violations: &mut Violations, entry: &pb::Entry, seen: &mut Names) {
     if entry.additional_headers.len() > MAX_ADDITIONAL {
-        violations.add("entry.additional_headers", format!("must be at most {MAX_ADDITIONAL}"));
+        violations.add(
+            "entry.additional_headers",
+            format!("must have at most {MAX_ADDITIONAL} elements"),
+        );
         return;
     }
     if !entry.additional_headers.is_empty() && !takes_headers(entry) {
-        violations.add("entry.additional_headers", NEEDS_HTTP);
+        violations.add("entry.additional_headers", REQUIRES_HTTP);
     }
     for (index, header) in entry.additional_headers.iter().enumerate() {
         let path = format!("entry.additional_headers[{index}]");
@@ -176,13 +179,10 @@ fn check_name(violations: &mut Violations, seen: &mut Names, path: &str, name: &
     } else if is_authorization(name) {
         violations.add(
             path,
-            "Authorization is set by the primary credential alone: see static_credential",
+            "only the primary credential sets Authorization: see static_credential",
         );
     } else if is_managed(name) {
-        violations.add(
-            path,
-            format!("{name} is managed by the gateway; nobody else can set it"),
-        );
+        violations.add(path, format!("{name} is managed by the gateway and cannot be set"));
     } else if let Some(other) = seen.insert(name.to_ascii_lowercase(), path.to_owned()) {
         violations.add(path, format!("{name} is also set by {other}"));
     }

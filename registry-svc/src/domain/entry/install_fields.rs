@@ -25,12 +25,15 @@ const MAX_OPTIONS: usize = 100;
 const MAX_TEMPLATE: usize = 32;
 /// The longest text value, in bytes.
 const MAX_STRING: usize = 8 << 10;
-const NEEDS_SELF_HOSTED: &str = "needs a self-hosted server";
+const REQUIRES_SELF_HOSTED: &str = "requires a self-hosted server";
 
 /// Checks all of them, and makes defaults explicit.
 pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry) {
     if entry.install_fields.len() > MAX_FIELDS {
-        violations.add("entry.install_fields", format!("must be at most {MAX_FIELDS}"));
+        violations.add(
+            "entry.install_fields",
+            format!("must have at most {MAX_FIELDS} elements"),
+        );
         return;
     }
     for field in &mut entry.install_fields {
@@ -56,7 +59,7 @@ pub(crate) fn check_value(field: &InstallField, value: &str, to_header: bool) ->
         return Err(format!("must have at most {MAX_STRING} bytes"));
     }
     if value.contains('\0') {
-        return Err("must hold no NUL".to_owned());
+        return Err("must not contain NUL".to_owned());
     }
     if to_header && !is_field_value(value) {
         return Err(
@@ -149,7 +152,7 @@ fn check_type(violations: &mut Violations, field: &InstallField) {
         if option.is_empty() {
             violations.add(path, "must not be empty");
         } else if field.options[..index].contains(option) {
-            violations.add(path, format!("{option:?} is there twice"));
+            violations.add(path, format!("{option:?} is a duplicate"));
         } else {
             check_line(violations, &path, option, 200);
         }
@@ -166,7 +169,10 @@ fn check_values(violations: &mut Violations, field: &InstallField, to_header: bo
             continue;
         }
         if is_secret(field) {
-            violations.add(path, "is not for secrets and files: put them to the credential service");
+            violations.add(
+                path,
+                "is not for secrets and files: send them to the credential service",
+            );
         } else if let Err(wrong) = check_value(field, value, to_header) {
             violations.add(path, wrong);
         }
@@ -174,7 +180,7 @@ fn check_values(violations: &mut Violations, field: &InstallField, to_header: bo
     if stored && !field.default_value.is_empty() {
         violations.add(
             "default_value",
-            "is for prompted fields; a stored one has a stored_value",
+            "is for prompted fields; a stored field has a stored_value",
         );
     }
     if !stored && !field.stored_value.is_empty() {
@@ -208,21 +214,21 @@ fn check_target(violations: &mut Violations, entry: &pb::Entry, field: &InstallF
         Some(Target::EnvironmentVariable(target)) => {
             check_environment_variable(violations, "environment_variable.name", &target.name, taken);
             if !self_hosted {
-                violations.add("environment_variable", NEEDS_SELF_HOSTED);
+                violations.add("environment_variable", REQUIRES_SELF_HOSTED);
             }
         }
         Some(Target::MountedFile(target)) => {
             if !is_path_below(&target.path) {
                 violations.add("mounted_file.path", PATH_RULE);
             } else if taken.files.insert(target.path.clone(), ()).is_some() {
-                violations.add("mounted_file.path", format!("{} is there twice", target.path));
+                violations.add("mounted_file.path", format!("{} is a duplicate", target.path));
             }
             let name = &target.path_environment_variable;
             if !name.is_empty() {
                 check_environment_variable(violations, "mounted_file.path_environment_variable", name, taken);
             }
             if !self_hosted {
-                violations.add("mounted_file", NEEDS_SELF_HOSTED);
+                violations.add("mounted_file", REQUIRES_SELF_HOSTED);
             }
         }
         // With the entry's other headers.
@@ -240,7 +246,7 @@ fn check_target(violations: &mut Violations, entry: &pb::Entry, field: &InstallF
                 );
             }
             if !self_hosted {
-                violations.add("argument", NEEDS_SELF_HOSTED);
+                violations.add("argument", REQUIRES_SELF_HOSTED);
             }
         }
     }
@@ -265,10 +271,10 @@ fn check_template(violations: &mut Violations, template: &[String]) {
     if !valid {
         violations.add(
             "argument.template",
-            format!("must be at most {MAX_TEMPLATE} arguments, without NUL"),
+            format!("must have at most {MAX_TEMPLATE} arguments, without NUL"),
         );
     }
     if !template.iter().any(|argument| argument.contains("{value}")) {
-        violations.add("argument.template", "must hold {value} where the value goes");
+        violations.add("argument.template", "must contain {value} where the value goes");
     }
 }

@@ -60,14 +60,14 @@ fn check_program(violations: &mut Violations, server: &SelfHostedServer) {
         );
     }
     if server.arguments.len() > MAX_ARGUMENTS {
-        violations.add("arguments", format!("must be at most {MAX_ARGUMENTS}"));
+        violations.add("arguments", format!("must have at most {MAX_ARGUMENTS} elements"));
         return;
     }
     for (index, argument) in server.arguments.iter().enumerate() {
         if argument.len() > MAX_ARGUMENT || argument.contains('\0') {
             violations.add(
                 format!("arguments[{index}]"),
-                format!("must be at most {MAX_ARGUMENT} bytes, without NUL"),
+                format!("must have at most {MAX_ARGUMENT} bytes, without NUL"),
             );
         }
     }
@@ -75,7 +75,7 @@ fn check_program(violations: &mut Violations, server: &SelfHostedServer) {
 
 fn check_environment(violations: &mut Violations, server: &SelfHostedServer) {
     if server.environment.len() > MAX_ENVIRONMENT {
-        violations.add("environment", format!("must be at most {MAX_ENVIRONMENT}"));
+        violations.add("environment", format!("must have at most {MAX_ENVIRONMENT} elements"));
         return;
     }
     let mut sorted: Vec<_> = server.environment.iter().collect();
@@ -87,7 +87,7 @@ fn check_environment(violations: &mut Violations, server: &SelfHostedServer) {
         if value.len() > MAX_ENVIRONMENT_VALUE || value.contains('\0') {
             violations.add(
                 format!("environment[{name}]"),
-                format!("its value must be at most {MAX_ENVIRONMENT_VALUE} bytes, without NUL"),
+                format!("the value must have at most {MAX_ENVIRONMENT_VALUE} bytes, without NUL"),
             );
         }
     }
@@ -103,7 +103,7 @@ pub(super) const PATH_RULE: &str =
 
 fn check_files(violations: &mut Violations, server: &SelfHostedServer) {
     if server.files.len() > MAX_FILES {
-        violations.add("files", format!("must be at most {MAX_FILES}"));
+        violations.add("files", format!("must have at most {MAX_FILES} elements"));
     }
     let mut paths = BTreeSet::new();
     for (index, file) in server.files.iter().enumerate() {
@@ -111,7 +111,7 @@ fn check_files(violations: &mut Violations, server: &SelfHostedServer) {
         if !is_path_below(&file.path) {
             violations.add(path, PATH_RULE);
         } else if !paths.insert(&file.path) {
-            violations.add(path, format!("{} is there twice", file.path));
+            violations.add(path, format!("{} is a duplicate", file.path));
         }
         if file.content.len() > MAX_FILE {
             violations.add(

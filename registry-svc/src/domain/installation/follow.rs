@@ -65,14 +65,14 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
     let titles = titles.join(", ");
     let message = match (requires, outgrown) {
         (true, false) => format!(
-            "the entry has changed and requires {titles}; until that is given and the installation updated, it runs as before"
+            "the entry has changed and requires {titles}; until they are provided and the installation is updated, it runs as before"
         ),
         (false, _) => format!(
-            "the entry has changed, and what was given for {titles} does not fit it any more; until it is chosen anew and the \
-             installation updated, it runs as before"
+            "the entry has changed, and the values of {titles} no longer fit; until they are changed and the installation is updated, \
+             it runs as before"
         ),
         (true, true) => format!(
-            "the entry has changed: give or choose anew {titles}; until the installation is updated, it runs as before"
+            "the entry has changed: provide or change {titles}; until the installation is updated, it runs as before"
         ),
     };
     Step::Hold(ReinstallRequired {

@@ -23,7 +23,7 @@ pub(crate) fn require_manager(caller: &Caller, installation: &Installation) -> R
         Some(Scope::User(user)) if *user == caller.name() => Ok(()),
         Some(Scope::Team(team)) => require_team_manager(caller, team),
         _ => Err(Error::Denied {
-            what: "this takes the installation's owner".to_owned(),
+            what: "only the installation's owner may do this".to_owned(),
             required: "owner",
         }),
     }
@@ -34,7 +34,8 @@ pub(crate) fn require_manager(caller: &Caller, installation: &Installation) -> R
 pub(crate) fn require_entruster(caller: &Caller, installation: &Installation) -> Result<(), Error> {
     match &installation.scope {
         Some(Scope::User(user)) if *user != caller.name() => Err(Error::Denied {
-            what: "only the owner of a personal installation enters its secrets and says where they may go".to_owned(),
+            what: "only the owner of a personal installation may enter its secrets and decide where they may go"
+                .to_owned(),
             required: "owner",
         }),
         _ => require_manager(caller, installation),
@@ -52,7 +53,7 @@ pub(crate) fn require_team_manager(caller: &Caller, team: &str) -> Result<(), Er
     }
     Err(Error::Denied {
         what: format!(
-            "{team} leaves its installations to admins: ask one, or have members_manage_installations set on the team"
+            "only admins may change installations of {team}: ask one, or have members_manage_installations set on the team"
         ),
         required: "admin",
     })

@@ -41,7 +41,7 @@ fn path(key: &str) -> String {
 
 fn wrong_value(spec: &EntrySpec, key: &str, value: &str) -> Option<String> {
     let Some(field) = spec.field(key) else {
-        return Some("is no install field of the entry".to_owned());
+        return Some("is not an install field of the entry".to_owned());
     };
     if is_secret(field) {
         let what = if is_prompted(field) {
@@ -50,7 +50,7 @@ fn wrong_value(spec: &EntrySpec, key: &str, value: &str) -> Option<String> {
             "PutEntryCredential"
         };
         return Some(format!(
-            "is a secret, which the registry does not take: put it to the credential service ({what})"
+            "is a secret, which the registry does not accept: send it to the credential service ({what})"
         ));
     }
     if !is_prompted(field) {

@@ -97,7 +97,7 @@ fn parse(violations: &mut Violations, parent: &str, requests: Vec<CreateToolAssi
     asked
 }
 
-/// Takes many away from one gateway or agent.
+/// Deletes many of one gateway or agent.
 pub(crate) async fn delete(
     registry: &Registry,
     caller: &Caller,
@@ -116,7 +116,7 @@ pub(crate) async fn delete(
                 field(),
                 format!("must be the name of an assignment of the parent: {parent}/toolAssignments/ and the id"),
             ),
-            Some(uid) if !uids.insert(uid) => violations.add(field(), "is there twice"),
+            Some(uid) if !uids.insert(uid) => violations.add(field(), "is a duplicate"),
             Some(_) => {}
         }
     }

@@ -130,7 +130,7 @@ pub(crate) async fn update(
     Ok((next, registry.commit(tx, None).await?))
 }
 
-/// Takes the tool away.
+/// Deletes an assignment.
 pub(crate) async fn delete(
     registry: &Registry,
     caller: &Caller,

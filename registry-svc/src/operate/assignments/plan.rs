@@ -217,7 +217,7 @@ pub(super) fn check_pin<'a>(
             }
         }
         _ => Err(Error::Denied {
-            what: "a personal installation is pinned by its owner alone".to_owned(),
+            what: "only its owner may pin a personal installation".to_owned(),
             required: "owner",
         }),
     }
@@ -239,7 +239,7 @@ fn check_apart(violations: &mut Violations, planned: &[ToolAssignment], path: Pa
         }
         let first = *named.entry(&one.exposed_name).or_insert(index);
         if first != index {
-            let wrong = format!("is the name of requests[{first}] too");
+            let wrong = format!("is also the name of requests[{first}]");
             violations.add(path(index, "tool_assignment.exposed_name"), wrong);
         }
     }

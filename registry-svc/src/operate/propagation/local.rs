@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{Commit, watchers::Here};
 
-/// A watcher that has something to acknowledge and acknowledges nothing for so long is slow.
+/// A watcher is slow if it has something to acknowledge and acknowledges nothing for this time.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Who a watcher is, on whichever replica.

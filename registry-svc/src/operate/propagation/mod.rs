@@ -25,15 +25,15 @@ use crate::store::{
 use local::Local;
 pub(crate) use local::Name;
 
-/// A mutation answers after this time, whoever lags.
+/// A mutation answers after this time even if watchers lag.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// An ack by way of another replica is looked for again after this time, in case its notification was lost.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// A replica says so often that it and its watchers are there.
+/// How often a replica tells the others that it and its watchers are there.
 const HEARTBEAT: Duration = Duration::from_secs(4);
-/// What the database is told takes no longer; after that, it is told anew.
+/// Time limit of a statement that tells other replicas something; afterwards it is sent again.
 const SIGNAL: Duration = Duration::from_secs(5);
-/// Acks are written to a shared database so often at most.
+/// The shortest time between two writes of acknowledgements to a shared database.
 const ACKS: Duration = Duration::from_millis(10);
 /// Where there are other replicas, a watcher gets its first message after this time: until then, none of them takes all watchers for
 /// its own, commits, and answers without waiting for this one.
@@ -271,7 +271,7 @@ impl Propagation {
         };
         stop.run_until_cancelled(running).await;
         if let Err(error) = signal(watchers::stop(&inner.db)).await {
-            tracing::warn!(error = %error, "other replicas could not be told that this one stops");
+            tracing::warn!(error = %error, "other replicas could not be told that this one is stopping");
         }
     }
 }

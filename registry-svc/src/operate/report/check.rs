@@ -91,7 +91,7 @@ fn check_words(violations: &mut Violations, reason: &str, message: &str, path: &
 
 fn check_tools(violations: &mut Violations, tools: &[Tool]) {
     if tools.len() > MAX_TOOLS {
-        violations.add("tools.tools", format!("must be at most {MAX_TOOLS}"));
+        violations.add("tools.tools", format!("must have at most {MAX_TOOLS} elements"));
         return;
     }
     let mut names = BTreeSet::new();
@@ -105,7 +105,7 @@ fn check_tools(violations: &mut Violations, tools: &[Tool]) {
             );
         }
         if !names.insert(&tool.tool) {
-            violations.add(format!("{path}.tool"), "must not come twice");
+            violations.add(format!("{path}.tool"), "is a duplicate");
         }
         let definition = &tool.definition_json;
         if definition.len() > MAX_DEFINITION {
@@ -119,6 +119,9 @@ fn check_tools(violations: &mut Violations, tools: &[Tool]) {
         }
     }
     if violations.is_empty() && features::set_of(tools).encoded_len() > MAX_SET {
-        violations.add("tools.tools", "have names that are too long together");
+        violations.add(
+            "tools.tools",
+            "must have at most 1,000,000 bytes of names and hashes in all",
+        );
     }
 }

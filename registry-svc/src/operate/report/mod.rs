@@ -56,7 +56,7 @@ pub(crate) async fn cleaned_up(
 pub(crate) async fn token_use(registry: &Registry, request: ReportTokenUseRequest) -> Result<(), Error> {
     let mut violations = Violations::new();
     if request.uses.len() > MAX_USES {
-        violations.add("uses", format!("must be at most {MAX_USES}"));
+        violations.add("uses", format!("must have at most {MAX_USES} elements"));
     }
     let mut uses = Vec::new();
     for (index, token_use) in request.uses.iter().enumerate() {

@@ -25,7 +25,7 @@ use crate::{
 
 pub(crate) use rollouts::Rollouts;
 
-/// A step is to hold up other writes for about so long: a call waits for a step, and for the gateways to put it in force.
+/// How long a step may delay other writes, about: a call waits for a step, and for the gateways to put it in force.
 const STEP: Duration = Duration::from_millis(7);
 /// Installations that a step moves or deletes: the fewest, those of the first one, and the most.
 const AT_ONCE: (i64, i64, i64) = (1, 16, 128);
@@ -83,7 +83,7 @@ pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
             }
             Ok(None) => LOOK_AGAIN,
             Err(error) => {
-                tracing::warn!(error = %error, entry.uid = %behind, "what follows from a change could not be done; trying again");
+                tracing::warn!(error = %error, entry.uid = %behind, "a step of a rollout failed; trying again");
                 PAUSE
             }
         };

@@ -22,7 +22,7 @@ pub(super) const PART: usize = 1 << 20;
 const BUDGET: u32 = 32 << 10;
 /// Messages that may wait for a watcher; the registry then waits for it.
 const IN_FLIGHT: usize = 2;
-/// A watcher that takes nothing for so long is dropped: what it holds, others need.
+/// A watcher that reads nothing for this time is dropped: others need the memory it holds.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
 
 /// The stream has ended: the watcher is gone, or is dropped because it takes nothing.
@@ -114,7 +114,7 @@ impl Sender {
         if sent.is_err() {
             tracing::warn!(
                 watch.patience_s = patience.as_secs(),
-                "a watcher takes nothing and is dropped"
+                "a watcher does not read and is dropped"
             );
         }
         sent.map_err(|_| Ended)?.map_err(|_| Ended)
@@ -125,7 +125,7 @@ impl Sender {
         let _gone = self.0.try_send(Err(error));
     }
 
-    /// Completes when nobody takes messages any more.
+    /// Completes when nobody reads messages any more.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
     }

@@ -10,7 +10,7 @@ use crate::{domain::Error, operate::propagation::Name, store::Object};
 const MAX_INSTANCE: usize = 128;
 const MAX_ADDRESS: usize = 1_024;
 
-/// A watch that may begin.
+/// A watch that is allowed.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) name: Name,
@@ -46,7 +46,10 @@ impl Start {
             );
         }
         if !start.address.is_empty() && workload != Workload::Gateway {
-            violations.add("start.address", "must be empty: only a gateway is reached by others");
+            violations.add(
+                "start.address",
+                "must be empty: only gateway-svc is called by its peers",
+            );
         } else if !start.address.is_empty() && !is_address(&start.address) {
             violations.add("start.address", "must be an http or https URL of at most 1,024 bytes");
         }

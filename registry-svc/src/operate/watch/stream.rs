@@ -30,16 +30,16 @@ use crate::{
     },
 };
 
-/// Without a message for so long, a bookmark is sent, so that the watcher knows that it is not cut off.
+/// After this time without a message, a bookmark tells the watcher that it is not cut off.
 const QUIET: Duration = Duration::from_secs(10);
 /// The objects of a snapshot are sent in messages of about this size: many small ones take less memory than few large ones, and no more
 /// time.
 const SNAPSHOT_PART: usize = 256 << 10;
-/// A watcher that takes nothing of its snapshot for so long is dropped if others wait for theirs.
+/// A watcher that reads nothing of its snapshot for this time is dropped if others wait for theirs.
 const HURRIED: Duration = Duration::from_secs(5);
-/// So is one whose snapshot has taken so long by then, however steadily it takes it.
+/// So is one whose snapshot has taken this time by then, however steadily it reads.
 const HURRIED_WHOLE: Duration = Duration::from_secs(120);
-/// And one whose snapshot has taken so long though nobody waits: its transaction keeps the database from forgetting what has changed since.
+/// So is one whose snapshot has taken this time though nobody waits: its transaction keeps the database from removing old rows.
 const WHOLE: Duration = Duration::from_secs(600);
 /// A bookmark is sent after this time if revisions have passed that the watcher gets nothing of.
 const PASSED: Duration = Duration::from_secs(1);
