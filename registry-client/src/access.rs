@@ -7,7 +7,7 @@ use contracts::registry::{
 use service_kit::User;
 use tonic::{Status, transport::Channel};
 
-/// The registry, as one that authorizes.
+/// A client of the registry's AccessService.
 #[derive(Clone, Debug)]
 pub struct Access {
     client: AccessServiceClient<Channel>,

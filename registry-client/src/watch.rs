@@ -1,4 +1,4 @@
-//! Follows the registry: a snapshot, then every change in order, acknowledged once it is in force; for ever.
+//! Follows the registry: a snapshot, then every change in order, acknowledged once it is in force, until it is stopped.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub const SILENCE: Duration = Duration::from_secs(3 * BOOKMARK_INTERVAL.as_secs(
 /// What is kept of what is watched. When `snapshot_end` or `changes` returns, it is in force. Only then is it acknowledged, and
 /// the caller that waits for the change continues.
 pub trait Sink: Send {
-    /// A snapshot begins. What was known stays in force until its end; one that never ends is followed by another beginning.
+    /// A snapshot begins. What was known stays in force until it ends. A snapshot that is interrupted is followed by another one.
     fn snapshot_begin(&mut self);
     /// Some objects of the snapshot. Definitions come before the sets that name them, entry revisions before installations.
     fn snapshot_objects(&mut self, objects: Vec<WatchedObject>) -> impl Future<Output = ()> + Send;

@@ -51,7 +51,7 @@ impl Config {
     }
 }
 
-/// How much of the change log is kept. What exceeds any of these is forgotten; a watcher that was away for longer starts anew.
+/// How much of the change log is kept. What exceeds any of these is deleted; a watcher that was away for longer needs a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Revisions.

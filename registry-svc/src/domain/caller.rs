@@ -56,12 +56,12 @@ impl Caller {
         match visibility.and_then(|visibility| visibility.audience.as_ref()) {
             Some(Audience::Organization(_)) => true,
             Some(Audience::Teams(audience)) => audience.teams.iter().any(|name| self.team_named(name).is_some()),
-            // One that is not known here is nobody: what a newer program restricts must not be open.
+            // An audience that is not known here includes nobody: what a newer version restricts must not be open.
             Some(Audience::Author(_)) | None => false,
         }
     }
 
-    /// Lets admins alone pass.
+    /// Requires an admin.
     pub(crate) fn require_admin(&self) -> Result<(), Error> {
         if self.admin {
             Ok(())

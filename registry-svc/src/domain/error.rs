@@ -2,7 +2,7 @@
 
 use service_kit::status::Violations;
 
-/// Why the registry did not do what was asked. `api::status` says how gRPC tells it.
+/// Why an operation failed. `api::status` maps it to a gRPC status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Invalid fields: all of them.
@@ -14,7 +14,7 @@ pub(crate) enum Error {
     /// Visible, but forbidden.
     #[error("{what}")]
     Denied {
-        /// For people.
+        /// What is forbidden, as people read it.
         what: String,
         /// What would allow it: `admin`, `owner`, or the name of a workload.
         required: &'static str,
@@ -76,7 +76,7 @@ pub(crate) enum Error {
         /// Whether any tool of it is known.
         discovered: bool,
     },
-    /// Whoever may use the consumer would call with somebody's own account.
+    /// Everybody who may use the gateway or agent would call with one person's account.
     #[error(
         "everybody who may use it would call with the account of the installation's owner: set confirm_shared_account to agree"
     )]

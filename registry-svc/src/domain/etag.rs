@@ -12,7 +12,7 @@ pub(crate) fn of(uid: &str, revision: i64) -> String {
     hex::encode(&hash.finalize()[..8])
 }
 
-/// Refuses what was read before somebody else wrote; an empty one is not checked.
+/// Fails with [`Error::EtagMismatch`] if the resource has changed since `given` was read; an empty etag is not checked.
 pub(crate) fn check(given: &str, current: &str, name: &str) -> Result<(), Error> {
     if given.is_empty() || given == current {
         Ok(())

@@ -24,7 +24,7 @@ enum Wanted {
     Named(Vec<String>),
 }
 
-/// The most paths of a mask: no message has so many fields.
+/// The most paths of a mask: no message has as many fields.
 const MAX_PATHS: usize = 64;
 
 /// Refuses a mask that is too long. To be called before a transaction begins, which would hold up others while a long one is read.

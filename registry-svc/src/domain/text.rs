@@ -14,7 +14,7 @@ const MAX_SLUG: usize = 40;
 /// The longest URL.
 const MAX_URL: usize = 2_048;
 
-/// What a slug must be, for people.
+/// What a slug must be, as people read it.
 pub(crate) const SLUG_RULE: &str = "must be 1 to 40 of a-z, 0-9 and -, beginning and ending with a letter or digit";
 
 /// Whether this is `[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?`.
@@ -27,7 +27,7 @@ pub(crate) fn is_slug(text: &str) -> bool {
         && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
 }
 
-/// The id in `{collection}/{id}`; `None` if the name is of another collection or has more parts. The id is not looked at further.
+/// The id in `{collection}/{id}`; `None` if the name is of another collection or has more parts. The id itself is not checked.
 pub(crate) fn id_in<'a>(collection: &str, name: &'a str) -> Option<&'a str> {
     let id = name.strip_prefix(collection)?.strip_prefix('/')?;
     (!id.is_empty() && !id.contains('/')).then_some(id)
@@ -101,7 +101,7 @@ pub(crate) fn check_link(violations: &mut Violations, path: &str, text: &str, sc
     }
 }
 
-/// Parses a URL that Chandlery is to connect to; the egress policy looks at it besides.
+/// Parses a URL that Chandlery is to connect to. The caller checks it against the egress policy.
 pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     if text.len() > MAX_URL {
         return Err(format!("must have at most {MAX_URL} bytes"));

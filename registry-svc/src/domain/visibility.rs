@@ -52,7 +52,7 @@ pub(crate) fn teams(visibility: Option<&Visibility>) -> &[String] {
     }
 }
 
-/// As tables of audiences name whoever is an admin: they see all.
+/// The audience of admins, who see all.
 pub(crate) const ADMINS: &str = "admin";
 
 /// Who sees what has this visibility and author (`users/{user}`), as the tables of audiences name them. `team_uids` are those of

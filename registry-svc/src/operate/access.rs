@@ -95,7 +95,7 @@ async fn principal(registry: &Registry, principal: Option<Principal>) -> Result<
         display_name: some(principal.display_name),
         groups: principal.groups,
         admin: principal.admin,
-        // The workload has just verified the token; nothing here looks at its end again.
+        // The workload has just verified the token; its expiry is not checked again here.
         expires_at: registry.clock.now(),
     };
     registry.known(&user).await

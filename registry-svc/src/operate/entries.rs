@@ -1,4 +1,4 @@
-//! Entries: adding, reading and changing them.
+//! Entries: creating, reading, changing and deleting them.
 
 use contracts::registry::{
     CreateEntryRequest, DeleteEntryRequest, Entry, EntryLifecycle, EntryRevision, EntryRollout, ListEntriesRequest,
@@ -262,7 +262,7 @@ pub(super) async fn answer(registry: &Registry, mut entry: Entry, propagated: Pr
     (entry, propagated)
 }
 
-/// Deletes an entry; with `force` also what was made from it, which follows in the background. Its assignments go in any case.
+/// Deletes an entry and its assignments; with `force` also its installations, which follow in the background.
 pub(crate) async fn delete(
     registry: &Registry,
     caller: &Caller,

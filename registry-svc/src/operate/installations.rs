@@ -1,4 +1,4 @@
-//! Installations: making, reading, changing and deleting them.
+//! Installations: creating, reading, changing and deleting them.
 
 use std::collections::HashMap;
 
@@ -237,7 +237,7 @@ pub(crate) async fn update(
     let given = apply_mask(&mut values, change, request.update_mask.as_ref())?;
     let entry = written(store::entries::by_uid(&mut tx, &current.entry_uid).await?)?;
     let next = EntrySpec::from_stored(entry.clone());
-    // Values of fields that are gone are nobody's mistake.
+    // Values of fields that the entry no longer has are dropped, not refused.
     values.retain(|key, _| next.field(key).is_some() || !current.values.contains_key(key));
     let values = check(&next, values)?;
     let same_values = values == current.values.clone().into_iter().collect();

@@ -14,7 +14,7 @@ use crate::{
     store::{Object, Tx, entries::index_lifecycle},
 };
 
-/// Moves an entry to another lifecycle, if there is such a step. One that is there already stays, so that a retry succeeds.
+/// Moves an entry to another lifecycle, if that step exists. An entry that is in it already stays as it is, so that a retry succeeds.
 pub(crate) async fn step(
     registry: &Registry,
     caller: &Caller,

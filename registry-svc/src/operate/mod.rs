@@ -1,4 +1,5 @@
-//! What the registry does for people and workloads: each operation looks up, asks the rules of the domain, and writes, in one transaction.
+//! What the registry does: each operation checks permission and fields, then reads, applies the rules of the domain and writes in one
+//! transaction.
 
 pub(crate) mod access;
 pub(crate) mod assignments;
@@ -33,7 +34,7 @@ pub(crate) use registry::Registry;
 /// What a mutation answers: the resource, and how far the change has come.
 pub(crate) type Done<T> = (T, Propagated);
 
-/// The slug in `{collection}/{slug}`; INVALID_ARGUMENT for what cannot be such a name.
+/// The slug in `{collection}/{slug}`; INVALID_ARGUMENT for anything else.
 fn slug_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, Error> {
     id_in(collection, name).filter(|slug| is_slug(slug)).ok_or_else(|| {
         Error::invalid(
@@ -43,7 +44,7 @@ fn slug_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, 
     })
 }
 
-/// The uid in `{collection}/{uid}`; INVALID_ARGUMENT for what cannot be such a name.
+/// The uid in `{collection}/{uid}`; INVALID_ARGUMENT for anything else.
 fn uid_in<'a>(collection: &str, field: &str, name: &'a str) -> Result<&'a str, Error> {
     id_in(collection, name).filter(|uid| is_uuid(uid)).ok_or_else(|| {
         Error::invalid(

@@ -38,8 +38,8 @@ impl Registry {
         Ok(self.db.write(actor, || self.clock.now_micros()).await?)
     }
 
-    /// As [`Registry::write`], once `allowed` has let the caller pass: whoever may not do something holds up nobody who may. What was allowed
-    /// then is asked again in the transaction; admins are asked only there.
+    /// As [`Registry::write`], once `allowed` has let the caller pass in a reading transaction: a caller without permission does not delay
+    /// others by taking the lock. The operation checks again in the transaction; admins are checked only there.
     pub(crate) async fn write_allowed<T>(
         &self,
         caller: &Caller,
@@ -53,7 +53,7 @@ impl Registry {
     }
 
     /// Commits, and waits until every connected watcher of what changed has it in force, or two seconds have passed. With
-    /// `awaited`, only for those workloads: one that reports in the middle of what it does cannot acknowledge at the same time.
+    /// `awaited`, only for those workloads: a workload that reports in the middle of its work cannot acknowledge at the same time.
     pub(crate) async fn commit(&self, tx: Tx, awaited: Option<&[Workload]>) -> Result<Propagated, Error> {
         let commit = tx.commit().await?;
         Ok(self.propagation.wait(commit, awaited).await)

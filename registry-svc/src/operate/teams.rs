@@ -23,7 +23,7 @@ use crate::{
 const MAX_MAPPINGS: usize = 32;
 const MAX_NAME: usize = 120;
 const MAX_CLAIM: usize = 255;
-/// What the name of somebody must be who may not have been here, for people.
+/// What the name of a user must be where the user may be unknown to the registry, as people read it.
 pub(super) const NOT_A_USER: &str = "must be users/{user}, with the 26 characters that UserService shows; whoever has not been here \
     is named by identity: issuer and subject";
 

@@ -20,7 +20,7 @@ use crate::domain::{
     etag,
 };
 
-/// Adds new assignments, which nothing stands in the way of; sets their etags and revisions.
+/// Inserts new assignments; sets their etags and revisions. The caller has checked that they conflict with none.
 pub(crate) async fn insert(tx: &mut Tx, assignments: &mut [ToolAssignment]) -> sqlx::Result<()> {
     const INSERT: &str = "INSERT INTO tool_assignments (uid, consumer_uid, entry_uid, kind, tool, pinned_uid, exposed_name, \
         document, schema_version, create_time, registry_revision) ";
@@ -180,7 +180,7 @@ pub(crate) struct PinnedInstallation {
     pub(crate) uid: String,
     pub(crate) entry_uid: String,
     pub(crate) entry_slug: String,
-    /// Of whom it is, if it is personal.
+    /// Its owner, if it is personal.
     pub(crate) user_uid: Option<String>,
     /// Of which team it is, if it is not.
     pub(crate) team_uid: Option<String>,

@@ -135,7 +135,7 @@ impl Window {
         true
     }
 
-    /// What was taken. `end` is how far the log was read if nothing was left out, and whether it goes on behind that.
+    /// What was taken. `end` is how far the log was read if nothing was left out; `more` says whether it continues.
     pub(crate) fn finish(mut self, end: Cursor, more: bool) -> Read {
         let Some(left_out) = self.left_out else {
             return self.batches(end, more || end.is_inside());

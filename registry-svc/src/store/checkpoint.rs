@@ -1,4 +1,4 @@
-//! Moves what was written to an SQLite database from its log into its file, beside the writes: done by one of them, it would hold up
+//! Moves what was written to an SQLite database from its log into its file, beside the writes: done by one of them, it would delay
 //! all that wait for it.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::Db;
 /// takes what is moved.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Moves what is committed, again and again. Whoever reads an older state keeps it from being moved; then the next time moves it.
+/// Moves what is committed, periodically. A reader of an older state keeps pages from being moved until the next time.
 pub(super) async fn keep(db: &Db, pool: &SqlitePool) {
     let mut latest = db.latest();
     loop {

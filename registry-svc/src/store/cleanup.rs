@@ -16,16 +16,16 @@ pub(crate) enum Deleted {
     Installation,
 }
 
-/// How a report of a cleanup was met.
+/// The outcome of a report of a cleanup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It counts, or there is no such thing any more.
+    /// It was noted, or the resource no longer exists.
     Taken,
-    /// The thing is not deleted.
+    /// The resource is not deleted.
     StillThere,
 }
 
-/// Whether there is no such thing any more, or it is known that `workload` has cleaned up after it.
+/// Whether the resource no longer exists, or `workload` has reported its cleanup before.
 pub(crate) async fn is_noted(tx: &mut Tx, what: Deleted, uid: &str, workload: Workload) -> sqlx::Result<bool> {
     let find = match (what, workload) {
         (Deleted::Entry, Workload::Credential) => "SELECT credential_cleaned FROM entries WHERE uid = $1",

@@ -19,7 +19,7 @@ pub(crate) struct Compaction {
     retention: Retention,
     /// Up to this revision, it is known how much was written.
     counted: i64,
-    /// So much was written since the last compaction (bytes).
+    /// Bytes written since the last compaction.
     written: i64,
 }
 

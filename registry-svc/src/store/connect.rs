@@ -69,7 +69,7 @@ pub enum OpenError {
         "the registry's database was written by a newer version of Chandlery: run that version, or restore a backup"
     )]
     Newer,
-    /// Its schema is one that was never released.
+    /// Its schema was never released.
     #[error(
         "the registry's database is from before the first release of Chandlery and cannot be read: start with an empty data folder, or an empty database"
     )]
@@ -91,7 +91,7 @@ pub enum OpenError {
     Lock(#[source] io::Error),
 }
 
-/// What PostgreSQL says, and what to do where it is for whoever started the program.
+/// What PostgreSQL says, and what the person who started the program can do about it.
 fn reason(error: &sqlx::Error) -> String {
     let Some(told) = error.as_database_error() else {
         return error.to_string();

@@ -101,7 +101,7 @@ impl Db {
         }))
     }
 
-    /// Waited for by whoever begins a transaction that takes a revision.
+    /// Acquired before a transaction takes a revision.
     pub(super) fn turn(&self) -> Arc<Semaphore> {
         Arc::clone(&self.0.turn)
     }
@@ -206,7 +206,7 @@ impl Db {
         });
     }
 
-    /// Held by whoever looks at the head: two at once could tell an older epoch after a newer one.
+    /// Held while the head is read: two readers at once could tell an older epoch after a newer one.
     pub(super) fn looking(&self) -> &Mutex<()> {
         &self.0.looking
     }

@@ -163,7 +163,7 @@ impl Disk {
     }
 }
 
-/// Commits a record that says nothing, and waits for the disk: what was committed before lasts then, too.
+/// Commits an empty record and waits for the disk: what was committed before is durable then, too.
 pub(super) async fn flush(connection: &mut PgConnection) -> sqlx::Result<()> {
     const RECORD: &str = "SELECT pg_logical_emit_message(TRUE, 'chandlery', '') IS NULL";
     sqlx::query(RECORD).execute(connection).await.map(drop)

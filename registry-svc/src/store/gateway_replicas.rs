@@ -28,7 +28,7 @@ pub(crate) async fn put(tx: &mut Tx, replica: &GatewayReplica) -> sqlx::Result<(
     Ok(())
 }
 
-/// Removes one that is gone.
+/// Removes one that is no longer connected.
 pub(crate) async fn remove(tx: &mut Tx, instance: &str) -> sqlx::Result<()> {
     const REMOVE: &str = "DELETE FROM gateway_replicas WHERE instance = $1";
     if execute!(tx, REMOVE, [instance])? > 0 {

@@ -1,4 +1,4 @@
-//! How replicas learn at once of what another one has done. Nothing here takes part in anybody's transaction.
+//! How replicas learn at once of what another one has done. Nothing here is part of a transaction.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const REVISIONS: &str = "chandlery_revisions";
 pub(super) const WATCHERS: &str = "chandlery_watchers";
 /// A notification may be lost; a look-up is not.
 const POLL: Duration = Duration::from_secs(1);
-/// A connection that does not answer for so long is broken, whatever TCP says.
+/// After this time without an answer, a connection is broken, whatever TCP says.
 const SILENT: Duration = Duration::from_secs(5);
 
 /// Keeps [`Db::latest`] true to what all replicas commit, and tells them of what this one does, until `stop`.
@@ -75,7 +75,7 @@ async fn listen(db: &Db, pool: &PgPool) -> sqlx::Result<()> {
             _ = polls.tick() => {
                 answers(&mut listener).await?;
                 if !db.is_listening() {
-                    // What was said before is lost.
+                    // Notifications sent before are lost.
                     db.set_listening(true);
                     db.stir();
                 }
@@ -90,7 +90,7 @@ async fn answers(listener: &mut PgListener) -> sqlx::Result<()> {
     answer.map_err(|_| sqlx::Error::PoolTimedOut)?.map(drop)
 }
 
-/// `false`: the database has to be looked at.
+/// `false`: the database has to be read.
 fn hear(db: &Db, notification: &PgNotification) -> bool {
     let mut words = notification.payload().split(' ');
     if words.next() == Some(db.replica()) {

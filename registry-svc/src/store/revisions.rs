@@ -48,7 +48,7 @@ pub(crate) async fn before(tx: &mut Tx, entry_uid: &str, before: i64, limit: i64
 pub(super) const BEFORE: &str = "SELECT document, schema_version FROM entry_revisions \
     WHERE entry_uid = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
 
-/// Takes those older than the current one that no installation runs any more from watchers.
+/// Removes the older revisions that no installation runs any more from watchers.
 pub(crate) async fn retire(tx: &mut Tx, entry_uid: &str, current: i64) -> sqlx::Result<()> {
     const RETIRE: &str = "UPDATE entry_revisions SET in_use = FALSE WHERE entry_uid = $1 AND number < $2 AND in_use \
         AND NOT EXISTS (SELECT 1 FROM installations i WHERE i.entry_uid = $1 \
@@ -62,7 +62,7 @@ pub(crate) async fn retire(tx: &mut Tx, entry_uid: &str, current: i64) -> sqlx::
     Ok(())
 }
 
-/// Takes away all of an entry that goes.
+/// Deletes all revisions of an entry that is removed.
 pub(crate) async fn remove(tx: &mut Tx, entry_uid: &str) -> sqlx::Result<()> {
     const WATCHED: &str = "SELECT number FROM entry_revisions WHERE entry_uid = $1 AND in_use";
     const REMOVE: &str = "DELETE FROM entry_revisions WHERE entry_uid = $1";

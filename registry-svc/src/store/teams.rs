@@ -48,7 +48,7 @@ pub(crate) async fn uids(tx: &mut Tx, names: &[String]) -> sqlx::Result<Result<V
     Ok(names.iter().enumerate().map(uid).collect())
 }
 
-/// Writes a team, a new one or one that is there; sets its etag and its revision.
+/// Inserts or updates a team; sets its etag and its revision.
 pub(crate) async fn put(tx: &mut Tx, team: &mut Team) -> sqlx::Result<()> {
     const PUT: &str = "INSERT INTO teams \
         (uid, slug, members_manage_installations, document, schema_version, create_time, registry_revision) \
@@ -108,7 +108,7 @@ pub(crate) fn list(caller: &Caller) -> List {
     }
 }
 
-/// What keeps a team from being deleted, for people; `None`: nothing.
+/// What keeps a team from being deleted, as people read it; `None`: nothing.
 pub(crate) async fn in_use(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<&'static str>> {
     const USES: [(&str, &str); 4] = [
         (

@@ -144,7 +144,7 @@ impl Tx {
         !self.writing().changes.is_empty()
     }
 
-    /// Says what the answer speaks of where nothing changes: whoever asked waits for the object's own last revision.
+    /// Says what the answer is about where nothing changes: the caller waits for the object's own last revision.
     pub(crate) fn stands_at(&mut self, object: Object, revision: i64) {
         self.stands.revision = self.stands.revision.max(revision);
         self.stands.kinds |= object.bit();

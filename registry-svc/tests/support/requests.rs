@@ -8,6 +8,7 @@ use super::mask;
 /// Requests that have a name.
 macro_rules! named {
     ($($function:ident => $request:ident;)*) => {$(
+        #[allow(clippy::needless_update, reason = "some have a name alone")]
         pub fn $function(name: &str) -> $request {
             $request {
                 name: name.to_owned(),

@@ -53,7 +53,7 @@ pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry) {
     }
 }
 
-/// Whether `value` may be entered into the field; says what it must be. Empty is for the caller to judge.
+/// Whether `value` may be entered into the field; the error says what it must be. The caller decides about an empty one.
 pub(crate) fn check_value(field: &InstallField, value: &str, to_header: bool) -> Result<(), String> {
     if value.len() > MAX_STRING {
         return Err(format!("must have at most {MAX_STRING} bytes"));

@@ -1,7 +1,7 @@
 //! A registry entry: what an admin writes, checked as a whole.
 //!
 //! An entry is kept and shown as the contract's own message, in which every later capability is an additive field. What
-//! turns a message into an [`EntrySpec`] is that it was checked; nothing behind the parser looks at it with doubt again.
+//! turns a message into an [`EntrySpec`] is that it was checked; nothing behind the parser checks it again.
 
 mod headers;
 mod install_fields;
@@ -141,7 +141,7 @@ impl EntrySpec {
     }
 }
 
-/// Says what was left unset, so that a reader can tell it from a case that is newer than the reader.
+/// Writes defaults out, so that a reader can tell an unset case from one that is newer than the reader.
 fn make_explicit(entry: &mut pb::Entry) {
     let model = entry
         .credential_model

@@ -93,11 +93,11 @@ fn check_environment(violations: &mut Violations, server: &SelfHostedServer) {
     }
 }
 
-/// What the name of an environment variable must be, for people.
+/// What the name of an environment variable must be, as people read it.
 pub(super) const ENVIRONMENT_RULE: &str =
     "must be the name of an environment variable: A-Z, a-z, 0-9 and _, not beginning with a digit, at most 128";
 
-/// What a file's path must be, for people.
+/// What a file's path must be, as people read it.
 pub(super) const PATH_RULE: &str =
     "must be a path below the server's working folder: relative, without . and .. parts, at most 255 bytes";
 

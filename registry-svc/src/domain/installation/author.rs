@@ -1,4 +1,4 @@
-//! Whose word the values of a personal installation are: its owner's secrets go along with their own word alone.
+//! Who set the values of a personal installation: its owner's secrets are vended only with values that the owner has agreed to.
 
 use contracts::registry::{Installation, installation::Scope};
 

@@ -14,7 +14,7 @@ pub(crate) fn sees(caller: &Caller, installation: &Installation) -> bool {
         }
 }
 
-/// Lets those pass who may change it: its owner, members of its team where the team lets them, admins.
+/// Requires that the caller may change it: its owner, members of its team where the team lets them, admins.
 pub(crate) fn require_manager(caller: &Caller, installation: &Installation) -> Result<(), Error> {
     if caller.admin {
         return Ok(());
@@ -29,7 +29,7 @@ pub(crate) fn require_manager(caller: &Caller, installation: &Installation) -> R
     }
 }
 
-/// Lets those pass who may say which secrets it uses and where they go: of a personal installation its owner alone, so that
+/// Requires that the caller may decide which secrets it uses and where they go: of a personal installation its owner alone, so that
 /// nobody's account is used, or sent elsewhere, by another's decision.
 pub(crate) fn require_entruster(caller: &Caller, installation: &Installation) -> Result<(), Error> {
     match &installation.scope {
@@ -42,7 +42,7 @@ pub(crate) fn require_entruster(caller: &Caller, installation: &Installation) ->
     }
 }
 
-/// Lets those pass who may make and change the installations of `teams/{team}`.
+/// Requires that the caller may create and change the installations of `teams/{team}`.
 pub(crate) fn require_team_manager(caller: &Caller, team: &str) -> Result<(), Error> {
     if caller.admin
         || caller

@@ -1,4 +1,4 @@
-//! The values that whoever installs enters.
+//! The values that the person who installs enters.
 
 use std::collections::BTreeMap;
 

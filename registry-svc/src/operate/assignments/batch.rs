@@ -20,7 +20,7 @@ use crate::{
     store::{Object, Tx, assignments},
 };
 
-/// The most that one call makes or takes away.
+/// The most assignments that one call creates or deletes.
 const MAX: usize = 1_000;
 const SIZE_RULE: &str = "must have 1 to 1,000 elements";
 

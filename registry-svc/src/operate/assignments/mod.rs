@@ -1,4 +1,4 @@
-//! Tool assignments: adding, reading and changing them.
+//! Tool assignments: creating, reading and changing them.
 
 pub(crate) mod batch;
 mod plan;
@@ -222,7 +222,7 @@ async fn administered(
     Ok((consumer, assignment))
 }
 
-/// Lets those pass who assign tools: admins, and whoever made the gateway or agent.
+/// Requires that the caller may assign tools: admins, and the creator of the gateway or agent.
 fn require_assigner(caller: &Caller, consumer: &Gateway) -> Result<(), Error> {
     if caller.admin || consumer.creator == caller.name() {
         return Ok(());

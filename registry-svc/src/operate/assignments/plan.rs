@@ -277,7 +277,7 @@ pub(super) async fn require_free(
         }
     }
     if !left_over.is_empty() {
-        // Its entry is deleted, so it is gone for everybody: it must not hold the name until its turn comes.
+        // Its entry is deleted, so nobody sees it: it must not keep the name until the cleanup reaches it.
         assignments::delete(tx, &left_over).await?;
     }
     Ok(())

@@ -310,7 +310,7 @@ mod tests {
         let (stream, superseded) = local.connect(name("1"), 1, String::new(), now);
         assert_eq!(lagging(&local, 1, later), ["gateway-svc/1"]);
         assert!(local.expire(later) && !local.expire(later));
-        // The name again: the stream before ends, and its end takes nothing away.
+        // The same name again: the earlier stream ends, and its end removes nothing.
         let (newer, _) = local.connect(name("1"), 1, String::new(), now);
         assert!(superseded.is_cancelled());
         local.lose(&name("1"), stream, now, LEASE);

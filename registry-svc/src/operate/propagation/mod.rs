@@ -1,7 +1,7 @@
 //! Waits until a change is in force everywhere: until every watcher of it has acknowledged.
 //!
 //! What is known of watchers is in memory: those of this replica (`local.rs`), and what other replicas have written of theirs, which is
-//! looked up when one of them says that something has changed. A call that waits looks into memory only.
+//! read again when one of them says that something has changed. A call that waits reads memory only.
 
 mod local;
 
@@ -47,7 +47,7 @@ const NAMES: usize = 1_900;
 pub(crate) struct Propagated {
     /// The revision at which it is in force.
     pub(crate) revision: i64,
-    /// Names of the watchers that have not acknowledged it in time, `workload/instance`; of many, some and how many more there are.
+    /// Names of the watchers that have not acknowledged it in time, `workload/instance`: the first ones, and how many more there are.
     pub(crate) lagging: Vec<String>,
 }
 
@@ -135,7 +135,7 @@ impl Propagation {
             kinds,
             acked: 0,
         };
-        // Before the first wait: a handshake that is given up in the middle must not leave a watcher for ever.
+        // Before the first await: a handshake that is cancelled must not leave a watcher behind.
         let watcher = Watcher {
             name,
             stream,
@@ -189,7 +189,7 @@ impl Propagation {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            // Looked at with every acknowledgement of anybody: names are made once.
+            // This runs with every acknowledgement of any watcher: names are collected only at the end.
             let lags = self.0.known().lags(commit, awaited);
             let elsewhere = match lags {
                 Lags::Nobody => return propagated,

@@ -12,8 +12,8 @@ use crate::{
     store::{Object, entries, installations},
 };
 
-/// Takes how the secrets of an installation, or those of an entry, stand. A new credential is in force at every gateway before the call
-/// that stored it returns.
+/// Accepts a report on the secrets of an installation or an entry. A new credential is in force at every gateway before the call that
+/// stored it returns.
 pub(crate) async fn credential(registry: &Registry, report: ReportCredentialRequest) -> Result<Propagated, Error> {
     check::credential(&report)?;
     let now = registry.clock.now_micros();
@@ -50,7 +50,7 @@ pub(crate) async fn credential(registry: &Registry, report: ReportCredentialRequ
         // `check` has refused it.
         None => {}
     }
-    // What was on its way for something that is gone is no error.
+    // A late report about something that no longer exists is no error.
     registry.commit(tx, Some(&[Workload::Gateway])).await
 }
 
@@ -77,7 +77,7 @@ fn credential_of_installation(known: &mut Installation, report: &ReportCredentia
         return false;
     }
     if is_newer {
-        // A change of what should be, made by whoever reports it: this report speaks of the generation it makes.
+        // A new credential makes a new generation, and this report was made for it.
         let up_to_date = observed == known.generation;
         known.credential_generation = report.credential_generation;
         known.generation += 1;

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Takes what a discovery found: the tools of an installation, and with them those of its entry where they speak for it.
+/// Accepts what a discovery found: the tools of an installation, which become those of its entry where the installation represents it.
 pub(crate) async fn discovery(registry: &Registry, report: ReportDiscoveryRequest) -> Result<Propagated, Error> {
     check::discovery(&report)?;
     let Some(Subject::InstallationUid(uid)) = &report.subject else {

@@ -1,6 +1,6 @@
 //! What workloads observe: credentials, runtimes, tools, cleanups, uses of tokens.
 //!
-//! A report is looked at in a reading transaction first: one that changes nothing takes no lock, however often it comes.
+//! A report is compared in a reading transaction first: one that changes nothing takes no lock, however often it is sent.
 
 mod check;
 mod credential;
@@ -25,7 +25,7 @@ pub(crate) use runtime::runtime;
 const MAX_USES: usize = 1_000;
 const MINUTE: i64 = 60_000_000;
 
-/// Takes that nothing is left of something deleted.
+/// Accepts that a workload has nothing left of something deleted.
 pub(crate) async fn cleaned_up(
     registry: &Registry,
     workload: Workload,

@@ -13,7 +13,7 @@ use crate::{
     store::{Object, Tx, entries, installations, runtimes},
 };
 
-/// Takes how a runtime does.
+/// Accepts a report on a runtime.
 pub(crate) async fn runtime(registry: &Registry, report: ReportRuntimeRequest) -> Result<Propagated, Error> {
     check::runtime(&report)?;
     let now = registry.clock.now_micros();

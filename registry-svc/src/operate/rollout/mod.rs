@@ -1,8 +1,8 @@
 //! What follows from a change of an entry, in the background: its installations move to its current revision, or go with it.
 //!
 //! Level-triggered: an entry is marked unfinished in the transaction that changes it, and stays so until nothing is left to be
-//! done. Each step is one bounded transaction, so that other writes get their turn; it looks again at what it does, so that any replica may do
-//! it, or several, and any may be killed in the middle.
+//! done. Each step is one bounded transaction, so that other writes get their turn. A step reads the state again before it acts: any replica may
+//! run it, or several at once, and any may be killed in the middle.
 
 mod rollouts;
 
@@ -68,7 +68,7 @@ impl Pace {
 
 /// Works until `stop`.
 pub(crate) async fn run(registry: Arc<Registry>, stop: CancellationToken) {
-    // Where the search for unfinished entries goes on.
+    // Where the search for unfinished entries continues.
     let mut behind = String::new();
     let mut pace = Pace::new();
     loop {
@@ -101,7 +101,7 @@ async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Resu
     let found = entries::unfinished_after(&mut tx, behind).await?;
     drop(tx);
     if let Some(uid) = found {
-        // One step each, in turn: a large one, or one that fails, keeps no other waiting.
+        // One step for each entry in turn: a large entry, or one that fails, does not delay the others.
         behind.clone_from(&uid);
         let mut tx = registry.write(Actor::Registry).await?;
         let begin = Instant::now();
@@ -117,7 +117,7 @@ async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Resu
         pace.learn(took);
         return Ok(Some(took));
     }
-    // Once a lap, what is left of other deletions.
+    // Once a round, what is left of other deletions.
     let lap = !std::mem::take(behind).is_empty();
     let mut tx = registry.db.read().await?;
     let leftovers = consumers::has_leftovers(&mut tx).await? || cleanup::has_next(&mut tx).await?;
@@ -203,7 +203,7 @@ fn settle(installation: &mut Installation, running: &EntrySpec, next: &EntrySpec
     installation.state = conditions::state(installation).into();
 }
 
-/// Marks an installation deleted: it goes once credential-svc and orchestrator-svc have reported their cleanup.
+/// Marks an installation deleted: it is removed once credential-svc and orchestrator-svc have reported their cleanup.
 pub(super) fn mark_deleted(installation: &mut Installation, now: i64) {
     installation.delete_time = Some(timestamp(now));
     installation.update_time = Some(timestamp(now));

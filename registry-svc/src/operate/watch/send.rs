@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 2;
 /// A watcher that reads nothing for this time is dropped: others need the memory it holds.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
 
-/// The stream has ended: the watcher is gone, or is dropped because it takes nothing.
+/// The stream has ended: the watcher is gone, or is dropped because it does not read.
 #[derive(Debug)]
 pub(super) struct Ended;
 
@@ -40,7 +40,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Waits until so many bytes may be read.
+    /// Waits until this many bytes may be read.
     pub(super) async fn take(&self, bytes: usize) -> Result<Room, Ended> {
         let permit = Arc::clone(&self.0).acquire_many_owned(kib(bytes)).await;
         permit.map(Room).map_err(|_| Ended)
@@ -52,7 +52,7 @@ impl Budget {
 pub(super) struct Room(OwnedSemaphorePermit);
 
 impl Room {
-    /// Gives back what is more than so many bytes.
+    /// Gives back what exceeds this many bytes.
     pub(super) fn shrink(&mut self, bytes: usize) {
         *self = self.split(bytes);
     }
@@ -185,7 +185,7 @@ mod tests {
         let budget = Budget::default();
         let mut watchers = Vec::new();
         let mut sent = 0;
-        // Watchers that take nothing. One after the other is sent to, until there is no more room.
+        // Watchers that do not read. Each is sent one message, until there is no more room.
         while let Some(room) = budget.take(PART).now_or_never() {
             let mut room = room.unwrap();
             let (sender, messages) = channel();

@@ -60,7 +60,7 @@ pub(crate) struct Streams {
 pub(crate) enum End {
     /// Nobody takes it.
     Ended,
-    /// The watcher has been told to start anew.
+    /// The watcher has been told to start again with a snapshot.
     Compacted,
     /// The database failed.
     Storage(Error),

@@ -60,7 +60,7 @@ impl Tail {
             }
         }
         drop(kept);
-        // Whoever comes from far behind reads for itself.
+        // A watcher that is far behind reads for itself.
         let mut tx = self.db.read().await?;
         log::next(&mut tx, epoch, after, kinds, PART).await
     }
@@ -108,7 +108,7 @@ impl Kept {
         Ok(true)
     }
 
-    /// Whether there is `more` in the log is for the caller to know. `None`: `after` is not among what is kept.
+    /// The caller knows whether there is `more` in the log. `None`: what follows `after` is no longer kept.
     fn read(&self, after: Cursor, kinds: i64, more: bool) -> Option<Read> {
         if after < self.from {
             return None;
