@@ -15,7 +15,6 @@ use service_kit::{
     quota::charge,
 };
 use tonic::{service::Routes, transport::Channel};
-use uuid::Uuid;
 
 use crate::{
     api::{People, Workloads},
@@ -71,7 +70,9 @@ fn admitted(service: &str) -> Option<Admitted> {
 
 /// Opens the store and wires the service.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
-    let instance = config.instance.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let instance = config
+        .instance
+        .unwrap_or_else(|| service_kit::random::uuid().to_string());
     let store = LocalStore::open(&config.data_dir).await?;
     Ok(assemble(store, instance, deps))
 }

@@ -15,7 +15,6 @@ use service_kit::{App, Clock, Quotas, Task, identity::Verifier, page_token::Page
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
-use uuid::Uuid;
 
 use crate::{
     api::{Admission, Tools},
@@ -176,7 +175,7 @@ fn grpc(tools: Tools, admission: Admission, verifier: &Arc<Verifier>) -> axum::R
 }
 
 fn watcher(config: &Config) -> Watcher {
-    let random = || Uuid::new_v4().to_string();
+    let random = || service_kit::random::uuid().to_string();
     Watcher {
         instance: config.instance.clone().unwrap_or_else(random),
         // It has no peers.

@@ -15,7 +15,6 @@ use service_kit::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
-use uuid::Uuid;
 
 use crate::{
     api::RuntimeApi,
@@ -59,7 +58,10 @@ pub enum BuildError {
 /// # Errors
 /// When the data folder cannot be used, or servers cannot be held as is demanded.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
-    let instance = config.instance.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    let instance = config
+        .instance
+        .clone()
+        .unwrap_or_else(|| service_kit::random::uuid().to_string());
     let runtime: Arc<dyn Runtime> = Arc::new(LocalRuntime::new(config, deps.clock.clone()).await?);
     let context = Context {
         registry: deps.registry.clone(),

@@ -48,7 +48,7 @@ async fn are_made_all_or_none(stack: Stack) {
         },
     ]);
     wrong.requests[2].parent = "gateways/other".to_owned();
-    wrong.requests[3].request_id = uuid::Uuid::new_v4().to_string();
+    wrong.requests[3].request_id = service_kit::random::uuid().to_string();
     wrong.request_id = "x".to_owned();
     let refused = assign_all(&admin, wrong).await.unwrap_err();
     assert_eq!(
@@ -111,7 +111,7 @@ async fn are_made_all_or_none(stack: Stack) {
     let mut request = batch([tool("now"), tool("convert"), pinned("now", &teams)]);
     request.requests[1].parent = GATEWAY.to_owned();
     request.requests[2].confirm_shared_account = true;
-    request.request_id = uuid::Uuid::new_v4().to_string();
+    request.request_id = service_kit::random::uuid().to_string();
     let made = assign_all(&admin, request.clone()).await.unwrap();
     let selections: Vec<_> = made.iter().map(|one| one.selection.clone()).collect();
     let expected = ["now", "convert", "now"].map(|tool| Some(Selection::Tool(tool.to_owned())));
@@ -191,7 +191,7 @@ async fn are_deleted_all_or_none(stack: Stack) {
         async move { client.batch_delete_tool_assignments(request).await.map(drop) }
     };
     let (first, second) = (made[0].name.as_str(), made[1].name.as_str());
-    let absent = format!("{GATEWAY}/toolAssignments/{}", uuid::Uuid::new_v4());
+    let absent = format!("{GATEWAY}/toolAssignments/{}", service_kit::random::uuid());
     let refused = delete(&admin, GATEWAY, &[first, &absent]).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     assert!(refused.message().contains(&absent));

@@ -104,7 +104,7 @@ async fn pin_only_what_is_ones_own(stack: Stack) {
     let refused = assign(&admin, pinned("now", &other), true).await.unwrap_err();
     assert_eq!(fields(&refused), ["tool_assignment.pinned_installation"]);
     let absent = Installation {
-        name: format!("installations/{}", uuid::Uuid::new_v4()),
+        name: format!("installations/{}", service_kit::random::uuid()),
         ..Default::default()
     };
     assert_eq!(
@@ -404,7 +404,7 @@ async fn replay_their_first_answer(stack: Stack) {
     let create = CreateToolAssignmentRequest {
         parent: GATEWAY.to_owned(),
         tool_assignment: Some(tool_of(&theirs.name, "x")),
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: service_kit::random::uuid().to_string(),
         ..Default::default()
     };
     admin

@@ -45,7 +45,7 @@ async fn are_curated_by_admins(stack: Stack) {
             labels: map(&[("team", "ops")]),
             ..Default::default()
         }),
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: service_kit::random::uuid().to_string(),
     };
     let made = admin
         .gateways()
@@ -222,7 +222,10 @@ async fn replay_their_first_answer(stack: Stack) {
         gateway: Some(Gateway::default()),
         request_id: id.to_owned(),
     };
-    let (first_id, second_id) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+    let (first_id, second_id) = (
+        service_kit::random::uuid().to_string(),
+        service_kit::random::uuid().to_string(),
+    );
     let first = admin
         .gateways()
         .create_gateway(create(&first_id))

@@ -276,7 +276,7 @@ async fn answer_a_retry_with_the_first_answer(stack: Stack) {
             labels: map(&[("a", "1"), ("b", "2"), ("c", "3")]),
             ..remote()
         }),
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: service_kit::random::uuid().to_string(),
     };
     let first = admin
         .entries()

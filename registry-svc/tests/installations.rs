@@ -34,7 +34,7 @@ async fn are_made_once_for_each_owner(stack: Stack) {
     };
     let request = CreateInstallationRequest {
         installation: Some(wanted.clone()),
-        request_id: uuid::Uuid::new_v4().to_string(),
+        request_id: service_kit::random::uuid().to_string(),
     };
     let first = alice
         .installations()

@@ -287,7 +287,7 @@ async fn a_runtime_is_an_object_of_its_own(stack: Stack) {
     assert_eq!(used.owner, Some(runtime::Owner::Entry(entry.name.clone())));
     assert_eq!(used.endpoint, "http://127.0.0.1:1/mcp");
     // One of what is gone is no error.
-    let gone = uuid::Uuid::new_v4().to_string();
+    let gone = service_kit::random::uuid().to_string();
     reports.report_runtime(runtime_of(&gone, 1, "")).await.unwrap();
 }
 

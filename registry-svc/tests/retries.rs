@@ -19,7 +19,7 @@ on_both_engines!(retries_return_the_first_answer, retries_wait_for_what_they_spe
 
 async fn retries_return_the_first_answer(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = service_kit::random::uuid().to_string();
     let first = add_team(&admin, "ops", Team::default(), &id).await.unwrap();
     let change = UpdateTeamRequest {
         team: Some(Team {
@@ -79,7 +79,7 @@ async fn retries_wait_for_what_they_speak_of(stack: Stack) {
     let member = || add_team_member(&team.name, &alice.user);
     let no_member = || remove_team_member(&team.name, &alice.user);
     let user = || deactivate_user(&alice.user);
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = service_kit::random::uuid().to_string();
     let gateway = || CreateGatewayRequest {
         gateway_id: "main".to_owned(),
         gateway: Some(Gateway::default()),

@@ -110,7 +110,10 @@ async fn waits_for_no_revision_that_never_was(stack: Stack) {
         let rollout = answer.into_inner().rollout.unwrap();
         assert_eq!((rollout.moved, rollout.held, rollout.left), (0, 1, 0));
         let next = admin
-            .created(&format!("next-{at}-{}", uuid::Uuid::new_v4().simple())[..20], remote())
+            .created(
+                &format!("next-{at}-{}", service_kit::random::uuid().simple())[..20],
+                remote(),
+            )
             .await;
         assert!(
             at < next.registry_revision,

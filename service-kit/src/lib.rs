@@ -18,6 +18,7 @@ pub mod peer;
 pub mod per_caller;
 pub mod pipe;
 pub mod quota;
+pub mod random;
 pub mod serve;
 pub mod status;
 pub mod telemetry;

@@ -166,7 +166,7 @@ impl DataDir {
         if let Some(known) = known {
             return Ok(known.to_string());
         }
-        let made = Uuid::new_v4().to_string();
+        let made = service_kit::random::uuid().to_string();
         self.write(NAME, made.as_bytes())
             .map_err(|error| format!("{} cannot be made: {error}", self.path.join(NAME).display()))?;
         Ok(made)

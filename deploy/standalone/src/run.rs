@@ -1,11 +1,6 @@
 //! Builds the four services, connects them, serves them, and stops them.
 
-use std::{
-    error::Error,
-    io::Write as _,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{error::Error, io::Write as _, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
 use service_kit::{
@@ -128,7 +123,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     // Not ready before what the first start adds is there: whoever waits for readiness finds the gateway `default`.
     let (set_up, setup) = watch::channel(Readiness::NotReady("the first start adds the demo".to_owned()));
     let mut router = health::router(readiness.iter().cloned().chain([("setup", setup)]).collect());
-    let code = SignInCode::random();
+    let code = SignInCode::random(&mut service_kit::random::rng());
     if let Some(development) = &development {
         router = router.merge(Arc::clone(development).router(RouterConfig {
             http_base_url: local_url.clone(),
@@ -206,7 +201,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
                 &[],
                 true,
                 Duration::from_secs(60),
-                SystemTime::now(),
+                Clock::System.now(),
             )?;
             seed::seed(registry, &token, dev_issuer::ISSUER)
                 .await

@@ -1,12 +1,8 @@
 //! `chandlery token`: a JWT of the development issuer.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{fs, io::Write as _, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
+
+use service_kit::Clock;
 
 use crate::dev_issuer::{self, DevIssuer};
 
@@ -54,7 +50,7 @@ pub(crate) fn print(request: &Request) -> Result<(), Box<dyn std::error::Error>>
         &request.groups,
         request.admin,
         request.ttl,
-        SystemTime::now(),
+        Clock::System.now(),
     )?;
     writeln!(std::io::stdout(), "{token}")?;
     Ok(())

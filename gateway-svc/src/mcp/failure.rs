@@ -1,7 +1,6 @@
 //! What a client gets when a call fails.
 
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     rpc::{INTERNAL_ERROR, INVALID_PARAMS, RpcError, result},
@@ -76,7 +75,7 @@ pub(super) fn answer(
 fn elicitation(repair: &Repair) -> RpcError {
     let elicitation = json!({
         "mode": "url",
-        "elicitationId": Uuid::new_v4().to_string(),
+        "elicitationId": service_kit::random::uuid().to_string(),
         "url": repair.install_url,
         "message": repair.message,
     });
@@ -144,7 +143,13 @@ mod tests {
             (&elicitation["mode"], &elicitation["url"]),
             (&json!("url"), &json!("https://x/install/mail?gateway=g"))
         );
-        assert!(elicitation["elicitationId"].as_str().unwrap().parse::<Uuid>().is_ok());
+        assert!(
+            elicitation["elicitationId"]
+                .as_str()
+                .unwrap()
+                .parse::<uuid::Uuid>()
+                .is_ok()
+        );
     }
 
     #[test]

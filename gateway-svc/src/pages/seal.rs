@@ -2,7 +2,6 @@
 
 use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
-use rand::RngCore as _;
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::keys::{Ring, Sealing};
 use zeroize::Zeroizing;
@@ -60,9 +59,7 @@ fn derive(key: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
 
 /// 32 random bytes, for states, nonces and session ids.
 pub(super) fn random() -> String {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    BASE64URL_NOPAD.encode(&bytes)
+    BASE64URL_NOPAD.encode(&service_kit::random::bytes::<32>())
 }
 
 #[cfg(test)]

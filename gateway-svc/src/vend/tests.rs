@@ -6,7 +6,6 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::SystemTime,
 };
 
 use contracts::credential::{
@@ -74,7 +73,7 @@ fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersRespo
         }],
         credential_generation: generation,
         entry_credential_generation: 10 * generation,
-        expire_time: Some((SystemTime::now() + Duration::from_secs(seconds)).into()),
+        expire_time: Some((service_kit::Clock::System.now() + Duration::from_secs(seconds)).into()),
     })
 }
 

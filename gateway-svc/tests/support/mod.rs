@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::{Json, Router, http::StatusCode, response::IntoResponse as _};
@@ -229,7 +229,7 @@ impl VendService for Credentials {
             }],
             credential_generation: 1,
             entry_credential_generation: 0,
-            expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
+            expire_time: Some((service_kit::Clock::System.now() + Duration::from_secs(300)).into()),
         }))
     }
 

@@ -48,7 +48,7 @@ pub(super) fn installation_name(name: &str, mut violations: Violations) -> Resul
 pub(super) fn restart_id(request: &RestartRuntimeRequest) -> (String, Violations) {
     let mut violations = Violations::new();
     let id = match request.request_id.as_str() {
-        "" => Uuid::new_v4().to_string(),
+        "" => service_kit::random::uuid().to_string(),
         id => Uuid::parse_str(id).map(|id| id.to_string()).unwrap_or_else(|_| {
             violations.add("request_id", "must be a UUID, or empty");
             String::new()

@@ -5,7 +5,6 @@ use contracts::registry::{
     ListGatewayTokensResponse, WatchedGatewayToken, gateway_token::Subject,
 };
 use data_encoding::BASE32_NOPAD;
-use rand::RngCore as _;
 use service_kit::{identity::GATEWAY_TOKEN, status::Violations};
 use sha2::{Digest as _, Sha256};
 
@@ -51,8 +50,7 @@ pub(crate) async fn create(
     }
     let subject = subject(&mut tx, caller, asked.subject).await?;
     let limits = limits(&mut tx, caller, asked.consumers).await?;
-    let mut secret = [0; 32];
-    rand::rng().fill_bytes(&mut secret);
+    let secret: [u8; 32] = service_kit::random::bytes();
     let token = format!("{GATEWAY_TOKEN}{}", BASE32_NOPAD.encode(&secret).to_ascii_lowercase());
     let uid = new_uid();
     let gateway_token = GatewayToken {

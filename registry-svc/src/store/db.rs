@@ -10,7 +10,6 @@ use std::{
 
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
-use uuid::Uuid;
 
 use super::{
     changes::Logged,
@@ -88,7 +87,7 @@ impl Db {
         };
         Self(Arc::new(Inner {
             pools,
-            replica: Uuid::new_v4().to_string(),
+            replica: service_kit::random::uuid().to_string(),
             latest: watch::channel(unknown).0,
             time: AtomicI64::new(i64::MIN),
             turn: Arc::new(Semaphore::new(1)),

@@ -1,7 +1,6 @@
 //! Whether this is still the database that watchers know: a backup that was restored gets a new epoch by itself.
 
 use sqlx::{AssertSqlSafe, Connection as _};
-use uuid::Uuid;
 
 use super::{
     Tx,
@@ -67,7 +66,7 @@ pub(super) async fn opened(db: &Db) -> sqlx::Result<()> {
     let mut tx = db.write_quietly().await?;
     execute!(tx, MAKE, [])?;
     if !db.is_shared() {
-        execute!(tx, RENEW, [Uuid::new_v4().to_string()])?;
+        execute!(tx, RENEW, [service_kit::random::uuid().to_string()])?;
     }
     tx.commit().await?;
     db.look().await.map(drop)
@@ -137,7 +136,7 @@ async fn renew(db: &Db, epoch: &str, revision: i64) -> sqlx::Result<()> {
         "UPDATE head SET database_identity = {IDENTITY}, database_epoch = $1 WHERE id = 1 \
          AND (database_identity <> {IDENTITY} OR (database_epoch = $2 AND revision < $3))"
     );
-    let new = Uuid::new_v4().to_string();
+    let new = service_kit::random::uuid().to_string();
     // An epoch that watchers have been told of must not be lost.
     let mut lasting = signal.begin_with(flush::BEGIN_LASTING).await?;
     sqlx::query(AssertSqlSafe(renew))

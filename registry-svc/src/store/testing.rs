@@ -34,7 +34,7 @@ pub(crate) async fn sqlite() -> Opened {
 /// A database of PostgreSQL, where there is a server.
 pub(crate) async fn postgres() -> Option<Opened> {
     let server = not_run::postgres()?;
-    let name = format!("store_{}", uuid::Uuid::new_v4().simple());
+    let name = format!("store_{}", service_kit::random::uuid().simple());
     let mut connection = PgConnection::connect(&server).await.unwrap();
     let create = format!("CREATE DATABASE {name}");
     sqlx::query(AssertSqlSafe(create))

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use prost::bytes::Bytes;
 use sqlx::{Postgres, QueryBuilder, Sqlite, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use uuid::Uuid;
 
 use super::{
     Db, Object,
@@ -98,7 +97,7 @@ impl Tx {
         // Whatever is known to be committed was committed before this transaction had its turn.
         if self.db.latest().borrow().revision >= revision {
             const RENEW: &str = "UPDATE head SET database_epoch = $1 WHERE id = 1";
-            let epoch = Uuid::new_v4().to_string();
+            let epoch = service_kit::random::uuid().to_string();
             on!(self, c => sqlx::query(RENEW).bind(&epoch).execute(&mut *c).await.map(drop))?;
             self.renewed = Some(epoch);
         }

@@ -12,10 +12,7 @@
 pub mod requests;
 pub mod watcher;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, time::Duration};
 
 use contracts::registry::{
     agent_service_client::AgentServiceClient, entry_service_client::EntryServiceClient,
@@ -109,7 +106,7 @@ impl Stack {
 
     async fn on(config: Config, data: TempDir) -> Self {
         let issuer = TestIssuer::start().await.unwrap();
-        let clock = ManualClock::at(SystemTime::now());
+        let clock = ManualClock::at(service_kit::Clock::System.now());
         let database = config.database.clone();
         // Tokens are of the system's time; what the registry does is of a time that tests move.
         let deps = Deps {
@@ -158,7 +155,7 @@ impl Stack {
         let (requests, outgoing) = tokio::sync::mpsc::channel(1);
         let start = WatchStart {
             kinds: kinds.iter().map(|&kind| kind.into()).collect(),
-            instance: uuid::Uuid::new_v4().to_string(),
+            instance: service_kit::random::uuid().to_string(),
             ..WatchStart::default()
         };
         let message = Some(watch_request::Message::Start(start));
@@ -290,7 +287,7 @@ impl Stack {
 
 async fn new_postgres_database() -> Option<String> {
     let server = not_run::postgres()?;
-    let name = format!("registry_{}", uuid::Uuid::new_v4().simple());
+    let name = format!("registry_{}", service_kit::random::uuid().simple());
     let mut connection = PgConnection::connect(&server)
         .await
         .expect("CHANDLERY_TEST_POSTGRES_URL is a PostgreSQL server");

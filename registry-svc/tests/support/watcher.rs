@@ -24,7 +24,7 @@ pub struct Watcher {
 pub fn start(kinds: &[ObjectKind]) -> WatchStart {
     WatchStart {
         kinds: kinds.iter().map(|&kind| kind.into()).collect(),
-        instance: uuid::Uuid::new_v4().to_string(),
+        instance: service_kit::random::uuid().to_string(),
         ..WatchStart::default()
     }
 }

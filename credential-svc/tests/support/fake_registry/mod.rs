@@ -153,13 +153,13 @@ impl FakeRegistry {
 
     /// Marks an installation as deleted: it waits for its cleanup.
     pub fn delete_installation(&self, uid: &str) {
-        let now = std::time::SystemTime::now().into();
+        let now = service_kit::Clock::System.now().into();
         self.edit_installation(uid, |installation| installation.delete_time = Some(now));
     }
 
     /// The same of an entry.
     pub fn delete_entry(&self, uid: &str) {
-        let now = std::time::SystemTime::now().into();
+        let now = service_kit::Clock::System.now().into();
         self.edit_entry(uid, |entry| entry.delete_time = Some(now));
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rand::Rng as _;
+use rand::{CryptoRng, Rng as _};
 use subtle::ConstantTimeEq as _;
 
 /// No letters or digits that look alike.
@@ -23,8 +23,7 @@ pub(crate) struct SignInCode(String);
 
 impl SignInCode {
     /// A new one.
-    pub(crate) fn random() -> Self {
-        let mut rng = rand::rng();
+    pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
         Self(
             (0..LEN)
                 .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
@@ -83,7 +82,7 @@ mod tests {
 
     #[test]
     fn takes_the_code_as_people_type_it() {
-        let code = SignInCode::random();
+        let code = SignInCode::random(&mut service_kit::random::rng());
         let shown = code.to_string();
         assert_eq!(shown.len(), LEN + 1);
         assert!(code.matches(&shown));

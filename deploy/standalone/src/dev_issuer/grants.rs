@@ -7,7 +7,6 @@ use std::{
 };
 
 use data_encoding::BASE64URL_NOPAD;
-use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -40,9 +39,7 @@ impl Grants {
         if grants.len() >= MAX {
             return None;
         }
-        let mut code = [0; 32];
-        rand::rng().fill_bytes(&mut code);
-        let code = BASE64URL_NOPAD.encode(&code);
+        let code = BASE64URL_NOPAD.encode(&service_kit::random::bytes::<32>());
         grants.insert(code.clone(), grant);
         Some(code)
     }

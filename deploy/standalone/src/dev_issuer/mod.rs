@@ -179,7 +179,7 @@ impl DevIssuer {
     fn sign(&self, person: &Person, audience: &str, ttl: Duration, now: SystemTime, nonce: Option<&str>) -> Signed {
         let iat = seconds(now);
         let until = iat.saturating_add(ttl.as_secs());
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = service_kit::random::uuid().to_string();
         let token = self.key.sign(&Claims {
             iss: ISSUER,
             sub: &person.email,

@@ -21,8 +21,8 @@ struct Server {
 
 fn server() -> Server {
     let dir = tempfile::tempdir().unwrap();
-    let clock = ManualClock::at(SystemTime::now());
-    let code = SignInCode::random();
+    let clock = ManualClock::at(service_kit::Clock::System.now());
+    let code = SignInCode::random(&mut service_kit::random::rng());
     let issuer = Arc::new(DevIssuer::open(dir.path()).unwrap());
     let router = issuer.router(RouterConfig {
         http_base_url: "http://127.0.0.1:8080".parse().unwrap(),
@@ -163,7 +163,7 @@ async fn what_it_does_is_on_record_and_no_token_is() {
     let code = parameter(&location.unwrap(), "code").unwrap();
     let (_, tokens) = server.exchange(&code, VERIFIER).await;
     let command = DevIssuer::existing(server._dir.path()).unwrap().unwrap();
-    let (ttl, now) = (Duration::from_secs(60), SystemTime::now());
+    let (ttl, now) = (Duration::from_secs(60), service_kit::Clock::System.now());
     let minted = command
         .mint("bob (uid 7)", "carol@example.com", &[], true, ttl, now)
         .unwrap();
@@ -221,7 +221,7 @@ async fn lets_nobody_in_without_a_record() {
         &[],
         true,
         Duration::from_secs(60),
-        SystemTime::now(),
+        service_kit::Clock::System.now(),
     );
     assert!(refused.unwrap_err().contains("record"));
 }
@@ -297,7 +297,7 @@ async fn its_tokens_are_verified_as_any_issuers() {
     let config = RouterConfig {
         http_base_url: base.clone(),
         public_url: base.clone(),
-        code: SignInCode::random(),
+        code: SignInCode::random(&mut service_kit::random::rng()),
         clock: Clock::System,
     };
     let router = Arc::clone(&issuer).router(config);
@@ -305,7 +305,7 @@ async fn its_tokens_are_verified_as_any_issuers() {
 
     // Another process with the same directory, such as the `token` command.
     let command = DevIssuer::existing(dir.path()).unwrap().unwrap();
-    let now = SystemTime::now();
+    let now = service_kit::Clock::System.now();
     let token = command
         .mint(
             "root (uid 0)",

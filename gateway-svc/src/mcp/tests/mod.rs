@@ -6,10 +6,7 @@ mod limits;
 mod messages;
 mod streams;
 
-use std::{
-    sync::Mutex,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Mutex, time::Duration};
 
 use axum::{
     body::Body,
@@ -81,7 +78,7 @@ impl VendService for Credentials {
             }],
             credential_generation: generation,
             entry_credential_generation: 0,
-            expire_time: Some((SystemTime::now() + Duration::from_secs(300)).into()),
+            expire_time: Some((service_kit::Clock::System.now() + Duration::from_secs(300)).into()),
         }))
     }
 

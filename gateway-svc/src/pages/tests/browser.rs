@@ -48,7 +48,7 @@ impl Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let services = FakeServices::default();
         let issuer = FakeIssuer::start().await;
-        let clock = ManualClock::at(std::time::SystemTime::now());
+        let clock = ManualClock::at(service_kit::Clock::System.now());
         let config: IssuerConfig = serde_json::from_value(serde_json::json!({
             "issuer": issuer.issuer, "client_id": CLIENT_ID, "display_name": "Example SSO",
         }))

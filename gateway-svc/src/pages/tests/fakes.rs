@@ -230,7 +230,7 @@ fn create(world: &mut World, email: &str, request: r::CreateInstallationRequest)
     installation.uid = uid;
     installation.generation = 1;
     installation.set_state(r::InstallationState::Pending);
-    installation.update_time = Some(SystemTime::now().into());
+    installation.update_time = Some(service_kit::Clock::System.now().into());
     world.installations.push(installation.clone());
     world.replies.insert(request.request_id, installation.clone());
     Ok(installation)

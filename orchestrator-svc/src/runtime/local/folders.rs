@@ -7,7 +7,6 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::{packages::Pins, removal::Removal};
 
@@ -137,7 +136,7 @@ impl Folders {
 
     /// A new path each time: a predecessor that still cleans up does not remove its successor's.
     pub(crate) fn socket(&self) -> PathBuf {
-        let mut name = Uuid::new_v4().simple().to_string();
+        let mut name = service_kit::random::uuid().simple().to_string();
         name.truncate(NAME);
         self.sockets.join(name)
     }

@@ -114,7 +114,7 @@ impl Aside {
     fn new(folder: PathBuf) -> Self {
         Self {
             folder,
-            run: Uuid::new_v4(),
+            run: service_kit::random::uuid(),
             names: AtomicU64::new(0),
         }
     }

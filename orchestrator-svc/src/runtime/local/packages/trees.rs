@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use uuid::Uuid;
-
 use super::{
     Fetch, Pins, Step, Wanted,
     made::read_made,
@@ -60,7 +58,9 @@ impl Trees {
         }
         let mut fetch = Fetch {
             wanted: wanted.clone(),
-            folder: self.folder.join(format!("{UNFINISHED}{}", Uuid::new_v4().simple())),
+            folder: self
+                .folder
+                .join(format!("{UNFINISHED}{}", service_kit::random::uuid().simple())),
             step: Step::Resolve,
         };
         let prepared = prepare(&mut fetch, pinned.is_some().then(|| pins.current_folder()));

@@ -1,0 +1,21 @@
+//! Randomness of the system. Whoever requires a value that a test must predict takes a generator as a parameter.
+
+use rand::{CryptoRng, RngCore as _};
+use uuid::Uuid;
+
+/// A generator for secrets, seeded by the operating system.
+pub fn rng() -> impl CryptoRng {
+    rand::rng()
+}
+
+/// Random bytes, fit for secrets.
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
+}
+
+/// A random UUID (version 4).
+pub fn uuid() -> Uuid {
+    Uuid::new_v4()
+}
