@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use super::{
@@ -28,12 +25,12 @@ type Values = BTreeMap<Owner, (Version, Vec<u8>)>;
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
     values: Arc<Mutex<Values>>,
-    is_cut_off: AtomicBool,
+    is_cut_off: bool,
 }
 
 impl MemoryStore {
     fn values(&self) -> Result<MutexGuard<'_, Values>, StoreError> {
-        if self.is_cut_off.load(Ordering::SeqCst) {
+        if self.is_cut_off {
             return Err(StoreError::Unavailable("the connection was cut off".to_owned()));
         }
         Ok(self.values.lock().unwrap())
@@ -98,7 +95,7 @@ impl Bench for Memory {
     async fn connect(&self) -> MemoryStore {
         MemoryStore {
             values: Arc::clone(&self.0),
-            is_cut_off: AtomicBool::new(false),
+            is_cut_off: false,
         }
     }
 
@@ -106,8 +103,8 @@ impl Bench for Memory {
         Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
 
-    async fn cut_off(store: &MemoryStore) {
-        store.is_cut_off.store(true, Ordering::SeqCst);
+    async fn cut_off(store: &mut MemoryStore) {
+        store.is_cut_off = true;
     }
 
     async fn damage(&self, owner: &Owner) {

@@ -44,7 +44,7 @@ impl Bench for Folder {
         Self(copy)
     }
 
-    async fn cut_off(store: &LocalStore) {
+    async fn cut_off(store: &mut LocalStore) {
         store.read.close().await;
         store.write.close().await;
     }

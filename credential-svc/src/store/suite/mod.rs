@@ -20,7 +20,7 @@ pub(super) trait Bench: Sized {
     /// Copies what a crash at this moment would leave, or a backup contain.
     async fn copy(&self) -> Self;
     /// Makes the values unreachable over this connection.
-    async fn cut_off(store: &Self::Store);
+    async fn cut_off(store: &mut Self::Store);
     /// Overwrites the stored value of an owner with something that cannot be read.
     async fn damage(&self, owner: &Owner);
 }

@@ -168,18 +168,15 @@ pub(in crate::store) async fn every_write_outlives_a_crash<B: Bench>() {
         write(&store, "a", Version(1), record(4, &[("token", "two")])).await,
         Written::Done
     );
-    let (version, record) = read(&after().await.0, "a").await.unwrap();
-    assert_eq!((version, record.fields.len()), (Version(2), 1));
+    let (_, record) = read(&after().await.0, "a").await.unwrap();
+    assert!(record.fields.keys().eq(["token"]));
     let erased = store
         .write(&owner("a"), Version(2), Value::Erased { time: 5 })
         .await
         .unwrap();
     assert_eq!(erased, Written::Done);
     let again = after().await.0.read(&owner("a")).await.unwrap();
-    assert!(
-        matches!(again, Some((Version(3), Value::Erased { time: 5 }))),
-        "{again:?}"
-    );
+    assert!(matches!(again, Some((_, Value::Erased { time: 5 }))), "{again:?}");
     store.delete(&owner("a")).await.unwrap();
     assert!(after().await.0.read(&owner("a")).await.unwrap().is_none());
 }
@@ -321,10 +318,10 @@ pub(in crate::store) async fn a_damaged_value_is_corrupt_and_can_be_deleted<B: B
 
 pub(in crate::store) async fn an_unreachable_store_is_unavailable<B: Bench>() {
     let bench = B::new().await;
-    let store = bench.connect().await;
+    let mut store = bench.connect().await;
     assert_eq!(write(&store, "a", Version::NONE, record(1, &[])).await, Written::Done);
     store.check().await.unwrap();
-    B::cut_off(&store).await;
+    B::cut_off(&mut store).await;
     let a = owner("a");
     let answers = [
         store.read(&a).await.map(drop),
