@@ -1,4 +1,4 @@
-//! credential-svc: takes secrets from the people they belong to, keeps them sealed, and hands them to workloads alone.
+//! credential-svc stores the secrets that people enter, sealed, and vends them to workloads only.
 
 mod api;
 mod app;

@@ -1,4 +1,4 @@
-//! credential-svc as it is deployed, with a fake registry.
+//! credential-svc with all its services and tasks, and a fake registry.
 
 #![allow(
     dead_code,

@@ -76,7 +76,7 @@ impl LocalStore {
         };
         schema::migrate(&write, &seals[known]).await?;
         if known > 0 {
-            rotate::seal_anew(&write, &seals[known], &seals[0]).await?;
+            rotate::reseal(&write, &seals[known], &seals[0]).await?;
         }
         // All values are sealed with the first key now; the others could only help a thief.
         if seals.len() > 1 {

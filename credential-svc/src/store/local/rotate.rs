@@ -20,7 +20,7 @@ pub(super) async fn known(pool: &SqlitePool, seals: &[Seal]) -> sqlx::Result<Opt
 }
 
 /// Reseals everything with another key, in one transaction. A value that does not open stays as it is, and never opens.
-pub(super) async fn seal_anew(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx::Result<()> {
+pub(super) async fn reseal(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx::Result<()> {
     const NEXT: &str = "SELECT owner, version, sealed FROM owners WHERE owner > $1 ORDER BY owner LIMIT $2";
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
     let (mut behind, mut values) = (String::new(), 0_u64);

@@ -1,4 +1,4 @@
-//! What is this store's own: its files, its keys, and what earlier programs left.
+//! What is specific to this store: its files, its keys, and the databases of earlier versions.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -117,7 +117,7 @@ const FORMER: [&str; 3] = [
     include_str!("former/3.sql"),
 ];
 
-/// A folder with the database of an earlier program in it, changed by `edit`.
+/// A folder with the database of an earlier version, changed by `edit`.
 async fn former(sql: &'static str, edit: &'static str) -> TempDir {
     let Folder(directory) = Folder::new().await;
     let key = directory.path().join(KEY_FILE);
@@ -132,12 +132,12 @@ async fn former(sql: &'static str, edit: &'static str) -> TempDir {
     directory
 }
 
-/// Folders that programs with the schemas 1 to 3 wrote, with one key: in each, an installation with two values and two answers, an entry,
-/// one that has forgotten its values, one that was erased, one that outgrew a backup, and one with a value that does not open.
+/// Databases with the schemas 1 to 3. Each has an installation with two values and two answers, an entry, and installations whose values
+/// were deleted, which were erased, which outgrew a backup, and with a value that does not open.
 #[tokio::test]
-async fn opens_what_earlier_programs_wrote() {
+async fn opens_databases_of_earlier_versions() {
     for (version, sql) in (1..).zip(FORMER) {
-        // More owners than are read at once.
+        // More than one page of owners.
         let more = "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 599)
              INSERT INTO records (owner, generation, bound_destination, erased)
              SELECT 'installation:many-' || n, 3, '', FALSE FROM numbers";
@@ -190,14 +190,16 @@ async fn opens_what_earlier_programs_wrote() {
         assert_eq!(value(&store, "a", "token").await, "two");
         store.close().await;
         let file = fs::read(&file).unwrap();
-        let sealed = hex::decode("2572D68DCCFD24915D759E3A471665CDCA00EB").unwrap();
+        let sealed = data_encoding::HEXUPPER
+            .decode(b"2572D68DCCFD24915D759E3A471665CDCA00EB")
+            .unwrap();
         assert!(!file.windows(sealed.len()).any(|window| window == sealed));
     }
 }
 
-/// The file was in other hands before it was opened: nothing in it makes a value go elsewhere.
+/// Somebody edited the database of an earlier version: its secrets do not open for another destination.
 #[tokio::test]
-async fn binds_no_value_of_an_earlier_program_to_what_was_edited() {
+async fn does_not_bind_secrets_of_an_earlier_version_to_an_edited_destination() {
     let evil = "UPDATE records SET bound_destination = 'https://evil.example' WHERE owner = 'installation:a'";
     let directory = former(FORMER[2], evil).await;
     let store = LocalStore::open(directory.path()).await.unwrap();
@@ -208,7 +210,7 @@ async fn binds_no_value_of_an_earlier_program_to_what_was_edited() {
     );
 }
 
-/// The file is in other hands: what is in it opens in its place alone.
+/// Somebody edited the database: a value opens for its owner and version only.
 #[tokio::test]
 async fn notices_values_that_were_swapped_or_relabelled() {
     let (store, _directory) = open().await;
@@ -237,7 +239,7 @@ async fn refuses_data_without_its_key() {
     let original = fs::read(&key).unwrap();
     let open = async || LocalStore::open(directory.path()).await.unwrap_err();
 
-    fs::write(&key, hex::encode([7; 32])).unwrap();
+    fs::write(&key, "07".repeat(32)).unwrap();
     assert!(matches!(open().await, OpenError::KeyWrong { .. }));
     fs::write(&key, "short").unwrap();
     assert!(matches!(open().await, OpenError::Key(KeyFileError::Damaged { .. })));
@@ -315,9 +317,9 @@ async fn keys(directory: &Path) -> (usize, bool) {
 }
 
 #[tokio::test]
-async fn a_new_key_seals_everything_anew() {
+async fn a_new_key_reseals_everything() {
     let (store, directory) = open().await;
-    // More than are sealed anew at once.
+    // More than one page of rows.
     for n in 0..300 {
         let uid = format!("{n:03}");
         put(&store, &uid, Version::NONE, &[("token", &uid), ("other", "x")]).await;
@@ -364,7 +366,7 @@ async fn a_new_key_seals_everything_anew() {
 
 /// Killed before and after each step: whatever is there opens, and ends with one key.
 #[tokio::test]
-async fn an_exchange_of_keys_that_was_cut_off_is_completed() {
+async fn an_interrupted_rotation_of_keys_is_completed() {
     let (store, directory) = open().await;
     put(&store, "a", Version::NONE, &[("token", "one")]).await;
     store.close().await;
@@ -398,9 +400,9 @@ async fn an_exchange_of_keys_that_was_cut_off_is_completed() {
     assert_eq!(Ring::existing(&file).unwrap().unwrap().ids(), ids);
 }
 
-/// Whoever adds a column with something sealed in it must seal it anew in `rotate`.
+/// A new sealed column must be resealed in `rotate`.
 #[tokio::test]
-async fn every_sealed_column_is_sealed_anew() {
+async fn every_sealed_column_is_resealed() {
     let (store, _directory) = open().await;
     let columns: Vec<String> = sqlx::query(
         "SELECT m.name || '.' || c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c

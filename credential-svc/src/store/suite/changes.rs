@@ -50,7 +50,7 @@ pub(in crate::store) async fn changes_at_once_lose_nothing<B: Bench>() {
     }
 }
 
-pub(in crate::store) async fn a_change_that_loses_is_decided_anew<B: Bench>() {
+pub(in crate::store) async fn a_change_that_loses_is_decided_again<B: Bench>() {
     let (bench, registry) = (B::new().await, MemoryRegistry::default());
     let (one, two) = (service(&bench, &registry).await, service(&bench, &registry).await);
     let meddle = Arc::clone(&two);
@@ -65,7 +65,7 @@ pub(in crate::store) async fn a_change_that_loses_is_decided_anew<B: Bench>() {
         pairs(&[("other", "second"), ("token", "first")])
     );
 
-    // The same request by two replicas: whoever loses finds the answer of the other.
+    // The same request by two replicas: the one that loses finds the answer of the other.
     let meddle = Arc::clone(&two);
     let values = [("token", "third")];
     one.script([Step::Before(
@@ -129,7 +129,7 @@ pub(in crate::store) async fn a_request_whose_answer_was_lost_is_made_once<B: Be
         .await
         .unwrap_err();
     assert!(matches!(lost, Error::Store(StoreError::Unavailable(_))), "{lost}");
-    // It was stored, so it is reported, whoever asks.
+    // It was stored, so it is reported.
     service.reconcile().await.unwrap();
     assert_eq!(registry.reported(&owner("a")).unwrap().credential_generation, 1);
     let again = service.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap();

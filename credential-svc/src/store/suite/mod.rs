@@ -40,7 +40,7 @@ macro_rules! store_suite {
             an_unreachable_store_is_unavailable,
             // The service on it.
             changes_at_once_lose_nothing,
-            a_change_that_loses_is_decided_anew,
+            a_change_that_loses_is_decided_again,
             a_change_that_always_loses_gives_up,
             a_request_sent_again_gets_its_first_answer,
             a_request_whose_answer_was_lost_is_made_once,
