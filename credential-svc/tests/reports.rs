@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use contracts::registry::ConditionStatus;
 use pretty_assertions::assert_eq;
@@ -24,19 +24,6 @@ fn shared(registry: &FakeRegistry) {
     registry.save_entry(remote("e", HERE, fields));
 }
 
-/// Waits until nothing more is reported.
-async fn settled(registry: &FakeRegistry) -> Vec<String> {
-    let mut known = registry.reported();
-    loop {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let now = registry.reported();
-        if now == known {
-            return now;
-        }
-        known = now;
-    }
-}
-
 fn copy(from: &Path, to: &Path) {
     for file in fs::read_dir(from).unwrap() {
         let path = file.unwrap().path();
@@ -54,14 +41,14 @@ async fn a_put_to_an_entry_is_one_report_however_many_have_it_installed() {
     let directory = tempfile::tempdir().unwrap();
     let stack = Stack::start(directory.path(), &registry).await;
     assert_eq!(
-        settled(&registry).await.len(),
+        registry.settled().await.len(),
         201,
         "each installation and the entry once"
     );
     registry.entry_reason("e", "ENTRY_CREDENTIAL_REQUIRED").await;
     let before = registry.reports().len();
     stack.put_entry("admin", "e", &[("token", "ours")]).await.unwrap();
-    settled(&registry).await;
+    registry.settled().await;
     let after = registry.reports().split_off(before);
     assert_eq!(after.len(), 1, "{after:?}");
     let report = &after[0];
@@ -91,7 +78,7 @@ async fn an_entry_without_stored_secrets_is_reported_only_where_it_had_some() {
     let (condition, generation) = registry.entry_reason("e", "NOT_REQUIRED").await;
     assert_eq!((condition.status(), generation), (ConditionStatus::True, 1));
     registry.save_entry(remote("never", HERE, Vec::new()));
-    assert!(!settled(&registry).await.contains(&"entry:never".to_owned()));
+    assert!(!registry.settled().await.contains(&"entry:never".to_owned()));
 }
 
 #[tokio::test]
@@ -106,14 +93,14 @@ async fn a_start_reports_what_the_registry_does_not_show_and_nothing_else() {
     let stack = Stack::start(directory.path(), &registry).await;
     stack.put_entry("admin", "e", &[("token", "ours")]).await.unwrap();
     stack.put("alice", "i7", &[("own", "mine")]).await.unwrap();
-    let known = settled(&registry).await;
+    let known = registry.settled().await;
     assert!(known.len() > installations, "{}", known.len());
     stack.kill().await;
 
     registry.install("new", "e", "bob");
     let stack = Stack::start(directory.path(), &registry).await;
     registry.reason("new", "NOT_REQUIRED").await;
-    assert_eq!(settled(&registry).await.split_off(known.len()), ["new"]);
+    assert_eq!(registry.settled().await.split_off(known.len()), ["new"]);
     stack.kill().await;
 }
 

@@ -18,6 +18,9 @@ use contracts::registry::{
 use tokio::sync::{broadcast, watch};
 use tonic::{Status, service::Routes};
 
+/// Installations of the fake registry's own. The last in order, so that they are reported last of what is queued together.
+const FENCE: &str = "zz-fence-";
+
 #[derive(Clone)]
 pub struct FakeRegistry {
     inner: Arc<Inner>,
@@ -30,6 +33,8 @@ struct Inner {
     reports: watch::Sender<usize>,
     /// Reports are answered only while this is `Open`.
     gate: watch::Sender<Gate>,
+    /// Reports that have come to the gate since it was last moved.
+    came: watch::Sender<usize>,
     /// What the answers to reports name as lagging.
     lagging: Mutex<String>,
 }
@@ -61,6 +66,7 @@ impl FakeRegistry {
             changes: broadcast::Sender::new(1024),
             reports: watch::Sender::new(0),
             gate: watch::Sender::new(Gate::Open),
+            came: watch::Sender::new(0),
             lagging: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -73,7 +79,14 @@ impl FakeRegistry {
     }
 
     pub fn gate(&self, gate: Gate) {
+        self.inner.came.send_replace(0);
         self.inner.gate.send_replace(gate);
+    }
+
+    /// Waits until a report has come to the gate.
+    pub async fn asked(&self) {
+        let mut came = self.inner.came.subscribe();
+        came.wait_for(|came| *came > 0).await.unwrap();
     }
 
     pub fn lagging(&self, names: &str) {
@@ -228,9 +241,31 @@ impl FakeRegistry {
         .await
     }
 
-    /// Every report of a condition, in order.
+    /// Every report of a condition, in order, except those on fences.
     pub fn reports(&self) -> Vec<ReportCredentialRequest> {
-        self.inner.state.lock().unwrap().reports.clone()
+        let is_fence = |report: &&ReportCredentialRequest| matches!(&report.subject, Some(report_credential_request::Subject::InstallationUid(uid)) if uid.starts_with(FENCE));
+        let state = self.inner.state.lock().unwrap();
+        state
+            .reports
+            .iter()
+            .filter(|report| !is_fence(report))
+            .cloned()
+            .collect()
+    }
+
+    /// The uids that were reported on, once everything is reported that follows from what was told before.
+    pub async fn settled(&self) -> Vec<String> {
+        // Eight reports are under way at once: when the second fence is queued, all that came before the first are done.
+        for _ in 0..2 {
+            let (uid, entry) = {
+                let state = self.inner.state.lock().unwrap();
+                let uid = format!("{FENCE}{}", state.installations.len());
+                (uid, state.entries.keys().next().unwrap().clone())
+            };
+            self.install(&uid, &entry, "nobody");
+            self.until(|registry| registry.condition(&uid)).await;
+        }
+        self.reported()
     }
 
     /// The uids that were reported on, in order; an entry's after `entry:`.
@@ -277,6 +312,7 @@ impl FakeRegistry {
     }
 
     async fn pass_gate(&self) -> Result<(), Status> {
+        self.inner.came.send_modify(|came| *came += 1);
         let mut gate = self.inner.gate.subscribe();
         let gate = *gate.wait_for(|gate| *gate != Gate::Closed).await.unwrap();
         if gate == Gate::Broken {
