@@ -16,7 +16,7 @@ on_both_engines!(
     teams_take_people_in_by_name_group_and_issuer,
     teams_are_curated_by_admins,
     teams_in_use_stay,
-    users_are_shut_out_and_let_in_again,
+    users_are_deactivated_and_reactivated,
     teams_change_by_mask,
     lists_page_through_what_is_ones_own,
     users_are_found_by_email_in_any_case,
@@ -199,7 +199,7 @@ async fn teams_in_use_stay(stack: Stack) {
     assert_eq!(reason(&refused), (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned()));
 }
 
-async fn users_are_shut_out_and_let_in_again(stack: Stack) {
+async fn users_are_deactivated_and_reactivated(stack: Stack) {
     let (admin, alice) = (stack.admin(), stack.person("alice"));
     let seen = me(&alice).await;
     assert_eq!(

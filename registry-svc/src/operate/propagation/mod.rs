@@ -3,18 +3,20 @@
 //! What is known of watchers is in memory: those of this replica (`local.rs`), and what other replicas have written of theirs, which is
 //! read again when one of them says that something has changed. A call that waits reads memory only.
 
+mod exchange;
+mod known;
 mod local;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use service_kit::{Readiness, Workload};
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,25 +24,16 @@ use crate::store::{
     self, Commit, Db,
     watchers::{self, Here, There},
 };
+use exchange::{Inner, LOOK_AGAIN, signal};
+use known::{Elsewhere, Known, Lags, some_of};
 use local::Local;
 pub(crate) use local::Name;
 
 /// A mutation answers after this time even if watchers lag.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
-/// An ack by way of another replica is looked for again after this time, in case its notification was lost.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How often a replica tells the others that it and its watchers are there.
-const HEARTBEAT: Duration = Duration::from_secs(4);
-/// Time limit of a statement that tells other replicas something; afterwards it is sent again.
-const SIGNAL: Duration = Duration::from_secs(5);
-/// The shortest time between two writes of acknowledgements to a shared database.
-const ACKS: Duration = Duration::from_millis(10);
 /// Where there are other replicas, a watcher gets its first message after this time: until then, none of them takes all watchers for
 /// its own, commits, and answers without waiting for this one.
 const LEARN: Duration = Duration::from_millis(100);
-/// Lagging watchers that are named, and how long all names are together: they go into a header.
-const NAMED: usize = 20;
-const NAMES: usize = 1_900;
 
 /// How far a change has come.
 #[derive(Debug)]
@@ -54,39 +47,6 @@ pub(crate) struct Propagated {
 /// Knows the watchers and what they have acknowledged; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Propagation(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    db: Db,
-    lease: Duration,
-    known: Mutex<Known>,
-    /// Somebody has acknowledged, or counts no more.
-    changed: Notify,
-    /// A watcher of this replica has acknowledged.
-    acked: Notify,
-    /// A gateway came or went.
-    gateways: Notify,
-}
-
-#[derive(Debug)]
-struct Known {
-    /// Of the database that was acknowledged.
-    epoch: Arc<str>,
-    local: Local,
-    elsewhere: Elsewhere,
-    /// Gateways that said goodbye and have not been taken from their peers yet.
-    goodbyes: Vec<String>,
-}
-
-/// What other replicas have written.
-#[derive(Debug, Default)]
-struct Elsewhere {
-    /// It was looked up at all.
-    known: bool,
-    replicas: bool,
-    /// Until when each of them counts.
-    watchers: Vec<(Instant, There)>,
-}
 
 /// A connected watcher. Dropped, it is lost: it counts until its lease ends or its name is back.
 #[derive(Debug)]
@@ -276,178 +236,6 @@ impl Propagation {
     }
 }
 
-impl Inner {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = self.db.epoch();
-        if *known.epoch != *epoch {
-            known.epoch = epoch;
-            known.local.forget_acks();
-        }
-        known
-    }
-
-    async fn keep_beating(&self) {
-        let mut beats = interval(HEARTBEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            beats.tick().await;
-            if let Err(error) = self.beat().await {
-                tracing::warn!(error = %error, "other replicas could not be told that this one's watchers are there");
-            }
-            // An answer may have been lost, on either side.
-            self.db.stir();
-        }
-    }
-
-    async fn beat(&self) -> store::Result<()> {
-        let (epoch, connected) = {
-            let known = self.known();
-            (Arc::clone(&known.epoch), known.local.connected())
-        };
-        signal(watchers::beat(&self.db, &epoch, &connected, self.lease)).await
-    }
-
-    /// Writes acks as they come, all that have come at once.
-    async fn keep_telling(&self) {
-        loop {
-            self.acked.notified().await;
-            let (epoch, untold) = {
-                let mut known = self.known();
-                // With no other replica, there is nobody to tell: the heartbeat does.
-                if !known.elsewhere.replicas && known.elsewhere.known {
-                    continue;
-                }
-                (Arc::clone(&known.epoch), known.local.take_untold())
-            };
-            if untold.is_empty() {
-                continue;
-            }
-            if let Err(error) = signal(watchers::acked(&self.db, &epoch, &untold)).await {
-                tracing::warn!(error = %error, "other replicas could not be told of acknowledgements; trying again");
-                self.known().local.tell_again();
-                self.acked.notify_one();
-                sleep(LOOK_AGAIN).await;
-            }
-            sleep(ACKS).await;
-        }
-    }
-
-    async fn keep_looking(&self) {
-        loop {
-            self.db.stirred().await;
-            self.look_elsewhere_or_warn().await;
-        }
-    }
-
-    async fn keep_expiring(&self) {
-        loop {
-            sleep(Duration::from_secs(1)).await;
-            if self.known().local.expire(Instant::now()) {
-                self.changed.notify_waiters();
-                self.gateways.notify_one();
-            }
-        }
-    }
-
-    async fn look_elsewhere_or_warn(&self) {
-        if let Err(error) = self.look_elsewhere().await {
-            tracing::warn!(error = %error, "watchers of other replicas could not be looked up");
-        }
-    }
-
-    async fn look_elsewhere(&self) -> store::Result<()> {
-        if !self.db.is_shared() {
-            return Ok(());
-        }
-        let told_of = self.known().local.told_of();
-        let now = Instant::now();
-        let found = signal(watchers::elsewhere(&self.db)).await?;
-        self.db.set_accompanied(found.replicas);
-        {
-            let mut known = self.known();
-            // Entered here before the look-up, and yet of another replica: it has connected there since.
-            for (name, stream) in told_of {
-                if found.watchers.iter().any(|there| there.is(&name)) {
-                    known.local.supersede(&name, stream);
-                }
-            }
-            if found.replicas && !known.elsewhere.replicas {
-                known.local.tell_again();
-                self.acked.notify_one();
-            }
-            known.elsewhere = Elsewhere {
-                known: true,
-                replicas: found.replicas,
-                watchers: found
-                    .watchers
-                    .into_iter()
-                    .map(|there| (now + there.lease, there))
-                    .collect(),
-            };
-        }
-        self.changed.notify_waiters();
-        Ok(())
-    }
-}
-
-/// Whether some watchers lag.
-enum Lags {
-    Nobody,
-    /// Watchers of this replica alone.
-    Here,
-    /// Watchers of other replicas, whose acknowledgements may get lost on the way.
-    Elsewhere,
-}
-
-impl Known {
-    fn lags(&self, commit: Commit, awaited: Option<&[Workload]>) -> Lags {
-        let now = Instant::now();
-        if self.lagging_elsewhere(commit, awaited, now).next().is_some() {
-            Lags::Elsewhere
-        } else if self.local.lagging(commit, awaited, now).next().is_some() {
-            Lags::Here
-        } else {
-            Lags::Nobody
-        }
-    }
-
-    /// The names of those that lag.
-    fn lagging(&self, commit: Commit, awaited: Option<&[Workload]>) -> BTreeSet<String> {
-        let now = Instant::now();
-        let here = self.local.lagging(commit, awaited, now).map(Name::to_string);
-        let elsewhere = self.lagging_elsewhere(commit, awaited, now);
-        here.chain(elsewhere.map(|there| format!("{}/{}", there.workload, there.instance)))
-            .collect()
-    }
-
-    fn lagging_elsewhere<'a>(
-        &'a self,
-        commit: Commit,
-        awaited: Option<&'a [Workload]>,
-        now: Instant,
-    ) -> impl Iterator<Item = &'a There> {
-        let is_awaited = move |there: &There| {
-            awaited.is_none_or(|awaited| awaited.iter().any(|workload| workload.name() == there.workload))
-        };
-        let watchers = self.elsewhere.watchers.iter();
-        watchers
-            .filter(move |(lease_end, there)| {
-                there.kinds & commit.kinds != 0
-                    && there.acked < commit.revision
-                    && is_awaited(there)
-                    && now < *lease_end
-            })
-            .map(|(_, there)| there)
-    }
-}
-
-impl There {
-    fn is(&self, name: &Name) -> bool {
-        self.workload == name.workload.name() && self.instance == name.instance
-    }
-}
-
 impl Watcher {
     /// Completes when the name has come to another stream: this one is to end.
     pub(crate) async fn superseded(&self) {
@@ -500,47 +288,5 @@ impl Drop for Watcher {
         known
             .local
             .lose(&self.name, self.stream, Instant::now(), self.inner.lease);
-    }
-}
-
-/// What is told to the database, in time.
-async fn signal<T>(told: impl Future<Output = store::Result<T>>) -> store::Result<T> {
-    timeout(SIGNAL, told).await.map_err(|_| store::timed_out())?
-}
-
-/// The first names, and how many more there are.
-fn some_of(names: &BTreeSet<String>) -> Vec<String> {
-    let mut length = 0;
-    let mut some: Vec<String> = names
-        .iter()
-        .take(NAMED)
-        .take_while(|name| {
-            length += name.len() + 1;
-            length <= NAMES
-        })
-        .cloned()
-        .collect();
-    let more = names.len() - some.len();
-    if more > 0 {
-        some.push(format!("and {more} more"));
-    }
-    some
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_as_many_as_a_header_takes() {
-        let few: BTreeSet<_> = ["a/1".to_owned(), "b/2".to_owned()].into();
-        assert_eq!(some_of(&few), ["a/1", "b/2"]);
-        let many: BTreeSet<_> = (0..25).map(|n| format!("gateway-svc/{n:02}")).collect();
-        let named = some_of(&many);
-        assert_eq!((named.len(), named[20].as_str()), (21, "and 5 more"));
-        let long: BTreeSet<_> = (0..25).map(|n| format!("gateway-svc/{n:0128}")).collect();
-        let named = some_of(&long);
-        assert!(named.join(",").len() < 2_048, "{}", named.join(",").len());
-        assert_eq!(named.last().unwrap(), &format!("and {} more", 25 - (named.len() - 1)));
     }
 }
