@@ -6,7 +6,7 @@ use contracts::{orchestrator as o, registry as r};
 use integration_tests::{
     Stack,
     process::{descendants, no_process_with},
-    tools::{Tool, npm_command, python_command, python_folders},
+    tools::{Tool, npm_command, own, python_command, python_folders},
     wait::eventually,
     walk,
 };
@@ -172,6 +172,49 @@ async fn time_is_told_restarted_and_deleted() {
     })
     .await;
     assert!(stack.stop().await.success());
+}
+
+/// A server whose list of tools changes while nobody calls it: clients that hold a stream hear of it (lesson 15).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_list_of_tools_reaches_clients() {
+    let modules = Tool::NodeModules.path();
+    let shared = format!("{},{}", modules.display(), own("node").display());
+    let stack = Stack::builder().flag("--server-read", shared).start().await;
+    let admin = stack.admin();
+    let script = own("node/growing_server.mjs").to_string_lossy().into_owned();
+    let sdk = modules.join("@modelcontextprotocol/sdk").to_string_lossy().into_owned();
+    admin
+        .publish(
+            "growing",
+            walk::stdio(&Tool::Node.path().to_string_lossy(), &[&script, &sdk]),
+        )
+        .await;
+    admin.install("growing", None, &[]).await;
+    admin.gateway("team").await;
+    admin
+        .create_assignment("gateways/team", walk::all_tools("growing"), false)
+        .await
+        .expect("an admin may");
+    let client = stack.mcp("team", &admin).await;
+    assert_eq!(client.tool_names().await, ["growing__grow"]);
+    let mut stream = client.open_stream().await;
+    client.call_text("growing__grow", json!({})).await;
+    let told = async {
+        let mut text = String::new();
+        while !text.contains("notifications/tools/list_changed") {
+            let chunk = stream
+                .chunk()
+                .await
+                .expect("the stream goes on")
+                .expect("the stream stays open");
+            text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), told)
+        .await
+        .expect("the client is told that the list changed");
+    assert_eq!(client.tool_names().await, ["growing__grow", "growing__grown"]);
+    assert_eq!(client.call_text("growing__grown", json!({})).await, "here");
 }
 
 /// Whatever a server started ends with Chandlery, however that ends (lesson 21).

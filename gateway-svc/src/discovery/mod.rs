@@ -65,6 +65,7 @@ struct Seen {
     credential_generation: i64,
     entry_credential_generation: i64,
     endpoint: Option<Endpoint>,
+    tool_list_changes: i64,
 }
 
 impl Seen {
@@ -74,6 +75,7 @@ impl Seen {
             credential_generation: running.installation.credential_generation,
             entry_credential_generation: running.entry.credential_generation,
             endpoint: running.endpoint.clone(),
+            tool_list_changes: running.tool_list_changes,
         }
     }
 }
@@ -326,10 +328,11 @@ impl Discovery {
         match known.get(uid) {
             Some(known) if known.seen == now && !known.outdated() => return None,
             Some(_) => {}
-            // Discovered before this process began.
-            None if installation
-                .discovered
-                .is_some_and(|generation| generation >= installation.generation) =>
+            // Discovered before this process began. Whether also what the server has said since then, nobody knows.
+            None if running.tool_list_changes == 0
+                && installation
+                    .discovered
+                    .is_some_and(|generation| generation >= installation.generation) =>
             {
                 known.insert(
                     Arc::clone(&installation.uid),

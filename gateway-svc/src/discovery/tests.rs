@@ -358,7 +358,7 @@ async fn another_runtime_is_asked() {
     let (_, shared) = hosted("shared");
     let registry = Registry::default().with(running).with(own).with(shared);
     let answers = [
-        ("own", vec![tools(&["a"]), tools(&["b"])]),
+        ("own", vec![tools(&["a"]), tools(&["b"]), tools(&["d"])]),
         ("shared", vec![tools(&["c"])]),
     ];
     let mut stage = stage(registry, &answers, LONG).await;
@@ -368,7 +368,21 @@ async fn another_runtime_is_asked() {
     assert_eq!(stage.told().await, "own tools=b generation=1");
     stage.put(4, runtime("e-time", "unix:/run/3.sock")).await;
     assert_eq!(stage.told().await, "shared tools=c generation=1");
-    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 3);
+    let changed = |changes| {
+        let mut object = runtime("own", "unix:/run/2.sock");
+        if let Some(pb::watched_object::Object::Runtime(runtime)) = &mut object.object {
+            runtime.tool_list_changes = changes;
+        }
+        object
+    };
+    stage.put(5, changed(1)).await;
+    assert_eq!(
+        stage.told().await,
+        "own tools=d generation=1",
+        "it said that its list changed"
+    );
+    stage.put(6, changed(1)).await;
+    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 4);
 }
 
 /// A credential stored on the entry wakes the discovery of all its installations.

@@ -15,6 +15,17 @@ pub(crate) struct Running {
     pub(crate) revision: Arc<Revision>,
     /// Where its server is; `None` while nothing can be called.
     pub(crate) endpoint: Option<Endpoint>,
+    /// How often its server has said that its list of tools changed, where the orchestrator runs it.
+    pub(crate) tool_list_changes: i64,
+}
+
+/// What runs the server of an installation, or of an entry whose installations share it, as the orchestrator reports it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runtime {
+    /// Where the server is; `None` while nothing can be called.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// As in [`Running`].
+    pub(crate) tool_list_changes: i64,
 }
 
 impl Running {

@@ -14,7 +14,7 @@ use super::{strings::Strings, teams::Team};
 use crate::{
     domain::{
         Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
-        GatewayToken, Installation, Labels, Lifecycle, Owner, Subject, ToolSet,
+        GatewayToken, Installation, Labels, Lifecycle, Owner, Runtime, Subject, ToolSet,
     },
     route::{Assignment, Consent, Pinned},
 };
@@ -82,9 +82,12 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
     })
 }
 
-/// Where a runtime's server is; `None` while nothing can be called.
-pub(super) fn endpoint(runtime: &pb::Runtime) -> Option<Endpoint> {
-    (!runtime.endpoint.is_empty()).then(|| Endpoint::Hosted(runtime.endpoint.as_str().into()))
+/// What runs a server.
+pub(super) fn runtime(runtime: &pb::Runtime) -> Runtime {
+    Runtime {
+        endpoint: (!runtime.endpoint.is_empty()).then(|| Endpoint::Hosted(runtime.endpoint.as_str().into())),
+        tool_list_changes: runtime.tool_list_changes,
+    }
 }
 
 /// A gateway.

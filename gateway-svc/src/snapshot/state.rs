@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Caller, Consumer, ConsumerRef, Definition, Endpoint, Entry, GatewayToken, Installation, Label, Revision,
-        Running, ToolSet,
+        Caller, Consumer, ConsumerRef, Definition, Entry, GatewayToken, Installation, Label, Revision, Running,
+        Runtime, ToolSet,
     },
     route::{Candidate, Table},
 };
@@ -30,9 +30,8 @@ pub(crate) struct Snapshot {
     pub(super) labelled: HashTrieMapSync<Label, HashTrieSetSync<Arc<str>>>,
     /// By uid of the entry and number.
     pub(super) revisions: HashTrieMapSync<(Arc<str>, i64), Arc<Revision>>,
-    /// Where the servers are that the orchestrator runs, by uid of the installation, or of the entry whose installations share
-    /// it; `None` while nothing can be called.
-    pub(super) runtimes: HashTrieMapSync<Arc<str>, Option<Endpoint>>,
+    /// What runs the servers that the orchestrator runs, by uid of the installation, or of the entry whose installations share it.
+    pub(super) runtimes: HashTrieMapSync<Arc<str>, Runtime>,
     pub(super) installations: Installations,
     pub(super) consumers: Consumers,
     pub(super) teams: Teams,
@@ -40,6 +39,17 @@ pub(crate) struct Snapshot {
     pub(super) tokens: HashTrieMapSync<[u8; 32], Arc<GatewayToken>>,
     pub(super) definitions: HashTrieMapSync<Arc<str>, Arc<Definition>>,
     pub(super) tool_sets: HashTrieMapSync<Arc<str>, Arc<ToolSet>>,
+}
+
+/// What a revision's server runs as: a remote one runs where its entry says.
+fn runs(revision: &Revision, hosted: impl FnOnce() -> Option<Runtime>) -> Runtime {
+    if revision.self_hosted {
+        return hosted().unwrap_or_default();
+    }
+    Runtime {
+        endpoint: revision.remote.clone(),
+        tool_list_changes: 0,
+    }
 }
 
 impl Snapshot {
@@ -91,20 +101,22 @@ impl Snapshot {
         let revision = self
             .revisions
             .get(&(Arc::clone(&installation.entry_uid), installation.revision))?;
-        let endpoint = if revision.self_hosted {
+        let runtime = || {
             self.runtimes
                 .get(&installation.uid)
                 .or_else(|| self.runtimes.get(&installation.entry_uid))
                 .cloned()
-                .flatten()
-        } else {
-            revision.remote.clone()
         };
+        let Runtime {
+            endpoint,
+            tool_list_changes,
+        } = runs(revision, runtime);
         Some(Running {
             installation: Arc::clone(installation),
             entry: Arc::clone(entry),
             revision: Arc::clone(revision),
             endpoint,
+            tool_list_changes,
         })
     }
 
@@ -115,16 +127,16 @@ impl Snapshot {
         let installation = parse::installation(answer.installation.as_ref()?, strings)?;
         let entry = Arc::clone(self.entries.get(&installation.entry_uid)?);
         let revision = revision::parse(answer.running_entry_revision.as_ref()?, strings)?;
-        let endpoint = if revision.self_hosted {
-            answer.runtime.as_ref().and_then(parse::endpoint)
-        } else {
-            revision.remote.clone()
-        };
+        let Runtime {
+            endpoint,
+            tool_list_changes,
+        } = runs(&revision, || answer.runtime.as_ref().map(parse::runtime));
         Some(Running {
             installation: Arc::new(installation),
             entry,
             revision: Arc::new(revision),
             endpoint,
+            tool_list_changes,
         })
     }
 

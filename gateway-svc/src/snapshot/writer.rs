@@ -190,7 +190,7 @@ impl Writer {
                 self.strings.get(&runtime.owner_uid)
             }
         };
-        self.next.runtimes.insert_mut(uid, parse::endpoint(runtime));
+        self.next.runtimes.insert_mut(uid, parse::runtime(runtime));
     }
 
     fn put_consumer(&mut self, consumer: Consumer) {

@@ -95,6 +95,7 @@ fn request(uid: &str, status: &Status) -> ReportRuntimeRequest {
         spec_digest: status.spec_digest.clone(),
         replicas: status.expected.into(),
         ready_replicas: (status.state == State::Running).into(),
+        tool_list_changes: status.tool_list_changes,
     }
 }
 
@@ -123,6 +124,7 @@ fn is_shown(runtime: &Runtime, wanted: &ReportRuntimeRequest) -> bool {
         && runtime.spec_digest == wanted.spec_digest
         && runtime.replicas == wanted.replicas
         && runtime.ready_replicas == wanted.ready_replicas
+        && runtime.tool_list_changes == wanted.tool_list_changes
         && runtime.observed_generation >= wanted.observed_generation
 }
 

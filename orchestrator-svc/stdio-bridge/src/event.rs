@@ -16,6 +16,8 @@ pub enum Event {
     },
     /// The server can be called on the socket.
     Ready,
+    /// The server said that its list of tools changed. One that says so all the time is passed on less and less often, down to once a minute.
+    ToolsChanged,
     /// The server wrote a line that is not of the protocol.
     Log {
         /// The line, without secrets.

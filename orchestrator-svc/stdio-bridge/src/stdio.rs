@@ -14,13 +14,13 @@ use tokio::{
     io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
     sync::{Notify, broadcast, mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
     backlog::{self, Backlog},
     envelope::{Kind, Members, error, one_line},
-    event::{EndReason, Events},
+    event::{EndReason, Event, Events},
     lines::{Line, Lines},
     process::StartError,
     redact::Redactor,
@@ -44,6 +44,10 @@ const WRITE_QUEUE: usize = 16;
 /// How long a message waits for a place in that queue.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
+/// From one [`Event::ToolsChanged`] to the next; doubles while the server goes on saying so.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// The conversation with the server.
 pub(crate) struct Session {
     limits: Limits,
@@ -56,6 +60,7 @@ pub(crate) struct Session {
     garbage: AtomicU64,
     first_garbage: Notify,
     too_much_garbage: Notify,
+    tools_changed: Notify,
     ended: watch::Sender<Option<String>>,
     events: Events,
     redactor: Arc<Redactor>,
@@ -100,6 +105,7 @@ impl Session {
             garbage: AtomicU64::new(0),
             first_garbage: Notify::new(),
             too_much_garbage: Notify::new(),
+            tools_changed: Notify::new(),
             ended: watch::channel(None).0,
             events,
             redactor,
@@ -114,7 +120,32 @@ impl Session {
             }
             let _ = closed.send(());
         });
+        let announcer = Arc::clone(&session);
+        tokio::spawn(async move {
+            let mut ended = announcer.ended();
+            tokio::select! {
+                () = announcer.announce() => {}
+                _ = ended.wait_for(Option::is_some) => {}
+            }
+        });
         (session, on_close)
+    }
+
+    /// Tells the parent that the list of tools changed, however often the server says so.
+    async fn announce(&self) {
+        loop {
+            self.tools_changed.notified().await;
+            let mut pause = FIRST_PAUSE;
+            loop {
+                self.events.send(Event::ToolsChanged).await;
+                let over = Instant::now() + pause;
+                if timeout_at(over, self.tools_changed.notified()).await.is_err() {
+                    break;
+                }
+                sleep_until(over).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
     }
 
     /// Initializes the server, once, for all clients: without client capabilities, since nobody could answer for all of them.
@@ -395,6 +426,10 @@ impl Session {
             // Of its own requests, which were answered at once.
             "notifications/cancelled" => {}
             _ => {
+                // What changes before all that follows is read anyway.
+                if method == "notifications/tools/list_changed" && self.initialized.get().is_some() {
+                    self.tools_changed.notify_one();
+                }
                 if let Ok(text) = std::str::from_utf8(line) {
                     let _ = self.notifications.send(text.to_owned());
                 }

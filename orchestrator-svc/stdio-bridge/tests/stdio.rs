@@ -8,7 +8,7 @@ use harness::{Bridge, PATIENCE};
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use stdio_bridge::EndReason;
+use stdio_bridge::{EndReason, Event};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -196,6 +196,28 @@ async fn tells_every_listening_client_of_changes() {
         let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
         assert!(text.contains("notifications/tools/list_changed"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn tells_its_parent_that_the_tools_changed_and_no_more_often_than_it_bears() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    client.call(json!(1), "changed", json!({})).await;
+    bridge.wait_for(|event| *event == Event::ToolsChanged).await;
+    // Of all that follow at once, there is one more.
+    for _ in 0..50 {
+        client.call(json!(1), "changed", json!({})).await;
+    }
+    client.call(json!(1), "say", json!({"text": "all said"})).await;
+    let (mut told, mut said) = (0, false);
+    bridge
+        .wait_for(|event| {
+            told += usize::from(*event == Event::ToolsChanged);
+            said |= matches!(event, Event::Log { line, .. } if line == "all said");
+            said && told > 0
+        })
+        .await;
+    assert!(told < 10, "{told} for 50");
 }
 
 #[tokio::test]

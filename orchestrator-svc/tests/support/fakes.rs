@@ -272,6 +272,7 @@ impl ReportService for Fakes {
                 observed_generation: report.observed_generation,
                 transition_time: None,
                 registry_revision: state.revision + 1,
+                tool_list_changes: report.tool_list_changes,
             };
             state.runtimes.insert(uid.clone(), runtime.clone());
             state.reports.push(report);

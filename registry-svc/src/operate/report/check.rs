@@ -50,7 +50,11 @@ pub(super) fn runtime(report: &ReportRuntimeRequest) -> Result<(), Error> {
             violations.add(field, format!("must have at most {max} bytes, none of them NUL"));
         }
     }
-    for (field, count) in [("replicas", report.replicas), ("ready_replicas", report.ready_replicas)] {
+    for (field, count) in [
+        ("replicas", report.replicas.into()),
+        ("ready_replicas", report.ready_replicas.into()),
+        ("tool_list_changes", report.tool_list_changes),
+    ] {
         if count < 0 {
             violations.add(field, "must not be negative");
         }

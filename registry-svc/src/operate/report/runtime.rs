@@ -78,6 +78,7 @@ async fn runtime_changes(
         observed_generation,
         transition_time,
         registry_revision: known.as_ref().map(|known| known.registry_revision).unwrap_or_default(),
+        tool_list_changes: report.tool_list_changes,
     };
     let mut condition_changed = false;
     if let Some(installation) = &mut installation {

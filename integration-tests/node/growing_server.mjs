@@ -1,0 +1,15 @@
+// A server over standard input and output whose list of tools changes when nobody is calling it.
+// Its argument is the folder of the official SDK.
+import { pathToFileURL } from 'node:url';
+
+const from = (file) => import(pathToFileURL(`${process.argv[2]}/dist/esm/server/${file}`).href);
+const { McpServer } = await from('mcp.js');
+const { StdioServerTransport } = await from('stdio.js');
+
+const server = new McpServer({ name: 'growing', version: '1.0.0' });
+const text = (text) => ({ content: [{ type: 'text', text }] });
+server.registerTool('grow', { description: 'Adds a tool a moment after it has answered.' }, async () => {
+  setTimeout(() => server.registerTool('grown', { description: 'Was not there before.' }, async () => text('here')), 300);
+  return text('soon');
+});
+await server.connect(new StdioServerTransport());
