@@ -10,6 +10,9 @@ const MASK: &str = "[redacted]";
 /// A secret shorter than this is masked only where it stands as a word: anything else would mask half of every line.
 const SHORT: usize = 4;
 
+/// A line of a secret of several lines that is shorter than this is not masked: each has lines that say nothing, as `{` and `},` of JSON.
+const SHORT_LINE: usize = 8;
+
 /// Replaces known secrets, also where they are encoded in a usual way.
 pub struct Redactor {
     /// Longest first, so that a secret that holds another one is masked whole.
@@ -21,12 +24,14 @@ impl Redactor {
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let mut needles = Vec::new();
         for secret in secrets {
-            let secret = secret.as_ref();
-            for line in secret.lines().chain([secret]).map(str::trim) {
-                if !line.is_empty() {
-                    forms(line, &mut needles);
-                }
+            let secret = secret.as_ref().trim();
+            if secret.is_empty() {
+                continue;
             }
+            forms(secret, &mut needles);
+            let lines = secret.lines().map(str::trim);
+            let telling = |line: &&str| line.len() >= SHORT_LINE && line.contains(char::is_alphanumeric);
+            lines.filter(telling).for_each(|line| forms(line, &mut needles));
         }
         needles.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         needles.dedup();
@@ -149,6 +154,23 @@ mod tests {
         let redactor = Redactor::new(["first line\nsecond line", "42"]);
         assert_eq!(redactor.redact(b"x second line y", 1000), "x [redacted] y");
         assert_eq!(redactor.redact(b"pin 42, port 4242", 1000), "pin [redacted], port 4242");
+    }
+
+    #[test]
+    fn a_secret_of_several_lines_masks_nothing_that_every_line_has() {
+        let key = "{\n  \"type\": \"service_account\",\n  \"private_key\": \"hunter2-hunter2\",\n  \"n\": 1\n  },\n----------\n}\n";
+        let redactor = Redactor::new([key]);
+        let said = "{\"level\":1,\"list\":[{},{}]} ---------- n";
+        assert_eq!(redactor.redact(said.as_bytes(), 1000), said);
+        assert_eq!(
+            redactor.redact(b"got \"private_key\": \"hunter2-hunter2\", and more", 1000),
+            "got [redacted] and more"
+        );
+        let escaped = serde_json::to_string(key.trim()).unwrap();
+        assert_eq!(
+            redactor.redact(format!("x {escaped} y").as_bytes(), 1000),
+            "x \"[redacted]\" y"
+        );
     }
 
     #[test]
