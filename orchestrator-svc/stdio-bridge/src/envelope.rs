@@ -113,6 +113,46 @@ pub(crate) fn one_line(json: &mut [u8]) {
     }
 }
 
+/// One of the bridge's own ids. Some servers return numbers as strings, or as floating-point ones.
+pub(crate) fn number(json: &str) -> Option<u64> {
+    let digits = json
+        .strip_prefix('"')
+        .and_then(|json| json.strip_suffix('"'))
+        .unwrap_or(json);
+    if let Ok(number) = digits.parse() {
+        return Some(number);
+    }
+    // Up to here, each integer is a floating-point number.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let number: f64 = serde_json::from_str(json).ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it was compared with both bounds"
+    )]
+    (number.fract() == 0.0 && (0.0..EXACT).contains(&number)).then_some(number as u64)
+}
+
+/// Why a text is no answer; to be read after "it".
+pub(crate) fn fault(json: &[u8]) -> String {
+    let Ok(text) = str::from_utf8(json) else {
+        return "is not UTF-8".to_owned();
+    };
+    if let Err(error) = serde_json::from_str::<Members<'_>>(text) {
+        return format!("is not valid JSON (column {})", error.column());
+    }
+    let Some(message) = Members::parse(json) else {
+        return "has a member twice".to_owned();
+    };
+    if message.string("jsonrpc").as_deref() != Some("2.0") {
+        return "is not JSON-RPC 2.0".to_owned();
+    }
+    match (message.get("result"), message.get("error")) {
+        (Some(_), Some(_)) => "has both a result and an error".to_owned(),
+        _ => "has neither a result nor an error".to_owned(),
+    }
+}
+
 /// A JSON-RPC error. `id` is JSON.
 pub(crate) fn error(id: &str, code: i32, message: &str) -> String {
     let message = serde_json::to_string(message).expect("a string is JSON");
@@ -162,6 +202,18 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":1,"error":2}"#,
         ] {
             assert_eq!(kind(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn knows_its_own_ids() {
+        for json in ["17", "\"17\"", "17.0", "1.7e1"] {
+            assert_eq!(number(json), Some(17), "{json}");
+        }
+        for json in [
+            "17.5", "-1", "null", "true", "\"\"", "\"a\"", "\"", "1e300", "[17]", "NaN", "",
+        ] {
+            assert_eq!(number(json), None, "{json}");
         }
     }
 

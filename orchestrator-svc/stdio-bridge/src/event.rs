@@ -44,8 +44,10 @@ pub enum Event {
 pub enum EndReason {
     /// The parent asked for it.
     Stopped,
-    /// The bridge could not take or prepare what it was told.
+    /// What it was told could not be prepared: a file, the sandbox.
     NotStarted,
+    /// The bridge itself failed: nothing of this is the server's fault.
+    BridgeFailed,
     /// There is no such program.
     CommandNotFound,
     /// It is not a program, or may not be run.

@@ -17,7 +17,8 @@ use uuid::Uuid;
 use crate::{
     envelope::{Kind, Members, error},
     spec::Limits,
-    stdio::{METHOD_NOT_FOUND, SERVER_ENDED, Session, TIMEOUT, Waiting},
+    stdio::{METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
+    underway::Underway,
 };
 
 const SESSION: &str = "mcp-session-id";
@@ -26,6 +27,8 @@ const VERSION: &str = "mcp-protocol-version";
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
 const INVALID_REQUEST: i32 = -32600;
 const PARSE_ERROR: i32 = -32700;
+/// In an answer with status 503: the request did not reach the server. No answer of a server's own has it.
+pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -46,7 +49,7 @@ impl Endpoint {
         }
     }
 
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
         if request.uri().path() != "/mcp" {
             return text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.");
         }
@@ -61,7 +64,7 @@ impl Endpoint {
             Err(refusal) => return *refusal,
         };
         match *request.method() {
-            Method::POST => self.post(request, &client).await,
+            Method::POST => self.post(request, &client, underway).await,
             Method::GET => self.stream(request.headers()),
             // Sessions hold nothing.
             Method::DELETE => empty(StatusCode::NO_CONTENT),
@@ -87,7 +90,7 @@ impl Endpoint {
         }
     }
 
-    async fn post(&self, request: Request<Incoming>, client: &str) -> Response<Body> {
+    async fn post(&self, request: Request<Incoming>, client: &str, underway: &Underway) -> Response<Body> {
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -132,15 +135,21 @@ impl Endpoint {
                 }
                 empty(StatusCode::ACCEPTED)
             }
-            Some(Kind::Request { method }) => match method.as_str() {
-                "initialize" => self.initialize(&message),
-                // A method of 2026-07-28, which needs more than a pipe to be passed on: the bridge is a server of the older revisions.
-                "server/discover" | "subscriptions/listen" => json(
-                    StatusCode::OK,
-                    error(id(&message), METHOD_NOT_FOUND, "Method not found"),
-                ),
-                _ => self.call(&message, client, takes_stream).await,
-            },
+            Some(Kind::Request { method }) => {
+                let Some(admitted) = underway.admit() else {
+                    return not_taken(id(&message));
+                };
+                let response = match method.as_str() {
+                    "initialize" => self.initialize(&message),
+                    // A method of 2026-07-28, which needs more than a pipe to be passed on: the bridge is a server of the older revisions.
+                    "server/discover" | "subscriptions/listen" => json(
+                        StatusCode::OK,
+                        error(id(&message), METHOD_NOT_FOUND, "Method not found"),
+                    ),
+                    _ => self.call(&message, client, takes_stream).await,
+                };
+                admitted.until_answered(response)
+            }
         }
     }
 
@@ -273,6 +282,16 @@ impl Drop for Call {
             runtime.spawn(async move { session.give_up(id, "the client has gone").await });
         }
     }
+}
+
+/// Refuses a request before the server is told of it, since it is about to stop: whoever sent it may send it again, to the server that comes.
+pub(crate) fn not_taken(id: &str) -> Response<Body> {
+    let why = "The MCP server is being stopped; this request was not passed on to it.";
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error(id, NOT_TAKEN, why));
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    headers.insert(NOT_TAKEN_HEADER, header::HeaderValue::from_static("stopping"));
+    response
 }
 
 fn id<'a>(message: &Members<'a>) -> &'a str {

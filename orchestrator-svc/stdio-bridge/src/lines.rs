@@ -4,10 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// How much of the end of an overlong line is kept.
-const TAIL: usize = 128;
-
-/// Reads lines; of an overlong one only its beginning and end are kept.
+/// Reads lines; of an overlong one only its beginning is kept.
 pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     limit: usize,
@@ -17,8 +14,8 @@ pub(crate) struct Lines<R> {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) bytes: Vec<u8>,
-    /// Of an overlong line, its last bytes.
-    pub(crate) cut: Option<Vec<u8>>,
+    /// Whether there was more of it.
+    pub(crate) cut: bool,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
@@ -31,9 +28,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// The next line; at the end of the stream what there is of one, then `None`.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
+        self.next_shown(|_| ()).await
+    }
+
+    /// The next line; the whole of an overlong one is shown to `overlong`, in parts.
+    pub(crate) async fn next_shown(&mut self, mut overlong: impl FnMut(&[u8])) -> io::Result<Option<Line>> {
         let mut line = Line {
             bytes: Vec::new(),
-            cut: None,
+            cut: false,
         };
         let mut any = false;
         loop {
@@ -48,9 +50,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let (kept, over) = part.split_at(part.len().min(room));
             line.bytes.extend_from_slice(kept);
             if !over.is_empty() {
-                let tail = line.cut.get_or_insert_default();
-                tail.extend_from_slice(&over[over.len().saturating_sub(TAIL)..]);
-                tail.drain(..tail.len().saturating_sub(TAIL));
+                if !std::mem::replace(&mut line.cut, true) {
+                    overlong(&line.bytes);
+                }
+                overlong(over);
             }
             let used = part.len() + usize::from(end.is_some());
             self.reader.consume(used);
@@ -63,7 +66,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 impl Line {
     fn finish(mut self) -> Self {
-        if self.cut.is_none() && self.bytes.last() == Some(&b'\r') {
+        if !self.cut && self.bytes.last() == Some(&b'\r') {
             self.bytes.pop();
         }
         self
@@ -77,17 +80,18 @@ mod tests {
     #[tokio::test]
     async fn reads_lines_and_cuts_overlong_ones() {
         let long = format!("{}{}", "x".repeat(200_000), "END");
+        let mut shown = Vec::new();
         let input = format!("one\r\n\n{long}\nlast");
         let mut lines = Lines::new(input.as_bytes(), 10);
         let mut seen = Vec::new();
-        while let Some(line) = lines.next().await.unwrap() {
+        while let Some(line) = lines.next_shown(|part| shown.extend_from_slice(part)).await.unwrap() {
             seen.push((String::from_utf8(line.bytes).unwrap(), line.cut));
         }
-        assert_eq!(seen[0], ("one".into(), None));
-        assert_eq!(seen[1], (String::new(), None));
-        assert_eq!(seen[2].0, "xxxxxxxxxx");
-        assert!(seen[2].1.as_ref().unwrap().ends_with(b"END"));
-        assert_eq!(seen[3], ("last".into(), None));
+        assert_eq!(seen[0], ("one".into(), false));
+        assert_eq!(seen[1], (String::new(), false));
+        assert_eq!(seen[2], ("xxxxxxxxxx".into(), true));
+        assert_eq!(String::from_utf8(shown).unwrap(), long);
+        assert_eq!(seen[3], ("last".into(), false));
         assert_eq!(seen.len(), 4);
     }
 }

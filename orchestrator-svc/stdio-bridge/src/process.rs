@@ -156,7 +156,7 @@ impl Launcher {
                 // Without an init, it is the end of the socket that tells.
                 Some(Status::Started | Status::Ended(_)) | None => {
                     return process
-                        .ok_or_else(|| StartError::new(EndReason::NotStarted, "the launcher ended without a word"));
+                        .ok_or_else(|| StartError::new(EndReason::BridgeFailed, "the launcher ended without a word"));
                 }
             }
         }
@@ -237,5 +237,5 @@ pub(crate) async fn ended(end: &mut watch::Receiver<Option<End>>) -> End {
 }
 
 fn internal(what: &str, error: &io::Error) -> StartError {
-    StartError::new(EndReason::NotStarted, format!("{what}: {error}"))
+    StartError::new(EndReason::BridgeFailed, format!("{what}: {error}"))
 }

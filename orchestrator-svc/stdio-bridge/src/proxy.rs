@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     event::EndReason,
-    http::{Body, text},
+    http::{Body, NOT_TAKEN_HEADER, text},
     process::StartError,
     tree::listens,
 };
@@ -118,4 +118,5 @@ fn strip(headers: &mut http::HeaderMap) {
         headers.remove(name);
     }
     headers.remove("keep-alive");
+    headers.remove(NOT_TAKEN_HEADER);
 }

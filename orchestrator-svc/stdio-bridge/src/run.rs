@@ -1,7 +1,6 @@
 //! The bridge's life: take the order, start the server, serve it, leave nothing behind.
 
 use std::{
-    convert::Infallible,
     fs,
     os::unix::fs::PermissionsExt as _,
     pin::pin,
@@ -10,9 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::{
@@ -25,9 +21,8 @@ use sandbox::LAUNCHER;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     net::UnixListener,
-    signal::unix::{SignalKind, signal},
-    sync::{Semaphore, oneshot, watch},
-    task::{JoinHandle, JoinSet},
+    sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 use zeroize::Zeroizing;
@@ -35,22 +30,25 @@ use zeroize::Zeroizing;
 use crate::{
     event::{EndReason, Event, Events},
     files::Folder,
-    http::{Body, Endpoint},
+    http::Endpoint,
     lines::Lines,
     process::{Server, StartError, ended, start},
     proxy::{Proxy, choose_port, wait_until_open},
     redact::Redactor,
-    spec::{Limits, Spec, Transport},
+    serve::{Service, serve},
+    spec::{Spec, Transport},
     stdio::Session,
+    stop::{self, Stop},
     tree::{End, kill_descendants},
+    underway::Underway,
 };
 
-/// The line on standard input that asks for an orderly end, with the grace that the limits give. The mere end of the input leaves one second.
-pub const STOP: &str = "stop\n";
 /// Longest order.
 const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(15);
+/// From SIGTERM to SIGKILL where the parent is gone.
+const ABANDONED: Duration = Duration::from_secs(1);
 
 /// Runs the bridge on standard input and output until its server or its parent ends, or launches a server for a bridge where the first
 /// argument is [`sandbox::LAUNCHER`]: the whole of a program's `main`.
@@ -77,8 +75,8 @@ async fn run() {
     let _ = timeout(Duration::from_secs(1), writer).await;
 }
 
-fn not_started(message: impl Into<String>) -> Event {
-    failed(StartError::new(EndReason::NotStarted, message))
+fn bridge_failed(message: impl Into<String>) -> Event {
+    failed(StartError::new(EndReason::BridgeFailed, message))
 }
 
 fn failed(error: StartError) -> Event {
@@ -94,11 +92,11 @@ async fn life(events: &Events) -> Event {
     // The only one that may call.
     let parent = getppid();
     if prctl::set_child_subreaper(true).is_err() {
-        return not_started("cannot become the reaper of its descendants");
+        return bridge_failed("cannot become the reaper of its descendants");
     }
     // No other process of this user reads its memory, which has secrets.
     if prctl::set_dumpable(false).is_err() {
-        return not_started("cannot hide its memory");
+        return bridge_failed("cannot hide its memory");
     }
     let mut input = BufReader::new(tokio::io::stdin());
     let mut order = Zeroizing::new(Vec::new());
@@ -107,18 +105,18 @@ async fn life(events: &Events) -> Event {
         .map_err(drop)
         .and_then(|_| serde_json::from_slice::<Spec>(&order).map_err(drop))
     else {
-        return not_started("the order is not valid");
+        return bridge_failed("the order is not valid");
     };
     drop(order);
-    let Ok(stop) = stop_signal(input, spec.limits.grace()) else {
-        return not_started("cannot listen for signals");
+    let Ok(stop) = stop::follow(input) else {
+        return bridge_failed("cannot listen for signals");
     };
     let Some(_lock) = lock(&spec).await else {
-        return not_started("an earlier run of this server has not ended");
+        return bridge_failed("an earlier run of this server has not ended");
     };
     let folder = match Folder::open(&spec.working_folder) {
         Ok(folder) => folder,
-        Err(error) => return not_started(format!("cannot open the working folder: {error}")),
+        Err(error) => return bridge_failed(format!("cannot open the working folder: {error}")),
     };
     let event = match prepare(&spec, &folder).await {
         Ok((server, port)) => live(&spec, server, port, parent, stop, events).await,
@@ -130,32 +128,6 @@ async fn life(events: &Events) -> Event {
     }
     let _ = fs::remove_file(&spec.socket);
     event
-}
-
-/// Tells when to stop, and how long the server then has.
-fn stop_signal(
-    mut input: impl AsyncRead + Unpin + Send + 'static,
-    grace: Duration,
-) -> std::io::Result<oneshot::Receiver<Duration>> {
-    let (sender, receiver) = oneshot::channel();
-    let mut terminate = signal(SignalKind::terminate())?;
-    // Those of a terminal are for the parent: the bridge follows the pipe.
-    let mut ignored = [signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-    tokio::spawn(async move {
-        let mut asked = Vec::new();
-        let grace = tokio::select! {
-            read = input.read_to_end(&mut asked) => {
-                let orderly = read.is_ok() && asked.starts_with(STOP.as_bytes());
-                if orderly { grace } else { grace.min(Duration::from_secs(1)) }
-            }
-            _ = terminate.recv() => grace,
-        };
-        let _ = sender.send(grace);
-        for signal in &mut ignored {
-            signal.recv().await;
-        }
-    });
-    Ok(receiver)
 }
 
 async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
@@ -195,7 +167,7 @@ async fn live(
     server: Server,
     port: Option<u16>,
     parent: Pid,
-    mut stop: oneshot::Receiver<Duration>,
+    mut stop: watch::Receiver<Stop>,
     events: &Events,
 ) -> Event {
     let Server {
@@ -254,25 +226,26 @@ async fn live(
                 ))
             }
         };
-        let unusable = |e: std::io::Error| StartError::new(EndReason::NotStarted, format!("cannot listen: {e}"));
+        let unusable = |e: std::io::Error| StartError::new(EndReason::BridgeFailed, format!("cannot listen: {e}"));
         let listener = UnixListener::bind(&spec.socket).map_err(unusable)?;
         fs::set_permissions(&spec.socket, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
         Ok::<_, StartError>((service, listener))
     };
+    let underway = Underway::default();
     let (finish, finishing) = watch::channel(false);
     let outcome = tokio::select! {
         biased;
         end = ended(&mut end) => Outcome::Ended(end),
-        grace = &mut stop => Outcome::Stop(grace),
+        () = stop::asked(&mut stop, Stop::Drained) => Outcome::Stop,
         () = &mut closed => Outcome::Closed,
         ready = ready => match ready {
             Err(error) => Outcome::Failed(error),
             Ok((service, listener)) => {
-                let serving = tokio::spawn(serve(listener, service, parent, finishing, spec.limits.clone()));
+                let serving = tokio::spawn(serve(listener, service, parent, underway.clone(), finishing, spec.limits.connections));
                 events.send(Event::Ready).await;
                 let outcome = tokio::select! {
                     end = ended(&mut end) => Outcome::Ended(end),
-                    grace = &mut stop => Outcome::Stop(grace),
+                    () = stop::asked(&mut stop, Stop::Drained) => Outcome::Stop,
                     () = &mut closed => Outcome::Closed,
                 };
                 Outcome::Served(Box::new(outcome), serving)
@@ -292,12 +265,8 @@ async fn live(
                 "The server closed its standard output.",
             )),
         },
-        Outcome::Stop(grace) => {
-            if let Some(session) = &session {
-                session.end("The MCP server is being stopped.");
-            }
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
-            let _ = timeout(grace.unwrap_or_default(), ended(&mut end)).await;
+        Outcome::Stop => {
+            end_server(spec, pid, session.as_deref(), &underway, &mut end, &mut stop).await;
             failed(StartError::new(EndReason::Stopped, "Stopped."))
         }
         Outcome::Failed(error) => failed(error),
@@ -319,9 +288,41 @@ async fn live(
     event
 }
 
+/// Ends a server: its requests first, then its input, then SIGTERM. What is left of it afterwards is killed.
+async fn end_server(
+    spec: &Spec,
+    pid: i32,
+    session: Option<&Session>,
+    underway: &Underway,
+    end: &mut watch::Receiver<Option<End>>,
+    stop: &mut watch::Receiver<Stop>,
+) {
+    let limits = &spec.limits;
+    tokio::select! {
+        () = underway.drain() => {}
+        () = stop::asked(stop, Stop::Now) => {}
+        () = tokio::time::sleep(limits.drain()) => {}
+        _ = ended(end) => return,
+    }
+    if let Some(session) = session {
+        session.end("The MCP server was stopped before it had answered.");
+        tokio::select! {
+            _ = ended(end) => return,
+            () = stop::asked(stop, Stop::Abandoned) => {}
+            () = tokio::time::sleep(limits.input_end()) => {}
+        }
+    }
+    let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
+    tokio::select! {
+        _ = ended(end) => {}
+        () = tokio::time::sleep(limits.grace()) => {}
+        () = async { stop::asked(stop, Stop::Abandoned).await; tokio::time::sleep(ABANDONED).await } => {}
+    }
+}
+
 enum Outcome {
     Ended(End),
-    Stop(Result<Duration, oneshot::error::RecvError>),
+    Stop,
     Closed,
     Failed(StartError),
     Served(Box<Outcome>, JoinHandle<()>),
@@ -358,69 +359,4 @@ fn log(
             events.log(redactor.redact(&line.bytes, limit)).await;
         }
     })
-}
-
-/// What answers on the socket.
-#[derive(Clone)]
-enum Service {
-    Stdio(Arc<Endpoint>),
-    Http(Arc<Proxy>),
-}
-
-impl Service {
-    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        Ok(match self {
-            Self::Stdio(endpoint) => endpoint.handle(request).await,
-            Self::Http(proxy) => proxy.handle(request).await,
-        })
-    }
-}
-
-async fn serve(
-    listener: UnixListener,
-    service: Service,
-    parent: Pid,
-    mut finishing: watch::Receiver<bool>,
-    limits: Limits,
-) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let accepted = tokio::select! {
-            _ = finishing.wait_for(|f| *f) => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        // Whoever else finds the socket gets nothing.
-        if stream.peer_cred().ok().and_then(|peer| peer.pid()) != Some(parent.as_raw()) {
-            continue;
-        }
-        // A connection too many is closed, not kept waiting.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
-        };
-        let service = service.clone();
-        let mut finishing = finishing.clone();
-        connections.spawn(async move {
-            let _place = place;
-            let handler = service_fn(move |request| service.clone().handle(request));
-            // No timeouts: only the gateway is let in, and it keeps idle connections.
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
-            let mut connection = pin!(connection);
-            let finished = tokio::select! {
-                _ = connection.as_mut() => true,
-                _ = finishing.wait_for(|f| *f) => false,
-            };
-            if !finished {
-                connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
-            }
-        });
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
 }

@@ -80,6 +80,10 @@ pub struct Limits {
     pub ready_millis: u64,
     /// Without answer or progress for so long, a request fails.
     pub request_millis: u64,
+    /// From the request to stop until requests under way are given up.
+    pub drain_millis: u64,
+    /// From the end of a stdio server's input to SIGTERM.
+    pub input_end_millis: u64,
     /// From SIGTERM to SIGKILL.
     pub grace_millis: u64,
     /// Lines on standard output that are no JSON, before the answer to `initialize`, until the server is taken for something else.
@@ -98,6 +102,8 @@ impl Default for Limits {
             // The first start of a package runner downloads the package.
             ready_millis: 120_000,
             request_millis: 900_000,
+            drain_millis: 30_000,
+            input_end_millis: 2_000,
             grace_millis: 5_000,
             garbage_lines: 1_000,
             garbage_millis: 15_000,
@@ -118,8 +124,21 @@ impl Limits {
         Duration::from_millis(self.garbage_millis)
     }
 
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_millis)
+    }
+
+    pub(crate) fn input_end(&self) -> Duration {
+        Duration::from_millis(self.input_end_millis)
+    }
+
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_millis)
+    }
+
+    /// From the request to stop until the server is killed at the latest.
+    pub fn longest_stop(&self) -> Duration {
+        self.drain() + self.input_end() + self.grace()
     }
 }
 

@@ -19,11 +19,12 @@ use tokio::{
 
 use crate::{
     backlog::{self, Backlog},
-    envelope::{Kind, Members, error, one_line},
+    envelope::{Kind, Members, error, fault, number, one_line},
     event::{EndReason, Event, Events},
     lines::{Line, Lines},
     process::StartError,
     redact::Redactor,
+    scan::Scan,
     spec::Limits,
 };
 
@@ -32,13 +33,16 @@ pub(crate) const SERVER_ENDED: i32 = -32000;
 pub(crate) const CANCELLED: i32 = -32001;
 pub(crate) const BUSY: i32 = -32003;
 pub(crate) const TIMEOUT: i32 = -32004;
-pub(crate) const TOO_LARGE: i32 = -32005;
+pub(crate) const BAD_ANSWER: i32 = -32005;
+pub(crate) const NOT_TAKEN: i32 = -32006;
 pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 
 /// The revisions spoken over HTTP, oldest first.
 const VERSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
 /// Longest notification of a server: of each that is passed on, copies wait for clients that may not read.
 const NOTIFICATION_BYTES: usize = 64 << 10;
+/// Why no message was taken that is one by all but its line ends.
+const SEVERAL_LINES: &str = "is spread over several lines, and a message of this transport is one line";
 /// Messages that wait for a server that does not read its input.
 const WRITE_QUEUE: usize = 16;
 /// How long a message waits for a place in that queue.
@@ -114,10 +118,7 @@ impl Session {
         let (closed, on_close) = oneshot::channel();
         let reader = Arc::clone(&session);
         tokio::spawn(async move {
-            let mut lines = Lines::new(stdout, reader.limits.message_bytes);
-            while let Ok(Some(line)) = lines.next().await {
-                reader.receive(line).await;
-            }
+            reader.read(stdout).await;
             let _ = closed.send(());
         });
         let announcer = Arc::clone(&session);
@@ -344,40 +345,116 @@ impl Session {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn receive(&self, mut line: Line) {
-        one_line(&mut line.bytes);
-        if let Some(tail) = &line.cut {
-            self.refuse_overlong(&line.bytes, tail);
-            return self
-                .log(format!(
-                    "[a message of more than {} bytes was dropped]",
-                    self.limits.message_bytes
-                ))
-                .await;
+    /// Hears the server out.
+    async fn read(&self, stdout: ChildStdout) {
+        let mut lines = Lines::new(stdout, self.limits.message_bytes);
+        // A message that goes on over several lines.
+        let mut open: Option<Scan> = None;
+        loop {
+            let mut scan = Scan::default();
+            let shown = |part: &[u8]| {
+                scan.push(part);
+                if let Some(open) = &mut open {
+                    open.push(part);
+                }
+            };
+            let Ok(Some(mut line)) = lines.next_shown(shown).await else {
+                return;
+            };
+            one_line(&mut line.bytes);
+            if line.bytes.trim_ascii().is_empty() {
+                continue;
+            }
+            if !line.cut && self.receive(&line.bytes).await {
+                self.abandon(open.take()).await;
+                continue;
+            }
+            if !line.cut {
+                scan.push(&line.bytes);
+                if let Some(open) = &mut open {
+                    open.push(&line.bytes);
+                }
+            }
+            self.receive_other(&line, scan, &mut open).await;
         }
-        if line.bytes.trim_ascii().is_empty() {
-            return;
-        }
-        let message = Members::parse(&line.bytes);
-        match message.as_ref().and_then(|m| Some((m, m.kind()?))) {
-            Some((message, Kind::Response)) => self.answer(message),
-            Some((message, Kind::Request { method })) => self.refuse(message, &method),
-            Some((_, Kind::Notification { .. })) if line.bytes.len() > NOTIFICATION_BYTES => {
+    }
+
+    /// Takes a line that is a message. False: it is none.
+    async fn receive(&self, line: &[u8]) -> bool {
+        let Some(message) = Members::parse(line) else {
+            return false;
+        };
+        match message.kind() {
+            Some(Kind::Response) => self.answer(&message),
+            Some(Kind::Request { method }) => self.refuse(&message, &method),
+            Some(Kind::Notification { .. }) if line.len() > NOTIFICATION_BYTES => {
                 let text = format!("[a notification of more than {NOTIFICATION_BYTES} bytes was dropped]");
                 self.log(text).await;
             }
-            Some((message, Kind::Notification { method })) => self.notify(message, &method, &line.bytes),
-            None => {
-                let shown = self.redactor.redact(&line.bytes, self.limits.log_line_bytes);
-                let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
-                if count == 1 {
-                    self.first_garbage.notify_one();
+            Some(Kind::Notification { method }) => self.notify(&message, &method, line),
+            None => return false,
+        }
+        true
+    }
+
+    /// Takes a line that is no message. Whoever waits for an answer that it was meant to be, or that it ends, is told at once.
+    async fn receive_other(&self, line: &Line, scan: Scan, open: &mut Option<Scan>) {
+        let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == 1 {
+            self.first_garbage.notify_one();
+        }
+        if count == self.limits.garbage_lines {
+            self.too_much_garbage.notify_one();
+        }
+        let limit = self.limits.message_bytes;
+        if scan.is_closed() && scan.is_rpc() {
+            let why = if line.cut {
+                format!("is longer than {limit} bytes")
+            } else {
+                fault(&line.bytes)
+            };
+            self.abandon(open.take()).await;
+            return self.drop_answer(scan.answers(), &why).await;
+        }
+        // Whoever writes one message on several lines indents what is inside of it: this begins another.
+        if scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{")) {
+            self.abandon(open.replace(scan)).await;
+        }
+        match open {
+            Some(whole) if whole.is_closed() => {
+                let (answers, is_rpc) = (whole.answers(), whole.is_rpc());
+                *open = None;
+                if is_rpc {
+                    return self.drop_answer(answers, SEVERAL_LINES).await;
                 }
-                if count == self.limits.garbage_lines {
-                    self.too_much_garbage.notify_one();
-                }
-                self.log(shown).await;
             }
+            // What an answer says is for its caller, not for a log.
+            Some(part) if part.is_open() && part.is_rpc() => return,
+            Some(part) if part.is_open() => {}
+            _ => *open = None,
+        }
+        if line.cut {
+            self.log(format!("[a line of more than {limit} bytes was dropped]"))
+                .await;
+        } else {
+            let shown = self.redactor.redact(&line.bytes, self.limits.log_line_bytes);
+            self.log(shown).await;
+        }
+    }
+
+    /// A message on several lines has no end.
+    async fn abandon(&self, part: Option<Scan>) {
+        if let Some(part) = part.filter(|part| part.is_open() && part.is_rpc()) {
+            self.drop_answer(part.answers(), "breaks off").await;
+        }
+    }
+
+    /// Answers a request in the place of a server whose own answer cannot be used.
+    async fn drop_answer(&self, id: Option<u64>, why: &str) {
+        self.log(format!("[a message was dropped: it {why}]")).await;
+        if let Some(pending) = id.and_then(|id| self.pending().remove(&id)) {
+            let text = format!("The MCP server is at fault: its answer {why}.");
+            let _ = pending.answer.send(error(&pending.id, BAD_ANSWER, &text));
         }
     }
 
@@ -436,19 +513,6 @@ impl Session {
             }
         }
     }
-
-    /// An answer too long to be kept still has its id near one of its ends, as all known servers write it.
-    fn refuse_overlong(&self, head: &[u8], tail: &[u8]) {
-        let head = &head[..head.len().min(128)];
-        let Some(id) = find_id(head).or_else(|| find_id(tail)) else {
-            return;
-        };
-        if let Some(pending) = self.pending().remove(&id) {
-            let limit = self.limits.message_bytes;
-            let text = format!("The MCP server's answer is longer than {limit} bytes.");
-            let _ = pending.answer.send(error(&pending.id, TOO_LARGE, &text));
-        }
-    }
 }
 
 /// The request with our id, and with it as progress token if it has one; and the client's own token.
@@ -468,19 +532,6 @@ fn with_ids(message: &Members<'_>, number: &str) -> (String, Option<String>) {
         }
         None => (message.with("id", number), None),
     }
-}
-
-/// One of our ids; some servers return numbers as strings.
-fn number(json: &str) -> Option<u64> {
-    json.trim_matches('"').parse().ok()
-}
-
-fn find_id(part: &[u8]) -> Option<u64> {
-    let text = String::from_utf8_lossy(part);
-    let after = &text[text.rfind(r#""id":"#)? + 5..];
-    let digits = after.trim_start().trim_start_matches('"');
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits[..end].parse().ok()
 }
 
 async fn write(mut stdin: ChildStdin, mut messages: mpsc::Receiver<String>) {
@@ -510,12 +561,5 @@ mod tests {
             text,
             r#"{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x","_meta":{"progressToken":9,"k":1}}}"#
         );
-    }
-
-    #[test]
-    fn finds_the_id_of_an_overlong_answer_at_either_end() {
-        assert_eq!(find_id(br#"{"jsonrpc":"2.0","id":17,"result":{"#), Some(17));
-        assert_eq!(find_id(br#"...]},"jsonrpc":"2.0","id":18}"#), Some(18));
-        assert_eq!(find_id(b"nothing"), None);
     }
 }

@@ -8,7 +8,6 @@ use harness::{Bridge, eventually};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use stdio_bridge::{EndReason, File, STOP, Transport};
-use tokio::io::AsyncWriteExt as _;
 
 #[tokio::test]
 async fn says_that_a_command_is_not_there_or_cannot_run() {
@@ -67,9 +66,7 @@ async fn does_not_wait_for_ever_for_initialize() {
 async fn kills_a_server_that_ignores_sigterm() {
     let mut bridge = Bridge::ready("stubborn").await;
     assert_eq!(bridge.marked().len(), 2);
-    let mut input = bridge.input.take().unwrap();
-    input.write_all(STOP.as_bytes()).await.unwrap();
-    drop(input);
+    bridge.ask(STOP).await;
     let start = Instant::now();
     assert_eq!(bridge.ended().await.0, EndReason::Stopped);
     assert!(start.elapsed().as_millis() >= 400, "it had its grace");

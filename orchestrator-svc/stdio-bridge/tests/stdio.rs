@@ -8,7 +8,7 @@ use harness::{Bridge, PATIENCE};
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use stdio_bridge::{EndReason, Event};
+use stdio_bridge::{EndReason, Event, NOT_TAKEN_HEADER, STOP, STOP_NOW};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn bounds_time_size_and_number() {
     let answer = client.call(json!(1), "large", json!({"bytes": 200_000})).await;
     assert_eq!(
         answer["error"]["message"],
-        "The MCP server's answer is longer than 100000 bytes."
+        "The MCP server is at fault: its answer is longer than 100000 bytes."
     );
     let answers = futures::future::join_all((0..5).map(|i| client.call(json!(i), "never", json!({})))).await;
     let said = |part: &str| {
@@ -283,6 +283,215 @@ async fn bounds_time_size_and_number() {
     let response = client.send("POST", &[], " ".repeat(100_001)).await;
     assert_eq!(response.status(), 413);
     assert_eq!(client.call(json!(9), "echo", json!({})).await["id"], 9, "and goes on");
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_used_is_told_at_once_to_who_asked() {
+    let mut bridge = Bridge::ready_with("good", |spec| spec.limits.message_bytes = 100_000).await;
+    let client = bridge.client();
+    // Others wait, whose ids stand inside of the answers.
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call(json!(1), "wait", json!({})).await })
+        })
+        .collect();
+    let nested: String = (0..20)
+        .map(|id| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}},"#))
+        .collect();
+    for (text, why) in [
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{},"error":null}"#.to_owned(),
+            "has both a result and an error",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID}"#.to_owned(),
+            "has neither a result nor an error",
+        ),
+        (
+            r#"{"jsonrpc":"1.0","id":ID,"result":{}}"#.to_owned(),
+            "is not JSON-RPC 2.0",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"n":NaN}}"#.to_owned(),
+            "is not valid JSON (column ",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{},"result":{}}"#.to_owned(),
+            "has a member twice",
+        ),
+        (
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{\"a\":[{nested}1]}},\"x\":NaN}}"),
+            "is not valid JSON",
+        ),
+        (
+            "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"result\": {\n    \"id\": 3\n  }\n}".to_owned(),
+            "is spread over several lines",
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"a":[{nested}1],"b":"LONG"}}}}"#),
+            "is longer than 100000 bytes",
+        ),
+        (
+            format!(r#"{{"result":{{"b":"LONG","a":[{nested}1]}},"jsonrpc":"2.0","id":ID}}"#),
+            "is longer than 100000 bytes",
+        ),
+        (
+            "{\n\"result\": \"LONG\",\n\"jsonrpc\":\"2.0\",\n\"id\":ID}".to_owned(),
+            "is spread over several lines",
+        ),
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}"
+                .to_owned(),
+            "breaks off",
+        ),
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}".to_owned() + "\n{\n\"jsonrpc\":\"2.0\"\n}",
+            "breaks off",
+        ),
+    ] {
+        let answer = client.call(json!(7), "raw", json!({"text": text})).await;
+        let message = answer["error"]["message"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{text}: {answer}"));
+        assert!(
+            message.starts_with("The MCP server is at fault: its answer ") && message.contains(why),
+            "{text}: {message}"
+        );
+    }
+    let answer = client
+        .call(
+            json!(7),
+            "raw",
+            json!({"text": "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":\"\u{ff}\"}", "encoding": "latin-1"}),
+        )
+        .await;
+    assert_eq!(
+        answer["error"]["message"],
+        "The MCP server is at fault: its answer is not UTF-8."
+    );
+    let equal = client
+        .call(
+            json!(7),
+            "raw",
+            json!({"text": r#"{"jsonrpc":"2.0","id":ID.0,"result":{"a":1}}"#}),
+        )
+        .await;
+    assert_eq!(
+        equal,
+        json!({"jsonrpc": "2.0", "id": 7, "result": {"a": 1}}),
+        "2.0 is 2"
+    );
+    assert!(
+        waiting.iter().all(|call| !call.is_finished()),
+        "nobody else's call is answered"
+    );
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    // What the answers said is in no log.
+    client.call(json!(1), "say", json!({"text": "the end"})).await;
+    bridge.wait_for_log("the end").await;
+    assert!(
+        bridge.logs.iter().all(|line| !line.contains("result")
+            || line.contains("both a result")
+            || line.contains("neither a result")),
+        "{:?}",
+        bridge.logs
+    );
+}
+
+#[tokio::test]
+async fn a_stop_loses_no_call() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    let calls: Vec<_> = (0..30)
+        .map(|i| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                client.call(json!(i), "say", json!({"text": "begun"})).await;
+                client.call(json!(i), "slow", json!({"seconds": 1})).await
+            })
+        })
+        .collect();
+    for _ in 0..30 {
+        bridge.wait_for_log("begun").await;
+        bridge.logs.clear();
+    }
+    client.call(json!(1), "say", json!({"text": "all begun"})).await;
+    bridge.wait_for_log("all begun").await;
+    bridge.ask(STOP).await;
+    // What comes from now on is not lost either: it is told that it was not passed on.
+    let start = Instant::now();
+    let refused = loop {
+        let body = json!({"jsonrpc": "2.0", "id": 5, "method": "tools/list"}).to_string();
+        let response = client.send("POST", &[], body).await;
+        if response.status() == 503 {
+            break response;
+        }
+        assert!(start.elapsed() < PATIENCE, "requests are still taken");
+    };
+    assert!(refused.headers().contains_key(NOT_TAKEN_HEADER) && refused.headers().contains_key("retry-after"));
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 99}});
+    assert_eq!(
+        client.post(&cancelled).await.0,
+        202,
+        "what concerns calls under way is taken"
+    );
+    for call in calls {
+        let answer = call.await.unwrap();
+        assert_eq!(answer["result"], json!({"slept": 1}), "{answer}");
+    }
+    assert_eq!(bridge.ended().await.0, EndReason::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_waits_no_longer_than_it_may() {
+    // Until the limit, and until it is hurried.
+    for hurry in [false, true] {
+        let mut bridge = Bridge::ready_with("good", |spec| {
+            spec.limits.drain_millis = if hurry { 600_000 } else { 300 };
+        })
+        .await;
+        let client = bridge.client();
+        let waiting = tokio::spawn(async move { client.call(json!(1), "wait", json!({})).await });
+        bridge.wait_for_log("waiting").await;
+        bridge.ask(STOP).await;
+        if hurry {
+            bridge.ask(STOP_NOW).await;
+        }
+        assert_eq!(bridge.ended().await.0, EndReason::Stopped);
+        let answer = waiting.await.unwrap();
+        assert_eq!(
+            answer["error"]["message"],
+            "The MCP server was stopped before it had answered."
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_a_log_is_no_answer() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(json!(1), "wait", json!({})).await }
+    });
+    bridge.wait_for_log("waiting").await;
+    for text in [
+        r#"{"level":"error","id":ID,"error":"x"}"#,
+        "{\n  \"id\": 2,\n  \"level\": \"info\"\n}",
+        "{ id: 2 }",
+        "{",
+    ] {
+        let text = format!("{text}\n{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{}}}}");
+        assert_eq!(
+            client.call(json!(2), "raw", json!({"text": text})).await["result"],
+            json!({}),
+            "{text}"
+        );
+    }
+    bridge.wait_for_log("\"level\":\"error\"").await;
+    assert!(!waiting.is_finished());
+    waiting.abort();
 }
 
 #[tokio::test]

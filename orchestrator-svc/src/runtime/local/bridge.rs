@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 
-/// Beyond its grace, how long a bridge may take to clean up.
+/// Beyond the time that the limits give it to stop, how long a bridge may take to clean up.
 const CLEANUP: Duration = Duration::from_secs(15);
 
 /// A running bridge. It ends by itself when this is dropped, or the whole process dies.
@@ -21,7 +21,7 @@ pub(crate) struct Bridge {
     process: Child,
     input: Option<ChildStdin>,
     events: Lines<BufReader<ChildStdout>>,
-    grace: Duration,
+    longest_stop: Duration,
     ended: bool,
 }
 
@@ -45,12 +45,12 @@ impl Bridge {
         order.push(b'\n');
         input.write_all(&order).await?;
         input.flush().await?;
-        let grace = Duration::from_millis(spec.limits.grace_millis);
+        let longest_stop = spec.limits.longest_stop();
         Ok(Self {
             process,
             input: Some(input),
             events: BufReader::new(output).lines(),
-            grace,
+            longest_stop,
             ended: false,
         })
     }
@@ -87,7 +87,7 @@ impl Bridge {
         let _ = self.process.start_kill();
         let message = "The bridge of the MCP server ended unexpectedly.".to_owned();
         Event::Ended {
-            reason: EndReason::NotStarted,
+            reason: EndReason::BridgeFailed,
             message,
             exit_code: None,
             signal: None,
@@ -96,10 +96,11 @@ impl Bridge {
 
     /// Stops the server and waits until nothing of it is left. Gives what it still said to `heard`.
     pub(crate) async fn stop(mut self, mut heard: impl FnMut(Event)) {
-        if let Some(mut input) = self.input.take() {
+        // It stays open: its end would say that the service is gone.
+        if let Some(input) = &mut self.input {
             let _ = input.write_all(STOP.as_bytes()).await;
         }
-        let patience = self.grace + CLEANUP;
+        let patience = self.longest_stop + CLEANUP;
         let ending = async {
             while !self.ended {
                 heard(self.next().await);

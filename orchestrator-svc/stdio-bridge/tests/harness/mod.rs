@@ -59,6 +59,7 @@ pub fn spec(folder: &Path, mode: &str) -> Spec {
         transport: Transport::Stdio,
         limits: Limits {
             ready_millis: 20_000,
+            input_end_millis: 200,
             grace_millis: 500,
             ..Limits::default()
         },
@@ -191,6 +192,11 @@ impl Bridge {
             } => (reason, message, exit_code),
             _ => unreachable!(),
         }
+    }
+
+    /// Writes a line to its input, which stays open.
+    pub async fn ask(&mut self, line: &str) {
+        self.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
     }
 
     pub fn client(&self) -> Client {

@@ -57,6 +57,10 @@ def call(message):
         os._exit(arguments.get("code", 3))
     elif name == "never":
         pass
+    elif name == "raw":
+        with lock:
+            sys.stdout.buffer.write((arguments["text"].replace("ID", str(id)).replace("LONG", "x" * 150_000) + "\n").encode(arguments.get("encoding", "utf-8")))
+            sys.stdout.flush()
     elif name == "large":
         answer(id, {"text": "x" * arguments["bytes"]})
     elif name == "environment":

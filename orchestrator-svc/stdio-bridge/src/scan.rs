@@ -1,0 +1,204 @@
+//! Whose answer a text was that cannot be taken as one: too long to be kept, no JSON, or spread over several lines.
+
+use crate::envelope::number;
+
+/// Bytes kept of a name or a value; the members that are looked for are shorter.
+const KEPT: usize = 64;
+
+/// Reads the members of one object as its bytes come, in bounded memory. What is inside of their values is passed over, so that nothing in
+/// there is taken for a member.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scan {
+    at: At,
+    /// Brackets open within the value.
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// The name that is read, then that of the value.
+    name: Vec<u8>,
+    value: Vec<u8>,
+    id: Option<u64>,
+    is_rpc: bool,
+    has_method: bool,
+}
+
+/// Where a [`Scan`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    #[default]
+    Start,
+    BeforeName,
+    Name,
+    BeforeColon,
+    Value,
+    /// The object is closed. What follows is not looked at.
+    Closed,
+    /// It is no object.
+    Broken,
+}
+
+impl Scan {
+    /// Reads on.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if matches!(self.at, At::Closed | At::Broken) {
+                return;
+            }
+            self.step(byte);
+        }
+    }
+
+    /// Whether the object has begun and is not closed.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(self.at, At::Start | At::Closed | At::Broken)
+    }
+
+    /// Whether the object is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.at == At::Closed
+    }
+
+    /// Whether what was read so far is more likely a message than a line of a log.
+    pub(crate) fn is_rpc(&self) -> bool {
+        self.is_rpc
+    }
+
+    /// The id of the request that it answers, as far as that is known by now.
+    pub(crate) fn answers(&self) -> Option<u64> {
+        self.id.filter(|_| self.is_rpc && !self.has_method)
+    }
+
+    fn step(&mut self, byte: u8) {
+        let blank = byte.is_ascii_whitespace();
+        match self.at {
+            At::Start if byte == b'{' => self.at = At::BeforeName,
+            At::BeforeName if byte == b'"' => {
+                self.name.clear();
+                self.at = At::Name;
+            }
+            At::BeforeName if byte == b'}' => self.at = At::Closed,
+            At::Name if self.escaped => {
+                self.escaped = false;
+                keep(&mut self.name, byte);
+            }
+            At::Name if byte == b'"' => self.at = At::BeforeColon,
+            At::Name => {
+                self.escaped = byte == b'\\';
+                keep(&mut self.name, byte);
+            }
+            At::BeforeColon if byte == b':' => {
+                self.value.clear();
+                self.at = At::Value;
+            }
+            At::Value => self.value(byte),
+            At::Start | At::BeforeName | At::BeforeColon if blank => {}
+            _ => self.at = At::Broken,
+        }
+    }
+
+    fn value(&mut self, byte: u8) {
+        if self.escaped {
+            self.escaped = false;
+        } else if self.in_string {
+            self.escaped = byte == b'\\';
+            self.in_string = byte != b'"';
+        } else {
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' if self.depth > 0 => self.depth -= 1,
+                b',' if self.depth == 0 => {
+                    self.member();
+                    self.at = At::BeforeName;
+                    return;
+                }
+                b'}' => {
+                    self.member();
+                    self.at = At::Closed;
+                    return;
+                }
+                _ => {}
+            }
+        }
+        keep(&mut self.value, byte);
+    }
+
+    /// A member is whole.
+    fn member(&mut self) {
+        let quoted = [b"\"", &self.name[..], b"\""].concat();
+        let Ok(name) = serde_json::from_slice::<String>(&quoted) else {
+            return;
+        };
+        match name.as_str() {
+            "id" => self.id = str::from_utf8(self.value.trim_ascii()).ok().and_then(number),
+            "method" => self.has_method = true,
+            "jsonrpc" | "result" => self.is_rpc = true,
+            _ => {}
+        }
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, byte: u8) {
+    if kept.len() < KEPT {
+        kept.push(byte);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn answers(text: &[u8]) -> Option<u64> {
+        let mut scan = Scan::default();
+        scan.push(text);
+        scan.answers()
+    }
+
+    #[test]
+    fn finds_the_id_wherever_it_stands() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":17,"result":NaN}"#,
+            r#" { "result" : {"id": 3, "a": [{"id": 4}]}, "jsonrpc": "2.0", "id" : 17 } trailing"#,
+            r#"{"id":"17","jsonrpc":"2.0","result":"\"id\":5,{\\"}"#,
+            "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": 17.0,\n  \"result\": {\n    \"id\": 5\n  }\n}",
+            r#"{"jsonrpc":"2.0","\u0069d":17,"error":null,"result":{}}"#,
+        ] {
+            assert_eq!(answers(text.as_bytes()), Some(17), "{text}");
+        }
+        assert_eq!(
+            answers(b"{\"jsonrpc\":\"2.0\",\"id\":17,\"result\":\"\xff\"}"),
+            Some(17)
+        );
+    }
+
+    #[test]
+    fn takes_nothing_else_for_an_answer() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":17,"method":"roots/list"}"#,
+            r#"{"level":"info","id":17,"message":"a log line"}"#,
+            r#"{"jsonrpc":"2.0","result":{"id":17}}"#,
+            r#"{"jsonrpc":"2.0","result":"id","x":[{"id":17}]}"#,
+            r#"{ id: 17, jsonrpc: 2, result: 1 }"#,
+            r#"[{"jsonrpc":"2.0","id":17,"result":{}}]"#,
+            r#"{"jsonrpc":"2.0","id":{"id":17},"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":17.5,"result":{}}"#,
+        ] {
+            assert_eq!(answers(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn keeps_little_however_long_it_is() {
+        let mut scan = Scan::default();
+        scan.push(br#"{"jsonrpc":"2.0","result":""#);
+        for _ in 0..1000 {
+            scan.push(&[b'x'; 1000]);
+        }
+        assert!(scan.is_open());
+        scan.push(br#"","id":5}"#);
+        assert_eq!((scan.is_closed(), scan.answers()), (true, Some(5)));
+        assert!(scan.name.capacity() + scan.value.capacity() <= 4 * KEPT);
+    }
+}

@@ -1,0 +1,101 @@
+//! Answers the gateway on the socket.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use nix::unistd::Pid;
+use tokio::{
+    net::UnixListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    http::{Body, Endpoint, not_taken},
+    proxy::Proxy,
+    underway::Underway,
+};
+
+/// What answers.
+#[derive(Clone)]
+pub(crate) enum Service {
+    Stdio(Arc<Endpoint>),
+    Http(Arc<Proxy>),
+}
+
+impl Service {
+    async fn handle(self, request: Request<Incoming>, underway: Underway) -> Result<Response<Body>, Infallible> {
+        // Streams for notifications are nothing to wait for.
+        if request.method() != Method::POST {
+            return Ok(self.answer(request, &underway).await);
+        }
+        match self {
+            // It knows which of them are requests.
+            Self::Stdio(_) => Ok(self.answer(request, &underway).await),
+            Self::Http(_) => Ok(match underway.admit() {
+                Some(admitted) => admitted.until_answered(self.answer(request, &underway).await),
+                None => not_taken("null"),
+            }),
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
+        match self {
+            Self::Stdio(endpoint) => endpoint.handle(request, underway).await,
+            Self::Http(proxy) => proxy.handle(request).await,
+        }
+    }
+}
+
+/// Serves until `finishing`, and then until what was answered has gone out. Only `parent` may call, over so many `connections` at a time.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    service: Service,
+    parent: Pid,
+    underway: Underway,
+    mut finishing: watch::Receiver<bool>,
+    connections: usize,
+) {
+    let places = Arc::new(Semaphore::new(connections));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            _ = finishing.wait_for(|f| *f) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // Whoever else finds the socket gets nothing.
+        if stream.peer_cred().ok().and_then(|peer| peer.pid()) != Some(parent.as_raw()) {
+            continue;
+        }
+        // A connection too many is closed, not kept waiting.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let (service, underway) = (service.clone(), underway.clone());
+        let mut finishing = finishing.clone();
+        connections.spawn(async move {
+            let _place = place;
+            let handler = service_fn(move |request| service.clone().handle(request, underway.clone()));
+            // No timeouts: only the gateway is let in, and it keeps idle connections.
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
+            let mut connection = pin!(connection);
+            let finished = tokio::select! {
+                _ = connection.as_mut() => true,
+                _ = finishing.wait_for(|f| *f) => false,
+            };
+            if !finished {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
