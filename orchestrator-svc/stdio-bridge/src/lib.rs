@@ -15,6 +15,7 @@ mod files;
 mod fuzz;
 mod http;
 mod lines;
+mod log;
 mod process;
 mod proxy;
 mod redact;

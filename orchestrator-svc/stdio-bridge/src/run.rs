@@ -19,7 +19,7 @@ use nix::{
 };
 use sandbox::LAUNCHER;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::UnixListener,
     sync::watch,
     task::JoinHandle,
@@ -31,7 +31,7 @@ use crate::{
     event::{EndReason, Event, Events},
     files::Folder,
     http::Endpoint,
-    lines::Lines,
+    log::Log,
     process::{Server, StartError, ended, start},
     proxy::{Proxy, choose_port, wait_until_open},
     redact::Redactor,
@@ -179,21 +179,17 @@ async fn live(
     } = server;
     events.send(Event::Started { pid }).await;
     let redactor = Arc::new(Redactor::new(&spec.secrets));
-    let mut logs = vec![log(stderr, spec.limits.log_line_bytes, events, &redactor)];
+    let log = Log::new(events.clone(), redactor, &spec.limits);
+    let mut logs = vec![log.follow(stderr)];
     let (session, closed) = match spec.transport {
         Transport::Stdio => {
-            let (session, closed) = Session::start(
-                stdin,
-                stdout,
-                spec.limits.clone(),
-                events.clone(),
-                Arc::clone(&redactor),
-            );
+            let (session, closed) =
+                Session::start(stdin, stdout, spec.limits.clone(), events.clone(), Arc::clone(&log));
             (Some(session), Some(closed))
         }
         Transport::Task | Transport::StreamableHttp { .. } => {
             drop(stdin);
-            logs.push(log(stdout, spec.limits.log_line_bytes, events, &redactor));
+            logs.push(log.follow(stdout));
             (None, None)
         }
     };
@@ -343,20 +339,4 @@ fn exited(end: End) -> Event {
         exit_code: end.code,
         signal: end.signal,
     }
-}
-
-fn log(
-    from: impl AsyncRead + Unpin + Send + 'static,
-    limit: usize,
-    events: &Events,
-    redactor: &Arc<Redactor>,
-) -> JoinHandle<()> {
-    let (events, redactor) = (events.clone(), Arc::clone(redactor));
-    // Read further than shown, so that a secret is recognized that begins just before the cut.
-    let mut lines = Lines::new(from, limit + redactor.longest());
-    tokio::spawn(async move {
-        while let Ok(Some(line)) = lines.next().await {
-            events.log(redactor.redact(&line.bytes, limit)).await;
-        }
-    })
 }

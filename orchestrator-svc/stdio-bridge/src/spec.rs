@@ -72,6 +72,11 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Longest log line, in bytes; the rest is cut off.
     pub log_line_bytes: usize,
+    /// Bytes of log lines that are taken at once, and then by the second; further ones are dropped, and counted. Each line counts 128 bytes more
+    /// than it has.
+    pub log_burst_bytes: usize,
+    /// See `log_burst_bytes`.
+    pub log_bytes_per_second: usize,
     /// Requests that wait for an answer at one time.
     pub pending_requests: usize,
     /// Connections at one time.
@@ -97,6 +102,8 @@ impl Default for Limits {
         Self {
             message_bytes: 16 << 20,
             log_line_bytes: 16 << 10,
+            log_burst_bytes: 512 << 10,
+            log_bytes_per_second: 64 << 10,
             pending_requests: 1024,
             connections: 1024,
             // The first start of a package runner downloads the package.

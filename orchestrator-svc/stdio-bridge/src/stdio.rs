@@ -22,8 +22,8 @@ use crate::{
     envelope::{Kind, Members, error, fault, number, one_line},
     event::{EndReason, Event, Events},
     lines::{Line, Lines},
+    log::Log,
     process::StartError,
-    redact::Redactor,
     scan::Scan,
     spec::Limits,
 };
@@ -67,7 +67,7 @@ pub(crate) struct Session {
     tools_changed: Notify,
     ended: watch::Sender<Option<String>>,
     events: Events,
-    redactor: Arc<Redactor>,
+    log: Arc<Log>,
 }
 
 /// A request that the server has not answered.
@@ -95,7 +95,7 @@ impl Session {
         stdout: ChildStdout,
         limits: Limits,
         events: Events,
-        redactor: Arc<Redactor>,
+        log: Arc<Log>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
         let (to_server, from_clients) = mpsc::channel(WRITE_QUEUE);
         let session = Arc::new(Self {
@@ -112,7 +112,7 @@ impl Session {
             tools_changed: Notify::new(),
             ended: watch::channel(None).0,
             events,
-            redactor,
+            log,
         });
         tokio::spawn(write(stdin, from_clients));
         let (closed, on_close) = oneshot::channel();
@@ -185,7 +185,7 @@ impl Session {
         let valid = result
             .filter(|r| Members::parse(r.get().as_bytes()).is_some_and(|r| r.string("protocolVersion").is_some()));
         let Some(result) = valid else {
-            let shown = self.redactor.redact(answer.as_bytes(), 500);
+            let shown = self.log.redact(answer.as_bytes(), 500);
             return failed(
                 EndReason::InitializeFailed,
                 format!("The server refused `initialize`: {shown}"),
@@ -389,7 +389,7 @@ impl Session {
             Some(Kind::Request { method }) => self.refuse(&message, &method),
             Some(Kind::Notification { .. }) if line.len() > NOTIFICATION_BYTES => {
                 let text = format!("[a notification of more than {NOTIFICATION_BYTES} bytes was dropped]");
-                self.log(text).await;
+                self.log.note(text).await;
             }
             Some(Kind::Notification { method }) => self.notify(&message, &method, line),
             None => return false,
@@ -434,11 +434,11 @@ impl Session {
             _ => *open = None,
         }
         if line.cut {
-            self.log(format!("[a line of more than {limit} bytes was dropped]"))
+            self.log
+                .note(format!("[a line of more than {limit} bytes was dropped]"))
                 .await;
         } else {
-            let shown = self.redactor.redact(&line.bytes, self.limits.log_line_bytes);
-            self.log(shown).await;
+            self.log.line(&line.bytes).await;
         }
     }
 
@@ -451,15 +451,11 @@ impl Session {
 
     /// Answers a request in the place of a server whose own answer cannot be used.
     async fn drop_answer(&self, id: Option<u64>, why: &str) {
-        self.log(format!("[a message was dropped: it {why}]")).await;
+        self.log.note(format!("[a message was dropped: it {why}]")).await;
         if let Some(pending) = id.and_then(|id| self.pending().remove(&id)) {
             let text = format!("The MCP server is at fault: its answer {why}.");
             let _ = pending.answer.send(error(&pending.id, BAD_ANSWER, &text));
         }
-    }
-
-    async fn log(&self, line: String) {
-        self.events.log(line).await;
     }
 
     fn answer(&self, message: &Members<'_>) {

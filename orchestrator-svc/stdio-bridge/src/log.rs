@@ -1,0 +1,226 @@
+//! What a server writes beside the protocol, for the parent: without secrets, and no more of it than the parent bears.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncRead,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{event::Events, lines::Lines, redact::Redactor, spec::Limits};
+
+/// What a line costs beside its bytes, in bytes: it is handled several times on its way.
+const LINE: usize = 128;
+/// So long what is dropped is counted until a line tells of it.
+const TOLD: Duration = Duration::from_secs(1);
+/// Dropped bytes until the server waits for [`PAUSE`]: a loop that writes as fast as it can takes no processor from others.
+const READ_ON: usize = 256 << 10;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The log of one server.
+pub(crate) struct Log {
+    events: Events,
+    redactor: Arc<Redactor>,
+    line_bytes: usize,
+    meter: Mutex<Meter>,
+    /// For who tells what was dropped.
+    this: Weak<Self>,
+}
+
+impl Log {
+    pub(crate) fn new(events: Events, redactor: Arc<Redactor>, limits: &Limits) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            events,
+            redactor,
+            line_bytes: limits.log_line_bytes,
+            meter: Mutex::new(Meter::new(
+                limits.log_burst_bytes,
+                limits.log_bytes_per_second,
+                Instant::now(),
+            )),
+            this: this.clone(),
+        })
+    }
+
+    /// Takes all lines of a stream.
+    pub(crate) fn follow(self: &Arc<Self>, stream: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
+        let log = Arc::clone(self);
+        // Read further than shown, so that a secret is recognized that begins just before the cut.
+        let mut lines = Lines::new(stream, self.line_bytes + self.redactor.longest());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next().await {
+                log.line(&line.bytes).await;
+            }
+            log.tell_dropped().await;
+        })
+    }
+
+    /// A line of the server's. Waits where the server writes far more than is taken.
+    pub(crate) async fn line(&self, line: &[u8]) {
+        let length = line.len().min(self.line_bytes);
+        if self.takes(length).await {
+            self.events.log(self.redactor.redact(line, self.line_bytes)).await;
+        }
+    }
+
+    /// A line about what the server did.
+    pub(crate) async fn note(&self, note: String) {
+        if self.takes(note.len()).await {
+            self.events.log(note).await;
+        }
+    }
+
+    /// Text for people outside of the log, without secrets.
+    pub(crate) fn redact(&self, text: &[u8], limit: usize) -> String {
+        self.redactor.redact(text, limit)
+    }
+
+    async fn takes(&self, bytes: usize) -> bool {
+        let taken = self.meter().take(bytes, Instant::now());
+        match taken {
+            Taken::Whole => return true,
+            Taken::Dropped { first, pause } => {
+                if first {
+                    self.tell_later();
+                }
+                if pause {
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+        false
+    }
+
+    fn tell_later(&self) {
+        let this = self.this.clone();
+        tokio::spawn(async move {
+            sleep(TOLD).await;
+            if let Some(log) = this.upgrade() {
+                log.tell_dropped().await;
+            }
+        });
+    }
+
+    async fn tell_dropped(&self) {
+        let (lines, bytes, rate) = {
+            let mut meter = self.meter();
+            let dropped = (meter.dropped_lines, meter.dropped_bytes, meter.rate);
+            (meter.dropped_lines, meter.dropped_bytes) = (0, 0);
+            dropped
+        };
+        if lines > 0 {
+            let told = format!(
+                "[{lines} lines ({bytes} bytes) were dropped: the server writes more than {rate} bytes a second]"
+            );
+            self.events.log(told).await;
+        }
+    }
+
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bucket of bytes that fills with time.
+#[derive(Debug)]
+struct Meter {
+    size: usize,
+    /// Bytes a second.
+    rate: usize,
+    left: usize,
+    filled: Instant,
+    dropped_lines: u64,
+    dropped_bytes: u64,
+    /// Since the last pause.
+    unpaused: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    Whole,
+    Dropped {
+        /// The first since it was last told what was dropped.
+        first: bool,
+        /// Whoever writes is to wait.
+        pause: bool,
+    },
+}
+
+impl Meter {
+    fn new(size: usize, rate: usize, now: Instant) -> Self {
+        Self {
+            size,
+            rate,
+            left: size,
+            filled: now,
+            dropped_lines: 0,
+            dropped_bytes: 0,
+            unpaused: 0,
+        }
+    }
+
+    fn take(&mut self, bytes: usize, now: Instant) -> Taken {
+        let millis = usize::try_from(now.duration_since(self.filled).as_millis()).unwrap_or(usize::MAX);
+        let filled = millis.saturating_mul(self.rate) / 1000;
+        if filled > 0 {
+            self.left = self.left.saturating_add(filled).min(self.size);
+            self.filled = now;
+        }
+        let cost = bytes + LINE;
+        if self.left >= cost {
+            self.left -= cost;
+            return Taken::Whole;
+        }
+        self.dropped_lines += 1;
+        self.dropped_bytes += bytes as u64;
+        self.unpaused += cost;
+        let pause = self.unpaused >= READ_ON;
+        if pause {
+            self.unpaused = 0;
+        }
+        Taken::Dropped {
+            first: self.dropped_lines == 1,
+            pause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn takes_a_burst_and_then_so_much_a_second() {
+        let start = Instant::now();
+        let mut meter = Meter::new(100 * LINE, 10 * LINE, start);
+        let mut taken =
+            |count: usize, at: Duration| (0..count).filter(|_| meter.take(0, start + at) == Taken::Whole).count();
+        assert_eq!(taken(1_000, Duration::ZERO), 100);
+        assert_eq!(taken(1_000, Duration::from_secs(2)), 20);
+        assert_eq!(taken(5, Duration::from_secs(60)), 5);
+        assert_eq!(taken(1_000, Duration::from_secs(60)), 95);
+        assert_eq!(meter.dropped_lines, 900 + 980 + 905);
+    }
+
+    #[test]
+    fn whoever_floods_waits() {
+        let now = Instant::now();
+        let mut meter = Meter::new(0, 0, now);
+        let first = meter.take(10, now);
+        assert_eq!(
+            first,
+            Taken::Dropped {
+                first: true,
+                pause: false
+            }
+        );
+        let pauses = (0..10_000).filter(|_| matches!(meter.take(1 << 10, now), Taken::Dropped { pause: true, .. }));
+        assert_eq!(pauses.count(), 10_000 * ((1 << 10) + LINE) / READ_ON - 0);
+    }
+}
