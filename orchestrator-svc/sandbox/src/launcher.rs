@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
-        fd::{AsFd as _, RawFd},
+        fd::{AsFd as _, OwnedFd, RawFd},
         unix::{ffi::OsStrExt as _, net::UnixStream},
     },
     path::{Path, PathBuf},
@@ -19,14 +19,15 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
-        signal::Signal,
+        signal::{SigSet, Signal},
         wait::{WaitStatus, wait},
     },
-    unistd::{Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, getpid, pipe2, setsid},
+    unistd::{Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, getpid, getppid, pipe2, setsid},
 };
 use zeroize::Zeroizing;
 
 use crate::{
+    descendants::kill_descendants,
     grants::Grants,
     landlock, listening, namespaces,
     order::{Confinement, Order},
@@ -118,22 +119,12 @@ fn order(socket: &UnixStream) -> Result<Order, Failure> {
     serde_json::from_slice(&line).map_err(|error| Failure::new("reading the order", &error.into()))
 }
 
-/// What follows is in the launcher where there are no namespaces, and in the init where there are. It returns in the launcher alone.
+/// What follows is in the launcher where there are no namespaces, and in the init where there are. It returns in the launcher of an init alone.
 fn carry_out(order: &Order, reporter: &mut Reporter) -> Result<(), Failure> {
     sys::close_all_on_exec().map_err(at("closing what was inherited"))?;
     let grants = Grants::of(&order.confinement).map_err(at("looking for what is granted"))?;
     if !order.confinement.layers.namespaces {
-        setsid().map_err(at("making a session"))?;
-        reporter.tell(&Status::Process { pid: getpid().as_raw() });
-        hold(&order.confinement, &grants)?;
-        limit_calls(order, None)?;
-        if order.command == probe::PROBE {
-            std::process::exit(probe::observe(order));
-        }
-        return match execute(order) {
-            Err(failure) => Err(failure),
-            Ok(never) => match never {},
-        };
+        end_as(be_guard(order, &grants, reporter), reporter)
     }
     let (user, group) = (Uid::current(), Gid::current());
     if sys::clone_as_sibling(namespaces::NEW)
@@ -143,13 +134,14 @@ fn carry_out(order: &Order, reporter: &mut Reporter) -> Result<(), Failure> {
         return Ok(());
     }
     // From here on this is the init, and never returns.
-    let code = match be_init(order, &grants, (user, group), reporter) {
-        Ok(code) => code,
-        Err(failure) => {
-            reporter.failed(failure);
-            1
-        }
-    };
+    end_as(be_init(order, &grants, (user, group), reporter), reporter)
+}
+
+fn end_as(outcome: Result<i32, Failure>, reporter: &mut Reporter) -> ! {
+    let code = outcome.unwrap_or_else(|failure| {
+        reporter.failed(failure);
+        1
+    });
     std::process::exit(code)
 }
 
@@ -167,47 +159,94 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
     hold(&order.confinement, grants)?;
     // Its memory, and where it came from, are no business of the server's.
     prctl::set_dumpable(false).map_err(at("hiding the init"))?;
-    let (outcome, tell) = pipe2(OFlag::O_CLOEXEC).map_err(at("making a pipe"))?;
     let (to_init, from_program) = UnixStream::pair().map_err(at("making a socket"))?;
-    let Some(server) = sys::fork().map_err(at("starting the process"))? else {
-        drop((outcome, from_program));
-        let failure = match limit_calls(order, Some(&to_init)) {
-            Err(failure) => failure,
-            Ok(()) if order.command == probe::PROBE => {
-                // What an exec does, too: until then the init answers nothing, and can take nothing.
-                drop(tell);
-                let dumpable = prctl::set_dumpable(true);
-                std::process::exit(dumpable.map_or(1, |()| probe::observe(order)))
-            }
-            Ok(()) => match execute(order) {
-                Err(failure) => failure,
-                Ok(never) => match never {},
-            },
-        };
-        let mut tell = File::from(tell);
-        let kind = [u8::from(failure.program)];
-        let _ = tell.write_all(&failure.errno.to_be_bytes());
-        let _ = tell.write_all(&kind);
-        let _ = tell.write_all(failure.what.as_bytes());
-        std::process::exit(1)
-    };
-    drop((tell, to_init));
-    let mut failed = Vec::new();
-    File::from(outcome)
-        .read_to_end(&mut failed)
-        .map_err(at("waiting for the program"))?;
-    if let Some((errno, rest)) = failed.split_first_chunk::<4>() {
-        let (program, what) = rest.split_first().unwrap_or((&0, &[]));
-        return Err(Failure {
-            what: String::from_utf8_lossy(what).into_owned(),
-            errno: i32::from_be_bytes(*errno),
-            program: *program == 1,
-        });
-    }
+    let server = start(|tell| {
+        limit_calls(order, Some(&to_init))?;
+        become_server(order, tell)
+    })?;
+    drop(to_init);
     if let Some(asks) = listening::take_over(&from_program).map_err(at("taking over the filter"))? {
         let ports = order.confinement.listen.clone().unwrap_or_default();
         listening::answer(asks, ports).map_err(at("starting a thread"))?;
     }
+    look_after(server, reporter)
+}
+
+/// Without namespaces, the kernel ends nothing but the server itself when the bridge is killed. So the launcher stays between the two, as the
+/// reaper of all that the server starts, and ends that when the bridge goes. It is outside of what holds the server, which must not be able to
+/// end it.
+fn be_guard(order: &Order, grants: &Grants, reporter: &mut Reporter) -> Result<i32, Failure> {
+    prctl::set_child_subreaper(true).map_err(at("becoming the reaper of the server"))?;
+    // It has to outlive the bridge for a moment, whose end it sees at the socket.
+    prctl::set_pdeathsig(None::<Signal>).map_err(at("outliving the bridge"))?;
+    if reporter.abandoned() {
+        return Ok(1);
+    }
+    setsid().map_err(at("making a session"))?;
+    let guard = getpid();
+    reporter.tell(&Status::Process { pid: guard.as_raw() });
+    let bridge = reporter.0.try_clone().map_err(at("following the bridge"))?;
+    let server = start(|tell| {
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(at("following the guard"))?;
+        if getppid() != guard {
+            std::process::exit(1);
+        }
+        hold(&order.confinement, grants)?;
+        limit_calls(order, None)?;
+        become_server(order, tell)
+    })?;
+    prctl::set_dumpable(false).map_err(at("hiding the guard"))?;
+    // What the bridge sends to the server's group is not for the guard.
+    SigSet::all().thread_block().map_err(at("ignoring signals"))?;
+    std::thread::Builder::new()
+        .spawn(move || {
+            while let Err(Errno::EINTR) = poll(
+                &mut [PollFd::new(bridge.as_fd(), PollFlags::empty())],
+                PollTimeout::NONE,
+            ) {}
+            kill_descendants();
+            std::process::exit(1)
+        })
+        .map_err(at("starting a thread"))?;
+    look_after(server, reporter)
+}
+
+/// Starts the process that becomes the server, and waits until it has. What fails on the way is told by a pipe that closes with the exec.
+fn start(become_server: impl FnOnce(&mut Option<OwnedFd>) -> Result<Infallible, Failure>) -> Result<Pid, Failure> {
+    let (outcome, tell) = pipe2(OFlag::O_CLOEXEC).map_err(at("making a pipe"))?;
+    let Some(server) = sys::fork().map_err(at("starting the process"))? else {
+        drop(outcome);
+        let mut tell = Some(tell);
+        let failure = match become_server(&mut tell) {
+            Err(failure) => failure,
+            Ok(never) => match never {},
+        };
+        if let Some(mut tell) = tell.map(File::from) {
+            let kind = [u8::from(failure.program)];
+            let _ = tell.write_all(&failure.errno.to_be_bytes());
+            let _ = tell.write_all(&kind);
+            let _ = tell.write_all(failure.what.as_bytes());
+        }
+        std::process::exit(1)
+    };
+    drop(tell);
+    let mut failed = Vec::new();
+    File::from(outcome)
+        .read_to_end(&mut failed)
+        .map_err(at("waiting for the program"))?;
+    let Some((errno, rest)) = failed.split_first_chunk::<4>() else {
+        return Ok(server);
+    };
+    let (program, what) = rest.split_first().unwrap_or((&0, &[]));
+    Err(Failure {
+        what: String::from_utf8_lossy(what).into_owned(),
+        errno: i32::from_be_bytes(*errno),
+        program: *program == 1,
+    })
+}
+
+/// Tells how the server does until it has ended: the code to end with.
+fn look_after(server: Pid, reporter: &mut Reporter) -> Result<i32, Failure> {
     reporter.tell(&Status::Started);
     // The order is with the server now.
     let_go_of_streams().map_err(at("letting go of the streams"))?;
@@ -296,8 +335,14 @@ fn limit_calls(order: &Order, init: Option<&UnixStream>) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Becomes the program.
-fn execute(order: &Order) -> Result<Infallible, Failure> {
+/// Becomes the program, or looks at what holds it.
+fn become_server(order: &Order, tell: &mut Option<OwnedFd>) -> Result<Infallible, Failure> {
+    if order.command == probe::PROBE {
+        // What an exec does, too: until then an init answers nothing, and can take nothing.
+        drop(tell.take());
+        let dumpable = prctl::set_dumpable(true);
+        std::process::exit(dumpable.map_or(1, |()| probe::observe(order)))
+    }
     let program = |error: Errno| Failure {
         what: error.desc().to_owned(),
         errno: error as i32,

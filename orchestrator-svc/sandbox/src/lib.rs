@@ -7,6 +7,7 @@
 //! the program. Which [`Layers`] there are is tried once, when the service starts ([`probe`]): what could be done then and cannot be done
 //! for a program keeps it from starting.
 
+mod descendants;
 mod grants;
 mod landlock;
 mod launcher;
@@ -21,6 +22,7 @@ mod sockets;
 mod status;
 mod sys;
 
+pub use descendants::{descendants, kill_all, living_parent, processes};
 pub use launcher::{LAUNCHER, launch};
 pub use layers::{Layers, Level, Protection};
 pub use order::{Access, Confinement, Grant, Order};

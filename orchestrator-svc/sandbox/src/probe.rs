@@ -138,7 +138,6 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
     });
     match ended {
         Some(crate::status::Exit::Code(0)) => Ok(None),
-        None if !layers.namespaces && exit.success() => Ok(None),
         Some(crate::status::Exit::Code(CANNOT_TAKE)) => Ok(Some(format!(
             "{LISTEN}: a server's init cannot take its sockets (kernel.yama.ptrace_scope may be above 1)"
         ))),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What became of an order. After [`Status::Process`], the end of the stream before another line says that the program was started.
+/// What became of an order. The end of the stream before [`Status::Started`] says that the launcher itself failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Status {
@@ -20,9 +20,9 @@ pub enum Status {
         /// Whether it was the program itself that could not be executed.
         program: bool,
     },
-    /// The program runs. Only where it has an init.
+    /// The program runs.
     Started,
-    /// The program has ended. Only where it has an init, which cannot itself end by a signal as the program did.
+    /// The program has ended. The process that stands for it cannot itself end by a signal as the program did.
     Ended(Exit),
 }
 

@@ -62,6 +62,8 @@ pub enum EndReason {
     NotMcp,
     /// It does not listen on its port.
     PortNotOpen,
+    /// It listens on its port to others than this machine.
+    PortExposed,
     /// Its port is taken by another process.
     PortInUse,
     /// A task did not end in time.

@@ -146,17 +146,17 @@ impl Launcher {
 
     /// Waits until the server runs. The process that stands for it.
     async fn started(&mut self, spec: &Spec) -> Result<i32, StartError> {
-        let mut process = None;
+        let mut pid = 0;
         loop {
             match self.next().await {
-                Some(Status::Process { pid }) => process = Some(pid),
+                Some(Status::Process { pid: stands }) => pid = stands,
                 Some(Status::NotStarted { what, errno, program }) => {
                     return Err(not_started(spec, &what, errno, program));
                 }
-                // Without an init, it is the end of the socket that tells.
-                Some(Status::Started | Status::Ended(_)) | None => {
-                    return process
-                        .ok_or_else(|| StartError::new(EndReason::BridgeFailed, "the launcher ended without a word"));
+                Some(Status::Started) => return Ok(pid),
+                Some(Status::Ended(_)) | None => {
+                    let message = "The launcher of the server ended unexpectedly.";
+                    return Err(StartError::new(EndReason::BridgeFailed, message));
                 }
             }
         }

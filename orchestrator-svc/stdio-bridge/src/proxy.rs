@@ -15,7 +15,7 @@ use crate::{
     event::EndReason,
     http::{Body, NOT_TAKEN_HEADER, text},
     process::StartError,
-    tree::listens,
+    tree::{Listens, listens},
 };
 
 /// Fields of one connection (RFC 9110, section 7.6.1).
@@ -48,20 +48,35 @@ pub(crate) async fn choose_port(port: u16) -> Result<u16, StartError> {
     listener.local_addr().map(|a| a.port()).map_err(taken)
 }
 
-/// Waits until the server itself listens on its port.
+/// Waits until the server itself listens on its port. One that listens to others than this machine is refused: they would reach it past the
+/// gateway, and without a credential.
 pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(), StartError> {
     let open = async {
         let mut pause = Duration::from_millis(5);
-        while !listens(port) {
-            tokio::time::sleep(pause).await;
+        loop {
+            match listens(port) {
+                Listens::No => tokio::time::sleep(pause).await,
+                open => return open,
+            }
             pause = (pause * 2).min(Duration::from_millis(250));
         }
     };
-    tokio::time::timeout(patience, open).await.map_err(|_| {
-        let seconds = patience.as_secs_f32();
-        let text = format!("The server does not listen on port {port} (environment variable PORT) after {seconds} s.");
-        StartError::new(EndReason::PortNotOpen, text)
-    })
+    match tokio::time::timeout(patience, open).await {
+        Ok(Listens::Exposed) => {
+            let text = format!(
+                "The server listens on port {port} of all interfaces of this machine, where others reach it past the gateway. Let it listen on \
+                 127.0.0.1: many servers take that from an argument, such as --host 127.0.0.1, or a variable, such as HOST."
+            );
+            Err(StartError::new(EndReason::PortExposed, text))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let seconds = patience.as_secs_f32();
+            let text =
+                format!("The server does not listen on port {port} (environment variable PORT) after {seconds} s.");
+            Err(StartError::new(EndReason::PortNotOpen, text))
+        }
+    }
 }
 
 impl Proxy {

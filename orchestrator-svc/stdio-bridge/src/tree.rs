@@ -1,57 +1,21 @@
 //! The processes below the bridge, as /proc shows them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs, io,
-    path::Path,
+    net::{Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
-    unistd::{Pid, getpid},
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+    unistd::getpid,
 };
+use sandbox::{descendants, kill_all, living_parent, processes};
 
 /// The environment variable that marks a server and its descendants.
 pub const MARKER: &str = "CHANDLERY_RUNTIME";
-
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-/// A process's parent; `None` where it is gone or a zombie.
-fn living_parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(parent)
-}
-
-/// All that live below this process. As subreaper, it finds also those whose parents are gone.
-pub(crate) fn descendants() -> Vec<i32> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for pid in processes() {
-        if let Some(parent) = living_parent(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut found = Vec::new();
-    let mut next = vec![getpid().as_raw()];
-    while let Some(pid) = next.pop() {
-        for child in children.remove(&pid).unwrap_or_default() {
-            found.push(child);
-            next.push(child);
-        }
-    }
-    found
-}
 
 /// Reaps what has ended; says how each did.
 pub(crate) fn reap() -> Vec<(i32, End)> {
@@ -103,15 +67,6 @@ pub(crate) async fn kill_descendants() {
     }
 }
 
-fn kill_all(pids: &[i32]) {
-    // Stopped first, so that none of them can start others while they are killed one by one.
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        for &pid in pids {
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
-    }
-}
-
 /// Kills what carries a marker that begins with `prefix`: what a bridge left behind that was itself killed. Waits until it is gone.
 ///
 /// # Errors
@@ -140,31 +95,94 @@ pub fn kill_marked(prefix: &str) -> io::Result<()> {
     }
 }
 
+/// Who can reach what listens on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Listens {
+    /// Nobody: nothing does.
+    No,
+    /// This machine.
+    Locally,
+    /// Others too.
+    Exposed,
+}
+
 /// Whether the port is listened on by something below this process: another process must not get what is meant for the server.
-pub(crate) fn listens(port: u16) -> bool {
-    let mut sockets = HashSet::new();
+pub(crate) fn listens(port: u16) -> Listens {
+    let mut sockets = HashMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         for line in fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
             let [_, local, _, "0A", ..] = fields[..] else {
                 continue;
             };
-            let is_port = local
-                .rsplit_once(':')
-                .is_some_and(|(_, hex)| u16::from_str_radix(hex, 16) == Ok(port));
-            if let Some(inode) = fields.get(9).filter(|_| is_port) {
-                sockets.insert(format!("socket:[{inode}]"));
+            let Some((address, hex)) = local.rsplit_once(':') else {
+                continue;
+            };
+            if let Some(inode) = fields.get(9).filter(|_| u16::from_str_radix(hex, 16) == Ok(port)) {
+                let who = if is_loopback(address) {
+                    Listens::Locally
+                } else {
+                    Listens::Exposed
+                };
+                sockets.insert(format!("socket:[{inode}]"), who);
             }
         }
     }
-    let owns = |pid: &i32| {
+    if sockets.is_empty() {
+        return Listens::No;
+    }
+    let of_process = |pid: i32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let mut links = descriptors.filter_map(|d| fs::read_link(d.path()).ok());
-        links.any(|link: std::path::PathBuf| is_one_of(&link, &sockets))
+        descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
     };
-    !sockets.is_empty() && descendants().iter().any(owns)
+    let links = descendants().into_iter().flat_map(of_process);
+    let found = links.filter_map(|link| sockets.get(link.to_str()?).copied());
+    found.max().unwrap_or(Listens::No)
 }
 
-fn is_one_of(link: &Path, sockets: &HashSet<String>) -> bool {
-    link.to_str().is_some_and(|link| sockets.contains(link))
+/// An address as `/proc/net/tcp` and `tcp6` have it: words of four bytes, each as this machine keeps numbers.
+fn is_loopback(address: &str) -> bool {
+    let words = address.as_bytes().chunks(8).map(|word| {
+        let word = str::from_utf8(word).ok()?;
+        Some(u32::from_str_radix(word, 16).ok()?.to_ne_bytes())
+    });
+    let Some(words) = words.collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    match words[..] {
+        [v4] => Ipv4Addr::from(v4).is_loopback(),
+        [_, _, _, _] => {
+            let v6: [u8; 16] = words.concat().try_into().unwrap_or_default();
+            Ipv6Addr::from(v6).to_canonical().is_loopback()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn knows_addresses_that_only_this_machine_reaches() {
+        for local in [
+            "0100007F",
+            "0A00017F",
+            "00000000000000000000000001000000",
+            "0000000000000000FFFF00000100007F",
+        ] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for exposed in [
+            "00000000",
+            "0100000A",
+            "00000000000000000000000000000000",
+            "0000000000000000FFFF000000000000",
+            "",
+            "x",
+        ] {
+            assert!(!is_loopback(exposed), "{exposed}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::{fs, io, time::Instant};
 
 use harness::{Bridge, eventually};
 use pretty_assertions::assert_eq;
+use sandbox::Layers;
 use serde_json::json;
 use stdio_bridge::{EndReason, File, STOP, Transport};
 
@@ -99,13 +100,59 @@ async fn reaps_orphans() {
 }
 
 #[tokio::test]
-async fn what_a_killed_bridge_leaves_is_found_by_its_mark() {
-    let mut bridge = Bridge::ready("family").await;
-    bridge.process.kill().await.unwrap();
-    let server = format!("/proc/{}", bridge.pid);
-    eventually(|| !fs::read_to_string(format!("{server}/stat")).is_ok_and(|s| !s.contains(") Z"))).await;
-    stdio_bridge::kill_marked(&bridge.marker()).unwrap();
-    bridge.wait_until_nothing_is_left().await;
+async fn nothing_outlives_a_bridge_that_is_killed() {
+    let all = harness::layers();
+    let contained = Layers {
+        namespaces: false,
+        ..all.clone()
+    };
+    for layers in [all, contained, Layers::default()] {
+        let mut bridge = Bridge::ready_with("family", |spec| spec.confinement.layers = layers.clone()).await;
+        assert_eq!(
+            bridge.marked().len(),
+            2,
+            "{layers:?}: a server and its orphaned grandchild"
+        );
+        bridge.process.kill().await.unwrap();
+        bridge.wait_until_nothing_is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_all_the_same_is_found_by_its_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut left = std::process::Command::new("sleep")
+        .arg("600")
+        .env(stdio_bridge::MARKER, folder.path())
+        .spawn()
+        .unwrap();
+    let reaped = std::thread::spawn(move || left.wait().unwrap());
+    eventually(|| harness::marked(folder.path()).len() == 1).await;
+    stdio_bridge::kill_marked(folder.path().to_str().unwrap()).unwrap();
+    assert!(harness::marked(folder.path()).is_empty());
+    assert!(!reaped.join().unwrap().success());
+}
+
+#[tokio::test]
+async fn without_namespaces_a_server_ends_and_is_ended_as_with_them() {
+    let contained = Layers {
+        namespaces: false,
+        ..harness::layers()
+    };
+    let mut bridge = Bridge::start("exit", |spec| spec.confinement.layers = contained.clone()).await;
+    let (reason, _, code) = bridge.ended().await;
+    assert_eq!((reason, code), (EndReason::Exited, Some(7)));
+    let mut bridge = Bridge::ready_with("good", |spec| spec.confinement.layers = contained.clone()).await;
+    let answer = bridge.client().call(json!(1), "signal", json!({"signal": 9})).await;
+    assert_eq!(
+        answer["error"]["message"],
+        "The MCP server was ended by the signal SIGKILL."
+    );
+    bridge.ended().await;
+    let mut bridge = Bridge::ready_with("stubborn", |spec| spec.confinement.layers = contained.clone()).await;
+    bridge.ask(STOP).await;
+    assert_eq!(bridge.ended().await.0, EndReason::Stopped);
+    assert!(bridge.marked().is_empty(), "gone before the bridge says so");
 }
 
 #[tokio::test]
@@ -174,6 +221,38 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
     bridge.ended().await;
     assert!(!bridge.folder.path().join("conf/key.pem").exists());
     assert!(bridge.folder.path().join("conf/plain").exists());
+}
+
+#[tokio::test]
+async fn a_flood_of_lines_is_cut_and_what_is_dropped_is_told() {
+    const LINES: usize = 20_000;
+    for stream in ["stderr", "stdout"] {
+        let mut bridge = Bridge::ready_with("good", |spec| {
+            spec.limits.log_burst_bytes = 20_000;
+            spec.limits.log_bytes_per_second = 10_000;
+        })
+        .await;
+        let client = bridge.client();
+        client
+            .call(json!(1), "noise", json!({"stream": stream, "lines": LINES}))
+            .await;
+        let (mut shown, mut dropped) = (0, 0);
+        while shown + dropped < LINES {
+            let line = bridge.wait_for_log("").await;
+            bridge.logs.clear();
+            shown += usize::from(line.starts_with("noise "));
+            if let Some((count, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(' ')) {
+                dropped += count.parse::<usize>().unwrap();
+                assert!(
+                    rest.starts_with("lines (") && rest.ends_with("more than 10000 bytes a second]"),
+                    "{line}"
+                );
+            }
+        }
+        assert_eq!(shown + dropped, LINES);
+        assert!((100..1_000).contains(&shown), "{shown} shown");
+        assert_eq!(client.call(json!(2), "echo", json!({})).await["id"], 2);
+    }
 }
 
 #[tokio::test]
@@ -249,6 +328,36 @@ async fn says_that_a_port_is_not_open_or_taken_by_another() {
     })
     .await;
     assert_eq!(bridge.ended().await.0, EndReason::PortInUse);
+}
+
+#[tokio::test]
+async fn a_server_that_listens_on_all_interfaces_is_refused() {
+    for address in ["0.0.0.0", "::"] {
+        let family = if address == "::" { "AF_INET6" } else { "AF_INET" };
+        let server = HTTP_SERVER
+            .replace(
+                "http.server.ThreadingHTTPServer((\"127.0.0.1\"",
+                &format!("S((\"{address}\""),
+            )
+            .replace(
+                "print(",
+                &format!(
+                    "import socket\nclass S(http.server.ThreadingHTTPServer): address_family = socket.{family}\nprint("
+                ),
+            );
+        let mut bridge = Bridge::start("", |spec| {
+            spec.arguments = vec!["-c".to_owned(), server];
+            spec.transport = Transport::StreamableHttp {
+                port: 0,
+                path: "/mcp".to_owned(),
+            };
+        })
+        .await;
+        let (reason, message, _) = bridge.ended().await;
+        assert_eq!(reason, EndReason::PortExposed, "{message}");
+        assert!(message.contains("127.0.0.1"), "{message}");
+        bridge.wait_until_nothing_is_left().await;
+    }
 }
 
 /// Starts a bridge as a service does, gives it its order and waits.

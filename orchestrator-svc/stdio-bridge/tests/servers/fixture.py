@@ -55,6 +55,8 @@ def call(message):
         send({"jsonrpc": "2.0", "id": "mine", "method": arguments["method"]})
     elif name == "exit":
         os._exit(arguments.get("code", 3))
+    elif name == "signal":
+        os.kill(os.getpid(), arguments["signal"])
     elif name == "never":
         pass
     elif name == "raw":
@@ -65,6 +67,13 @@ def call(message):
         answer(id, {"text": "x" * arguments["bytes"]})
     elif name == "environment":
         answer(id, dict(os.environ))
+    elif name == "noise":
+        stream = getattr(sys, arguments["stream"])
+        for i in range(arguments["lines"]):
+            with lock:
+                stream.write("noise %d\n" % i)
+        stream.flush()
+        answer(id, {})
     elif name == "say":
         print(arguments["text"], file=sys.stderr, flush=True)
         answer(id, {})
