@@ -12,4 +12,9 @@ server.registerTool('grow', { description: 'Adds a tool a moment after it has an
   setTimeout(() => server.registerTool('grown', { description: 'Was not there before.' }, async () => text('here')), 300);
   return text('soon');
 });
+// Takes a while.
+server.registerTool('wait', {}, async () => {
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  return text('waited');
+});
 await server.connect(new StdioServerTransport());

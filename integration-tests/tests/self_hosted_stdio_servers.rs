@@ -5,6 +5,7 @@
 use contracts::{orchestrator as o, registry as r};
 use integration_tests::{
     Stack,
+    caller::Caller,
     process::{descendants, no_process_with},
     tools::{Tool, npm_command, own, python_command, python_folders},
     wait::eventually,
@@ -174,9 +175,8 @@ async fn time_is_told_restarted_and_deleted() {
     assert!(stack.stop().await.success());
 }
 
-/// A server whose list of tools changes while nobody calls it: clients that hold a stream hear of it (lesson 15).
-#[tokio::test(flavor = "multi_thread")]
-async fn a_changed_list_of_tools_reaches_clients() {
+/// A gateway `team` with an admin's server of `growing_server.mjs`, and its installation.
+async fn growing() -> (Stack, Caller, r::Installation) {
     let modules = Tool::NodeModules.path();
     let shared = format!("{},{}", modules.display(), own("node").display());
     let stack = Stack::builder().flag("--server-read", shared).start().await;
@@ -189,14 +189,45 @@ async fn a_changed_list_of_tools_reaches_clients() {
             walk::stdio(&Tool::Node.path().to_string_lossy(), &[&script, &sdk]),
         )
         .await;
-    admin.install("growing", None, &[]).await;
+    let installation = admin.install("growing", None, &[]).await;
     admin.gateway("team").await;
     admin
         .create_assignment("gateways/team", walk::all_tools("growing"), false)
         .await
         .expect("an admin may");
+    (stack, admin, installation)
+}
+
+/// Calls that are under way finish, and those that come meanwhile go to the server that comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_call() {
+    let (stack, admin, installation) = growing().await;
+    let restart = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let request = o::RestartRuntimeRequest {
+            name: format!("{}/runtime", installation.name),
+            update_package: false,
+        };
+        admin.runtimes().restart_runtime(request).await.expect("hers")
+    };
+    let calls = (0..30_u64).map(|number| {
+        let (stack, admin) = (&stack, &admin);
+        async move {
+            tokio::time::sleep(std::time::Duration::from_millis(50 * number)).await;
+            let client = stack.mcp("team", admin).await;
+            client.call_text("growing__wait", json!({})).await
+        }
+    });
+    let (answers, _) = tokio::join!(futures::future::join_all(calls), restart);
+    assert_eq!(answers, vec!["waited"; 30]);
+}
+
+/// A server whose list of tools changes while nobody calls it: clients that hold a stream hear of it (lesson 15).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_list_of_tools_reaches_clients() {
+    let (stack, admin, _) = growing().await;
     let client = stack.mcp("team", &admin).await;
-    assert_eq!(client.tool_names().await, ["growing__grow"]);
+    assert_eq!(client.tool_names().await, ["growing__grow", "growing__wait"]);
     let mut stream = client.open_stream().await;
     client.call_text("growing__grow", json!({})).await;
     let told = async {
@@ -213,7 +244,10 @@ async fn a_changed_list_of_tools_reaches_clients() {
     tokio::time::timeout(std::time::Duration::from_secs(20), told)
         .await
         .expect("the client is told that the list changed");
-    assert_eq!(client.tool_names().await, ["growing__grow", "growing__grown"]);
+    assert_eq!(
+        client.tool_names().await,
+        ["growing__grow", "growing__grown", "growing__wait"]
+    );
     assert_eq!(client.call_text("growing__grown", json!({})).await, "here");
 }
 

@@ -137,14 +137,36 @@ impl Calls {
         }
     }
 
-    /// Makes the call and begins to read the answer.
+    /// Makes the call and begins to read the answer. One that reaches a server which is about to stop goes to the server that comes.
     pub(crate) async fn call(
         &self,
         caller: &Caller,
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
     ) -> Result<Outcome, CallError> {
-        let resolved = self.resolve(caller, consumer, call).await?;
+        let deadline = Instant::now() + START;
+        let mut stopping = None;
+        loop {
+            let resolved = self
+                .resolve(caller, consumer, call, stopping.as_ref(), deadline)
+                .await?;
+            match self.call_at(&resolved, consumer, call).await? {
+                Some(outcome) => return Ok(outcome),
+                None if Instant::now() >= deadline => {
+                    return Err(upstream_failed(UpstreamError::NotTaken, &resolved.running.entry));
+                }
+                None => stopping = resolved.running.endpoint,
+            }
+        }
+    }
+
+    /// Makes the call where it was resolved to. `None`: the server there is about to stop, and was told nothing of it.
+    async fn call_at(
+        &self,
+        resolved: &resolve::Target,
+        consumer: &ConsumerRef,
+        call: &ToolCall<'_>,
+    ) -> Result<Option<Outcome>, CallError> {
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: vend::VendError| error.into_call_error(entry, consumer, &self.links);
@@ -161,12 +183,13 @@ impl Calls {
                         running: running.clone(),
                         tools_changed: Arc::clone(&self.tools_changed),
                     };
-                    return Ok(Called {
+                    let called = Called {
                         answer,
                         at: Arc::new(at),
-                    }
-                    .into());
+                    };
+                    return Ok(Some(called.into()));
                 }
+                Err(UpstreamError::NotTaken) => return Ok(None),
                 Err(UpstreamError::Unauthorized) if running.revision.vends_headers && !again => {
                     again = true;
                     vended = self
@@ -188,22 +211,26 @@ impl Calls {
         }
     }
 
-    /// Where the call goes. A server that is being started again is waited for: that is no reason to fail a call.
+    /// Where the call goes. A server that is being started again is waited for: that is no reason to fail a call. So is another than that at
+    /// `stopping`.
     async fn resolve(
         &self,
         caller: &Caller,
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
+        stopping: Option<&Endpoint>,
+        deadline: Instant,
     ) -> Result<resolve::Target, CallError> {
         let mut revisions = None;
-        let deadline = Instant::now() + START;
         loop {
             let snapshot = self.store.load()?;
             let resolved = resolve::call(&snapshot, caller, consumer, call.exposed_name, &self.links);
             let starting = matches!(&resolved, Err(CallError::Repair(repair)) if repair.reason == RepairReason::InstallationUnavailable)
                 && resolve::is_starting(&snapshot, caller, consumer, call.exposed_name);
             drop(snapshot);
-            if !starting {
+            let still =
+                stopping.is_some() && matches!(&resolved, Ok(target) if target.running.endpoint.as_ref() == stopping);
+            if !starting && !still {
                 return resolved;
             }
             // Subscribed first, then looked at once more: no change is missed in between.
@@ -473,7 +500,7 @@ fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
 /// Names whose fault it is, and logs it: it is no fault of ours.
 pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
-        UpstreamError::Unreachable(_) => UpstreamFault::Unreachable,
+        UpstreamError::Unreachable(_) | UpstreamError::NotTaken => UpstreamFault::Unreachable,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,

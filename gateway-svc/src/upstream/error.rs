@@ -31,6 +31,9 @@ pub(crate) enum UpstreamError {
         /// The limit.
         within: Duration,
     },
+    /// The orchestrator stops the server, which was told nothing of the request.
+    #[error("the server is being stopped")]
+    NotTaken,
     /// The client gave the call up.
     #[error("the call was cancelled")]
     Cancelled,
@@ -40,7 +43,7 @@ impl UpstreamError {
     /// As in the reason of a `TOOLS_DISCOVERED` that is false.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) => "UPSTREAM_UNREACHABLE",
+            Self::Unreachable(_) | Self::NotTaken => "UPSTREAM_UNREACHABLE",
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
@@ -63,6 +66,9 @@ impl UpstreamError {
             Self::Unreachable(why) => format!(
                 "The MCP server of {name} cannot be reached: {why}. Check that it runs; if it moved, an admin corrects its entry's URL."
             ),
+            Self::NotTaken => {
+                format!("The MCP server of {name} is being stopped, or started again. Try again in a moment.")
+            }
             Self::NoRoom { .. } => format!("The tools of {name} could not be read: {self}."),
             Self::Timeout { .. } | Self::Unauthorized | Self::Invalid(_) | Self::Cancelled => {
                 format!("The MCP server of {name} is at fault: {self}.")

@@ -24,6 +24,9 @@ const ERROR_BODY: usize = 16 << 10;
 
 const MAX_MEDIA_TYPE: usize = 100;
 
+/// Header of a bridge's own answers alone.
+pub(super) const NOT_TAKEN: &str = "chandlery-not-taken";
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
@@ -85,6 +88,7 @@ impl Upstreams {
             &self.inner.remote
         };
         match timeout(within, client.request(&endpoint.uri, request)).await {
+            Ok(Ok(response)) if endpoint.hosted && is_not_taken(&response) => Err(UpstreamError::NotTaken),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
             Ok(Err(PoolError::Exchange(error))) => Err(UpstreamError::invalid(format!(
@@ -166,6 +170,11 @@ impl Upstreams {
             Err(refused())
         }
     }
+}
+
+/// Whether a bridge refused a request because its server is about to stop: it may be sent again, to the server that comes.
+fn is_not_taken(response: &Response<Body>) -> bool {
+    response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_TAKEN)
 }
 
 /// What is sent: the target's headers, and what MCP needs, which nothing overrides.

@@ -221,6 +221,6 @@ mod tests {
             }
         );
         let pauses = (0..10_000).filter(|_| matches!(meter.take(1 << 10, now), Taken::Dropped { pause: true, .. }));
-        assert_eq!(pauses.count(), 10_000 * ((1 << 10) + LINE) / READ_ON - 0);
+        assert_eq!(pauses.count(), 10_000 * ((1 << 10) + LINE) / READ_ON);
     }
 }

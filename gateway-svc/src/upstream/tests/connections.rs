@@ -3,6 +3,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::upstream::post::NOT_TAKEN;
 
 #[tokio::test]
 async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
@@ -117,4 +118,40 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
         call(&upstreams, &target).await.unwrap().result().unwrap(),
         r#"{"ok":true}"#
     );
+}
+
+/// A bridge that is about to stop says that it passed nothing on; nobody else is believed that.
+#[tokio::test]
+async fn a_request_that_a_bridge_did_not_pass_on_can_be_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("b.sock");
+    let router = || {
+        Router::new().fallback(any(|| async {
+            let refusal = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32006, "message": "stopping"}});
+            (
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                [(NOT_TAKEN, "stopping")],
+                axum::Json(refusal),
+            )
+                .into_response()
+        }))
+    };
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router()).await });
+    let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
+    let hosted = Target::new(
+        endpoint,
+        "inst".into(),
+        [1, 0, 0],
+        Revision::LATEST,
+        HeaderMap::new(),
+        None,
+    );
+    let error = call(&upstreams(short()), &Arc::new(hosted)).await.unwrap_err();
+    assert_eq!(error, UpstreamError::NotTaken);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router()).await });
+    let error = call(&upstreams(short()), &target(&url)).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Invalid(_)), "{error:?}");
 }
