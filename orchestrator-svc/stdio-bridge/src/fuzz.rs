@@ -4,7 +4,10 @@ use bolero::check;
 use serde_json::Value;
 use service_kit::fuzz::{ITERATIONS, weave};
 
-use crate::envelope::{Kind, Members, error, one_line};
+use crate::{
+    envelope::{Kind, Members, error, fault, number, one_line},
+    scan::Scan,
+};
 
 const WORDS: [&str; 40] = [
     "{",
@@ -104,4 +107,44 @@ fn envelope(bytes: &[u8]) {
     let text = error(id, -1, &String::from_utf8_lossy(bytes));
     let answer: Value = serde_json::from_str(&text).expect("an error is JSON");
     assert_eq!(answer["error"]["message"], Value::from(String::from_utf8_lossy(bytes)));
+}
+
+/// What a scan finds does not depend on how the bytes come, and is what a parser finds where one finds anything.
+#[test]
+fn answers_are_found_by_those_who_asked() {
+    check!(name = "scan")
+        .with_iterations(ITERATIONS)
+        .for_each(|bytes: &[u8]| {
+            scan(bytes);
+            let woven = weave(bytes, &WORDS);
+            scan(woven.as_bytes());
+            scan(format!("{{\"jsonrpc\":\"2.0\",{woven}}}").as_bytes());
+            scan(format!("{{\"result\":{woven},\"id\":7,\"jsonrpc\":\"2.0\"}}").as_bytes());
+            scan(format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{woven}}}").as_bytes());
+        });
+}
+
+fn scan(bytes: &[u8]) {
+    let mut whole = Scan::default();
+    whole.push(bytes);
+    let mut parts = Scan::default();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (part, others) = rest.split_at(usize::from(rest[0] % 7 + 1).min(rest.len()));
+        parts.push(part);
+        rest = others;
+    }
+    assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
+    // To be read after "it", whatever it is.
+    assert!(fault(bytes).starts_with("is ") || fault(bytes).starts_with("has "));
+    let Some(members) = Members::parse(bytes) else { return };
+    assert!(whole.is_closed());
+    if let Some(answers) = whole.answers() {
+        assert_eq!(members.get("id").and_then(|id| number(id.get())), Some(answers));
+        assert!(members.get("method").is_none());
+    } else if members.kind() == Some(Kind::Response) {
+        // One that is not of ours.
+        let id = members.get("id").map_or("", |id| id.get());
+        assert!(number(id).is_none() || id.len() > 64, "{id}");
+    }
 }
