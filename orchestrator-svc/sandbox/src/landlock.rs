@@ -9,7 +9,7 @@ use landlock::{
 
 use crate::{
     grants::{DEVICES, Grants},
-    order::{Access, Confinement},
+    spec::{Access, Confinement},
     sys,
 };
 

@@ -29,17 +29,16 @@ use zeroize::Zeroizing;
 use crate::{
     descendants::kill_descendants,
     grants::Grants,
-    landlock, listening, namespaces,
-    order::{Confinement, Order},
-    probe, seccomp,
+    landlock, listening, namespaces, probe, seccomp,
+    spec::{Confinement, Spec},
     status::{Exit, Status},
     sys,
 };
 
 /// First argument of the program that is to be a launcher; the second is the number of its socket.
 pub const LAUNCHER: &str = "sandbox-launcher";
-/// Longest order, in bytes.
-const ORDER_BYTES: u64 = 32 << 20;
+/// Longest spec, in bytes.
+const SPEC_BYTES: u64 = 32 << 20;
 
 /// What failed on the way to the program.
 #[derive(Debug)]
@@ -95,14 +94,14 @@ impl Reporter {
 
 /// Is the launcher: the whole of a program's `main`, called before anything else. `arguments` are those after [`LAUNCHER`].
 ///
-/// Takes an [`Order`] as one line of JSON from the socket whose number it is given, and tells [`Status`]es there.
+/// Takes an [`Spec`] as one line of JSON from the socket whose number it is given, and tells [`Status`]es there.
 pub fn launch(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let descriptor = arguments.next().and_then(|number| number.parse::<RawFd>().ok());
     let Some(descriptor) = descriptor.filter(|&number| number > 2) else {
         return ExitCode::FAILURE;
     };
     let mut reporter = Reporter(UnixStream::from(sys::inherited(descriptor)));
-    match order(&reporter.0).and_then(|order| carry_out(&order, &mut reporter)) {
+    match spec(&reporter.0).and_then(|spec| carry_out(&spec, &mut reporter)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             reporter.failed(failure);
@@ -111,20 +110,20 @@ pub fn launch(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-fn order(socket: &UnixStream) -> Result<Order, Failure> {
+fn spec(socket: &UnixStream) -> Result<Spec, Failure> {
     let mut line = Zeroizing::new(Vec::new());
-    BufReader::new(socket.take(ORDER_BYTES))
+    BufReader::new(socket.take(SPEC_BYTES))
         .read_until(b'\n', &mut line)
-        .map_err(at("reading the order"))?;
-    serde_json::from_slice(&line).map_err(|error| Failure::new("reading the order", &error.into()))
+        .map_err(at("reading the spec"))?;
+    serde_json::from_slice(&line).map_err(|error| Failure::new("reading the spec", &error.into()))
 }
 
 /// What follows is in the launcher where there are no namespaces, and in the init where there are. It returns in the launcher of an init alone.
-fn carry_out(order: &Order, reporter: &mut Reporter) -> Result<(), Failure> {
+fn carry_out(spec: &Spec, reporter: &mut Reporter) -> Result<(), Failure> {
     sys::close_all_on_exec().map_err(at("closing what was inherited"))?;
-    let grants = Grants::of(&order.confinement).map_err(at("looking for what is granted"))?;
-    if !order.confinement.layers.namespaces {
-        end_as(be_guard(order, &grants, reporter), reporter)
+    let grants = Grants::of(&spec.confinement).map_err(at("looking for what is granted"))?;
+    if !spec.confinement.layers.namespaces {
+        end_as(be_guard(spec, &grants, reporter), reporter)
     }
     let (user, group) = (Uid::current(), Gid::current());
     if sys::clone_as_sibling(namespaces::NEW)
@@ -134,7 +133,7 @@ fn carry_out(order: &Order, reporter: &mut Reporter) -> Result<(), Failure> {
         return Ok(());
     }
     // From here on this is the init, and never returns.
-    end_as(be_init(order, &grants, (user, group), reporter), reporter)
+    end_as(be_init(spec, &grants, (user, group), reporter), reporter)
 }
 
 fn end_as(outcome: Result<i32, Failure>, reporter: &mut Reporter) -> ! {
@@ -145,7 +144,7 @@ fn end_as(outcome: Result<i32, Failure>, reporter: &mut Reporter) -> ! {
     std::process::exit(code)
 }
 
-fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: &mut Reporter) -> Result<i32, Failure> {
+fn be_init(spec: &Spec, grants: &Grants, (user, group): (Uid, Gid), reporter: &mut Reporter) -> Result<i32, Failure> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(at("following the bridge"))?;
     if reporter.abandoned() {
         return Ok(1);
@@ -155,18 +154,18 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
     });
     setsid().map_err(at("making a session"))?;
     namespaces::map_user(user, group).map_err(at("mapping the user"))?;
-    namespaces::enter(&order.confinement, grants).map_err(at("making the file system"))?;
-    hold(&order.confinement, grants)?;
+    namespaces::enter(&spec.confinement, grants).map_err(at("making the file system"))?;
+    hold(&spec.confinement, grants)?;
     // Its memory, and where it came from, are no business of the server's.
     prctl::set_dumpable(false).map_err(at("hiding the init"))?;
     let (to_init, from_program) = UnixStream::pair().map_err(at("making a socket"))?;
     let server = start(|tell| {
-        limit_calls(order, Some(&to_init))?;
-        become_server(order, tell)
+        limit_calls(spec, Some(&to_init))?;
+        become_server(spec, tell)
     })?;
     drop(to_init);
     if let Some(asks) = listening::take_over(&from_program).map_err(at("taking over the filter"))? {
-        let ports = order.confinement.listen.clone().unwrap_or_default();
+        let ports = spec.confinement.listen.clone().unwrap_or_default();
         listening::answer(asks, ports).map_err(at("starting a thread"))?;
     }
     look_after(server, reporter)
@@ -175,7 +174,7 @@ fn be_init(order: &Order, grants: &Grants, (user, group): (Uid, Gid), reporter: 
 /// Without namespaces, the kernel ends nothing but the server itself when the bridge is killed. So the launcher stays between the two, as the
 /// reaper of all that the server starts, and ends that when the bridge goes. It is outside of what holds the server, which must not be able to
 /// end it.
-fn be_guard(order: &Order, grants: &Grants, reporter: &mut Reporter) -> Result<i32, Failure> {
+fn be_guard(spec: &Spec, grants: &Grants, reporter: &mut Reporter) -> Result<i32, Failure> {
     prctl::set_child_subreaper(true).map_err(at("becoming the reaper of the server"))?;
     // It has to outlive the bridge for a moment, whose end it sees at the socket.
     prctl::set_pdeathsig(None::<Signal>).map_err(at("outliving the bridge"))?;
@@ -191,9 +190,9 @@ fn be_guard(order: &Order, grants: &Grants, reporter: &mut Reporter) -> Result<i
         if getppid() != guard {
             std::process::exit(1);
         }
-        hold(&order.confinement, grants)?;
-        limit_calls(order, None)?;
-        become_server(order, tell)
+        hold(&spec.confinement, grants)?;
+        limit_calls(spec, None)?;
+        become_server(spec, tell)
     })?;
     prctl::set_dumpable(false).map_err(at("hiding the guard"))?;
     // What the bridge sends to the server's group is not for the guard.
@@ -248,7 +247,7 @@ fn start(become_server: impl FnOnce(&mut Option<OwnedFd>) -> Result<Infallible, 
 /// Tells how the server does until it has ended: the code to end with.
 fn look_after(server: Pid, reporter: &mut Reporter) -> Result<i32, Failure> {
     reporter.tell(&Status::Started);
-    // The order is with the server now.
+    // The spec is with the server now.
     let_go_of_streams().map_err(at("letting go of the streams"))?;
     let exit = reap_until(server);
     reporter.tell(&Status::Ended(exit));
@@ -317,11 +316,11 @@ fn drop_capabilities() -> io::Result<()> {
 }
 
 /// The last before the program. Without an init there is nobody to ask.
-fn limit_calls(order: &Order, init: Option<&UnixStream>) -> Result<(), Failure> {
-    let layers = &order.confinement.layers;
-    chdir(&order.working_folder).map_err(at("entering the working folder"))?;
+fn limit_calls(spec: &Spec, init: Option<&UnixStream>) -> Result<(), Failure> {
+    let layers = &spec.confinement.layers;
+    chdir(&spec.working_folder).map_err(at("entering the working folder"))?;
     if layers.seccomp {
-        let asks = seccomp::apply(&order.confinement).map_err(|error| {
+        let asks = seccomp::apply(&spec.confinement).map_err(|error| {
             let layer = match error {
                 seccomp::Error::Asks(_) => probe::LISTEN,
                 _ => "seccomp",
@@ -336,12 +335,12 @@ fn limit_calls(order: &Order, init: Option<&UnixStream>) -> Result<(), Failure> 
 }
 
 /// Becomes the program, or looks at what holds it.
-fn become_server(order: &Order, tell: &mut Option<OwnedFd>) -> Result<Infallible, Failure> {
-    if order.command == probe::PROBE {
+fn become_server(spec: &Spec, tell: &mut Option<OwnedFd>) -> Result<Infallible, Failure> {
+    if spec.command == probe::PROBE {
         // What an exec does, too: until then an init answers nothing, and can take nothing.
         drop(tell.take());
         let dumpable = prctl::set_dumpable(true);
-        std::process::exit(dumpable.map_or(1, |()| probe::observe(order)))
+        std::process::exit(dumpable.map_or(1, |()| probe::observe(spec)))
     }
     let program = |error: Errno| Failure {
         what: error.desc().to_owned(),
@@ -349,16 +348,16 @@ fn become_server(order: &Order, tell: &mut Option<OwnedFd>) -> Result<Infallible
         program: true,
     };
     let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| program(Errno::EINVAL));
-    let mut arguments = vec![text(order.command.as_ref())?];
-    for argument in &order.arguments {
+    let mut arguments = vec![text(spec.command.as_ref())?];
+    for argument in &spec.arguments {
         arguments.push(text(argument.as_ref())?);
     }
     let mut environment = Vec::new();
-    for (name, value) in &order.environment {
+    for (name, value) in &spec.environment {
         environment.push(text(format!("{name}={value}").as_ref())?);
     }
     let mut found = Errno::ENOENT;
-    for path in candidates(order) {
+    for path in candidates(spec) {
         let Err(error) = execve(&text(path.as_os_str())?, &arguments, &environment);
         // As a shell: one that may not be executed is told only where no other can be.
         if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
@@ -371,14 +370,14 @@ fn become_server(order: &Order, tell: &mut Option<OwnedFd>) -> Result<Infallible
     Err(program(found))
 }
 
-fn candidates(order: &Order) -> Vec<PathBuf> {
+fn candidates(spec: &Spec) -> Vec<PathBuf> {
     const DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
-    if order.command.contains('/') {
-        return vec![PathBuf::from(&order.command)];
+    if spec.command.contains('/') {
+        return vec![PathBuf::from(&spec.command)];
     }
-    let path = order.environment.get("PATH").map_or(DEFAULT, String::as_str);
+    let path = spec.environment.get("PATH").map_or(DEFAULT, String::as_str);
     path.split(':')
         .filter(|folder| !folder.is_empty())
-        .map(|folder| Path::new(folder).join(&order.command))
+        .map(|folder| Path::new(folder).join(&spec.command))
         .collect()
 }

@@ -18,7 +18,7 @@ use nix::{
 
 use crate::{
     grants::{DEVICES, Grants},
-    order::{Access, Confinement},
+    spec::{Access, Confinement},
     sys::{NO_DEVICES, NO_SUID, READ_ONLY, set_mount_attributes},
 };
 

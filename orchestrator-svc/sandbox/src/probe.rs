@@ -26,12 +26,12 @@ use crate::{
     landlock,
     launcher::LAUNCHER,
     layers::Layers,
-    order::{Confinement, Order},
     resources::Resources,
+    spec::{Confinement, Spec},
     status::Status,
 };
 
-/// As the command of an [`Order`]: nothing is started, but what holds is looked at from inside.
+/// As the command of an [`Spec`]: nothing is started, but what holds is looked at from inside.
 pub(crate) const PROBE: &str = "\u{0}probe";
 /// Begins what is said where [`Layers::listen_by_init`] cannot be.
 pub(crate) const LISTEN: &str = "listen";
@@ -88,7 +88,7 @@ pub fn probe(program: &Path, hidden: &Path, scratch: &Path) -> io::Result<(Layer
 
 /// What failed; `None`: all of it holds.
 fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io::Result<Option<String>> {
-    let order = Order {
+    let spec = Spec {
         command: PROBE.to_owned(),
         // To look for from inside.
         arguments: vec![std::process::id().to_string()],
@@ -117,7 +117,7 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
     let mut child = command.spawn()?;
     drop(theirs);
     ours.set_read_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(&order)?;
+    let mut line = serde_json::to_vec(&spec)?;
     line.push(b'\n');
     // A launcher that is no launcher ends at once.
     let told = ours.write_all(&line);
@@ -163,10 +163,10 @@ pub fn pass_on(command: &mut Command, socket: &UnixStream) {
 }
 
 /// Whether what should hold does, as seen from inside: the code to end with.
-pub(crate) fn observe(order: &Order) -> i32 {
-    let layers = &order.confinement.layers;
-    let hidden = &order.confinement.hidden;
-    let parent = order.arguments.first().and_then(|pid| pid.parse::<i32>().ok());
+pub(crate) fn observe(spec: &Spec) -> i32 {
+    let layers = &spec.confinement.layers;
+    let hidden = &spec.confinement.hidden;
+    let parent = spec.arguments.first().and_then(|pid| pid.parse::<i32>().ok());
     let files = fs::read_dir(hidden).is_err();
     let metadata = fs::symlink_metadata(hidden).is_err();
     let processes = parent.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err());

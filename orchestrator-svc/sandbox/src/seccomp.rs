@@ -8,8 +8,8 @@ use seccompiler::{
 };
 
 use crate::{
-    order::Confinement,
     sockets::{self, Listens},
+    spec::Confinement,
     sys,
 };
 

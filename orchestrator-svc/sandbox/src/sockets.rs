@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use seccompiler::{SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use crate::{
-    order::Confinement,
     seccomp::{Error, masked},
+    spec::Confinement,
 };
 
 /// Calls to refuse, each when one of its rules holds.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What became of an order. The end of the stream before [`Status::Started`] says that the launcher itself failed.
+/// What became of an spec. The end of the stream before [`Status::Started`] says that the launcher itself failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Status {

@@ -15,9 +15,9 @@ use crate::{event::Events, lines::Lines, redact::Redactor, spec::Limits};
 
 /// What a line costs beside its bytes, in bytes: it is handled several times on its way.
 const LINE: usize = 128;
-/// So long what is dropped is counted until a line tells of it.
+/// From the first line that is dropped to the line that reports how many were.
 const TOLD: Duration = Duration::from_secs(1);
-/// Dropped bytes until the server waits for [`PAUSE`]: a loop that writes as fast as it can takes no processor from others.
+/// Dropped bytes after which the server waits for [`PAUSE`]: a loop that writes as fast as it can takes no processor time from others.
 const READ_ON: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 

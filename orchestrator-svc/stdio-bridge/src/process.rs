@@ -14,7 +14,7 @@ use nix::{
     errno::Errno,
     sys::{prctl, signal::Signal::SIGKILL},
 };
-use sandbox::{Exit, LAUNCHER, Order, Status};
+use sandbox::{Exit, LAUNCHER, Status};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::UnixStream,
@@ -54,6 +54,12 @@ impl StartError {
             reason,
             message: message.into(),
         }
+    }
+
+    /// For what is no fault of the server. `what` is to be read after "the bridge".
+    pub(crate) fn internal(what: &str) -> Self {
+        let message = format!("Internal error: the bridge of the MCP server {what}. The server is started again.");
+        Self::new(EndReason::BridgeFailed, message)
     }
 }
 
@@ -124,14 +130,14 @@ impl Launcher {
             environment.insert("PORT".to_owned(), port.to_string());
             confinement.listen.get_or_insert_default().push(port);
         }
-        let order = Order {
+        let launched = sandbox::Spec {
             command: spec.command.clone(),
             arguments: spec.arguments.clone(),
             environment,
             working_folder: spec.working_folder.clone(),
             confinement,
         };
-        let mut line = Zeroizing::new(serde_json::to_vec(&order)?);
+        let mut line = Zeroizing::new(serde_json::to_vec(&launched)?);
         line.push(b'\n');
         socket.set_nonblocking(true)?;
         let mut socket = UnixStream::from_std(socket)?;
@@ -155,8 +161,7 @@ impl Launcher {
                 }
                 Some(Status::Started) => return Ok(pid),
                 Some(Status::Ended(_)) | None => {
-                    let message = "The launcher of the server ended unexpectedly.";
-                    return Err(StartError::new(EndReason::BridgeFailed, message));
+                    return Err(StartError::internal("has lost the launcher of the server"));
                 }
             }
         }
@@ -237,5 +242,5 @@ pub(crate) async fn ended(end: &mut watch::Receiver<Option<End>>) -> End {
 }
 
 fn internal(what: &str, error: &io::Error) -> StartError {
-    StartError::new(EndReason::BridgeFailed, format!("{what}: {error}"))
+    StartError::internal(&format!("{what}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The bridge's life: take the order, start the server, serve it, leave nothing behind.
+//! The life of the bridge: read the spec, start the server, serve it, leave nothing behind.
 
 use std::{
     fs,
@@ -43,7 +43,7 @@ use crate::{
     underway::Underway,
 };
 
-/// Longest order.
+/// Longest spec, in bytes.
 const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(15);
@@ -75,8 +75,9 @@ async fn run() {
     let _ = timeout(Duration::from_secs(1), writer).await;
 }
 
-fn bridge_failed(message: impl Into<String>) -> Event {
-    failed(StartError::new(EndReason::BridgeFailed, message))
+/// See [`StartError::internal`].
+fn bridge_failed(what: &str) -> Event {
+    failed(StartError::internal(what))
 }
 
 fn failed(error: StartError) -> Event {
@@ -99,24 +100,24 @@ async fn life(events: &Events) -> Event {
         return bridge_failed("cannot hide its memory");
     }
     let mut input = BufReader::new(tokio::io::stdin());
-    let mut order = Zeroizing::new(Vec::new());
-    let read = (&mut input).take(SPEC_BYTES).read_until(b'\n', &mut order).await;
+    let mut line = Zeroizing::new(Vec::new());
+    let read = (&mut input).take(SPEC_BYTES).read_until(b'\n', &mut line).await;
     let Ok(spec) = read
         .map_err(drop)
-        .and_then(|_| serde_json::from_slice::<Spec>(&order).map_err(drop))
+        .and_then(|_| serde_json::from_slice::<Spec>(&line).map_err(drop))
     else {
-        return bridge_failed("the order is not valid");
+        return bridge_failed("cannot read its spec");
     };
-    drop(order);
+    drop(line);
     let Ok(stop) = stop::follow(input) else {
         return bridge_failed("cannot listen for signals");
     };
     let Some(_lock) = lock(&spec).await else {
-        return bridge_failed("an earlier run of this server has not ended");
+        return bridge_failed("waits in vain for the end of its predecessor");
     };
     let folder = match Folder::open(&spec.working_folder) {
         Ok(folder) => folder,
-        Err(error) => return bridge_failed(format!("cannot open the working folder: {error}")),
+        Err(error) => return bridge_failed(&format!("cannot open the working folder: {error}")),
     };
     let event = match prepare(&spec, &folder).await {
         Ok((server, port)) => live(&spec, server, port, parent, stop, events).await,
@@ -222,7 +223,7 @@ async fn live(
                 ))
             }
         };
-        let unusable = |e: std::io::Error| StartError::new(EndReason::BridgeFailed, format!("cannot listen: {e}"));
+        let unusable = |e: std::io::Error| StartError::internal(&format!("cannot listen: {e}"));
         let listener = UnixListener::bind(&spec.socket).map_err(unusable)?;
         fs::set_permissions(&spec.socket, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
         Ok::<_, StartError>((service, listener))

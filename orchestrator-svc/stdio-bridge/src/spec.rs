@@ -83,7 +83,7 @@ pub struct Limits {
     pub connections: usize,
     /// Until the server must have answered `initialize`, or listen on its port, or a task must have ended.
     pub ready_millis: u64,
-    /// Without answer or progress for so long, a request fails.
+    /// A request fails after this time without an answer or progress.
     pub request_millis: u64,
     /// From the request to stop until requests under way are given up.
     pub drain_millis: u64,

@@ -193,7 +193,7 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
     let inherited: Vec<_> = std::env::vars()
         .filter(|(name, _)| name.starts_with("CARGO") && seen.contains_key(name))
         .collect();
-    assert_eq!(inherited, [], "lesson 25");
+    assert_eq!(inherited, [], "the server inherits nothing");
     assert!(!seen.contains_key("HOME"));
     let bridge_pid = bridge.process.id().unwrap();
     for file in ["environ", "cmdline"] {
@@ -215,7 +215,7 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
     assert_eq!(
         bridge.wait_for_log("my key").await,
         "my key is [redacted], or [redacted]",
-        "lesson 42"
+        "no secret is in a log"
     );
     bridge.input.take();
     bridge.ended().await;
@@ -360,7 +360,7 @@ async fn a_server_that_listens_on_all_interfaces_is_refused() {
     }
 }
 
-/// Starts a bridge as a service does, gives it its order and waits.
+/// Starts a bridge as a service does, gives it its spec and waits.
 const PARENT: &str = r#"
 import subprocess, sys, time
 bridge = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, process_group=0)
@@ -373,11 +373,11 @@ async fn nothing_outlives_a_parent_that_is_killed() {
     use tokio::io::AsyncBufReadExt as _;
     let folder = tempfile::tempdir().unwrap();
     let spec = harness::spec(folder.path(), "family");
-    let order = folder.path().join("order");
-    fs::write(&order, serde_json::to_string(&spec).unwrap() + "\n").unwrap();
+    let file = folder.path().join("spec");
+    fs::write(&file, serde_json::to_string(&spec).unwrap() + "\n").unwrap();
     let mut parent = tokio::process::Command::new("python3")
         .args(["-c", PARENT, env!("CARGO_BIN_EXE_stdio-bridge")])
-        .arg(&order)
+        .arg(&file)
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()

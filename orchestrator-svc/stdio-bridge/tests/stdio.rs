@@ -63,7 +63,7 @@ async fn keeps_apart_concurrent_requests_with_equal_ids() {
     }
     assert!(
         start.elapsed() < Duration::from_secs(6),
-        "lesson 23: one call at a time over stdio"
+        "the calls run at the same time"
     );
 }
 
@@ -78,7 +78,10 @@ async fn loses_nothing_of_a_message() {
         text.contains("123456789012345678901234567890") && text.contains(r#""a\nb""#),
         "{text}"
     );
-    assert!(text.contains(r#""_meta": {"kept": true}"#), "lesson 12: {text}");
+    assert!(
+        text.contains(r#""_meta": {"kept": true}"#),
+        "members of the result are kept: {text}"
+    );
 }
 
 #[tokio::test]
@@ -172,7 +175,7 @@ async fn routes_a_cancellation_to_the_request_of_the_same_client() {
     bridge.wait_for_log("cancelled").await;
     let [first, second] = <[_; 2]>::try_from(waiting).unwrap();
     assert_eq!(second.await.unwrap()["error"]["message"], "The request was cancelled.");
-    assert!(!first.is_finished(), "lesson 14: the other client's request goes on");
+    assert!(!first.is_finished(), "the request of the other client goes on");
     first.abort();
 }
 
@@ -190,7 +193,7 @@ async fn tells_every_listening_client_of_changes() {
     for mut stream in streams {
         let frame = timeout(PATIENCE, stream.frame())
             .await
-            .expect("lesson 15: list_changed not relayed")
+            .expect("the notification is relayed")
             .unwrap()
             .unwrap();
         let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();

@@ -109,7 +109,7 @@ pub fn confined(folder: &Path) -> Confinement {
 }
 
 impl Bridge {
-    /// Starts it and gives it its order; does not wait for the server.
+    /// Starts it and gives it its spec; does not wait for the server.
     pub async fn start(mode: &str, change: impl FnOnce(&mut Spec)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec(folder.path(), mode);
@@ -123,9 +123,9 @@ impl Bridge {
             .spawn()
             .unwrap();
         let mut input = process.stdin.take().unwrap();
-        let mut order = serde_json::to_vec(&spec).unwrap();
-        order.push(b'\n');
-        input.write_all(&order).await.unwrap();
+        let mut line = serde_json::to_vec(&spec).unwrap();
+        line.push(b'\n');
+        input.write_all(&line).await.unwrap();
         let events = BufReader::new(process.stdout.take().unwrap()).lines();
         let socket = folder.path().join("s");
         Self {

@@ -9,7 +9,7 @@ use crate::{layers::Layers, resources::Resources};
 
 /// What to start, and within what. It holds secrets: it travels by socket only, prints none, and is wiped on drop.
 #[derive(Serialize, Deserialize)]
-pub struct Order {
+pub struct Spec {
     /// The program; looked up on the `PATH` of `environment` where it holds no slash.
     pub command: String,
     /// Its arguments.
@@ -85,16 +85,16 @@ impl Grant {
     }
 }
 
-impl fmt::Debug for Order {
+impl fmt::Debug for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Order")
+        f.debug_struct("Spec")
             .field("command", &self.command)
             .field("confinement", &self.confinement)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Order {
+impl Drop for Spec {
     fn drop(&mut self) {
         self.arguments.iter_mut().for_each(Zeroize::zeroize);
         self.environment.values_mut().for_each(Zeroize::zeroize);
