@@ -38,6 +38,7 @@ fn runtime_of(uid: &str, observed_generation: i64, endpoint: &str) -> ReportRunt
         endpoint: endpoint.to_owned(),
         replicas: 1,
         ready_replicas: 1,
+        tool_list_changes: 3,
         ..Default::default()
     }
 }
@@ -258,6 +259,7 @@ async fn a_runtime_is_an_object_of_its_own(stack: Stack) {
     let running = runtime(&stack, &made.name).await.unwrap();
     assert_eq!(running.owner, Some(runtime::Owner::Installation(made.name.clone())));
     assert_eq!((running.state(), running.ready_replicas), (RuntimeState::Running, 1));
+    assert_eq!(running.tool_list_changes, 3);
     let ready = |installation: &Installation| {
         let condition = installation
             .conditions
