@@ -28,6 +28,8 @@ pub(crate) struct Status {
     pub(crate) message: String,
     pub(crate) start_time: Option<SystemTime>,
     pub(crate) restart_count: u32,
+    /// How often the server has said, since it was started, that its list of tools changed.
+    pub(crate) tool_list_changes: i64,
     /// Where it can be called while it runs, as the registry's `Runtime.endpoint`.
     pub(crate) endpoint: String,
     /// [`super::spec::ServerSpec::digest`] of what runs; empty while nothing does.
@@ -65,6 +67,7 @@ impl Status {
             message: "The server is being started.".to_owned(),
             start_time: None,
             restart_count: 0,
+            tool_list_changes: 0,
             endpoint: String::new(),
             spec_digest: String::new(),
             expected: true,

@@ -85,7 +85,8 @@ impl Bridge {
     fn lost(&mut self) -> Event {
         self.ended = true;
         let _ = self.process.start_kill();
-        let message = "The bridge of the MCP server ended unexpectedly.".to_owned();
+        let message =
+            "Internal error: the bridge of the MCP server ended unexpectedly. The server is started again.".to_owned();
         Event::Ended {
             reason: EndReason::BridgeFailed,
             message,

@@ -29,8 +29,8 @@ pub(super) enum Cause {
     PackageNotFetched,
 }
 
-/// The reason to report for a failure, and what to say, with the last lines the server wrote.
-pub(super) fn failure(cause: Cause, message: &str, failures: u32, last_lines: &[String]) -> (&'static str, String) {
+/// The reason to report for a failure, and what to say, with the `lines` of the server that tell most.
+pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[String]) -> (&'static str, String) {
     let looping = failures >= LOOP && cause == Cause::Ended(EndReason::Exited);
     let code = match cause {
         Cause::PackageNotFetched | Cause::Ended(EndReason::TaskTimeout) => "PACKAGE_NOT_FETCHED",
@@ -43,6 +43,8 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, last_lines: &[
             EndReason::InitializeTimeout => "INITIALIZE_TIMEOUT",
             EndReason::NotMcp => "NOT_MCP",
             EndReason::PortNotOpen => "PORT_NOT_OPEN",
+            EndReason::PortExposed => "PORT_EXPOSED",
+            EndReason::BridgeFailed => "BRIDGE_FAILED",
             EndReason::PortInUse => "PORT_IN_USE",
             _ => "NOT_STARTED",
         },
@@ -51,15 +53,20 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, last_lines: &[
     if looping {
         text.push_str(&format!(" It has ended {failures} times in a row."));
     }
-    if !last_lines.is_empty() {
-        text.push_str(" Its last lines:");
-        for line in last_lines {
-            let end = line.floor_char_boundary(300);
+    // What it wrote says nothing of a fault that is not its own.
+    let lines = if cause == Cause::Ended(EndReason::BridgeFailed) {
+        &[]
+    } else {
+        lines
+    };
+    if !lines.is_empty() {
+        text.push_str(" It wrote:");
+        for line in lines {
             text.push('\n');
-            text.push_str(&line[..end]);
+            text.push_str(line);
         }
     }
-    if last_lines
+    if lines
         .iter()
         .any(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)))
     {
@@ -99,10 +106,7 @@ mod tests {
         let exited = Cause::Ended(EndReason::Exited);
         let lines = ["no config".to_owned()];
         let (reason, message) = failure(exited, "It ended.", 1, &lines);
-        assert_eq!(
-            (reason, message.as_str()),
-            ("EXITED", "It ended. Its last lines:\nno config")
-        );
+        assert_eq!((reason, message.as_str()), ("EXITED", "It ended. It wrote:\nno config"));
         assert_eq!(failure(exited, "It ended.", 3, &[]).0, "CRASH_LOOP");
         let refused = ["[Errno 13] Permission denied".to_owned()];
         let (_, message) = failure(exited, "It ended.", 1, &refused);

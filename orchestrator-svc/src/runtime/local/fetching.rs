@@ -55,7 +55,7 @@ impl Supervisor {
     pub(super) async fn hear_fetch(&mut self, event: Event) {
         match event {
             Event::Log { line, time } => self.logs.push(&line, time),
-            Event::Started { .. } | Event::Ready => {}
+            Event::Started { .. } | Event::Ready | Event::ToolsChanged => {}
             Event::Ended { message, exit_code, .. } => {
                 let Some(mut fetching) = self.fetching.take() else {
                     return;

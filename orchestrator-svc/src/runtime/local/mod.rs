@@ -7,6 +7,7 @@
 mod tests;
 
 mod bridge;
+mod excerpt;
 mod failure;
 mod fetching;
 mod folders;

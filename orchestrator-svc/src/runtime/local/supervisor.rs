@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     bridge::Bridge,
+    excerpt::excerpt,
     failure::{Cause, delay, failure},
     machine::Started,
     server::{Fetching, Run, Server},
@@ -24,8 +25,6 @@ use crate::domain::{
     status::{Held, State, Status},
 };
 
-/// Of the last lines, how many go into a message.
-const LAST_LINES: usize = 10;
 /// A server that is not ready by then leaves its place to another that is to start: it waits for something else than the processor.
 const START: Duration = Duration::from_secs(10);
 /// Until secrets that could not be drawn are drawn again.
@@ -423,9 +422,13 @@ impl Supervisor {
                 tracing::info!(installation.uid = %self.owner, process.pid = pid, "server started");
                 if let Some(run) = self.server.run() {
                     let started = from_micros(run.started);
-                    self.update(|status| status.start_time = Some(started));
+                    self.update(|status| {
+                        status.start_time = Some(started);
+                        status.tool_list_changes = 0;
+                    });
                 }
             }
+            Event::ToolsChanged => self.update(|status| status.tool_list_changes += 1),
             Event::Ready => self.ready(),
             Event::Ended { reason, message, .. } => {
                 let ended = std::mem::replace(&mut self.server, Server::Idle);
@@ -459,12 +462,13 @@ impl Supervisor {
     /// Notes a failure and when to try again.
     pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64) {
         let ran = self.shared.clock.now_micros() - started;
-        if u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros() {
+        let stable = u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros();
+        if stable {
             self.failures = 0;
         }
         self.failures += 1;
         let pause = delay(&self.shared.backoff, &self.owner, self.failures);
-        let last = self.logs.last(LAST_LINES, started);
+        let last = excerpt(&self.logs.last(usize::MAX, started), stable);
         let shown = |text: &str| self.shared.machine.without_folders(text);
         let last: Vec<_> = last.iter().map(|line| shown(line)).collect();
         let (reason, text) = failure(cause, &shown(message), self.failures, &last);

@@ -12,7 +12,7 @@ const ROOM: usize = 2_800;
 
 /// The first and the last lines that a server wrote since it was started, with a line that counts those between. Of one that `ran`, the first
 /// lines are long past, and only the last are given.
-pub(crate) fn excerpt(lines: &[String], ran: bool) -> Vec<String> {
+pub(super) fn excerpt(lines: &[String], ran: bool) -> Vec<String> {
     let first = if ran { 0 } else { FIRST };
     let (head, tail) = match lines.len().checked_sub(first + LAST) {
         // A line that counts one takes as much room.
