@@ -206,7 +206,7 @@ async fn a_restart_loses_no_call() {
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         let request = o::RestartRuntimeRequest {
             name: format!("{}/runtime", installation.name),
-            update_package: false,
+            ..Default::default()
         };
         admin.runtimes().restart_runtime(request).await.expect("hers")
     };
