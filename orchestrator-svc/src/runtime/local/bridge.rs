@@ -2,7 +2,7 @@
 
 use std::{io, process::Stdio, time::Duration};
 
-use stdio_bridge::{EndReason, Event, STOP, Spec};
+use stdio_bridge::{EndReason, Event, Spec};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -95,11 +95,11 @@ impl Bridge {
         }
     }
 
-    /// Stops the server and waits until nothing of it is left. Gives what it still said to `heard`.
-    pub(crate) async fn stop(mut self, mut heard: impl FnMut(Event)) {
+    /// Stops the server, asked for in these words, and waits until nothing of it is left. Gives what it still said to `heard`.
+    pub(crate) async fn stop(mut self, words: &str, mut heard: impl FnMut(Event)) {
         // It stays open: its end would say that the service is gone.
         if let Some(input) = &mut self.input {
-            let _ = input.write_all(STOP.as_bytes()).await;
+            let _ = input.write_all(words.as_bytes()).await;
         }
         let patience = self.longest_stop + CLEANUP;
         let ending = async {

@@ -1,6 +1,6 @@
 //! The package that a server's command names: fetched before the server is started, and before it gets any secret.
 
-use stdio_bridge::Event;
+use stdio_bridge::{Event, STOP_NOW};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -131,7 +131,7 @@ impl Supervisor {
                     logs.push(&line, time);
                 }
             };
-            running.bridge.stop(heard).await;
+            running.bridge.stop(STOP_NOW, heard).await;
         }
         self.give_up(fetching.fetch).await;
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use service_kit::clock::from_micros;
-use stdio_bridge::{EndReason, Event};
+use stdio_bridge::{EndReason, Event, STOP, STOP_NOW};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep_until},
@@ -130,7 +130,7 @@ impl Supervisor {
             match self.wait().await {
                 Wake::Gone => {
                     self.end_fetch().await;
-                    return self.end_server().await;
+                    return self.end(STOP_NOW).await;
                 }
                 Wake::Wanted => self.look().await,
                 Wake::Restart => self.start_again().await,
@@ -370,7 +370,7 @@ impl Supervisor {
     async fn hold(&mut self, held: &Held) {
         self.update(|status| status.hold(held));
         self.end_fetch().await;
-        self.end_server().await;
+        self.end(STOP_NOW).await;
         self.server = Server::Held;
         self.failures = 0;
         self.restart_is_done();
@@ -496,8 +496,13 @@ impl Supervisor {
         }
     }
 
-    /// Stops what runs, and waits until nothing of it is left.
+    /// Stops what runs once its calls are finished, and waits until nothing of it is left.
     pub(super) async fn end_server(&mut self) {
+        self.end(STOP).await;
+    }
+
+    /// As [`Self::end_server`], asked for in these words: `STOP_NOW` where nobody should be served any more.
+    async fn end(&mut self, words: &str) {
         let ended = std::mem::replace(&mut self.server, Server::Idle);
         if let Server::Starting { run, .. } | Server::Running { run } = ended {
             let logs = &self.logs;
@@ -506,7 +511,7 @@ impl Supervisor {
                     logs.push(&line, time);
                 }
             };
-            run.bridge.stop(heard).await;
+            run.bridge.stop(words, heard).await;
         }
     }
 
