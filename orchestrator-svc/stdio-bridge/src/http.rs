@@ -4,17 +4,18 @@
 //! server says to everybody goes to the GET streams. A session id tells the clients apart, whose request ids may be equal, and
 //! is bound to this run of the server: after a restart clients initialize again.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use tokio::{sync::broadcast, time::timeout};
 use uuid::Uuid;
 
 use crate::{
+    answer::{Body, empty, event_stream, json, sse, text},
     envelope::{Kind, Members, error},
     spec::Limits,
     stdio::{METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
@@ -30,8 +31,6 @@ const PARSE_ERROR: i32 = -32700;
 /// In an answer with status 503: the request did not reach the server. No answer of a server's own has it.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
-
-pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The endpoint.
 pub(crate) struct Endpoint {
@@ -301,46 +300,4 @@ fn id<'a>(message: &Members<'a>) -> &'a str {
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let mut values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     values.any(|v| v.to_ascii_lowercase().contains(media_type) || v.contains("*/*"))
-}
-
-fn sse(message: &str) -> Bytes {
-    Bytes::from(format!("event: message\ndata: {message}\n\n"))
-}
-
-fn event_stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
-    let frames = chunks.map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
-    let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/event-stream"),
-    );
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
-    response
-}
-
-fn full(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    if let Some(content_type) = content_type {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-    }
-    response
-}
-
-fn json(status: StatusCode, body: String) -> Response<Body> {
-    full(status, Some("application/json"), body)
-}
-
-pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<Body> {
-    full(status, Some("text/plain"), body)
-}
-
-fn empty(status: StatusCode) -> Response<Body> {
-    full(status, None, Bytes::new())
 }

@@ -7,6 +7,7 @@
 //! The bridge is a process of its own ([`main`]): it reads a [`Spec`] as one line of JSON on standard input, writes
 //! [`Event`]s as lines of JSON on standard output, and ends with all its descendants when standard input ends.
 
+mod answer;
 mod backlog;
 mod envelope;
 mod event;

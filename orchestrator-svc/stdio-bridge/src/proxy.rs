@@ -12,8 +12,9 @@ use hyper_util::{
 use tokio::net::TcpListener;
 
 use crate::{
+    answer::{Body, text},
     event::EndReason,
-    http::{Body, NOT_TAKEN_HEADER, text},
+    http::NOT_TAKEN_HEADER,
     process::StartError,
     tree::{Listens, listens},
 };

@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    http::{Body, Endpoint, not_taken},
+    answer::Body,
+    http::{Endpoint, not_taken},
     proxy::Proxy,
     underway::Underway,
 };

@@ -6,7 +6,7 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
 
-use crate::http::Body;
+use crate::answer::Body;
 
 /// Counts requests until their answers have gone out, and lets no more in once the server is to stop.
 #[derive(Clone, Debug)]

@@ -1,0 +1,130 @@
+//! What a server writes to its standard output: messages, lines of a log, and answers that cannot be used.
+
+use std::sync::atomic::Ordering;
+
+use tokio::process::ChildStdout;
+
+use super::{BAD_ANSWER, NOTIFICATION_BYTES, Session};
+use crate::{
+    envelope::{Kind, Members, error, fault, one_line},
+    lines::{Line, Lines},
+    scan::Scan,
+};
+
+/// Why no message was taken that is one by all but its line ends.
+const SEVERAL_LINES: &str = "is spread over several lines, and a message of this transport is one line";
+
+impl Session {
+    /// Hears the server out.
+    pub(super) async fn read(&self, stdout: ChildStdout) {
+        let mut lines = Lines::new(stdout, self.limits.message_bytes);
+        // A message that goes on over several lines.
+        let mut open: Option<Scan> = None;
+        loop {
+            let mut scan = Scan::default();
+            let shown = |part: &[u8]| {
+                scan.push(part);
+                if let Some(open) = &mut open {
+                    open.push(part);
+                }
+            };
+            let Ok(Some(mut line)) = lines.next_shown(shown).await else {
+                return;
+            };
+            one_line(&mut line.bytes);
+            if line.bytes.trim_ascii().is_empty() {
+                continue;
+            }
+            if !line.cut && self.receive(&line.bytes).await {
+                self.abandon(open.take()).await;
+                continue;
+            }
+            if !line.cut {
+                scan.push(&line.bytes);
+                if let Some(open) = &mut open {
+                    open.push(&line.bytes);
+                }
+            }
+            self.receive_other(&line, scan, &mut open).await;
+        }
+    }
+
+    /// Takes a line that is a message. False: it is none.
+    async fn receive(&self, line: &[u8]) -> bool {
+        let Some(message) = Members::parse(line) else {
+            return false;
+        };
+        match message.kind() {
+            Some(Kind::Response) => self.answer(&message),
+            Some(Kind::Request { method }) => self.refuse(&message, &method),
+            Some(Kind::Notification { .. }) if line.len() > NOTIFICATION_BYTES => {
+                let text = format!("[a notification of more than {NOTIFICATION_BYTES} bytes was dropped]");
+                self.log.note(text).await;
+            }
+            Some(Kind::Notification { method }) => self.notify(&message, &method, line),
+            None => return false,
+        }
+        true
+    }
+
+    /// Takes a line that is no message. Whoever waits for an answer that it was meant to be, or that it ends, is told at once.
+    async fn receive_other(&self, line: &Line, scan: Scan, open: &mut Option<Scan>) {
+        let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == 1 {
+            self.first_garbage.notify_one();
+        }
+        if count == self.limits.garbage_lines {
+            self.too_much_garbage.notify_one();
+        }
+        let limit = self.limits.message_bytes;
+        if scan.is_closed() && scan.is_rpc() {
+            let why = if line.cut {
+                format!("is longer than {limit} bytes")
+            } else {
+                fault(&line.bytes)
+            };
+            self.abandon(open.take()).await;
+            return self.drop_answer(scan.answers(), &why).await;
+        }
+        // Whoever writes one message on several lines indents what is inside of it: this begins another.
+        if scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{")) {
+            self.abandon(open.replace(scan)).await;
+        }
+        match open {
+            Some(whole) if whole.is_closed() => {
+                let (answers, is_rpc) = (whole.answers(), whole.is_rpc());
+                *open = None;
+                if is_rpc {
+                    return self.drop_answer(answers, SEVERAL_LINES).await;
+                }
+            }
+            // What an answer says is for its caller, not for a log.
+            Some(part) if part.is_open() && part.is_rpc() => return,
+            Some(part) if part.is_open() => {}
+            _ => *open = None,
+        }
+        if line.cut {
+            self.log
+                .note(format!("[a line of more than {limit} bytes was dropped]"))
+                .await;
+        } else {
+            self.log.line(&line.bytes).await;
+        }
+    }
+
+    /// A message on several lines has no end.
+    async fn abandon(&self, part: Option<Scan>) {
+        if let Some(part) = part.filter(|part| part.is_open() && part.is_rpc()) {
+            self.drop_answer(part.answers(), "breaks off").await;
+        }
+    }
+
+    /// Answers a request in the place of a server whose own answer cannot be used.
+    async fn drop_answer(&self, id: Option<u64>, why: &str) {
+        self.log.note(format!("[a message was dropped: it {why}]")).await;
+        if let Some(pending) = id.and_then(|id| self.pending().remove(&id)) {
+            let text = format!("The MCP server is at fault: its answer {why}.");
+            let _ = pending.answer.send(error(&pending.id, BAD_ANSWER, &text));
+        }
+    }
+}
