@@ -27,6 +27,7 @@ use nix::{
 use zeroize::Zeroizing;
 
 use crate::{
+    condition,
     descendants::kill_descendants,
     grants::Grants,
     landlock, listening, namespaces, probe, seccomp,
@@ -35,8 +36,6 @@ use crate::{
     sys,
 };
 
-/// First argument of the program that is to be a launcher; the second is the number of its socket.
-pub const LAUNCHER: &str = "sandbox-launcher";
 /// Longest spec, in bytes.
 const SPEC_BYTES: u64 = 32 << 20;
 
@@ -92,7 +91,7 @@ impl Reporter {
     }
 }
 
-/// Is the launcher: the whole of a program's `main`, called before anything else. `arguments` are those after [`LAUNCHER`].
+/// Is the launcher: the whole of a program's `main`, called before anything else. `arguments` are those after [`crate::LAUNCHER`].
 ///
 /// Takes an [`Spec`] as one line of JSON from the socket whose number it is given, and tells [`Status`]es there.
 pub fn launch(mut arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -322,7 +321,7 @@ fn limit_calls(spec: &Spec, init: Option<&UnixStream>) -> Result<(), Failure> {
     if layers.seccomp {
         let asks = seccomp::apply(&spec.confinement).map_err(|error| {
             let layer = match error {
-                seccomp::Error::Asks(_) => probe::LISTEN,
+                condition::Error::Asks(_) => probe::LISTEN,
                 _ => "seccomp",
             };
             Failure::new(layer, &io::Error::other(error))

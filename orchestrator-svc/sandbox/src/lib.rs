@@ -7,6 +7,7 @@
 //! the program. Which [`Layers`] there are is tried once, when the service starts ([`probe`]): what could be done then and cannot be done
 //! for a program keeps it from starting.
 
+mod condition;
 mod descendants;
 mod grants;
 mod landlock;
@@ -23,9 +24,9 @@ mod status;
 mod sys;
 
 pub use descendants::{descendants, kill_all, living_parent, processes};
-pub use launcher::{LAUNCHER, launch};
+pub use launcher::launch;
 pub use layers::{Layers, Level, Protection};
 pub use probe::{pass_on, probe};
 pub use resources::Resources;
-pub use spec::{Access, Confinement, Grant, Spec};
+pub use spec::{Access, Confinement, Grant, LAUNCHER, Spec};
 pub use status::{Exit, Status};

@@ -24,10 +24,9 @@ use nix::{
 
 use crate::{
     landlock,
-    launcher::LAUNCHER,
     layers::Layers,
     resources::Resources,
-    spec::{Confinement, Spec},
+    spec::{Confinement, LAUNCHER, Spec},
     status::Status,
 };
 

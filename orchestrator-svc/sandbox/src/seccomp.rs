@@ -1,6 +1,6 @@
 //! System calls that no MCP server needs, and that escapes are made of.
 
-use std::{collections::BTreeMap, env::consts::ARCH, io, os::fd::OwnedFd};
+use std::{collections::BTreeMap, env::consts::ARCH, os::fd::OwnedFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -8,6 +8,7 @@ use seccompiler::{
 };
 
 use crate::{
+    condition::{Error, masked},
     sockets::{self, Listens},
     spec::Confinement,
     sys,
@@ -137,20 +138,6 @@ const JUMP_IF_AT_LEAST: u16 = 0x35;
 /// Of BPF.
 const RETURN: u16 = 0x06;
 
-/// Why there is no filter.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// This processor is not known.
-    #[error("{0}")]
-    Backend(#[from] seccompiler::BackendError),
-    /// The kernel refuses.
-    #[error("{0}")]
-    Kernel(#[from] seccompiler::Error),
-    /// It refuses the filter of listen(2) alone: a container may have one that asks already, and the kernel takes one.
-    #[error("no filter that asks: {0}")]
-    Asks(io::Error),
-}
-
 /// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
 ///
 /// Where it gives a descriptor, listen(2) waits for who [answers](crate::listening::answer) there.
@@ -217,16 +204,6 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
             Ok(None)
         }
     }
-}
-
-/// All bits of a mask are set in an argument.
-pub(crate) fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
-    Ok(SeccompCondition::new(
-        argument,
-        Dword,
-        SeccompCmpOp::MaskedEq(mask),
-        mask,
-    )?)
 }
 
 fn filter(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int, arch: TargetArch) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use seccompiler::{SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use crate::{
-    seccomp::{Error, masked},
+    condition::{Error, masked},
     spec::Confinement,
 };
 

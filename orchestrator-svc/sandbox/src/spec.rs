@@ -7,6 +7,9 @@ use zeroize::Zeroize;
 
 use crate::{layers::Layers, resources::Resources};
 
+/// First argument of the program that is to be a launcher; the second is the number of its socket.
+pub const LAUNCHER: &str = "sandbox-launcher";
+
 /// What to start, and within what. It holds secrets: it travels by socket only, prints none, and is wiped on drop.
 #[derive(Serialize, Deserialize)]
 pub struct Spec {
