@@ -34,6 +34,10 @@ impl Client {
         let folder = tempfile::tempdir().expect("there is a place for temporary files");
         for file in fs::read_dir(own(&format!("clients/{language}"))).expect("there is such a client") {
             let file = file.expect("it can be read");
+            // A person may have generated there.
+            if file.path().is_dir() {
+                continue;
+            }
             fs::copy(file.path(), folder.path().join(file.file_name())).expect("it can be copied");
         }
         let inherited = env::var_os("PATH").unwrap_or_default();
