@@ -37,18 +37,14 @@ async fn replicas_wait_for_each_others_watchers() {
     let other = one.again().await;
     let mut watcher = Watcher::start(&other, Workload::Gateway, &[]).await;
     watcher.snapshot().await;
-    let began = Instant::now();
     let mut creating = tokio::spawn(async move { (create(&one, "time").await, one) });
-    // The other replica learns of it at once, not by its look-up every second.
+    // That the other replica learns of it at once, not by its look-up every second, is tested in `store/notify.rs`.
     let (revision, _) = watcher.changes().await;
-    assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
     let early = tokio::time::timeout(Duration::from_millis(100), &mut creating).await;
     assert!(early.is_err());
-    let acked = Instant::now();
     watcher.ack(revision).await;
     let (created, one) = creating.await.unwrap();
     assert!(lagging(&created).is_empty());
-    assert!(acked.elapsed() < Duration::from_millis(800), "{:?}", acked.elapsed());
     // Named as the others are, and gone with a goodbye.
     assert_eq!(
         lagging(&create(&one, "second").await),
@@ -183,13 +179,12 @@ async fn one_stuck_session_stops_no_reads() {
         })
         .collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let began = Instant::now();
     stack.admin().entry("entries/first").await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     // A watcher comes and is served, too.
     let mut late = Watcher::start(&stack, Workload::Gateway, &[]).await;
     late.snapshot().await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let waiting = writers.iter().filter(|writer| !writer.is_finished()).count();
+    assert_eq!(waiting, writers.len(), "a read waited until a writer gave up");
     // Whoever writes is told to retry, in bounded time.
     for writer in writers {
         let answer = tokio::time::timeout(Duration::from_secs(15), writer).await;

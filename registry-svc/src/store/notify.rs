@@ -130,3 +130,60 @@ async fn notify(pool: &PgPool, channel: &str, payload: &str) -> sqlx::Result<()>
     let told = timeout(SILENT, notify).await;
     told.map_err(|_| sqlx::Error::PoolTimedOut)?.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use contracts::registry::Entry;
+
+    use super::*;
+    use crate::store::{Object, testing::postgres};
+
+    /// How long a test waits for what may also never come.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn postgres_pools(db: &Db) -> (&PgPool, &PgPool) {
+        let Pools::Postgres { signal, listen, .. } = db.pools() else {
+            panic!("this is a test of PostgreSQL")
+        };
+        (signal, listen)
+    }
+
+    #[tokio::test]
+    async fn a_replica_tells_others_what_it_commits() {
+        let Some(opened) = postgres().await else { return };
+        let other = opened.again().await;
+        let mut listener = PgListener::connect_with(postgres_pools(&other).1).await.unwrap();
+        listener.listen(REVISIONS).await.unwrap();
+        // Commits are announced where there is another replica.
+        opened.db.set_accompanied(true);
+        let stop = CancellationToken::new();
+        tokio::spawn(follow(opened.db.clone(), stop.clone()));
+        let committed = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
+        let expected = format!("{} {} {committed}", opened.db.replica(), opened.db.epoch());
+        let told = async { while listener.recv().await.unwrap().payload() != expected {} };
+        timeout(PATIENCE, told).await.expect("it is told");
+        stop.cancel();
+    }
+
+    /// The revision is in no database: only a notification can tell of it, and no look-up.
+    #[tokio::test]
+    async fn a_replica_hears_of_a_revision_without_looking() {
+        let Some(opened) = postgres().await else { return };
+        let db = &opened.db;
+        let stop = CancellationToken::new();
+        tokio::spawn(follow(db.clone(), stop.clone()));
+        let listening = async {
+            while !db.is_listening() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, listening).await.expect("it listens");
+        let mut latest = db.latest();
+        let revision = latest.borrow().revision + 1000;
+        let payload = format!("another-replica {} {revision}", db.epoch());
+        notify(postgres_pools(db).0, REVISIONS, &payload).await.unwrap();
+        let heard = latest.wait_for(|latest| latest.revision == revision);
+        timeout(PATIENCE, heard).await.expect("it hears of it").unwrap();
+        stop.cancel();
+    }
+}
