@@ -4,6 +4,7 @@ import json, os, signal, subprocess, sys, threading, time
 mode = sys.argv[1] if len(sys.argv) > 1 else "good"
 lock = threading.Lock()
 cancelled = {}
+meetings = {}
 
 
 def send(message):
@@ -30,6 +31,10 @@ def call(message):
     elif name == "slow":
         time.sleep(arguments["seconds"])
         answer(id, {"slept": arguments["seconds"]})
+    elif name == "meet":
+        # Answers once so many calls are here at the same time.
+        meetings.setdefault("all", threading.Barrier(arguments["calls"])).wait(60)
+        answer(id, {"met": True})
     elif name == "progress":
         token = params["_meta"]["progressToken"]
         for i in range(3):
