@@ -2,7 +2,7 @@
 
 mod harness;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::{Bridge, PATIENCE};
 use http_body_util::BodyExt as _;
