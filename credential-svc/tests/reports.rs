@@ -7,13 +7,11 @@ use std::{fs, path::Path};
 use contracts::registry::ConditionStatus;
 use pretty_assertions::assert_eq;
 use support::{
-    Stack,
+    HERE, Stack,
     entries::{header, remote, secret, stored},
     fake_registry::FakeRegistry,
     pairs, put, put_entry, refused,
 };
-
-const HERE: &str = "https://here.example.com";
 
 /// An entry whose token is stored on it, and whose installations may have one of their own for another header.
 fn shared(registry: &FakeRegistry) {

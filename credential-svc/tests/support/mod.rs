@@ -234,6 +234,32 @@ impl Stack {
     }
 }
 
+/// Where the remote entry of [`registry`] is.
+pub const HERE: &str = "https://here.example.com";
+/// Somewhere else.
+pub const THERE: &str = "https://there.example.com";
+
+/// A registry with a remote entry `e`, which alice has installed as `i`.
+pub fn registry() -> FakeRegistry {
+    let registry = FakeRegistry::new();
+    let fields = vec![
+        entries::secret("token", true, None),
+        entries::secret("tenant", false, entries::header("X-Tenant-Key")),
+    ];
+    registry.save_entry(entries::remote("e", HERE, fields));
+    registry.install("i", "e", "alice");
+    registry
+}
+
+pub async fn start(registry: &FakeRegistry) -> (Stack, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    (Stack::start(directory.path(), registry).await, directory)
+}
+
+pub fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
 pub type Answer<T> = Result<T, Status>;
 
 /// A put to an installation.
