@@ -20,7 +20,7 @@ use crate::{
     api::RuntimeApi,
     config::Config,
     domain::runtime::Runtime,
-    reconcile::{Context, Controller, Follower, KINDS},
+    reconcile::{Context, Controller, Follower, KINDS, Leases},
     runtime::local::{LocalError, LocalRuntime},
 };
 
@@ -62,17 +62,13 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         .instance
         .clone()
         .unwrap_or_else(|| service_kit::random::uuid().to_string());
-    let runtime: Arc<dyn Runtime> = Arc::new(LocalRuntime::new(config, deps.clock.clone()).await?);
-    let context = Context {
-        registry: deps.registry.clone(),
-        credential: deps.credential,
-        runtime: Arc::clone(&runtime),
-    };
-    let controller = Arc::new(Controller::new(context));
+    let local = LocalRuntime::new(config, deps.clock.clone()).await?;
+    let mut leases = Leases::new(deps.registry.clone(), local.holder().to_owned());
+    let runtime: Arc<dyn Runtime> = Arc::new(local);
     let (readiness, ready) = watch::channel(Readiness::NotReady(
         "the registry has not told yet what should run".to_owned(),
     ));
-    let api = RuntimeApi::new(runtime, Access::new(deps.registry.clone()), deps.clock);
+    let api = RuntimeApi::new(Arc::clone(&runtime), Access::new(deps.registry.clone()), deps.clock);
     let (verifier, quotas) = (deps.verifier, deps.quotas);
     let mut routes = Routes::builder();
     routes.add_service(RuntimeServiceServer::new(api));
@@ -89,15 +85,39 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         .layer(axum::middleware::from_fn(move |request, next| {
             authenticate(Arc::clone(&verifier), request, next)
         }));
-    let registry = deps.registry;
+    let (registry, credential) = (deps.registry, deps.credential);
     let watcher = Watcher {
         instance,
         address: String::new(),
     };
     let run = move |stop: CancellationToken| async move {
-        let mut follower = Follower::new(Arc::clone(&controller), readiness);
-        follow(registry, &watcher, &KINDS, &mut follower, stop).await;
-        controller.shut_down().await;
+        let waits = |holder: &str| {
+            let text = format!("another orchestrator ({holder}) runs the servers; this one waits for its turn");
+            readiness.send_replace(Readiness::Degraded(text));
+        };
+        while let Some(held) = leases.acquire(&stop, waits).await {
+            let lease = held.lease.clone();
+            let context = Context {
+                registry: registry.clone(),
+                credential: credential.clone(),
+                runtime: Arc::clone(&runtime),
+                lease: lease.clone(),
+            };
+            let controller = Arc::new(Controller::new(context));
+            let mut follower = Follower::new(Arc::clone(&controller), readiness.clone());
+            let lost = stop.child_token();
+            tokio::join!(
+                follow(registry.clone(), &watcher, &KINDS, &mut follower, lost.clone()),
+                async {
+                    let _ = lost.run_until_cancelled(leases.keep(held)).await;
+                    lost.cancel();
+                }
+            );
+            controller.shut_down().await;
+            if stop.is_cancelled() {
+                return leases.release(lease).await;
+            }
+        }
     };
     Ok(App {
         name: "orchestrator-svc",

@@ -326,3 +326,35 @@ async fn reports_again_what_the_registry_has_lost() {
     call(&endpoint).await;
     stack.stop().await;
 }
+
+/// Two orchestrators of one registry: one works, the other waits and has nothing running.
+#[tokio::test]
+async fn one_orchestrator_works_and_the_other_waits() {
+    let (first, second, fakes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Fakes::new());
+    fakes.install(installation("one", "builtin", &[], Vec::new()));
+    let works = Stack::start(first.path(), &fakes).await;
+    let endpoint = works.running("one").await;
+    let waits = Stack::start_waiting(second.path(), &fakes).await;
+    assert!(waits.processes().is_empty());
+    let reports = fakes.reports().len();
+    fakes.edit("one", |installation| installation.generation += 1);
+    assert_eq!(waits.observed("one").await.endpoint, endpoint);
+    assert_eq!(fakes.reports().len(), reports + 1, "one report, of one orchestrator");
+
+    // The first one ends: the second takes over at once.
+    works.stop().await;
+    let moved = waits.moved("one", &endpoint).await;
+    call(&moved).await;
+    assert_eq!(waits.processes().len(), 1);
+
+    // Somebody else takes the lease: this one stops what it runs, and waits.
+    fakes.take_lease("another");
+    eventually(|| waits.processes().is_empty()).await;
+    let reports = fakes.reports().len();
+    fakes.edit("one", |installation| installation.generation += 1);
+    fakes.free_lease();
+    let back = waits.moved("one", &moved).await;
+    call(&back).await;
+    assert!(fakes.reports().len() > reports);
+    waits.stop().await;
+}

@@ -547,7 +547,10 @@ async fn are_deleted_and_cleaned_up(stack: Stack) {
         let subject = Some(report_cleanup_request::Subject::InstallationUid(made.uid.clone()));
         stack
             .reports(workload)
-            .report_cleanup(ReportCleanupRequest { subject })
+            .report_cleanup(ReportCleanupRequest {
+                subject,
+                ..Default::default()
+            })
             .await
             .unwrap();
     }

@@ -172,7 +172,10 @@ async fn deletes_what_goes_with_an_entry(stack: Stack) {
             stack.reports(Workload::Orchestrator),
         );
         async move {
-            let request = ReportCleanupRequest { subject: Some(subject) };
+            let request = ReportCleanupRequest {
+                subject: Some(subject),
+                ..Default::default()
+            };
             credential.report_cleanup(request.clone()).await?;
             orchestrator.report_cleanup(request).await
         }

@@ -61,7 +61,10 @@ impl Registry for Reporter {
             Owner::Installation(uid) => report_cleanup_request::Subject::InstallationUid(uid.clone()),
             Owner::Entry(uid) => report_cleanup_request::Subject::EntryUid(uid.clone()),
         };
-        let request = ReportCleanupRequest { subject: Some(subject) };
+        let request = ReportCleanupRequest {
+            subject: Some(subject),
+            ..Default::default()
+        };
         timely(self.client.clone().report_cleanup(request)).await.map(drop)
     }
 }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use contracts::registry::{
-    self as pb, Change, ConditionStatus, ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest,
-    ReportCredentialResponse, ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest,
-    ReportRuntimeResponse, ReportTokenUseRequest, ReportTokenUseResponse, change,
+    self as pb, AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, Change, ConditionStatus,
+    ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse, ReportCleanupRequest, ReportCleanupResponse,
+    ReportCredentialRequest, ReportCredentialResponse, ReportDiscoveryRequest, ReportDiscoveryResponse,
+    ReportRuntimeRequest, ReportRuntimeResponse, ReportTokenUseRequest, ReportTokenUseResponse, change,
     report_discovery_request::{Outcome, Subject},
     report_service_server::{ReportService, ReportServiceServer},
 };
@@ -30,6 +31,20 @@ struct Told(mpsc::UnboundedSender<String>);
 
 #[tonic::async_trait]
 impl ReportService for Told {
+    async fn acquire_runtime_lease(
+        &self,
+        _: Request<AcquireRuntimeLeaseRequest>,
+    ) -> Result<Response<AcquireRuntimeLeaseResponse>, Status> {
+        Err(Status::permission_denied("the orchestrator's"))
+    }
+
+    async fn release_runtime_lease(
+        &self,
+        _: Request<ReleaseRuntimeLeaseRequest>,
+    ) -> Result<Response<ReleaseRuntimeLeaseResponse>, Status> {
+        Err(Status::permission_denied("the orchestrator's"))
+    }
+
     async fn report_discovery(
         &self,
         request: Request<ReportDiscoveryRequest>,

@@ -118,6 +118,20 @@ impl WatchService for Registry {
 
 #[tonic::async_trait]
 impl ReportService for Registry {
+    async fn acquire_runtime_lease(
+        &self,
+        _: Request<pb::AcquireRuntimeLeaseRequest>,
+    ) -> Result<Response<pb::AcquireRuntimeLeaseResponse>, Status> {
+        Err(Status::permission_denied("the orchestrator's"))
+    }
+
+    async fn release_runtime_lease(
+        &self,
+        _: Request<pb::ReleaseRuntimeLeaseRequest>,
+    ) -> Result<Response<pb::ReleaseRuntimeLeaseResponse>, Status> {
+        Err(Status::permission_denied("the orchestrator's"))
+    }
+
     async fn report_discovery(
         &self,
         request: Request<pb::ReportDiscoveryRequest>,

@@ -82,7 +82,7 @@ pub(crate) async fn request(world: &World, rpc: &str, about: &str, who: Who) -> 
         "TeamService" => teams(world, method, about, who).await,
         "UserService" => users(world, method, about).await,
         "GatewayTokenService" => gateway_tokens(world, method, about, who).await,
-        "ReportService" => reports(world, method, about).await,
+        "ReportService" => reports(world, method, about, who).await,
         "AccessService" => access(world, method, about).await,
         "WatchService" => watch(method, about, world),
         "CredentialService" => credentials(world, method, about, who).await,
@@ -515,7 +515,7 @@ async fn gateway_tokens(world: &World, method: &str, about: &str, who: Who) -> O
     })
 }
 
-async fn reports(world: &World, method: &str, about: &str) -> Option<Request> {
+async fn reports(world: &World, method: &str, about: &str, who: Who) -> Option<Request> {
     if about != "personal" {
         return None;
     }
@@ -536,7 +536,9 @@ async fn reports(world: &World, method: &str, about: &str) -> Option<Request> {
             reason: "EXITED".to_owned(),
             observed_generation: 1,
             ..r::ReportRuntimeRequest::default()
-        }),
+        })
+        // The program's own orchestrator holds the lease.
+        .or("LEASE_LOST"),
         "ReportDiscovery" => Request::new(r::ReportDiscoveryRequest {
             subject: Some(r::report_discovery_request::Subject::InstallationUid(uid)),
             outcome: Some(r::report_discovery_request::Outcome::Tools(
@@ -544,11 +546,26 @@ async fn reports(world: &World, method: &str, about: &str) -> Option<Request> {
             )),
             observed_generation: 1,
         }),
-        // It is not deleted, which is looked up for whoever may report.
+        // It is not deleted, which is looked up for whoever may report; an orchestrator that does not hold the lease is refused before.
         "ReportCleanup" => Request::new(r::ReportCleanupRequest {
             subject: Some(r::report_cleanup_request::Subject::InstallationUid(uid)),
+            lease: None,
         })
-        .or("ILLEGAL_TRANSITION"),
+        .or(if who == Who::Service(service_kit::Workload::Orchestrator) {
+            "LEASE_LOST"
+        } else {
+            "ILLEGAL_TRANSITION"
+        }),
+        "AcquireRuntimeLease" => Request::new(r::AcquireRuntimeLeaseRequest {
+            holder: "somebody else".to_owned(),
+            ..r::AcquireRuntimeLeaseRequest::default()
+        }),
+        "ReleaseRuntimeLease" => Request::new(r::ReleaseRuntimeLeaseRequest {
+            lease: Some(r::RuntimeLease {
+                holder: "somebody else".to_owned(),
+                epoch: 1,
+            }),
+        }),
         "ReportTokenUse" => {
             let token = world.create_token(None).await.gateway_token.unwrap_or_default();
             Request::new(r::ReportTokenUseRequest {

@@ -11,7 +11,7 @@ use contracts::registry::{
 };
 use futures::StreamExt as _;
 use tokio::sync::Notify;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use super::context::Context;
 
@@ -83,13 +83,19 @@ async fn clean_up(context: &Context, deleted: &Deleted) -> bool {
             Subject::InstallationUid(uid.clone())
         }
     };
-    cleaned_up(&context.registry, subject).await
+    cleaned_up(context, subject).await
 }
 
 /// Reports that nothing is left. True once it is taken.
-pub(crate) async fn cleaned_up(registry: &Channel, subject: Subject) -> bool {
-    let request = ReportCleanupRequest { subject: Some(subject) };
-    match ReportServiceClient::new(registry.clone()).report_cleanup(request).await {
+async fn cleaned_up(context: &Context, subject: Subject) -> bool {
+    let request = ReportCleanupRequest {
+        subject: Some(subject),
+        lease: Some(context.lease.clone()),
+    };
+    match ReportServiceClient::new(context.registry.clone())
+        .report_cleanup(request)
+        .await
+    {
         Ok(_) => true,
         Err(status) if status.code() == Code::NotFound => true,
         Err(status) => {
@@ -100,9 +106,9 @@ pub(crate) async fn cleaned_up(registry: &Channel, subject: Subject) -> bool {
 }
 
 /// As [`cleaned_up`], until it is taken.
-pub(crate) async fn report_cleanup(registry: &Channel, subject: Subject) {
+pub(crate) async fn report_cleanup(context: &Context, subject: Subject) {
     let mut delay = FIRST_DELAY;
-    while !cleaned_up(registry, subject.clone()).await {
+    while !cleaned_up(context, subject.clone()).await {
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(LONGEST_DELAY);
     }

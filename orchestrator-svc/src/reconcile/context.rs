@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use contracts::registry::RuntimeLease;
 use tonic::transport::Channel;
 
 use crate::domain::runtime::Runtime;
@@ -11,4 +12,6 @@ pub(crate) struct Context {
     pub(crate) registry: Channel,
     pub(crate) credential: Channel,
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// Under which everything is reported.
+    pub(crate) lease: RuntimeLease,
 }

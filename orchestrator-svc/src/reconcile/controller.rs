@@ -109,7 +109,7 @@ impl Controller {
             stop: self.stop.clone(),
             applied: false,
         };
-        let reporting = report(self.context.registry.clone(), uid.to_owned(), observed, reported);
+        let reporting = report(Arc::clone(&self.context), uid.to_owned(), observed, reported);
         let (all, own, name) = (Arc::clone(&self.reconciled), Arc::clone(&life), uid.to_owned());
         self.tasks.spawn(async move {
             let _ended = own.ended.clone().drop_guard();

@@ -144,7 +144,7 @@ impl Reconciler {
             }
         }
         tokio::select! {
-            () = report_cleanup(&self.context.registry, Subject::InstallationUid(self.uid.clone())) => {}
+            () = report_cleanup(&self.context, Subject::InstallationUid(self.uid.clone())) => {}
             () = self.stop.cancelled() => {}
         }
     }

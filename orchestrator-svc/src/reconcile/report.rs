@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
-    ReportRuntimeRequest, Runtime, RuntimeState, report_runtime_request::Subject,
+    ReportRuntimeRequest, Runtime, RuntimeLease, RuntimeState, report_runtime_request::Subject,
     report_service_client::ReportServiceClient,
 };
 use tokio::sync::watch;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
+
+use super::context::Context;
 
 use crate::domain::status::{State, Status};
 
@@ -34,16 +36,19 @@ struct Taken {
 
 /// Reports one installation's status whenever the registry shows another. Ends when its reconciler does.
 pub(crate) async fn report(
-    registry: Channel,
+    context: Arc<Context>,
     uid: String,
     mut wanted: watch::Receiver<Option<Status>>,
     mut shown: watch::Receiver<Shown>,
 ) {
-    let mut client = ReportServiceClient::new(registry);
+    let mut client = ReportServiceClient::new(context.registry.clone());
     let mut delay = FIRST_DELAY;
     let mut taken: Option<Taken> = None;
     loop {
-        let request = wanted.borrow_and_update().as_ref().map(|status| request(&uid, status));
+        let request = wanted
+            .borrow_and_update()
+            .as_ref()
+            .map(|status| request(&uid, status, &context.lease));
         let current = shown.borrow_and_update().clone();
         if let Some(request) = request.filter(|r| is_due(r, &current, taken.as_ref())) {
             match client.report_runtime(request.clone()).await {
@@ -79,7 +84,7 @@ pub(crate) async fn report(
     }
 }
 
-fn request(uid: &str, status: &Status) -> ReportRuntimeRequest {
+fn request(uid: &str, status: &Status, lease: &RuntimeLease) -> ReportRuntimeRequest {
     let (state, reason) = match status.state {
         State::Running => (RuntimeState::Running, "RUNNING"),
         State::Pending => (RuntimeState::Pending, status.reason.as_str()),
@@ -96,6 +101,7 @@ fn request(uid: &str, status: &Status) -> ReportRuntimeRequest {
         replicas: status.expected.into(),
         ready_replicas: (status.state == State::Running).into(),
         tool_list_changes: status.tool_list_changes,
+        lease: Some(lease.clone()),
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
         status.set(State::Running, "", "");
         status.endpoint = "unix:/new".to_owned();
         status.spec_digest = "abc".to_owned();
-        request("u", &status)
+        request("u", &status, &RuntimeLease::default())
     }
 
     fn shown(endpoint: &str, registry_revision: i64) -> Shown {
@@ -164,7 +170,7 @@ mod tests {
     #[test]
     fn says_how_many_run() {
         let replicas = |status: &Status| {
-            let request = request("u", status);
+            let request = request("u", status, &RuntimeLease::default());
             (request.state(), request.replicas, request.ready_replicas)
         };
         let mut status = Status::starting(1);

@@ -13,12 +13,13 @@ use contracts::{
         vend_service_server::{VendService, VendServiceServer},
     },
     registry::{
-        AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest, AuthorizeInstallationResponse,
-        Change, ChangeBatch, Compacted, Entry, EntryRevision, Installation, ObjectKind, Removal, ReportCleanupRequest,
-        ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse, ReportDiscoveryRequest,
-        ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse, ReportTokenUseRequest,
-        ReportTokenUseResponse, Runtime, SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest, WatchResponse,
-        WatchedObject,
+        AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, AuthorizeEntryRequest, AuthorizeEntryResponse,
+        AuthorizeInstallationRequest, AuthorizeInstallationResponse, Change, ChangeBatch, Compacted, Entry,
+        EntryRevision, Installation, ObjectKind, ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse, Removal,
+        ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse,
+        ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse,
+        ReportTokenUseRequest, ReportTokenUseResponse, Runtime, RuntimeLease, SnapshotBegin, SnapshotEnd,
+        SnapshotObjects, WatchRequest, WatchResponse, WatchedObject,
         access_service_server::{AccessService, AccessServiceServer},
         change,
         report_cleanup_request::Subject,
@@ -54,6 +55,8 @@ struct State {
     cleanups: Vec<Subject>,
     secrets: HashMap<String, Vec<(String, String)>>,
     destinations: Vec<String>,
+    /// Never ends by itself here.
+    lease: Option<RuntimeLease>,
 }
 
 impl Fakes {
@@ -127,6 +130,23 @@ impl Fakes {
             edit(entry);
             vec![put(uid, Object::Entry(entry.clone()))]
         });
+    }
+
+    /// Another orchestrator holds the lease from now on.
+    pub fn take_lease(&self, holder: &str) {
+        let mut state = self.0.lock().unwrap();
+        let epoch = state.lease.as_ref().map_or(0, |lease| lease.epoch) + 1;
+        state.lease = Some(RuntimeLease {
+            holder: holder.to_owned(),
+            epoch,
+        });
+    }
+
+    /// Nobody holds it any more.
+    pub fn free_lease(&self) {
+        if let Some(lease) = &mut self.0.lock().unwrap().lease {
+            lease.holder.clear();
+        }
     }
 
     /// Forgets what was reported, as a restored database does, and begins with a snapshot again.
@@ -252,6 +272,9 @@ impl ReportService for Fakes {
     ) -> Result<Response<ReportRuntimeResponse>, Status> {
         require_workload(&request, &[Workload::Orchestrator])?;
         let report = request.into_inner();
+        if report.lease != self.0.lock().unwrap().lease {
+            return Err(Status::failed_precondition("another orchestrator holds the lease"));
+        }
         let Some(report_runtime_request::Subject::InstallationUid(uid)) = report.subject.clone() else {
             return Err(Status::invalid_argument("only installations have runtimes yet"));
         };
@@ -300,6 +323,50 @@ impl ReportService for Fakes {
             .cleanups
             .push(request.into_inner().subject.unwrap());
         Ok(Response::new(ReportCleanupResponse {}))
+    }
+
+    async fn acquire_runtime_lease(
+        &self,
+        request: Request<AcquireRuntimeLeaseRequest>,
+    ) -> Result<Response<AcquireRuntimeLeaseResponse>, Status> {
+        require_workload(&request, &[Workload::Orchestrator])?;
+        let request = request.into_inner();
+        let mut state = self.0.lock().unwrap();
+        let epoch = state.lease.as_ref().map_or(0, |lease| lease.epoch);
+        let renews = request.epoch == epoch && request.epoch > 0;
+        let is_free = state
+            .lease
+            .as_ref()
+            .is_none_or(|lease| lease.holder.is_empty() || (lease.holder == request.holder && request.replaces));
+        if is_free && !renews {
+            state.lease = Some(RuntimeLease {
+                holder: request.holder.clone(),
+                epoch: epoch + 1,
+            });
+        }
+        Ok(Response::new(AcquireRuntimeLeaseResponse {
+            held: is_free || renews,
+            lease: state.lease.clone(),
+            remaining: Some(prost_types::Duration {
+                seconds: 0,
+                nanos: 300_000_000,
+            }),
+        }))
+    }
+
+    async fn release_runtime_lease(
+        &self,
+        request: Request<ReleaseRuntimeLeaseRequest>,
+    ) -> Result<Response<ReleaseRuntimeLeaseResponse>, Status> {
+        let mut state = self.0.lock().unwrap();
+        if let Some(lease) = state
+            .lease
+            .as_mut()
+            .filter(|lease| request.get_ref().lease.as_ref() == Some(*lease))
+        {
+            lease.holder.clear();
+        }
+        Ok(Response::new(ReleaseRuntimeLeaseResponse {}))
     }
 
     async fn report_token_use(

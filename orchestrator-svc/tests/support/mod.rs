@@ -27,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use orchestrator_svc::{Backoff, Config, Deps, Limits};
 use serde_json::{Value, json};
 use service_kit::{
-    Clock, Workload,
+    Clock, Readiness, Workload,
     pipe::{pipe, tcp},
     serve::serve,
     testing::TestIssuer,
@@ -53,7 +53,22 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// One that works.
     pub async fn start(folder: &Path, fakes: &Fakes) -> Self {
+        Self::start_until(folder, fakes, |ready| *ready == Readiness::Ready).await
+    }
+
+    /// One that waits for another.
+    pub async fn start_waiting(folder: &Path, fakes: &Fakes) -> Self {
+        Self::start_until(
+            folder,
+            fakes,
+            |ready| matches!(ready, Readiness::Degraded(text) if text.contains("waits")),
+        )
+        .await
+    }
+
+    async fn start_until(folder: &Path, fakes: &Fakes, is_ready: fn(&Readiness) -> bool) -> Self {
         let issuer = TestIssuer::start().await.unwrap();
         let stop = CancellationToken::new();
         let (mut running, mut tasks) = (JoinSet::new(), JoinSet::new());
@@ -95,7 +110,7 @@ impl Stack {
             tasks.spawn((task.run)(stop.clone()));
         }
         let mut ready = app.ready.clone();
-        ready.wait_for(|r| *r == service_kit::Readiness::Ready).await.unwrap();
+        ready.wait_for(is_ready).await.unwrap();
         let people = Endpoint::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();
@@ -129,11 +144,14 @@ impl Stack {
         self.fakes.runtime(uid).unwrap()
     }
 
-    /// Waits until the server runs and the registry knows where.
+    /// Waits until the server runs and the registry knows where; what it was told before this service was started is of no server.
     pub async fn running(&self, uid: &str) -> String {
-        let runtime = self.reason(uid, "RUNNING").await;
-        assert_eq!(runtime.state(), RuntimeState::Running);
-        runtime.endpoint
+        let here = |runtime: &Runtime| {
+            let socket = runtime.endpoint.strip_prefix("unix:");
+            runtime.state() == RuntimeState::Running && socket.is_some_and(|socket| Path::new(socket).exists())
+        };
+        eventually(|| self.fakes.runtime(uid).as_ref().is_some_and(here)).await;
+        self.fakes.runtime(uid).unwrap().endpoint
     }
 
     /// Waits until the registry knows how the installation's present generation does.

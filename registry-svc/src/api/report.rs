@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use contracts::registry::{
+    AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse,
     ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse,
     ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse,
     ReportTokenUseRequest, ReportTokenUseResponse, report_service_server::ReportService,
@@ -10,7 +11,7 @@ use contracts::registry::{
 use service_kit::{Workload, identity::require_workload};
 use tonic::{Request, Response, Status};
 
-use crate::operate::{Registry, report};
+use crate::operate::{Registry, report, runtime_lease};
 
 /// The service.
 #[derive(Debug)]
@@ -58,6 +59,24 @@ impl ReportService for ReportApi {
         let workload = require_workload(&request, &[Workload::Credential, Workload::Orchestrator])?;
         report::cleaned_up(&self.0, workload, request.into_inner()).await?;
         Ok(Response::new(ReportCleanupResponse {}))
+    }
+
+    async fn acquire_runtime_lease(
+        &self,
+        request: Request<AcquireRuntimeLeaseRequest>,
+    ) -> Result<Response<AcquireRuntimeLeaseResponse>, Status> {
+        require_workload(&request, &[Workload::Orchestrator])?;
+        let answer = runtime_lease::acquire(&self.0, request.get_ref()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn release_runtime_lease(
+        &self,
+        request: Request<ReleaseRuntimeLeaseRequest>,
+    ) -> Result<Response<ReleaseRuntimeLeaseResponse>, Status> {
+        require_workload(&request, &[Workload::Orchestrator])?;
+        runtime_lease::release(&self.0, request.get_ref()).await?;
+        Ok(Response::new(ReleaseRuntimeLeaseResponse {}))
     }
 
     async fn report_token_use(

@@ -52,6 +52,7 @@ impl From<Error> for Status {
             }
             Error::RequestIdReused => of(Code::InvalidArgument, ErrorReason::RequestIdReused).build(),
             Error::PageTokenInvalid => of(Code::InvalidArgument, ErrorReason::PageTokenInvalid).build(),
+            Error::LeaseLost => of(Code::FailedPrecondition, ErrorReason::LeaseLost).build(),
             Error::Storage(error) => storage(error),
             Error::Internal(text) => {
                 tracing::error!(error = %text, "internal error");

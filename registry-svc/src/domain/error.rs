@@ -87,6 +87,9 @@ pub(crate) enum Error {
     /// The page token is of another list, or broken.
     #[error("page_token was not made for this request: ask for the first page with an empty one")]
     PageTokenInvalid,
+    /// Another orchestrator runs the servers.
+    #[error("this is not reported under the present lease of what runs servers: another orchestrator holds it")]
+    LeaseLost,
     /// The database failed.
     #[error("the database failed")]
     Storage(#[from] StorageError),

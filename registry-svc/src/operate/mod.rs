@@ -15,6 +15,7 @@ pub(crate) mod propagation;
 mod registry;
 pub(crate) mod report;
 pub(crate) mod rollout;
+pub(crate) mod runtime_lease;
 pub(crate) mod teams;
 pub(crate) mod tools;
 pub(crate) mod users;

@@ -6,7 +6,14 @@ use sqlx::{
 };
 
 /// All migrations, oldest first. One that was released never changes; what comes later only expands, then contracts.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (
+        2,
+        "runtime lease",
+        include_str!("../../migrations/0002_runtime_lease.sql"),
+    ),
+];
 
 /// The migrations of this program.
 pub(super) fn migrator() -> Migrator {

@@ -32,6 +32,7 @@ mod plans;
 mod recent;
 pub(crate) mod requests;
 pub(crate) mod revisions;
+pub(crate) mod runtime_lease;
 pub(crate) mod runtimes;
 pub(crate) mod search;
 pub(crate) mod snapshot;

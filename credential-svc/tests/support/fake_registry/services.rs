@@ -3,8 +3,9 @@
 use std::pin::Pin;
 
 use contracts::registry::{
-    AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest, AuthorizeInstallationResponse,
-    Condition, ConditionType, Installation, ObjectKind, Principal, ReportCleanupRequest, ReportCleanupResponse,
+    AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, AuthorizeEntryRequest, AuthorizeEntryResponse,
+    AuthorizeInstallationRequest, AuthorizeInstallationResponse, Condition, ConditionType, Installation, ObjectKind,
+    Principal, ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse, ReportCleanupRequest, ReportCleanupResponse,
     ReportCredentialRequest, ReportCredentialResponse, ReportDiscoveryRequest, ReportDiscoveryResponse,
     ReportRuntimeRequest, ReportRuntimeResponse, ReportTokenUseRequest, ReportTokenUseResponse, SnapshotBegin,
     SnapshotEnd, SnapshotObjects, WatchRequest, WatchResponse, WatchedObject, access_service_server::AccessService,
@@ -139,6 +140,20 @@ impl AccessService for FakeRegistry {
 
 #[tonic::async_trait]
 impl ReportService for FakeRegistry {
+    async fn acquire_runtime_lease(
+        &self,
+        _: Request<AcquireRuntimeLeaseRequest>,
+    ) -> Result<Response<AcquireRuntimeLeaseResponse>, Status> {
+        Err(Status::permission_denied("the orchestrator's"))
+    }
+
+    async fn release_runtime_lease(
+        &self,
+        _: Request<ReleaseRuntimeLeaseRequest>,
+    ) -> Result<Response<ReleaseRuntimeLeaseResponse>, Status> {
+        Err(Status::permission_denied("the orchestrator's"))
+    }
+
     async fn report_credential(
         &self,
         request: Request<ReportCredentialRequest>,

@@ -20,6 +20,7 @@ const NAME: usize = 16;
 pub(crate) struct Folders {
     data: PathBuf,
     sockets: PathBuf,
+    holder: String,
     removal: Removal,
 }
 
@@ -54,9 +55,11 @@ impl Folders {
         }
         let removed = data.join("removed");
         private(&removed)?;
+        let holder = holder(&data.join("holder"))?;
         Ok(Self {
             data,
             sockets,
+            holder,
             removal: Removal::new(removed)?,
         })
     }
@@ -124,6 +127,11 @@ impl Folders {
         self.data.join("packages")
     }
 
+    /// The name of this data folder, made when it was first used.
+    pub(crate) fn holder(&self) -> &str {
+        &self.holder
+    }
+
     /// All of them.
     pub(crate) fn data(&self) -> &Path {
         &self.data
@@ -160,6 +168,18 @@ impl Folders {
     pub(crate) fn removal(&self) -> Removal {
         self.removal.clone()
     }
+}
+
+/// The name in a file, or a new one where it is not there or was not written to the end.
+fn holder(file: &Path) -> io::Result<String> {
+    match fs::read_to_string(file) {
+        Ok(name) if uuid::Uuid::parse_str(&name).is_ok() => return Ok(name),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let name = service_kit::random::uuid().to_string();
+    fs::write(file, &name)?;
+    Ok(name)
 }
 
 /// Makes the folder for nobody else, and refuses one that is somebody else's, or in which others may have put something.

@@ -101,6 +101,11 @@ impl Machine {
         })
     }
 
+    /// As `LocalRuntime::holder`.
+    pub(crate) fn holder(&self) -> &str {
+        self.folders.holder()
+    }
+
     /// Where an owner's server runs.
     pub(crate) fn working_folder(&self, owner: &str) -> PathBuf {
         self.folders.work(owner)

@@ -91,6 +91,11 @@ impl LocalRuntime {
         })
     }
 
+    /// Names whoever runs servers in this data folder, which is one process at a time: whichever opens it next takes its place.
+    pub(crate) fn holder(&self) -> &str {
+        self.shared.machine.holder()
+    }
+
     /// Says what should be of an owner to its supervisor, which there is from now on.
     async fn tell(&self, owner: &str, wanted: Wanted) {
         loop {

@@ -12,7 +12,7 @@ use contracts::registry::{
 };
 use service_kit::{Workload, status::Violations};
 
-use super::Registry;
+use super::{Registry, runtime_lease};
 use crate::{
     domain::{Actor, Error, conditions, time::timestamp},
     store::{cleanup, gateway_tokens},
@@ -37,6 +37,9 @@ pub(crate) async fn cleaned_up(
         None => return Err(Error::invalid("subject", "must be set")),
     };
     let mut tx = registry.db.read().await?;
+    if workload == Workload::Orchestrator {
+        runtime_lease::check(&mut tx, request.lease.as_ref(), registry.clock.now_micros()).await?;
+    }
     if cleanup::is_noted(&mut tx, what, &uid, workload).await? {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use service_kit::Workload;
 use super::{check, settle};
 use crate::{
     domain::{Actor, Error, conditions, time::timestamp},
-    operate::{Registry, propagation::Propagated},
+    operate::{Registry, propagation::Propagated, runtime_lease},
     store::{Object, Tx, entries, installations, runtimes},
 };
 
@@ -18,9 +18,11 @@ pub(crate) async fn runtime(registry: &Registry, report: ReportRuntimeRequest) -
     check::runtime(&report)?;
     let now = registry.clock.now_micros();
     let mut tx = registry.db.read().await?;
+    runtime_lease::check(&mut tx, report.lease.as_ref(), now).await?;
     if runtime_changes(&mut tx, &report, now).await?.is_some() {
         drop(tx);
         tx = registry.write(Actor::Workload(Workload::Orchestrator)).await?;
+        runtime_lease::check(&mut tx, report.lease.as_ref(), now).await?;
         if let Some((mut runtime, installation)) = runtime_changes(&mut tx, &report, now).await? {
             runtimes::put(&mut tx, &mut runtime).await?;
             if let Some(mut installation) = installation {
