@@ -241,7 +241,7 @@ async fn explains_every_step_also_to_admins_only_for_others() {
     assert_eq!(curious.code(), Code::PermissionDenied);
 }
 
-/// Lesson 11: all pages.
+/// The list is complete over all pages.
 #[tokio::test]
 async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
     let world = World::new(echo).await;

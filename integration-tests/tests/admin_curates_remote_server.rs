@@ -55,7 +55,7 @@ async fn entry_approve_install_discover_assign_call() {
     );
 }
 
-/// The definition and the result arrive with everything they had (lessons 12, 19).
+/// The definition and the result arrive with everything they had.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_on_the_way() {
     let (stack, upstream) = tokio::join!(Stack::start(), Everything::start());

@@ -1,4 +1,4 @@
-//! A gateway in automatic mode has every tool of every entry that shares a label with it, at once (lesson 45).
+//! A gateway in automatic mode has every tool of every entry that shares a label with it, at once.
 
 use contracts::registry as r;
 use integration_tests::{Stack, upstream::recording::RecordingUpstream, walk};
@@ -84,7 +84,7 @@ async fn labels_bring_and_take_tools_at_once() {
     );
 }
 
-/// A client that holds a stream open is told when the list changes (lesson 15).
+/// A client that holds a stream open is told when the list changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn list_changed_is_sent() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);

@@ -527,7 +527,7 @@ async fn entries_that_change_while_installed() {
     let client = stack.mcp("team", &alice).await;
     client.call_text("api__echo", json!({"text": "x"})).await;
 
-    // A change that needs no input asks for nothing (lesson 38).
+    // A change that needs no input asks for nothing.
     let mut entry = r::Entry {
         name: "entries/api".to_owned(),
         ..r::Entry::default()

@@ -294,7 +294,7 @@ async fn gateway_tokens_work_at_gateways_until_they_are_revoked() {
     assert_eq!(answer.0.status, http::StatusCode::UNAUTHORIZED);
 }
 
-/// A session is bound to who opened it and to its gateway, not to the bytes of a token (lessons 4, 5).
+/// A session is bound to who opened it and to its gateway, not to the bytes of a token.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_others() {
     let mut stack = Stack::start().await;

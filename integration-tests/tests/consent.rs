@@ -117,7 +117,11 @@ impl Alice {
         let answer = self.client.call("tracker__get-env", json!({})).await;
         assert_eq!(answer["result"]["isError"], true, "{what}: {answer}");
         assert!(!answer.to_string().contains(SECRET), "{what}: {answer}");
-        for told in ["at present. ", "their owner must", "secrets again. Open the link"] {
+        for told in [
+            "no usable credential. ",
+            "their owner must",
+            "secrets again. Open the link",
+        ] {
             assert!(answer.to_string().contains(told), "{what}: {told}: {answer}");
         }
     }

@@ -167,7 +167,7 @@ async fn additional_headers_passthrough_and_precedence() {
         ("x-trace", "t-1"),
     ];
     assert_eq!(sorted(headers), pairs(&expected));
-    // Discovery and initialization carry the managed headers, too (lesson 36).
+    // Discovery and initialization carry the managed headers, too.
     for request in upstream.requests() {
         assert_eq!(request.values("authorization"), ["Bearer ghp_alice"]);
         assert_eq!(request.values("x-tenant"), ["acme"]);
@@ -227,7 +227,7 @@ async fn a_credential_stored_once_on_the_entry() {
     assert_eq!(seen, BTreeSet::from(["Bearer shared-key".to_owned()]));
 }
 
-/// Everybody calls with their own account, at the same time (lessons 33, 36).
+/// Everybody calls with their own account, at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_never_mixed_up() {
     let upstream = RecordingUpstream::start().await;

@@ -147,7 +147,7 @@ async fn time_is_told_restarted_and_deleted() {
     .await;
     assert_eq!(after.state(), o::RuntimeState::Running);
     assert_ne!(before.into_inner().start_time, after.start_time);
-    // The client goes on as if nothing had happened (lesson 2).
+    // The client goes on as if nothing had happened.
     assert!(
         client
             .call_text("time__get_current_time", ask)
@@ -222,7 +222,7 @@ async fn a_restart_loses_no_call() {
     assert_eq!(answers, vec!["waited"; 30]);
 }
 
-/// A server whose list of tools changes while nobody calls it: clients that hold a stream hear of it (lesson 15).
+/// A server whose list of tools changes while nobody calls it: clients that hold a stream hear of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_list_of_tools_reaches_clients() {
     let (stack, admin, _) = growing().await;
@@ -251,7 +251,7 @@ async fn a_changed_list_of_tools_reaches_clients() {
     assert_eq!(client.call_text("growing__grown", json!({})).await, "here");
 }
 
-/// Whatever a server started ends with Chandlery, however that ends (lesson 21).
+/// Whatever a server started ends with Chandlery, however that ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn grandchildren_do_not_outlive_a_kill() {
     let time = python_command("mcp-server-time").to_string_lossy().into_owned();

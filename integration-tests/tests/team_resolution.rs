@@ -170,7 +170,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
     assert_eq!(why.installation, own.name, "{why:?}");
 }
 
-/// To pin one's own account is to share it: only its owner may, and says so (lesson 40).
+/// To pin one's own account is to share it: only its owner may, and says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn pinning_needs_the_owners_word() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::{
     discovery::Failure,
-    domain::{Aspect, CallError, ConditionState, Links, Repair, RepairReason, Running, UpstreamFault},
+    domain::{CallError, Condition, ConditionState, Links, Repair, RepairReason, Running, UpstreamFault},
     identity::Refusal,
 };
 
@@ -111,7 +111,7 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
         Refusal::IssuerUnreachable => of(
             Code::Unavailable,
             ErrorReason::TokenInvalid,
-            "the token's issuer cannot be reached to verify it; retry",
+            "the token's issuer is unreachable, so the token cannot be verified; retry",
         )
         .build(),
         Refusal::Unavailable(error) => of_call(error),
@@ -158,7 +158,7 @@ fn of_discovery_reason(reason: &str, vends_headers: bool) -> (Code, ErrorReason)
 /// An installation whose server cannot be asked.
 pub(super) fn unusable(running: &Running, links: &Links) -> Status {
     let installation = &running.installation;
-    let failed = |credential: &&Aspect| credential.status == ConditionState::False;
+    let failed = |credential: &&Condition| credential.status == ConditionState::False;
     let credential = Some(&installation.credential)
         .into_iter()
         .chain(running.entry_credential())

@@ -259,7 +259,7 @@ impl Calls {
         let check = || Object::parse(arguments).and_then(|_| json::check(arguments));
         in_place(arguments.len(), check)
             .await
-            .map_err(|error| CallError::InvalidCall(format!("the arguments cannot be taken: {error}")))?;
+            .map_err(|error| CallError::InvalidCall(format!("the arguments are not valid: {error}")))?;
         let call = ToolCall {
             exposed_name,
             params: &[("arguments", arguments)],
@@ -505,7 +505,7 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,
         UpstreamError::NoRoom { within } => {
-            tracing::warn!(entry = %entry.slug, "an answer found no memory: large answers are not read");
+            tracing::warn!(entry = %entry.slug, "no memory is free for an answer: large answers wait to be read");
             return CallError::NoRoom { within: *within };
         }
         UpstreamError::Cancelled => return CallError::Cancelled,

@@ -83,7 +83,7 @@ impl ListTools for Asker {
 fn unauthorized(running: &Running) -> Failure {
     let name = &running.entry.slug;
     let message = if running.revision.vends_headers {
-        format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it takes.")
+        format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it accepts.")
     } else {
         format!(
             "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."

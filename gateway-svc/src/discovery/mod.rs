@@ -273,7 +273,7 @@ impl Discovery {
             Err(Failure::Installation {
                 reason: "UPSTREAM_TIMEOUT",
                 message: format!(
-                    "The MCP server of {} did not list its tools within {} s. It is asked again by itself.",
+                    "The MCP server of {} did not list its tools within {} s. It is asked again automatically.",
                     running.entry.slug,
                     self.timeout.as_secs()
                 ),

@@ -42,7 +42,7 @@ impl Reports {
             Err(status) if refused(status.code()) => Err(Failure::Installation {
                 reason: "UPSTREAM_INVALID",
                 message: format!(
-                    "The MCP server of {} defines tools that cannot be kept: {}. It is asked again by itself.",
+                    "The MCP server of {} defines tools that cannot be stored: {}. It is asked again automatically.",
                     running.entry.slug,
                     status.message()
                 ),
@@ -82,7 +82,7 @@ const fn refused(code: Code) -> bool {
 
 fn unreported(status: &Status) -> Failure {
     Failure::Transient(format!(
-        "the registry took no report: {} ({:?})",
+        "the registry refused a report: {} ({:?})",
         status.message(),
         status.code()
     ))

@@ -270,7 +270,7 @@ async fn what_becomes_usable_is_asked_and_what_is_known_is_not() {
     assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 2);
 }
 
-/// Lessons 7 and 29: one that hangs delays no other, and no failure is for ever.
+/// A server that hangs delays no other discovery, and a failed discovery is repeated.
 #[tokio::test]
 async fn a_bad_server_delays_no_other_and_is_asked_again() {
     let registry = Registry::default()
@@ -316,7 +316,7 @@ async fn its_own_report_wakes_nobody_but_a_new_credential_does() {
     }
 }
 
-/// Lesson 15.
+/// A server that announces a changed list is asked again.
 #[tokio::test]
 async fn an_announced_change_is_looked_at() {
     let registry = Registry::default().install(Made::new("i", "time", "alice"));

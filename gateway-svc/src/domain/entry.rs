@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Aspect, Audience, Labels};
+use super::{Audience, Condition, Labels};
 
 /// A registry entry, without what its installations run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     /// Hash of the set of tools it was discovered to have; `None`: never discovered.
     pub(crate) tools: Option<Arc<str>>,
     /// `CREDENTIAL_READY` of the secrets stored on the entry; `None` where nothing was reported of any.
-    pub(crate) credential: Option<Aspect>,
+    pub(crate) credential: Option<Condition>,
     /// Counts the puts of those secrets.
     pub(crate) credential_generation: i64,
     /// Whether it waits for cleanup; it is then in use by nobody.

@@ -24,9 +24,9 @@ pub(crate) struct Installation {
     /// Of a personal one, if somebody else than its owner has set its values: its secrets then go elsewhere.
     pub(crate) foreign: Option<Foreign>,
     /// `CREDENTIAL_READY`: of its own secrets.
-    pub(crate) credential: Aspect,
+    pub(crate) credential: Condition,
     /// `RUNTIME_READY`; of no meaning where its entry is remote.
-    pub(crate) runtime: Aspect,
+    pub(crate) runtime: Condition,
     /// The generation of which `TOOLS_DISCOVERED` is true; `None`: of none.
     pub(crate) discovered: Option<i64>,
     /// Hash of the set of tools it was discovered to have; `None`: never discovered.
@@ -48,10 +48,10 @@ pub(crate) enum Owner {
     Team(Arc<str>),
 }
 
-/// One condition.
+/// A condition of an entry or an installation, as its workload reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Aspect {
-    /// How it stands.
+pub(crate) struct Condition {
+    /// Whether it holds.
     pub(crate) status: ConditionState,
     /// UPPER_SNAKE_CASE; empty where nobody has reported.
     pub(crate) reason: Arc<str>,
@@ -59,7 +59,7 @@ pub(crate) struct Aspect {
     pub(crate) message: Box<str>,
 }
 
-/// How a condition stands.
+/// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConditionState {
     /// Nobody has reported, or work is under way.

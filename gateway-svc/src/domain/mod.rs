@@ -17,7 +17,7 @@ pub(crate) use consumer::{Audience, Consumer, ConsumerKind, ConsumerRef};
 pub(crate) use definition::Definition;
 pub(crate) use entry::{Entry, Lifecycle};
 pub(crate) use error::{CallError, Repair, RepairReason, UpstreamFault};
-pub(crate) use installation::{Aspect, ConditionState, Installation, Owner};
+pub(crate) use installation::{Condition, ConditionState, Installation, Owner};
 pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
 pub(crate) use revision::{Endpoint, FixedHeader, HeaderSource, Revision};

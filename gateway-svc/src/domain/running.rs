@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Aspect, ConditionState, Endpoint, Entry, HeaderSource, Installation, Revision};
+use super::{Condition, ConditionState, Endpoint, Entry, HeaderSource, Installation, Revision};
 
 /// An installation with all that a call to it takes, as of one state of the registry. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Runtime {
 
 impl Running {
     /// `CREDENTIAL_READY` of the secrets stored on the entry, where it takes any and something was reported.
-    pub(crate) fn entry_credential(&self) -> Option<&Aspect> {
+    pub(crate) fn entry_credential(&self) -> Option<&Condition> {
         self.entry.credential.as_ref().filter(|_| self.revision.stored_secrets)
     }
 

@@ -200,7 +200,7 @@ fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
         .string("name")
         .ok_or_else(|| invalid("params.name must name a tool"))?;
     let ambiguous = |of: &str, name: &str| {
-        let what = format!("the member {name:?} of {of} can be taken for another one, which it is not");
+        let what = format!("the member {name:?} of {of} can be mistaken for another; send the exact name");
         RpcError::new(INVALID_PARAMS, what)
     };
     if let Some(name) = params.lookalike(&PARAMS) {

@@ -140,7 +140,7 @@ impl Visit {
             );
         }
         if !accepts(&self.headers, "application/json") {
-            let both = "Accept must hold application/json and text/event-stream";
+            let both = "Accept must include application/json and text/event-stream";
             return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
         }
         let mcp = Arc::clone(&self.mcp);
@@ -218,13 +218,13 @@ impl Visit {
             return plain(
                 StatusCode::BAD_REQUEST,
                 INVALID_REQUEST,
-                "the revision of this session has no batches",
+                "the protocol version of this session does not support batches",
             );
         }
         let elements = match in_place(text.len(), || json::elements(text, MAX_BATCH)).await {
             Ok(elements) if !elements.is_empty() => elements,
             Ok(_) | Err(JsonError::TooLong(_)) => {
-                let why = format!("a batch holds 1 to {MAX_BATCH} messages");
+                let why = format!("a batch must have 1 to {MAX_BATCH} messages");
                 return plain(StatusCode::BAD_REQUEST, INVALID_REQUEST, &why);
             }
             Err(error) => return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, &error.to_string()),
@@ -290,7 +290,7 @@ impl Visit {
             return None;
         };
         let why =
-            format!("the answers to this batch have more than {MAX_BATCH_ANSWERS} bytes together: send this alone");
+            format!("the answers to this batch exceed {MAX_BATCH_ANSWERS} bytes together: send this request alone");
         Some(body::whole(RpcError::new(INTERNAL_ERROR, why).under(Some(id))))
     }
 
@@ -372,7 +372,7 @@ impl Visit {
             return plain(
                 StatusCode::NOT_ACCEPTABLE,
                 TRANSPORT_ERROR,
-                "Accept must hold text/event-stream",
+                "Accept must include text/event-stream",
             );
         }
         let session = match self.session(None) {
@@ -460,15 +460,16 @@ fn unread(why: Unread) -> Response {
         Unread::TooSlow => plain(
             StatusCode::REQUEST_TIMEOUT,
             TRANSPORT_ERROR,
-            "the message came too slowly",
+            "the message arrived too slowly",
         ),
         Unread::BrokeOff => plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
         Unread::TooMuch => {
-            let why = "you have as much of large messages on their way as one caller may; retry when they have arrived";
+            let why =
+                "you are sending as many large messages at a time as one caller may; retry when they have arrived";
             later(StatusCode::TOO_MANY_REQUESTS, why, None, IN_A_SECOND)
         }
         Unread::Full => {
-            let why = "as many large messages are on their way as there is room for; retry";
+            let why = "no memory is free for another large message; retry";
             later(StatusCode::SERVICE_UNAVAILABLE, why, None, IN_A_SECOND)
         }
     }
@@ -495,7 +496,7 @@ fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
         Refusal::Token(why) => format!("the token was refused: {why}"),
         Refusal::Deactivated => "your account is deactivated here; ask an admin".to_owned(),
         Refusal::IssuerUnreachable => {
-            let why = "the token's issuer cannot be reached to verify it; retry";
+            let why = "the token's issuer is unreachable, so the token cannot be verified; retry";
             return plain(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, why);
         }
         Refusal::Unavailable(error) => return unavailable(error),

@@ -107,7 +107,7 @@ impl<'a> Message<'a> {
             };
             Malformed {
                 id,
-                error: RpcError::new(code, format!("the message cannot be taken: {error}")),
+                error: RpcError::new(code, format!("the message is not valid: {error}")),
             }
         };
         let object = Object::parse(text).map_err(|error| malformed(None, error))?;
@@ -125,14 +125,14 @@ impl<'a> Message<'a> {
         if let Some(name) = object.lookalike(&RPC_MEMBERS) {
             // A lenient server behind us would take it for that: nobody checks what it says.
             return Err(invalid(&format!(
-                "the member {name:?} can be taken for one of JSON-RPC, which it is not"
+                "the member {name:?} can be mistaken for one of JSON-RPC"
             )));
         }
         let params = match object.get("params") {
             None => None,
             Some(params) => Some(Object::parse(params).map_err(|error| Malformed {
                 id: usable,
-                error: RpcError::new(INVALID_PARAMS, format!("params cannot be taken: {error}")),
+                error: RpcError::new(INVALID_PARAMS, format!("params is not valid: {error}")),
             })?),
         };
         let kind = match (object.get("method"), id) {

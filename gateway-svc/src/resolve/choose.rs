@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::access::Entered;
 use crate::{
-    domain::{Aspect, ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
+    domain::{Condition, ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
     route::Route,
     sentence::as_sentence,
 };
@@ -115,12 +115,10 @@ pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fa
     let name = &entry.display_name;
     let message = match personal(entered, route) {
         Some(pending) if pending.credential.status == ConditionState::True => {
-            format!(
-                "{name} is installed but has not become ready yet. Open the link to see how far it is, then try again."
-            )
+            format!("{name} is installed but not ready yet. Open the link to see its progress, then try again.")
         }
         Some(_) => {
-            format!("{name} is installed but not completed. Open the link to enter what is missing, then try again.")
+            format!("{name} is installed but incomplete. Open the link to enter what is missing, then try again.")
         }
         None if entry.lifecycle == Lifecycle::Deprecated => {
             format!("{name} is deprecated and can no longer be installed. Ask an admin what to use in its place.")
@@ -176,7 +174,7 @@ fn running(
         let reason = lacking(&credential.reason);
         let what = match reason {
             RepairReason::CredentialRequired => "lacks a credential",
-            _ if is_held(credential) => "gets no credential at present",
+            _ if is_held(credential) => "has no usable credential",
             _ => "needs its credential renewed",
         };
         let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
@@ -185,7 +183,7 @@ fn running(
     let unavailable = |starting| Fault {
         reason: RepairReason::InstallationUnavailable,
         message: explained(
-            format!("The server of {name} does not run at present."),
+            format!("The server of {name} is not running."),
             &installation.runtime.message,
             REPAIR,
         ),
@@ -206,7 +204,7 @@ fn running(
                     "{name} lacks a credential that all its installations use: an admin must store it on the entry."
                 )
             }
-            _ if is_held(stored) => format!("{name} gets no credential of its entry at present."),
+            _ if is_held(stored) => format!("{name} has no usable credential of its entry."),
             _ => format!("The credential stored on the entry {name} must be renewed by an admin."),
         };
         return Err(Fault::new(
@@ -230,7 +228,7 @@ fn lacking(reason: &str) -> RepairReason {
 }
 
 /// Whether the credential is there, and waits for somebody to agree to where it would go.
-fn is_held(credential: &Aspect) -> bool {
+fn is_held(credential: &Condition) -> bool {
     &*credential.reason == "DESTINATION_CHANGED"
 }
 
@@ -268,14 +266,14 @@ mod tests {
 
     #[test]
     fn says_what_happened_and_what_to_do_in_sentences() {
-        let what = || "Mail gets no credential at present.".to_owned();
+        let what = || "Mail has no usable credential.".to_owned();
         assert_eq!(
             explained(what(), "what runs has changed; its owner must agree ", REPAIR),
-            "Mail gets no credential at present. What runs has changed; its owner must agree. Open the link to repair it, then try again."
+            "Mail has no usable credential. What runs has changed; its owner must agree. Open the link to repair it, then try again."
         );
         assert_eq!(
             explained(what(), " ", REPAIR),
-            "Mail gets no credential at present. Open the link to repair it, then try again."
+            "Mail has no usable credential. Open the link to repair it, then try again."
         );
     }
 }

@@ -130,8 +130,8 @@ fn why(rule: Rule) -> &'static str {
 
 fn none(rule: Rule, caller: &Caller) -> &'static str {
     match rule {
-        Rule::Pinned => "the pinned installation does not exist any more",
-        Rule::Personal if caller.user().is_none() => "a team's token reaches nobody's own installation",
+        Rule::Pinned => "the pinned installation no longer exists",
+        Rule::Personal if caller.user().is_none() => "a team's token cannot use a personal installation",
         Rule::Personal => "the caller has no installation of their own",
         Rule::SharedTeam => {
             "no team with which this gateway or agent is shared, and to which the caller belongs, has an installation"

@@ -90,12 +90,10 @@ pub(crate) fn repair(entry: &Entry, consumer: &ConsumerRef, reason: RepairReason
             format!("{name} is not connected yet. Open the link to connect it, then try again.")
         }
         RepairReason::CredentialExpired => {
-            format!(
-                "{name} does not take the stored credential any more. Open the link to enter a new one, then try again."
-            )
+            format!("{name} no longer accepts the stored credential. Open the link to enter a new one, then try again.")
         }
         RepairReason::InstallationUnavailable => {
-            format!("{name} does not work at present. Open the link to see why, then try again.")
+            format!("{name} is not working. Open the link to see why, then try again.")
         }
         RepairReason::ToolUnavailable => format!("The connected server of {name} does not have this tool."),
     };

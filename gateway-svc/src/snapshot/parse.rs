@@ -13,7 +13,7 @@ use service_kit::UserId;
 use super::{strings::Strings, teams::Team};
 use crate::{
     domain::{
-        Aspect, Audience, Caller, CallerUser, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
+        Audience, Caller, CallerUser, Condition, ConditionState, Consumer, ConsumerKind, ConsumerRef, Endpoint, Entry,
         GatewayToken, Installation, Labels, Lifecycle, Owner, Runtime, Subject, ToolSet,
     },
     route::{Assignment, Consent, Pinned},
@@ -40,7 +40,7 @@ pub(super) fn entry(entry: &pb::Entry, strings: &mut Strings) -> Option<Entry> {
             EntryLifecycle::Draft | EntryLifecycle::Unspecified => Lifecycle::Draft,
         },
         tools: tools(&entry.discovered, strings),
-        credential: credential.map(|condition| aspect(condition, strings)),
+        credential: credential.map(|condition| condition_of(condition, strings)),
         credential_generation: entry.credential_generation,
         deleted: entry.delete_time.is_some(),
     })
@@ -57,7 +57,7 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
         .map(|condition| condition.observed_generation);
     let mut reported = |kind| {
         let condition = condition(&made.conditions, kind);
-        aspect(condition.unwrap_or(&pb::Condition::default()), strings)
+        condition_of(condition.unwrap_or(&pb::Condition::default()), strings)
     };
     Some(Installation {
         uid: made.uid.as_str().into(),
@@ -297,8 +297,8 @@ fn condition(conditions: &[pb::Condition], kind: ConditionType) -> Option<&pb::C
     conditions.iter().find(|condition| condition.r#type() == kind)
 }
 
-fn aspect(condition: &pb::Condition, strings: &mut Strings) -> Aspect {
-    Aspect {
+fn condition_of(condition: &pb::Condition, strings: &mut Strings) -> Condition {
+    Condition {
         status: match condition.status() {
             ConditionStatus::True => ConditionState::True,
             ConditionStatus::False => ConditionState::False,

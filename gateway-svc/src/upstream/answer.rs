@@ -200,7 +200,7 @@ impl Answers {
         let whole = self.told(whole)?;
         self.judge(whole)
             .await?
-            .ok_or_else(|| UpstreamError::invalid("it is no answer to the request"))
+            .ok_or_else(|| UpstreamError::invalid("it is not an answer to the request"))
     }
 
     /// Tells the upstream if that was cancelled.

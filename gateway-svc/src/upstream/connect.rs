@@ -58,7 +58,7 @@ enum ConnectError {
     Refused { host: String, why: &'static str },
     #[error("{host}: {error}")]
     Connect { host: String, error: io::Error },
-    #[error("{host} did not take the connection in time")]
+    #[error("{host} did not accept the connection in time")]
     Timeout { host: String },
     #[error("its URL has no host")]
     NoHost,

@@ -77,7 +77,7 @@ impl Upstreams {
                 Begun::Refused(text) => return whole(Message::parse(text, request, true)?),
                 Begun::Events(body) => return Ok(Started::Events(session, permit, body)),
                 Begun::SessionLost if renewed => {
-                    return Err(UpstreamError::invalid("it forgets its session at once"));
+                    return Err(UpstreamError::invalid("it loses its session at once"));
                 }
                 Begun::SessionLost => {
                     // The call was not looked at, so it may be sent again.
@@ -119,6 +119,6 @@ enum Started {
 fn whole(message: Message) -> Result<Started, UpstreamError> {
     match message {
         Message::Reply(reply) => Ok(Started::Whole(Answer::Whole(reply))),
-        _ => Err(UpstreamError::invalid("it is no answer to the request")),
+        _ => Err(UpstreamError::invalid("it is not an answer to the request")),
     }
 }

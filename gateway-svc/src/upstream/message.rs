@@ -118,9 +118,7 @@ impl Message {
         }
         // The message goes on as it is: no client is to take it for another one than we did.
         if object.lookalike(&json::RPC_MEMBERS).is_some() {
-            return Err(UpstreamError::invalid(
-                "a member can be taken for one of JSON-RPC, which it is not",
-            ));
+            return Err(UpstreamError::invalid("a member can be mistaken for one of JSON-RPC"));
         }
         if let Some(method) = object.get("method") {
             let method = json::unescape(method).ok_or_else(|| UpstreamError::invalid("its method is not a string"))?;
@@ -146,7 +144,7 @@ impl Message {
             _ => false,
         };
         if !whole {
-            return Err(UpstreamError::invalid("its answer holds neither a result nor an error"));
+            return Err(UpstreamError::invalid("its answer has neither a result nor an error"));
         }
         Ok(Self::Reply(Reply {
             text: text.clone(),

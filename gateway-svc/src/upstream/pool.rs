@@ -1,7 +1,7 @@
 //! Connections that are kept and used again, for one call at a time, and that the call itself drives.
 //!
 //! With a task for each connection, as is usual, every call goes from its own task to that one and back several times; here it
-//! stays in its own. A connection that nobody uses is looked at when it is wanted again, and closed when nobody wants it.
+//! stays in its own. An idle connection is checked when it is used again, and closed after a while.
 
 use std::{
     collections::HashMap,

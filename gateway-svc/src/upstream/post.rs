@@ -65,7 +65,7 @@ impl Upstreams {
             return;
         };
         if let Err(error) = self.post(target, Some(session), body, within).await {
-            tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream did not take a message");
+            tracing::debug!(installation.uid = %target.installation(), error = %error, "the upstream refused a message");
         }
     }
 
@@ -92,7 +92,7 @@ impl Upstreams {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
             Ok(Err(PoolError::Exchange(error))) => Err(UpstreamError::invalid(format!(
-                "the exchange broke off: {}",
+                "the connection broke: {}",
                 connect::cause(&error)
             ))),
             Err(_) => Err(UpstreamError::Timeout {
@@ -127,7 +127,7 @@ impl Upstreams {
             .get(CONTENT_ENCODING)
             .is_some_and(|encoding| encoding != "identity")
         {
-            return Err(UpstreamError::invalid("it is compressed, which was not asked for"));
+            return Err(UpstreamError::invalid("it is compressed, which was not requested"));
         }
         let length = headers
             .get(CONTENT_LENGTH)
@@ -145,7 +145,7 @@ impl Upstreams {
             _ if status == StatusCode::ACCEPTED => Err(UpstreamError::invalid("it answers a request with HTTP 202")),
             "" => Err(UpstreamError::invalid("it has no content type")),
             other if is_media_type(other) => Err(UpstreamError::invalid(format!("it is of type {other}"))),
-            _ => Err(UpstreamError::invalid("its content type is none")),
+            _ => Err(UpstreamError::invalid("its content type is not valid")),
         }
     }
 

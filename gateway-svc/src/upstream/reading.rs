@@ -132,7 +132,7 @@ impl Upstreams {
                     Ok(data) => return Ok(Some(data)),
                     Err(_) => {}
                 },
-                Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it broke off in the middle")),
+                Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it ended early")),
                 Ok(None) => return Ok(None),
                 Err(_) => {
                     let within = if until == deadline { self.limits().total } else { idle };

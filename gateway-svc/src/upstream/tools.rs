@@ -47,7 +47,7 @@ fn misleading(definition: &str, tool: &Object<'_>) -> Option<String> {
         return Some(error.to_string());
     }
     let lookalike = tool.lookalike(&MEMBERS)?;
-    Some(format!("its member {lookalike:?} may be taken for another"))
+    Some(format!("its member {lookalike:?} can be mistaken for another"))
 }
 
 impl Upstreams {
@@ -106,7 +106,7 @@ impl Upstreams {
                             installation.uid = %target.installation(),
                             left_out,
                             first = why,
-                            "tools of an upstream are left out: clients would not read them alike"
+                            "tools of an upstream are left out: clients would read them differently"
                         );
                     }
                     return Ok(tools);
@@ -115,7 +115,7 @@ impl Upstreams {
                     return Err(UpstreamError::invalid("the cursor of its list of tools is too long"));
                 }
                 Some(cursor) if !cursors.insert(cursor.clone()) => {
-                    return Err(UpstreamError::invalid("its list of tools goes in circles"));
+                    return Err(UpstreamError::invalid("its list of tools repeats a page"));
                 }
                 Some(cursor) => params = format!(r#"{{"cursor":{cursor}}}"#).into_bytes(),
             }

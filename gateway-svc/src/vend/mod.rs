@@ -88,7 +88,7 @@ impl VendError {
             Self::Expired => (
                 RepairReason::CredentialExpired,
                 format!(
-                    "{name} does not take the stored credential any more. Open the link to enter a new one, then try again."
+                    "{name} no longer accepts the stored credential. Open the link to enter a new one, then try again."
                 ),
             ),
             Self::DestinationChanged => (

@@ -223,7 +223,7 @@ async fn a_refused_credential_is_replaced_once_for_all() {
     );
 }
 
-/// Lesson 35: what is refused becomes a link.
+/// A refusal becomes an error with the install link.
 #[tokio::test]
 async fn refusals_become_errors_with_a_link() {
     let (vendor, _) = vendor([

@@ -92,7 +92,7 @@ pub fn token_refused(error: TokenError) -> Status {
     let (code, message) = match error {
         TokenError::IssuerUnreachable => (
             Code::Unavailable,
-            "the token's issuer cannot be reached to verify it; retry".to_owned(),
+            "the token's issuer is unreachable, so the token cannot be verified; retry".to_owned(),
         ),
         _ => (Code::Unauthenticated, format!("the token was refused: {error}")),
     };

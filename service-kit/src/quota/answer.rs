@@ -9,7 +9,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// The answer; its request is under way until all of it is sent, or nobody wants it any more: then what counts it is dropped.
+/// The answer. Its request counts as under way until all of it is sent or the client is gone: then the permit is dropped.
 pub fn until_sent(under_way: impl Send + Unpin + 'static, answer: Response) -> Response {
     answer.map(|body| {
         Body::new(Counted {

@@ -227,7 +227,7 @@ async fn lets_nobody_in_without_a_record() {
 }
 
 #[tokio::test]
-async fn wants_the_verifier_of_the_challenge_and_a_fresh_code() {
+async fn requires_the_verifier_of_the_challenge_and_a_fresh_code() {
     let server = server();
     for (verifier, wait) in [("another verifier", 0), (VERIFIER, 61)] {
         let (_, location, _) = server.sign_in("alice@example.com", &server.code.to_string()).await;

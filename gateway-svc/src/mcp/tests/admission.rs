@@ -23,7 +23,7 @@ async fn nobody_else_uses_a_session() {
 }
 
 #[tokio::test]
-async fn the_door_is_for_known_callers_and_hosts() {
+async fn endpoints_are_for_known_callers_and_hosts() {
     let world = world(answers("{}")).await;
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     for path in ["/mcp/default", "/mcp/nothing-here"] {

@@ -44,7 +44,7 @@ async fn lists_and_calls_with_everything_as_it_came() {
     assert!(!headers.contains_key("x-other") && !headers.contains_key("cookie"));
 }
 
-/// Lesson 35, and what architecture.md says of it.
+/// A missing credential is answered with the install link, in the form that the client understands.
 #[tokio::test]
 async fn who_has_no_credential_gets_the_install_link() {
     let mut world = world(answers("{}")).await;

@@ -52,7 +52,7 @@ async fn streams_are_relayed_and_faults_in_them_are_told() {
     );
 }
 
-/// Lesson 14: cancellation is routed.
+/// A client's cancellation is passed on to the upstream.
 #[tokio::test]
 async fn a_cancelled_call_is_cancelled_at_the_upstream() {
     let mut world = world(|_, _| {
@@ -80,7 +80,7 @@ async fn a_cancelled_call_is_cancelled_at_the_upstream() {
     }
 }
 
-/// Lesson 15: `list_changed` reaches whoever holds a stream open, and whoever comes back.
+/// `list_changed` reaches clients that hold a stream open, and those that connect again.
 #[tokio::test]
 async fn a_changed_list_is_told() {
     let mut world = world(answers("{}")).await;

@@ -204,7 +204,7 @@ fn state_heading(scope: &Scope) -> String {
 fn state_text(state: InstallationState) -> &'static str {
     match state {
         InstallationState::Ready => "It is ready.",
-        InstallationState::Failed => "It does not work at present.",
+        InstallationState::Failed => "It is not working.",
         InstallationState::Deleting => "It is being deleted.",
         InstallationState::Pending | InstallationState::Unspecified => "It is not ready yet.",
     }

@@ -222,7 +222,7 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
             .to_string()
     };
     assert!(told("CREDENTIAL_EXPIRED").contains("needs its credential renewed"));
-    assert!(told("DESTINATION_CHANGED").contains("gets no credential at present"));
+    assert!(told("DESTINATION_CHANGED").contains("has no usable credential"));
     let explanation = explain(
         &broken("CREDENTIAL_EXPIRED").snapshot(),
         &person("alice"),

@@ -30,7 +30,7 @@ fn automatic(slug: &str, value: &str) -> pb::Gateway {
     }
 }
 
-/// Lesson 45: automatic assignment is in force with the revision that causes it.
+/// Automatic assignment is in force with the revision that causes it.
 #[test]
 fn labels_move_tools_at_once() {
     let mut writer = Registry::default()

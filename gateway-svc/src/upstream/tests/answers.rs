@@ -49,12 +49,12 @@ async fn hostile_answers_are_typed_errors() {
             Arc::new(|_, _| events(vec!["data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n".into()])),
         ),
         (
-            "its content type is none",
+            "its content type is not valid",
             Arc::new(|_, _| ([("content-type", "text/<script>")], "").into_response()),
         ),
         ("larger than", Arc::new(|_, _| json_text(vec![b' '; 2 << 20]))),
         (
-            "broke off",
+            "ended early",
             Arc::new(|_, _| {
                 let pieces: Vec<Result<Bytes, std::io::Error>> = vec![
                     Ok(Bytes::from_static(b"{\"jsonrpc\"")),

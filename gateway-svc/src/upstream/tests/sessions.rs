@@ -63,7 +63,7 @@ async fn a_lost_session_is_opened_again_once() {
     assert!(invalid(call(&upstreams(patient()), &target(&url)).await).contains("forgets its session"));
 }
 
-/// Lesson 2: a session of an older credential is not used again.
+/// A session of an older credential is not used again.
 #[tokio::test]
 async fn another_credential_has_another_session() {
     let (url, _seen) = server(|message, headers| {

@@ -25,7 +25,7 @@ async fn a_list_of_more_tools_than_there_can_be_is_refused() {
     }
 }
 
-/// Lesson 11: all pages are read.
+/// All pages are read.
 #[tokio::test]
 async fn lists_tools_over_all_pages() {
     let (url, _seen) = server(|message, _| {
