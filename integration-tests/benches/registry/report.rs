@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::database::Engine;
+use crate::database::engine::Engine;
 
 /// Shows how it goes on; figures go elsewhere.
 pub(crate) fn say(text: &str) {

@@ -1,7 +1,7 @@
 //! Databases to measure on: files, and databases of a PostgreSQL server.
 
 pub(crate) mod bulk;
-mod engine;
+pub(crate) mod engine;
 
 use std::{env, path::Path};
 
