@@ -54,7 +54,7 @@ async fn hostile_answers_are_typed_errors() {
         ),
         ("larger than", Arc::new(|_, _| json_text(vec![b' '; 2 << 20]))),
         (
-            "ended early",
+            "the connection broke",
             Arc::new(|_, _| {
                 let pieces: Vec<Result<Bytes, std::io::Error>> = vec![
                     Ok(Bytes::from_static(b"{\"jsonrpc\"")),

@@ -60,7 +60,7 @@ async fn a_lost_session_is_opened_again_once() {
         assert_eq!(initialized, 2);
     }
     let (url, _seen) = server(|_, _| http::StatusCode::NOT_FOUND.into_response()).await;
-    assert!(invalid(call(&upstreams(patient()), &target(&url)).await).contains("forgets its session"));
+    assert!(invalid(call(&upstreams(patient()), &target(&url)).await).contains("loses its session"));
 }
 
 /// A session of an older credential is not used again.

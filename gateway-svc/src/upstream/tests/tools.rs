@@ -61,7 +61,7 @@ async fn lists_tools_over_all_pages() {
             .await
             .unwrap_err()
             .to_string()
-            .contains("circles")
+            .contains("repeats a page")
     );
 }
 
