@@ -1,28 +1,36 @@
 //! A browser without JavaScript: keeps cookies, follows nothing by itself.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use service_kit::{
     Clock,
     clock::ManualClock,
     identity::{IssuerConfig, Verifier},
+    testing::TestIssuer,
 };
 use tower::ServiceExt as _;
 use url::Url;
 
-use super::fakes::{CLIENT_ID, FakeIssuer, FakeServices};
+use super::fakes::FakeServices;
 use crate::pages::{PagesConfig, PagesDeps, router};
+
+/// The pages' client at the issuer.
+pub(super) const CLIENT_ID: &str = "pages";
 
 /// The pages with everything around them.
 pub(super) struct Site {
     pub(super) services: FakeServices,
-    pub(super) issuer: FakeIssuer,
+    pub(super) issuer: TestIssuer,
     pub(super) clock: ManualClock,
     router: Router,
     origin: String,
@@ -45,12 +53,11 @@ pub(super) struct Answer {
 
 impl Site {
     pub(super) async fn start(public_url: &str) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let services = FakeServices::default();
-        let issuer = FakeIssuer::start().await;
+        let issuer = TestIssuer::start().await.unwrap();
         let clock = ManualClock::at(service_kit::Clock::System.now());
-        let config: IssuerConfig = serde_json::from_value(serde_json::json!({
-            "issuer": issuer.issuer, "client_id": CLIENT_ID, "display_name": "Example SSO",
+        let config: IssuerConfig = serde_json::from_value(json!({
+            "issuer": issuer.issuer(), "client_id": CLIENT_ID, "display_name": "Example SSO",
         }))
         .unwrap();
         let public_url: Url = public_url.parse().unwrap();
@@ -188,10 +195,10 @@ impl Browser<'_> {
         }
     }
 
-    /// Goes to the issuer and comes back with a code for this person.
+    /// Goes to the issuer and comes back with a code for this person. `change` sets further claims, or other ones.
     pub(super) async fn sign_in(&mut self, email: &str, change: &Value) -> Answer {
-        let issuer = self.site.issuer.issuer.clone();
-        self.sign_in_answered(email, change, Some(&issuer)).await
+        let from = Some(self.site.issuer.issuer());
+        self.sign_in_answered(email, change, from).await
     }
 
     /// As [`Self::sign_in`], where the answer says that it is from this issuer.
@@ -208,7 +215,15 @@ impl Browser<'_> {
         };
         assert_eq!(get("code_challenge_method"), "S256");
         let until = Clock::Manual(self.site.clock.clone()).now() + Duration::from_secs(3600);
-        let code = self.site.issuer.code_for(email, &get("nonce"), until, change);
+        let exp = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let issuer = &self.site.issuer;
+        let mut claims = json!({
+            "iss": issuer.issuer(), "aud": CLIENT_ID, "sub": email, "email": email, "exp": exp, "nonce": get("nonce"),
+        });
+        for (name, value) in change.as_object().into_iter().flatten() {
+            claims[name] = value.clone();
+        }
+        let code = issuer.code_for(CLIENT_ID, &claims);
         let from = from.map(|from| format!("&iss={from}")).unwrap_or_default();
         self.get(&format!("/signin/callback?code={code}&state={}{from}", get("state")))
             .await

@@ -1,26 +1,20 @@
-//! Stand-ins for registry-svc and credential-svc, with just as much behaviour as the pages rely on, and for an OIDC issuer.
+//! Stand-ins for the services of registry-svc and credential-svc that people call, with just as much behaviour as the pages rely on.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
 use axum::{
-    Form, Json, Router,
+    Router,
     body::Body,
-    http::{Request, StatusCode},
-    response::IntoResponse as _,
-    routing::{MethodRouter, get, post},
+    http::Request,
+    routing::{MethodRouter, post},
 };
 use contracts::{credential as c, registry as r};
 use data_encoding::BASE64URL_NOPAD;
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use service_kit::{Workload, status::Violations};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes, transport::Channel};
@@ -324,71 +318,4 @@ pub(super) fn bad_field(path: &str, description: &str) -> Status {
     let mut violations = Violations::new();
     violations.add(path, description);
     violations.into()
-}
-
-/// An OIDC issuer on a port of its own: discovery, keys, and a token endpoint that gives what the test says.
-pub(super) struct FakeIssuer {
-    pub(super) issuer: String,
-    key: jsonwebtoken::EncodingKey,
-    tokens: Arc<Mutex<HashMap<String, String>>>,
-}
-
-pub(super) const CLIENT_ID: &str = "pages";
-
-impl FakeIssuer {
-    pub(super) async fn start() -> Self {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).unwrap();
-        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-        let jwk = json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y) });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = format!("http://{}", listener.local_addr().unwrap());
-        let metadata = json!({
-            "issuer": issuer,
-            "jwks_uri": format!("{issuer}/jwks"),
-            "authorization_endpoint": format!("{issuer}/authorize"),
-            "token_endpoint": format!("{issuer}/token"),
-            "authorization_response_iss_parameter_supported": true,
-        });
-        let tokens = Arc::new(Mutex::new(HashMap::<String, String>::new()));
-        let given = Arc::clone(&tokens);
-        let router = Router::new()
-            .route("/.well-known/openid-configuration", get(async || Json(metadata)))
-            .route("/jwks", get(async move || Json(json!({ "keys": [jwk] }))))
-            .route(
-                "/token",
-                post(async move |Form(form): Form<HashMap<String, String>>| {
-                    let known = form.contains_key("code_verifier") && form["client_id"] == CLIENT_ID;
-                    match given.lock().unwrap().remove(&form["code"]).filter(|_| known) {
-                        Some(token) => {
-                            Json(json!({ "token_type": "Bearer", "access_token": "opaque", "id_token": token }))
-                                .into_response()
-                        }
-                        None => (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response(),
-                    }
-                }),
-            );
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self {
-            issuer,
-            key: jsonwebtoken::EncodingKey::from_ec_der(pkcs8.as_ref()),
-            tokens,
-        }
-    }
-
-    /// A code that gives a token for this person. `change` sets further claims, or other ones.
-    pub(super) fn code_for(&self, email: &str, nonce: &str, until: SystemTime, change: &Value) -> String {
-        let exp = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let mut claims =
-            json!({ "iss": self.issuer, "sub": email, "email": email, "aud": CLIENT_ID, "exp": exp, "nonce": nonce });
-        for (name, value) in change.as_object().into_iter().flatten() {
-            claims[name] = value.clone();
-        }
-        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
-        let token = jsonwebtoken::encode(&header, &claims, &self.key).unwrap();
-        let mut tokens = self.tokens.lock().unwrap();
-        let code = format!("code-{}", tokens.len());
-        tokens.insert(code.clone(), token);
-        code
-    }
 }

@@ -8,7 +8,7 @@ async fn signs_nobody_in_by_an_answer_to_something_else() {
     for change in [
         json!({ "nonce": "another" }),
         json!({ "aud": "another" }),
-        json!({ "aud": [fakes::CLIENT_ID], "azp": "another" }),
+        json!({ "aud": [browser::CLIENT_ID], "azp": "another" }),
         json!({ "iss": "https://another.example" }),
         json!({ "exp": 1 }),
     ] {

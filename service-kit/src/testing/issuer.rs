@@ -1,8 +1,9 @@
-//! For tests of the services: a small OIDC issuer, and apps served over pipes. Behind the feature `testing`.
+//! An OIDC issuer: discovery, keys, and a token endpoint.
 
 use std::{
+    collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,22 +15,22 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
-use axum::{Json, Router, routing::get};
+use axum::{
+    Form, Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
 use data_encoding::BASE64URL_NOPAD;
-use futures::Stream;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::Channel;
 
+use super::install_tls_provider;
 use crate::{
-    app::App,
     clock::Clock,
-    connection::Connection,
     identity::{IssuerConfig, Verifier},
-    peer::Workload,
-    pipe, serve,
 };
 
 /// `aud` of the test issuer's tokens.
@@ -42,8 +43,12 @@ pub struct TestIssuer {
     published: Arc<Mutex<Value>>,
     answers: watch::Sender<bool>,
     fetches: Arc<AtomicUsize>,
+    codes: Codes,
     _serving: DropGuard,
 }
+
+/// By authorization code: the client that may use it, and the ID token that it gets.
+type Codes = Arc<Mutex<HashMap<String, (String, String)>>>;
 
 struct SigningKey {
     id: String,
@@ -88,11 +93,18 @@ impl TestIssuer {
         let published = Arc::new(Mutex::new(json!({ "keys": [key.jwk] })));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let issuer = format!("http://{}", listener.local_addr()?);
-        let metadata = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") });
+        let metadata = json!({
+            "issuer": issuer,
+            "jwks_uri": format!("{issuer}/keys"),
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+            "authorization_response_iss_parameter_supported": true,
+        });
         let keys = Arc::clone(&published);
         let (answers, answering) = watch::channel(true);
         let fetches = Arc::new(AtomicUsize::new(0));
         let fetched = Arc::clone(&fetches);
+        let codes = Codes::default();
         let publish = async move || {
             fetched.fetch_add(1, Ordering::Relaxed);
             let mut answering = answering;
@@ -101,7 +113,8 @@ impl TestIssuer {
         };
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(async || Json(metadata)))
-            .route("/keys", get(publish));
+            .route("/keys", get(publish))
+            .route("/token", post(redeem).with_state(Arc::clone(&codes)));
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(async move { serving.await });
@@ -111,6 +124,7 @@ impl TestIssuer {
             published,
             answers,
             fetches,
+            codes,
             _serving: stop.drop_guard(),
         })
     }
@@ -176,59 +190,27 @@ impl TestIssuer {
         header.kid = Some(self.key.id.clone());
         jsonwebtoken::encode(&header, claims, &self.key.key).expect("the key was just made, and claims are plain data")
     }
+
+    /// An authorization code for which its token endpoint gives this client, once, an ID token with these claims. The authorization
+    /// endpoint itself is not served: a test goes on as if a person had signed in there.
+    pub fn code_for(&self, client_id: &str, claims: &Value) -> String {
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = format!("code-{}", codes.len());
+        codes.insert(code.clone(), (client_id.to_owned(), self.sign(claims)));
+        code
+    }
 }
 
-/// What `main` does first; more than once does no harm.
-pub fn install_tls_provider() {
-    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-/// An app that is being served, with its tasks; it ends when this is dropped.
-#[derive(Debug)]
-pub struct Served {
-    routes: tonic::service::Routes,
-    stop: CancellationToken,
-    _guard: DropGuard,
-}
-
-impl Served {
-    /// Starts the app's tasks, and its health and reflection.
-    pub fn start(mut app: App) -> Self {
-        let stop = CancellationToken::new();
-        for task in std::mem::take(&mut app.tasks) {
-            tokio::spawn((task.run)(stop.clone()));
+/// The token endpoint (RFC 6749, section 4.1.3). A client must send a PKCE verifier (RFC 7636); which one is not checked.
+async fn redeem(State(codes): State<Codes>, Form(form): Form<HashMap<String, String>>) -> (StatusCode, Json<Value>) {
+    let code = form.get("code").map_or("", String::as_str);
+    let issued = codes.lock().unwrap_or_else(PoisonError::into_inner).remove(code);
+    match issued.filter(|(client_id, _)| form.get("client_id") == Some(client_id) && form.contains_key("code_verifier"))
+    {
+        Some((_, id_token)) => {
+            let answer = json!({ "token_type": "Bearer", "access_token": "opaque", "id_token": id_token });
+            (StatusCode::OK, Json(answer))
         }
-        let (routes, health) = serve::routes(&[&app]);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(health));
-        Self {
-            routes,
-            stop: stop.clone(),
-            _guard: stop.drop_guard(),
-        }
-    }
-
-    /// A channel over which `workload` calls it.
-    pub fn pipe(&self, workload: Workload) -> Channel {
-        let (channel, listener) = pipe::pipe(workload);
-        self.accept(listener);
-        channel
-    }
-
-    /// The address of a TCP port where people call it.
-    pub async fn tcp(&self) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        self.accept(pipe::tcp(listener));
-        Ok(address)
-    }
-
-    /// Stops serving and ends the tasks.
-    pub fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    fn accept(&self, connections: impl Stream<Item = io::Result<Connection>> + Send + 'static) {
-        let serving = serve::serve(self.routes.clone(), connections, self.stop.clone());
-        tokio::spawn(serving);
+        None => (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))),
     }
 }
