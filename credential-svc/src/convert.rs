@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use contracts::registry::{
     AuthorizeInstallationResponse, Condition, ConditionStatus, ConditionType, Entry, EntryRevision, InstallField,
-    InstallFieldSource, InstallFieldType, Installation, StaticCredential, entry, entry_revision::CredentialModel,
-    entry_revision::Server, injection, install_field,
+    Installation, StaticCredential, entry, entry_revision::CredentialModel, entry_revision::Server, injection,
+    install_field,
 };
-use registry_model::{cases, destination};
+use registry_model::{
+    cases, destination,
+    install_fields::{is_prompted, is_secret, title},
+};
 use tonic::metadata::MetadataMap;
 
 use crate::domain::{
@@ -117,14 +120,15 @@ fn primary(model: &StaticCredential) -> Primary {
     }
 }
 
-/// The field, if it is of type SECRET or FILE.
+/// The field, if its value is a secret.
 fn secret_field(field: &InstallField) -> Option<SecretField> {
-    if !matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File) {
+    if !is_secret(field) {
         return None;
     }
-    let source = match field.source() {
-        InstallFieldSource::Stored => Source::Stored,
-        InstallFieldSource::Prompted | InstallFieldSource::Unspecified => Source::Prompted,
+    let source = if is_prompted(field) {
+        Source::Prompted
+    } else {
+        Source::Stored
     };
     let target = match &field.target {
         None => Target::Primary,
@@ -133,14 +137,9 @@ fn secret_field(field: &InstallField) -> Option<SecretField> {
         Some(install_field::Target::Header(target)) => Target::Header(target.name.clone()),
         Some(install_field::Target::Argument(_)) => Target::Argument,
     };
-    let title = if field.title.is_empty() {
-        &field.key
-    } else {
-        &field.title
-    };
     Some(SecretField {
         key: field.key.clone(),
-        title: title.clone(),
+        title: title(field).to_owned(),
         required: field.required,
         source,
         target,
