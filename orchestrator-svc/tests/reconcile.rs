@@ -10,7 +10,9 @@ use contracts::registry::{
 };
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::json;
-use support::{Stack, call, credential, eventually, fakes::Fakes, installation, ready, remote, server, variable};
+use support::{
+    Stack, call, call_with, credential, eventually, fakes::Fakes, installation, ready, remote, server, variable,
+};
 
 const SECRET: &str = "canary-7f3a9c-secret";
 
@@ -324,6 +326,32 @@ async fn reports_again_what_the_registry_has_lost() {
     fakes.lose_runtimes();
     assert_eq!(stack.running("one").await, endpoint);
     call(&endpoint).await;
+    stack.stop().await;
+}
+
+/// A server that is started again finishes its calls first. Nobody waits for them where it is deleted meanwhile.
+#[tokio::test]
+async fn a_deletion_waits_for_no_call() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    let fields = vec![variable("region", InstallFieldType::String, "REGION")];
+    fakes.install(installation("one", "builtin", &[], fields));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let endpoint = stack.running("one").await;
+    let called = stack.folder.join("i/one/work/called");
+    let arguments = json!({"write": called, "sleep": 600});
+    let slow = tokio::spawn(async move { call_with(&endpoint, json!({"name": "x", "arguments": arguments})).await });
+    eventually(|| called.exists()).await;
+    fakes.edit("one", |installation| {
+        installation.values.insert("region".to_owned(), "eu".to_owned());
+        installation.generation = 2;
+    });
+    stack.reason("one", "STARTING").await;
+    assert_eq!(stack.processes().len(), 1, "it has a call under way");
+    let now = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    fakes.edit("one", |installation| installation.delete_time = now);
+    eventually(|| !fakes.cleanups().is_empty()).await;
+    assert!(stack.processes().is_empty());
+    slow.abort();
     stack.stop().await;
 }
 

@@ -27,6 +27,7 @@ for line in sys.stdin:
                 read = open(path).read()
         except OSError:
             pass
+        time.sleep(((message.get("params") or {}).get("arguments") or {}).get("sleep", 0))
         result = {"written": written, "read": read, "environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
     if "id" in message:
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)

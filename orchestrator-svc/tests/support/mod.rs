@@ -295,7 +295,8 @@ async fn try_file(endpoint: &str, what: &str, file: &Path, outcome: &str) -> Str
         .to_owned()
 }
 
-async fn call_with(endpoint: &str, params: Value) -> Value {
+/// Calls the server behind an endpoint with these parameters.
+pub async fn call_with(endpoint: &str, params: Value) -> Value {
     let stream = UnixStream::connect(endpoint.strip_prefix("unix:").unwrap())
         .await
         .unwrap();

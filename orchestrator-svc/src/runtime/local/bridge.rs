@@ -2,7 +2,7 @@
 
 use std::{io, process::Stdio, time::Duration};
 
-use stdio_bridge::{EndReason, Event, Spec};
+use stdio_bridge::{EndReason, Event, STOP, STOP_NOW, Spec};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -82,6 +82,13 @@ impl Bridge {
         }
     }
 
+    /// Writes a line to the bridge, whose input stays open: its end would say that the service is gone.
+    async fn say(&mut self, line: &str) {
+        if let Some(input) = &mut self.input {
+            let _ = input.write_all(line.as_bytes()).await;
+        }
+    }
+
     fn lost(&mut self) -> Event {
         self.ended = true;
         let _ = self.process.start_kill();
@@ -95,16 +102,23 @@ impl Bridge {
         }
     }
 
-    /// Stops the server, asked for in these words, and waits until nothing of it is left. Gives what it still said to `heard`.
-    pub(crate) async fn stop(mut self, words: &str, mut heard: impl FnMut(Event)) {
-        // It stays open: its end would say that the service is gone.
-        if let Some(input) = &mut self.input {
-            let _ = input.write_all(words.as_bytes()).await;
-        }
+    /// Stops the server and waits until nothing of it is left. Calls under way are finished first, until `hurry` is done. Passes the
+    /// events that still come to `heard`.
+    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, mut heard: impl FnMut(Event)) {
+        self.say(STOP).await;
         let patience = self.longest_stop + CLEANUP;
         let ending = async {
+            let mut hurry = std::pin::pin!(hurry);
+            let mut hurried = false;
             while !self.ended {
-                heard(self.next().await);
+                tokio::select! {
+                    biased;
+                    () = &mut hurry, if !hurried => {
+                        hurried = true;
+                        self.say(STOP_NOW).await;
+                    }
+                    event = self.next() => heard(event),
+                }
             }
         };
         if timeout(patience, ending).await.is_err() {

@@ -1,12 +1,12 @@
 //! The package that a server's command names: fetched before the server is started, and before it gets any secret.
 
-use stdio_bridge::{Event, STOP_NOW};
+use stdio_bridge::Event;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     failure::Cause,
     packages::Fetch,
-    server::{Fetching, Running, Server},
+    server::{Fetching, Running},
     supervisor::Supervisor,
 };
 use crate::domain::spec::Launch;
@@ -106,10 +106,10 @@ impl Supervisor {
         self.not_fetched(message, started);
     }
 
-    /// Those versions go on that there are: a server that runs is told to be as it was, and why.
+    /// A server that has other versions goes on with them, and its status says why. Any other has failed.
     fn not_fetched(&mut self, message: &str, started: i64) {
         self.update = None;
-        if let Server::Starting { .. } | Server::Running { .. } = self.server {
+        if self.server.digest().is_some() {
             let message = self.shared.machine.without_folders(message);
             tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
             self.update(|status| status.message = format!("The server goes on with the versions it has. {message}"));
@@ -131,7 +131,7 @@ impl Supervisor {
                     logs.push(&line, time);
                 }
             };
-            running.bridge.stop(STOP_NOW, heard).await;
+            running.bridge.stop(std::future::ready(()), heard).await;
         }
         self.give_up(fetching.fetch).await;
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use service_kit::clock::from_micros;
-use stdio_bridge::{EndReason, Event, STOP, STOP_NOW};
+use stdio_bridge::{EndReason, Event};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep_until},
@@ -130,7 +130,7 @@ impl Supervisor {
             match self.wait().await {
                 Wake::Gone => {
                     self.end_fetch().await;
-                    return self.end(STOP_NOW).await;
+                    return self.end_server().await;
                 }
                 Wake::Wanted => self.look().await,
                 Wake::Restart => self.start_again().await,
@@ -214,26 +214,29 @@ impl Supervisor {
             return self.update(|status| status.generation = spec.generation);
         }
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
-        if self.goes_on_fetching(&outline) {
+        if !self.goes_on_fetching(&outline) {
+            self.end_fetch().await;
+        }
+        // An update goes on beside whatever can run; another fetch is what the server waits for.
+        if self.fetching.as_ref().is_some_and(|fetching| !fetching.anew) {
             if self.server.run().is_some() {
                 self.announce(spec.generation, "The package is being fetched.");
                 self.end_server().await;
             }
             return self.update(|status| status.generation = spec.generation);
         }
-        match self
-            .shared
-            .machine
-            .prepare_fetch(&self.owner, &outline, self.update.is_some())
-        {
-            Ok(None) => self.run_spec(spec, digest).await,
-            Ok(Some(fetch)) => {
-                if !is_current {
-                    // What runs is another revision's.
-                    let message = format!("The package {} is being fetched.", fetch.wanted.requested);
-                    self.announce(spec.generation, &message);
-                    self.end_server().await;
+        match self.shared.machine.prepare_fetch(&self.owner, &outline, false) {
+            Ok(None) => {
+                self.run_spec(spec, digest).await;
+                if self.update.is_some() && self.fetching.is_none() && !matches!(self.server, Server::Held) {
+                    self.begin_update(spec).await;
                 }
+            }
+            Ok(Some(fetch)) => {
+                // What runs is another revision's.
+                let message = format!("The package {} is being fetched.", fetch.wanted.requested);
+                self.announce(spec.generation, &message);
+                self.end_server().await;
                 self.fetch(fetch).await;
             }
             Err(error) => {
@@ -254,7 +257,6 @@ impl Supervisor {
     /// Runs what has all that it needs but secrets. What runs already goes on, if the secrets are the same, too.
     async fn run_spec(&mut self, spec: &Arc<ServerSpec>, digest: String) {
         self.redraw = None;
-        self.end_fetch().await;
         if self.server.run().is_some() {
             let Some(launch) = self.draw(spec).await else { return };
             let fingerprint = launch.fingerprint();
@@ -370,7 +372,7 @@ impl Supervisor {
     async fn hold(&mut self, held: &Held) {
         self.update(|status| status.hold(held));
         self.end_fetch().await;
-        self.end(STOP_NOW).await;
+        self.end_server().await;
         self.server = Server::Held;
         self.failures = 0;
         self.restart_is_done();
@@ -489,20 +491,26 @@ impl Supervisor {
         });
     }
 
-    /// The status is the outcome of the last restart.
+    /// The status is the outcome of the last restart, if that does not wait for an update.
     pub(super) fn restart_is_done(&mut self) {
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.anew) {
+            return;
+        }
         if let Some(id) = self.restart.take() {
             self.update(|status| status.observed_restart = id);
         }
     }
 
-    /// Stops what runs once its calls are finished, and waits until nothing of it is left.
+    /// Stops what runs, and waits until nothing of it is left. Its calls are finished first where another one takes its place, and until
+    /// nothing should run any more.
     pub(super) async fn end_server(&mut self) {
-        self.end(STOP).await;
-    }
-
-    /// As [`Self::end_server`], asked for in these words: `STOP_NOW` where nobody should be served any more.
-    async fn end(&mut self, words: &str) {
+        let (gone, mut wanted) = (self.gone.clone(), self.wanted.clone());
+        let hurry = async {
+            tokio::select! {
+                () = gone.cancelled() => {}
+                _ = wanted.wait_for(|wanted| matches!(wanted, Wanted::Hold(_))) => {}
+            }
+        };
         let ended = std::mem::replace(&mut self.server, Server::Idle);
         if let Server::Starting { run, .. } | Server::Running { run } = ended {
             let logs = &self.logs;
@@ -511,7 +519,7 @@ impl Supervisor {
                     logs.push(&line, time);
                 }
             };
-            run.bridge.stop(words, heard).await;
+            run.bridge.stop(hurry, heard).await;
         }
     }
 
