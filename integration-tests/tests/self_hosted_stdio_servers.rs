@@ -271,3 +271,23 @@ async fn grandchildren_do_not_outlive_a_kill() {
     stack.kill().await;
     no_process_with(&mark).await;
 }
+
+/// Where servers reach the network through a proxy, an operator says so once for all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_gives_all_servers_a_variable() {
+    let stack = Stack::builder()
+        .flag("--server-environment", "HTTPS_PROXY")
+        .variable("HTTPS_PROXY", "http://proxy.example:3128")
+        .variable("NO_PROXY", "internal.example")
+        .start()
+        .await;
+    let (admin, alice) = (stack.admin(), stack.member("alice"));
+    admin.publish("tools", npm("mcp-server-everything", &["stdio"])).await;
+    alice.install("tools", None, &[]).await;
+    admin.gateway("team").await;
+    admin.assign("team", "tools", "get-env").await;
+    let client = stack.mcp("team", &alice).await;
+    let environment = client.call_text("tools__get-env", json!({})).await;
+    assert!(environment.contains("http://proxy.example:3128"), "{environment}");
+    assert!(!environment.contains("internal.example"), "{environment}");
+}

@@ -54,4 +54,6 @@ pub(crate) struct Sandbox {
     pub(crate) write: Vec<PathBuf>,
     /// TCP ports that servers may connect to; none: all.
     pub(crate) connect: Option<Vec<u16>>,
+    /// Variables of this process's environment that every server gets, besides those that it gets anyway.
+    pub(crate) environment: Vec<String>,
 }

@@ -80,11 +80,14 @@ pub(crate) async fn build(
         },
     )
     .await?;
+    let mut inherited_environment = orchestrator_svc::Config::default().inherited_environment;
+    inherited_environment.extend(config.sandbox.environment.iter().cloned());
     let orchestrator = orchestrator_svc::build(
         orchestrator_svc::Config {
             data_dir: folder.path().join("runtimes"),
             hidden_dir: Some(folder.path().to_owned()),
             sandbox: sandbox(&config.sandbox, public),
+            inherited_environment,
             program: program.clone(),
             builtin_commands: BTreeMap::from([(
                 seed::DEMO_COMMAND.to_owned(),

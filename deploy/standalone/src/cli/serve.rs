@@ -115,6 +115,17 @@ pub(super) struct Serve {
         help_heading = "Local MCP servers"
     )]
     server_connect: Vec<Port>,
+    /// Variables of this process's environment that every local server gets too, like HTTPS_PROXY or NO_PROXY. A server can read their values.
+    /// The variables that an entry sets come first. Repeat, or separate with commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_SERVER_ENVIRONMENT",
+        value_delimiter = ',',
+        value_name = "NAME",
+        value_parser = variable,
+        help_heading = "Local MCP servers"
+    )]
+    server_environment: Vec<String>,
     /// Open connections of HTTP clients, and of gRPC clients. At the limit, the connection that was idle for longest is closed.
     /// The process requires two descriptors for each connection of each listener.
     #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
@@ -166,6 +177,17 @@ enum SandboxMode {
     Off,
 }
 
+/// The name of an environment variable. Chandlery's own settings are not for servers: some hold secrets.
+fn variable(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err("must be the name of a variable".to_owned());
+    }
+    if name.starts_with("CHANDLERY_") {
+        return Err("is a setting of chandlery itself, which servers do not get".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 /// A TCP port that servers may connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Port {
@@ -202,6 +224,7 @@ impl From<Serve> for Config {
                 read: arguments.server_read,
                 write: arguments.server_write,
                 connect: arguments.server_connect.into_iter().map(Option::from).collect(),
+                environment: arguments.server_environment,
             },
             limits: Limits {
                 connections: count(arguments.max_connections),
