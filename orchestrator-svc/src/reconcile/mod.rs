@@ -1,5 +1,8 @@
 //! Makes what runs match what the registry says should run.
 
+#[cfg(test)]
+mod tests;
+
 mod cleanup;
 mod compose;
 mod context;
