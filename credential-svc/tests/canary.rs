@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use contracts::registry::report_cleanup_request::Subject;
 use support::{
     Stack,
     entries::{environment, remote, secret},
@@ -62,7 +63,7 @@ async fn secrets_are_in_no_file_no_log_and_no_report() {
     let runtime = stack.runtime("i", "https://here.example.com").await.unwrap();
     assert_eq!(runtime.fields[0].value, CANARIES[0]);
     let answers = format!("{put:?} {refused:?} {reused:?} {rotated:?} {vended:?} {runtime:?}");
-    let reports = registry.transcript();
+    let reports = format!("{registry:?}");
     let search = |what: &str, bytes: &[u8]| {
         for canary in CANARIES {
             let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
@@ -81,9 +82,7 @@ async fn secrets_are_in_no_file_no_log_and_no_report() {
         ["credentials.db", "credentials.db-wal"].map(|name| std::fs::read(directory.path().join(name)).unwrap());
     assert!(database.concat().windows(14).any(|window| window == b"installation:i"));
     registry.delete_installation("i");
-    registry
-        .until(|registry| (!registry.cleanups().is_empty()).then_some(()))
-        .await;
+    registry.cleaned_up(Subject::InstallationUid("i".to_owned())).await;
     search_files();
     stack.kill().await;
     search("an answer", answers.as_bytes());

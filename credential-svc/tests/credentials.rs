@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use contracts::{credential::GetInstallationCredentialRequest, registry::report_cleanup_request::Subject};
 use pretty_assertions::assert_eq;
+use registry_client::testing::Gate;
 use support::{
     HERE, Stack,
     entries::{environment, header, secret, self_hosted},
-    fake_registry::{FakeRegistry, Gate},
+    fake_registry::FakeRegistry,
     pair, pairs, refused, registry, start,
 };
 use tonic::Code;
@@ -211,7 +212,7 @@ async fn keeps_what_could_not_be_reported_and_reports_it_later() {
     assert_eq!(registry.condition("i").unwrap().1, 1);
     let stack = Stack::start(directory.path(), &registry).await;
     registry
-        .until(|registry| registry.condition("i").filter(|(_, generation)| *generation == 2))
+        .until(|_| registry.condition("i").filter(|(_, generation)| *generation == 2))
         .await;
     assert_eq!(
         pairs(&stack.headers("i", HERE, 0).await.unwrap()),
@@ -283,33 +284,12 @@ async fn erases_what_is_deleted_also_when_it_was_down() {
     stack.put("alice", "i", &[("token", "one")]).await.unwrap();
     stack.put("bob", "j", &[("token", "two")]).await.unwrap();
     registry.delete_installation("i");
-    registry
-        .until(|registry| {
-            registry
-                .cleanups()
-                .contains(&Subject::InstallationUid("i".to_owned()))
-                .then_some(())
-        })
-        .await;
+    registry.cleaned_up(Subject::InstallationUid("i".to_owned())).await;
     assert_eq!(stack.headers("i", HERE, 0).await.unwrap_err().code(), Code::NotFound);
     stack.kill().await;
     registry.delete_installation("j");
     registry.delete_entry("e");
     let _stack = Stack::start(directory.path(), &registry).await;
-    registry
-        .until(|registry| {
-            registry
-                .cleanups()
-                .contains(&Subject::InstallationUid("j".to_owned()))
-                .then_some(())
-        })
-        .await;
-    registry
-        .until(|registry| {
-            registry
-                .cleanups()
-                .contains(&Subject::EntryUid("e".to_owned()))
-                .then_some(())
-        })
-        .await;
+    registry.cleaned_up(Subject::InstallationUid("j".to_owned())).await;
+    registry.cleaned_up(Subject::EntryUid("e".to_owned())).await;
 }

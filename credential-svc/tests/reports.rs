@@ -44,10 +44,10 @@ async fn a_put_to_an_entry_is_one_report_however_many_have_it_installed() {
         "each installation and the entry once"
     );
     registry.entry_reason("e", "ENTRY_CREDENTIAL_REQUIRED").await;
-    let before = registry.reports().len();
+    let before = registry.credential_reports().len();
     stack.put_entry("admin", "e", &[("token", "ours")]).await.unwrap();
     registry.settled().await;
-    let after = registry.reports().split_off(before);
+    let after = registry.credential_reports().split_off(before);
     assert_eq!(after.len(), 1, "{after:?}");
     let report = &after[0];
     assert_eq!(
@@ -125,10 +125,10 @@ async fn what_a_restored_backup_has_is_newer_than_anything_that_was_told() {
 
     let stack = Stack::start(backup.path(), &registry).await;
     registry
-        .until(|registry| registry.condition("i").filter(|(_, generation)| *generation == 5))
+        .until(|_| registry.condition("i").filter(|(_, generation)| *generation == 5))
         .await;
     registry
-        .until(|registry| registry.entry_condition("e").filter(|(_, generation)| *generation == 5))
+        .until(|_| registry.entry_condition("e").filter(|(_, generation)| *generation == 5))
         .await;
     let vended = stack.newer_headers("i", HERE, (4, 4)).await.unwrap();
     assert_eq!(
