@@ -185,14 +185,14 @@ async fn where_owners_are_asked_about_versions_they_alone_take_one() {
     };
     let mut people = stack.people.clone();
     let refused = people
-        .restart_runtime(stack.of("alice", restart(true)))
+        .restart_runtime(stack.of("admin", restart(true)))
         .await
         .unwrap_err();
     assert_eq!(
         reason(&refused),
         (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
     );
-    people.restart_runtime(stack.of("alice", restart(false))).await.unwrap();
+    people.restart_runtime(stack.of("admin", restart(false))).await.unwrap();
     owned_by("alice");
     people.restart_runtime(stack.of("alice", restart(true))).await.unwrap();
     stack.stop().await;

@@ -125,9 +125,10 @@ impl Stack {
         }
     }
 
+    /// A request of a person; `admin` is one.
     pub fn of<T>(&self, subject: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let token = format!("Bearer {}", self.issuer.token(subject, &[], false));
+        let token = format!("Bearer {}", self.issuer.token(subject, &[], subject == "admin"));
         request.metadata_mut().insert("authorization", token.parse().unwrap());
         request
     }
