@@ -2,9 +2,12 @@
 
 mod support;
 
-use contracts::gateway::{
-    CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest, ResolutionOutcome,
-    ResolutionRule,
+use contracts::{
+    gateway::{
+        CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest, ResolutionOutcome,
+        ResolutionRule,
+    },
+    registry::{Installation, installation::Scope},
 };
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -245,9 +248,18 @@ async fn explains_every_step_also_to_admins_only_for_others() {
 #[tokio::test]
 async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
     let world = World::new(echo).await;
-    world.registry.put(world.installation("i-bob", "bob", false)).await;
+    let team = Installation {
+        scope: Some(Scope::Team("teams/ops".to_owned())),
+        ..world.installation("i-ops", "nobody", true)
+    };
+    world
+        .change(|objects| {
+            objects.put(world.installation("i-bob", "bob", false));
+            objects.put(team);
+        })
+        .await;
     eventually("the tools are reported", || {
-        world.registry.reported().contains(&"i-bob send,read".to_owned())
+        world.reported().contains(&"i-bob send,read".to_owned())
     })
     .await;
 
@@ -261,22 +273,24 @@ async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
         .unwrap()
         .into_inner();
     assert_eq!(found.tools, ["read", "send"]);
-    assert!(world.registry.reported().contains(&"i-alice send,read".to_owned()));
-    let not_his = world
+    assert!(world.reported().contains(&"i-alice send,read".to_owned()));
+    let forbidden = world
         .tools()
-        .discover_tools(world.by("bob", discover("installations/i-alice")))
+        .discover_tools(world.by("bob", discover("installations/i-ops")))
         .await
         .unwrap_err();
     assert_eq!(
-        (not_his.code(), reason(&not_his).as_str()),
+        (forbidden.code(), reason(&forbidden).as_str()),
         (Code::PermissionDenied, "PERMISSION_DENIED")
     );
-    let nothing = world
-        .tools()
-        .discover_tools(world.by("bob", discover("installations/none")))
-        .await
-        .unwrap_err();
-    assert_eq!(nothing.code(), Code::NotFound);
+    for invisible in ["installations/i-alice", "installations/none"] {
+        let nothing = world
+            .tools()
+            .discover_tools(world.by("bob", discover(invisible)))
+            .await
+            .unwrap_err();
+        assert_eq!(nothing.code(), Code::NotFound, "{invisible}");
+    }
     let malformed = world
         .tools()
         .discover_tools(world.by("bob", discover("none")))

@@ -6,94 +6,19 @@ use std::{
 };
 
 use contracts::registry::{
-    self as pb, AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, Change, ConditionStatus,
-    ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse, ReportCleanupRequest, ReportCleanupResponse,
-    ReportCredentialRequest, ReportCredentialResponse, ReportDiscoveryRequest, ReportDiscoveryResponse,
-    ReportRuntimeRequest, ReportRuntimeResponse, ReportTokenUseRequest, ReportTokenUseResponse, change,
+    self as pb, Change, ConditionStatus, ReportDiscoveryRequest, change,
     report_discovery_request::{Outcome, Subject},
-    report_service_server::{ReportService, ReportServiceServer},
 };
 use futures::FutureExt as _;
 use pretty_assertions::assert_eq;
-use registry_client::watch::Sink as _;
-use service_kit::{Clock, Workload, pipe::pipe};
-use tonic::{Request, Response, Status, transport::Server};
+use registry_client::{testing::FakeRegistry, watch::Sink as _};
+use service_kit::{Clock, Workload, pipe::pipe, serve::serve};
 
 use super::*;
 use crate::snapshot::{
     Feed,
     testing::{Made, Registry, entry, entry_credential, fill, hosted_revision, plain_entry, plain_revision, runtime},
 };
-
-/// What the registry was told, one line each: `i tools=a,b` or `i UPSTREAM_INVALID`.
-#[derive(Clone)]
-struct Told(mpsc::UnboundedSender<String>);
-
-#[tonic::async_trait]
-impl ReportService for Told {
-    async fn acquire_runtime_lease(
-        &self,
-        _: Request<AcquireRuntimeLeaseRequest>,
-    ) -> Result<Response<AcquireRuntimeLeaseResponse>, Status> {
-        Err(Status::permission_denied("the orchestrator's"))
-    }
-
-    async fn release_runtime_lease(
-        &self,
-        _: Request<ReleaseRuntimeLeaseRequest>,
-    ) -> Result<Response<ReleaseRuntimeLeaseResponse>, Status> {
-        Err(Status::permission_denied("the orchestrator's"))
-    }
-
-    async fn report_discovery(
-        &self,
-        request: Request<ReportDiscoveryRequest>,
-    ) -> Result<Response<ReportDiscoveryResponse>, Status> {
-        let request = request.into_inner();
-        let Some(Subject::InstallationUid(uid)) = request.subject else {
-            panic!("no subject")
-        };
-        let generation = request.observed_generation;
-        let line = match request.outcome {
-            Some(Outcome::Tools(found)) => {
-                let tools: Vec<_> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
-                format!("{uid} tools={} generation={generation}", tools.join(","))
-            }
-            Some(Outcome::Failure(failure)) => format!("{uid} {}", failure.reason),
-            None => panic!("no outcome"),
-        };
-        self.0.send(line).unwrap();
-        Ok(Response::new(ReportDiscoveryResponse::default()))
-    }
-
-    async fn report_credential(
-        &self,
-        _: Request<ReportCredentialRequest>,
-    ) -> Result<Response<ReportCredentialResponse>, Status> {
-        Err(Status::permission_denied("not for the gateway"))
-    }
-
-    async fn report_runtime(
-        &self,
-        _: Request<ReportRuntimeRequest>,
-    ) -> Result<Response<ReportRuntimeResponse>, Status> {
-        Err(Status::permission_denied("not for the gateway"))
-    }
-
-    async fn report_cleanup(
-        &self,
-        _: Request<ReportCleanupRequest>,
-    ) -> Result<Response<ReportCleanupResponse>, Status> {
-        Err(Status::permission_denied("not for the gateway"))
-    }
-
-    async fn report_token_use(
-        &self,
-        _: Request<ReportTokenUseRequest>,
-    ) -> Result<Response<ReportTokenUseResponse>, Status> {
-        Err(Status::permission_denied("not here"))
-    }
-}
 
 type Answer = Result<Vec<DiscoveredTool>, Failure>;
 
@@ -141,7 +66,9 @@ struct Stage {
     discovery: Arc<Discovery>,
     servers: Arc<Servers>,
     feed: Feed,
-    told: mpsc::UnboundedReceiver<String>,
+    reported: FakeRegistry,
+    /// How many of the reports were looked at.
+    told: usize,
     store: Arc<Store>,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -170,12 +97,9 @@ async fn stage_with(
         ..Servers::default()
     });
     let (channel, listener) = pipe(Workload::Gateway);
-    let (tell, told) = mpsc::unbounded_channel();
-    tokio::spawn(
-        Server::builder()
-            .add_service(ReportServiceServer::new(Told(tell)))
-            .serve_with_incoming(listener),
-    );
+    let reported = FakeRegistry::new();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(reported.routes().prepare(), listener, stop.clone()));
     let (discovery, announced) = Discovery::new(
         Arc::clone(&store),
         Arc::clone(&servers) as _,
@@ -185,24 +109,42 @@ async fn stage_with(
     );
     fill(&mut feed, 1, registry.entry("time", &[]).objects).await;
     feed.connected(true);
-    let stop = CancellationToken::new();
     tokio::spawn(Arc::clone(&discovery).run(changes, announced, stop.clone()));
     Stage {
         discovery,
         servers,
         feed,
-        told,
+        reported,
+        told: 0,
         store,
         _stop: stop.drop_guard(),
     }
 }
 
+fn line(report: ReportDiscoveryRequest) -> String {
+    let Some(Subject::InstallationUid(uid)) = report.subject else {
+        panic!("no subject")
+    };
+    match report.outcome.expect("an outcome") {
+        Outcome::Tools(found) => {
+            let tools: Vec<_> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
+            format!(
+                "{uid} tools={} generation={}",
+                tools.join(","),
+                report.observed_generation
+            )
+        }
+        Outcome::Failure(failure) => format!("{uid} {}", failure.reason),
+    }
+}
+
 impl Stage {
+    /// The next report that the registry gets: `i tools=a,b generation=1` or `i UPSTREAM_INVALID`.
     async fn told(&mut self) -> String {
-        tokio::time::timeout(Duration::from_secs(20), self.told.recv())
-            .await
-            .expect("a report in time")
-            .unwrap()
+        let next = |registry: &FakeRegistry| registry.reports().discovery.into_iter().nth(self.told);
+        let report = self.reported.until(next).await;
+        self.told += 1;
+        line(report)
     }
 
     async fn put(&mut self, revision: i64, object: pb::WatchedObject) {

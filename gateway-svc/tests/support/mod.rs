@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,210 +15,23 @@ use contracts::{
     gateway::tool_service_client::ToolServiceClient,
     registry::{
         self as pb,
-        access_service_server::{AccessService, AccessServiceServer},
+        installation::Scope,
         report_discovery_request::{Outcome, Subject},
-        report_service_server::{ReportService, ReportServiceServer},
-        watch_service_server::{WatchService, WatchServiceServer},
-        watched_object::Object,
     },
 };
-use futures::{Stream, StreamExt as _};
+use registry_client::testing::{FakeRegistry, Objects};
 use serde_json::{Value, json};
 use service_kit::{
     Clock, Readiness, UserId, Workload,
     egress::EgressPolicy,
     pipe::pipe,
-    status::{Reason, StatusBuilder, not_found},
+    serve::serve,
+    status::{Reason, StatusBuilder},
     testing::{Served, TestIssuer},
 };
-use tokio::{net::TcpListener, sync::mpsc};
-use tonic::{
-    Code, Request, Response, Status, Streaming,
-    transport::{Channel, Server},
-};
-
-/// A registry whose watch says what the test says.
-#[derive(Clone, Default)]
-pub(crate) struct Registry {
-    objects: Arc<Mutex<Vec<pb::WatchedObject>>>,
-    watchers: Arc<Mutex<Vec<mpsc::UnboundedSender<pb::WatchResponse>>>>,
-    acked: Arc<Mutex<i64>>,
-    reported: Arc<Mutex<Vec<String>>>,
-    revision: Arc<Mutex<i64>>,
-}
-
-impl Registry {
-    fn with(&self, object: pb::WatchedObject) {
-        self.objects.lock().unwrap().push(object);
-    }
-
-    /// One more revision; returns once the gateway has put it in force.
-    pub(crate) async fn put(&self, object: pb::WatchedObject) {
-        let revision = {
-            let mut revision = self.revision.lock().unwrap();
-            *revision += 1;
-            *revision
-        };
-        let change = pb::Change {
-            change: Some(pb::change::Change::Put(object)),
-        };
-        let batch = pb::ChangeBatch {
-            revision,
-            changes: vec![change],
-        };
-        for watcher in self.watchers.lock().unwrap().iter() {
-            let message = Some(pb::watch_response::Message::Changes(batch.clone()));
-            let _ = watcher.send(pb::WatchResponse { message });
-        }
-        eventually("the change is acked", || *self.acked.lock().unwrap() >= revision).await;
-    }
-
-    /// What was reported, one line each.
-    pub(crate) fn reported(&self) -> Vec<String> {
-        self.reported.lock().unwrap().clone()
-    }
-}
-
-type Watched = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl WatchService for Registry {
-    type WatchStream = Watched;
-
-    async fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Watched>, Status> {
-        let mut requests = request.into_inner();
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let say = |message| {
-            let _ = sender.send(pb::WatchResponse { message: Some(message) });
-        };
-        let objects = self.objects.lock().unwrap().clone();
-        let revision = *self.revision.lock().unwrap();
-        say(pb::watch_response::Message::SnapshotBegin(pb::SnapshotBegin {
-            database_epoch: "1".to_owned(),
-        }));
-        say(pb::watch_response::Message::SnapshotObjects(pb::SnapshotObjects {
-            objects,
-        }));
-        say(pb::watch_response::Message::SnapshotEnd(pb::SnapshotEnd { revision }));
-        self.watchers.lock().unwrap().push(sender);
-        let acked = Arc::clone(&self.acked);
-        tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
-                if let Some(pb::watch_request::Message::Ack(ack)) = request.message {
-                    *acked.lock().unwrap() = ack.revision;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(
-            tokio_stream::wrappers::UnboundedReceiverStream::new(receiver).map(Ok),
-        )))
-    }
-}
-
-#[tonic::async_trait]
-impl ReportService for Registry {
-    async fn acquire_runtime_lease(
-        &self,
-        _: Request<pb::AcquireRuntimeLeaseRequest>,
-    ) -> Result<Response<pb::AcquireRuntimeLeaseResponse>, Status> {
-        Err(Status::permission_denied("the orchestrator's"))
-    }
-
-    async fn release_runtime_lease(
-        &self,
-        _: Request<pb::ReleaseRuntimeLeaseRequest>,
-    ) -> Result<Response<pb::ReleaseRuntimeLeaseResponse>, Status> {
-        Err(Status::permission_denied("the orchestrator's"))
-    }
-
-    async fn report_discovery(
-        &self,
-        request: Request<pb::ReportDiscoveryRequest>,
-    ) -> Result<Response<pb::ReportDiscoveryResponse>, Status> {
-        let request = request.into_inner();
-        let Some(Subject::InstallationUid(uid)) = request.subject else {
-            return Err(Status::invalid_argument("no subject"));
-        };
-        let line = match request.outcome {
-            Some(Outcome::Tools(found)) => {
-                let tools: Vec<_> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
-                format!("{uid} {}", tools.join(","))
-            }
-            Some(Outcome::Failure(failure)) => format!("{uid} {}", failure.reason),
-            None => return Err(Status::invalid_argument("no outcome")),
-        };
-        self.reported.lock().unwrap().push(line);
-        Ok(Response::new(pb::ReportDiscoveryResponse::default()))
-    }
-
-    async fn report_credential(
-        &self,
-        _: Request<pb::ReportCredentialRequest>,
-    ) -> Result<Response<pb::ReportCredentialResponse>, Status> {
-        Err(Status::permission_denied("not for the gateway"))
-    }
-
-    async fn report_runtime(
-        &self,
-        _: Request<pb::ReportRuntimeRequest>,
-    ) -> Result<Response<pb::ReportRuntimeResponse>, Status> {
-        Err(Status::permission_denied("not for the gateway"))
-    }
-
-    async fn report_cleanup(
-        &self,
-        _: Request<pb::ReportCleanupRequest>,
-    ) -> Result<Response<pb::ReportCleanupResponse>, Status> {
-        Err(Status::permission_denied("not for the gateway"))
-    }
-
-    async fn report_token_use(
-        &self,
-        _: Request<pb::ReportTokenUseRequest>,
-    ) -> Result<Response<pb::ReportTokenUseResponse>, Status> {
-        Ok(Response::new(pb::ReportTokenUseResponse::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl AccessService for Registry {
-    async fn authorize_installation(
-        &self,
-        request: Request<pb::AuthorizeInstallationRequest>,
-    ) -> Result<Response<pb::AuthorizeInstallationResponse>, Status> {
-        let request = request.into_inner();
-        let principal = request.principal.unwrap_or_default();
-        let user = UserId::of(&principal.issuer, &principal.subject).resource_name();
-        let objects = self.objects.lock().unwrap();
-        let found = objects.iter().find_map(|object| match &object.object {
-            Some(Object::Installation(found)) if found.name == request.installation => Some(found.clone()),
-            _ => None,
-        });
-        let installation = found.ok_or_else(|| not_found(&request.installation))?;
-        if installation.scope != Some(pb::installation::Scope::User(user)) {
-            let reason = Reason::of(pb::ErrorReason::PermissionDenied, pb::ErrorReason::as_str_name);
-            return Err(StatusBuilder::new(Code::PermissionDenied, reason, "not yours").build());
-        }
-        let running_entry_revision = objects.iter().find_map(|object| match &object.object {
-            Some(Object::EntryRevision(revision)) if revision.number == installation.running_entry_revision => {
-                Some(revision.clone())
-            }
-            _ => None,
-        });
-        Ok(Response::new(pb::AuthorizeInstallationResponse {
-            installation: Some(installation),
-            running_entry_revision,
-            runtime: None,
-        }))
-    }
-
-    async fn authorize_entry(
-        &self,
-        request: Request<pb::AuthorizeEntryRequest>,
-    ) -> Result<Response<pb::AuthorizeEntryResponse>, Status> {
-        Err(not_found(&request.into_inner().entry))
-    }
-}
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, service::Routes, transport::Channel};
 
 /// Vends the same secret for every installation.
 struct Credentials;
@@ -254,7 +66,7 @@ impl VendService for Credentials {
 
 /// Everything around one gateway-svc: Alice has installed `mail`, Bob has not, the gateway `default` exposes its tool `send`.
 pub(crate) struct World {
-    pub(crate) registry: Registry,
+    pub(crate) registry: FakeRegistry,
     pub(crate) issuer: TestIssuer,
     /// What the upstream got: the message and its `Authorization`.
     pub(crate) seen: Arc<Mutex<Vec<(Value, String)>>>,
@@ -269,21 +81,9 @@ impl World {
         let issuer = TestIssuer::start().await.unwrap();
         let seen: Arc<Mutex<Vec<(Value, String)>>> = Arc::default();
         let url = upstream(Arc::clone(&seen), answer).await;
-        let registry = Registry::default();
-        *registry.revision.lock().unwrap() = 1;
-
-        let (to_registry, registry_end) = pipe(Workload::Gateway);
-        let (to_credential, credential_end) = pipe(Workload::Gateway);
-        let services = Server::builder()
-            .add_service(WatchServiceServer::new(registry.clone()))
-            .add_service(ReportServiceServer::new(registry.clone()))
-            .add_service(AccessServiceServer::new(registry.clone()));
-        tokio::spawn(services.serve_with_incoming(registry_end));
-        tokio::spawn(
-            Server::builder()
-                .add_service(VendServiceServer::new(Credentials))
-                .serve_with_incoming(credential_end),
-        );
+        let registry = FakeRegistry::new();
+        let to_registry = served(registry.routes());
+        let to_credential = served(Routes::new(VendServiceServer::new(Credentials)));
 
         let mut config = gateway_svc::Config::new("http://127.0.0.1:8080".parse().unwrap(), [1; 32], [2; 32]);
         config.egress = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]);
@@ -313,42 +113,49 @@ impl World {
         world.channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();
-        for object in world.beginning() {
-            world.registry.with(object.clone());
-            world.registry.put(object).await;
-        }
+        world.change(|objects| world.mail(objects)).await;
         world
     }
 
-    fn beginning(&self) -> Vec<pb::WatchedObject> {
-        let gateway = pb::Gateway {
-            name: "gateways/default".to_owned(),
-            uid: "g".to_owned(),
-            ..pb::Gateway::default()
-        };
-        let assignment = pb::ToolAssignment {
-            name: "gateways/default/toolAssignments/a".to_owned(),
-            uid: "a".to_owned(),
-            entry: "entries/mail".to_owned(),
-            entry_uid: "e".to_owned(),
-            consumer_uid: "g".to_owned(),
-            kind: pb::FeatureKind::Tool.into(),
-            selection: Some(pb::tool_assignment::Selection::Tool("send".to_owned())),
-            ..pb::ToolAssignment::default()
-        };
-        let definition = pb::FeatureDefinition {
+    /// One more revision; returns once the gateway has put it in force.
+    pub(crate) async fn change(&self, change: impl FnOnce(&mut Objects)) {
+        self.registry.change(change);
+        self.registry.acked().await;
+    }
+
+    /// The tools that were reported, one line for each report.
+    pub(crate) fn reported(&self) -> Vec<String> {
+        let reports = self.registry.reports().discovery.into_iter();
+        reports
+            .map(|report| {
+                let Some(Subject::InstallationUid(uid)) = report.subject else {
+                    panic!("no subject")
+                };
+                match report.outcome.expect("an outcome") {
+                    Outcome::Tools(found) => {
+                        let tools: Vec<_> = found.tools.iter().map(|tool| tool.tool.as_str()).collect();
+                        format!("{uid} {}", tools.join(","))
+                    }
+                    Outcome::Failure(failure) => format!("{uid} {}", failure.reason),
+                }
+            })
+            .collect()
+    }
+
+    fn mail(&self, objects: &mut Objects) {
+        objects.put(pb::FeatureDefinition {
             hash: "h".to_owned(),
             definition_json: r#"{"name":"send","x":1}"#.to_owned(),
-        };
-        let set = pb::FeatureSet {
+        });
+        objects.put(pb::FeatureSet {
             hash: "s".to_owned(),
             kind: pb::FeatureKind::Tool.into(),
             features: vec![pb::FeatureRef {
                 name: "send".to_owned(),
                 definition_hash: "h".to_owned(),
             }],
-        };
-        let entry = pb::Entry {
+        });
+        objects.put(pb::Entry {
             name: "entries/mail".to_owned(),
             uid: "e".to_owned(),
             display_name: "Mail".to_owned(),
@@ -358,16 +165,24 @@ impl World {
                 set_hash: "s".to_owned(),
             }],
             ..pb::Entry::default()
-        };
-        vec![
-            put("h", Object::FeatureDefinition(definition)),
-            put("s", Object::FeatureSet(set)),
-            put("e", Object::Entry(entry)),
-            put("e/1", Object::EntryRevision(self.revision())),
-            put("g", Object::Gateway(gateway)),
-            put("a", Object::ToolAssignment(assignment)),
-            self.installation("i-alice", "alice", true),
-        ]
+        });
+        objects.put(self.revision());
+        objects.put(pb::Gateway {
+            name: "gateways/default".to_owned(),
+            uid: "g".to_owned(),
+            ..pb::Gateway::default()
+        });
+        objects.put(pb::ToolAssignment {
+            name: "gateways/default/toolAssignments/a".to_owned(),
+            uid: "a".to_owned(),
+            entry: "entries/mail".to_owned(),
+            entry_uid: "e".to_owned(),
+            consumer_uid: "g".to_owned(),
+            kind: pb::FeatureKind::Tool.into(),
+            selection: Some(pb::tool_assignment::Selection::Tool("send".to_owned())),
+            ..pb::ToolAssignment::default()
+        });
+        objects.put(self.installation("i-alice", "alice", true));
     }
 
     fn revision(&self) -> pb::EntryRevision {
@@ -390,7 +205,7 @@ impl World {
     }
 
     /// An installation of `mail`; where it is not ready yet, its tools are still to be discovered.
-    pub(crate) fn installation(&self, uid: &str, owner: &str, ready: bool) -> pb::WatchedObject {
+    pub(crate) fn installation(&self, uid: &str, owner: &str, ready: bool) -> pb::Installation {
         let condition = |kind: pb::ConditionType, status: pb::ConditionStatus| pb::Condition {
             r#type: kind.into(),
             status: status.into(),
@@ -402,12 +217,12 @@ impl World {
         } else {
             pb::ConditionStatus::Unknown
         };
-        let installation = pb::Installation {
+        pb::Installation {
             name: format!("installations/{uid}"),
             uid: uid.to_owned(),
             entry: "entries/mail".to_owned(),
             entry_uid: "e".to_owned(),
-            scope: Some(pb::installation::Scope::User(self.user(owner))),
+            scope: Some(Scope::User(self.user(owner))),
             running_entry_revision: 1,
             generation: 1,
             credential_generation: 1,
@@ -418,8 +233,7 @@ impl World {
             first_ready_time: ready.then(prost_types::Timestamp::default),
             create_time: Some(prost_types::Timestamp::default()),
             ..pb::Installation::default()
-        };
-        put(uid, Object::Installation(installation))
+        }
     }
 
     /// `users/{user}` of a subject.
@@ -450,11 +264,11 @@ impl World {
     }
 }
 
-pub(crate) fn put(key: &str, object: Object) -> pb::WatchedObject {
-    pb::WatchedObject {
-        key: key.to_owned(),
-        object: Some(object),
-    }
+/// Routes that the gateway calls.
+fn served(routes: Routes) -> Channel {
+    let (channel, listener) = pipe(Workload::Gateway);
+    tokio::spawn(serve(routes.prepare(), listener, CancellationToken::new()));
+    channel
 }
 
 /// An MCP server with the tools `send` and `read`, on two pages.
