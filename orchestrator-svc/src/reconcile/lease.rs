@@ -70,7 +70,7 @@ impl Leases {
         loop {
             tokio::time::sleep(held.renew_after).await;
             match self.ask(held.lease.epoch).await {
-                Ok(answer) if answer.held => held = self::held(answer),
+                Ok(answer) if answer.held && answer.lease.as_ref() == Some(&held.lease) => held = self::held(answer),
                 Ok(answer) => {
                     let holder = answer.lease.unwrap_or_default().holder;
                     tracing::warn!(holder, "another orchestrator runs the servers from now on");

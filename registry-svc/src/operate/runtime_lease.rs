@@ -31,15 +31,17 @@ pub(crate) async fn acquire(
     }
     violations.into_result(())?;
     let clock = registry.clock.now_micros();
+    // Most that ask wait for another: they take no lock.
+    let known = runtime_lease::get(&mut registry.db.read().await?, clock).await?;
+    if let Err(others) = next(request, known.as_ref()) {
+        return Ok(answer(false, others.lease.clone(), others.remaining));
+    }
     for _ in 0..TRIES {
         let mut tx = registry.db.write_quietly().await?;
         let known = runtime_lease::get(&mut tx, clock).await?;
         let lease = match next(request, known.as_ref()) {
-            Some(lease) => lease,
-            None => {
-                let known = known.unwrap_or_else(|| unreachable!("one that nobody holds can be taken"));
-                return Ok(answer(false, known.lease, known.remaining));
-            }
+            Ok(lease) => lease,
+            Err(others) => return Ok(answer(false, others.lease.clone(), others.remaining)),
         };
         let before = known.map(|known| known.lease);
         if runtime_lease::put(&mut tx, before.as_ref(), &lease, LASTS, clock).await? {
@@ -52,22 +54,31 @@ pub(crate) async fn acquire(
     ))
 }
 
-/// The lease that a request gets; `None`: another holds it.
-fn next(request: &AcquireRuntimeLeaseRequest, known: Option<&runtime_lease::Kept>) -> Option<RuntimeLease> {
-    let holder = request.holder.clone();
-    let Some(runtime_lease::Kept { lease, remaining }) = known else {
-        // A restored database may have lost a lease that was higher.
-        let epoch = request.epoch + 1;
-        return Some(RuntimeLease { holder, epoch });
+/// The lease that a request gets, or the one that another holds.
+fn next<'a>(
+    request: &AcquireRuntimeLeaseRequest,
+    known: Option<&'a runtime_lease::Kept>,
+) -> Result<RuntimeLease, &'a runtime_lease::Kept> {
+    let of = |epoch| RuntimeLease {
+        holder: request.holder.clone(),
+        epoch,
     };
-    let is_own = lease.holder == holder;
-    if is_own && request.epoch >= lease.epoch && request.epoch > 0 {
-        let epoch = request.epoch;
-        return Some(RuntimeLease { holder, epoch });
-    }
+    let Some(known) = known else {
+        return Ok(of(request.epoch.max(1)));
+    };
+    let runtime_lease::Kept { lease, remaining } = known;
+    let is_own = lease.holder == request.holder;
+    let renews = is_own && request.epoch == lease.epoch && request.epoch > 0;
     let is_free = *remaining <= 0 || (is_own && request.replaces);
-    let epoch = lease.epoch.max(request.epoch) + 1;
-    is_free.then_some(RuntimeLease { holder, epoch })
+    // A database that was restored has an older lease than the one that its holder renews.
+    let is_older = request.epoch > lease.epoch && (is_own || is_free);
+    if renews || is_older {
+        Ok(of(request.epoch))
+    } else if is_free {
+        Ok(of(lease.epoch.saturating_add(1)))
+    } else {
+        Err(known)
+    }
 }
 
 fn answer(held: bool, lease: RuntimeLease, remaining: i64) -> AcquireRuntimeLeaseResponse {
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn one_holds_it_and_the_epoch_grows_with_each_holder() {
         let epoch = |request: &AcquireRuntimeLeaseRequest, known: Option<&runtime_lease::Kept>| {
-            next(request, known).map(|lease| lease.epoch)
+            next(request, known).ok().map(|lease| lease.epoch)
         };
         assert_eq!(epoch(&request("a", 0, true), None), Some(1));
         let held = kept("a", 4, 5);
@@ -152,7 +163,8 @@ mod tests {
         assert_eq!(epoch(&request("b", 0, false), Some(&ended)), Some(5));
         // A restored database has an older one.
         assert_eq!(epoch(&request("a", 9, false), Some(&held)), Some(9));
-        assert_eq!(epoch(&request("b", 9, false), Some(&ended)), Some(10));
-        assert_eq!(epoch(&request("b", 9, false), None), Some(10));
+        assert_eq!(epoch(&request("b", 9, false), Some(&ended)), Some(9));
+        assert_eq!(epoch(&request("b", 9, false), Some(&held)), None);
+        assert_eq!(epoch(&request("b", 9, false), None), Some(9));
     }
 }
