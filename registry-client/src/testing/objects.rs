@@ -133,6 +133,11 @@ impl Objects {
         T::of(&object).cloned()
     }
 
+    /// Removes the runtime of an owner that goes: for those who watch, it goes with the owner.
+    pub(super) fn remove_runtime(&mut self, owner_uid: &str) {
+        self.objects.remove(&(ObjectKind::Runtime, owner_uid.to_owned()));
+    }
+
     /// What has changed since the last commit; that is a revision of its own. Empty, and no revision, if nothing has.
     pub(super) fn commit(&mut self) -> Vec<Change> {
         self.revision += i64::from(!self.changes.is_empty());
