@@ -1,48 +1,51 @@
-//! How a server does.
+//! The status of a server.
 
 use std::time::SystemTime;
 
 use super::package::Package;
 
-/// Longest message the registry takes, in characters, with room to spare.
+/// The longest message, in bytes; the registry accepts somewhat longer ones.
 const MESSAGE: usize = 3_500;
 
-/// Where a server stands.
+/// Whether a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Not started yet.
+    /// Being started, or held.
     Pending,
-    /// Runs and answers.
+    /// Can be called.
     Running,
-    /// Does not.
+    /// Failed, and will be retried.
     Failed,
 }
 
-/// How a server does, for people and the registry.
+/// The status of an owner's server, as people see it and as it is reported to the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
     pub(crate) state: State,
-    /// UPPER_SNAKE_CASE; empty while all is well.
+    /// For programs, in UPPER_SNAKE_CASE; empty while the server runs. `proto/chandlery/registry/v1/runtime.proto` lists the values.
     pub(crate) reason: String,
-    /// For people; without secrets.
+    /// For people: what is wrong and what to do; empty while the server runs. Without secrets.
     pub(crate) message: String,
+    /// When the present process was started.
     pub(crate) start_time: Option<SystemTime>,
+    /// How often the server was restarted after it had failed.
     pub(crate) restart_count: u32,
-    /// How often the server has said, since it was started, that its list of tools changed.
+    /// How many notifications about a changed list of tools the server has sent since it was started.
     pub(crate) tool_list_changes: i64,
-    /// Where it can be called while it runs, as the registry's `Runtime.endpoint`.
+    /// Where the server can be called, in the format of the registry's `Runtime.endpoint`; empty unless it runs. Each start has another
+    /// endpoint: callers recognize a new process by it.
     pub(crate) endpoint: String,
-    /// [`super::spec::ServerSpec::digest`] of what runs; empty while nothing does.
+    /// [`super::spec::ServerSpec::digest`] of what runs; empty unless it runs.
     pub(crate) spec_digest: String,
-    /// Whether there should be a server at all.
+    /// Whether a server should run here, now or once the reason why it does not is gone.
     pub(crate) expected: bool,
-    /// The generation it speaks of.
+    /// [`super::spec::ServerSpec::generation`] of the spec, or [`Held::generation`], that this is the status of.
     pub(crate) generation: i64,
-    /// The last restart that was accepted.
+    /// The id of the last restart that was accepted.
     pub(crate) requested_restart: String,
-    /// The last restart that this status is the outcome of.
+    /// The id of the last restart that has an outcome, which this is.
     pub(crate) observed_restart: String,
-    /// What was fetched for it, if its command names a package.
+    /// The package that was fetched for the server, if its command names one.
     pub(crate) package: Option<Package>,
 }
 
@@ -51,11 +54,11 @@ pub(crate) struct Status {
 pub(crate) struct Held {
     /// UPPER_SNAKE_CASE.
     pub(crate) reason: &'static str,
-    /// For people: what to do, or what is waited for.
+    /// For people: what to do, or what the server waits for.
     pub(crate) message: String,
     /// As [`Status::generation`].
     pub(crate) generation: i64,
-    /// Whether a server is to run here once the reason is gone.
+    /// As [`Status::expected`].
     pub(crate) expected: bool,
 }
 
@@ -78,11 +81,11 @@ impl Status {
         }
     }
 
-    /// Another state, in which nothing can be called until it is said where.
+    /// Changes the state. Clears the endpoint and the digest, which the caller sets for a running server.
     pub(crate) fn set(&mut self, state: State, reason: &str, message: impl Into<String>) {
         self.state = state;
         reason.clone_into(&mut self.reason);
-        // A server may write anything; what people read, and the registry takes, is text.
+        // The message may quote what the server wrote, which may be anything; the registry accepts text without control characters.
         let message: String = message.into();
         self.message = message
             .chars()
@@ -94,7 +97,7 @@ impl Status {
         self.expected = true;
     }
 
-    /// Nothing runs, and people are shown why.
+    /// Sets the state of a server that is held.
     pub(crate) fn hold(&mut self, held: &Held) {
         self.set(State::Pending, held.reason, held.message.clone());
         self.expected = held.expected;

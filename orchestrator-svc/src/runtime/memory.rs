@@ -1,6 +1,6 @@
-//! The in-memory runtime, for tests: it keeps the whole contract of a runtime and starts nothing.
+//! The in-memory runtime, for tests: it implements the whole contract of [`Runtime`] and starts no processes.
 //!
-//! A server whose command is `fail` ends as soon as it is started; any other runs.
+//! A server whose command is `fail` ends as soon as it is started; any other keeps running.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::domain::{
     status::{Held, State, Status},
 };
 
-/// Between two tries.
+/// The delay between two attempts to start.
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Debug, Default)]
@@ -35,11 +35,11 @@ struct Inner {
 struct Owner {
     /// What should run; `None`: nothing.
     spec: Option<ServerSpec>,
-    /// Counts what was said of it: whatever works on something older stops.
+    /// Counts changes of the desired state: work on an older one stops.
     turn: u64,
     logs: Arc<Logs>,
     restart: String,
-    /// Starts, successful or not.
+    /// Counts attempts to start.
     starts: u64,
 }
 
@@ -58,7 +58,7 @@ impl MemoryRuntime {
         self.0.statuses.update(owner, || Status::starting(0), change);
     }
 
-    /// Starts anew what should run.
+    /// Starts the owner's spec in the background, in place of earlier work.
     fn begin(&self, owner: &str) {
         let (runtime, owner) = (self.clone(), owner.to_owned());
         let turn = {
@@ -74,7 +74,7 @@ impl MemoryRuntime {
         });
     }
 
-    /// One try to start. Whether another one is due.
+    /// Attempts to start; returns whether another attempt is due.
     async fn step(&self, owner: &str, turn: u64) -> bool {
         let spec = match self.owners().get(owner) {
             Some(known) if known.turn == turn => known.spec.clone(),
@@ -116,7 +116,13 @@ impl MemoryRuntime {
         };
         known.starts += 1;
         known.logs.begin_run();
-        known.logs.push(&format!("start {}", known.starts), 1);
+        let token = launch.environment.get("TOKEN").map_or("nothing", String::as_str);
+        let line = format!("started with {token}");
+        let masked = launch
+            .secrets
+            .iter()
+            .fold(line, |line, secret| line.replace(secret, "[redacted]"));
+        known.logs.push(&masked, 1);
         let endpoint = format!("memory:{owner}/{}", known.starts);
         let fails = launch.command == "fail";
         self.update(owner, |status| {

@@ -1,4 +1,4 @@
-//! How the servers of a runtime do, for whoever asks and whoever observes.
+//! The statuses of a runtime's servers, which can be read and observed.
 
 use std::{
     collections::HashMap,
@@ -10,14 +10,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::domain::{runtime::Observed, status::Status};
 
-/// The status of each owner that there is something to say of.
+/// The status of each owner.
 #[derive(Debug, Default)]
 pub(crate) struct Observations(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     statuses: HashMap<String, Status>,
-    /// Unbounded: a sender must not wait under the lock, and an observer only puts what comes in its place.
+    /// Unbounded: a sender must not wait under the lock, and observers take statuses out at once.
     observers: Vec<UnboundedSender<Observed>>,
 }
 
@@ -26,7 +26,7 @@ impl Observations {
         self.inner().statuses.get(owner).cloned()
     }
 
-    /// Changes what is said of an owner, beginning with `first` if nothing was.
+    /// Changes an owner's status, which is `first` to begin with. Observers see it if it differs then.
     pub(crate) fn update(&self, owner: &str, first: impl FnOnce() -> Status, change: impl FnOnce(&mut Status)) {
         let mut inner = self.inner();
         let before = inner.statuses.get(owner).cloned();
@@ -38,7 +38,7 @@ impl Observations {
         }
     }
 
-    /// Nothing more is said of an owner.
+    /// Removes an owner's status.
     pub(crate) fn forget(&self, owner: &str) {
         let mut inner = self.inner();
         if inner.statuses.remove(owner).is_some() {
@@ -46,7 +46,7 @@ impl Observations {
         }
     }
 
-    /// As `Runtime::observe`.
+    /// See `Runtime::observe`.
     pub(crate) fn observe(&self) -> BoxStream<'static, Observed> {
         let mut inner = self.inner();
         let (sender, receiver) = unbounded_channel();

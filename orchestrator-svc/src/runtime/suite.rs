@@ -1,4 +1,4 @@
-//! What every runtime does, in tests that each of them runs: a new runtime implements [`Subject`] and calls [`run`].
+//! Tests of the contract of [`Runtime`] that every runtime runs: the tests of a runtime implement [`Subject`] and call [`run`].
 
 use std::{
     collections::BTreeMap,
@@ -16,33 +16,34 @@ use secrecy::SecretString;
 use crate::domain::{
     logs::LogQuery,
     runtime::{Restart, Runtime, RuntimeError},
-    spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets, ServerSpec},
+    spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets, ServerSpec, tests::Fixed},
     status::{Held, State, Status},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A runtime under test.
+/// A runtime under test. It retries failed starts within milliseconds.
 pub(crate) trait Subject {
     fn runtime(&self) -> &dyn Runtime;
 
-    /// A server that this runtime can run. It writes a line to its log when it is started.
+    /// A server that this runtime can run, the same at each call. At each start it writes one line, which has the value of its environment
+    /// variable `TOKEN`, if it is set. `tests/programs/server.py` is such a program.
     fn spec(&self, kind: Kind) -> ServerSpec;
 
-    /// Whether there is a process, or a pod, of an owner's server, whatever the runtime says.
+    /// Whether a process or pod of an owner's server exists, found without asking the runtime where that is possible.
     fn runs(&self, owner: &str) -> bool;
 }
 
-/// What a server does.
+/// How a server behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// Becomes ready, and runs until it is stopped.
     Runs,
-    /// Ends as soon as it is started.
+    /// Ends as soon as it is started, after it wrote its line.
     Ends,
 }
 
-/// Runs all cases, each on a runtime of its own.
+/// Runs all cases, each on a runtime that `subject` makes for it. With real processes, the test requires a runtime of several threads.
 pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
     the_same_digest_restarts_nothing(&subject().await).await;
     another_digest_starts_another_server(&subject().await).await;
@@ -51,10 +52,12 @@ pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
     a_restart_is_done_once(&subject().await).await;
     what_ends_is_started_again(&subject().await).await;
     secrets_are_drawn_for_a_start(&subject().await).await;
+    secrets_are_masked_in_logs(&subject().await).await;
     logs_tell_runs_apart(&subject().await).await;
     everything_is_observed(&subject().await).await;
-    the_last_word_counts(&subject().await).await;
+    the_last_call_decides(&subject().await).await;
     nothing_of_one_owner_concerns_another(&subject().await).await;
+    it_can_be_used_after_a_release(&subject().await).await;
 }
 
 async fn until<S: Subject>(subject: &S, owner: &str, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
@@ -64,7 +67,7 @@ async fn until<S: Subject>(subject: &S, owner: &str, what: &str, condition: impl
         if let Some(status) = status.clone().filter(&condition) {
             return status;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}: {status:?}");
+        assert!(start.elapsed() < PATIENCE, "timed out waiting: {what}: {status:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -148,14 +151,14 @@ async fn what_is_held_does_not_run<S: Subject>(subject: &S) {
     runtime.hold("one", elsewhere).await;
     let status = until(subject, "one", "it is held", |s| s.reason == "NOT_SELF_HOSTED").await;
     assert!(status.endpoint.is_empty() && status.spec_digest.is_empty() && !status.expected);
-    gone(subject, "one").await;
-    // As before, and not only said to be.
+    ended(subject, "one").await;
+    // The same digest as before starts a server, since none runs.
     runtime.apply("one", spec).await;
     running(subject, "one").await;
     runtime.release().await;
 }
 
-async fn gone<S: Subject>(subject: &S, owner: &str) {
+async fn ended<S: Subject>(subject: &S, owner: &str) {
     let start = Instant::now();
     while subject.runs(owner) {
         assert!(start.elapsed() < PATIENCE, "it still runs");
@@ -178,14 +181,13 @@ async fn nothing_is_left_of_what_is_removed<S: Subject>(subject: &S) {
     runtime.remove("one").await.unwrap();
     assert!(!subject.runs("one") && runtime.status("one").is_none());
     runtime.remove("one").await.unwrap();
-    // Also of one that has only just been asked for.
+    // Also right after it was applied.
     runtime.apply("one", spec.clone()).await;
     runtime.remove("one").await.unwrap();
     assert!(!subject.runs("one") && runtime.status("one").is_none());
     runtime.apply("one", spec).await;
     running(subject, "one").await;
     runtime.release().await;
-    assert!(!subject.runs("one"));
 }
 
 async fn a_restart_is_done_once<S: Subject>(subject: &S) {
@@ -201,7 +203,7 @@ async fn a_restart_is_done_once<S: Subject>(subject: &S) {
     runtime.restart("one", restart("a")).await.unwrap();
     runtime.hold("one", held("FIELD_REQUIRED", 3)).await;
     until(subject, "one", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
-    // A held one is not started, and nobody waits for it.
+    // A held server is not started; the restart has an outcome all the same.
     runtime.restart("one", restart("b")).await.unwrap();
     let held = until(subject, "one", "the restart", |s| s.observed_restart == "b").await;
     assert_eq!(held.reason, "FIELD_REQUIRED");
@@ -215,13 +217,13 @@ async fn what_ends_is_started_again<S: Subject>(subject: &S) {
     let failed = until(subject, "one", "it failed", |s| s.state == State::Failed).await;
     assert!(!failed.reason.is_empty() && failed.endpoint.is_empty() && failed.expected);
     until(subject, "one", "it is tried again", |s| s.restart_count >= 2).await;
-    // Corrected, it runs.
+    // A corrected spec runs.
     runtime.apply("one", subject.spec(Kind::Runs)).await;
     running(subject, "one").await;
     runtime.release().await;
 }
 
-/// Has what it is told to have, and counts.
+/// Has one secret, or none, and counts the calls.
 #[derive(Default)]
 struct Source {
     value: Mutex<Option<&'static str>>,
@@ -273,7 +275,7 @@ async fn secrets_are_drawn_for_a_start<S: Subject>(subject: &S) {
         (State::Pending, "Confirm it.")
     );
     assert!(!subject.runs("one"));
-    // The same again is looked at again: what was missing may be there.
+    // The same spec again makes the runtime draw again: the secret may be there now.
     *source.value.lock().unwrap() = Some("first");
     source.unavailable.store(1, Ordering::SeqCst);
     runtime.apply("one", spec(1)).await;
@@ -284,11 +286,48 @@ async fn secrets_are_drawn_for_a_start<S: Subject>(subject: &S) {
     let digest = spec(2).digest();
     let second = until(subject, "one", "the new secret", |s| s.spec_digest == digest).await;
     assert_ne!(second.endpoint, first.endpoint);
-    // Taken away, what ran with it does not go on.
+    // A server does not go on with a secret that was deleted.
     *source.value.lock().unwrap() = None;
     runtime.apply("one", spec(3)).await;
     until(subject, "one", "it waits", |s| s.reason == "DESTINATION_CHANGED").await;
-    gone(subject, "one").await;
+    ended(subject, "one").await;
+    runtime.release().await;
+}
+
+async fn secrets_are_masked_in_logs<S: Subject>(subject: &S) {
+    const SECRET: &str = "suite-secret-9d1c";
+    let runtime = subject.runtime();
+    let secrets = Secrets::from([("token".to_owned(), SecretString::from(SECRET))]);
+    let field = |value| Field {
+        title: "Token".to_owned(),
+        value,
+        target: FieldTarget::EnvironmentVariable("TOKEN".to_owned()),
+    };
+    let spec = |value| ServerSpec {
+        fields: vec![field(value)],
+        secrets: Arc::new(Fixed(secrets.clone())),
+        ..subject.spec(Kind::Runs)
+    };
+    let query = LogQuery {
+        tail: 100,
+        since: 0,
+        follow: true,
+        previous: false,
+    };
+    runtime
+        .apply("one", spec(FieldValue::Plain("suite-plain".to_owned())))
+        .await;
+    let mut lines = runtime.logs("one", query);
+    let plain = lines.next().await.unwrap();
+    assert!(plain.text.contains("suite-plain"), "{plain:?}");
+    let secret = FieldValue::Secret {
+        key: "token".to_owned(),
+        required: true,
+    };
+    runtime.apply("one", spec(secret)).await;
+    let masked = lines.next().await.unwrap();
+    assert!(!masked.text.contains(SECRET), "{masked:?}");
+    running(subject, "one").await;
     runtime.release().await;
 }
 
@@ -343,8 +382,8 @@ async fn everything_is_observed<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-/// However quickly one comes after another.
-async fn the_last_word_counts<S: Subject>(subject: &S) {
+/// However quickly calls follow each other.
+async fn the_last_call_decides<S: Subject>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     for round in 0..5 {
         runtime.apply("one", with(&spec, &round.to_string())).await;
@@ -375,4 +414,14 @@ async fn nothing_of_one_owner_concerns_another<S: Subject>(subject: &S) {
     runtime.remove("two").await.unwrap();
     assert_eq!(running(subject, "one").await, one);
     runtime.release().await;
+}
+
+/// Another orchestrator may hold the lease for a while.
+async fn it_can_be_used_after_a_release<S: Subject>(subject: &S) {
+    let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
+    for _ in 0..2 {
+        runtime.apply("one", spec.clone()).await;
+        running(subject, "one").await;
+        runtime.release().await;
+    }
 }

@@ -16,7 +16,7 @@ struct Local {
     folder: tempfile::TempDir,
 }
 
-/// A program of this package, which cargo puts beside the folder of the tests.
+/// The bridge: a binary of this package, which cargo puts beside the folder of the test binaries.
 fn bridge() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let bridge = test.ancestors().nth(2).unwrap().join("bridge-for-tests");
@@ -87,7 +87,19 @@ async fn passes_the_suite() {
     suite::run(Local::new).await;
 }
 
-/// What a server has stored is kept until its owner is removed.
+/// The servers are children of this process, which may be about to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_stops_the_servers() {
+    let local = Local::new().await;
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    while !local.runs("one") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    local.runtime.release().await;
+    assert!(!local.runs("one"));
+}
+
+/// A server's files are kept until its owner is removed.
 #[tokio::test]
 async fn folders_stay_until_their_owner_is_removed() {
     let local = Local::new().await;
