@@ -154,7 +154,7 @@ async fn where_servers_cannot_be_held_nothing_starts_that_others_reach() {
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{complaint}");
         for hint in [
-            "metadata: needs user namespaces",
+            "metadata: requires user namespaces",
             "--sandbox best-effort",
             "unprivileged_userns",
         ] {

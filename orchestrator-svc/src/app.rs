@@ -24,7 +24,7 @@ use crate::{
     runtime::local::{LocalError, LocalRuntime},
 };
 
-/// What the service needs of others.
+/// What the service depends on.
 #[derive(Clone, Debug)]
 pub struct Deps {
     /// A channel of this workload to registry-svc.
@@ -33,9 +33,9 @@ pub struct Deps {
     pub credential: Channel,
     /// Verifies people's tokens.
     pub verifier: Arc<Verifier>,
-    /// Counts what callers do.
+    /// Limits what each caller may do.
     pub quotas: Arc<Quotas>,
-    /// Tells the time.
+    /// The clock.
     pub clock: Clock,
 }
 
@@ -48,15 +48,15 @@ fn admitted(service: &str) -> Option<Admitted> {
 /// Why the service cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Nothing can run on this machine.
+    /// The local runtime cannot be used on this machine.
     #[error(transparent)]
     Local(#[from] LocalError),
 }
 
-/// Makes the folders, tries the sandbox, ends what an earlier run may have left, and wires the service.
+/// Creates the runtime, which ends processes that an earlier run may have left, and wires the service.
 ///
 /// # Errors
-/// When the data folder cannot be used, or servers cannot be held as is demanded.
+/// If the data folder cannot be used, or servers cannot be sandboxed as the configuration requires.
 pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let instance = config
         .instance
@@ -66,7 +66,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let mut leases = Leases::new(deps.registry.clone(), local.holder().to_owned());
     let runtime: Arc<dyn Runtime> = Arc::new(local);
     let (readiness, ready) = watch::channel(Readiness::NotReady(
-        "the registry has not told yet what should run".to_owned(),
+        "waiting for the registry's first snapshot".to_owned(),
     ));
     let api = RuntimeApi::new(Arc::clone(&runtime), Access::new(deps.registry.clone()), deps.clock);
     let (verifier, quotas) = (deps.verifier, deps.quotas);
@@ -92,7 +92,8 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     };
     let run = move |stop: CancellationToken| async move {
         let waits = |holder: &str| {
-            let text = format!("another orchestrator ({holder}) runs the servers; this one waits for its turn");
+            let text =
+                format!("another orchestrator ({holder}) holds the lease and runs the servers; this one is on standby");
             readiness.send_replace(Readiness::Degraded(text));
         };
         while let Some(held) = leases.acquire(&stop, waits).await {

@@ -186,7 +186,11 @@ async fn an_update_that_fails_leaves_what_there_was() {
     let started = call(&endpoint).await["started"].clone();
     let outcome = restart(&stack, "one", true).await;
     assert_eq!((version(&outcome), outcome.state()), ("1.0.0", RuntimeState::Running));
-    assert!(outcome.message.contains("goes on"), "{}", outcome.message);
+    assert!(
+        outcome.message.contains("keeps the present versions"),
+        "{}",
+        outcome.message
+    );
     assert!(!outcome.message.contains(folder_name), "{}", outcome.message);
     assert_eq!(call(&endpoint).await["started"], started);
     eventually(|| trees(&stack.folder).len() == 1).await;
@@ -280,8 +284,8 @@ async fn only_packages_of_a_registry_are_unpacked() {
     let stack = Stack::start(folder.path(), &fakes).await;
     let failed = stack.reason("one", "PACKAGE_NOT_FETCHED").await;
     for hint in [
-        "needs server, which is a repository of git",
-        "only packages of a registry",
+        "depends on server, which is a git repository",
+        "only packages from a registry",
     ] {
         assert!(failed.message.contains(hint), "{}", failed.message);
     }

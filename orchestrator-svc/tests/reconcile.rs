@@ -46,7 +46,11 @@ async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
         revision.version = "2".to_owned();
     });
     assert_eq!(stack.observed("one").await.spec_digest, runtime.spec_digest);
-    assert_eq!(call(&endpoint).await["started"], seen["started"], "lesson 27");
+    assert_eq!(
+        call(&endpoint).await["started"],
+        seen["started"],
+        "texts and labels do not restart a server"
+    );
     assert_eq!(fakes.reports().len(), before + 1);
 
     fakes.edit("one", |installation| {
@@ -90,7 +94,11 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
     let named = registry_model::destination::of_installation(&revision, &made).unwrap();
     assert_eq!(fakes.destinations(), [named], "the digest of what it starts");
     let other = stack.running("two").await;
-    assert_eq!(call(&other).await["environment"].get("TOKEN"), None, "lesson 25");
+    assert_eq!(
+        call(&other).await["environment"].get("TOKEN"),
+        None,
+        "no server gets another one's secret"
+    );
 
     let mut holders = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -155,7 +163,7 @@ async fn says_what_a_person_can_act_on() {
     );
     assert!(
         fakes.reports().iter().all(|r| !format!("{r:?}").contains(SECRET)),
-        "lesson 42"
+        "no report has a secret"
     );
 
     // Corrected, it runs at once.

@@ -1,24 +1,25 @@
-//! What the filters of system calls have in common.
+//! What the system call filters share.
 
 use std::io;
 
 use seccompiler::{SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition};
 
-/// Why there is no filter.
+/// Why a filter could not be installed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// This processor is not known.
+    /// The processor architecture is not supported.
     #[error("{0}")]
     Backend(#[from] seccompiler::BackendError),
-    /// The kernel refuses.
+    /// The kernel refused the filter.
     #[error("{0}")]
     Kernel(#[from] seccompiler::Error),
-    /// It refuses the filter of listen(2) alone: a container may have one that asks already, and the kernel takes one.
-    #[error("no filter that asks: {0}")]
+    /// The kernel refused only the filter with user notification for listen(2). It accepts one such filter, and a container may have it
+    /// already.
+    #[error("no filter with user notification: {0}")]
     Asks(io::Error),
 }
 
-/// All bits of a mask are set in an argument.
+/// Matches if all bits of a mask are set in an argument.
 pub(crate) fn masked(argument: u8, mask: u64) -> Result<SeccompCondition, Error> {
     Ok(SeccompCondition::new(
         argument,

@@ -1,4 +1,4 @@
-//! The processes below this one, as `/proc` shows them.
+//! The descendants of this process, found in `/proc`.
 
 use std::{
     collections::HashMap,
@@ -14,26 +14,26 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
-/// How long processes may take to die.
+/// How long processes may take to end after SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// All processes of this machine, as far as they are seen.
+/// The ids of all processes that are visible in `/proc`.
 pub fn processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// A process's parent; `None` where it is gone or a zombie.
+/// The parent of a process; `None` if the process has ended or is a zombie.
 pub fn living_parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any characters.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     (state != "Z" && state != "X").then_some(parent)
 }
 
-/// All that live below this process. A subreaper finds also those whose parents are gone.
+/// All living descendants of this process. For a subreaper, they include those whose parents have ended.
 pub fn descendants() -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for pid in processes() {
@@ -52,7 +52,7 @@ pub fn descendants() -> Vec<i32> {
     found
 }
 
-/// Kills processes; stops them first, so that none of them can start others while they are killed one by one.
+/// Kills processes. Sends SIGSTOP to all of them first, so that none can fork while the others are killed.
 pub fn kill_all(pids: &[i32]) {
     for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
         for &pid in pids {
@@ -61,7 +61,7 @@ pub fn kill_all(pids: &[i32]) {
     }
 }
 
-/// Kills and reaps everything below this process, and again what it made meanwhile, until nothing is left or ten seconds have passed.
+/// Kills and reaps all descendants of this process, repeatedly, until none is left or ten seconds have passed.
 pub(crate) fn kill_descendants() {
     let deadline = Instant::now() + PATIENCE;
     loop {

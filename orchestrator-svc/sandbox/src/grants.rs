@@ -1,4 +1,4 @@
-//! The one list of what a program sees, by which file systems are mounted and Landlock allows.
+//! The list of paths that a program can access. The mounts and the Landlock rules are both made from it.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,10 @@ use std::{
 
 use crate::spec::{Access, Confinement, Grant};
 
-/// Programs and libraries.
+/// The folders of programs and libraries.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32", "/opt"];
-/// Of `/etc`, what name resolution, time zones, certificates and the loader need: no keys, no passwords, nothing that is an application's.
+/// The files of `/etc` that name resolution, time zones, certificates and the loader require. None has keys, passwords or settings of
+/// applications.
 const ETC: [&str; 24] = [
     "alternatives",
     "ca-certificates",
@@ -37,19 +38,22 @@ const ETC: [&str; 24] = [
     "ssl/openssl.cnf",
     "timezone",
 ];
-/// Devices that have no secrets and harm nobody.
+/// Devices that are harmless and reveal nothing.
 pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// All that a program sees, but for its `/tmp`, `/proc` and `/dev`. A path comes after what it is below.
+/// Everything that a program can access, except its `/tmp`, `/proc` and `/dev`. Paths are sorted: a folder comes before what is inside it.
 #[derive(Debug)]
 pub(crate) struct Grants {
     pub(crate) paths: BTreeMap<PathBuf, Access>,
-    /// Symbolic links of the system, and where they point: `/bin`, `/etc/resolv.conf`.
+    /// Symbolic links of the system, such as `/bin` and `/etc/resolv.conf`, and their targets.
     pub(crate) links: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Grants {
-    /// What exists of the system's and of what is granted; nothing that holds the hidden folder.
+    /// The existing paths of the system and of the grants, without any that contains the hidden folder.
+    ///
+    /// # Errors
+    /// If a grant contains the hidden folder.
     pub(crate) fn of(confinement: &Confinement) -> io::Result<Self> {
         let system = SYSTEM.iter().map(PathBuf::from);
         let etc = ETC.iter().map(|name| Path::new("/etc").join(name));
@@ -62,10 +66,13 @@ impl Grants {
             grants.add(grant, &confinement.hidden)?;
         }
         for grant in &confinement.grants {
-            // A link on the way may lead above the hidden folder.
+            // A symbolic link in the path may lead to a folder that contains the hidden one.
             let real = grant.path.canonicalize();
             if real.is_ok_and(|real| confinement.hidden.starts_with(real)) {
-                let what = format!("{} holds what is hidden from servers", grant.path.display());
+                let what = format!(
+                    "{} contains the folder that is hidden from servers",
+                    grant.path.display()
+                );
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
             }
             grants.add(grant.clone(), &confinement.hidden)?;
@@ -137,7 +144,7 @@ mod tests {
         symlink(&root, elsewhere.path().join("way")).unwrap();
         let by_link = Grant::read(elsewhere.path().join("way/data"));
         assert!(Grants::of(&confinement(vec![by_link], &hidden)).is_err());
-        // A service that keeps its data below /opt takes that from its servers.
+        // If the service keeps its data below /opt, servers have no /opt.
         let system = Grants::of(&confinement(vec![], Path::new("/opt/chandlery/data"))).unwrap();
         assert!(system.paths.contains_key(Path::new("/usr")));
         assert!(!system.paths.contains_key(Path::new("/opt")));

@@ -1,4 +1,4 @@
-//! What Landlock allows: the same list as the file system, some ports, and nothing of other processes.
+//! The Landlock rules: the same paths as the mounts, some ports, and no access to other processes.
 
 use std::path::Path;
 
@@ -13,19 +13,19 @@ use crate::{
     sys,
 };
 
-/// The newest version that this was tried with.
+/// The newest ABI version that this was tested with.
 const NEWEST: u8 = 7;
 
-/// The version to use on this machine; 0: none.
+/// The ABI version to use on this machine; 0 if Landlock is not available.
 pub(crate) fn version() -> u8 {
     sys::landlock_version().min(NEWEST)
 }
 
-/// Holds this process and its descendants to it, for good.
+/// Restricts this process and its descendants, permanently.
 pub(crate) fn apply(confinement: &Confinement, grants: &Grants) -> Result<(), RulesetError> {
     let abi = ABI::from(i32::from(confinement.layers.landlock));
     let mut rules = Ruleset::default()
-        // What was there when the service started must be there now.
+        // What was available when the service started must be available now.
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))?;
     if abi >= ABI::V4 {
@@ -51,7 +51,7 @@ pub(crate) fn apply(confinement: &Confinement, grants: &Grants) -> Result<(), Ru
         rules = allow(rules, abi, path, allowed)?;
     }
     if confinement.layers.namespaces {
-        // The folders on the way to what is mounted hold nothing else.
+        // The parent folders of the mounts contain nothing else.
         rules = allow(rules, abi, Path::new("/"), AccessFs::ReadDir.into())?;
         rules = allow(rules, abi, Path::new("/tmp"), write)?;
         rules = allow(rules, abi, Path::new("/dev/shm"), write)?;
@@ -80,7 +80,7 @@ pub(crate) fn apply(confinement: &Confinement, grants: &Grants) -> Result<(), Ru
     Ok(())
 }
 
-/// Allows it on a path and all below; what is not there needs no rule.
+/// Allows access to a path and everything below it. A path that does not exist requires no rule.
 fn allow(
     rules: RulesetCreated,
     abi: ABI,

@@ -39,7 +39,7 @@ use crate::{
 /// Longest spec, in bytes.
 const SPEC_BYTES: u64 = 32 << 20;
 
-/// What failed on the way to the program.
+/// What failed before the program was started.
 #[derive(Debug)]
 struct Failure {
     what: String,
@@ -62,14 +62,14 @@ fn at<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Failure {
     move |error| Failure::new(what, &error.into())
 }
 
-/// Where the outcome is told.
+/// The connection to the parent, which gets the outcome.
 struct Reporter(UnixStream);
 
 impl Reporter {
     fn tell(&mut self, status: &Status) {
         let mut line = serde_json::to_vec(status).expect("a status has only strings and numbers");
         line.push(b'\n');
-        // Whoever asked may be gone; then this process is about to be killed.
+        // The parent may have ended; then this process is about to be killed.
         let _ = self.0.write_all(&line);
     }
 
@@ -81,7 +81,7 @@ impl Reporter {
         });
     }
 
-    /// Whether whoever asked has gone.
+    /// Whether the parent has ended.
     fn abandoned(&self) -> bool {
         let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
         poll(&mut polled, PollTimeout::ZERO).is_ok()
@@ -91,9 +91,10 @@ impl Reporter {
     }
 }
 
-/// Is the launcher: the whole of a program's `main`, called before anything else. `arguments` are those after [`crate::LAUNCHER`].
+/// The `main` of the launcher. A program whose first argument is [`crate::LAUNCHER`] calls it before anything else, with the arguments that
+/// follow.
 ///
-/// Takes an [`Spec`] as one line of JSON from the socket whose number it is given, and tells [`Status`]es there.
+/// Reads a [`Spec`] as one line of JSON from the socket whose descriptor is the first argument, and writes [`Status`]es to it.
 pub fn launch(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let descriptor = arguments.next().and_then(|number| number.parse::<RawFd>().ok());
     let Some(descriptor) = descriptor.filter(|&number| number > 2) else {
@@ -117,7 +118,8 @@ fn spec(socket: &UnixStream) -> Result<Spec, Failure> {
     serde_json::from_slice(&line).map_err(|error| Failure::new("reading the spec", &error.into()))
 }
 
-/// What follows is in the launcher where there are no namespaces, and in the init where there are. It returns in the launcher of an init alone.
+/// Runs the program. Without namespaces, the launcher itself stays as the guard, and this does not return. With namespaces, the init does,
+/// and this returns in the launcher.
 fn carry_out(spec: &Spec, reporter: &mut Reporter) -> Result<(), Failure> {
     sys::close_all_on_exec().map_err(at("closing what was inherited"))?;
     let grants = Grants::of(&spec.confinement).map_err(at("looking for what is granted"))?;
@@ -131,7 +133,7 @@ fn carry_out(spec: &Spec, reporter: &mut Reporter) -> Result<(), Failure> {
     {
         return Ok(());
     }
-    // From here on this is the init, and never returns.
+    // This is the init from here on, and never returns.
     end_as(be_init(spec, &grants, (user, group), reporter), reporter)
 }
 
@@ -154,8 +156,8 @@ fn be_init(spec: &Spec, grants: &Grants, (user, group): (Uid, Gid), reporter: &m
     setsid().map_err(at("making a session"))?;
     namespaces::map_user(user, group).map_err(at("mapping the user"))?;
     namespaces::enter(&spec.confinement, grants).map_err(at("making the file system"))?;
-    hold(&spec.confinement, grants)?;
-    // Its memory, and where it came from, are no business of the server's.
+    restrict(&spec.confinement, grants)?;
+    // The server must not read the init's memory, nor find the path of its program.
     prctl::set_dumpable(false).map_err(at("hiding the init"))?;
     let (to_init, from_program) = UnixStream::pair().map_err(at("making a socket"))?;
     let server = start(|tell| {
@@ -170,12 +172,12 @@ fn be_init(spec: &Spec, grants: &Grants, (user, group): (Uid, Gid), reporter: &m
     look_after(server, reporter)
 }
 
-/// Without namespaces, the kernel ends nothing but the server itself when the bridge is killed. So the launcher stays between the two, as the
-/// reaper of all that the server starts, and ends that when the bridge goes. It is outside of what holds the server, which must not be able to
-/// end it.
+/// Without namespaces, the kernel kills only the server itself when the bridge is killed. The launcher therefore stays between the two as the
+/// subreaper of everything that the server starts, and kills that when the bridge ends. It is not sandboxed, since the server must not be able
+/// to kill it.
 fn be_guard(spec: &Spec, grants: &Grants, reporter: &mut Reporter) -> Result<i32, Failure> {
     prctl::set_child_subreaper(true).map_err(at("becoming the reaper of the server"))?;
-    // It has to outlive the bridge for a moment, whose end it sees at the socket.
+    // The guard has to outlive the bridge for a moment. It notices the bridge's end at the socket.
     prctl::set_pdeathsig(None::<Signal>).map_err(at("outliving the bridge"))?;
     if reporter.abandoned() {
         return Ok(1);
@@ -189,12 +191,12 @@ fn be_guard(spec: &Spec, grants: &Grants, reporter: &mut Reporter) -> Result<i32
         if getppid() != guard {
             std::process::exit(1);
         }
-        hold(&spec.confinement, grants)?;
+        restrict(&spec.confinement, grants)?;
         limit_calls(spec, None)?;
         become_server(spec, tell)
     })?;
     prctl::set_dumpable(false).map_err(at("hiding the guard"))?;
-    // What the bridge sends to the server's group is not for the guard.
+    // Signals that the bridge sends to the server's process group are not meant for the guard.
     SigSet::all().thread_block().map_err(at("ignoring signals"))?;
     std::thread::Builder::new()
         .spawn(move || {
@@ -209,7 +211,8 @@ fn be_guard(spec: &Spec, grants: &Grants, reporter: &mut Reporter) -> Result<i32
     look_after(server, reporter)
 }
 
-/// Starts the process that becomes the server, and waits until it has. What fails on the way is told by a pipe that closes with the exec.
+/// Forks the process that becomes the server, and waits until it has executed the program. A failure before that is written to a pipe that
+/// the exec closes.
 fn start(become_server: impl FnOnce(&mut Option<OwnedFd>) -> Result<Infallible, Failure>) -> Result<Pid, Failure> {
     let (outcome, tell) = pipe2(OFlag::O_CLOEXEC).map_err(at("making a pipe"))?;
     let Some(server) = sys::fork().map_err(at("starting the process"))? else {
@@ -243,10 +246,10 @@ fn start(become_server: impl FnOnce(&mut Option<OwnedFd>) -> Result<Infallible, 
     })
 }
 
-/// Tells how the server does until it has ended: the code to end with.
+/// Reports the server's status until it has ended; returns the exit code for this process.
 fn look_after(server: Pid, reporter: &mut Reporter) -> Result<i32, Failure> {
     reporter.tell(&Status::Started);
-    // The spec is with the server now.
+    // The server has its copies of the standard streams.
     let_go_of_streams().map_err(at("letting go of the streams"))?;
     let exit = reap_until(server);
     reporter.tell(&Status::Ended(exit));
@@ -256,14 +259,14 @@ fn look_after(server: Pid, reporter: &mut Reporter) -> Result<i32, Failure> {
     })
 }
 
-/// This process as those outside of its namespace see it, whose `/proc` is still there.
+/// The id of this process outside of its namespace. The outer `/proc` is still mounted.
 fn outer_pid() -> io::Result<i32> {
     let name = std::fs::read_link("/proc/self")?;
     let pid = name.to_str().and_then(|name| name.parse().ok());
     pid.ok_or_else(|| io::Error::other("/proc/self is no process"))
 }
 
-/// Else nobody would see that the server closes its own.
+/// Closes this process's standard streams: otherwise nobody would notice that the server closes its own.
 fn let_go_of_streams() -> io::Result<()> {
     let null = File::open("/dev/null")?;
     dup2_stdin(&null)?;
@@ -271,7 +274,7 @@ fn let_go_of_streams() -> io::Result<()> {
     Ok(dup2_stderr(&null)?)
 }
 
-/// Reaps whatever ends in the namespace until the server has.
+/// Reaps all processes of the namespace that end, until the server has ended.
 fn reap_until(server: Pid) -> Exit {
     loop {
         match wait() {
@@ -283,8 +286,8 @@ fn reap_until(server: Pid) -> Exit {
     }
 }
 
-/// All that the init and the program share.
-fn hold(confinement: &Confinement, grants: &Grants) -> Result<(), Failure> {
+/// The restrictions that apply to the init as well as to the program.
+fn restrict(confinement: &Confinement, grants: &Grants) -> Result<(), Failure> {
     let layers = &confinement.layers;
     if layers.none() {
         return Ok(());
@@ -301,10 +304,10 @@ fn hold(confinement: &Confinement, grants: &Grants) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those of real root, and those that come with a user namespace.
+/// Drops the capabilities of real root, and those that come with a user namespace.
 fn drop_capabilities() -> io::Result<()> {
     use caps::CapSet::{Ambient, Bounding, Effective, Inheritable, Permitted};
-    // The bounding set can be changed by root alone; for others, no new privileges come of it.
+    // Only root can change the bounding set; others gain no privileges from it.
     if caps::has_cap(None, Effective, caps::Capability::CAP_SETPCAP).map_err(io::Error::other)? {
         caps::clear(None, Bounding).map_err(io::Error::other)?;
     }
@@ -314,7 +317,7 @@ fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// The last before the program. Without an init there is nobody to ask.
+/// Installs the system call filters, last before the exec. Without an init, nothing can answer user notifications.
 fn limit_calls(spec: &Spec, init: Option<&UnixStream>) -> Result<(), Failure> {
     let layers = &spec.confinement.layers;
     chdir(&spec.working_folder).map_err(at("entering the working folder"))?;
@@ -333,10 +336,10 @@ fn limit_calls(spec: &Spec, init: Option<&UnixStream>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Becomes the program, or looks at what holds it.
+/// Executes the program, or tests the sandbox from inside.
 fn become_server(spec: &Spec, tell: &mut Option<OwnedFd>) -> Result<Infallible, Failure> {
     if spec.command == probe::PROBE {
-        // What an exec does, too: until then an init answers nothing, and can take nothing.
+        // As an exec does: until then, an init does not answer, and cannot duplicate sockets.
         drop(tell.take());
         let dumpable = prctl::set_dumpable(true);
         std::process::exit(dumpable.map_or(1, |()| probe::observe(spec)))
@@ -358,7 +361,7 @@ fn become_server(spec: &Spec, tell: &mut Option<OwnedFd>) -> Result<Infallible, 
     let mut found = Errno::ENOENT;
     for path in candidates(spec) {
         let Err(error) = execve(&text(path.as_os_str())?, &arguments, &environment);
-        // As a shell: one that may not be executed is told only where no other can be.
+        // As a shell does: a file without permission to execute is reported only if no other can be executed.
         if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
             found = error;
             if error != Errno::EACCES {

@@ -1,68 +1,69 @@
-//! What holds a program, and what that protects.
+//! The mechanisms of the sandbox, and what they protect.
 
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
-/// What this machine can hold a program with.
+/// The mechanisms that this machine can sandbox a program with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layers {
-    /// User, mount, process and IPC namespaces of its own.
+    /// User, mount, process and IPC namespaces.
     pub namespaces: bool,
-    /// Version of Landlock's interface (Linux, Documentation/userspace-api/landlock.rst); 0: none.
+    /// The ABI version of Landlock (Linux, Documentation/userspace-api/landlock.rst); 0 if it is not available.
     pub landlock: u8,
-    /// A filter of system calls.
+    /// A system call filter.
     pub seccomp: bool,
-    /// The init of the namespaces is asked at listen(2); see [`crate::listening`].
+    /// The init of the namespaces decides each call of listen(2); see [`crate::listening`].
     #[serde(default)]
     pub listen_by_init: bool,
 }
 
-/// How far something is protected.
+/// The degree of a protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// It is not.
+    /// Not protected.
     None,
-    /// Some of it is.
+    /// Protected in part.
     Partial,
-    /// It is.
+    /// Protected.
     Enforced,
 }
 
-/// Something that is protected from programs, how far, and by what.
+/// Something that is protected from sandboxed programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
-    /// What: one word, or several joined by `_`.
+    /// What is protected: one word, or several joined by `_`.
     pub subject: &'static str,
-    /// How far.
+    /// The degree.
     pub level: Level,
-    /// By what, or what is missing. For people.
+    /// The mechanism, or what it would require. For people.
     pub by: String,
-    /// Whether an operator who demands a sandbox demands this.
+    /// Whether it is part of what `--sandbox required` requires.
     pub required: bool,
 }
 
 impl Layers {
-    /// Whether nothing holds a program.
+    /// Whether programs are not sandboxed at all.
     pub fn none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether a program may have Unix sockets, and reaches no one else's: namespaces hide those with a path, Landlock the abstract ones.
+    /// Whether a program can be allowed Unix sockets without reaching those of others: namespaces hide the ones with a path, Landlock the
+    /// abstract ones.
     pub(crate) fn scopes_unix_sockets(&self) -> bool {
         self.namespaces && self.landlock >= 6
     }
 
-    /// Whether ports of TCP can be limited: Landlock does not look at every way to use one, the filter closes the others.
+    /// Whether TCP ports can be limited: the filter closes the ways to use a port that Landlock does not control.
     pub(crate) fn limits_tcp(&self) -> bool {
         self.seccomp && self.landlock >= 4
     }
 
-    /// Whether the init decides listen(2) where ports are limited.
+    /// Whether the init decides calls of listen(2) where ports are limited.
     pub(crate) fn asks_to_listen(&self) -> bool {
         self.namespaces && self.listen_by_init && self.limits_tcp()
     }
 
-    /// What these protect.
+    /// What these mechanisms protect.
     pub fn protections(&self) -> Vec<Protection> {
         use Level::{Enforced, None, Partial};
         let landlock = |from: u8| self.landlock >= from;
@@ -79,57 +80,59 @@ impl Layers {
             (true, true) => (Enforced, format!("{spaces}, {version}")),
             (true, false) => (Enforced, spaces.clone()),
             (false, true) => (Enforced, version.clone()),
-            (false, false) => missing("needs user namespaces or Landlock"),
+            (false, false) => missing("requires user namespaces or Landlock"),
         };
         let metadata = match self.namespaces {
             true => (Enforced, spaces.clone()),
-            false => missing("needs user namespaces"),
+            false => missing("requires user namespaces"),
         };
         let processes = match (self.namespaces, landlock(1), self.seccomp) {
             (true, ..) => (Enforced, spaces.clone()),
             (false, true, true) => (Enforced, format!("{version}, seccomp")),
             (false, true, false) => (
                 Partial,
-                format!("{version}; their limits and priority can be set: that needs user namespaces or seccomp"),
+                format!(
+                    "{version}; a server can still set their limits and priority: preventing that requires user namespaces or seccomp"
+                ),
             ),
-            (false, false, _) => missing("needs user namespaces or Landlock"),
+            (false, false, _) => missing("requires user namespaces or Landlock"),
         };
         let signals = match (self.namespaces, landlock(6)) {
             (true, _) => (Enforced, spaces.clone()),
             (false, true) => (Enforced, version.clone()),
-            (false, false) => missing("needs user namespaces or Landlock 6"),
+            (false, false) => missing("requires user namespaces or Landlock 6"),
         };
         let unix_sockets = match (self.scopes_unix_sockets(), self.seccomp) {
             (true, _) => (Enforced, format!("{spaces}, {version}")),
-            (false, true) => (Enforced, "seccomp: none can be made".to_owned()),
-            (false, false) => missing("needs seccomp, or user namespaces and Landlock 6"),
+            (false, true) => (Enforced, "seccomp: a server can create none".to_owned()),
+            (false, false) => missing("requires seccomp, or user namespaces and Landlock 6"),
         };
         let more_ports = match self.asks_to_listen() {
             true => "",
             false => {
-                "; one that has a port can listen on free ports as well, one that has none listens on no Unix socket either"
+                "; a server that has a port can listen on free ports as well, and one without a port cannot listen on Unix sockets"
             }
         };
         let tcp = match self.limits_tcp() {
             true => (
                 Partial,
                 format!(
-                    "{version}, seccomp: connects and listens on its ports alone, whatever the address{more_ports}; others of this machine reach what it listens on"
+                    "{version}, seccomp: a server connects to and listens on its own ports only, at any address{more_ports}; other processes of this machine can connect to it"
                 ),
             ),
-            false => missing("needs Landlock 4 and seccomp"),
+            false => missing("requires Landlock 4 and seccomp"),
         };
         let system_calls = match self.seccomp {
             true => (Enforced, "seccomp".to_owned()),
-            false => missing("needs seccomp"),
+            false => missing("requires seccomp"),
         };
         let process_count = match (self.namespaces, Uid::current().is_root()) {
             (true, false) => (Enforced, "RLIMIT_NPROC in a user namespace".to_owned()),
-            (true, true) => missing("the kernel does not count those of root: run the service as a user of its own"),
-            (false, _) => missing("needs user namespaces"),
+            (true, true) => missing("the kernel does not count processes of root: run the service as another user"),
+            (false, _) => missing("requires user namespaces"),
         };
         let memory = match self.none() {
-            false => (Partial, "RLIMIT_DATA, for each process".to_owned()),
+            false => (Partial, "RLIMIT_DATA, per process".to_owned()),
             true => missing("the sandbox is off"),
         };
         vec![
@@ -143,7 +146,7 @@ impl Layers {
             of(
                 "udp",
                 false,
-                missing("needs a network namespace, which would have no network"),
+                missing("requires a network namespace, in which a server would have no network"),
             ),
             of("memory", false, memory),
             of("process_count", false, process_count),

@@ -1,11 +1,11 @@
-//! Runs a program that sees and reaches only what it is given: for MCP servers, which are code of others that runs beside our
-//! secrets. Linux, without root and without a container engine.
+//! Runs a program in a sandbox, in which it sees and reaches only what it is given. For MCP servers, which are third-party code on a machine
+//! with secrets. Requires Linux, but neither root nor a container engine.
 //!
-//! A program that wants to start another asks a *launcher*, itself again as a process of its own ([`launch`]): after the clone of a process
-//! with several threads hardly anything may be done, and the launcher has one. The launcher reads an [`Spec`], makes the
-//! namespaces, and becomes the *init* of the new process namespace: it builds a file system of what the spec names, limits itself, and starts
-//! the program. Which [`Layers`] there are is tried once, when the service starts ([`probe`]): what could be done then and cannot be done
-//! for a program keeps it from starting.
+//! To start a sandboxed program, a process starts its own executable again as the *launcher* ([`launch`]). A separate process is required
+//! because a process with several threads can do hardly anything safely after a fork; the launcher has one thread. The launcher reads a
+//! [`Spec`], creates the namespaces, and continues as the *init* of the new process namespace: it mounts a file system of what the spec names,
+//! restricts itself, and starts the program. Which [`Layers`] are available is tested once, when the service starts ([`probe`]). If one of
+//! them fails for a program later, the program is not started.
 
 mod condition;
 mod descendants;

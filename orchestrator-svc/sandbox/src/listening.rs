@@ -1,13 +1,14 @@
-//! Answers listen(2) for a program that may listen on its ports alone, and at its own Unix sockets, which runtimes use among their processes.
-//! A filter does not see what a descriptor is: it asks the init, which takes the socket, looks at it, and makes the call itself.
+//! Decides listen(2) for a program that may listen only on its TCP ports, and on its own Unix sockets, which language runtimes use between
+//! their processes. A seccomp filter does not see what a descriptor refers to. It therefore notifies the init, which duplicates the socket,
+//! inspects it, and makes the call itself.
 //!
-//! What the program does with its descriptors meanwhile changes nothing: the init looks at, and listens with, the one socket that it has taken.
-//! Whoever connects to a Unix socket sees the init as the peer.
+//! The program cannot race the init by replacing its descriptors: the init inspects and uses its own duplicate. A client that connects to such a
+//! Unix socket sees the init as the peer.
 //!
-//! To take a socket is as good as tracing its process, and the kernel allows that less often than listen(2) itself. It fails, closed, in a
-//! process that has made itself not dumpable (EPERM), in one whose first thread has ended (ESRCH), and for a thread with a table of
-//! descriptors of its own (that of the first thread is looked at). Where it fails for every process, as with kernel.yama.ptrace_scope
-//! above 1, the [probe](crate::probe()) finds out, and the init is not asked.
+//! Duplicating a descriptor requires the permission to trace its process. It fails, and the call is refused, for a process that has made itself
+//! not dumpable (EPERM), for one whose first thread has ended (ESRCH), and for a thread with a descriptor table of its own (the
+//! init sees that of the first thread). If it fails for every process, as with kernel.yama.ptrace_scope above 1, the
+//! [probe](crate::probe()) detects that, and the init is not notified.
 
 use std::{
     fs,
@@ -30,10 +31,10 @@ use nix::{
 
 use crate::sys;
 
-/// Enough for what is below.
+/// The stack of the thread, in bytes.
 const STACK: usize = 256 << 10;
 
-/// Hands over where the program will ask. To be called in the process that becomes it.
+/// Sends the notification descriptor to the init. Called in the process that becomes the program.
 pub(crate) fn hand_over(asks: &OwnedFd, to_init: &UnixStream) -> io::Result<()> {
     let descriptors = [asks.as_raw_fd()];
     let control = [ControlMessage::ScmRights(&descriptors)];
@@ -47,7 +48,7 @@ pub(crate) fn hand_over(asks: &OwnedFd, to_init: &UnixStream) -> io::Result<()> 
     Ok(())
 }
 
-/// Takes what was handed over. `None`: the program does not ask.
+/// Receives the notification descriptor. `None` if the program's filter has none.
 pub(crate) fn take_over(from_program: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
@@ -66,20 +67,20 @@ pub(crate) fn take_over(from_program: &UnixStream) -> io::Result<Option<OwnedFd>
     Ok(None)
 }
 
-/// Answers in a thread of its own for as long as the program lives.
+/// Answers notifications in a thread, until the program has ended.
 pub(crate) fn answer(asks: OwnedFd, ports: Vec<u16>) -> io::Result<()> {
     let answering = move || {
         loop {
             let asked = match sys::asked(asks.as_fd()) {
                 Ok(asked) => asked,
-                // Whoever asked was interrupted, or has gone.
+                // The calling thread was interrupted, or has ended.
                 Err(error) if matches!(errno(&error), Errno::EINTR | Errno::ENOENT) => continue,
-                // Nobody answers from here on, and every listen(2) fails with ENOSYS.
+                // Nothing answers from here on: every listen(2) fails with ENOSYS.
                 Err(_) => return,
             };
             let done = listen(asked.pid, asked.data.args, &ports);
             let refusal = done.err().map_or(0, |error| errno(&error) as i32);
-            // Fails where whoever asked has gone.
+            // Fails if the calling thread has ended.
             let _ = sys::answer(asks.as_fd(), asked.id, refusal);
         }
     };
@@ -87,12 +88,12 @@ pub(crate) fn answer(asks: OwnedFd, ports: Vec<u16>) -> io::Result<()> {
     Ok(())
 }
 
-/// listen(2) of a thread of the program. Where that ended meanwhile and another has its number, that is the program's as well.
+/// Carries out listen(2) for a thread of the program. If the thread has ended and its id was reused, the new thread is the program's too.
 fn listen(thread: u32, [descriptor, backlog, ..]: [u64; 6], ports: &[u16]) -> io::Result<()> {
-    // Of integers the kernel takes the lower half.
+    // The kernel uses the lower half of integer arguments.
     let socket = sys::file_of(process_of(thread)?, descriptor as i32)?;
     let address = getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
-    // A port that was bound stays: Landlock has looked at it.
+    // A socket that is bound keeps its port, which Landlock has checked.
     let allowed = match address.family() {
         Some(AddressFamily::Unix) => true,
         Some(AddressFamily::Inet) => address.as_sockaddr_in().is_some_and(|a| ports.contains(&a.port())),

@@ -1,4 +1,4 @@
-//! The file system of a program: an empty one, with what it is granted mounted into it.
+//! The file system of a program: an empty one, into which its grants are mounted.
 
 use std::{
     fs, io,
@@ -22,21 +22,21 @@ use crate::{
     sys::{NO_DEVICES, NO_SUID, READ_ONLY, set_mount_attributes},
 };
 
-/// Of a program: its own users, mounts, processes and shared memory. It keeps the network.
+/// The namespaces of a program: user, mount, process and IPC. The network is shared.
 pub(crate) const NEW: libc::c_int =
     libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::SIGCHLD;
 
-/// Where the new root is put together. Every machine has it, and what it held is not needed any more.
+/// Where the new root is assembled. The folder exists everywhere, and its content is no longer required.
 const STAGE: &str = "/tmp";
 
-/// Is the same user inside as outside, and no other.
+/// Maps the user to the same id inside, and maps no other user.
 pub(crate) fn map_user(user: Uid, group: Gid) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
 }
 
-/// What is mounted later. Opened before anything is covered.
+/// The source of a mount. Opened before other mounts can cover it.
 struct Source {
     path: PathBuf,
     folder: bool,
@@ -44,7 +44,7 @@ struct Source {
     opened: OwnedFd,
 }
 
-/// Makes the new root and leaves the old one.
+/// Creates the new root and detaches the old one.
 pub(crate) fn enter(confinement: &Confinement, grants: &Grants) -> io::Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -86,7 +86,7 @@ pub(crate) fn enter(confinement: &Confinement, grants: &Grants) -> io::Result<()
         if let Some(folder) = link.parent() {
             make_folder(folder)?;
         }
-        // Below a folder that was mounted whole, it is there.
+        // Inside a folder that is mounted, the link exists already.
         if link.symlink_metadata().is_err() {
             symlink(target, link)?;
         }
@@ -108,9 +108,9 @@ pub(crate) fn enter(confinement: &Confinement, grants: &Grants) -> io::Result<()
     mount(Some("tmpfs"), &shared, Some("tmpfs"), plain, Some("mode=1777,size=64m"))?;
     let processes = staged(Path::new("/proc"));
     mount(Some("proc"), &processes, Some("proc"), plain | MsFlags::MS_NOEXEC, none)?;
-    // One namespace inside another would have capabilities again. What cannot be written here, seccomp refuses.
+    // A program would have all capabilities again in a nested user namespace. If this cannot be written, seccomp refuses to create one.
     let _ = fs::write(processes.join("sys/user/max_user_namespaces"), "0");
-    // Root, also without capabilities, could set the kernel's parameters there.
+    // Root could set kernel parameters there, even without capabilities.
     set_mount_attributes(&processes, READ_ONLY, true)?;
 
     drop((sources, temporary, devices));

@@ -1,4 +1,5 @@
-//! Tries on this machine what can hold a program, by holding one: a container may allow a clone and refuse the mount after it.
+//! Tests which mechanisms work on this machine, by running a program in the sandbox: a container may allow a clone and refuse the mount after
+//! it.
 
 use std::{
     fs,
@@ -30,21 +31,22 @@ use crate::{
     status::Status,
 };
 
-/// As the command of an [`Spec`]: nothing is started, but what holds is looked at from inside.
+/// The command of a [`Spec`] that starts no program, but tests the sandbox from inside.
 pub(crate) const PROBE: &str = "\u{0}probe";
-/// Begins what is said where [`Layers::listen_by_init`] cannot be.
+/// Begins the message of a failure of [`Layers::listen_by_init`].
 pub(crate) const LISTEN: &str = "listen";
-/// The code to end with where the init that is asked cannot take sockets.
+/// The exit code if the init cannot duplicate sockets.
 const CANNOT_TAKE: i32 = 32;
-/// A set-up takes milliseconds.
+/// How long a test may take. A set-up takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What this machine can hold programs with, and why it lacks what it lacks.
+/// The mechanisms that work on this machine, and for each other one a message that says why it does not.
 ///
-/// `program` is a launcher when [`LAUNCHER`] is its first argument; `hidden` is a folder that must not be seen, `scratch` one that may be written to.
+/// `program` is a launcher when [`LAUNCHER`] is its first argument; `hidden` is a folder that must not be visible, `scratch` one that may be
+/// written to.
 ///
 /// # Errors
-/// When not even the launcher can be started.
+/// If the launcher cannot be started.
 pub fn probe(program: &Path, hidden: &Path, scratch: &Path) -> io::Result<(Layers, Vec<String>)> {
     let mut missing = Vec::new();
     let mut layers = Layers {
@@ -54,9 +56,9 @@ pub fn probe(program: &Path, hidden: &Path, scratch: &Path) -> io::Result<(Layer
         listen_by_init: true,
     };
     if layers.landlock == 0 {
-        missing.push("Landlock: this kernel does not have it, or it is not turned on".to_owned());
+        missing.push("Landlock: not supported by this kernel, or not enabled".to_owned());
     }
-    // What fails is left out, and the rest is tried again.
+    // A mechanism that fails is left out, and the rest is tested again.
     for _ in 0..4 {
         match attempt(&layers, program, hidden, scratch)? {
             None => return Ok((layers, missing)),
@@ -85,11 +87,11 @@ pub fn probe(program: &Path, hidden: &Path, scratch: &Path) -> io::Result<(Layer
     Ok((Layers::default(), missing))
 }
 
-/// What failed; `None`: all of it holds.
+/// What failed; `None` if all mechanisms work.
 fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io::Result<Option<String>> {
     let spec = Spec {
         command: PROBE.to_owned(),
-        // To look for from inside.
+        // What the test inside looks for.
         arguments: vec![std::process::id().to_string()],
         environment: Default::default(),
         working_folder: "/".into(),
@@ -118,7 +120,7 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
     ours.set_read_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(&spec)?;
     line.push(b'\n');
-    // A launcher that is no launcher ends at once.
+    // A program that is no launcher ends at once.
     let told = ours.write_all(&line);
     let mut statuses = Vec::new();
     for line in BufReader::new(&ours).lines() {
@@ -138,13 +140,15 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
     match ended {
         Some(crate::status::Exit::Code(0)) => Ok(None),
         Some(crate::status::Exit::Code(CANNOT_TAKE)) => Ok(Some(format!(
-            "{LISTEN}: a server's init cannot take its sockets (kernel.yama.ptrace_scope may be above 1)"
+            "{LISTEN}: the init cannot duplicate a server's sockets (kernel.yama.ptrace_scope may be above 1)"
         ))),
-        _ => Ok(Some(format!("what should be hidden is seen ({ended:?}, {exit})"))),
+        _ => Ok(Some(format!(
+            "hidden files are visible from inside ({ended:?}, {exit})"
+        ))),
     }
 }
 
-/// Lets a command inherit a descriptor under the number that it has.
+/// Lets a command inherit a descriptor under the same number.
 #[expect(
     unsafe_code,
     reason = "there is no safe way to let a single descriptor through an exec; it is one system call"
@@ -161,7 +165,7 @@ pub fn pass_on(command: &mut Command, socket: &UnixStream) {
     }
 }
 
-/// Whether what should hold does, as seen from inside: the code to end with.
+/// Tests the sandbox from inside; returns the exit code.
 pub(crate) fn observe(spec: &Spec) -> i32 {
     let layers = &spec.confinement.layers;
     let hidden = &spec.confinement.hidden;
@@ -170,7 +174,7 @@ pub(crate) fn observe(spec: &Spec) -> i32 {
     let metadata = fs::symlink_metadata(hidden).is_err();
     let processes = parent.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err());
     let sockets = std::net::TcpListener::bind(("127.0.0.1", 0)).is_err();
-    // Refused by the init, once it has looked at the socket.
+    // The init refuses this after it has inspected the socket.
     let listens = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
         .is_ok_and(|socket| listen(&socket, Backlog::MAXALLOWABLE) == Err(Errno::EACCES));
     let calls = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_err();

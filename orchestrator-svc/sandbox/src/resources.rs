@@ -1,4 +1,4 @@
-//! How much a program may use.
+//! Resource limits of a program.
 
 use nix::{
     libc::rlim_t,
@@ -6,15 +6,17 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Limits of each process, but for `processes`. One for a whole server needs a control group, which only an administrator of the machine can hand out.
+/// Limits of each process, except `processes`. Limits of a whole server would require a control group, which only an administrator of the machine
+/// can delegate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    /// Private memory, in bytes. Not of addresses: Node.js reserves far more than it uses.
+    /// Private memory, in bytes. The address space is not limited, since Node.js reserves far more than it uses.
     pub memory_bytes: u64,
-    /// Processes and threads of the program, together. Holds only inside namespaces, since outside it counts those of our user, and not for root.
+    /// Processes and threads of the program, together. Effective only in a user namespace, since it counts those of the user outside, and not
+    /// for root.
     pub processes: u64,
-    /// Longest file, in bytes.
+    /// The largest file, in bytes.
     pub file_bytes: u64,
     /// Open files.
     pub open_files: u64,
@@ -32,10 +34,10 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// Limits this process and its descendants, for good.
+    /// Limits this process and its descendants, permanently.
     pub(crate) fn apply(&self, namespaces: bool) -> nix::Result<()> {
         let mut limits = vec![
-            // A core dump would hold secrets.
+            // A core dump would contain secrets.
             (Resource::RLIMIT_CORE, 0),
             (Resource::RLIMIT_DATA, self.memory_bytes),
             (Resource::RLIMIT_FSIZE, self.file_bytes),

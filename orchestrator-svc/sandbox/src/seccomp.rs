@@ -1,4 +1,4 @@
-//! System calls that no MCP server needs, and that escapes are made of.
+//! Refuses system calls that no MCP server requires and that are used to escape from sandboxes.
 
 use std::{collections::BTreeMap, env::consts::ARCH, os::fd::OwnedFd};
 
@@ -39,7 +39,7 @@ const REFUSED: [libc::c_long; 43] = [
     libc::SYS_quotactl,
     libc::SYS_syslog,
     libc::SYS_settimeofday,
-    // Keys of the user, which are not of any namespace.
+    // Keys of the user, which no namespace separates.
     libc::SYS_keyctl,
     libc::SYS_add_key,
     libc::SYS_request_key,
@@ -57,17 +57,17 @@ const REFUSED: [libc::c_long; 43] = [
     libc::SYS_mount_setattr,
     libc::SYS_unshare,
     libc::SYS_setns,
-    // Files past the paths that Landlock looks at.
+    // Access to files that bypasses Landlock's paths.
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
     libc::SYS_fanotify_init,
-    // Time and scheduling of others.
+    // The clock, and the scheduling of other processes.
     libc::SYS_clock_settime,
     libc::SYS_clock_adjtime,
     libc::SYS_migrate_pages,
 ];
-/// Calls that set limits, scheduling or priority of any process of the same user, and which of their arguments names it; 0 is who calls.
-/// Landlock does not look at them.
+/// Calls that set limits, scheduling or priority of any process of the same user, and the index of the argument that names the process; 0 is
+/// the caller. Landlock does not control them.
 const OF_OTHERS: [(libc::c_long, u8); 7] = [
     (libc::SYS_prlimit64, 0),
     (libc::SYS_sched_setaffinity, 0),
@@ -77,14 +77,14 @@ const OF_OTHERS: [(libc::c_long, u8); 7] = [
     (libc::SYS_setpriority, 1),
     (libc::SYS_ioprio_set, 1),
 ];
-/// Those of them that set it for all processes of a user, by their first argument.
+/// The calls that can set it for all processes of a user, depending on their first argument.
 const OF_USERS: [(libc::c_long, u64); 2] = [
     (libc::SYS_setpriority, libc::PRIO_USER as u64),
     (libc::SYS_ioprio_set, IOPRIO_WHO_USER),
 ];
-/// Of ioprio_set(2); libc does not name it.
+/// A value of ioprio_set(2) that libc does not define.
 const IOPRIO_WHO_USER: u64 = 3;
-/// Calls that set the mode of a file, which of their arguments is the mode, and which says whether it counts. A file that runs as its owner
+/// Calls that set the mode of a file, the index of the mode, and the index of the flags that say whether the mode is used. A set-user-ID file
 /// would outlive the sandbox.
 const MODES: &[(libc::c_long, u8, Option<u8>)] = &[
     (libc::SYS_fchmod, 1, None),
@@ -101,20 +101,20 @@ const MODES: &[(libc::c_long, u8, Option<u8>)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_creat, 1, None),
 ];
-/// Flags of open(2) with which its mode counts: a new file, with a name or without.
+/// The flags of open(2) with which the mode is used: those that create a file, with or without a name.
 const MAKES: [libc::c_int; 2] = [libc::O_CREAT, libc::O_TMPFILE];
-/// Newer than what libc names; the same number for all processors.
+/// Calls that libc does not define yet; the numbers are the same on all architectures.
 const SYS_FCHMODAT2: libc::c_long = 452;
-/// Answered as by a kernel that does not have them: runtimes then use older calls, which a filter can look into.
+/// Refused with ENOSYS, as by a kernel without them: language runtimes then use older calls, whose arguments a filter can see.
 const UNKNOWN: [libc::c_long; 5] = [
     libc::SYS_clone3,
-    // Its mode is where a filter cannot look.
+    // The mode is in memory, which a filter does not see.
     libc::SYS_openat2,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
 ];
-/// Kinds of namespaces, of clone(2).
+/// The flags of clone(2) that create namespaces.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -124,12 +124,12 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUTS,
     libc::CLONE_NEWCGROUP,
 ];
-/// Of ioctl(2): typing into a terminal as its user.
+/// A request of ioctl(2) that types into a terminal as its user.
 const TIOCSTI: u64 = 0x5412;
-/// Of ioctl(2): the same on a console.
+/// A request of ioctl(2) that does the same on a console.
 const TIOCLINUX: u64 = 0x541C;
 
-/// Of BPF: loads a word of what is filtered; the number of the call is the first.
+/// BPF: loads a word of the data to filter, of which the call's number is the first.
 const LOAD_NUMBER: u16 = 0x20;
 /// Of BPF.
 const JUMP_IF_EQUAL: u16 = 0x15;
@@ -138,10 +138,10 @@ const JUMP_IF_AT_LEAST: u16 = 0x35;
 /// Of BPF.
 const RETURN: u16 = 0x06;
 
-/// Filters the calls of this thread and of all that it starts, for good. Needs `no_new_privs`.
+/// Filters the calls of this thread and of everything that it starts, permanently. Requires `no_new_privs`.
 ///
-/// Where it gives a descriptor, listen(2) waits for who [answers](crate::listening::answer) there.
-#[must_use = "listen(2) fails where nobody answers"]
+/// If it returns a descriptor, calls of listen(2) wait until they are [answered](crate::listening::answer) there.
+#[must_use = "listen(2) fails if nothing answers"]
 pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error> {
     let arch: TargetArch = ARCH.try_into()?;
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
@@ -166,7 +166,7 @@ pub(crate) fn apply(confinement: &Confinement) -> Result<Option<OwnedFd>, Error>
         let rule = SeccompRule::new(vec![SeccompCondition::new(0, Dword, SeccompCmpOp::Eq, user)?])?;
         refused.entry(call).or_default().push(rule);
     }
-    // In a namespace there are no others. There, libraries may go on to name their own threads.
+    // In a process namespace, no other processes can be named, and libraries may name their own threads.
     if !confinement.layers.namespaces {
         for (call, process) in OF_OTHERS {
             let rule = SeccompRule::new(vec![SeccompCondition::new(process, Dword, SeccompCmpOp::Ne, 0)?])?;
@@ -212,7 +212,7 @@ fn filter(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int, arch: Targ
     Ok(apply_filter(&program)?)
 }
 
-/// The other filters see to the architecture.
+/// The other filters check the architecture.
 fn asks_to_listen() -> [libc::sock_filter; 4] {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     [
@@ -223,7 +223,7 @@ fn asks_to_listen() -> [libc::sock_filter; 4] {
     ]
 }
 
-/// The x32 interface has the same architecture and other numbers, which would pass a list of refused ones.
+/// The x32 interface has the same architecture but other numbers, which would pass a filter that lists what is refused.
 fn without_x32() -> BpfProgram {
     const X32: u32 = 0x4000_0000;
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };

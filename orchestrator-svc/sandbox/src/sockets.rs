@@ -1,5 +1,5 @@
-//! Sockets that a program may make. Landlock knows the ports of TCP alone, and looks at connect(2) and bind(2): what speaks over the same
-//! network by another way is refused here.
+//! Refuses sockets that would bypass the limits of TCP ports. Landlock controls only TCP, at connect(2) and bind(2); other ways to use the
+//! network are refused here.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,22 @@ use crate::{
     spec::Confinement,
 };
 
-/// Calls to refuse, each when one of its rules holds.
+/// Calls to refuse if one of their rules matches.
 pub(crate) type Calls = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Those of the Internet.
+/// The address families of the Internet.
 const INTERNET: [libc::c_int; 2] = [libc::AF_INET, libc::AF_INET6];
-/// What Landlock knows, and UDP; 0 is one of these, by the type. Not MPTCP and SCTP, which reach the same services.
+/// The allowed protocols: TCP, which Landlock controls, and UDP; 0 selects one of these by the type. MPTCP and SCTP reach the same services as
+/// TCP.
 const PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
-/// Bits that no type has but `SOCK_STREAM` (1) and `SOCK_DGRAM` (2). With protocol 0, `SOCK_SEQPACKET` is SCTP.
+/// Bits that distinguish all other types from `SOCK_STREAM` (1) and `SOCK_DGRAM` (2). With protocol 0, `SOCK_SEQPACKET` is SCTP.
 const OTHER_TYPES: [u64; 3] = [4, 8, 3];
-/// Options of TCP that Landlock does not see: to connect with the first write, and to become another protocol (as SMC does on some kernels).
+/// TCP options that Landlock does not control: connecting with the first write, and changing to another protocol (SMC on some kernels).
 const OPTIONS: [libc::c_int; 2] = [libc::TCP_FASTOPEN_CONNECT, libc::TCP_ULP];
-/// Calls that send, and which of their arguments are the flags.
+/// Calls that send, and the index of their flags.
 const SENDS: [(libc::c_long, u8); 3] = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)];
 
-/// Refused with EPERM: families that no server needs.
+/// Refused with EPERM: address families that no server requires.
 pub(crate) fn families(unix: bool) -> Result<Vec<SeccompRule>, Error> {
     let mut families = [&INTERNET[..], &[libc::AF_NETLINK]].concat();
     if unix {
@@ -34,9 +35,9 @@ pub(crate) fn families(unix: bool) -> Result<Vec<SeccompRule>, Error> {
     Ok(vec![SeccompRule::new(others.collect::<Result<_, _>>()?)?])
 }
 
-/// Refused with EPROTONOSUPPORT, as by a kernel that lacks them: runtimes then use TCP.
+/// Refused with EPROTONOSUPPORT, as by a kernel without them: language runtimes then use TCP.
 pub(crate) fn protocols(confinement: &Confinement) -> Result<Calls, Error> {
-    // The addresses of this machine. Other protocols of netlink list the sockets of all its processes, or are for its administrator.
+    // NETLINK_ROUTE lists the addresses of this machine. Other netlink protocols list the sockets of all processes, or are for administrators.
     let mut rules = vec![SeccompRule::new(vec![
         is(0, SeccompCmpOp::Eq, libc::AF_NETLINK)?,
         is(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?,
@@ -56,7 +57,7 @@ pub(crate) fn protocols(confinement: &Confinement) -> Result<Calls, Error> {
     Ok(BTreeMap::from([(libc::SYS_socket, rules)]))
 }
 
-/// Refused with EOPNOTSUPP, as by a kernel where they are turned off: ways to connect without connect(2).
+/// Refused with EOPNOTSUPP, as by a kernel where they are disabled: ways to connect without connect(2).
 pub(crate) fn connects(confinement: &Confinement) -> Result<Calls, Error> {
     let mut calls = BTreeMap::new();
     if !confinement.limits_tcp() {
@@ -77,15 +78,13 @@ pub(crate) fn connects(confinement: &Confinement) -> Result<Calls, Error> {
     Ok(calls)
 }
 
-/// Who decides listen(2). Of a socket that has no port, it takes a free one at all addresses, which Landlock does not see.
+/// What decides calls of listen(2). For a socket that is not bound, listen(2) chooses a free port on all addresses, which Landlock does not control.
 pub(crate) enum Listens {
-    /// Nobody: it succeeds.
-    ///
-    /// What remains where ports are limited, but there is no init that could be asked: a program that has a port can listen on free ports as well.
+    /// Every call succeeds. Where ports are limited but no init can decide, a program that has a port can listen on free ports as well.
     Always,
-    /// The init, see [`crate::listening`].
+    /// The init decides, see [`crate::listening`].
     Asks,
-    /// The filter: it fails. Without an init, a program without a port can make no other socket that it could listen with.
+    /// Every call fails. For a program without a port, where no init can decide; it can create no Unix sockets either.
     Never,
 }
 

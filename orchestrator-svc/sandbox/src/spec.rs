@@ -1,4 +1,4 @@
-//! What the launcher is told.
+//! The input of the launcher.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -7,71 +7,72 @@ use zeroize::Zeroize;
 
 use crate::{layers::Layers, resources::Resources};
 
-/// First argument of the program that is to be a launcher; the second is the number of its socket.
+/// The first argument of a program that runs as the launcher; the second is the descriptor of its socket.
 pub const LAUNCHER: &str = "sandbox-launcher";
 
-/// What to start, and within what. It holds secrets: it travels by socket only, prints none, and is wiped on drop.
+/// A program to start, and its sandbox. It contains secrets: it is sent only through a socket, `Debug` does not show them, and they are wiped
+/// on drop.
 #[derive(Serialize, Deserialize)]
 pub struct Spec {
-    /// The program; looked up on the `PATH` of `environment` where it holds no slash.
+    /// The program; looked up on the `PATH` of `environment` if it has no slash.
     pub command: String,
     /// Its arguments.
     pub arguments: Vec<String>,
     /// Its whole environment.
     pub environment: BTreeMap<String, String>,
-    /// Where it runs.
+    /// The working folder.
     pub working_folder: PathBuf,
-    /// What it may see and do.
+    /// The sandbox.
     pub confinement: Confinement,
 }
 
-/// What a program may see and do. Nothing here is secret.
+/// What a program may access and do. Has no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
-    /// What holds it; each must hold, or nothing starts.
+    /// The mechanisms to use. If one of them fails, the program is not started.
     pub layers: Layers,
-    /// What it sees beyond the programs and libraries of the system.
+    /// What it can access beyond the programs and libraries of the system.
     pub grants: Vec<Grant>,
-    /// What it finds as `/tmp`. Without namespaces, it gets this path itself.
+    /// The folder that is mounted at `/tmp`. Without namespaces, the program uses this path itself.
     pub temporary_folder: PathBuf,
-    /// Never granted, whatever holds it: the folder with everybody's secrets, and all above it.
+    /// Never accessible: the folder with all secrets, and the folders that contain it.
     pub hidden: PathBuf,
-    /// TCP ports that it may connect to; `None`: all.
+    /// TCP ports that it may connect to; all if `None`.
     pub connect: Option<Vec<u16>>,
-    /// TCP ports that it may listen on; `None`: all.
+    /// TCP ports that it may listen on; all if `None`.
     pub listen: Option<Vec<u16>>,
-    /// How much it may use.
+    /// Resource limits.
     pub resources: Resources,
 }
 
 impl Confinement {
-    /// Whether its ports of TCP are limited; see [`Layers::limits_tcp`].
+    /// Whether its TCP ports are limited; see [`Layers::limits_tcp`].
     pub(crate) fn limits_tcp(&self) -> bool {
         self.layers.limits_tcp() && (self.connect.is_some() || self.listen.is_some())
     }
 }
 
-/// Something a program sees, with all that is below.
+/// A path that a program can access, with everything below it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
-    /// Absolute.
+    /// An absolute path.
     pub path: PathBuf,
-    /// What it may do there.
+    /// The kind of access.
     pub access: Access,
 }
 
-/// What may be done with files.
+/// A kind of access to files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// To read and to execute.
+    /// Read and execute.
     Read,
-    /// To change it as well.
+    /// Read, execute and write.
     Write,
 }
 
 impl Grant {
-    /// To read and execute.
+    /// A grant to read and execute.
     pub fn read(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -79,7 +80,7 @@ impl Grant {
         }
     }
 
-    /// To read, execute and change.
+    /// A grant to read, execute and write.
     pub fn write(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),

@@ -1,28 +1,28 @@
-//! What the launcher tells whoever asked, as lines of JSON.
+//! The output of the launcher: lines of JSON.
 
 use serde::{Deserialize, Serialize};
 
-/// What became of an spec. The end of the stream before [`Status::Started`] says that the launcher itself failed.
+/// A step in the life of a program. If the stream ends before [`Status::Started`] or [`Status::NotStarted`], the launcher itself failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Status {
-    /// The process that stands for the program: it ends when the program does, and with it all that the program has started.
+    /// The process that represents the program: it ends when the program does, and everything that the program started ends with it.
     Process {
-        /// As whoever asked sees it.
+        /// Its id in the parent's namespace.
         pid: i32,
     },
     /// The program was not started.
     NotStarted {
         /// What failed, for people.
         what: String,
-        /// Of the failed call.
+        /// The error number of the call that failed.
         errno: i32,
         /// Whether it was the program itself that could not be executed.
         program: bool,
     },
     /// The program runs.
     Started,
-    /// The program has ended. The process that stands for it cannot itself end by a signal as the program did.
+    /// The program has ended. The process that represents it cannot itself end by the signal that ended the program.
     Ended(Exit),
 }
 

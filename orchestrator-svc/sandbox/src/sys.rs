@@ -1,4 +1,4 @@
-//! System calls that no library offers safely. Each is one call.
+//! Wrappers of single system calls for which no library has a safe one.
 
 #![expect(
     unsafe_code,
@@ -32,46 +32,46 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     Ok(result)
 }
 
-/// Takes over a descriptor that this program was started with, or was sent.
+/// Takes ownership of a descriptor that this program was started with, or was sent.
 ///
-/// The caller names one that nothing else in the process has taken.
+/// Nothing else in the process may own it.
 pub(crate) fn inherited(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: it was opened for this program by another process, and is taken once, before anything else could.
+    // SAFETY: another process opened it for this program, and this is its only owner.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
-/// Goes on twice, as fork(2), the second time in new namespaces and as a child of this process's parent. `None`: in the child.
+/// Like fork(2), with the child in new namespaces and as a child of this process's parent. Returns `None` in the child.
 pub(crate) fn clone_as_sibling(namespaces: libc::c_int) -> io::Result<Option<Pid>> {
     let flags = namespaces | libc::CLONE_PARENT;
-    // SAFETY: without a stack of its own the child goes on with a copy of this one; the launcher has one thread, so that no lock is held.
+    // SAFETY: without a stack argument, the child continues with a copy of this stack; the launcher has one thread, so no lock is held.
     let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) })?;
     Ok((pid > 0).then(|| Pid::from_raw(pid as libc::pid_t)))
 }
 
-/// Goes on twice, see fork(2). `None`: in the child.
+/// See fork(2). Returns `None` in the child.
 pub(crate) fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: the launcher has one thread, so that no lock is held.
+    // SAFETY: the launcher has one thread, so no lock is held.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
 }
 
-/// Closes all descriptors but standard input, output and error at the next exec.
+/// Marks all descriptors except standard input, output and error to be closed at the next exec.
 pub(crate) fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: a system call without pointers.
     checked(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
     Ok(())
 }
 
-/// Sets attributes of what is mounted at a path, and of all mounts below it where `recursive`.
+/// Sets attributes of the mount at a path, and of all mounts below it if `recursive`.
 pub(crate) fn set_mount_attributes(path: &Path, attributes: u64, recursive: bool) -> io::Result<()> {
     // SAFETY: all zero is a value of it.
     let mut wanted: libc::mount_attr = unsafe { std::mem::zeroed() };
     wanted.attr_set = attributes;
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     path.with_nix_path(|path: &CStr| {
-        // SAFETY: the path and the attributes outlive the call, which only reads them, in the length that is told.
+        // SAFETY: the path and the attributes outlive the call, which only reads them, within the given length.
         checked(unsafe {
             libc::syscall(
                 libc::SYS_mount_setattr,
@@ -86,16 +86,16 @@ pub(crate) fn set_mount_attributes(path: &Path, attributes: u64, recursive: bool
     Ok(())
 }
 
-/// The version of Landlock's interface that the kernel has; 0: none.
+/// The ABI version of the kernel's Landlock; 0 if it is not available.
 pub(crate) fn landlock_version() -> u8 {
     const VERSION: libc::c_uint = 1;
-    // SAFETY: asked for its version, the call takes no rules.
+    // SAFETY: with this flag, the call reads no rules and returns the version.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, VERSION) };
     u8::try_from(version).unwrap_or(0)
 }
 
-/// Filters the calls of this thread and of all that it starts, for good, and gives what [`asked`] takes: calls that the filter leaves to others
-/// wait for an [`answer`].
+/// Filters the calls of this thread and of everything that it starts, permanently. Returns the notification descriptor for [`asked`]: calls
+/// for which the filter notifies wait for an [`answer`].
 pub(crate) fn filter_that_asks(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     let mut sizes = libc::seccomp_notif_sizes {
         seccomp_notif: 0,
@@ -105,7 +105,7 @@ pub(crate) fn filter_that_asks(program: &[libc::sock_filter]) -> io::Result<Owne
     // SAFETY: the kernel writes the sizes, which outlive the call.
     checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_NOTIF_SIZES, 0, &raw mut sizes) })?;
     let known = [size_of::<libc::seccomp_notif>(), size_of::<libc::seccomp_notif_resp>()];
-    // A kernel with larger ones would write past ours.
+    // A kernel with larger structures would write past these.
     if [sizes.seccomp_notif, sizes.seccomp_notif_resp].map(usize::from) != known {
         return Err(Errno::ENOTSUP.into());
     }
@@ -126,7 +126,7 @@ pub(crate) fn filter_that_asks(program: &[libc::sock_filter]) -> io::Result<Owne
     Ok(unsafe { OwnedFd::from_raw_fd(asks as RawFd) })
 }
 
-/// Waits for the next call that a filter leaves to others.
+/// Waits for the next notification of a filter.
 pub(crate) fn asked(asks: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
     // SAFETY: all zero is a value of it, and what the kernel asks for.
     let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
@@ -136,7 +136,7 @@ pub(crate) fn asked(asks: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
     Ok(asked)
 }
 
-/// Ends a call that waits: with 0, or with an error number.
+/// Completes a waiting call, with 0 or an error number.
 pub(crate) fn answer(asks: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
     let mut answer = libc::seccomp_notif_resp {
         id,
@@ -150,7 +150,7 @@ pub(crate) fn answer(asks: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()
     Ok(())
 }
 
-/// What another process has open under a number.
+/// Duplicates a descriptor of another process.
 pub(crate) fn file_of(process: libc::pid_t, number: RawFd) -> io::Result<OwnedFd> {
     let open = |descriptor: libc::c_long| {
         // SAFETY: it was made by the call before, close-on-exec, and nobody else has it.
@@ -163,7 +163,7 @@ pub(crate) fn file_of(process: libc::pid_t, number: RawFd) -> io::Result<OwnedFd
     Ok(open(checked(file)?))
 }
 
-/// listen(2), which takes any backlog.
+/// listen(2), with any backlog.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: libc::c_int) -> io::Result<()> {
     // SAFETY: a system call without pointers.
     checked(unsafe { libc::listen(socket.as_raw_fd(), backlog) }.into())?;

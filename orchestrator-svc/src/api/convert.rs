@@ -1,4 +1,4 @@
-//! Between messages and the domain.
+//! Converts between the messages of the contract and the domain.
 
 use contracts::{
     orchestrator::{
@@ -23,7 +23,7 @@ const DEFAULT_TAIL: usize = 100;
 
 const NAME: &str = "must be installations/{installation}/runtime";
 
-/// Refuses a request for a name that no installation can have, as the registry says: its own request has another field for it.
+/// The error for a name that the registry found invalid. The registry's own error names a field of another request.
 pub(super) fn refused_name() -> Status {
     let mut violations = Violations::new();
     violations.add("name", NAME);
@@ -44,7 +44,7 @@ pub(super) fn installation_name(name: &str, mut violations: Violations) -> Resul
     Ok(format!("installations/{id}"))
 }
 
-/// What a restart is called: as the caller says, or a new name.
+/// The id of a restart: the caller's, or a new one.
 pub(super) fn restart_id(request: &RestartRuntimeRequest) -> (String, Violations) {
     let mut violations = Violations::new();
     let id = match request.request_id.as_str() {
@@ -79,7 +79,10 @@ pub(super) fn log_query(request: &StreamRuntimeLogsRequest, now: i64) -> (LogQue
         since = now.saturating_sub(micros);
     }
     if request.follow && request.previous {
-        violations.add("previous", "must not be set with follow: that process has ended");
+        violations.add(
+            "previous",
+            "must not be set together with follow: the previous process has ended and writes no more lines",
+        );
     }
     let query = LogQuery {
         tail,
@@ -116,7 +119,7 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<prote
     }
 }
 
-/// What the registry was told last: all that there is to say where the server is another orchestrator's, or not known yet.
+/// The status that was last reported to the registry, for a server that another orchestrator runs, or that is not known here yet.
 pub(super) fn reported(runtime: registry::Runtime) -> status::Status {
     let mut status = status::Status::starting(runtime.observed_generation);
     match runtime.state() {

@@ -1,4 +1,4 @@
-//! RuntimeService: shows servers to the people who may manage them.
+//! RuntimeService: shows and restarts servers, for the people who may manage their installations.
 
 mod convert;
 mod status;
@@ -32,16 +32,16 @@ pub(crate) struct RuntimeApi {
     clock: Clock,
 }
 
-/// What a request is about.
+/// The installation that a request is about.
 struct Subject {
     name: String,
     uid: String,
     generation: i64,
-    /// Number of the entry revision that it runs.
+    /// The number of the entry revision that it runs.
     revision: i64,
-    /// Of a personal installation whose entry asks its owner about new versions: `users/{user}`.
+    /// `users/{user}`, the only person who may update the package; `None` if everybody who may restart the server may.
     decides_versions: Option<String>,
-    /// As the registry was told last.
+    /// The status that was last reported to the registry.
     reported: Option<registry::Runtime>,
 }
 
@@ -50,7 +50,7 @@ impl RuntimeApi {
         Self { runtime, access, clock }
     }
 
-    /// The installation's server, if the caller may manage it.
+    /// The installation, if its server is self-hosted and the caller may manage it.
     async fn subject<T>(&self, request: &Request<T>, name: &str, violations: Violations) -> Result<Subject, Status> {
         let user = require_user(request)?;
         let installation = convert::installation_name(name, violations)?;

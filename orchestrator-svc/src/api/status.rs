@@ -1,45 +1,45 @@
-//! Errors as gRPC statuses. The one place for this service.
+//! Errors as gRPC statuses: the only mapping in this service.
 
 use contracts::orchestrator::ErrorReason;
 use service_kit::status::{Reason, StatusBuilder};
 use tonic::{Code, Status};
 
-/// A status of this service: its reason is a value of its contract.
+/// A status with a reason of this service's contract.
 fn of(code: Code, reason: ErrorReason, message: impl Into<String>) -> StatusBuilder {
     StatusBuilder::new(code, Reason::of(reason, ErrorReason::as_str_name), message)
 }
 
-/// There is no runtime to speak of.
+/// The installation's server is remote.
 pub(super) fn not_self_hosted() -> Status {
     of(
         Code::FailedPrecondition,
         ErrorReason::NotSelfHosted,
-        "the entry's server runs elsewhere; there is nothing here to show or restart",
+        "the entry's server is remote: it has no runtime to show or restart",
     )
     .build()
 }
 
-/// Somebody else's secrets would go to another version of the package.
+/// Another version of the package would get the secrets of the owner, who must agree to it first.
 pub(super) fn not_the_owner() -> Status {
     of(
         Code::PermissionDenied,
         ErrorReason::PermissionDenied,
-        "the entry asks the owner of each installation about new versions: only they may take one (update_package)",
+        "the entry requires the owner of an installation to confirm new versions: only the owner may set update_package",
     )
     .build()
 }
 
-/// This orchestrator cannot act on it.
+/// This orchestrator has no status of the server.
 pub(super) fn runtime_unknown() -> Status {
     of(
         Code::Unavailable,
         ErrorReason::RuntimeUnknown,
-        "this orchestrator does not run the installation's server, or not yet; nothing was done; retry",
+        "this orchestrator does not run the installation's server, or has not started it yet; nothing was changed; retry",
     )
     .build()
 }
 
-/// The log gets the cause.
+/// Logs the cause, which the caller does not see.
 pub(super) fn internal(cause: &str) -> Status {
     tracing::error!(error = cause, "the runtime failed");
     of(
@@ -50,7 +50,7 @@ pub(super) fn internal(cause: &str) -> Status {
     .build()
 }
 
-/// What the registry says to a person goes to that person, without its trailers; that it could not be asked is told as such.
+/// Passes an error of the registry that concerns the caller on, without its trailers. Any other means that the registry is unavailable.
 pub(super) fn from_registry(status: Status) -> Status {
     match status.code() {
         Code::NotFound
@@ -61,11 +61,11 @@ pub(super) fn from_registry(status: Status) -> Status {
             Status::with_details(status.code(), status.message(), status.details().to_vec().into())
         }
         code => {
-            tracing::warn!(error = %status.message(), grpc.code = ?code, "the registry could not be asked for authorization");
+            tracing::warn!(error = %status.message(), grpc.code = ?code, "the registry could not be asked whether the caller is authorized");
             of(
                 Code::Unavailable,
                 ErrorReason::RegistryUnavailable,
-                "the registry does not answer; nothing was done; retry",
+                "the registry is unavailable; nothing was changed; retry",
             )
             .build()
         }
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// What the registry says to a caller is said in this service's name: its contract has these reasons too.
+    /// Errors of the registry are passed on under this service's name, so its contract has their reasons too.
     #[test]
     fn the_contract_has_the_reasons_that_are_passed_on() {
         use contracts::registry::ErrorReason as Theirs;

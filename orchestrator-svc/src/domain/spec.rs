@@ -238,7 +238,9 @@ impl Missing {
     fn credential(title: &str) -> Self {
         Self {
             reason: "CREDENTIAL_REQUIRED",
-            message: format!("A value for {title:?} is missing."),
+            message: format!(
+                "A value for the secret {title:?} is required: enter it in the installation's credential."
+            ),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From the registry's messages to what should run.
+//! Makes the spec of a server from the registry's messages.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ pub(crate) fn self_hosted(revision: &EntryRevision) -> Option<&SelfHostedServer>
     }
 }
 
-/// What should run for an installation of this entry revision, whose secrets come from `secrets`.
+/// The spec of the server of an installation that runs this entry revision. `secrets` is the source of its secrets.
 ///
 /// # Errors
-/// When somebody must do something before anything can run.
+/// If a person must do something before the server can run.
 pub(crate) fn compose(
     installation: &Installation,
     revision: &EntryRevision,
@@ -34,7 +34,7 @@ pub(crate) fn compose(
     let Some(server) = self_hosted(revision) else {
         return Err(Missing {
             reason: "NOT_SELF_HOSTED",
-            message: "The entry has no server to run.".to_owned(),
+            message: "The entry's server is remote; no server runs here.".to_owned(),
         });
     };
     if !cases::all_known(revision) {
@@ -67,7 +67,7 @@ pub(crate) fn compose(
     })
 }
 
-/// `None`: there is none, and none is required.
+/// The value of a field; `None` if there is no value and none is required.
 fn value(field: &InstallField, installation: &Installation) -> Result<Option<FieldValue>, Missing> {
     if is_secret(field) {
         if let Some(Target::Argument(target)) = &field.target
@@ -76,7 +76,7 @@ fn value(field: &InstallField, installation: &Installation) -> Result<Option<Fie
             return Err(Missing {
                 reason: "SECRET_IN_ARGUMENTS",
                 message: format!(
-                    "{:?} is a secret and may not go to the arguments, which every process can read.",
+                    "{:?} is a secret and is not passed as an argument, which every process can read: an admin must give it another target, or set expose_in_arguments.",
                     title(field)
                 ),
             });
@@ -90,13 +90,16 @@ fn value(field: &InstallField, installation: &Installation) -> Result<Option<Fie
         Some(value) => Ok(Some(FieldValue::Plain(value.to_owned()))),
         None if field.required => Err(Missing {
             reason: "FIELD_REQUIRED",
-            message: format!("A value for {:?} is missing.", title(field)),
+            message: format!(
+                "A value for {:?} is required: enter it in the installation.",
+                title(field)
+            ),
         }),
         None => Ok(None),
     }
 }
 
-/// Where a field goes; `None`: it is sent with each request, by the gateway.
+/// Where the value of a field goes; `None` if the gateway sends it with each request.
 fn target(field: &InstallField) -> Option<FieldTarget> {
     match field.target.as_ref()? {
         Target::EnvironmentVariable(target) => Some(FieldTarget::EnvironmentVariable(target.name.clone())),
@@ -115,7 +118,7 @@ fn transport(server: &SelfHostedServer) -> Transport {
             port: u16::try_from(http.port).unwrap_or_default(),
             path: http.path.clone(),
         },
-        // Another one has been refused.
+        // `cases::all_known` has refused any other.
         Some(self_hosted_server::Transport::Stdio(_)) | None => Transport::Stdio,
     }
 }

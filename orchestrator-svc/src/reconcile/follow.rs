@@ -168,8 +168,10 @@ impl Sink for Follower {
     fn connected(&mut self, connected: bool) {
         let readiness = match (connected, self.snapshots > 0) {
             (true, _) => Readiness::Ready,
-            (false, true) => Readiness::Degraded("the registry is out of reach; running servers go on".to_owned()),
-            (false, false) => Readiness::NotReady("the registry has not told yet what should run".to_owned()),
+            (false, true) => {
+                Readiness::Degraded("the registry is unreachable; running servers are not affected".to_owned())
+            }
+            (false, false) => Readiness::NotReady("waiting for the registry's first snapshot".to_owned()),
         };
         self.readiness.send_if_modified(|r| {
             let changed = *r != readiness;

@@ -88,7 +88,7 @@ impl Reconciler {
         if self_hosted(revision).is_none() {
             let missing = Missing {
                 reason: "NOT_SELF_HOSTED",
-                message: "The entry's server runs elsewhere.".to_owned(),
+                message: "The entry's server is remote; no server runs here.".to_owned(),
             };
             return hold(missing, false);
         }
@@ -119,7 +119,7 @@ impl Reconciler {
             }
             let missing = Missing {
                 reason: "CREDENTIAL_PENDING",
-                message: "The credential is being looked at.".to_owned(),
+                message: "The credential is being checked.".to_owned(),
             };
             return hold(missing, true);
         }
@@ -153,9 +153,9 @@ impl Reconciler {
 /// What a server that gets no secrets yet waits for.
 fn awaited(credentials: Credentials) -> Option<&'static str> {
     if credentials.own == ConditionStatus::False {
-        Some("The server starts once its credential has been entered, and its owner has confirmed what gets it.")
+        Some("The server starts after its owner has entered the credential and confirmed its destination.")
     } else if credentials.entry == ConditionStatus::False {
-        Some("The server starts once an admin has stored the entry's credential, or confirmed where it goes.")
+        Some("The server starts after an admin has stored the entry's credential or confirmed its destination.")
     } else {
         None
     }

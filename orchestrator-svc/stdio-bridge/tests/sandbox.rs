@@ -290,7 +290,7 @@ async fn what_it_is_not_granted_cannot_be_granted_by_mistake() {
     })
     .await;
     let (_, message, _) = bridge.ended().await;
-    assert!(message.contains("holds what is hidden"), "{message}");
+    assert!(message.contains("is hidden from servers"), "{message}");
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
     };
     let mut text = message.to_owned();
     if looping {
-        text.push_str(&format!(" It has ended {failures} times in a row."));
+        text.push_str(&format!(" It has failed {failures} times in a row."));
     }
     // What it wrote says nothing of a fault that is not its own.
     let lines = if cause == Cause::Ended(EndReason::BridgeFailed) {
@@ -71,7 +71,7 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
         .any(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)))
     {
         text.push_str(
-            "\nIf its sandbox refused that: --server-connect, --server-read and --server-write are what an operator lets servers do.",
+            "\nIf the sandbox refused this, an operator can allow more with --server-connect, --server-read and --server-write.",
         );
     }
     (code, text)

@@ -46,7 +46,7 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::error!(installation.uid = %self.owner, error = %error, "a package could not be fetched");
-                let message = "The fetch of the package could not be started: see the server log.";
+                let message = "Internal error: the fetch of the package could not be started; see the server log.";
                 self.fetch_failed(fetching, message).await;
             }
         }
@@ -64,7 +64,7 @@ impl Supervisor {
                     running.bridge.reap().await;
                 }
                 if let Err(error) = self.shared.machine.sweep_fetch(&self.owner).await {
-                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch are left");
+                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch could not be ended");
                 }
                 if exit_code == Some(0) {
                     self.step_done(fetching).await;
@@ -112,7 +112,10 @@ impl Supervisor {
         if self.server.digest().is_some() {
             let message = self.shared.machine.without_folders(message);
             tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
-            self.update(|status| status.message = format!("The server goes on with the versions it has. {message}"));
+            self.update(|status| {
+                status.message =
+                    format!("The package was not updated; the server keeps the present versions. {message}")
+            });
             return self.restart_is_done();
         }
         let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
@@ -138,7 +141,7 @@ impl Supervisor {
 
     async fn give_up(&self, fetch: Fetch) {
         if let Err(error) = self.shared.machine.give_up(fetch).await {
-            tracing::warn!(installation.uid = %self.owner, error = %error, "a package's unfinished folder is left");
+            tracing::warn!(installation.uid = %self.owner, error = %error, "the folder of an unfinished fetch could not be removed");
         }
     }
 }

@@ -25,9 +25,10 @@ use crate::{
     },
 };
 
-/// Why a package does not run of whose new versions its owner is to be asked.
-const UNASKED: &str = "only npx or uvx can fetch it, and they ask nobody about new versions: npm or uv is not beside them, or the entry has \
-                       settings of theirs that Chandlery does not follow; an admin must take those away, or confirm_new_versions";
+/// Why a package whose new versions its owner must confirm does not run.
+const UNASKED: &str = "the entry requires that new versions are confirmed, but the package could be fetched only by npx or uvx, which do not \
+                       ask for that: npm or uv is not installed beside them, or the entry sets one of their options that Chandlery does not \
+                       support; an admin must remove that option, or confirm_new_versions";
 
 /// What runs packages of npm: node, or what their own programs are made for.
 const INTERPRETERS: [&str; 2] = ["node", "python3"];

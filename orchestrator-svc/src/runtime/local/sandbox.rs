@@ -22,7 +22,7 @@ pub(crate) struct Sandbox {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// A folder of the configuration is of no use.
-    #[error("servers cannot be let into {} (--server-read, --server-write): {why}", path.display())]
+    #[error("servers cannot be given access to {} (--server-read, --server-write): {why}", path.display())]
     Folder {
         /// As configured.
         path: PathBuf,
@@ -30,14 +30,14 @@ pub enum SandboxError {
         why: String,
     },
     /// The launcher does not start, or its scratch folder cannot be made.
-    #[error("the sandbox cannot be tried: {0}")]
+    #[error("the sandbox cannot be tested: {0}")]
     Probe(#[from] io::Error),
     /// Less holds than is demanded.
     #[error(
-        "this machine cannot hold servers as is demanded: {}. What failed: {}. Make that possible (user namespaces: \
-         user.max_user_namespaces, which says \"No space left\" where it is used up, kernel.unprivileged_userns_clone, \
-         kernel.apparmor_restrict_unprivileged_userns; in a container, its seccomp profile), or say --sandbox best-effort to trust the code of \
-         every server with what is not protected",
+        "this machine cannot sandbox servers as required: {}. What failed: {}. Enable it (user namespaces: user.max_user_namespaces, \
+         which fails with \"No space left\" when it is used up, kernel.unprivileged_userns_clone, \
+         kernel.apparmor_restrict_unprivileged_userns; in a container, its seccomp profile), or use --sandbox best-effort to run servers \
+         without these protections",
         missing.join(", "),
         if failed.is_empty() { "nothing".to_owned() } else { failed.join("; ") }
     )]
@@ -65,7 +65,7 @@ impl Sandbox {
             if let Some(around) = around {
                 return Err(SandboxError::Folder {
                     path: path.clone(),
-                    why: format!("servers can change what is around it, in {}", around.display()),
+                    why: format!("it is inside {}, where servers can replace it", around.display()),
                 });
             }
         }
@@ -151,7 +151,7 @@ fn checked(path: &Path, hidden: &Path) -> Result<PathBuf, SandboxError> {
     let real = path.canonicalize().map_err(|error| refuse(error.to_string()))?;
     if real.starts_with(hidden) || hidden.starts_with(&real) {
         return Err(refuse(
-            "the data folder, with everybody's secrets, is in it or around it".to_owned(),
+            "it contains the data folder, which holds all secrets, or is inside it".to_owned(),
         ));
     }
     Ok(real)
@@ -167,9 +167,9 @@ fn report(mode: SandboxMode, protections: &[Protection], failed: &[String]) {
     };
     let (enforced, partial, none) = (of(Level::Enforced), of(Level::Partial), of(Level::None));
     if mode == SandboxMode::Off {
-        tracing::warn!("the sandbox is off: every local server can read and change all that this user can");
+        tracing::warn!("the sandbox is off: every local server can read and change everything that this user can");
     } else {
-        tracing::info!(enforced, partial, none, "what is protected from local servers");
+        tracing::info!(enforced, partial, none, "protections from local servers");
     }
 }
 

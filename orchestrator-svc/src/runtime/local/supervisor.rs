@@ -240,7 +240,7 @@ impl Supervisor {
                 self.fetch(fetch).await;
             }
             Err(error) => {
-                self.announce(spec.generation, "The package is being looked at.");
+                self.announce(spec.generation, "The package is being checked.");
                 self.end_fetch().await;
                 self.end_server().await;
                 let message = format!("The package cannot be fetched: {error}.");
@@ -323,7 +323,7 @@ impl Supervisor {
                 tracing::error!(installation.uid = %self.owner, error = %error, "a bridge could not be started");
                 self.failed(
                     Cause::Ended(EndReason::NotStarted),
-                    "The bridge of the MCP server could not be started: see the server log.",
+                    "Internal error: the bridge of the MCP server could not be started; see the server log.",
                     digest,
                     started,
                 );
@@ -349,7 +349,7 @@ impl Supervisor {
                         status.set(
                             State::Pending,
                             "CREDENTIAL_UNAVAILABLE",
-                            "The credential service is unavailable; this is retried.",
+                            "The credential service is unavailable; the start will be retried.",
                         );
                     });
                 }

@@ -9,7 +9,7 @@ use super::made::{inside, read_made};
 
 /// The lock file, and what it locks.
 pub(super) const LOCK: [&str; 2] = ["package-lock.json", "package.json"];
-/// Writes the lock file of what `package.json` asks for.
+/// Writes the lock file for `package.json`.
 pub(super) const RESOLVE: &str = "exec \"$0\" install --package-lock-only --ignore-scripts --omit=dev --no-audit --no-fund \
                                   --no-update-notifier --loglevel=error";
 /// Installs exactly what the lock file says.
@@ -18,9 +18,9 @@ pub(super) const INSTALL: &str =
 /// Runs the installation scripts of what is installed.
 pub(super) const RUN_SCRIPTS: &str = "exec \"$0\" rebuild --no-audit --no-fund --no-update-notifier --loglevel=error";
 
-/// For each step. A repository of Git is one whose own settings npm would follow, and whose scripts it would run; variables go before
-/// the settings of a folder, and reach each npm that npm starts. npm 10 does not know `allow_git`; what it says of a missing `git` names
-/// the path. The two files of settings have different names because npm refuses to read one twice.
+/// Variables of every step, which override the settings in a folder and are passed on to each npm that npm starts. Dependencies on git
+/// repositories are turned off, since npm would follow the settings in them and run their scripts. npm 10 does not know `allow_git`; its error for the missing
+/// `git` shows the path. The two settings files have different names because npm refuses to read the same file twice.
 pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
     ("npm_config_git", "/nonexistent/git-repositories-are-not-fetched"),
     ("npm_config_allow_git", "none"),
@@ -28,14 +28,14 @@ pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
     ("npm_config_globalconfig", "/nonexistent/npmrc"),
 ];
 
-/// Says what to fetch.
+/// Writes `package.json` for the requested package.
 pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
     let version = if wanted.version.is_empty() {
         "latest"
     } else {
         &wanted.version
     };
-    // The name stands in the lock file: it is the same for all.
+    // The name of the project is in the lock file, so it is the same for all installations.
     let project = json!({"name": "server", "private": true, "dependencies": {wanted.name.as_str(): version}});
     fs::write(folder.join("package.json"), project.to_string())
 }
@@ -44,7 +44,7 @@ fn lock(folder: &Path) -> io::Result<Value> {
     Ok(serde_json::from_slice(&read_made(folder, LOCK[0])?)?)
 }
 
-/// The exact version of what was asked for.
+/// The exact version of the requested package.
 pub(super) fn version(wanted: &Wanted, folder: &Path) -> io::Result<String> {
     let lock = lock(folder)?;
     let version = lock["packages"][format!("node_modules/{}", wanted.name)]["version"].as_str();
@@ -53,10 +53,10 @@ pub(super) fn version(wanted: &Wanted, folder: &Path) -> io::Result<String> {
         .ok_or_else(|| io::Error::other("the lock file does not name the package"))
 }
 
-/// Refuses a lock file with anything that is not a file with a digest, from an HTTP server.
+/// Checks that each package of a lock file is a file with a digest, from an HTTP server.
 ///
 /// # Errors
-/// Names the first such package, and says what it is.
+/// Names the first package that is not.
 pub(super) fn check(folder: &Path) -> io::Result<()> {
     let lock = lock(folder)?;
     let packages = lock["packages"].as_object();
@@ -66,7 +66,7 @@ pub(super) fn check(folder: &Path) -> io::Result<()> {
             let name = place.rsplit("node_modules/").next().unwrap_or(place);
             let name: String = name.escape_debug().take(214).collect();
             return Err(io::Error::other(format!(
-                "it needs {name}, which {what}: only packages of a registry, with a digest, are fetched"
+                "it depends on {name}, which {what}: only packages from a registry, with a digest, are fetched"
             )));
         }
     }
@@ -78,21 +78,21 @@ fn flaw(package: &Value) -> Option<&'static str> {
         return Some("is a folder");
     }
     let Some(resolved) = package["resolved"].as_str() else {
-        // What is in the file of another package has that one's digest.
-        return (package["inBundle"] != true).then_some("comes from nowhere");
+        // A bundled package is covered by the digest of the package that contains it.
+        return (package["inBundle"] != true).then_some("has no source");
     };
     let is_http = ["https://", "http://"]
         .iter()
         .any(|scheme| resolved.starts_with(scheme));
     if !is_http {
         return Some(if resolved.starts_with("git") {
-            "is a repository of git"
+            "is a git repository"
         } else {
             "is not on an HTTP server"
         });
     }
     let integrity = package["integrity"].as_str().unwrap_or_default();
-    // npm takes no notice of what it does not know, and any of several that it does.
+    // npm ignores algorithms that it does not know, and accepts any one of several digests.
     let strong = integrity
         .split_ascii_whitespace()
         .filter(|digest| is_strong(digest))
@@ -104,7 +104,7 @@ fn flaw(package: &Value) -> Option<&'static str> {
     }
 }
 
-/// A digest of Subresource Integrity: the algorithm, and as many bytes in base64 as it makes.
+/// Whether a text is a digest of Subresource Integrity: an algorithm, and as many bytes in base64 as it produces.
 fn is_strong(digest: &str) -> bool {
     const ALGORITHMS: [(&str, usize, usize); 3] = [("sha256-", 43, 1), ("sha384-", 64, 0), ("sha512-", 86, 2)];
     ALGORITHMS.iter().any(|(algorithm, length, padding)| {
@@ -116,16 +116,16 @@ fn is_strong(digest: &str) -> bool {
     })
 }
 
-/// What a package asks for by an address, which need not be the registry's.
+/// A dependency by URL, which need not be one of the registry.
 fn odd_dependency(package: &Value) -> Option<&'static str> {
     const KINDS: [&str; 3] = ["dependencies", "optionalDependencies", "peerDependencies"];
     let asked = KINDS.iter().filter_map(|kind| package[kind].as_object());
     let mut asked = asked.flat_map(|all| all.values()).filter_map(Value::as_str);
     let is_address = |asked: &str| asked.contains(':') && !asked.starts_with("npm:");
-    asked.any(is_address).then_some("asks for another one by its address")
+    asked.any(is_address).then_some("depends on another one by its URL")
 }
 
-/// Whether some of it has scripts that run when it is installed.
+/// Whether a package of the lock file has installation scripts.
 pub(super) fn has_scripts(folder: &Path) -> io::Result<bool> {
     let lock = lock(folder)?;
     let packages = lock["packages"].as_object();
@@ -133,7 +133,7 @@ pub(super) fn has_scripts(folder: &Path) -> io::Result<bool> {
     Ok(packages.is_some_and(|packages| packages.values().any(has)))
 }
 
-/// The program that `npx` would run: the only one, or the one that is called as the package is.
+/// The program that `npx` would run: the package's only one, or the one with the package's name.
 pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
     let modules = tree.join("node_modules");
     let text = read_made(&inside(tree, &format!("node_modules/{}", wanted.name))?, "package.json")?;
@@ -147,7 +147,7 @@ pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
     };
     let name = name.filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
     let name = name.ok_or_else(|| {
-        let what = format!("the package {} has no program that is called as it is", wanted.name);
+        let what = format!("the package {} has no program of its own name", wanted.name);
         io::Error::new(io::ErrorKind::NotFound, what)
     })?;
     Ok(modules.join(".bin").join(name).to_string_lossy().into_owned())
@@ -203,10 +203,10 @@ mod tests {
             ),
             (
                 json!({"resolved": url, "integrity": digest, "optionalDependencies": {"d": "http://127.0.0.1/d.tgz"}}),
-                "address",
+                "URL",
             ),
             (json!({"resolved": url, "inBundle": true}), "digest"),
-            (json!({"version": "1.0.0"}), "nowhere"),
+            (json!({"version": "1.0.0"}), "no source"),
         ] {
             let refused = checked(package).unwrap_err();
             assert!(refused.contains("@b/c") && refused.contains(what), "{refused}");

@@ -61,7 +61,7 @@ pub(super) fn check(folder: &Path) -> io::Result<()> {
     };
     let line: String = line.escape_debug().take(214).collect();
     Err(io::Error::other(format!(
-        "it needs {line}: only packages of an index are fetched"
+        "it depends on {line}: only packages from an index are fetched"
     )))
 }
 
