@@ -1,4 +1,4 @@
-//! What is configured.
+//! The configuration of the service.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -8,62 +8,62 @@ use stdio_bridge::Limits;
 /// Configuration of the service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Holds the servers' working folders. Made if it is not there. Nothing in it needs a backup but what servers write there.
+    /// The folder for the servers' working folders; created if it does not exist. Only the files that servers write there require a backup.
     pub data_dir: PathBuf,
-    /// No server sees it, nor what is around it: where services keep secrets. `data_dir`, where it is `None`.
+    /// A folder with secrets. Servers can access neither it nor a folder that contains it. `data_dir` if `None`.
     pub hidden_dir: Option<PathBuf>,
-    /// How servers are held.
+    /// How servers are sandboxed.
     pub sandbox: Sandbox,
-    /// The program that is the stdio bridge when started with `bridge_arguments`, and the sandbox's launcher.
+    /// A program that runs as the stdio bridge with `bridge_arguments`, and as the launcher of the sandbox.
     pub program: PathBuf,
-    /// Its arguments; `stdio-bridge`, unless told otherwise.
+    /// The arguments for the bridge; `stdio-bridge` by default.
     pub bridge_arguments: Vec<String>,
-    /// Commands that mean a program with arguments: those that come with Chandlery.
+    /// Commands of entries that stand for a program with arguments: the servers that come with Chandlery.
     pub builtin_commands: BTreeMap<String, Vec<String>>,
-    /// Variables of the service's own environment that servers get too. Nothing else of it reaches them; `HOME` and `TMPDIR` are each one's own.
+    /// Names of the service's environment variables that servers inherit. They inherit no others; `HOME` and `TMPDIR` are set for each server.
     pub inherited_environment: Vec<String>,
-    /// Bounds of each server.
+    /// Limits of each server.
     pub limits: Limits,
-    /// How servers are started again.
+    /// The delays before servers are restarted.
     pub backoff: Backoff,
-    /// Tells this process from other replicas to the registry: a pod's name, for example. A random name where it is `None`.
+    /// A name that distinguishes this process from other replicas, such as the name of a pod. Random if `None`.
     pub instance: Option<String>,
 }
 
-/// How servers are held, which are code of others that runs as the service's user.
+/// How servers are sandboxed. They are third-party code that runs as the service's user.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// What must hold.
+    /// What the sandbox must protect for the service to start.
     pub mode: SandboxMode,
-    /// Folders and files that every server may read, beside the programs of the system.
+    /// Folders and files that every server may read, in addition to the programs of the system.
     pub read: Vec<PathBuf>,
-    /// Folders and files that every server may change.
+    /// Folders and files that every server may write.
     pub write: Vec<PathBuf>,
-    /// TCP ports that servers may connect to; `None`: all.
+    /// TCP ports that servers may connect to; all if `None`.
     pub connect: Option<Vec<u16>>,
-    /// How much each may use.
+    /// Resource limits of each server.
     pub resources: Resources,
 }
 
-/// What must hold servers for the service to start.
+/// What the sandbox must protect for the service to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxMode {
-    /// All that [`sandbox::Protection::required`] says.
+    /// Everything for which [`sandbox::Protection::required`] is set.
     Required,
-    /// Whatever this machine can.
+    /// Nothing; servers are sandboxed as far as this machine supports it.
     BestEffort,
-    /// Nothing holds them.
+    /// Nothing; servers are not sandboxed.
     Off,
 }
 
-/// How a server that ended is started again.
+/// The delays before a server that ended is restarted.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    /// Before the first restart; doubles with each.
+    /// The delay before the first restart. It doubles with each further one.
     pub first: Duration,
-    /// At most so long.
+    /// The longest delay.
     pub longest: Duration,
-    /// A server that ran so long starts anew with `first`.
+    /// After a server ran for this time, the delays start with `first` again.
     pub stable: Duration,
 }
 
@@ -101,7 +101,7 @@ impl Default for Sandbox {
             mode: SandboxMode::BestEffort,
             read: Vec::new(),
             write: Vec::new(),
-            // Names and TLS.
+            // DNS and TLS.
             connect: Some(vec![53, 443]),
             resources: Resources::default(),
         }

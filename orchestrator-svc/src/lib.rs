@@ -1,8 +1,8 @@
 //! orchestrator-svc: makes the running MCP servers match the self-hosted installations of the registry.
 //!
-//! `reconcile` follows the registry, decides what should run for each installation, tells the runtime, and reports how that does.
-//! `domain` has what both speak of, and the port, `domain::runtime::Runtime`; `runtime` has its implementations. `api` shows servers to
-//! people.
+//! `reconcile` watches the registry, decides what should run for each installation, applies that to the runtime, and reports the runtime's
+//! status. `domain` has the types that both use and the port `domain::runtime::Runtime`; `runtime` has its implementations. `api` shows
+//! servers to people.
 
 mod api;
 mod app;

@@ -131,11 +131,11 @@ const TIOCLINUX: u64 = 0x541C;
 
 /// BPF: loads a word of the data to filter, of which the call's number is the first.
 const LOAD_NUMBER: u16 = 0x20;
-/// Of BPF.
+/// An instruction of BPF.
 const JUMP_IF_EQUAL: u16 = 0x15;
-/// Of BPF.
+/// An instruction of BPF.
 const JUMP_IF_AT_LEAST: u16 = 0x35;
-/// Of BPF.
+/// An instruction of BPF.
 const RETURN: u16 = 0x06;
 
 /// Filters the calls of this thread and of everything that it starts, permanently. Requires `no_new_privs`.

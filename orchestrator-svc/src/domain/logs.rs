@@ -1,4 +1,4 @@
-//! The last lines a server wrote, and those to come.
+//! The last lines that a server wrote, which can be followed.
 
 use std::{
     collections::VecDeque,
@@ -8,35 +8,35 @@ use std::{
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::broadcast;
 
-/// Lines kept, at most.
+/// The most lines that are kept.
 pub(crate) const KEPT_LINES: usize = 1_000;
-/// Bytes kept, at most, but for the last line.
+/// The most bytes that are kept; the last line is kept whatever its length.
 const KEPT_BYTES: usize = 1 << 20;
-/// Lines that a follower may be behind.
+/// How many lines a follower may be behind before it misses some.
 const BEHIND: usize = 256;
 
 /// One line, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogLine {
     pub(crate) text: Arc<str>,
-    /// Microseconds since 1970; 0 in a line that stands for others.
+    /// Microseconds since 1970; 0 in a line that says how many lines a follower missed.
     pub(crate) time: i64,
 }
 
-/// Which lines.
+/// Selects log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogQuery {
-    /// At most this many of those already written.
+    /// The most lines to return of those already written.
     pub(crate) tail: usize,
-    /// None before; microseconds since 1970.
+    /// Only lines written since this time, in microseconds since 1970.
     pub(crate) since: i64,
-    /// Go on with lines as they are written.
+    /// Continue with lines as they are written.
     pub(crate) follow: bool,
-    /// Those of the process before the present one, instead of all. They cannot be followed.
+    /// Only lines of the process before the current one. They cannot be followed.
     pub(crate) previous: bool,
 }
 
-/// A ring of lines that can be followed.
+/// A ring buffer of lines that can be followed.
 #[derive(Debug)]
 pub(crate) struct Logs {
     kept: Mutex<Kept>,
@@ -45,7 +45,7 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Each with the number of the run that wrote it.
+    /// Each line with the number of the run that wrote it.
     lines: VecDeque<(u64, LogLine)>,
     bytes: usize,
     run: u64,
@@ -61,7 +61,7 @@ impl Default for Logs {
 }
 
 impl Logs {
-    /// Another process writes from now on.
+    /// Lines that are pushed from now on are those of another process.
     pub(crate) fn begin_run(&self) {
         self.kept().run += 1;
     }
@@ -80,11 +80,11 @@ impl Logs {
                 kept.bytes -= gone.text.len();
             }
         }
-        // Under the lock, so that a follower gets each line once.
+        // Sent under the lock, since a new follower would miss the line or get it twice otherwise.
         let _ = self.live.send(line);
     }
 
-    /// What a query asks for.
+    /// The lines that a query selects. With `follow`, the stream ends when `self` is dropped.
     pub(crate) fn query(&self, query: LogQuery) -> BoxStream<'static, LogLine> {
         let (tail, live) = self.tail(query);
         let tail = futures::stream::iter(tail);
@@ -95,7 +95,8 @@ impl Logs {
             match live.recv().await {
                 Ok(line) => Some((line, live)),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    let text = format!("[{missed} lines were written too fast to be shown]").into();
+                    let text =
+                        format!("[{missed} lines left out: they were written faster than they were read]").into();
                     Some((LogLine { text, time: 0 }, live))
                 }
                 Err(broadcast::error::RecvError::Closed) => None,
@@ -104,7 +105,7 @@ impl Logs {
         tail.chain(live).boxed()
     }
 
-    /// The texts of the last lines written since then.
+    /// The texts of at most `count` last lines written since a time, in microseconds since 1970.
     pub(crate) fn last(&self, count: usize, since: i64) -> Vec<String> {
         let query = LogQuery {
             tail: count,

@@ -1,4 +1,4 @@
-//! What should run, how it does, and the port for what runs it. No registry, no process, no cluster.
+//! Specs and statuses of servers, and the port for runtimes. Knows no registry, processes or clusters.
 
 pub(crate) mod logs;
 pub(crate) mod package;

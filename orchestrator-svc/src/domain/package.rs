@@ -1,4 +1,4 @@
-//! A package that a runtime fetched for a server.
+//! Packages that runtimes fetch for servers.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,16 +19,16 @@ impl Ecosystem {
     }
 }
 
-/// A package that was fetched. These versions run until somebody requests an update.
+/// A package that was fetched. Its versions stay the same until somebody requests an update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Package {
     pub(crate) ecosystem: Ecosystem,
     /// As the entry names it, with its version if it names one: `@scope/server@1.2`, `server[extra]==1.2`.
     pub(crate) requested: String,
-    /// Without version.
+    /// The name without version.
     pub(crate) name: String,
     /// The exact version.
     pub(crate) version: String,
-    /// `sha256:` and the hex digest of the lock file, which has the digest of each package that this one needs, and its own.
+    /// `sha256:` and the hex digest of the lock file, which has the digests of this package and all its dependencies.
     pub(crate) lock_digest: String,
 }

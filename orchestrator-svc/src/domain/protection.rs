@@ -1,16 +1,16 @@
-//! What is protected from servers, which are code of others.
+//! What is protected from servers, which are third-party code.
 
-/// One thing, and how far it is protected. For the contract's `Protection`.
+/// What is protected, and how far. Shown as the contract's `Protection`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Protection {
-    /// A name of the contract.
+    /// One of the subjects that the contract lists.
     pub(crate) subject: &'static str,
     pub(crate) level: ProtectionLevel,
-    /// For people: by what, or what is missing.
+    /// For people: the mechanism, or what it would require.
     pub(crate) explanation: String,
 }
 
-/// How far.
+/// The degree of a protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProtectionLevel {
     None,

@@ -1,4 +1,4 @@
-//! What should run for an owner: a server, without the values of its secrets.
+//! The spec of a server that should run for an owner, without the values of its secrets.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,34 +14,34 @@ use zeroize::Zeroize as _;
 /// Secrets by the key of their install field.
 pub(crate) type Secrets = HashMap<String, SecretString>;
 
-/// Stands for the server's working folder in the texts of its entry.
+/// A placeholder for the server's working folder in the arguments and the environment of its entry.
 const WORKING_FOLDER: &str = "{working_folder}";
 
-/// A server that should run. Secrets are in it by their keys; [`SecretSource`] has their values.
+/// A server that should run. It names secrets by their keys; their values come from `secrets` when the server is started.
 #[derive(Clone)]
 pub(crate) struct ServerSpec {
     pub(crate) command: String,
-    /// The entry's own; those of `fields` follow them. May name the working folder, as may the environment.
+    /// The arguments of the entry; those of `fields` follow them. `{working_folder}` is replaced here and in `environment`.
     pub(crate) arguments: Vec<String>,
-    /// The entry's own.
+    /// The environment variables of the entry.
     pub(crate) environment: BTreeMap<String, String>,
-    /// The entry's own: path, relative to the working folder, and content.
+    /// The files of the entry: path, relative to the working folder, and content.
     pub(crate) files: Vec<(String, String)>,
-    /// What people entered. A later field replaces an earlier one of the same name, and the entry's own.
+    /// The values that people entered. A value replaces those of earlier fields and of the entry for the same variable or file.
     pub(crate) fields: Vec<Field>,
     pub(crate) transport: Transport,
-    /// Whether the installation's owner confirms new versions of a package before they run.
+    /// Whether the owner of the installation must confirm new versions of a package before they run.
     pub(crate) confirm_new_versions: bool,
-    /// Of the installation's own secrets and of those stored on its entry; zero where the server gets none.
+    /// The credential generations of the installation and of its entry; zero if the server gets no secrets.
     pub(crate) credential_generations: (i64, i64),
-    /// Number of the entry revision. Not in the digest: texts make a revision, too.
+    /// The number of the entry revision. Not part of the digest, since a change of texts makes a revision too.
     pub(crate) revision: i64,
-    /// `Installation.generation` that this spec was made for. Not in the digest: labels raise it, too.
+    /// The `Installation.generation` that this spec was made for. Not part of the digest, since a change of labels raises it too.
     pub(crate) generation: i64,
     pub(crate) secrets: Arc<dyn SecretSource>,
 }
 
-/// A value that somebody entered, and where it goes.
+/// A value that a person entered, and its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
     /// For people.
@@ -50,7 +50,7 @@ pub(crate) struct Field {
     pub(crate) target: FieldTarget,
 }
 
-/// What was entered.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FieldValue {
     Plain(String),
@@ -61,17 +61,17 @@ pub(crate) enum FieldValue {
     },
 }
 
-/// Where a value goes.
+/// The target of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FieldTarget {
     EnvironmentVariable(String),
     File {
         /// Relative to the working folder.
         path: String,
-        /// The variable that gets the file's full path, if there is one.
+        /// The name of a variable for the file's full path.
         path_variable: Option<String>,
     },
-    /// One argument, or those of a template with `{value}` in them.
+    /// The arguments of a template, in which `{value}` is replaced. If the template is empty, the value is one argument.
     Arguments(Vec<String>),
 }
 
@@ -80,46 +80,46 @@ pub(crate) enum FieldTarget {
 pub(crate) enum Transport {
     Stdio,
     StreamableHttp {
-        /// 0: any free one, which the server finds in `PORT`.
+        /// 0: a free port is chosen, which the server finds in the variable `PORT`.
         port: u16,
         path: String,
     },
 }
 
-/// Why there is nothing to run: somebody must do something first.
+/// Why a server cannot be started: a person must do something first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// UPPER_SNAKE_CASE.
     pub(crate) reason: &'static str,
-    /// For people.
+    /// For people: what to do.
     pub(crate) message: String,
 }
 
-/// Where a runtime draws a server's secrets, when it is about to start it and not before: what runs earlier for a server, like the
-/// fetch of its package, gets none.
+/// The source of a server's secrets. A runtime draws them only when it is about to start the server. Processes that run before, such as the
+/// fetch of a package, get none.
 #[async_trait::async_trait]
 pub(crate) trait SecretSource: Send + Sync {
-    /// The present values of all secrets that the spec names and that were entered.
+    /// The current values of the secrets that the spec names, as far as they were entered.
     async fn draw(&self) -> Result<Secrets, DrawError>;
 }
 
-/// Why there are no secrets.
+/// Why secrets could not be drawn.
 #[derive(Debug)]
 pub(crate) enum DrawError {
-    /// Somebody must do something first. The owner gets a new spec, or the same again, when that has happened.
+    /// A person must do something first. When that has happened, a new spec is applied, or the same one again.
     Missing(Missing),
-    /// The source did not answer as it should; later it may.
+    /// The source is unavailable; a later attempt may succeed. The text is for the log.
     Unavailable(String),
 }
 
-/// A spec with the values of its secrets and its working folder put in. It prints none of them, and wipes them when it is dropped.
+/// A spec with its secrets and its working folder put in. `Debug` does not show them, and they are wiped on drop.
 pub(crate) struct Launch {
     pub(crate) command: String,
     pub(crate) arguments: Vec<String>,
-    /// How many of them, from the first, are the entry's own.
+    /// How many arguments, from the first, are those of the entry.
     pub(crate) fixed_arguments: usize,
     pub(crate) environment: BTreeMap<String, String>,
-    /// What of it is the entry's own.
+    /// The variables of the entry, before values that people entered replaced some.
     pub(crate) fixed_environment: BTreeMap<String, String>,
     pub(crate) files: Vec<File>,
     pub(crate) secrets: Vec<String>,
@@ -135,8 +135,8 @@ pub(crate) struct File {
 }
 
 impl ServerSpec {
-    /// Identifies what decides what runs: the same digest, the same server. Hex of the SHA-256 of a canonical encoding, the same in
-    /// every version of the program. The generations of the credentials are in it, nothing of their values is.
+    /// Identifies everything that decides what runs: specs with the same digest run the same server. Hex of the SHA-256 of a canonical
+    /// encoding, which is the same in every version of Chandlery. Covers the generations of the credentials, but not their values.
     pub(crate) fn digest(&self) -> String {
         let mut hash = Canonical(Sha256::new());
         hash.text(&self.command);
@@ -180,10 +180,10 @@ impl ServerSpec {
         hex::encode(hash.0.finalize())
     }
 
-    /// Puts `secrets` in. `folder` is where the server will run.
+    /// Puts `secrets` and the working folder `folder` in.
     ///
     /// # Errors
-    /// When a required secret is not there.
+    /// If a required secret is missing.
     pub(crate) fn launch(&self, folder: &Path, secrets: &Secrets) -> Result<Launch, Missing> {
         let fixed = |text: &String| text.replace(WORKING_FOLDER, &folder.to_string_lossy());
         let fixed_environment: BTreeMap<_, _> = self
@@ -220,7 +220,7 @@ impl ServerSpec {
         Ok(launch)
     }
 
-    /// As [`Self::launch`], for looking at all but the secrets: each is its field's key.
+    /// A [`Self::launch`] to inspect before secrets are drawn: the value of each secret is its key.
     pub(crate) fn outline(&self, folder: &Path) -> Launch {
         let secrets = self.fields.iter().filter_map(|field| match &field.value {
             FieldValue::Secret { key, .. } => Some((key.clone(), SecretString::from(key.as_str()))),
@@ -234,7 +234,7 @@ impl ServerSpec {
 }
 
 impl Missing {
-    /// A secret was never entered.
+    /// A required secret was never entered.
     fn credential(title: &str) -> Self {
         Self {
             reason: "CREDENTIAL_REQUIRED",
@@ -271,7 +271,7 @@ impl Launch {
         }
     }
 
-    /// Tells launches apart, secrets included: for comparing two in one process, and never to be shown.
+    /// Identifies the launch, including its secrets. Only for comparisons in this process: it must not be stored or shown.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Canonical(Sha256::new());
         hash.text(&self.command);
@@ -292,7 +292,7 @@ impl Launch {
     }
 }
 
-/// Hashes texts so that no two lists of them give the same bytes.
+/// Hashes texts with their lengths, so that different lists of texts never give the same bytes.
 struct Canonical(Sha256);
 
 impl Canonical {
@@ -345,7 +345,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A source that has these secrets.
+    /// A source of these secrets.
     pub(crate) struct Fixed(pub(crate) Secrets);
 
     #[async_trait::async_trait]
@@ -355,7 +355,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A server that gets nothing.
+    /// A spec with only a command.
     pub(crate) fn spec(command: &str) -> ServerSpec {
         ServerSpec {
             command: command.to_owned(),
@@ -447,7 +447,7 @@ pub(crate) mod tests {
         assert!(!format!("{launch:?}{spec:?}").contains("t0ken"));
     }
 
-    /// So that a server can keep what it stores; an entry cannot know the folder otherwise.
+    /// An entry cannot know the folder, in which a server keeps its files.
     #[test]
     fn an_entry_can_name_the_working_folder() {
         let spec = ServerSpec {
@@ -458,7 +458,7 @@ pub(crate) mod tests {
         };
         let launch = spec.launch(Path::new("/folder"), &Secrets::new()).unwrap();
         assert_eq!(launch.arguments, ["/folder"]);
-        // A person's value is what they entered.
+        // Values that people entered are not changed.
         let expected = [("ROOT", "{working_folder}"), ("STORE", "/folder/a:/folder/b")];
         assert_eq!(environment(&launch), expected);
     }
@@ -488,7 +488,7 @@ pub(crate) mod tests {
             changed.digest()
         };
         let before = spec.digest();
-        // A change of the encoding restarts every server: it must be on purpose.
+        // A change of the encoding restarts every server, so it must be intended.
         assert_eq!(
             before,
             "72d9e4692e97be3d3844cbbe7ce116417272afe6d9d3e50813ef9eb62e64e521"

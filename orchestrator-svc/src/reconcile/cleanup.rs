@@ -1,4 +1,4 @@
-//! What was deleted: its folder goes, and the registry is told that nothing is left.
+//! Cleans up after deleted installations and entries, and reports to the registry that nothing is left.
 
 use std::{
     collections::BTreeSet,
@@ -15,13 +15,12 @@ use tonic::Code;
 
 use super::context::Context;
 
-/// Under way at a time.
+/// How many cleanups run at a time.
 const AT_ONCE: usize = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Whose cleanup is due, where no reconciler sees to it: entries, and installations that do not run here. However many are
-/// deleted at once, a few are worked on at a time.
+/// Cleanups that are due and that no reconciler does: of entries, and of installations without a reconciler.
 #[derive(Debug, Default)]
 pub(crate) struct Cleanup {
     waiting: Mutex<BTreeSet<Deleted>>,
@@ -32,12 +31,12 @@ pub(crate) struct Cleanup {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deleted {
     Installation(String),
-    /// Nothing is ever left of an entry here but its installations, which are looked after one by one.
+    /// Nothing is stored here for an entry itself; its installations are cleaned up separately.
     Entry(String),
 }
 
 impl Cleanup {
-    /// To add one twice is to add it once.
+    /// Adding the same one again has no effect.
     pub(crate) fn add(&self, deleted: Deleted) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.insert(deleted);
@@ -48,7 +47,7 @@ impl Cleanup {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Cleans up for ever; tries again what fails.
+    /// Cleans up until dropped; retries what fails.
     pub(crate) async fn run(&self, context: &Context) {
         let mut delay = FIRST_DELAY;
         let mut failed: BTreeSet<Deleted> = BTreeSet::new();
@@ -71,7 +70,7 @@ impl Cleanup {
     }
 }
 
-/// True once nothing is left, and the registry knows.
+/// Returns true if nothing is left and that was reported.
 async fn clean_up(context: &Context, deleted: &Deleted) -> bool {
     let subject = match deleted {
         Deleted::Entry(uid) => Subject::EntryUid(uid.clone()),
@@ -86,7 +85,7 @@ async fn clean_up(context: &Context, deleted: &Deleted) -> bool {
     cleaned_up(context, subject).await
 }
 
-/// Reports that nothing is left. True once it is taken.
+/// Reports that nothing is left; returns true if the registry accepted it.
 async fn cleaned_up(context: &Context, subject: Subject) -> bool {
     let request = ReportCleanupRequest {
         subject: Some(subject),
@@ -105,7 +104,7 @@ async fn cleaned_up(context: &Context, subject: Subject) -> bool {
     }
 }
 
-/// As [`cleaned_up`], until it is taken.
+/// Repeats [`cleaned_up`] until the registry accepts it.
 pub(crate) async fn report_cleanup(context: &Context, subject: Subject) {
     let mut delay = FIRST_DELAY;
     while !cleaned_up(context, subject.clone()).await {

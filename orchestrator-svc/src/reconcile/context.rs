@@ -1,4 +1,4 @@
-//! What every reconciler uses.
+//! The dependencies of reconcilers.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tonic::transport::Channel;
 
 use crate::domain::runtime::Runtime;
 
-/// Whom reconcilers speak to.
+/// The dependencies of every reconciler.
 pub(crate) struct Context {
     pub(crate) registry: Channel,
     pub(crate) credential: Channel,
     pub(crate) runtime: Arc<dyn Runtime>,
-    /// Under which everything is reported.
+    /// The lease under which everything is reported.
     pub(crate) lease: RuntimeLease,
 }

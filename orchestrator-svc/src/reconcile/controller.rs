@@ -1,4 +1,4 @@
-//! One reconciler an installation whose server runs here.
+//! Starts and ends the reconcilers: one for each installation with a self-hosted server.
 
 use std::{
     collections::HashMap,
@@ -32,21 +32,21 @@ pub(crate) struct Controller {
 struct Reconciled {
     desired: watch::Sender<Arc<Desired>>,
     shown: watch::Sender<Shown>,
-    /// As the runtime says.
+    /// The status in the runtime.
     status: watch::Sender<Option<Status>>,
     life: Arc<Life>,
 }
 
-/// Of a reconciler.
+/// The end of a reconciler.
 #[derive(Default)]
 struct Life {
-    /// It is to end: the registry has its installation no more.
+    /// The installation is no longer in the registry: the reconciler must end.
     gone: CancellationToken,
     ended: CancellationToken,
 }
 
 impl Controller {
-    /// Observes the runtime and cleans up in the background from now on.
+    /// Also starts to observe the runtime and to clean up, in the background.
     pub(crate) fn new(context: Context) -> Self {
         let controller = Self {
             context: Arc::new(context),
@@ -79,7 +79,7 @@ impl Controller {
         });
     }
 
-    /// What should be of one installation, and what the registry shows of it. Only a server that runs here gets a reconciler.
+    /// Sets the desired state of an installation, and what the registry shows of its runtime. Starts a reconciler if the server is self-hosted.
     pub(crate) fn put(&self, uid: &str, desired: Desired, shown: Shown) {
         let mut reconciled = self.reconciled();
         let known = reconciled.get(uid);
@@ -94,11 +94,11 @@ impl Controller {
         if self.stop.is_cancelled() || desired.revision.as_deref().and_then(self_hosted).is_none() {
             return;
         }
-        // What the one before still says to the runtime comes first.
+        // A previous reconciler of the installation must end first.
         let before = known.map(|known| known.life.ended.clone());
         let (desired, receiver) = watch::channel(Arc::new(desired));
         let (shown, reported) = watch::channel(shown);
-        // What is observed from here on waits for the lock.
+        // No change is missed: the task that observes the runtime waits for the lock that is held here.
         let (status, observed) = watch::channel(self.context.runtime.status(uid));
         let life = Arc::new(Life::default());
         let reconciler = Reconciler {
@@ -116,7 +116,7 @@ impl Controller {
             if let Some(before) = before {
                 before.cancelled().await;
             }
-            // The report has nothing more to say once the reconciler has ended.
+            // Reporting ends with the reconciler.
             tokio::select! {
                 () = reconciler.run() => {}
                 () = async { reporting.await; std::future::pending().await } => {}
@@ -135,14 +135,14 @@ impl Controller {
         reconciled.insert(uid.to_owned(), known);
     }
 
-    /// The installation is gone from the registry. What its server stored stays: absence deletes nothing.
+    /// Ends the reconciler of an installation that is no longer in the registry. The server's files are kept; only a deletion removes them.
     pub(crate) fn remove(&self, uid: &str) {
         if let Some(known) = self.reconciled().get(uid) {
             known.life.gone.cancel();
         }
     }
 
-    /// Keeps only these.
+    /// Ends the reconcilers of all other installations.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
         for (uid, known) in &*self.reconciled() {
             if !keep(uid) {
@@ -151,20 +151,20 @@ impl Controller {
         }
     }
 
-    /// What the registry now shows of an installation's runtime.
+    /// Sets what the registry shows of an installation's runtime.
     pub(crate) fn show(&self, uid: &str, shown: Shown) {
         if let Some(known) = self.reconciled().get(uid) {
             known.shown.send_replace(shown);
         }
     }
 
-    /// Whether an installation has a reconciler, which then sees to everything, its cleanup included.
+    /// Whether an installation has a reconciler, which then also does its cleanup.
     pub(crate) fn reconciles(&self, uid: &str) -> bool {
         let reconciled = self.reconciled();
         reconciled.get(uid).is_some_and(|known| !known.life.gone.is_cancelled())
     }
 
-    /// Sees to the cleanup of what has no reconciler.
+    /// Cleans up after an object without a reconciler.
     pub(crate) fn clean_up(&self, deleted: Deleted) {
         self.cleanup.add(deleted);
     }

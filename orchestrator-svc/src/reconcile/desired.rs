@@ -1,4 +1,4 @@
-//! What should run for an installation, as the registry tells it.
+//! The desired state of an installation, from the registry's watch.
 
 use std::sync::Arc;
 
@@ -6,33 +6,33 @@ use contracts::registry::{Condition, ConditionStatus, ConditionType, Entry, Entr
 
 use registry_model::install_fields::has_stored_secrets;
 
-/// An installation with what it runs.
+/// An installation with the objects that decide what it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Desired {
     pub(crate) installation: Arc<Installation>,
-    /// `None`: the registry has not told of it yet.
+    /// `None` if the watch has not delivered it yet.
     pub(crate) revision: Option<Arc<EntryRevision>>,
     pub(crate) entry: EntryCredential,
 }
 
-/// The secrets stored on an entry, as credential-svc reported them. The default is an entry without any.
+/// The state of the secrets stored on an entry, as credential-svc reported it. The default is an entry without any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EntryCredential {
-    /// `None`: nothing was reported, since there is nothing to report.
+    /// `None` if nothing was reported, because there is nothing to report.
     status: Option<ConditionStatus>,
-    /// The entry revision that was looked at.
+    /// The entry revision that the report is about.
     observed: i64,
     generation: i64,
 }
 
-/// All that is known of the secrets a server may get.
+/// The state of all secrets that a server may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    /// Whether the installation's own are there.
+    /// Whether the installation's own secrets are complete.
     pub(crate) own: ConditionStatus,
-    /// Whether those stored on the entry are there.
+    /// Whether the secrets stored on the entry are complete.
     pub(crate) entry: ConditionStatus,
-    /// Of the own ones, and of those stored on the entry.
+    /// The generations of the installation's own secrets and of those stored on the entry.
     pub(crate) generations: (i64, i64),
 }
 
@@ -48,19 +48,19 @@ impl EntryCredential {
 }
 
 impl Credentials {
-    /// Where a server gets no secrets, none of this matters.
+    /// For a server without secrets.
     pub(crate) const NONE: Self = Self {
         own: ConditionStatus::True,
         entry: ConditionStatus::True,
         generations: (0, 0),
     };
 
-    /// Those of an installation that runs `revision`.
+    /// For the server of an installation that runs `revision`.
     pub(crate) fn of(desired: &Desired, revision: &EntryRevision) -> Self {
         let installation = &desired.installation;
         let entry = Some(desired.entry).filter(|_| has_stored_secrets(&revision.install_fields));
         let status = entry
-            // What was reported of another entry revision says nothing of this one: credential-svc does, when it is asked.
+            // A report about another entry revision does not apply. credential-svc decides when the secrets are drawn.
             .filter(|entry| entry.observed == installation.running_entry_revision)
             .and_then(|entry| entry.status);
         Self {
@@ -73,7 +73,7 @@ impl Credentials {
         }
     }
 
-    /// Whether credential-svc has still to speak.
+    /// Whether credential-svc has not reported yet.
     pub(crate) fn are_undecided(&self) -> bool {
         let undecided = |status| matches!(status, ConditionStatus::Unknown | ConditionStatus::Unspecified);
         undecided(self.own) || undecided(self.entry)

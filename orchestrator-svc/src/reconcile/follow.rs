@@ -1,4 +1,4 @@
-//! From the registry's watch to the controller.
+//! Passes the changes of the registry's watch on to the controller.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{cleanup::Deleted, controller::Controller, index::Index, report::Shown};
 
-/// What is followed.
+/// The kinds of objects that are watched.
 pub(crate) const KINDS: [ObjectKind; 4] = [
     ObjectKind::Entry,
     ObjectKind::EntryRevision,
@@ -17,14 +17,14 @@ pub(crate) const KINDS: [ObjectKind; 4] = [
     ObjectKind::Runtime,
 ];
 
-/// Hands what changes to the controller.
+/// Keeps the index, and passes changes on to the controller.
 pub(crate) struct Follower {
     controller: Arc<Controller>,
     readiness: watch::Sender<Readiness>,
     index: Index,
-    /// The snapshot that is coming in.
+    /// The snapshot that is being received.
     coming: Coming,
-    /// How many have come.
+    /// Counts the snapshots received.
     snapshots: u64,
 }
 
@@ -34,12 +34,12 @@ struct Coming {
     deleted: Vec<Deleted>,
 }
 
-/// Whom a change concerns.
+/// The objects that a change concerns.
 #[derive(Debug, Default)]
 struct Touched {
-    /// Installations.
+    /// Uids of installations whose desired state may have changed.
     desired: BTreeSet<String>,
-    /// Owners of runtimes.
+    /// Uids of installations whose runtime in the registry changed.
     shown: BTreeSet<String>,
     deleted: Vec<Deleted>,
 }
@@ -62,7 +62,7 @@ impl Follower {
         }
     }
 
-    /// Hands over what should be of an installation, and what the registry shows of it.
+    /// Passes the desired state of an installation, and its runtime in the registry, on to the controller.
     fn hand_over(&self, uid: &str) {
         if let Some(desired) = self.index.desired(uid) {
             self.controller.put(uid, desired, self.shown(uid));
@@ -87,7 +87,7 @@ impl Follower {
     }
 }
 
-/// Takes an object into the index. An installation that has a reconciler is always in it.
+/// Puts an object into the index. The index always has the installations that have a reconciler.
 fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touched: &mut Touched) {
     match object.object {
         Some(Object::EntryRevision(revision)) => {

@@ -1,4 +1,4 @@
-//! What the registry has told, as far as servers that run here need it.
+//! The watched objects that are required to run self-hosted servers.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,21 +12,21 @@ use super::{
     desired::{Desired, EntryCredential},
 };
 
-/// Remote servers leave no trace in it but a mark for each entry revision.
+/// Of remote servers, it keeps only a mark for each entry revision.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// By the watch's key; `None`: its server runs elsewhere.
+    /// By the watch's key; `None` if the server is remote.
     revisions: HashMap<String, Option<Arc<EntryRevision>>>,
-    /// By entry; those without a credential of their own are left out.
+    /// By the entry's uid, without entries that have no credential.
     entries: HashMap<String, EntryCredential>,
-    /// Those that run here, by uid, and those of which that is not known.
+    /// By uid: those with a self-hosted server, and those whose entry revision is not known yet.
     installations: HashMap<String, Arc<Installation>>,
     /// By the owner's uid.
     runtimes: HashMap<String, Arc<Runtime>>,
 }
 
 impl Index {
-    /// Takes an entry revision; returns the installations it was missing for. There are none where revisions come first.
+    /// Adds an entry revision; returns the installations that were waiting for it.
     pub(crate) fn put_revision(&mut self, key: String, revision: EntryRevision) -> BTreeSet<String> {
         let revision = self_hosted(&revision).is_some().then(|| Arc::new(revision));
         if self.revisions.insert(key.clone(), revision).is_some() {
@@ -37,7 +37,7 @@ impl Index {
         waiting.map(|installation| installation.uid.clone()).collect()
     }
 
-    /// Takes an entry; returns the installations that its credential concerns, if that has changed.
+    /// Adds or replaces an entry; returns its installations if the state of its credential has changed.
     pub(crate) fn put_entry(&mut self, entry: &Entry) -> BTreeSet<String> {
         let credential = EntryCredential::of(entry);
         let known = if credential == EntryCredential::default() {
@@ -53,7 +53,7 @@ impl Index {
         installations.map(|installation| installation.uid.clone()).collect()
     }
 
-    /// Takes an installation, unless its server runs elsewhere and nothing of it is `here`.
+    /// Adds or replaces an installation. One whose server is remote is left out, unless it still has a reconciler (`here`).
     pub(crate) fn put_installation(&mut self, installation: Installation, here: bool) {
         let remote = matches!(self.revisions.get(&revision_key(&installation)), Some(None));
         if remote && !here {
@@ -76,7 +76,7 @@ impl Index {
         self.entries.remove(uid);
     }
 
-    /// Its runtime goes with it.
+    /// Removes an installation and its runtime.
     pub(crate) fn remove_installation(&mut self, uid: &str) {
         self.installations.remove(uid);
         self.runtimes.remove(uid);
@@ -86,12 +86,12 @@ impl Index {
         self.runtimes.remove(key);
     }
 
-    /// What should be of an installation; `None`: nothing here.
+    /// The desired state of an installation; `None` if it is not in the index.
     pub(crate) fn desired(&self, uid: &str) -> Option<Desired> {
         let installation = self.installations.get(uid)?;
         let revision = match self.revisions.get(&revision_key(installation)) {
             Some(Some(revision)) => Some(Arc::clone(revision)),
-            // That its server runs elsewhere is all there is to say.
+            // An empty revision stands for a remote server.
             Some(None) => Some(Arc::default()),
             None => None,
         };
@@ -106,12 +106,12 @@ impl Index {
         self.runtimes.get(uid).cloned()
     }
 
-    /// Whether it knows the installation.
+    /// Whether an installation is in the index.
     pub(crate) fn has(&self, uid: &str) -> bool {
         self.installations.contains_key(uid)
     }
 
-    /// Uids of all installations in it.
+    /// The uids of all installations in the index.
     pub(crate) fn installations(&self) -> impl Iterator<Item = &String> {
         self.installations.keys()
     }
@@ -161,7 +161,7 @@ mod tests {
         index.put_installation(installation("ours", 2), false);
         assert!(index.desired("remote").is_none());
         assert!(index.desired("ours").unwrap().revision.is_some());
-        // One that moves away is still told so.
+        // One that becomes remote stays until its reconciler has stopped the server.
         index.put_installation(installation("ours", 1), true);
         let moved = index.desired("ours").unwrap().revision.unwrap();
         assert_eq!(self_hosted(&moved), None);

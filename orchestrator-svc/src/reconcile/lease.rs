@@ -1,6 +1,6 @@
-//! The lease of what runs servers: of all orchestrators of a registry one holds it, and works; the others wait.
+//! The lease for running servers. One orchestrator of a registry holds it and runs the servers; the others are on standby.
 //!
-//! What another orchestrator's holder does meanwhile is harmless: the registry refuses reports under an epoch that is not the present one.
+//! The lease has an epoch, and the registry refuses reports under any other: a former holder that has not noticed yet does no harm.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use contracts::registry::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
-/// Between two looks at a lease that another holds.
+/// The delay between attempts to acquire a lease that another process holds.
 const LOOK: Duration = Duration::from_secs(1);
-/// Until the registry is asked again that did not answer.
+/// The delay before a retry when the registry is unavailable.
 const RETRY: Duration = Duration::from_millis(250);
-/// A lease is renewed when this part of it is over.
+/// A lease is renewed after this part of its duration.
 const RENEW: f64 = 1.0 / 3.0;
 
 /// Acquires the lease and keeps it.
@@ -23,14 +23,14 @@ pub(crate) struct Leases {
     registry: Channel,
     /// See `AcquireRuntimeLeaseRequest.holder`.
     holder: String,
-    /// Whether this process has never held it: then it takes the place of the one before it.
+    /// Whether this process has never held the lease: then it replaces a process of the same holder that has ended.
     replaces: bool,
 }
 
-/// The lease, held.
+/// A lease that this process holds.
 pub(crate) struct Held {
     pub(crate) lease: RuntimeLease,
-    /// Until it has to be renewed.
+    /// The time until it must be renewed.
     renew_after: Duration,
 }
 
@@ -43,7 +43,8 @@ impl Leases {
         }
     }
 
-    /// Waits until this process holds the lease. `waits` is called with the name of whoever holds it. `None`: the service stops.
+    /// Waits until this process holds the lease. Calls `waits` with the holder's name while another process does. Returns `None` if the service
+    /// stops.
     pub(crate) async fn acquire(&mut self, stop: &CancellationToken, waits: impl Fn(&str)) -> Option<Held> {
         loop {
             let pause = match self.ask(0).await {
@@ -56,7 +57,7 @@ impl Leases {
                     LOOK
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error.message(), "the lease of what runs servers could not be acquired");
+                    tracing::warn!(error = %error.message(), "the lease for running servers could not be acquired");
                     RETRY
                 }
             };
@@ -64,8 +65,8 @@ impl Leases {
         }
     }
 
-    /// Renews the lease until another process holds it. While the registry is unreachable, what runs goes on: nobody else can be told to
-    /// run it.
+    /// Renews the lease until another process holds it. While the registry is unreachable, the servers keep running: no other orchestrator can
+    /// acquire the lease either.
     pub(crate) async fn keep(&self, mut held: Held) {
         loop {
             tokio::time::sleep(held.renew_after).await;
@@ -73,24 +74,24 @@ impl Leases {
                 Ok(answer) if answer.held && answer.lease.as_ref() == Some(&held.lease) => held = self::held(answer),
                 Ok(answer) => {
                     let holder = answer.lease.unwrap_or_default().holder;
-                    tracing::warn!(holder, "another orchestrator runs the servers from now on");
+                    tracing::warn!(holder, "the lease for running servers was lost to another orchestrator");
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error.message(), "the lease of what runs servers could not be renewed");
+                    tracing::warn!(error = %error.message(), "the lease for running servers could not be renewed");
                     held.renew_after = RETRY;
                 }
             }
         }
     }
 
-    /// Gives the lease up. Where that fails, others wait for its end.
+    /// Releases the lease. If that fails, other orchestrators wait until it expires.
     pub(crate) async fn release(&self, lease: RuntimeLease) {
         let request = ReleaseRuntimeLeaseRequest { lease: Some(lease) };
         let mut client = ReportServiceClient::new(self.registry.clone());
         if let Ok(Err(error)) = tokio::time::timeout(LOOK, client.release_runtime_lease(request)).await {
-            // In one process, the registry may have stopped before.
-            tracing::info!(error = %error.message(), "the lease of what runs servers was not released: other orchestrators wait for its end");
+            // If all services run in one process, the registry may have stopped already.
+            tracing::info!(error = %error.message(), "the lease for running servers was not released; other orchestrators wait until it expires");
         }
     }
 

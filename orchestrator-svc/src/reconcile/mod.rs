@@ -1,4 +1,4 @@
-//! Makes what runs match what the registry says should run.
+//! Makes the running servers match the installations of the registry.
 
 #[cfg(test)]
 mod tests;

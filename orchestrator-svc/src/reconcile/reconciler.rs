@@ -1,4 +1,4 @@
-//! One installation: decides what should run for it, and tells the runtime.
+//! Reconciles one installation: decides what should run for it, and applies that to the runtime.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,31 +19,31 @@ use crate::domain::{
     status::{Held, State},
 };
 
-/// Looks after one installation.
+/// The reconciler of one installation.
 pub(super) struct Reconciler {
     pub(super) uid: String,
     pub(super) context: Arc<Context>,
     pub(super) desired: watch::Receiver<Arc<Desired>>,
-    /// The registry has it no more.
+    /// The installation is no longer in the registry.
     pub(super) gone: CancellationToken,
-    /// The service ends.
+    /// The service stops.
     pub(super) stop: CancellationToken,
-    /// Whether the runtime was told to run a server, and not to hold it since.
+    /// Whether the last call to the runtime was `apply`.
     pub(super) applied: bool,
 }
 
-/// What should be of an installation.
+/// What the runtime should do for an installation.
 enum Decision {
     Run(ServerSpec),
     Hold(Held),
-    /// What the runtime was told before stands.
+    /// Keep the previous desired state.
     Wait,
 }
 
 impl Reconciler {
-    /// Runs until the installation is gone, or the service ends.
+    /// Runs until the installation is gone, or the service stops.
     pub(super) async fn run(mut self) {
-        // A server that outlived the service before this one.
+        // The server may have kept running since an earlier process of the service.
         let status = self.context.runtime.status(&self.uid);
         self.applied = status.is_some_and(|status| status.state != State::Pending);
         loop {
@@ -72,7 +72,7 @@ impl Reconciler {
     }
 
     fn decide(&self, desired: &Desired) -> Decision {
-        // What runs goes on until it is known what should.
+        // A running server is kept until it is known what should run.
         let Some(revision) = &desired.revision else {
             return Decision::Wait;
         };
@@ -113,7 +113,7 @@ impl Reconciler {
             Err(missing) => return hold(missing, true),
         };
         if credentials.are_undecided() {
-            // What runs goes on until credential-svc has spoken, and speaks for the generation it was started for.
+            // A running server is kept, for the generation it was started for, until credential-svc has reported.
             if self.applied {
                 return Decision::Wait;
             }
@@ -133,7 +133,7 @@ impl Reconciler {
         Decision::Run(spec)
     }
 
-    /// Nothing of it may be left, and the registry is told so.
+    /// Removes the server and its files, and reports that nothing is left.
     async fn delete(self) {
         let mut pause = Duration::from_millis(100);
         while let Err(error) = self.context.runtime.remove(&self.uid).await {
@@ -150,7 +150,7 @@ impl Reconciler {
     }
 }
 
-/// What a server that gets no secrets yet waits for.
+/// What a server waits for that does not get its secrets yet.
 fn awaited(credentials: Credentials) -> Option<&'static str> {
     if credentials.own == ConditionStatus::False {
         Some("The server starts after its owner has entered the credential and confirmed its destination.")

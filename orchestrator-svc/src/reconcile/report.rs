@@ -1,4 +1,4 @@
-//! Tells the registry how servers do, until it shows it.
+//! Reports the statuses of servers to the registry, until it shows them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,22 +19,22 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// What the registry shows of an installation's runtime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
-    /// Counts the snapshots: one may be of a database that has lost what was reported.
+    /// Counts the snapshots. A new one may be of a restored database, which has lost reports.
     pub(crate) snapshot: u64,
-    /// `None`: nothing was reported.
+    /// `None` if nothing was reported.
     pub(crate) runtime: Option<Arc<Runtime>>,
 }
 
-/// A report that was taken.
-struct Taken {
+/// A report that the registry accepted.
+struct Accepted {
     request: ReportRuntimeRequest,
-    /// The registry's revision that has it.
+    /// The registry revision that has it.
     revision: i64,
     /// [`Shown::snapshot`] at that time.
     snapshot: u64,
 }
 
-/// Reports one installation's status whenever the registry shows another. Ends when its reconciler does.
+/// Reports an installation's status whenever the registry shows another one. Ends with the installation's reconciler.
 pub(crate) async fn report(
     context: Arc<Context>,
     uid: String,
@@ -43,17 +43,17 @@ pub(crate) async fn report(
 ) {
     let mut client = ReportServiceClient::new(context.registry.clone());
     let mut delay = FIRST_DELAY;
-    let mut taken: Option<Taken> = None;
+    let mut accepted: Option<Accepted> = None;
     loop {
         let request = wanted
             .borrow_and_update()
             .as_ref()
             .map(|status| request(&uid, status, &context.lease));
         let current = shown.borrow_and_update().clone();
-        if let Some(request) = request.filter(|r| is_due(r, &current, taken.as_ref())) {
+        if let Some(request) = request.filter(|r| is_due(r, &current, accepted.as_ref())) {
             match client.report_runtime(request.clone()).await {
                 Ok(response) => {
-                    taken = Some(Taken {
+                    accepted = Some(Accepted {
                         request,
                         revision: response.into_inner().registry_revision,
                         snapshot: current.snapshot,
@@ -105,16 +105,16 @@ fn request(uid: &str, status: &Status, lease: &RuntimeLease) -> ReportRuntimeReq
     }
 }
 
-fn is_due(wanted: &ReportRuntimeRequest, shown: &Shown, taken: Option<&Taken>) -> bool {
-    if let Some(taken) = taken.filter(|taken| taken.snapshot == shown.snapshot) {
-        if taken.request != *wanted {
+fn is_due(wanted: &ReportRuntimeRequest, shown: &Shown, accepted: Option<&Accepted>) -> bool {
+    if let Some(accepted) = accepted.filter(|accepted| accepted.snapshot == shown.snapshot) {
+        if accepted.request != *wanted {
             return true;
         }
-        // Nothing has changed since the report; one that the registry found stale is not sent again and again.
+        // Nothing has changed since the report. One that the registry found stale is not repeated.
         if shown
             .runtime
             .as_ref()
-            .is_none_or(|r| r.registry_revision <= taken.revision)
+            .is_none_or(|r| r.registry_revision <= accepted.revision)
         {
             return false;
         }
@@ -192,12 +192,12 @@ mod tests {
             is_due(&wanted, &shown("unix:/old", 5), None),
             "after a restart of the service"
         );
-        let taken = Taken {
+        let accepted = Accepted {
             request: wanted.clone(),
             revision: 7,
             snapshot: 1,
         };
-        let due = |shown: &Shown| is_due(&wanted, shown, Some(&taken));
+        let due = |shown: &Shown| is_due(&wanted, shown, Some(&accepted));
         assert!(!due(&shown("unix:/old", 5)), "just reported");
         assert!(!due(&shown("unix:/old", 7)), "accepted, but found stale");
         assert!(due(&shown("unix:/old", 8)), "lost since");

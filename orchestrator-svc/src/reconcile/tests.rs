@@ -1,5 +1,5 @@
-//! What the reconciler tells a runtime, by named scenarios, on the in-memory runtime. The registry and credential-svc are unreachable: what
-//! is reported, and drawn, is tested with real ones.
+//! What the reconciler applies to a runtime, in named scenarios with the in-memory runtime. The registry and credential-svc are unreachable:
+//! reports and secrets are tested in `tests/`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A controller, and the runtime that it tells.
+/// A controller with its runtime.
 struct Reconciling {
     controller: Controller,
     runtime: MemoryRuntime,
@@ -182,7 +182,7 @@ async fn a_server_that_gets_secrets_waits_for_its_credential() {
     credential(&mut desired.0, ConditionStatus::True);
     reconciling.put(&desired);
     reconciling.held("CREDENTIAL_UNAVAILABLE").await;
-    // What was applied stands while credential-svc has not spoken.
+    // The spec stays applied until credential-svc has reported.
     credential(&mut desired.0, ConditionStatus::Unknown);
     reconciling.put(&desired);
     credential(&mut desired.0, ConditionStatus::True);
@@ -222,7 +222,7 @@ async fn nothing_is_left_of_what_is_deleted_or_gone() {
     let mut desired = self_hosted(Vec::new());
     reconciling.put(&desired);
     reconciling.running(1).await;
-    // Gone from the registry, and there again before its reconciler has ended.
+    // The installation disappears from the registry, and returns before its reconciler has ended.
     for generation in 2..6 {
         reconciling.controller.remove("one");
         assert!(!reconciling.controller.reconciles("one"));

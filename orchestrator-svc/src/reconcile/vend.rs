@@ -15,8 +15,8 @@ use crate::domain::spec::{DrawError, Missing, SecretSource, Secrets};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The secrets of the server of one installation that runs one entry revision. What is vended is for a server made from these two and no
-/// other: the request names the digest of what they run, and credential-svc vends for what the owner has agreed to alone.
+/// The secrets of an installation that runs an entry revision. The request names the digest of what these two run, and credential-svc vends only
+/// for a digest that the owner has agreed to.
 pub(super) struct Vended {
     pub(super) credential: Channel,
     pub(super) installation: Arc<Installation>,
@@ -26,7 +26,7 @@ pub(super) struct Vended {
 #[async_trait::async_trait]
 impl SecretSource for Vended {
     async fn draw(&self) -> Result<Secrets, DrawError> {
-        // None are asked for where the server gets none.
+        // A server without secrets requires no call.
         if !server_requires_secrets(&self.revision.install_fields) {
             return Ok(Secrets::new());
         }

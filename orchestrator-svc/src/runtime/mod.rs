@@ -1,4 +1,4 @@
-//! What runs servers: the implementations of [`crate::domain::runtime::Runtime`].
+//! The implementations of [`crate::domain::runtime::Runtime`].
 
 pub(crate) mod local;
 #[cfg(test)]

@@ -58,12 +58,12 @@ impl Stack {
         Self::start_until(folder, fakes, |ready| *ready == Readiness::Ready).await
     }
 
-    /// One that waits for another.
+    /// Starts one that is on standby, since another orchestrator holds the lease.
     pub async fn start_waiting(folder: &Path, fakes: &Fakes) -> Self {
         Self::start_until(
             folder,
             fakes,
-            |ready| matches!(ready, Readiness::Degraded(text) if text.contains("waits")),
+            |ready| matches!(ready, Readiness::Degraded(text) if text.contains("standby")),
         )
         .await
     }

@@ -1,4 +1,4 @@
-//! A bridge process, as its parent sees it.
+//! Starts a bridge process and talks to it.
 
 use std::{io, process::Stdio, time::Duration};
 
@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 
-/// Beyond the time that the limits give it to stop, how long a bridge may take to clean up.
+/// How long a bridge may take to clean up, in addition to the time that the limits give it to stop.
 const CLEANUP: Duration = Duration::from_secs(15);
 
-/// A running bridge. It ends by itself when this is dropped, or the whole process dies.
+/// A running bridge. It ends when this is dropped, or when this process ends.
 #[derive(Debug)]
 pub(crate) struct Bridge {
     process: Child,
@@ -26,20 +26,20 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// Starts it and gives it its order by pipe.
+    /// Starts the bridge, and sends it the spec through its standard input.
     pub(crate) async fn start(config: &Config, spec: &Spec) -> io::Result<Self> {
         let mut process = Command::new(&config.program)
             .args(&config.bridge_arguments)
             .env_clear()
             .current_dir("/")
-            // Not in the terminal's group: it follows the pipe, not Ctrl-C.
+            // Ctrl-C signals the process group of the terminal; a bridge must stop only when its input ends.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
         let (Some(mut input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err(io::Error::other("a bridge without pipes"));
+            return Err(io::Error::other("the bridge has no pipes"));
         };
         let mut order = Zeroizing::new(serde_json::to_vec(spec)?);
         order.push(b'\n');
@@ -55,7 +55,7 @@ impl Bridge {
         })
     }
 
-    /// What it says next; nothing is lost when the wait is given up. The last is always that it has ended.
+    /// The next event; the last one is always [`Event::Ended`]. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
             if self.ended {
@@ -74,7 +74,7 @@ impl Bridge {
         }
     }
 
-    /// Waits for the process itself, once it has said that it has ended.
+    /// Waits until the process has ended, after its last event.
     pub(crate) async fn reap(mut self) {
         drop(self.input.take());
         if timeout(CLEANUP, self.process.wait()).await.is_err() {
@@ -82,7 +82,7 @@ impl Bridge {
         }
     }
 
-    /// Writes a line to the bridge, whose input stays open: its end would say that the service is gone.
+    /// Writes a command to the bridge. Its input stays open, since its end would tell the bridge that the service has ended.
     async fn say(&mut self, line: &str) {
         if let Some(input) = &mut self.input {
             let _ = input.write_all(line.as_bytes()).await;
@@ -102,8 +102,8 @@ impl Bridge {
         }
     }
 
-    /// Stops the server and waits until nothing of it is left. Calls under way are finished first, until `hurry` is done. Passes the
-    /// events that still come to `heard`.
+    /// Stops the server, and waits until no process of it is left. Its calls are finished first; once `hurry` completes, they are not waited
+    /// for any more. Passes the remaining events to `heard`.
     pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, mut heard: impl FnMut(Event)) {
         self.say(STOP).await;
         let patience = self.longest_stop + CLEANUP;

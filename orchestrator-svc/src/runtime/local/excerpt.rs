@@ -1,21 +1,21 @@
-//! Which of a server's lines say why it failed.
+//! Selects the lines of a failed server that show the cause.
 
-/// Of the first lines: what runs scripts names the cause before it shows where that happened.
+/// How many of the first lines: Node.js prints the cause before the stack trace.
 const FIRST: usize = 8;
-/// Of the last lines: others show that first.
+/// How many of the last lines: Python and others print the cause after the stack trace.
 const LAST: usize = 10;
-/// Longest line, in bytes; and where there are many.
+/// The longest line, in bytes; `SHORT` if they would not fit otherwise.
 const LONG: usize = 300;
 const SHORT: usize = 150;
-/// All of it, in bytes, with long lines.
+/// The size of the excerpt, in bytes.
 const ROOM: usize = 2_800;
 
-/// The first and the last lines that a server wrote since it was started, with a line that counts those between. Of one that `ran`, the first
-/// lines are long past, and only the last are given.
+/// The first and the last lines that a server wrote since it was started, with a line that counts those left out. For a server that `ran`
+/// before it failed, only the last lines, since the first ones do not matter any more.
 pub(super) fn excerpt(lines: &[String], ran: bool) -> Vec<String> {
     let first = if ran { 0 } else { FIRST };
     let (head, tail) = match lines.len().checked_sub(first + LAST) {
-        // A line that counts one takes as much room.
+        // A line that says that one line was left out would be no shorter.
         Some(between) if between > 1 => (&lines[..first], &lines[first + between..]),
         _ => (&[][..], lines),
     };

@@ -1,4 +1,4 @@
-//! Why a server of this machine does not run, for people, and when it is started again.
+//! The reason and message of a server that failed, and the delay before it is restarted.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use stdio_bridge::EndReason;
 
 use crate::config::Backoff;
 
-/// Failures in a row until it is called a crash loop.
+/// After how many failures in a row the reason is `CRASH_LOOP`.
 const LOOP: u32 = 3;
 
-/// What a program says that meets its sandbox.
+/// What programs write when the sandbox refuses something.
 const REFUSALS: [&str; 6] = [
     "ermission denied",
     "peration not permitted",
@@ -20,16 +20,16 @@ const REFUSALS: [&str; 6] = [
     "EROFS",
 ];
 
-/// Why there is no server.
+/// Why a server failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Its bridge says so.
+    /// The bridge reported this.
     Ended(EndReason),
     /// Its package could not be fetched.
     PackageNotFetched,
 }
 
-/// The reason to report for a failure, and what to say, with the `lines` of the server that tell most.
+/// The reason and the message of a failure. The message quotes `lines` that the server wrote.
 pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[String]) -> (&'static str, String) {
     let looping = failures >= LOOP && cause == Cause::Ended(EndReason::Exited);
     let code = match cause {
@@ -53,7 +53,7 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
     if looping {
         text.push_str(&format!(" It has failed {failures} times in a row."));
     }
-    // What it wrote says nothing of a fault that is not its own.
+    // What the server wrote does not explain a failure of the bridge.
     let lines = if cause == Cause::Ended(EndReason::BridgeFailed) {
         &[]
     } else {
@@ -77,8 +77,8 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
     (code, text)
 }
 
-/// How long to wait before the start that follows this many failures in a row. Doubles with each, up to the longest, less up to a fifth
-/// that differs between owners: servers that failed together are not all started again together.
+/// The delay before the start that follows this many failures in a row. It doubles with each, up to the longest. Up to a fifth, which differs
+/// between owners, is subtracted, so that servers that failed at the same time are not all restarted at the same time.
 pub(super) fn delay(backoff: &Backoff, owner: &str, failures: u32) -> Duration {
     let doubled = backoff.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
     let longest = doubled.min(backoff.longest);

@@ -1,4 +1,4 @@
-//! The package that a server's command names: fetched before the server is started, and before it gets any secret.
+//! Fetches the package that a server's command names, before the server is started and gets any secret.
 
 use stdio_bridge::Event;
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,7 +12,7 @@ use super::{
 use crate::domain::spec::Launch;
 
 impl Supervisor {
-    /// Begins a fetch, in the place of another one.
+    /// Starts a fetch, and cancels another one in progress.
     pub(super) async fn fetch(&mut self, fetch: Fetch) {
         self.end_fetch().await;
         self.fetching = Some(Fetching {
@@ -23,14 +23,14 @@ impl Supervisor {
         });
     }
 
-    /// Whether what is being fetched is what a server needs.
+    /// Whether the fetch in progress is the one that a spec requires.
     pub(super) fn goes_on_fetching(&self, outline: &Launch) -> bool {
         self.fetching.as_ref().is_some_and(|fetching| {
-            fetching.anew == self.update.is_some() && self.shared.machine.wants(outline, &fetching.fetch)
+            fetching.anew == self.update.is_some() && self.shared.machine.is_for(outline, &fetching.fetch)
         })
     }
 
-    /// Starts its next step, now that there is a place for it.
+    /// Starts the next step of the fetch, which has got a slot.
     pub(super) async fn start_fetch(&mut self, place: OwnedSemaphorePermit) {
         let Some(mut fetching) = self.fetching.take() else {
             return;
@@ -69,7 +69,7 @@ impl Supervisor {
                 if exit_code == Some(0) {
                     self.step_done(fetching).await;
                 } else {
-                    let requested = &fetching.fetch.wanted.requested;
+                    let requested = &fetching.fetch.request.requested;
                     let message = format!("The package {requested} could not be fetched. {message}");
                     self.fetch_failed(fetching, &message).await;
                 }
@@ -78,7 +78,7 @@ impl Supervisor {
     }
 
     async fn step_done(&mut self, fetching: Fetching) {
-        let requested = fetching.fetch.wanted.requested.clone();
+        let requested = fetching.fetch.request.requested.clone();
         let started = fetching.started;
         match self.shared.machine.fetched(&self.owner, fetching.fetch).await {
             Ok(Some(fetch)) => {
@@ -106,7 +106,7 @@ impl Supervisor {
         self.not_fetched(message, started);
     }
 
-    /// A server that has other versions goes on with them, and its status says why. Any other has failed.
+    /// Records that a fetch failed. A server that can run other versions keeps them, and its message says why; any other has failed.
     fn not_fetched(&mut self, message: &str, started: i64) {
         self.update = None;
         if self.server.digest().is_some() {
@@ -122,7 +122,7 @@ impl Supervisor {
         self.failed(Cause::PackageNotFetched, message, digest, started);
     }
 
-    /// Ends a fetch, and removes what was fetched so far.
+    /// Cancels a fetch in progress, and removes what it has fetched so far.
     pub(super) async fn end_fetch(&mut self) {
         let Some(fetching) = self.fetching.take() else {
             return;

@@ -1,4 +1,4 @@
-//! Folders: one an installation for its server, and one for the sockets.
+//! The data folder: one folder for each installation, and one for the sockets.
 
 use std::{
     fs, io,
@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{packages::Pins, removal::Removal};
 
-/// Longest path of a Unix socket on Linux, without the final NUL.
+/// The longest path of a Unix socket on Linux, in bytes, without the final NUL.
 const SOCKET_PATH: usize = 107;
-/// Of a socket's name.
+/// The length of a socket's name.
 const NAME: usize = 16;
 
-/// Where things are.
+/// The paths in the data folder.
 #[derive(Debug)]
 pub(crate) struct Folders {
     data: PathBuf,
@@ -24,14 +24,14 @@ pub(crate) struct Folders {
     removal: Removal,
 }
 
-/// What is a server's own, and nobody else's.
+/// The folders that only one server can access.
 #[derive(Debug)]
 pub(crate) struct Own {
-    /// Where it runs; kept.
+    /// The working folder; kept.
     pub(crate) work: PathBuf,
-    /// Its `HOME`; kept.
+    /// `HOME`; kept.
     pub(crate) home: PathBuf,
-    /// Emptied before each start.
+    /// `TMPDIR`; emptied before each start.
     pub(crate) temporary: PathBuf,
 }
 
@@ -41,7 +41,7 @@ impl Folders {
         let data = data_dir.canonicalize()?;
         let mut sockets = data.join("s");
         if sockets.as_os_str().len() + 1 + NAME > SOCKET_PATH {
-            // The same each time, so that nothing piles up.
+            // The name is the same at each start, so that no folders accumulate.
             let id = hex::encode(&Sha256::digest(data.as_os_str().as_bytes())[..8]);
             sockets = std::env::temp_dir().join(format!("chandlery-{id}"));
             if sockets.as_os_str().len() + 1 + NAME > SOCKET_PATH {
@@ -49,7 +49,7 @@ impl Folders {
             }
         }
         private(&sockets)?;
-        // Those of an earlier run: nobody listens on them.
+        // Sockets of an earlier run, on which nothing listens.
         for stale in fs::read_dir(&sockets)?.flatten() {
             fs::remove_file(stale.path())?;
         }
@@ -65,7 +65,7 @@ impl Folders {
     }
 
     fn of(&self, uid: &str) -> PathBuf {
-        // A uid is the registry's and a UUID; whatever it is, it names one folder below ours.
+        // The registry's uids are UUIDs. Any other text is hashed, so that it cannot name a folder elsewhere.
         let plain = !uid.is_empty() && uid.len() <= 64 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let name = if plain {
             uid.to_owned()
@@ -83,7 +83,7 @@ impl Folders {
         self.of(uid).join("lock")
     }
 
-    /// Makes the folders of an installation's server.
+    /// Creates the folders of an installation's server.
     pub(crate) fn make(&self, uid: &str) -> io::Result<Own> {
         let own = Own {
             work: self.work(uid),
@@ -93,84 +93,84 @@ impl Folders {
         private(&self.of(uid))?;
         for folder in [&own.work, &own.home, &own.temporary] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            // A server may do with its own as it likes, and what is around them is for us alone.
+            // A server may have changed the mode of its folders. Only this user can access the folder around them.
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         }
         Ok(own)
     }
 
-    /// As [`Self::make`], with nothing in the temporary folder that an earlier run left.
+    /// As [`Self::make`], with an empty temporary folder.
     pub(crate) fn make_anew(&self, uid: &str) -> io::Result<Own> {
         let folder = self.of(uid);
         private(&folder)?;
         if let Err(error) = self.removal.remove(&folder.join("tmp")) {
-            // It is the server's own, so that nobody else is the worse for it.
+            // This affects only the server itself.
             tracing::warn!(installation.uid = %uid, error = %error, "a server's temporary folder could not be emptied");
         }
         self.make(uid)
     }
 
-    /// An installation's pins, if its command names a package.
+    /// The pins of an installation.
     pub(crate) fn pins(&self, uid: &str) -> Pins {
         Pins::new(&self.of(uid))
     }
 
-    /// Those of all installations.
+    /// The pins of all installations.
     pub(crate) fn all_pins(&self) -> io::Result<impl Iterator<Item = Pins> + use<>> {
         let all = self.data.join("i");
         private(&all)?;
         Ok(fs::read_dir(all)?.flatten().map(|entry| Pins::new(&entry.path())))
     }
 
-    /// Where packages are.
+    /// The folder of the packages.
     pub(crate) fn packages(&self) -> PathBuf {
         self.data.join("packages")
     }
 
-    /// The name of this data folder, made when it was first used.
+    /// The name of this data folder, chosen when it was first used.
     pub(crate) fn holder(&self) -> &str {
         &self.holder
     }
 
-    /// All of them.
+    /// The data folder.
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Whether an installation has a folder: nothing is started without one.
+    /// Whether an installation has a folder. Without one, no process was ever started for it.
     pub(crate) fn has(&self, uid: &str) -> bool {
         fs::symlink_metadata(self.of(uid)).is_ok()
     }
 
-    /// A new path each time: a predecessor that still cleans up does not remove its successor's.
+    /// A new path for a socket. It differs each time, so that a bridge that is cleaning up does not remove the socket of its successor.
     pub(crate) fn socket(&self) -> PathBuf {
         let mut name = service_kit::random::uuid().simple().to_string();
         name.truncate(NAME);
         self.sockets.join(name)
     }
 
-    /// Marks the processes of an installation; all of them where `uid` is empty.
+    /// The marker of an installation's processes. With an empty `uid`, a prefix of the markers of all installations.
     pub(crate) fn marker(&self, uid: &str) -> String {
         format!("{}:{uid}", self.data.display())
     }
 
-    /// Marks the processes that fetch a package for an installation.
+    /// The marker of processes that fetch a package for an installation.
     pub(crate) fn fetch_marker(&self, uid: &str) -> String {
         format!("{}:fetch/{uid}", self.data.display())
     }
 
-    /// From here on nothing of it is found here; its files are gone some time later.
+    /// Removes an installation's folder. The files are deleted in the background.
     pub(crate) fn remove(&self, uid: &str) -> io::Result<()> {
         self.removal.remove(&self.of(uid))
     }
 
-    /// Removes what others may have filled.
+    /// Removes folders that third-party code may have filled.
     pub(crate) fn removal(&self) -> Removal {
         self.removal.clone()
     }
 }
 
-/// The name in a file, or a new one where it is not there or was not written to the end.
+/// The name in a file, or a new one if the file does not exist or is incomplete.
 fn holder(file: &Path) -> io::Result<String> {
     match fs::read_to_string(file) {
         Ok(name) if uuid::Uuid::parse_str(&name).is_ok() => return Ok(name),
@@ -182,7 +182,10 @@ fn holder(file: &Path) -> io::Result<String> {
     Ok(name)
 }
 
-/// Makes the folder for nobody else, and refuses one that is somebody else's, or in which others may have put something.
+/// Creates a folder that only this user can access.
+///
+/// # Errors
+/// If a folder that exists belongs to another user, or others may write to it.
 fn private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let found = fs::symlink_metadata(path)?;
@@ -196,7 +199,7 @@ fn private(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "others may write to {}: look at what is in it, then remove it, or chmod it to 700",
+                "others may write to {}: check what is in it, then remove it, or change its mode to 700",
                 path.display()
             ),
         ));
@@ -235,12 +238,12 @@ mod tests {
             0o700
         );
         assert!(folders.has("a-1") && !folders.has("a-2"));
-        // A server that opens its own folder opens nothing, and is started again.
+        // A server that makes its own folder writable for others gains nothing, and can be started again.
         let open = folders.make("a-3").unwrap().work;
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         folders.make("a-3").unwrap();
         assert_eq!(fs::metadata(&open).unwrap().permissions().mode() & 0o777, 0o700);
-        // One that others may have put something into is not ours to use.
+        // A folder into which others may have put files is not used.
         let others = folder.path().join("i/a-4");
         fs::create_dir(&others).unwrap();
         fs::set_permissions(&others, fs::Permissions::from_mode(0o777)).unwrap();

@@ -1,4 +1,4 @@
-//! What this machine has for servers: folders, a sandbox, packages. Starts bridges.
+//! Starts bridges with the folders, the sandbox and the packages of this machine.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use stdio_bridge::{File, Limits, Spec};
 use super::{
     bridge::Bridge,
     folders::{Folders, Own},
-    packages::{FETCH_MILLIS, Fetch, Settings, Step, Trees, Wanted, manager, origin},
+    packages::{FETCH_MILLIS, Fetch, PackageRequest, Settings, Step, Trees, manager, origin},
     programs::Programs,
     sandbox::{Sandbox, SandboxError},
 };
@@ -30,16 +30,16 @@ const UNASKED: &str = "the entry requires that new versions are confirmed, but t
                        ask for that: npm or uv is not installed beside them, or the entry sets one of their options that Chandlery does not \
                        support; an admin must remove that option, or confirm_new_versions";
 
-/// What runs packages of npm: node, or what their own programs are made for.
+/// The interpreters that packages of npm may use.
 const INTERPRETERS: [&str; 2] = ["node", "python3"];
 
-/// Why nothing can run on this machine.
+/// Why the local runtime cannot be used on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
-    /// Its folders cannot be made or cleared.
+    /// Its folders cannot be created or cleared.
     #[error("the folder for running servers cannot be used: {0}")]
     Folders(#[from] io::Error),
-    /// Servers cannot be held.
+    /// Servers cannot be sandboxed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
 }
@@ -49,7 +49,7 @@ pub enum LocalError {
 pub(crate) struct Started {
     pub(crate) bridge: Bridge,
     pub(crate) socket: PathBuf,
-    /// What it runs, if its command names a package.
+    /// The package that it runs, if its command names one.
     pub(crate) package: Option<Package>,
 }
 
@@ -60,14 +60,14 @@ pub(crate) struct Machine {
     folders: Folders,
     sandbox: Sandbox,
     trees: Trees,
-    /// Of this user.
+    /// The home folder of the service's user.
     home: Option<PathBuf>,
-    /// What servers inherit of the service's environment.
+    /// The variables that servers inherit from the service.
     inherited: BTreeMap<String, String>,
 }
 
 impl Machine {
-    /// Makes the folders, tries the sandbox, and ends what an earlier run left behind, which can be only what outlived its killed bridge.
+    /// Creates the folders, tests the sandbox, and ends processes that an earlier run left: those that outlived a bridge that was killed.
     pub(crate) async fn new(config: Config) -> Result<Self, LocalError> {
         let folders = Folders::new(&config.data_dir)?;
         let prefix = folders.marker("");
@@ -76,10 +76,10 @@ impl Machine {
             Some(folder) => folder.canonicalize()?,
             None => folders.data().to_owned(),
         };
-        let (wanted, program) = (config.sandbox.clone(), config.program.clone());
+        let (configured, program) = (config.sandbox.clone(), config.program.clone());
         let sandbox = {
             let scratch = folders.make("probe")?;
-            tokio::task::spawn_blocking(move || Sandbox::new(wanted, &program, &hidden, &scratch.temporary))
+            tokio::task::spawn_blocking(move || Sandbox::new(configured, &program, &hidden, &scratch.temporary))
                 .await
                 .map_err(io::Error::other)??
         };
@@ -102,24 +102,24 @@ impl Machine {
         })
     }
 
-    /// As `LocalRuntime::holder`.
+    /// See `LocalRuntime::holder`.
     pub(crate) fn holder(&self) -> &str {
         self.folders.holder()
     }
 
-    /// Where an owner's server runs.
+    /// The working folder of an owner's server.
     pub(crate) fn working_folder(&self, owner: &str) -> PathBuf {
         self.folders.work(owner)
     }
 
-    /// What is protected from the servers here.
+    /// What is protected from the servers of this machine.
     pub(crate) fn protections(&self) -> Vec<Protection> {
         self.sandbox.protections()
     }
 
-    /// A text for those who use a server: where the data folder is does not concern them.
+    /// A text for the users of a server, without the paths of the service's folders.
     pub(crate) fn without_folders(&self, text: &str) -> String {
-        // The first may be in the second.
+        // The first folder may be inside the second.
         let folders = [self.folders.data(), self.sandbox.hidden()].into_iter();
         folders
             .filter(|folder| folder.parent().is_some())
@@ -128,45 +128,46 @@ impl Machine {
             })
     }
 
-    /// What has to be fetched before a server can run. `anew`: the newest versions that fit, though it has others.
+    /// The fetch that a server requires before it can run, if it does. With `anew`, the newest versions that match, instead of the pinned ones.
     ///
     /// # Errors
-    /// When the folders of packages cannot be read or written, and as [`Self::wanted`].
+    /// If the folders of packages cannot be read or written, and those of [`Self::request`].
     pub(crate) fn prepare_fetch(&self, owner: &str, launch: &Launch, anew: bool) -> io::Result<Option<Fetch>> {
-        let Some(wanted) = self.wanted(launch)? else {
+        let Some(request) = self.request(launch)? else {
             return Ok(None);
         };
         self.folders.make(owner)?;
-        self.trees.prepare_fetch(&wanted, &self.folders.pins(owner), anew)
+        self.trees.prepare_fetch(&request, &self.folders.pins(owner), anew)
     }
 
-    /// Whether what is fetched is what a command names.
-    pub(crate) fn wants(&self, launch: &Launch, fetch: &Fetch) -> bool {
-        self.wanted(launch)
-            .is_ok_and(|wanted| wanted.as_ref() == Some(&fetch.wanted))
+    /// Whether a fetch is the one that a launch requires.
+    pub(crate) fn is_for(&self, launch: &Launch, fetch: &Fetch) -> bool {
+        self.request(launch)
+            .is_ok_and(|request| request.as_ref() == Some(&fetch.request))
     }
 
-    /// The package that a command names, if it is for us to fetch it.
+    /// The package that a command names, if the service fetches it, rather than the launcher (npx, uvx).
     ///
     /// # Errors
-    /// If it is for the launcher, which asks nobody, and the package's owner is to be asked about new versions.
-    fn wanted(&self, launch: &Launch) -> io::Result<Option<Wanted>> {
-        let Some(named) = Wanted::of(&launch.command, &launch.arguments[..launch.fixed_arguments]) else {
+    /// If the launcher would fetch it, although the owner must confirm new versions.
+    fn request(&self, launch: &Launch) -> io::Result<Option<PackageRequest>> {
+        let Some(named) = PackageRequest::of(&launch.command, &launch.arguments[..launch.fixed_arguments]) else {
             return Ok(None);
         };
-        let wanted = self.ours_to_fetch(launch, named);
-        if launch.confirm_new_versions && wanted.is_none() {
+        let request = self.ours_to_fetch(launch, named);
+        if launch.confirm_new_versions && request.is_none() {
             return Err(io::Error::other(UNASKED));
         }
-        Ok(wanted)
+        Ok(request)
     }
 
-    /// With all that the entry says of it; `None` if that is more than a fetch follows, or the launcher's package manager is not there.
-    fn ours_to_fetch(&self, launch: &Launch, mut named: Wanted) -> Option<Wanted> {
+    /// The request for a package, with the entry's settings. `None` if the entry has settings that a fetch does not support, or the package manager
+    /// of the launcher is not installed.
+    fn ours_to_fetch(&self, launch: &Launch, mut named: PackageRequest) -> Option<PackageRequest> {
         named.confirm_new_versions = launch.confirm_new_versions;
         let fixed = &launch.fixed_environment;
         named.origin = origin(named.ecosystem, &launch.command, fixed)?;
-        // What a person says of registries, where the entry lets them, is for the launcher.
+        // A fetch does not use package settings that people entered, so such a server is left to the launcher.
         let mut of_people = launch.environment.keys().filter(|name| !fixed.contains_key(*name));
         if of_people.any(|name| Settings::concerns(named.ecosystem, name)) {
             return None;
@@ -176,7 +177,7 @@ impl Machine {
         Some(named)
     }
 
-    /// Finds programs where the entry, but not a person's value, says that they are.
+    /// Looks programs up on the `PATH` of the entry. One that people entered is not used.
     fn programs<'a>(&'a self, launch: &'a Launch) -> Programs<'a> {
         let path = launch
             .fixed_environment
@@ -190,15 +191,15 @@ impl Machine {
         }
     }
 
-    /// Starts a bridge that fetches a package. It gets nothing of the server's but where packages come from.
+    /// Starts a bridge that runs the next step of a fetch. Of the server's settings, it gets only those about package registries.
     pub(crate) async fn fetch(&self, owner: &str, launch: &Launch, fetch: &Fetch) -> io::Result<Bridge> {
         let mut environment = self.inherited.clone();
         let inherited = |name: &str| std::env::var(name).ok();
-        let settings = Settings::of(fetch.wanted.ecosystem, &launch.fixed_environment, inherited)
-            .ok_or_else(|| io::Error::other("its settings are not those of a fetch"))?;
+        let settings = Settings::of(fetch.request.ecosystem, &launch.fixed_environment, inherited)
+            .ok_or_else(|| io::Error::other("the entry has package settings that a fetch does not support"))?;
         let variables = fetch.environment(&settings).into_iter();
         environment.extend(variables);
-        // A server may run beside this: what is its own stays as it is.
+        // A server of the same owner may be running: its folders are not changed.
         let own = Own {
             temporary: fetch.temporary(),
             ..self.folders.make(owner)?
@@ -209,17 +210,17 @@ impl Machine {
         );
         let programs = self.programs(launch);
         match programs.settled_path() {
-            // None is another than an empty one.
+            // An unset `PATH` differs from an empty one.
             path if path.is_empty() => drop(environment.remove("PATH")),
             path => drop(environment.insert("PATH".to_owned(), path)),
         }
-        let manager = manager(fetch.wanted.ecosystem, &launch.command);
+        let manager = manager(fetch.request.ecosystem, &launch.command);
         let manager = programs.look_up(&manager).unwrap_or_default();
         let manager = manager.to_string_lossy().into_owned();
         let mut grants = programs.grants(&manager, &[]);
         grants.extend(INTERPRETERS.iter().flat_map(|name| programs.grants(name, &[])));
         grants.push(Grant::write(fetch.tree()));
-        // Scripts of packages are code of others: held as the server itself is, at the ports and in the folders that it may use.
+        // Installation scripts are third-party code: they get the ports and folders of the server.
         let scripts = fetch.step == Step::RunScripts;
         let home = if scripts { own.home.clone() } else { fetch.home() };
         environment.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
@@ -248,25 +249,25 @@ impl Machine {
         Bridge::start(&self.config, &spec).await
     }
 
-    /// Takes over what a bridge fetched: it is then ready to run, or something more has to run first.
+    /// Accepts the result of a step. Returns the fetch if it has another step; otherwise the package is ready to run.
     pub(crate) async fn fetched(self: &Arc<Self>, owner: &str, fetch: Fetch) -> io::Result<Option<Fetch>> {
         let (local, owner) = (Arc::clone(self), owner.to_owned());
         let finish = move || local.trees.finish(fetch, &local.folders.pins(&owner), &owner);
         tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
     }
 
-    /// Removes what a bridge did not fetch to the end.
+    /// Removes the files of an unfinished fetch.
     pub(crate) async fn give_up(self: &Arc<Self>, fetch: Fetch) -> io::Result<()> {
         let local = Arc::clone(self);
         blocking(move || local.trees.give_up(&fetch)).await
     }
 
-    /// Starts a bridge that runs the launch. The path is its socket, there once the bridge says that it is ready.
+    /// Starts a bridge that runs the launch. Its socket exists once the bridge reports that it is ready.
     pub(crate) async fn start(&self, owner: &str, mut launch: Launch) -> io::Result<Started> {
         let own = self.folders.make_anew(owner)?;
         let socket = self.folders.socket();
-        let wanted = self.wanted(&launch)?;
-        let is_package = wanted.is_some();
+        let request = self.request(&launch)?;
+        let is_package = request.is_some();
         let mut fixed = launch.fixed_arguments;
         let mut command = launch.command.clone();
         let mut arguments = std::mem::take(&mut launch.arguments);
@@ -286,16 +287,16 @@ impl Machine {
         let mut environment = self.environment(&own, std::mem::take(&mut launch.environment));
         let programs = self.programs(&launch);
         if is_own_path {
-            // No server is to put a program in the way of another.
+            // One server must not be able to replace a program of another.
             environment.insert("PATH".to_owned(), programs.unshared_path());
         }
-        if let Some(wanted) = wanted
-            && let Some(pin) = self.folders.pins(owner).current(&wanted)
+        if let Some(request) = request
+            && let Some(pin) = self.folders.pins(owner).current(&request)
         {
             let tree = self.trees.folder(&pin);
-            command = self.trees.program(&wanted, &tree)?;
-            arguments.drain(..wanted.consumed);
-            // What runs it was found before any of its files was there: they name what they like.
+            command = self.trees.program(&request, &tree)?;
+            arguments.drain(..request.consumed);
+            // The interpreter was determined before the package was unpacked, whose files could name any other.
             match &pin.interpreter {
                 Some(interpreter) => grants.extend(programs.grants(&interpreter.to_string_lossy(), &[])),
                 None => grants.extend(INTERPRETERS.iter().flat_map(|name| programs.grants(name, &[]))),
@@ -335,7 +336,7 @@ impl Machine {
         })
     }
 
-    /// What is inherited, then what is the server's own, then what its entry says.
+    /// The environment of a server: inherited variables, then its own folders, then the variables of the launch.
     fn environment(&self, own: &Own, launch: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut environment = self.inherited.clone();
@@ -345,19 +346,19 @@ impl Machine {
         environment
     }
 
-    /// Ends what a server's bridge left behind that was itself killed.
+    /// Ends processes that a server's bridge left because it was killed.
     pub(crate) async fn sweep(&self, owner: &str) -> io::Result<()> {
         let marker = self.folders.marker(owner);
         blocking(move || stdio_bridge::kill_marked(&marker)).await
     }
 
-    /// As [`Self::sweep`], of a fetch.
+    /// As [`Self::sweep`], for the bridge of a fetch.
     pub(crate) async fn sweep_fetch(&self, owner: &str) -> io::Result<()> {
         let marker = self.folders.fetch_marker(owner);
         blocking(move || stdio_bridge::kill_marked(&marker)).await
     }
 
-    /// Removes all that an owner's servers had here. One whose server never ran here had nothing.
+    /// Removes everything that is stored for an owner. Does nothing if no server of the owner ever ran here.
     pub(crate) async fn remove(&self, owner: &str) -> io::Result<()> {
         if !self.folders.has(owner) {
             return Ok(());
@@ -368,7 +369,7 @@ impl Machine {
     }
 }
 
-/// For the bridge, which writes it. What it held is moved, not copied.
+/// A file for the bridge to write. Moves the content, which may be secret, instead of copying it.
 fn written(file: &mut crate::domain::spec::File) -> File {
     File {
         path: std::mem::take(&mut file.path),

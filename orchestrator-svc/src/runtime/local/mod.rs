@@ -1,7 +1,7 @@
-//! The local runtime: servers as processes of this machine, each behind a bridge process of its own.
+//! The local runtime: servers as processes of this machine, each behind a bridge process.
 //!
-//! Its servers cannot outlive the service, whose children their bridges are: [`Runtime::release`] stops them, and the next start of the
-//! service starts them again.
+//! The bridges are children of the service and end with it, so [`Runtime::release`] stops all servers. The next start of the service starts
+//! them again.
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,7 @@ pub use self::{machine::LocalError, sandbox::SandboxError};
 use self::{
     machine::Machine,
     shared::Shared,
-    supervisor::{Restarts, Supervisor, Wanted},
+    supervisor::{Desired, Restarts, Supervisor},
 };
 use super::observations::Observations;
 use crate::{
@@ -48,10 +48,10 @@ use crate::{
     },
 };
 
-/// Packages fetched at a time: one whose registry is silent takes its place for minutes.
+/// How many packages are fetched at a time. A fetch from a registry that does not answer takes minutes.
 const FETCHES: usize = 8;
 
-/// Keeps one supervisor for each owner.
+/// Has a supervisor for each owner.
 #[derive(Debug)]
 pub(crate) struct LocalRuntime {
     shared: Arc<Shared>,
@@ -60,20 +60,20 @@ pub(crate) struct LocalRuntime {
 
 #[derive(Debug)]
 struct Supervised {
-    wanted: watch::Sender<Wanted>,
+    desired: watch::Sender<Desired>,
     restarts: watch::Sender<Restarts>,
     logs: Arc<Logs>,
-    /// It is to end.
+    /// The supervisor must end.
     gone: CancellationToken,
-    /// It has ended, and nothing of its server runs.
+    /// The supervisor has ended, and no process of its server is left.
     ended: CancellationToken,
 }
 
 impl LocalRuntime {
-    /// Makes the folders, tries the sandbox, and ends what an earlier run left behind.
+    /// Creates the folders, tests the sandbox, and ends processes that an earlier run left.
     ///
     /// # Errors
-    /// When the data folder cannot be used, or servers cannot be held as the configuration requires.
+    /// If the data folder cannot be used, or servers cannot be sandboxed as the configuration requires.
     pub(crate) async fn new(config: Config, clock: Clock) -> Result<Self, LocalError> {
         let backoff = config.backoff.clone();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -91,24 +91,24 @@ impl LocalRuntime {
         })
     }
 
-    /// Names whoever runs servers in this data folder, which is one process at a time: whichever opens it next takes its place.
+    /// The holder of the lease for this data folder. Only one process uses the folder at a time, so a new process replaces the one before.
     pub(crate) fn holder(&self) -> &str {
         self.shared.machine.holder()
     }
 
-    /// Says what should be of an owner to its supervisor, which there is from now on.
-    async fn tell(&self, owner: &str, wanted: Wanted) {
+    /// Sets the desired state of an owner, and starts its supervisor if there is none.
+    async fn tell(&self, owner: &str, desired: Desired) {
         loop {
             let ended = {
                 let mut supervised = self.supervised();
                 match supervised.get(owner) {
                     Some(known) if !known.gone.is_cancelled() => {
-                        known.wanted.send_replace(wanted);
+                        known.desired.send_replace(desired);
                         return;
                     }
                     Some(known) => known.ended.clone(),
                     None => {
-                        supervised.insert(owner.to_owned(), self.supervise(owner, wanted));
+                        supervised.insert(owner.to_owned(), self.supervise(owner, desired));
                         return;
                     }
                 }
@@ -117,8 +117,8 @@ impl LocalRuntime {
         }
     }
 
-    fn supervise(&self, owner: &str, wanted: Wanted) -> Supervised {
-        let (wanted, receiver) = watch::channel(wanted);
+    fn supervise(&self, owner: &str, desired: Desired) -> Supervised {
+        let (desired, receiver) = watch::channel(desired);
         let (restarts, asked) = watch::channel(Restarts::default());
         let (gone, ended) = (CancellationToken::new(), CancellationToken::new());
         let logs = Arc::new(Logs::default());
@@ -141,7 +141,7 @@ impl LocalRuntime {
             drop(guard);
         });
         Supervised {
-            wanted,
+            desired,
             restarts,
             logs,
             gone,
@@ -149,7 +149,7 @@ impl LocalRuntime {
         }
     }
 
-    /// Tells an owner's supervisor to end; returns what tells when it has.
+    /// Makes an owner's supervisor end. The returned token is cancelled when it has ended.
     fn end(&self, owner: &str) -> Option<CancellationToken> {
         self.supervised().get(owner).map(|known| {
             known.gone.cancel();
@@ -165,11 +165,11 @@ impl LocalRuntime {
 #[async_trait::async_trait]
 impl Runtime for LocalRuntime {
     async fn apply(&self, owner: &str, spec: ServerSpec) {
-        self.tell(owner, Wanted::Run(Arc::new(spec))).await;
+        self.tell(owner, Desired::Run(Arc::new(spec))).await;
     }
 
     async fn hold(&self, owner: &str, held: Held) {
-        self.tell(owner, Wanted::Hold(held)).await;
+        self.tell(owner, Desired::Hold(held)).await;
     }
 
     async fn stop(&self, owner: &str) {

@@ -1,7 +1,8 @@
-//! What a program needs to see beyond what is the system's: itself, its interpreter, and the libraries that are installed with them.
+//! Finds the files that a program requires beyond those of the system: the program, its interpreter, and the libraries that are installed with
+//! them.
 //!
-//! It is found by looking at the files, as a shell and the kernel do. Only what the entry itself says is looked at, never what a person
-//! entered, nor anything on whose way servers have a say.
+//! They are found as a shell and the kernel find them. Only the command and the arguments of the entry are considered, never values that people
+//! entered, nor paths that servers could change.
 
 use std::{
     fs::{self, File},
@@ -12,35 +13,35 @@ use std::{
 
 use sandbox::Grant;
 
-/// Folders of version managers: their programs need all of it.
+/// Folders of version managers. Their programs require the whole folder.
 const MANAGERS: [&str; 7] = [".pyenv", ".nvm", ".asdf", ".volta", ".rbenv", ".sdkman", ".bun"];
-/// Programs whose first argument that is no option is the program to run.
+/// Programs whose first argument that is not an option is the script to run.
 const INTERPRETERS: [&str; 9] = ["python", "node", "deno", "bun", "ruby", "perl", "php", "bash", "sh"];
-/// What is installed below a prefix.
+/// The parts of an installation prefix that programs require.
 const INSTALLED: [&str; 5] = ["bin", "lib", "lib64", "libexec", "pyvenv.cfg"];
-/// How the names of scripts end. Whatever else an interpreter is told to run and cannot be executed is no script, but perhaps a key.
+/// Extensions of scripts. Another file that is not executable is not made accessible, even as an argument of an interpreter: it may be a key.
 const SCRIPTS: [&str; 11] = ["py", "pyz", "js", "mjs", "cjs", "ts", "mts", "sh", "rb", "pl", "jar"];
-/// A script may name an interpreter that is a script that names one, and so on.
+/// How deep interpreters may be nested: the interpreter of a script may be a script itself.
 const DEEPEST: usize = 5;
-/// As the kernel has it.
+/// The most symbolic links in a path, as in the kernel.
 const MOST_LINKS: usize = 40;
-/// Longest line of a script that names its interpreter.
+/// The longest `#!` line that is read, in bytes.
 const LINE: u64 = 512;
 
-/// Finds what programs need to see.
+/// Finds the files that programs require.
 pub(crate) struct Programs<'a> {
-    /// Where commands are looked up, as in `PATH`.
+    /// Where commands are looked up, in the format of `PATH`.
     pub(crate) path: &'a str,
-    /// Never granted, nor anything below or above it.
+    /// Never made accessible, nor anything inside it or around it.
     pub(crate) hidden: &'a Path,
-    /// Where servers write: what is there says nothing about what a server may see.
+    /// Folders that all servers may write. Files there do not decide what a server may access.
     pub(crate) writable: &'a [PathBuf],
-    /// Of the service's user: a script in it is granted alone.
+    /// The home folder of the service's user. Of a script in it, only the script itself is made accessible.
     pub(crate) home: Option<&'a Path>,
 }
 
 impl Programs<'_> {
-    /// What `command` needs, started with `arguments`.
+    /// The files that `command` requires when it is started with `arguments`.
     pub(crate) fn grants(&self, command: &str, arguments: &[String]) -> Vec<Grant> {
         let mut found = Vec::new();
         let files = [self.look_up(command), script(command, arguments)];
@@ -53,7 +54,7 @@ impl Programs<'_> {
         found.into_iter().map(Grant::read).collect()
     }
 
-    /// Where a command is; `None` where there is none.
+    /// The path of a command; `None` if it is not found.
     pub(crate) fn look_up(&self, command: &str) -> Option<PathBuf> {
         let is_program = |path: &PathBuf| self.settled(path).is_some_and(|real| real.is_file());
         if command.contains('/') {
@@ -65,12 +66,12 @@ impl Programs<'_> {
             .find(is_program)
     }
 
-    /// What of `PATH` servers have no say in.
+    /// The folders of `PATH` that no server could have changed.
     pub(crate) fn settled_path(&self) -> String {
         self.path_of(|folder| self.settled(folder).is_some())
     }
 
-    /// `PATH` without the folders that all servers write. Those of one server are its own.
+    /// `PATH` without the folders that all servers may write. It may have folders that only the server itself may write.
     pub(crate) fn unshared_path(&self) -> String {
         let is_to_come = |folder: &Path| fs::symlink_metadata(folder).is_err() && !is_below(folder, self.shared());
         self.path_of(|folder| lead(folder, self.shared()).is_some() || is_to_come(folder))
@@ -85,7 +86,7 @@ impl Programs<'_> {
         self.writable.iter().map(PathBuf::as_path)
     }
 
-    /// Where a path leads; `None` where that is nowhere, or where servers have a say in it.
+    /// The target of a path; `None` if it does not exist, or servers could change where it leads.
     fn settled(&self, path: &Path) -> Option<PathBuf> {
         lead(path, self.shared().chain([self.hidden]))
     }
@@ -95,7 +96,7 @@ impl Programs<'_> {
             return;
         };
         let Some(depth) = depth.checked_sub(1) else { return };
-        // As it was named, which may be a link, and as it is.
+        // The path as given, which may be a symbolic link, and its target.
         for path in [file, &real] {
             found.push(path.to_owned());
             found.extend(outermost(path, &MANAGERS));
@@ -113,7 +114,7 @@ impl Programs<'_> {
             }
         }
         if let Some(line) = first_line(&real) {
-            // A script finds what lies beside it.
+            // A script may use the files beside it.
             found.extend(
                 real.parent()
                     .filter(|folder| self.is_narrow(folder))
@@ -137,7 +138,7 @@ impl Programs<'_> {
             while name.contains('=') {
                 name = words.next()?;
             }
-            // Other options may take the next word.
+            // Other options of env may take the next word as their value.
             return if name.starts_with('-') {
                 None
             } else {
@@ -147,7 +148,7 @@ impl Programs<'_> {
         Some(program.to_owned()).filter(|program| program.is_absolute())
     }
 
-    /// Whether a folder is one of a program, rather than one with all that somebody has, or with their settings.
+    /// Whether a folder may belong to a program, rather than being a home folder, around one, or a person's settings.
     fn is_narrow(&self, folder: &Path) -> bool {
         let somebodys =
             folder.parent() == Some(Path::new("/home")) || self.home.is_some_and(|home| home.starts_with(folder));
@@ -158,8 +159,8 @@ impl Programs<'_> {
     }
 }
 
-/// Where a path leads, without links; `None` where that is nowhere, or where those have a say in it who can write to one of these folders: no step
-/// of it, nor of the links that it goes by, may be in one. So it leads there for good.
+/// The target of a path, with symbolic links resolved. `None` if it does not exist, or if a step of the path or of a link is inside one of the
+/// `writable` folders. So nobody who can write to these folders can change where the path leads.
 fn lead<'a>(path: &Path, writable: impl Iterator<Item = &'a Path> + Clone) -> Option<PathBuf> {
     let identity = |found: &fs::Metadata| (found.dev(), found.ino());
     let folders: Vec<_> = writable
@@ -185,7 +186,7 @@ fn lead<'a>(path: &Path, writable: impl Iterator<Item = &'a Path> + Clone) -> Op
             return None;
         }
         let found = fs::symlink_metadata(&next).ok()?;
-        // One of these under another name: mounted there, too.
+        // The same folder may be mounted under another name.
         if folders.contains(&identity(&found)) {
             return None;
         }
@@ -206,7 +207,7 @@ fn is_below<'a>(path: &Path, mut folders: impl Iterator<Item = &'a Path>) -> boo
     folders.any(|folder| path.starts_with(folder))
 }
 
-/// Whether a file can be executed, or looks like a script.
+/// Whether a file is executable, or has the extension of a script.
 fn is_program(file: &Path) -> bool {
     let Ok(found) = fs::metadata(file) else { return false };
     let executable = found.permissions().mode() & 0o111 != 0;
@@ -214,7 +215,7 @@ fn is_program(file: &Path) -> bool {
     found.is_file() && (executable || ending.is_some_and(|ending| SCRIPTS.contains(&ending)))
 }
 
-/// The script that an interpreter is told to run.
+/// The script that an interpreter runs with these arguments.
 fn script(command: &str, arguments: &[String]) -> Option<PathBuf> {
     let program = Path::new(command).file_name()?.to_str()?;
     let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -231,7 +232,7 @@ fn script(command: &str, arguments: &[String]) -> Option<PathBuf> {
     Some(PathBuf::from(argument)).filter(|path| path.is_absolute() && path.is_file())
 }
 
-/// The folder down to the first part of a path that has one of these names.
+/// The beginning of a path, up to the first part with one of these names.
 fn outermost(path: &Path, names: &[&str]) -> Option<PathBuf> {
     let is_named = |part: &Component<'_>| names.iter().any(|name| part.as_os_str() == *name);
     let parts: Vec<_> = path.components().collect();
@@ -239,7 +240,7 @@ fn outermost(path: &Path, names: &[&str]) -> Option<PathBuf> {
     Some(parts[..=end].iter().collect())
 }
 
-/// Where a program was installed to with libraries of its own: `/opt/x` of `/opt/x/bin/node`.
+/// The installation prefix of a program with libraries of its own: `/opt/x` of `/opt/x/bin/node`.
 fn prefix(program: &Path) -> Option<PathBuf> {
     let folder = program.parent().filter(|folder| folder.ends_with("bin"))?;
     let prefix = folder.parent()?;
@@ -253,7 +254,7 @@ fn prefix(program: &Path) -> Option<PathBuf> {
     is_one.then(|| prefix.to_owned())
 }
 
-/// The interpreter that a virtual environment was made with (PEP 405: `home = /usr/bin`).
+/// The interpreter that a virtual environment was created with (PEP 405: `home = /usr/bin`).
 fn base_of_venv(prefix: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(prefix.join("pyvenv.cfg")).ok()?;
     let home = text.lines().find_map(|line| {
@@ -263,12 +264,12 @@ fn base_of_venv(prefix: &Path) -> Option<PathBuf> {
     Some(Path::new(&home).join("python3")).filter(|path| path.is_absolute() && path.exists())
 }
 
-/// The first line of a script; `None` for a binary.
+/// The `#!` line of a script, empty if it has none; `None` for a binary.
 fn first_line(file: &Path) -> Option<String> {
     let mut start = Vec::new();
     File::open(file).ok()?.take(LINE).read_to_end(&mut start).ok()?;
     if !start.starts_with(b"#!") {
-        // A script for an interpreter that was named has none.
+        // A script that is an argument of its interpreter may have none.
         let is_text = !start.contains(&0);
         return is_text.then(String::new);
     }

@@ -1,7 +1,7 @@
-//! Removes folders that a server or a package's script could write, and so could make as deep, as full and as closed as it likes.
+//! Removes folders that servers and installation scripts can write. They may be arbitrarily deep and full, and their modes may deny access.
 //!
-//! Nobody waits for that: a folder is set aside first, which is one rename, and a thread of its own removes what was set aside, one after
-//! the other. What a run of the service leaves, the next one removes.
+//! Callers do not wait: a folder is first moved aside by one rename, and a thread removes the moved folders one after another. If the service
+//! ends before that is done, the next run continues.
 
 use std::{
     fs, io,
@@ -21,12 +21,12 @@ use std::{
 use nix::fcntl::OFlag;
 use uuid::Uuid;
 
-/// All that the owner of a folder may do there.
+/// All permissions of a folder's owner.
 const OWNER: u32 = 0o700;
-/// Of what was moved up, how much is kept in mind: enough that a deep nest is not looked for again at each level.
+/// How many moved folders are remembered within a pass, so that a deep folder does not require a pass for each level.
 const NEXT: usize = 1024;
 
-/// Sets aside, and has removed. Clones share the thread, which ends with the last of them.
+/// Moves folders aside and removes them. Clones share the thread, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Removal {
     aside: Arc<Aside>,
@@ -34,10 +34,10 @@ pub(crate) struct Removal {
 }
 
 impl Removal {
-    /// Of what is on the same file system as `folder`, which is ours alone. Begins with what is there.
+    /// Removes paths on the same file system as `folder`, which only the service uses. Begins with what is in `folder` already.
     pub(crate) fn new(folder: PathBuf) -> io::Result<Self> {
         let aside = Arc::new(Aside::new(folder));
-        // One that waits stands for all.
+        // One pending message is enough: each wake-up removes everything.
         let (wake, woken) = sync_channel(1);
         let removing = Arc::clone(&aside);
         thread::Builder::new()
@@ -46,13 +46,14 @@ impl Removal {
         Ok(Self { aside, wake })
     }
 
-    /// Takes what is at a path, in a folder that is ours alone, away from there, if it is there. It will be removed, also if this run ends.
+    /// Moves a path aside, if it exists. It will be removed, by the next run if this one ends before. Only the service may write to the
+    /// parent folder.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         match self.aside.take(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(_) => {
-                // Refused where one waits, which will do.
+                // Fails if a message is pending, which is enough.
                 let _ = self.wake.try_send(());
                 Ok(())
             }
@@ -68,7 +69,7 @@ fn remove_all(aside: &Aside, woken: &Receiver<()>) {
             && let Some(error) = left.error
         {
             let folder = aside.folder.display();
-            tracing::warn!(folder = %folder, count = left.count, error = %error, "removed folders are left on the disk");
+            tracing::warn!(folder = %folder, count = left.count, error = %error, "removed folders could not be deleted from the disk");
         }
         told = left.count;
         if woken.recv().is_err() {
@@ -77,12 +78,12 @@ fn remove_all(aside: &Aside, woken: &Receiver<()>) {
     }
 }
 
-/// What was set aside: a flat folder. To remove a folder is to move those in it up to here, so that neither the stack, nor descriptors, nor the
-/// length of a path limit how deep it may be.
+/// The flat folder of what was moved aside. To remove a folder, its subfolders are moved up into this one, so its depth is not limited by the
+/// stack, by descriptors or by the length of a path.
 #[derive(Debug)]
 struct Aside {
     folder: PathBuf,
-    /// Begins the names that this run gives.
+    /// The prefix of the names that this run chooses.
     run: Uuid,
     names: AtomicU64,
 }
@@ -91,12 +92,12 @@ struct Aside {
 #[derive(Debug, Default)]
 struct Left {
     count: u64,
-    /// The last.
+    /// The last error.
     error: Option<io::Error>,
 }
 
 impl Left {
-    /// True where something was done.
+    /// Returns true if something was removed or moved.
     fn note(&mut self, outcome: io::Result<()>) -> bool {
         match outcome {
             Ok(()) => return true,
@@ -119,9 +120,9 @@ impl Aside {
         }
     }
 
-    /// Gives the new path.
+    /// Moves a path aside; returns the new path.
     fn take(&self, path: &Path) -> io::Result<PathBuf> {
-        // To change what `..` of it is, the kernel demands the right to write there. Where that fails, the rename says why.
+        // Moving a folder changes its `..`, which requires permission to write to it. If this fails, the error of the rename is returned.
         let _ = open_up(path);
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         let aside = self.folder.join(format!("{}-{number}", self.run.simple()));
@@ -129,7 +130,7 @@ impl Aside {
         Ok(aside)
     }
 
-    /// Removes all that can be.
+    /// Removes everything that can be removed.
     fn empty(&self) -> Left {
         loop {
             let (done, left) = self.pass();
@@ -139,7 +140,7 @@ impl Aside {
         }
     }
 
-    /// True where something was done.
+    /// One pass over the folder; returns true if something was removed or moved.
     fn pass(&self) -> (bool, Left) {
         let mut left = Left::default();
         let mut done = false;
@@ -158,11 +159,11 @@ impl Aside {
         (done, left)
     }
 
-    /// Removes one, or all in it but folders that are not empty, which it moves up. True where it did something.
+    /// Removes a path. Moves its subfolders up unless they are empty. Returns true if something was removed or moved.
     fn remove(&self, path: &Path, next: &mut Vec<PathBuf>, left: &mut Left) -> bool {
         match fs::remove_dir(path) {
             Ok(()) => return true,
-            // A link to a folder is none, either.
+            // This includes symbolic links to folders.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return left.note(fs::remove_file(path)),
             Err(_) => {}
         }
@@ -177,7 +178,7 @@ impl Aside {
                 false => fs::remove_file(inner),
                 true => fs::remove_dir(&inner).or_else(|_| {
                     let moved = self.take(&inner)?;
-                    // The others come in the next pass.
+                    // The next pass finds the others.
                     if next.len() < NEXT {
                         next.push(moved);
                     }
@@ -187,21 +188,21 @@ impl Aside {
             done |= left.note(outcome);
         }
         match fs::remove_dir(path) {
-            // What is left in it was noted, or comes in the next pass.
+            // What is left in it was noted, or is found by the next pass.
             Err(_) if done || left.count > 0 => done,
             outcome => left.note(outcome),
         }
     }
 }
 
-/// Lets this user do anything in a folder of its own. A link is not followed, whoever puts it there when.
+/// Gives this user all permissions for a folder of its own. Does not follow symbolic links, even if one replaces the folder meanwhile.
 fn open_up(path: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
     let folder = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if folder.metadata()?.mode() & OWNER == OWNER {
         return Ok(());
     }
-    // Of a descriptor that needed no right to read, fchmod(2) takes none.
+    // fchmod(2) does not accept an O_PATH descriptor, which is required to open a folder without permissions.
     let opened = format!("/proc/self/fd/{}", folder.as_raw_fd());
     fs::set_permissions(opened, fs::Permissions::from_mode(OWNER))
 }

@@ -1,4 +1,4 @@
-//! What holds the servers of this machine, and what each of them may see.
+//! The sandbox of the servers of this machine, and what each of them may access.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use sandbox::{Confinement, Grant, Layers, Level, Protection};
 use super::folders::Own;
 use crate::config::{Sandbox as Config, SandboxMode};
 
-/// As tried on this machine when the service started.
+/// The sandbox as it was tested when the service started.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     config: Config,
@@ -18,10 +18,10 @@ pub(crate) struct Sandbox {
     hidden: PathBuf,
 }
 
-/// Why no server may be started here.
+/// Why servers cannot be sandboxed as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// A folder of the configuration is of no use.
+    /// A folder of the configuration cannot be made accessible.
     #[error("servers cannot be given access to {} (--server-read, --server-write): {why}", path.display())]
     Folder {
         /// As configured.
@@ -29,10 +29,10 @@ pub enum SandboxError {
         /// For operators.
         why: String,
     },
-    /// The launcher does not start, or its scratch folder cannot be made.
+    /// The launcher does not start, or its scratch folder cannot be created.
     #[error("the sandbox cannot be tested: {0}")]
     Probe(#[from] io::Error),
-    /// Less holds than is demanded.
+    /// The sandbox protects less than is required.
     #[error(
         "this machine cannot sandbox servers as required: {}. What failed: {}. Enable it (user namespaces: user.max_user_namespaces, \
          which fails with \"No space left\" when it is used up, kernel.unprivileged_userns_clone, \
@@ -42,21 +42,21 @@ pub enum SandboxError {
         if failed.is_empty() { "nothing".to_owned() } else { failed.join("; ") }
     )]
     Insufficient {
-        /// What is not protected, and what that needs.
+        /// What is not protected, and what would be required.
         missing: Vec<String>,
-        /// What was tried, and failed.
+        /// The mechanisms that were tested and failed.
         failed: Vec<String>,
     },
 }
 
 impl Sandbox {
-    /// Tries what there is and compares it with what is demanded. `hidden` exists and has no links in it.
+    /// Tests the mechanisms of this machine, and compares them with the configuration. `hidden` is an existing path without symbolic links.
     pub(crate) fn new(config: Config, program: &Path, hidden: &Path, scratch: &Path) -> Result<Self, SandboxError> {
         let mut config = config;
         for path in config.read.iter_mut().chain(&mut config.write) {
             *path = checked(path, hidden)?;
         }
-        // A server could put a link to anywhere in the place of what is in a folder that it may change.
+        // In a folder that it may write, a server could replace anything with a symbolic link to anywhere.
         for path in config.read.iter().chain(&config.write) {
             let around = config
                 .write
@@ -95,17 +95,17 @@ impl Sandbox {
         self.layers.protections()
     }
 
-    /// Never shown to a server.
+    /// The folder that servers cannot access.
     pub(crate) fn hidden(&self) -> &Path {
         &self.hidden
     }
 
-    /// What all servers may change.
+    /// The paths that all servers may write.
     pub(crate) fn writable(&self) -> &[PathBuf] {
         &self.config.write
     }
 
-    /// What a server finds in `TMPDIR`.
+    /// The value of a server's `TMPDIR`.
     pub(crate) fn temporary_folder<'a>(&self, own: &'a Own) -> &'a Path {
         if self.layers.namespaces {
             Path::new("/tmp")
@@ -114,7 +114,7 @@ impl Sandbox {
         }
     }
 
-    /// How a server with these folders is held, which needs to see `programs` as well.
+    /// The confinement of a server with these folders, which has access to `programs` too.
     pub(crate) fn for_server(&self, own: &Own, programs: Vec<Grant>) -> Confinement {
         let mut grants = programs;
         grants.extend(self.config.write.iter().map(Grant::write));
@@ -123,12 +123,12 @@ impl Sandbox {
         self.with(own, grants)
     }
 
-    /// How the fetch of a package is held: without anything that servers can write, but for `grants`.
+    /// The confinement of a fetch: except for `grants`, nothing that servers can write.
     pub(crate) fn for_fetch(&self, own: &Own, grants: Vec<Grant>) -> Confinement {
         self.with(own, grants)
     }
 
-    /// With these grants, and what everything may read that runs here.
+    /// The confinement with these grants, and the paths that everything may read.
     fn with(&self, own: &Own, mut grants: Vec<Grant>) -> Confinement {
         grants.extend(self.config.read.iter().map(Grant::read));
         Confinement {
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// A server could put a link there to whatever it likes.
+    /// A server could replace the inner path with a symbolic link.
     #[test]
     fn nothing_is_shared_that_servers_could_put_in_place() {
         let house = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! How far a supervised server is, and the fetch of its package.
+//! The state of a supervised server, and of the fetch of its package.
 
 use std::path::PathBuf;
 
@@ -6,27 +6,27 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{bridge::Bridge, packages::Fetch};
 
-/// How far the server is. Nothing of it runs but in `Starting` and `Running`.
+/// The state of a server. It has processes only in `Starting` and `Running`.
 pub(super) enum Server {
-    /// To be looked at.
+    /// To be compared with the desired state.
     Idle,
-    /// Nothing should run.
+    /// Must not run.
     Held,
-    /// Waits for a place among those that start.
+    /// Waits for a start slot.
     Queued { digest: String },
-    /// Its bridge was started.
+    /// Its bridge was started; it is not ready yet.
     Starting {
         run: Run,
-        /// Its place, until then.
+        /// The start slot, and when it must be given up.
         place: Option<(OwnedSemaphorePermit, Instant)>,
     },
-    /// It can be called.
+    /// Ready to be called.
     Running { run: Run },
-    /// It failed, and is started again then.
+    /// Failed; will be started again at that time.
     BackOff { digest: String, until: Instant },
 }
 
-/// A process.
+/// A server that was started.
 pub(super) struct Run {
     pub(super) bridge: Bridge,
     pub(super) socket: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct Run {
 }
 
 impl Server {
-    /// Of what runs, or is about to.
+    /// The digest of the spec that runs, or will.
     pub(super) fn digest(&self) -> Option<&str> {
         match self {
             Self::Idle | Self::Held => None,
@@ -54,21 +54,21 @@ impl Server {
     }
 }
 
-/// A fetch under way.
+/// A fetch in progress.
 pub(super) struct Fetching {
     pub(super) fetch: Fetch,
-    /// Whether it is of the newest versions.
+    /// Whether it fetches the newest versions instead of the pinned ones.
     pub(super) anew: bool,
     /// Microseconds since 1970.
     pub(super) started: i64,
-    /// `None` while it waits for a place.
+    /// `None` while it waits for a slot.
     pub(super) running: Option<Running>,
 }
 
-/// One step of it.
+/// A running step of a fetch.
 pub(super) struct Running {
     pub(super) bridge: Bridge,
-    /// Its place among those that fetch.
-    #[expect(dead_code, reason = "it is given up when this is dropped")]
+    /// The fetch slot.
+    #[expect(dead_code, reason = "dropping it frees the slot")]
     pub(super) place: OwnedSemaphorePermit,
 }

@@ -1,4 +1,4 @@
-//! What all supervisors use.
+//! The state that all supervisors share.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use tokio::sync::Semaphore;
 use super::machine::Machine;
 use crate::{config::Backoff, runtime::observations::Observations};
 
-/// Of one runtime.
+/// The shared state of a local runtime.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) machine: Arc<Machine>,
     pub(super) statuses: Observations,
     pub(super) clock: Clock,
     pub(super) backoff: Backoff,
-    /// Servers that may start at a time: more would take the processor from each other until none is ready in time.
+    /// Slots for servers that are starting. If too many started at a time, none would get enough of the processor to be ready in time.
     pub(super) starts: Arc<Semaphore>,
     pub(super) fetches: Arc<Semaphore>,
 }

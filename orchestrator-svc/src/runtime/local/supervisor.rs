@@ -1,4 +1,4 @@
-//! One owner's server: started when it should run, started again when it ends, stopped when it should not run.
+//! The supervisor of an owner's server: starts the server, restarts it when it ends, and stops it when it should not run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,31 +25,31 @@ use crate::domain::{
     status::{Held, State, Status},
 };
 
-/// A server that is not ready by then leaves its place to another that is to start: it waits for something else than the processor.
+/// How long a starting server occupies a slot. One that takes longer is waiting for something else than the processor.
 const START: Duration = Duration::from_secs(10);
-/// Until secrets that could not be drawn are drawn again.
+/// The delay before secrets that could not be drawn are drawn again.
 const REDRAW: Duration = Duration::from_secs(1);
 
-/// What should be of an owner.
+/// The desired state of an owner.
 #[derive(Clone, Debug)]
-pub(super) enum Wanted {
+pub(super) enum Desired {
     Run(Arc<ServerSpec>),
     Hold(Held),
 }
 
-/// What was asked for by restarts.
+/// The restarts that were requested.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restarts {
-    /// Of the last one.
+    /// The id of the last one.
     id: String,
-    /// As `Restart::update_package_of`, of all that have not been taken up: a restart behind one that asks for an update leaves it
-    /// asked for.
+    /// Counts requests to update the package. A later restart without one does not cancel an update.
     updates: u64,
+    /// `Restart::update_package_of` of the last request to update the package.
     update_package_of: i64,
 }
 
 impl Restarts {
-    /// Whether it is another one than the last.
+    /// Returns false if it is the last one again.
     pub(super) fn add(&mut self, restart: &Restart) -> bool {
         if self.id == restart.id {
             return false;
@@ -63,31 +63,31 @@ impl Restarts {
     }
 }
 
-/// Looks after one owner's server.
+/// Supervises an owner's server.
 pub(super) struct Supervisor {
     pub(super) owner: String,
     pub(super) shared: Arc<Shared>,
     pub(super) logs: Arc<Logs>,
-    wanted: watch::Receiver<Wanted>,
+    desired: watch::Receiver<Desired>,
     restarts: watch::Receiver<Restarts>,
     gone: CancellationToken,
     pub(super) server: Server,
-    /// The package of a server that is to run, also while the one before still does.
+    /// A fetch in progress. The server may run meanwhile, with earlier versions.
     pub(super) fetching: Option<Fetching>,
-    /// The entry revision for which the newest versions of the package were asked for.
+    /// The entry revision for which an update of the package was requested.
     pub(super) update: Option<i64>,
     updates_taken: u64,
-    /// The restart whose outcome is not there yet.
+    /// The restart that has no outcome yet.
     restart: Option<String>,
-    /// Starts that failed, in a row.
+    /// How many starts have failed in a row.
     failures: u32,
-    /// When secrets are drawn again that could not be.
+    /// When secrets that could not be drawn are drawn again.
     redraw: Option<Instant>,
 }
 
 enum Wake {
     Gone,
-    Wanted,
+    Desired,
     Restart,
     Server(Event),
     Fetch(Event),
@@ -102,7 +102,7 @@ impl Supervisor {
         owner: &str,
         shared: Arc<Shared>,
         logs: Arc<Logs>,
-        wanted: watch::Receiver<Wanted>,
+        desired: watch::Receiver<Desired>,
         restarts: watch::Receiver<Restarts>,
         gone: CancellationToken,
     ) -> Self {
@@ -110,7 +110,7 @@ impl Supervisor {
             owner: owner.to_owned(),
             shared,
             logs,
-            wanted,
+            desired,
             restarts,
             gone,
             server: Server::Idle,
@@ -123,7 +123,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs until the owner is gone, or the service stops. Then nothing of its server runs.
+    /// Runs until `gone` is cancelled. Afterwards, no process of the server is left.
     pub(super) async fn run(mut self) {
         self.look().await;
         loop {
@@ -132,7 +132,7 @@ impl Supervisor {
                     self.end_fetch().await;
                     return self.end_server().await;
                 }
-                Wake::Wanted => self.look().await,
+                Wake::Desired => self.look().await,
                 Wake::Restart => self.start_again().await,
                 Wake::Server(event) => self.hear(event).await,
                 Wake::Fetch(event) => self.hear_fetch(event).await,
@@ -185,7 +185,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             () = self.gone.cancelled() => Wake::Gone,
-            changed = self.wanted.changed() => if changed.is_ok() { Wake::Wanted } else { Wake::Gone },
+            changed = self.desired.changed() => if changed.is_ok() { Wake::Desired } else { Wake::Gone },
             Ok(()) = self.restarts.changed() => Wake::Restart,
             event = said(server) => Wake::Server(event),
             event = said(fetch) => Wake::Fetch(event),
@@ -196,17 +196,17 @@ impl Supervisor {
         }
     }
 
-    /// Makes the server match what should be.
+    /// Makes the server match the desired state.
     async fn look(&mut self) {
-        let wanted = self.wanted.borrow_and_update().clone();
-        match wanted {
-            Wanted::Hold(held) => self.hold(&held).await,
-            Wanted::Run(spec) => self.look_at(&spec).await,
+        let desired = self.desired.borrow_and_update().clone();
+        match desired {
+            Desired::Hold(held) => self.hold(&held).await,
+            Desired::Run(spec) => self.look_at(&spec).await,
         }
     }
 
     async fn look_at(&mut self, spec: &Arc<ServerSpec>) {
-        // Who may ask for new versions depends on the revision: what was asked of an earlier one is void.
+        // Who may request an update depends on the revision, so a request for an earlier one is dropped.
         self.update = self.update.filter(|revision| *revision >= spec.revision);
         let digest = spec.digest();
         let is_current = self.server.digest() == Some(&digest);
@@ -233,8 +233,8 @@ impl Supervisor {
                 }
             }
             Ok(Some(fetch)) => {
-                // What runs is another revision's.
-                let message = format!("The package {} is being fetched.", fetch.wanted.requested);
+                // The server that runs is that of another revision.
+                let message = format!("The package {} is being fetched.", fetch.request.requested);
                 self.announce(spec.generation, &message);
                 self.end_server().await;
                 self.fetch(fetch).await;
@@ -254,7 +254,7 @@ impl Supervisor {
         }
     }
 
-    /// Runs what has all that it needs but secrets. What runs already goes on, if the secrets are the same, too.
+    /// Runs a spec whose package, if it has one, is fetched. A running server is kept if its secrets are the same too.
     async fn run_spec(&mut self, spec: &Arc<ServerSpec>, digest: String) {
         self.redraw = None;
         if self.server.run().is_some() {
@@ -284,7 +284,7 @@ impl Supervisor {
         self.server = Server::Queued { digest };
     }
 
-    /// Starts what should run, now that there is a place for it.
+    /// Starts the server, which has got a slot.
     async fn start(&mut self, permit: OwnedSemaphorePermit) {
         let Some(spec) = self.spec() else { return };
         let Some(launch) = self.draw(&spec).await else {
@@ -331,7 +331,8 @@ impl Supervisor {
         }
     }
 
-    /// The spec with its secrets. `None`: there are none, and that is said; nothing runs by then if somebody must do something first.
+    /// The spec with its secrets put in. If that fails, returns `None` and sets the status; if a person must do something first, the server is
+    /// stopped too.
     async fn draw(&mut self, spec: &ServerSpec) -> Option<Launch> {
         let missing = match spec.secrets.draw().await {
             Ok(secrets) => {
@@ -368,7 +369,7 @@ impl Supervisor {
         None
     }
 
-    /// Nothing may run until somebody does something.
+    /// Stops the server until another desired state is set.
     async fn hold(&mut self, held: &Held) {
         self.update(|status| status.hold(held));
         self.end_fetch().await;
@@ -378,7 +379,7 @@ impl Supervisor {
         self.restart_is_done();
     }
 
-    /// A restart was asked for.
+    /// Restarts the server as requested.
     async fn start_again(&mut self) {
         let Restarts {
             id,
@@ -394,7 +395,7 @@ impl Supervisor {
         let Some(spec) = self.spec() else {
             return self.restart_is_done();
         };
-        // Also one that waits for a package registry which does not answer.
+        // The fetch may be waiting for a registry that does not answer.
         self.end_fetch().await;
         if self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
             return;
@@ -404,7 +405,7 @@ impl Supervisor {
         self.look().await;
     }
 
-    /// Fetches newer versions beside the server that runs. False where there is nothing to fetch.
+    /// Starts to fetch newer versions while the server runs. Returns false if there is nothing to fetch.
     async fn begin_update(&mut self, spec: &ServerSpec) -> bool {
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
         match self.shared.machine.prepare_fetch(&self.owner, &outline, true) {
@@ -412,7 +413,7 @@ impl Supervisor {
                 self.fetch(fetch).await;
                 true
             }
-            // `look` says what is wrong.
+            // `look` runs into the same error, and reports it.
             Ok(None) | Err(_) => false,
         }
     }
@@ -439,7 +440,7 @@ impl Supervisor {
                 };
                 run.bridge.reap().await;
                 if let Err(error) = self.shared.machine.sweep(&self.owner).await {
-                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server are left");
+                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server could not be ended");
                 }
                 self.failed(Cause::Ended(reason), &message, run.digest, run.started);
             }
@@ -461,7 +462,7 @@ impl Supervisor {
         self.restart_is_done();
     }
 
-    /// Notes a failure and when to try again.
+    /// Records a failure, and schedules the next start.
     pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64) {
         let ran = self.shared.clock.now_micros() - started;
         let stable = u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros();
@@ -483,7 +484,7 @@ impl Supervisor {
         self.restart_is_done();
     }
 
-    /// Said before a server is stopped: nobody should begin to call it.
+    /// Sets the status before a server is stopped, so that no new calls are sent to it.
     pub(super) fn announce(&self, generation: i64, message: &str) {
         self.update(|status| {
             status.generation = generation;
@@ -491,7 +492,7 @@ impl Supervisor {
         });
     }
 
-    /// The status is the outcome of the last restart, if that does not wait for an update.
+    /// Marks the status as the outcome of the last restart, unless that restart waits for an update.
     pub(super) fn restart_is_done(&mut self) {
         if self.fetching.as_ref().is_some_and(|fetching| fetching.anew) {
             return;
@@ -501,14 +502,13 @@ impl Supervisor {
         }
     }
 
-    /// Stops what runs, and waits until nothing of it is left. Its calls are finished first where another one takes its place, and until
-    /// nothing should run any more.
+    /// Stops the server, and waits until no process of it is left. Its calls are finished first, unless no server should run any more.
     pub(super) async fn end_server(&mut self) {
-        let (gone, mut wanted) = (self.gone.clone(), self.wanted.clone());
+        let (gone, mut desired) = (self.gone.clone(), self.desired.clone());
         let hurry = async {
             tokio::select! {
                 () = gone.cancelled() => {}
-                _ = wanted.wait_for(|wanted| matches!(wanted, Wanted::Hold(_))) => {}
+                _ = desired.wait_for(|desired| matches!(desired, Desired::Hold(_))) => {}
             }
         };
         let ended = std::mem::replace(&mut self.server, Server::Idle);
@@ -523,7 +523,7 @@ impl Supervisor {
         }
     }
 
-    /// The server is started again with what was fetched.
+    /// Restarts the server with the package that was fetched.
     pub(super) async fn look_again(&mut self) {
         if self.server.run().is_some() {
             self.announce_again();
@@ -539,11 +539,11 @@ impl Supervisor {
         self.update(|status| status.set(State::Pending, "STARTING", "The server is being started again."));
     }
 
-    /// What should run; `None`: nothing.
+    /// The spec that should run, if one should.
     pub(super) fn spec(&self) -> Option<Arc<ServerSpec>> {
-        match &*self.wanted.borrow() {
-            Wanted::Run(spec) => Some(Arc::clone(spec)),
-            Wanted::Hold(_) => None,
+        match &*self.desired.borrow() {
+            Desired::Run(spec) => Some(Arc::clone(spec)),
+            Desired::Hold(_) => None,
         }
     }
 
@@ -561,7 +561,9 @@ async fn said(bridge: Option<&mut Bridge>) -> Event {
 
 async fn place(places: Option<Arc<Semaphore>>) -> OwnedSemaphorePermit {
     match places.map(Semaphore::acquire_owned) {
-        Some(place) => place.await.unwrap_or_else(|_| unreachable!("it is never closed")),
+        Some(place) => place
+            .await
+            .unwrap_or_else(|_| unreachable!("the semaphore is never closed")),
         None => std::future::pending().await,
     }
 }

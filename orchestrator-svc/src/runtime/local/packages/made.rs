@@ -1,4 +1,4 @@
-//! Reads what a fetch made. Code of others may have been at work there.
+//! Reads files that a fetch created, which third-party code may have changed.
 
 use std::{
     fs,
@@ -11,25 +11,26 @@ use nix::{
     sys::stat::Mode,
 };
 
-/// A folder in what a fetch made, without going by links: scripts of packages may have left one to anywhere.
+/// A folder inside a tree. Fails if a step of the path is a symbolic link, which an installation script could have created.
 pub(super) fn inside(folder: &Path, path: &str) -> io::Result<PathBuf> {
     let mut found = folder.to_owned();
     for part in path.split('/') {
         found.push(part);
         if !fs::symlink_metadata(&found)?.is_dir() {
-            return Err(io::Error::other(format!("{path} is no folder")));
+            return Err(io::Error::other(format!("{path} is not a folder")));
         }
     }
     Ok(found)
 }
 
-/// A file that a fetch made, where nothing but a file will do: what scripts of packages left may be a link, or a pipe without end.
+/// The content of a file that a fetch created. Fails if it is not a regular file: an installation script could have created a symbolic link or
+/// an endless pipe.
 pub(super) fn read_made(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
     const LONGEST: u64 = 32 << 20;
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = fs::File::from(open(&folder.join(name), flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other(format!("{name} is no file")));
+        return Err(io::Error::other(format!("{name} is not a regular file")));
     }
     let mut content = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut content)?;

@@ -1,9 +1,9 @@
-//! Packages of npm and PyPI, fetched once and run from where they were fetched to.
+//! Packages of npm and PyPI, which are fetched once and run from there.
 //!
-//! A package is fetched by tasks of its own: held as servers are, without secrets, without running any code of the package, and with
-//! nothing writable that another fetch sees: its `HOME`, and with that the package manager's cache, goes with it. What it makes is a
-//! *tree*, which no server can change and which all share that run the same versions. Each installation keeps the lock file of its tree
-//! (its *pin*): it runs these versions until somebody asks for others, also where the tree has to be made again.
+//! A package is fetched by a sandboxed process without secrets, which shares no writable files with other fetches: its `HOME`, which has the
+//! package manager's cache, is removed afterwards. Code of packages runs only in a separate step, for installation scripts. The result is a *tree* of
+//! installed files, which no server can change. Installations that run the same versions share it. Each installation keeps the lock file
+//! of its tree (its *pin*): it runs these versions until an update is requested, even if the tree has to be created again.
 
 mod made;
 mod npm;
@@ -11,46 +11,47 @@ mod origin;
 mod pin;
 mod pins;
 mod pypi;
+mod request;
 mod settings;
 mod trees;
-mod wanted;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 pub(crate) use origin::origin;
 pub(crate) use pins::Pins;
+pub(crate) use request::PackageRequest;
 pub(crate) use settings::Settings;
 pub(crate) use trees::Trees;
-pub(crate) use wanted::Wanted;
 
 use crate::domain::package::Ecosystem;
 
-/// Longest that a fetch may take, in milliseconds.
+/// The longest duration of a step, in milliseconds.
 pub(crate) const FETCH_MILLIS: u64 = 600_000;
-/// A tree that is being made.
+
+/// A fetch, which creates a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fetch {
-    pub(crate) wanted: Wanted,
-    /// What is this fetch's alone, removed after it.
+    pub(crate) request: PackageRequest,
+    /// The folder of this fetch, removed after it.
     folder: PathBuf,
     pub(crate) step: Step,
 }
 
-/// What comes next. Between two steps, the service looks at what the first one made.
+/// A step of a fetch. After each, the service checks its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Writes the lock file.
     Resolve,
-    /// Unpacks what the lock file names.
+    /// Installs the packages of the lock file.
     Install,
-    /// Runs the packages' own installation scripts, in a tree that is then this installation's alone.
+    /// Runs the installation scripts of the packages, in a tree that no other installation uses.
     RunScripts,
 }
 
 impl Fetch {
-    /// The commands, as a shell's script. Its `$0` is the package manager.
+    /// The shell script of this step. Its `$0` is the package manager.
     pub(crate) fn script(&self) -> &'static str {
-        match (self.wanted.ecosystem, self.step) {
+        match (self.request.ecosystem, self.step) {
             (Ecosystem::Npm, Step::Resolve) => npm::RESOLVE,
             (Ecosystem::Npm, Step::Install) => npm::INSTALL,
             (Ecosystem::Npm, Step::RunScripts) => npm::RUN_SCRIPTS,
@@ -59,7 +60,7 @@ impl Fetch {
         }
     }
 
-    /// What becomes the tree.
+    /// The folder that becomes the tree.
     pub(crate) fn tree(&self) -> PathBuf {
         self.folder.join("tree")
     }
@@ -69,36 +70,36 @@ impl Fetch {
         self.folder.join("home")
     }
 
-    /// `TMPDIR` of its steps: a server of the same owner may run beside them, with its own.
+    /// `TMPDIR` of the steps. A server of the same owner may be running, with another one.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.folder.join("tmp")
     }
 
-    /// Locked by the bridge that runs a step.
+    /// A file that the bridge of a step locks.
     pub(crate) fn bridge_lock(&self) -> PathBuf {
         self.folder.join("bridge")
     }
 
-    /// Where the lock file is once it has been looked at: no step can write there.
+    /// The folder of the lock file after it was checked. No step can write there.
     fn lock(&self) -> PathBuf {
         self.folder.join("lock")
     }
 
-    /// The TCP ports that this step may connect to; `None`: those that servers may.
+    /// The TCP ports that this step may connect to; `None` for those that servers may.
     pub(crate) fn ports(&self, settings: &Settings) -> Option<BTreeSet<u16>> {
         (self.step != Step::RunScripts).then(|| settings.ports())
     }
 
-    /// Variables for this step.
+    /// The environment variables of this step.
     pub(crate) fn environment(&self, settings: &Settings) -> Vec<(String, String)> {
         let mut variables: Vec<_> = settings.proxies().collect();
         if self.step == Step::RunScripts {
-            // Code of others: it needs no registry, and gets nobody's password.
+            // Third-party code, which requires no registry and must not get passwords.
             variables.retain(|(_, value)| !value.contains('@'));
         } else {
             variables.extend(settings.of_manager());
         }
-        let ours = match self.wanted.ecosystem {
+        let ours = match self.request.ecosystem {
             Ecosystem::Npm => &npm::ENVIRONMENT[..],
             Ecosystem::Pypi => &pypi::ENVIRONMENT[..],
         };

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use serde_json::{Value, json};
 
-use super::Wanted;
+use super::PackageRequest;
 use super::made::{inside, read_made};
 
 /// The lock file, and what it locks.
@@ -29,14 +29,14 @@ pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 /// Writes `package.json` for the requested package.
-pub(super) fn ask(wanted: &Wanted, folder: &Path) -> io::Result<()> {
-    let version = if wanted.version.is_empty() {
+pub(super) fn ask(request: &PackageRequest, folder: &Path) -> io::Result<()> {
+    let version = if request.version.is_empty() {
         "latest"
     } else {
-        &wanted.version
+        &request.version
     };
     // The name of the project is in the lock file, so it is the same for all installations.
-    let project = json!({"name": "server", "private": true, "dependencies": {wanted.name.as_str(): version}});
+    let project = json!({"name": "server", "private": true, "dependencies": {request.name.as_str(): version}});
     fs::write(folder.join("package.json"), project.to_string())
 }
 
@@ -45,9 +45,9 @@ fn lock(folder: &Path) -> io::Result<Value> {
 }
 
 /// The exact version of the requested package.
-pub(super) fn version(wanted: &Wanted, folder: &Path) -> io::Result<String> {
+pub(super) fn version(request: &PackageRequest, folder: &Path) -> io::Result<String> {
     let lock = lock(folder)?;
-    let version = lock["packages"][format!("node_modules/{}", wanted.name)]["version"].as_str();
+    let version = lock["packages"][format!("node_modules/{}", request.name)]["version"].as_str();
     version
         .map(str::to_owned)
         .ok_or_else(|| io::Error::other("the lock file does not name the package"))
@@ -134,11 +134,14 @@ pub(super) fn has_scripts(folder: &Path) -> io::Result<bool> {
 }
 
 /// The program that `npx` would run: the package's only one, or the one with the package's name.
-pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
+pub(super) fn program(request: &PackageRequest, tree: &Path) -> io::Result<String> {
     let modules = tree.join("node_modules");
-    let text = read_made(&inside(tree, &format!("node_modules/{}", wanted.name))?, "package.json")?;
+    let text = read_made(
+        &inside(tree, &format!("node_modules/{}", request.name))?,
+        "package.json",
+    )?;
     let package: Value = serde_json::from_slice(&text)?;
-    let bare = wanted.name.rsplit('/').next().unwrap_or(&wanted.name);
+    let bare = request.name.rsplit('/').next().unwrap_or(&request.name);
     let name = match &package["bin"] {
         Value::String(_) => Some(bare),
         Value::Object(programs) if programs.len() == 1 => programs.keys().next().map(String::as_str),
@@ -147,7 +150,7 @@ pub(super) fn program(wanted: &Wanted, tree: &Path) -> io::Result<String> {
     };
     let name = name.filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
     let name = name.ok_or_else(|| {
-        let what = format!("the package {} has no program of its own name", wanted.name);
+        let what = format!("the package {} has no program of its own name", request.name);
         io::Error::new(io::ErrorKind::NotFound, what)
     })?;
     Ok(modules.join(".bin").join(name).to_string_lossy().into_owned())

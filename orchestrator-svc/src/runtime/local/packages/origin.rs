@@ -1,7 +1,7 @@
-//! Where an entry has its package fetched from, and by which programs.
+//! The origin of a package: the registry that an entry names, and the programs that fetch the package.
 //!
-//! What one origin gave is no answer for another: an admin who names another registry, or another package manager, gets neither the versions
-//! nor the files that the first one gave.
+//! Pins and trees are not shared between origins: an admin who names another registry, or another package manager, gets neither the versions nor
+//! the files of the first one.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use sha2::{Digest as _, Sha256};
 use super::Settings;
 use crate::domain::package::Ecosystem;
 
-/// What tells origins apart, as a hex digest, without passwords: all that the entry says of it, of whose environment `fixed` is. What the
-/// service's own environment says is the operator's, who may move a registry without any server running other versions for that. `None`: the
-/// entry says what no fetch would follow.
+/// The origin as a hex digest of the launcher and of the settings in `fixed`, the environment of the entry, without passwords. Settings in the
+/// service's own environment are left out: an operator may move a registry without changing what servers run. `None` if the entry has settings
+/// that a fetch does not support.
 pub(crate) fn origin(ecosystem: Ecosystem, launcher: &str, fixed: &BTreeMap<String, String>) -> Option<String> {
     let mut digest = Sha256::new();
     let mut add = |name: &str, value: &str| {
@@ -31,7 +31,7 @@ pub(crate) fn origin(ecosystem: Ecosystem, launcher: &str, fixed: &BTreeMap<Stri
     Some(hex::encode(digest.finalize()))
 }
 
-/// A setting without the user information of its URLs: a password that is replaced makes no other origin.
+/// A setting without the user information of its URLs, since another password does not make another origin.
 fn without_passwords(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     let mut rest = value;

@@ -1,4 +1,4 @@
-//! Which versions an installation runs.
+//! A pin: the versions of a package that an installation runs.
 
 use std::{
     fs,
@@ -14,24 +14,24 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Wanted, made::read_made, npm, pypi};
+use super::{PackageRequest, made::read_made, npm, pypi};
 use crate::domain::package::{Ecosystem, Package};
 
 const NAME: &str = "pin.json";
 
-/// The versions of an installation's package, kept in a folder with the lock file.
+/// The versions of an installation's package, stored in a folder with the lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pin {
     pub(crate) package: Package,
-    /// Name of its tree.
+    /// The name of its tree.
     pub(crate) tree: String,
-    /// [`Wanted::confirm_new_versions`].
+    /// [`PackageRequest::confirm_new_versions`].
     #[serde(default)]
     pub(super) confirm_new_versions: bool,
-    /// [`Wanted::origin`]; `None` in a pin of an older version of Chandlery, whose versions stay, and whose tree is made anew.
+    /// [`PackageRequest::origin`]. `None` in a pin of an older version of Chandlery: its versions are kept, its tree is created again.
     #[serde(default)]
     pub(super) origin: Option<String>,
-    /// What runs a virtual environment, as it was before anything of the package was there.
+    /// The interpreter of a virtual environment, determined before any package was installed into it.
     #[serde(default)]
     pub(crate) interpreter: Option<PathBuf>,
 }
@@ -44,54 +44,54 @@ pub(super) fn lock_files(ecosystem: Ecosystem) -> &'static [&'static str] {
 }
 
 impl Pin {
-    /// Of the lock file in a folder.
-    pub(super) fn of(wanted: &Wanted, folder: &Path, owner: Option<&str>) -> io::Result<Self> {
+    /// The pin for the lock file in a folder. `owner` is given if the tree is for one installation only.
+    pub(super) fn of(request: &PackageRequest, folder: &Path, owner: Option<&str>) -> io::Result<Self> {
         let mut digest = Sha256::new();
-        for name in lock_files(wanted.ecosystem) {
+        for name in lock_files(request.ecosystem) {
             let text = read_made(folder, name)?;
             digest.update((text.len() as u64).to_be_bytes());
             digest.update(text);
         }
         let locked = hex::encode(digest.clone().finalize());
-        let interpreter = match wanted.ecosystem {
+        let interpreter = match request.ecosystem {
             Ecosystem::Npm => None,
             Ecosystem::Pypi => Some(pypi::interpreter(folder)?),
         };
-        // Nobody gets the tree that another registry's files are in, or another's programs made.
-        digest.update(&wanted.origin);
+        // A tree is not shared with installations that name another registry or other programs.
+        digest.update(&request.origin);
         if let Some(interpreter) = &interpreter {
             digest.update(interpreter.as_os_str().as_bytes());
         }
         let digest = hex::encode(digest.finalize());
-        let version = match wanted.ecosystem {
-            Ecosystem::Npm => npm::version(wanted, folder)?,
-            Ecosystem::Pypi => pypi::version(wanted, folder)?,
+        let version = match request.ecosystem {
+            Ecosystem::Npm => npm::version(request, folder)?,
+            Ecosystem::Pypi => pypi::version(request, folder)?,
         };
         let tree = match owner {
-            Some(owner) => format!("{}-{digest}-{owner}", wanted.ecosystem.name()),
-            None => format!("{}-{digest}", wanted.ecosystem.name()),
+            Some(owner) => format!("{}-{digest}-{owner}", request.ecosystem.name()),
+            None => format!("{}-{digest}", request.ecosystem.name()),
         };
         Ok(Self {
             package: Package {
-                ecosystem: wanted.ecosystem,
-                requested: wanted.requested.clone(),
-                name: wanted.name.clone(),
+                ecosystem: request.ecosystem,
+                requested: request.requested.clone(),
+                name: request.name.clone(),
                 version,
                 lock_digest: format!("sha256:{locked}"),
             },
             tree,
-            confirm_new_versions: wanted.confirm_new_versions,
-            origin: Some(wanted.origin.clone()),
+            confirm_new_versions: request.confirm_new_versions,
+            origin: Some(request.origin.clone()),
             interpreter,
         })
     }
 
-    /// The one in a folder; `None` where there is none, or one that was for something else.
-    pub(crate) fn read(folder: &Path, wanted: &Wanted) -> Option<Self> {
+    /// The pin in a folder; `None` if there is none, or one for another request.
+    pub(crate) fn read(folder: &Path, request: &PackageRequest) -> Option<Self> {
         let pin = Self::any(folder)?;
-        let same = pin.package.ecosystem == wanted.ecosystem
-            && pin.package.requested == wanted.requested
-            && pin.origin.as_ref().is_none_or(|origin| *origin == wanted.origin);
+        let same = pin.package.ecosystem == request.ecosystem
+            && pin.package.requested == request.requested
+            && pin.origin.as_ref().is_none_or(|origin| *origin == request.origin);
         same.then_some(pin)
     }
 
@@ -99,7 +99,7 @@ impl Pin {
         serde_json::from_slice(&fs::read(folder.join(NAME)).ok()?).ok()
     }
 
-    /// Puts it into a folder whole, in place of another, with the lock file that is in `from`.
+    /// Writes the pin and the lock file from the folder `from` into a folder, which it replaces atomically.
     pub(super) fn write(&self, folder: &PathBuf, from: &Path) -> io::Result<()> {
         let new = folder.with_extension("new");
         remove(&new)?;
@@ -110,7 +110,7 @@ impl Pin {
         let mut file = fs::File::create(new.join(NAME))?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
-        // At every moment one of them is there.
+        // Either the old or the new folder exists at any moment.
         match renameat2(AT_FDCWD, &new, AT_FDCWD, folder, RenameFlags::RENAME_EXCHANGE) {
             Ok(()) => remove(&new),
             Err(Errno::ENOENT) => fs::rename(&new, folder),
@@ -119,7 +119,7 @@ impl Pin {
     }
 }
 
-/// A folder that [`Pin::write`] made, if it is there.
+/// Removes a folder that [`Pin::write`] created, if it exists.
 fn remove(folder: &PathBuf) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,4 +1,4 @@
-//! The versions that an installation runs, and those that it ran of other packages.
+//! The pins of an installation: of the package that it runs, and of those that it ran before.
 
 use std::{
     fs, io,
@@ -7,17 +7,17 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::Wanted;
+use super::PackageRequest;
 use super::pin::Pin;
 
 /// The pins of one installation.
 #[derive(Debug)]
 pub(crate) struct Pins {
-    /// Of what runs: its tree is kept.
+    /// The pin of the package that runs. Its tree is kept.
     current: PathBuf,
-    /// One for each package that an entry revision named, apart by where it comes from and by whether new versions are for the owner to
-    /// confirm. An entry that names another package for a while, or does not ask for a while, so gets back the versions that the owner agreed
-    /// to.
+    /// A pin for each request of an entry revision. Requests differ by package, origin, and whether the owner must confirm new versions. If an
+    /// entry names another package for a while, or does not require confirmation for a while, the versions that the owner agreed to are
+    /// used again afterwards.
     kept: PathBuf,
 }
 
@@ -30,54 +30,54 @@ impl Pins {
         }
     }
 
-    /// The current one, if it is for this.
-    pub(crate) fn current(&self, wanted: &Wanted) -> Option<Pin> {
-        Pin::read(&self.current, wanted).filter(|pin| pin.confirm_new_versions == wanted.confirm_new_versions)
+    /// The current pin, if it is for this request.
+    pub(crate) fn current(&self, request: &PackageRequest) -> Option<Pin> {
+        Pin::read(&self.current, request).filter(|pin| pin.confirm_new_versions == request.confirm_new_versions)
     }
 
-    /// Where the current one's lock file is.
+    /// The folder of the current pin and its lock file.
     pub(super) fn current_folder(&self) -> &Path {
         &self.current
     }
 
-    /// Name of the current one's tree.
+    /// The name of the current pin's tree.
     pub(super) fn tree(&self) -> Option<String> {
         Some(Pin::any(&self.current)?.tree)
     }
 
-    /// Makes the one for this the current one, if there is one.
-    pub(super) fn make_current(&self, wanted: &Wanted) -> io::Result<Option<Pin>> {
-        if let Some(pin) = self.current(wanted) {
+    /// Makes the pin for this request the current one, if there is one.
+    pub(super) fn make_current(&self, request: &PackageRequest) -> io::Result<Option<Pin>> {
+        if let Some(pin) = self.current(request) {
             return Ok(Some(pin));
         }
-        let kept = self.kept(wanted);
-        if let Some(pin) = Pin::read(&kept, wanted) {
+        let kept = self.kept(request);
+        if let Some(pin) = Pin::read(&kept, request) {
             pin.write(&self.current, &kept)?;
             return Ok(Some(pin));
         }
-        // The first time that the entry asks, or does not: what runs goes on.
-        let Some(mut pin) = Pin::read(&self.current, wanted) else {
+        // If only the requirement to confirm has changed, for the first time, the versions are kept.
+        let Some(mut pin) = Pin::read(&self.current, request) else {
             return Ok(None);
         };
-        pin.confirm_new_versions = wanted.confirm_new_versions;
-        self.put(wanted, &pin, &self.current)?;
+        pin.confirm_new_versions = request.confirm_new_versions;
+        self.put(request, &pin, &self.current)?;
         Ok(Some(pin))
     }
 
-    /// Makes one the current one, with the lock file that is in `from`.
-    pub(super) fn put(&self, wanted: &Wanted, pin: &Pin, from: &Path) -> io::Result<()> {
+    /// Stores a pin as the current one, with the lock file from the folder `from`.
+    pub(super) fn put(&self, request: &PackageRequest, pin: &Pin, from: &Path) -> io::Result<()> {
         fs::create_dir_all(&self.kept)?;
-        pin.write(&self.kept(wanted), from)?;
+        pin.write(&self.kept(request), from)?;
         pin.write(&self.current, from)
     }
 
-    fn kept(&self, wanted: &Wanted) -> PathBuf {
+    fn kept(&self, request: &PackageRequest) -> PathBuf {
         let what = format!(
             "{}:{}:{}:{}",
-            wanted.ecosystem.name(),
-            wanted.confirm_new_versions,
-            wanted.origin,
-            wanted.requested
+            request.ecosystem.name(),
+            request.confirm_new_versions,
+            request.origin,
+            request.requested
         );
         self.kept.join(hex::encode(&Sha256::digest(what)[..16]))
     }

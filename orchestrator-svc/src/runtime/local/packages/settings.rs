@@ -1,4 +1,4 @@
-//! What npm and uv are told by variables of where packages come from, and how to get there.
+//! The settings of npm and uv in environment variables: which registries to use, and through which proxies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::domain::package::Ecosystem;
 
-/// Those of the package managers that a fetch follows. None of them runs anything.
+/// The settings that a fetch supports. None of them makes the package manager run a program.
 const OF_NPM: [&str; 3] = ["npm_config_registry", "npm_config_cafile", "NODE_EXTRA_CA_CERTS"];
 const OF_UV: [&str; 10] = [
     "UV_INDEX_URL",
@@ -20,7 +20,7 @@ const OF_UV: [&str; 10] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 ];
-/// Those that make no difference to what is fetched, and so none to a fetch.
+/// Settings that do not change what is fetched, which a fetch ignores.
 const HARMLESS: [&str; 15] = [
     "npm_config_audit",
     "npm_config_cache",
@@ -38,25 +38,25 @@ const HARMLESS: [&str; 15] = [
     "UV_TOOL_BIN_DIR",
     "UV_TOOL_DIR",
 ];
-/// How to get to a registry; also written in capitals.
+/// The proxy settings, which may also be written in capitals.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "proxy", "no_proxy"];
-/// For names, and for what no setting says otherwise.
+/// The ports for DNS and for URLs without a port.
 const PORTS: [u16; 2] = [53, 443];
 
-/// The settings for a fetch: the entry's, and where it says nothing the service's own. Any of them may have a password in it.
+/// The settings of a fetch: those of the entry, and where it has none, those of the service. Any of them may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings(BTreeMap<&'static str, String>);
 
 impl Settings {
-    /// Of an entry whose environment is `fixed`; `inherited` finds what the service's says. `None`: the entry says something that no fetch would
-    /// follow, or one thing in two ways.
+    /// The settings for an entry with the environment `fixed`. `inherited` looks a variable of the service up. `None` if the entry has a setting
+    /// that a fetch does not support, or has the same setting twice.
     pub(crate) fn of(
         ecosystem: Ecosystem,
         fixed: &BTreeMap<String, String>,
         inherited: impl Fn(&str) -> Option<String>,
     ) -> Option<Self> {
         let mut settings = Self::of_entry(ecosystem, fixed)?;
-        // Where an entry names the registry, none of the service's is asked beside it; where it names further ones, no further ones.
+        // If the entry names the registry, none of the service's is used; if it names further registries, no further ones of the service.
         let names_registry = settings.0.keys().any(|name| is_default(name));
         let names_further = settings.0.keys().any(|name| is_registry(name));
         let inherited = |name: &str| inherited(name).filter(|value| !value.is_empty());
@@ -73,12 +73,12 @@ impl Settings {
         Some(settings)
     }
 
-    /// What the entry says alone.
+    /// Only the settings of the entry.
     pub(super) fn of_entry(ecosystem: Ecosystem, fixed: &BTreeMap<String, String>) -> Option<Self> {
         let mut settings = BTreeMap::new();
-        // What is empty is not said.
+        // An empty setting is the same as none.
         for (name, value) in fixed.iter().filter(|(_, value)| !value.is_empty()) {
-            // npm puts variables of its own environment there.
+            // npm would replace these with variables of its environment.
             let is_template = ecosystem == Ecosystem::Npm && value.contains("${");
             match setting(ecosystem, name) {
                 Some(_) if is_template => return None,
@@ -95,7 +95,7 @@ impl Settings {
         Some(Self(settings))
     }
 
-    /// Whether a variable says something of packages, whatever a fetch makes of it.
+    /// Whether a variable is a setting of packages, supported or not.
     pub(crate) fn concerns(ecosystem: Ecosystem, name: &str) -> bool {
         is_managers(ecosystem, name) || setting(ecosystem, name).is_some() || name == "PATH"
     }
@@ -105,7 +105,7 @@ impl Settings {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// In small letters and in capitals: some programs look at these first, some at those.
+    /// The proxy settings in small letters and in capitals, since programs prefer one or the other.
     pub(super) fn proxies(&self) -> impl Iterator<Item = (String, String)> {
         let proxies = self.0.iter().filter(|(name, _)| PROXIES.contains(name));
         proxies
@@ -117,7 +117,7 @@ impl Settings {
         others.map(|(name, value)| ((*name).to_owned(), value.clone()))
     }
 
-    /// The TCP ports of the registries and proxies. What the metadata of packages names is not reached at others.
+    /// The TCP ports of the registries and proxies. URLs in the metadata of packages with other ports are not reachable.
     pub(super) fn ports(&self) -> BTreeSet<u16> {
         let is_proxy = |name: &str| PROXIES.contains(&name) && name != "no_proxy";
         let values = self.all().filter(|(name, _)| is_registry(name) || is_proxy(name));
@@ -136,7 +136,7 @@ fn known(ecosystem: Ecosystem) -> impl Iterator<Item = &'static str> {
     known.iter().copied()
 }
 
-/// The setting that a variable is.
+/// The supported setting that a variable is, in the usual spelling.
 fn setting(ecosystem: Ecosystem, name: &str) -> Option<&'static str> {
     let is_proxy = |proxy: &&str| proxy.eq_ignore_ascii_case(name);
     let is_known = |known: &&str| is_same(ecosystem, known, name);
@@ -149,7 +149,7 @@ fn is_harmless(ecosystem: Ecosystem, name: &str) -> bool {
     HARMLESS.iter().any(|harmless| is_same(ecosystem, harmless, name))
 }
 
-/// npm takes no notice of how the names of its variables are written.
+/// The name of a variable as npm reads it: it ignores case.
 fn is_same(ecosystem: Ecosystem, known: &str, name: &str) -> bool {
     match ecosystem {
         Ecosystem::Npm => known.eq_ignore_ascii_case(name),
@@ -157,7 +157,7 @@ fn is_same(ecosystem: Ecosystem, known: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a variable is one of the package manager's.
+/// Whether a variable is a setting of the package manager.
 fn is_managers(ecosystem: Ecosystem, name: &str) -> bool {
     let beginning = match ecosystem {
         Ecosystem::Npm => "npm_config_",
@@ -171,7 +171,7 @@ fn is_registry(name: &str) -> bool {
     name.contains("INDEX") || name == "npm_config_registry"
 }
 
-/// Of these, what is asked where nothing else is.
+/// Whether a setting names the default registry.
 fn is_default(name: &str) -> bool {
     matches!(name, "npm_config_registry" | "UV_DEFAULT_INDEX" | "UV_INDEX_URL")
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Fetch, Pins, Step, Wanted,
+    Fetch, PackageRequest, Pins, Step,
     made::read_made,
     npm,
     pin::{self, Pin},
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{domain::package::Ecosystem, runtime::local::removal::Removal};
 
-/// Begins the name of what is being made.
+/// The prefix of the folders of unfinished fetches.
 const UNFINISHED: &str = "new-";
 
-/// All trees.
+/// The folder of all trees.
 #[derive(Debug)]
 pub(crate) struct Trees {
     folder: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    /// Removes what was not finished, and all else but the trees that `pins` name.
+    /// Removes everything except the trees that `pins` name.
     pub(crate) fn new(folder: PathBuf, pins: impl Iterator<Item = Pins>, removal: Removal) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         let used: HashSet<_> = pins.filter_map(|pins| pins.tree()).collect();
@@ -35,20 +35,21 @@ impl Trees {
             if !used.contains(&name)
                 && let Err(error) = removal.remove(&entry.path())
             {
-                tracing::warn!(folder = name, error = %error, "a package's folder is left");
+                tracing::warn!(folder = name, error = %error, "the folder of a package could not be removed");
             }
         }
         Ok(Self { folder, removal })
     }
 
-    /// A tree's folder.
+    /// The folder of a pin's tree.
     pub(crate) fn folder(&self, pin: &Pin) -> PathBuf {
         self.folder.join(&pin.tree)
     }
 
-    /// What has to be fetched before a package can be run as its installation's pin says. `anew`: with the newest versions that fit.
-    pub(crate) fn prepare_fetch(&self, wanted: &Wanted, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
-        let pinned = pins.make_current(wanted)?.filter(|_| !anew);
+    /// The fetch that is required before a package can run with the pinned versions, or with `anew`, with the newest ones that match. `None` if
+    /// the tree exists.
+    pub(crate) fn prepare_fetch(&self, request: &PackageRequest, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
+        let pinned = pins.make_current(request)?.filter(|_| !anew);
         if let Some(pin) = &pinned
             && pin.origin.is_some()
             && self.folder(pin).is_dir()
@@ -57,7 +58,7 @@ impl Trees {
             return Ok(None);
         }
         let mut fetch = Fetch {
-            wanted: wanted.clone(),
+            request: request.clone(),
             folder: self
                 .folder
                 .join(format!("{UNFINISHED}{}", service_kit::random::uuid().simple())),
@@ -70,7 +71,8 @@ impl Trees {
         prepared.map(|()| Some(fetch))
     }
 
-    /// Takes over what a step made. Puts the tree in its place and pins it for its installation, or says what is still to run.
+    /// Accepts the result of a step. Returns the fetch if it has another step; otherwise moves the tree to its place and pins it for the
+    /// installation.
     pub(crate) fn finish(&self, mut fetch: Fetch, pins: &Pins, owner: &str) -> io::Result<Option<Fetch>> {
         match self.advance(&fetch, pins, owner) {
             Ok(Some(step)) => {
@@ -86,67 +88,67 @@ impl Trees {
     }
 
     fn advance(&self, fetch: &Fetch, pins: &Pins, owner: &str) -> io::Result<Option<Step>> {
-        let (wanted, tree, lock) = (&fetch.wanted, fetch.tree(), fetch.lock());
+        let (request, tree, lock) = (&fetch.request, fetch.tree(), fetch.lock());
         if fetch.step == Step::Resolve {
-            lock_down(wanted.ecosystem, &tree, &lock)?;
-            if wanted.ecosystem == Ecosystem::Pypi {
+            lock_down(request.ecosystem, &tree, &lock)?;
+            if request.ecosystem == Ecosystem::Pypi {
                 pypi::note_interpreter(&tree, &lock)?;
             }
         }
-        let scripted = wanted.ecosystem == Ecosystem::Npm && npm::has_scripts(&lock)?;
-        let pin = Pin::of(wanted, &lock, scripted.then_some(owner))?;
+        let scripted = request.ecosystem == Ecosystem::Npm && npm::has_scripts(&lock)?;
+        let pin = Pin::of(request, &lock, scripted.then_some(owner))?;
         let folder = self.folder(&pin);
         match fetch.step {
-            // Others run the same versions.
+            // The tree exists, since another installation runs the same versions.
             Step::Resolve if !scripted && folder.is_dir() => {
-                self.program(wanted, &folder)?;
-                return pins.put(wanted, &pin, &lock).map(|()| None);
+                self.program(request, &folder)?;
+                return pins.put(request, &pin, &lock).map(|()| None);
             }
             Step::Resolve => return Ok(Some(Step::Install)),
             Step::Install if scripted => return Ok(Some(Step::RunScripts)),
             Step::Install | Step::RunScripts => {}
         }
-        self.program(wanted, &tree)?;
-        // The pin is for good before the tree is in its place: a tree without pin would be removed at the next start.
-        pins.put(wanted, &pin, &lock)?;
+        self.program(request, &tree)?;
+        // The pin is written before the tree is in place: a tree without a pin would be removed at the next start.
+        pins.put(request, &pin, &lock)?;
         match fs::rename(&tree, &folder) {
-            // Another installation was quicker: its tree is the same.
+            // Another installation has created the same tree meanwhile.
             Err(_) if folder.is_dir() => {}
             outcome => outcome?,
         }
         Ok(None)
     }
 
-    /// Removes what was not fetched to the end.
+    /// Removes the files of an unfinished fetch.
     pub(crate) fn give_up(&self, fetch: &Fetch) -> io::Result<()> {
         self.removal.remove(&fetch.folder)
     }
 
-    /// The program to run, in a tree or in what becomes one.
-    pub(crate) fn program(&self, wanted: &Wanted, tree: &Path) -> io::Result<String> {
-        match wanted.ecosystem {
-            Ecosystem::Npm => npm::program(wanted, tree),
-            Ecosystem::Pypi => pypi::program(wanted, tree),
+    /// The program to run, in a tree or in the folder that becomes one.
+    pub(crate) fn program(&self, request: &PackageRequest, tree: &Path) -> io::Result<String> {
+        match request.ecosystem {
+            Ecosystem::Npm => npm::program(request, tree),
+            Ecosystem::Pypi => pypi::program(request, tree),
         }
     }
 }
 
-/// Makes a fetch's folders, with what it is to fetch in them.
+/// Creates the folders of a fetch, with the input of its first step.
 fn prepare(fetch: &mut Fetch, pinned: Option<&Path>) -> io::Result<()> {
     fs::create_dir(&fetch.folder)?;
     for folder in [fetch.tree(), fetch.home(), fetch.lock(), fetch.temporary()] {
         fs::create_dir(folder)?;
     }
-    let ecosystem = fetch.wanted.ecosystem;
+    let ecosystem = fetch.request.ecosystem;
     match (pinned, ecosystem) {
-        (None, Ecosystem::Npm) => npm::ask(&fetch.wanted, &fetch.tree()),
-        (None, Ecosystem::Pypi) => pypi::ask(&fetch.wanted, &fetch.tree()),
+        (None, Ecosystem::Npm) => npm::ask(&fetch.request, &fetch.tree()),
+        (None, Ecosystem::Pypi) => pypi::ask(&fetch.request, &fetch.tree()),
         (Some(pin), _) => {
             lock_down(ecosystem, pin, &fetch.lock())?;
             for name in pin::lock_files(ecosystem) {
                 fs::copy(fetch.lock().join(name), fetch.tree().join(name))?;
             }
-            // An environment is made anew in any case.
+            // For PyPI, the first step is required too: it creates the virtual environment.
             if ecosystem == Ecosystem::Npm {
                 fetch.step = Step::Install;
             }
@@ -155,7 +157,7 @@ fn prepare(fetch: &mut Fetch, pinned: Option<&Path>) -> io::Result<()> {
     }
 }
 
-/// Looks at a lock file before anything of it is fetched, and takes it to where no step can change it.
+/// Checks a lock file before its packages are fetched, and copies it to where no step can change it.
 fn lock_down(ecosystem: Ecosystem, from: &Path, to: &Path) -> io::Result<()> {
     for name in pin::lock_files(ecosystem) {
         fs::write(to.join(name), read_made(from, name)?)?;
@@ -187,10 +189,10 @@ mod tests {
             };
             let none_left = || fs::read_dir(&packages).unwrap().next().is_none();
             let arguments = ["-y", "server"].map(str::to_owned);
-            let wanted = Wanted::of("npx", &arguments).unwrap();
+            let request = PackageRequest::of("npx", &arguments).unwrap();
             let pins = Pins::new(house.path());
             for _ in 0..3 {
-                let fetch = trees().prepare_fetch(&wanted, &pins, false).unwrap().unwrap();
+                let fetch = trees().prepare_fetch(&request, &pins, false).unwrap().unwrap();
                 close(&fetch.tree());
                 trees().give_up(&fetch).unwrap();
                 assert!(none_left());

@@ -1,30 +1,30 @@
-//! A package of npm or PyPI that an entry's command names: what `npx` and `uvx` would fetch and run.
+//! Parses the commands of entries that name a package of npm or PyPI, which `npx` or `uvx` would fetch and run.
 
 use crate::domain::package::Ecosystem;
 
-/// A package that is to run.
+/// A package that a command names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct PackageRequest {
     pub(crate) ecosystem: Ecosystem,
-    /// As the entry names it, with its version if it names one: `@scope/server@1.2`, `server[extra]==1.2`.
+    /// The package as the entry names it, with a version if the entry has one: `@scope/server@1.2`, `server[extra]==1.2`.
     pub(crate) requested: String,
-    /// Without version.
+    /// The name without version.
     pub(crate) name: String,
-    /// A version, a range or a tag; empty: the newest.
+    /// A version, a range or a tag; empty for the newest version.
     pub(crate) version: String,
-    /// The program of the package to run; `None`: the one that is called as the package is.
+    /// The program of the package to run; `None` for the one with the package's name.
     pub(crate) program: Option<String>,
-    /// How many of the entry's arguments said so; those behind are the program's.
+    /// How many of the entry's arguments name the package. Those that follow are the program's.
     pub(crate) consumed: usize,
-    /// Whether the owner confirms new versions.
+    /// Whether the owner must confirm new versions.
     pub(crate) confirm_new_versions: bool,
-    /// Tells apart where the package is fetched from, and by which programs.
+    /// Identifies where the package is fetched from, and by which programs; see [`super::origin()`].
     pub(crate) origin: String,
 }
 
-impl Wanted {
-    /// What a command names, if it is one of those launchers, in a way that names a package of the public kind and nothing else. All
-    /// other ways (`--package`, `--with`, URLs, folders) are the launcher's own business. Without what the command does not say.
+impl PackageRequest {
+    /// The package that a command names, if the command is `npx` or `uvx` with the name of one package of a registry. Any other use
+    /// (`--package`, `--with`, URLs, folders) is left to the launcher. `confirm_new_versions` and `origin` are set by the caller.
     pub(crate) fn of(command: &str, arguments: &[String]) -> Option<Self> {
         match command.rsplit('/').next()? {
             "npx" => Self::of_npx(arguments),
@@ -110,7 +110,7 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-/// No URL, no path, no alias.
+/// Whether a text is a version, a range or a tag, rather than a URL, a path or an alias.
 fn is_version(text: &str) -> bool {
     text.len() <= 100
         && text
@@ -124,10 +124,10 @@ mod tests {
 
     use super::*;
 
-    fn wanted(line: &str) -> Option<(String, String, Option<String>, usize)> {
+    fn request(line: &str) -> Option<(String, String, Option<String>, usize)> {
         let mut words = line.split(' ').map(str::to_owned);
         let command = words.next().unwrap();
-        let found = Wanted::of(&command, &words.collect::<Vec<_>>())?;
+        let found = PackageRequest::of(&command, &words.collect::<Vec<_>>())?;
         Some((found.name, found.version, found.program, found.consumed))
     }
 
@@ -141,14 +141,17 @@ mod tests {
                 consumed,
             ))
         };
-        assert_eq!(wanted("npx -y @scope/server /data"), some("@scope/server", "", None, 2));
-        assert_eq!(wanted("/usr/bin/npx server@1.2.3"), some("server", "1.2.3", None, 1));
-        assert_eq!(wanted("npx @scope/server@^2 -y"), some("@scope/server", "^2", None, 1));
-        assert_eq!(wanted("uvx server"), some("server", "", Some("server"), 1));
-        assert_eq!(wanted("uvx server@1.2"), some("server", "==1.2", Some("server"), 1));
-        assert_eq!(wanted("uvx server@latest"), some("server", "", Some("server"), 1));
         assert_eq!(
-            wanted("uvx --from server[a,b]>=1 run --x"),
+            request("npx -y @scope/server /data"),
+            some("@scope/server", "", None, 2)
+        );
+        assert_eq!(request("/usr/bin/npx server@1.2.3"), some("server", "1.2.3", None, 1));
+        assert_eq!(request("npx @scope/server@^2 -y"), some("@scope/server", "^2", None, 1));
+        assert_eq!(request("uvx server"), some("server", "", Some("server"), 1));
+        assert_eq!(request("uvx server@1.2"), some("server", "==1.2", Some("server"), 1));
+        assert_eq!(request("uvx server@latest"), some("server", "", Some("server"), 1));
+        assert_eq!(
+            request("uvx --from server[a,b]>=1 run --x"),
             some("server[a,b]", ">=1", Some("run"), 3)
         );
         for other in [
@@ -174,7 +177,7 @@ mod tests {
             "uvx ./server.whl",
             "node server",
         ] {
-            assert_eq!(wanted(other), None, "{other}");
+            assert_eq!(request(other), None, "{other}");
         }
     }
 }
