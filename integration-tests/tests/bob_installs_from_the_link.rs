@@ -19,7 +19,7 @@ use integration_tests::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-/// A gateway with a tool of an entry that wants a key; Alice has it installed, Bob has not.
+/// A gateway with a tool of an entry that requires a key. Alice has installed the entry, Bob has not.
 async fn stack_with_alice(stack: &Stack, upstream: &RecordingUpstream) {
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let mut entry = walk::with_static(walk::remote(&upstream.url()), "key", walk::bearer());

@@ -1,5 +1,5 @@
-//! Packages are fetched once, without secrets, and stay what they are until somebody asks for others. With a FAKE of npm; the journeys have
-//! the real one, and uv.
+//! Packages are fetched once, without secrets, and keep their versions until an update is requested. With a FAKE of npm; the journeys use the
+//! real npm and uv.
 
 mod support;
 
@@ -72,7 +72,7 @@ fn trees(folder: &Path) -> Vec<std::path::PathBuf> {
     entries.map(|e| e.path()).collect()
 }
 
-/// A new revision of the entry, for which credential-svc has spoken.
+/// A new revision of the entry, with this report of credential-svc.
 fn revise(fakes: &Fakes, uid: &str, status: ConditionStatus, edit: impl FnOnce(&mut SelfHostedServer)) {
     fakes.revise(uid, |revision| match &mut revision.server {
         Some(Server::SelfHosted(server)) => edit(server),
@@ -111,7 +111,7 @@ async fn what_was_fetched_stays_until_somebody_asks_for_an_update() {
         "{environment}"
     );
 
-    // Versions that come later are for those who come later, and for those who ask.
+    // New versions are for new installations, and for those that request an update.
     fs::write(tools.path().join("version"), "2.0.0").unwrap();
     install(&fakes, "two", tools.path());
     stack.running("two").await;
@@ -125,7 +125,7 @@ async fn what_was_fetched_stays_until_somebody_asks_for_an_update() {
     );
     stack.stop().await;
 
-    // What nobody runs any more goes when the service starts; what was cut off, too.
+    // Trees that nobody runs, and unfinished ones, are removed when the service starts.
     fs::create_dir_all(folder.path().join("packages/new-cut-off/home")).unwrap();
     fs::write(tools.path().join("version"), "3.0.0").unwrap();
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -140,7 +140,7 @@ async fn what_was_fetched_stays_until_somebody_asks_for_an_update() {
     assert_eq!(trees(&stack.folder).len(), 1);
     stack.stop().await;
 
-    // A tree that is lost is made again, with the same versions.
+    // A lost tree is created again, with the same versions.
     fs::remove_dir_all(&trees(folder.path())[0]).unwrap();
     let stack = Stack::start(folder.path(), &fakes).await;
     stack.running("one").await;
@@ -174,14 +174,14 @@ async fn an_update_that_fails_leaves_what_there_was() {
     for hint in ["server", "the registry does not answer in …/packages/new-"] {
         assert!(failed.message.contains(hint), "{}", failed.message);
     }
-    // Where the operator keeps the data concerns nobody else.
+    // Users do not see where the operator keeps the data.
     let folder_name = folder.path().to_str().unwrap();
     assert!(!failed.message.contains(folder_name), "{}", failed.message);
     eventually(|| trees(&stack.folder).len() <= 1).await;
     fs::remove_file(tools.path().join("broken")).unwrap();
     stack.running("one").await;
     fs::write(tools.path().join("broken"), "").unwrap();
-    // An update that fails leaves what runs as it is, and says so.
+    // A failed update does not change what runs, and the message says so.
     let endpoint = stack.running("one").await;
     let started = call(&endpoint).await["started"].clone();
     let outcome = restart(&stack, "one", true).await;
@@ -197,7 +197,7 @@ async fn an_update_that_fails_leaves_what_there_was() {
     stack.stop().await;
 }
 
-/// However long the registry takes, the server that runs can be called meanwhile.
+/// The running server can be called while the registry takes its time.
 #[tokio::test]
 async fn an_update_is_fetched_beside_the_server_that_runs() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -230,7 +230,7 @@ async fn an_update_is_fetched_beside_the_server_that_runs() {
 #[tokio::test]
 async fn fetches_share_nothing_that_they_can_write() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
-    // An older version's, with what code of others may have left there.
+    // The cache of an older version of Chandlery, in which third-party code may have left files.
     let shared = folder.path().join("packages/home");
     fs::create_dir_all(&shared).unwrap();
     fs::write(shared.join(".npmrc"), "registry=http://127.0.0.1:1/").unwrap();
@@ -306,7 +306,7 @@ async fn what_the_owner_agreed_to_outlasts_other_revisions() {
     assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
     fs::write(tools.path().join("version"), "2.0.0").unwrap();
 
-    // Another package for a while.
+    // The entry names another package for a while.
     revise(&fakes, "one", ConditionStatus::True, |server| {
         server.arguments[1] = "server@2".to_owned();
     });
@@ -316,7 +316,7 @@ async fn what_the_owner_agreed_to_outlasts_other_revisions() {
     let back = stack.moved("one", &other).await;
     assert_eq!(version(&shown(&stack, "one").await), "1.0.0");
 
-    // Versions that nobody is asked about for a while.
+    // The entry does not require confirmation for a while.
     revise(&fakes, "one", ConditionStatus::True, |server| {
         server.confirm_new_versions = false
     });
@@ -353,7 +353,7 @@ async fn an_update_that_waits_ends_with_the_revision_that_it_was_asked_of() {
     stack.stop().await;
 }
 
-/// Whoever restarts a server does not call off the update that somebody else has asked for.
+/// A restart does not cancel an update that somebody else has requested.
 #[tokio::test]
 async fn a_restart_beside_an_update_takes_nothing_from_it() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -411,7 +411,7 @@ async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
     stack.stop().await;
 }
 
-/// The first line of a package's program is the package's own: it lets nobody into other folders.
+/// The first line of a package's program could name any interpreter: it does not give access to other folders.
 #[tokio::test]
 async fn a_package_does_not_say_what_its_server_sees() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -435,7 +435,7 @@ async fn a_package_does_not_say_what_its_server_sees() {
     stack.stop().await;
 }
 
-/// What one registry gave does not run, and gets no secret, where the entry names another one.
+/// A package of one registry does not run, and gets no secret, after the entry names another registry.
 #[tokio::test]
 async fn another_registry_is_asked_anew() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -467,7 +467,7 @@ async fn another_registry_is_asked_anew() {
     stack.stop().await;
 }
 
-/// The only way out where a registry does not answer.
+/// A restart must work while a registry does not answer.
 #[tokio::test]
 async fn a_restart_ends_a_fetch_that_hangs() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -485,7 +485,7 @@ async fn a_restart_ends_a_fetch_that_hangs() {
     stack.stop().await;
 }
 
-/// A pin of an older version of Chandlery does not say where it came from: what it says of versions holds.
+/// A pin of an older version of Chandlery has no origin. Its versions are kept.
 #[tokio::test]
 async fn pins_of_an_older_version_keep_their_versions() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -513,7 +513,7 @@ async fn pins_of_an_older_version_keep_their_versions() {
     stack.stop().await;
 }
 
-/// A setting of npm's that a fetch would not follow is npx's own business, not ignored.
+/// With a setting of npm that a fetch does not support, the command is left to npx; the setting is not ignored.
 #[tokio::test]
 async fn what_a_fetch_does_not_know_is_not_fetched() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -523,10 +523,10 @@ async fn what_a_fetch_does_not_know_is_not_fetched() {
         server.environment.insert(name, "2020-01-01".to_owned());
     });
     let stack = Stack::start(folder.path(), &fakes).await;
-    // The FAKE of npx runs nothing by itself.
+    // The FAKE of npx runs no packages.
     stack.reason("one", "EXITED").await;
     assert_eq!(shown(&stack, "one").await.package, None);
-    // Whose owner is to be asked about new versions is not left to npx.
+    // A package whose new versions must be confirmed is not left to npx.
     revise(&fakes, "one", ConditionStatus::True, |server| {
         server.confirm_new_versions = true
     });
@@ -535,7 +535,7 @@ async fn what_a_fetch_does_not_know_is_not_fetched() {
     stack.stop().await;
 }
 
-/// What may not run as the entry says does not go on as it said before, and runs again when it says so again.
+/// A server that cannot run as the new revision says is stopped, and runs again after the entry is changed back.
 #[tokio::test]
 async fn a_revision_that_cannot_be_fetched_ends_what_ran() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
@@ -559,7 +559,7 @@ async fn a_revision_that_cannot_be_fetched_ends_what_ran() {
     stack.stop().await;
 }
 
-/// Nor what a person may say of registries.
+/// With a registry that people may enter, the command is left to npx too.
 #[tokio::test]
 async fn registries_of_people_are_the_launchers_business() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());

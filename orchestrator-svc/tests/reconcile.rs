@@ -1,4 +1,4 @@
-//! What runs follows what the registry says.
+//! Running servers follow the registry.
 
 mod support;
 
@@ -35,7 +35,7 @@ async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
     assert_eq!((runtime.replicas, runtime.ready_replicas), (1, 1));
     assert_eq!(runtime.spec_digest.len(), 64, "{}", runtime.spec_digest);
 
-    // Names and labels of the entry reach nobody; texts of what runs make a revision, but another server is not needed.
+    // A change of names and labels does not reach the server; a change of texts makes a revision, but does not restart it.
     let before = fakes.reports().len();
     fakes.edit_entry("e-one", |entry| {
         entry.display_name = "Other".to_owned();
@@ -112,7 +112,7 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
             }
         }
     }
-    // Of all processes, only the server has it.
+    // The server is the only process with the secret.
     assert_eq!(holders.len(), 1, "{holders:?}");
     assert!(stack.processes().contains(&holders[0]), "{holders:?}");
 
@@ -126,7 +126,7 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
     assert_eq!(call(&moved).await["environment"]["TOKEN"], "another-one");
     assert_ne!(fakes.runtime("one").unwrap().spec_digest, same.spec_digest);
 
-    // Taken away again, the server goes.
+    // Without the secret, the server is stopped.
     fakes.edit("one", |w| credential(w, ConditionStatus::False, 4));
     stack.reason("one", "CREDENTIAL_REQUIRED").await;
     eventually(|| stack.processes().len() == 1).await;
@@ -166,7 +166,7 @@ async fn says_what_a_person_can_act_on() {
         "no report has a secret"
     );
 
-    // Corrected, it runs at once.
+    // A corrected spec runs at once.
     fakes.revise("loop", |revision| {
         let Some(Server::SelfHosted(server)) = &mut revision.server else {
             panic!()
@@ -249,7 +249,7 @@ async fn restarts_for_a_rotated_secret_of_the_entry_and_waits_for_a_missing_one(
     fakes.install(installation("one", "python3", &[&script], vec![shared]));
     fakes.edit("one", |i| credential(i, ConditionStatus::True, 0));
     fakes.install(installation("two", "python3", &[&script], Vec::new()));
-    // An entry that nothing was reported of yet stands in nobody's way.
+    // An entry without a report does not keep servers from starting.
     let stack = Stack::start(folder.path(), &fakes).await;
     let endpoint = stack.running("one").await;
     assert_eq!(call(&endpoint).await["environment"]["SHARED"], "first");
@@ -308,7 +308,7 @@ async fn remote_installations_cost_nothing_here() {
     }
     eventually(|| fakes.cleanups().len() == 200).await;
 
-    // One that moves away is stopped, and nothing can be called any more; it may come back.
+    // A server whose entry becomes remote is stopped; it may become self-hosted again.
     fakes.revise("one", |revision| {
         revision.server = Some(Server::Remote(RemoteServer {
             url: "https://example.com".to_owned(),
@@ -363,7 +363,7 @@ async fn a_deletion_waits_for_no_call() {
     stack.stop().await;
 }
 
-/// Two orchestrators of one registry: one works, the other waits and has nothing running.
+/// Two orchestrators of one registry: one holds the lease, the other is on standby and runs nothing.
 #[tokio::test]
 async fn one_orchestrator_works_and_the_other_waits() {
     let (first, second, fakes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Fakes::new());
@@ -377,13 +377,13 @@ async fn one_orchestrator_works_and_the_other_waits() {
     assert_eq!(waits.observed("one").await.endpoint, endpoint);
     assert_eq!(fakes.reports().len(), reports + 1, "one report, of one orchestrator");
 
-    // The first one ends: the second takes over at once.
+    // The first one stops: the second takes over at once.
     works.stop().await;
     let moved = waits.moved("one", &endpoint).await;
     call(&moved).await;
     assert_eq!(waits.processes().len(), 1);
 
-    // Somebody else takes the lease: this one stops what it runs, and waits.
+    // Another process takes the lease: this one stops its servers and waits.
     fakes.take_lease("another");
     eventually(|| waits.processes().is_empty()).await;
     let reports = fakes.reports().len();

@@ -1,4 +1,4 @@
-//! What people see of their servers.
+//! RuntimeService, as people call it.
 
 mod support;
 
@@ -161,7 +161,7 @@ async fn a_restart_says_that_it_failed() {
     stack.stop().await;
 }
 
-/// Another version would get the owner's secrets: an admin, who may restart it, may not decide that.
+/// Another version would get the owner's secrets, so an admin may restart the server but not update it.
 #[tokio::test]
 async fn where_owners_are_asked_about_versions_they_alone_take_one() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());

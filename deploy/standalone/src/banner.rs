@@ -12,7 +12,7 @@ pub(crate) struct Banner<'a> {
     /// Whether the gateway `default` was made at the first start.
     pub(crate) has_default_gateway: bool,
     pub(crate) grpc: SocketAddr,
-    /// Whether TLS ends there.
+    /// Whether this process terminates TLS there.
     pub(crate) grpc_serves_tls: bool,
     /// The code that the development issuer's sign-in page asks for; `None` without that issuer.
     pub(crate) sign_in_code: Option<&'a SignInCode>,

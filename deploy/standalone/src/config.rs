@@ -19,7 +19,7 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     /// Where gRPC clients connect.
     pub(crate) grpc: SocketAddr,
-    /// Who ends TLS there.
+    /// TLS for gRPC.
     pub(crate) grpc_tls: grpc_tls::Config,
     /// Under which people and clients reach the HTTP address; none: that of the address itself.
     pub(crate) public_url: Option<Url>,

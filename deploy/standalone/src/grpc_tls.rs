@@ -18,29 +18,29 @@ use tonic::{
     transport::{Identity, ServerTlsConfig},
 };
 
-/// What an operator says of who ends TLS.
+/// The TLS options for gRPC.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     /// PEM files: a certificate with those of its authorities, and its private key.
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
-    /// Addresses of proxies that end TLS.
+    /// Addresses of proxies that terminate TLS.
     pub(crate) proxies: Vec<IpNet>,
 }
 
-/// Who ends TLS.
+/// What terminates TLS for gRPC.
 #[derive(Debug)]
 pub(crate) enum GrpcTls {
-    /// Nobody: calls do not leave this machine.
+    /// Nothing: calls do not leave this machine.
     Loopback,
-    /// We do.
+    /// This process.
     Ours(Box<ServerTlsConfig>),
-    /// Proxies at these addresses, from which alone calls are taken.
+    /// Proxies at these addresses. Calls are accepted only from them.
     Proxies(Arc<[IpNet]>),
 }
 
 impl GrpcTls {
-    /// What `config` says for this address. One that is not loopback requires a certificate or a proxy: nobody sends a token in the clear by
-    /// oversight.
+    /// The TLS configuration of an address. One that is not loopback requires a certificate or a proxy, so that tokens are not sent unencrypted by
+    /// mistake.
     pub(crate) fn configured(address: SocketAddr, config: Config) -> Result<Self, String> {
         if let Some((certificate, key)) = &config.certificate {
             return Ok(Self::Ours(Box::new(identity(certificate, key)?)));

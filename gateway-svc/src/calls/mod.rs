@@ -497,7 +497,7 @@ fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
     out
 }
 
-/// Names whose fault it is, and logs it: it is no fault of ours.
+/// Converts a failure of the upstream server into the caller's error, and logs it.
 pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
         UpstreamError::Unreachable(_) | UpstreamError::NotTaken => UpstreamFault::Unreachable,

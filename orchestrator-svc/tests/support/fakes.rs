@@ -1,5 +1,5 @@
-//! Fakes of registry-svc and credential-svc: they speak the real services over pipes and keep everything in memory. The journeys of
-//! `integration-tests` use the real ones.
+//! Fakes of registry-svc and credential-svc, which implement the gRPC services over pipes and keep everything in memory. The journeys of
+//! `integration-tests` use the real services.
 
 use std::{
     collections::HashMap,
@@ -92,12 +92,12 @@ impl Fakes {
         self.registry.take_lease(holder);
     }
 
-    /// Nobody holds it any more.
+    /// No process holds the lease from now on.
     pub fn free_lease(&self) {
         self.registry.free_lease();
     }
 
-    /// Forgets what was reported, as a restored database does, and begins with a snapshot again.
+    /// Loses reports, as a restored database does, and sends a new snapshot.
     pub fn lose_runtimes(&self) {
         self.registry.restore(|objects| {
             let uids: Vec<String> = objects.all::<Runtime>().map(Runtime::key).collect();

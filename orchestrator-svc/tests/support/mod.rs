@@ -53,7 +53,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// One that works.
+    /// Starts one that holds the lease.
     pub async fn start(folder: &Path, fakes: &Fakes) -> Self {
         Self::start_until(folder, fakes, |ready| *ready == Readiness::Ready).await
     }
@@ -145,7 +145,7 @@ impl Stack {
         self.fakes.runtime(uid).unwrap()
     }
 
-    /// Waits until the server runs and the registry knows where; what it was told before this service was started is of no server.
+    /// Waits until the server runs and its endpoint is reported by this service, not by an earlier one.
     pub async fn running(&self, uid: &str) -> String {
         let here = |runtime: &Runtime| {
             let socket = runtime.endpoint.strip_prefix("unix:");
@@ -155,14 +155,14 @@ impl Stack {
         self.fakes.runtime(uid).unwrap().endpoint
     }
 
-    /// Waits until the registry knows how the installation's present generation does.
+    /// Waits until the status of the installation's current generation is reported.
     pub async fn observed(&self, uid: &str) -> Runtime {
         let runtime = || self.fakes.runtime(uid).unwrap_or_default();
         eventually(|| runtime().observed_generation == self.fakes.generation(uid)).await;
         runtime()
     }
 
-    /// Waits until it runs elsewhere than before.
+    /// Waits until the server runs with another endpoint.
     pub async fn moved(&self, uid: &str, from: &str) -> String {
         let endpoint = || self.fakes.runtime(uid).unwrap().endpoint;
         eventually(|| !endpoint().is_empty() && endpoint() != from).await;
@@ -201,7 +201,7 @@ pub fn server() -> String {
     format!("{}/tests/programs/server.py", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What an installation of this command looks like to those who watch.
+/// An entry revision with this command, and an installation of it, as watchers get them.
 pub fn installation(
     uid: &str,
     command: &str,
@@ -218,7 +218,7 @@ pub fn installation(
     of(uid, Server::SelfHosted(server), fields)
 }
 
-/// One whose server runs elsewhere.
+/// An entry revision with a remote server, and an installation of it.
 pub fn remote(uid: &str) -> (EntryRevision, Installation) {
     let url = "https://example.com".to_owned();
     of(uid, Server::Remote(RemoteServer { url }), Vec::new())
@@ -277,17 +277,17 @@ pub async fn call(endpoint: &str) -> Value {
     call_with(endpoint, json!({"name": "x"})).await
 }
 
-/// What the server behind an endpoint gets when it writes to a file: an error, or nothing.
+/// Makes the server write to a file; returns the error, or an empty text.
 pub async fn write(endpoint: &str, file: &Path) -> String {
     try_file(endpoint, "write", file, "written").await
 }
 
-/// What a server finds in a file; nothing where it may not read it.
+/// Makes the server read a file; returns the content, or an empty text if it cannot.
 pub async fn read(endpoint: &str, file: &Path) -> String {
     try_file(endpoint, "read", file, "read").await
 }
 
-/// Has a server do something with a file, and gives the text that comes of it under this name.
+/// Calls the server's tool with a file, and returns the text with this name in its answer.
 async fn try_file(endpoint: &str, what: &str, file: &Path, outcome: &str) -> String {
     let params = json!({"name": "x", "arguments": {what: file}});
     call_with(endpoint, params).await[outcome]

@@ -217,7 +217,7 @@ impl Supervisor {
         if !self.goes_on_fetching(&outline) {
             self.end_fetch().await;
         }
-        // An update goes on beside whatever can run; another fetch is what the server waits for.
+        // An update continues while the server runs. Any other fetch is one that the server waits for.
         if self.fetching.as_ref().is_some_and(|fetching| !fetching.anew) {
             if self.server.run().is_some() {
                 self.announce(spec.generation, "The package is being fetched.");
