@@ -308,7 +308,7 @@ fn refused(text: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "Signing in did not work", text)
 }
 
-/// For what is no fault of the opener's; the cause goes to the log.
+/// The page for a failure that the person did not cause. Logs the cause.
 fn failed(issuer: &IssuerConfig, error: impl std::fmt::Display) -> Problem {
     tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "a sign-in failed");
     Problem::new(

@@ -1,4 +1,4 @@
-//! Which orchestrator runs the servers. Nobody watches it: whoever wants it asks.
+//! The lease of the orchestrator that runs the servers. It is not a watched object; orchestrators request it.
 
 use contracts::registry::RuntimeLease;
 use sqlx::Row as _;

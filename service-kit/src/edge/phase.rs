@@ -155,7 +155,7 @@ impl Phase {
         *START + Duration::from_millis(self.quiet_since.load(Relaxed))
     }
 
-    /// An answer waits for the client to take it; for so long, the connection counts as busy.
+    /// An answer waits until the client reads it. Meanwhile, the connection counts as busy.
     pub(super) fn waits_to_write(&self, busy_for: Duration) {
         let until = u64::try_from(busy_for.as_millis()).map_or(u64::MAX, |busy| now().saturating_add(busy));
         self.writing.store(until, Relaxed);
