@@ -81,7 +81,7 @@ pub(crate) trait Runtime: Send + Sync {
 /// A restart that a person requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Restart {
-    /// A UUID.
+    /// Identifies the restart.
     pub(crate) id: String,
     /// Also fetch the newest versions of the server's package, if [`ServerSpec::revision`] is not a later one. A runtime that fetches no
     /// packages ignores this.

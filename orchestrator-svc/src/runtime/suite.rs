@@ -30,7 +30,8 @@ pub(crate) trait Subject {
     /// variable `TOKEN`, if it is set. `tests/programs/server.py` is such a program.
     fn spec(&self, kind: Kind) -> ServerSpec;
 
-    /// Whether a process or pod of an owner's server exists, found without asking the runtime where that is possible.
+    /// Whether a process or pod of an owner's server exists, including processes that the server started. Found without asking the runtime
+    /// where that is possible.
     fn runs(&self, owner: &str) -> bool;
 }
 
