@@ -52,7 +52,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn hear_fetch(&mut self, event: Event) {
+    pub(super) async fn on_fetch_event(&mut self, event: Event) {
         match event {
             Event::Log { line, time } => self.logs.push(&line, time),
             Event::Started { .. } | Event::Ready | Event::ToolsChanged => {}
@@ -91,7 +91,7 @@ impl Supervisor {
             Ok(None) => {
                 self.update = None;
                 tracing::info!(installation.uid = %self.owner, package = requested, "package fetched");
-                self.look_again().await;
+                self.restart_with_package().await;
             }
             Err(error) => {
                 let message = format!("The package {requested} cannot be used: {error}.");

@@ -125,17 +125,17 @@ impl Supervisor {
 
     /// Runs until `gone` is cancelled. Afterwards, no process of the server is left.
     pub(super) async fn run(mut self) {
-        self.look().await;
+        self.reconcile().await;
         loop {
             match self.wait().await {
                 Wake::Gone => {
                     self.end_fetch().await;
                     return self.end_server().await;
                 }
-                Wake::Desired => self.look().await,
+                Wake::Desired => self.reconcile().await,
                 Wake::Restart => self.start_again().await,
-                Wake::Server(event) => self.hear(event).await,
-                Wake::Fetch(event) => self.hear_fetch(event).await,
+                Wake::Server(event) => self.on_event(event).await,
+                Wake::Fetch(event) => self.on_fetch_event(event).await,
                 Wake::Start(permit) => self.start(permit).await,
                 Wake::StartFetch(permit) => self.start_fetch(permit).await,
                 Wake::LeavePlace => {
@@ -148,7 +148,7 @@ impl Supervisor {
                     if matches!(self.server, Server::BackOff { .. }) {
                         self.server = Server::Idle;
                     }
-                    self.look().await;
+                    self.reconcile().await;
                 }
             }
         }
@@ -187,8 +187,8 @@ impl Supervisor {
             () = self.gone.cancelled() => Wake::Gone,
             changed = self.desired.changed() => if changed.is_ok() { Wake::Desired } else { Wake::Gone },
             Ok(()) = self.restarts.changed() => Wake::Restart,
-            event = said(server) => Wake::Server(event),
-            event = said(fetch) => Wake::Fetch(event),
+            event = next_event(server) => Wake::Server(event),
+            event = next_event(fetch) => Wake::Fetch(event),
             permit = place(start) => Wake::Start(permit),
             permit = place(start_fetch) => Wake::StartFetch(permit),
             () = at(leave_place) => Wake::LeavePlace,
@@ -197,15 +197,15 @@ impl Supervisor {
     }
 
     /// Makes the server match the desired state.
-    async fn look(&mut self) {
+    async fn reconcile(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
         match desired {
             Desired::Hold(held) => self.hold(&held).await,
-            Desired::Run(spec) => self.look_at(&spec).await,
+            Desired::Run(spec) => self.reconcile_spec(&spec).await,
         }
     }
 
-    async fn look_at(&mut self, spec: &Arc<ServerSpec>) {
+    async fn reconcile_spec(&mut self, spec: &Arc<ServerSpec>) {
         // Who may request an update depends on the revision, so a request for an earlier one is dropped.
         self.update = self.update.filter(|revision| *revision >= spec.revision);
         let digest = spec.digest();
@@ -402,7 +402,7 @@ impl Supervisor {
         }
         self.announce(spec.generation, "The server is being started again.");
         self.end_server().await;
-        self.look().await;
+        self.reconcile().await;
     }
 
     /// Starts to fetch newer versions while the server runs. Returns false if there is nothing to fetch.
@@ -413,12 +413,12 @@ impl Supervisor {
                 self.fetch(fetch).await;
                 true
             }
-            // `look` runs into the same error, and reports it.
+            // `reconcile` runs into the same error, and reports it.
             Ok(None) | Err(_) => false,
         }
     }
 
-    async fn hear(&mut self, event: Event) {
+    async fn on_event(&mut self, event: Event) {
         match event {
             Event::Log { line, time } => self.logs.push(&line, time),
             Event::Started { pid } => {
@@ -524,7 +524,7 @@ impl Supervisor {
     }
 
     /// Restarts the server with the package that was fetched.
-    pub(super) async fn look_again(&mut self) {
+    pub(super) async fn restart_with_package(&mut self) {
         if self.server.run().is_some() {
             self.announce_again();
             self.end_server().await;
@@ -532,7 +532,7 @@ impl Supervisor {
         if !matches!(self.server, Server::Held) {
             self.server = Server::Idle;
         }
-        self.look().await;
+        self.reconcile().await;
     }
 
     fn announce_again(&self) {
@@ -552,7 +552,7 @@ impl Supervisor {
     }
 }
 
-async fn said(bridge: Option<&mut Bridge>) -> Event {
+async fn next_event(bridge: Option<&mut Bridge>) -> Event {
     match bridge {
         Some(bridge) => bridge.next().await,
         None => std::future::pending().await,
