@@ -32,7 +32,7 @@ pub fn stdio(command: &str, arguments: &[&str]) -> Entry {
         server: Some(Server::SelfHosted(r::SelfHostedServer {
             command: command.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            transport: Some(Transport::Stdio(r::StdioTransport {})),
+            transport: Some(Transport::Stdio(r::StdioTransport::default())),
             ..r::SelfHostedServer::default()
         })),
         ..Entry::default()

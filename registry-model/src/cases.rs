@@ -2,16 +2,21 @@
 //! unset: to guess what they mean could send a secret where it does not belong.
 
 use contracts::registry::{
-    EntryRevision, InstallField, InstallFieldSource, InstallFieldType,
+    EntryRevision, InstallField, InstallFieldSource, InstallFieldType, ProcessModel,
     additional_header::Source,
     entry_revision::{CredentialModel, Server},
+    self_hosted_server::Transport,
 };
 
 /// Whether every case of it is known here. Of one that is not, nothing may be called, vended or started.
 pub fn all_known(revision: &EntryRevision) -> bool {
     let server = match &revision.server {
         Some(Server::Remote(_)) => true,
-        Some(Server::SelfHosted(server)) => server.transport.is_some(),
+        Some(Server::SelfHosted(server)) => match &server.transport {
+            Some(Transport::Stdio(stdio)) => ProcessModel::try_from(stdio.process_model).is_ok(),
+            Some(Transport::StreamableHttp(_)) => true,
+            None => false,
+        },
         None => false,
     };
     let model = match &revision.credential_model {
@@ -53,7 +58,7 @@ fn has_no_target(key: &str, revision: &EntryRevision) -> bool {
 mod tests {
     use contracts::registry::{
         AdditionalHeader, BearerHeader, Injection, NoCredential, RemoteServer, SelfHostedServer, StaticCredential,
-        StdioTransport, injection, install_field::Target, self_hosted_server::Transport,
+        StdioTransport, injection, install_field::Target,
     };
 
     use super::*;
@@ -94,7 +99,7 @@ mod tests {
         assert!(all_known(&with(Some(Injection { kind: Some(bearer) }))));
         let hosted = EntryRevision {
             server: Some(Server::SelfHosted(SelfHostedServer {
-                transport: Some(Transport::Stdio(StdioTransport {})),
+                transport: Some(Transport::Stdio(StdioTransport::default())),
                 ..SelfHostedServer::default()
             })),
             ..remote()
@@ -117,6 +122,15 @@ mod tests {
             (
                 "transport",
                 without(&|revision| revision.server = Some(Server::SelfHosted(SelfHostedServer::default()))),
+            ),
+            (
+                "process model",
+                without(&|revision| {
+                    revision.server = Some(Server::SelfHosted(SelfHostedServer {
+                        transport: Some(Transport::Stdio(StdioTransport { process_model: 99 })),
+                        ..SelfHostedServer::default()
+                    }));
+                }),
             ),
             (
                 "target",

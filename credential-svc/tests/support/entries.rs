@@ -55,7 +55,7 @@ pub fn remote(uid: &str, url: &str, install_fields: Vec<InstallField>) -> Entry 
 pub fn self_hosted(uid: &str, command: &str, install_fields: Vec<InstallField>) -> Entry {
     let server = SelfHostedServer {
         command: command.to_owned(),
-        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
+        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport::default())),
         ..SelfHostedServer::default()
     };
     Entry {

@@ -140,7 +140,7 @@ fn demo_entry() -> pb::Entry {
         labels: HashMap::from([(LABEL.to_owned(), LABEL_VALUE.to_owned())]),
         server: Some(pb::entry::Server::SelfHosted(pb::SelfHostedServer {
             command: DEMO_COMMAND.to_owned(),
-            transport: Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport {})),
+            transport: Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport::default())),
             ..pb::SelfHostedServer::default()
         })),
         credential_model: Some(pb::entry::CredentialModel::NoCredential(pb::NoCredential {})),

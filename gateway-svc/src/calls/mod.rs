@@ -69,6 +69,8 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) subject: &'a Arc<str>,
     /// What its answer is kept together with, where that is a batch's.
     pub(crate) together: Option<&'a Arc<Together>>,
+    /// Who has a session of their own with servers that keep sessions apart: the client's session, or a caller without one.
+    pub(crate) client: upstream::Client,
     /// That of the client's session.
     pub(crate) revision: Revision,
     /// Ends the call.
@@ -158,6 +160,11 @@ impl Calls {
                 None => stopping = resolved.running.endpoint,
             }
         }
+    }
+
+    /// Ends the sessions with upstreams that are this client's alone; in the background.
+    pub(crate) fn end_client(&self, client: upstream::Client) {
+        self.upstreams.end_client(client);
     }
 
     /// Makes the call where it was resolved to. `None`: the server there is about to stop, and was told nothing of it.
@@ -268,6 +275,7 @@ impl Calls {
             headers,
             subject: &caller.subject_name().into(),
             together: None,
+            client: upstream::Client::Caller(caller.subject_name().into()),
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };
@@ -322,7 +330,7 @@ impl Calls {
         })
     }
 
-    /// The target for these headers: one kept ready, unless the client's own headers go with the call.
+    /// The target for these headers: one kept ready, unless the client's own headers go with the call, or it has a session of its own.
     fn target(
         &self,
         running: &Running,
@@ -331,7 +339,9 @@ impl Calls {
         call: &ToolCall<'_>,
     ) -> Result<Arc<Target>, CallError> {
         let key = (Arc::clone(&running.installation.uid), call.revision);
-        if consumer.passthrough_headers.is_empty()
+        let client = running.revision.session_each.then(|| call.client.clone());
+        let shared = consumer.passthrough_headers.is_empty() && client.is_none();
+        if shared
             && let Some(ready) = self.targets.get(&key)
             && ready.running.runs_as(running)
             && Arc::ptr_eq(&ready.vended, vended)
@@ -342,8 +352,14 @@ impl Calls {
         vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
         let scope = scope(&mut headers);
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let target = Arc::new(target(running, vended.generations, call.revision, headers, scope)?);
-        if consumer.passthrough_headers.is_empty() {
+        let target = Arc::new(target(
+            running,
+            vended.generations,
+            call.revision,
+            headers,
+            (scope, client),
+        )?);
+        if shared {
             let (running, vended) = (running.clone(), Arc::clone(vended));
             self.targets.insert(
                 key,
@@ -414,7 +430,7 @@ pub(crate) fn target(
     generations: Generations,
     revision: Revision,
     headers: HeaderMap,
-    scope: Scope,
+    (scope, client): (Scope, Option<upstream::Client>),
 ) -> Result<Target, CallError> {
     let endpoint = match &running.endpoint {
         Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
@@ -437,6 +453,7 @@ pub(crate) fn target(
         revision,
         headers,
         scope,
+        client,
     ))
 }
 
@@ -542,6 +559,7 @@ mod tests {
             headers: &HeaderMap::new(),
             subject: &"users/alice".into(),
             together: None,
+            client: upstream::Client::Caller("users/alice".into()),
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };

@@ -36,7 +36,7 @@ impl Asker {
         let mut again = running.revision.vends_headers;
         loop {
             let headers = vended.headers.clone();
-            let target = calls::target(running, vended.generations, Revision::LATEST, headers, None)
+            let target = calls::target(running, vended.generations, Revision::LATEST, headers, (None, None))
                 .map_err(|error| Failure::Transient(error.to_string()))?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),

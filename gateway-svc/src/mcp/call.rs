@@ -112,6 +112,7 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
         headers,
         subject,
         together,
+        client: session.client(),
         revision: session.revision,
         cancel,
     };

@@ -404,6 +404,7 @@ impl Visit {
         match self.session(None) {
             Ok(session) => {
                 self.mcp.sessions.end(&session);
+                self.mcp.calls.end_client(session.client());
                 StatusCode::NO_CONTENT.into_response()
             }
             Err(response) => *response,

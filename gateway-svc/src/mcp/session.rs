@@ -15,7 +15,10 @@ use moka::sync::Cache;
 use service_kit::keys::{Ring, Sealing};
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::ConsumerRef, upstream::Revision};
+use crate::{
+    domain::ConsumerRef,
+    upstream::{Client, Revision},
+};
 
 /// A session is over then, and its client initializes again.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -33,6 +36,13 @@ pub(crate) struct Session {
     pub(crate) opens_links: bool,
     /// Tells it from other sessions.
     pub(crate) id: [u8; NONCE_LEN],
+}
+
+impl Session {
+    /// As servers that keep sessions apart know it.
+    pub(crate) fn client(&self) -> Client {
+        Client::Session(self.id)
+    }
 }
 
 /// Seals and opens sessions.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    AdditionalHeader, EntryRevision, InstallField, additional_header,
+    AdditionalHeader, EntryRevision, InstallField, ProcessModel, SelfHostedServer, additional_header,
     entry_revision::{CredentialModel, Server},
     install_field::Target,
+    self_hosted_server::Transport,
 };
 use registry_model::{
     cases, destination,
@@ -27,11 +28,23 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
     Some(Revision {
         remote,
         self_hosted: matches!(revision.server, Some(Server::SelfHosted(_))),
+        session_each: has_process_each(revision),
         destination: destination::of(revision).map(|destination| strings.get(&destination)),
         vends_headers: vends_headers(revision),
         stored_secrets: has_stored_secrets(&revision.install_fields),
         headers: headers(revision, strings),
     })
+}
+
+fn has_process_each(revision: &EntryRevision) -> bool {
+    let Some(Server::SelfHosted(SelfHostedServer {
+        transport: Some(Transport::Stdio(stdio)),
+        ..
+    })) = &revision.server
+    else {
+        return false;
+    };
+    stdio.process_model() == ProcessModel::OnePerSession
 }
 
 fn vends_headers(revision: &EntryRevision) -> bool {

@@ -277,7 +277,7 @@ pub(crate) fn hosted_revision(slug: &str) -> pb::EntryRevision {
     pb::EntryRevision {
         server: Some(Server::SelfHosted(pb::SelfHostedServer {
             command: "x".to_owned(),
-            transport: Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport {})),
+            transport: Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport::default())),
             ..pb::SelfHostedServer::default()
         })),
         ..plain_revision(slug)

@@ -13,7 +13,7 @@ use super::{
     pool::Body,
     post::Begun,
     session::Session,
-    target::Target,
+    target::{Client, Target},
     upstreams::Upstreams,
 };
 
@@ -99,6 +99,26 @@ impl Upstreams {
             .try_get_with_by_ref(&target.key, initialize)
             .await
             .map_err(|error| (*error).clone())
+    }
+
+    /// Ends the sessions that are this client's alone, in the background: the orchestrator runs a process for each.
+    pub(crate) fn end_client(&self, client: Client) {
+        let this = self.clone();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let sessions = this.inner.sessions.iter();
+            let own: Vec<_> = sessions
+                .filter(|(key, _)| key.client.as_ref() == Some(&client))
+                .collect();
+            for (key, session) in own {
+                this.inner.sessions.invalidate(&*key).await;
+                if key.endpoint.hosted {
+                    this.delete(&key.endpoint, &session).await;
+                }
+            }
+        });
     }
 
     async fn forget(&self, target: &Target, lost: &Arc<Session>) {

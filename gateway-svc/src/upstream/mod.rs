@@ -30,7 +30,7 @@ pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
 pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
-pub(crate) use target::{Endpoint, Revision, Scope, Target};
+pub(crate) use target::{Client, Endpoint, Revision, Scope, Target};
 pub(crate) use tools::ListedTool;
 pub(crate) use upstreams::Upstreams;
 

@@ -15,7 +15,7 @@ use super::{
     error::UpstreamError,
     pool::{Body, PoolError},
     session::Session,
-    target::Target,
+    target::{Endpoint, Target},
     upstreams::Upstreams,
 };
 
@@ -79,7 +79,7 @@ impl Upstreams {
         let endpoint = &target.key.endpoint;
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.headers_mut() = headers(target, session);
+        *request.headers_mut() = headers(target.headers.clone(), endpoint, session);
         let client = if endpoint.hosted {
             &self.inner.hosted
         } else if target.secret && !endpoint.is_tls() {
@@ -99,6 +99,17 @@ impl Upstreams {
                 what: "begin to answer",
                 within,
             }),
+        }
+    }
+
+    /// Tells a server that the orchestrator runs that a session of it is over; what comes of it is of no consequence.
+    pub(super) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
+        let mut request = http::Request::new(Full::default());
+        *request.method_mut() = Method::DELETE;
+        *request.headers_mut() = headers(HeaderMap::new(), endpoint, Some(session));
+        let ended = self.inner.hosted.request(&endpoint.uri, request);
+        if !matches!(timeout(self.inner.limits.aside, ended).await, Ok(Ok(_))) {
+            tracing::debug!("the upstream was not told that a session is over");
         }
     }
 
@@ -177,12 +188,11 @@ fn is_not_taken(response: &Response<Body>) -> bool {
     response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_TAKEN)
 }
 
-/// What is sent: the target's headers, and what MCP needs, which nothing overrides.
-fn headers(target: &Target, session: Option<&Session>) -> HeaderMap {
-    let mut headers = target.headers.clone();
+/// What is sent: the target's `headers`, and what MCP needs, which nothing overrides.
+fn headers(mut headers: HeaderMap, endpoint: &Endpoint, session: Option<&Session>) -> HeaderMap {
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ACCEPT, JSON_OR_EVENTS);
-    if target.key.endpoint.hosted && target.key.endpoint.uri.port().is_none() {
+    if endpoint.hosted && endpoint.uri.port().is_none() {
         // Behind a socket there is no host, and servers refuse names they do not know.
         headers.insert(HOST, HeaderValue::from_static("localhost"));
     }

@@ -96,6 +96,17 @@ pub(super) struct SessionKey {
     pub(super) generation: [i64; 3],
     pub(super) revision: Revision,
     pub(super) scope: Scope,
+    /// Whose session it is, where it is shared with nobody.
+    pub(super) client: Option<Client>,
+}
+
+/// Who has a session of their own with an upstream that keeps sessions apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// A client's session, by its id.
+    Session([u8; 12]),
+    /// A caller without one, by the name of the person or team.
+    Caller(Arc<str>),
 }
 
 /// An installation's server, as one caller reaches it now.
@@ -125,7 +136,7 @@ impl Target {
 
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
     /// needs.
-    /// Those that are secrets are marked as sensitive.
+    /// Those that are secrets are marked as sensitive. `client` is set where the session is for it alone.
     pub(crate) fn new(
         endpoint: Endpoint,
         installation: Arc<str>,
@@ -133,6 +144,7 @@ impl Target {
         revision: Revision,
         headers: HeaderMap,
         scope: Scope,
+        client: Option<Client>,
     ) -> Self {
         let secret = headers.values().any(http::HeaderValue::is_sensitive);
         Self {
@@ -142,6 +154,7 @@ impl Target {
                 generation,
                 revision,
                 scope,
+                client,
             },
             headers,
             secret,
@@ -197,7 +210,16 @@ mod tests {
         headers.insert("x-key", value);
         headers.insert("x-harmless", http::HeaderValue::from_static("harmless"));
         let endpoint = Endpoint::remote(&"https://example.com".parse().unwrap()).unwrap();
-        Target::new(endpoint, "inst".into(), [1, 1, 0], Revision::LATEST, headers, None).masked(text)
+        Target::new(
+            endpoint,
+            "inst".into(),
+            [1, 1, 0],
+            Revision::LATEST,
+            headers,
+            None,
+            None,
+        )
+        .masked(text)
     }
 
     #[test]

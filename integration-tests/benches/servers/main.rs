@@ -162,7 +162,7 @@ fn start(server: &Server, layers: &Layers) -> integration_tests::Result<Duration
         working_folder: own,
         files: Vec::new(),
         secrets: Vec::new(),
-        transport: Transport::Stdio,
+        transport: Transport::Stdio { one_per_session: false },
         limits: Limits::default(),
     };
     let mut order = serde_json::to_vec(&spec)?;

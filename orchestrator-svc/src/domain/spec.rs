@@ -78,7 +78,10 @@ pub(crate) enum FieldTarget {
 /// How a server speaks MCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
-    Stdio,
+    Stdio {
+        /// Whether each MCP session has a process of its own; else one process serves all.
+        one_per_session: bool,
+    },
     StreamableHttp {
         /// 0: a free port is chosen, which the server finds in the variable `PORT`.
         port: u16,
@@ -171,7 +174,8 @@ impl ServerSpec {
             }
         }
         match &self.transport {
-            Transport::Stdio => hash.text("stdio"),
+            Transport::Stdio { one_per_session: false } => hash.text("stdio"),
+            Transport::Stdio { one_per_session: true } => hash.text("stdio, one process a session"),
             Transport::StreamableHttp { port, path } => hash.texts(["streamable-http", &port.to_string(), path]),
         }
         hash.count(usize::from(self.confirm_new_versions));
@@ -363,7 +367,7 @@ pub(crate) mod tests {
             environment: BTreeMap::new(),
             files: Vec::new(),
             fields: Vec::new(),
-            transport: Transport::Stdio,
+            transport: Transport::Stdio { one_per_session: false },
             confirm_new_versions: false,
             credential_generations: (0, 0),
             revision: 1,
@@ -514,6 +518,7 @@ pub(crate) mod tests {
                     path: "/mcp".to_owned(),
                 }
             }),
+            with(|s| s.transport = Transport::Stdio { one_per_session: true }),
             with(|s| s.confirm_new_versions = true),
             with(|s| s.credential_generations = (2, 0)),
         ] {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use contracts::registry::{
-    EntryRevision, InstallField, Installation, SelfHostedServer, entry_revision::Server, install_field::Target,
-    self_hosted_server,
+    EntryRevision, InstallField, Installation, ProcessModel, SelfHostedServer, StdioTransport, entry_revision::Server,
+    install_field::Target, self_hosted_server,
 };
 use registry_model::{
     cases,
@@ -119,7 +119,10 @@ fn transport(server: &SelfHostedServer) -> Transport {
             path: http.path.clone(),
         },
         // `cases::all_known` has refused any other.
-        Some(self_hosted_server::Transport::Stdio(_)) | None => Transport::Stdio,
+        Some(self_hosted_server::Transport::Stdio(StdioTransport { process_model })) => Transport::Stdio {
+            one_per_session: *process_model == i32::from(ProcessModel::OnePerSession),
+        },
+        None => Transport::Stdio { one_per_session: false },
     }
 }
 
@@ -127,7 +130,7 @@ fn transport(server: &SelfHostedServer) -> Transport {
 mod tests {
     use contracts::registry::{
         ArgumentTarget, EnvironmentVariableTarget, HeaderTarget, InstallFieldSource, InstallFieldType,
-        MountedFileTarget, NoCredential, ServerFile, StdioTransport, entry_revision::CredentialModel,
+        MountedFileTarget, NoCredential, ServerFile, entry_revision::CredentialModel,
     };
     use pretty_assertions::assert_eq;
 
@@ -163,7 +166,7 @@ mod tests {
                 path: "a.txt".to_owned(),
                 content: "fixed".to_owned(),
             }],
-            transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
+            transport: Some(self_hosted_server::Transport::Stdio(StdioTransport::default())),
             ..SelfHostedServer::default()
         };
         let revision = EntryRevision {
@@ -248,6 +251,26 @@ mod tests {
             path_variable: Some("KEY_FILE".to_owned()),
         };
         assert_eq!(spec.fields[1].target, key);
+    }
+
+    #[test]
+    fn the_entry_says_how_many_processes_there_are() {
+        for (model, expected) in [
+            (ProcessModel::Unspecified, false),
+            (ProcessModel::OneForAll, false),
+            (ProcessModel::OnePerSession, true),
+        ] {
+            let server = SelfHostedServer {
+                transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {
+                    process_model: model.into(),
+                })),
+                ..SelfHostedServer::default()
+            };
+            let expected = Transport::Stdio {
+                one_per_session: expected,
+            };
+            assert_eq!(transport(&server), expected, "{model:?}");
+        }
     }
 
     #[test]

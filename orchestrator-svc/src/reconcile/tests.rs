@@ -87,7 +87,7 @@ impl Reconciling {
 fn self_hosted(fields: Vec<InstallField>) -> (Installation, EntryRevision) {
     let server = SelfHostedServer {
         command: "serve".to_owned(),
-        transport: Some(Transport::Stdio(StdioTransport {})),
+        transport: Some(Transport::Stdio(StdioTransport::default())),
         ..SelfHostedServer::default()
     };
     let revision = EntryRevision {

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use tokio::{sync::broadcast, time::timeout};
 use uuid::Uuid;
 
@@ -22,11 +21,15 @@ use crate::{
     underway::Underway,
 };
 
-const SESSION: &str = "mcp-session-id";
+/// The endpoint's only path.
+pub(crate) const PATH: &str = "/mcp";
+pub(crate) const SESSION: &str = "mcp-session-id";
+/// Length of [`Endpoint::run`].
+pub(crate) const RUN: usize = 32;
 const VERSION: &str = "mcp-protocol-version";
 /// Those a client may name; older ones differ from these in nothing the bridge sees.
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
-const INVALID_REQUEST: i32 = -32600;
+pub(crate) const INVALID_REQUEST: i32 = -32600;
 const PARSE_ERROR: i32 = -32700;
 /// In an answer with status 503: the request did not reach the server. No answer of a server's own has it.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
@@ -48,9 +51,19 @@ impl Endpoint {
         }
     }
 
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
-        if request.uri().path() != "/mcp" {
-            return text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.");
+    /// What the ids of its sessions begin with: [`RUN`] characters that nobody guesses.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Answers a request of a client.
+    pub(crate) async fn handle<B>(self: Arc<Self>, request: Request<B>, underway: &Underway) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if request.uri().path() != PATH {
+            return wrong_path();
         }
         if let Some(version) = request.headers().get(VERSION)
             && !VERSIONS.iter().any(|v| version.as_bytes() == v.as_bytes())
@@ -82,14 +95,15 @@ impl Endpoint {
             .filter(|s| s.starts_with(&self.run) && s.len() <= 80)
         {
             Some(session) => Ok(session.to_owned()),
-            None => {
-                let body = error("null", SERVER_ENDED, "The session has ended; initialize again.");
-                Err(Box::new(json(StatusCode::NOT_FOUND, body)))
-            }
+            None => Err(Box::new(session_ended())),
         }
     }
 
-    async fn post(&self, request: Request<Incoming>, client: &str, underway: &Underway) -> Response<Body> {
+    async fn post<B>(&self, request: Request<B>, client: &str, underway: &Underway) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -103,13 +117,10 @@ impl Endpoint {
             );
         }
         let takes_stream = accepts(request.headers(), "text/event-stream");
-        let Ok(body) = Limited::new(request.into_body(), self.limits.message_bytes)
-            .collect()
-            .await
-        else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "The message is too long, or broke off.");
+        let body = match whole(request.into_body(), &self.limits).await {
+            Ok(body) => body,
+            Err(refusal) => return *refusal,
         };
-        let body = body.to_bytes();
         let Some(message) = Members::parse(&body) else {
             return json(
                 StatusCode::BAD_REQUEST,
@@ -283,6 +294,32 @@ impl Drop for Call {
     }
 }
 
+/// The whole body of a message, or the answer to one that is too long.
+pub(crate) async fn whole<B>(body: B, limits: &Limits) -> Result<Bytes, Box<Response<Body>>>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(body, limits.message_bytes).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(_) => Err(Box::new(text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The message is too long, or broke off.",
+        ))),
+    }
+}
+
+/// Answers a request that names another path than [`PATH`].
+pub(crate) fn wrong_path() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.")
+}
+
+/// Answers a request of a session that is no more: the client initializes again.
+pub(crate) fn session_ended() -> Response<Body> {
+    let body = error("null", SERVER_ENDED, "The session has ended; initialize again.");
+    json(StatusCode::NOT_FOUND, body)
+}
+
 /// Refuses a request before the server is told of it, since it is about to stop: whoever sent it may send it again, to the server that comes.
 pub(crate) fn not_taken(id: &str) -> Response<Body> {
     let why = "The MCP server is being stopped; this request was not passed on to it.";
@@ -293,7 +330,7 @@ pub(crate) fn not_taken(id: &str) -> Response<Body> {
     response
 }
 
-fn id<'a>(message: &Members<'a>) -> &'a str {
+pub(crate) fn id<'a>(message: &Members<'a>) -> &'a str {
     message.get("id").map_or("null", |id| id.get())
 }
 

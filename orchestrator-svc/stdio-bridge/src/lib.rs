@@ -1,7 +1,7 @@
 //! Starts one MCP server and serves it as streamable HTTP on a Unix socket.
 //!
 //! A stdio server is spoken to for all its clients: their JSON-RPC ids are multiplexed, the server is initialized once, without
-//! client capabilities. A streamable HTTP server is proxied to its port. Either way the server gets a clean environment, its
+//! client capabilities. Or each MCP session has a process of its own, which ends with it. A streamable HTTP server is proxied to its port. Either way the server gets a clean environment, its
 //! lines on standard error are handed to the parent with the secrets taken out, and nothing of it outlives the bridge.
 //!
 //! The bridge is a process of its own ([`main`]): it reads a [`Spec`] as one line of JSON on standard input, writes
@@ -9,6 +9,7 @@
 
 mod answer;
 mod backlog;
+mod child;
 mod envelope;
 mod event;
 mod files;
@@ -19,10 +20,12 @@ mod lines;
 mod log;
 mod process;
 mod proxy;
+mod reaper;
 mod redact;
 mod run;
 mod scan;
 mod serve;
+mod sessions;
 mod spec;
 mod stdio;
 mod stop;

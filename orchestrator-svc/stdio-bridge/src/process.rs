@@ -12,14 +12,17 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::{prctl, signal::Signal::SIGKILL},
+    sys::{
+        prctl,
+        signal::{Signal::SIGKILL, kill},
+    },
+    unistd::Pid,
 };
 use sandbox::{Exit, LAUNCHER, Status};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::UnixStream,
     process::{ChildStderr, ChildStdin, ChildStdout},
-    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time::timeout,
 };
@@ -27,8 +30,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     event::EndReason,
+    reaper::Reaper,
     spec::Spec,
-    tree::{End, MARKER, reap},
+    tree::{End, MARKER},
 };
 
 /// A started server.
@@ -63,10 +67,10 @@ impl StartError {
     }
 }
 
-/// Starts the server within its confinement, and reaps everything from then on.
-pub(crate) async fn start(spec: &Spec, port: Option<u16>) -> Result<Server, StartError> {
-    // Listened to before anything can end.
-    let mut ended = signal(SignalKind::child()).map_err(|e| internal("cannot listen for ended processes", &e))?;
+/// Starts the server within its confinement. `marker` is [`Spec::marker`], or begins with it.
+pub(crate) async fn start(spec: &Spec, marker: &str, port: Option<u16>, reaper: &Reaper) -> Result<Server, StartError> {
+    // Before anything can end.
+    let starting = reaper.starting();
     let no_launcher = |e: io::Error| internal("cannot start the launcher", &e);
     let (ours, theirs) = StdUnixStream::pair().map_err(no_launcher)?;
     // The program that is running, also where its file was replaced meanwhile.
@@ -82,26 +86,26 @@ pub(crate) async fn start(spec: &Spec, port: Option<u16>) -> Result<Server, Star
     die_with_parent(&mut command);
     let mut child = command.spawn().map_err(no_launcher)?;
     drop((theirs, command));
+    let launcher_pid = child.id().cast_signed();
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         unreachable!("all three are piped")
     };
     let no_pipe = |e: io::Error| internal("cannot read from the server", &e);
-    let mut launcher = Launcher::ask(ours, spec, port).await.map_err(no_launcher)?;
-    let pid = timeout(spec.limits.ready(), launcher.started(spec))
-        .await
-        .map_err(|_| StartError::new(EndReason::NotStarted, "the sandbox was not made in time"))??;
+    let mut launcher = Launcher::ask(ours, spec, marker, port).await.map_err(no_launcher)?;
+    let Ok(started) = timeout(spec.limits.ready(), launcher.started(spec)).await else {
+        let _ = kill(Pid::from_raw(launcher_pid), SIGKILL);
+        return Err(StartError::new(
+            EndReason::NotStarted,
+            "the sandbox was not made in time",
+        ));
+    };
+    let pid = started?;
+    let mut reaped = starting.end_of(pid);
     let (sender, end) = watch::channel(None);
     tokio::spawn(async move {
-        loop {
-            if let Some((_, end)) = reap().into_iter().find(|(ended, _)| *ended == pid) {
-                sender.send_replace(Some(launcher.ended().await.unwrap_or(end)));
-                return keep_reaping(ended).await;
-            }
-            if ended.recv().await.is_none() {
-                return;
-            }
-        }
+        let end = ended(&mut reaped).await;
+        sender.send_replace(Some(launcher.ended().await.unwrap_or(end)));
     });
     Ok(Server {
         pid,
@@ -112,19 +116,13 @@ pub(crate) async fn start(spec: &Spec, port: Option<u16>) -> Result<Server, Star
     })
 }
 
-async fn keep_reaping(mut ended: Signal) {
-    while ended.recv().await.is_some() {
-        reap();
-    }
-}
-
 /// The launcher, and the init that it becomes, at the other end of a socket.
 struct Launcher(Lines<BufReader<UnixStream>>);
 
 impl Launcher {
-    async fn ask(socket: StdUnixStream, spec: &Spec, port: Option<u16>) -> io::Result<Self> {
+    async fn ask(socket: StdUnixStream, spec: &Spec, marker: &str, port: Option<u16>) -> io::Result<Self> {
         let mut environment = spec.environment.clone();
-        environment.insert(MARKER.to_owned(), spec.marker.clone());
+        environment.insert(MARKER.to_owned(), marker.to_owned());
         let mut confinement = spec.confinement.clone();
         if let Some(port) = port {
             environment.insert("PORT".to_owned(), port.to_string());

@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,10 +10,7 @@ use std::{
 
 use nix::{
     fcntl::{Flock, FlockArg},
-    sys::{
-        prctl,
-        signal::{Signal, killpg},
-    },
+    sys::prctl,
     unistd::{Pid, getppid},
 };
 use sandbox::LAUNCHER;
@@ -22,22 +18,23 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::UnixListener,
     sync::watch,
-    task::JoinHandle,
     time::timeout,
 };
 use zeroize::Zeroizing;
 
 use crate::{
+    child::{Child, close, exit_message},
     event::{EndReason, Event, Events},
     files::Folder,
     http::Endpoint,
     log::Log,
     process::{Server, StartError, ended, start},
     proxy::{Proxy, choose_port, wait_until_open},
+    reaper::Reaper,
     redact::Redactor,
     serve::{Service, serve},
-    spec::{Spec, Transport},
-    stdio::Session,
+    sessions::{self, Sessions},
+    spec::{Limits, Spec, Transport},
     stop::{self, Stop},
     tree::{End, kill_descendants},
     underway::Underway,
@@ -47,8 +44,6 @@ use crate::{
 const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(15);
-/// From SIGTERM to SIGKILL where the parent is gone.
-const ABANDONED: Duration = Duration::from_secs(1);
 
 /// Runs the bridge on standard input and output until its server or its parent ends, or launches a server for a bridge where the first
 /// argument is [`sandbox::LAUNCHER`]: the whole of a program's `main`.
@@ -109,6 +104,10 @@ async fn life(events: &Events) -> Event {
         return bridge_failed("cannot read its spec");
     };
     drop(line);
+    let spec = Arc::new(spec);
+    let Ok(reaper) = Reaper::begin() else {
+        return bridge_failed("cannot listen for ended processes");
+    };
     let Ok(stop) = stop::follow(input) else {
         return bridge_failed("cannot listen for signals");
     };
@@ -119,8 +118,8 @@ async fn life(events: &Events) -> Event {
         Ok(folder) => folder,
         Err(error) => return bridge_failed(&format!("cannot open the working folder: {error}")),
     };
-    let event = match prepare(&spec, &folder).await {
-        Ok((server, port)) => live(&spec, server, port, parent, stop, events).await,
+    let event = match prepare(&spec, &folder, &reaper).await {
+        Ok(server) => live(&spec, server, parent, stop, events, &reaper).await,
         Err(error) => failed(error),
     };
     kill_descendants().await;
@@ -148,7 +147,7 @@ async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
     }
 }
 
-async fn prepare(spec: &Spec, folder: &Folder) -> Result<(Server, Option<u16>), StartError> {
+async fn prepare(spec: &Spec, folder: &Folder, reaper: &Reaper) -> Result<(Server, Option<u16>), StartError> {
     for file in &spec.files {
         folder.write(file).map_err(|error| {
             let message = format!("cannot write the file {:?}: {error}", file.path);
@@ -156,71 +155,74 @@ async fn prepare(spec: &Spec, folder: &Folder) -> Result<(Server, Option<u16>), 
         })?;
     }
     let port = match spec.transport {
-        Transport::Stdio | Transport::Task => None,
+        Transport::Stdio { .. } | Transport::Task => None,
         Transport::StreamableHttp { port, .. } => Some(choose_port(port).await?),
     };
-    Ok((start(spec, port).await?, port))
+    let marker = match spec.transport {
+        Transport::Stdio { one_per_session: true } => sessions::marker(spec, 1),
+        _ => spec.marker.clone(),
+    };
+    Ok((start(spec, &marker, port, reaper).await?, port))
 }
 
 /// From the start of the server to its end.
 async fn live(
-    spec: &Spec,
-    server: Server,
-    port: Option<u16>,
+    spec: &Arc<Spec>,
+    (server, port): (Server, Option<u16>),
     parent: Pid,
     mut stop: watch::Receiver<Stop>,
     events: &Events,
+    reaper: &Reaper,
 ) -> Event {
-    let Server {
-        pid,
-        stdin,
-        stdout,
-        stderr,
-        mut end,
-    } = server;
-    events.send(Event::Started { pid }).await;
+    events.send(Event::Started { pid: server.pid }).await;
     let redactor = Arc::new(Redactor::new(&spec.secrets));
     let log = Log::new(events.clone(), redactor, &spec.limits);
-    let mut logs = vec![log.follow(stderr)];
-    let (session, closed) = match spec.transport {
-        Transport::Stdio => {
-            let (session, closed) =
-                Session::start(stdin, stdout, spec.limits.clone(), events.clone(), Arc::clone(&log));
-            (Some(session), Some(closed))
-        }
+    let (pid, end) = (server.pid, server.end.clone());
+    let mut logs = Vec::new();
+    let child = match spec.transport {
+        Transport::Stdio { .. } => Some(Arc::new(Child::begin(server, spec, events, &log))),
         Transport::Task | Transport::StreamableHttp { .. } => {
-            drop(stdin);
-            logs.push(log.follow(stdout));
-            (None, None)
+            drop(server.stdin);
+            logs.extend([log.follow(server.stderr), log.follow(server.stdout)]);
+            None
         }
     };
-    let mut closed = pin!(async move {
-        match closed {
-            Some(closed) => drop(closed.await),
-            None => std::future::pending().await,
-        }
-    });
+    let gone = async || match &child {
+        Some(child) => child.ended().await,
+        None => Some(ended(&mut end.clone()).await),
+    };
     let ready = async {
-        let service = match (&session, port) {
-            (Some(session), _) => {
-                session.initialize().await?;
-                Service::Stdio(Arc::new(Endpoint::new(Arc::clone(session), spec.limits.clone())))
+        let service = match (&child, &spec.transport) {
+            (Some(child), transport) => {
+                child.session().initialize().await?;
+                if matches!(transport, Transport::Stdio { one_per_session: true }) {
+                    let (events, log) = (events.clone(), Arc::clone(&log));
+                    let sessions = Sessions::new(
+                        Arc::clone(spec),
+                        Arc::clone(child),
+                        events,
+                        log,
+                        reaper.clone(),
+                        stop.clone(),
+                    );
+                    Service::Sessions(sessions)
+                } else {
+                    let endpoint = Endpoint::new(Arc::clone(child.session()), spec.limits.clone());
+                    Service::Stdio(Arc::new(endpoint))
+                }
             }
-            (None, None) => {
-                tokio::time::sleep(spec.limits.ready()).await;
-                let message = format!("It did not end within {} s.", spec.limits.ready().as_secs());
-                return Err(StartError::new(EndReason::TaskTimeout, message));
-            }
-            (None, port) => {
+            (None, Transport::StreamableHttp { path, .. }) => {
                 let port = port.unwrap_or_default();
                 wait_until_open(port, spec.limits.ready()).await?;
-                let Transport::StreamableHttp { path, .. } = &spec.transport else {
-                    unreachable!("it has a port")
-                };
                 let proxy = Proxy::new(port, path);
                 Service::Http(Arc::new(
                     proxy.ok_or_else(|| StartError::new(EndReason::NotStarted, "the path is not valid"))?,
                 ))
+            }
+            (None, _) => {
+                tokio::time::sleep(spec.limits.ready()).await;
+                let message = format!("It did not end within {} s.", spec.limits.ready().as_secs());
+                return Err(StartError::new(EndReason::TaskTimeout, message));
             }
         };
         let unusable = |e: std::io::Error| StartError::internal(&format!("cannot listen: {e}"));
@@ -230,47 +232,52 @@ async fn live(
     };
     let underway = Underway::default();
     let (finish, finishing) = watch::channel(false);
+    let mut asked = stop.clone();
+    let (mut serving, mut sessions) = (None, None);
     let outcome = tokio::select! {
         biased;
-        end = ended(&mut end) => Outcome::Ended(end),
-        () = stop::asked(&mut stop, Stop::Drained) => Outcome::Stop,
-        () = &mut closed => Outcome::Closed,
+        end = gone() => Outcome::Ended(end),
+        () = stop::asked(&mut asked, Stop::Drained) => Outcome::Stop,
         ready = ready => match ready {
             Err(error) => Outcome::Failed(error),
             Ok((service, listener)) => {
-                let serving = tokio::spawn(serve(listener, service, parent, underway.clone(), finishing, spec.limits.connections));
+                if let Service::Sessions(all) = &service {
+                    sessions = Some(Arc::clone(all));
+                }
+                serving = Some(tokio::spawn(serve(listener, service, parent, underway.clone(), finishing, spec.limits.connections)));
                 events.send(Event::Ready).await;
-                let outcome = tokio::select! {
-                    end = ended(&mut end) => Outcome::Ended(end),
-                    () = stop::asked(&mut stop, Stop::Drained) => Outcome::Stop,
-                    () = &mut closed => Outcome::Closed,
-                };
-                Outcome::Served(Box::new(outcome), serving)
+                tokio::select! {
+                    // The process of one session ends alone.
+                    end = gone(), if sessions.is_none() => Outcome::Ended(end),
+                    () = stop::asked(&mut asked, Stop::Drained) => Outcome::Stop,
+                }
             }
         },
     };
-    let (outcome, serving) = match outcome {
-        Outcome::Served(outcome, serving) => (*outcome, Some(serving)),
-        other => (other, None),
-    };
     let event = match outcome {
         Outcome::Ended(end) => exited(end),
-        Outcome::Closed => match timeout(Duration::from_millis(500), ended(&mut end)).await {
-            Ok(end) => exited(end),
-            Err(_) => failed(StartError::new(
-                EndReason::Exited,
-                "The server closed its standard output.",
-            )),
-        },
         Outcome::Stop => {
-            end_server(spec, pid, session.as_deref(), &underway, &mut end, &mut stop).await;
+            let gone = async {
+                if sessions.is_none() {
+                    ended(&mut end.clone()).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            if drained(&spec.limits, &underway, gone, &mut stop).await {
+                let why = "The MCP server was stopped before it had answered.";
+                match (&sessions, &child) {
+                    (Some(sessions), _) => sessions.end(why).await,
+                    (None, Some(child)) => child.close(&spec.limits, why, stop.clone()).await,
+                    (None, None) => close(pid, false, &spec.limits, end.clone(), stop.clone()).await,
+                }
+            }
             failed(StartError::new(EndReason::Stopped, "Stopped."))
         }
         Outcome::Failed(error) => failed(error),
-        Outcome::Served(..) => unreachable!("taken apart above"),
     };
-    if let (Some(session), Event::Ended { message, .. }) = (&session, &event) {
-        session.end(message);
+    if let (Some(child), Event::Ended { message, .. }) = (&child, &event) {
+        child.session().end(message);
     }
     kill_descendants().await;
     finish.send_replace(true);
@@ -282,62 +289,39 @@ async fn live(
         // All writers are dead, but for one that nobody can kill.
         let _ = timeout(Duration::from_millis(500), task).await;
     }
+    if let Some(child) = child {
+        child.log_ended().await;
+    }
     event
 }
 
-/// Ends a server: its requests first, then its input, then SIGTERM. What is left of it afterwards is killed.
-async fn end_server(
-    spec: &Spec,
-    pid: i32,
-    session: Option<&Session>,
+/// Waits until no request is under way, for as long as the limits and who asked allow. False: the server is `gone`.
+async fn drained(
+    limits: &Limits,
     underway: &Underway,
-    end: &mut watch::Receiver<Option<End>>,
+    gone: impl Future<Output = ()>,
     stop: &mut watch::Receiver<Stop>,
-) {
-    let limits = &spec.limits;
+) -> bool {
     tokio::select! {
-        () = underway.drain() => {}
-        () = stop::asked(stop, Stop::Now) => {}
-        () = tokio::time::sleep(limits.drain()) => {}
-        _ = ended(end) => return,
-    }
-    if let Some(session) = session {
-        session.end("The MCP server was stopped before it had answered.");
-        tokio::select! {
-            _ = ended(end) => return,
-            () = stop::asked(stop, Stop::Abandoned) => {}
-            () = tokio::time::sleep(limits.input_end()) => {}
-        }
-    }
-    let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
-    tokio::select! {
-        _ = ended(end) => {}
-        () = tokio::time::sleep(limits.grace()) => {}
-        () = async { stop::asked(stop, Stop::Abandoned).await; tokio::time::sleep(ABANDONED).await } => {}
+        () = underway.drain() => true,
+        () = stop::asked(stop, Stop::Now) => true,
+        () = tokio::time::sleep(limits.drain()) => true,
+        () = gone => false,
     }
 }
 
 enum Outcome {
-    Ended(End),
+    /// As [`Child::ended`] says.
+    Ended(Option<End>),
     Stop,
-    Closed,
     Failed(StartError),
-    Served(Box<Outcome>, JoinHandle<()>),
 }
 
-fn exited(end: End) -> Event {
-    let message = match (end.code, end.signal) {
-        (Some(code), _) => format!("The MCP server ended with exit code {code}."),
-        (None, Some(signal)) => {
-            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
-            format!("The MCP server was ended by the signal {name}.")
-        }
-        (None, None) => "The MCP server ended.".to_owned(),
-    };
+fn exited(end: Option<End>) -> Event {
     Event::Ended {
         reason: EndReason::Exited,
-        message,
-        exit_code: end.code,
-        signal: end.signal,
+        message: exit_message(end),
+        exit_code: end.and_then(|end| end.code),
+        signal: end.and_then(|end| end.signal),
     }
 }

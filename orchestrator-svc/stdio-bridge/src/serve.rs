@@ -16,6 +16,7 @@ use crate::{
     answer::Body,
     http::{Endpoint, not_taken},
     proxy::Proxy,
+    sessions::Sessions,
     underway::Underway,
 };
 
@@ -23,6 +24,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) enum Service {
     Stdio(Arc<Endpoint>),
+    Sessions(Arc<Sessions>),
     Http(Arc<Proxy>),
 }
 
@@ -33,8 +35,8 @@ impl Service {
             return Ok(self.answer(request, &underway).await);
         }
         match self {
-            // It knows which of them are requests.
-            Self::Stdio(_) => Ok(self.answer(request, &underway).await),
+            // They know which of them are requests.
+            Self::Stdio(_) | Self::Sessions(_) => Ok(self.answer(request, &underway).await),
             Self::Http(_) => Ok(match underway.admit() {
                 Some(admitted) => admitted.until_answered(self.answer(request, &underway).await),
                 None => not_taken("null"),
@@ -45,6 +47,7 @@ impl Service {
     async fn answer(self, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
         match self {
             Self::Stdio(endpoint) => endpoint.handle(request, underway).await,
+            Self::Sessions(sessions) => sessions.handle(request, underway).await,
             Self::Http(proxy) => proxy.handle(request).await,
         }
     }

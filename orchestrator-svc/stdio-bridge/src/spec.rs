@@ -52,7 +52,11 @@ pub struct File {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Transport {
     /// Over standard input and output.
-    Stdio,
+    Stdio {
+        /// Whether each MCP session has a process of its own; else one process serves all.
+        #[serde(default)]
+        one_per_session: bool,
+    },
     /// It does not: it is a task that runs to its end. Nothing is served for it.
     Task,
     /// Over HTTP on 127.0.0.1.
@@ -81,6 +85,10 @@ pub struct Limits {
     pub pending_requests: usize,
     /// Connections at one time.
     pub connections: usize,
+    /// Processes at one time, where each MCP session has one.
+    pub sessions: usize,
+    /// Such a session ends after this time without a request.
+    pub session_idle_millis: u64,
     /// Until the server must have answered `initialize`, or listen on its port, or a task must have ended.
     pub ready_millis: u64,
     /// A request fails after this time without an answer or progress.
@@ -106,6 +114,8 @@ impl Default for Limits {
             log_bytes_per_second: 64 << 10,
             pending_requests: 1024,
             connections: 1024,
+            sessions: 32,
+            session_idle_millis: 900_000,
             // The first start of a package runner downloads the package.
             ready_millis: 120_000,
             request_millis: 900_000,
@@ -127,6 +137,10 @@ impl Limits {
         Duration::from_millis(self.request_millis)
     }
 
+    pub(crate) fn session_idle(&self) -> Duration {
+        Duration::from_millis(self.session_idle_millis)
+    }
+
     pub(crate) fn garbage(&self) -> Duration {
         Duration::from_millis(self.garbage_millis)
     }
@@ -143,9 +157,14 @@ impl Limits {
         Duration::from_millis(self.grace_millis)
     }
 
+    /// From the end of a server's input until it is killed at the latest.
+    pub(crate) fn longest_close(&self) -> Duration {
+        self.input_end() + self.grace()
+    }
+
     /// From the request to stop until the server is killed at the latest.
     pub fn longest_stop(&self) -> Duration {
-        self.drain() + self.input_end() + self.grace()
+        self.drain() + self.longest_close()
     }
 }
 

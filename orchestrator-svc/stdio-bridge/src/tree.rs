@@ -67,19 +67,51 @@ pub(crate) async fn kill_descendants() {
     }
 }
 
+/// Kills one server among several: the process that stands for it, what lives below that, and what carries exactly this marker. A process that left the tree of its server and
+/// has taken the marker from its environment ends with the bridge. Gives up after ten seconds.
+pub(crate) async fn kill_server(server: i32, marker: &str) {
+    let wanted = format!("{MARKER}={marker}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let living: Vec<i32> = descendants()
+            .into_iter()
+            .filter(|&pid| is_below(pid, server) || carries(pid, |variable| variable == wanted.as_bytes()))
+            .collect();
+        if living.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        kill_all(&living);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Whether a process is `root`, or lives below it.
+fn is_below(mut pid: i32, root: i32) -> bool {
+    loop {
+        if pid == root {
+            return true;
+        }
+        match living_parent(pid) {
+            Some(parent) if parent > 1 => pid = parent,
+            _ => return false,
+        }
+    }
+}
+
+/// Whether a variable of the process's environment, as it began, is like this.
+fn carries(pid: i32, variable: impl FnMut(&[u8]) -> bool) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|&b| b == 0).any(variable)
+}
+
 /// Kills what carries a marker that begins with `prefix`: what a bridge left behind that was itself killed. Waits until it is gone.
 ///
 /// # Errors
 /// When something is still there after ten seconds.
 pub fn kill_marked(prefix: &str) -> io::Result<()> {
     let wanted = format!("{MARKER}={prefix}");
-    let marked = |pid: &i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        living_parent(*pid).is_some()
-            && environment
-                .split(|&b| b == 0)
-                .any(|variable| variable.starts_with(wanted.as_bytes()))
-    };
+    let marked =
+        |pid: &i32| living_parent(*pid).is_some() && carries(*pid, |variable| variable.starts_with(wanted.as_bytes()));
     let deadline = Instant::now() + Duration::from_secs(10);
     let me = getpid().as_raw();
     loop {

@@ -1,10 +1,13 @@
 //! Requests under way, and the end of their admission.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Response;
 use http_body_util::BodyExt as _;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use crate::answer::Body;
 
@@ -12,10 +15,12 @@ use crate::answer::Body;
 #[derive(Clone, Debug)]
 pub(crate) struct Underway(Arc<watch::Sender<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     requests: usize,
     closed: bool,
+    /// When a request was let in or finished last.
+    used: Instant,
 }
 
 /// A request under way, until it is dropped.
@@ -24,7 +29,11 @@ pub(crate) struct Admitted(Arc<watch::Sender<State>>);
 
 impl Default for Underway {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::default()))
+        Self(Arc::new(watch::Sender::new(State {
+            requests: 0,
+            closed: false,
+            used: Instant::now(),
+        })))
     }
 }
 
@@ -33,6 +42,7 @@ impl Underway {
     pub(crate) fn admit(&self) -> Option<Admitted> {
         let admitted = self.0.send_if_modified(|state| {
             state.requests += usize::from(!state.closed);
+            state.used = Instant::now();
             !state.closed
         });
         admitted.then(|| Admitted(Arc::clone(&self.0)))
@@ -40,10 +50,48 @@ impl Underway {
 
     /// Lets no more in, and waits until none is under way.
     pub(crate) async fn drain(&self) {
-        self.0.send_modify(|state| state.closed = true);
+        self.close();
         let mut state = self.0.subscribe();
         // The sender lives as long as `self`.
         let _ = state.wait_for(|state| state.requests == 0).await;
+    }
+
+    /// Since when no request has been under way; `None` where one is, or none are let in any more.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let state = self.0.borrow();
+        (state.requests == 0 && !state.closed).then_some(state.used)
+    }
+
+    /// Lets no more in, unless a request is under way or none were let in before. Whether it did so.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        self.0.send_if_modified(|state| {
+            let idle = state.requests == 0 && !state.closed;
+            state.closed |= idle;
+            idle
+        })
+    }
+
+    /// Lets no more in.
+    pub(crate) fn close(&self) {
+        self.0.send_modify(|state| state.closed = true);
+    }
+
+    /// Waits until none has been under way for so long, and lets no more in from then on. Never returns once it was closed otherwise.
+    pub(crate) async fn idle_for(&self, time: Duration) {
+        let mut state = self.0.subscribe();
+        loop {
+            let idle = state.borrow_and_update().requests == 0;
+            let until = self.idle_since().map(|since| since + time);
+            match until.filter(|_| idle) {
+                Some(until) => {
+                    if timeout_at(until, state.changed()).await.is_err() && self.close_if_idle() {
+                        return;
+                    }
+                }
+                // The sender lives as long as `self`.
+                None => drop(state.changed().await),
+            }
+        }
     }
 }
 
@@ -62,6 +110,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.send_modify(|state| state.requests -= 1);
+        self.0.send_modify(|state| {
+            state.requests -= 1;
+            state.used = Instant::now();
+        });
     }
 }

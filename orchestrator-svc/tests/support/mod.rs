@@ -212,7 +212,7 @@ pub fn installation(
     let server = SelfHostedServer {
         command: command.to_owned(),
         arguments,
-        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
+        transport: Some(self_hosted_server::Transport::Stdio(StdioTransport::default())),
         ..SelfHostedServer::default()
     };
     of(uid, Server::SelfHosted(server), fields)

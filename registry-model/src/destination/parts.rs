@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use contracts::{
     credential::DestinationPart as Kind,
     registry::{
-        InstallField, InstallFieldType, SelfHostedServer, install_field::Target, self_hosted_server::Transport,
+        InstallField, InstallFieldType, SelfHostedServer, StdioTransport, install_field::Target,
+        self_hosted_server::Transport,
     },
 };
 
@@ -95,7 +96,8 @@ pub(super) fn of_server<'a>(server: &'a SelfHostedServer, fields: &'a [InstallFi
 fn transport_text(transport: Option<&Transport>) -> Cow<'static, str> {
     match transport {
         None => "unknown".into(),
-        Some(Transport::Stdio(_)) => "stdio".into(),
+        // How many processes there are decides neither what runs nor who gets secrets.
+        Some(Transport::Stdio(StdioTransport { process_model: _ })) => "stdio".into(),
         Some(Transport::StreamableHttp(http)) => {
             format!("streamable_http port {} path {}", http.port, quoted(&http.path)).into()
         }

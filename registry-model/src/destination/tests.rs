@@ -4,8 +4,8 @@ use contracts::{
     credential::DestinationPart,
     registry::{
         ArgumentTarget, EntryRevision, EnvironmentVariableTarget, HeaderTarget, InstallField, InstallFieldSource,
-        InstallFieldType, Installation, MountedFileTarget, RemoteServer, SelfHostedServer, ServerFile, StdioTransport,
-        StreamableHttpTransport, entry_revision::Server, install_field::Target, installation::Scope,
+        InstallFieldType, Installation, MountedFileTarget, ProcessModel, RemoteServer, SelfHostedServer, ServerFile,
+        StdioTransport, StreamableHttpTransport, entry_revision::Server, install_field::Target, installation::Scope,
         self_hosted_server::Transport,
     },
 };
@@ -23,7 +23,7 @@ fn command(command: &str, arguments: &[&str]) -> SelfHostedServer {
     SelfHostedServer {
         command: command.to_owned(),
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        transport: Some(Transport::Stdio(StdioTransport {})),
+        transport: Some(Transport::Stdio(StdioTransport::default())),
         ..SelfHostedServer::default()
     }
 }
@@ -331,6 +331,20 @@ fn a_package_is_no_argument() {
     exact.confirm_new_versions = true;
     assert_ne!(of(&versioned), of(&hosted(exact)));
     assert_ne!(line("npx", &["server@1"]), line("/bin/npx", &["server"]));
+}
+
+/// Nobody is asked again because the sessions of a server are kept apart, or no longer are.
+#[test]
+fn the_number_of_processes_is_no_part_of_the_destination() {
+    let with = |process_model: ProcessModel| {
+        let mut server = command("serve", &[]);
+        server.transport = Some(Transport::Stdio(StdioTransport {
+            process_model: process_model.into(),
+        }));
+        of(&hosted(server)).unwrap()
+    };
+    assert_eq!(with(ProcessModel::OneForAll), line("serve", &[]));
+    assert_eq!(with(ProcessModel::OnePerSession), line("serve", &[]));
 }
 
 #[test]

@@ -19,6 +19,7 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
             Revision::LATEST,
             headers,
             None,
+            None,
         ))
     };
     // A public address, by number or name: refused before anything is connected to.
@@ -67,6 +68,7 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
         Revision::LATEST,
         HeaderMap::new(),
         None,
+        None,
     ));
     assert_eq!(
         invalid(call(&strict, &hosted).await),
@@ -112,6 +114,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
         Revision::LATEST,
         HeaderMap::new(),
         None,
+        None,
     ));
     let upstreams = Upstreams::new(EgressPolicy::default(), short());
     assert_eq!(
@@ -145,6 +148,7 @@ async fn a_request_that_a_bridge_did_not_pass_on_can_be_sent_again() {
         [1, 0, 0],
         Revision::LATEST,
         HeaderMap::new(),
+        None,
         None,
     );
     let error = call(&upstreams(short()), &Arc::new(hosted)).await.unwrap_err();

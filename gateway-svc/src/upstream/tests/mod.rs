@@ -124,6 +124,7 @@ fn target_with(url: &str, generation: i64, headers: HeaderMap) -> Arc<Target> {
         Revision::LATEST,
         headers,
         None,
+        None,
     ))
 }
 

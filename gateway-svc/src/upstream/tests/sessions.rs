@@ -79,3 +79,62 @@ async fn another_credential_has_another_session() {
     assert_ne!(call(&upstreams, &of(2)).await.unwrap().result(), first);
     assert_eq!(call(&upstreams, &of(1)).await.unwrap().result(), first);
 }
+
+/// The sessions of a server that keeps them apart; those that were one client's alone are ended with it, where the orchestrator runs the server.
+#[tokio::test]
+async fn clients_with_sessions_of_their_own_share_none_and_end_theirs() {
+    let (ended, mut deleted) = tokio::sync::mpsc::unbounded_channel();
+    let sessions = Arc::new(AtomicUsize::new(0));
+    let respond = move |method: http::Method, headers: HeaderMap, body: Bytes| {
+        let (ended, sessions) = (ended.clone(), Arc::clone(&sessions));
+        async move {
+            if method == http::Method::DELETE {
+                ended.send(headers["mcp-session-id"].clone()).unwrap();
+                return http::StatusCode::NO_CONTENT.into_response();
+            }
+            let message: Value = serde_json::from_slice(&body).unwrap();
+            let result = match message["method"].as_str().unwrap() {
+                "initialize" => {
+                    let id = format!("s{}", sessions.fetch_add(1, Ordering::Relaxed));
+                    let result = json!({"protocolVersion": "2025-11-25"});
+                    let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+                    return ([("mcp-session-id", id)], axum::Json(body)).into_response();
+                }
+                "notifications/initialized" => return http::StatusCode::ACCEPTED.into_response(),
+                _ => json!({"session": headers["mcp-session-id"].to_str().unwrap()}),
+            };
+            axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+        }
+    };
+    let url = serve(Router::new().fallback(any(respond))).await;
+    let upstreams = upstreams(patient());
+    let session = async |client: Option<Client>| {
+        let endpoint = Endpoint::hosted(&url).unwrap();
+        let headers = HeaderMap::new();
+        let target = Target::new(
+            endpoint,
+            "inst".into(),
+            [1, 1, 0],
+            Revision::LATEST,
+            headers,
+            None,
+            client,
+        );
+        let reply = call(&upstreams, &Arc::new(target)).await.unwrap();
+        String::from_utf8(reply.result().unwrap().to_vec()).unwrap()
+    };
+    let (one, two) = (Client::Session([1; 12]), Client::Session([2; 12]));
+    let alice = Client::Caller("users/alice".into());
+    let mut of = Vec::new();
+    for client in [Some(&one), Some(&two), Some(&alice), None] {
+        of.push(session(client.cloned()).await);
+    }
+    let expected = ["s0", "s1", "s2", "s3"].map(|id| format!(r#"{{"session":"{id}"}}"#));
+    assert_eq!(of, expected);
+    upstreams.end_client(one.clone());
+    assert_eq!(deleted.recv().await.unwrap(), "s0");
+    for (client, expected) in [(Some(two), 1), (Some(alice), 2), (None, 3)] {
+        assert_eq!(session(client).await, of[expected]);
+    }
+    assert_eq!(session(Some(one)).await, r#"{"session":"s4"}"#);
+}

@@ -340,7 +340,7 @@ fn server(plan: &Plan, index: usize) -> entry::Server {
                 format!("@example/mcp-server-{index}@1.0.{}", index % 40),
             ],
             environment: HashMap::from([("LOG_LEVEL".to_owned(), "info".to_owned())]),
-            transport: Some(self_hosted_server::Transport::Stdio(StdioTransport {})),
+            transport: Some(self_hosted_server::Transport::Stdio(StdioTransport::default())),
             ..SelfHostedServer::default()
         })
     } else {

@@ -320,7 +320,9 @@ impl Machine {
             files: launch.files.iter_mut().map(written).collect(),
             secrets: std::mem::take(&mut launch.secrets),
             transport: match &launch.transport {
-                Transport::Stdio => stdio_bridge::Transport::Stdio,
+                Transport::Stdio { one_per_session } => stdio_bridge::Transport::Stdio {
+                    one_per_session: *one_per_session,
+                },
                 Transport::StreamableHttp { port, path } => stdio_bridge::Transport::StreamableHttp {
                     port: *port,
                     path: path.clone(),

@@ -56,7 +56,7 @@ pub fn spec(folder: &Path, mode: &str) -> Spec {
         confinement: confined(folder),
         files: Vec::new(),
         secrets: Vec::new(),
-        transport: Transport::Stdio,
+        transport: Transport::Stdio { one_per_session: false },
         limits: Limits {
             ready_millis: 20_000,
             input_end_millis: 200,
@@ -213,6 +213,11 @@ impl Bridge {
     /// Processes that carry this bridge's marker.
     pub fn marked(&self) -> Vec<i32> {
         marked(self.folder.path())
+    }
+
+    /// Processes of one session, where each has its own: they are numbered from 1.
+    pub fn marked_of(&self, session: usize) -> Vec<i32> {
+        marked(Path::new(&format!("{}#{session}", self.marker())))
     }
 
     pub async fn wait_until_nothing_is_left(&self) {

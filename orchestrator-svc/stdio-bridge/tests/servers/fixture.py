@@ -5,6 +5,7 @@ mode = sys.argv[1] if len(sys.argv) > 1 else "good"
 lock = threading.Lock()
 cancelled = {}
 meetings = {}
+counted = [0]
 
 
 def send(message):
@@ -28,7 +29,12 @@ def call(message):
     name, arguments = params.get("name"), params.get("arguments", {})
     if name == "echo":
         answer(id, {"echo": arguments, "id": id, "_meta": {"kept": True}})
+    elif name == "count":
+        with lock:
+            counted[0] += 1
+        answer(id, {"calls": counted[0], "pid": os.getpid()})
     elif name == "slow":
+        log("sleeping")
         time.sleep(arguments["seconds"])
         answer(id, {"slept": arguments["seconds"]})
     elif name == "meet":

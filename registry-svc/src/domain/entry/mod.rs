@@ -111,6 +111,12 @@ impl EntrySpec {
     /// Whether the same runs, the same is asked of who installs, and calls send the same. Else a change from one to the other makes
     /// a new entry revision, and each installation that moves to it has a new generation. Texts for people do not count.
     pub(crate) fn runs_as(&self, other: &Self) -> bool {
+        // What was saved before a default existed is the same as what is saved now.
+        let server = |entry: &pb::Entry| {
+            let mut server = entry.server.clone();
+            make_process_model_explicit(server.as_mut());
+            server
+        };
         let fields = |entry: &pb::Entry| -> Vec<InstallField> {
             let without_texts = |field: &InstallField| InstallField {
                 title: String::new(),
@@ -119,7 +125,7 @@ impl EntrySpec {
             };
             entry.install_fields.iter().map(without_texts).collect()
         };
-        self.0.server == other.0.server
+        server(&self.0) == server(&other.0)
             && self.0.credential_model == other.0.credential_model
             && fields(&self.0) == fields(&other.0)
             && self.0.additional_headers == other.0.additional_headers
@@ -143,6 +149,7 @@ impl EntrySpec {
 
 /// Writes defaults out, so that a reader can tell an unset case from one that is newer than the reader.
 fn make_explicit(entry: &mut pb::Entry) {
+    make_process_model_explicit(entry.server.as_mut());
     let model = entry
         .credential_model
         .get_or_insert(entry::CredentialModel::NoCredential(pb::NoCredential {}));
@@ -152,6 +159,15 @@ fn make_explicit(entry: &mut pb::Entry) {
         model.injection.get_or_insert(pb::Injection {
             kind: Some(pb::injection::Kind::Bearer(pb::BearerHeader {})),
         });
+    }
+}
+
+fn make_process_model_explicit(server: Option<&mut entry::Server>) {
+    if let Some(entry::Server::SelfHosted(server)) = server
+        && let Some(pb::self_hosted_server::Transport::Stdio(stdio)) = &mut server.transport
+        && stdio.process_model == i32::from(pb::ProcessModel::Unspecified)
+    {
+        stdio.set_process_model(pb::ProcessModel::OneForAll);
     }
 }
 

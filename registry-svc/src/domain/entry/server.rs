@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use contracts::registry as pb;
-use pb::{SelfHostedServer, StdioTransport, entry::Server, self_hosted_server::Transport};
+use pb::{ProcessModel, SelfHostedServer, StdioTransport, entry::Server, self_hosted_server::Transport};
 use service_kit::{egress::EgressPolicy, status::Violations};
 use url::Url;
 
@@ -35,7 +35,9 @@ pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry, egress: 
             }
         }
         Some(Server::SelfHosted(server)) => {
-            server.transport.get_or_insert(Transport::Stdio(StdioTransport {}));
+            server
+                .transport
+                .get_or_insert(Transport::Stdio(StdioTransport::default()));
             let mut part = Violations::new();
             check_program(&mut part, server);
             check_environment(&mut part, server);
@@ -123,8 +125,15 @@ fn check_files(violations: &mut Violations, server: &SelfHostedServer) {
 }
 
 fn check_transport(violations: &mut Violations, server: &mut SelfHostedServer) {
-    let Some(Transport::StreamableHttp(http)) = &mut server.transport else {
-        return;
+    let http = match &mut server.transport {
+        Some(Transport::StreamableHttp(http)) => http,
+        Some(Transport::Stdio(stdio)) => {
+            if ProcessModel::try_from(stdio.process_model).is_err() {
+                violations.add("stdio.process_model", "must be ONE_FOR_ALL or ONE_PER_SESSION");
+            }
+            return;
+        }
+        None => return,
     };
     if http.port > u32::from(u16::MAX) {
         violations.add(

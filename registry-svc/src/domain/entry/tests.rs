@@ -3,9 +3,9 @@
 use contracts::registry as pb;
 use pb::{
     AdditionalHeader, ArgumentTarget, CustomHeader, EnvironmentVariableTarget, HeaderTarget, InstallField,
-    InstallFieldSource, InstallFieldType, MountedFileTarget, NoCredential, RemoteServer, SelfHostedServer, ServerFile,
-    StaticCredential, StreamableHttpTransport, additional_header::Source, entry::CredentialModel, entry::Server,
-    injection::Kind, install_field::Target, self_hosted_server::Transport,
+    InstallFieldSource, InstallFieldType, MountedFileTarget, NoCredential, ProcessModel, RemoteServer,
+    SelfHostedServer, ServerFile, StaticCredential, StdioTransport, StreamableHttpTransport, additional_header::Source,
+    entry::CredentialModel, entry::Server, injection::Kind, install_field::Target, self_hosted_server::Transport,
 };
 use prost_types::FieldMask;
 use service_kit::egress::EgressPolicy;
@@ -118,6 +118,35 @@ fn takes_a_whole_entry_and_makes_defaults_explicit() {
     );
     assert!(spec.goes_to_header(spec.field("tenant").unwrap()));
     assert!(!spec.goes_to_header(spec.field("level").unwrap()));
+}
+
+#[test]
+fn one_process_for_all_is_the_default_of_a_stdio_server() {
+    let model_of = |spec: &EntrySpec| match &spec.message().server {
+        Some(Server::SelfHosted(server)) => match &server.transport {
+            Some(Transport::Stdio(stdio)) => stdio.process_model(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    let with = |model: i32| {
+        entry(
+            hosted(Some(Transport::Stdio(StdioTransport { process_model: model }))),
+            vec![],
+        )
+    };
+    let parse = |entry| EntrySpec::parse(entry, &EgressPolicy::default()).unwrap();
+    let default = parse(entry(hosted(None), vec![]));
+    assert_eq!(model_of(&default), ProcessModel::OneForAll);
+    assert_eq!(model_of(&parse(with(0))), ProcessModel::OneForAll);
+    let apart = parse(with(ProcessModel::OnePerSession.into()));
+    assert_eq!(model_of(&apart), ProcessModel::OnePerSession);
+    assert_eq!(wrong(with(99)), ["entry.self_hosted.stdio.process_model"]);
+    assert!(!apart.runs_as(&default));
+    // An edit of the texts of an entry from before the field existed makes no entry revision.
+    let mut before = default.message().clone();
+    before.server = with(0).server;
+    assert!(default.runs_as(&EntrySpec::from_stored(before)));
 }
 
 #[test]

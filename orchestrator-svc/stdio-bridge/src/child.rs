@@ -1,0 +1,153 @@
+//! One process of a stdio server: from its start until nothing of it is left.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Duration, sleep, timeout},
+};
+
+use crate::{
+    event::{EndReason, Events},
+    log::Log,
+    process::{Server, StartError, ended},
+    spec::{Limits, Spec},
+    stdio::Session,
+    stop::{self, Stop},
+    tree::{End, kill_server},
+};
+
+/// From SIGTERM to SIGKILL where the parent is gone.
+const ABANDONED: Duration = Duration::from_secs(1);
+/// From the end of a server's output to its own.
+const CLOSED: Duration = Duration::from_millis(500);
+
+/// A stdio server's process, and the conversation with it.
+pub(crate) struct Child {
+    pid: i32,
+    session: Arc<Session>,
+    end: watch::Receiver<Option<End>>,
+    /// Ready when it has closed its standard output.
+    closed: Shared<BoxFuture<'static, ()>>,
+    /// What reads its standard error.
+    log: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Child {
+    /// Begins to speak to a server that was started.
+    pub(crate) fn begin(server: Server, spec: &Spec, events: &Events, log: &Arc<Log>) -> Self {
+        let Server {
+            pid,
+            stdin,
+            stdout,
+            stderr,
+            end,
+        } = server;
+        let follow = log.follow(stderr);
+        let (session, closed) = Session::start(stdin, stdout, spec.limits.clone(), events.clone(), Arc::clone(log));
+        Self {
+            pid,
+            session,
+            end,
+            closed: closed.map(drop).boxed().shared(),
+            log: Mutex::new(Some(follow)),
+        }
+    }
+
+    /// Initializes it.
+    ///
+    /// # Errors
+    /// When it refuses, does not answer in time, or ends before.
+    pub(crate) async fn initialize(&self) -> Result<(), StartError> {
+        tokio::select! {
+            biased;
+            end = self.ended() => Err(StartError::new(EndReason::Exited, exit_message(end))),
+            initialized = self.session.initialize() => initialized,
+        }
+    }
+
+    /// The conversation with it.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Waits until it has ended, or has closed its standard output and did not end soon afterwards (`None`).
+    pub(crate) async fn ended(&self) -> Option<End> {
+        let mut end = self.end.clone();
+        tokio::select! {
+            biased;
+            end = ended(&mut end) => return Some(end),
+            () = self.closed.clone() => {}
+        }
+        timeout(CLOSED, ended(&mut end)).await.ok()
+    }
+
+    /// Ends it: its input first, then SIGTERM. Whoever waits for an answer is told `why`.
+    pub(crate) async fn close(&self, limits: &Limits, why: &str, stop: watch::Receiver<Stop>) {
+        self.session.end(why);
+        close(self.pid, true, limits, self.end.clone(), stop).await;
+    }
+
+    /// Kills what is left of it. `marker` is the one that it was started with.
+    pub(crate) async fn gone(&self, why: &str, marker: &str) {
+        self.session.end(why);
+        kill_server(self.pid, marker).await;
+        self.log_ended().await;
+    }
+
+    /// Waits until its last lines are read: all writers are dead, but for one that nobody can kill.
+    pub(crate) async fn log_ended(&self) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(log) = log {
+            let _ = timeout(Duration::from_millis(500), log).await;
+        }
+    }
+}
+
+/// Waits for the end of a server whose input has ended, if `input_ended`; then sends SIGTERM, and waits again. What is left of it afterwards is to
+/// be killed.
+pub(crate) async fn close(
+    pid: i32,
+    input_ended: bool,
+    limits: &Limits,
+    mut end: watch::Receiver<Option<End>>,
+    mut stop: watch::Receiver<Stop>,
+) {
+    if input_ended {
+        tokio::select! {
+            _ = ended(&mut end) => return,
+            () = stop::asked(&mut stop, Stop::Abandoned) => {}
+            () = sleep(limits.input_end()) => {}
+        }
+    }
+    let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
+    tokio::select! {
+        _ = ended(&mut end) => {}
+        () = sleep(limits.grace()) => {}
+        () = async { stop::asked(&mut stop, Stop::Abandoned).await; sleep(ABANDONED).await } => {}
+    }
+}
+
+/// How a server ended, for people. `None`: it lives, but has closed its standard output.
+pub(crate) fn exit_message(end: Option<End>) -> String {
+    let Some(end) = end else {
+        return "The server closed its standard output.".to_owned();
+    };
+    match (end.code, end.signal) {
+        (Some(code), _) => format!("The MCP server ended with exit code {code}."),
+        (None, Some(signal)) => {
+            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
+            format!("The MCP server was ended by the signal {name}.")
+        }
+        (None, None) => "The MCP server ended.".to_owned(),
+    }
+}

@@ -1,0 +1,201 @@
+//! A stdio server of which each session has a process of its own.
+
+mod harness;
+
+use harness::{Bridge, Client, eventually};
+use pretty_assertions::{assert_eq, assert_ne};
+use serde_json::{Value, json};
+use stdio_bridge::{EndReason, NOT_TAKEN_HEADER, STOP, Spec, Transport};
+
+fn apart(spec: &mut Spec) {
+    spec.transport = Transport::Stdio { one_per_session: true };
+}
+
+async fn bridge(change: impl FnOnce(&mut Spec)) -> Bridge {
+    Bridge::ready_with("good", |spec| {
+        apart(spec);
+        change(spec);
+    })
+    .await
+}
+
+async fn session(bridge: &Bridge) -> Client {
+    let mut client = bridge.client();
+    let initialized = client.initialize("2025-11-25").await;
+    assert_eq!(initialized["result"]["instructions"], "kept", "{initialized}");
+    client
+}
+
+/// How many calls the process has counted.
+async fn count(client: &Client) -> Value {
+    client.call(json!(1), "count", json!({})).await["result"]["calls"].clone()
+}
+
+/// The status of an answer to a call.
+async fn status(client: &Client) -> u16 {
+    let message =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "count", "arguments": {}}});
+    client.post(&message).await.0.as_u16()
+}
+
+#[tokio::test]
+async fn sessions_do_not_see_each_other() {
+    let mut bridge = bridge(|_| ()).await;
+    let (one, two) = (session(&bridge).await, session(&bridge).await);
+    assert_ne!(one.session, two.session);
+    for expected in 1..=3 {
+        assert_eq!(count(&one).await, expected);
+    }
+    assert_eq!(count(&two).await, 1);
+    assert_eq!(count(&one).await, 4);
+    // The process that was started to see that the server works serves the first session.
+    two.call(json!(1), "say", json!({"text": "after"})).await;
+    bridge.wait_for_log("after").await;
+    let initialized = bridge.logs.iter().filter(|l| l.starts_with("initialize ")).count();
+    assert_eq!(initialized, 2);
+}
+
+#[tokio::test]
+async fn nothing_is_served_without_a_session() {
+    let bridge = bridge(|_| ()).await;
+    assert_eq!(status(&bridge.client()).await, 400);
+    let mut forged = session(&bridge).await;
+    let id = forged.session.take().unwrap();
+    for other in [
+        "x".repeat(65),
+        "é".repeat(40),
+        id[..31].to_owned(),
+        id.replace('-', "x") + &"y".repeat(80),
+    ] {
+        forged.session = Some(other);
+        assert_eq!(status(&forged).await, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ends_takes_its_own_session_with_it_and_no_other() {
+    let mut bridge = bridge(|_| ()).await;
+    let (mut one, two) = (session(&bridge).await, session(&bridge).await);
+    assert_eq!(count(&two).await, 1);
+    let answer = one.call(json!(7), "exit", json!({"code": 3})).await;
+    assert_eq!(
+        (&answer["id"], &answer["error"]["message"]),
+        (&json!(7), &json!("The MCP server ended with exit code 3."))
+    );
+    assert_eq!(status(&one).await, 404);
+    bridge
+        .wait_for_log("[session 1: its process is gone. The MCP server ended with exit code 3.]")
+        .await;
+    assert_eq!(count(&two).await, 2);
+    one.session = None;
+    one.initialize("2025-11-25").await;
+    assert_eq!(count(&one).await, 1);
+}
+
+#[tokio::test]
+async fn the_longest_idle_session_gives_way() {
+    let mut bridge = bridge(|spec| spec.limits.sessions = 2).await;
+    let (one, two) = (session(&bridge).await, session(&bridge).await);
+    assert_eq!((count(&two).await, count(&one).await), (json!(1), json!(1)));
+    let three = session(&bridge).await;
+    assert_eq!(status(&two).await, 404);
+    assert_eq!((count(&one).await, count(&three).await), (json!(2), json!(1)));
+    // None gives way while it has a request under way.
+    let waiting: Vec<_> = [&one, &three]
+        .map(|client| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call(json!(1), "wait", json!({})).await })
+        })
+        .into();
+    for _ in &waiting {
+        bridge.wait_for_log("waiting").await;
+        bridge.logs.clear();
+    }
+    let initialize = json!({"jsonrpc": "2.0", "id": 9, "method": "initialize", "params": {}});
+    let (refused, headers, body) = bridge.client().post(&initialize).await;
+    assert_eq!(
+        (refused.as_u16(), &headers["retry-after"]),
+        (503, &"5".parse().unwrap())
+    );
+    assert!(!headers.contains_key(NOT_TAKEN_HEADER));
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["id"], 9);
+    assert!(
+        body["error"]["message"].as_str().unwrap().contains("Try again later"),
+        "{body}"
+    );
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    one.post(&cancel).await;
+    let four = session(&bridge).await;
+    assert_eq!((status(&one).await, count(&four).await), (404, json!(1)));
+    for call in waiting {
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_and_one_in_use_does_not() {
+    let mut bridge = bridge(|spec| spec.limits.session_idle_millis = 1_000).await;
+    let one = session(&bridge).await;
+    let busy = tokio::spawn({
+        let two = session(&bridge).await;
+        async move { two.call(json!(1), "slow", json!({"seconds": 2})).await }
+    });
+    bridge
+        .wait_for_log("[session 1: its process is gone. It was idle")
+        .await;
+    assert_eq!(status(&one).await, 404);
+    assert!(bridge.marked_of(1).is_empty());
+    assert_eq!(busy.await.unwrap()["result"]["slept"], 2);
+    bridge
+        .wait_for_log("[session 2: its process is gone. It was idle")
+        .await;
+    assert_eq!(
+        count(&session(&bridge).await).await,
+        1,
+        "the next session has its process"
+    );
+}
+
+#[tokio::test]
+async fn a_client_ends_its_session_with_all_its_processes() {
+    let mut bridge = Bridge::ready_with("family", apart).await;
+    let (one, two) = (session(&bridge).await, session(&bridge).await);
+    eventually(|| bridge.marked_of(1).len() >= 2 && bridge.marked_of(2).len() >= 2).await;
+    assert_eq!(one.send("DELETE", &[], String::new()).await.status(), 204);
+    assert_eq!(status(&one).await, 404);
+    bridge.wait_for_log("[session 1: its process is gone.").await;
+    assert!(bridge.marked_of(1).is_empty(), "{:?}", bridge.marked_of(1));
+    assert!(bridge.marked_of(2).len() >= 2);
+    assert_eq!(count(&two).await, 1);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_calls_of_all_sessions() {
+    let mut bridge = bridge(|_| ()).await;
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        let client = session(&bridge).await;
+        calls.push(tokio::spawn({
+            let client = client.clone();
+            async move { client.call(json!(1), "slow", json!({"seconds": 1})).await }
+        }));
+        bridge.wait_for_log("sleeping").await;
+        bridge.logs.clear();
+    }
+    bridge.ask(STOP).await;
+    for call in calls {
+        assert_eq!(call.await.unwrap()["result"]["slept"], 1);
+    }
+    assert_eq!(bridge.ended().await.0, EndReason::Stopped);
+    for session in 1..=3 {
+        assert!(bridge.marked_of(session).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_is_reported_as_without_sessions() {
+    let mut bridge = Bridge::start("exit", apart).await;
+    let (reason, _, code) = bridge.ended().await;
+    assert_eq!((reason, code), (EndReason::Exited, Some(7)));
+}
