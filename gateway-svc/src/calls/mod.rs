@@ -146,7 +146,7 @@ impl Calls {
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
     ) -> Result<Outcome, CallError> {
-        let deadline = Instant::now() + START;
+        let mut deadline = Instant::now() + START;
         let mut stopping = None;
         loop {
             let resolved = self
@@ -154,11 +154,14 @@ impl Calls {
                 .await?;
             match self.call_at(&resolved, consumer, call).await? {
                 Some(outcome) => return Ok(outcome),
+                // From here on the next server is waited for, however long this one kept the call before it refused it.
+                None if stopping.is_none() => deadline = Instant::now() + START,
                 None if Instant::now() >= deadline => {
                     return Err(upstream_failed(UpstreamError::NotTaken, &resolved.running.entry));
                 }
-                None => stopping = resolved.running.endpoint,
+                None => {}
             }
+            stopping = resolved.running.endpoint;
         }
     }
 
@@ -350,7 +353,8 @@ impl Calls {
         }
         let mut headers = HeaderMap::new();
         vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
-        let scope = scope(&mut headers);
+        // A session of its own is not parted further: what a client passes on may differ with each call, and each would get a process.
+        let scope = scope(&mut headers).filter(|_| client.is_none());
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let target = Arc::new(target(
             running,

@@ -37,10 +37,9 @@ pub(crate) struct LogQuery {
 }
 
 /// A ring buffer of lines that can be followed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Logs {
     kept: Mutex<Kept>,
-    live: broadcast::Sender<LogLine>,
 }
 
 #[derive(Debug, Default)]
@@ -49,15 +48,8 @@ struct Kept {
     lines: VecDeque<(u64, LogLine)>,
     bytes: usize,
     run: u64,
-}
-
-impl Default for Logs {
-    fn default() -> Self {
-        Self {
-            kept: Mutex::default(),
-            live: broadcast::channel(BEHIND).0,
-        }
-    }
+    /// Since somebody follows: its places take 12 KB, and most logs are followed by nobody.
+    live: Option<broadcast::Sender<LogLine>>,
 }
 
 impl Logs {
@@ -81,16 +73,16 @@ impl Logs {
             }
         }
         // Sent under the lock, since a new follower would miss the line or get it twice otherwise.
-        let _ = self.live.send(line);
+        if let Some(live) = &kept.live {
+            let _ = live.send(line);
+        }
     }
 
     /// The lines that a query selects. With `follow`, the stream ends when `self` is dropped.
     pub(crate) fn query(&self, query: LogQuery) -> BoxStream<'static, LogLine> {
         let (tail, live) = self.tail(query);
         let tail = futures::stream::iter(tail);
-        if !query.follow || query.previous {
-            return tail.boxed();
-        }
+        let Some(live) = live else { return tail.boxed() };
         let live = futures::stream::unfold(live, |mut live| async move {
             match live.recv().await {
                 Ok(line) => Some((line, live)),
@@ -120,8 +112,8 @@ impl Logs {
             .collect()
     }
 
-    fn tail(&self, query: LogQuery) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
-        let kept = self.kept();
+    fn tail(&self, query: LogQuery) -> (Vec<LogLine>, Option<broadcast::Receiver<LogLine>>) {
+        let mut kept = self.kept();
         let before = kept.run.checked_sub(1);
         let mut tail: Vec<_> = kept
             .lines
@@ -133,7 +125,12 @@ impl Logs {
             .map(|(_, line)| line.clone())
             .collect();
         tail.reverse();
-        (tail, self.live.subscribe())
+        let follows = query.follow && !query.previous;
+        let live = follows.then(|| {
+            let live = kept.live.get_or_insert_with(|| broadcast::channel(BEHIND).0);
+            live.subscribe()
+        });
+        (tail, live)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -13,11 +13,11 @@ use crate::domain::spec::Launch;
 
 impl Supervisor {
     /// Starts a fetch, and cancels another one in progress.
-    pub(super) async fn fetch(&mut self, fetch: Fetch) {
+    pub(super) async fn fetch(&mut self, fetch: Fetch, anew: bool) {
         self.end_fetch().await;
         self.fetching = Some(Fetching {
             fetch,
-            anew: self.update.is_some(),
+            anew,
             started: self.shared.clock.now_micros(),
             running: None,
         });
@@ -26,7 +26,7 @@ impl Supervisor {
     /// Whether the fetch in progress is the one that a spec requires.
     pub(super) fn goes_on_fetching(&self, outline: &Launch) -> bool {
         self.fetching.as_ref().is_some_and(|fetching| {
-            fetching.anew == self.update.is_some() && self.shared.machine.is_for(outline, &fetching.fetch)
+            (self.update.is_some() || !fetching.anew) && self.shared.machine.is_for(outline, &fetching.fetch)
         })
     }
 
@@ -89,7 +89,9 @@ impl Supervisor {
                 });
             }
             Ok(None) => {
-                self.update = None;
+                if fetching.anew {
+                    self.update = None;
+                }
                 tracing::info!(installation.uid = %self.owner, package = requested, "package fetched");
                 self.restart_with_package().await;
             }
@@ -119,7 +121,7 @@ impl Supervisor {
             return self.restart_is_done();
         }
         let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
-        self.failed(Cause::PackageNotFetched, message, digest, started);
+        self.failed(Cause::PackageNotFetched, message, digest, started, false);
     }
 
     /// Cancels a fetch in progress, and removes what it has fetched so far.

@@ -83,6 +83,9 @@ pub(super) struct Supervisor {
     failures: u32,
     /// When secrets that could not be drawn are drawn again.
     redraw: Option<Instant>,
+    /// The digest of the spec whose secrets could not be drawn last time. Its status stays until they can be: each status is reported, and
+    /// comes back as another look at the same spec.
+    undrawn: Option<String>,
 }
 
 enum Wake {
@@ -120,6 +123,7 @@ impl Supervisor {
             restart: None,
             failures: 0,
             redraw: None,
+            undrawn: None,
         }
     }
 
@@ -237,7 +241,7 @@ impl Supervisor {
                 let message = format!("The package {} is being fetched.", fetch.request.requested);
                 self.announce(spec.generation, &message);
                 self.end_server().await;
-                self.fetch(fetch).await;
+                self.fetch(fetch, false).await;
             }
             Err(error) => {
                 self.announce(spec.generation, "The package is being checked.");
@@ -249,6 +253,7 @@ impl Supervisor {
                     &message,
                     digest,
                     self.shared.clock.now_micros(),
+                    false,
                 );
             }
         }
@@ -256,12 +261,18 @@ impl Supervisor {
 
     /// Runs a spec whose package, if it has one, is fetched. A running server is kept if its secrets are the same too.
     async fn run_spec(&mut self, spec: &Arc<ServerSpec>, digest: String) {
+        let undrawn = self.undrawn.as_ref() == Some(&digest);
+        if undrawn && self.redraw.is_some() && self.server.run().is_none() {
+            return self.update(|status| status.generation = spec.generation);
+        }
         self.redraw = None;
         if self.server.run().is_some() {
             let Some(launch) = self.draw(spec).await else { return };
             let fingerprint = launch.fingerprint();
             if let Some(run) = self.server.run()
                 && run.fingerprint == fingerprint
+                // A restart that waited for an update which is not made any more.
+                && (self.restart.is_none() || self.fetching.is_some())
             {
                 run.digest.clone_from(&digest);
                 return self.update(|status| {
@@ -275,7 +286,7 @@ impl Supervisor {
         if !matches!(self.server, Server::Idle) {
             self.failures = 0;
         }
-        if self.failures == 0 {
+        if self.failures == 0 && !undrawn {
             self.announce(spec.generation, "The server is being started.");
         } else {
             self.update(|status| status.generation = spec.generation);
@@ -287,6 +298,7 @@ impl Supervisor {
     /// Starts the server, which has got a slot.
     async fn start(&mut self, permit: OwnedSemaphorePermit) {
         let Some(spec) = self.spec() else { return };
+        let undrawn = self.undrawn.is_some();
         let Some(launch) = self.draw(&spec).await else {
             if matches!(self.server, Server::Queued { .. }) {
                 self.server = Server::Idle;
@@ -294,6 +306,14 @@ impl Supervisor {
             return;
         };
         let (digest, fingerprint) = (spec.digest(), launch.fingerprint());
+        // The draw takes a while: something else may be desired by now, which the next wake is about.
+        if self.gone.is_cancelled() || self.spec().is_none_or(|spec| spec.digest() != digest) {
+            self.server = Server::Idle;
+            return;
+        }
+        if undrawn && self.failures == 0 {
+            self.announce(spec.generation, "The server is being started.");
+        }
         let started = self.shared.clock.now_micros();
         let again = self.failures > 0;
         self.logs.begin_run();
@@ -326,6 +346,7 @@ impl Supervisor {
                     "Internal error: the bridge of the MCP server could not be started; see the server log.",
                     digest,
                     started,
+                    false,
                 );
             }
         }
@@ -338,7 +359,10 @@ impl Supervisor {
             Ok(secrets) => {
                 let folder = self.shared.machine.working_folder(&self.owner);
                 match spec.launch(&folder, &secrets) {
-                    Ok(launch) => return Some(launch),
+                    Ok(launch) => {
+                        self.undrawn = None;
+                        return Some(launch);
+                    }
                     Err(missing) => missing,
                 }
             }
@@ -355,9 +379,11 @@ impl Supervisor {
                     });
                 }
                 self.redraw = Some(Instant::now() + REDRAW);
+                self.undrawn = Some(spec.digest());
                 return None;
             }
         };
+        self.undrawn = Some(spec.digest());
         let Missing { reason, message } = missing;
         let held = Held {
             reason,
@@ -395,6 +421,8 @@ impl Supervisor {
         let Some(spec) = self.spec() else {
             return self.restart_is_done();
         };
+        // The request was for an earlier revision, see `reconcile_spec`.
+        self.update = self.update.filter(|revision| *revision >= spec.revision);
         // The fetch may be waiting for a registry that does not answer.
         self.end_fetch().await;
         if self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
@@ -410,7 +438,7 @@ impl Supervisor {
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
         match self.shared.machine.prepare_fetch(&self.owner, &outline, true) {
             Ok(Some(fetch)) => {
-                self.fetch(fetch).await;
+                self.fetch(fetch, true).await;
                 true
             }
             // `reconcile` runs into the same error, and reports it.
@@ -435,6 +463,7 @@ impl Supervisor {
             Event::Ready => self.ready(),
             Event::Ended { reason, message, .. } => {
                 let ended = std::mem::replace(&mut self.server, Server::Idle);
+                let was_ready = matches!(ended, Server::Running { .. });
                 let (Server::Starting { run, .. } | Server::Running { run }) = ended else {
                     return;
                 };
@@ -442,7 +471,9 @@ impl Supervisor {
                 if let Err(error) = self.shared.machine.sweep(&self.owner).await {
                     tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server could not be ended");
                 }
-                self.failed(Cause::Ended(reason), &message, run.digest, run.started);
+                // One that was never ready took long to fail, and has not run well.
+                let stable = was_ready && self.has_run_long(run.started);
+                self.failed(Cause::Ended(reason), &message, run.digest, run.started, stable);
             }
         }
     }
@@ -462,10 +493,13 @@ impl Supervisor {
         self.restart_is_done();
     }
 
-    /// Records a failure, and schedules the next start.
-    pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64) {
+    fn has_run_long(&self, started: i64) -> bool {
         let ran = self.shared.clock.now_micros() - started;
-        let stable = u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros();
+        u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros()
+    }
+
+    /// Records a failure, and schedules the next start: soon, if the server had run well (`stable`).
+    pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64, stable: bool) {
         if stable {
             self.failures = 0;
         }

@@ -114,3 +114,64 @@ async fn folders_stay_until_their_owner_is_removed() {
     local.runtime.remove("one").await.unwrap();
     assert!(!work.exists());
 }
+
+/// Counts, and has none.
+#[derive(Default)]
+struct Missing(std::sync::atomic::AtomicU64);
+
+#[async_trait::async_trait]
+impl crate::domain::spec::SecretSource for Missing {
+    async fn draw(&self) -> Result<crate::domain::spec::Secrets, crate::domain::spec::DrawError> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Err(crate::domain::spec::DrawError::Missing(crate::domain::spec::Missing {
+            reason: "CREDENTIAL_REQUIRED",
+            message: "Enter it.".to_owned(),
+        }))
+    }
+}
+
+/// Each status is reported, and its report comes back as another look at the same spec: the look must not make another status.
+#[tokio::test]
+async fn secrets_that_are_missing_again_make_no_other_status() {
+    let local = Local::new().await;
+    let source = Arc::new(Missing::default());
+    let spec = || ServerSpec {
+        secrets: Arc::clone(&source) as _,
+        ..local.spec(Kind::Runs)
+    };
+    let drawn = async |times| {
+        while source.0.load(std::sync::atomic::Ordering::SeqCst) < times {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    local.runtime.apply("one", spec()).await;
+    drawn(1).await;
+    while local
+        .runtime
+        .status("one")
+        .is_none_or(|status| status.reason != "CREDENTIAL_REQUIRED")
+    {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut observed = local.runtime.observe();
+    observed.next().await.unwrap();
+    for times in 2..5 {
+        local.runtime.apply("one", spec()).await;
+        drawn(times).await;
+    }
+    local
+        .runtime
+        .hold(
+            "two",
+            crate::domain::status::Held {
+                reason: "FIELD_REQUIRED",
+                message: String::new(),
+                generation: 1,
+                expected: true,
+            },
+        )
+        .await;
+    let next = observed.next().await.unwrap();
+    assert_eq!(next.owner, "two", "{next:?}");
+    local.runtime.release().await;
+}
