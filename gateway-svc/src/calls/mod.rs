@@ -353,16 +353,13 @@ impl Calls {
         }
         let mut headers = HeaderMap::new();
         vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
-        // A session of its own is not parted further: what a client passes on may differ with each call, and each would get a process.
-        let scope = scope(&mut headers).filter(|_| client.is_none());
+        let scope = match (client, personal(&mut headers)) {
+            (Some(client), _) => Scope::Client(client),
+            (None, Some(digest)) => Scope::Headers(digest),
+            (None, None) => Scope::Shared,
+        };
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let target = Arc::new(target(
-            running,
-            vended.generations,
-            call.revision,
-            headers,
-            (scope, client),
-        )?);
+        let target = Arc::new(target(running, vended.generations, call.revision, headers, scope)?);
         if shared {
             let (running, vended) = (running.clone(), Arc::clone(vended));
             self.targets.insert(
@@ -434,7 +431,7 @@ pub(crate) fn target(
     generations: Generations,
     revision: Revision,
     headers: HeaderMap,
-    (scope, client): (Scope, Option<upstream::Client>),
+    scope: Scope,
 ) -> Result<Target, CallError> {
     let endpoint = match &running.endpoint {
         Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
@@ -457,12 +454,12 @@ pub(crate) fn target(
         revision,
         headers,
         scope,
-        client,
     ))
 }
 
-/// Keeps apart callers whose own headers are passed through. What tells who calls may be a secret, and is marked as one.
-fn scope(passed: &mut HeaderMap) -> Scope {
+/// A digest of what the headers that are passed through tell about who calls; `None` if they tell nothing. What does may be a secret, and
+/// is marked as one.
+fn personal(passed: &mut HeaderMap) -> Option<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut personal = false;
     for (name, value) in passed
@@ -532,13 +529,7 @@ pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Cancelled => return CallError::Cancelled,
     };
     tracing::info!(entry = %entry.slug, upstream.fault = fault.name(), error = %error, "a call failed at the upstream");
-    let name = &entry.display_name;
-    let message = match fault {
-        UpstreamFault::Unauthorized => format!(
-            "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
-        ),
-        _ => error.told_to_caller(name),
-    };
+    let message = error.told_to_caller(&entry.display_name);
     CallError::Upstream {
         entry: Arc::clone(&entry.slug),
         fault,
@@ -579,11 +570,11 @@ mod tests {
         let with = |name: &'static str, value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, http::HeaderValue::from_static(value));
-            let scope = scope(&mut headers);
-            assert_eq!(scope.is_some(), headers[name].is_sensitive());
-            scope
+            let digest = personal(&mut headers);
+            assert_eq!(digest.is_some(), headers[name].is_sensitive());
+            digest
         };
-        assert_eq!(scope(&mut HeaderMap::new()), None);
+        assert_eq!(personal(&mut HeaderMap::new()), None);
         assert_eq!(with("traceparent", "1"), None);
         assert_ne!(with("x-user", "alice"), with("x-user", "bob"));
         assert_ne!(with("x-user", "alice"), None);

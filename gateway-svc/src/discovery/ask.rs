@@ -8,7 +8,7 @@ use super::{Failure, ListTools};
 use crate::{
     calls,
     domain::{DiscoveredTool, Running},
-    upstream::{ListedTool, Revision, UpstreamError, Upstreams},
+    upstream::{ListedTool, Revision, Scope, UpstreamError, Upstreams},
     vend::{VendError, Vendor},
 };
 
@@ -36,7 +36,7 @@ impl Asker {
         let mut again = running.revision.vends_headers;
         loop {
             let headers = vended.headers.clone();
-            let target = calls::target(running, vended.generations, Revision::LATEST, headers, (None, None))
+            let target = calls::target(running, vended.generations, Revision::LATEST, headers, Scope::Shared)
                 .map_err(|error| Failure::Transient(error.to_string()))?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),
@@ -85,9 +85,7 @@ fn unauthorized(running: &Running) -> Failure {
     let message = if running.revision.vends_headers {
         format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it accepts.")
     } else {
-        format!(
-            "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
-        )
+        UpstreamError::Unauthorized.told_of(name)
     };
     Failure::Installation {
         reason: "UPSTREAM_UNAUTHORIZED",

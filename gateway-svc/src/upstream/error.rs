@@ -70,7 +70,11 @@ impl UpstreamError {
                 format!("The MCP server of {name} is being stopped, or started again. Try again in a moment.")
             }
             Self::NoRoom { .. } => format!("The tools of {name} could not be read: {self}."),
-            Self::Timeout { .. } | Self::Unauthorized | Self::Invalid(_) | Self::Cancelled => {
+            // Of an entry that has a credential, the vendor is told first, and people to enter another one.
+            Self::Unauthorized => format!(
+                "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
+            ),
+            Self::Timeout { .. } | Self::Invalid(_) | Self::Cancelled => {
                 format!("The MCP server of {name} is at fault: {self}.")
             }
         }

@@ -13,7 +13,7 @@ use super::{
     pool::Body,
     post::Begun,
     session::Session,
-    target::{Client, Target},
+    target::{Client, Scope, Target},
     upstreams::Upstreams,
 };
 
@@ -103,15 +103,13 @@ impl Upstreams {
 
     /// Ends the sessions that are this client's alone, in the background: the orchestrator runs a process for each.
     pub(crate) fn end_client(&self, client: Client) {
-        let this = self.clone();
+        let (this, own) = (self.clone(), Scope::Client(client));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
         runtime.spawn(async move {
             let sessions = this.inner.sessions.iter();
-            let own: Vec<_> = sessions
-                .filter(|(key, _)| key.client.as_ref() == Some(&client))
-                .collect();
+            let own: Vec<_> = sessions.filter(|(key, _)| key.scope == own).collect();
             for (key, session) in own {
                 this.inner.sessions.invalidate(&*key).await;
                 if key.endpoint.hosted {

@@ -84,9 +84,16 @@ impl Endpoint {
     }
 }
 
-/// Tells callers apart whose own headers are passed through: a SHA-256 of them, since they may be secrets and sessions are kept for long.
-/// `None` where there are none that tell anything about who calls.
-pub(crate) type Scope = Option<[u8; 32]>;
+/// Who shares a session with an installation's server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    /// All who use the installation.
+    Shared,
+    /// Those who pass the same headers of their own through: a SHA-256 of them, since they may be secrets and sessions are kept for long.
+    Headers([u8; 32]),
+    /// One client alone. What it passes through may differ with each call, and parts its session no further.
+    Client(Client),
+}
 
 /// What must be the same for two calls to share a session with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,8 +103,6 @@ pub(super) struct SessionKey {
     pub(super) generation: [i64; 3],
     pub(super) revision: Revision,
     pub(super) scope: Scope,
-    /// Whose session it is, where it is shared with nobody.
-    pub(super) client: Option<Client>,
 }
 
 /// Who has a session of their own with an upstream that keeps sessions apart.
@@ -136,7 +141,7 @@ impl Target {
 
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
     /// needs.
-    /// Those that are secrets are marked as sensitive. `client` is set where the session is for it alone.
+    /// Those that are secrets are marked as sensitive.
     pub(crate) fn new(
         endpoint: Endpoint,
         installation: Arc<str>,
@@ -144,7 +149,6 @@ impl Target {
         revision: Revision,
         headers: HeaderMap,
         scope: Scope,
-        client: Option<Client>,
     ) -> Self {
         let secret = headers.values().any(http::HeaderValue::is_sensitive);
         Self {
@@ -154,7 +158,6 @@ impl Target {
                 generation,
                 revision,
                 scope,
-                client,
             },
             headers,
             secret,
@@ -216,8 +219,7 @@ mod tests {
             [1, 1, 0],
             Revision::LATEST,
             headers,
-            None,
-            None,
+            Scope::Shared,
         )
         .masked(text)
     }

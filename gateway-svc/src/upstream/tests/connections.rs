@@ -11,16 +11,7 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
         let mut value = HeaderValue::from_static("Bearer secret");
         value.set_sensitive(sensitive);
         let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, value)]);
-        let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
-        Arc::new(Target::new(
-            endpoint,
-            "inst".into(),
-            [1, 1, 0],
-            Revision::LATEST,
-            headers,
-            None,
-            None,
-        ))
+        target_with(url, 1, headers)
     };
     // A public address, by number or name: refused before anything is connected to.
     let refused = call(&upstreams(short()), &secret("http://1.1.1.1:9/mcp", true)).await;
@@ -61,15 +52,7 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
     }
     assert!(seen.try_recv().is_err(), "nothing was sent");
     let hosted = Endpoint::hosted(&url).unwrap();
-    let hosted = Arc::new(Target::new(
-        hosted,
-        "inst".into(),
-        [1, 1, 0],
-        Revision::LATEST,
-        HeaderMap::new(),
-        None,
-        None,
-    ));
+    let hosted = target_at(hosted, 1, HeaderMap::new(), Scope::Shared);
     assert_eq!(
         invalid(call(&strict, &hosted).await),
         "it is not a JSON-RPC 2.0 message",
@@ -107,15 +90,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
     }));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
-    let target = Arc::new(Target::new(
-        endpoint,
-        "inst".into(),
-        [1, 0, 0],
-        Revision::LATEST,
-        HeaderMap::new(),
-        None,
-        None,
-    ));
+    let target = target_at(endpoint, 0, HeaderMap::new(), Scope::Shared);
     let upstreams = Upstreams::new(EgressPolicy::default(), short());
     assert_eq!(
         call(&upstreams, &target).await.unwrap().result().unwrap(),
@@ -142,16 +117,8 @@ async fn a_request_that_a_bridge_did_not_pass_on_can_be_sent_again() {
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move { axum::serve(listener, router()).await });
     let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
-    let hosted = Target::new(
-        endpoint,
-        "inst".into(),
-        [1, 0, 0],
-        Revision::LATEST,
-        HeaderMap::new(),
-        None,
-        None,
-    );
-    let error = call(&upstreams(short()), &Arc::new(hosted)).await.unwrap_err();
+    let hosted = target_at(endpoint, 0, HeaderMap::new(), Scope::Shared);
+    let error = call(&upstreams(short()), &hosted).await.unwrap_err();
     assert_eq!(error, UpstreamError::NotTaken);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());

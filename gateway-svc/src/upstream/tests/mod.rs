@@ -117,14 +117,17 @@ fn target_of(url: &str, generation: i64) -> Arc<Target> {
 
 fn target_with(url: &str, generation: i64, headers: HeaderMap) -> Arc<Target> {
     let endpoint = Endpoint::remote(&url.parse().unwrap()).unwrap();
+    target_at(endpoint, generation, headers, Scope::Shared)
+}
+
+fn target_at(endpoint: Endpoint, generation: i64, headers: HeaderMap, scope: Scope) -> Arc<Target> {
     Arc::new(Target::new(
         endpoint,
         "inst".into(),
         [1, generation, 0],
         Revision::LATEST,
         headers,
-        None,
-        None,
+        scope,
     ))
 }
 

@@ -110,17 +110,9 @@ async fn clients_with_sessions_of_their_own_share_none_and_end_theirs() {
     let upstreams = upstreams(patient());
     let session = async |client: Option<Client>| {
         let endpoint = Endpoint::hosted(&url).unwrap();
-        let headers = HeaderMap::new();
-        let target = Target::new(
-            endpoint,
-            "inst".into(),
-            [1, 1, 0],
-            Revision::LATEST,
-            headers,
-            None,
-            client,
-        );
-        let reply = call(&upstreams, &Arc::new(target)).await.unwrap();
+        let scope = client.map_or(Scope::Shared, Scope::Client);
+        let target = target_at(endpoint, 1, HeaderMap::new(), scope);
+        let reply = call(&upstreams, &target).await.unwrap();
         String::from_utf8(reply.result().unwrap().to_vec()).unwrap()
     };
     let (one, two) = (Client::Session([1; 12]), Client::Session([2; 12]));
