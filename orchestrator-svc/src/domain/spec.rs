@@ -144,16 +144,8 @@ impl ServerSpec {
         let mut hash = Canonical(Sha256::new());
         hash.text(&self.command);
         hash.texts(&self.arguments);
-        hash.count(self.environment.len());
-        for (name, value) in &self.environment {
-            hash.text(name);
-            hash.text(value);
-        }
-        hash.count(self.files.len());
-        for (path, content) in &self.files {
-            hash.text(path);
-            hash.text(content);
-        }
+        hash.pairs(&self.environment);
+        hash.pairs(self.files.iter().map(|(path, content)| (path, content)));
         hash.count(self.fields.len());
         for field in &self.fields {
             match &field.value {
@@ -280,16 +272,8 @@ impl Launch {
         let mut hash = Canonical(Sha256::new());
         hash.text(&self.command);
         hash.texts(&self.arguments);
-        hash.count(self.environment.len());
-        for (name, value) in &self.environment {
-            hash.text(name);
-            hash.text(value);
-        }
-        hash.count(self.files.len());
-        for file in &self.files {
-            hash.text(&file.path);
-            hash.text(&file.content);
-        }
+        hash.pairs(&self.environment);
+        hash.pairs(self.files.iter().map(|file| (&file.path, &file.content)));
         hash.text(&format!("{:?}", self.transport));
         hash.count(usize::from(self.confirm_new_versions));
         hash.0.finalize().into()
@@ -313,6 +297,15 @@ impl Canonical {
         let texts = texts.into_iter();
         self.count(texts.len());
         texts.for_each(|text| self.text(text.as_ref()));
+    }
+
+    fn pairs<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a String, &'a String), IntoIter: ExactSizeIterator>) {
+        let pairs = pairs.into_iter();
+        self.count(pairs.len());
+        for (name, value) in pairs {
+            self.text(name);
+            self.text(value);
+        }
     }
 }
 

@@ -21,22 +21,18 @@ pub(crate) fn self_hosted(revision: &EntryRevision) -> Option<&SelfHostedServer>
     }
 }
 
-/// The spec of the server of an installation that runs this entry revision. `secrets` is the source of its secrets.
+/// The spec of the server of an installation that runs this entry revision, whose self-hosted server is `server`. `secrets` is the source
+/// of its secrets.
 ///
 /// # Errors
 /// If a person must do something before the server can run.
 pub(crate) fn compose(
     installation: &Installation,
     revision: &EntryRevision,
+    server: &SelfHostedServer,
     credential_generations: (i64, i64),
     secrets: Arc<dyn SecretSource>,
 ) -> Result<ServerSpec, Missing> {
-    let Some(server) = self_hosted(revision) else {
-        return Err(Missing {
-            reason: "NOT_SELF_HOSTED",
-            message: "The entry's server is remote; no server runs here.".to_owned(),
-        });
-    };
     if !cases::all_known(revision) {
         return Err(Missing {
             reason: "VERSION_TOO_OLD",
@@ -182,7 +178,14 @@ mod tests {
             generation: 7,
             ..Installation::default()
         };
-        compose(&installation, &revision, (1, 2), Arc::new(Fixed(Secrets::new())))
+        let server = self_hosted(&revision).unwrap();
+        compose(
+            &installation,
+            &revision,
+            server,
+            (1, 2),
+            Arc::new(Fixed(Secrets::new())),
+        )
     }
 
     #[test]

@@ -85,13 +85,13 @@ impl Reconciler {
                 expected,
             })
         };
-        if self_hosted(revision).is_none() {
+        let Some(server) = self_hosted(revision) else {
             let missing = Missing {
                 reason: "NOT_SELF_HOSTED",
                 message: "The entry's server is remote; no server runs here.".to_owned(),
             };
             return hold(missing, false);
-        }
+        };
         let credentials = if server_requires_secrets(&revision.install_fields) {
             Credentials::of(desired, revision)
         } else {
@@ -105,6 +105,7 @@ impl Reconciler {
         let composed = compose(
             &desired.installation,
             revision,
+            server,
             credentials.generations,
             Arc::new(secrets),
         );

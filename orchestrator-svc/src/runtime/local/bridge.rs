@@ -10,7 +10,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::{config::Config, domain::logs::Logs};
 
 /// How long a bridge may take to clean up, in addition to the time that the limits give it to stop.
 const CLEANUP: Duration = Duration::from_secs(15);
@@ -103,8 +103,8 @@ impl Bridge {
     }
 
     /// Stops the server, and waits until no process of it is left. Its calls are finished first; once `hurry` completes, they are not waited
-    /// for any more. Passes the remaining events to `heard`.
-    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, mut heard: impl FnMut(Event)) {
+    /// for any more. What the server still writes goes to `logs`.
+    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, logs: &Logs) {
         self.say(STOP).await;
         let patience = self.longest_stop + CLEANUP;
         let ending = async {
@@ -117,7 +117,9 @@ impl Bridge {
                         hurried = true;
                         self.say(STOP_NOW).await;
                     }
-                    event = self.next() => heard(event),
+                    event = self.next() => if let Event::Log { line, time } = event {
+                        logs.push(&line, time);
+                    },
                 }
             }
         };

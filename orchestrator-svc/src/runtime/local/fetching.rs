@@ -130,13 +130,7 @@ impl Supervisor {
             return;
         };
         if let Some(running) = fetching.running {
-            let logs = &self.logs;
-            let heard = |event| {
-                if let Event::Log { line, time } = event {
-                    logs.push(&line, time);
-                }
-            };
-            running.bridge.stop(std::future::ready(()), heard).await;
+            running.bridge.stop(std::future::ready(()), &self.logs).await;
         }
         self.give_up(fetching.fetch).await;
     }

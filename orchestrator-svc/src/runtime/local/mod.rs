@@ -18,6 +18,7 @@ mod removal;
 mod sandbox;
 mod server;
 mod shared;
+mod starting;
 mod supervisor;
 
 use std::{

@@ -1,9 +1,9 @@
 //! The supervisor of an owner's server: starts the server, restarts it when it ends, and stops it when it should not run.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use service_kit::clock::from_micros;
-use stdio_bridge::{EndReason, Event};
+use stdio_bridge::Event;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep_until},
@@ -14,21 +14,18 @@ use super::{
     bridge::Bridge,
     excerpt::excerpt,
     failure::{Cause, delay, failure},
-    machine::Started,
-    server::{Fetching, Run, Server},
+    server::{Fetching, Server},
     shared::Shared,
 };
 use crate::domain::{
     logs::Logs,
     runtime::Restart,
-    spec::{DrawError, Launch, Missing, ServerSpec},
+    spec::ServerSpec,
     status::{Held, State, Status},
 };
 
-/// How long a starting server occupies a slot. One that takes longer is waiting for something else than the processor.
-const START: Duration = Duration::from_secs(10);
-/// The delay before secrets that could not be drawn are drawn again.
-const REDRAW: Duration = Duration::from_secs(1);
+/// What people read while a server is stopped to be started again.
+const RESTARTED: &str = "The server is being started again.";
 
 /// The desired state of an owner.
 #[derive(Clone, Debug)]
@@ -70,7 +67,7 @@ pub(super) struct Supervisor {
     pub(super) logs: Arc<Logs>,
     desired: watch::Receiver<Desired>,
     restarts: watch::Receiver<Restarts>,
-    gone: CancellationToken,
+    pub(super) gone: CancellationToken,
     pub(super) server: Server,
     /// A fetch in progress. The server may run meanwhile, with earlier versions.
     pub(super) fetching: Option<Fetching>,
@@ -78,14 +75,14 @@ pub(super) struct Supervisor {
     pub(super) update: Option<i64>,
     updates_taken: u64,
     /// The restart that has no outcome yet.
-    restart: Option<String>,
+    pub(super) restart: Option<String>,
     /// How many starts have failed in a row.
-    failures: u32,
+    pub(super) failures: u32,
     /// When secrets that could not be drawn are drawn again.
-    redraw: Option<Instant>,
+    pub(super) redraw: Option<Instant>,
     /// The digest of the spec whose secrets could not be drawn last time. Its status stays until they can be: each status is reported, and
     /// comes back as another look at the same spec.
-    undrawn: Option<String>,
+    pub(super) undrawn: Option<String>,
 }
 
 enum Wake {
@@ -259,144 +256,8 @@ impl Supervisor {
         }
     }
 
-    /// Runs a spec whose package, if it has one, is fetched. A running server is kept if its secrets are the same too.
-    async fn run_spec(&mut self, spec: &Arc<ServerSpec>, digest: String) {
-        let undrawn = self.undrawn.as_ref() == Some(&digest);
-        if undrawn && self.redraw.is_some() && self.server.run().is_none() {
-            return self.update(|status| status.generation = spec.generation);
-        }
-        self.redraw = None;
-        if self.server.run().is_some() {
-            let Some(launch) = self.draw(spec).await else { return };
-            let fingerprint = launch.fingerprint();
-            if let Some(run) = self.server.run()
-                && run.fingerprint == fingerprint
-                // A restart that waited for an update which is not made any more.
-                && (self.restart.is_none() || self.fetching.is_some())
-            {
-                run.digest.clone_from(&digest);
-                return self.update(|status| {
-                    status.generation = spec.generation;
-                    if status.state == State::Running {
-                        status.spec_digest = digest;
-                    }
-                });
-            }
-        }
-        if !matches!(self.server, Server::Idle) {
-            self.failures = 0;
-        }
-        if self.failures == 0 && !undrawn {
-            self.announce(spec.generation, "The server is being started.");
-        } else {
-            self.update(|status| status.generation = spec.generation);
-        }
-        self.end_server().await;
-        self.server = Server::Queued { digest };
-    }
-
-    /// Starts the server, which has got a slot.
-    async fn start(&mut self, permit: OwnedSemaphorePermit) {
-        let Some(spec) = self.spec() else { return };
-        let undrawn = self.undrawn.is_some();
-        let Some(launch) = self.draw(&spec).await else {
-            if matches!(self.server, Server::Queued { .. }) {
-                self.server = Server::Idle;
-            }
-            return;
-        };
-        let (digest, fingerprint) = (spec.digest(), launch.fingerprint());
-        // The draw takes a while: something else may be desired by now, which the next wake is about.
-        if self.gone.is_cancelled() || self.spec().is_none_or(|spec| spec.digest() != digest) {
-            self.server = Server::Idle;
-            return;
-        }
-        if undrawn && self.failures == 0 {
-            self.announce(spec.generation, "The server is being started.");
-        }
-        let started = self.shared.clock.now_micros();
-        let again = self.failures > 0;
-        self.logs.begin_run();
-        match self.shared.machine.start(&self.owner, launch).await {
-            Ok(Started {
-                bridge,
-                socket,
-                package,
-            }) => {
-                self.server = Server::Starting {
-                    run: Run {
-                        bridge,
-                        socket,
-                        digest,
-                        fingerprint,
-                        started,
-                    },
-                    place: Some((permit, Instant::now() + START)),
-                };
-                self.update(|status| {
-                    status.package = package;
-                    status.generation = spec.generation;
-                    status.restart_count = status.restart_count.saturating_add(again.into());
-                });
-            }
-            Err(error) => {
-                tracing::error!(installation.uid = %self.owner, error = %error, "a bridge could not be started");
-                self.failed(
-                    Cause::Ended(EndReason::NotStarted),
-                    "Internal error: the bridge of the MCP server could not be started; see the server log.",
-                    digest,
-                    started,
-                    false,
-                );
-            }
-        }
-    }
-
-    /// The spec with its secrets put in. If that fails, returns `None` and sets the status; if a person must do something first, the server is
-    /// stopped too.
-    async fn draw(&mut self, spec: &ServerSpec) -> Option<Launch> {
-        let missing = match spec.secrets.draw().await {
-            Ok(secrets) => {
-                let folder = self.shared.machine.working_folder(&self.owner);
-                match spec.launch(&folder, &secrets) {
-                    Ok(launch) => {
-                        self.undrawn = None;
-                        return Some(launch);
-                    }
-                    Err(missing) => missing,
-                }
-            }
-            Err(DrawError::Missing(missing)) => missing,
-            Err(DrawError::Unavailable(error)) => {
-                tracing::warn!(installation.uid = %self.owner, error = %error, "the credential could not be drawn");
-                if self.server.run().is_none() {
-                    self.update(|status| {
-                        status.set(
-                            State::Pending,
-                            "CREDENTIAL_UNAVAILABLE",
-                            "The credential service is unavailable; the start will be retried.",
-                        );
-                    });
-                }
-                self.redraw = Some(Instant::now() + REDRAW);
-                self.undrawn = Some(spec.digest());
-                return None;
-            }
-        };
-        self.undrawn = Some(spec.digest());
-        let Missing { reason, message } = missing;
-        let held = Held {
-            reason,
-            message,
-            generation: spec.generation,
-            expected: true,
-        };
-        self.hold(&held).await;
-        None
-    }
-
     /// Stops the server until another desired state is set.
-    async fn hold(&mut self, held: &Held) {
+    pub(super) async fn hold(&mut self, held: &Held) {
         self.update(|status| status.hold(held));
         self.end_fetch().await;
         self.end_server().await;
@@ -428,7 +289,7 @@ impl Supervisor {
         if self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
             return;
         }
-        self.announce(spec.generation, "The server is being started again.");
+        self.announce(spec.generation, RESTARTED);
         self.end_server().await;
         self.reconcile().await;
     }
@@ -547,30 +408,22 @@ impl Supervisor {
         };
         let ended = std::mem::replace(&mut self.server, Server::Idle);
         if let Server::Starting { run, .. } | Server::Running { run } = ended {
-            let logs = &self.logs;
-            let heard = |event| {
-                if let Event::Log { line, time } = event {
-                    logs.push(&line, time);
-                }
-            };
-            run.bridge.stop(hurry, heard).await;
+            run.bridge.stop(hurry, &self.logs).await;
         }
     }
 
     /// Restarts the server with the package that was fetched.
     pub(super) async fn restart_with_package(&mut self) {
-        if self.server.run().is_some() {
-            self.announce_again();
+        if self.server.run().is_some()
+            && let Some(spec) = self.spec()
+        {
+            self.announce(spec.generation, RESTARTED);
             self.end_server().await;
         }
         if !matches!(self.server, Server::Held) {
             self.server = Server::Idle;
         }
         self.reconcile().await;
-    }
-
-    fn announce_again(&self) {
-        self.update(|status| status.set(State::Pending, "STARTING", "The server is being started again."));
     }
 
     /// The spec that should run, if one should.
