@@ -1,4 +1,4 @@
-//! What a service crate's `build` returns: everything to serve, nothing started yet.
+//! What the `build` function of a service crate returns: everything to serve, with nothing started.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A service, built and wired, not yet running.
+/// A service that is built and wired, but not running.
 pub struct App {
-    /// `registry-svc`, for example.
+    /// The name of the crate, such as `registry-svc`.
     pub name: &'static str,
     /// Its gRPC services, with authentication around them (see `identity::authenticate`).
     pub grpc: axum::Router,
@@ -16,11 +16,11 @@ pub struct App {
     pub services: Vec<&'static str>,
     /// Its encoded file descriptor set, for reflection.
     pub descriptors: &'static [u8],
-    /// Its HTTP pages and endpoints; an empty router where it has none.
+    /// Its HTTP pages and endpoints; an empty router if it has none.
     pub http: axum::Router,
-    /// What runs beside the serving: watches, reconcilers.
+    /// Background work: watches, reconcilers.
     pub tasks: Vec<Task>,
-    /// Whether it can do its work.
+    /// Whether the service can do its work.
     pub ready: watch::Receiver<Readiness>,
 }
 
@@ -33,24 +33,25 @@ impl fmt::Debug for App {
 /// Whether a service can do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It can.
+    /// The service works.
     Ready,
-    /// It can, but something is amiss: for people, such as `registry out of reach for 12 s; serving the last snapshot`.
+    /// The service works, but something is wrong. The text is for people, such as `registry unreachable for 12 s;
+    /// serving the last snapshot`.
     Degraded(String),
-    /// It cannot; for people, why.
+    /// The service cannot work. The text tells people why.
     NotReady(String),
 }
 
-/// A future that runs as long as the service does, and ends soon after the token it was made with is cancelled.
+/// A future that runs for the lifetime of the service, and ends soon after its token is cancelled.
 pub struct Task {
     /// What it does, for logs: `watch`.
     pub name: &'static str,
-    /// Makes it run until the token is cancelled. To end before is a fault.
+    /// Starts the task with its token. A task that ends before the token is cancelled is a fault.
     pub run: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>,
 }
 
 impl Task {
-    /// A task from an async closure.
+    /// Makes a task of an async closure.
     pub fn new<F, Fut>(name: &'static str, run: F) -> Self
     where
         F: FnOnce(CancellationToken) -> Fut + Send + 'static,

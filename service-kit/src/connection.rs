@@ -1,4 +1,4 @@
-//! An accepted connection, of a stranger over TCP or of a service through a pipe.
+//! An accepted connection: from a client over TCP, or from another service over an in-memory pipe.
 
 use std::{
     io::{self, IoSlice},
@@ -20,7 +20,7 @@ use crate::{
     peer::{Peer, Workload},
 };
 
-/// An accepted connection that knows its other end.
+/// An accepted connection that knows its peer.
 #[derive(Debug)]
 pub struct Connection {
     io: Either<DuplexStream, Guarded<TcpStream>>,
@@ -28,7 +28,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A service's, through a pipe.
+    /// A connection from a service, over a pipe.
     pub(crate) fn of_workload(pipe: DuplexStream, workload: Workload) -> Self {
         Self {
             io: Either::Left(pipe),
@@ -36,7 +36,7 @@ impl Connection {
         }
     }
 
-    /// A stranger's.
+    /// A connection from a client, over TCP.
     pub(crate) fn guarded(connection: Guarded<TcpStream>, peer: Peer) -> Self {
         Self {
             io: Either::Right(connection),
@@ -45,12 +45,11 @@ impl Connection {
     }
 }
 
-/// What a request knows of the connection that it came over.
+/// What a request knows about its connection.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Who is at the other end.
     pub(crate) peer: Peer,
-    /// What the connection is at, and how long its client may let us wait; `None`: the client is one of us.
+    /// The state of the connection, and how long its client may stall. `None` for a connection from another service.
     pub(crate) guard: Option<(Arc<Phase>, Duration)>,
 }
 
@@ -79,7 +78,7 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }
 
-    // Without these, a message of 55 kB is sent in nine writes, each of which wakes its reader.
+    // Without these two methods, a message of 55 kB is sent in nine writes, each of which wakes the reader.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,23 +1,23 @@
-//! Which addresses Chandlery may connect to on somebody's behalf.
+//! Decides which addresses Chandlery may connect to on behalf of a user or an admin.
 //!
-//! URLs that an admin or a server supplies could point into the network Chandlery runs in. They are checked when they are
-//! saved, by their text, and when they are connected to, by the addresses their host resolved to.
+//! A URL that an admin or a server supplies could point into the network in which Chandlery runs. Such a URL is checked
+//! twice: its text when it is saved, and the addresses to which its host resolves at each connect.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use url::{Host, Url};
 
-/// What may be connected to: public addresses, and what the operator allows besides (`--allow-upstream-cidr`).
+/// The permitted addresses: all public ones, and those that the operator allows (`--allow-upstream-cidr`).
 #[derive(Clone, Debug, Default)]
 pub struct EgressPolicy {
     allowed: Vec<IpNet>,
-    /// Public addresses are not permitted for being public.
+    /// Public addresses are not permitted unless `allowed` has them.
     allowed_alone: bool,
 }
 
 impl EgressPolicy {
-    /// Public addresses, and those in `allowed`.
+    /// Permits public addresses, and those in `allowed`.
     pub fn new(allowed: Vec<IpNet>) -> Self {
         Self {
             allowed,
@@ -25,8 +25,8 @@ impl EgressPolicy {
         }
     }
 
-    /// Where secrets may go by plain http: to the addresses that the operator allows, and to no others. On the way to a public address
-    /// anybody could read them.
+    /// The policy for secrets over plain HTTP: it permits only the addresses that the operator allows. On the way to a
+    /// public address, anybody could read the secrets.
     #[must_use]
     pub fn for_plain_secrets(&self) -> Self {
         Self {
@@ -35,13 +35,13 @@ impl EgressPolicy {
         }
     }
 
-    /// Whether this address may be connected to.
+    /// Whether the policy permits connections to this address.
     pub fn permits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.allowed.iter().any(|net| net.contains(&address)) || (!self.allowed_alone && is_public(address))
     }
 
-    /// Why what a name stands for is refused, and what to do, for whoever gave the name.
+    /// Why the address of a host name is refused and what to do, for the person who gave the name.
     pub fn refusal_of_name(&self) -> &'static str {
         if self.allowed_alone {
             PLAIN_SECRETS
@@ -50,7 +50,7 @@ impl EgressPolicy {
         }
     }
 
-    /// Why an address is refused, and what to do, for whoever gave it.
+    /// Why an address is refused and what to do, for the person who gave it.
     fn refusal(&self, address: IpAddr) -> String {
         if self.allowed_alone {
             return PLAIN_SECRETS.to_owned();
@@ -60,8 +60,8 @@ impl EgressPolicy {
         )
     }
 
-    /// Checks a URL before it is saved; says what is wrong with it. A host name passes here: its addresses are checked at
-    /// each connect, since they can change.
+    /// Checks a URL before it is saved, and returns what is wrong with it. A host name passes: its addresses can
+    /// change, so they are checked at each connect.
     pub fn check_url(&self, url: &Url) -> Result<(), String> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("must be an http or https URL".to_owned());
@@ -86,7 +86,7 @@ impl EgressPolicy {
         }
     }
 
-    /// As [`check_url`](Self::check_url), of a URL to which secrets are sent.
+    /// Like [`check_url`](Self::check_url), for a URL to which secrets are sent.
     pub fn check_url_for_secrets(&self, url: &Url) -> Result<(), String> {
         self.check_url(url)?;
         if url.scheme() == "https" {
@@ -99,20 +99,22 @@ impl EgressPolicy {
     }
 }
 
-/// Why what a name stands for is refused, and what to do. Not the address: that is the operator's own business.
-const REFUSED_NAME: &str = "it stands for a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr";
-/// Why a secret does not go there, and what to do.
+/// Why the address of a host name is refused, and what to do. It does not tell the address, which is internal to the
+/// operator's network.
+const REFUSED_NAME: &str = "it resolves to a private, loopback, link-local or otherwise reserved address; an operator can allow it with --allow-upstream-cidr";
+/// Why a secret is not sent to a URL, and what to do.
 const PLAIN_SECRETS: &str = "must be https where a credential is sent; by plain http it goes only to networks that an operator allows with --allow-upstream-cidr";
 
-/// `localhost` and what is below it (RFC 6761, section 6.3).
+/// `localhost` and its subdomains (RFC 6761, section 6.3).
 fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// Whether a network has public addresses in it.
+/// Whether a network contains public addresses.
 pub fn includes_public(network: &IpNet) -> bool {
-    // A network that begins and ends with reserved ones, and has public ones between, is so large that it has one of these.
+    // A network that begins and ends with reserved addresses but has public ones between them is so large that it
+    // contains one of these.
     const BETWEEN: [IpAddr; 3] = [
         IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
         IpAddr::V4(Ipv4Addr::new(193, 0, 0, 1)),
@@ -130,7 +132,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Not in the IANA special-purpose registry (RFC 6890 and its updates).
+/// Whether the address is outside the IANA special-purpose registry (RFC 6890 and its updates).
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     !(address.is_private()
@@ -148,7 +150,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    // Only 2000::/3 is global unicast; addresses that carry an IPv4 address are as public as that one.
+    // Only 2000::/3 is global unicast. An address that embeds an IPv4 address is as public as that address.
     let embedded = match segments {
         [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)),
         [0x2002, high, low, ..] => Some((high, low)),
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_networks_that_reach_beyond_private_ones() {
+    fn detects_networks_with_public_addresses() {
         let includes = |network: &str| includes_public(&network.parse().unwrap());
         for private in [
             "10.0.0.0/8",
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_by_plain_http_only_where_that_is_allowed() {
+    fn secrets_go_over_plain_http_only_to_allowed_networks() {
         let (none, one) = (
             EgressPolicy::default(),
             EgressPolicy::new(vec!["10.1.0.0/16".parse().unwrap()]),
@@ -245,7 +247,7 @@ mod tests {
             assert!(!policy.for_plain_secrets().permits("1.1.1.1".parse().unwrap()));
         }
         assert_eq!(check(&one, "http://10.1.2.3/mcp"), Ok(()));
-        // Where a name leads is known only when it is connected to.
+        // The address of a host name is known only at the connect.
         assert!(check(&none, "http://mcp.example.com/mcp").is_err());
         assert_eq!(check(&one, "http://mcp.example.com/mcp"), Ok(()));
     }

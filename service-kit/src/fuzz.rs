@@ -1,13 +1,14 @@
-//! For the fuzz targets of all crates. Behind the feature `testing`.
+//! Helpers for the fuzz targets of all crates. Requires the feature `testing`.
 //!
-//! A target is a test that runs with the others, on the inputs that are kept beside it (`__fuzz__/…/corpus`) and on some random ones. For a
-//! long run, and for one that is guided by coverage, see `just fuzz`.
+//! A fuzz target is a test that also runs under `cargo test`: on the inputs that are kept beside it
+//! (`__fuzz__/…/corpus`) and on some random ones. For a long or a coverage-guided run, see `just fuzz`.
 
-/// Random inputs that a target is tried on when it runs as a test: a second or so.
+/// The number of random inputs of a target that runs as a test. They take about a second.
 pub const ITERATIONS: usize = 5_000;
 
-/// A text of the words that matter to a parser and of what comes between them: random bytes alone would hardly ever get behind its first
-/// look. Each byte stands for a word, or else for itself; above ASCII for what Unicode has to confuse readers with.
+/// Builds a text from the words that matter to a parser and from other characters, since random bytes would rarely pass
+/// a parser's first check. Each byte stands for a word, for a character beyond ASCII that may confuse a parser, or for
+/// itself.
 pub fn weave(bytes: &[u8], words: &[&str]) -> String {
     const STRANGE: [&str; 8] = [
         "\u{17f}",
@@ -31,7 +32,7 @@ pub fn weave(bytes: &[u8], words: &[&str]) -> String {
     text
 }
 
-/// The bytes in two parts, cut where the first one says.
+/// Splits the bytes in two, at the position that the first byte gives.
 pub fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((&at, rest)) = bytes.split_first() else {
         return (&[], &[]);
@@ -39,7 +40,7 @@ pub fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(usize::from(at).min(rest.len()))
 }
 
-/// As [`split`], into as many parts as it takes: a stream as a network may cut it.
+/// Like [`split`], into one part more than there are cuts: a stream as a network may deliver it.
 pub fn pieces<'a>(stream: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
     let (mut rest, mut pieces) = (stream, Vec::new());
     for &cut in cuts {

@@ -1,11 +1,11 @@
-//! `Host` and `Origin`, checked against DNS rebinding: a page of somebody else in a browser must not reach us.
+//! Checks `Host` and `Origin` against DNS rebinding: a foreign page in a browser must not reach a listener.
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, Uri, header, uri::Authority};
 use url::Url;
 
-/// The hosts that a listener answers to.
+/// The host names to which a listener responds.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     public: Url,
@@ -14,7 +14,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// The public URL's host, loopback names and `allowed`.
+    /// Permits the host of the public URL, loopback names and `allowed`.
     pub fn new(public: Url, allowed: &[String]) -> Self {
         Self {
             public,
@@ -22,18 +22,18 @@ impl Hosts {
         }
     }
 
-    /// Whether a request with these may be answered.
+    /// Whether a request with this URI and these headers is permitted.
     pub fn permits(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         self.names_us(uri, headers) && self.is_origin(headers)
     }
 
-    /// Whether a request is for a host of ours.
+    /// Whether a request names a permitted host.
     pub fn names_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         authority(uri, headers).is_some_and(|host| self.is_host(&host))
     }
 
-    /// Whether a request is for an address rather than a name. It proves nothing, but a name that was rebound is none: a probe that knows
-    /// no name of ours may ask for what everybody may know.
+    /// Whether a request names an IP address instead of a host name. That proves nothing about the client, but rules
+    /// out a rebound name: a health probe that knows no host name may ask for public information.
     pub fn is_address(uri: &Uri, headers: &HeaderMap) -> bool {
         authority(uri, headers).is_some_and(|authority| {
             let host = authority.host().trim_matches(['[', ']']);
@@ -47,12 +47,13 @@ impl Hosts {
         is_loopback(&host) || self.public.host_str() == Some(host.as_str()) || self.allowed.iter().any(named)
     }
 
-    /// Whether a request comes from no page, from a page of ours, or from one of the same machine where we are on no other.
+    /// Whether a request comes from no page, from a page of the public origin or an allowed host, or, if the public URL
+    /// is a loopback one, from a page of this machine.
     pub fn is_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
         };
-        // Browsers say so of forms whose page sends no referrer.
+        // Browsers send `null` with a form whose page sends no referrer.
         if origin == "null" {
             return headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
         }
@@ -71,14 +72,14 @@ impl Hosts {
     }
 }
 
-/// What a request names: a host and perhaps a port, and nothing else.
+/// The host and port that a request names; `None` if there is more than that, or no host.
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let authority = match uri.authority() {
         Some(authority) => authority.clone(),
         None => {
             let mut hosts = headers.get_all(header::HOST).iter();
             let host = Authority::try_from(hosts.next()?.as_bytes()).ok()?;
-            // RFC 9112, section 3.2: who is in between may have looked at the other.
+            // RFC 9112, section 3.2: an intermediary may have checked the other header.
             if hosts.next().is_some() {
                 return None;
             }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_its_own_names_only() {
+    fn permits_only_known_hosts() {
         let hosts = Hosts::new(
             "https://tools.example.com".parse().unwrap(),
             &["Internal:8080".to_owned()],
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_pages_of_others() {
+    fn refuses_foreign_origins() {
         let public = Hosts::new("https://tools.example.com".parse().unwrap(), &[]);
         assert!(permits(&public, "tools.example.com", Some("https://tools.example.com")));
         for origin in [
@@ -179,9 +180,9 @@ mod tests {
         assert!(!permits(&local, "127.0.0.1:8080", Some("http://evil.com")));
     }
 
-    /// Whoever is answered named a host of ours, as a browser would have understood it.
+    /// A request that is permitted names a permitted host as a browser would understand it.
     #[test]
-    fn answers_no_other_name() {
+    fn permits_no_other_host() {
         let words = [
             "tools.example.com",
             "localhost",

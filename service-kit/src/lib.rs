@@ -1,5 +1,5 @@
-//! What two or more of Chandlery's services need in order to be served: who calls, over which connection, with which
-//! errors, health and reflection. No domain noun lives here.
+//! What two or more of Chandlery's services require in order to be served: caller identity, connections, quotas,
+//! errors, health and reflection. This crate knows no domain noun.
 
 pub mod app;
 pub mod clock;

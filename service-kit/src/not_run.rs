@@ -1,8 +1,9 @@
-//! For tests of all crates: a test that requires what this machine does not have says so here. Behind the feature `testing`.
+//! Records tests that this machine cannot run, for the tests of all crates. Requires the feature `testing`.
 //!
-//! Rust's test harness has no test that decides at run time not to run: one that returns early is counted as passed. So a test that returns
-//! early calls [`not_run`], which writes to standard error, past the harness's capture, and appends a line to the file that
-//! `CHANDLERY_TEST_NOT_RUN` names. `integration-tests/run` sets it, lists the tests at the end and does not count them as passed.
+//! Rust's test harness cannot skip a test at run time: a test that returns early counts as passed. A test that returns
+//! early therefore calls [`not_run`], which writes to standard error, past the harness's capture, and appends a line to
+//! the file that `CHANDLERY_TEST_NOT_RUN` names. `integration-tests/run` sets that variable, lists the tests at the end
+//! and does not count them as passed.
 
 use std::{
     env,
@@ -13,8 +14,8 @@ use std::{
     thread,
 };
 
-/// The URL of a PostgreSQL server on which databases may be made, from `CHANDLERY_TEST_POSTGRES_URL`. Where there is none, the calling test
-/// is recorded as not run and must return.
+/// The URL of a PostgreSQL server on which tests may create databases, from `CHANDLERY_TEST_POSTGRES_URL`. If the
+/// variable is not set, the calling test is recorded as not run and must return.
 pub fn postgres() -> Option<String> {
     let server = env::var("CHANDLERY_TEST_POSTGRES_URL").ok();
     if server.is_none() {
@@ -23,7 +24,8 @@ pub fn postgres() -> Option<String> {
     server
 }
 
-/// Whether this is root, who alone can give a file to another user. Where it is not, the calling test is recorded as not run and must return.
+/// Whether the process runs as root: only root can give a file to another user. If it does not, the calling test is
+/// recorded as not run and must return.
 pub fn root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -32,25 +34,25 @@ pub fn root() -> bool {
     root
 }
 
-/// Records that the calling test is not run, and what it requires. To be called on the thread of the test.
+/// Records that the calling test is not run, and what it requires. Must be called on the thread of the test.
 ///
 /// # Panics
-/// If the record cannot be written: the test would count as passed.
+/// If the record cannot be written, because the test would then count as passed.
 pub fn not_run(reason: &str) {
     let line = line(reason);
-    // Not by `eprintln!`, whose output the harness shows only where a test fails.
+    // `eprintln!` would not do: the harness shows its output only if a test fails.
     writeln!(io::stderr(), "NOT RUN: {line}").expect("standard error can be written");
     if let Some(file) = env::var_os("CHANDLERY_TEST_NOT_RUN") {
         append(Path::new(&file), &line).expect("CHANDLERY_TEST_NOT_RUN names a file that can be written");
     }
 }
 
-/// `PACKAGE PROGRAM TEST: REASON`.
+/// The line of the record: `PACKAGE PROGRAM TEST: REASON`.
 fn line(reason: &str) -> String {
     let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
     let program = env::current_exe().unwrap_or_default();
     let program = program.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-    // Cargo appends a hash.
+    // Cargo appends a hash to the name.
     let program = program.rsplit_once('-').map_or(program, |(name, _)| name);
     let thread = thread::current();
     let test = thread.name().unwrap_or_default();
@@ -59,7 +61,7 @@ fn line(reason: &str) -> String {
 
 fn append(file: &Path, line: &str) -> io::Result<()> {
     let mut file = File::options().append(true).create(true).open(file)?;
-    // One write: other test programs append to the same file.
+    // A single write, because other test programs append to the same file.
     file.write_all(format!("{line}\n").as_bytes())
 }
 

@@ -1,4 +1,4 @@
-//! Opaque page tokens: a keyset position, sealed and bound to the request it belongs to (AIP-158).
+//! Opaque page tokens: an encrypted keyset position, bound to the request it belongs to (AIP-158).
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,27 +9,28 @@ use crate::{
     status::{Reason, StatusBuilder},
 };
 
-/// Seals and opens page tokens. All replicas of a service share the keys.
+/// Encrypts and decrypts page tokens. All replicas of a service share the keys.
 #[derive(Debug)]
 pub struct PageTokens {
     sealing: Sealing,
 }
 
 impl PageTokens {
-    /// With keys of 32 random bytes.
+    /// Uses the keys of a ring.
     pub fn new(keys: impl Into<Ring>) -> Self {
         Self {
             sealing: Sealing::new(&keys.into()),
         }
     }
 
-    /// Seals a position. `binding` is everything that selects and orders the list: RPC, parent, filter, caller.
+    /// Makes the token of a position. `binding` is everything that selects and orders the list: RPC, parent, filter,
+    /// caller.
     pub fn seal(&self, binding: &str, position: &impl Serialize) -> String {
         let position = serde_json::to_vec(position).expect("positions are plain data");
         BASE64URL_NOPAD.encode(&self.sealing.seal(binding.as_bytes(), &position))
     }
 
-    /// Opens a token; `None` for the empty one, which asks for the first page.
+    /// Decrypts a token. Returns `None` for the empty token, which requests the first page.
     pub fn open<T: DeserializeOwned>(&self, binding: &str, token: &str) -> Result<Option<T>, Status> {
         if token.is_empty() {
             return Ok(None);
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opens_only_what_was_sealed_for_the_same_request() {
+    fn opens_only_tokens_of_the_same_request() {
         let tokens = PageTokens::new([7; 32]);
         let token = tokens.seal("ListEntries", &(42_i64, "a".to_owned()));
         assert_eq!(
@@ -76,9 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn no_token_but_its_own_opens() {
+    fn opens_no_other_token() {
         let tokens = PageTokens::new([7; 32]);
-        // Not those that are compared below: a fuzzer that looks at comparisons would learn them.
+        // A second key, because a coverage-guided fuzzer could learn the tokens that are compared below.
         let others = PageTokens::new([8; 32]);
         bolero::check!(name = "page_token")
             .with_iterations(crate::fuzz::ITERATIONS)

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the listener knows it; no header or metadata can change that.
+//! The peer of a connection, as the listener knows it. No header or metadata can change it.
 
 use std::{fmt, net::SocketAddr};
 
@@ -16,7 +16,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// `credential-svc`, for example.
+    /// The name of the crate, such as `credential-svc`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Registry => "registry-svc",
@@ -33,17 +33,17 @@ impl fmt::Display for Workload {
     }
 }
 
-/// The other end of a connection. Every gRPC request carries one in its extensions.
+/// The peer of a connection. Every gRPC request has it in its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Somebody outside, over TCP.
+    /// A client outside this process, over TCP.
     External(SocketAddr),
-    /// A workload, over a pipe of this process.
+    /// A service of this process, over a pipe.
     Workload(Workload),
 }
 
 impl Peer {
-    /// The workload, if it is one.
+    /// The workload; `None` for an external peer.
     pub const fn workload(self) -> Option<Workload> {
         match self {
             Self::Workload(workload) => Some(workload),

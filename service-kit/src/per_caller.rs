@@ -1,4 +1,4 @@
-//! Permits of each caller: a caller with many requests waits only for their own.
+//! A semaphore for each caller, so that a caller with many requests waits only for their own.
 
 use std::{
     collections::HashMap,
@@ -7,10 +7,10 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-/// Fewer callers are not looked through.
+/// Below this number of callers, unused semaphores are not removed.
 const FEW: usize = 64;
 
-/// A semaphore for each caller who has or awaits a permit.
+/// A semaphore for each caller who has or waits for a permit.
 #[derive(Debug)]
 pub struct PerCaller {
     permits: usize,
@@ -20,12 +20,12 @@ pub struct PerCaller {
 #[derive(Debug, Default)]
 struct Known {
     each: HashMap<Arc<str>, Weak<Semaphore>>,
-    /// How many there may be before those are removed who are done.
+    /// The number of semaphores at which unused ones are removed.
     most: usize,
 }
 
 impl PerCaller {
-    /// So many permits for each.
+    /// Gives each caller this many permits.
     pub fn new(permits: usize) -> Self {
         Self {
             permits,
@@ -33,7 +33,7 @@ impl PerCaller {
         }
     }
 
-    /// The caller's own; it is never closed.
+    /// The caller's semaphore, which is never closed.
     pub fn of(&self, caller: &Arc<str>) -> Arc<Semaphore> {
         // Nothing panics between two changes that belong together.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_their_own_as_long_as_they_use_it() {
+    fn each_caller_has_a_semaphore_while_they_use_it() {
         let permits = PerCaller::new(1);
         let alice: Arc<str> = "users/alice".into();
         let held = permits.of(&alice).try_acquire_owned().unwrap();
@@ -65,11 +65,11 @@ mod tests {
         }
         assert!(
             permits.of(&alice).try_acquire_owned().is_err(),
-            "hers is still the same"
+            "her semaphore is the same"
         );
         assert!(
             permits.known.lock().unwrap().each.len() <= FEW,
-            "who is done is forgotten"
+            "unused semaphores are removed"
         );
         drop(held);
         assert!(permits.of(&alice).try_acquire_owned().is_ok());

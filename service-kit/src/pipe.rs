@@ -1,7 +1,7 @@
-//! Connections between services of one process: the same `Channel` type as over TCP, over in-memory pipes.
+//! Connections between the services of one process: the same `Channel` type as over TCP, over in-memory pipes.
 //!
-//! A pipe belongs to one pair of services, and whoever accepts it knows the client: this is the workload identity of one
-//! process, and nothing a client sends can forge it.
+//! A pipe belongs to one pair of services, so the accepting service knows its client. That is the workload identity
+//! within a process, and no message can forge it.
 
 use std::{
     io,
@@ -22,9 +22,9 @@ use crate::{
 
 const BUFFER: usize = 256 * 1024;
 
-/// Makes the pipe through which `client` calls one service: its end, and what that service accepts connections from.
+/// Makes the pipe through which `client` calls one service. Returns the client's channel and the service's listener.
 ///
-/// The channel connects when first used, and again whenever the connection ends.
+/// The channel connects at the first call, and reconnects after a connection has ended.
 pub fn pipe(client: Workload) -> (Channel, PipeListener) {
     let (sender, receiver) = mpsc::channel(8);
     let connector = tower::service_fn(move |_: http::Uri| {
@@ -56,7 +56,7 @@ impl Stream for PipeListener {
     }
 }
 
-/// Connections of strangers over TCP, within the limits that hold where nobody sets others.
+/// Accepts TCP connections of clients, with the default limits.
 pub fn tcp(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> + Send {
     edge::connections(listener, Gate::new(Limits::default()))
 }

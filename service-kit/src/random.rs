@@ -1,14 +1,14 @@
-//! Randomness of the system. Whoever requires a value that a test must predict takes a generator as a parameter.
+//! The system's randomness. Code whose random values a test must predict takes a generator as a parameter instead.
 
 use rand::{CryptoRng, RngCore as _};
 use uuid::Uuid;
 
-/// A generator for secrets, seeded by the operating system.
+/// A generator seeded by the operating system, suitable for secrets.
 pub fn rng() -> impl CryptoRng {
     rand::rng()
 }
 
-/// Random bytes, fit for secrets.
+/// Random bytes, suitable for secrets.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::rng().fill_bytes(&mut bytes);

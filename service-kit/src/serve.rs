@@ -17,21 +17,21 @@ use crate::{
     edge::{Served, request_body, response_body},
 };
 
-/// How long open requests may go on once the server stops. Streams that never end are cut then.
+/// How long open requests may continue after the server begins to stop. Longer streams are cut.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a connection may be silent before it is pinged; it ends if no answer comes. Who is in the middle of a frame
-/// cannot give one: this bounds slow heads, too.
+/// A connection that is silent for `PING` is pinged, and closed if it does not respond within `PONG`. A client in the
+/// middle of a frame cannot respond, so this also limits slow request heads.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
-/// Calls at a time on one connection.
+/// Concurrent calls on one connection.
 const MAX_STREAMS: u32 = 256;
-/// All header fields of one request: tokens are the largest.
+/// The size of all header fields of one request, in bytes. Tokens are the largest of them.
 const MAX_HEADERS: u32 = 32 << 10;
-/// Streams that a client resets before they are looked at (CVE-2023-44487), and those that we reset for its faults: beyond, the connection
-/// ends.
+/// How many streams a client may reset before the server has accepted them (CVE-2023-44487), and how many the server
+/// may reset because of the client's errors, before the connection is closed.
 const MAX_RESETS: usize = 64;
 const MAX_FAULTS: usize = 1024;
-/// How long a TLS handshake may take.
+/// The timeout of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Serves `routes` on `connections` until `stop` is cancelled.
@@ -42,7 +42,7 @@ where
     serve_with(Server::builder(), routes, connections, stop).await
 }
 
-/// As [`serve`], over TLS.
+/// Like [`serve`], over TLS.
 pub async fn serve_tls<S>(
     tls: ServerTlsConfig,
     routes: Routes,
@@ -84,7 +84,7 @@ where
     }
 }
 
-/// Tells the request who is at the other end, and the connection what it is at.
+/// Adds the peer to the request, and reports the progress of request and response to the connection.
 async fn over_link(mut request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
     let Some(link) = request.extensions_mut().remove::<Link>() else {
         return next.run(request).await;
@@ -99,15 +99,15 @@ async fn over_link(mut request: axum::extract::Request, next: axum::middleware::
     response.map(|body| axum::body::Body::new(response_body(body, served)))
 }
 
-/// The gRPC routes of some services together, with one health and one reflection service for all of them.
+/// Merges the gRPC routes of several services, with one health and one reflection service for all.
 ///
-/// The returned future keeps the health service true to the services' readiness; run it beside the server.
+/// The returned future updates the health service when the readiness of a service changes. Run it beside the server.
 pub fn routes(apps: &[&App]) -> (Routes, impl Future<Output = ()> + Send + use<>) {
     let (reporter, health) = health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // With these, grpcurl shows what the details of an error say.
+            // With these, grpcurl decodes the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let (mut v1, mut v1alpha) = (reflection(), reflection());
@@ -153,7 +153,7 @@ pub fn routes(apps: &[&App]) -> (Routes, impl Future<Output = ()> + Send + use<>
     (Routes::from(router), report)
 }
 
-/// What gRPC answers for a method that does not exist.
+/// The response for a method that does not exist.
 async fn unknown_method() -> http::Response<tonic::body::Body> {
     tonic::Status::unimplemented("there is no such method; reflection lists all of them").into_http()
 }

@@ -1,46 +1,47 @@
-//! Errors as AIP-193 requires them: always an `ErrorInfo`, `BadRequest` for fields, `Help` for links.
+//! Errors in the form of AIP-193: always an `ErrorInfo`, `BadRequest` for fields, `Help` for links.
 
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// `domain` of every `ErrorInfo`.
+/// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "chandlery.dev";
 
-/// The longest `page_size` answered; larger ones are coerced (AIP-158).
+/// The largest `page_size`; larger ones are coerced (AIP-158).
 pub const MAX_PAGE_SIZE: i32 = 500;
 
-/// The page size of a request that names none.
+/// The page size of a request that does not set one.
 pub const DEFAULT_PAGE_SIZE: i32 = 50;
 
-/// Details travel in HTTP/2 trailers, of which common clients take 8 KiB; what is wrong fills so many bytes at most.
+/// The size of all violations in the details, in bytes. Details are HTTP/2 trailers, of which common clients accept 8
+/// KiB.
 const MAX_VIOLATIONS: usize = 4_500;
 
-/// What is wrong fills about so many bytes of a message.
+/// About how many bytes of violations the message repeats.
 const MAX_MESSAGE: usize = 500;
 
-/// The longest field path or description told.
+/// The longest field path or description, in bytes.
 const MAX_VIOLATION: usize = 400;
 
-/// So many of them are kept; of the rest, how many they are. An error has no room for more.
+/// How many violations are kept. More would not fit an error, so the rest is only counted.
 const MAX_KEPT: usize = 200;
 
-/// Collects everything that is wrong with a request, so that its sender learns all of it at once.
+/// Collects all invalid fields of a request, so that the caller learns of all at once.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Violations {
     first: Vec<(String, String)>,
-    /// How many came behind those.
+    /// How many violations were not kept.
     more: usize,
 }
 
 impl Violations {
-    /// None yet.
+    /// No violations.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one: the path of the field, such as `entry.install_fields[2].key`, and what it must be.
+    /// Adds a violation: the path of the field, such as `entry.install_fields[2].key`, and what it must be.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         if self.first.len() < MAX_KEPT {
             self.first.push((field.into(), description.into()));
@@ -49,7 +50,7 @@ impl Violations {
         }
     }
 
-    /// Adds those of a part, below `prefix`.
+    /// Adds the violations of a part of the request, with `prefix` before their paths.
     pub fn extend(&mut self, prefix: &str, part: Violations) {
         for (field, description) in part.first {
             let field = match (prefix, field.as_str()) {
@@ -62,24 +63,24 @@ impl Violations {
         self.more += part.more;
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no violations.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
 
-    /// Field and description of each that is kept.
+    /// Field and description of each violation that is kept.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.first
             .iter()
             .map(|(field, description)| (field.as_str(), description.as_str()))
     }
 
-    /// How many there are.
+    /// The number of violations, including those not kept.
     fn count(&self) -> usize {
         self.first.len() + self.more
     }
 
-    /// The first of them, for a message; the others stand in the details.
+    /// The first violations as text for the message. The details have the others.
     fn message(&self) -> String {
         let mut message = String::new();
         for (index, (field, description)) in self.iter().enumerate() {
@@ -90,12 +91,12 @@ impl Violations {
             let separator = if index == 0 { "" } else { "; " };
             message.push_str(&format!("{separator}{field}: {description}"));
         }
-        // One alone may be longer.
+        // A single violation may be longer.
         message.truncate(message.floor_char_boundary(2 * MAX_MESSAGE));
         message
     }
 
-    /// `value` if nothing is wrong.
+    /// Returns `value` if there are no violations.
     pub fn into_result<T>(self, value: T) -> Result<T, Violations> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
@@ -122,11 +123,11 @@ impl From<Violations> for Status {
     }
 }
 
-/// What the names of `ErrorReason` values begin with (`ENUM_VALUE_PREFIX` of buf); an `ErrorInfo` does without.
+/// The prefix of the names of `ErrorReason` values (`ENUM_VALUE_PREFIX` of buf). An `ErrorInfo` omits it.
 const PREFIX: &str = "ERROR_REASON_";
 
-/// `reason` of an `ErrorInfo`: a value of the service's own `ErrorReason`, and never free text, so that a contract names
-/// every reason its service answers with.
+/// The `reason` of an `ErrorInfo`. It is always a value of the service's `ErrorReason`, so the contract lists every
+/// reason with which the service can fail.
 ///
 /// ```
 /// # #[derive(Clone, Copy)]
@@ -151,7 +152,7 @@ const PREFIX: &str = "ERROR_REASON_";
 pub struct Reason(&'static str);
 
 impl Reason {
-    /// Of a value of an `ErrorReason` and its `as_str_name`.
+    /// Makes the reason of an `ErrorReason` value, with the `as_str_name` of its type.
     pub fn of<R: Copy + Into<i32>>(value: R, as_str_name: fn(&R) -> &'static str) -> Self {
         debug_assert_ne!(value.into(), 0, "UNSPECIFIED says nothing");
         let name = as_str_name(&value);
@@ -160,24 +161,25 @@ impl Reason {
         Self(short.unwrap_or(name))
     }
 
-    /// As an `ErrorInfo` has it: `ETAG_MISMATCH`.
+    /// The value in an `ErrorInfo`, such as `ETAG_MISMATCH`.
     pub const fn as_str(self) -> &'static str {
         self.0
     }
 
-    /// The value of the same name in an `ErrorReason`, by its `from_str_name`; `None` if it has none.
+    /// The value with this name in an `ErrorReason`, found with its `from_str_name`; `None` if it has none.
     pub fn value<R>(self, from_str_name: fn(&str) -> Option<R>) -> Option<R> {
         value(self.0, from_str_name)
     }
 }
 
-/// The reasons that this crate answers with in the name of whichever service uses it.
+/// The reasons with which this crate fails calls on behalf of any service.
 macro_rules! common {
     ($($name:ident),+ $(,)?) => {
         impl Reason {
             $(pub(crate) const $name: Self = Self(stringify!($name));)+
 
-            /// All reasons that this crate answers with. The `ErrorReason` of every service has them; each service tests it.
+            /// All reasons that this crate uses. The `ErrorReason` of every service contains them; each service has a
+            /// test for that.
             pub const COMMON: &[Self] = &[$(Self::$name),+];
         }
     };
@@ -198,8 +200,8 @@ fn value<R>(reason: &str, from_str_name: fn(&str) -> Option<R>) -> Option<R> {
     from_str_name(&format!("{PREFIX}{reason}"))
 }
 
-/// Why another service refused a call, by the `from_str_name` of that service's `ErrorReason`. `None` if the status does not
-/// say, or says what this version of the contract does not know.
+/// The reason why another service refused a call, found with the `from_str_name` of that service's `ErrorReason`.
+/// `None` if the status has no reason, or one that this version of the contract does not know.
 pub fn reason_of<R>(status: &Status, from_str_name: fn(&str) -> Option<R>) -> Option<R> {
     let info = status.get_details_error_info()?;
     (info.domain == DOMAIN).then(|| value(&info.reason, from_str_name))?
@@ -217,7 +219,7 @@ pub struct StatusBuilder {
 }
 
 impl StatusBuilder {
-    /// With a reason of the service's contract and a message that says who is at fault and what to do.
+    /// Begins a status with a reason from the service's contract and a message that says who can fix the error and how.
     pub fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -243,14 +245,14 @@ impl StatusBuilder {
         self
     }
 
-    /// Adds a `RetryInfo`: not before this time has passed.
+    /// Adds a `RetryInfo`: the caller should wait this long before a retry.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The status.
+    /// Builds the status.
     pub fn build(self) -> Status {
         let mut details = ErrorDetails::with_error_info(self.reason.as_str(), DOMAIN, self.metadata);
         for (description, url) in self.links {
@@ -263,7 +265,7 @@ impl StatusBuilder {
     }
 }
 
-/// `NOT_FOUND` for what is not there and for what the caller may not see: the two cannot be told apart.
+/// `NOT_FOUND`, for what does not exist and for what the caller may not see, so that the caller cannot tell which.
 pub fn not_found(name: &str) -> Status {
     StatusBuilder::new(
         Code::NotFound,
@@ -279,7 +281,7 @@ pub fn internal() -> Status {
     StatusBuilder::new(Code::Internal, Reason::INTERNAL, "internal error; see the server log").build()
 }
 
-/// Checks a requested page size: negative is a violation, 0 the default, too large is coerced.
+/// Checks a requested page size: a negative one is a violation, 0 becomes the default, and a large one is coerced.
 pub fn page_size(requested: i32) -> Result<i32, Violations> {
     if requested < 0 {
         let mut violations = Violations::new();
@@ -298,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_as_many_violations_as_fit_a_trailer() {
+    fn lists_as_many_violations_as_fit_a_trailer() {
         let mut violations = Violations::new();
         for index in 0..1_000 {
             violations.add(
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_as_many_violations_as_can_be_told_and_counts_the_rest() {
+    fn keeps_the_first_violations_and_counts_the_rest() {
         let mut part = Violations::new();
         for index in 0..100_000 {
             part.add(format!("paths[{index}]"), "is unknown");

@@ -1,20 +1,20 @@
-//! Logs: a readable message with dotted fields, to standard error.
+//! Logs to standard error: a readable message with dotted fields.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// A JSON object a line, for machines.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging. `RUST_LOG` says what; `default` if it is not set. To call a second time changes nothing.
+/// Starts logging. `RUST_LOG` sets the filter; without it, `default` applies. Further calls have no effect.
 pub fn init(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);

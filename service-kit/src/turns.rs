@@ -1,8 +1,8 @@
-//! Long work, where others wait for their turn on the same thread.
+//! Runs long computations without blocking the tasks that share their thread.
 //!
-//! Two ways, by what the work needs. [`off_thread`] takes along what is its own, and works in every runtime. [`in_place`] may borrow: it
-//! keeps the thread, and the other tasks go to another one, which only a runtime with several threads has. In a runtime with one thread, have the
-//! whole task done [`on_runtime`] first.
+//! There are two ways. [`off_thread`] requires owned data, and works on every runtime. [`in_place`] may borrow: the
+//! computation keeps the thread, and the runtime moves the other tasks to another thread, which only a multi-threaded
+//! runtime can do. On a single-threaded runtime, move the whole task to another one with [`on_runtime`] first.
 
 use std::{
     panic::resume_unwind,
@@ -19,27 +19,29 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::per_caller::PerCaller;
 
-/// Reading so many bytes of a message takes less than a millisecond, whatever they are (measured: 12 ns a byte).
+/// Decoding a message of this many bytes takes less than a millisecond, whatever its content (measured: 12 ns per
+/// byte).
 pub const SHORT: usize = 64 << 10;
-/// An answer or a form costs half as much: it is read once. To go to another thread and back costs as much as to read it then.
+/// A response or a form costs half as much per byte, because it is read once. Moving it to another thread and back
+/// costs about as much as reading this many bytes.
 const SHORT_TO_READ: usize = 2 * SHORT;
 
-/// So much long work at a time that one processor, if there are several, is left for what is short: with none, whoever waits for a turn
-/// waits for the kernel's clock. The rest waits without a thread.
+/// Limits concurrent long computations so that one processor, if there are several, is left for short tasks: with none
+/// left, these would wait for the kernel's scheduler. Further computations wait without a thread.
 static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(places()));
 
 fn places() -> usize {
     available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1)
 }
 
-/// Does work whose time grows with so many bytes: on another thread, where that is long.
+/// Runs a computation whose time grows with `bytes`: on a blocking thread if it is long, otherwise here.
 pub async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= SHORT_TO_READ {
         return work();
     }
-    // It is never closed.
+    // The semaphore is never closed.
     let place = PLACES.acquire().await;
-    // The work has the place, also when nobody waits for it any more.
+    // The closure owns the permit, because the computation continues if the caller is cancelled.
     let work = move || {
         let _place = place;
         work()
@@ -47,7 +49,8 @@ pub async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> 
     outcome(tokio::task::spawn_blocking(work)).await
 }
 
-/// Does work whose time grows with so many bytes: on this thread, where that is long, and the other tasks of this thread go on on another.
+/// Runs a computation whose time grows with `bytes` on this thread. If it is long, the other tasks of the thread move
+/// to another one.
 pub async fn in_place<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let others = || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
     if bytes <= SHORT || !others() {
@@ -57,7 +60,8 @@ pub async fn in_place<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
-/// Has a task that is about so many bytes done by `runtime`, where they are many. It ends with the future that is returned.
+/// Runs a task that handles `bytes` on `runtime` if they are many, otherwise here. Dropping the returned future aborts
+/// the task.
 pub async fn on_runtime<T: Send + 'static>(
     bytes: usize,
     runtime: &Handle,
@@ -69,17 +73,17 @@ pub async fn on_runtime<T: Send + 'static>(
     outcome(AbortOnDropHandle::new(runtime.spawn(task))).await
 }
 
-/// What comes of a task, as if it had run here: a panic, too.
+/// The result of a task as if it had run here: a panic continues.
 async fn outcome<T>(task: impl Future<Output = Result<T, JoinError>>) -> T {
     match task.await {
         Ok(done) => done,
         Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
-        // Nobody aborts it, and when the runtime ends, nobody waits for it.
+        // The task was cancelled because the runtime is shutting down; nobody waits for the result.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// One long piece of work at a time for each caller: whoever brings many waits for themselves, and others wait for one of theirs.
+/// One long computation at a time for each caller: a caller with many waits only for their own.
 #[derive(Debug)]
 pub struct OwnTurns(PerCaller);
 
@@ -90,7 +94,8 @@ impl Default for OwnTurns {
 }
 
 impl OwnTurns {
-    /// Waits for the caller's own turn, which lasts until what is returned is dropped; not for short work.
+    /// Waits until the caller has no other long computation. Drop the returned permit when the computation ends. `None`
+    /// if the computation is short.
     pub async fn take(&self, bytes: usize, caller: &Arc<str>) -> Option<OwnedSemaphorePermit> {
         if bytes <= SHORT {
             return None;
@@ -119,25 +124,25 @@ mod tests {
         thread::current().id()
     }
 
-    /// With one thread, a task that held it would keep the other from coming.
+    /// On a single worker thread, a task that blocked it would keep the other from running.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn others_go_on_during_long_work() {
+    async fn other_tasks_run_during_a_long_computation() {
         let (come, wait) = mpsc::channel();
         let long = tokio::spawn(in_place(LONG, move || wait.recv_timeout(PATIENCE)));
         tokio::spawn(async move { come.send(()) }).await.unwrap().unwrap();
-        long.await.unwrap().expect("the other came meanwhile");
+        long.await.unwrap().expect("the other task ran meanwhile");
     }
 
     #[tokio::test]
-    async fn so_they_do_where_there_is_one_thread() {
+    async fn other_tasks_run_on_a_single_threaded_runtime() {
         let (come, wait) = mpsc::channel();
         let long = off_thread(LONG, move || wait.recv_timeout(PATIENCE));
         let (done, ()) = tokio::join!(long, async move { come.send(()).unwrap() });
-        done.expect("the other came meanwhile");
+        done.expect("the other task ran meanwhile");
     }
 
     #[tokio::test]
-    async fn a_long_task_is_another_runtimes() {
+    async fn a_long_task_runs_on_the_other_runtime() {
         let others = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .build()
@@ -145,7 +150,7 @@ mod tests {
         let at = |bytes| on_runtime(bytes, others.handle(), async { in_place(LONG, here).await });
         assert_eq!(at(SHORT).await, here());
         assert_ne!(at(LONG).await, here());
-        // It ends with whoever waits for it.
+        // Dropping the future aborts the task.
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let task = on_runtime(LONG, others.handle(), async move {
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn there_is_only_so_much_long_work_at_a_time() {
+    async fn concurrent_long_computations_are_limited() {
         static NOW: AtomicUsize = AtomicUsize::new(0);
         static MOST: AtomicUsize = AtomicUsize::new(0);
         let work = || {
@@ -178,13 +183,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_caller_waits_for_themselves_alone() {
+    async fn each_caller_waits_only_for_their_own() {
         let turns = OwnTurns::default();
         let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
         let first = turns.take(LONG, &alice).await;
         assert!(
             turns.take(SHORT, &alice).await.is_none(),
-            "what is short waits for nobody"
+            "a short computation does not wait"
         );
         let mut second = std::pin::pin!(turns.take(LONG, &alice));
         assert!(futures::poll!(&mut second).is_pending());
@@ -194,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn short_work_stays() {
+    async fn short_computations_stay_on_their_thread() {
         assert_eq!(off_thread(SHORT_TO_READ, here).await, here());
         assert_eq!(in_place(SHORT, here).await, here());
         assert_ne!(off_thread(LONG, here).await, here());
@@ -202,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "as here")]
-    async fn panics_as_here() {
+    async fn a_panic_continues_in_the_caller() {
         off_thread(LONG, || panic!("as here")).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Which tokens are taken, and why others are not.
+//! Which tokens are accepted, and why others are rejected.
 
 use std::{
     sync::Arc,
@@ -17,7 +17,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Valid claims, changed.
+/// Valid claims with these changes.
 fn claims(issuer: &TestIssuer, change: Value) -> Value {
     let mut claims = json!({ "iss": issuer.issuer(), "aud": AUDIENCE, "sub": "alice", "exp": now() + 600 });
     for (name, value) in change.as_object().unwrap() {
@@ -27,7 +27,7 @@ fn claims(issuer: &TestIssuer, change: Value) -> Value {
 }
 
 #[tokio::test]
-async fn takes_a_token_of_a_configured_issuer() {
+async fn accepts_a_token_of_a_configured_issuer() {
     let issuer = TestIssuer::start().await.unwrap();
     let verifier = issuer.verifier(Clock::System);
     let user = verifier
@@ -42,7 +42,7 @@ async fn takes_a_token_of_a_configured_issuer() {
 }
 
 #[tokio::test]
-async fn refuses_every_other_and_says_why() {
+async fn rejects_every_other_token_with_a_reason() {
     let issuer = TestIssuer::start().await.unwrap();
     let stranger = TestIssuer::start().await.unwrap();
     let verifier = issuer.verifier(Clock::System);
@@ -112,9 +112,9 @@ async fn refuses_every_other_and_says_why() {
     }
 }
 
-/// A token of another kind may name the same person, be signed by the same key, and be in the hands of others.
+/// Other kinds of tokens may name the same person, be signed with the same key, and be known to others.
 #[tokio::test]
-async fn calls_are_made_with_access_tokens_alone() {
+async fn calls_require_access_tokens() {
     let issuer = TestIssuer::start().await.unwrap();
     let mut config = issuer.config();
     config.client_id = Some("pages".to_owned());
@@ -122,12 +122,12 @@ async fn calls_are_made_with_access_tokens_alone() {
     let id_token = issuer.sign(&claims(&issuer, json!({ "aud": "pages" })));
     assert_eq!(verifier.verify(&id_token).await.unwrap_err(), TokenError::WrongKind);
     verifier.verify_for(Use::SignIn, &id_token).await.unwrap();
-    // What was verified for one use is not for the other.
+    // A token that was verified for one use is not accepted for the other.
     assert_eq!(verifier.verify(&id_token).await.unwrap_err(), TokenError::WrongKind);
     let event = json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } });
     let event = issuer.sign(&claims(&issuer, event));
     assert_eq!(verifier.verify(&event).await.unwrap_err(), TokenError::WrongKind);
-    for (typ, is_taken) in [
+    for (typ, is_accepted) in [
         (None, true),
         (Some("JWT"), true),
         (Some("at+jwt"), true),
@@ -138,7 +138,7 @@ async fn calls_are_made_with_access_tokens_alone() {
         (Some(""), false),
     ] {
         let token = issuer.sign_as(typ, &claims(&issuer, json!({})));
-        assert_eq!(verifier.verify(&token).await.is_ok(), is_taken, "{typ:?}");
+        assert_eq!(verifier.verify(&token).await.is_ok(), is_accepted, "{typ:?}");
     }
 }
 
@@ -165,14 +165,14 @@ async fn makes_admins_only_as_configured() {
     }
 }
 
-/// Others' tokens waited ten seconds, one after another.
+/// Regression: tokens of other users waited ten seconds each, one after another.
 #[tokio::test]
-async fn an_issuer_that_hangs_holds_up_nobody_whose_key_is_known() {
+async fn a_hanging_issuer_delays_no_token_whose_key_is_known() {
     let (issuer, stranger) = (TestIssuer::start().await.unwrap(), TestIssuer::start().await.unwrap());
     let verifier = issuer.verifier(Clock::System);
     verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
     issuer.hang();
-    // Each names a key that nobody has; the first of them begins a fetch that does not end.
+    // Each token names an unknown key; the first begins a fetch that does not end.
     let strangers: Vec<_> = (0..50)
         .map(|_| {
             tokio::spawn({
@@ -196,11 +196,11 @@ async fn an_issuer_that_hangs_holds_up_nobody_whose_key_is_known() {
     for stranger in strangers {
         assert!(stranger.await.unwrap());
     }
-    assert_eq!(issuer.fetches(), 2, "one for all of them");
+    assert_eq!(issuer.fetches(), 2, "all tokens share one fetch");
 }
 
 #[tokio::test]
-async fn strangers_cause_few_fetches() {
+async fn unknown_keys_cause_few_fetches() {
     let (issuer, stranger) = (TestIssuer::start().await.unwrap(), TestIssuer::start().await.unwrap());
     let verifier = issuer.verifier(Clock::System);
     let mut refused = Vec::new();
@@ -208,7 +208,7 @@ async fn strangers_cause_few_fetches() {
         let token = stranger.sign(&claims(&issuer, json!({})));
         refused.push(verifier.verify(&token).await.unwrap_err());
     }
-    // As long as it may not look for the key, it does not say that there is none: it may be a new one.
+    // While no fetch may begin, the key may be a new one, so the token is not rejected.
     let (looked, not): (Vec<_>, Vec<_>) = refused.iter().partition(|&&why| why == TokenError::BadSignature);
     assert!(!looked.is_empty() && looked.len() <= 3, "{refused:?}");
     assert!(
@@ -220,7 +220,7 @@ async fn strangers_cause_few_fetches() {
 }
 
 #[tokio::test]
-async fn ends_with_the_token_also_when_it_is_known() {
+async fn a_cached_token_expires() {
     let issuer = TestIssuer::start().await.unwrap();
     let clock = service_kit::clock::ManualClock::at(SystemTime::now());
     let verifier = Verifier::new(vec![issuer.config()], Clock::Manual(clock.clone())).unwrap();
@@ -233,7 +233,7 @@ async fn ends_with_the_token_also_when_it_is_known() {
 }
 
 #[tokio::test]
-async fn follows_the_issuers_keys() {
+async fn follows_key_rotation() {
     let mut issuer = TestIssuer::start().await.unwrap();
     let verifier = issuer.verifier(Clock::System);
     verifier.verify(&issuer.token("alice", &[], false)).await.unwrap();
@@ -242,7 +242,7 @@ async fn follows_the_issuers_keys() {
 }
 
 #[tokio::test]
-async fn refuses_a_withdrawn_key_also_where_nobody_has_called_for_long() {
+async fn rejects_a_withdrawn_key_after_an_idle_time() {
     let mut issuer = TestIssuer::start().await.unwrap();
     let clock = service_kit::clock::ManualClock::at(SystemTime::now());
     let verifier = issuer.verifier(Clock::Manual(clock.clone()));
@@ -251,7 +251,7 @@ async fn refuses_a_withdrawn_key_also_where_nobody_has_called_for_long() {
     issuer.rotate().unwrap();
     clock.advance(Duration::from_secs(601));
     assert!(verifier.verify(&withdrawn).await.is_err());
-    // While the issuer does not answer, nobody waits long, and its last keys are good.
+    // While the issuer hangs, tokens wait only briefly and its last keys are used.
     let present = issuer.token("alice", &[], false);
     verifier.verify(&present).await.unwrap();
     issuer.hang();
@@ -260,7 +260,7 @@ async fn refuses_a_withdrawn_key_also_where_nobody_has_called_for_long() {
 }
 
 #[tokio::test]
-async fn says_when_an_issuer_cannot_be_reached() {
+async fn reports_an_unreachable_issuer() {
     let issuer = TestIssuer::start().await.unwrap();
     let mut config = issuer.config();
     config.discovery_url = Some("http://127.0.0.1:1/nothing".to_owned());

@@ -1,4 +1,4 @@
-//! Accepts connections, and goes on whatever happens.
+//! Accepts connections, and continues after any error.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,32 +13,33 @@ use tokio::{
 use super::{Gate, Guarded, Place, guarded::LINGER_BYTES};
 use crate::{connection::Connection, peer::Peer};
 
-/// How much of an answer the kernel takes before its client does. By itself it takes some MB, and then nothing until a third of that is gone:
-/// who takes it slowly would seem to take nothing.
+/// How many unsent bytes of a response the kernel buffers (`TCP_NOTSENT_LOWAT`). By default it accepts several MB, and
+/// then nothing until a third of that is sent: a slow reader would look like one that reads nothing.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
 
-/// How long to wait where a connection cannot be accepted, at first and at most.
+/// The first and the longest delay after a connection could not be accepted.
 const WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the request of whoever is refused may take to come, and then to be forgotten; and of how many at a time that is awaited.
+/// A refused client gets this long to send its request, and then to read the refusal; the listener waits for at most
+/// `REFUSED` such clients at a time.
 const REFUSING: Duration = Duration::from_millis(300);
 const REFUSED: usize = 128;
 
-/// Accepts the connections of a listener for which there is a place.
+/// Accepts the connections of a listener for which the gate has a place.
 #[derive(Debug)]
 pub struct Acceptor {
     listener: TcpListener,
     gate: Arc<Gate>,
-    /// Written to whoever is refused.
+    /// The response to a refused client.
     refusal: &'static [u8],
     refusing: Arc<Semaphore>,
     wait: Duration,
 }
 
 impl Acceptor {
-    /// `refusal` is written to whoever finds no place, whatever they ask for.
+    /// `refusal` is written to each client for whom there is no place, whatever the request.
     pub fn new(listener: TcpListener, gate: Arc<Gate>, refusal: &'static [u8]) -> Self {
         Self {
             listener,
@@ -49,7 +50,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection that has a place. Can be dropped without losing one.
+    /// Returns the next connection that has a place. Cancel-safe: no connection is lost.
     pub async fn accept(&mut self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
@@ -73,7 +74,8 @@ impl Acceptor {
                     tracing::debug!(error = %error, "a connection was gone before it was accepted");
                 }
                 Err(error) => {
-                    // No descriptor, or no memory. The connection waits in the kernel, and accepting would fail again at once.
+                    // The process is out of descriptors or memory. The connection stays in the kernel's queue, so an
+                    // immediate retry would fail again.
                     tracing::warn!(error = %error, "connections cannot be accepted; trying again");
                     self.gate.make_room();
                     tokio::time::sleep(self.wait).await;
@@ -91,24 +93,24 @@ impl Acceptor {
         }
         match Arc::clone(&self.refusing).try_acquire_owned() {
             Ok(turn) => drop(tokio::spawn(refuse(stream, self.refusal, turn))),
-            // All of it or nothing: nobody is waited for.
+            // The refusal fits the send buffer or is dropped: the listener does not wait.
             Err(_) => drop(stream.try_write(self.refusal)),
         }
     }
 }
 
-/// Refuses a request when it comes: a client takes an answer that comes earlier for a broken connection, and a connection that is closed with
-/// something unread is reset, often before the answer was read.
+/// Refuses a request once it arrives. A client treats an earlier response as a broken connection, and closing a
+/// connection with unread bytes resets it, often before the client has read the response.
 async fn refuse(mut stream: TcpStream, refusal: &'static [u8], _turn: OwnedSemaphorePermit) {
-    // Whether it has come or not, it is answered.
+    // The client gets the refusal even if its request did not arrive in time.
     let _ = timeout(REFUSING, stream.readable()).await;
     if stream.try_write(refusal).is_ok() && stream.shutdown().await.is_ok() {
-        let _ = timeout(REFUSING, forget(&stream)).await;
+        let _ = timeout(REFUSING, discard(&stream)).await;
     }
 }
 
-/// Reads what a client sends until it ends the connection, and forgets it.
-async fn forget(stream: &TcpStream) {
+/// Reads and discards what a client sends, until the client closes the connection.
+async fn discard(stream: &TcpStream) {
     let mut left = LINGER_BYTES;
     let mut buffer = [0; 4 << 10];
     while left > 0 && stream.readable().await.is_ok() {
@@ -121,7 +123,7 @@ async fn forget(stream: &TcpStream) {
     }
 }
 
-/// The guarded connections of strangers, for gRPC.
+/// The guarded connections of a gRPC listener.
 pub fn connections(listener: TcpListener, gate: Arc<Gate>) -> impl Stream<Item = io::Result<Connection>> + Send {
     futures::stream::unfold(Acceptor::new(listener, gate, b""), |mut acceptor| async move {
         let (stream, address, place) = acceptor.accept().await;
@@ -130,7 +132,7 @@ pub fn connections(listener: TcpListener, gate: Arc<Gate>) -> impl Stream<Item =
     })
 }
 
-/// The listener is as good as before (accept(2), "Error handling").
+/// Whether only one connection failed and the listener still works (accept(2), "Error handling").
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(

@@ -1,4 +1,4 @@
-//! The bodies of requests and answers, as the connection they belong to must know of them.
+//! Bodies of requests and responses that report their progress to the connection, and fail if the client is too slow.
 
 use std::{
     pin::Pin,
@@ -16,23 +16,24 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Phase;
 
-/// Bytes a second that a body comes with, and an answer is taken with, at least, after the first wait.
+/// The lowest rate, in bytes a second, at which a client must send a body and read a response, after the first wait.
 pub(super) const SLOWEST: u64 = 4 * 1024;
-/// An answer is handed over in pieces of this size where its connection has others, and each must be taken in time. They are sent in turns: it
-/// is a frame's, as a longer one would be taken when all the others are.
+/// On a multiplexed connection, a response is handed over in pieces of this size, and each must be sent in time. The
+/// size is that of an HTTP/2 frame: the streams of a connection take turns by frame, so a longer piece would be
+/// finished only when all others are.
 const PIECE: usize = 16 << 10;
 
-/// The body of a request was too slow.
+/// The client sent the body of its request too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body of the request came too slowly")]
 pub struct TooSlow;
 
-/// Whether an error that reading a body gave is, or was caused by, [`TooSlow`].
+/// Whether an error from reading a body is, or was caused by, [`TooSlow`].
 pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
 }
 
-/// The body of a request that must come: each piece within `patience`, and all of it with 4 KiB a second after that.
+/// Wraps the body of a request: each piece must arrive within `patience`, and the whole at 4 KiB a second after that.
 pub fn request_body<B: Body>(body: B, patience: Duration, phase: Arc<Phase>) -> RequestBody<B> {
     RequestBody {
         body,
@@ -58,7 +59,7 @@ pub struct RequestBody<B: Body> {
 #[derive(Debug)]
 struct Wait {
     began: Instant,
-    /// A piece has come since the alarm was set.
+    /// A piece has arrived since the alarm was set.
     moved: bool,
     alarm: Pin<Box<Sleep>>,
 }
@@ -119,12 +120,12 @@ impl<B: Body> Drop for RequestBody<B> {
     }
 }
 
-/// A request under way. Dropping it ends it.
+/// A request in progress; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Served(Arc<Phase>);
 
 impl Served {
-    /// A request begins.
+    /// Begins a request on a connection.
     pub fn begin(phase: Arc<Phase>) -> Self {
         phase.request_begins();
         Self(phase)
@@ -137,9 +138,9 @@ impl Drop for Served {
     }
 }
 
-/// The body of an answer. Its request is under way until it has ended and, where many answers share a connection, until its client has taken
-/// all of it: there a client can take the bytes of the connection and leave an answer waiting. A connection with one answer waits for its
-/// client when it writes.
+/// Wraps the body of a response. On a connection with one response at a time, the request ends with the body, since
+/// writing waits for the client. On a multiplexed connection, the request ends when the client has read all of the
+/// response: there, a client could read other responses and leave this one waiting.
 pub fn response_body<B>(body: B, served: Served) -> ResponseBody<B> {
     ResponseBody {
         body,
@@ -156,18 +157,18 @@ pub fn response_body<B>(body: B, served: Served) -> ResponseBody<B> {
 pub struct ResponseBody<B> {
     body: B,
     answer: Arc<Answer>,
-    /// What is to be handed over before anything else.
+    /// The part of the last frame that is still to be handed over.
     rest: Bytes,
 }
 
-/// What the pieces of an answer share.
+/// The state that all pieces of a response share.
 #[derive(Debug)]
 struct Answer {
     served: Served,
     untaken: AtomicU32,
 }
 
-/// A piece of an answer; it is taken when nobody has it any more.
+/// A piece of a response. It counts as sent when it is dropped.
 struct Piece {
     data: Bytes,
     answer: Arc<Answer>,
@@ -228,7 +229,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
     fn size_hint(&self) -> SizeHint {
         let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
         let mut hint = self.body.size_hint();
-        // The upper bound first: it may not be less than the lower one.
+        // The upper bound is set first, because it may not be less than the lower one.
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + rest);
         }

@@ -1,4 +1,4 @@
-//! How many connections there are, in total and from one address.
+//! Limits the number of connections, in total and from one address.
 
 use std::{
     collections::HashMap,
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::{Limits, Phase};
 
-/// Places beyond the limit, for questions of health while all others have requests under way.
+/// Places beyond the limit, kept for health checks while all other connections have requests in progress.
 const SPARE: usize = 64;
-/// A connection that was quiet for less keeps its place: its request may be on the way.
+/// A connection that has been quiet for less time than this keeps its place, because its request may be on the way.
 const YOUNG: Duration = Duration::from_secs(1);
-/// How many connections are looked at to find one that was quiet for long. With all of 10,000 looked at for each newcomer, a flood
-/// would cost more than it brings.
+/// How many connections are examined to find one that has been quiet for long. Examining all 10,000 for each new
+/// connection would make a flood expensive.
 const SAMPLE: usize = 32;
-/// Between two lines of the log about the same.
+/// The time between two log lines about refused connections.
 const QUIET_LOG: Duration = Duration::from_secs(10);
 
 /// Counts the connections of a listener.
@@ -44,21 +44,21 @@ struct Places {
 struct Kind {
     /// In no order.
     taken: Vec<Arc<Phase>>,
-    /// How many of them have been given to others, and will be free in a moment.
+    /// How many of them are evicted and will be released in a moment.
     given_up: usize,
 }
 
-/// Why there is no place.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Its address has enough of them.
+    /// The address has as many connections as it may have.
     Address,
-    /// All connections have requests under way.
+    /// All connections have requests in progress.
     Full,
 }
 
 impl Gate {
-    /// With these limits.
+    /// A gate with these limits and no connections.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -66,21 +66,22 @@ impl Gate {
         })
     }
 
-    /// Its limits.
+    /// The limits that it enforces.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// How many connections there are.
+    /// The number of open connections.
     pub fn taken(&self) -> usize {
         let places = self.lock();
         places.regular.taken.len() + places.spare.taken.len()
     }
 
-    /// A place for a connection from this address, until it is dropped. Where there is none, who was quiet longest gives up theirs.
+    /// Takes a place for a connection from this address. Dropping the [`Place`] releases it. If the listener is full,
+    /// the connection that has been quiet for longest is evicted.
     ///
     /// # Errors
-    /// If the address has enough of them, or if nobody is quiet.
+    /// If the address has too many connections, or if no connection is quiet.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refused> {
         let counted = (!self.limits.is_proxy(address.to_canonical())).then(|| network(address));
         let mut places = self.lock();
@@ -104,7 +105,7 @@ impl Gate {
         })
     }
 
-    /// Takes the place of somebody quiet, because descriptors are short.
+    /// Evicts a quiet connection, because the process is out of descriptors.
     pub(super) fn make_room(&self) {
         self.lock().regular.evict();
     }
@@ -129,9 +130,9 @@ impl Gate {
 }
 
 impl Kind {
-    /// Whether there is room for one more, if need be in place of the quietest.
+    /// Whether there is room for one more connection, if necessary after evicting a quiet one.
     fn has_room(&mut self, limit: usize) -> bool {
-        // Those who give up theirs take a moment: there are never more than twice as many as there should be.
+        // An evicted connection takes a moment to close, so there can be up to twice as many as the limit.
         self.taken.len() - self.given_up < limit || self.given_up < limit && self.evict()
     }
 
@@ -151,7 +152,8 @@ impl Kind {
         }
     }
 
-    /// Closes the quietest of some connections; first, of those that never had a request. Whether there was one.
+    /// Evicts the quietest of a sample of connections, preferring those that never had a request. Returns whether there
+    /// was one.
     fn evict(&mut self) -> bool {
         let count = self.taken.len();
         let mut random = rand::rng();
@@ -201,7 +203,7 @@ impl Places {
     }
 }
 
-/// A connection's place. Dropping it gives it back.
+/// The place of one connection. Dropping it releases the place.
 #[derive(Debug)]
 pub struct Place {
     gate: Arc<Gate>,
@@ -210,7 +212,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// What the connection is at.
+    /// The state of the connection.
     pub fn phase(&self) -> &Arc<Phase> {
         &self.phase
     }
@@ -226,7 +228,8 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: whoever has one of IPv6 has 2^64 of them.
+/// The unit that is counted as one address. For IPv6 it is the /64 network, because a client that has one address has
+/// 2^64.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -1,4 +1,4 @@
-//! A connection whose client must not let us wait.
+//! A connection that closes if its client stalls.
 
 use std::{
     io::{self, IoSlice},
@@ -15,46 +15,48 @@ use tokio::{
 
 use super::{Phase, Place, body::SLOWEST};
 
-/// What a client may still send after the answer to a request of which not all was read, so that the answer reaches it: a connection
-/// that is closed with something unread is reset. Whoever sends more is left waiting for a while, which costs them more than us.
+/// After a response to a request whose body was not fully read, the client may still send this much, for this long, so
+/// that the response reaches it: closing a connection with unread bytes resets it. A client that sends more waits until
+/// the time is over, which costs it more than the server.
 const LINGER: Duration = Duration::from_secs(2);
 pub(super) const LINGER_BYTES: usize = 256 << 10;
-/// A client begins to speak HTTP/2 with these (RFC 9113, section 3.4); no method of HTTP/1 begins so.
+/// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4). No HTTP/1 method begins with them.
 const PREFACE: [u8; 3] = *b"PRI";
-/// A client begins TLS with a record of this type (RFC 8446, section 5.1).
+/// The record type of the first byte of a TLS connection (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
 
-/// A connection that ends, as if its client had closed it, when the client lets us wait for too long: for a head, for its next request,
-/// or until it takes what we write; or when somebody else gets its place. While a request is under way, its own limits hold.
+/// A connection that ends, as if its client had closed it, when the client stalls for too long (before the end of a
+/// request head, before its next request, or while reading a response), or when the gate evicts it. While a request is
+/// in progress, the limits of its body and response apply instead.
 #[derive(Debug)]
 pub struct Guarded<IO> {
     io: IO,
     place: Place,
     reading: Reading,
     stalled: Option<Stalled>,
-    /// How long its client has let us wait in writing, less what it has earned since by taking more.
+    /// How long the client has made writes wait, less what it has earned since by reading.
     waited: Duration,
     lingering: Option<Linger>,
 }
 
-/// What is awaited from a client between requests.
+/// What the connection waits for between requests.
 #[derive(Debug)]
 struct Reading {
     protocol: Protocol,
-    /// `Phase::begun` when this was last true.
+    /// The value of `Phase::begun` when this was last updated.
     begun: u32,
-    /// A part of a head has come, or nothing ever.
+    /// A part of a request head has arrived, or nothing has ever arrived.
     partly: bool,
     since: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Ends a lap of [`Phase`], while answers are not taken.
+    /// Ends a lap of [`Phase`] while a piece of a response is unsent.
     lap: Option<Pin<Box<Sleep>>>,
-    /// Bytes that were written in this lap.
+    /// Bytes written in this lap.
     taken: u64,
     gave_up: bool,
 }
 
-/// What was written is not taken.
+/// A write that waits for the client.
 #[derive(Debug)]
 struct Stalled {
     since: Instant,
@@ -63,11 +65,11 @@ struct Stalled {
 
 #[derive(Debug)]
 enum Protocol {
-    /// How many bytes of the preface have come.
+    /// How many bytes of the preface have arrived.
     Unknown(usize),
     Http1,
     Http2,
-    /// What is in it cannot be told: that something came does not say that a request has begun.
+    /// The content is encrypted, so a byte that arrives does not tell whether a request has begun.
     Tls,
 }
 
@@ -99,17 +101,17 @@ impl<IO> Guarded<IO> {
         }
     }
 
-    /// What the connection is at.
+    /// The state of the connection.
     pub fn phase(&self) -> &Arc<Phase> {
         self.place.phase()
     }
 
-    /// How long its client may let us wait.
+    /// How long the client may stall.
     pub fn patience(&self) -> Duration {
         self.place.limits().patience
     }
 
-    /// Notes that a write was done, or cannot be.
+    /// Records the result of a write.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             let bytes = u64::try_from(*written.as_ref().unwrap_or(&0)).unwrap_or(u64::MAX);
@@ -126,7 +128,7 @@ impl<IO> Guarded<IO> {
         }
         let (phase, patience) = (self.place.phase(), self.place.limits().patience);
         if self.stalled.is_none() {
-            // Who has let us wait for most of the time they may is no better than who does nothing.
+            // A client that has used up most of its patience counts as quiet.
             phase.waits_to_write((patience / 2).saturating_sub(self.waited));
         }
         phase.waits_in(cx.waker());
@@ -150,11 +152,11 @@ impl<IO> Guarded<IO> {
 }
 
 impl Reading {
-    /// Takes note of what came.
+    /// Records bytes that arrived.
     fn came(&mut self, bytes: &[u8], phase: &Phase) {
         match self.protocol {
             Protocol::Unknown(0) if bytes.first() == Some(&HANDSHAKE) => {
-                // The handshake and the first request must come in time.
+                // The handshake and the first request have one deadline.
                 phase.set_multiplexed();
                 self.protocol = Protocol::Tls;
             }
@@ -183,7 +185,7 @@ impl Reading {
         }
     }
 
-    /// After a request, the next is awaited.
+    /// After a request has ended, begins to wait for the next one.
     fn catch_up(&mut self, phase: &Phase) {
         let begun = phase.begun();
         if begun != self.begun {
@@ -193,9 +195,9 @@ impl Reading {
         }
     }
 
-    /// Nothing has come: ready if it should have.
+    /// Called when nothing has arrived. Ready if the deadline is over.
     fn overdue(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
-        // Also between requests: the alarm of a lap is to be put away when it has rung.
+        // Also between requests, so that an alarm that has rung is removed.
         if self.untaken(cx, place).is_ready() {
             return Poll::Ready(());
         }
@@ -209,7 +211,7 @@ impl Reading {
         if deadline < alarm.deadline() {
             alarm.as_mut().reset(deadline);
         }
-        // It is left to ring early, rather than set again for every request.
+        // The alarm may ring early and is set again then: setting it for every request would cost more.
         while alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(());
@@ -221,8 +223,8 @@ impl Reading {
 }
 
 impl Reading {
-    /// Ready if the client has not taken a piece of an answer for as long as we are patient, or half as long again, and of others hardly
-    /// anything either.
+    /// Ready if a piece of a response has been unsent for one to one and a half times the patience, and the client has
+    /// read hardly anything of other responses either.
     fn untaken(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
         let phase = place.phase();
         if self.lap.is_none() && !phase.has_untaken() {
@@ -236,7 +238,7 @@ impl Reading {
         });
         while lap.as_mut().poll(cx).is_ready() {
             phase.set_watched(false);
-            // What is handed over from here on wakes this task.
+            // Pieces that are handed over after this wake the task.
             if !phase.has_untaken() {
                 self.lap = None;
                 return Poll::Pending;
@@ -254,7 +256,7 @@ impl Reading {
 }
 
 impl<IO: AsyncRead + Unpin> Guarded<IO> {
-    /// Reads what an answer came too early for, and forgets it.
+    /// Reads and discards the rest of a request that was answered before it had arrived.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let unheard = self.reading.partly && !self.place.phase().is_serving();
         if self.reading.gave_up || !(self.place.phase().has_unread_body() || unheard) {

@@ -1,4 +1,4 @@
-//! What a listener lets strangers have.
+//! The limits of a listener.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -7,24 +7,24 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What a listener lets strangers have.
+/// The limits of a listener. They apply to TCP clients, not to other services.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at a time.
+    /// Open connections.
     pub connections: usize,
-    /// Connections at a time from one address; from one /64 network where it is IPv6.
+    /// Open connections from one address, or from one /64 network for IPv6.
     pub per_address: usize,
-    /// Addresses from which many people come, such as a reverse proxy's: `per_address` does not hold for them.
+    /// Addresses that many clients share, such as a reverse proxy's. `per_address` does not apply to them.
     pub proxies: Vec<IpNet>,
-    /// How long a client may let us wait: for the whole head of a request, for the next piece of a body, until it takes the next piece
-    /// of an answer.
+    /// How long a client may take to send the whole head of a request or the next piece of a body, or to read the next
+    /// piece of a response.
     pub patience: Duration,
-    /// How long a connection may be open without a request.
+    /// How long a connection may stay open without a request.
     pub idle: Duration,
 }
 
 impl Limits {
-    /// This machine.
+    /// The addresses of this machine.
     pub fn loopback() -> Vec<IpNet> {
         vec![
             IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
@@ -32,7 +32,7 @@ impl Limits {
         ]
     }
 
-    /// Whether many people come from this address.
+    /// Whether many clients share this address.
     pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(&address))
     }

@@ -1,11 +1,12 @@
-//! What stands between strangers and a listener: before anybody is known, little is spent.
+//! Protects a listener from hostile and slow clients: an unauthenticated client costs little.
 //!
-//! How many connections there are ([`Gate`]), how long a client may let one wait ([`Guarded`]), how slowly the body of a request may come
-//! ([`request_body`]), and how slowly an answer may be taken ([`response_body`]). The same for HTTP and gRPC. No timer runs and no lock is
-//! taken for a request that comes at once, and whose answer is taken at once.
+//! This module limits the number of connections ([`Gate`]), how long a client may stall ([`Guarded`]), how slowly it
+//! may send the body of a request ([`request_body`]), and how slowly it may read a response ([`response_body`]). HTTP
+//! and gRPC listeners share it. A request that arrives at once, and whose response is read at once, sets no timer and
+//! takes no lock.
 //!
-//! A full listener is not a deaf one: whoever comes takes the place of the connection that has been quiet longest. Only where all
-//! have requests under way is somebody refused, and a few places are left then for questions of health.
+//! A full listener still accepts: a new connection replaces the one that has been quiet for longest. Only if all
+//! connections have requests in progress is a new one refused, and a few places remain for health checks.
 
 mod accept;
 mod body;

@@ -1,4 +1,4 @@
-//! What a connection is at: written by whoever serves it, read by the gate.
+//! The state of a connection: written by the code that serves it, read by the gate.
 
 use std::{
     sync::{
@@ -15,40 +15,41 @@ use std::{
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
-/// Times are kept as milliseconds since this moment.
+/// Times are stored as milliseconds since this moment.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// How many laps tell how long a piece of an answer has not been taken: this one, the last, and the one before.
+/// The number of laps by which the age of an unsent piece is measured: the current one and the two before.
 const LAPS: usize = 3;
 
-/// What a connection is at.
+/// The state of a connection: requests in progress, unsent pieces of responses, and since when it is quiet.
 #[derive(Debug)]
 pub struct Phase {
-    /// Requests under way.
+    /// Requests in progress.
     open: AtomicU32,
-    /// Of these, those that have a piece of their answer untaken.
+    /// Those of them that have an unsent piece of their response.
     waiting: AtomicU32,
-    /// Pieces of answers that the client has not taken, by the lap in which they were handed over. Where many answers share a connection.
+    /// Unsent pieces of responses, by the lap in which they were handed over. Only on multiplexed connections.
     untaken: [AtomicU32; LAPS],
-    /// The lap, counted on without end.
+    /// The number of the current lap. It only grows.
     lap: AtomicUsize,
-    /// The connection itself sees to it that laps end.
+    /// The connection has set the alarm that ends the lap.
     watched: AtomicBool,
     /// Requests that have ever begun. It wraps.
     begun: AtomicU32,
-    /// When the last request ended, or a piece of an answer was last handed over; before the first one, when the connection was accepted.
+    /// When the last request ended or a piece of a response was last handed over; before the first request, when the
+    /// connection was accepted.
     quiet_since: AtomicU64,
-    /// Until when it counts as busy that an answer waits for the client to take it; 0: none waits.
+    /// While a write waits for the client, the time until which the connection counts as busy; otherwise 0.
     writing: AtomicU64,
-    /// The answer to a request came before all of its body did.
+    /// A response was sent before all of the request's body had arrived.
     unread: AtomicBool,
-    /// Somebody else has its place.
+    /// The gate has evicted the connection.
     evicted: AtomicBool,
-    /// It speaks HTTP/2.
+    /// Many responses can share the connection: it speaks HTTP/2, or TLS.
     multiplexed: AtomicBool,
-    /// It has one of the places that are left for questions of health.
+    /// It has one of the places for health checks.
     spare: bool,
-    /// Where the gate has it.
+    /// Its index in the gate's list.
     pub(super) index: AtomicUsize,
     reader: AtomicWaker,
 }
@@ -73,7 +74,7 @@ impl Phase {
         }
     }
 
-    /// Whether the connection may only ask for health: all other places are taken.
+    /// Whether the connection may only ask for health, because all other places are taken.
     pub fn is_spare(&self) -> bool {
         self.spare
     }
@@ -86,7 +87,8 @@ impl Phase {
     pub(super) fn request_ends(&self) {
         self.quiet_since.store(now(), Relaxed);
         self.open.fetch_sub(1, Relaxed);
-        // HTTP/1 reads on by itself. On HTTP/2 another task ends the request, and the connection's own is to look at the time.
+        // An HTTP/1 connection continues to read by itself. On HTTP/2 another task ends the request, so the task of the
+        // connection must be woken to check its deadline.
         if self.multiplexed.load(Relaxed) {
             self.reader.wake();
         }
@@ -96,7 +98,8 @@ impl Phase {
         self.open.load(Relaxed) > 0
     }
 
-    /// A piece of an answer is handed over; `first`: nothing of this answer is untaken. The lap is for [`Phase::is_taken`].
+    /// A piece of a response is handed over. `first`: no other piece of this response is unsent. Returns the lap, for
+    /// [`Phase::is_taken`].
     pub(super) fn hands_over(&self, first: bool) -> usize {
         if first {
             self.waiting.fetch_add(1, Relaxed);
@@ -110,7 +113,7 @@ impl Phase {
         lap
     }
 
-    /// A piece that was handed over in this lap is sent, or given up; `last`: nothing of its answer is untaken any more.
+    /// A piece from this lap was sent or dropped. `last`: no other piece of its response is unsent.
     pub(super) fn is_taken(&self, lap: usize, last: bool) {
         self.untaken[lap].fetch_sub(1, SeqCst);
         if last {
@@ -118,20 +121,21 @@ impl Phase {
         }
     }
 
-    /// Whether the client has not taken a piece of an answer.
+    /// Whether a piece of a response is unsent.
     pub(super) fn has_untaken(&self) -> bool {
         self.untaken.iter().any(|lap| lap.load(SeqCst) > 0)
     }
 
-    /// Says whether the connection sees to it that laps end.
+    /// Sets whether the connection has an alarm that ends the lap.
     pub(super) fn set_watched(&self, watched: bool) {
         self.watched.store(watched, SeqCst);
     }
 
-    /// A lap ends, in which the client took enough or not. Whether it did not, and left a piece for two whole laps before; then it goes on.
+    /// Ends a lap in which the client read enough or not. Returns `true` if it did not, and a piece has been unsent for
+    /// the two whole laps before; otherwise the next lap begins.
     pub(super) fn ends_lap(&self, took_enough: bool) -> bool {
         let next = self.lap.load(SeqCst) + 1;
-        // Where others were taken instead, it is left for as long again.
+        // A piece that waits behind others gets as long again.
         let overdue = !took_enough && self.untaken[next % LAPS].load(SeqCst) > 0;
         if !overdue {
             self.lap.store(next, SeqCst);
@@ -143,7 +147,7 @@ impl Phase {
         self.begun.load(Relaxed)
     }
 
-    /// For how long there has been nothing to do for this connection but to wait for its client; `None`: there is something.
+    /// How long the connection has only been waiting for its client; `None` if a request is in progress.
     pub(super) fn quiet(&self) -> Option<Duration> {
         let serving = self.open.load(Relaxed) > self.waiting.load(Relaxed);
         let now = now();
@@ -155,13 +159,12 @@ impl Phase {
         *START + Duration::from_millis(self.quiet_since.load(Relaxed))
     }
 
-    /// An answer waits until the client reads it. Meanwhile, the connection counts as busy.
+    /// A write begins to wait for the client. For `busy_for`, the connection counts as busy.
     pub(super) fn waits_to_write(&self, busy_for: Duration) {
         let until = u64::try_from(busy_for.as_millis()).map_or(u64::MAX, |busy| now().saturating_add(busy));
         self.writing.store(until, Relaxed);
     }
 
-    /// It does not wait any more.
     pub(super) fn has_written(&self) {
         self.writing.store(0, Relaxed);
     }
@@ -170,7 +173,7 @@ impl Phase {
         self.multiplexed.store(true, Relaxed);
     }
 
-    /// Whether many answers share the connection.
+    /// Whether many responses can share the connection.
     pub(super) fn is_multiplexed(&self) -> bool {
         self.multiplexed.load(Relaxed)
     }

@@ -1,4 +1,5 @@
-//! Each attack on a listener, against the part that withstands it. Times are short ones; nothing is measured.
+//! One test for each attack on a listener, against the part that withstands it. Timeouts are short; nothing is
+//! measured.
 
 use std::{
     convert::Infallible,
@@ -46,13 +47,13 @@ fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
-/// A connection's two ends.
+/// The client's end and the guarded end of a connection.
 fn guarded(gate: &Arc<Gate>) -> (DuplexStream, Guarded<DuplexStream>) {
     let (client, server) = tokio::io::duplex(1024);
     (client, Guarded::new(server, gate.admit(address(1)).unwrap()))
 }
 
-/// Reads to the end, as a server does.
+/// Reads until the connection ends, as a server does.
 async fn ends(connection: &mut Guarded<DuplexStream>) {
     let mut buffer = [0; 256];
     let end = async { while connection.read(&mut buffer).await.unwrap() > 0 {} };
@@ -68,20 +69,20 @@ fn counts_connections_of_one_address() {
     assert!(gate.admit(address(2)).is_ok());
     drop(first);
     assert!(gate.admit(address(1)).is_ok());
-    // One network of IPv6 is one address, and an IPv4 address is the same in both ways to write it.
+    // All addresses of an IPv6 /64 network count as one, and an IPv4 address is the same in both notations.
     let v6 = |text: &str| gate.admit(text.parse().unwrap());
     let _kept = (v6("2001:db8::1").unwrap(), v6("2001:db8::2").unwrap());
     assert_eq!(v6("2001:db8::3").err(), Some(Refused::Address));
     assert!(v6("2001:db8:0:1::1").is_ok());
     let _kept = (gate.admit(address(9)).unwrap(), v6("::ffff:192.0.2.9").unwrap());
     assert_eq!(gate.admit(address(9)).err(), Some(Refused::Address));
-    // Many people come from a proxy.
+    // Many clients share the address of a proxy.
     let _many: Vec<_> = (0..5).map(|_| v6("127.0.0.1").unwrap()).collect();
     drop(_many);
 }
 
 #[tokio::test]
-async fn whoever_is_quiet_gives_up_their_place() {
+async fn a_quiet_connection_is_evicted() {
     let gate = gate(3, 100);
     let busy = gate.admit(address(1)).unwrap();
     let _request = Served::begin(Arc::clone(busy.phase()));
@@ -97,7 +98,7 @@ async fn whoever_is_quiet_gives_up_their_place() {
 }
 
 #[test]
-fn where_nobody_is_quiet_places_are_left_for_health() {
+fn without_quiet_connections_places_remain_for_health_checks() {
     let gate = gate(2, 1000);
     let busy: Vec<_> = (0..2).map(|_| gate.admit(address(1)).unwrap()).collect();
     let _requests: Vec<_> = busy
@@ -113,9 +114,9 @@ fn where_nobody_is_quiet_places_are_left_for_health() {
     assert!(!gate.admit(address(3)).unwrap().phase().is_spare());
 }
 
-/// Those who are quiet on the places for health make no room for others.
+/// A quiet connection on a place for health checks makes no room for other requests.
 #[tokio::test]
-async fn places_for_health_stay_for_health() {
+async fn places_for_health_checks_serve_nothing_else() {
     let gate = gate(1, 1000);
     let busy = gate.admit(address(1)).unwrap();
     let _request = Served::begin(Arc::clone(busy.phase()));
@@ -136,8 +137,8 @@ async fn an_evicted_connection_ends() {
 }
 
 #[tokio::test]
-async fn a_head_must_come_in_time() {
-    // Nothing at all; a part; a part of what begins HTTP/2; a part of what begins TLS.
+async fn a_head_must_arrive_in_time() {
+    // Nothing; a part of an HTTP/1 head; a part of the HTTP/2 preface; a part of a TLS handshake.
     for sent in ["", "GET / HTTP/1.1\r\nhost: a", "PR", "\x16\x03\x01"] {
         let gate = with(10, 10, SHORT, LONG);
         let (mut client, mut connection) = guarded(&gate);
@@ -147,7 +148,7 @@ async fn a_head_must_come_in_time() {
 }
 
 #[tokio::test]
-async fn a_head_that_drips_must_come_in_time() {
+async fn a_head_that_arrives_byte_by_byte_must_arrive_in_time() {
     let gate = with(10, 10, SHORT * 4, LONG);
     let (mut client, mut connection) = guarded(&gate);
     tokio::select! {
@@ -157,7 +158,7 @@ async fn a_head_that_drips_must_come_in_time() {
 }
 
 #[tokio::test]
-async fn without_a_request_a_connection_is_open_only_for_a_while() {
+async fn an_idle_connection_is_closed() {
     for preface in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let gate = with(10, 10, LONG, SHORT);
         let (mut client, mut connection) = guarded(&gate);
@@ -168,9 +169,9 @@ async fn without_a_request_a_connection_is_open_only_for_a_while() {
     }
 }
 
-/// Signs of life of HTTP/2, which TLS hides, are no part of a head.
+/// HTTP/2 keep-alive frames, which TLS hides, are not a part of a request head.
 #[tokio::test]
-async fn signs_of_life_are_no_request() {
+async fn keep_alive_frames_are_no_request() {
     for begins in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01"] {
         let gate = with(10, 10, SHORT, LONG);
         let (mut client, mut connection) = guarded(&gate);
@@ -185,7 +186,7 @@ async fn signs_of_life_are_no_request() {
 }
 
 #[tokio::test]
-async fn a_request_may_take_as_long_as_it_likes() {
+async fn a_request_in_progress_has_no_deadline() {
     let gate = with(10, 10, SHORT, SHORT);
     let (_client, mut connection) = guarded(&gate);
     let _request = Served::begin(Arc::clone(connection.phase()));
@@ -194,16 +195,16 @@ async fn a_request_may_take_as_long_as_it_likes() {
 }
 
 #[tokio::test]
-async fn an_answer_must_be_taken_in_time() {
+async fn a_response_must_be_read_in_time() {
     let gate = with(10, 10, SHORT, LONG);
     let (_client, mut connection) = guarded(&gate);
     let written = timeout(Duration::from_secs(20), connection.write_all(&[0; 4096])).await;
     assert_eq!(written.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }
 
-/// Each byte in time is not enough.
+/// A byte within each timeout is not enough.
 #[tokio::test]
-async fn an_answer_must_not_be_taken_in_drips() {
+async fn a_response_must_not_be_read_byte_by_byte() {
     let gate = with(10, 10, SHORT * 4, LONG);
     let (mut client, mut connection) = guarded(&gate);
     let drips = async {
@@ -219,7 +220,7 @@ async fn an_answer_must_not_be_taken_in_drips() {
     assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }
 
-/// Counts how many there are.
+/// Counts its instances.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -235,7 +236,8 @@ impl Drop for Counted {
     }
 }
 
-/// Serves a connection over HTTP/2. `/quiet` is an event stream on which nothing happens; all else is large. `held` counts the answers that exist.
+/// Serves a connection over HTTP/2. `/quiet` is an event stream without events; every other path returns a large
+/// response. `held` counts the responses that exist.
 fn serve(place: Place, held: &Arc<AtomicUsize>) -> DuplexStream {
     let (client, server) = tokio::io::duplex(1 << 20);
     let (phase, held) = (Arc::clone(place.phase()), Arc::clone(held));
@@ -263,7 +265,7 @@ fn serve(place: Place, held: &Arc<AtomicUsize>) -> DuplexStream {
     client
 }
 
-/// A client of HTTP/2 that gives its streams so much window, and asks for these.
+/// An HTTP/2 client whose streams have this window, and which requests these paths.
 async fn asks(io: DuplexStream, window: u32, paths: &[&str]) -> Vec<h2::RecvStream> {
     let mut builder = h2::client::Builder::new();
     let (mut requests, connection) = builder
@@ -282,9 +284,10 @@ async fn asks(io: DuplexStream, window: u32, paths: &[&str]) -> Vec<h2::RecvStre
     answers
 }
 
-/// Every frame of TCP is taken, and no byte of an answer: with no window, and with one that has the last piece wait in the server.
+/// The client reads every TCP segment but no byte of a response: with a window of 0, and with one that leaves the last
+/// piece in the server.
 #[tokio::test]
-async fn an_answer_must_be_taken_in_time_where_it_shares_its_connection() {
+async fn a_response_on_a_shared_connection_must_be_read_in_time() {
     for window in [0, 1] {
         let gate = with(10, 10, SHORT * 2, LONG);
         let held = Arc::default();
@@ -302,7 +305,7 @@ async fn an_answer_must_be_taken_in_time_where_it_shares_its_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_taken_may_take_its_time() {
+async fn a_response_may_be_read_slowly() {
     let gate = with(10, 10, SHORT * 10, SHORT);
     let held = Arc::default();
     let io = serve(gate.admit(address(1)).unwrap(), &held);
@@ -310,21 +313,21 @@ async fn an_answer_that_is_taken_may_take_its_time() {
     let mut large = answers.remove(1);
     let mut bytes = 0;
     while let Some(data) = large.data().await {
-        let length = data.expect("nobody is cut off").len();
+        let length = data.expect("the connection stays open").len();
         bytes += length;
         sleep(SHORT / 10).await;
         large.flow_control().release_capacity(length).unwrap();
     }
     assert_eq!(bytes, 4 << 20);
     drop(large);
-    // An event stream on which nothing happens waits for the server.
+    // An idle event stream waits for the server, not for the client.
     sleep(SHORT * 30).await;
     assert_eq!((gate.taken(), held.load(SeqCst)), (1, 1));
 }
 
-/// As long as others are taken instead.
+/// A response may stall while the client reads others.
 #[tokio::test]
-async fn an_answer_may_be_left_while_others_are_taken() {
+async fn a_response_may_stall_while_others_are_read() {
     let gate = with(10, 10, SHORT * 2, LONG);
     let held = Arc::default();
     let io = serve(gate.admit(address(1)).unwrap(), &held);
@@ -335,7 +338,7 @@ async fn an_answer_may_be_left_while_others_are_taken() {
                 .data()
                 .await
                 .expect("it is long")
-                .expect("nobody is cut off")
+                .expect("the connection stays open")
                 .len();
             sleep(SHORT / 10).await;
             answers[1].flow_control().release_capacity(length).unwrap();
@@ -348,9 +351,9 @@ async fn an_answer_may_be_left_while_others_are_taken() {
     end.await.expect("with both left, it should end");
 }
 
-/// Who takes an answer in drips, or who is to take it, is as quiet as others after a while, and is cut off where somebody else gets their place.
+/// A connection whose client reads slowly or not at all counts as quiet after a while, and is evicted for a new one.
 #[tokio::test]
-async fn whoever_lets_us_wait_to_write_gives_up_their_place() {
+async fn a_connection_that_blocks_writes_is_evicted() {
     let gate = with(1, 10, Duration::from_secs(10), LONG);
     let (_client, mut connection) = guarded(&gate);
     let written = async {
@@ -360,20 +363,20 @@ async fn whoever_lets_us_wait_to_write_gives_up_their_place() {
     };
     let (written, ()) = tokio::join!(written, async {
         sleep(Duration::from_millis(1100)).await;
-        let is_refused_a_place = || gate.admit(address(2)).unwrap().phase().is_spare();
-        assert!(is_refused_a_place(), "it is still busy");
-        while is_refused_a_place() {
+        let gets_only_a_spare_place = || gate.admit(address(2)).unwrap().phase().is_spare();
+        assert!(gets_only_a_spare_place(), "it is still busy");
+        while gets_only_a_spare_place() {
             sleep(SHORT).await;
         }
     });
-    // Else it would have timed out.
+    // Otherwise the error would be a timeout.
     assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
 }
 
-/// A client that takes some of an answer is seen to, however much the kernel would take: it waits until little is left.
+/// The kernel buffers little, so that the server notices when a client reads some of a response.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_kernel_takes_little_of_an_answer() {
+async fn the_kernel_buffers_little_of_a_response() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut acceptor = Acceptor::new(listener, gate(10, 10), b"");
@@ -395,12 +398,12 @@ async fn the_kernel_takes_little_of_an_answer() {
     let filled = fill().await;
     assert!(filled < 512 << 10, "{filled}");
     client.read_exact(&mut vec![0; filled * 3 / 4]).await.unwrap();
-    assert!(fill().await > 0, "what was taken makes room");
+    assert!(fill().await > 0, "reading makes room");
 }
 
-/// Who takes nothing has nothing under way; who waits for us, has.
+/// A response that the client does not read is not in progress; one that waits for the server is.
 #[tokio::test]
-async fn whoever_takes_nothing_gives_up_their_place() {
+async fn a_connection_that_reads_nothing_is_evicted() {
     let gate = gate(2, 1000);
     let held = Arc::default();
     let waiting = serve(gate.admit(address(1)).unwrap(), &held);
@@ -418,7 +421,7 @@ async fn whoever_takes_nothing_gives_up_their_place() {
 }
 
 #[tokio::test]
-async fn an_answer_that_came_too_early_is_still_read() {
+async fn an_early_response_still_arrives() {
     let gate = gate(10, 10);
     let (mut client, mut connection) = guarded(&gate);
     connection.phase().leaves_body_unread();
@@ -428,14 +431,17 @@ async fn an_answer_that_came_too_early_is_still_read() {
             connection.shutdown().await
         },
         async {
-            client.write_all(&[0; 100_000]).await.expect("nobody is cut off");
+            client
+                .write_all(&[0; 100_000])
+                .await
+                .expect("the connection stays open");
             drop(client);
         }
     );
     answered.unwrap();
 }
 
-/// Also to who sends the request late, and to who sends more than is read before it is refused.
+/// The refusal also reaches a client that sends its request late, or sends more than the server reads.
 #[tokio::test]
 async fn a_refusal_arrives() {
     const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
@@ -454,19 +460,25 @@ async fn a_refusal_arrives() {
         for (wait, length) in [(Duration::ZERO, 10), (SHORT, 10), (Duration::ZERO, 200_000)] {
             let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
             sleep(wait).await;
-            client.write_all(&vec![b'x'; length]).await.expect("nobody is cut off");
+            client
+                .write_all(&vec![b'x'; length])
+                .await
+                .expect("the connection stays open");
             let mut answer = Vec::new();
-            client.read_to_end(&mut answer).await.expect("nobody is cut off");
+            client
+                .read_to_end(&mut answer)
+                .await
+                .expect("the connection stays open");
             assert_eq!(answer, REFUSAL);
         }
     };
     tokio::select! {
         () = clients => {}
-        _ = acceptor.accept() => panic!("nobody has a place"),
+        _ = acceptor.accept() => panic!("there is no place"),
     }
 }
 
-/// Reads a body of pieces that come one by one.
+/// Reads a body whose pieces arrive one by one.
 async fn read(piece: usize, every: Duration, patience: Duration) -> Result<usize, TooSlow> {
     let pieces = stream::unfold((), move |()| async move {
         sleep(every).await;
@@ -487,7 +499,7 @@ async fn read(piece: usize, every: Duration, patience: Duration) -> Result<usize
 }
 
 #[tokio::test]
-async fn a_body_must_come_in_time() {
+async fn a_body_must_arrive_in_time() {
     assert_eq!(read(1, LONG, SHORT).await, Err(TooSlow), "it stalls");
     assert_eq!(read(1, SHORT / 4, SHORT).await, Err(TooSlow), "it drips");
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The layer that refuses callers without access to a service before their message is read: reading one can take much more
-//! memory than the message has bytes.
+//! The layer that rejects callers without access to a service before their message is decoded: decoding can take much
+//! more memory than the message has bytes.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use tonic::Status;
@@ -7,17 +7,17 @@ use tonic::Status;
 use super::authenticate::{Caller, require_user, require_workload};
 use crate::peer::{Peer, Workload};
 
-/// Who may call a service; which of them may call a method is for the method to say.
+/// Who may call a service. Each method decides which of these callers it accepts.
 #[derive(Clone, Copy, Debug)]
 pub enum Admitted {
-    /// Whoever has a valid token.
+    /// Anybody with a valid token.
     People,
     /// These workloads.
     Workloads(&'static [Workload]),
 }
 
-/// Middleware behind [`authenticate`](super::authenticate): `admitted` says who may call the service of this full name; `None`: there is
-/// no such service.
+/// Middleware behind [`authenticate`](super::authenticate). `admitted` returns who may call the service with this full
+/// name, or `None` if there is no such service.
 pub async fn admit(admitted: fn(&str) -> Option<Admitted>, request: Request, next: Next) -> Response {
     let service = request.uri().path().trim_start_matches('/').split('/').next();
     let refused = match service.and_then(admitted) {
@@ -31,7 +31,7 @@ pub async fn admit(admitted: fn(&str) -> Option<Admitted>, request: Request, nex
     }
 }
 
-/// What is known of whoever calls.
+/// What is known about the caller.
 fn who(request: &Request) -> tonic::Request<()> {
     let mut who = tonic::Request::new(());
     if let Some(caller) = request.extensions().get::<Caller>() {

@@ -1,4 +1,4 @@
-//! The layer that finds out who calls, before any gRPC method runs.
+//! The layer that identifies the caller before any gRPC method runs.
 
 use std::sync::Arc;
 
@@ -14,19 +14,20 @@ use crate::{
     status::{Reason, StatusBuilder},
 };
 
-/// Who calls, in the extensions of every request behind [`authenticate`].
+/// The caller, in the extensions of every request behind [`authenticate`].
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// A person with a valid token: their own, or forwarded for them by a workload.
+    /// A person with a valid token, sent by themselves or forwarded by a workload.
     User(Arc<User>),
-    /// No bearer token came.
+    /// The request has no bearer token.
     Anonymous,
-    /// A token came and was refused.
+    /// The token was rejected.
     Refused(TokenError),
 }
 
-/// Middleware for an `axum::Router` of gRPC services: verifies the bearer token and leaves a [`Caller`] in the extensions.
-/// A refused token does not end the request here: health and reflection require no token, and each method decides who may call it.
+/// Middleware for an `axum::Router` of gRPC services: verifies the bearer token and adds a [`Caller`] to the
+/// extensions. A rejected token does not end the request here, because health and reflection require no token and each
+/// method decides who may call it.
 pub async fn authenticate(verifier: Arc<Verifier>, mut request: Request, next: Next) -> Response {
     let caller = match bearer(request.headers()) {
         None => Caller::Anonymous,
@@ -39,7 +40,8 @@ pub async fn authenticate(verifier: Arc<Verifier>, mut request: Request, next: N
     next.run(request).await
 }
 
-/// The pages of gateway-svc pass on what people signed in with, over a connection that nobody else has.
+/// The pages of gateway-svc forward the token with which a person signed in, over a connection that only gateway-svc
+/// has.
 fn shown_for(request: &Request) -> Use {
     let workload = request.extensions().get::<Peer>().and_then(|peer| peer.workload());
     if workload == Some(Workload::Gateway) {
@@ -56,7 +58,7 @@ fn bearer(headers: &http::HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The person who calls; UNAUTHENTICATED if nobody does.
+/// The person who calls; fails with UNAUTHENTICATED if there is none.
 pub fn require_user<T>(request: &tonic::Request<T>) -> Result<Arc<User>, Status> {
     match request.extensions().get::<Caller>() {
         Some(Caller::User(user)) => Ok(Arc::clone(user)),
@@ -70,7 +72,7 @@ pub fn require_user<T>(request: &tonic::Request<T>) -> Result<Arc<User>, Status>
     }
 }
 
-/// The workload at the other end of the connection, if it is one of `allowed`; metadata cannot change that.
+/// The workload at the other end of the connection, if it is one of `allowed`. Metadata cannot claim it.
 pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) -> Result<Workload, Status> {
     request
         .extensions()
@@ -87,7 +89,7 @@ pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) ->
         })
 }
 
-/// UNAUTHENTICATED, with the reason; UNAVAILABLE while the issuer does not answer.
+/// UNAUTHENTICATED with the reason; UNAVAILABLE while the issuer is unreachable.
 pub fn token_refused(error: TokenError) -> Status {
     let (code, message) = match error {
         TokenError::IssuerUnreachable => (

@@ -1,4 +1,4 @@
-//! The OIDC issuers whose tokens are taken.
+//! The configuration of the OIDC issuers whose tokens are accepted.
 
 use std::collections::BTreeSet;
 
@@ -8,77 +8,77 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// `iss` of its tokens, exactly.
+    /// The exact value of `iss` in its tokens.
     pub issuer: String,
-    /// Where its metadata is; `{issuer}/.well-known/openid-configuration` if not given.
+    /// The URL of its metadata; `{issuer}/.well-known/openid-configuration` by default.
     #[serde(default)]
     pub discovery_url: Option<String>,
-    /// `aud` of access tokens that are meant for Chandlery. At least one, if anybody is to call with a token of this issuer.
+    /// Values of `aud` of access tokens for Chandlery. Calls with a token of this issuer require at least one.
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// For the pages' sign-in: the OAuth client registered for Chandlery, which is the audience of its ID tokens. Without it nobody signs
-    /// in to pages with this issuer.
+    /// For sign-in to the pages: the OAuth client registered for Chandlery, which is the audience of its ID tokens.
+    /// Without it, nobody can sign in to the pages with this issuer.
     #[serde(default)]
     pub client_id: Option<String>,
     /// Environment variable that holds the client's secret, for a confidential client.
     #[serde(default)]
     pub client_secret_env: Option<String>,
-    /// Scopes the sign-in asks for besides `openid`.
+    /// Scopes that the sign-in requests in addition to `openid`.
     #[serde(default = "default_scopes")]
     pub scopes: Vec<String>,
-    /// What people read on the sign-in page; the issuer if not given.
+    /// The name on the sign-in page; the issuer by default.
     #[serde(default)]
     pub display_name: Option<String>,
     /// The claim that lists groups.
     #[serde(default = "default_groups_claim")]
     pub groups_claim: String,
-    /// The claim that lists roles, if `admin` in it is to make an admin.
+    /// The claim that lists roles. A token whose roles include `admin` makes its user an admin.
     #[serde(default)]
     pub roles_claim: Option<String>,
-    /// Who else is an admin.
+    /// Other users who are admins.
     #[serde(default)]
     pub admins: AdminRules,
-    /// The HTTP proxy through which the issuer is reached, as a URL. Whatever the environment says of proxies does not count: whoever
-    /// could set it would give us keys of their own.
+    /// The URL of the HTTP proxy through which the issuer is reached. Proxies that the environment names are ignored:
+    /// whoever could set them could supply forged keys.
     #[serde(default)]
     pub proxy: Option<String>,
 }
 
-/// Who is an admin, besides those whose token says so.
+/// Which users are admins, in addition to those with the role.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminRules {
-    /// Email addresses, compared without case; only of tokens whose `email_verified` is `true`.
+    /// Email addresses, compared without case. They apply only to tokens whose `email_verified` is `true`.
     #[serde(default)]
     pub emails: BTreeSet<String>,
-    /// Groups.
+    /// Groups whose members are admins.
     #[serde(default)]
     pub groups: BTreeSet<String>,
 }
 
-/// What an issuer's metadata names (OpenID Connect Discovery 1.0, section 3).
+/// The fields of an issuer's metadata (OpenID Connect Discovery 1.0, section 3).
 #[derive(Clone, Debug, Deserialize)]
 pub struct OidcEndpoints {
-    /// Must be the configured issuer.
+    /// Must equal the configured issuer.
     pub issuer: String,
-    /// Where its signing keys are.
+    /// The URL of its signing keys.
     pub jwks_uri: String,
-    /// Where people sign in.
+    /// The URL at which people sign in.
     #[serde(default)]
     pub authorization_endpoint: Option<String>,
-    /// Where a code becomes tokens.
+    /// The URL that exchanges a code for tokens.
     #[serde(default)]
     pub token_endpoint: Option<String>,
-    /// How a confidential client shows its secret there; `client_secret_basic` if it does not say.
+    /// How a confidential client authenticates at the token endpoint; `client_secret_basic` if empty.
     #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
-    /// Whether answers to sign-ins say which issuer they are from (RFC 9207, section 3).
+    /// Whether responses to sign-ins name their issuer (RFC 9207, section 3).
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
 }
 
 impl IssuerConfig {
-    /// Where its metadata is.
+    /// The URL of its metadata.
     pub fn metadata_url(&self) -> String {
         self.discovery_url
             .clone()

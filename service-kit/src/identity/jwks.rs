@@ -1,7 +1,8 @@
-//! An issuer's signing keys and endpoints: found by discovery, fetched again in the background.
+//! An issuer's signing keys and endpoints: found by discovery, refreshed in the background.
 //!
-//! A token waits for a fetch only where no usable keys are known, where it names a key that is not, or for a moment where nobody has asked
-//! for long: such a fetch is one for all who wait, and outsiders, who can name any key, cause few of them.
+//! Verifying a token waits for a fetch only if no usable keys are known, if the token names an unknown key, or briefly
+//! if the keys are old. All who wait share one fetch, and the number of fetches is limited, since outsiders can name
+//! any key.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,25 +21,25 @@ use url::Url;
 use super::issuer::{IssuerConfig, OidcEndpoints};
 use crate::clock::Clock;
 
-/// Keys older than this are fetched again beside the token that came.
+/// A token that arrives when the keys are older than this starts a fetch in the background.
 const REFRESH_AFTER: Duration = Duration::from_secs(300);
-/// A token waits until keys older than this were fetched again, so that a withdrawn key is refused from then on, also where no token came
-/// for long. It waits for `BRIEFLY`, and not at all for an issuer that failed to answer before.
+/// A token that arrives when the keys are older than this waits for a fetch, so that a withdrawn key is rejected even
+/// if no token arrived for long. It waits for at most `BRIEFLY`, and not at all if the issuer failed to respond before.
 const WAIT_AFTER: Duration = Duration::from_secs(600);
 const BRIEFLY: Duration = Duration::from_secs(2);
-/// While the issuer does not answer, its last keys are good until they are older than this.
+/// While the issuer is unreachable, its last keys are used until they are older than this.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
-/// How many fetches may begin within this time, for all callers together.
+/// How many fetches may begin within `WINDOW`, for all callers together.
 const FETCHES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(30);
-/// The pause after a failure, which doubles with each further one, and where that ends.
+/// The back-off after a failure, which doubles with each further one, and its maximum.
 const PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(32);
-/// A fetch takes no longer, however many requests it is made of.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of a fetch, which is two requests.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 1 << 20;
 
-/// The keys of one issuer; clones share them.
+/// The keys of one issuer. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Keys(Arc<Inner>);
 
@@ -51,19 +52,18 @@ struct Inner {
     flight: Mutex<Flight>,
 }
 
-/// The fetch that is under way, and the ones before.
+/// The fetch in progress, and the history by which the next one is delayed.
 #[derive(Debug, Default)]
 struct Flight {
-    /// Ends when it does.
+    /// Closes when the fetch ends.
     under_way: Option<watch::Receiver<()>>,
     begun: VecDeque<Instant>,
     ended: Option<Instant>,
-    /// In a row.
+    /// Failures in a row.
     failures: u32,
 }
 
 impl Flight {
-    /// Whether another fetch may begin.
     fn may_begin(&mut self) -> bool {
         while self.begun.front().is_some_and(|at| at.elapsed() > WINDOW) {
             self.begun.pop_front();
@@ -83,7 +83,6 @@ struct Fetched {
     keys: HashMap<Option<String>, Arc<Key>>,
 }
 
-/// A key that verifies signatures.
 pub(super) struct Key {
     pub(super) decoding: DecodingKey,
     pub(super) algorithm: Option<KeyAlgorithm>,
@@ -97,7 +96,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// The issuer cannot be asked, and what is known of it does not tell.
+/// The issuer is unreachable, and the keys that are known are not enough.
 #[derive(Debug)]
 pub(super) struct Unreachable;
 
@@ -117,35 +116,35 @@ impl Keys {
         }))
     }
 
-    /// The key with this id; `None` if the issuer has no such key.
+    /// Returns the key with this id; `None` if the issuer has no such key.
     pub(super) async fn find(&self, id: Option<&str>) -> Result<Option<Arc<Key>>, Unreachable> {
         let id = id.map(str::to_owned);
         if let Some(key) = self.known().await.and_then(|known| known.find(&id)) {
             return Ok(Some(key));
         }
-        // It may be new.
-        if !self.fetched(PATIENCE).await {
+        // The key may be new.
+        if !self.fetched(TIMEOUT).await {
             return Err(Unreachable);
         }
         let known = self.known().await.ok_or(Unreachable)?;
         Ok(known.find(&id))
     }
 
-    /// What the issuer is asked through.
+    /// The HTTP client for requests to the issuer.
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.0.http
     }
 
-    /// Where the issuer is to be asked for what.
+    /// The issuer's endpoints.
     pub(super) async fn endpoints(&self) -> Result<OidcEndpoints, Unreachable> {
         if self.known().await.is_none() {
-            self.fetched(PATIENCE).await;
+            self.fetched(TIMEOUT).await;
         }
         let known = self.known().await.ok_or(Unreachable)?;
         Ok(known.endpoints.clone())
     }
 
-    /// What was fetched last, as long as it is good.
+    /// The last keys that were fetched, unless they are too old.
     async fn known(&self) -> Option<Arc<Fetched>> {
         let age = |known: &Fetched| self.0.clock.now().duration_since(known.at).unwrap_or_default();
         let last = age(&*self.0.current.load_full()?);
@@ -157,14 +156,14 @@ impl Keys {
         self.0.current.load_full().filter(|known| age(known) < GOOD_FOR)
     }
 
-    /// Waits for the fetch that is under way, or one that begins now. `false`: it is too soon for another.
+    /// Waits for the fetch in progress, or for one that begins now. Returns `false` if it is too soon for another.
     async fn fetched(&self, patience: Duration) -> bool {
         let Some(mut ended) = self.fetch() else { return false };
         let _late = timeout(patience, ended.changed()).await;
         true
     }
 
-    /// Begins a fetch, unless one is under way or it is too soon. The receiver closes when it ends.
+    /// Begins a fetch, unless one is in progress or it is too soon. The receiver closes when the fetch ends.
     fn fetch(&self) -> Option<watch::Receiver<()>> {
         let mut flight = self.flight();
         if let Some(ended) = &flight.under_way {
@@ -177,9 +176,9 @@ impl Keys {
         let (end, ended) = watch::channel(());
         flight.under_way = Some(ended.clone());
         let keys = self.clone();
-        // Of its own: whoever asked for it may go away.
+        // A separate task: the caller that started the fetch may be cancelled.
         tokio::spawn(async move {
-            let fetched = timeout(PATIENCE, fetch(&keys.0)).await;
+            let fetched = timeout(TIMEOUT, fetch(&keys.0)).await;
             let failure = match fetched {
                 Ok(Ok(fetched)) => {
                     keys.0.current.store(Some(Arc::new(fetched)));
@@ -236,7 +235,7 @@ async fn fetch(inner: &Inner) -> Result<Fetched, Failed> {
 }
 
 impl Fetched {
-    /// A token without a key id is verified by the only key there is.
+    /// A token without a key id is verified by the only key, if there is exactly one.
     fn find(&self, id: &Option<String>) -> Option<Arc<Key>> {
         match id {
             Some(_) => self.keys.get(id).cloned(),
@@ -246,7 +245,7 @@ impl Fetched {
     }
 }
 
-/// Symmetric keys have no place in a public set, and one that came in would verify what anybody signed.
+/// Symmetric keys do not belong in a public set: with one, anybody could sign tokens.
 fn is_for_signatures(jwk: &Jwk) -> bool {
     let symmetric = matches!(jwk.algorithm, jsonwebtoken::jwk::AlgorithmParameters::OctetKey(_));
     let encryption = matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
@@ -274,7 +273,7 @@ async fn get_json<T: serde::de::DeserializeOwned>(http: &reqwest::Client, url: &
     serde_json::from_slice(&body).map_err(|error| fail(&error))
 }
 
-/// Whether what comes from there is what its owner sent: whoever sits between could put in keys of their own.
+/// Whether the response comes unchanged from the issuer. Without TLS, an attacker in between could insert keys.
 pub(super) fn is_trustworthy(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let is_here = match url.host() {

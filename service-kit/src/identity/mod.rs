@@ -1,4 +1,4 @@
-//! Who calls: people by JWTs of configured OIDC issuers, workloads by their connection.
+//! Identifies callers: people by JWTs of configured OIDC issuers, workloads by their connection.
 
 mod admit;
 mod authenticate;

@@ -1,18 +1,19 @@
-//! A person, as a token names them.
+//! A person, as identified by a token.
 
 use std::{fmt, time::SystemTime};
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
 
-/// Identifies a user in resource names: `users/{id}`. Derived from issuer and subject, which are what makes a user.
+/// Identifies a user in resource names: `users/{id}`. It is derived from issuer and subject, which together identify a
+/// person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(String);
 
 impl UserId {
     const LEN: usize = 26;
 
-    /// The id of a subject of an issuer: the same everywhere, without a look-up.
+    /// The id of a subject of an issuer. Every process derives the same id, without a look-up.
     pub fn of(issuer: &str, subject: &str) -> Self {
         let mut hash = Sha256::new();
         // The length keeps ("a", "bc") and ("ab", "c") apart.
@@ -31,7 +32,7 @@ impl UserId {
         valid.then(|| Self(id.to_owned()))
     }
 
-    /// The id alone.
+    /// The id without the prefix `users/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,7 +49,7 @@ impl fmt::Display for UserId {
     }
 }
 
-/// A person who has shown a valid token.
+/// A person with a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Derived from `issuer` and `subject`.
@@ -61,10 +62,10 @@ pub struct User {
     pub email: Option<String>,
     /// An attribute, not an identity.
     pub display_name: Option<String>,
-    /// Groups the token names.
+    /// The groups in the token.
     pub groups: Vec<String>,
-    /// Whether configuration makes them an admin.
+    /// Whether the configuration makes this user an admin.
     pub admin: bool,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: SystemTime,
 }

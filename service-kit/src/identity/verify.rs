@@ -18,17 +18,18 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// What every gateway token begins with.
+/// The prefix of every gateway token.
 pub const GATEWAY_TOKEN: &str = "cht_";
-/// A verified token is looked up, not verified again, for this long: so much longer than in `jwks.rs` a withdrawn key is good for it.
+/// A verified token is looked up instead of verified again for this long. A withdrawn key is therefore accepted for
+/// this much longer than the limits in `jwks.rs` say.
 const CACHE_TIME: Duration = Duration::from_secs(60);
 const CACHED: u64 = 100_000;
-/// Clocks differ by so much.
+/// How much the clocks of issuer and verifier may differ.
 const LEEWAY: Duration = Duration::from_secs(30);
-/// No honest token is longer; longer ones are refused unread.
+/// Longer tokens are rejected unread; real ones are shorter.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// Asymmetric signatures only: whoever verifies with a shared secret could also sign.
+/// Asymmetric algorithms only: with a shared secret, every verifier could also sign.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -41,42 +42,42 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-/// Why a token is refused, for the person who sent it.
+/// Why a token was rejected. The text is for the person who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a JWT, or one with an algorithm that is not taken, such as `none`.
+    /// Not a JWT, or one with an algorithm that is not accepted, such as `none`.
     #[error("it is not a JWT signed with an asymmetric algorithm")]
     Malformed,
-    /// A gateway token, at another place than those that take them.
+    /// A gateway token, which only gateways and agents accept.
     #[error("it is a gateway token, which works at gateways and agents only; send a JWT of a configured issuer")]
     GatewayToken,
-    /// A JWT that is no access token, such as a security event.
+    /// A JWT that is not an access token, such as a security event.
     #[error("it is not an access token")]
     WrongKind,
     /// `iss` is not configured.
     #[error("its issuer is not configured here")]
     UnknownIssuer,
-    /// The signature does not fit, or the key is unknown.
-    #[error("its signature does not fit the issuer's keys, which may have changed since; get a new one")]
+    /// The signature does not match, or the key is unknown.
+    #[error("its signature does not match the issuer's keys, which may have changed since; get a new one")]
     BadSignature,
-    /// `exp` is over.
+    /// `exp` is in the past.
     #[error("it has expired; get a new one")]
     Expired,
-    /// `nbf` is to come.
+    /// `nbf` is in the future.
     #[error("it is not valid yet")]
     NotYetValid,
-    /// `aud` does not name us.
+    /// `aud` does not contain the audience of this service.
     #[error("its audience is not this service")]
     WrongAudience,
-    /// `sub` or `exp` is missing or odd.
+    /// `sub` or `exp` is missing or invalid.
     #[error("it lacks a claim it must have")]
     MissingClaim,
     /// The issuer's keys are unavailable.
-    #[error("its issuer cannot be reached to verify it; retry")]
+    #[error("its issuer is unreachable, so it cannot be verified; retry")]
     IssuerUnreachable,
 }
 
-/// Verifies tokens; shared by all services of a process.
+/// Verifies tokens. All services of a process share one.
 #[derive(Debug)]
 pub struct Verifier {
     issuers: HashMap<String, Arc<Issuer>>,
@@ -85,13 +86,13 @@ pub struct Verifier {
     clock: Clock,
 }
 
-/// What a token is shown for.
+/// The purpose for which a token is presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Use {
-    /// To call an API: an access token, whose audience is Chandlery.
+    /// A call to an API. Requires an access token, whose audience is Chandlery.
     Call,
-    /// To sign in to the pages: an ID token (OpenID Connect Core 1.0, section 2), whose audience is the pages' OAuth client. An access token
-    /// does, too.
+    /// Sign-in to the pages. Accepts an ID token (OpenID Connect Core 1.0, section 2), whose audience is the pages'
+    /// OAuth client, or an access token.
     SignIn,
 }
 
@@ -116,10 +117,10 @@ struct Unverified {
 }
 
 impl Verifier {
-    /// For these issuers. Nothing is fetched before the first token of an issuer comes.
+    /// Accepts tokens of these issuers. An issuer's keys are fetched when its first token arrives.
     ///
     /// # Errors
-    /// If the proxy of one is no URL of an HTTP proxy.
+    /// If the proxy of an issuer is not the URL of an HTTP proxy.
     pub fn new(issuers: Vec<IssuerConfig>, clock: Clock) -> Result<Self, BadProxy> {
         let order = issuers.iter().map(|config| config.issuer.clone()).collect();
         let issuers = issuers
@@ -146,22 +147,23 @@ impl Verifier {
         self.order.iter().map(|issuer| &self.issuers[issuer].config)
     }
 
-    /// The endpoints of a configured issuer; `None` if it is not configured or cannot be reached.
+    /// The endpoints of a configured issuer; `None` if it is not configured or is unreachable.
     pub async fn endpoints(&self, issuer: &str) -> Option<OidcEndpoints> {
         self.issuers.get(issuer)?.keys.endpoints().await.ok()
     }
 
-    /// What a configured issuer is asked through: its own proxy or none, never one that the environment names. Without a time limit.
+    /// The HTTP client for requests to a configured issuer. It uses the issuer's own proxy or none, never one that the
+    /// environment names, and has no timeout.
     pub fn http(&self, issuer: &str) -> Option<&reqwest::Client> {
         Some(self.issuers.get(issuer)?.keys.http())
     }
 
-    /// Who has this access token. Cheap for one that was verified in the last minute.
+    /// Verifies an access token and returns its user. Cheap for a token that was verified in the last minute.
     pub async fn verify(&self, token: &str) -> Result<Arc<User>, TokenError> {
         self.verify_for(Use::Call, token).await
     }
 
-    /// Who has this token, shown for this use.
+    /// Verifies a token for this purpose and returns its user.
     pub async fn verify_for(&self, shown_for: Use, token: &str) -> Result<Arc<User>, TokenError> {
         if token.starts_with(GATEWAY_TOKEN) {
             return Err(TokenError::GatewayToken);
@@ -182,7 +184,7 @@ impl Verifier {
         Ok(user)
     }
 
-    /// The user of an access token that this process has verified in the last minute, without waiting for anything.
+    /// The user of an access token that this process verified in the last minute; never waits.
     pub fn verified(&self, token: &str) -> Option<Arc<User>> {
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         self.verified
@@ -206,7 +208,7 @@ impl Verifier {
             .await
             .map_err(|_| TokenError::IssuerUnreachable)?
             .ok_or(TokenError::BadSignature)?;
-        // A key that names its algorithm is used with no other.
+        // A key that names an algorithm verifies no other.
         if key
             .algorithm
             .is_some_and(|named| named.to_string() != format!("{:?}", header.alg))
@@ -214,7 +216,7 @@ impl Verifier {
             return Err(TokenError::BadSignature);
         }
         let mut validation = Validation::new(header.alg);
-        // Time and audience are checked below: with our clock, and so that each refusal has its reason.
+        // Time and audience are checked below, with the injected clock and with a reason for each rejection.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
@@ -229,7 +231,7 @@ impl Verifier {
     }
 
     fn user(&self, claims: Claims, shown_for: Use, config: &IssuerConfig) -> Result<User, TokenError> {
-        // RFC 8417, section 2.2: a security event is no token, and may name everything that one does.
+        // RFC 8417, section 2.2: a security event is not a token, but may have all claims of one.
         if claims.rest.contains_key("events") {
             return Err(TokenError::WrongKind);
         }
@@ -260,7 +262,7 @@ impl Verifier {
             Use::Call if is_id_token => return Err(TokenError::WrongKind),
             Use::Call | Use::SignIn => return Err(TokenError::WrongAudience),
         }
-        // No database keeps a NUL in a text.
+        // Databases do not accept a NUL in text.
         let text = |name: &str| {
             let text = claims.rest.get(name).and_then(Value::as_str);
             text.map(|text| text.replace('\0', ""))
@@ -292,14 +294,14 @@ impl Verifier {
     }
 }
 
-/// The proxy of an issuer cannot be one.
+/// The proxy of an issuer is not the URL of an HTTP proxy.
 #[derive(Debug, thiserror::Error)]
 #[error("the proxy of the issuer {issuer} must be the URL of an HTTP proxy")]
 pub struct BadProxy {
     issuer: String,
 }
 
-/// Whether secrets may be sent to a URL of an issuer: by https, or to this machine.
+/// Whether secrets may be sent to this URL of an issuer: only over https, or to this machine.
 pub fn takes_secrets(url: &str) -> bool {
     is_trustworthy(url)
 }
@@ -316,14 +318,15 @@ fn client(config: &IssuerConfig) -> Result<reqwest::Client, BadProxy> {
     Ok(client.build().expect("the TLS provider is installed first in main"))
 }
 
-/// Whether a JWT of this type (its header `typ`) can be an access token or an ID token: RFC 9068, section 2.1; RFC 7519, section 5.1. Every
-/// other kind has a type of its own (RFC 8725, section 3.11).
+/// Whether a JWT with this `typ` header can be an access token or an ID token (RFC 9068, section 2.1; RFC 7519, section
+/// 5.1). Every other kind of token has a type of its own (RFC 8725, section 3.11).
 fn is_token_type(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
-/// RFC 7515, section 4.1.11: a token with extensions that must be understood is refused where they are not, and we know none.
+/// RFC 7515, section 4.1.11: a recipient must reject a token whose critical extensions it does not understand, and this
+/// verifier understands none.
 fn has_critical_extensions(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = data_encoding::BASE64URL_NOPAD.decode(header.as_bytes()).ok();

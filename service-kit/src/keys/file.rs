@@ -1,4 +1,5 @@
-//! Files that hold secrets: for their owner alone, whole or absent, durable when written.
+//! Reads and writes files that hold secrets: only their owner may read them, they are written atomically, and they
+//! survive a power cut.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,21 +10,21 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// No key is longer (bytes).
+/// The longest content of a key file, in bytes.
 const MAX: usize = 16 << 10;
 
-/// Why a key file cannot be used; says what to do.
+/// Why a key file cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// The file system says no.
+    /// The file system returned an error.
     #[error("{}: {source}", path.display())]
     Io {
-        /// What was to be read or written.
+        /// The path that was to be read or written.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// Others may have read or changed it.
+    /// Other users can read or change the file.
     #[error(
         "{} can be read or changed by other users (mode {mode:03o}), who may have copied it: `chmod 600` it, then make new keys with `chandlery rotate-keys --revoke` (without --revoke, what was signed with the old ones stays good)",
         path.display()
@@ -34,40 +35,41 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
-    /// Whoever owns it can change it at any time.
+    /// The file belongs to another user, who can change it at any time.
     #[error("{} belongs to another user (uid {owner}): start as that user, or `chown` it if you put it there", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The uid of its owner.
         owner: u32,
     },
-    /// A folder, a link, a pipe.
+    /// A folder, a symbolic link or a pipe.
     #[error("{} is not a file of its own: remove it, and put the key there", .0.display())]
     NotAFile(PathBuf),
-    /// Not what it should hold.
+    /// The content is invalid.
     #[error("{} is damaged: {what}; restore it from the backup", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the content.
         what: &'static str,
     },
-    /// No random numbers.
+    /// The operating system returned no random numbers.
     #[error("the system gave no random numbers")]
     Random,
 }
 
-/// What a key file holds; `None` where there is none.
+/// Reads a key file; `None` if it does not exist.
 ///
 /// # Errors
-/// Where it is not for this user alone.
+/// If other users can read or change the file, if it is not a regular file, or if it cannot be read.
 pub fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
     let fail = |source| KeyFileError::Io {
         path: path.to_owned(),
         source,
     };
-    // A link is not followed: whoever could plant one would choose the key. Nor is a pipe waited for.
+    // A symbolic link is not followed, because whoever could create one would choose the key. Opening a pipe does not
+    // block.
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -93,7 +95,7 @@ pub fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
             mode: metadata.mode() & 0o777,
         });
     }
-    // The exact capacity: a buffer that grows leaves copies behind.
+    // Allocated at the full size: a buffer that grows leaves copies of the secret in memory.
     let mut content = Zeroizing::new(vec![0; MAX + 1]);
     let mut length = 0;
     while length < content.len() {
@@ -112,14 +114,14 @@ pub fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
     Ok(Some(content))
 }
 
-/// Writes a key file, which no other is to be there for. Says whether it was written: not where somebody else was faster.
+/// Creates a key file. Returns `false` if the file exists, for example because another process has just created it.
 pub fn create(path: &Path, content: &[u8]) -> Result<bool, KeyFileError> {
     let draft = draft(path, content)?;
-    // Unlike a rename, a link fails where the name is taken.
+    // Unlike a rename, a link fails if the name exists.
     let linked = fs::hard_link(&draft.0, path);
     drop(draft);
     match linked {
-        Ok(()) => settle(path).map(|()| true),
+        Ok(()) => sync_folder(path).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(source) => Err(KeyFileError::Io {
             path: path.to_owned(),
@@ -128,7 +130,7 @@ pub fn create(path: &Path, content: &[u8]) -> Result<bool, KeyFileError> {
     }
 }
 
-/// Puts a key file in place of the one that is there.
+/// Replaces a key file atomically.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     let draft = draft(path, content)?;
     fs::rename(&draft.0, path).map_err(|source| KeyFileError::Io {
@@ -136,14 +138,14 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
         source,
     })?;
     std::mem::forget(draft);
-    settle(path)
+    sync_folder(path)
 }
 
-/// Removes a key file, where there is one.
+/// Removes a key file, if it exists.
 pub fn remove(path: &Path) -> Result<(), KeyFileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(()) => settle(path),
+        Ok(()) => sync_folder(path),
         Err(source) => Err(KeyFileError::Io {
             path: path.to_owned(),
             source,
@@ -151,7 +153,7 @@ pub fn remove(path: &Path) -> Result<(), KeyFileError> {
     }
 }
 
-/// A file beside the one to be written; it is removed where it does not come to its name.
+/// A temporary file in the same folder. It is removed when dropped.
 struct Draft(PathBuf);
 
 impl Drop for Draft {
@@ -187,8 +189,8 @@ fn draft(path: &Path, content: &[u8]) -> Result<Draft, KeyFileError> {
     Ok(draft)
 }
 
-/// Makes the name last, also over a power cut.
-fn settle(path: &Path) -> Result<(), KeyFileError> {
+/// Syncs the folder, so that the name of the file survives a power cut.
+fn sync_folder(path: &Path) -> Result<(), KeyFileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))
         .and_then(|folder| folder.sync_all())
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_for_its_owner_alone() {
+    fn only_the_owner_may_have_access() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.key");
         assert!(read(&path).unwrap().is_none());
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn is_a_file_and_nothing_that_leads_elsewhere() {
+    fn refuses_links_folders_pipes_and_large_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         create(&path("real.key"), b"one").unwrap();
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_another_users() {
+    fn refuses_files_of_another_user() {
         if !crate::not_run::root() {
             return;
         }

@@ -1,7 +1,9 @@
-//! Keys of 32 random bytes that can be exchanged for new ones: the current one seals, and those before it open still what they sealed.
+//! Rings of 256-bit keys that can be rotated: the current key encrypts, and the previous one still decrypts what it has
+//! encrypted.
 //!
-//! A key's id is derived from it, so that the same key has the same id wherever it is. A file holds a line for each key, the current one
-//! first: its id, a space, and its 64 hexadecimal digits. Files of earlier programs, a key alone as 32 bytes or 64 digits, are read too.
+//! A key's id is derived from the key, so the same key has the same id everywhere. A key file has one line for each
+//! key, the current one first: its id, a space, and the key as 64 hexadecimal digits. Files that earlier versions
+//! wrote, with one key as 32 bytes or as 64 digits, can be read too.
 
 mod file;
 mod seal;
@@ -19,38 +21,38 @@ pub use file::{KeyFileError, create, read, remove, replace};
 pub use seal::Sealing;
 
 const LENGTH: usize = 32;
-/// Digits of an id.
+/// Hexadecimal digits of an id.
 const ID: usize = 8;
 const LINE: usize = ID + 1 + 2 * LENGTH + 1;
 
-/// Keys for one purpose, the current one first; wiped when dropped. Not shown by `Debug`, but their ids.
+/// Keys for one purpose, the current one first. They are wiped when dropped, and `Debug` shows only their ids.
 #[derive(Clone)]
 pub struct Ring {
     keys: Vec<Zeroizing<[u8; LENGTH]>>,
 }
 
 impl Ring {
-    /// A new key alone.
+    /// A ring with one new key.
     pub fn random() -> Result<Self, KeyFileError> {
         let mut key = Zeroizing::new([0; LENGTH]);
         random(&mut key[..])?;
         Ok(Self { keys: vec![key] })
     }
 
-    /// What a file holds, made with one key where there is none.
+    /// Reads a key file. If there is none, creates it with one key.
     pub fn open(path: &Path) -> Result<Self, KeyFileError> {
         if let Some(ring) = Self::existing(path)? {
             return Ok(ring);
         }
         create(path, &Self::random()?.encode())?;
-        // Where somebody else was faster, theirs is the key.
+        // If another process was faster, its key is used.
         Self::existing(path)?.ok_or_else(|| KeyFileError::Io {
             path: path.to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })
     }
 
-    /// What a file holds; `None` where there is none.
+    /// Reads a key file; `None` if there is none.
     pub fn existing(path: &Path) -> Result<Option<Self>, KeyFileError> {
         let Some(content) = read(path)? else { return Ok(None) };
         Self::decode(&content).map(Some).ok_or_else(|| KeyFileError::Damaged {
@@ -59,19 +61,19 @@ impl Ring {
         })
     }
 
-    /// Puts these keys in place of what a file holds.
+    /// Replaces the content of a key file with these keys.
     pub fn save(&self, path: &Path) -> Result<(), KeyFileError> {
         replace(path, &self.encode())
     }
 
-    /// With a new current key, and the present one behind it; those before are forgotten.
+    /// Returns a ring with a new current key followed by the present one. Older keys are dropped.
     pub fn rotated(&self) -> Result<Self, KeyFileError> {
         let mut next = Self::random()?;
         next.keys.push(self.keys[0].clone());
         Ok(next)
     }
 
-    /// The current key alone.
+    /// Returns a ring with the current key only.
     #[must_use]
     pub fn current(&self) -> Self {
         Self {
@@ -79,18 +81,18 @@ impl Ring {
         }
     }
 
-    /// The keys, the current one first; at least one.
+    /// The keys, the current one first. There is at least one.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &[u8; LENGTH]> {
         self.keys.iter().map(|key| &**key)
     }
 
-    /// The keys' ids, in the same order.
+    /// The ids of the keys, in the same order.
     pub fn ids(&self) -> Vec<String> {
         self.keys().map(id).collect()
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // The exact capacity: a buffer that grows leaves copies behind.
+        // Allocated at the full size: a buffer that grows leaves copies of the keys in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(self.keys.len() * LINE));
         let mut digits = Zeroizing::new([0; 2 * LENGTH]);
         for key in self.keys() {
@@ -117,7 +119,7 @@ impl Ring {
                 let key = decode_key(digits)?;
                 (named.strip_suffix(b" ")? == id(&key).as_bytes()).then_some(key)
             }
-            // Without an id, and alone.
+            // A single key without an id, from an earlier version.
             _ if lines.len() == 1 => decode_key(line),
             _ => None,
         });
@@ -146,7 +148,7 @@ impl From<&Self> for Ring {
     }
 }
 
-/// What tells a key from others, and nothing else of it.
+/// Identifies a key without revealing it.
 fn id(key: &[u8; LENGTH]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"chandlery key id");
     HEX.encode(&tag.as_ref()[..ID / 2])
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_current_key_and_the_one_before() {
+    fn keeps_the_current_and_the_previous_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.key");
         assert!(Ring::existing(&path).unwrap().is_none());
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_files_of_earlier_programs_and_no_damaged_ones() {
+    fn reads_files_of_earlier_versions_and_refuses_damaged_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.key");
         let read = |content: &[u8]| {
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_no_key() {
+    fn debug_and_errors_show_no_key() {
         let ring = Ring::from([0xab; 32]);
         let shown = format!("{ring:?}");
         assert!(
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_from_a_file_is_written_the_same() {
+    fn decodes_what_it_encodes() {
         bolero::check!(name = "key_file")
             .with_iterations(crate::fuzz::ITERATIONS)
             .for_each(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! AES-256-GCM under the keys of a ring, for what others keep for us.
+//! AES-256-GCM encryption under the keys of a ring, for values that other systems store for Chandlery.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use zeroize::Zeroizing;
 
 use super::Ring;
 
-/// Seals with the current key, and opens with any.
+/// Encrypts with the current key, and decrypts with any key of the ring.
 pub struct Sealing {
     keys: Vec<LessSafeKey>,
 }
 
 impl Sealing {
-    /// Under these keys.
+    /// Uses the keys of `ring` as they are.
     pub fn new(ring: &Ring) -> Self {
         Self::derived(ring, |key| Zeroizing::new(*key))
     }
 
-    /// Under keys that are derived from these, for one of several uses of a ring.
+    /// Uses keys derived from those of `ring`, so that one ring can serve several purposes.
     pub fn derived(ring: &Ring, derive: impl Fn(&[u8; 32]) -> Zeroizing<[u8; 32]>) -> Self {
         let cipher = |key: &[u8; 32]| {
             let key = UnboundKey::new(&AES_256_GCM, derive(key).as_slice()).expect("AES-256 takes 32 bytes");
@@ -30,7 +30,7 @@ impl Sealing {
         }
     }
 
-    /// A random nonce, and `plain` sealed behind it. It opens with the same `context` alone.
+    /// Returns a random nonce followed by the encrypted `plain`. Only the same `context` decrypts it.
     pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         rand::rng().fill_bytes(&mut nonce);
@@ -49,11 +49,11 @@ impl Sealing {
         whole
     }
 
-    /// What was sealed, and its nonce; `None` where it was not sealed by one of the keys with this context.
+    /// Returns the nonce and the decrypted value; `None` if no key of the ring sealed it with this context.
     pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<([u8; NONCE_LEN], Zeroizing<Vec<u8>>)> {
         let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
         self.keys.iter().find_map(|key| {
-            // Opening overwrites the text.
+            // Decryption overwrites the text.
             let mut text = Zeroizing::new(text.to_vec());
             let opened = key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(context), &mut text);
             let length = opened.ok()?.len();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_key_before_has_sealed_opens_until_the_next_one() {
+    fn the_previous_key_opens_until_the_next_rotation() {
         let first = Ring::from([1; 32]);
         let sealed = Sealing::new(&first).seal(b"context", b"value");
         let open = |ring: &Ring, context: &[u8]| {
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(open(&second.current(), b"context"), None);
         assert_eq!(open(&second.rotated().unwrap(), b"context"), None);
         assert!(Sealing::new(&first).open(b"context", &sealed[..5]).is_none());
-        // A use that derives its keys shares nothing with one that does not.
+        // Derived keys do not open what the ring's own keys have sealed.
         let other = Sealing::derived(&first, |_| Zeroizing::new([9; 32]));
         assert!(other.open(b"context", &sealed).is_none());
     }

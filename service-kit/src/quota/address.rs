@@ -1,4 +1,4 @@
-//! Where a request comes from, also behind reverse proxies.
+//! Determines the client address of a request, including one that came through reverse proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,11 +7,11 @@ use ipnet::IpNet;
 
 use crate::{edge::network, peer::Peer};
 
-/// Reverse proxies that a request passed, at most.
+/// The largest number of reverse proxies that a request may pass.
 const MAX_HOPS: usize = 16;
 
-/// The address of the client: that of the connection or, where that is a reverse proxy's, the last one in `X-Forwarded-For` that is none.
-/// What stands before it the client may have made up. `None` where a proxy does not say.
+/// The address of the client. If the peer is a reverse proxy, that is the last address in `X-Forwarded-For` that is not
+/// a proxy's: the client may have forged what is before it. `None` if a proxy does not name an address.
 pub(super) fn of_client(peer: Option<Peer>, headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
     let Some(Peer::External(peer)) = peer else { return None };
     let is_proxy = |address: &IpAddr| proxies.iter().any(|network| network.contains(address));
@@ -24,7 +24,7 @@ pub(super) fn of_client(peer: Option<Peer>, headers: &HeaderMap, proxies: &[IpNe
         .iter()
         .map(HeaderValue::as_bytes)
         .collect();
-    // What a proxy has added is text, whatever stands before it.
+    // The client may have sent bytes that are not text; those that a proxy has appended are.
     let hops = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
     for hop in hops.take(MAX_HOPS) {
         let address = parse(std::str::from_utf8(hop).ok()?.trim())?;
@@ -35,7 +35,7 @@ pub(super) fn of_client(peer: Option<Peer>, headers: &HeaderMap, proxies: &[IpNe
     None
 }
 
-/// An address, with a port or without.
+/// Parses an address with or without a port.
 fn parse(hop: &str) -> Option<IpAddr> {
     let bare = hop
         .strip_prefix('[')
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn is_that_of_the_connection_whatever_the_client_says() {
+    fn a_direct_client_has_the_address_of_its_connection() {
         let address = Some("203.0.113.9".to_owned());
         assert_eq!(client("203.0.113.9:1", &[]), address);
         assert_eq!(client("203.0.113.9:1", &["198.51.100.1"]), address);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn is_what_the_last_proxy_says_and_not_what_the_client_made_up() {
+    fn a_proxied_client_has_the_address_that_the_last_proxy_names() {
         let address = Some("203.0.113.9".to_owned());
         assert_eq!(client("127.0.0.1:1", &["198.51.100.1, 203.0.113.9"]), address);
         assert_eq!(
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_known_where_proxies_do_not_say() {
+    fn no_address_if_a_proxy_names_none() {
         for forwarded in [&[][..], &["unknown"], &["203.0.113.9, x"], &["10.0.0.1"], &[""]] {
             assert_eq!(client("127.0.0.1:1", forwarded), None, "{forwarded:?}");
         }

@@ -1,4 +1,4 @@
-//! How much one caller may do.
+//! The limits of one caller.
 
 use std::num::NonZeroU32;
 
@@ -6,28 +6,30 @@ use ipnet::IpNet;
 
 use crate::edge::Limits;
 
-/// How much one caller may do.
+/// The limits of one caller.
 #[derive(Clone, Debug)]
 pub struct Allowance {
-    /// MCP messages, gRPC requests and pages a minute.
+    /// MCP messages, gRPC requests and pages per minute.
     pub requests: NonZeroU32,
-    /// How many of these may be gRPC requests and forms that can change something, a minute; tool calls do not count.
+    /// gRPC requests and forms that may change something, per minute. They also count as requests; tool calls are not
+    /// writes.
     pub writes: NonZeroU32,
-    /// MCP sessions a minute.
+    /// New MCP sessions per minute.
     pub sessions: NonZeroU32,
-    /// Steps of sign-ins a minute from one address; from one /64 network where it is IPv6.
+    /// Sign-in steps per minute from one address, or from one /64 network for IPv6.
     pub sign_ins: NonZeroU32,
-    /// Tool calls, gRPC requests and pages at a time, until their answers are sent. Less than an upstream takes from all together, so that nobody can have all of it.
+    /// Concurrent tool calls, gRPC requests and pages; each counts until its response is sent. Less than what an
+    /// upstream accepts in total, so that no caller can use all of it.
     pub calls: usize,
-    /// Event streams at a time.
+    /// Concurrent event streams.
     pub streams: usize,
-    /// Addresses of reverse proxies. What they say of where a request comes from (`X-Forwarded-For`) is believed; where they say nothing,
-    /// sign-ins are not counted.
+    /// Addresses of reverse proxies, whose `X-Forwarded-For` is trusted. Sign-ins through a proxy that names no address
+    /// are not counted.
     pub proxies: Vec<IpNet>,
 }
 
 impl Allowance {
-    /// As good as all.
+    /// An allowance that no test exceeds.
     #[cfg(feature = "testing")]
     pub fn boundless() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Answers whose requests are under way until they are sent.
+//! Responses that hold a permit until they are sent.
 
 use std::{
     pin::Pin,
@@ -9,7 +9,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// The answer. Its request counts as under way until all of it is sent or the client is gone: then the permit is dropped.
+/// Keeps `under_way` until the whole response is sent or the client has disconnected.
 pub fn until_sent(under_way: impl Send + Unpin + 'static, answer: Response) -> Response {
     answer.map(|body| {
         Body::new(Counted {

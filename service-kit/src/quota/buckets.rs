@@ -1,4 +1,4 @@
-//! A bucket for each caller.
+//! A rate limiter with a bucket for each caller.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use governor::{
 
 use super::exceeded::{Exceeded, Quota, Refusals};
 
-/// A bucket for each caller that did something of late: one timestamp each.
+/// A bucket for each caller who was active recently. Each is one timestamp.
 #[derive(Debug)]
 pub(super) struct Buckets {
     refusals: Refusals,
@@ -17,7 +17,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// Each holds `limit`, a minute's worth.
+    /// Each bucket holds `limit`, the amount of one minute.
     pub(super) fn new(quota: Quota, limit: NonZeroU32) -> Self {
         Self {
             refusals: Refusals::new(quota, limit.get().into()),
@@ -25,7 +25,7 @@ impl Buckets {
         }
     }
 
-    /// Takes `count` out of the caller's bucket, or nothing.
+    /// Takes `count` from the caller's bucket, or nothing.
     pub(super) fn take(&self, caller: &Arc<str>, count: usize) -> Result<(), Exceeded> {
         let Some(count) = u32::try_from(count).ok().and_then(NonZeroU32::new) else {
             return Ok(());
@@ -33,13 +33,13 @@ impl Buckets {
         let wait = match self.limiter.check_key_n(caller, count) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(until)) => until.wait_time_from(DefaultClock::default().now()),
-            // More at once than the bucket ever holds.
+            // More than the capacity of the bucket.
             Err(_) => Duration::from_secs(60),
         };
         Err(self.refusals.refuse(caller, wait))
     }
 
-    /// Forgets whose bucket is full.
+    /// Removes the buckets that are full.
     pub(super) fn forget_full(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();

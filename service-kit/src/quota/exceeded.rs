@@ -1,4 +1,4 @@
-//! The error of a caller who exceeded a limit.
+//! The error of a caller who exceeds a limit.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,10 +10,10 @@ use tonic::{Code, Status};
 
 use crate::status::{Reason, StatusBuilder};
 
-/// Between two lines of the log about the same.
+/// The time between two log lines about refused callers.
 const QUIET_LOG: Duration = Duration::from_secs(10);
 
-/// What is counted.
+/// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Quota {
     Requests,
@@ -24,7 +24,7 @@ pub(super) enum Quota {
     Streams,
 }
 
-/// A caller did as much as one caller may.
+/// A caller has reached a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; try again in {} s ({} sets the limit)", self.quota.refusal(self.limit), self.seconds(), self.quota.flag())]
 pub struct Exceeded {
@@ -33,7 +33,7 @@ pub struct Exceeded {
     retry: Duration,
 }
 
-/// Refuses who does too much, and says so in the log now and then.
+/// Makes the errors of one limit, and logs a line at most every ten seconds.
 #[derive(Debug)]
 pub(super) struct Refusals {
     quota: Quota,
@@ -41,11 +41,11 @@ pub(super) struct Refusals {
     told: Mutex<Told>,
 }
 
-/// What the log was told.
+/// When a line was last logged.
 #[derive(Debug, Default)]
 struct Told {
     last: Option<Instant>,
-    /// Refusals since then.
+    /// Refusals since then, which were not logged.
     untold: u64,
 }
 
@@ -58,7 +58,7 @@ impl Refusals {
         }
     }
 
-    /// Refuses this caller; it is worth to try again after `retry`.
+    /// Refuses a caller, who may retry after `retry`.
     pub(super) fn refuse(&self, caller: &str, retry: Duration) -> Exceeded {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.last.is_none_or(|last| last.elapsed() >= QUIET_LOG) {
@@ -87,12 +87,12 @@ impl Refusals {
 }
 
 impl Exceeded {
-    /// `Retry-After` (RFC 9110, section 10.2.3).
+    /// The value of `Retry-After` (RFC 9110, section 10.2.3).
     pub fn retry_after(&self) -> HeaderValue {
         HeaderValue::from(self.seconds())
     }
 
-    /// RESOURCE_EXHAUSTED, with when to retry.
+    /// RESOURCE_EXHAUSTED, with the time to wait before a retry.
     pub fn status(&self) -> Status {
         StatusBuilder::new(Code::ResourceExhausted, Reason::QUOTA_EXCEEDED, self.to_string())
             .with("quota", self.quota.name())
@@ -101,7 +101,7 @@ impl Exceeded {
             .build()
     }
 
-    /// Whole seconds until it is worth to try again.
+    /// Seconds to wait before a retry, rounded up; at least 1.
     pub fn seconds(&self) -> u64 {
         self.retry.as_secs() + u64::from(self.retry.subsec_nanos() > 0).max(u64::from(self.retry.is_zero()))
     }

@@ -1,4 +1,4 @@
-//! The layer that counts what people do over gRPC.
+//! The layer that counts the gRPC requests of people.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use super::{Callers, Quotas, until_sent};
 use crate::{identity::Caller, peer::Peer};
 
-/// What the names of methods begin with that change nothing in Chandlery.
+/// Prefixes of the names of methods that change nothing in Chandlery.
 const CHANGES_NOTHING: [&str; 5] = ["Call", "Explain", "Get", "List", "Stream"];
 
-/// Middleware behind [`authenticate`](crate::identity::authenticate): charges a person's request to them, also one that is denied or fails. What
-/// a workload asks for a person was charged where the person came in; what comes without a valid token is charged to nobody.
+/// Middleware behind [`authenticate`](crate::identity::authenticate). Counts the request of a person, even if it is
+/// denied or fails. A request that a workload makes for a person was counted when the person's request arrived; a
+/// request without a valid token is not counted.
 pub async fn charge(quotas: Arc<Quotas>, request: Request, next: Next) -> Response {
     let extensions = request.extensions();
     let inner = extensions.get::<Peer>().is_some_and(|peer| peer.workload().is_some());
@@ -24,7 +25,7 @@ pub async fn charge(quotas: Arc<Quotas>, request: Request, next: Next) -> Respon
     }
 }
 
-/// Charges a gRPC request. It is under way until its answer has ended.
+/// Counts a gRPC request, which is in progress until its response has ended.
 pub async fn charge_to(quotas: &Quotas, callers: Callers<'_>, request: Request, next: Next) -> Response {
     match quotas.request(callers, writes(request.uri().path())) {
         Ok(under_way) => {
@@ -35,7 +36,7 @@ pub async fn charge_to(quotas: &Quotas, callers: Callers<'_>, request: Request, 
     }
 }
 
-/// Whether a method may change something here, by its path: `/chandlery.registry.v1.EntryService/GetEntry` does not.
+/// Whether the method with this path may change something. `/chandlery.registry.v1.EntryService/GetEntry` does not.
 fn writes(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
     !CHANGES_NOTHING.iter().any(|read| method.starts_with(read))
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_read_writes() {
+    fn every_method_that_is_not_a_read_is_a_write() {
         for read in [
             "GetEntry",
             "ListTools",

@@ -1,10 +1,13 @@
-//! What one caller may do: so many requests, writes, sessions and sign-ins a minute, and so many calls and streams at a time.
+//! Quotas: how many requests, writes, sessions and sign-ins one caller may make per minute, and how many calls and
+//! streams at a time.
 //!
-//! A caller is a person, by whichever of their tokens, or a gateway token of a team; for what goes on at a time, the team. Sign-ins are counted
-//! by address. What is counted a minute is a bucket that holds a minute's worth: all of it may come at once, and it fills up again
-//! evenly (GCRA). Each process counts for itself: with two replicas a caller has twice as much.
+//! A caller is a person, whichever token they use, or a gateway token of a team. The limits at a time apply to the team
+//! as a whole. Sign-ins are counted by address. A limit per minute is a bucket that holds the amount of one minute: a
+//! caller may use all of it at once, and it refills evenly (GCRA). Each process counts for itself, so with two replicas
+//! a caller has twice the quota.
 //!
-//! [`Allowance`] says how much; [`Quotas`] counts, with a bucket a caller (`buckets.rs`) and a number of what is under way (`under_way.rs`).
+//! [`Allowance`] holds the limits; [`Quotas`] counts, with a bucket for each caller (`buckets.rs`) and a count of what
+//! is in progress (`under_way.rs`).
 
 mod address;
 mod allowance;
@@ -31,10 +34,11 @@ pub use self::{
 use self::{buckets::Buckets, exceeded::Quota, under_way::Counts};
 use crate::peer::Peer;
 
-/// How often callers whose buckets are full again are forgotten.
+/// How often callers whose buckets are full are forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
-/// Counts what callers do; shared by all services of a process. Callers are named: `users/{user}`, `gatewayTokens/{token}`.
+/// Counts what callers do. All services of a process share one. Callers are resource names: `users/{user}`,
+/// `gatewayTokens/{token}`.
 #[derive(Debug)]
 pub struct Quotas {
     allowance: Allowance,
@@ -46,17 +50,17 @@ pub struct Quotas {
     streams: Arc<Counts>,
 }
 
-/// To whom a request is charged.
+/// The callers whose quotas a request uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Callers<'a> {
-    /// What is counted a minute.
+    /// For the limits per minute.
     pub minute: &'a Arc<str>,
-    /// What is counted at a time.
+    /// For the limits at a time.
     pub at_a_time: &'a Arc<str>,
 }
 
 impl<'a> Callers<'a> {
-    /// One for both.
+    /// The same caller for both.
     pub fn one(caller: &'a Arc<str>) -> Self {
         Self {
             minute: caller,
@@ -66,7 +70,7 @@ impl<'a> Callers<'a> {
 }
 
 impl Quotas {
-    /// Callers may do so much.
+    /// Quotas with these limits.
     pub fn new(allowance: Allowance) -> Arc<Self> {
         Arc::new(Self {
             requests: Buckets::new(Quota::Requests, allowance.requests),
@@ -79,19 +83,19 @@ impl Quotas {
         })
     }
 
-    /// For tests and benchmarks that do more than anybody may.
+    /// For tests and benchmarks that do more than any limit allows.
     #[cfg(feature = "testing")]
     pub fn boundless() -> Arc<Self> {
         Self::new(Allowance::boundless())
     }
 
-    /// A request of any kind, which may be one that changes something. It is under way until what is returned is dropped.
+    /// Counts a request, and a write if `writes`. It is in progress until the returned value is dropped.
     ///
     /// # Errors
-    /// If the caller may make no more.
+    /// If the caller has reached a limit.
     pub fn request(&self, callers: Callers<'_>, writes: bool) -> Result<UnderWay, Exceeded> {
         let under_way = self.call(callers.at_a_time)?;
-        // Whoever has no writes left can still read.
+        // First, so that a caller without writes left can still read.
         if writes {
             self.writes.take(callers.minute, 1)?;
         }
@@ -99,26 +103,26 @@ impl Quotas {
         Ok(under_way)
     }
 
-    /// `count` requests of any kind.
+    /// Counts `count` requests.
     ///
     /// # Errors
-    /// If the caller has made as many as they may.
+    /// If the caller has reached the limit.
     pub fn requests(&self, caller: &Arc<str>, count: usize) -> Result<(), Exceeded> {
         self.requests.take(caller, count)
     }
 
-    /// A new MCP session.
+    /// Counts a new MCP session.
     ///
     /// # Errors
-    /// If the caller has begun as many as they may.
+    /// If the caller has reached the limit.
     pub fn session(&self, caller: &Arc<str>) -> Result<(), Exceeded> {
         self.sessions.take(caller, 1)
     }
 
-    /// A sign-in from wherever this request comes from.
+    /// Counts a sign-in for the address from which this request comes.
     ///
     /// # Errors
-    /// If as many have come from there as may.
+    /// If the address has reached the limit.
     pub fn sign_in(&self, peer: Option<Peer>, headers: &HeaderMap) -> Result<(), Exceeded> {
         match address::of_client(peer, headers, &self.allowance.proxies) {
             Some(address) => self.sign_ins.take(&address.to_string().into(), 1),
@@ -126,35 +130,36 @@ impl Quotas {
         }
     }
 
-    /// A call, or another request, that is under way until what is returned is dropped.
+    /// Begins a call, which is in progress until the returned value is dropped.
     ///
     /// # Errors
-    /// If as many of the caller's are under way as may be.
+    /// If the caller has reached the limit.
     pub fn call(&self, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
         self.calls.begin(caller)
     }
 
-    /// Several calls that are under way until what is returned is dropped: as many as there is room for, up to `most`, and at least one.
+    /// Begins several calls: up to `most`, as many as the limit allows, and at least one. Each is in progress until its
+    /// value is dropped.
     ///
     /// # Errors
-    /// If as many of the caller's are under way as may be.
+    /// If the caller has reached the limit.
     pub fn calls(&self, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
         self.calls.begin_some(caller, most)
     }
 
-    /// An event stream that is open until what is returned is dropped.
+    /// Begins an event stream, which is open until the returned value is dropped.
     ///
     /// # Errors
-    /// If the caller has as many open as they may.
+    /// If the caller has reached the limit.
     pub fn stream(&self, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
         self.streams.begin(caller)
     }
 
-    /// Forgets who has not done anything for a while, until `stop` is cancelled. Memory is that of the callers of two minutes.
+    /// Forgets idle callers periodically, until `stop` is cancelled. Memory is bounded by the callers of two minutes.
     pub async fn forget_idle(self: Arc<Self>, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
             let this = Arc::clone(&self);
-            // It looks at every caller: not where others wait for their turn.
+            // This iterates over all callers, so it runs on a blocking thread.
             let forgotten = tokio::task::spawn_blocking(move || {
                 for buckets in [&this.requests, &this.writes, &this.sessions, &this.sign_ins] {
                     buckets.forget_full();

@@ -16,7 +16,7 @@ fn quotas(limit: u32) -> Arc<Quotas> {
 }
 
 #[test]
-fn each_caller_has_a_bucket_of_their_own() {
+fn each_caller_has_a_bucket() {
     let quotas = quotas(3);
     let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
     for _ in 0..3 {
@@ -43,13 +43,13 @@ fn takes_all_or_nothing() {
     quotas.requests(&alice, 2).unwrap_err();
     quotas.requests(&alice, 1).expect("it is left");
     quotas.requests(&alice, 0).unwrap();
-    // More than there ever is.
+    // More than the capacity of the bucket.
     let never = quotas.requests(&"users/bob".into(), 4).unwrap_err();
     assert_eq!(never.retry_after(), "60");
 }
 
 #[test]
-fn whoever_is_refused_learns_when_to_retry() {
+fn a_refused_caller_learns_when_to_retry() {
     use tonic_types::StatusExt as _;
     let quotas = quotas(2);
     let alice: Arc<str> = "users/alice".into();
@@ -66,16 +66,20 @@ fn whoever_is_refused_learns_when_to_retry() {
 }
 
 #[test]
-fn what_has_ended_is_not_under_way() {
+fn a_dropped_permit_is_not_in_progress() {
     let quotas = quotas(1);
     let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
     let first = quotas.call(&alice).unwrap();
     let _second = quotas.call(&alice).unwrap();
     assert_eq!(quotas.call(&alice).unwrap_err().retry_after(), "1");
-    let _stream = quotas.stream(&alice).expect("streams are counted apart");
+    let _stream = quotas.stream(&alice).expect("streams have a count of their own");
     quotas.stream(&alice).unwrap_err();
     drop(quotas.call(&bob).unwrap());
-    assert_eq!(quotas.calls.lock().len(), 1, "whoever has none is forgotten");
+    assert_eq!(
+        quotas.calls.lock().len(),
+        1,
+        "a caller with nothing in progress is forgotten"
+    );
     drop(first);
     let _third = quotas.call(&alice).unwrap();
     quotas.calls(&alice, 5).unwrap_err();
@@ -86,8 +90,8 @@ fn what_has_ended_is_not_under_way() {
 }
 
 #[test]
-fn whose_bucket_is_full_is_forgotten() {
-    // So fast that each is full again at once.
+fn a_caller_with_a_full_bucket_is_forgotten() {
+    // The rate is so high that each bucket is full again at once.
     let buckets = Buckets::new(Quota::Requests, NonZeroU32::MAX);
     for caller in 0..1_000 {
         buckets.take(&format!("users/{caller}").into(), 1).unwrap();

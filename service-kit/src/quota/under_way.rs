@@ -1,4 +1,4 @@
-//! How many things of each caller are under way.
+//! Counts what each caller has in progress.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,10 @@ use std::{
 
 use super::exceeded::{Exceeded, Quota, Refusals};
 
-/// When to try again: nobody knows when something of one's own ends.
+/// The time to wait before a retry. It is a guess: it is unknown when a call ends.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Counts what is under way, for each caller of whom something is.
+/// A count for each caller who has something in progress.
 #[derive(Debug)]
 pub(super) struct Counts {
     refusals: Refusals,
@@ -19,7 +19,7 @@ pub(super) struct Counts {
     each: Mutex<HashMap<Arc<str>, usize>>,
 }
 
-/// Something of a caller that is under way until this is dropped.
+/// Something in progress for a caller. Dropping it ends it.
 #[derive(Debug)]
 #[must_use]
 pub struct UnderWay {
@@ -36,19 +36,20 @@ impl Counts {
         })
     }
 
-    /// One more, if so many may be.
+    /// Begins one more, if the limit allows.
     pub(super) fn begin(self: &Arc<Self>, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
         self.take(caller, 1)?;
         Ok(self.one(caller))
     }
 
-    /// As many more as may be, up to `most`; at least one.
+    /// Begins up to `most` more, as many as the limit allows; at least one.
     pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
         let taken = self.take(caller, most)?;
         Ok((0..taken).map(|_| self.one(caller)).collect())
     }
 
-    /// Counts as many more as may be, up to `most`, and says how many. Each is to become [`one`](Self::one).
+    /// Adds up to `most` to the count, as many as the limit allows, and returns how many. The caller makes
+    /// [`one`](Self::one) of each.
     fn take(&self, caller: &Arc<str>, most: usize) -> Result<usize, Exceeded> {
         let mut each = self.lock();
         let under_way = each.get(caller).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! An OIDC issuer: discovery, keys, and a token endpoint.
+//! An OIDC issuer for tests: discovery, keys, and a token endpoint.
 
 use std::{
     collections::HashMap,
@@ -36,7 +36,7 @@ use crate::{
 /// `aud` of the test issuer's tokens.
 pub const AUDIENCE: &str = "chandlery-tests";
 
-/// An OIDC issuer on 127.0.0.1 with one ES256 key at a time; it ends when this is dropped.
+/// An OIDC issuer on 127.0.0.1 with one ES256 key at a time. It stops when dropped.
 pub struct TestIssuer {
     issuer: String,
     key: SigningKey,
@@ -47,7 +47,7 @@ pub struct TestIssuer {
     _serving: DropGuard,
 }
 
-/// By authorization code: the client that may use it, and the ID token that it gets.
+/// For each authorization code, the client that may use it and the ID token that it gets.
 type Codes = Arc<Mutex<HashMap<String, (String, String)>>>;
 
 struct SigningKey {
@@ -86,7 +86,7 @@ impl std::fmt::Debug for TestIssuer {
 }
 
 impl TestIssuer {
-    /// Starts on a free port.
+    /// Starts the issuer on a free port.
     pub async fn start() -> io::Result<Self> {
         install_tls_provider();
         let key = SigningKey::new()?;
@@ -129,24 +129,24 @@ impl TestIssuer {
         })
     }
 
-    /// Signs with a new key from now on; the old one is withdrawn.
+    /// Replaces the signing key. The old one is withdrawn.
     pub fn rotate(&mut self) -> io::Result<()> {
         self.key = SigningKey::new()?;
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = json!({ "keys": [self.key.jwk] });
         Ok(())
     }
 
-    /// From now on it takes requests for its keys and answers none of them.
+    /// Stops responding to requests for keys. They stay open.
     pub fn hang(&self) {
         self.answers.send_replace(false);
     }
 
-    /// Answers again, also those that have waited.
+    /// Responds again, including to requests that are open.
     pub fn answer(&self) {
         self.answers.send_replace(true);
     }
 
-    /// How often its keys were asked for.
+    /// How often the keys were requested.
     pub fn fetches(&self) -> usize {
         self.fetches.load(Ordering::Relaxed)
     }
@@ -156,13 +156,13 @@ impl TestIssuer {
         &self.issuer
     }
 
-    /// Its configuration: `groups` lists groups, and `admin` among `roles` makes an admin.
+    /// Its configuration. The claim `groups` lists groups, and `admin` in the claim `roles` makes an admin.
     pub fn config(&self) -> IssuerConfig {
         serde_json::from_value(json!({ "issuer": self.issuer, "audiences": [AUDIENCE], "roles_claim": "roles" }))
             .expect("all fields that must be there are")
     }
 
-    /// Verifies its tokens.
+    /// A verifier of its tokens.
     pub fn verifier(&self, clock: Clock) -> Arc<Verifier> {
         Arc::new(Verifier::new(vec![self.config()], clock).expect("it has no proxy"))
     }
@@ -178,12 +178,12 @@ impl TestIssuer {
         }))
     }
 
-    /// Any claims at all, signed.
+    /// Signs any claims.
     pub fn sign(&self, claims: &Value) -> String {
         self.sign_as(Some("JWT"), claims)
     }
 
-    /// As [`TestIssuer::sign`], with this `typ` in the header.
+    /// Like [`TestIssuer::sign`], with this `typ` in the header.
     pub fn sign_as(&self, typ: Option<&str>, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::ES256);
         header.typ = typ.map(str::to_owned);
@@ -191,8 +191,8 @@ impl TestIssuer {
         jsonwebtoken::encode(&header, claims, &self.key.key).expect("the key was just made, and claims are plain data")
     }
 
-    /// An authorization code for which its token endpoint gives this client, once, an ID token with these claims. The authorization
-    /// endpoint itself is not served: a test goes on as if a person had signed in there.
+    /// An authorization code that this client can exchange once, at the token endpoint, for an ID token with these
+    /// claims. There is no authorization endpoint: a test continues as if a person had signed in there.
     pub fn code_for(&self, client_id: &str, claims: &Value) -> String {
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         let code = format!("code-{}", codes.len());
@@ -201,7 +201,7 @@ impl TestIssuer {
     }
 }
 
-/// The token endpoint (RFC 6749, section 4.1.3). A client must send a PKCE verifier (RFC 7636); which one is not checked.
+/// The token endpoint (RFC 6749, section 4.1.3). It requires a PKCE verifier (RFC 7636), but does not check it.
 async fn redeem(State(codes): State<Codes>, Form(form): Form<HashMap<String, String>>) -> (StatusCode, Json<Value>) {
     let code = form.get("code").map_or("", String::as_str);
     let issued = codes.lock().unwrap_or_else(PoisonError::into_inner).remove(code);

@@ -1,4 +1,5 @@
-//! For tests of the services: a small OIDC issuer, and apps served over pipes. Behind the feature `testing`.
+//! Helpers for the tests of the services: a small OIDC issuer, and apps served over pipes. Requires the feature
+//! `testing`.
 
 mod issuer;
 mod served;
@@ -6,7 +7,7 @@ mod served;
 pub use issuer::{AUDIENCE, TestIssuer};
 pub use served::Served;
 
-/// What `main` does first; more than once does no harm.
+/// Installs the TLS provider, as `main` does. Further calls have no effect.
 pub fn install_tls_provider() {
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

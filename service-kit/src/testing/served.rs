@@ -1,4 +1,4 @@
-//! Apps served over pipes and TCP ports.
+//! Serves an app over pipes and TCP ports, for tests.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use crate::{app::App, connection::Connection, peer::Workload, pipe, serve};
 
-/// An app that is being served, with its tasks; it ends when this is dropped.
+/// An app that is served, with its tasks. It stops when dropped.
 #[derive(Debug)]
 pub struct Served {
     routes: tonic::service::Routes,
@@ -21,7 +21,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts the app's tasks, and its health and reflection.
+    /// Starts the app's tasks, health and reflection.
     pub fn start(mut app: App) -> Self {
         let stop = CancellationToken::new();
         for task in std::mem::take(&mut app.tasks) {
@@ -36,14 +36,14 @@ impl Served {
         }
     }
 
-    /// A channel over which `workload` calls it.
+    /// A channel over which `workload` calls the app.
     pub fn pipe(&self, workload: Workload) -> Channel {
         let (channel, listener) = pipe::pipe(workload);
         self.accept(listener);
         channel
     }
 
-    /// The address of a TCP port where people call it.
+    /// The address of a TCP port on which people call the app.
     pub async fn tcp(&self) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
