@@ -1,5 +1,5 @@
-//! Whether this version knows all that an entry revision says. A newer registry may write cases of a oneof that an older service reads as
-//! unset: to guess what they mean could send a secret where it does not belong.
+//! Detects entry revisions that this version does not fully understand. A newer registry-svc may write oneof cases that
+//! an older service reads as unset; guessing their meaning could send a secret to the wrong place.
 
 use contracts::registry::{
     EntryRevision, InstallField, InstallFieldSource, InstallFieldType, ProcessModel,
@@ -8,7 +8,7 @@ use contracts::registry::{
     self_hosted_server::Transport,
 };
 
-/// Whether every case of it is known here. Of one that is not, nothing may be called, vended or started.
+/// Whether this version knows every case in the revision. If not, nothing may be called, vended or started based on it.
 pub fn all_known(revision: &EntryRevision) -> bool {
     let server = match &revision.server {
         Some(Server::Remote(_)) => true,
@@ -40,7 +40,8 @@ fn is_known(field: &InstallField, revision: &EntryRevision) -> bool {
         && (field.target.is_some() || has_no_target(&field.key, revision))
 }
 
-/// The primary credential, and what additional headers name, go nowhere by themselves.
+/// Whether a field needs no target: the primary credential, and fields that additional headers use, have none of their
+/// own.
 fn has_no_target(key: &str, revision: &EntryRevision) -> bool {
     let primary = match &revision.credential_model {
         Some(CredentialModel::StaticCredential(model)) => model.field == key,
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_today_is_known() {
+    fn cases_of_this_version_are_known() {
         assert!(all_known(&remote()));
         let bearer = injection::Kind::Bearer(BearerHeader {});
         assert!(all_known(&with(Some(Injection { kind: Some(bearer) }))));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_is_newer_is_not() {
+    fn newer_cases_are_unknown() {
         let without = |change: &dyn Fn(&mut EntryRevision)| {
             let mut revision = remote();
             change(&mut revision);

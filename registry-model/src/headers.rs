@@ -1,6 +1,6 @@
-//! Header names: which are names at all, and which nobody but the gateway sets.
+//! Rules for HTTP headers: which names and values are valid, and which names only the gateway may set.
 
-/// Headers that the gateway, or the HTTP library below it, sets itself. In lower case, sorted.
+/// Headers that the gateway or its HTTP library sets. In lower case, sorted.
 const MANAGED: [&str; 19] = [
     "accept",
     "accept-encoding",
@@ -23,7 +23,7 @@ const MANAGED: [&str; 19] = [
     "via",
 ];
 
-/// Families of such headers. In lower case.
+/// Prefixes of such headers. In lower case.
 const MANAGED_PREFIXES: [&str; 6] = [
     "proxy-",
     "mcp-session-id",
@@ -33,30 +33,31 @@ const MANAGED_PREFIXES: [&str; 6] = [
     "mcp-param-",
 ];
 
-/// As [`MANAGED_PREFIXES`], of proxies: `X-Forwarded-For` and its kin.
+/// Prefix of the headers that proxies set, such as `X-Forwarded-For`.
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// The longest header name taken.
+/// The longest header name that is accepted, in bytes.
 pub const MAX_NAME: usize = 128;
 
-/// The longest header value taken, in bytes.
+/// The longest header value that is accepted, in bytes.
 pub const MAX_VALUE: usize = 8 << 10;
 
-/// Whether this is a field name (RFC 9110, section 5.1: a token), of a sensible length. CR, LF and space are not in a token.
+/// Whether this is a field name (a token, RFC 9110, section 5.1) of acceptable length. A token contains neither CR, LF
+/// nor space.
 pub fn is_field_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(is_token_byte)
 }
 
-/// Whether a header may have this value: visible characters, spaces and tabs within (RFC 9110, section 5.5), so neither CR nor
-/// LF nor NUL. Bytes above 127 are refused: what a receiver makes of them is anybody's guess.
+/// Whether a header may have this value: visible characters, with spaces and tabs between them (RFC 9110, section 5.5),
+/// so neither CR, LF nor NUL. Bytes above 127 are rejected, because receivers interpret them differently.
 pub fn is_field_value(value: &str) -> bool {
     value.len() <= MAX_VALUE
         && value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
         && value.trim_matches([' ', '\t']) == value
 }
 
-/// Whether nobody may set this header: no entry, no install field, no passthrough. `Authorization` is another matter,
-/// see [`is_authorization`].
+/// Whether only the gateway may set this header: no entry, install field or passthrough may. For `Authorization`, see
+/// [`is_authorization`].
 pub fn is_managed(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     MANAGED.binary_search(&name.as_str()).is_ok()
@@ -64,8 +65,8 @@ pub fn is_managed(name: &str) -> bool {
         || MANAGED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether this is `Authorization`: set by the primary credential alone, never by an additional header, an install field or
-/// passthrough.
+/// Whether this is `Authorization`, which only the primary credential may set; an additional header, an install field
+/// or passthrough may not.
 pub fn is_authorization(name: &str) -> bool {
     name.eq_ignore_ascii_case("authorization")
 }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_can_be_searched() {
+    fn managed_headers_are_sorted() {
         assert!(MANAGED.is_sorted());
     }
 
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_tokens_only_as_names() {
+    fn names_are_tokens() {
         for name in ["x-api-key", "X_Y", "a", "x!#$%&'*+.^`|~"] {
             assert!(is_field_name(name), "{name}");
         }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_line_breaks_as_values() {
+    fn values_contain_no_line_breaks() {
         for value in ["", "a", "a b\tc", "~!"] {
             assert!(is_field_value(value), "{value:?}");
         }

@@ -1,21 +1,22 @@
-//! Install fields: which values are secrets, who provides a value, where it goes, and what people call it.
+//! Rules for install fields: which are secrets, who provides the value, where it is sent, and which title people see.
 
 use std::collections::HashMap;
 
 use contracts::registry::{InstallField, InstallFieldSource, InstallFieldType, install_field::Target};
 
-/// Whether the field's value is a secret, which only the credential service stores.
+/// Whether the field's value is a secret, which only credential-svc stores.
 pub fn is_secret(field: &InstallField) -> bool {
     matches!(field.r#type(), InstallFieldType::Secret | InstallFieldType::File)
 }
 
-/// Whether the person who installs provides the value; else an admin does, once for all installations of the entry. A source that is
-/// not set means the person.
+/// Whether the installing person provides the value. Otherwise, an admin provides it once for all installations of the
+/// entry. A source that is not set means the person.
 pub fn is_prompted(field: &InstallField) -> bool {
     field.source() != InstallFieldSource::Stored
 }
 
-/// Whether the server itself gets the value, when it starts. The gateway sends other values in headers, with each request.
+/// Whether the server itself receives the value, when it starts. The gateway sends other values in headers, with each
+/// request.
 pub fn is_for_server(field: &InstallField) -> bool {
     matches!(
         field.target,
@@ -23,17 +24,17 @@ pub fn is_for_server(field: &InstallField) -> bool {
     )
 }
 
-/// Whether the server itself gets secrets: it cannot start before they are stored.
+/// Whether the server itself receives secrets. If so, it cannot start before they are stored.
 pub fn server_requires_secrets(fields: &[InstallField]) -> bool {
     fields.iter().any(|field| is_secret(field) && is_for_server(field))
 }
 
-/// Whether some of the secrets are stored on the entry, for all of its installations.
+/// Whether some secrets are stored on the entry, for all of its installations.
 pub fn has_stored_secrets(fields: &[InstallField]) -> bool {
     fields.iter().any(|field| is_secret(field) && !is_prompted(field))
 }
 
-/// The value that the entry itself gives to a field that is no secret: the stored one, else the default. Empty: none.
+/// The value of a non-secret field that the entry provides: the stored one or the default. Empty if there is none.
 pub fn entry_value(field: &InstallField) -> &str {
     if is_prompted(field) || field.stored_value.is_empty() {
         &field.default_value
@@ -42,7 +43,7 @@ pub fn entry_value(field: &InstallField) -> &str {
     }
 }
 
-/// The value of a field that is no secret, in an installation with these values; `None` where nobody gives one.
+/// The value of a non-secret field in an installation with these values; `None` if there is none.
 pub fn value<'a>(field: &'a InstallField, values: &'a HashMap<String, String>) -> Option<&'a str> {
     let own = values.get(&field.key).filter(|_| is_prompted(field));
     own.map(String::as_str)
@@ -51,7 +52,7 @@ pub fn value<'a>(field: &'a InstallField, values: &'a HashMap<String, String>) -
         .filter(|value| !value.is_empty())
 }
 
-/// What people read: the title, else the key.
+/// The title that people see; the key if the field has none.
 pub fn title(field: &InstallField) -> &str {
     if field.title.is_empty() {
         &field.key
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_sent_with_requests_and_all_else_goes_to_the_server() {
+    fn only_header_fields_are_not_for_the_server() {
         let secret = |target| [field(InstallFieldType::Secret, InstallFieldSource::Stored, target)];
         for target in [
             Target::EnvironmentVariable(EnvironmentVariableTarget::default()),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_the_entry_are_told_from_those_of_people() {
+    fn stored_secrets_are_those_of_the_entry() {
         use InstallFieldSource::{Prompted, Stored};
         let has = |kind, source| has_stored_secrets(&[field(kind, source, None)]);
         assert!(has(InstallFieldType::File, Stored));
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_the_persons_else_the_entrys() {
+    fn the_persons_value_precedes_the_entrys() {
         let given = HashMap::from([("key".to_owned(), "given".to_owned())]);
         let emptied = HashMap::from([("key".to_owned(), String::new())]);
         let nothing = HashMap::new();

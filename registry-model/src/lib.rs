@@ -1,8 +1,8 @@
-//! Rules about the registry's messages that several services apply, each to its own copy and all with the same result.
+//! Rules about the messages of registry-svc that several services must apply in the same way.
 //!
-//! `destination`: where a secret may go. `headers`: which header names are Chandlery's. `install_fields`: which values are secrets, who
-//! provides them and where they go. `cases`: whether this version knows everything that an entry revision says. No I/O and no gRPC:
-//! messages in, decisions out.
+//! `destination` determines where a secret may be sent, `headers` which header names are reserved, `install_fields`
+//! what an install field means, and `cases` whether this version understands an entry revision. The functions take
+//! messages and return decisions; they do no I/O and know no gRPC.
 
 pub mod cases;
 pub mod destination;

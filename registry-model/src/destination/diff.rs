@@ -1,23 +1,24 @@
-//! What differs between two destinations.
+//! Compares two destinations part by part.
 
 use contracts::credential::DestinationPart as Kind;
 
 use super::show::{Part, Text};
 
-/// A difference.
+/// A part that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Number of a `DestinationPart`.
+    /// The number of a `DestinationPart`.
     pub kind: i32,
-    /// As [`Part::name`].
+    /// The name of the part; see [`Part::name`].
     pub name: String,
-    /// `None`: it was not there.
+    /// The part in the first destination; `None` if it was added.
     pub before: Option<Text>,
-    /// `None`: it is not there any more.
+    /// The part in the second destination; `None` if it was removed.
     pub after: Option<Text>,
 }
 
-/// Differences between what was agreed to and what is now, in the order in which they are told. Cost is linear.
+/// The differences between the confirmed and the present destination, in the order in which they are shown. Takes
+/// linear time.
 pub fn changes(before: &[Part], after: &[Part]) -> Vec<Change> {
     let mut changes = Vec::new();
     for kind in order() {
@@ -49,12 +50,12 @@ fn order() -> [Kind; 12] {
     ]
 }
 
-/// The argument that names a package is one of the arguments.
+/// Shows the argument that names a package among the other arguments.
 fn belongs(part: &Part, kind: Kind) -> bool {
     part.kind == i32::from(kind) || (kind == Kind::Argument && part.kind == i32::from(Kind::Package))
 }
 
-/// Arguments have an order: what is the same before and behind is left out.
+/// Compares arguments, which are ordered: the common beginning and end are skipped.
 fn arguments(before: &[Part], after: &[Part], changes: &mut Vec<Change>) {
     let same = |(a, b): &(&Part, &Part)| a.text.sha256 == b.text.sha256;
     let begin = before.iter().zip(after).take_while(same).count();
@@ -69,7 +70,7 @@ fn arguments(before: &[Part], after: &[Part], changes: &mut Vec<Change>) {
     }
 }
 
-/// Parts of one kind, each with a name that no other has, in any order.
+/// Compares parts of one kind, each of which has a unique name.
 fn named(before: &[Part], after: &[Part], changes: &mut Vec<Change>) {
     let mut sides: std::collections::BTreeMap<&str, (Option<&Part>, Option<&Part>)> = Default::default();
     for part in before {

@@ -1,17 +1,18 @@
-//! The canonical encoding, and digests of it. They are kept with secrets: a change of it would ask every owner again.
+//! The canonical encoding of destinations, and its digests. These are stored with secrets, so a change of the encoding
+//! would require every owner to confirm again.
 
 use sha2::{Digest as _, Sha256};
 
 use super::parts::Part;
 
-/// Begins what secrets of a self-hosted server are bound to. No scheme of an address.
+/// The prefix of a binding to a self-hosted server. It is not the scheme of any URL.
 pub(super) const CODE: &str = "code:";
 
-/// A digest of length-prefixed parts, so that no two lists of parts give the same bytes.
+/// A digest of length-prefixed parts, so that two different lists of parts never have the same encoding.
 pub(super) struct Digest(Sha256);
 
 impl Digest {
-    /// `domain` says what is digested, and in which version of the encoding.
+    /// `domain` names what is digested and the version of the encoding.
     pub(super) fn new(domain: &str) -> Self {
         let mut digest = Self(Sha256::new());
         digest.text(domain);
@@ -32,7 +33,7 @@ impl Digest {
     }
 }
 
-/// What secrets of a self-hosted server are bound to.
+/// The binding of a self-hosted server's secrets.
 pub(super) fn of_code(parts: &[Part<'_>]) -> String {
     let mut digest = Digest::new("chandlery destination: code, version 1");
     digest.number(parts.len() as u64);
@@ -44,7 +45,7 @@ pub(super) fn of_code(parts: &[Part<'_>]) -> String {
     format!("{CODE}v1:{}", digest.hex())
 }
 
-/// SHA-256 of a text, in hex.
+/// The SHA-256 of a text, in hex.
 pub(super) fn of_text(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }

@@ -1,4 +1,4 @@
-//! Values of a personal installation that somebody else than its owner has set.
+//! Values of a personal installation that somebody other than its owner has set.
 
 use contracts::{
     credential::DestinationPart,
@@ -10,13 +10,13 @@ use super::{
     show::{self, Part},
 };
 
-/// Stands for the values of an installation that somebody else than its owner has set. It never comes again: to set the values of an
-/// earlier time is another one.
+/// Identifies the values of an installation that somebody other than its owner has set. It never recurs: setting the
+/// same values again gives another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Foreign(Box<str>);
 
 impl Foreign {
-    /// `None` where the values are the owner's, or a team's.
+    /// `None` if the owner has set the values, or if the installation belongs to a team.
     pub fn of(installation: &Installation) -> Option<Self> {
         let personal = matches!(installation.scope, Some(Scope::User(_)));
         let generation = installation.foreign_values_generation;
@@ -38,7 +38,7 @@ impl Foreign {
     }
 }
 
-/// The values of an installation, to show which have changed; bounded.
+/// The values of an installation, bounded, to show which have changed.
 pub fn values(installation: &Installation) -> Vec<Part> {
     let values = sorted(installation).into_iter();
     let parts: Vec<_> = values

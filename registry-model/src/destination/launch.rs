@@ -1,27 +1,29 @@
-//! Command lines of which it can be told for sure which argument names a package to fetch and run, and what of it is the version.
+//! Recognizes command lines in which one argument certainly names a package to download and run, and finds the version
+//! in it.
 //!
-//! Strict: whatever is not recognised here, is in the digest as it is. A program is recognised by its bare name alone, and so are the
-//! words and options between it and the package. What comes behind the package is for the package, and in the digest.
+//! Recognition is strict: an argument that is not recognized is in the digest unchanged. A program is recognized only
+//! by its bare name, and so are the words and options between it and the package. Arguments after the package are for
+//! the package, and are in the digest.
 
 use super::version::{npm, python};
 
-/// The package that an argument names.
+/// The argument that names a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Package<'a> {
-    /// Which argument.
+    /// The index of the argument.
     pub(super) index: usize,
-    /// The package without its version.
+    /// The name of the package, without its version.
     pub(super) name: &'a str,
 }
 
-/// How a launcher is called.
+/// The command line of a program that downloads and runs packages.
 struct Launcher {
     command: &'static str,
-    /// Comes first.
+    /// The arguments that must come first.
     words: &'static [&'static str],
-    /// One of these may come next: it changes nothing of what runs.
+    /// Options of which one may come next. They do not change what runs.
     harmless: &'static [&'static str],
-    /// The name in what names a package, if it is a package of a registry.
+    /// Returns the name in an argument, if it names a package of a package registry.
     name: fn(&str) -> Option<&str>,
 }
 
@@ -64,7 +66,7 @@ const LAUNCHERS: [Launcher; 6] = [
     },
 ];
 
-/// The package whose version does not count.
+/// The package whose version is not part of the destination.
 pub(super) fn package<'a>(command: &str, arguments: &'a [String]) -> Option<Package<'a>> {
     let launcher = LAUNCHERS.iter().find(|launcher| launcher.command == command)?;
     let words = launcher.words.len();

@@ -1,12 +1,14 @@
-//! Where the secrets of an installation go: of a remote server to its origin, of a self-hosted one to whatever runs. A stored secret is
-//! bound to this, and is not vended for anything else until its owner agrees.
+//! Determines the destination of an installation's secrets: the origin of a remote server, or everything that decides
+//! what a self-hosted server runs. A stored secret is bound to its destination, and is vended for no other until its
+//! owner confirms.
 //!
-//! What runs is decided by the command, its arguments, environment, files and transport, by where install fields go, and by the
-//! values that the entry gives them; all of that is in the digest, whatever the program is. There is no list of programs that
-//! are harmless. The one thing left out is the version of a package, where [`launch`] can tell for sure that nothing else would change.
+//! What a self-hosted server runs is decided by its command, arguments, environment, files and transport, by the
+//! targets of install fields, and by the values that the entry gives them. All of that is in the digest, whatever the
+//! program is; there is no list of harmless programs. The only exception is the version of a package, if [`launch`] is
+//! certain that nothing else would change.
 //!
-//! What the person who installs enters is their own choice, and not in the digest. Where somebody else has changed it on a
-//! personal installation, [`Foreign`] adds it: then it is another destination.
+//! Values that the installing person enters are their own choice, and not in the digest. If somebody else has changed
+//! them on a personal installation, [`Foreign`] adds them, and it is another destination.
 
 mod diff;
 mod digest;
@@ -30,16 +32,16 @@ pub use self::{
 /// The destination of an entry revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// What secrets are bound to: a remote server's origin, such as `https://mcp.example.com`; for a self-hosted server `code:v1:`
-    /// and a digest in hex. The same in every version of the program.
+    /// What secrets are bound to: a remote server's origin, such as `https://mcp.example.com`, or for a self-hosted
+    /// server `code:v1:` and a digest in hex. Every version of the program computes the same.
     pub binding: String,
-    /// For people: the origin, or the command line; bounded.
+    /// The origin or the command line, for people; bounded.
     pub description: String,
-    /// What it consists of, to show what has changed; bounded.
+    /// The parts of the destination, to show what has changed; bounded.
     pub parts: Vec<Part>,
 }
 
-/// The destination of an entry revision, without what is only for people. `None` for one without server.
+/// The binding of an entry revision. `None` if it has no server.
 pub fn of(revision: &EntryRevision) -> Option<String> {
     match revision.server.as_ref()? {
         Server::Remote(remote) => of_url(&remote.url),
@@ -47,7 +49,7 @@ pub fn of(revision: &EntryRevision) -> Option<String> {
     }
 }
 
-/// The destination of an entry revision, for people as well. `None` for one without server.
+/// The destination of an entry revision, with its description. `None` if it has no server.
 pub fn describe(revision: &EntryRevision) -> Option<Destination> {
     match revision.server.as_ref()? {
         Server::Remote(remote) => {
@@ -69,12 +71,12 @@ pub fn describe(revision: &EntryRevision) -> Option<Destination> {
     }
 }
 
-/// Where the secrets of this installation go while it runs `revision`.
+/// The destination of this installation's secrets while it runs `revision`.
 pub fn of_installation(revision: &EntryRevision, installation: &Installation) -> Option<String> {
     Some(with(&of(revision)?, Foreign::of(installation).as_ref()))
 }
 
-/// The destination of an installation, from that of the entry revision which it runs.
+/// The destination of an installation, derived from that of the entry revision that it runs.
 pub fn with(binding: &str, foreign: Option<&Foreign>) -> String {
     match foreign {
         Some(foreign) => format!("{binding}{VALUES}{}", foreign.as_str()),
@@ -82,8 +84,9 @@ pub fn with(binding: &str, foreign: Option<&Foreign>) -> String {
     }
 }
 
-/// The destination of secrets that go to a server together with secrets that are stored on the entry: by key, and the generation that each
-/// came with. These are what an admin puts there, and may decide what runs as all else does.
+/// The destination of secrets that are sent to a server together with secrets stored on the entry. Those are given by
+/// key, with the generation of each. An admin chooses them, and they may decide what runs like everything else an admin
+/// sets.
 pub fn beside<'a>(binding: &str, stored: impl IntoIterator<Item = (&'a str, i64)>) -> String {
     let mut stored: Vec<_> = stored.into_iter().collect();
     if stored.is_empty() {
@@ -99,8 +102,8 @@ pub fn beside<'a>(binding: &str, stored: impl IntoIterator<Item = (&'a str, i64)
     format!("{binding}{STORED}{}", digest.hex())
 }
 
-/// Whether what is bound to `bound` may go to `present`. Values that somebody else has set are agreed to one by one; an owner who has set
-/// their own since needs no word from themself.
+/// Whether a secret that is bound to `bound` may be vended for `present`. Each change of values by somebody else must
+/// be confirmed. Values that the owner has set since then require no confirmation.
 pub fn covers(bound: &str, present: &str) -> bool {
     if bound.is_empty() || bound == present {
         return !bound.is_empty();
@@ -110,7 +113,7 @@ pub fn covers(bound: &str, present: &str) -> bool {
     bound_stored == stored && foreign.is_none() && code == present_code
 }
 
-/// The binding as workloads name it, which know nothing of secrets that are stored on an entry.
+/// The binding without the secrets stored on the entry, which is the form that workloads know.
 pub fn without_stored(binding: &str) -> &str {
     split(binding, STORED).0
 }
@@ -122,21 +125,21 @@ fn split<'a>(binding: &'a str, mark: &str) -> (&'a str, Option<&'a str>) {
     }
 }
 
-/// In which of its parts a destination is another one than what was agreed to.
+/// Which parts of a destination differ from what the owner confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The origin, or what the entry runs.
     pub server: bool,
-    /// Values of the installation, which somebody else than its owner has set since.
+    /// Values of the installation that somebody other than its owner has set since.
     pub values: bool,
-    /// Secrets that are stored on the entry.
+    /// Secrets stored on the entry.
     pub stored: bool,
 }
 
-/// Compares what is bound with the present destination, part by part. Where `present` has no values of somebody else, those that `bound`
-/// has make no difference: see [`covers`].
+/// Compares a confirmed destination with the present one, part by part. Foreign values in `bound` make no difference if
+/// `present` has none; see [`covers`].
 pub fn difference(bound: &str, present: &str) -> Difference {
-    // A former binding may hold any text, and has no parts.
+    // A legacy binding may contain any text and has no parts.
     if is_former(bound) {
         return Difference {
             server: true,
@@ -153,7 +156,7 @@ pub fn difference(bound: &str, present: &str) -> Difference {
     }
 }
 
-/// What a binding says to people by itself: an origin, or the program of a former one; nothing of a digest.
+/// The part of a binding that people can read: an origin, or the program of a legacy binding. A digest has none.
 pub fn readable(binding: &str) -> String {
     let shown = match binding.split('#').next() {
         _ if is_former(binding) => binding.trim_start_matches(FORMER),
@@ -163,20 +166,20 @@ pub fn readable(binding: &str) -> String {
     show::bounded(shown)
 }
 
-/// Whether it is of a self-hosted server.
+/// Whether this is the binding of a self-hosted server.
 pub fn is_code(binding: &str) -> bool {
     binding.starts_with(digest::CODE)
 }
 
-/// Whether an earlier program has made this binding, which knew of a self-hosted server's program alone.
+/// Whether this is a legacy binding: earlier versions bound secrets of a self-hosted server only to its program.
 pub fn is_former(binding: &str) -> bool {
     binding.starts_with(FORMER)
 }
 
 const FORMER: &str = "command:";
 
-/// Begin the parts of a binding that are of an installation, and of its entry's secrets, in this order. An origin cannot hold `#`, nor
-/// can a digest.
+/// Prefixes of the parts of a binding that describe the installation's values and the entry's secrets, in this order.
+/// Neither an origin nor a digest can contain `#`.
 const VALUES: &str = "#values=";
 const STORED: &str = "#stored=";
 

@@ -1,4 +1,4 @@
-//! What a destination consists of, in a canonical order.
+//! The parts of a destination, in canonical order.
 
 use std::borrow::Cow;
 
@@ -13,16 +13,16 @@ use contracts::{
 use super::launch;
 use crate::install_fields::{entry_value, is_prompted};
 
-/// One part, whole.
+/// One part of a destination, unabridged.
 #[derive(Clone, Debug)]
 pub(super) struct Part<'a> {
-    /// Number of a `DestinationPart`.
+    /// The number of a `DestinationPart`.
     pub(super) kind: i32,
-    /// Which one of its kind: an argument's place, a variable's name, a file's path.
+    /// Distinguishes parts of one kind: the position of an argument, the name of a variable, the path of a file.
     pub(super) name: Cow<'a, str>,
-    /// What is in the digest.
+    /// The text in the digest.
     pub(super) bound: Cow<'a, str>,
-    /// What people read, where that says more.
+    /// The text for people, if it says more.
     pub(super) shown: Option<&'a str>,
 }
 
@@ -41,14 +41,14 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The one part of a remote server.
+/// The only part of a remote server.
 pub(super) fn origin(origin: &str) -> Part<'_> {
     Part::new(Kind::Origin, "", origin)
 }
 
-/// All that decides what runs.
+/// Everything that decides what a self-hosted server runs.
 pub(super) fn of_server<'a>(server: &'a SelfHostedServer, fields: &'a [InstallField]) -> Vec<Part<'a>> {
-    // Taken apart without `..`: whoever adds a field decides whether it is part of what runs.
+    // Destructured without `..`, so that a new field does not compile until somebody decides whether it is a part.
     let SelfHostedServer {
         command,
         arguments,
@@ -96,7 +96,7 @@ pub(super) fn of_server<'a>(server: &'a SelfHostedServer, fields: &'a [InstallFi
 fn transport_text(transport: Option<&Transport>) -> Cow<'static, str> {
     match transport {
         None => "unknown".into(),
-        // How many processes there are decides neither what runs nor who gets secrets.
+        // The number of processes decides neither what runs nor who gets secrets.
         Some(Transport::Stdio(StdioTransport { process_model: _ })) => "stdio".into(),
         Some(Transport::StreamableHttp(http)) => {
             format!("streamable_http port {} path {}", http.port, quoted(&http.path)).into()
@@ -104,8 +104,8 @@ fn transport_text(transport: Option<&Transport>) -> Cow<'static, str> {
     }
 }
 
-/// Of the fields that go to the server itself. Those that go to arguments keep their order, which is that of the arguments; the
-/// others have none.
+/// The parts of install fields whose values go to the server itself. Fields for arguments keep their order, which is
+/// that of the arguments; the others have no order and are sorted.
 fn of_fields(fields: &[InstallField]) -> Vec<Part<'_>> {
     let (mut ordered, mut others): (Vec<_>, Vec<_>) = fields
         .iter()
@@ -128,7 +128,7 @@ fn of_fields(fields: &[InstallField]) -> Vec<Part<'_>> {
     parts
 }
 
-/// Where a field's value goes, unambiguously; `None` where it does not go to the server itself.
+/// An unambiguous description of a field's target; `None` if the value does not go to the server itself.
 fn target_text(field: &InstallField) -> Option<String> {
     let target = match field.target.as_ref()? {
         Target::EnvironmentVariable(target) => format!("environment variable {}", quoted(&target.name)),
@@ -159,7 +159,7 @@ fn target_text(field: &InstallField) -> Option<String> {
     Some(format!("{kind}, {from}, to {target}"))
 }
 
-/// As a JSON string: no two texts give the same.
+/// Quotes a text as a JSON string, which is unambiguous.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

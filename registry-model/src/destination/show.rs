@@ -1,4 +1,5 @@
-//! What people read of a destination, bounded: it is kept with each secret, and shown beside what came later.
+//! The form of a destination that people read. It is bounded, because it is stored with each secret and shown beside
+//! later versions.
 
 use std::fmt::Write as _;
 
@@ -7,30 +8,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{digest, parts};
 
-/// Characters of a text.
+/// The longest text, in characters.
 const MAX_TEXT: usize = 400;
-/// Parts that are kept apart.
+/// The number of parts that are kept individually.
 const MAX_PARTS: usize = 256;
 
-/// A part of a destination.
+/// A part of a destination, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Number of a `DestinationPart`.
+    /// The number of a `DestinationPart`.
     pub kind: i32,
-    /// Which one of its kind; empty where there is but one.
+    /// Distinguishes parts of one kind; empty if there is only one.
     pub name: String,
-    /// What it is.
+    /// The content of the part.
     pub text: Text,
 }
 
 impl Part {
-    /// Whether it is a value that whoever installed has entered.
+    /// Whether this is a value that the installing person entered.
     pub fn is_entered(&self) -> bool {
         self.kind == i32::from(Kind::InstallationValue)
     }
 }
 
-/// A secret stored on the entry, which came by the put that made this generation.
+/// A secret stored on the entry, in this generation of the entry's secrets.
 pub fn stored_secret(key: &str, generation: i64) -> Part {
     Part {
         kind: Kind::StoredSecret.into(),
@@ -42,15 +43,15 @@ pub fn stored_secret(key: &str, generation: i64) -> Part {
 /// A text, or its beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
-    /// At most 400 characters, in which nothing hides.
+    /// At most 400 characters. Invisible characters are written out.
     pub text: String,
-    /// Bytes that are left out.
+    /// The number of bytes that are omitted.
     pub omitted: usize,
-    /// SHA-256 of all of it, in hex.
+    /// The SHA-256 of the whole text, in hex.
     pub sha256: String,
 }
 
-/// The parts, bounded: what is behind the first 256 is one.
+/// The bounded form of the parts: those after the first 256 are summarized in one.
 pub(super) fn outline(parts: &[parts::Part<'_>]) -> Vec<Part> {
     let shown = parts.len().min(MAX_PARTS);
     let mut outline: Vec<Part> = parts[..shown]
@@ -91,7 +92,7 @@ fn text(whole: &str) -> Text {
     }
 }
 
-/// A line of at most 400 characters.
+/// Shortens a text to one line of at most 400 characters.
 pub(super) fn bounded(line: &str) -> String {
     let (text, taken) = readable(line, MAX_TEXT - 2, true);
     if taken < line.len() {
@@ -101,11 +102,11 @@ pub(super) fn bounded(line: &str) -> String {
     }
 }
 
-/// The command with its arguments.
+/// The command and its arguments.
 pub(super) fn command_line(server: &SelfHostedServer) -> String {
     let mut line = server.command.clone();
     for argument in &server.arguments {
-        // More is not shown.
+        // The rest would be cut off.
         if line.len() > MAX_TEXT * 4 {
             break;
         }
@@ -115,8 +116,8 @@ pub(super) fn command_line(server: &SelfHostedServer) -> String {
     bounded(&line)
 }
 
-/// At most `max` characters, in which whatever could not be seen, or could change how the rest is seen, is written out; and how
-/// many bytes were taken.
+/// Returns at most `max` characters, in which invisible characters and those that change how others are displayed are
+/// written out, and how many bytes they represent.
 fn readable(text: &str, max: usize, one_line: bool) -> (String, usize) {
     let mut shown = String::new();
     let (mut length, mut taken) = (0, 0);
@@ -127,7 +128,7 @@ fn readable(text: &str, max: usize, one_line: bool) -> (String, usize) {
             break;
         }
         if hides {
-            // To a string, this never fails.
+            // Writing to a string never fails.
             let _ = write!(shown, "<U+{:04X}>", u32::from(c));
         } else {
             shown.push(c);
@@ -138,8 +139,8 @@ fn readable(text: &str, max: usize, one_line: bool) -> (String, usize) {
     (shown, taken)
 }
 
-/// Control characters other than line feed and tab, and what is invisible or changes the direction (Unicode, Default_Ignorable_Code_Point and
-/// Bidi_Control).
+/// Whether a character is invisible or changes the text direction: control characters other than line feed and tab, and
+/// Unicode's Default_Ignorable_Code_Point and Bidi_Control.
 fn is_hidden(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t'))
         || matches!(c,

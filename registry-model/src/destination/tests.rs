@@ -1,4 +1,4 @@
-//! Every change that can make something else run, and those that cannot.
+//! Tests which changes of an entry give another destination, and which do not.
 
 use contracts::{
     credential::DestinationPart,
@@ -67,7 +67,7 @@ fn field(key: &str, kind: InstallFieldType, target: Option<Target>) -> InstallFi
     }
 }
 
-/// An entry with a bit of everything.
+/// An entry that uses every feature.
 fn full() -> EntryRevision {
     use InstallFieldType::{Secret, String as Text};
     let mut server = command("npx", &["-y", "@scope/server@1.2.3", "--mode", "safe"]);
@@ -116,9 +116,9 @@ fn change(what: impl FnOnce(&mut EntryRevision)) -> EntryRevision {
     revision
 }
 
-/// The same in each version of the program: secrets are bound to these.
+/// Stored secrets are bound to these values, so they must never change.
 #[test]
-fn the_encoding_stands_still() {
+fn the_encoding_never_changes() {
     assert_eq!(of(&full()).unwrap(), GOLDEN);
     let installation = Installation {
         scope: Some(Scope::User("users/alice".to_owned())),
@@ -136,7 +136,7 @@ const GOLDEN: &str = "code:v1:631c013bbb4ac42d956d28a1f203f611ee5dad31ef567c5e00
 const GOLDEN_VALUES: &str = "#values=7:0bd642fb7c232f89beb6ddefef112d09e145daaaf7f0b381d5ff397a1c955778";
 
 #[test]
-fn a_remote_server_is_its_origin() {
+fn a_remote_server_is_identified_by_its_origin() {
     let of = |url: &str| of(&remote(url));
     assert_eq!(
         of("https://MCP.example.com:443/a?b=c").unwrap(),
@@ -155,9 +155,9 @@ fn a_remote_server_is_its_origin() {
     );
 }
 
-/// Each makes something else run, or sends a secret elsewhere: nobody's secret goes along by itself.
+/// Each of these changes runs something else or sends a secret elsewhere, so each requires confirmation.
 #[test]
-fn whatever_can_change_what_runs_is_another_destination() {
+fn every_change_of_what_runs_gives_another_destination() {
     let before = of(&full()).unwrap();
     type Change = fn(&mut EntryRevision);
     let attacks: [(&str, Change); 31] = [
@@ -255,14 +255,14 @@ fn whatever_can_change_what_runs_is_another_destination() {
         if let Some(other) = seen.insert(after, what) {
             panic!("{what} and {other} give the same");
         }
-        let told = changes(&describe(&full()).unwrap().parts, &describe(&attacked).unwrap().parts);
-        assert!(!told.is_empty(), "{what} is not told");
+        let shown = changes(&describe(&full()).unwrap().parts, &describe(&attacked).unwrap().parts);
+        assert!(!shown.is_empty(), "{what} is not shown");
     }
 }
 
-/// Programs that no list of ours knows, and known ones with other options: no argument of theirs is a version.
+/// Programs that are not recognized, and recognized ones with other options. No argument of theirs counts as a version.
 #[test]
-fn no_program_is_taken_on_trust() {
+fn no_unrecognized_command_line_is_trusted() {
     for (program, before, after) in [
         (
             "docker",
@@ -323,9 +323,9 @@ fn no_program_is_taken_on_trust() {
     }
 }
 
-/// A version that only looks like one more argument, or an argument that looks like the encoding of a package.
+/// A package whose version is excluded must not encode like an argument of the same text.
 #[test]
-fn a_package_is_no_argument() {
+fn a_package_never_encodes_like_an_argument() {
     let versioned = hosted(command("npx", &["server"]));
     let mut exact = command("npx", &["server"]);
     exact.confirm_new_versions = true;
@@ -333,9 +333,9 @@ fn a_package_is_no_argument() {
     assert_ne!(line("npx", &["server@1"]), line("/bin/npx", &["server"]));
 }
 
-/// Nobody is asked again because the sessions of a server are kept apart, or no longer are.
+/// Changing the process model requires no confirmation.
 #[test]
-fn the_number_of_processes_is_no_part_of_the_destination() {
+fn the_process_model_is_not_part_of_the_destination() {
     let with = |process_model: ProcessModel| {
         let mut server = command("serve", &[]);
         server.transport = Some(Transport::Stdio(StdioTransport {
@@ -380,18 +380,22 @@ fn a_new_version_of_the_same_package_is_the_same_destination() {
 }
 
 #[test]
-fn an_entry_can_demand_to_be_asked_for_versions() {
+fn an_entry_can_require_confirmation_of_versions() {
     let with = |version: &str| {
         let mut server = command("npx", &[&format!("server@{version}")]);
         server.confirm_new_versions = true;
         of(&hosted(server)).unwrap()
     };
     assert_ne!(with("1"), with("2"));
-    assert_ne!(with("1"), line("npx", &["server@1"]), "and not give that up unasked");
+    assert_ne!(
+        with("1"),
+        line("npx", &["server@1"]),
+        "removing the requirement requires confirmation, too"
+    );
 }
 
 #[test]
-fn what_only_people_read_is_no_part_of_it() {
+fn texts_for_people_are_not_part_of_the_destination() {
     let before = of(&full());
     let same = change(|r| {
         r.number = 9;
@@ -411,7 +415,7 @@ fn what_only_people_read_is_no_part_of_it() {
 }
 
 #[test]
-fn values_of_somebody_else_are_agreed_to_one_by_one() {
+fn each_change_of_foreign_values_requires_confirmation() {
     let alice = |foreign: i64, value: &str| {
         of_installation(
             &full(),
@@ -432,9 +436,15 @@ fn values_of_somebody_else_are_agreed_to_one_by_one() {
     );
     let (first, second) = (alice(3, "/evil"), alice(4, "/worse"));
     assert!(!covers(&own, &first) && !covers(&first, &second) && covers(&first, &first));
-    assert!(!covers(&second, &alice(6, "/worse")), "what came back came anew");
-    assert!(!covers(&first, &alice(3, "/other")), "a restored database counts again");
-    assert!(covers(&second, &own), "what she has set since is hers");
+    assert!(
+        !covers(&second, &alice(6, "/worse")),
+        "the same values, set again, are another destination"
+    );
+    assert!(
+        !covers(&first, &alice(3, "/other")),
+        "a restored database may reuse a generation"
+    );
+    assert!(covers(&second, &own), "values that she has set since are her own");
     assert!(!covers(&second, &line("npx", &["other"])) && !covers("", "") && !covers("", &own));
     let team = Installation {
         scope: Some(Scope::Team("teams/ops".to_owned())),
@@ -445,7 +455,7 @@ fn values_of_somebody_else_are_agreed_to_one_by_one() {
 }
 
 #[test]
-fn secrets_of_the_entry_are_part_of_what_runs() {
+fn secrets_of_the_entry_are_part_of_the_destination() {
     let own = of(&full()).unwrap();
     assert_eq!(beside(&own, []), own);
     let one = beside(&own, [("a", 1), ("b", 2)]);
@@ -468,14 +478,14 @@ fn secrets_of_the_entry_are_part_of_what_runs() {
 }
 
 #[test]
-fn an_origin_is_an_origin_whatever_its_name() {
+fn an_origin_may_contain_the_words_of_the_encoding() {
     let (values, other) = ("https://values=3", "https://other.example.com");
     assert!(!covers("https://values", values) && !covers(values, other) && covers(other, other));
     assert!(is_former("command:npx server") && !is_former(&line("npx", &[])) && !is_former(other));
     assert!(!covers("command:npx", &line("npx", &[])));
 }
 
-fn told(changes: &[Change]) -> Vec<(DestinationPart, &str, Option<&str>, Option<&str>)> {
+fn shown(changes: &[Change]) -> Vec<(DestinationPart, &str, Option<&str>, Option<&str>)> {
     fn text(side: &Option<Text>) -> Option<&str> {
         side.as_ref().map(|text| text.text.as_str())
     }
@@ -489,7 +499,7 @@ fn told(changes: &[Change]) -> Vec<(DestinationPart, &str, Option<&str>, Option<
 }
 
 #[test]
-fn tells_what_has_changed() {
+fn lists_the_changed_parts() {
     use DestinationPart as P;
     let after = change(|r| {
         let server = server(r);
@@ -506,7 +516,7 @@ fn tells_what_has_changed() {
     let changes = changes(&describe(&full()).unwrap().parts, &describe(&after).unwrap().parts);
     let long = "x".repeat(400);
     assert_eq!(
-        told(&changes),
+        shown(&changes),
         [
             (P::Argument, "1", Some("-y"), Some("--package=evil")),
             (P::Argument, "2", Some("@scope/server@1.2.3"), Some("-y")),
@@ -531,7 +541,7 @@ fn tells_what_has_changed() {
 }
 
 #[test]
-fn is_bounded_however_large_the_entry() {
+fn the_description_of_a_large_entry_is_bounded() {
     let mut server = command("sh", &[]);
     server.arguments = vec!["a\u{202e}".repeat(2_000); 256];
     server.files = (0..32)
@@ -547,13 +557,13 @@ fn is_bounded_however_large_the_entry() {
     server.files[31].content.push('x');
     let other = describe(&hosted(server)).unwrap();
     let changes = changes(&described.parts, &other.parts);
-    assert_eq!(told(&changes)[0].0, DestinationPart::Rest);
+    assert_eq!(shown(&changes)[0].0, DestinationPart::Rest);
     assert_ne!(other.binding, described.binding);
 }
 
-/// Values that were agreed to once are no reason for what is asked later.
+/// Foreign values that were confirmed once do not show up in later differences.
 #[test]
-fn tells_which_part_is_another() {
+fn names_the_parts_that_differ() {
     let told = |bound: &str, present: &str| {
         let Difference { server, values, stored } = difference(bound, present);
         [(server, 's'), (values, 'v'), (stored, 'e')]
@@ -579,9 +589,9 @@ fn tells_which_part_is_another() {
     }
 }
 
-/// Cut the same bytes at other places, or move them between parts: always another destination.
+/// Splitting the same bytes differently, or moving them between parts, gives another destination.
 #[test]
-fn no_two_lists_encode_alike() {
+fn different_parts_never_encode_alike() {
     let mut seen = std::collections::BTreeSet::new();
     let texts = ["", "a", "aa", "ab", "b", "a\0", "\0a"];
     let mut count = 0;

@@ -1,7 +1,8 @@
-//! What names a package of a registry, with or without a version. Anything that could be something else is refused: addresses,
-//! paths, archives, references of version control, aliases.
+//! Parses arguments that name a package of a package registry, with or without a version. Everything that could mean
+//! something else is rejected: URLs, paths, archives, version control references, aliases.
 
-/// The name in `name`, `@scope/name`, each with or without `@` and a version, a range or a tag; as npm-package-arg reads it.
+/// The name in `name` or `@scope/name`, each optionally followed by `@` and a version, a range or a tag, as
+/// npm-package-arg parses it.
 pub(super) fn npm(package: &str) -> Option<&str> {
     let (name, version) = match package.char_indices().skip(1).find(|(_, c)| *c == '@') {
         Some((at, _)) => (&package[..at], Some(&package[at + 1..])),
@@ -22,7 +23,7 @@ fn is_npm_name(name: &str) -> bool {
     name.bytes().next().is_some_and(letter) && name.bytes().all(|byte| letter(byte) || b"._-".contains(&byte))
 }
 
-/// A version, a range of one comparison, or a tag. Not `user/repository`, `./folder`, `scheme:anything`.
+/// Accepts a version, a range of one comparison, or a tag. Rejects `user/repository`, `./folder` and `scheme:anything`.
 fn is_npm_version(version: &str) -> bool {
     let plain = [">=", "<=", "^", "~", "=", ">", "<"]
         .iter()
@@ -37,15 +38,15 @@ fn is_npm_version(version: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b".+-_*".contains(&byte))
 }
 
-/// The name, with extras, in `name`, `name[extra]`, each with or without one comparison with a version; or `name@VERSION`, as uv
-/// reads it.
+/// The name with its extras in `name` or `name[extra]`, each optionally followed by one comparison with a version, or
+/// in `name@VERSION`, as uv parses it.
 pub(super) fn python(package: &str) -> Option<&str> {
     let end = package
         .find(['=', '~', '<', '>', '@', '!', ' ', ';'])
         .unwrap_or(package.len());
     let (name, rest) = package.split_at(end);
     let versioned = match rest.strip_prefix('@') {
-        // What is no version here is an address or a path to uv.
+        // To uv, anything but a version is a URL or a path here.
         Some(version) => version == "latest" || is_python_version(version),
         None => {
             rest.is_empty()
@@ -57,7 +58,7 @@ pub(super) fn python(package: &str) -> Option<&str> {
     (versioned && is_python_name(name) && !is_archive(name)).then_some(name)
 }
 
-/// PEP 508, with extras.
+/// A name with extras according to PEP 508.
 fn is_python_name(name: &str) -> bool {
     let (name, extras) = match name.split_once('[') {
         Some((name, extras)) => match extras.strip_suffix(']') {
@@ -77,7 +78,8 @@ fn is_python_name(name: &str) -> bool {
     is_identifier(name) && extras.is_none_or(|extras| extras.split(',').all(is_identifier))
 }
 
-/// PEP 440 in its normal form: `1.2.3`, `2!1.0rc1.post2.dev3`. Local versions are not of a registry.
+/// A version according to PEP 440 in normal form: `1.2.3`, `2!1.0rc1.post2.dev3`. Local versions do not exist in a
+/// registry.
 fn is_python_version(version: &str) -> bool {
     let parse = || {
         let version = match version.split_once('!') {
@@ -98,13 +100,13 @@ fn is_python_version(version: &str) -> bool {
     parse().unwrap_or(false)
 }
 
-/// What is behind the digits that it begins with; `None` where it begins with none.
+/// The rest after leading digits; `None` if there are none.
 fn number(text: &str) -> Option<&str> {
     let behind = text.trim_start_matches(|c: char| c.is_ascii_digit());
     (behind.len() < text.len()).then_some(behind)
 }
 
-/// Whether a program may take it for a file.
+/// Whether a program may treat the text as the name of a file.
 fn is_archive(text: &str) -> bool {
     const ENDINGS: [&str; 11] = [
         ".tgz", ".tar", ".gz", ".bz2", ".xz", ".zst", ".zip", ".whl", ".egg", ".py", ".js",
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_versions_of_packages() {
+    fn accepts_packages_with_versions() {
         for package in [
             "server",
             "server@1",
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_nothing_else() {
+    fn rejects_everything_else() {
         for package in [
             "",
             "@",
