@@ -1,4 +1,4 @@
-//! Asks registry-svc, at this moment, whether a person may do something.
+//! Asks registry-svc whether a person may do something now.
 
 use contracts::registry::{
     AccessAction, AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest,
@@ -7,22 +7,22 @@ use contracts::registry::{
 use service_kit::User;
 use tonic::{Status, transport::Channel};
 
-/// A client of the registry's AccessService.
+/// A client of registry-svc's AccessService.
 #[derive(Clone, Debug)]
 pub struct Access {
     client: AccessServiceClient<Channel>,
 }
 
 impl Access {
-    /// Over a workload's channel to registry-svc.
+    /// Uses a workload's channel to registry-svc.
     pub fn new(registry: Channel) -> Self {
         Self {
             client: AccessServiceClient::new(registry),
         }
     }
 
-    /// The installation with what it runs, if `user` may do `action` to it. The error is meant for that person: NOT_FOUND, PERMISSION_DENIED,
-    /// or UNAVAILABLE while the registry does not answer.
+    /// Returns the installation and what it runs, if `user` may do `action` to it. The error can be returned to that
+    /// person: NOT_FOUND, PERMISSION_DENIED, or UNAVAILABLE while registry-svc is unreachable.
     pub async fn installation(
         &self,
         name: &str,
@@ -37,7 +37,8 @@ impl Access {
         Ok(self.client.clone().authorize_installation(request).await?.into_inner())
     }
 
-    /// The entry with its current revision, if `user` may do `action` to it. Errors as for [`Access::installation`].
+    /// Returns the entry with its current revision, if `user` may do `action` to it. Fails like
+    /// [`Access::installation`].
     pub async fn entry(&self, name: &str, user: &User, action: AccessAction) -> Result<AuthorizeEntryResponse, Status> {
         let request = AuthorizeEntryRequest {
             entry: name.to_owned(),
@@ -48,7 +49,7 @@ impl Access {
     }
 }
 
-/// A verified user, for registry-svc.
+/// Describes a verified user to registry-svc.
 pub fn principal(user: &User) -> Principal {
     Principal {
         issuer: user.issuer.clone(),

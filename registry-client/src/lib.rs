@@ -1,4 +1,4 @@
-//! How the other services follow registry-svc and ask it: one watch loop and one authorization call for all of them.
+//! The client of registry-svc that the other services share: the watch loop and authorization calls.
 
 pub mod access;
 #[cfg(feature = "testing")]

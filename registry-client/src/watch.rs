@@ -1,4 +1,4 @@
-//! Follows the registry: a snapshot, then every change in order, acknowledged once it is in force, until it is stopped.
+//! Follows registry-svc: receives a snapshot and then every change in order, and acknowledges each once it is in force.
 
 use std::time::Duration;
 
@@ -12,36 +12,39 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
-/// The longest time between two bookmarks of the registry.
+/// The longest time between two bookmarks from registry-svc.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(10);
-/// After this time without a message, the stream has lost the registry, whatever the connection says: it may be half open.
+/// After this time without a message, registry-svc counts as unreachable even if the connection is open, since it may
+/// be half open.
 pub const SILENCE: Duration = Duration::from_secs(3 * BOOKMARK_INTERVAL.as_secs());
 
-/// What is kept of what is watched. When `snapshot_end` or `changes` returns, it is in force. Only then is it acknowledged, and
-/// the caller that waits for the change continues.
+/// Keeps a copy of what is watched. When `snapshot_end` or `changes` returns, the change must be in force: only then is
+/// it acknowledged, and the caller who waits for it continues.
 pub trait Sink: Send {
-    /// A snapshot begins. What was known stays in force until it ends. A snapshot that is interrupted is followed by another one.
+    /// A snapshot begins. The previous state stays in force until it ends. If it is interrupted, another one follows.
     fn snapshot_begin(&mut self);
-    /// Some objects of the snapshot. Definitions come before the sets that name them, entry revisions before installations.
+    /// Some objects of the snapshot. Definitions arrive before the sets that name them, and entry revisions before
+    /// installations.
     fn snapshot_objects(&mut self, objects: Vec<WatchedObject>) -> impl Future<Output = ()> + Send;
-    /// The snapshot is whole: it replaces all that was known.
+    /// The snapshot is complete and replaces the previous state.
     fn snapshot_end(&mut self, revision: i64) -> impl Future<Output = ()> + Send;
-    /// Applies what one revision changed, all together.
+    /// Applies all changes of one revision together.
     fn changes(&mut self, revision: i64, changes: Vec<Change>) -> impl Future<Output = ()> + Send;
-    /// The registry is in reach and everything up to now is known (`true`), or it is out of reach (`false`).
+    /// `true`: registry-svc is reachable and all its changes up to now are applied. `false`: it is unreachable.
     fn connected(&mut self, connected: bool);
 }
 
-/// Who watches.
+/// The process that watches.
 #[derive(Clone, Debug, Default)]
 pub struct Watcher {
-    /// Tells this process from others of its workload: as in `WatchStart.instance`.
+    /// Distinguishes this process from others of its workload; `WatchStart.instance`.
     pub instance: String,
-    /// Where peers reach it, gateway-svc only: as in `WatchStart.address`.
+    /// The address at which peers reach this process, for gateway-svc only; `WatchStart.address`.
     pub address: String,
 }
 
-/// Follows `kinds` (all that the workload may watch if empty) until `stop` is cancelled, through every interruption.
+/// Follows `kinds` (if empty, all that the workload may watch) until `stop` is cancelled. Reconnects after every
+/// interruption.
 pub async fn follow(
     registry: Channel,
     watcher: &Watcher,
@@ -106,20 +109,22 @@ async fn follow_once(
     let mut client = WatchServiceClient::new(registry.clone());
     let outgoing = ReceiverStream::new(outgoing);
     let mut responses = timely(client.watch(outgoing)).await?.into_inner();
-    // Of a stream that resumes: what it has missed ends with this revision.
+    // On a stream that resumes, the revision at which the missed changes end.
     let mut missed = None;
-    // The epoch of a snapshot that has begun; the changes of a revision that comes in parts.
+    // The epoch of a snapshot that has begun; the changes of a revision that arrives in parts.
     let mut snapshot: Option<String> = None;
     let mut parts: Option<(i64, Vec<Change>)> = None;
     while let Some(response) = timely(responses.message()).await? {
         let Some(message) = response.message else {
-            // Of a newer registry. Whatever it said is missing from now on: only a snapshot is known to be whole.
+            // The message is from a newer registry-svc. It may have been a change, so only a new snapshot makes the
+            // state complete.
             *position = Position::default();
             return Err(Status::internal(
                 "registry-svc sent a message that this version does not understand",
             ));
         };
-        // A revision that came in parts is whole only with its last one: to acknowledge anything before that would lose it.
+        // A revision in parts is complete only with its last part. Acknowledging anything before that would lose the
+        // rest.
         if parts.is_some() && !matches!(message, watch_response::Message::ChangePart(_)) {
             return Err(out_of_order());
         }
@@ -183,7 +188,7 @@ async fn follow_once(
 async fn timely<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     tokio::time::timeout(SILENCE, answer)
         .await
-        .map_err(|_| Status::unavailable("the registry has said nothing for three bookmark intervals"))?
+        .map_err(|_| Status::unavailable("registry-svc has sent no message for three bookmark intervals"))?
 }
 
 async fn send(requests: &mpsc::Sender<WatchRequest>, message: watch_request::Message) -> Result<(), Status> {

@@ -1,4 +1,4 @@
-//! What a watch makes of what the registry says. The registry is a fake that says what a test tells it to.
+//! Tests of the watch loop against a fake registry-svc that sends scripted messages.
 
 use std::{collections::VecDeque, pin::Pin, sync::Mutex};
 
@@ -15,13 +15,13 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 
-/// Says to each stream what comes next in the script, and then no more until it is dropped.
+/// Sends to each stream the next list of the script, and keeps the stream open until the client drops it.
 struct Scripted {
     script: Mutex<VecDeque<Vec<Option<Message>>>>,
     events: mpsc::UnboundedSender<Event>,
 }
 
-/// What the client did, in order.
+/// What the client has done, in order.
 #[derive(Debug, PartialEq)]
 enum Event {
     Started { resume_revision: i64 },
@@ -60,9 +60,9 @@ impl WatchService for Scripted {
     }
 }
 
-struct Told(mpsc::UnboundedSender<Event>);
+struct Recorder(mpsc::UnboundedSender<Event>);
 
-impl Sink for Told {
+impl Sink for Recorder {
     fn snapshot_begin(&mut self) {}
     async fn snapshot_objects(&mut self, _: Vec<WatchedObject>) {}
     async fn snapshot_end(&mut self, revision: i64) {
@@ -76,7 +76,7 @@ impl Sink for Told {
     }
 }
 
-/// A client that follows a registry which says this, one list a stream.
+/// A client that follows a registry with this script: one list of messages per stream.
 struct Following {
     events: mpsc::UnboundedReceiver<Event>,
     _stop: DropGuard,
@@ -99,7 +99,7 @@ impl Following {
                 instance: "a".to_owned(),
                 ..Watcher::default()
             };
-            follow(channel, &watcher, &[], &mut Told(sender), stopped).await;
+            follow(channel, &watcher, &[], &mut Recorder(sender), stopped).await;
         });
         Self {
             events,
@@ -107,7 +107,7 @@ impl Following {
         }
     }
 
-    /// The next events; those of the two directions of a stream have no order among each other, acks are left out.
+    /// The next events without acknowledgements, whose order relative to the others is not defined.
     async fn without_acks(&mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -138,7 +138,7 @@ fn changes(revision: i64) -> Option<Message> {
     }))
 }
 
-/// A part where something whole should come: it ends the stream.
+/// A part of a revision followed by another message, which ends the stream with an error.
 fn broken() -> [Option<Message>; 2] {
     let part = ChangePart {
         revision: 1_000,
@@ -148,7 +148,7 @@ fn broken() -> [Option<Message>; 2] {
 }
 
 #[tokio::test]
-async fn who_resumes_is_connected_once_nothing_is_missed() {
+async fn a_resumed_watch_is_connected_once_it_has_caught_up() {
     let resumed = |revision| Some(Message::Resumed(Resumed { revision }));
     let bookmark = |revision| Some(Message::Bookmark(Bookmark { revision }));
     let mut following = Following::start([
@@ -177,7 +177,7 @@ async fn who_resumes_is_connected_once_nothing_is_missed() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_understood_is_not_passed_over() {
+async fn an_unknown_message_requires_a_new_snapshot() {
     let mut following = Following::start([
         snapshot(5).into_iter().chain([None, changes(6)]).collect(),
         snapshot(7).into(),
@@ -188,7 +188,7 @@ async fn a_message_that_is_not_understood_is_not_passed_over() {
         Applied(5),
         Connected(true),
         Connected(false),
-        // Whatever it said may have been a change.
+        // The message may have been a change.
         Started { resume_revision: 0 },
         Applied(7),
         Connected(true),

@@ -1,5 +1,5 @@
-//! Its AccessService. Persons may do everything with what they installed and admins with everything; what a team installed all persons see,
-//! and only admins manage.
+//! The fake AccessService. People may do everything with their own installations, and admins with all. Everybody sees
+//! the installations of teams, but only admins may manage them.
 
 use contracts::registry::{
     AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest, AuthorizeInstallationResponse, Entry,
@@ -60,7 +60,7 @@ impl AccessService for FakeRegistry {
     }
 }
 
-/// A user is named by resource name, as registry-svc does, or by the mere subject, where a test has no issuer yet.
+/// A test names a user by resource name, as registry-svc does, or by the bare subject if it has no issuer yet.
 fn sees(principal: &Principal, installation: &Installation) -> bool {
     let is_theirs = match &installation.scope {
         Some(Scope::User(user)) => {

@@ -1,4 +1,4 @@
-//! What reports change. A report about what is no longer there changes nothing.
+//! The effects of reports on objects. A report about an object that no longer exists has none.
 
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, Entry, Installation, ReportCredentialRequest, ReportRuntimeRequest,
@@ -8,18 +8,19 @@ use tonic::Status;
 
 use super::objects::Objects;
 
-/// CREDENTIAL_READY, the credential's generation and, with a new credential, the installation's.
+/// Sets CREDENTIAL_READY and the credential's generation. A new credential also increments the installation's
+/// generation.
 ///
 /// # Panics
 ///
-/// If the credential's generation is lower than the known one: the workload under test has lost count.
+/// If the credential's generation is lower than the known one, which is a fault of the workload under test.
 pub(super) fn credential(objects: &mut Objects, report: &ReportCredentialRequest) {
     use report_credential_request::Subject;
     match &report.subject {
         Some(Subject::InstallationUid(uid)) => objects.edit(uid, |installation: &mut Installation| {
             let mut observed = report.observed_generation.min(installation.generation);
             if report.credential_generation > installation.credential_generation {
-                // The report was made for the generation that it makes.
+                // The report already names the generation that it causes.
                 observed += i64::from(observed == installation.generation);
                 installation.generation += 1;
             }
@@ -62,7 +63,8 @@ fn observe(conditions: &mut Vec<Condition>, generation: &mut i64, report: &Repor
     }
 }
 
-/// The runtime, and RUNTIME_READY where the installation has that condition: where its server is self-hosted.
+/// Sets the runtime, and RUNTIME_READY if the installation has that condition, which means that its server is
+/// self-hosted.
 pub(super) fn runtime(objects: &mut Objects, uid: &str, report: &ReportRuntimeRequest) {
     let Some(installation) = objects.get::<Installation>(uid) else {
         return;
@@ -99,7 +101,8 @@ fn find(conditions: &mut [Condition], kind: ConditionType) -> Option<&mut Condit
     conditions.iter_mut().find(|condition| condition.r#type() == kind)
 }
 
-/// Removes what is deleted: at once, where registry-svc waits for both workloads, since a test has only one.
+/// Removes a deleted object. registry-svc waits until both workloads have reported; the fake does not, because a test
+/// has only one of them.
 pub(super) fn cleanup(objects: &mut Objects, subject: &report_cleanup_request::Subject) -> Result<(), Status> {
     use report_cleanup_request::Subject;
     let delete_time = match subject {

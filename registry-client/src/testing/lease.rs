@@ -1,4 +1,4 @@
-//! The lease of what runs servers. It never ends by itself here: a test takes it and frees it.
+//! The runtime lease. It does not expire here: a test takes and frees it.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use tonic::{Code, Status};
 
 use super::{FakeRegistry, registry::State};
 
-/// How long it is said to last: a holder renews it often, and one who waits asks often.
+/// The remaining time in every response. It is short, so that a holder renews often and a waiting process asks often.
 const REMAINING: Duration = Duration::from_millis(300);
 
 impl FakeRegistry {
-    /// Another orchestrator holds the lease from now on.
+    /// Grants the lease to another orchestrator.
     pub fn take_lease(&self, holder: &str) {
         self.lock().grant(holder);
     }
 
-    /// Nobody holds it any more.
+    /// Frees the lease.
     pub fn free_lease(&self) {
         if let Some(lease) = &mut self.lock().lease {
             lease.holder.clear();
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    /// Reports are accepted only under the present lease.
+    /// Fails unless the report names the current lease.
     pub(super) fn require_lease(&self, lease: Option<&RuntimeLease>) -> Result<(), Status> {
         if lease == self.lease.as_ref() {
             return Ok(());

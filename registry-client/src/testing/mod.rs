@@ -1,9 +1,10 @@
-//! For tests of the services: a FAKE registry-svc. Behind the feature `testing`.
+//! A fake registry-svc for the tests of the other services. Requires the feature `testing`.
 //!
-//! It serves what workloads call of registry-svc (WatchService, AccessService and ReportService) and keeps everything in memory.
-//! A service must not depend on registry-svc, so its own tests run against this one; the journeys of `integration-tests` run against the
-//! real one. What it leaves out: every watch begins with a snapshot, shows all kinds, and gets no bookmarks; nothing
-//! follows from conditions, such as an installation's state. `registry-svc/tests/fake_registry.rs` compares the two.
+//! It serves the services that workloads call (WatchService, AccessService and ReportService), and keeps everything in
+//! memory. A service must not depend on registry-svc, so its own tests run against this fake; the journeys of
+//! `integration-tests` run against the real one. The fake is simpler: every watch begins with a snapshot, has all
+//! kinds, and gets no bookmarks; and nothing is derived from conditions, such as an installation's state.
+//! `registry-svc/tests/fake_registry.rs` compares the two.
 
 mod access;
 mod effects;

@@ -1,4 +1,4 @@
-//! What the fake registry shows to those who watch: objects by kind and key.
+//! The objects that the fake registry sends to watchers, by kind and key.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use contracts::registry::{
     ToolAssignment, WatchedObject, change, watched_object::Object,
 };
 
-/// A kind of object that is watched.
+/// A kind of object that can be watched.
 pub trait Watched: Clone + 'static {
-    /// The kind.
+    /// The kind in the contract.
     const KIND: ObjectKind;
     /// `WatchedObject.key`.
     fn key(&self) -> String;
-    /// As it is sent.
+    /// Wraps the object as it is sent.
     fn into_object(self) -> Object;
-    /// The object, if it is of this kind.
+    /// Returns the object if it is of this kind.
     fn of(object: &Object) -> Option<&Self>;
 }
 
@@ -54,7 +54,7 @@ watched! {
     ToolAssignment(assignment) => assignment.uid.clone();
 }
 
-/// Everything that is watched, and what has changed since the last revision.
+/// All watched objects, and the changes since the last revision.
 #[derive(Debug)]
 pub struct Objects {
     revision: i64,
@@ -63,7 +63,7 @@ pub struct Objects {
 }
 
 impl Default for Objects {
-    /// Nothing, at revision 1: a registry has counted something before it serves anybody.
+    /// No objects, at revision 1: a real registry is never at 0.
     fn default() -> Self {
         Self {
             revision: 1,
@@ -74,7 +74,7 @@ impl Default for Objects {
 }
 
 impl Objects {
-    /// The latest revision. What is changed now gets the next one.
+    /// The latest revision. Changes get the next one.
     pub fn revision(&self) -> i64 {
         self.revision
     }
@@ -95,8 +95,8 @@ impl Objects {
         self.get(&format!("{uid}/{number}"))
     }
 
-    /// Adds an object, or replaces the one with its key. `registry_revision` is set where the kind has it. An object that is there already as
-    /// it is makes no change.
+    /// Adds an object, or replaces the one with the same key. Sets `registry_revision`, if the kind has it. Putting an
+    /// object that is equal to the known one changes nothing.
     pub fn put<T: Watched>(&mut self, object: T) {
         let key = object.key();
         let object = object.into_object();
@@ -112,7 +112,7 @@ impl Objects {
         });
     }
 
-    /// Edits the object with this key; `None` if there is none. The key must stay as it is.
+    /// Edits the object with this key; `None` if there is none. The edit must not change the key.
     pub fn edit<T: Watched>(&mut self, key: &str, edit: impl FnOnce(&mut T)) -> Option<()> {
         let mut object = self.get::<T>(key)?.clone();
         edit(&mut object);
@@ -133,19 +133,20 @@ impl Objects {
         T::of(&object).cloned()
     }
 
-    /// Removes the runtime of an owner that goes: for those who watch, it goes with the owner.
+    /// Removes the runtime of an owner that is removed. This is not a change of its own: watchers remove it with the
+    /// owner.
     pub(super) fn remove_runtime(&mut self, owner_uid: &str) {
         self.objects.remove(&(ObjectKind::Runtime, owner_uid.to_owned()));
     }
 
-    /// What has changed since the last commit; that is a revision of its own. Empty, and no revision, if nothing has.
+    /// Takes the changes since the last commit, which form one revision. Without changes there is no new revision.
     pub(super) fn commit(&mut self) -> Vec<Change> {
         self.revision += i64::from(!self.changes.is_empty());
         std::mem::take(&mut self.changes)
     }
 
-    /// Everything, in the least convenient order that the contract allows: what an object belongs to comes after it, except that
-    /// definitions come before sets, and entry revisions before installations.
+    /// All objects, in the least convenient order that the contract allows: what an object belongs to comes after it,
+    /// except that definitions come before sets, and entry revisions before installations.
     pub(super) fn snapshot(&self) -> Vec<WatchedObject> {
         let rank = |kind| match kind {
             ObjectKind::Runtime => 0,
@@ -166,7 +167,7 @@ impl Objects {
     }
 }
 
-/// The object as of a revision, where the kind says it.
+/// Sets the object's `registry_revision`, if the kind has it.
 fn stamped(mut object: Object, revision: i64) -> Object {
     match &mut object {
         Object::Entry(entry) => entry.registry_revision = revision,

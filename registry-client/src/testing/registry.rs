@@ -1,4 +1,4 @@
-//! The fake registry, as a test steers it and looks at it.
+//! The fake registry: how a test controls and inspects it.
 
 use std::{
     fmt,
@@ -18,33 +18,33 @@ use super::{
     reports::Reports,
 };
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout of a test that waits for a condition.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A registry in memory. Clones are the same registry.
+/// An in-memory registry. Clones share it.
 #[derive(Clone, Default)]
 pub struct FakeRegistry(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Poisoned by a panic of the fake, which a test must not pass over.
+    /// A panic of the fake poisons this, so that the test fails.
     state: Mutex<State>,
-    /// Ticks after every change, report and acknowledgement.
+    /// Notified of every change, report and acknowledgement.
     ticks: watch::Sender<()>,
     gate: watch::Sender<Gate>,
-    /// Reports that have come to the gate since it was last moved.
+    /// Reports that have arrived at the gate since it was last set.
     came: watch::Sender<usize>,
 }
 
-/// What happens to reports.
+/// What the fake does with reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gate {
-    /// They are accepted.
+    /// Accepts them.
     #[default]
     Open,
-    /// They wait.
+    /// Lets them wait.
     Closed,
-    /// They fail with UNAVAILABLE.
+    /// Fails them with UNAVAILABLE.
     Broken,
 }
 
@@ -59,18 +59,18 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Makes one revision of what `change` does, and sends it to all who watch.
+    /// Applies `change` as one revision, and sends it to all watchers.
     pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Objects) -> T) -> T {
         let made = change(&mut self.objects);
         let changes: Vec<Change> = self.objects.commit();
         if !changes.is_empty() {
             let revision = self.objects.revision();
-            self.tell(&Message::Changes(ChangeBatch { revision, changes }));
+            self.send(&Message::Changes(ChangeBatch { revision, changes }));
         }
         made
     }
 
-    fn tell(&mut self, message: &Message) {
+    fn send(&mut self, message: &Message) {
         self.watchers.retain(|watcher| {
             let message = Some(message.clone());
             watcher.send(Ok(WatchResponse { message })).is_ok()
@@ -79,31 +79,31 @@ impl State {
 }
 
 impl FakeRegistry {
-    /// One with nothing in it.
+    /// An empty registry.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Its services.
+    /// The gRPC services of the fake.
     pub fn routes(&self) -> Routes {
         Routes::new(WatchServiceServer::new(self.clone()))
             .add_service(AccessServiceServer::new(self.clone()))
             .add_service(ReportServiceServer::new(self.clone()))
     }
 
-    /// Changes objects, which is one revision, and tells all who watch.
+    /// Changes objects in one revision, and sends it to all watchers.
     pub fn change<T>(&self, change: impl FnOnce(&mut Objects) -> T) -> T {
         let made = self.lock().change(change);
         self.tick();
         made
     }
 
-    /// Changes objects as a restored backup does: nobody is told what has changed, and all who watch must start again.
+    /// Changes objects as restoring a backup does: the changes are not sent, and all watchers must start again.
     pub fn restore(&self, change: impl FnOnce(&mut Objects)) {
         let mut state = self.lock();
         change(&mut state.objects);
         state.objects.commit();
-        state.tell(&Message::Compacted(Compacted {}));
+        state.send(&Message::Compacted(Compacted {}));
         state.watchers.clear();
     }
 
@@ -112,17 +112,17 @@ impl FakeRegistry {
         self.look(|objects| objects.get(key).cloned())
     }
 
-    /// Looks at all objects.
+    /// Reads from all objects.
     pub fn look<T>(&self, look: impl FnOnce(&Objects) -> T) -> T {
         look(&self.lock().objects)
     }
 
-    /// What was reported.
+    /// The reports that were accepted.
     pub fn reports(&self) -> Reports {
         self.lock().reports.clone()
     }
 
-    /// Waits until `look` finds something; looks again after every change, report and acknowledgement.
+    /// Waits until `look` returns a value. Calls it again after every change, report and acknowledgement.
     pub async fn until<T>(&self, look: impl Fn(&Self) -> Option<T>) -> T {
         let mut ticks = self.0.ticks.subscribe();
         let waiting = async {
@@ -134,30 +134,30 @@ impl FakeRegistry {
                 let _sender_lives = ticks.changed().await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        let waited = tokio::time::timeout(TIMEOUT, waiting).await;
         waited.unwrap_or_else(|_| panic!("not seen in time: {self:?}"))
     }
 
-    /// Waits until a watcher has acknowledged everything up to now. With several watchers, the fastest counts.
+    /// Waits until a watcher has acknowledged the latest revision. With several watchers, one is enough.
     pub async fn acked(&self) {
         let revision = self.look(Objects::revision);
         self.until(|registry| (registry.lock().acked >= revision).then_some(()))
             .await;
     }
 
-    /// Moves the gate that all reports pass.
+    /// Sets what happens to reports.
     pub fn gate(&self, gate: Gate) {
         self.0.came.send_replace(0);
         self.0.gate.send_replace(gate);
     }
 
-    /// Waits until a report has come to the gate since it was moved.
+    /// Waits until a report has arrived since the gate was set.
     pub async fn asked(&self) {
         let mut came = self.0.came.subscribe();
         let _sender_lives = came.wait_for(|came| *came > 0).await;
     }
 
-    /// The watchers that answers to reports name as lagging from now on: `workload/instance`, separated by commas.
+    /// Sets the watchers that responses to reports name as lagging: `workload/instance`, separated by commas.
     pub fn lagging(&self, names: &str) {
         names.clone_into(&mut self.lock().lagging);
     }
@@ -180,7 +180,7 @@ impl FakeRegistry {
     }
 }
 
-/// Everything that it knows and was told.
+/// All of the fake's state.
 impl fmt::Debug for FakeRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lock().fmt(f)

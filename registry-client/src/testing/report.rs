@@ -1,5 +1,6 @@
-//! Its ReportService: each workload reports what it may report to registry-svc. What is reported about credentials, runtimes and cleanups
-//! changes the objects; discoveries and uses of tokens are only accepted.
+//! The fake ReportService: each workload may send the reports that registry-svc accepts from it. Reports about
+//! credentials, runtimes and cleanups change the objects; reports about discoveries and uses of tokens are accepted
+//! without effect.
 
 use contracts::registry::{
     AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse,

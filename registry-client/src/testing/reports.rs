@@ -1,10 +1,10 @@
-//! What workloads have reported to the fake registry.
+//! The reports that the fake registry has accepted.
 
 use contracts::registry::{
     ReportCredentialRequest, ReportDiscoveryRequest, ReportRuntimeRequest, report_cleanup_request,
 };
 
-/// What was accepted, in order.
+/// Accepted reports, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
     /// About credentials.
@@ -13,6 +13,6 @@ pub struct Reports {
     pub runtime: Vec<ReportRuntimeRequest>,
     /// About tools.
     pub discovery: Vec<ReportDiscoveryRequest>,
-    /// What nothing is left of.
+    /// The subjects of which nothing is left.
     pub cleanup: Vec<report_cleanup_request::Subject>,
 }

@@ -1,4 +1,4 @@
-//! Its WatchService.
+//! The fake WatchService.
 
 use contracts::registry::{
     SnapshotBegin, SnapshotEnd, SnapshotObjects, WatchRequest, WatchResponse, watch_request, watch_response::Message,
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{FakeRegistry, registry::State};
 
-/// The most objects in one message, so that a larger snapshot comes in parts.
+/// The number of objects in one message. It is small, so that a test with a larger snapshot gets several messages.
 const PART: usize = 500;
 
 #[tonic::async_trait]
@@ -41,7 +41,7 @@ impl WatchService for FakeRegistry {
 }
 
 impl State {
-    /// A snapshot, and then every change.
+    /// Returns a snapshot followed by every change.
     fn watch(&mut self) -> UnboundedReceiverStream<Result<WatchResponse, Status>> {
         let objects = self.objects.snapshot();
         let parts = objects
