@@ -195,6 +195,14 @@ fn be_guard(spec: &Spec, grants: &Grants, reporter: &mut Reporter) -> Result<i32
         limit_calls(spec, None)?;
         become_server(spec, tell)
     })?;
+    let outcome = follow_bridge(bridge).and_then(|()| look_after(server, reporter));
+    // As the end of an init does. The bridge may be dead: then nobody else kills them, and the thread that does may be in the middle of it.
+    kill_descendants();
+    outcome
+}
+
+/// Hides the guard from the server, and starts the thread that kills the server and all its descendants when the bridge ends.
+fn follow_bridge(bridge: UnixStream) -> Result<(), Failure> {
     prctl::set_dumpable(false).map_err(at("hiding the guard"))?;
     // Signals that the bridge sends to the server's process group are not meant for the guard.
     SigSet::all().thread_block().map_err(at("ignoring signals"))?;
@@ -208,7 +216,7 @@ fn be_guard(spec: &Spec, grants: &Grants, reporter: &mut Reporter) -> Result<i32
             std::process::exit(1)
         })
         .map_err(at("starting a thread"))?;
-    look_after(server, reporter)
+    Ok(())
 }
 
 /// Forks the process that becomes the server, and waits until it has executed the program. A failure before that is written to a pipe that

@@ -1,4 +1,4 @@
-//! Servers that do not start, behave badly or leave others behind.
+//! Servers that do not start, misbehave or leave processes behind.
 
 mod harness;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use stdio_bridge::{EndReason, File, STOP, Transport};
 
 #[tokio::test]
-async fn says_that_a_command_is_not_there_or_cannot_run() {
+async fn reports_a_command_that_is_missing_or_cannot_be_executed() {
     let mut bridge = Bridge::start("good", |spec| spec.command = "no-such-command-anywhere".to_owned()).await;
     let (reason, message, _) = bridge.ended().await;
     assert_eq!(reason, EndReason::CommandNotFound);
@@ -21,7 +21,7 @@ async fn says_that_a_command_is_not_there_or_cannot_run() {
 }
 
 #[tokio::test]
-async fn says_how_a_server_ended_at_once_and_what_it_wrote() {
+async fn reports_how_a_server_ended_at_once_and_what_it_wrote() {
     let mut bridge = Bridge::start("exit", |_| ()).await;
     let (reason, message, code) = bridge.ended().await;
     assert_eq!((reason, code), (EndReason::Exited, Some(7)));
@@ -30,7 +30,7 @@ async fn says_how_a_server_ended_at_once_and_what_it_wrote() {
 }
 
 #[tokio::test]
-async fn takes_a_flood_of_garbage_for_something_else_and_a_little_for_logs() {
+async fn much_garbage_is_not_mcp_and_a_little_is_logged() {
     let mut bridge = Bridge::start("garbage", |_| ()).await;
     assert_eq!(bridge.ended().await.0, EndReason::NotMcp);
     bridge.wait_until_nothing_is_left().await;
@@ -50,7 +50,7 @@ async fn takes_a_flood_of_garbage_for_something_else_and_a_little_for_logs() {
 }
 
 #[tokio::test]
-async fn does_not_wait_for_ever_for_initialize() {
+async fn initialize_has_a_time_limit() {
     let mut bridge = Bridge::start("silent", |spec| spec.limits.ready_millis = 500).await;
     let (reason, message, _) = bridge.ended().await;
     assert_eq!(
@@ -70,16 +70,19 @@ async fn kills_a_server_that_ignores_sigterm() {
     bridge.ask(STOP).await;
     let start = Instant::now();
     assert_eq!(bridge.ended().await.0, EndReason::Stopped);
-    assert!(start.elapsed().as_millis() >= 400, "it had its grace");
-    assert!(bridge.marked().is_empty(), "gone before the bridge says so");
+    assert!(start.elapsed().as_millis() >= 400, "the server has time to end");
+    assert!(
+        bridge.marked().is_empty(),
+        "no process is left when the bridge reports the end"
+    );
     assert!(bridge.process.wait().await.unwrap().success());
 }
 
 #[tokio::test]
-async fn leaves_no_grandchild_when_its_parent_is_gone() {
+async fn leaves_no_grandchild_when_the_parent_has_ended() {
     let mut bridge = Bridge::ready("family").await;
     assert_eq!(bridge.marked().len(), 2, "a server and its orphaned grandchild");
-    // All a parent that is killed leaves is the end of the pipe.
+    // This is all that the bridge notices of a parent that was killed.
     drop(bridge.input.take());
     bridge.wait_until_nothing_is_left().await;
     assert!(bridge.process.wait().await.unwrap().success());
@@ -118,8 +121,34 @@ async fn nothing_outlives_a_bridge_that_is_killed() {
     }
 }
 
+/// A stopped bridge kills nothing, like one that was killed.
 #[tokio::test]
-async fn what_is_left_all_the_same_is_found_by_its_mark() {
+async fn without_namespaces_what_a_server_started_ends_with_it() {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::{Pid, getsid},
+    };
+    for layers in [
+        Layers {
+            namespaces: false,
+            ..harness::layers()
+        },
+        Layers::default(),
+    ] {
+        let bridge = Bridge::ready_with("family", |spec| spec.confinement.layers = layers.clone()).await;
+        let all = bridge.marked();
+        let leads_session = |pid: i32| getsid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pid));
+        let (grandchild, server): (Vec<_>, Vec<_>) = all.into_iter().partition(|&pid| leads_session(pid));
+        assert_eq!((server.len(), grandchild.len()), (1, 1), "{layers:?}");
+        let pid = Pid::from_raw(i32::try_from(bridge.process.id().unwrap()).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        kill(Pid::from_raw(server[0]), Signal::SIGKILL).unwrap();
+        bridge.wait_until_nothing_is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn processes_that_are_left_are_found_by_their_marker() {
     let folder = tempfile::tempdir().unwrap();
     let mut left = std::process::Command::new("sleep")
         .arg("600")
@@ -152,7 +181,10 @@ async fn without_namespaces_a_server_ends_and_is_ended_as_with_them() {
     let mut bridge = Bridge::ready_with("stubborn", |spec| spec.confinement.layers = contained.clone()).await;
     bridge.ask(STOP).await;
     assert_eq!(bridge.ended().await.0, EndReason::Stopped);
-    assert!(bridge.marked().is_empty(), "gone before the bridge says so");
+    assert!(
+        bridge.marked().is_empty(),
+        "no process is left when the bridge reports the end"
+    );
 }
 
 #[tokio::test]
@@ -189,7 +221,7 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
     let environment = client.call(json!(1), "environment", json!({})).await;
     let seen = environment["result"].as_object().unwrap();
     assert_eq!(seen["API_KEY"], "hunter2-secret");
-    // Whatever a launcher adds by itself: of the test's own environment only PATH arrives.
+    // An interpreter may add variables; of the environment of this test, the server gets only PATH.
     let inherited: Vec<_> = std::env::vars()
         .filter(|(name, _)| name.starts_with("CARGO") && seen.contains_key(name))
         .collect();
@@ -199,7 +231,7 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
     for file in ["environ", "cmdline"] {
         match fs::read(format!("/proc/{bridge_pid}/{file}")) {
             Ok(bytes) => assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"), "{file}"),
-            // The bridge is not dumpable: of other processes, only root's read its environment.
+            // The bridge is not dumpable: only processes of root can read its environment.
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{file}"),
         }
     }
@@ -224,7 +256,7 @@ async fn gives_the_server_its_environment_and_files_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_flood_of_lines_is_cut_and_what_is_dropped_is_told() {
+async fn lines_beyond_the_rate_are_dropped_and_counted() {
     const LINES: usize = 20_000;
     for stream in ["stderr", "stdout"] {
         let mut bridge = Bridge::ready_with("good", |spec| {
@@ -308,7 +340,7 @@ async fn proxies_a_server_with_a_port_of_its_own() {
 }
 
 #[tokio::test]
-async fn says_that_a_port_is_not_open_or_taken_by_another() {
+async fn reports_a_port_that_is_not_open_or_is_in_use() {
     let mut bridge = Bridge::start("silent", |spec| {
         spec.transport = Transport::StreamableHttp {
             port: 0,
@@ -360,7 +392,7 @@ async fn a_server_that_listens_on_all_interfaces_is_refused() {
     }
 }
 
-/// Starts a bridge as a service does, gives it its spec and waits.
+/// Starts a bridge as the service does, sends it the spec, and waits.
 const PARENT: &str = r#"
 import subprocess, sys, time
 bridge = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, process_group=0)

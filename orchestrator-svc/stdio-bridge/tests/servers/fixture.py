@@ -1,4 +1,4 @@
-"""An MCP server of our own that behaves as badly as it is told by its first argument."""
+"""An MCP server that misbehaves as its first argument says."""
 import json, os, signal, subprocess, sys, threading, time
 
 mode = sys.argv[1] if len(sys.argv) > 1 else "good"
@@ -38,7 +38,7 @@ def call(message):
         time.sleep(arguments["seconds"])
         answer(id, {"slept": arguments["seconds"]})
     elif name == "meet":
-        # Answers once so many calls are here at the same time.
+        # Answers once this number of calls has arrived.
         meetings.setdefault("all", threading.Barrier(arguments["calls"])).wait(60)
         answer(id, {"met": True})
     elif name == "progress":
@@ -93,7 +93,21 @@ def call(message):
             answer(id, {"text": f.read(), "mode": oct(os.stat(arguments["path"]).st_mode & 0o777)})
 
 
+def take_turn():
+    """Waits until the test allows one more process to start, by a file in the folder `turns`."""
+    while True:
+        for name in os.listdir("turns"):
+            try:
+                return os.unlink(os.path.join("turns", name))
+            except FileNotFoundError:
+                pass
+        time.sleep(0.005)
+
+
 asked = [None]
+if mode == "gated":
+    log("starting")
+    take_turn()
 if mode == "exit":
     print("no configuration found", file=sys.stderr, flush=True)
     sys.exit(7)
@@ -113,8 +127,18 @@ if mode == "silent":
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if mode in ("family", "stubborn"):
-    # A grandchild in a session of its own, whose parent is gone.
-    script = "import os,signal,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(600)"
+    # A grandchild in a session of its own, whose parent has ended.
+    script = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ready, tell = os.pipe()
+if os.fork():
+    os.read(ready, 1)
+    os._exit(0)
+os.setsid()
+os.write(tell, b"1")
+time.sleep(600)
+"""
     subprocess.run([sys.executable, "-c", script])
 
 for line in iter(sys.stdin.readline, ""):
