@@ -26,6 +26,7 @@ mod run;
 mod scan;
 mod serve;
 mod sessions;
+mod spares;
 mod spec;
 mod stdio;
 mod stop;

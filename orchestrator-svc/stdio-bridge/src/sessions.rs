@@ -1,7 +1,10 @@
 //! A stdio server of which each MCP session has a process of its own.
 //!
-//! `initialize` starts one, all requests of its session go to it, and it ends with the session: when a client ends that, when nothing was
-//! asked of it for a while, or when another session requires its place. A process that ends by itself takes its session with it, and no other.
+//! `initialize` starts one, all requests of its session go to it, and it ends with the session: when a client ends that, when it had no request
+//! for a while, or when another session requires its place. A process that ends by itself ends its session, and no other.
+//!
+//! A process knows nothing of its client before the session's first request, which `initialize` is not: the bridge answers that itself. So a
+//! process whose client gave up while it started serves the next session.
 
 use std::{
     collections::HashMap,
@@ -30,6 +33,7 @@ use crate::{
     log::Log,
     process::{StartError, start},
     reaper::Reaper,
+    spares::{Making, Spares},
     spec::Spec,
     stdio::{BUSY, SERVER_ENDED},
     stop::Stop,
@@ -46,13 +50,13 @@ pub(crate) struct Sessions {
     log: Arc<Log>,
     reaper: Reaper,
     stop: watch::Receiver<Stop>,
-    /// By [`Endpoint::run`]. Also the spare one.
+    /// By [`Endpoint::run`].
     open: Mutex<HashMap<String, Arc<Own>>>,
-    /// The process that was started to see that the server works: it serves the first session.
-    spare: Mutex<Option<Arc<Own>>>,
+    /// Processes without a session: the one that was started to see that the server works, and those whose clients gave up. They take places,
+    /// but do not give way: a process is started only where there are fewer of them than clients that wait.
+    spares: Spares<Arc<Own>>,
     /// One for each process, until nothing of it is left.
     places: Arc<Semaphore>,
-    starting: Semaphore,
     started: AtomicU64,
 }
 
@@ -63,7 +67,7 @@ struct Own {
     endpoint: Arc<Endpoint>,
     /// Its requests.
     underway: Underway,
-    /// Told when it is to end.
+    /// Notified when it is to end.
     over: Notify,
 }
 
@@ -85,14 +89,12 @@ impl Sessions {
             reaper,
             stop,
             open: Mutex::default(),
-            spare: Mutex::default(),
-            starting: Semaphore::new(STARTING),
+            spares: Spares::new(STARTING),
             started: AtomicU64::new(1),
             places: Arc::clone(&places),
         });
         if let Ok(place) = places.try_acquire_owned() {
-            let first = sessions.enter(1, first, place);
-            *sessions.spare() = Some(first);
+            sessions.enter(1, first, place);
         }
         sessions
     }
@@ -124,7 +126,8 @@ impl Sessions {
 
     /// Ends all processes as one is ended, at the same time.
     pub(crate) async fn end(&self, why: &str) {
-        let all: Vec<Arc<Own>> = self.opened().values().map(Arc::clone).collect();
+        let mut all: Vec<Arc<Own>> = self.opened().values().map(Arc::clone).collect();
+        all.extend(self.spares.remove(|_| true));
         join_all(all.iter().map(|own| {
             own.underway.close();
             own.child.close(&self.spec.limits, why, self.stop.clone())
@@ -165,32 +168,45 @@ impl Sessions {
         admitted.until_answered(response)
     }
 
-    /// A process for a new session, with its first request let in.
+    /// A process for a new session, with its first request admitted.
     async fn own(self: &Arc<Self>) -> Result<(Arc<Own>, Admitted), Refused> {
-        let spare = self.spare().take();
-        if let Some(spare) = spare
-            && let Some(admitted) = spare.underway.admit()
-        {
-            return Ok((spare, admitted));
+        let _waiting = self.spares.wait();
+        tokio::select! {
+            biased;
+            own = self.next() => Ok(own),
+            refused = self.start_required() => Err(refused),
         }
-        let place = self.place().await.ok_or(Refused::Full)?;
-        let this = Arc::clone(self);
-        // A client that goes away in between leaves a process that is known, and ends when it was idle for long enough.
-        let started = tokio::spawn(async move { this.start(place).await });
-        let own = match started.await {
-            Ok(started) => started.map_err(Refused::NotStarted)?,
-            Err(_) => {
-                return Err(Refused::NotStarted(StartError::internal(
-                    "cannot start another process",
-                )));
+    }
+
+    /// The next process that is ready, with its first request admitted.
+    async fn next(&self) -> (Arc<Own>, Admitted) {
+        loop {
+            let own = self.spares.next().await;
+            // Else it has ended.
+            if let Some(admitted) = own.underway.admit() {
+                self.opened().insert(own.endpoint.run().to_owned(), Arc::clone(&own));
+                return (own, admitted);
             }
-        };
-        match own.underway.admit() {
-            Some(admitted) => Ok((own, admitted)),
-            None => Err(Refused::NotStarted(StartError::new(
-                EndReason::Exited,
-                "It ended at once.",
-            ))),
+        }
+    }
+
+    /// Starts processes for whoever is next, until one cannot be started.
+    async fn start_required(self: &Arc<Self>) -> Refused {
+        loop {
+            let making = self.spares.required().await;
+            let Some(place) = self.place().await else {
+                return Refused::Full;
+            };
+            // A task of its own: the start goes on when the client gives up.
+            let started = tokio::spawn(Arc::clone(self).start(place, making)).await;
+            let why = match started {
+                Ok(Ok(own)) if own.underway.is_closed() => StartError::new(EndReason::Exited, "It ended at once."),
+                // The client before this one got it.
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => error,
+                Err(_) => StartError::internal("cannot start another process"),
+            };
+            return Refused::NotStarted(why);
         }
     }
 
@@ -218,31 +234,28 @@ impl Sessions {
             .ok()
     }
 
-    async fn start(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Result<Arc<Own>, StartError> {
-        let Ok(_turn) = self.starting.acquire().await else {
-            return Err(StartError::internal("takes no more sessions"));
-        };
+    async fn start(
+        self: Arc<Self>,
+        place: OwnedSemaphorePermit,
+        making: Making<Arc<Own>>,
+    ) -> Result<Arc<Own>, StartError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let marker = marker(&self.spec, number);
-        let started = async {
-            let server = start(&self.spec, &marker, None, &self.reaper).await?;
-            let child = Arc::new(Child::begin(server, &self.spec, &self.events, &self.log));
-            match child.initialize().await {
-                Ok(()) => Ok(child),
-                Err(error) => {
-                    child.gone(&error.message, &marker).await;
-                    Err(error)
-                }
-            }
-        };
-        let child = started.await?;
+        let server = start(&self.spec, &marker, None, &self.reaper).await?;
+        let child = Arc::new(Child::begin(server, &self.spec, &self.events, &self.log));
+        if let Err(error) = child.initialize().await {
+            child.gone(&error.message, &marker).await;
+            return Err(error);
+        }
         self.log
             .note(format!("[session {number}: its process has started]"))
             .await;
-        Ok(self.enter(number, child, place))
+        let own = self.enter(number, child, place);
+        drop(making);
+        Ok(own)
     }
 
-    /// Keeps a process, from its start to its end.
+    /// Adds a process to the spares, and keeps it until its end.
     fn enter(self: &Arc<Self>, number: u64, child: Arc<Child>, place: OwnedSemaphorePermit) -> Arc<Own> {
         let endpoint = Endpoint::new(Arc::clone(child.session()), self.spec.limits.clone());
         let own = Arc::new(Own {
@@ -252,7 +265,7 @@ impl Sessions {
             underway: Underway::default(),
             over: Notify::new(),
         });
-        self.opened().insert(own.endpoint.run().to_owned(), Arc::clone(&own));
+        self.spares.add(Arc::clone(&own));
         let (this, kept) = (Arc::clone(self), Arc::clone(&own));
         tokio::spawn(async move {
             this.keep(&kept).await;
@@ -272,7 +285,7 @@ impl Sessions {
         };
         own.underway.close();
         self.opened().remove(own.endpoint.run());
-        self.spare().take_if(|spare| Arc::ptr_eq(spare, own));
+        self.spares.remove(|spare| Arc::ptr_eq(spare, own));
         own.child.close(limits, &why, self.stop.clone()).await;
         own.child.gone(&why, &marker(&self.spec, own.number)).await;
         self.log
@@ -287,10 +300,6 @@ impl Sessions {
 
     fn opened(&self) -> MutexGuard<'_, HashMap<String, Arc<Own>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Option<Arc<Own>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

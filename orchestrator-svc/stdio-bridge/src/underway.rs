@@ -1,4 +1,4 @@
-//! Requests under way, and the end of their admission.
+//! Counts the requests under way, and refuses further ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::answer::Body;
 
-/// Counts requests until their answers have gone out, and lets no more in once the server is to stop.
+/// Counts requests until their answers are sent, and admits no more once the server must stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Underway(Arc<watch::Sender<State>>);
 
@@ -19,7 +19,7 @@ pub(crate) struct Underway(Arc<watch::Sender<State>>);
 struct State {
     requests: usize,
     closed: bool,
-    /// When a request was let in or finished last.
+    /// When a request was last admitted or finished.
     used: Instant,
 }
 
@@ -38,7 +38,7 @@ impl Default for Underway {
 }
 
 impl Underway {
-    /// Lets a request in. `None`: no more are let in.
+    /// Admits a request. `None`: no more are admitted.
     pub(crate) fn admit(&self) -> Option<Admitted> {
         let admitted = self.0.send_if_modified(|state| {
             state.requests += usize::from(!state.closed);
@@ -48,7 +48,7 @@ impl Underway {
         admitted.then(|| Admitted(Arc::clone(&self.0)))
     }
 
-    /// Lets no more in, and waits until none is under way.
+    /// Admits no more, and waits until none is under way.
     pub(crate) async fn drain(&self) {
         self.close();
         let mut state = self.0.subscribe();
@@ -56,13 +56,13 @@ impl Underway {
         let _ = state.wait_for(|state| state.requests == 0).await;
     }
 
-    /// Since when no request has been under way; `None` where one is, or none are let in any more.
+    /// Since when no request has been under way; `None` if one is, or no more are admitted.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let state = self.0.borrow();
         (state.requests == 0 && !state.closed).then_some(state.used)
     }
 
-    /// Lets no more in, unless a request is under way or none were let in before. Whether it did so.
+    /// Admits no more, unless a request is under way. False: one is, or no more were admitted already.
     pub(crate) fn close_if_idle(&self) -> bool {
         self.0.send_if_modified(|state| {
             let idle = state.requests == 0 && !state.closed;
@@ -71,12 +71,17 @@ impl Underway {
         })
     }
 
-    /// Lets no more in.
+    /// Whether no more are admitted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.borrow().closed
+    }
+
+    /// Admits no more.
     pub(crate) fn close(&self) {
         self.0.send_modify(|state| state.closed = true);
     }
 
-    /// Waits until none has been under way for so long, and lets no more in from then on. Never returns once it was closed otherwise.
+    /// Waits until none has been under way for this time, and admits no more. Never returns if it was closed by another method.
     pub(crate) async fn idle_for(&self, time: Duration) {
         let mut state = self.0.subscribe();
         loop {
@@ -96,7 +101,7 @@ impl Underway {
 }
 
 impl Admitted {
-    /// Keeps the request under way until its answer has gone out, or its client.
+    /// Keeps the request under way until its answer is sent, or its client has disconnected.
     pub(crate) fn until_answered(self, response: Response<Body>) -> Response<Body> {
         response.map(|body| {
             body.map_frame(move |frame| {

@@ -2,10 +2,13 @@
 
 mod harness;
 
+use std::fs;
+
 use harness::{Bridge, Client, eventually};
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
 use stdio_bridge::{EndReason, NOT_TAKEN_HEADER, STOP, Spec, Transport};
+use tokio::task::JoinSet;
 
 fn apart(spec: &mut Spec) {
     spec.transport = Transport::Stdio { one_per_session: true };
@@ -26,7 +29,7 @@ async fn session(bridge: &Bridge) -> Client {
     client
 }
 
-/// How many calls the process has counted.
+/// The number of calls that the process has counted.
 async fn count(client: &Client) -> Value {
     client.call(json!(1), "count", json!({})).await["result"]["calls"].clone()
 }
@@ -100,7 +103,7 @@ async fn the_longest_idle_session_gives_way() {
     let three = session(&bridge).await;
     assert_eq!(status(&two).await, 404);
     assert_eq!((count(&one).await, count(&three).await), (json!(2), json!(1)));
-    // None gives way while it has a request under way.
+    // No session gives way while it has a request under way.
     let waiting: Vec<_> = [&one, &three]
         .map(|client| {
             let client = client.clone();
@@ -168,6 +171,90 @@ async fn a_client_ends_its_session_with_all_its_processes() {
     assert!(bridge.marked_of(1).is_empty(), "{:?}", bridge.marked_of(1));
     assert!(bridge.marked_of(2).len() >= 2);
     assert_eq!(count(&two).await, 1);
+}
+
+/// A server whose first process has started. Further ones start when [`let_start`] allows it.
+async fn gated(change: impl FnOnce(&mut Spec)) -> Bridge {
+    Bridge::ready_with("gated", |spec| {
+        apart(spec);
+        change(spec);
+        let turns = spec.working_folder.join("turns");
+        fs::create_dir(&turns).unwrap();
+        fs::write(turns.join("first"), "").unwrap();
+    })
+    .await
+}
+
+/// Allows this number of processes of a gated server to start.
+fn let_start(bridge: &Bridge, processes: usize) {
+    for turn in 0..processes {
+        fs::write(bridge.folder.path().join(format!("turns/{turn}")), "").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn clients_who_give_up_before_all_processes_have_started_are_served_when_they_come_again() {
+    const CLIENTS: usize = 6;
+    let mut bridge = gated(|_| ()).await;
+    let first = session(&bridge).await;
+    let mut served = Vec::new();
+    while served.len() < CLIENTS {
+        let mut waiting = JoinSet::new();
+        for _ in served.len()..CLIENTS {
+            let mut client = bridge.client();
+            waiting.spawn(async move {
+                client.initialize("2025-11-25").await;
+                client
+            });
+        }
+        let_start(&bridge, 2);
+        for _ in 0..2 {
+            served.push(waiting.join_next().await.unwrap().unwrap());
+        }
+        waiting.shutdown().await;
+        // The bridge answers this after it has noticed which clients have disconnected.
+        count(&first).await;
+    }
+    for client in &served {
+        assert_eq!(count(client).await, 1, "a process of its own");
+    }
+    bridge.ask(STOP).await;
+    bridge.ended().await;
+    let starts = bridge.logs.iter().filter(|line| *line == "starting").count();
+    assert_eq!(starts, 1 + CLIENTS, "no process was started for nobody");
+    for session in 1..=starts {
+        assert!(bridge.marked_of(session).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_process_whose_client_gave_up_serves_the_next_session() {
+    let mut bridge = gated(|spec| spec.limits.sessions = 2).await;
+    let first = session(&bridge).await;
+    let busy = tokio::spawn({
+        let first = first.clone();
+        async move { first.call(json!(1), "wait", json!({})).await }
+    });
+    bridge.wait_for_log("waiting").await;
+    bridge.logs.clear();
+    let mut gone = bridge.client();
+    let gone = tokio::spawn(async move { gone.initialize("2025-11-25").await });
+    bridge.wait_for_log("starting").await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    count(&first).await;
+    // No further process is allowed, but one is being started that is for this client.
+    let mut next = bridge.client();
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}});
+    let opens = tokio::spawn(async move {
+        let (status, headers, _) = next.post(&initialize).await;
+        assert_eq!(status, 200);
+        next.session = Some(headers["mcp-session-id"].to_str().unwrap().to_owned());
+        next
+    });
+    let_start(&bridge, 1);
+    assert_eq!(count(&opens.await.unwrap()).await, 1);
+    busy.abort();
 }
 
 #[tokio::test]
