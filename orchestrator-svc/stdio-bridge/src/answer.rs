@@ -1,4 +1,4 @@
-//! Answers of the bridge's own.
+//! HTTP answers of the bridge.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 
-/// The body of an answer, the bridge's own or one that is passed on.
+/// The body of an answer, of the bridge or of a server.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 pub(crate) fn sse(message: &str) -> Bytes {

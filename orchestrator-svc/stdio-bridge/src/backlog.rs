@@ -1,14 +1,14 @@
-//! Progress messages that wait for their callers, bounded by bytes: the bridge holds them outside of its server's memory limit.
+//! Queues of progress messages for callers, limited in bytes, since the bridge keeps them outside of its server's memory limit.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Messages that wait for one caller.
+/// Messages in the queue of one caller.
 const MESSAGES: usize = 64;
-/// Bytes that may wait for one caller, however many wait for others.
+/// Bytes that each caller's queue may have, whatever the others have.
 const RESERVED_BYTES: usize = 16 << 10;
-/// Bytes that may wait for one caller on top of that, in the room that all share.
+/// Bytes that one caller's queue may have in addition, of the room that all share.
 const CALL_BYTES: usize = 1 << 20;
 /// The size of that room.
 const ALL_BYTES: usize = 16 << 20;
@@ -16,7 +16,7 @@ const ALL_BYTES: usize = 16 << 20;
 /// The room that all callers share.
 pub(crate) struct Backlog(Arc<Semaphore>);
 
-/// Where the messages of one request come in.
+/// The sending end of one request's queue.
 pub(crate) struct Sender {
     queue: mpsc::Sender<Held>,
     reserved: Arc<Semaphore>,
@@ -24,17 +24,17 @@ pub(crate) struct Sender {
     all: Arc<Semaphore>,
 }
 
-/// Where they go out. Dropped, it gives back what they took.
+/// The receiving end. Its drop frees the room of its messages.
 pub(crate) struct Receiver(mpsc::Receiver<Held>);
 
-/// A message, and the room that it takes until it is read.
+/// A message, and its room until it is read.
 struct Held {
     text: String,
     _room: Room,
 }
 
-/// Given back on drop.
-#[expect(dead_code, reason = "what is held is given back by its drop, and never looked at")]
+/// Freed on drop.
+#[expect(dead_code, reason = "permits are released by their drop, and never read")]
 enum Room {
     Reserved(OwnedSemaphorePermit),
     Shared([OwnedSemaphorePermit; 2]),
@@ -61,7 +61,7 @@ impl Backlog {
 }
 
 impl Sender {
-    /// Keeps a message for its caller. One without room is dropped: the caller does not read, and the next says more.
+    /// Queues a message for its caller. It is dropped if there is no room: the caller does not read, and later progress replaces it.
     pub(crate) fn offer(&self, mut text: String) {
         text.shrink_to_fit();
         if let Some(room) = self.room(text.len()) {
@@ -80,7 +80,7 @@ impl Sender {
 }
 
 impl Receiver {
-    /// The next message; `None`: no more will come.
+    /// The next message; `None` after the last.
     pub(crate) async fn recv(&mut self) -> Option<String> {
         self.0.recv().await.map(|held| held.text)
     }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn holds_so_many_bytes_for_one_caller() {
+    async fn limits_the_bytes_of_one_caller() {
         let backlog = Backlog::default();
         let (sender, mut receiver) = backlog.queue();
         sender.offer("x".repeat(CALL_BYTES + 1));
@@ -107,12 +107,12 @@ mod tests {
         assert_eq!(receiver.0.len(), 16);
         receiver.recv().await.unwrap();
         fill(&sender);
-        assert_eq!(receiver.0.len(), 16, "what was read makes room");
+        assert_eq!(receiver.0.len(), 16, "a message that was read frees its room");
         assert_eq!(backlog.0.available_permits(), ALL_BYTES - CALL_BYTES);
     }
 
     #[tokio::test]
-    async fn who_does_not_read_takes_nothing_that_is_reserved_for_others() {
+    async fn a_caller_that_does_not_read_uses_no_room_reserved_for_others() {
         let backlog = Backlog::default();
         let unread: Vec<_> = (0..24).map(|_| backlog.queue()).collect();
         unread.iter().for_each(|(sender, _)| fill(sender));
@@ -127,19 +127,23 @@ mod tests {
             }
         }
         sender.offer("x".repeat(RESERVED_BYTES + 1));
-        assert!(receiver.0.is_empty(), "there is no more than that");
+        assert!(receiver.0.is_empty(), "only the reserved room is left");
     }
 
     #[test]
-    fn holds_so_many_bytes_for_all_and_lets_go_of_them() {
+    fn limits_the_bytes_of_all_and_frees_them() {
         let backlog = Backlog::default();
         let queues: Vec<_> = (0..20).map(|_| backlog.queue()).collect();
         queues.iter().for_each(|(sender, _)| fill(sender));
         assert_eq!(backlog.0.available_permits(), 0);
         let (senders, receivers): (Vec<_>, Vec<_>) = queues.into_iter().unzip();
         drop(receivers);
-        assert_eq!(backlog.0.available_permits(), ALL_BYTES, "the callers have gone");
+        assert_eq!(
+            backlog.0.available_permits(),
+            ALL_BYTES,
+            "the callers have disconnected"
+        );
         fill(&senders[0]);
-        assert_eq!(backlog.0.available_permits(), ALL_BYTES, "nobody reads it");
+        assert_eq!(backlog.0.available_permits(), ALL_BYTES, "no caller reads it");
     }
 }

@@ -36,14 +36,14 @@ pub(crate) struct Child {
     pid: i32,
     session: Arc<Session>,
     end: watch::Receiver<Option<End>>,
-    /// Ready when it has closed its standard output.
+    /// Completes when it has closed its standard output.
     closed: Shared<BoxFuture<'static, ()>>,
     /// What reads its standard error.
     log: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Child {
-    /// Begins to speak to a server that was started.
+    /// Begins the conversation with a server that was started.
     pub(crate) fn begin(server: Server, spec: &Spec, events: &Events, log: &Arc<Log>) -> Self {
         let Server {
             pid,
@@ -66,7 +66,7 @@ impl Child {
     /// Initializes it.
     ///
     /// # Errors
-    /// When it refuses, does not answer in time, or ends before.
+    /// If it refuses, does not answer in time, or ends.
     pub(crate) async fn initialize(&self) -> Result<(), StartError> {
         tokio::select! {
             biased;
@@ -80,7 +80,7 @@ impl Child {
         &self.session
     }
 
-    /// Waits until it has ended, or has closed its standard output and did not end soon afterwards (`None`).
+    /// Waits until it has ended. `None`: it has closed its standard output, and has not ended soon afterwards.
     pub(crate) async fn ended(&self) -> Option<End> {
         let mut end = self.end.clone();
         tokio::select! {
@@ -91,7 +91,7 @@ impl Child {
         timeout(CLOSED, ended(&mut end)).await.ok()
     }
 
-    /// Ends it: its input first, then SIGTERM. Whoever waits for an answer is told `why`.
+    /// Ends it: closes its input, then sends SIGTERM. Requests that wait for an answer fail with `why`.
     pub(crate) async fn close(&self, limits: &Limits, why: &str, stop: watch::Receiver<Stop>) {
         self.session.end(why);
         close(self.pid, true, limits, self.end.clone(), stop).await;
@@ -104,7 +104,7 @@ impl Child {
         self.log_ended().await;
     }
 
-    /// Waits until its last lines are read: all writers are dead, but for one that nobody can kill.
+    /// Waits until its last lines are read. All writers are dead, except a process that cannot be killed.
     pub(crate) async fn log_ended(&self) {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(log) = log {
@@ -113,8 +113,7 @@ impl Child {
     }
 }
 
-/// Waits for the end of a server whose input has ended, if `input_ended`; then sends SIGTERM, and waits again. What is left of it afterwards is to
-/// be killed.
+/// Waits for the end of a server whose input has ended, if `input_ended`; then sends SIGTERM, and waits again. The caller kills what is left of it.
 pub(crate) async fn close(
     pid: i32,
     input_ended: bool,

@@ -1,4 +1,4 @@
-//! The JSON-RPC envelope. Everything inside it passes as the bytes that came.
+//! The JSON-RPC envelope. Its content is forwarded byte for byte.
 
 use std::{borrow::Cow, fmt};
 
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl<'a> Members<'a> {
-    /// Parses an object. `None`: it is something else, or a member comes twice, which parsers read differently.
+    /// Parses an object. `None`: it is something else, or has a member twice, of which parsers use different ones.
     pub(crate) fn parse(json: &'a [u8]) -> Option<Self> {
         let members: Self = serde_json::from_slice(json).ok()?;
         let twice = |(i, (name, _)): (usize, &(Cow<'_, str>, _))| members.0[..i].iter().any(|(other, _)| other == name);
@@ -42,7 +42,7 @@ impl<'a> Members<'a> {
         serde_json::from_str(self.get(name)?.get()).ok()
     }
 
-    /// The message's role. `None`: it is no JSON-RPC 2.0 message.
+    /// The message's role. `None`: it is not a JSON-RPC 2.0 message.
     pub(crate) fn kind(&self) -> Option<Kind> {
         if self.string("jsonrpc").as_deref() != Some("2.0") {
             return None;
@@ -104,7 +104,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Replaces line ends, which JSON has between tokens only, so that the message fits one line of stdio and one field of SSE.
+/// Replaces line ends, which JSON allows only between tokens, so that the message is one line of stdio and one field of SSE.
 pub(crate) fn one_line(json: &mut [u8]) {
     for byte in json {
         if matches!(byte, b'\n' | b'\r') {
@@ -113,7 +113,7 @@ pub(crate) fn one_line(json: &mut [u8]) {
     }
 }
 
-/// One of the bridge's own ids. Some servers return numbers as strings, or as floating-point ones.
+/// Parses an id of the bridge. Some servers return numbers as strings, or as floating-point numbers.
 pub(crate) fn number(json: &str) -> Option<u64> {
     let digits = json
         .strip_prefix('"')
@@ -122,18 +122,18 @@ pub(crate) fn number(json: &str) -> Option<u64> {
     if let Ok(number) = digits.parse() {
         return Some(number);
     }
-    // Up to here, each integer is a floating-point number.
+    // Below this, each integer has an exact floating-point representation.
     const EXACT: f64 = (1_u64 << 53) as f64;
     let number: f64 = serde_json::from_str(json).ok()?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it was compared with both bounds"
+        reason = "both bounds are checked"
     )]
     (number.fract() == 0.0 && (0.0..EXACT).contains(&number)).then_some(number as u64)
 }
 
-/// Why a text is no answer; to be read after "it".
+/// Why a text is not a valid answer; follows the word "it".
 pub(crate) fn fault(json: &[u8]) -> String {
     let Ok(text) = str::from_utf8(json) else {
         return "is not UTF-8".to_owned();
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_everything_but_what_it_replaces() {
+    fn keeps_everything_except_what_it_replaces() {
         let json =
             br#"{"jsonrpc":"2.0", "id" : "a", "result": {"n": 12345678901234567890123, "x":[1, 2]}, "extra":1.0}"#;
         let members = Members::parse(json).unwrap();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_roles() {
+    fn distinguishes_roles() {
         let kind = |json: &str| Members::parse(json.as_bytes()).and_then(|m| m.kind());
         let method = "m".to_owned();
         assert_eq!(
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_own_ids() {
+    fn parses_ids_of_the_bridge() {
         for json in ["17", "\"17\"", "17.0", "1.7e1"] {
             assert_eq!(number(json), Some(17), "{json}");
         }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_deep_nesting_without_recursion() {
+    fn parses_deep_nesting_without_recursion() {
         let deep = format!(
             r#"{{"jsonrpc":"2.0","id":1,"result":{}{}}}"#,
             "[".repeat(1_000_000),

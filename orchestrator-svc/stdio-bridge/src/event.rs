@@ -1,4 +1,4 @@
-//! What the parent is told.
+//! What the bridge reports to its parent.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ pub enum Event {
     },
     /// The server can be called on the socket.
     Ready,
-    /// The server said that its list of tools changed. One that says so all the time is passed on less and less often, down to once a minute.
+    /// The server has announced that its list of tools changed. Frequent announcements are reported at growing intervals, up to a minute.
     ToolsChanged,
     /// The server wrote a line that is not of the protocol.
     Log {
@@ -25,34 +25,34 @@ pub enum Event {
         /// Microseconds since 1970.
         time: i64,
     },
-    /// The server has ended, or never began; nothing of it is left. Last.
+    /// The server has ended or was not started, and no process of it is left. The last event.
     Ended {
         /// Why.
         reason: EndReason,
         /// For people, without secrets.
         message: String,
-        /// Its exit code, if it ended by itself.
+        /// Its exit code, if it exited.
         exit_code: Option<i32>,
         /// The signal that ended it.
         signal: Option<i32>,
     },
 }
 
-/// Why a server is not there any more.
+/// Why a server does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EndReason {
     /// The parent asked for it.
     Stopped,
-    /// What it was told could not be prepared: a file, the sandbox.
+    /// A file or the sandbox could not be prepared.
     NotStarted,
-    /// The bridge itself failed: nothing of this is the server's fault.
+    /// The bridge failed, which is not the server's fault.
     BridgeFailed,
     /// There is no such program.
     CommandNotFound,
-    /// It is not a program, or may not be run.
+    /// It is not a program, or may not be executed.
     CommandNotExecutable,
-    /// It ended by itself.
+    /// It exited, or was ended by a signal that the bridge did not send.
     Exited,
     /// It answered `initialize` with an error.
     InitializeFailed,
@@ -62,22 +62,22 @@ pub enum EndReason {
     NotMcp,
     /// It does not listen on its port.
     PortNotOpen,
-    /// It listens on its port to others than this machine.
+    /// Other machines can connect to its port.
     PortExposed,
-    /// Its port is taken by another process.
+    /// Another process uses its port.
     PortInUse,
     /// A task did not end in time.
     TaskTimeout,
-    /// Its package could not be fetched. Never of a bridge.
+    /// Its package could not be fetched. The bridge does not send this.
     PackageNotFetched,
 }
 
-/// Sends events to the parent, in order. A parent that is gone is noticed elsewhere.
+/// Sends events to the parent, in order. The end of the parent is noticed elsewhere ([`crate::stop`]).
 #[derive(Clone)]
 pub(crate) struct Events(mpsc::Sender<Event>);
 
 impl Events {
-    /// Writes to standard output until all senders are gone.
+    /// Writes to standard output until all senders are dropped.
     pub(crate) fn to_stdout() -> (Self, JoinHandle<()>) {
         let (sender, mut receiver) = mpsc::channel::<Event>(256);
         let task = tokio::spawn(async move {
@@ -93,7 +93,7 @@ impl Events {
     }
 
     pub(crate) async fn send(&self, event: Event) {
-        // The receiver lives until all senders are gone.
+        // The receiver lives until all senders are dropped.
         let _ = self.0.send(event).await;
     }
 

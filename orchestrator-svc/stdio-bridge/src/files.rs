@@ -15,7 +15,7 @@ use nix::{
 
 use crate::spec::File;
 
-/// A server's folder. The server can write to it while we do: no link that it puts there leads us elsewhere.
+/// A server's folder. The server can write to it at the same time, so symbolic links in it are never followed.
 pub(crate) struct Folder(OwnedFd);
 
 const FOLDER: OFlag = OFlag::O_PATH
@@ -28,10 +28,10 @@ impl Folder {
         Ok(Self(open(path, FOLDER, Mode::empty())?))
     }
 
-    /// Writes a file, readable by nobody else.
+    /// Writes a file that only this user can read.
     pub(crate) fn write(&self, file: &File) -> io::Result<()> {
         let (parent, name) = self.parent(&file.path, true)?;
-        // Made anew, so that neither an old mode nor a link decides where the text goes.
+        // Created again, so that neither the mode of an old file nor a link has an effect.
         match unlinkat(&parent, &name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
@@ -41,13 +41,13 @@ impl Folder {
         std::fs::File::from(made).write_all(file.content.as_bytes())
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file.
     pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
         let (parent, name) = self.parent(path, false)?;
         Ok(unlinkat(&parent, &name, UnlinkatFlags::NoRemoveDir)?)
     }
 
-    /// The folder of a path below this one, and the name in it.
+    /// The folder of a path inside this folder, and the name in it.
     fn parent(&self, path: &str, make: bool) -> io::Result<(OwnedFd, PathBuf)> {
         let leaves = || io::Error::new(io::ErrorKind::InvalidInput, "it leaves the server's folder");
         let mut names = Vec::new();

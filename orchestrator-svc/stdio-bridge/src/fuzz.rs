@@ -1,4 +1,4 @@
-//! Envelopes as an attacker on either side of the bridge writes them.
+//! Envelopes that an attacker on either side of the bridge could write.
 
 use bolero::check;
 use serde_json::Value;
@@ -53,7 +53,7 @@ const WORDS: [&str; 40] = [
 ];
 
 #[test]
-fn envelopes_stay_what_they_were() {
+fn envelopes_keep_their_meaning() {
     check!(name = "envelope")
         .with_iterations(ITERATIONS)
         .for_each(|bytes: &[u8]| {
@@ -79,7 +79,7 @@ fn envelope(bytes: &[u8]) {
             again.get(name).map(|value| value.get())
         );
     }
-    // A line of its own says the same.
+    // As one line, it has the same meaning.
     let mut line = bytes.to_vec();
     one_line(&mut line);
     assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
@@ -109,9 +109,9 @@ fn envelope(bytes: &[u8]) {
     assert_eq!(answer["error"]["message"], Value::from(String::from_utf8_lossy(bytes)));
 }
 
-/// What a scan finds does not depend on how the bytes come, and is what a parser finds where one finds anything.
+/// The result of a scan does not depend on the parts in which the bytes arrive, and agrees with a parser wherever one succeeds.
 #[test]
-fn answers_are_found_by_those_who_asked() {
+fn a_scan_agrees_with_a_parser() {
     check!(name = "scan")
         .with_iterations(ITERATIONS)
         .for_each(|bytes: &[u8]| {
@@ -135,7 +135,7 @@ fn scan(bytes: &[u8]) {
         rest = others;
     }
     assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
-    // To be read after "it", whatever it is.
+    // Follows the word "it".
     assert!(fault(bytes).starts_with("is ") || fault(bytes).starts_with("has "));
     let Some(members) = Members::parse(bytes) else { return };
     assert!(whole.is_closed());
@@ -143,7 +143,7 @@ fn scan(bytes: &[u8]) {
         assert_eq!(members.get("id").and_then(|id| number(id.get())), Some(answers));
         assert!(members.get("method").is_none());
     } else if members.kind() == Some(Kind::Response) {
-        // One that is not of ours.
+        // It is not an id of the bridge.
         let id = members.get("id").map_or("", |id| id.get());
         assert!(number(id).is_none() || id.len() > 64, "{id}");
     }

@@ -1,8 +1,8 @@
 //! Streamable HTTP for the clients of a stdio server.
 //!
-//! A request is answered with JSON; with a stream only where the server reports progress on it before it answers. What the
-//! server says to everybody goes to the GET streams. A session id tells the clients apart, whose request ids may be equal, and
-//! is bound to this run of the server: after a restart clients initialize again.
+//! A request is answered with JSON, or with a stream if the server reports progress before it answers. Notifications for all clients are sent
+//! on the streams of GET. The session id distinguishes clients, whose request ids may be equal. It is valid for this process of the server:
+//! after a restart, clients initialize again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,11 +27,11 @@ pub(crate) const SESSION: &str = "mcp-session-id";
 /// Length of [`Endpoint::run`].
 pub(crate) const RUN: usize = 32;
 const VERSION: &str = "mcp-protocol-version";
-/// Those a client may name; older ones differ from these in nothing the bridge sees.
+/// The revisions that a client may name in a header.
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
 pub(crate) const INVALID_REQUEST: i32 = -32600;
 const PARSE_ERROR: i32 = -32700;
-/// In an answer with status 503: the request did not reach the server. No answer of a server's own has it.
+/// In an answer with status 503: the request was not sent to the server. Removed from the answers of servers.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
@@ -51,7 +51,7 @@ impl Endpoint {
         }
     }
 
-    /// What the ids of its sessions begin with: [`RUN`] characters that nobody guesses.
+    /// The beginning of its session ids: [`RUN`] random characters.
     pub(crate) fn run(&self) -> &str {
         &self.run
     }
@@ -78,13 +78,13 @@ impl Endpoint {
         match *request.method() {
             Method::POST => self.post(request, &client, underway).await,
             Method::GET => self.stream(request.headers()),
-            // Sessions hold nothing.
+            // A session has no state.
             Method::DELETE => empty(StatusCode::NO_CONTENT),
             _ => empty(StatusCode::METHOD_NOT_ALLOWED),
         }
     }
 
-    /// The session the client names; empty where it names none.
+    /// The session that the client names; empty if it names none.
     fn client(&self, headers: &HeaderMap) -> Result<String, Box<Response<Body>>> {
         let Some(session) = headers.get(SESSION) else {
             return Ok(String::new());
@@ -132,12 +132,12 @@ impl Endpoint {
                 StatusCode::BAD_REQUEST,
                 error("null", INVALID_REQUEST, "Not a JSON-RPC 2.0 message."),
             ),
-            // The bridge relays no requests to clients: this answers none.
+            // The bridge forwards no requests to clients, so this answers none.
             Some(Kind::Response) => empty(StatusCode::ACCEPTED),
             Some(Kind::Notification { method }) => {
                 match method.as_str() {
                     "notifications/cancelled" => self.session.cancel(client, &message).await,
-                    // Of the client's own session, which ends here.
+                    // The server was initialized by the bridge, without roots.
                     "notifications/initialized" | "notifications/roots/list_changed" => {}
                     _ => {
                         self.session.send(String::from_utf8_lossy(&body).into_owned()).await;
@@ -151,7 +151,7 @@ impl Endpoint {
                 };
                 let response = match method.as_str() {
                     "initialize" => self.initialize(&message),
-                    // A method of 2026-07-28, which needs more than a pipe to be passed on: the bridge is a server of the older revisions.
+                    // Methods of 2026-07-28. The bridge implements the earlier revisions.
                     "server/discover" | "subscriptions/listen" => json(
                         StatusCode::OK,
                         error(id(&message), METHOD_NOT_FOUND, "Method not found"),
@@ -231,7 +231,7 @@ impl Endpoint {
     }
 }
 
-/// A request on its way.
+/// A request under way.
 struct Call {
     session: Arc<Session>,
     waiting: Waiting,
@@ -248,7 +248,7 @@ impl Call {
     async fn next(&mut self) -> Next {
         let next = async {
             tokio::select! {
-                // Progress that came before the answer leaves before it.
+                // Progress is sent before the answer that it preceded.
                 biased;
                 Some(progress) = self.waiting.progress.recv() => Next::Progress(progress),
                 answer = &mut self.waiting.answer => match answer {
@@ -282,7 +282,7 @@ impl Call {
 }
 
 impl Drop for Call {
-    /// Its client has gone; the server would go on for nobody.
+    /// The client has disconnected, so the request is cancelled.
     fn drop(&mut self) {
         let id = self.waiting.internal_id;
         if self.session.is_waiting(id)
@@ -314,13 +314,13 @@ pub(crate) fn wrong_path() -> Response<Body> {
     text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.")
 }
 
-/// Answers a request of a session that is no more: the client initializes again.
+/// Answers a request of a session that has ended, so that the client initializes again.
 pub(crate) fn session_ended() -> Response<Body> {
     let body = error("null", SERVER_ENDED, "The session has ended; initialize again.");
     json(StatusCode::NOT_FOUND, body)
 }
 
-/// Refuses a request before the server is told of it, since it is about to stop: whoever sent it may send it again, to the server that comes.
+/// Refuses a request that was not sent to the server, since the server is being stopped. It may be sent again, to the server that is started next.
 pub(crate) fn not_taken(id: &str) -> Response<Body> {
     let why = "The MCP server is being stopped; this request was not passed on to it.";
     let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error(id, NOT_TAKEN, why));

@@ -1,11 +1,12 @@
 //! Starts one MCP server and serves it as streamable HTTP on a Unix socket.
 //!
-//! A stdio server is spoken to for all its clients: their JSON-RPC ids are multiplexed, the server is initialized once, without
-//! client capabilities. Or each MCP session has a process of its own, which ends with it. A streamable HTTP server is proxied to its port. Either way the server gets a clean environment, its
-//! lines on standard error are handed to the parent with the secrets taken out, and nothing of it outlives the bridge.
+//! One process of a stdio server serves all clients: the bridge multiplexes their JSON-RPC ids and initializes the server once, without client
+//! capabilities. Or each MCP session has a process of its own, which ends with the session. Requests to a streamable HTTP server are
+//! forwarded to its port. In each case, the server gets a clean environment, the parent gets its lines on standard error with the secrets
+//! removed, and no process of it outlives the bridge.
 //!
-//! The bridge is a process of its own ([`main`]): it reads a [`Spec`] as one line of JSON on standard input, writes
-//! [`Event`]s as lines of JSON on standard output, and ends with all its descendants when standard input ends.
+//! The bridge is a process ([`main`]): it reads a [`Spec`] as one line of JSON from standard input, writes [`Event`]s as lines of JSON to
+//! standard output, and ends with all its descendants when standard input ends.
 
 mod answer;
 mod backlog;
@@ -17,6 +18,7 @@ mod files;
 mod fuzz;
 mod http;
 mod lines;
+mod live;
 mod log;
 mod process;
 mod proxy;

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// Reads lines; of an overlong one only its beginning is kept.
+/// Reads lines. Of a line that is too long, only the beginning is kept.
 pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     limit: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Lines<R> {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) bytes: Vec<u8>,
-    /// Whether there was more of it.
+    /// Whether the line was longer.
     pub(crate) cut: bool,
 }
 
@@ -26,12 +26,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// The next line; at the end of the stream what there is of one, then `None`.
+    /// The next line; the last one may lack its end. `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
         self.next_shown(|_| ()).await
     }
 
-    /// The next line; the whole of an overlong one is shown to `overlong`, in parts.
+    /// As [`Self::next`]. `overlong` gets the whole of a line that is too long, in parts.
     pub(crate) async fn next_shown(&mut self, mut overlong: impl FnMut(&[u8])) -> io::Result<Option<Line>> {
         let mut line = Line {
             bytes: Vec::new(),

@@ -1,4 +1,4 @@
-//! What a server writes beside the protocol, for the parent: without secrets, and no more of it than the parent bears.
+//! What a server writes in addition to messages of the protocol, for the parent: without secrets, and at a limited rate.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -13,11 +13,11 @@ use tokio::{
 
 use crate::{event::Events, lines::Lines, redact::Redactor, spec::Limits};
 
-/// What a line costs beside its bytes, in bytes: it is handled several times on its way.
+/// What a line costs in addition to its bytes, in bytes: each is processed several times.
 const LINE: usize = 128;
 /// From the first line that is dropped to the line that reports how many were.
-const TOLD: Duration = Duration::from_secs(1);
-/// Dropped bytes after which the server waits for [`PAUSE`]: a loop that writes as fast as it can takes no processor time from others.
+const REPORT: Duration = Duration::from_secs(1);
+/// After so many dropped bytes, the server waits for [`PAUSE`]: a loop that writes as fast as it can must not take processor time from others.
 const READ_ON: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -27,7 +27,7 @@ pub(crate) struct Log {
     redactor: Arc<Redactor>,
     line_bytes: usize,
     meter: Mutex<Meter>,
-    /// For who tells what was dropped.
+    /// For the task that reports what was dropped.
     this: Weak<Self>,
 }
 
@@ -46,20 +46,20 @@ impl Log {
         })
     }
 
-    /// Takes all lines of a stream.
+    /// Logs all lines of a stream.
     pub(crate) fn follow(self: &Arc<Self>, stream: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
         let log = Arc::clone(self);
-        // Read further than shown, so that a secret is recognized that begins just before the cut.
+        // More is read than is logged, so that a secret that begins just before the cut is recognized.
         let mut lines = Lines::new(stream, self.line_bytes + self.redactor.longest());
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next().await {
                 log.line(&line.bytes).await;
             }
-            log.tell_dropped().await;
+            log.report_dropped().await;
         })
     }
 
-    /// A line of the server's. Waits where the server writes far more than is taken.
+    /// Logs a line of the server. Waits if the server writes far more than is accepted.
     pub(crate) async fn line(&self, line: &[u8]) {
         let length = line.len().min(self.line_bytes);
         if self.takes(length).await {
@@ -67,14 +67,14 @@ impl Log {
         }
     }
 
-    /// A line about what the server did.
+    /// Logs a line about the server.
     pub(crate) async fn note(&self, note: String) {
         if self.takes(note.len()).await {
             self.events.log(note).await;
         }
     }
 
-    /// Text for people outside of the log, without secrets.
+    /// Removes the secrets from a text that is shown elsewhere than in the log.
     pub(crate) fn redact(&self, text: &[u8], limit: usize) -> String {
         self.redactor.redact(text, limit)
     }
@@ -85,7 +85,7 @@ impl Log {
             Taken::Whole => return true,
             Taken::Dropped { first, pause } => {
                 if first {
-                    self.tell_later();
+                    self.report_later();
                 }
                 if pause {
                     sleep(PAUSE).await;
@@ -95,17 +95,17 @@ impl Log {
         false
     }
 
-    fn tell_later(&self) {
+    fn report_later(&self) {
         let this = self.this.clone();
         tokio::spawn(async move {
-            sleep(TOLD).await;
+            sleep(REPORT).await;
             if let Some(log) = this.upgrade() {
-                log.tell_dropped().await;
+                log.report_dropped().await;
             }
         });
     }
 
-    async fn tell_dropped(&self) {
+    async fn report_dropped(&self) {
         let (lines, bytes, rate) = {
             let mut meter = self.meter();
             let dropped = (meter.dropped_lines, meter.dropped_bytes, meter.rate);
@@ -113,10 +113,10 @@ impl Log {
             dropped
         };
         if lines > 0 {
-            let told = format!(
+            let report = format!(
                 "[{lines} lines ({bytes} bytes) were dropped: the server writes more than {rate} bytes a second]"
             );
-            self.events.log(told).await;
+            self.events.log(report).await;
         }
     }
 
@@ -143,9 +143,9 @@ struct Meter {
 enum Taken {
     Whole,
     Dropped {
-        /// The first since it was last told what was dropped.
+        /// The first since the last report of what was dropped.
         first: bool,
-        /// Whoever writes is to wait.
+        /// The writer must wait.
         pause: bool,
     },
 }
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_a_burst_and_then_so_much_a_second() {
+    fn accepts_a_burst_and_then_a_rate() {
         let start = Instant::now();
         let mut meter = Meter::new(100 * LINE, 10 * LINE, start);
         let mut taken =
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_floods_waits() {
+    fn a_writer_of_too_much_waits() {
         let now = Instant::now();
         let mut meter = Meter::new(0, 0, now);
         let first = meter.take(10, now);

@@ -1,4 +1,4 @@
-//! The bridge as a program of its own. It takes everything from standard input.
+//! The bridge as a program of its own.
 
 use std::process::ExitCode;
 

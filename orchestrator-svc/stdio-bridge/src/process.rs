@@ -29,7 +29,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    event::EndReason,
+    event::{EndReason, Event},
     reaper::Reaper,
     spec::Spec,
     tree::{End, MARKER},
@@ -60,20 +60,31 @@ impl StartError {
         }
     }
 
-    /// For what is no fault of the server. `what` is to be read after "the bridge".
+    /// For what is not the server's fault. `what` follows the words "the bridge".
     pub(crate) fn internal(what: &str) -> Self {
         let message = format!("Internal error: the bridge of the MCP server {what}. The server is started again.");
         Self::new(EndReason::BridgeFailed, message)
     }
 }
 
-/// Starts the server within its confinement. `marker` is [`Spec::marker`], or begins with it.
+impl From<StartError> for Event {
+    fn from(error: StartError) -> Self {
+        Self::Ended {
+            reason: error.reason,
+            message: error.message,
+            exit_code: None,
+            signal: None,
+        }
+    }
+}
+
+/// Starts the server in its sandbox. `marker` is [`Spec::marker`], or begins with it.
 pub(crate) async fn start(spec: &Spec, marker: &str, port: Option<u16>, reaper: &Reaper) -> Result<Server, StartError> {
-    // Before anything can end.
+    // Before the process is started: it may end at once.
     let starting = reaper.starting();
     let no_launcher = |e: io::Error| internal("cannot start the launcher", &e);
     let (ours, theirs) = StdUnixStream::pair().map_err(no_launcher)?;
-    // The program that is running, also where its file was replaced meanwhile.
+    // This program, even if its file was replaced since it was started.
     let mut command = Command::new("/proc/self/exe");
     command
         .args([LAUNCHER, &theirs.as_raw_fd().to_string()])
@@ -148,12 +159,12 @@ impl Launcher {
         serde_json::from_str(&line).ok()
     }
 
-    /// Waits until the server runs. The process that stands for it.
+    /// Waits until the server runs. Returns the id of the process that represents it: the init, or the guard.
     async fn started(&mut self, spec: &Spec) -> Result<i32, StartError> {
         let mut pid = 0;
         loop {
             match self.next().await {
-                Some(Status::Process { pid: stands }) => pid = stands,
+                Some(Status::Process { pid: represents }) => pid = represents,
                 Some(Status::NotStarted { what, errno, program }) => {
                     return Err(not_started(spec, &what, errno, program));
                 }
@@ -165,7 +176,7 @@ impl Launcher {
         }
     }
 
-    /// How the server ended, if its init still told.
+    /// How the server ended, if its init has reported that.
     async fn ended(&mut self) -> Option<End> {
         while let Some(status) = self.next().await {
             match status {
@@ -216,7 +227,8 @@ fn not_started(spec: &Spec, what: &str, errno: i32, program: bool) -> StartError
     }
 }
 
-/// Lets the kernel kill the launcher when the bridge itself is killed. Asked of the thread that starts it, which is the bridge's only one that matters.
+/// Lets the kernel kill the launcher when the bridge is killed: more precisely, when the thread that starts it ends, which runs until the bridge
+/// ends.
 #[expect(
     unsafe_code,
     reason = "there is no safe way to set an attribute between fork and exec; prctl is a single system call"

@@ -1,4 +1,4 @@
-//! Passes requests on to a server that speaks streamable HTTP itself.
+//! Forwards requests to a server that speaks streamable HTTP.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -30,14 +30,17 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// The way to the server's port.
+/// Forwards requests to the server's port.
 pub(crate) struct Proxy {
     client: Client<HttpConnector, Incoming>,
     authority: String,
     path: PathAndQuery,
 }
 
-/// The port to tell the server. One that is taken is refused: what listens there is somebody else.
+/// The port for the server: a free one if `port` is 0.
+///
+/// # Errors
+/// If another process uses the port.
 pub(crate) async fn choose_port(port: u16) -> Result<u16, StartError> {
     let taken = |e| {
         let text = format!(
@@ -49,8 +52,10 @@ pub(crate) async fn choose_port(port: u16) -> Result<u16, StartError> {
     listener.local_addr().map(|a| a.port()).map_err(taken)
 }
 
-/// Waits until the server itself listens on its port. One that listens to others than this machine is refused: they would reach it past the
-/// gateway, and without a credential.
+/// Waits until the server listens on its port.
+///
+/// # Errors
+/// If it does not in time, or listens on all interfaces: other machines could call it without the gateway and without a credential.
 pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(), StartError> {
     let open = async {
         let mut pause = Duration::from_millis(5);
@@ -102,7 +107,7 @@ impl Proxy {
         })
     }
 
-    /// Passes one request on; bodies stream both ways.
+    /// Forwards a request, and its answer. Bodies are streamed.
     pub(crate) async fn handle(&self, mut request: Request<Incoming>) -> Response<Body> {
         if request.uri().path() != "/mcp" {
             return text(StatusCode::NOT_FOUND, "The MCP endpoint is /mcp.");

@@ -1,4 +1,4 @@
-//! Reaps every process that ends below the bridge, and tells those who wait for one of them.
+//! Reaps every descendant of the bridge that ends, and notifies the tasks that wait for it.
 
 use std::{
     collections::HashMap,
@@ -13,15 +13,15 @@ use tokio::{
 
 use crate::tree::{End, reap};
 
-/// The only one that reaps while servers run.
+/// Nothing else reaps while servers run.
 #[derive(Clone, Debug)]
 pub(crate) struct Reaper(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many servers are being started, whose process ids are not known yet.
+    /// The number of servers that are being started and whose process ids are not known yet.
     starting: usize,
-    /// What ended while a server was being started: it may have been that one.
+    /// What ended while a server was being started: it may be that server.
     unclaimed: HashMap<i32, End>,
     awaited: HashMap<i32, watch::Sender<Option<End>>>,
 }
@@ -34,7 +34,7 @@ impl Reaper {
     /// Begins to reap.
     ///
     /// # Errors
-    /// When signals cannot be listened for.
+    /// If signals cannot be listened for.
     pub(crate) fn begin() -> io::Result<Self> {
         let mut ended = signal(SignalKind::child())?;
         let reaper = Self(Arc::default());
@@ -47,7 +47,7 @@ impl Reaper {
         Ok(reaper)
     }
 
-    /// From before a server is started until its process id is known.
+    /// Must be called before a server is started, and kept until its process id is known.
     pub(crate) fn starting(&self) -> Starting {
         self.lock().starting += 1;
         Starting(self.clone())

@@ -1,4 +1,4 @@
-//! Takes secrets out of log lines.
+//! Removes secrets from log lines.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use zeroize::Zeroize;
 
 const MASK: &str = "[redacted]";
 
-/// A secret shorter than this is masked only where it stands as a word: anything else would mask half of every line.
+/// A shorter secret is masked only where it is a whole word: otherwise, it would mask parts of every line.
 const SHORT: usize = 4;
 
-/// A line of a secret of several lines that is shorter than this is not masked: each has lines that say nothing, as `{` and `},` of JSON.
+/// A shorter line of a secret of several lines is not masked: `{` and `},` of JSON are in many lines.
 const SHORT_LINE: usize = 8;
 
-/// Replaces known secrets, also where they are encoded in a usual way.
+/// Replaces known secrets, also in common encodings.
 pub struct Redactor {
-    /// Longest first, so that a secret that holds another one is masked whole.
+    /// Longest first, so that a secret that contains another is masked as a whole.
     needles: Vec<Vec<u8>>,
 }
 
 impl Redactor {
-    /// Masks these. A secret of several lines is masked line by line, since logs are.
+    /// Masks these secrets. One of several lines is also masked line by line, as logs are written.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let mut needles = Vec::new();
         for secret in secrets {
@@ -38,12 +38,12 @@ impl Redactor {
         Self { needles }
     }
 
-    /// The length of the longest text it looks for: a line cut this far behind the limit can be masked up to the limit.
+    /// The length of the longest text that is masked: a line that is cut so many bytes after the limit can be masked up to the limit.
     pub fn longest(&self) -> usize {
         self.needles.first().map_or(0, Vec::len)
     }
 
-    /// The first `limit` bytes of the line, masked; what is not UTF-8 becomes U+FFFD.
+    /// The first `limit` bytes of the line, masked. U+FFFD replaces what is not UTF-8.
     pub fn redact(&self, line: &[u8], limit: usize) -> String {
         let mut out = Vec::with_capacity(line.len().min(limit));
         let mut at = 0;
@@ -78,7 +78,8 @@ fn forms(secret: &str, needles: &mut Vec<Vec<u8>>) {
         needles.push(encoding.encode(bytes).into_bytes());
     }
     needles.push(data_encoding::HEXUPPER.encode(bytes).into_bytes());
-    // Inside longer base64, as in `user:secret`, the secret may begin at any of three offsets; the characters that mix with its neighbours are left out.
+    // Inside longer base64, as in `user:secret`, the secret can begin at one of three offsets. The characters that also encode its neighbours are left
+    // out.
     for skip in 1..3 {
         for encoding in [&BASE64_NOPAD, &BASE64URL_NOPAD] {
             let padded: Vec<u8> = std::iter::repeat_n(0, skip).chain(bytes.iter().copied()).collect();

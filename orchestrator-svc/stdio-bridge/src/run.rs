@@ -1,8 +1,7 @@
-//! The life of the bridge: read the spec, start the server, serve it, leave nothing behind.
+//! The life of the bridge: it reads the spec, starts the server, serves it, and leaves nothing behind.
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,33 +10,26 @@ use std::{
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::prctl,
-    unistd::{Pid, getppid},
+    unistd::getppid,
 };
 use sandbox::LAUNCHER;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    net::UnixListener,
-    sync::watch,
     time::timeout,
 };
 use zeroize::Zeroizing;
 
 use crate::{
-    child::{Child, close, exit_message},
     event::{EndReason, Event, Events},
     files::Folder,
-    http::Endpoint,
-    log::Log,
-    process::{Server, StartError, ended, start},
-    proxy::{Proxy, choose_port, wait_until_open},
+    live::Live,
+    process::{Server, StartError, start},
+    proxy::choose_port,
     reaper::Reaper,
-    redact::Redactor,
-    serve::{Service, serve},
-    sessions::{self, Sessions},
-    spec::{Limits, Spec, Transport},
-    stop::{self, Stop},
-    tree::{End, kill_descendants},
-    underway::Underway,
+    sessions,
+    spec::{Spec, Transport},
+    stop,
+    tree::kill_descendants,
 };
 
 /// Longest spec, in bytes.
@@ -45,19 +37,19 @@ const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
 const PREDECESSOR: Duration = Duration::from_secs(15);
 
-/// Runs the bridge on standard input and output until its server or its parent ends, or launches a server for a bridge where the first
-/// argument is [`sandbox::LAUNCHER`]: the whole of a program's `main`.
+/// The `main` of a program that is the bridge. Runs the bridge on standard input and output until its server or its parent ends; or the
+/// launcher of a server, if the first argument is [`sandbox::LAUNCHER`].
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(LAUNCHER) {
         return sandbox::launch(arguments);
     }
-    // One thread: the server's life is tied to the thread that started it.
+    // One thread: the kernel kills the server when the thread that started it ends.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return ExitCode::FAILURE;
     };
     runtime.block_on(run());
-    // Standard input may still block a helper thread.
+    // A thread may still be blocked in reading standard input.
     runtime.shutdown_background();
     ExitCode::SUCCESS
 }
@@ -72,25 +64,16 @@ async fn run() {
 
 /// See [`StartError::internal`].
 fn bridge_failed(what: &str) -> Event {
-    failed(StartError::internal(what))
-}
-
-fn failed(error: StartError) -> Event {
-    Event::Ended {
-        reason: error.reason,
-        message: error.message,
-        exit_code: None,
-        signal: None,
-    }
+    StartError::internal(what).into()
 }
 
 async fn life(events: &Events) -> Event {
-    // The only one that may call.
+    // Before anything else: a parent that has ended is another process.
     let parent = getppid();
     if prctl::set_child_subreaper(true).is_err() {
         return bridge_failed("cannot become the reaper of its descendants");
     }
-    // No other process of this user reads its memory, which has secrets.
+    // Its memory has secrets, which other processes of this user must not read.
     if prctl::set_dumpable(false).is_err() {
         return bridge_failed("cannot hide its memory");
     }
@@ -119,8 +102,13 @@ async fn life(events: &Events) -> Event {
         Err(error) => return bridge_failed(&format!("cannot open the working folder: {error}")),
     };
     let event = match prepare(&spec, &folder, &reaper).await {
-        Ok(server) => live(&spec, server, parent, stop, events, &reaper).await,
-        Err(error) => failed(error),
+        Ok((server, port)) => {
+            events.send(Event::Started { pid: server.pid }).await;
+            Live::new(&spec, (server, port), parent, events, &reaper, stop)
+                .run()
+                .await
+        }
+        Err(error) => error.into(),
     };
     kill_descendants().await;
     for file in spec.files.iter().filter(|file| file.secret) {
@@ -147,6 +135,7 @@ async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
     }
 }
 
+/// Writes the server's files and starts it. The port is the one that it must listen on, if any.
 async fn prepare(spec: &Spec, folder: &Folder, reaper: &Reaper) -> Result<(Server, Option<u16>), StartError> {
     for file in &spec.files {
         folder.write(file).map_err(|error| {
@@ -163,165 +152,4 @@ async fn prepare(spec: &Spec, folder: &Folder, reaper: &Reaper) -> Result<(Serve
         _ => spec.marker.clone(),
     };
     Ok((start(spec, &marker, port, reaper).await?, port))
-}
-
-/// From the start of the server to its end.
-async fn live(
-    spec: &Arc<Spec>,
-    (server, port): (Server, Option<u16>),
-    parent: Pid,
-    mut stop: watch::Receiver<Stop>,
-    events: &Events,
-    reaper: &Reaper,
-) -> Event {
-    events.send(Event::Started { pid: server.pid }).await;
-    let redactor = Arc::new(Redactor::new(&spec.secrets));
-    let log = Log::new(events.clone(), redactor, &spec.limits);
-    let (pid, end) = (server.pid, server.end.clone());
-    let mut logs = Vec::new();
-    let child = match spec.transport {
-        Transport::Stdio { .. } => Some(Arc::new(Child::begin(server, spec, events, &log))),
-        Transport::Task | Transport::StreamableHttp { .. } => {
-            drop(server.stdin);
-            logs.extend([log.follow(server.stderr), log.follow(server.stdout)]);
-            None
-        }
-    };
-    let gone = async || match &child {
-        Some(child) => child.ended().await,
-        None => Some(ended(&mut end.clone()).await),
-    };
-    let ready = async {
-        let service = match (&child, &spec.transport) {
-            (Some(child), transport) => {
-                child.session().initialize().await?;
-                if matches!(transport, Transport::Stdio { one_per_session: true }) {
-                    let (events, log) = (events.clone(), Arc::clone(&log));
-                    let sessions = Sessions::new(
-                        Arc::clone(spec),
-                        Arc::clone(child),
-                        events,
-                        log,
-                        reaper.clone(),
-                        stop.clone(),
-                    );
-                    Service::Sessions(sessions)
-                } else {
-                    let endpoint = Endpoint::new(Arc::clone(child.session()), spec.limits.clone());
-                    Service::Stdio(Arc::new(endpoint))
-                }
-            }
-            (None, Transport::StreamableHttp { path, .. }) => {
-                let port = port.unwrap_or_default();
-                wait_until_open(port, spec.limits.ready()).await?;
-                let proxy = Proxy::new(port, path);
-                Service::Http(Arc::new(
-                    proxy.ok_or_else(|| StartError::new(EndReason::NotStarted, "the path is not valid"))?,
-                ))
-            }
-            (None, _) => {
-                tokio::time::sleep(spec.limits.ready()).await;
-                let message = format!("It did not end within {} s.", spec.limits.ready().as_secs());
-                return Err(StartError::new(EndReason::TaskTimeout, message));
-            }
-        };
-        let unusable = |e: std::io::Error| StartError::internal(&format!("cannot listen: {e}"));
-        let listener = UnixListener::bind(&spec.socket).map_err(unusable)?;
-        fs::set_permissions(&spec.socket, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
-        Ok::<_, StartError>((service, listener))
-    };
-    let underway = Underway::default();
-    let (finish, finishing) = watch::channel(false);
-    let mut asked = stop.clone();
-    let (mut serving, mut sessions) = (None, None);
-    let outcome = tokio::select! {
-        biased;
-        end = gone() => Outcome::Ended(end),
-        () = stop::asked(&mut asked, Stop::Drained) => Outcome::Stop,
-        ready = ready => match ready {
-            Err(error) => Outcome::Failed(error),
-            Ok((service, listener)) => {
-                if let Service::Sessions(all) = &service {
-                    sessions = Some(Arc::clone(all));
-                }
-                serving = Some(tokio::spawn(serve(listener, service, parent, underway.clone(), finishing, spec.limits.connections)));
-                events.send(Event::Ready).await;
-                tokio::select! {
-                    // The process of one session ends alone.
-                    end = gone(), if sessions.is_none() => Outcome::Ended(end),
-                    () = stop::asked(&mut asked, Stop::Drained) => Outcome::Stop,
-                }
-            }
-        },
-    };
-    let event = match outcome {
-        Outcome::Ended(end) => exited(end),
-        Outcome::Stop => {
-            let gone = async {
-                if sessions.is_none() {
-                    ended(&mut end.clone()).await;
-                } else {
-                    std::future::pending::<()>().await;
-                }
-            };
-            if drained(&spec.limits, &underway, gone, &mut stop).await {
-                let why = "The MCP server was stopped before it had answered.";
-                match (&sessions, &child) {
-                    (Some(sessions), _) => sessions.end(why).await,
-                    (None, Some(child)) => child.close(&spec.limits, why, stop.clone()).await,
-                    (None, None) => close(pid, false, &spec.limits, end.clone(), stop.clone()).await,
-                }
-            }
-            failed(StartError::new(EndReason::Stopped, "Stopped."))
-        }
-        Outcome::Failed(error) => failed(error),
-    };
-    if let (Some(child), Event::Ended { message, .. }) = (&child, &event) {
-        child.session().end(message);
-    }
-    kill_descendants().await;
-    finish.send_replace(true);
-    if let Some(serving) = serving {
-        // Callers still get what they were answered.
-        let _ = timeout(Duration::from_secs(1), serving).await;
-    }
-    for task in logs {
-        // All writers are dead, but for one that nobody can kill.
-        let _ = timeout(Duration::from_millis(500), task).await;
-    }
-    if let Some(child) = child {
-        child.log_ended().await;
-    }
-    event
-}
-
-/// Waits until no request is under way, for as long as the limits and who asked allow. False: the server is `gone`.
-async fn drained(
-    limits: &Limits,
-    underway: &Underway,
-    gone: impl Future<Output = ()>,
-    stop: &mut watch::Receiver<Stop>,
-) -> bool {
-    tokio::select! {
-        () = underway.drain() => true,
-        () = stop::asked(stop, Stop::Now) => true,
-        () = tokio::time::sleep(limits.drain()) => true,
-        () = gone => false,
-    }
-}
-
-enum Outcome {
-    /// As [`Child::ended`] says.
-    Ended(Option<End>),
-    Stop,
-    Failed(StartError),
-}
-
-fn exited(end: Option<End>) -> Event {
-    Event::Ended {
-        reason: EndReason::Exited,
-        message: exit_message(end),
-        exit_code: end.and_then(|end| end.code),
-        signal: end.and_then(|end| end.signal),
-    }
 }

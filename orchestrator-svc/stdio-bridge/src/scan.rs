@@ -1,12 +1,12 @@
-//! Whose answer a text was that cannot be taken as one: too long to be kept, no JSON, or spread over several lines.
+//! Finds which request an invalid answer answers: one that is too long to be kept, not JSON, or spread over several lines.
 
 use crate::envelope::number;
 
-/// Bytes kept of a name or a value; the members that are looked for are shorter.
+/// Bytes kept of a name or a value. The relevant members are shorter.
 const KEPT: usize = 64;
 
-/// Reads the members of one object as its bytes come, in bounded memory. What is inside of their values is passed over, so that nothing in
-/// there is taken for a member.
+/// Reads the members of one object from bytes that arrive in parts, in bounded memory. Skips the content of their values, so that nothing in it is
+/// mistaken for a member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scan {
     at: At,
@@ -14,7 +14,7 @@ pub(crate) struct Scan {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The name that is read, then that of the value.
+    /// The name of the current member.
     name: Vec<u8>,
     value: Vec<u8>,
     id: Option<u64>,
@@ -31,14 +31,14 @@ enum At {
     Name,
     BeforeColon,
     Value,
-    /// The object is closed. What follows is not looked at.
+    /// The object is closed. What follows is ignored.
     Closed,
-    /// It is no object.
+    /// It is not an object.
     Broken,
 }
 
 impl Scan {
-    /// Reads on.
+    /// Reads further bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if matches!(self.at, At::Closed | At::Broken) {
@@ -58,12 +58,12 @@ impl Scan {
         self.at == At::Closed
     }
 
-    /// Whether what was read so far is more likely a message than a line of a log.
+    /// Whether it is rather a message than a line of a log, as far as it was read.
     pub(crate) fn is_rpc(&self) -> bool {
         self.is_rpc
     }
 
-    /// The id of the request that it answers, as far as that is known by now.
+    /// The id of the request that it answers, as far as it was read.
     pub(crate) fn answers(&self) -> Option<u64> {
         self.id.filter(|_| self.is_rpc && !self.has_method)
     }
@@ -123,7 +123,7 @@ impl Scan {
         keep(&mut self.value, byte);
     }
 
-    /// A member is whole.
+    /// Evaluates a complete member.
     fn member(&mut self) {
         let quoted = [b"\"", &self.name[..], b"\""].concat();
         let Ok(name) = serde_json::from_slice::<String>(&quoted) else {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_id_wherever_it_stands() {
+    fn finds_the_id_at_any_position() {
         for text in [
             r#"{"jsonrpc":"2.0","id":17,"result":NaN}"#,
             r#" { "result" : {"id": 3, "a": [{"id": 4}]}, "jsonrpc": "2.0", "id" : 17 } trailing"#,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_nothing_else_for_an_answer() {
+    fn mistakes_nothing_else_for_an_answer() {
         for text in [
             r#"{"jsonrpc":"2.0","id":17,"method":"roots/list"}"#,
             r#"{"level":"info","id":17,"message":"a log line"}"#,
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_little_however_long_it_is() {
+    fn memory_does_not_grow_with_the_length() {
         let mut scan = Scan::default();
         scan.push(br#"{"jsonrpc":"2.0","result":""#);
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! Answers the gateway on the socket.
+//! Serves the socket that the gateway connects to.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     underway::Underway,
 };
 
-/// What answers.
+/// What answers requests.
 #[derive(Clone)]
 pub(crate) enum Service {
     Stdio(Arc<Endpoint>),
@@ -30,12 +30,12 @@ pub(crate) enum Service {
 
 impl Service {
     async fn handle(self, request: Request<Incoming>, underway: Underway) -> Result<Response<Body>, Infallible> {
-        // Streams for notifications are nothing to wait for.
+        // A stop does not wait for streams of notifications.
         if request.method() != Method::POST {
             return Ok(self.answer(request, &underway).await);
         }
         match self {
-            // They know which of them are requests.
+            // These admit a request once they have read it: not every message is one.
             Self::Stdio(_) | Self::Sessions(_) => Ok(self.answer(request, &underway).await),
             Self::Http(_) => Ok(match underway.admit() {
                 Some(admitted) => admitted.until_answered(self.answer(request, &underway).await),
@@ -53,7 +53,8 @@ impl Service {
     }
 }
 
-/// Serves until `finishing`, and then until what was answered has gone out. Only `parent` may call, over so many `connections` at a time.
+/// Serves until `finishing` is set, and then until the last answers are sent. Only the process `parent` may call. `connections` is the most at
+/// one time.
 pub(crate) async fn serve(
     listener: UnixListener,
     service: Service,
@@ -74,11 +75,11 @@ pub(crate) async fn serve(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Whoever else finds the socket gets nothing.
+        // Other processes of this user can connect, too.
         if stream.peer_cred().ok().and_then(|peer| peer.pid()) != Some(parent.as_raw()) {
             continue;
         }
-        // A connection too many is closed, not kept waiting.
+        // A connection beyond the limit is closed, instead of waiting.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
         };
@@ -87,7 +88,7 @@ pub(crate) async fn serve(
         connections.spawn(async move {
             let _place = place;
             let handler = service_fn(move |request| service.clone().handle(request, underway.clone()));
-            // No timeouts: only the gateway is let in, and it keeps idle connections.
+            // No timeouts: only the gateway is connected, and it keeps idle connections.
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
             let mut connection = pin!(connection);
             let finished = tokio::select! {

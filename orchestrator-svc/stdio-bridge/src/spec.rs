@@ -1,4 +1,4 @@
-//! What the parent asks for.
+//! The input of the bridge.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -6,37 +6,38 @@ use sandbox::Confinement;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-/// Everything the bridge must know. It holds secrets: it travels by pipe only, prints none, and is wiped on drop.
+/// A server to start, and how to serve it. It contains secrets: it is sent only through a pipe, `Debug` does not show them, and they are wiped on
+/// drop.
 #[derive(Serialize, Deserialize)]
 pub struct Spec {
-    /// Where to listen; at most 107 bytes.
+    /// The path of the socket to listen on; at most 107 bytes.
     pub socket: PathBuf,
-    /// Locked while the bridge lives, so that a new one waits until its predecessor has cleaned up.
+    /// A file that the bridge locks while it runs, so that its successor waits until it has cleaned up.
     pub lock: PathBuf,
-    /// The program; looked up on the `PATH` of `environment` where it holds no slash.
+    /// The program; looked up on the `PATH` of `environment` if it has no slash.
     pub command: String,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Its whole environment: nothing else is added but `PORT` and [`crate::MARKER`].
+    /// Its whole environment, to which only `PORT` and [`crate::MARKER`] are added.
     pub environment: BTreeMap<String, String>,
-    /// Marks the server and its descendants in their environment, see [`crate::kill_marked`].
+    /// Identifies the server and its descendants, in their environment; see [`crate::kill_marked`].
     pub marker: String,
-    /// Where it runs. Must exist.
+    /// Its working folder, which must exist.
     pub working_folder: PathBuf,
-    /// What it may see and do. It may listen on the port that `transport` gives it as well.
+    /// Its sandbox. It may also listen on the port of `transport`.
     pub confinement: Confinement,
-    /// Written before it starts.
+    /// Files that are written before it starts.
     pub files: Vec<File>,
-    /// Taken out of every log line.
+    /// Removed from every log line.
     pub secrets: Vec<String>,
-    /// How it speaks MCP.
+    /// How it is called.
     pub transport: Transport,
-    /// Bounds.
+    /// Limits.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// A file that the server finds when it starts.
+/// A file that exists when the server starts.
 #[derive(Serialize, Deserialize)]
 pub struct File {
     /// Relative to the working folder; without `..`.
@@ -47,61 +48,60 @@ pub struct File {
     pub secret: bool,
 }
 
-/// How a server speaks MCP.
+/// How a server is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Transport {
     /// Over standard input and output.
     Stdio {
-        /// Whether each MCP session has a process of its own; else one process serves all.
+        /// Whether each MCP session has a process of its own. Otherwise, one process serves all.
         #[serde(default)]
         one_per_session: bool,
     },
-    /// It does not: it is a task that runs to its end. Nothing is served for it.
+    /// Not at all: it is a task that runs to its end.
     Task,
     /// Over HTTP on 127.0.0.1.
     StreamableHttp {
-        /// 0: a free one, told in `PORT`.
+        /// The port, which the server reads from `PORT`. 0: a free one.
         port: u16,
         /// Path of the MCP endpoint.
         path: String,
     },
 }
 
-/// Bounds. Times are in milliseconds.
+/// Limits. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
     /// Longest message, in bytes.
     pub message_bytes: usize,
-    /// Longest log line, in bytes; the rest is cut off.
+    /// Longest log line, in bytes; a longer one is cut.
     pub log_line_bytes: usize,
-    /// Bytes of log lines that are taken at once, and then by the second; further ones are dropped, and counted. Each line counts 128 bytes more
-    /// than it has.
+    /// Bytes of log lines that are accepted at one time. Further lines are dropped and counted. Each line counts 128 bytes more than it has.
     pub log_burst_bytes: usize,
-    /// See `log_burst_bytes`.
+    /// How fast the bytes of `log_burst_bytes` become available again.
     pub log_bytes_per_second: usize,
     /// Requests that wait for an answer at one time.
     pub pending_requests: usize,
     /// Connections at one time.
     pub connections: usize,
-    /// Processes at one time, where each MCP session has one.
+    /// Processes at one time, if each MCP session has one.
     pub sessions: usize,
-    /// Such a session ends after this time without a request.
+    /// A session with a process of its own ends after this time without a request.
     pub session_idle_millis: u64,
-    /// Until the server must have answered `initialize`, or listen on its port, or a task must have ended.
+    /// Until the server must have answered `initialize` or listen on its port, and a task must have ended.
     pub ready_millis: u64,
     /// A request fails after this time without an answer or progress.
     pub request_millis: u64,
-    /// From the request to stop until requests under way are given up.
+    /// From the request to stop until requests under way are abandoned.
     pub drain_millis: u64,
     /// From the end of a stdio server's input to SIGTERM.
     pub input_end_millis: u64,
     /// From SIGTERM to SIGKILL.
     pub grace_millis: u64,
-    /// Lines on standard output that are no JSON, before the answer to `initialize`, until the server is taken for something else.
+    /// Lines on standard output that are not JSON, before the answer to `initialize`, after which the program is not considered an MCP server.
     pub garbage_lines: u64,
-    /// From the first such line until it is taken for something else, if it has not answered by then.
+    /// From the first such line until the program is not considered an MCP server, unless it has answered.
     pub garbage_millis: u64,
 }
 
@@ -157,12 +157,12 @@ impl Limits {
         Duration::from_millis(self.grace_millis)
     }
 
-    /// From the end of a server's input until it is killed at the latest.
+    /// From the end of a server's input until it is killed, at most.
     pub(crate) fn longest_close(&self) -> Duration {
         self.input_end() + self.grace()
     }
 
-    /// From the request to stop until the server is killed at the latest.
+    /// From the request to stop until the server is killed, at most.
     pub fn longest_stop(&self) -> Duration {
         self.drain() + self.longest_close()
     }

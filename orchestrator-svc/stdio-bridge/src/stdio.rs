@@ -1,4 +1,4 @@
-//! One stdio server, spoken to for many clients.
+//! The conversation with one stdio server, for many clients.
 
 mod reading;
 
@@ -28,7 +28,7 @@ use crate::{
     spec::Limits,
 };
 
-/// JSON-RPC error codes of the bridge's own answers, in the range for implementations.
+/// JSON-RPC error codes of the bridge's answers, in the range for implementations.
 pub(crate) const SERVER_ENDED: i32 = -32000;
 pub(crate) const CANCELLED: i32 = -32001;
 pub(crate) const BUSY: i32 = -32003;
@@ -37,16 +37,16 @@ pub(crate) const BAD_ANSWER: i32 = -32005;
 pub(crate) const NOT_TAKEN: i32 = -32006;
 pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 
-/// The revisions spoken over HTTP, oldest first.
+/// The revisions that clients can negotiate, oldest first.
 const VERSIONS: [&str; 2] = ["2025-06-18", "2025-11-25"];
-/// Longest notification of a server: of each that is passed on, copies wait for clients that may not read.
+/// Longest notification of a server. Copies of each are queued for clients, which may not read them.
 const NOTIFICATION_BYTES: usize = 64 << 10;
-/// Messages that wait for a server that does not read its input.
+/// Messages that are queued for a server that does not read its input.
 const WRITE_QUEUE: usize = 16;
-/// How long a message waits for a place in that queue.
+/// How long a message waits for room in that queue.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// From one [`Event::ToolsChanged`] to the next; doubles while the server goes on saying so.
+/// The delay between two [`Event::ToolsChanged`]. It doubles while the server announces further changes.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -87,7 +87,7 @@ pub(crate) struct Waiting {
 }
 
 impl Session {
-    /// Begins to read and write. The receiver is told when the server closes its standard output.
+    /// Begins to read and write. The receiver completes when the server closes its standard output.
     pub(crate) fn start(
         stdin: ChildStdin,
         stdout: ChildStdout,
@@ -130,7 +130,7 @@ impl Session {
         (session, on_close)
     }
 
-    /// Tells the parent that the list of tools changed, however often the server says so.
+    /// Reports changes of the list of tools to the parent, at a limited rate.
     async fn announce(&self) {
         loop {
             self.tools_changed.notified().await;
@@ -147,7 +147,7 @@ impl Session {
         }
     }
 
-    /// Initializes the server, once, for all clients: without client capabilities, since nobody could answer for all of them.
+    /// Initializes the server, once for all clients. Without client capabilities: no client could answer for all.
     pub(crate) async fn initialize(&self) -> Result<(), StartError> {
         let latest = VERSIONS[VERSIONS.len() - 1];
         let params = json!({
@@ -171,7 +171,7 @@ impl Session {
         };
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            // The one who runs the bridge sees how the server ended.
+            // The caller reports how the server ended.
             Ok(Err(())) => std::future::pending().await,
             Err(_) => {
                 let seconds = self.limits.ready().as_secs_f32();
@@ -195,7 +195,7 @@ impl Session {
         Ok(())
     }
 
-    /// Returns once there was too much that is no JSON, or some, and no answer for a while.
+    /// Returns after too many lines that are not JSON, or after one and the time of [`Limits::garbage`].
     async fn garbage_instead(&self) {
         let some = async {
             self.first_garbage.notified().await;
@@ -207,19 +207,19 @@ impl Session {
         }
     }
 
-    /// The answer to a client's `initialize`: the server's, with a revision that both sides speak.
+    /// The answer to a client's `initialize`: the server's, with a revision that both support.
     pub(crate) fn initialize_result(&self, asked: &str) -> Option<String> {
         let result = Members::parse(self.initialized.get()?.as_bytes())?;
         let server = result.string("protocolVersion")?;
         let known = |version: &str| VERSIONS.iter().rposition(|v| *v == version);
         let latest = VERSIONS.len() - 1;
-        // Revisions are dates. A server older than all of ours speaks a subset of the oldest.
+        // Revisions are dates. A server older than all of `VERSIONS` supports a subset of the oldest.
         let server = VERSIONS.iter().rposition(|v| *v <= server.as_str()).unwrap_or(0);
         let version = VERSIONS[known(asked).unwrap_or(latest).min(server)];
         Some(result.with("protocolVersion", &format!("{version:?}")))
     }
 
-    /// Sends a client's request under an id of our own.
+    /// Sends a client's request with an id of the bridge.
     pub(crate) async fn request(&self, client: &str, message: &Members<'_>) -> Result<Waiting, (i32, String)> {
         let internal_id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let number = internal_id.to_string();
@@ -261,7 +261,7 @@ impl Session {
         })
     }
 
-    /// Routes a client's `notifications/cancelled` to the request it means, if that is one of the same client.
+    /// Forwards a client's `notifications/cancelled`, if it names a request of the same client.
     pub(crate) async fn cancel(&self, client: &str, message: &Members<'_>) {
         let Some(params) = message.object("params") else {
             return;
@@ -288,12 +288,12 @@ impl Session {
             .send(error(&pending.id, CANCELLED, "The request was cancelled."));
     }
 
-    /// Whether a request waits for its answer.
+    /// Whether a request has not been answered.
     pub(crate) fn is_waiting(&self, internal_id: u64) -> bool {
         self.pending().contains_key(&internal_id)
     }
 
-    /// Gives up on a request: the server is told, its answer will not be waited for.
+    /// Cancels a request, and no longer waits for its answer.
     pub(crate) async fn give_up(&self, internal_id: u64, reason: &str) {
         if self.pending().remove(&internal_id).is_some() {
             let params = json!({"requestId": internal_id, "reason": reason});
@@ -304,19 +304,19 @@ impl Session {
         }
     }
 
-    /// Sends one message. False: the server does not read, or is gone.
+    /// Sends a message. False: the server does not read its input, or has ended.
     pub(crate) async fn send(&self, text: String) -> bool {
         let sender = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(sender) = sender else { return false };
         matches!(timeout(WRITE_PATIENCE, sender.send(text)).await, Ok(Ok(())))
     }
 
-    /// What the server says to everybody.
+    /// The notifications for all clients.
     pub(crate) fn notifications(&self) -> broadcast::Receiver<String> {
         self.notifications.subscribe()
     }
 
-    /// Set when the server has ended, with what to tell callers.
+    /// Set when the server has ended, to the message for callers.
     pub(crate) fn ended(&self) -> watch::Receiver<Option<String>> {
         self.ended.subscribe()
     }
@@ -326,7 +326,7 @@ impl Session {
         self.to_server.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Answers all that wait: nobody else will.
+    /// Answers all pending requests with an error, and refuses further ones.
     pub(crate) fn end(&self, why: &str) {
         self.close_input();
         let waiting: Vec<Pending> = {
@@ -351,7 +351,7 @@ impl Session {
         let _ = pending.answer.send(message.with("id", &pending.id));
     }
 
-    /// Answers what the server asks its client: the bridge has no capabilities but to be there.
+    /// Answers a request of the server. The bridge has announced no capabilities, so it answers only `ping`.
     fn refuse(&self, message: &Members<'_>, method: &str) {
         let id = message.get("id").expect("a request has an id").get();
         let answer = if method == "ping" {
@@ -359,7 +359,7 @@ impl Session {
         } else {
             error(id, METHOD_NOT_FOUND, "The client does not support this method.")
         };
-        // Never waits: the reader must go on. A server whose input is full gets no answers.
+        // Does not wait, since the reader must go on. A server that does not read its input gets no answers.
         if let Some(sender) = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             let _ = sender.try_send(answer);
         }
@@ -381,10 +381,10 @@ impl Session {
                     pending.progress.offer(text);
                 }
             }
-            // Of its own requests, which were answered at once.
+            // It names a request of the server, which was answered at once.
             "notifications/cancelled" => {}
             _ => {
-                // What changes before all that follows is read anyway.
+                // The list is read after the server is initialized, with all earlier changes.
                 if method == "notifications/tools/list_changed" && self.initialized.get().is_some() {
                     self.tools_changed.notify_one();
                 }
@@ -396,7 +396,7 @@ impl Session {
     }
 }
 
-/// The request with our id, and with it as progress token if it has one; and the client's own token.
+/// The request with the bridge's id, also as its progress token if it has one; and the client's token.
 fn with_ids(message: &Members<'_>, number: &str) -> (String, Option<String>) {
     let replaced = message.object("params").and_then(|params| {
         let meta = params.object("_meta")?;
@@ -421,7 +421,7 @@ async fn write(mut stdin: ChildStdin, mut messages: mpsc::Receiver<String>) {
         one_line(&mut line);
         line.push(b'\n');
         if stdin.write_all(&line).await.is_err() || stdin.flush().await.is_err() {
-            // The server closed its input. It may still be heard.
+            // The server has closed its input. Its output is still read.
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! How the bridge is asked to stop: by its parent over the pipe, by a signal, or by the end of its parent.
+//! How the bridge learns that it must stop: from its parent through the pipe, from a signal, or from the end of its parent.
 
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _},
@@ -6,30 +6,29 @@ use tokio::{
     sync::watch,
 };
 
-/// The line on standard input that asks the bridge to stop. It takes no more requests; those under way are finished first, for as long as the
-/// limits allow. The input must stay open until the bridge has ended: its end says that the parent is gone.
+/// The line on standard input that asks the bridge to stop. It accepts no more requests, and finishes those under way, as long as the limits
+/// allow. The input must stay open until the bridge has ended: its end means that the parent has ended.
 pub const STOP: &str = "stop\n";
 /// The line that asks it to stop without waiting for requests under way. It may follow [`STOP`].
 pub const STOP_NOW: &str = "stop now\n";
 
-/// How urgently the bridge is to stop.
+/// How urgently the bridge must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
-    /// Not at all.
+    /// It need not.
     No,
-    /// Once what is under way is finished.
+    /// Once the requests under way are finished.
     Drained,
-    /// At once; the server has its time to end.
+    /// At once. The server has the time to end that the limits allow.
     Now,
-    /// The parent is gone: the server has a second.
+    /// At once, since the parent has ended. The server has a second to end.
     Abandoned,
 }
 
-/// Follows what is asked for, which only grows more urgent. SIGTERM asks as [`STOP`] does; the signals of a terminal are for the parent, and
-/// nothing follows from them.
+/// Follows the urgency, which only grows. SIGTERM has the effect of [`STOP`]. The signals of a terminal are for the parent, and have none.
 ///
 /// # Errors
-/// When signals cannot be listened for.
+/// If signals cannot be listened for.
 pub(crate) fn follow(input: impl AsyncBufRead + Unpin + Send + 'static) -> std::io::Result<watch::Receiver<Stop>> {
     let (sender, receiver) = watch::channel(Stop::No);
     let mut terminate = signal(SignalKind::terminate())?;
@@ -62,7 +61,7 @@ pub(crate) fn follow(input: impl AsyncBufRead + Unpin + Send + 'static) -> std::
     Ok(receiver)
 }
 
-/// Waits until it is to stop at least that urgently.
+/// Waits until the bridge must stop at least that urgently.
 pub(crate) async fn asked(stop: &mut watch::Receiver<Stop>, urgency: Stop) {
     // The sender lives as long as the process.
     if stop.wait_for(|stop| *stop >= urgency).await.is_err() {

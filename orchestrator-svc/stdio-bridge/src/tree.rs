@@ -1,4 +1,4 @@
-//! The processes below the bridge, as /proc shows them.
+//! The descendants of the bridge, as /proc shows them.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use sandbox::{descendants, kill_all, living_parent, processes};
 /// The environment variable that marks a server and its descendants.
 pub const MARKER: &str = "CHANDLERY_RUNTIME";
 
-/// Reaps what has ended; says how each did.
+/// Reaps all children that have ended.
 pub(crate) fn reap() -> Vec<(i32, End)> {
     let mut ended = Vec::new();
     loop {
@@ -52,7 +52,7 @@ pub(crate) struct End {
     pub(crate) signal: Option<i32>,
 }
 
-/// Kills everything below this process, and again what it made meanwhile, until nothing is left or ten seconds have passed.
+/// Kills all descendants of this process, repeatedly, until none is left or ten seconds have passed.
 pub(crate) async fn kill_descendants() {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -67,8 +67,8 @@ pub(crate) async fn kill_descendants() {
     }
 }
 
-/// Kills one server among several: the process that stands for it, what lives below that, and what carries exactly this marker. A process that left the tree of its server and
-/// has taken the marker from its environment ends with the bridge. Gives up after ten seconds.
+/// Kills one server among several: the process that represents it, the descendants of that, and what has exactly this marker. A process that is
+/// no longer a descendant of its server and has removed the marker from its environment ends with the bridge. Gives up after ten seconds.
 pub(crate) async fn kill_server(server: i32, marker: &str) {
     let wanted = format!("{MARKER}={marker}");
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub(crate) async fn kill_server(server: i32, marker: &str) {
     }
 }
 
-/// Whether a process is `root`, or lives below it.
+/// Whether a process is `root` or a descendant of it.
 fn is_below(mut pid: i32, root: i32) -> bool {
     loop {
         if pid == root {
@@ -98,16 +98,16 @@ fn is_below(mut pid: i32, root: i32) -> bool {
     }
 }
 
-/// Whether a variable of the process's environment, as it began, is like this.
+/// Whether a variable of the environment that the process was started with matches.
 fn carries(pid: i32, variable: impl FnMut(&[u8]) -> bool) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|&b| b == 0).any(variable)
 }
 
-/// Kills what carries a marker that begins with `prefix`: what a bridge left behind that was itself killed. Waits until it is gone.
+/// Kills all processes whose marker begins with `prefix`: those that a bridge left because it was killed. Waits until they have ended.
 ///
 /// # Errors
-/// When something is still there after ten seconds.
+/// If one is left after ten seconds.
 pub fn kill_marked(prefix: &str) -> io::Result<()> {
     let wanted = format!("{MARKER}={prefix}");
     let marked =
@@ -127,18 +127,18 @@ pub fn kill_marked(prefix: &str) -> io::Result<()> {
     }
 }
 
-/// Who can reach what listens on a port.
+/// Who can connect to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Listens {
-    /// Nobody: nothing does.
+    /// Nobody: nothing listens.
     No,
-    /// This machine.
+    /// Only processes of this machine.
     Locally,
-    /// Others too.
+    /// Other machines, too.
     Exposed,
 }
 
-/// Whether the port is listened on by something below this process: another process must not get what is meant for the server.
+/// Whether a descendant of this process listens on the port: no other process must get the requests for the server.
 pub(crate) fn listens(port: u16) -> Listens {
     let mut sockets = HashMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -172,7 +172,7 @@ pub(crate) fn listens(port: u16) -> Listens {
     found.max().unwrap_or(Listens::No)
 }
 
-/// An address as `/proc/net/tcp` and `tcp6` have it: words of four bytes, each as this machine keeps numbers.
+/// For an address in the format of `/proc/net/tcp` and `tcp6`: words of four bytes, each in the byte order of this machine.
 fn is_loopback(address: &str) -> bool {
     let words = address.as_bytes().chunks(8).map(|word| {
         let word = str::from_utf8(word).ok()?;
@@ -197,7 +197,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn knows_addresses_that_only_this_machine_reaches() {
+    fn recognizes_addresses_of_this_machine_only() {
         for local in [
             "0100007F",
             "0A00017F",

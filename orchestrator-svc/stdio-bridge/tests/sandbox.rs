@@ -1,4 +1,4 @@
-//! What a server that tries to get out gets at, for each way a machine can hold it.
+//! What a hostile server can access, for each set of mechanisms that a machine may have.
 
 mod harness;
 
@@ -25,7 +25,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use sandbox::{Grant, Layers, Level};
 use service_kit::not_run::not_run;
 
-/// What there is to get at: a secret, a process, sockets, another's folder, a file that was left open.
+/// The targets: a secret, a process, sockets, the folder of another server, an open file.
 struct House {
     folder: tempfile::TempDir,
     victim: std::process::Child,
@@ -69,7 +69,7 @@ impl House {
         }
     }
 
-    /// What the attacker gets at, by what that is.
+    /// What the attacker can access, by subject.
     async fn attacked(&self, layers: Layers, port: Option<u16>) -> BTreeMap<String, Vec<String>> {
         let root = self.folder.path().canonicalize().unwrap();
         let bridge = Bridge::start("good", |spec| {
@@ -122,7 +122,7 @@ impl Drop for House {
     }
 }
 
-/// Whatever the report calls enforced holds, and what a server needs works.
+/// What is reported as enforced is enforced, and what a server needs works.
 async fn holds(layers: Layers) {
     let house = House::new();
     let holes = house.attacked(layers.clone(), None).await;
@@ -138,7 +138,7 @@ async fn holds(layers: Layers) {
     }
     assert!(holes["needed"].is_empty(), "{layers:?}: {:?}", holes["needed"]);
     assert!(holes["memory"].is_empty(), "{layers:?}: {:?}", holes["memory"]);
-    // Where those of others are out of reach by themselves, it may have its own.
+    // If it cannot reach the sockets of others anyway, it may have its own.
     if layers.namespaces && layers.landlock >= 6 && layers.listen_by_init {
         assert!(!holes["own_unix_sockets"].is_empty(), "{layers:?}");
     }
@@ -147,7 +147,7 @@ async fn holds(layers: Layers) {
     }
 }
 
-/// What this machine holds servers by, if that is all that `--sandbox required` demands; where it is less, the calling test is not run.
+/// The mechanisms of this machine, if they are all that `--sandbox required` demands. Otherwise, the calling test is not run.
 fn all_layers() -> Option<Layers> {
     let layers = layers();
     let protections = layers.protections();
@@ -163,17 +163,17 @@ fn all_layers() -> Option<Layers> {
 }
 
 #[tokio::test]
-async fn a_server_reaches_nothing_of_the_house() {
+async fn a_server_can_access_none_of_the_targets() {
     let Some(layers) = all_layers() else { return };
     holds(layers).await;
 }
 
 #[tokio::test]
-async fn what_a_container_allows_is_told_and_holds() {
+async fn what_a_container_allows_is_reported_and_enforced() {
     let Some(all) = all_layers() else { return };
     for (namespaces, landlock, seccomp, listen_by_init) in [
-        // A container without user namespaces; kernels before Landlock's signals and ports; one without Landlock; one that takes no socket
-        // for an init.
+        // A container without user namespaces; kernels whose Landlock has no signals or no ports; one without Landlock; one in which an init cannot
+        // duplicate sockets.
         (false, all.landlock, true, false),
         (true, all.landlock.min(3), true, true),
         (true, 0, true, true),
@@ -206,9 +206,9 @@ async fn a_server_with_a_port_listens_on_no_other() {
 }
 
 #[tokio::test]
-async fn where_no_init_can_be_asked_to_listen_that_is_told() {
+async fn an_init_that_cannot_listen_for_servers_is_reported() {
     let Some(all) = all_layers() else { return };
-    // The kernel takes one filter that asks. What is started through this has one already, as in some containers.
+    // The kernel allows one filter that notifies a supervisor. Programs that are started through this have one already, as in some containers.
     const WRAPPER: &str = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nlibc.prctl(38, 1, 0, 0, 0)\n\
         allow = ctypes.create_string_buffer(b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f', 8)\n\
         program = (ctypes.c_uint64 * 2)(1, ctypes.addressof(allow))\n\
@@ -240,7 +240,7 @@ async fn where_no_init_can_be_asked_to_listen_that_is_told() {
     assert!(missing[0].starts_with("listen: "), "{missing:?}");
     let tcp = found.protections().into_iter().find(|p| p.subject == "tcp").unwrap();
     assert!(tcp.by.contains("can listen on free ports"), "{}", tcp.by);
-    // And it is so.
+    // What is reported is true.
     let free = TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()
@@ -258,7 +258,7 @@ async fn where_no_init_can_be_asked_to_listen_that_is_told() {
 }
 
 #[tokio::test]
-async fn without_a_sandbox_it_reaches_all() {
+async fn without_a_sandbox_it_can_access_all_targets() {
     let house = House::new();
     let holes = house.attacked(Layers::default(), None).await;
     for subject in [
@@ -294,7 +294,7 @@ async fn what_it_is_not_granted_cannot_be_granted_by_mistake() {
 }
 
 #[tokio::test]
-async fn only_whoever_started_the_bridge_may_call() {
+async fn only_the_parent_of_the_bridge_may_call() {
     let bridge = Bridge::ready("good").await;
     let socket = bridge.folder.path().join("s");
     let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\

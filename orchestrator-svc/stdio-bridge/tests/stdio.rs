@@ -51,7 +51,7 @@ async fn keeps_apart_concurrent_requests_with_equal_ids() {
     let calls = (0..40).map(|i| {
         let client = bridge.client();
         async move {
-            // The server answers none of these before it has all: the calls run at the same time.
+            // The server answers these once it has received all of them, so the calls run at the same time.
             let met = client.call(json!(1), "meet", json!({"calls": 40})).await;
             assert_eq!(met["result"]["met"], true);
             client.call(json!("same"), "echo", json!({"i": i})).await
@@ -65,7 +65,7 @@ async fn keeps_apart_concurrent_requests_with_equal_ids() {
 }
 
 #[tokio::test]
-async fn loses_nothing_of_a_message() {
+async fn changes_nothing_in_a_message_except_the_id() {
     let bridge = Bridge::ready("good").await;
     let body = "{\n\"jsonrpc\": \"2.0\",\r\n\"id\": 1, \"method\": \"tools/call\", \"params\": {\"name\": \"echo\", \"arguments\": {\"big\": 123456789012345678901234567890, \"text\": \"a\\nb\"}}}";
     let response = bridge.client().send("POST", &[], body.to_owned()).await;
@@ -82,7 +82,7 @@ async fn loses_nothing_of_a_message() {
 }
 
 #[tokio::test]
-async fn brings_progress_to_the_caller_it_belongs_to() {
+async fn sends_progress_to_the_caller_of_its_request() {
     let bridge = Bridge::ready("good").await;
     let call = |token: Value| {
         let client = bridge.client();
@@ -113,7 +113,7 @@ async fn brings_progress_to_the_caller_it_belongs_to() {
 }
 
 #[tokio::test]
-async fn holds_little_for_callers_that_do_not_read() {
+async fn queues_little_for_callers_that_do_not_read() {
     let mut bridge = Bridge::ready("good").await;
     let client = bridge.client();
     let call = |arguments: Value| {
@@ -139,7 +139,7 @@ async fn holds_little_for_callers_that_do_not_read() {
     let kibibytes: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kibibytes < 96 << 10, "{kibibytes} KiB");
     drop(unread);
-    // What waited for those who have gone takes no room from others.
+    // The messages for clients that have disconnected take no room from others.
     let start = Instant::now();
     loop {
         let body = client
@@ -177,7 +177,7 @@ async fn routes_a_cancellation_to_the_request_of_the_same_client() {
 }
 
 #[tokio::test]
-async fn tells_every_listening_client_of_changes() {
+async fn sends_notifications_to_every_stream() {
     let bridge = Bridge::ready("good").await;
     let client = bridge.client();
     let mut streams = Vec::new();
@@ -199,12 +199,12 @@ async fn tells_every_listening_client_of_changes() {
 }
 
 #[tokio::test]
-async fn tells_its_parent_that_the_tools_changed_and_no_more_often_than_it_bears() {
+async fn reports_changes_of_the_tools_at_a_limited_rate() {
     let mut bridge = Bridge::ready("good").await;
     let client = bridge.client();
     client.call(json!(1), "changed", json!({})).await;
     bridge.wait_for(|event| *event == Event::ToolsChanged).await;
-    // Of all that follow at once, there is one more.
+    // All that follow at once are reported as one.
     for _ in 0..50 {
         client.call(json!(1), "changed", json!({})).await;
     }
@@ -221,7 +221,7 @@ async fn tells_its_parent_that_the_tools_changed_and_no_more_often_than_it_bears
 }
 
 #[tokio::test]
-async fn answers_what_the_server_asks_of_its_client() {
+async fn answers_requests_of_the_server() {
     let bridge = Bridge::ready("good").await;
     let client = bridge.client();
     assert_eq!(
@@ -237,7 +237,7 @@ async fn answers_what_the_server_asks_of_its_client() {
 }
 
 #[tokio::test]
-async fn an_ending_server_fails_what_waits_at_once() {
+async fn pending_requests_fail_when_the_server_ends() {
     let mut bridge = Bridge::ready("good").await;
     let client = bridge.client();
     let waiting = tokio::spawn({
@@ -255,7 +255,7 @@ async fn an_ending_server_fails_what_waits_at_once() {
 }
 
 #[tokio::test]
-async fn bounds_time_size_and_number() {
+async fn limits_time_size_and_number() {
     let bridge = Bridge::ready_with("good", |spec| {
         spec.limits.request_millis = 700;
         spec.limits.message_bytes = 100_000;
@@ -286,10 +286,10 @@ async fn bounds_time_size_and_number() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_used_is_told_at_once_to_who_asked() {
+async fn a_request_with_an_invalid_answer_fails_at_once() {
     let mut bridge = Bridge::ready_with("good", |spec| spec.limits.message_bytes = 100_000).await;
     let client = bridge.client();
-    // Others wait, whose ids stand inside of the answers.
+    // Other requests are pending, whose ids are inside the answers.
     let waiting: Vec<_> = (0..3)
         .map(|_| {
             let client = client.clone();
@@ -387,7 +387,7 @@ async fn an_answer_that_cannot_be_used_is_told_at_once_to_who_asked() {
         "nobody else's call is answered"
     );
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
-    // What the answers said is in no log.
+    // No content of the answers is in the log.
     client.call(json!(1), "say", json!({"text": "the end"})).await;
     bridge.wait_for_log("the end").await;
     assert!(
@@ -419,7 +419,7 @@ async fn a_stop_loses_no_call() {
     client.call(json!(1), "say", json!({"text": "all begun"})).await;
     bridge.wait_for_log("all begun").await;
     bridge.ask(STOP).await;
-    // What comes from now on is not lost either: it is told that it was not passed on.
+    // Requests that follow are not lost either: the answer says that they were not sent to the server.
     let start = Instant::now();
     let refused = loop {
         let body = json!({"jsonrpc": "2.0", "id": 5, "method": "tools/list"}).to_string();
@@ -444,8 +444,8 @@ async fn a_stop_loses_no_call() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_no_longer_than_it_may() {
-    // Until the limit, and until it is hurried.
+async fn a_stop_has_a_time_limit() {
+    // Until the limit, and until the second request to stop.
     for hurry in [false, true] {
         let mut bridge = Bridge::ready_with("good", |spec| {
             spec.limits.drain_millis = if hurry { 600_000 } else { 300 };
@@ -468,7 +468,7 @@ async fn a_stop_waits_no_longer_than_it_may() {
 }
 
 #[tokio::test]
-async fn a_line_of_a_log_is_no_answer() {
+async fn a_line_of_a_log_is_not_an_answer() {
     let mut bridge = Bridge::ready("good").await;
     let client = bridge.client();
     let waiting = tokio::spawn({
@@ -495,7 +495,7 @@ async fn a_line_of_a_log_is_no_answer() {
 }
 
 #[tokio::test]
-async fn refuses_what_is_no_message() {
+async fn refuses_what_is_not_a_message() {
     let bridge = Bridge::ready("good").await;
     let client = bridge.client();
     for bad in [

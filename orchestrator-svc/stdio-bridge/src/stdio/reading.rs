@@ -11,14 +11,14 @@ use crate::{
     scan::Scan,
 };
 
-/// Why no message was taken that is one by all but its line ends.
+/// Why a message is not valid whose only fault is its line ends.
 const SEVERAL_LINES: &str = "is spread over several lines, and a message of this transport is one line";
 
 impl Session {
-    /// Hears the server out.
+    /// Reads until the server closes its standard output.
     pub(super) async fn read(&self, stdout: ChildStdout) {
         let mut lines = Lines::new(stdout, self.limits.message_bytes);
-        // A message that goes on over several lines.
+        // A message of several lines, so far.
         let mut open: Option<Scan> = None;
         loop {
             let mut scan = Scan::default();
@@ -49,7 +49,7 @@ impl Session {
         }
     }
 
-    /// Takes a line that is a message. False: it is none.
+    /// Processes a line that is a message. False: it is not.
     async fn receive(&self, line: &[u8]) -> bool {
         let Some(message) = Members::parse(line) else {
             return false;
@@ -67,7 +67,7 @@ impl Session {
         true
     }
 
-    /// Takes a line that is no message. Whoever waits for an answer that it was meant to be, or that it ends, is told at once.
+    /// Processes a line that is not a message. If it is an invalid answer, or the end of one, its request fails at once.
     async fn receive_other(&self, line: &Line, scan: Scan, open: &mut Option<Scan>) {
         let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
         if count == 1 {
@@ -86,7 +86,7 @@ impl Session {
             self.abandon(open.take()).await;
             return self.drop_answer(scan.answers(), &why).await;
         }
-        // Whoever writes one message on several lines indents what is inside of it: this begins another.
+        // Inside a message of several lines, braces are indented: this begins another.
         if scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{")) {
             self.abandon(open.replace(scan)).await;
         }
@@ -98,7 +98,7 @@ impl Session {
                     return self.drop_answer(answers, SEVERAL_LINES).await;
                 }
             }
-            // What an answer says is for its caller, not for a log.
+            // The content of an answer is for its caller, not for the log.
             Some(part) if part.is_open() && part.is_rpc() => return,
             Some(part) if part.is_open() => {}
             _ => *open = None,
@@ -112,14 +112,14 @@ impl Session {
         }
     }
 
-    /// A message on several lines has no end.
+    /// Handles a message of several lines that has no end.
     async fn abandon(&self, part: Option<Scan>) {
         if let Some(part) = part.filter(|part| part.is_open() && part.is_rpc()) {
             self.drop_answer(part.answers(), "breaks off").await;
         }
     }
 
-    /// Answers a request in the place of a server whose own answer cannot be used.
+    /// Answers a request with an error, since the server's answer is not valid.
     async fn drop_answer(&self, id: Option<u64>, why: &str) {
         self.log.note(format!("[a message was dropped: it {why}]")).await;
         if let Some(pending) = id.and_then(|id| self.pending().remove(&id)) {

@@ -1,4 +1,4 @@
-//! Starts the bridge's program as the orchestrator does, and calls it as the gateway does.
+//! Starts the bridge as the orchestrator does, and calls it as the gateway does.
 
 #![allow(
     dead_code,
@@ -66,7 +66,7 @@ pub fn spec(folder: &Path, mode: &str) -> Spec {
     }
 }
 
-/// What holds servers on this machine, tried once.
+/// The mechanisms of the sandbox that work on this machine, tested once.
 pub fn layers() -> Layers {
     static LAYERS: OnceLock<Layers> = OnceLock::new();
     let tried = LAYERS.get_or_init(|| {
@@ -94,7 +94,7 @@ pub fn python() -> (String, PathBuf) {
     found.clone()
 }
 
-/// As the orchestrator confines a server that runs in `folder`.
+/// The sandbox that the orchestrator would give a server that runs in `folder`.
 pub fn confined(folder: &Path) -> Confinement {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
     Confinement {
@@ -109,7 +109,7 @@ pub fn confined(folder: &Path) -> Confinement {
 }
 
 impl Bridge {
-    /// Starts it and gives it its spec; does not wait for the server.
+    /// Starts it and sends it the spec. Does not wait for the server.
     pub async fn start(mode: &str, change: impl FnOnce(&mut Spec)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec(folder.path(), mode);
@@ -210,12 +210,12 @@ impl Bridge {
         self.folder.path().to_str().unwrap().to_owned()
     }
 
-    /// Processes that carry this bridge's marker.
+    /// Processes with this bridge's marker.
     pub fn marked(&self) -> Vec<i32> {
         marked(self.folder.path())
     }
 
-    /// Processes of one session, where each has its own: they are numbered from 1.
+    /// Processes of one session, if each has its own. Sessions are numbered from 1.
     pub fn marked_of(&self, session: usize) -> Vec<i32> {
         marked(Path::new(&format!("{}#{session}", self.marker())))
     }
