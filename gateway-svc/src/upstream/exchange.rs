@@ -13,7 +13,7 @@ use super::{
     pool::Body,
     post::Begun,
     session::Session,
-    target::{Client, Scope, Target},
+    target::{Scope, Target},
     upstreams::Upstreams,
 };
 
@@ -88,10 +88,13 @@ impl Upstreams {
         }
     }
 
-    /// The session for this target, initialized by the first who asks; the others wait for that one.
+    /// The session for this target, initialized by the first call that requires it; the others wait for it.
     async fn session(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         if let Some(session) = self.inner.sessions.get(&target.key).await {
             return Ok(session);
+        }
+        if let Scope::Client(client) = &target.key.scope {
+            return self.own_session(client, target).await;
         }
         let initialize = Box::pin(self.initialize(target));
         self.inner
@@ -99,24 +102,6 @@ impl Upstreams {
             .try_get_with_by_ref(&target.key, initialize)
             .await
             .map_err(|error| (*error).clone())
-    }
-
-    /// Ends the sessions that are this client's alone, in the background: the orchestrator runs a process for each.
-    pub(crate) fn end_client(&self, client: Client) {
-        let (this, own) = (self.clone(), Scope::Client(client));
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
-            let sessions = this.inner.sessions.iter();
-            let own: Vec<_> = sessions.filter(|(key, _)| key.scope == own).collect();
-            for (key, session) in own {
-                this.inner.sessions.invalidate(&*key).await;
-                if key.endpoint.hosted {
-                    this.delete(&key.endpoint, &session).await;
-                }
-            }
-        });
     }
 
     async fn forget(&self, target: &Target, lost: &Arc<Session>) {

@@ -4,6 +4,7 @@
 //! not followed, and what it answers is checked before it is passed on.
 
 mod answer;
+mod by_client;
 mod connect;
 mod error;
 mod exchange;
@@ -12,6 +13,7 @@ mod fuzz;
 mod initialize;
 mod limits;
 mod message;
+mod own_sessions;
 mod pending;
 mod pool;
 mod post;

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use moka::future::Cache;
 use service_kit::{egress::EgressPolicy, turns::OwnTurns};
 
-use super::{limits::Limits, message::Outgoing, pool::Pool, room::Rooms, session::Session, target::SessionKey};
+use super::{
+    by_client::ByClient, limits::Limits, message::Outgoing, pool::Pool, room::Rooms, session::Session,
+    target::SessionKey,
+};
 
 /// A session nobody used for this time is forgotten.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
@@ -31,6 +34,7 @@ pub(super) struct Inner {
     pub(super) plain_with_secrets: Pool,
     pub(super) hosted: Pool,
     pub(super) sessions: Cache<SessionKey, Arc<Session>>,
+    pub(super) by_client: Arc<ByClient>,
     pub(super) limits: Limits,
     next_id: AtomicU64,
     /// For answers to callers.
@@ -51,9 +55,12 @@ impl std::fmt::Debug for Upstreams {
 impl Upstreams {
     /// Connects to remote servers only where `policy` permits.
     pub(crate) fn new(policy: EgressPolicy, limits: Limits) -> Self {
+        let by_client = Arc::new(ByClient::default());
+        let index = Arc::clone(&by_client);
         let sessions = Cache::builder()
             .max_capacity(SESSIONS)
             .time_to_idle(SESSION_IDLE)
+            .eviction_listener(move |key, session, _| index.remove(&key, &session))
             .build();
         let plain_with_secrets = Arc::new(policy.for_plain_secrets());
         let rooms = Rooms::new(limits.room, limits.room_each, limits.room_wait);
@@ -64,6 +71,7 @@ impl Upstreams {
             plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
             hosted: Pool::new(None, limits.connect),
             sessions,
+            by_client,
             limits,
             next_id: AtomicU64::new(1),
             rooms,

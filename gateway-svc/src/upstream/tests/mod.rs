@@ -4,6 +4,7 @@ mod answers;
 mod bounds;
 mod cancellation;
 mod connections;
+mod own_sessions;
 mod secrets;
 mod sessions;
 mod tools;

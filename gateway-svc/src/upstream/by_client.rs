@@ -1,0 +1,162 @@
+//! The index of the sessions that one client alone uses, by client.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+
+use super::{
+    session::Session,
+    target::{Client, Scope, SessionKey},
+};
+
+/// How long a client that has ended is remembered: longer than a call that was under way then can take to open a session.
+const ENDED: Duration = Duration::from_secs(3600);
+const MAX_ENDED: u64 = 50_000;
+
+/// The sessions with [`Scope::Client`] that are kept, and the clients that have ended.
+#[derive(Debug)]
+pub(super) struct ByClient {
+    open: Mutex<HashMap<Client, HashMap<SessionKey, Arc<Session>>>>,
+    ended: Cache<Client, ()>,
+}
+
+impl Default for ByClient {
+    fn default() -> Self {
+        let ended = Cache::builder()
+            .max_capacity(MAX_ENDED)
+            .time_to_live(ENDED)
+            // The default policy would keep the oldest and not admit new ones.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self {
+            open: Mutex::default(),
+            ended,
+        }
+    }
+}
+
+impl ByClient {
+    fn open(&self) -> MutexGuard<'_, HashMap<Client, HashMap<SessionKey, Arc<Session>>>> {
+        // Nothing panics between two changes that belong together.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a session; `false` if its client has ended, and the session must end, too.
+    pub(super) fn add(&self, client: &Client, key: &SessionKey, session: &Arc<Session>) -> bool {
+        let mut open = self.open();
+        // Under the lock: `end` first remembers the client, then takes its sessions, and misses none.
+        if self.has_ended(client) {
+            return false;
+        }
+        let own = open.entry(client.clone()).or_default();
+        own.insert(key.clone(), Arc::clone(session));
+        true
+    }
+
+    pub(super) fn has_ended(&self, client: &Client) -> bool {
+        self.ended.contains_key(client)
+    }
+
+    /// Removes a session that is not kept any more.
+    pub(super) fn remove(&self, key: &SessionKey, session: &Arc<Session>) {
+        let Scope::Client(client) = &key.scope else {
+            return;
+        };
+        let mut open = self.open();
+        let Some(own) = open.get_mut(client) else {
+            return;
+        };
+        // Another may have been opened under the same key.
+        if own.get(key).is_some_and(|current| Arc::ptr_eq(current, session)) {
+            own.remove(key);
+        }
+        if own.is_empty() {
+            open.remove(client);
+        }
+    }
+
+    /// The clients that have sessions.
+    #[cfg(test)]
+    pub(super) fn clients(&self) -> Vec<Client> {
+        self.open().keys().cloned().collect()
+    }
+
+    /// Remembers that the client has ended, and takes its sessions out.
+    pub(super) fn end(&self, client: Client) -> HashMap<SessionKey, Arc<Session>> {
+        self.ended.insert(client.clone(), ());
+        self.open().remove(&client).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::upstream::{Endpoint, Revision, Target};
+
+    fn key(client: &Client, installation: &str) -> SessionKey {
+        let endpoint = Endpoint::hosted("http://127.0.0.1:1/mcp").unwrap();
+        let scope = Scope::Client(client.clone());
+        Target::new(
+            endpoint,
+            installation.into(),
+            [1, 1, 0],
+            Revision::LATEST,
+            HeaderMap::new(),
+            scope,
+        )
+        .key
+    }
+
+    fn session() -> Arc<Session> {
+        Arc::new(Session::new(None, Arc::new(Semaphore::new(1))))
+    }
+
+    /// What ending a client costs does not grow with the sessions of others.
+    #[test]
+    fn the_end_of_a_client_takes_its_own_sessions_and_looks_at_no_others() {
+        let own = ByClient::default();
+        let client = |n: u32| Client::Caller(format!("users/{n}").into());
+        for n in 0..1000 {
+            for installation in ["a", "b"] {
+                assert!(own.add(&client(n), &key(&client(n), installation), &session()));
+            }
+        }
+        let ended = own.end(client(7));
+        let mut ended: Vec<_> = ended.into_keys().map(|key| (key.scope, key.installation)).collect();
+        ended.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let expected = ["a", "b"].map(|installation| (Scope::Client(client(7)), installation.into()));
+        assert_eq!(ended, expected);
+        assert_eq!(own.open().len(), 999);
+    }
+
+    #[test]
+    fn a_client_that_has_ended_gets_no_further_session() {
+        let own = ByClient::default();
+        let [client, other] = [1, 2].map(|id| Client::Session([id; 12]));
+        assert!(own.end(client.clone()).is_empty());
+        assert!(!own.add(&client, &key(&client, "a"), &session()));
+        assert!(own.add(&other, &key(&other, "a"), &session()));
+    }
+
+    /// The notice of one that is not kept any more may come when the next is there.
+    #[test]
+    fn a_session_that_replaced_another_stays() {
+        let own = ByClient::default();
+        let client = Client::Session([1; 12]);
+        let key = key(&client, "a");
+        let (first, second) = (session(), session());
+        own.add(&client, &key, &first);
+        own.add(&client, &key, &second);
+        own.remove(&key, &first);
+        assert!(Arc::ptr_eq(&own.open()[&client][&key], &second));
+        own.remove(&key, &second);
+        assert!(own.open().is_empty());
+    }
+}
