@@ -518,7 +518,9 @@ fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
 /// Converts a failure of the upstream server into the caller's error, and logs it.
 pub(crate) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
-        UpstreamError::Unreachable(_) | UpstreamError::NotTaken => UpstreamFault::Unreachable,
+        UpstreamError::Unreachable(_) | UpstreamError::NotTaken | UpstreamError::RuntimeEnded => {
+            UpstreamFault::Unreachable
+        },
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,

@@ -173,8 +173,8 @@ impl Answers {
 
     /// The next piece; `None` at the end.
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        let Pending { upstreams, .. } = &self.pending;
-        let read = upstreams.next_data(&mut self.body, self.deadline);
+        let Pending { upstreams, target, .. } = &self.pending;
+        let read = upstreams.next_data(&mut self.body, self.deadline, target);
         let read = unless_cancelled(&self.cancel, read).await;
         self.told(read)
     }

@@ -1,8 +1,8 @@
-//! What can go wrong with an upstream: but for the last two its own fault, or that of the entry which names it.
+//! What can go wrong with an upstream.
 
-use std::time::Duration;
+use std::{error::Error as StdError, io, time::Duration};
 
-use super::target::Target;
+use super::target::{Endpoint, Target};
 use crate::json::JsonError;
 
 /// Why an upstream gave no answer that can be passed on.
@@ -25,6 +25,9 @@ pub(crate) enum UpstreamError {
     /// Not MCP, or too much of it.
     #[error("the server's answer cannot be used: {0}")]
     Invalid(String),
+    /// The connection to a self-hosted server ended before the answer did: what runs the server has ended. No fault of the server's.
+    #[error("the server's runtime ended during the call")]
+    RuntimeEnded,
     /// Other answers took all the memory they may, and did not go in time.
     #[error("no memory was free for the server's answer within {} s", within.as_secs_f32())]
     NoRoom {
@@ -43,7 +46,7 @@ impl UpstreamError {
     /// As in the reason of a `TOOLS_DISCOVERED` that is false.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::NotTaken => "UPSTREAM_UNREACHABLE",
+            Self::Unreachable(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
@@ -55,6 +58,9 @@ impl UpstreamError {
         match self {
             Self::Unreachable(_) => format!(
                 "The MCP server of {name} cannot be reached. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log."
+            ),
+            Self::RuntimeEnded => format!(
+                "The runtime of the MCP server of {name} ended during the call, and is started again. The tool may have done its work: check that, then call it again. If this happens again, an admin finds the reason in Chandlery's log."
             ),
             _ => self.told_of(name),
         }
@@ -69,6 +75,9 @@ impl UpstreamError {
             Self::NotTaken => {
                 format!("The MCP server of {name} is being stopped, or started again. Try again in a moment.")
             }
+            Self::RuntimeEnded => format!(
+                "The runtime of the MCP server of {name} ended before the server had answered, and is started again. If this happens again, an admin finds the reason in Chandlery's log."
+            ),
             Self::NoRoom { .. } => format!("The tools of {name} could not be read: {self}."),
             // Of an entry that has a credential, the vendor is told first, and people to enter another one.
             Self::Unauthorized => format!(
@@ -88,9 +97,30 @@ impl UpstreamError {
         }
     }
 
+    /// The connection to this server failed, in a way that `what` names, before the answer had come.
+    pub(super) fn broken(error: &hyper::Error, endpoint: &Endpoint, what: impl Into<String>) -> Self {
+        if endpoint.hosted && has_ended(error) {
+            Self::RuntimeEnded
+        } else {
+            Self::invalid(what)
+        }
+    }
+
     pub(super) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
     }
+}
+
+/// Whether the peer ended the connection; else it sent what is not HTTP.
+fn has_ended(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+        }
+        source = cause.source();
+    }
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
 impl From<JsonError> for UpstreamError {

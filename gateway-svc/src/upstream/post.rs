@@ -91,10 +91,10 @@ impl Upstreams {
             Ok(Ok(response)) if endpoint.hosted && is_not_taken(&response) => Err(UpstreamError::NotTaken),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
-            Ok(Err(PoolError::Exchange(error))) => Err(UpstreamError::invalid(format!(
-                "the connection broke: {}",
-                connect::cause(&error)
-            ))),
+            Ok(Err(PoolError::Exchange(error))) => {
+                let what = format!("the connection broke: {}", connect::cause(&error));
+                Err(UpstreamError::broken(&error, endpoint, what))
+            }
             Err(_) => Err(UpstreamError::Timeout {
                 what: "begin to answer",
                 within,

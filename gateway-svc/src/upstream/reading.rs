@@ -44,7 +44,7 @@ impl Upstreams {
         target: &Target,
         request: &Outgoing,
     ) -> Result<Bytes, UpstreamError> {
-        match self.next_data(&mut body, deadline).await? {
+        match self.next_data(&mut body, deadline, target).await? {
             Some(first) => self.read_on(first, &mut body, deadline, target, request).await,
             None => Ok(Bytes::new()),
         }
@@ -75,7 +75,7 @@ impl Upstreams {
             Some(room) => room.hold(whole),
             None => whole,
         };
-        let Some(second) = self.next_data(body, deadline).await? else {
+        let Some(second) = self.next_data(body, deadline, target).await? else {
             // What is short can stand in a buffer of the connection's that is much longer.
             let whole = if first.len() <= SHORT {
                 Bytes::copy_from_slice(&first)
@@ -104,13 +104,18 @@ impl Upstreams {
                 room = Some(self.room(target, request, most).await?);
             }
             whole.extend_from_slice(&data);
-            next = self.next_data(body, deadline).await?;
+            next = self.next_data(body, deadline, target).await?;
         }
         Ok(held(room, whole.freeze()))
     }
 
     /// The next piece of a body; `None` at its end.
-    pub(super) async fn next_data(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, UpstreamError> {
+    pub(super) async fn next_data(
+        &self,
+        body: &mut Body,
+        deadline: Instant,
+        target: &Target,
+    ) -> Result<Option<Bytes>, UpstreamError> {
         use http_body::Body as _;
         let idle = self.limits().idle;
         loop {
@@ -132,7 +137,9 @@ impl Upstreams {
                     Ok(data) => return Ok(Some(data)),
                     Err(_) => {}
                 },
-                Ok(Some(Err(_))) => return Err(UpstreamError::invalid("it ended early")),
+                Ok(Some(Err(error))) => {
+                    return Err(UpstreamError::broken(&error, &target.key.endpoint, "it ended early"));
+                }
                 Ok(None) => return Ok(None),
                 Err(_) => {
                     let within = if until == deadline { self.limits().total } else { idle };

@@ -5,6 +5,7 @@ mod bounds;
 mod cancellation;
 mod connections;
 mod own_sessions;
+mod runtime_ends;
 mod secrets;
 mod sessions;
 mod tools;
