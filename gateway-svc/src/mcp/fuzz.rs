@@ -14,7 +14,7 @@ use serde_json::Value;
 use service_kit::fuzz::{ITERATIONS, split, weave};
 
 use super::{
-    endpoint::{accepts, content_is_json},
+    media::{accepts, content_is_json},
     rpc::{Kind, Message},
     session::Sessions,
 };

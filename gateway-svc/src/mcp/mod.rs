@@ -3,6 +3,7 @@
 //! A request of 2026-07-28 is answered as a server of those revisions answers it, so that a client that tries goes on with
 //! `initialize`. Nothing of a session is kept here but what was cancelled or ended: its handle carries it.
 
+mod batch;
 mod body;
 mod call;
 mod endpoint;
@@ -12,10 +13,15 @@ mod fuzz;
 mod inflight;
 mod initialize;
 mod list;
+mod media;
+mod message;
+mod post;
+mod refusal;
 mod rpc;
 mod session;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use std::sync::Arc;
 
@@ -37,7 +43,7 @@ use crate::{
     identity::Identity,
     snapshot::Store,
 };
-pub use endpoint::MAX_BATCH;
+pub use batch::MAX_BATCH;
 use inflight::InFlight;
 use session::Sessions;
 

@@ -164,6 +164,10 @@ async fn what_is_kept_no_more_is_found_no_more() {
     for client in [client, other] {
         server.session(&upstreams, Some(client)).await.unwrap();
     }
-    upstreams.inner.sessions.invalidate(&server.target(Some(client)).key).await;
+    upstreams
+        .inner
+        .sessions
+        .invalidate(&server.target(Some(client)).key)
+        .await;
     assert_eq!(upstreams.inner.by_client.clients(), [other.clone()]);
 }

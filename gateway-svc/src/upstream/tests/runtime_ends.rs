@@ -41,7 +41,9 @@ async fn breaks_off(answer: &'static str) -> String {
                             let result = json!({"protocolVersion": "2025-11-25"});
                             let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
                             let length = body.len();
-                            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+                            format!(
+                                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+                            )
                         }
                         Some("tools/call") => {
                             stream.write_all(answer.as_bytes()).await.unwrap();
@@ -98,7 +100,11 @@ async fn what_is_not_http_is_the_servers_fault_wherever_it_runs() {
 #[test]
 fn callers_are_told_that_the_runtime_ended_and_what_to_do() {
     let told = UpstreamError::RuntimeEnded.told_to_caller("Mail");
-    for part in ["The runtime of the MCP server of Mail ended during the call", "call it again", "an admin"] {
+    for part in [
+        "The runtime of the MCP server of Mail ended during the call",
+        "call it again",
+        "an admin",
+    ] {
         assert!(told.contains(part), "{told}");
     }
     assert!(!told.contains("fault"), "{told}");

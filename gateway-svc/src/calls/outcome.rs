@@ -1,0 +1,74 @@
+//! What comes of a call: a reply, or messages of which the last is the reply.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{ToolsChanged, failure::upstream_failed};
+use crate::{
+    domain::{CallError, Definition, Running},
+    upstream::{Answer, Answers, Event, Reply},
+};
+
+/// What came of a call.
+pub(crate) enum Outcome {
+    /// The reply.
+    Whole(Reply),
+    /// Messages, the last of which is the reply.
+    Stream(CallStream),
+}
+
+/// Messages of a call, the last of which is the reply.
+pub(crate) struct CallStream {
+    answers: Box<Answers>,
+    at: At,
+}
+
+/// One message of a call.
+pub(crate) enum CallEvent {
+    /// A notification, ready to be passed on.
+    Notification(Bytes),
+    /// The reply; nothing follows.
+    Reply(Reply),
+}
+
+/// Where a call went.
+pub(super) struct At {
+    /// Of the tool.
+    pub(super) definition: Option<Arc<Definition>>,
+    /// The installation.
+    pub(super) running: Running,
+    /// Told when the upstream says that its tools have changed.
+    pub(super) tools_changed: ToolsChanged,
+}
+
+impl Outcome {
+    pub(super) fn new(answer: Answer, at: At) -> Self {
+        match answer {
+            Answer::Whole(reply) => Self::Whole(reply),
+            Answer::Stream(answers) => Self::Stream(CallStream { answers, at }),
+        }
+    }
+}
+
+impl CallStream {
+    /// Whether the tool has an output schema.
+    pub(crate) fn declares_output(&self) -> bool {
+        self.at
+            .definition
+            .as_ref()
+            .is_some_and(|definition| definition.declares_output())
+    }
+
+    /// The next message. Not to be asked again after the reply or an error.
+    pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
+        loop {
+            match self.answers.next().await {
+                Ok(Event::Notification(message)) => return Ok(CallEvent::Notification(message)),
+                Ok(Event::Reply(reply)) => return Ok(CallEvent::Reply(reply)),
+                Ok(Event::ToolsChanged) => (self.at.tools_changed)(&self.at.running.installation.uid),
+                Err(error) => return Err(upstream_failed(error, &self.at.running.entry)),
+            }
+        }
+    }
+}

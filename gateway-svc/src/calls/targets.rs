@@ -1,0 +1,153 @@
+//! Installations' servers as targets of calls.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
+
+use super::tool_call::ToolCall;
+use crate::{
+    domain::{CallError, Consumer, Endpoint, Running, UpstreamFault},
+    upstream::{self, Revision, Scope, Target},
+    vend::{self, Generations, Vended},
+};
+
+/// Targets that are kept ready: one for each installation in use and revision.
+const TARGETS: u64 = 20_000;
+
+/// Headers that tell nothing about who calls; a session with an upstream may be shared over them.
+const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-request-id", "user-agent"];
+
+/// Targets that are kept ready.
+pub(super) struct Targets(Cache<(Arc<str>, Revision), Ready>);
+
+/// A target, and what it was made from.
+#[derive(Clone)]
+struct Ready {
+    running: Running,
+    vended: Arc<Vended>,
+    target: Arc<Target>,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self(Cache::new(TARGETS))
+    }
+}
+
+impl Targets {
+    /// The target for these headers: one kept ready, unless the client's own headers go with the call, or it has a session of its own.
+    pub(super) fn get(
+        &self,
+        running: &Running,
+        vended: &Arc<Vended>,
+        consumer: &Consumer,
+        call: &ToolCall<'_>,
+    ) -> Result<Arc<Target>, CallError> {
+        let key = (Arc::clone(&running.installation.uid), call.revision);
+        let client = running.revision.session_each.then(|| call.client.clone());
+        let shared = consumer.passthrough_headers.is_empty() && client.is_none();
+        if shared
+            && let Some(ready) = self.0.get(&key)
+            && ready.running.runs_as(running)
+            && Arc::ptr_eq(&ready.vended, vended)
+        {
+            return Ok(ready.target);
+        }
+        let mut headers = HeaderMap::new();
+        vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
+        let scope = match (client, personal(&mut headers)) {
+            (Some(client), _) => Scope::Client(client),
+            (None, Some(digest)) => Scope::Headers(digest),
+            (None, None) => Scope::Shared,
+        };
+        headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let target = Arc::new(target(running, vended.generations, call.revision, headers, scope)?);
+        if shared {
+            let (running, vended) = (running.clone(), Arc::clone(vended));
+            self.0.insert(
+                key,
+                Ready {
+                    running,
+                    vended,
+                    target: Arc::clone(&target),
+                },
+            );
+        }
+        Ok(target)
+    }
+}
+
+/// An installation's server as a target.
+pub(crate) fn target(
+    running: &Running,
+    generations: Generations,
+    revision: Revision,
+    headers: HeaderMap,
+    scope: Scope,
+) -> Result<Target, CallError> {
+    let endpoint = match &running.endpoint {
+        Some(Endpoint::Remote(url)) => upstream::Endpoint::remote(url),
+        Some(Endpoint::Hosted(endpoint)) => upstream::Endpoint::hosted(endpoint),
+        None => None,
+    };
+    let Running {
+        entry, installation, ..
+    } = running;
+    let endpoint = endpoint.ok_or_else(|| CallError::Upstream {
+        entry: Arc::clone(&entry.slug),
+        fault: UpstreamFault::Unreachable,
+        message: format!("the server of {} has no address yet", entry.slug),
+    })?;
+    let generation = [installation.generation, generations.installation, generations.entry];
+    Ok(Target::new(
+        endpoint,
+        Arc::clone(&installation.uid),
+        generation,
+        revision,
+        headers,
+        scope,
+    ))
+}
+
+/// A digest of what the headers that are passed through tell about who calls; `None` if they tell nothing. What does may be a secret, and
+/// is marked as one.
+fn personal(passed: &mut HeaderMap) -> Option<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let mut personal = false;
+    for (name, value) in passed
+        .iter_mut()
+        .filter(|(name, _)| !IMPERSONAL.contains(&name.as_str()))
+    {
+        personal = true;
+        value.set_sensitive(true);
+        // Neither a name nor a value holds a line feed.
+        hash.update(name.as_str());
+        hash.update("\n");
+        hash.update(value.as_bytes());
+        hash.update("\n");
+    }
+    personal.then(|| hash.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two callers never share a session of an upstream.
+    #[test]
+    fn callers_whose_headers_pass_through_are_kept_apart() {
+        let with = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static(value));
+            let digest = personal(&mut headers);
+            assert_eq!(digest.is_some(), headers[name].is_sensitive());
+            digest
+        };
+        assert_eq!(personal(&mut HeaderMap::new()), None);
+        assert_eq!(with("traceparent", "1"), None);
+        assert_ne!(with("x-user", "alice"), with("x-user", "bob"));
+        assert_ne!(with("x-user", "alice"), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! Calls whose callers wait for the result alone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::value::RawValue;
+use service_kit::turns::in_place;
+use tokio_util::sync::CancellationToken;
+
+use super::{CallEvent, Calls, Outcome, ToolCall};
+use crate::{
+    domain::{CallError, Caller, ConsumerRef},
+    json::{self, Object},
+    resolve,
+    upstream::{self, Reply, Revision},
+};
+
+impl Calls {
+    /// Makes the call and waits for its result, a JSON object in UTF-8 as it came. `arguments` is a JSON object or empty.
+    pub(crate) async fn call_tool(
+        &self,
+        caller: &Caller,
+        consumer: &ConsumerRef,
+        exposed_name: &str,
+        arguments: &str,
+        headers: &HeaderMap,
+    ) -> Result<Bytes, CallError> {
+        let arguments = if arguments.is_empty() { "{}" } else { arguments };
+        let check = || Object::parse(arguments).and_then(|_| json::check(arguments));
+        in_place(arguments.len(), check)
+            .await
+            .map_err(|error| CallError::InvalidCall(format!("the arguments are not valid: {error}")))?;
+        let call = ToolCall {
+            exposed_name,
+            params: &[("arguments", arguments)],
+            meta: None,
+            extra: &[],
+            headers,
+            subject: &caller.subject_name().into(),
+            together: None,
+            client: upstream::Client::Caller(caller.subject_name().into()),
+            revision: Revision::LATEST,
+            cancel: CancellationToken::new(),
+        };
+        let mut stream = match self.call(caller, consumer, &call).await? {
+            Outcome::Whole(reply) => return self.result(caller, consumer, exposed_name, &reply),
+            Outcome::Stream(stream) => stream,
+        };
+        loop {
+            if let CallEvent::Reply(reply) = stream.next().await? {
+                return self.result(caller, consumer, exposed_name, &reply);
+            }
+        }
+    }
+
+    /// Whether the tool, as this caller sees it, has an output schema.
+    pub(crate) fn declares_output(&self, caller: &Caller, consumer: &ConsumerRef, exposed_name: &str) -> bool {
+        let snapshot = self.store.load().ok();
+        let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
+        definition.is_some_and(|definition| definition.declares_output())
+    }
+
+    fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<Bytes, CallError> {
+        if let Some(result) = reply.result() {
+            return Ok(result);
+        }
+        let error = reply
+            .error()
+            .and_then(|error| String::from_utf8(error.into()).ok())
+            .ok_or(CallError::Internal)?;
+        let object = Object::parse(&error).map_err(|_| CallError::Internal)?;
+        let entry = self
+            .store
+            .load()
+            .and_then(|snapshot| resolve::call(&snapshot, caller, consumer, name, &self.links))
+            .map(|target| Arc::clone(&target.running.entry.slug))
+            .unwrap_or_default();
+        Err(CallError::UpstreamError {
+            entry,
+            code: object
+                .get("code")
+                .and_then(|code| code.parse().ok())
+                .unwrap_or_default(),
+            message: object
+                .string("message")
+                .unwrap_or_default()
+                .chars()
+                .take(1000)
+                .collect(),
+            error: RawValue::from_string(error.clone())
+                .map_err(|_| CallError::Internal)?
+                .into(),
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! A POST: one message, or a batch.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use service_kit::{
+    quota::until_sent,
+    turns::{in_place, on_runtime},
+};
+
+use super::{
+    body,
+    call::Answer,
+    initialize,
+    media::{accepts, content_is_json},
+    refusal::{IN_A_SECOND, later, plain, too_many},
+    rpc::{self, INVALID_REQUEST, Kind, Message, PARSE_ERROR, TRANSPORT_ERROR},
+    visit::{SESSION_ID, Visit},
+};
+use crate::{buffers::Unread, json};
+
+/// The largest message taken from a client.
+const MAX_BODY: usize = 4 << 20;
+
+impl Visit {
+    pub(super) async fn post(self, body: Body) -> Response {
+        if !content_is_json(&self.headers) {
+            return plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                TRANSPORT_ERROR,
+                "Content-Type must be application/json",
+            );
+        }
+        if !accepts(&self.headers, "application/json") {
+            let both = "Accept must include application/json and text/event-stream";
+            return plain(StatusCode::NOT_ACCEPTABLE, TRANSPORT_ERROR, both);
+        }
+        let mcp = Arc::clone(&self.mcp);
+        let sender = Arc::clone(&self.identified.subject);
+        let (body, _room) = match mcp.bodies.read(body, &sender, MAX_BODY).await {
+            Ok(read) => read,
+            Err(unread) => return self::unread(unread),
+        };
+        // The thread that serves this connection serves others, and has no other thread to give them to.
+        on_runtime(body.len(), &mcp.runtime, self.message(body)).await
+    }
+
+    /// A body that has come.
+    async fn message(self, body: Bytes) -> Response {
+        // Whatever it is, it is one at least.
+        if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
+            return too_many(&exceeded, None);
+        }
+        let own_turn = self.turn(&body).await;
+        let Ok(text) = in_place(body.len(), || std::str::from_utf8(&body)).await else {
+            return plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message is not UTF-8");
+        };
+        if text.trim_ascii_start().starts_with('[') {
+            return self.batch(text, own_turn).await;
+        }
+        let message = match in_place(text.len(), || Message::parse(text)).await {
+            Ok(message) => message,
+            Err(malformed) => return malformed.error.respond(StatusCode::BAD_REQUEST, malformed.id),
+        };
+        drop(own_turn);
+        let Kind::Request { id, method } = &message.kind else {
+            // Not counted: who has all their calls under way can still cancel them.
+            return self.answered(None, &message).await;
+        };
+        match self.mcp.quotas.call(&self.identified.subject) {
+            Ok(under_way) if method == "initialize" => {
+                until_sent(under_way, self.initialize(id, message.params.as_ref()))
+            }
+            Ok(under_way) => until_sent(under_way, self.answered(Some(id), &message).await),
+            Err(exceeded) => too_many(&exceeded, Some(id)),
+        }
+    }
+
+    /// The answer to a message of a session; `id` is that of a request.
+    async fn answered(&self, id: Option<&str>, message: &Message<'_>) -> Response {
+        let session = match self.session(id) {
+            Ok(session) => session,
+            Err(response) => return *response,
+        };
+        match self.answer(session, message, None).await {
+            Answer::Message(pieces) => body::pieces(pieces),
+            Answer::Nothing => StatusCode::ACCEPTED.into_response(),
+            Answer::Stream(messages) if accepts(&self.headers, "text/event-stream") => {
+                body::events(messages.into_events())
+            }
+            stream => match stream.into_message().await {
+                Some(message) => body::pieces(message),
+                None => StatusCode::ACCEPTED.into_response(),
+            },
+        }
+    }
+
+    fn initialize(&self, id: &str, params: Option<&json::Object<'_>>) -> Response {
+        let wish = match initialize::wish(params) {
+            Ok(wish) => wish,
+            Err(error) => return error.respond(StatusCode::OK, Some(id)),
+        };
+        if let Err(exceeded) = self.mcp.quotas.session(&self.identified.charged_to) {
+            return too_many(&exceeded, Some(id));
+        }
+        let subject = &self.identified.subject;
+        let now = self.mcp.clock.now();
+        let handle = self
+            .mcp
+            .sessions
+            .seal(wish.revision, wish.opens_links, subject, &self.consumer.name, now);
+        let result = initialize::result(&self.consumer, wish.revision);
+        let mut response = rpc::json_response(rpc::result(id, &result));
+        let handle = HeaderValue::from_str(&handle).expect("base64url is a header value");
+        response.headers_mut().insert(SESSION_ID, handle);
+        response
+    }
+}
+
+/// The answer to a request whose body could not be read.
+fn unread(why: Unread) -> Response {
+    match why {
+        Unread::TooLarge => {
+            let why = format!("the message is larger than {MAX_BODY} bytes");
+            plain(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, &why)
+        }
+        Unread::TooSlow => plain(
+            StatusCode::REQUEST_TIMEOUT,
+            TRANSPORT_ERROR,
+            "the message arrived too slowly",
+        ),
+        Unread::BrokeOff => plain(StatusCode::BAD_REQUEST, PARSE_ERROR, "the message broke off"),
+        Unread::TooMuch => {
+            let why =
+                "you are sending as many large messages at a time as one caller may; retry when they have arrived";
+            later(StatusCode::TOO_MANY_REQUESTS, why, None, IN_A_SECOND)
+        }
+        Unread::Full => {
+            let why = "no memory is free for another large message; retry";
+            later(StatusCode::SERVICE_UNAVAILABLE, why, None, IN_A_SECOND)
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What all that answers a caller needs of their request.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Mcp,
+    rpc::{RpcError, SESSION_NOT_FOUND, TRANSPORT_ERROR},
+    session::Session,
+};
+use crate::{domain::Consumer, identity::Identified, upstream::Revision};
+
+pub(super) const SESSION_ID: &str = "mcp-session-id";
+const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+
+/// A caller of a gateway or an agent.
+pub(super) struct Visit {
+    pub(super) mcp: Arc<Mcp>,
+    /// When the head of the request had come.
+    pub(super) came: Instant,
+    pub(super) identified: Identified,
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) headers: HeaderMap,
+}
+
+impl Visit {
+    /// Waits for the caller's own turn to read this, where that takes long.
+    pub(super) async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
+        self.mcp.turns.take(text.len(), &self.identified.subject).await
+    }
+
+    /// The session that the request belongs to, or the answer where there is none; `id` is that of the request.
+    pub(super) fn session(&self, id: Option<&str>) -> Result<Session, Box<Response>> {
+        // Before the session: a client of another revision learns from this answer that it must speak one of ours.
+        if let Some(version) = self.headers.get(PROTOCOL_VERSION)
+            && version.to_str().ok().and_then(Revision::parse).is_none()
+        {
+            let shown: String = String::from_utf8_lossy(version.as_bytes()).chars().take(40).collect();
+            let why = format!(
+                "Bad Request: Unsupported protocol version: {shown} (supported versions: 2025-11-25, 2025-06-18, 2025-03-26)"
+            );
+            return Err(Box::new(
+                RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
+            ));
+        }
+        let Some(handle) = self.headers.get(SESSION_ID) else {
+            let why = "Bad Request: the header Mcp-Session-Id is missing; send initialize first";
+            return Err(Box::new(
+                RpcError::new(TRANSPORT_ERROR, why).respond(StatusCode::BAD_REQUEST, id),
+            ));
+        };
+        let subject = &self.identified.subject;
+        let now = self.mcp.clock.now();
+        let open = |handle| self.mcp.sessions.open(handle, subject, &self.consumer.name, now);
+        handle.to_str().ok().and_then(open).ok_or_else(|| {
+            let error = RpcError::new(SESSION_NOT_FOUND, "Session not found; send initialize again");
+            Box::new(error.respond(StatusCode::NOT_FOUND, id))
+        })
+    }
+}
