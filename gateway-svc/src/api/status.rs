@@ -86,34 +86,16 @@ const fn of_fault(fault: UpstreamFault) -> (Code, ErrorReason) {
     }
 }
 
-/// Nobody is let in.
+/// A request that is refused before it is read.
 pub(super) fn of_refusal(refusal: Refusal) -> Status {
+    let message = refusal.to_string();
     match refusal {
-        Refusal::Anonymous => of(
-            Code::Unauthenticated,
-            ErrorReason::Unauthenticated,
-            "send a token of a configured issuer, or a gateway token, in the metadata: authorization: Bearer <token>",
-        )
-        .build(),
-        Refusal::Token(why) => of(
-            Code::Unauthenticated,
-            ErrorReason::TokenInvalid,
-            format!("the token was refused: {why}"),
-        )
-        .with("detail", why)
-        .build(),
-        Refusal::Deactivated => of(
-            Code::Unauthenticated,
-            ErrorReason::UserDeactivated,
-            "your account is deactivated here; ask an admin",
-        )
-        .build(),
-        Refusal::IssuerUnreachable => of(
-            Code::Unavailable,
-            ErrorReason::TokenInvalid,
-            "the token's issuer is unreachable, so the token cannot be verified; retry",
-        )
-        .build(),
+        Refusal::Anonymous => of(Code::Unauthenticated, ErrorReason::Unauthenticated, message).build(),
+        Refusal::Token(why) => of(Code::Unauthenticated, ErrorReason::TokenInvalid, message)
+            .with("detail", why)
+            .build(),
+        Refusal::Deactivated => of(Code::Unauthenticated, ErrorReason::UserDeactivated, message).build(),
+        Refusal::IssuerUnreachable => of(Code::Unavailable, ErrorReason::TokenInvalid, message).build(),
         Refusal::Unavailable(error) => of_call(error),
     }
 }

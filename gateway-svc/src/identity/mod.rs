@@ -8,7 +8,7 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderValue, header};
 use service_kit::{
     Clock,
-    identity::{GATEWAY_TOKEN, TokenError, Verifier},
+    identity::{GATEWAY_TOKEN, ISSUER_UNREACHABLE, TokenError, USER_DEACTIVATED, Verifier},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -50,18 +50,23 @@ pub(crate) struct Identified {
     token: Option<[u8; 32]>,
 }
 
-/// Why nobody is let in.
-#[derive(Debug, Clone)]
+/// Why a request is refused before it is read, for the person or program that sent it.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
     /// No bearer token came.
+    #[error("send a token of a configured issuer, or a gateway token: `authorization: Bearer <token>`")]
     Anonymous,
-    /// A token came that is not taken; for people, why.
+    /// The token is not accepted, for this reason.
+    #[error("the token was refused: {0}")]
     Token(String),
     /// The token's user is deactivated.
+    #[error("{USER_DEACTIVATED}")]
     Deactivated,
     /// The caller cannot be identified now; retry.
+    #[error(transparent)]
     Unavailable(CallError),
-    /// The token's issuer cannot be reached.
+    /// The token's issuer is unreachable.
+    #[error("{ISSUER_UNREACHABLE}")]
     IssuerUnreachable,
 }
 

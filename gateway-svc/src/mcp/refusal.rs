@@ -37,18 +37,12 @@ pub(super) fn later(status: StatusCode, why: &str, id: Option<&str>, retry_after
 }
 
 pub(super) fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
-    let message = match refusal {
-        Refusal::Anonymous => {
-            "send a token of a configured issuer, or a gateway token: Authorization: Bearer <token>".to_owned()
-        }
-        Refusal::Token(why) => format!("the token was refused: {why}"),
-        Refusal::Deactivated => "your account is deactivated here; ask an admin".to_owned(),
-        Refusal::IssuerUnreachable => {
-            let why = "the token's issuer is unreachable, so the token cannot be verified; retry";
-            return plain(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, why);
-        }
+    let message = refusal.to_string();
+    match refusal {
+        Refusal::Anonymous | Refusal::Token(_) | Refusal::Deactivated => {}
+        Refusal::IssuerUnreachable => return plain(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, &message),
         Refusal::Unavailable(error) => return unavailable(error),
-    };
+    }
     let mut response = plain(StatusCode::UNAUTHORIZED, TRANSPORT_ERROR, &message);
     response
         .headers_mut()

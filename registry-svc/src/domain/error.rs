@@ -1,6 +1,6 @@
 //! Everything that can go wrong, as the caller is told.
 
-use service_kit::status::Violations;
+use service_kit::{identity::USER_DEACTIVATED, status::Violations};
 
 /// Why an operation failed. `api::status` maps it to a gRPC status.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub(crate) enum Error {
         required: &'static str,
     },
     /// The user is deactivated.
-    #[error("your account is deactivated here; ask an admin")]
+    #[error("{USER_DEACTIVATED}")]
     UserDeactivated,
     /// The name is taken.
     #[error("{0} exists already")]

@@ -6,6 +6,7 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use tonic::{Code, Status};
 
 use super::{
+    messages::ISSUER_UNREACHABLE,
     user::User,
     verify::{TokenError, Use, Verifier},
 };
@@ -92,10 +93,7 @@ pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) ->
 /// UNAUTHENTICATED with the reason; UNAVAILABLE while the issuer is unreachable.
 pub fn token_refused(error: TokenError) -> Status {
     let (code, message) = match error {
-        TokenError::IssuerUnreachable => (
-            Code::Unavailable,
-            "the token's issuer is unreachable, so the token cannot be verified; retry".to_owned(),
-        ),
+        TokenError::IssuerUnreachable => (Code::Unavailable, ISSUER_UNREACHABLE.to_owned()),
         _ => (Code::Unauthenticated, format!("the token was refused: {error}")),
     };
     StatusBuilder::new(code, Reason::TOKEN_INVALID, message)
