@@ -18,7 +18,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, interval_at};
+use tokio::time::sleep;
 
 use crate::upstream::EVENT_ENDS;
 
@@ -51,7 +51,8 @@ pub(super) fn pieces(pieces: impl AsRef<[Bytes]> + Send + Unpin + 'static) -> Re
 
 /// 200 with a stream of events, with comments where nothing else comes for long.
 pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    let mut response = Body::from_stream(keep_alive(events, KEEP_ALIVE).map(Ok::<_, Infallible>)).into_response();
+    let mut response =
+        Body::from_stream(keep_alive(events, || sleep(KEEP_ALIVE)).map(Ok::<_, Infallible>)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -59,14 +60,14 @@ pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Resp
     response
 }
 
-/// `silence` is how long nothing may come.
-fn keep_alive(
+/// Adds a comment wherever `silence`, begun anew after each item, ends before the next item comes.
+fn keep_alive<S: Future<Output = ()> + Send + 'static>(
     events: impl Stream<Item = Bytes> + Send + 'static,
-    silence: Duration,
+    silence: impl Fn() -> S + Send + 'static,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     async_stream::stream! {
         let mut events = std::pin::pin!(events);
-        let mut silence = interval_at(Instant::now() + silence, silence);
+        let mut silent = std::pin::pin!(silence());
         // A large event comes in pieces, and nothing may stand between them.
         let mut between = true;
         loop {
@@ -74,12 +75,15 @@ fn keep_alive(
                 event = events.next() => match event {
                     Some(event) => {
                         between = event.ends_with(EVENT_ENDS);
-                        silence.reset();
+                        silent.set(silence());
                         yield event;
                     }
                     None => return,
                 },
-                _ = silence.tick(), if between => yield Bytes::from_static(b": keep-alive\n\n"),
+                () = &mut silent, if between => {
+                    silent.set(silence());
+                    yield Bytes::from_static(b": keep-alive\n\n");
+                }
             }
         }
     }
@@ -122,33 +126,30 @@ impl<P: AsRef<[Bytes]> + Unpin> http_body::Body for Pieces<P> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::upstream::EVENT;
 
-    /// The client takes each piece so slowly that a sign of life is due every time.
+    /// Here a comment is due all the time.
     #[tokio::test]
-    async fn signs_of_life_stand_between_events_alone() {
-        const SILENCE: Duration = Duration::from_millis(1);
+    async fn comments_come_between_events_only() {
+        const EVENTS: usize = 50;
         let pieces: [&[u8]; 5] = [EVENT, b"{\"id\":", b"1", b"}", EVENT_ENDS];
         let source = async_stream::stream! {
-            for _ in 0..20 {
+            for _ in 0..EVENTS {
                 for piece in pieces {
                     yield Bytes::from_static(piece);
                 }
             }
         };
-        let mut events = std::pin::pin!(keep_alive(source, SILENCE));
+        let mut events = std::pin::pin!(keep_alive(source, || std::future::ready(())));
         let mut sent = Vec::new();
         while let Some(piece) = events.next().await {
             sent.extend_from_slice(&piece);
-            tokio::time::sleep(SILENCE * 3).await;
         }
         let text = String::from_utf8(sent).unwrap();
         let blocks = text.split("\n\n").filter(|block| !block.is_empty());
         let (alive, events): (Vec<&str>, Vec<&str>) = blocks.partition(|block| *block == ": keep-alive");
         assert!(!alive.is_empty(), "none was due");
-        assert_eq!(events, ["event: message\ndata: {\"id\":1}"; 20]);
+        assert_eq!(events, ["event: message\ndata: {\"id\":1}"; EVENTS]);
     }
 }

@@ -152,13 +152,8 @@ async fn bare_json_sent_as_a_stream_is_taken() {
                 "{begins}{{\"jsonrpc\":\"2.0\",\"id\":{},|\"result\":{{}}}}",
                 message["id"]
             );
-            let pieces = text.split('|').map(str::to_owned).collect::<Vec<_>>();
-            let pieces = futures::StreamExt::then(stream::iter(pieces), async |piece| {
-                // Each comes by itself.
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                Ok::<_, Infallible>(piece)
-            });
-            ([("content-type", "text/event-stream")], Body::from_stream(pieces)).into_response()
+            // Each is a chunk, and read by itself.
+            events(text.split('|').map(str::to_owned).collect())
         })
         .await;
         let reply = call(&upstreams(patient()), &target(&url)).await.expect(begins);

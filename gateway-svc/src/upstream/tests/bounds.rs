@@ -86,9 +86,14 @@ async fn a_server_that_asks_often_is_answered_now_and_then() {
         events(pieces)
     })
     .await;
-    call(&upstreams(patient()), &target(&url)).await.unwrap();
+    let target = target(&url);
+    call(&upstreams(patient()), &target).await.unwrap();
+    // What answers in the background holds the target.
+    while Arc::strong_count(&target) > 1 {
+        tokio::task::yield_now().await;
+    }
     let mut answered = 0;
-    while let Ok(Some((message, _))) = tokio::time::timeout(Duration::from_millis(300), seen.recv()).await {
+    while let Ok((message, _)) = seen.try_recv() {
         answered += usize::from(message.get("method").is_none());
     }
     assert!((1..200).contains(&answered), "{answered}");
