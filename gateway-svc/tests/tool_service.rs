@@ -3,15 +3,15 @@
 mod support;
 
 use contracts::{
-    gateway::{
-        CallToolRequest, DiscoverToolsRequest, ExplainResolutionRequest, ListToolsRequest, ResolutionOutcome,
-        ResolutionRule,
-    },
+    gateway::{CallToolRequest, ListToolsRequest, ResolutionOutcome, ResolutionRule},
     registry::{Installation, installation::Scope},
 };
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use support::{World, eventually};
+use support::{
+    World,
+    requests::{call, discover, explain, list},
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -30,28 +30,12 @@ fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-fn call(tool: &str, arguments: &str) -> CallToolRequest {
-    CallToolRequest {
-        parent: "gateways/default".to_owned(),
-        exposed_name: tool.to_owned(),
-        arguments_json: arguments.to_owned(),
-    }
-}
-
-fn list(page_size: i32, page_token: &str) -> ListToolsRequest {
-    ListToolsRequest {
-        parent: "gateways/default".to_owned(),
-        page_size,
-        page_token: page_token.to_owned(),
-    }
-}
-
 #[tokio::test]
 async fn a_call_goes_to_the_callers_installation_with_its_credential() {
     let world = World::new(echo).await;
     let answer = world
         .tools()
-        .call_tool(world.by("alice", call("mail__send", r#"{"n":12345678901234567890}"#)))
+        .call_tool(world.by("alice", call(r#"{"n":12345678901234567890}"#)))
         .await;
     let answer = answer.unwrap().into_inner();
     assert!(
@@ -74,11 +58,7 @@ async fn a_call_goes_to_the_callers_installation_with_its_credential() {
 #[tokio::test]
 async fn who_has_not_installed_gets_a_link() {
     let world = World::new(echo).await;
-    let refused = world
-        .tools()
-        .call_tool(world.by("bob", call("mail__send", "")))
-        .await
-        .unwrap_err();
+    let refused = world.tools().call_tool(world.by("bob", call(""))).await.unwrap_err();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
         (Code::FailedPrecondition, "CREDENTIAL_REQUIRED")
@@ -92,7 +72,7 @@ async fn who_has_not_installed_gets_a_link() {
 
     let listed = world
         .tools()
-        .list_tools(world.by("bob", list(0, "")))
+        .list_tools(world.by("bob", list()))
         .await
         .unwrap()
         .into_inner();
@@ -104,7 +84,7 @@ async fn who_has_not_installed_gets_a_link() {
     assert_eq!(tool.definition_json, r#"{"name":"mail__send","x":1}"#);
     let hers = world
         .tools()
-        .list_tools(world.by("alice", list(0, "")))
+        .list_tools(world.by("alice", list()))
         .await
         .unwrap()
         .into_inner();
@@ -133,12 +113,12 @@ async fn bad_requests_are_told_all_that_is_wrong() {
         .collect();
     assert_eq!(fields, ["parent", "exposed_name", "arguments_json"]);
 
-    let anonymous = world.tools().list_tools(world.by("", list(0, ""))).await.unwrap_err();
+    let anonymous = world.tools().list_tools(world.by("", list())).await.unwrap_err();
     assert_eq!(
         (anonymous.code(), reason(&anonymous).as_str()),
         (Code::Unauthenticated, "UNAUTHENTICATED")
     );
-    let mut forged = world.by("", list(0, ""));
+    let mut forged = world.by("", list());
     forged
         .metadata_mut()
         .insert("authorization", "Bearer e30.e30.e30".parse().unwrap());
@@ -146,30 +126,30 @@ async fn bad_requests_are_told_all_that_is_wrong() {
         reason(&world.tools().list_tools(forged).await.unwrap_err()),
         "TOKEN_INVALID"
     );
-    let negative = world
-        .tools()
-        .list_tools(world.by("alice", list(-1, "")))
-        .await
-        .unwrap_err();
+    let negative = ListToolsRequest {
+        page_size: -1,
+        ..list()
+    };
+    let negative = world.tools().list_tools(world.by("alice", negative)).await.unwrap_err();
     assert_eq!(reason(&negative), "INVALID_FIELDS");
-    let made_up = world
-        .tools()
-        .list_tools(world.by("alice", list(0, "made-up")))
-        .await
-        .unwrap_err();
+    let made_up = ListToolsRequest {
+        page_token: "made-up".to_owned(),
+        ..list()
+    };
+    let made_up = world.tools().list_tools(world.by("alice", made_up)).await.unwrap_err();
     assert_eq!(reason(&made_up), "PAGE_TOKEN_INVALID");
-    let unknown = world
-        .tools()
-        .call_tool(world.by("alice", call("mail__none", "")))
-        .await
-        .unwrap_err();
+    let unknown = CallToolRequest {
+        exposed_name: "mail__none".to_owned(),
+        ..call("")
+    };
+    let unknown = world.tools().call_tool(world.by("alice", unknown)).await.unwrap_err();
     assert_eq!(
         (unknown.code(), reason(&unknown).as_str()),
         (Code::NotFound, "RESOURCE_NOT_FOUND")
     );
     let nowhere = ListToolsRequest {
         parent: "agents/nobody".to_owned(),
-        ..ListToolsRequest::default()
+        ..list()
     };
     assert_eq!(
         world
@@ -187,7 +167,7 @@ async fn an_upstreams_error_is_its_own() {
     let world = World::new(fails).await;
     let failed = world
         .tools()
-        .call_tool(world.by("alice", call("mail__send", "{}")))
+        .call_tool(world.by("alice", call("{}")))
         .await
         .unwrap_err();
     assert_eq!(
@@ -204,14 +184,9 @@ async fn an_upstreams_error_is_its_own() {
 #[tokio::test]
 async fn explains_every_step_also_to_admins_only_for_others() {
     let world = World::new(echo).await;
-    let ask = |user: String| ExplainResolutionRequest {
-        parent: "gateways/default".to_owned(),
-        exposed_name: "mail__send".to_owned(),
-        user,
-    };
     let hers = world
         .tools()
-        .explain_resolution(world.by("alice", ask(String::new())))
+        .explain_resolution(world.by("alice", explain("")))
         .await
         .unwrap()
         .into_inner();
@@ -227,7 +202,7 @@ async fn explains_every_step_also_to_admins_only_for_others() {
     assert_eq!(first.owner, world.user("alice"));
     let himself = world
         .tools()
-        .explain_resolution(world.by("bob", ask(world.user("bob"))))
+        .explain_resolution(world.by("bob", explain(&world.user("bob"))))
         .await
         .unwrap()
         .into_inner();
@@ -238,7 +213,7 @@ async fn explains_every_step_also_to_admins_only_for_others() {
     assert!(!himself.install_url.is_empty());
     let curious = world
         .tools()
-        .explain_resolution(world.by("bob", ask(world.user("alice"))))
+        .explain_resolution(world.by("bob", explain(&world.user("alice"))))
         .await
         .unwrap_err();
     assert_eq!(curious.code(), Code::PermissionDenied);
@@ -258,14 +233,9 @@ async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
             objects.put(team);
         })
         .await;
-    eventually("the tools are reported", || {
-        world.reported().contains(&"i-bob send,read".to_owned())
-    })
-    .await;
+    let reported = |uid: &str| world.reported().contains(&format!("{uid} send,read"));
+    world.registry.until(|_| reported("i-bob").then_some(())).await;
 
-    let discover = |name: &str| DiscoverToolsRequest {
-        installation: name.to_owned(),
-    };
     let found = world
         .tools()
         .discover_tools(world.by("alice", discover("installations/i-alice")))
@@ -273,7 +243,7 @@ async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
         .unwrap()
         .into_inner();
     assert_eq!(found.tools, ["read", "send"]);
-    assert!(world.reported().contains(&"i-alice send,read".to_owned()));
+    assert!(reported("i-alice"));
     let forbidden = world
         .tools()
         .discover_tools(world.by("bob", discover("installations/i-ops")))

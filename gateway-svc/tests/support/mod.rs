@@ -1,5 +1,7 @@
 //! A registry, a credential-svc and an upstream that a test decides about, around the real gateway-svc.
 
+pub(crate) mod requests;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -304,16 +306,4 @@ async fn upstream(seen: Arc<Mutex<Vec<(Value, String)>>>, answer: fn(&Value) -> 
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, Router::new().route("/mcp", axum::routing::post(respond))).await });
     url
-}
-
-/// Waits for a condition.
-pub(crate) async fn eventually(what: &str, mut met: impl FnMut() -> bool) {
-    let waiting = async {
-        while !met() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
-        .await
-        .unwrap_or_else(|_| panic!("in time: {what}"));
 }

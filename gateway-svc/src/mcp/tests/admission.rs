@@ -8,26 +8,23 @@ use super::*;
 async fn nobody_else_uses_a_session() {
     let world = world(answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
-    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-    assert_eq!(world.post("alice", &session, ping).await.status(), 200);
-    assert_eq!(world.post("bob", &session, ping).await.status(), 404);
-    assert_eq!(world.post("alice", "forged", ping).await.status(), 404);
-    let without = world.send(request("POST", "/mcp/default", "alice", &[], ping)).await;
+    assert_eq!(world.post("alice", &session, PING).await.status(), 200);
+    assert_eq!(world.post("bob", &session, PING).await.status(), 404);
+    assert_eq!(world.post("alice", "forged", PING).await.status(), 404);
+    let without = world.send(post(PING).by("alice")).await;
     assert_eq!(without.status(), 400);
-    let delete = request("DELETE", "/mcp/default", "bob", &[("mcp-session-id", &session)], "");
-    assert_eq!(world.send(delete).await.status(), 404);
-    assert_eq!(world.post("alice", &session, ping).await.status(), 200);
-    let delete = request("DELETE", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
-    assert_eq!(world.send(delete).await.status(), 204);
-    assert_eq!(world.post("alice", &session, ping).await.status(), 404);
+    let delete = |who| method("DELETE").by(who).session(&session);
+    assert_eq!(world.send(delete("bob")).await.status(), 404);
+    assert_eq!(world.post("alice", &session, PING).await.status(), 200);
+    assert_eq!(world.send(delete("alice")).await.status(), 204);
+    assert_eq!(world.post("alice", &session, PING).await.status(), 404);
 }
 
 #[tokio::test]
 async fn endpoints_are_for_known_callers_and_hosts() {
     let world = world(answers("{}")).await;
-    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     for path in ["/mcp/default", "/mcp/nothing-here"] {
-        let anonymous = world.send(request("POST", path, "", &[], ping)).await;
+        let anonymous = world.send(post(PING).at(path)).await;
         assert_eq!(anonymous.status(), 401);
         let challenge = anonymous.headers()["www-authenticate"].to_str().unwrap();
         assert_eq!(
@@ -40,8 +37,7 @@ async fn endpoints_are_for_known_callers_and_hosts() {
         ("Bearer a.b.c", "it is neither a gateway token"),
         ("Bearer eyJhbGciOiJub25lIn0.e30.", "it is neither a gateway token"),
     ] {
-        let headers = [("authorization", bad)];
-        let refused = world.send(request("POST", "/mcp/default", "", &headers, ping)).await;
+        let refused = world.send(post(PING).header("authorization", bad)).await;
         assert_eq!(refused.status(), 401);
         let challenge = refused.headers()["www-authenticate"].to_str().unwrap();
         assert!(
@@ -50,38 +46,15 @@ async fn endpoints_are_for_known_callers_and_hosts() {
         );
     }
     for path in ["/mcp/nothing-here", "/mcp/ops", "/agents/default/mcp", "/mcp/%C3%BC"] {
-        let gone = world.send(request("POST", path, "alice", &[], ping)).await;
+        let gone = world.send(post(PING).at(path).by("alice")).await;
         assert_eq!(gone.status(), 404, "{path}");
     }
-    let rebound = http::Request::builder()
-        .method("POST")
-        .uri("/mcp/default")
-        .header("host", "evil.example")
-        .body(Body::empty())
-        .unwrap();
+    let rebound = post(PING).header("host", "evil.example");
     assert_eq!(world.send(rebound).await.status(), 403);
-    assert_eq!(
-        world
-            .send(request(
-                "POST",
-                "/mcp/default",
-                "alice",
-                &[("origin", "http://evil.example")],
-                ping
-            ))
-            .await
-            .status(),
-        403
-    );
-    let metadata = world
-        .send(request(
-            "GET",
-            "/.well-known/oauth-protected-resource/mcp/default",
-            "",
-            &[],
-            "",
-        ))
-        .await;
+    let foreign = post(PING).by("alice").header("origin", "http://evil.example");
+    assert_eq!(world.send(foreign).await.status(), 403);
+    let metadata = method("GET").at("/.well-known/oauth-protected-resource/mcp/default");
+    let metadata = world.send(metadata).await;
     let metadata: Value = serde_json::from_str(&text(metadata).await).unwrap();
     assert_eq!(metadata["resource"], "http://127.0.0.1:8080/mcp/default");
 }

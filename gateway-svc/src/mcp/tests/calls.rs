@@ -9,23 +9,14 @@ async fn lists_and_calls_with_everything_as_it_came() {
     let result = r#"{"content":[{"type":"text","text":"ok","x":{"y":1.0}}],"_meta":{"big":98765432109876543210}}"#;
     let mut world = world(answers(result)).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
-    let listed = world
-        .ask("alice", &session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
-        .await;
+    let listed = world.ask("alice", &session, LIST).await;
     assert_eq!(listed["result"]["tools"][0]["name"], "mail__send");
     let call = r#"{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{"name":"mail__send","arguments":{"n":12345678901234567890},"later":1.0,"_meta":{"k":[1]}}}"#;
-    let sent = request(
-        "POST",
-        "/mcp/default",
-        "alice",
-        &[
-            ("mcp-session-id", &session),
-            ("x-trace", "t1"),
-            ("x-other", "no"),
-            ("cookie", "no"),
-        ],
-        call,
-    );
+    let sent = post(call).by("alice").session(&session);
+    let sent = sent
+        .header("x-trace", "t1")
+        .header("x-other", "no")
+        .header("cookie", "no");
     let response = world.send(sent).await;
     assert_eq!(response.headers()["content-type"], "application/json");
     assert_eq!(
@@ -49,9 +40,7 @@ async fn lists_and_calls_with_everything_as_it_came() {
 async fn who_has_no_credential_gets_the_install_link() {
     let mut world = world(answers("{}")).await;
     let session = world.open("bob", "2025-06-18", json!({})).await;
-    let listed = world
-        .ask("bob", &session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)
-        .await;
+    let listed = world.ask("bob", &session, LIST).await;
     assert_eq!(
         listed["result"]["tools"][0]["name"], "mail__send",
         "also what is not connected is listed"

@@ -1,10 +1,11 @@
 //! What one caller may do at a time and in a minute, and batches, which are many calls in one.
 
+use futures::FutureExt as _;
 use pretty_assertions::assert_eq;
 
 use super::*;
 
-const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
+const BOTH: &str = "application/json, text/event-stream";
 
 /// 60 requests and 4 sessions a minute, 2 calls and 1 stream at a time.
 fn few() -> Arc<Quotas> {
@@ -50,7 +51,7 @@ async fn whoever_asks_too_often_is_told_when_to_retry_and_others_go_on() {
         }
     }
     too_many(world.post("alice", &session, PING).await).await;
-    let stream = request("GET", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    let stream = method("GET").by("alice").session(&session);
     too_many(world.send(stream).await).await;
     world.open("bob", "2025-11-25", json!({})).await;
 }
@@ -62,8 +63,7 @@ async fn whoever_begins_too_many_sessions_keeps_those_they_have() {
     for _ in 0..3 {
         world.open("alice", "2025-11-25", json!({})).await;
     }
-    let body = json!({"jsonrpc": "2.0", "id": "i", "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let fifth = request("POST", "/mcp/default", "alice", &[], body.to_string());
+    let fifth = post(initialize("i", "2025-11-25", &json!({}))).by("alice");
     assert_eq!(too_many(world.send(fifth).await).await["id"], "i");
     assert_eq!(world.post("alice", &session, PING).await.status(), 200);
 }
@@ -88,13 +88,9 @@ async fn calls_and_streams_count_until_they_end() {
     };
     let world = world_with(few(), upstream).await;
     let session = world.open("alice", "2025-03-26", json!({})).await;
-    let headers = [
-        ("mcp-session-id", session.as_str()),
-        ("accept", "application/json, text/event-stream"),
-    ];
     let call = |id: &str| {
-        let call = CALL.replace("c1", id);
-        world.send(request("POST", "/mcp/default", "alice", &headers, call))
+        let call = post(CALL.replace("c1", id)).by("alice").session(&session);
+        world.send(call.header("accept", BOTH))
     };
     let first = call("c1").await;
     assert_eq!(first.headers()["content-type"], "text/event-stream");
@@ -113,8 +109,10 @@ async fn calls_and_streams_count_until_they_end() {
         "{refused}"
     );
     // Cancelling frees a place.
-    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c2"}}"#;
-    assert_eq!(world.post("alice", &session, cancel).await.status(), 202);
+    assert_eq!(
+        world.post("alice", &session, cancel("c2").to_string()).await.status(),
+        202
+    );
     assert_eq!(text(second).await, "");
     let _unread = world.post("alice", &session, PING).await;
     too_many(world.post("alice", &session, PING).await).await;
@@ -122,7 +120,7 @@ async fn calls_and_streams_count_until_they_end() {
     assert!(text(first).await.contains("c1"));
     assert_eq!(world.post("alice", &session, PING).await.status(), 200);
 
-    let stream = || request("GET", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    let stream = || method("GET").by("alice").session(&session);
     let open = world.send(stream()).await;
     assert_eq!(open.status(), 200);
     too_many(world.send(stream()).await).await;
@@ -165,7 +163,7 @@ async fn a_batch_keeps_to_its_callers_calls_and_to_its_order() {
     };
     let world = world_with(few(), upstream).await;
     let session = world.open("alice", "2025-03-26", json!({})).await;
-    let call = |n: i64| json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": "mail__send", "arguments": {"n": n}}});
+    let call = |n: i64| call_with(n, &json!({"n": n}), Value::Null);
     let batch = Value::Array((0..6).map(call).collect());
     let answers = world.ask("alice", &session, &batch.to_string()).await;
     let order: Vec<(&Value, &Value)> = answers
@@ -202,19 +200,12 @@ async fn a_batch_can_always_cancel() {
     };
     let mut world = world_with(few(), silent).await;
     let session = world.open("alice", "2025-03-26", json!({})).await;
-    let headers = [
-        ("mcp-session-id", session.as_str()),
-        ("accept", "application/json, text/event-stream"),
-    ];
     let call = |id: usize| CALL.replace("c1", &format!("c{id}"));
-    let cancel = |id: usize| json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": format!("c{id}")}});
+    let cancel = |id: usize| cancel(&format!("c{id}"));
     let mut open = Vec::new();
     for id in 0..2 {
-        open.push(
-            world
-                .send(request("POST", "/mcp/default", "alice", &headers, call(id)))
-                .await,
-        );
+        let call = post(call(id)).by("alice").session(&session).header("accept", BOTH);
+        open.push(world.send(call).await);
     }
     too_many(world.post("alice", &session, format!("[{PING}]")).await).await;
     let reply = json!({"jsonrpc": "2.0", "id": 1, "result": {}});
@@ -239,18 +230,17 @@ async fn a_session_that_is_ended_takes_its_streams_along() {
     let world = world(answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
     let other = world.open("alice", "2025-11-25", json!({})).await;
-    let listen = |session: &str| request("GET", "/mcp/default", "alice", &[("mcp-session-id", session)], "");
+    let listen = |session: &str| method("GET").by("alice").session(session);
     let (stream, others) = (world.send(listen(&session)).await, world.send(listen(&other)).await);
     let mut others = others.into_body();
     others.frame().await.unwrap().unwrap();
-    let end = request("DELETE", "/mcp/default", "alice", &[("mcp-session-id", &session)], "");
+    let end = method("DELETE").by("alice").session(&session);
     assert_eq!(world.send(end).await.status(), 204);
     tokio::time::timeout(Duration::from_secs(10), text(stream))
         .await
         .expect("it ends");
     assert!(
-        tokio::time::timeout(Duration::from_millis(50), others.frame())
-            .await
-            .is_err()
+        others.frame().now_or_never().is_none(),
+        "the other session's stream goes on"
     );
 }

@@ -37,21 +37,9 @@ async fn messages_that_cannot_be_taken_are_refused_by_name() {
     }
     let large = world.post("alice", &session, vec![b' '; (4 << 20) + 1]).await;
     assert_eq!(large.status(), 413);
-    let kind = [("mcp-session-id", session.as_str()), ("accept", "text/html")];
-    assert_eq!(
-        world
-            .send(request("POST", "/mcp/default", "alice", &kind, CALL))
-            .await
-            .status(),
-        406
-    );
-    assert_eq!(
-        world
-            .send(request("PUT", "/mcp/default", "alice", &[], ""))
-            .await
-            .status(),
-        405
-    );
+    let html = post(CALL).by("alice").session(&session).header("accept", "text/html");
+    assert_eq!(world.send(html).await.status(), 406);
+    assert_eq!(world.send(method("PUT").by("alice")).await.status(), 405);
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     assert_eq!(world.post("alice", &session, notification).await.status(), 202);
 }
@@ -61,13 +49,8 @@ async fn messages_that_cannot_be_taken_are_refused_by_name() {
 async fn a_modern_request_is_answered_as_by_an_older_server() {
     let world = world(answers("{}")).await;
     let discover = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
-    let modern = [
-        ("mcp-protocol-version", "2026-07-28"),
-        ("mcp-method", "server/discover"),
-    ];
-    let response = world
-        .send(request("POST", "/mcp/default", "alice", &modern, discover))
-        .await;
+    let modern = post(discover).by("alice").header("mcp-protocol-version", "2026-07-28");
+    let response = world.send(modern.header("mcp-method", "server/discover")).await;
     assert_eq!(response.status(), 400);
     let message: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!((&message["id"], &message["error"]["code"]), (&json!(1), &json!(-32000)));

@@ -4,6 +4,7 @@ mod admission;
 mod calls;
 mod limits;
 mod messages;
+mod requests;
 mod streams;
 
 use std::{sync::Mutex, time::Duration};
@@ -49,6 +50,7 @@ use crate::{
     upstream::{Limits, Upstreams},
     vend::Vendor,
 };
+use requests::{CALL, LIST, PING, call_with, cancel, initialize, method, post};
 
 /// Vends `secret-{generation}`, one generation further with each refusal; `None`: there is no other.
 #[derive(Clone)]
@@ -246,38 +248,18 @@ fn raw(text: String) -> Response {
     ([("content-type", "application/json")], text).into_response()
 }
 
-/// A request as `who`, with these further headers.
-fn request(method: &str, path: &str, who: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request {
-    let mut request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "127.0.0.1:8080");
-    if !who.is_empty() {
-        request = request.header("authorization", format!("Bearer cht_{who}"));
-    }
-    if method == "POST" {
-        request = request.header("content-type", "application/json");
-    }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(body.into()).unwrap()
-}
-
 async fn text(response: Response) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
 impl World {
-    async fn send(&self, request: Request) -> Response {
-        self.router.clone().oneshot(request).await.unwrap()
+    async fn send(&self, request: impl Into<Request>) -> Response {
+        self.router.clone().oneshot(request.into()).await.unwrap()
     }
 
     async fn open(&self, who: &str, revision: &str, capabilities: Value) -> String {
-        let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": revision, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}});
-        let response = self
-            .send(request("POST", "/mcp/default", who, &[], body.to_string()))
-            .await;
+        let body = initialize(0, revision, &capabilities);
+        let response = self.send(post(body).by(who)).await;
         assert_eq!(response.status(), 200);
         let session = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
         let message: Value = serde_json::from_str(&text(response).await).unwrap();
@@ -290,14 +272,7 @@ impl World {
     }
 
     async fn post(&self, who: &str, session: &str, body: impl Into<Body>) -> Response {
-        self.send(request(
-            "POST",
-            "/mcp/default",
-            who,
-            &[("mcp-session-id", session)],
-            body,
-        ))
-        .await
+        self.send(post(body).by(who).session(session)).await
     }
 
     async fn ask(&self, who: &str, session: &str, body: &str) -> Value {
@@ -315,5 +290,3 @@ impl World {
         last.expect("a call came")
     }
 }
-
-const CALL: &str = r#"{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{"name":"mail__send","arguments":{"n":12345678901234567890}}}"#;

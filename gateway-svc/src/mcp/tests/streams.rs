@@ -20,7 +20,8 @@ async fn streams_are_relayed_and_faults_in_them_are_told() {
     let world = world(respond).await;
     let session = world.open("alice", "2025-06-18", json!({})).await;
     for (whole, last) in [(true, json!({"content": []})), (false, Value::Null)] {
-        let call = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "mail__send", "arguments": {"whole": whole}, "_meta": {"progressToken": "p9"}}});
+        let meta = json!({"_meta": {"progressToken": "p9"}});
+        let call = call_with(9, &json!({"whole": whole}), meta);
         let response = world.post("alice", &session, call.to_string()).await;
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let events = text(response).await;
@@ -41,11 +42,9 @@ async fn streams_are_relayed_and_faults_in_them_are_told() {
             assert_eq!(events[1]["result"], last);
         }
     }
-    let json_only = [("mcp-session-id", session.as_str()), ("accept", "application/json")];
-    let call = CALL.replace(r#"{"n":12345678901234567890}"#, r#"{"whole":true}"#);
-    let response = world
-        .send(request("POST", "/mcp/default", "alice", &json_only, call))
-        .await;
+    let call = call_with("c1", &json!({"whole": true}), Value::Null).to_string();
+    let call = post(call).by("alice").session(&session);
+    let response = world.send(call.header("accept", "application/json")).await;
     assert_eq!(
         text(response).await,
         r#"{"id":"c1","jsonrpc":"2.0","result":{"content":[]}}"#
@@ -63,8 +62,10 @@ async fn a_cancelled_call_is_cancelled_at_the_upstream() {
     let session = world.open("alice", "2025-11-25", json!({})).await;
     let response = world.post("alice", &session, CALL).await;
     assert_eq!(response.status(), 200);
-    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c1"}}"#;
-    assert_eq!(world.post("alice", &session, cancel).await.status(), 202);
+    assert_eq!(
+        world.post("alice", &session, cancel("c1").to_string()).await.status(),
+        202
+    );
     assert_eq!(text(response).await, "", "a cancelled call has no answer");
     let mut called = None;
     loop {
@@ -85,8 +86,13 @@ async fn a_cancelled_call_is_cancelled_at_the_upstream() {
 async fn a_changed_list_is_told() {
     let mut world = world(answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
-    let accept = [("mcp-session-id", session.as_str()), ("accept", "text/event-stream")];
-    let stream = world.send(request("GET", "/mcp/default", "alice", &accept, "")).await;
+    let listen = || {
+        method("GET")
+            .by("alice")
+            .session(&session)
+            .header("accept", "text/event-stream")
+    };
+    let stream = world.send(listen()).await;
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let mut stream = stream.into_body();
     let mut next = async || {
@@ -107,11 +113,8 @@ async fn a_changed_list_is_told() {
         .assign("default", "mail", "read");
     fill(&mut world.feed, 3, more.objects.clone()).await;
     assert!(next().await.unwrap().contains("notifications/tools/list_changed"));
-    let back = [accept[0], accept[1], ("last-event-id", told.as_str())];
-    let mut missed = world
-        .send(request("GET", "/mcp/default", "alice", &back, ""))
-        .await
-        .into_body();
+    let back = listen().header("last-event-id", &told);
+    let mut missed = world.send(back).await.into_body();
     let event = missed.frame().await.unwrap().unwrap().into_data().unwrap();
     assert!(
         event.windows(12).any(|part| part == b"list_changed"),
