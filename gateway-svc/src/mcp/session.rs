@@ -11,7 +11,7 @@ use std::{
 
 use aws_lc_rs::aead::NONCE_LEN;
 use data_encoding::BASE64URL_NOPAD;
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use service_kit::keys::{Ring, Sealing};
 use tokio_util::sync::CancellationToken;
 
@@ -94,10 +94,9 @@ impl Drop for Listening {
 impl Sessions {
     /// With keys of 32 random bytes, which all replicas share.
     pub(crate) fn new(keys: impl Into<Ring>) -> Self {
-        let ended = Cache::builder().max_capacity(ENDED).time_to_live(LIFETIME).build();
         Self {
             sealing: Sealing::new(&keys.into()),
-            ended,
+            ended: ended(ENDED),
             streams: Arc::default(),
         }
     }
@@ -165,6 +164,12 @@ impl Sessions {
     }
 }
 
+/// Ids of sessions that were ended, at most `capacity`: of more, the latest. The default policy would admit none to a full cache.
+fn ended(capacity: u64) -> Cache<[u8; NONCE_LEN], ()> {
+    let cache = Cache::builder().eviction_policy(EvictionPolicy::lru());
+    cache.max_capacity(capacity).time_to_live(LIFETIME).build()
+}
+
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -230,6 +235,18 @@ mod tests {
         assert!(!other.ended.is_cancelled());
         drop((second, other));
         assert!(sessions.streams.lock().is_empty());
+    }
+
+    /// However many sessions have ended before it.
+    #[test]
+    fn the_session_that_ended_last_is_remembered() {
+        let ended = ended(10);
+        for id in 0..100 {
+            ended.insert([id; NONCE_LEN], ());
+            ended.run_pending_tasks();
+            assert!(ended.contains_key(&[id; NONCE_LEN]), "{id}");
+        }
+        assert!(!ended.contains_key(&[0; NONCE_LEN]));
     }
 
     #[test]
