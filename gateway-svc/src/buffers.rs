@@ -14,7 +14,7 @@ use service_kit::edge;
 /// This much of each body is not counted: almost all are shorter, and as much is read ahead in any case.
 const FREE: usize = 64 << 10;
 
-/// What of the bodies of requests may be in memory at a time.
+/// How much of request bodies may be in memory at a time.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     total: usize,
@@ -25,22 +25,22 @@ pub(crate) struct Buffers {
 #[derive(Debug, Default)]
 struct Held {
     total: usize,
-    /// By whose request it is. Nobody is in it with nothing.
+    /// Bytes by sender; only senders that hold some.
     each: HashMap<String, usize>,
 }
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// It is larger than it may be. Where its length was told, none of it was read.
+    /// It is larger than the limit. If its length was declared, none of it was read.
     TooLarge,
-    /// It came too slowly.
+    /// It arrived too slowly.
     TooSlow,
-    /// It broke off.
+    /// The connection ended before it was complete.
     BrokeOff,
     /// Its sender sends too much at a time.
     TooMuch,
-    /// Everybody together does.
+    /// All senders together send too much.
     Full,
 }
 
@@ -103,7 +103,7 @@ impl Buffers {
     }
 }
 
-/// What a body takes of the room there is. Dropping it gives it back.
+/// The memory that a body takes of the budget, returned on drop.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
     buffers: &'a Buffers,
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(refused, Unread::Full, "nothing is left");
         drop(alice);
         assert!(buffers.read(chunked(2), "carol", FREE * 10).await.is_ok());
-        assert_eq!(buffers.lock().each.len(), 1, "whoever holds nothing is forgotten");
+        assert_eq!(buffers.lock().each.len(), 1, "a sender that holds nothing is forgotten");
     }
 
     #[tokio::test]

@@ -16,13 +16,13 @@ pub struct Config {
     pub page_token_key: Ring,
     /// Which addresses upstreams may have.
     pub egress: EgressPolicy,
-    /// For how long calls are served from the last snapshot while the registry is out of reach.
+    /// How long calls are served from the last snapshot while the registry is unreachable.
     pub staleness: Duration,
     /// Further values of `Host` that are taken, besides the public URL's and loopback names: `host` or `host:port`.
     pub allowed_hosts: Vec<String>,
     /// Port at which gRPC clients reach Chandlery; the page at the root names it.
     pub grpc_port: Option<u16>,
-    /// Paths of the HTTP side that tell whether all is well; the page at the root names them.
+    /// Health paths of the HTTP side; the page at the root names them.
     pub probes: &'static [&'static str],
     /// How long an upstream may take to accept a connection.
     pub connect_timeout: Duration,
@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, with what has none: a public URL and keys of 32 random bytes.
+    /// The defaults. What has none is passed: a public URL, and keys of 32 random bytes.
     pub fn new(public_url: Url, session_key: impl Into<Ring>, page_token_key: impl Into<Ring>) -> Self {
         Self {
             public_url,

@@ -1,4 +1,4 @@
-//! Messages of services as sentences, to stand beside others.
+//! Makes sentences of services' messages, to be shown next to others.
 
 /// With a capital at its beginning and a full stop at its end.
 pub(crate) fn as_sentence(text: &str) -> String {

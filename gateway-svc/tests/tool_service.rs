@@ -56,7 +56,7 @@ async fn a_call_goes_to_the_callers_installation_with_its_credential() {
 }
 
 #[tokio::test]
-async fn who_has_not_installed_gets_a_link() {
+async fn a_caller_without_installation_gets_a_link() {
     let world = World::new(echo).await;
     let refused = world.tools().call_tool(world.by("bob", call(""))).await.unwrap_err();
     assert_eq!(
@@ -92,7 +92,7 @@ async fn who_has_not_installed_gets_a_link() {
 }
 
 #[tokio::test]
-async fn bad_requests_are_told_all_that_is_wrong() {
+async fn a_bad_request_is_answered_with_all_violations() {
     let world = World::new(echo).await;
     let bad = CallToolRequest {
         parent: "teams/x".to_owned(),

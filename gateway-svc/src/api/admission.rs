@@ -12,7 +12,7 @@ use service_kit::{
 use super::status;
 use crate::identity::Identity;
 
-/// Middleware around [`Tools`](super::Tools): lets those in who show the token of a person or a gateway token, and have made no more
+/// Middleware around [`Tools`](super::Tools): admits callers with a valid token of a person or gateway token who have made no more
 /// requests than they may.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
@@ -20,7 +20,7 @@ pub(crate) struct Admission {
     pub(crate) quotas: Arc<Quotas>,
 }
 
-/// An upstream's answer, in the extensions of a response: the memory it was given is that of the response until that is sent.
+/// An upstream's answer, in the extensions of a response: its room is held until the response is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Held(pub(super) Bytes);
 

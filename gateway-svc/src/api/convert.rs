@@ -1,4 +1,4 @@
-//! From our words to messages.
+//! From domain types to messages.
 
 use contracts::gateway::{self as pb, ErrorReason};
 use service_kit::status::{Reason, internal};

@@ -172,7 +172,7 @@ impl ToolService for Tools {
 }
 
 impl Tools {
-    /// Another user, as far as the registry knows them. It is asked with the admin's own token.
+    /// Another user, as the registry knows them. The request carries the admin's own token.
     async fn somebody_else(&self, caller: &Caller, user: &UserId, metadata: &MetadataMap) -> Result<Caller, Status> {
         if caller.user().is_none_or(|caller| !caller.admin) {
             return Err(status::of(

@@ -122,7 +122,7 @@ pub(super) fn of_discovery(failure: &Failure, running: &Running, links: &Links) 
     status.build()
 }
 
-/// What the reason of a `TOOLS_DISCOVERED` that is false means for the one who asked.
+/// What the reason of a `TOOLS_DISCOVERED` that is false means for the caller.
 fn of_discovery_reason(reason: &str, vends_headers: bool) -> (Code, ErrorReason) {
     match reason {
         "UPSTREAM_TIMEOUT" => of_fault(UpstreamFault::Timeout),
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// What the registry says to a caller is said in this service's name: its contract has these reasons too.
+    /// Statuses of the registry are passed on to callers: this service's contract has their reasons, too.
     #[test]
     fn the_contract_has_the_reasons_that_are_passed_on() {
         use contracts::registry::ErrorReason as Theirs;
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// MCP clients and gRPC callers get the same words.
+    /// MCP clients and gRPC callers get the same reasons.
     #[test]
     fn the_names_in_tool_results_are_those_of_the_contract() {
         let repairs = [
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_discovery_is_told_in_the_words_of_the_contract() {
+    fn a_failed_discovery_has_a_reason_of_the_contract() {
         for (reason, vends_headers, code, told) in [
             (
                 "UPSTREAM_TIMEOUT",

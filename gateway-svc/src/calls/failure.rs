@@ -23,7 +23,7 @@ pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         UpstreamError::Cancelled => return CallError::Cancelled,
     };
     tracing::info!(entry = %entry.slug, upstream.fault = fault.name(), error = %error, "a call failed at the upstream");
-    let message = error.told_to_caller(&entry.display_name);
+    let message = error.for_caller(&entry.display_name);
     CallError::Upstream {
         entry: Arc::clone(&entry.slug),
         fault,

@@ -27,10 +27,10 @@ use targets::Targets;
 pub(crate) use targets::target;
 pub(crate) use tool_call::{Meta, ToolCall};
 
-/// Told the uid of an installation when its upstream says that its tools have changed.
+/// Called with the uid of an installation when its upstream announces that its tools have changed.
 pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<str>) + Send + Sync>;
 
-/// Everything a call passes.
+/// Makes calls.
 pub(crate) struct Calls {
     store: Arc<Store>,
     vendor: Arc<Vendor>,
@@ -41,7 +41,7 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// `tools_changed` is told when an upstream says so.
+    /// `tools_changed` is called when an upstream announces it.
     pub(crate) fn new(
         store: Arc<Store>,
         vendor: Arc<Vendor>,
@@ -59,7 +59,7 @@ impl Calls {
         }
     }
 
-    /// Makes the call and begins to read the answer. One that reaches a server which is about to stop goes to the server that comes.
+    /// Makes the call and begins to read the answer. A call that reaches a server that is stopping is sent again to its successor.
     pub(crate) async fn call(
         &self,
         caller: &Caller,
@@ -74,7 +74,7 @@ impl Calls {
                 .await?;
             match self.call_at(&resolved, consumer, call).await? {
                 Some(outcome) => return Ok(outcome),
-                // From here on the next server is waited for, however long this one kept the call before it refused it.
+                // The wait for the successor begins here, however long this server kept the call before it refused it.
                 None if stopping.is_none() => deadline = Instant::now() + START,
                 None if Instant::now() >= deadline => {
                     return Err(upstream_failed(UpstreamError::NotTaken, &resolved.running.entry));
@@ -90,7 +90,7 @@ impl Calls {
         self.upstreams.end_client(client);
     }
 
-    /// Makes the call where it was resolved to. `None`: the server there is about to stop, and was told nothing of it.
+    /// Sends the call to the installation that it was resolved to. `None`: its server is stopping, and did not receive the call.
     async fn call_at(
         &self,
         resolved: &resolve::Target,

@@ -1,4 +1,4 @@
-//! What comes of a call: a reply, or messages of which the last is the reply.
+//! The result of a call: a reply, or messages of which the last is the reply.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     upstream::{Answer, Answers, Event, Reply},
 };
 
-/// What came of a call.
+/// The result of a call.
 pub(crate) enum Outcome {
     /// The reply.
     Whole(Reply),
@@ -34,11 +34,11 @@ pub(crate) enum CallEvent {
 
 /// Where a call went.
 pub(super) struct At {
-    /// Of the tool.
+    /// The tool's.
     pub(super) definition: Option<Arc<Definition>>,
     /// The installation.
     pub(super) running: Running,
-    /// Told when the upstream says that its tools have changed.
+    /// Called when the upstream announces that its tools have changed.
     pub(super) tools_changed: ToolsChanged,
 }
 
@@ -60,7 +60,7 @@ impl CallStream {
             .is_some_and(|definition| definition.declares_output())
     }
 
-    /// The next message. Not to be asked again after the reply or an error.
+    /// The next message. Must not be called again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<CallEvent, CallError> {
         loop {
             match self.answers.next().await {

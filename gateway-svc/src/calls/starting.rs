@@ -10,12 +10,12 @@ use crate::{
     resolve,
 };
 
-/// How long a call waits for a server that is being started again.
+/// How long a call waits for a server that is starting.
 pub(super) const START: Duration = Duration::from_secs(20);
 
 impl Calls {
-    /// Where the call goes. A server that is being started again is waited for: that is no reason to fail a call. So is another than that at
-    /// `stopping`.
+    /// Where the call goes. Waits until `deadline` for a server that is starting, and for another endpoint than
+    /// `stopping`, whose server refused the call.
     pub(super) async fn resolve(
         &self,
         caller: &Caller,
@@ -36,7 +36,7 @@ impl Calls {
             if !starting && !still {
                 return resolved;
             }
-            // Subscribed first, then looked at once more: no change is missed in between.
+            // Resolves once more after it has subscribed, so that no change in between is missed.
             let Some(revisions) = &mut revisions else {
                 revisions = Some(self.store.revisions());
                 continue;

@@ -16,7 +16,7 @@ use crate::{
 /// Targets that are kept ready: one for each installation in use and revision.
 const TARGETS: u64 = 20_000;
 
-/// Headers that tell nothing about who calls; a session with an upstream may be shared over them.
+/// Headers that do not identify the caller: calls with different values may share a session with an upstream.
 const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-request-id", "user-agent"];
 
 /// Targets that are kept ready.
@@ -111,8 +111,8 @@ pub(crate) fn target(
     ))
 }
 
-/// A digest of what the headers that are passed through tell about who calls; `None` if they tell nothing. What does may be a secret, and
-/// is marked as one.
+/// A digest of those passthrough headers that may identify the caller; `None` if there are none. They may be secrets, and
+/// are marked as sensitive.
 fn personal(passed: &mut HeaderMap) -> Option<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut personal = false;
@@ -122,7 +122,7 @@ fn personal(passed: &mut HeaderMap) -> Option<[u8; 32]> {
     {
         personal = true;
         value.set_sensitive(true);
-        // Neither a name nor a value holds a line feed.
+        // Neither a name nor a value contains a line feed.
         hash.update(name.as_str());
         hash.update("\n");
         hash.update(value.as_bytes());

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct ToolCall<'a> {
     /// The name the client knows.
     pub(crate) exposed_name: &'a str,
-    /// The other members of `params`, as they came.
+    /// The other members of `params`, verbatim.
     pub(crate) params: &'a [(&'a str, &'a str)],
     /// The client's `progressToken` and the other members of `_meta`.
     pub(crate) meta: Option<Meta<'a>>,
@@ -23,23 +23,23 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) extra: &'a [(Cow<'a, str>, &'a str)],
     /// Of the client's request.
     pub(crate) headers: &'a HeaderMap,
-    /// Whose the answer is, and the memory it takes: a person or a team.
+    /// Who is charged for the memory of the answer: a person or a team.
     pub(crate) subject: &'a Arc<str>,
-    /// What its answer is kept together with, where that is a batch's.
+    /// The batch that the call belongs to, whose answers are kept until all have arrived.
     pub(crate) together: Option<&'a Arc<Together>>,
-    /// Who has a session of their own with servers that keep sessions apart: the client's session, or a caller without one.
+    /// Which client this is to servers with a session for each: the client's MCP session, or a caller without one.
     pub(crate) client: upstream::Client,
-    /// That of the client's session.
+    /// The revision of the client's session.
     pub(crate) revision: Revision,
-    /// Ends the call.
+    /// Cancels the call.
     pub(crate) cancel: CancellationToken,
 }
 
 /// `_meta` of a request, apart from the progress token.
 pub(crate) struct Meta<'a> {
-    /// `progressToken`, as it came.
+    /// `progressToken`, verbatim.
     pub(crate) progress_token: Option<&'a str>,
-    /// The other members, as they came.
+    /// The other members, verbatim.
     pub(crate) members: Vec<(Cow<'a, str>, &'a str)>,
 }
 
@@ -58,7 +58,7 @@ impl ToolCall<'_> {
     }
 }
 
-/// `params` for the upstream: its own name of the tool, our progress token, and all else as it came.
+/// `params` for the upstream: its own name of the tool, the gateway's progress token, and the rest byte for byte.
 fn params(call: &ToolCall<'_>, tool: &str, token: Option<u64>) -> Vec<u8> {
     let size: usize = call
         .params

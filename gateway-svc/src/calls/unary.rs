@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Calls {
-    /// Makes the call and waits for its result, a JSON object in UTF-8 as it came. `arguments` is a JSON object or empty.
+    /// Makes the call and waits for its result, a JSON object in UTF-8, verbatim. `arguments` is a JSON object or empty.
     pub(crate) async fn call_tool(
         &self,
         caller: &Caller,

@@ -42,7 +42,7 @@ impl Asker {
                 Ok(tools) => return Ok(tools),
                 Err(UpstreamError::Unauthorized) if again => {
                     again = false;
-                    // This tells credential-svc that the upstream refuses what it vended.
+                    // This reports to credential-svc that the upstream refuses what it vended.
                     vended = match self.vendor.headers(running, Some(vended.generations)).await {
                         Ok(vended) => vended,
                         Err(VendError::Expired) => return Err(unauthorized(running)),
@@ -53,7 +53,7 @@ impl Asker {
                 Err(error @ UpstreamError::NotTaken) => return Err(Failure::Transient(error.to_string())),
                 Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
                 Err(error) => {
-                    let message = format!("{} It is asked again automatically.", error.told_of(name));
+                    let message = format!("{} It is asked again automatically.", error.for_owner(name));
                     return Err(Failure::Installation {
                         reason: error.reason(),
                         message,
@@ -85,7 +85,7 @@ fn unauthorized(running: &Running) -> Failure {
     let message = if running.revision.vends_headers {
         format!("The MCP server of {name} refuses the credential (HTTP 401). Enter one that it accepts.")
     } else {
-        UpstreamError::Unauthorized.told_of(name)
+        UpstreamError::Unauthorized.for_owner(name)
     };
     Failure::Installation {
         reason: "UPSTREAM_UNAUTHORIZED",

@@ -45,7 +45,7 @@ pub(crate) trait ListTools: Send + Sync + 'static {
 /// Why the tools of a server are not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It is the installation's or its server's: reported as `TOOLS_DISCOVERED` FALSE.
+    /// A fault of the installation or its server: reported as `TOOLS_DISCOVERED` FALSE.
     #[error("{message}")]
     Installation {
         /// UPPER_SNAKE_CASE.
@@ -53,12 +53,12 @@ pub(crate) enum Failure {
         /// For people: who is at fault and what to do.
         message: String,
     },
-    /// It is ours: tried again, and nothing is reported of it.
+    /// A fault of Chandlery's own: it is retried and not reported.
     #[error("{0}")]
     Transient(String),
 }
 
-/// What a discovery speaks of: another of these makes another discovery.
+/// What a discovery depends on: a change of any of these requires another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     generation: i64,
@@ -83,7 +83,7 @@ impl Seen {
 /// What this replica knows of an installation's discovery, as long as it runs.
 #[derive(Clone, Debug)]
 struct Known {
-    /// What the last discovery spoke of.
+    /// What the last discovery depended on.
     seen: Seen,
     /// When it began.
     asked: Instant,
@@ -149,11 +149,11 @@ impl Discovery {
 
     /// A server has said that its list of tools changed.
     pub(crate) fn changed(&self, installation_uid: &Arc<str>) {
-        // Nobody listens any more: the service stops.
+        // The receiver is gone: the service stops.
         let _ = self.announced.send(Arc::clone(installation_uid));
     }
 
-    /// Asks now, reports what came of it, and gives the server's own names of its tools, sorted.
+    /// Asks now, reports the result, and returns the server's own names of its tools, sorted.
     pub(crate) async fn now(&self, running: &Running) -> Result<Vec<String>, Failure> {
         let asked = Instant::now();
         let listed = self.ask(running).await;
@@ -163,7 +163,7 @@ impl Discovery {
         Ok(names)
     }
 
-    /// Keeps the tools of all installations known. `changed` tells which installations came, changed or went.
+    /// Keeps the tools of all installations known. `changed` receives the installations that were added, changed or removed.
     pub(crate) async fn run(
         self: Arc<Self>,
         mut changed: mpsc::UnboundedReceiver<Arc<str>>,
@@ -182,7 +182,7 @@ impl Discovery {
                     uid
                 }
                 Some(ended) = running.join_next(), if !running.is_empty() => {
-                    // A worker that panicked is made again by the next change.
+                    // The next change replaces a worker that panicked.
                     let Ok(uid) = ended else { continue };
                     workers.remove(&uid);
                     uid
@@ -233,7 +233,7 @@ impl Discovery {
         }
     }
 
-    /// Waits, but not where the installation has changed since: what was wrong may be right now.
+    /// Waits, but no longer than until the installation changes: what was wrong may be right then.
     async fn pause(
         &self,
         uid: &Arc<str>,
@@ -250,7 +250,7 @@ impl Discovery {
                 () = wake.notified() => match self.due(uid) {
                     Some(running) if Seen::of(&running) == *tried => {}
                     Some(_) => {
-                        // Not at once, however often it changes.
+                        // Not at once: it may change often.
                         if let Some(delay) = delays.next() {
                             tokio::time::sleep(delay.min(FIRST_RETRY)).await;
                         }
@@ -316,7 +316,7 @@ impl Discovery {
 
     /// The installation, if its server is to be asked.
     fn due(&self, uid: &Arc<str>) -> Option<Running> {
-        // Also while the registry is out of reach for long: who stopped now would be woken by nothing when it is back.
+        // Also while the registry is unreachable for long: nothing would wake a worker that stopped now when it is back.
         let snapshot = self.store.last();
         let Some(installation) = snapshot.installation(uid) else {
             self.lock_known().remove(uid);
@@ -328,7 +328,7 @@ impl Discovery {
         match known.get(uid) {
             Some(known) if known.seen == now && !known.outdated() => return None,
             Some(_) => {}
-            // Discovered before this process began. Whether also what the server has said since then, nobody knows.
+            // Discovered before this process started. Whether the server has announced a change since is unknown.
             None if running.tool_list_changes == 0
                 && installation
                     .discovered
@@ -349,7 +349,7 @@ impl Discovery {
         Some(running)
     }
 
-    /// How long to wait before a server is asked again that has been asked just now, and to which nothing else has happened.
+    /// How long to wait before a server is asked again that was asked just now and has not changed otherwise.
     fn too_soon(&self, uid: &str) -> Duration {
         match self.lock_known().get(uid) {
             Some(known) if known.outdated() => MIN_INTERVAL.saturating_sub(known.asked.elapsed()),
@@ -362,7 +362,7 @@ impl Discovery {
     }
 }
 
-/// Whether there is a server that can be asked: the credentials are there and, where we run it, it runs.
+/// Whether there is a server that can be asked: the credentials are stored and, if it is self-hosted, it runs.
 fn askable(running: &Running) -> bool {
     running.usable() && (!running.revision.self_hosted || running.installation.runtime.status == ConditionState::True)
 }

@@ -67,8 +67,8 @@ struct Stage {
     servers: Arc<Servers>,
     feed: Feed,
     reported: FakeRegistry,
-    /// How many of the reports were looked at.
-    told: usize,
+    /// How many of the reports were read.
+    seen: usize,
     store: Arc<Store>,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -115,7 +115,7 @@ async fn stage_with(
         servers,
         feed,
         reported,
-        told: 0,
+        seen: 0,
         store,
         _stop: stop.drop_guard(),
     }
@@ -140,10 +140,10 @@ fn line(report: ReportDiscoveryRequest) -> String {
 
 impl Stage {
     /// The next report that the registry gets: `i tools=a,b generation=1` or `i UPSTREAM_INVALID`.
-    async fn told(&mut self) -> String {
-        let next = |registry: &FakeRegistry| registry.reports().discovery.into_iter().nth(self.told);
+    async fn next_report(&mut self) -> String {
+        let next = |registry: &FakeRegistry| registry.reports().discovery.into_iter().nth(self.seen);
         let report = self.reported.until(next).await;
-        self.told += 1;
+        self.seen += 1;
         line(report)
     }
 
@@ -169,16 +169,16 @@ fn undiscovered(uid: &'static str) -> Made {
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn goes_on_while_the_registry_is_out_of_reach_for_long() {
+async fn continues_while_the_registry_is_unreachable_for_long() {
     let registry = Registry::default().install(undiscovered("i"));
     let answers = [("i", vec![refused(), tools(&["a"])])];
     let mut stage = stage_with(Duration::ZERO, registry, &answers, LONG).await;
-    assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
+    assert_eq!(stage.next_report().await, "i UPSTREAM_INVALID");
     stage.feed.connected(false);
     while stage.store.load().is_ok() {
         tokio::task::yield_now().await;
     }
-    assert!(stage.told().await.starts_with("i tools=a"));
+    assert!(stage.next_report().await.starts_with("i tools=a"));
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn what_becomes_usable_is_asked_and_what_is_known_is_not() {
         .install(waiting.clone());
     let answers = [("new", vec![tools(&["b", "a"])]), ("waits", vec![tools(&[])])];
     let mut stage = stage(registry, &answers, LONG).await;
-    assert_eq!(stage.told().await, "new tools=b,a generation=1");
+    assert_eq!(stage.next_report().await, "new tools=b,a generation=1");
     stage
         .put(
             2,
@@ -205,7 +205,7 @@ async fn what_becomes_usable_is_asked_and_what_is_known_is_not() {
         )
         .await;
     assert_eq!(
-        stage.told().await,
+        stage.next_report().await,
         "waits tools= generation=1",
         "no tools is told as it is"
     );
@@ -234,15 +234,15 @@ async fn a_bad_server_delays_no_other_and_is_asked_again() {
     .iter()
     .all(|wanted| told.iter().any(|line: &String| line == wanted))
     {
-        told.push(stage.told().await);
+        told.push(stage.next_report().await);
     }
 }
 
 #[tokio::test]
-async fn its_own_report_wakes_nobody_but_a_new_credential_does() {
+async fn its_own_report_wakes_no_worker_but_a_new_credential_does() {
     let registry = Registry::default().install(undiscovered("i"));
     let mut stage = stage(registry, &[("i", vec![refused(), refused(), tools(&["x"])])], LONG).await;
-    assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
+    assert_eq!(stage.next_report().await, "i UPSTREAM_INVALID");
     let mut failed = undiscovered("i").object();
     if let Some(pb::watched_object::Object::Installation(installation)) = &mut failed.object {
         installation.conditions[1].status = ConditionStatus::False.into();
@@ -254,7 +254,7 @@ async fn its_own_report_wakes_nobody_but_a_new_credential_does() {
     stage.put(3, failed).await;
     // Every answer is asked for, so the third comes however the retries fall.
     for line in ["i UPSTREAM_INVALID", "i tools=x generation=1"] {
-        assert_eq!(stage.told().await, line);
+        assert_eq!(stage.next_report().await, line);
     }
 }
 
@@ -263,14 +263,14 @@ async fn its_own_report_wakes_nobody_but_a_new_credential_does() {
 async fn an_announced_change_is_looked_at() {
     let registry = Registry::default().install(Made::new("i", "time", "alice"));
     let mut stage = stage(registry, &[("i", vec![tools(&["new"])])], LONG).await;
-    // The first change tells the runner of the installation; nothing is due then.
+    // The first change makes the runner know the installation; nothing is due then.
     stage.put(2, Made::new("i", "time", "alice").object()).await;
     let snapshot = stage.store.load().unwrap();
     while stage.discovery.due(&"i".into()).is_some() || stage.discovery.lock_known().is_empty() {
         tokio::task::yield_now().await;
     }
     stage.discovery.changed(&"i".into());
-    assert_eq!(stage.told().await, "i tools=new generation=1");
+    assert_eq!(stage.next_report().await, "i tools=new generation=1");
     assert!(snapshot.installation("i").is_some());
 }
 
@@ -281,7 +281,7 @@ async fn on_demand_it_is_asked_at_once() {
     let snapshot = stage.store.load().unwrap();
     let running = snapshot.running(snapshot.installation("i").unwrap()).unwrap();
     assert_eq!(stage.discovery.now(&running).await.unwrap(), ["a", "b"]);
-    assert_eq!(stage.told().await, "i tools=b,a generation=1");
+    assert_eq!(stage.next_report().await, "i tools=b,a generation=1");
     assert!(matches!(
         stage.discovery.now(&running).await,
         Err(Failure::Installation {
@@ -289,7 +289,7 @@ async fn on_demand_it_is_asked_at_once() {
             ..
         })
     ));
-    assert_eq!(stage.told().await, "i UPSTREAM_INVALID");
+    assert_eq!(stage.next_report().await, "i UPSTREAM_INVALID");
 }
 
 /// A runtime that comes, or moves, wakes the discovery of its installation, or of all that share it.
@@ -320,11 +320,11 @@ async fn another_runtime_is_asked() {
     ];
     let mut stage = stage(registry, &answers, LONG).await;
     stage.put(2, runtime("own", "unix:/run/1.sock")).await;
-    assert_eq!(stage.told().await, "own tools=a generation=1");
+    assert_eq!(stage.next_report().await, "own tools=a generation=1");
     stage.put(3, runtime("own", "unix:/run/2.sock")).await;
-    assert_eq!(stage.told().await, "own tools=b generation=1");
+    assert_eq!(stage.next_report().await, "own tools=b generation=1");
     stage.put(4, runtime("e-time", "unix:/run/3.sock")).await;
-    assert_eq!(stage.told().await, "shared tools=c generation=1");
+    assert_eq!(stage.next_report().await, "shared tools=c generation=1");
     let changed = |changes| {
         let mut object = runtime("own", "unix:/run/2.sock");
         if let Some(pb::watched_object::Object::Runtime(runtime)) = &mut object.object {
@@ -334,7 +334,7 @@ async fn another_runtime_is_asked() {
     };
     stage.put(5, changed(1)).await;
     assert_eq!(
-        stage.told().await,
+        stage.next_report().await,
         "own tools=d generation=1",
         "it said that its list changed"
     );
@@ -376,9 +376,9 @@ async fn a_new_credential_of_the_entry_is_tried() {
         "an admin must store it first"
     );
     stage.put(5, entry(1, ConditionStatus::True)).await;
-    assert_eq!(stage.told().await, "i tools=a generation=1");
+    assert_eq!(stage.next_report().await, "i tools=a generation=1");
     stage.put(6, entry(2, ConditionStatus::True)).await;
-    assert_eq!(stage.told().await, "i tools=b generation=1");
+    assert_eq!(stage.next_report().await, "i tools=b generation=1");
 }
 
 /// What is gone is not remembered.

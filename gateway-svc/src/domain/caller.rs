@@ -6,7 +6,7 @@ use service_kit::{User, UserId};
 
 use super::ConsumerRef;
 
-/// Who makes a call, and how far they may reach with what they have shown.
+/// Who makes a call, and what their token is limited to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// On whose behalf.
@@ -20,7 +20,7 @@ pub(crate) struct Caller {
 pub(crate) enum Subject {
     /// A person, by a JWT or by a gateway token of theirs.
     User(Arc<CallerUser>),
-    /// A team (its slug), by a gateway token: reaches that team's installations, and nobody's own.
+    /// A team (its slug), by a gateway token: reaches that team's installations, and no personal ones.
     Team(Arc<str>),
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct GatewayToken {
 }
 
 impl Caller {
-    /// A person who has shown a JWT.
+    /// A person with a JWT.
     pub(crate) fn from_user(user: &User) -> Self {
         Self::person(CallerUser {
             id: user.id.clone(),
@@ -78,7 +78,7 @@ impl Caller {
         }
     }
 
-    /// What stays the same over all tokens of the same subject: what sessions are bound to.
+    /// The same for all tokens of a subject: what sessions are bound to.
     /// `users/{user}` or `teams/{team}`.
     pub(crate) fn subject_name(&self) -> String {
         match &self.subject {
@@ -87,7 +87,7 @@ impl Caller {
         }
     }
 
-    /// Whether what they have shown works at this gateway or agent at all.
+    /// Whether the token may be used at this gateway or agent.
     pub(crate) fn reaches(&self, consumer: &ConsumerRef) -> bool {
         self.consumers.as_ref().is_none_or(|allowed| allowed.contains(consumer))
     }

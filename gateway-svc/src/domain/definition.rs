@@ -6,13 +6,13 @@ use crate::json::{self, Object};
 /// name of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Definition {
-    /// All members but `name`, byte for byte as they came, each behind a comma; and the brace that ends the object.
+    /// All members but `name`, byte for byte, each after a comma; and the brace that ends the object.
     rest: Box<str>,
     declares_output: bool,
 }
 
 impl Definition {
-    /// Takes a definition apart. `None` if it is no JSON object, or one that readers understand differently: discovery reports none.
+    /// Parses a definition. `None` if it is not a JSON object, or one that parsers read differently: discovery reports neither.
     pub(crate) fn parse(definition_json: &str) -> Option<Self> {
         let members = Object::parse(definition_json).ok()?;
         let mut rest = Vec::with_capacity(definition_json.len());

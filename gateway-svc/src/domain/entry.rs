@@ -17,7 +17,7 @@ pub(crate) struct Entry {
     pub(crate) labels: Labels,
     /// Who sees it.
     pub(crate) audience: Audience,
-    /// Where it stands.
+    /// Its lifecycle state.
     pub(crate) lifecycle: Lifecycle,
     /// Hash of the set of tools it was discovered to have; `None`: never discovered.
     pub(crate) tools: Option<Arc<str>>,
@@ -25,17 +25,17 @@ pub(crate) struct Entry {
     pub(crate) credential: Option<Condition>,
     /// Counts the puts of those secrets.
     pub(crate) credential_generation: i64,
-    /// Whether it waits for cleanup; it is then in use by nobody.
+    /// Whether it waits for cleanup; it is not in use then.
     pub(crate) deleted: bool,
 }
 
-/// Where an entry stands in its life.
+/// The lifecycle state of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
     /// Being written.
     Draft,
     /// Can be installed.
     Approved,
-    /// Goes on for those who have it.
+    /// Existing installations keep working; no new ones can be created.
     Deprecated,
 }

@@ -12,7 +12,7 @@ pub(crate) enum CallError {
     /// The caller has something to install or repair first.
     #[error("{}", .0.message)]
     Repair(Box<Repair>),
-    /// There is no such gateway or agent, or the caller may not use it: the two cannot be told apart.
+    /// There is no such gateway or agent, or the caller may not use it: the error does not say which.
     #[error("{0} does not exist, or you may not use it")]
     ConsumerNotFound(ConsumerRef),
     /// The gateway or agent has no such tool for this caller.
@@ -31,7 +31,7 @@ pub(crate) enum CallError {
         /// For people: who is at fault and what to do.
         message: String,
     },
-    /// The upstream answered with a JSON-RPC error, which is the caller's to see as it came.
+    /// The upstream answered with a JSON-RPC error, which is passed on to the caller as it is.
     #[error("the server of {entry} answered with the error {code}: {message}")]
     UpstreamError {
         /// Slug of the entry whose server it is.
@@ -43,7 +43,7 @@ pub(crate) enum CallError {
         /// The whole error object.
         error: Arc<RawValue>,
     },
-    /// Other answers take all the memory they may.
+    /// Other answers take all the memory that there is for answers.
     #[error(
         "other large answers left no memory for this one within {} s; the tool may have done its work: before you call it again, read the answers that wait for you, and make fewer such calls at a time",
         within.as_secs_f32()
@@ -52,13 +52,13 @@ pub(crate) enum CallError {
         /// How long the call waited.
         within: Duration,
     },
-    /// The client gave the call up.
+    /// The client cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
     /// credential-svc did not answer.
     #[error("credentials are unavailable; retry")]
     CredentialsUnavailable,
-    /// The registry has been out of reach for too long, or was never reached.
+    /// The registry has been unreachable for too long, or was never reached.
     #[error("the registry has been unreachable for too long; retry later")]
     RegistryUnavailable,
     /// An internal error; the log has the cause.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use registry_model::destination::Foreign;
 
-/// An installation. There are many: what it shares with others stands in its entry, in the revision it runs, and in its runtime.
+/// An installation. There are many: what several share is in their entry, in the revision they run, and in their runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Installation {
     /// Unique for ever; also the id in `installations/{installation}`.
@@ -15,13 +15,13 @@ pub(crate) struct Installation {
     pub(crate) owner: Owner,
     /// Number of the entry revision it runs.
     pub(crate) revision: i64,
-    /// Counts the changes of what should be.
+    /// Counts the changes of the desired state.
     pub(crate) generation: i64,
     /// Counts the puts of its own secrets.
     pub(crate) credential_generation: i64,
     /// Key and value of the non-secret install fields that were prompted for.
     pub(crate) values: Box<[(Arc<str>, Box<str>)]>,
-    /// Of a personal one, if somebody else than its owner has set its values: its secrets then go elsewhere.
+    /// Set where another person than the owner of a personal one set its values: they are a part of its secrets' destination.
     pub(crate) foreign: Option<Foreign>,
     /// `CREDENTIAL_READY`: of its own secrets.
     pub(crate) credential: Condition,
@@ -53,7 +53,7 @@ pub(crate) enum Owner {
 pub(crate) struct Condition {
     /// Whether it holds.
     pub(crate) status: ConditionState,
-    /// UPPER_SNAKE_CASE; empty where nobody has reported.
+    /// UPPER_SNAKE_CASE; empty where nothing was reported.
     pub(crate) reason: Arc<str>,
     /// For people.
     pub(crate) message: Box<str>,
@@ -62,7 +62,7 @@ pub(crate) struct Condition {
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConditionState {
-    /// Nobody has reported, or work is under way.
+    /// Nothing was reported, or work is in progress.
     Unknown,
     /// As it should be.
     True,

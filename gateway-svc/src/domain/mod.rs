@@ -1,4 +1,4 @@
-//! The words the stations of a call share. Knows no transport.
+//! The types that the stations of a call share. Knows no transport.
 
 mod caller;
 mod consumer;

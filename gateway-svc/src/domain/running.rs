@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Condition, ConditionState, Endpoint, Entry, HeaderSource, Installation, Revision};
 
-/// An installation with all that a call to it takes, as of one state of the registry. Cheap to clone.
+/// An installation with all that a call to it requires, from one snapshot of the registry. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     /// The installation.
@@ -34,7 +34,7 @@ impl Running {
         self.entry.credential.as_ref().filter(|_| self.revision.stored_secrets)
     }
 
-    /// Whether its secrets are there, its own and those stored on its entry.
+    /// Whether its secrets are stored, its own and those of its entry.
     pub(crate) fn has_credentials(&self) -> bool {
         self.installation.credential.status == ConditionState::True
             && self
@@ -42,8 +42,8 @@ impl Running {
                 .is_none_or(|credential| credential.status != ConditionState::False)
     }
 
-    /// Whether a call can go there: its secrets are there and its server runs. Whether its tools are known does not matter:
-    /// a discovery that failed must not keep calls from a server that has come back.
+    /// Whether it can be called: its secrets are stored and its server runs. Whether its tools are known does not matter:
+    /// a failed discovery must not prevent calls to a server that has recovered.
     pub(crate) fn usable(&self) -> bool {
         !self.installation.deleted && self.endpoint.is_some() && self.has_credentials() && !self.stopped()
     }
@@ -53,7 +53,7 @@ impl Running {
         self.revision.self_hosted && self.installation.runtime.status == ConditionState::False
     }
 
-    /// Whether a call goes to the same place and takes the same as with `other`. May say no where it does.
+    /// Whether a call goes to the same place with the same headers as with `other`. May return `false` where it does.
     pub(crate) fn runs_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.installation, &other.installation)
             && Arc::ptr_eq(&self.revision, &other.revision)

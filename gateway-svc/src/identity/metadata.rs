@@ -1,4 +1,4 @@
-//! OAuth 2.0 protected resource metadata (RFC 9728): tells clients whose tokens an endpoint takes.
+//! OAuth 2.0 protected resource metadata (RFC 9728): which issuers' tokens an endpoint accepts.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::domain::{ConsumerKind, ConsumerRef, Links};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// The metadata of every MCP endpoint, and of all together. That an endpoint has metadata does not tell that it exists:
-/// nobody has signed in yet.
+/// The metadata of every MCP endpoint, and of all together. Names that do not exist have metadata, too, since the client has not
+/// signed in yet.
 pub(crate) fn metadata_routes(verifier: &Arc<Verifier>, links: &Links) -> Router {
     let document = {
         let issuers: Vec<String> = verifier.issuers().map(|issuer| issuer.issuer.clone()).collect();
@@ -49,7 +49,7 @@ pub(crate) fn metadata_routes(verifier: &Arc<Verifier>, links: &Links) -> Router
         )
 }
 
-/// Where the metadata of the endpoint at `path` is: the well-known part stands before the path (RFC 9728, section 3.1).
+/// The URL of the metadata of the endpoint at `path`: the well-known part precedes the path (RFC 9728, section 3.1).
 pub(super) fn url(links: &Links, path: &str) -> String {
     let mut url = links.public_url().clone();
     let below = url.path().trim_end_matches('/').to_owned();

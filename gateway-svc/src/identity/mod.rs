@@ -20,13 +20,13 @@ use crate::{
 pub(crate) use metadata::metadata_routes;
 pub(crate) use token_use::TokenUses;
 
-/// Why a token is refused that is nothing of what is taken here.
+/// Why a token of no accepted kind is refused.
 const MALFORMED: &str =
     "it is neither a gateway token, which begins with cht_, nor a JWT signed with an asymmetric algorithm";
-/// No gateway token is longer.
+/// The longest gateway token.
 const MAX_GATEWAY_TOKEN: usize = 256;
 
-/// Finds out who calls.
+/// Identifies callers.
 #[derive(Debug)]
 pub(crate) struct Identity {
     verifier: Arc<Verifier>,
@@ -35,17 +35,17 @@ pub(crate) struct Identity {
     clock: Clock,
 }
 
-/// A caller, and for how long what they have shown is good.
+/// A caller, and how long their token is valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Identified {
     /// Who calls.
     pub(crate) caller: Caller,
-    /// When what they have shown ends.
+    /// When the token expires.
     pub(crate) expires: Option<SystemTime>,
-    /// Whose requests of a minute these are: a person's, by whichever token, or those of a team's gateway token.
+    /// Whose quota of requests is charged: a person's, by whichever token, or that of a team's gateway token.
     /// `users/{user}` or `gatewayTokens/{token}`.
     pub(crate) charged_to: Arc<str>,
-    /// Whose calls and streams at a time: [`Caller::subject_name`]. A team with many tokens is not to take all of an upstream.
+    /// Whose quota of calls and streams at a time is charged: [`Caller::subject_name`]. A team with many tokens must not take all of an upstream.
     pub(crate) subject: Arc<str>,
     token: Option<[u8; 32]>,
 }
@@ -133,7 +133,7 @@ impl Identity {
         })
     }
 
-    /// Whether what they have shown is still good.
+    /// Whether the caller's token is still valid.
     pub(crate) fn still(&self, snapshot: &Snapshot, identified: &Identified) -> bool {
         identified.expires.is_none_or(|expires| expires > self.clock.now())
             && identified
@@ -143,7 +143,7 @@ impl Identity {
             && alive(snapshot, &identified.caller)
     }
 
-    /// How long what they have shown will be good, from now on.
+    /// How long the caller's token will be valid.
     pub(crate) fn remaining(&self, identified: &Identified) -> Option<std::time::Duration> {
         let now = self.clock.now();
         identified

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 /// The registry keeps uses to the minute.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// As many as the registry takes at once.
+/// As many as the registry accepts at once.
 const BATCH: usize = 1_000;
 const SHARDS: usize = 16;
 
@@ -55,7 +55,7 @@ impl TokenUses {
         uses
     }
 
-    /// Reports until `stop`, and once more then.
+    /// Reports until `stop`, and then once more.
     pub(crate) async fn report(self: Arc<Self>, registry: Channel, stop: CancellationToken) {
         let mut client = ReportServiceClient::new(registry);
         let mut last = false;

@@ -1,7 +1,7 @@
-//! Whether every reader of JSON understands the same by a text.
+//! Whether all JSON parsers read a text the same way.
 //!
 //! RFC 8259 leaves open what an object with the same name twice means, what a number is that no double holds, and what half of a
-//! surrogate pair is. Readers differ: the first or the last member counts, the number is an error or infinity, the half is
+//! surrogate pair is. Parsers differ: the first or the last member counts, the number is an error or infinity, the half is
 //! an error, kept or replaced.
 
 use std::{borrow::Cow, ops::Range};
@@ -16,8 +16,8 @@ use super::{
 /// Numbers shorter than this, without an exponent, fit into a double.
 const SHORT_NUMBER: usize = 300;
 
-/// Checks a whole text, however it is nested, in a time that grows with its length. An object that is taken apart, and the values in it, may be
-/// one level deeper together than a value.
+/// Validates a whole text, in a time that is linear in its length however it is nested. An object that is parsed, together with its values, may
+/// be nested one level deeper than a value.
 pub(crate) fn check(text: &str) -> Result<(), JsonError> {
     let bytes = text.as_bytes();
     let mut alike = Alike { text, open: Vec::new() };
@@ -30,13 +30,13 @@ pub(crate) fn check(text: &str) -> Result<(), JsonError> {
     }
 }
 
-/// Refuses what readers differ about.
+/// Rejects what parsers read differently.
 struct Alike<'a> {
     text: &'a str,
     open: Vec<Open<'a>>,
 }
 
-/// What stands open around a position.
+/// The objects and arrays that are open at a position.
 enum Open<'a> {
     Array,
     Object { names: Names<'a>, all: Vec<Cow<'a, str>> },
@@ -71,7 +71,7 @@ impl Visitor for Alike<'_> {
     fn string(&mut self, at: Range<usize>) -> Result<(), JsonError> {
         let start = at.start;
         let string = &self.text[at];
-        // Nothing else can be wrong with it.
+        // It cannot fail for another reason.
         if string.contains("\\u") && unescape(string).is_none() {
             return Err(JsonError::Surrogate(start));
         }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_is_understood_alike() {
+    fn accepts_what_parsers_read_the_same_way() {
         for text in [
             r#"{"a":{"b":1,"c":[{"b":2},{"b":3}]},"b":-0.5e10}"#,
             r#"[1,"\ud83d\ude00","é"]"#,

@@ -1,4 +1,4 @@
-//! Texts as an attacker writes them: what is taken apart here says the same to serde_json.
+//! Texts as an attacker writes them: what is parsed here means the same to serde_json.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use service_kit::fuzz::{ITERATIONS, weave};
 
 use super::{JsonError, Object, check as alike, elements, push_string, unescape};
 
-/// What texts of JSON are made of, and what makes readers differ.
+/// Parts of JSON texts, and what parsers read differently.
 const WORDS: [&str; 64] = [
     "{",
     "}",
@@ -166,7 +166,7 @@ fn again(members: &[(&str, &str)]) {
 }
 
 #[test]
-fn what_every_reader_understands_serde_json_does() {
+fn serde_json_accepts_what_is_accepted_here() {
     check!(name = "json_alike")
         .with_iterations(ITERATIONS)
         .for_each(|bytes: &[u8]| {
@@ -203,7 +203,7 @@ fn texts_are_unescaped_as_serde_json_does() {
         });
 }
 
-/// Whoever does not mind case, and who normalizes, would read the known name.
+/// Parsers that ignore case, and those that normalize, would read the known name.
 #[test]
 fn names_that_only_look_known_are_found() {
     check!(name = "json_names")

@@ -1,4 +1,4 @@
-//! JSON as the data path needs it: checked whole, taken apart only one level deep, and passed on as it came.
+//! JSON as the data path needs it: validated completely, parsed one level deep, and passed on byte for byte.
 //!
 //! The check is iterative, so that nesting cannot overflow the stack, and bounded, so that it cannot fill the memory.
 
@@ -14,10 +14,10 @@ pub(crate) use alike::check;
 use names::Names;
 use walk::{skip_space, skip_string, skip_value};
 
-/// Deeper values are refused: no honest message is so deep, and many a parser behind us would fall over it.
+/// Deeper values are refused: no legitimate message is nested this deep, and many parsers of servers would fail on it.
 pub(crate) const MAX_DEPTH: usize = 100;
 
-/// Objects with more members are refused: no honest message has so many in one.
+/// Objects with more members are refused: no legitimate message has as many in one object.
 pub(crate) const MAX_MEMBERS: usize = 10_000;
 
 /// Longer names (bytes) of members next to known ones are refused.
@@ -26,7 +26,7 @@ pub(crate) const MAX_NAME: usize = 256;
 /// The members of a JSON-RPC message.
 pub(crate) const RPC_MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
-/// Why a text is not taken.
+/// Why a text is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JsonError {
     /// Not JSON (RFC 8259).
@@ -38,7 +38,7 @@ pub(crate) enum JsonError {
     /// JSON, but not an object.
     #[error("it is not a JSON object")]
     NotAnObject,
-    /// The same member twice: two readers could understand two things.
+    /// The same member twice: two parsers could read different values.
     #[error("it has the same member twice")]
     Duplicate,
     /// One object has more than [`MAX_MEMBERS`].
@@ -47,24 +47,24 @@ pub(crate) enum JsonError {
     /// A list has more elements than this.
     #[error("it has more than {0} elements")]
     TooLong(usize),
-    /// A number that some readers refuse, and others take for infinity.
+    /// A number that some parsers reject and others read as infinity.
     #[error("it has a number that is too large (at byte {0})")]
     Number(usize),
-    /// Half of a surrogate pair: some readers refuse it, others replace it, or keep it.
+    /// Half of a surrogate pair: some parsers reject it, others replace or keep it.
     #[error("it has text that is not Unicode (at byte {0})")]
     Surrogate(usize),
 }
 
-/// One member of an object: its name, and its value as it stands in the text.
+/// One member of an object: its name, and its value as it is in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
     /// The name, unescaped.
     pub(crate) name: Cow<'a, str>,
-    /// Where the value stands.
+    /// Where the value is in the text.
     pub(crate) range: Range<usize>,
 }
 
-/// An object taken apart one level deep.
+/// An object, parsed one level deep.
 #[derive(Debug, Clone)]
 pub(crate) struct Object<'a> {
     text: &'a str,
@@ -72,7 +72,7 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Checks the whole text and takes it apart. The names differ.
+    /// Validates the whole text and parses it. No name occurs twice.
     pub(crate) fn parse(text: &'a str) -> Result<Self, JsonError> {
         let bytes = text.as_bytes();
         let mut at = skip_space(bytes, 0);
@@ -128,7 +128,7 @@ impl<'a> Object<'a> {
         self.text.len()
     }
 
-    /// Where a member's value stands.
+    /// Where a member's value is in the text.
     pub(crate) fn range(&self, name: &str) -> Option<Range<usize>> {
         self.members
             .iter()
@@ -136,7 +136,7 @@ impl<'a> Object<'a> {
             .map(|member| member.range.clone())
     }
 
-    /// A member's value, as it stands in the text.
+    /// A member's value, as it is in the text.
     pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.range(name).map(|range| &self.text[range])
     }
@@ -153,7 +153,7 @@ impl<'a> Object<'a> {
             .map(|member| (&*member.name, &self.text[member.range.clone()]))
     }
 
-    /// As [`Object::iter`], longer than the object lives.
+    /// As [`Object::iter`], for the lifetime of the text.
     pub(crate) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
         let text = self.text;
         self.members
@@ -161,9 +161,9 @@ impl<'a> Object<'a> {
             .map(move |member| (member.name, &text[member.range]))
     }
 
-    /// A name here that lenient readers take for one of these, without being one of them: such a reader and we would understand
-    /// two different things. So they would by a name that JavaScript takes for what an object inherits from, or that ends early where
-    /// texts end with a NUL; and whoever reads but the beginning of names, by one longer than [`MAX_NAME`].
+    /// A name in this object that lenient parsers may read as one of `known`, although it is none of them: the gateway and the server would
+    /// read two different messages. That includes `__proto__`, which JavaScript reads as the prototype; names with a NUL, where C strings
+    /// end; and names longer than [`MAX_NAME`], which some parsers truncate.
     pub(crate) fn lookalike(&self, known: &[&str]) -> Option<&str> {
         let unknown = self
             .members
@@ -177,7 +177,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The elements of an array, of `most` at most, as they stand in the text; the whole text is checked.
+/// The elements of an array, at most `most`, as they are in the text; the whole text is validated.
 pub(crate) fn elements(text: &str, most: usize) -> Result<Vec<&str>, JsonError> {
     let bytes = text.as_bytes();
     let mut at = skip_space(bytes, 0);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_two_readers_understand_differently() {
+    fn refuses_what_parsers_read_differently() {
         assert_eq!(
             Object::parse(r#"{"a":1,"\u0061":2}"#).unwrap_err(),
             JsonError::Duplicate
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn many_members_are_taken_and_too_many_are_not() {
+    fn many_members_are_accepted_and_too_many_are_not() {
         let object = |members: usize| {
             let members: Vec<_> = (0..members).map(|index| format!("\"{index}\":1")).collect();
             format!("{{{}}}", members.join(","))

@@ -1,4 +1,4 @@
-//! Names of members: which are the same, and which some readers take for the same.
+//! Names of members: which are equal, and which some parsers treat as equal.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -6,7 +6,7 @@ use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
 use super::{JsonError, MAX_MEMBERS};
 
-/// Up to so many names are compared one by one.
+/// Up to this many names are compared one by one.
 const FEW: usize = 16;
 
 /// The names of one object, as long as each of them is new. The time for all of them grows with their number, not with its square.
@@ -44,9 +44,9 @@ impl<'a> Names<'a> {
 /// No known name has more letters and digits.
 const LONGEST: usize = 16;
 
-/// Whether a lenient reader may take a name for one of `known`, which are ASCII: one that does not mind case (Go's `encoding/json`, by Unicode's
-/// simple folding), that leaves out what is neither a letter nor a digit (Go's `encoding/json/v2`, and whoever has a Python name for it), or
-/// that compares normalized text.
+/// Whether a lenient parser may read a name as one of `known`, which are ASCII: one that ignores case (Go's `encoding/json`, by Unicode's
+/// simple folding), one that ignores all but letters and digits (Go's `encoding/json/v2`, and Python libraries with snake_case names), or
+/// one that compares normalized text.
 pub(super) fn look_alike(name: &str, known: &[&str]) -> bool {
     let mut letters = ['\0'; LONGEST];
     let Some(letters) = first(name, &mut letters) else {
@@ -55,7 +55,7 @@ pub(super) fn look_alike(name: &str, known: &[&str]) -> bool {
     known.iter().any(|known| fold_ascii(known).eq(letters.iter().copied()))
 }
 
-/// What is left of a name once it is folded; `None` where that is more than any known name has.
+/// A name after folding; `None` where that is longer than any known name.
 fn first<'a>(name: &str, letters: &'a mut [char; LONGEST]) -> Option<&'a [char]> {
     let mut count = 0;
     let mut take = |letter| {
@@ -71,7 +71,7 @@ fn first<'a>(name: &str, letters: &'a mut [char; LONGEST]) -> Option<&'a [char]>
     Some(&letters[..count])
 }
 
-/// [`fold`] of what is ASCII.
+/// [`fold`] of ASCII text.
 fn fold_ascii(name: &str) -> impl Iterator<Item = char> {
     let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
     letters.map(|byte| char::from(byte.to_ascii_lowercase()))

@@ -1,4 +1,4 @@
-//! Walks through a text that should be JSON, without recursion.
+//! Walks through JSON text without recursion.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// What stands open around a position: objects and arrays, one bit each.
+/// The objects and arrays that are open at a position, one bit each.
 struct Nesting {
     bits: [u64; MAX_DEPTH / 64 + 1],
     depth: usize,
-    /// More than so many are refused.
+    /// The deepest nesting that is accepted.
     most: usize,
 }
 
@@ -40,7 +40,7 @@ impl Nesting {
     }
 }
 
-/// Is shown what a walk through a text comes by, where it stands; may refuse it.
+/// Visits each name, number and string of a text, with its position; may reject it.
 pub(super) trait Visitor {
     fn open(&mut self, _object: bool) {}
     fn close(&mut self) {}
@@ -55,7 +55,7 @@ pub(super) trait Visitor {
     }
 }
 
-/// Takes whatever is JSON.
+/// Accepts all JSON.
 struct Anything;
 
 impl Visitor for Anything {}
@@ -65,7 +65,7 @@ pub(super) fn skip_value(bytes: &[u8], start: usize) -> Result<usize, JsonError>
     walk(bytes, start, MAX_DEPTH, &mut Anything)
 }
 
-/// As [`skip_value`], in company, and nested up to `most` levels deep: [`MAX_DEPTH`], or one more.
+/// As [`skip_value`], with a visitor, and nested up to `most` levels deep: [`MAX_DEPTH`], or one more.
 pub(super) fn walk(bytes: &[u8], start: usize, most: usize, visitor: &mut impl Visitor) -> Result<usize, JsonError> {
     let mut nesting = Nesting {
         bits: [0; MAX_DEPTH / 64 + 1],
@@ -186,7 +186,7 @@ fn skip_number(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     Ok(at)
 }
 
-/// The end of the string that begins at `start`, behind its closing quotation mark.
+/// The end of the string that begins at `start`, after its closing quotation mark.
 pub(super) fn skip_string(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     if bytes.get(start) != Some(&b'"') {
         return Err(JsonError::Syntax(start));
@@ -212,7 +212,7 @@ pub(super) fn skip_string(bytes: &[u8], start: usize) -> Result<usize, JsonError
     }
 }
 
-/// The first quotation mark, backslash or control character at or behind `at`.
+/// The first quotation mark, backslash or control character at or after `at`.
 fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;

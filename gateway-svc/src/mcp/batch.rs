@@ -24,13 +24,13 @@ use crate::{
     upstream::{Revision, Together},
 };
 
-/// The longest batch taken, and how much of it is done at a time.
+/// The longest batch that is accepted, and how many of its requests are answered at a time.
 pub const MAX_BATCH: usize = 50;
 const BATCH_CONCURRENCY: usize = 8;
 /// All answers to a batch (bytes).
 const MAX_BATCH_ANSWERS: usize = Together::MOST;
 
-/// The answers to a batch that have come.
+/// The answers to a batch that are kept until all have arrived.
 #[derive(Default)]
 struct Kept {
     size: AtomicUsize,
@@ -38,7 +38,7 @@ struct Kept {
 }
 
 impl Visit {
-    /// A batch, which only 2025-03-26 has. Its answers come together, as JSON. The own turn is that in which it is taken apart.
+    /// Answers a batch with one JSON array. `own_turn` is the turn in which it is parsed.
     pub(super) async fn batch(&self, text: &str, own_turn: Option<OwnedSemaphorePermit>) -> Response {
         let session = match self.session(None) {
             Ok(session) => session,
@@ -71,7 +71,7 @@ impl Visit {
             let _turn = self.turn(element.as_bytes()).await;
             match in_place(element.len(), || Message::parse(element)).await {
                 Ok(message) if matches!(message.kind, Kind::Request { .. }) => requests.push((index, message)),
-                // At once, and not counted: who has all their calls under way can still cancel them, and those of this batch.
+                // At once, and not counted: a caller with the maximum of calls in progress can still cancel them, and those of this batch.
                 Ok(message) => drop(self.answer(session, &message, None).await),
                 Err(malformed) => answers[index] = Some(body::whole(malformed.error.under(malformed.id))),
             }
@@ -125,7 +125,7 @@ impl Visit {
     }
 }
 
-/// Adds an answer to those of its batch, if there is room for it.
+/// Adds the length of an answer to its batch's, if the limit allows it.
 fn fits(size: &AtomicUsize, length: usize) -> bool {
     let with = |size: usize| size.checked_add(length).filter(|size| *size <= MAX_BATCH_ANSWERS);
     size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).is_ok()

@@ -24,7 +24,7 @@ use crate::upstream::EVENT_ENDS;
 
 /// Pieces up to this size together are sent as one.
 const JOIN: usize = 8 << 10;
-/// Silence on a stream is broken then, so that nobody between takes it for dead.
+/// After this silence a comment is sent, so that no intermediary closes the stream as idle.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A message in one piece.
@@ -68,7 +68,7 @@ fn keep_alive<S: Future<Output = ()> + Send + 'static>(
     async_stream::stream! {
         let mut events = std::pin::pin!(events);
         let mut silent = std::pin::pin!(silence());
-        // A large event comes in pieces, and nothing may stand between them.
+        // A large event is sent in pieces, and nothing may come between them.
         let mut between = true;
         loop {
             tokio::select! {

@@ -22,11 +22,11 @@ use crate::{
 
 /// A call to be answered.
 pub(super) struct Request<'a> {
-    /// When its head had come.
+    /// When its head arrived.
     pub(super) came: Instant,
     pub(super) caller: &'a Caller,
     pub(super) subject: &'a Arc<str>,
-    /// Of a batch.
+    /// The batch that it belongs to.
     pub(super) together: Option<&'a Arc<Together>>,
     pub(super) consumer: &'a ConsumerRef,
     pub(super) session: Session,
@@ -59,7 +59,7 @@ impl Answer {
         Self::Message(body::whole(message))
     }
 
-    /// As one message, whatever it takes: for clients that take no stream, and for batches.
+    /// As one message, however long that takes: for clients that accept no stream, and for batches.
     pub(super) async fn into_message(self) -> Option<[Bytes; 3]> {
         match self {
             Self::Message(pieces) => Some(pieces),
@@ -164,7 +164,7 @@ impl Messages {
                 };
                 let length: usize = pieces.iter().map(Bytes::len).sum();
                 if length > SHORT {
-                    // What is large goes on as it is. It keeps its room until it is sent, also where a copy is sent.
+                    // A large message is sent in its own pieces. They hold their room until they are sent, also where a copy is sent.
                     yield Bytes::from_static(EVENT);
                     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                         let piece = piece.clone();
@@ -191,7 +191,7 @@ struct Parts<'a> {
     meta: Option<Meta<'a>>,
 }
 
-/// The members of the `params` of a call that somebody gives a meaning.
+/// The members of the `params` of a call that have a meaning to the gateway or a server.
 const PARAMS: [&str; 4] = ["name", "arguments", "_meta", "task"];
 
 fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
@@ -234,7 +234,7 @@ fn parts<'a>(params: Option<&'a Object<'a>>) -> Result<Parts<'a>, RpcError> {
             })
         }
     };
-    // Tasks are not offered, so a `task` member means nothing here, and must not mean something to the server behind.
+    // Tasks are not offered: a `task` member means nothing here, and must not reach a server to which it does.
     let rest = params
         .iter()
         .filter(|(name, _)| !matches!(*name, "name" | "_meta" | "task"))
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_params_apart_and_keeps_them() {
+    fn parses_params_and_keeps_the_rest() {
         let object = Object::parse(
             r#"{"name":"a","arguments":{"x":1.0},"_meta":{"progressToken":1,"k":[2]},"task":{},"new":12345678901234567890}"#,
         )

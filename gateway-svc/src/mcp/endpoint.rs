@@ -36,7 +36,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };
-    // Messages cost when they have come; ending a session costs nothing.
+    // Messages are charged once they have arrived; ending a session is free.
     if !matches!(head.method, Method::POST | Method::DELETE)
         && let Err(exceeded) = mcp.quotas.requests(&identified.charged_to, 1)
     {

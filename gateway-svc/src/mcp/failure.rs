@@ -14,13 +14,13 @@ use crate::{
 /// "URL elicitation required", of 2025-11-25.
 const URL_ELICITATION_REQUIRED: i64 = -32042;
 
-/// What went wrong, for programs, where `structuredContent` cannot say it.
+/// The member of `_meta` with the error for programs, where `structuredContent` cannot have it.
 const META: &str = "chandlery.dev/error";
 
 /// The whole message that answers a call, under the client's id. `None`: the client cancelled the call and expects no answer.
 ///
-/// `declares_output`: the tool has an output schema. Clients check `structuredContent` against it even in errors, and would show
-/// their user that it does not fit in place of the install link; what it would say is in `_meta` then.
+/// `declares_output`: the tool has an output schema. Clients validate `structuredContent` against it even in errors, and would show
+/// their user that it is invalid instead of the install link; the error is in `_meta` then.
 pub(super) fn answer(
     error: &CallError,
     id: &str,

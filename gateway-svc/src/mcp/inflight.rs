@@ -1,7 +1,7 @@
-//! Calls under way, so that `notifications/cancelled` finds them. Each replica knows its own.
+//! Calls in progress, so that `notifications/cancelled` finds them. Each replica knows its own.
 //!
-//! A cancellation can overtake the call: that is read first, which takes its time where it is long. Those that find no call are remembered
-//! for a while, for calls that have come before them.
+//! A cancellation can overtake its call, which takes time to parse where it is long. Cancellations that find no call are remembered
+//! for a while, for calls that arrived before them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,10 +20,10 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const REMEMBERED_EACH: usize = 64;
 const REMEMBERED_IN_ALL: usize = 256;
 
-/// Session and request id, as it came.
+/// Session and request id, verbatim.
 type Key = ([u8; NONCE_LEN], Box<str>);
 
-/// Calls under way.
+/// Calls in progress.
 #[derive(Debug)]
 pub(super) struct InFlight {
     shards: [Mutex<Shard>; SHARDS],
@@ -51,7 +51,7 @@ impl Shard {
         self.cancelled.push_back((Instant::now(), key));
     }
 
-    /// Whether a call that came then was cancelled since.
+    /// Whether a call that arrived at `came` was cancelled since.
     fn was_cancelled(&mut self, key: &Key, came: Instant) -> bool {
         self.forget();
         self.cancelled.iter().any(|(when, known)| *when >= came && known == key)
@@ -68,7 +68,7 @@ impl Shard {
     }
 }
 
-/// A call under way; it is not any more when this is dropped.
+/// A call in progress, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
     calls: Arc<InFlight>,
@@ -84,7 +84,7 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// Notes a call, whose message came then. `None`: the session has one under this id already.
+    /// Registers a call, whose message arrived at `came`. `None`: one with this id is in progress in the session.
     pub(super) fn begin(
         self: &Arc<Self>,
         session: [u8; NONCE_LEN],
@@ -108,7 +108,7 @@ impl InFlight {
         })
     }
 
-    /// Cancels a call that is under way, or has come and is not read yet.
+    /// Cancels a call that is in progress, or has arrived and is not parsed yet.
     pub(super) fn cancel(&self, session: [u8; NONCE_LEN], id: &str) {
         if !is_id(id) {
             return;
@@ -170,7 +170,7 @@ mod tests {
         assert!(is_cancelled(1, "1", came));
         assert!(!is_cancelled(1, "2", came) && !is_cancelled(2, "1", came));
         let later = Instant::now();
-        assert!(!is_cancelled(1, "1", later), "whoever uses an id again means it");
+        assert!(!is_cancelled(1, "1", later), "an id may be used again");
     }
 
     #[test]

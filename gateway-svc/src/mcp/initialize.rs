@@ -8,7 +8,7 @@ use crate::{domain::Consumer, json::Object, upstream::Revision};
 /// What a client requests and supports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// The revision to speak: the client's, or the newest of ours where we do not speak that.
+    /// The revision to speak: the client's, or the latest supported one where that is not supported.
     pub(super) revision: Revision,
     /// Whether it opens links for its user.
     pub(super) opens_links: bool,

@@ -1,4 +1,4 @@
-//! `tools/list`, and telling clients when it has changed.
+//! `tools/list`, and the notification that it has changed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::{
 
 /// Tools a page.
 const PAGE: usize = 200;
-/// A page ends after so many bytes.
+/// A page ends after this many bytes.
 const PAGE_BYTES: usize = 512 << 10;
-/// The list is looked at no more often than this, however fast the registry changes.
+/// The shortest time between two looks at the list, however fast the registry changes.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The cost of a tool in a list, in bytes that take as long to read (measured: 500 ns).
+/// The cost of a tool in a list, as the number of bytes that take as long to parse (measured: 500 ns).
 const COST_OF_A_TOOL: usize = 64;
 
-/// A page of tools as a result: definitions as they came, under the names to call them by. `find` finds so many tools behind that of a name.
+/// A page of tools as a result: definitions, verbatim, under their exposed names. `find` returns this many tools after the one of a name.
 pub(super) fn page(
     find: impl FnOnce(Option<&str>, usize) -> Result<Page, RpcError>,
     cursors: &PageTokens,
@@ -82,8 +82,8 @@ pub(super) fn page(
 
 /// The events of a stream that a client holds open: one each time its list of tools has changed.
 ///
-/// Event ids name the list that the client was told of, so that one that comes back with `Last-Event-ID` learns of what it missed,
-/// from any replica. The stream ends with its session, and when what the caller has shown is not good any more.
+/// An event id names the list that the client was notified of, so that a client that reconnects with `Last-Event-ID` learns what it missed,
+/// from any replica. The stream ends with its session, and when the caller's token is no longer valid.
 pub(super) fn changes(
     mcp: Arc<Mcp>,
     identified: Identified,
@@ -101,7 +101,7 @@ pub(super) fn changes(
         let Some(mut known) = look(&mcp, &visit).await else { return };
         match last_event.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok()) {
             Some(told) if told != known => yield changed(known),
-            // Clients of older revisions trip over events without data.
+            // Clients of older revisions fail on events without data.
             _ if revision >= Revision::V2025_11_25 => yield format!("id: {known:016x}\nretry: 3000\ndata:\n\n").into(),
             _ => yield Bytes::from_static(b": open\n\n"),
         }
@@ -134,7 +134,7 @@ async fn look(mcp: &Mcp, visit: &Arc<(Identified, ConsumerRef)>) -> Option<u64> 
     }
     let routes = snapshot.table(consumer)?.routes().len();
     let visit = Arc::clone(visit);
-    // All tools are looked at, and the thread serves others.
+    // It goes through all tools, and this thread serves other connections.
     off_thread(routes * COST_OF_A_TOOL, move || {
         let (identified, consumer) = &*visit;
         let tools = resolve::list(&snapshot, &identified.caller, consumer).ok()?;

@@ -1,7 +1,7 @@
 //! The MCP endpoints, `/mcp/{gateway}` and `/agents/{agent}/mcp`: streamable HTTP, revisions 2025-03-26 to 2025-11-25.
 //!
-//! A request of 2026-07-28 is answered as a server of those revisions answers it, so that a client that tries goes on with
-//! `initialize`. Nothing of a session is kept here but what was cancelled or ended: its handle carries it.
+//! A request of 2026-07-28 gets the answer of a server of these revisions, after which a client continues with `initialize`.
+//! Sessions are not stored: a handle contains its session. Only what was cancelled or ended is remembered.
 
 mod batch;
 mod body;
@@ -64,10 +64,10 @@ pub(crate) struct Mcp {
     links: Links,
     inflight: Arc<InFlight>,
     bodies: Buffers,
-    /// For messages that take long to read.
+    /// For messages that take long to parse.
     turns: OwnTurns,
     clock: Clock,
-    /// Does what is long.
+    /// Does long work.
     runtime: Handle,
     /// Ends the streams that clients hold open.
     stop: CancellationToken,

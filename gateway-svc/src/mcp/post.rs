@@ -50,9 +50,9 @@ impl Visit {
         on_runtime(body.len(), &mcp.runtime, self.message(body)).await
     }
 
-    /// A body that has come.
+    /// Answers the message or batch in a body.
     async fn message(self, body: Bytes) -> Response {
-        // Whatever it is, it is one at least.
+        // It counts as one message, whatever it contains.
         if let Err(exceeded) = self.mcp.quotas.requests(&self.identified.charged_to, 1) {
             return too_many(&exceeded, None);
         }
@@ -69,7 +69,7 @@ impl Visit {
         };
         drop(own_turn);
         let Kind::Request { id, method } = &message.kind else {
-            // Not counted: who has all their calls under way can still cancel them.
+            // Not counted: a caller with the maximum of calls in progress can still cancel them.
             return self.answered(None, &message).await;
         };
         match self.mcp.quotas.call(&self.identified.subject) {

@@ -23,13 +23,13 @@ pub(super) fn plain(status: StatusCode, code: i64, message: &str) -> Response {
     RpcError::new(code, message).respond(status, None)
 }
 
-/// Answers who does too much (RFC 6585, section 4); `id` is that of the request.
+/// A quota is used up (RFC 6585, section 4); `id` is that of the request.
 pub(super) fn too_many(exceeded: &Exceeded, id: Option<&str>) -> Response {
     let (status, why) = (StatusCode::TOO_MANY_REQUESTS, exceeded.to_string());
     later(status, &why, id, exceeded.retry_after())
 }
 
-/// Answers who may come again.
+/// A refusal that says when to retry.
 pub(super) fn later(status: StatusCode, why: &str, id: Option<&str>, retry_after: HeaderValue) -> Response {
     let mut response = RpcError::new(TRANSPORT_ERROR, why).respond(status, id);
     response.headers_mut().insert(RETRY_AFTER, retry_after);

@@ -21,14 +21,14 @@ pub(super) const TRANSPORT_ERROR: i64 = -32000;
 /// An ended or foreign session, as servers of these revisions say it.
 pub(super) const SESSION_NOT_FOUND: i64 = -32001;
 
-/// A request id is remembered and repeated; no honest one is longer.
+/// A request id is kept and repeated; no legitimate one is longer.
 const MAX_ID: usize = 1024;
 
-/// A message of a client, its parts as they came.
+/// A message of a client, with its parts as they are in the text.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     pub(super) kind: Kind<'a>,
-    /// `params`, taken apart; empty where there are none.
+    /// `params`, parsed one level deep; empty where there are none.
     pub(super) params: Option<Object<'a>>,
     /// Members besides those of JSON-RPC, which no reader takes for one of those.
     pub(super) extra: Vec<(Cow<'a, str>, &'a str)>,
@@ -43,7 +43,7 @@ pub(super) enum Kind<'a> {
     Notification {
         method: Cow<'a, str>,
     },
-    /// An answer to a request of ours.
+    /// An answer to a request of the gateway's.
     Response,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct RpcError {
     pub(super) data: Option<String>,
 }
 
-/// A message that cannot be taken, and the id to answer under, if it had one.
+/// A message that is not valid, and the id to answer under, if it has one.
 #[derive(Debug)]
 pub(super) struct Malformed<'a> {
     pub(super) id: Option<&'a str>,
@@ -98,7 +98,7 @@ impl RpcError {
 }
 
 impl<'a> Message<'a> {
-    /// Reads one message, which every reader understands alike.
+    /// Parses one message. One that parsers could read differently is an error.
     pub(super) fn parse(text: &'a str) -> Result<Self, Malformed<'a>> {
         let malformed = |id, error| {
             let code = match error {
@@ -123,7 +123,7 @@ impl<'a> Message<'a> {
             return Err(invalid("jsonrpc must be \"2.0\""));
         }
         if let Some(name) = object.lookalike(&RPC_MEMBERS) {
-            // A lenient server behind us would take it for that: nobody checks what it says.
+            // A lenient server would read it as that member, whose value is not checked here.
             return Err(invalid(&format!(
                 "the member {name:?} can be mistaken for one of JSON-RPC"
             )));

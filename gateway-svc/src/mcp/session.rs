@@ -1,7 +1,7 @@
-//! Session ids that carry their session: sealed, so that any replica, also after a restart, can open them, and nobody can make one.
+//! Session handles contain their session, sealed: any replica can open them, also after a restart, and clients cannot forge them.
 //!
-//! A handle is bound to the subject and the gateway or agent it was made for. One that was ended by DELETE is remembered until it
-//! would have expired anyway, by the replica that was told; after a restart it opens again, for the same caller only.
+//! A handle is bound to its subject and its gateway or agent. One that was ended by DELETE is remembered until it
+//! would have expired, by the replica that received it; after a restart it opens again, for the same caller only.
 
 use std::{
     collections::HashMap,
@@ -20,11 +20,11 @@ use crate::{
     upstream::{Client, Revision},
 };
 
-/// A session is over then, and its client initializes again.
+/// A session ends after this time, and its client initializes again.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const CONTEXT: &[u8] = b"chandlery mcp session 1";
 const ENDED: u64 = 1_000_000;
-/// No handle of ours is longer.
+/// The longest handle that is opened; those of `seal` are shorter.
 const MAX_HANDLE: usize = 512;
 
 /// What a client agreed to in `initialize`.
@@ -34,12 +34,12 @@ pub(crate) struct Session {
     pub(crate) revision: Revision,
     /// Whether the client can open links for the user (`elicitation.url`).
     pub(crate) opens_links: bool,
-    /// Tells it from other sessions.
+    /// Identifies it.
     pub(crate) id: [u8; NONCE_LEN],
 }
 
 impl Session {
-    /// As servers that keep sessions apart know it.
+    /// The client, as servers with a session for each client distinguish it.
     pub(crate) fn client(&self) -> Client {
         Client::Session(self.id)
     }
@@ -137,7 +137,7 @@ impl Sessions {
         })
     }
 
-    /// The client is done with it.
+    /// Ends the session.
     pub(crate) fn end(&self, session: &Session) {
         self.ended.insert(session.id, ());
         if let Some((_, stream)) = self.streams.lock().get(&session.id) {
@@ -174,7 +174,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Whom and where for. Neither part holds a line end.
+/// The subject, and the gateway or agent. Neither contains a line end.
 fn aad(subject: &str, consumer: &ConsumerRef) -> Vec<u8> {
     let mut aad = Vec::with_capacity(CONTEXT.len() + subject.len() + consumer.slug.len() + 16);
     aad.extend_from_slice(CONTEXT);

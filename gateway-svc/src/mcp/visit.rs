@@ -1,4 +1,4 @@
-//! What all that answers a caller needs of their request.
+//! A caller at an endpoint, and the session of their request.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,7 +19,7 @@ const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 /// A caller of a gateway or an agent.
 pub(super) struct Visit {
     pub(super) mcp: Arc<Mcp>,
-    /// When the head of the request had come.
+    /// When the head of the request arrived.
     pub(super) came: Instant,
     pub(super) identified: Identified,
     pub(super) consumer: Arc<Consumer>,
@@ -27,14 +27,14 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    /// Waits for the caller's own turn to read this, where that takes long.
+    /// Waits for the caller's turn to parse this, where that takes long.
     pub(super) async fn turn(&self, text: &[u8]) -> Option<OwnedSemaphorePermit> {
         self.mcp.turns.take(text.len(), &self.identified.subject).await
     }
 
     /// The session that the request belongs to, or the answer where there is none; `id` is that of the request.
     pub(super) fn session(&self, id: Option<&str>) -> Result<Session, Box<Response>> {
-        // Before the session: a client of another revision learns from this answer that it must speak one of ours.
+        // Before the session: from this answer a client of another revision learns which ones are supported.
         if let Some(version) = self.headers.get(PROTOCOL_VERSION)
             && version.to_str().ok().and_then(Revision::parse).is_none()
         {

@@ -1,6 +1,6 @@
-//! Reads and writes cookies (RFC 6265bis): `HttpOnly`, `SameSite=Lax`. Where the public URL is https they are `Secure`, and `__Host-`: no other
-//! host of the domain, and nobody on the way who answers in its place over http, can set them. Such cookies are for every path of the host;
-//! others are for one.
+//! Reads and writes cookies (RFC 6265bis): `HttpOnly`, `SameSite=Lax`. Where the public URL is https they are `Secure` and have the prefix
+//! `__Host-`, so that neither another host of the domain nor an attacker on the network who answers over http can set them. Those are sent
+//! to all paths of the host; others to one.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ const MAX_SECRET: usize = 64 * 1024;
 /// An entry has 64 install fields.
 const MAX_FIELDS: usize = 256;
 
-/// What somebody submitted.
+/// What was submitted.
 #[derive(Debug, Default)]
 pub(super) struct Submission {
     /// The sealed state.
@@ -63,7 +63,7 @@ impl Errors {
 }
 
 impl Submission {
-    /// Parses a form, and wipes what it was parsed from. `None`: it has more fields than any of ours.
+    /// Parses a form, and wipes what it was parsed from. `None`: it has more fields than an install form.
     pub(super) fn parse(body: Bytes) -> Option<Self> {
         let mut submission = Self::default();
         let mut fields = 0;
@@ -173,7 +173,7 @@ impl Submission {
     }
 }
 
-/// The fields that whoever installs fills in.
+/// The fields that the person who installs fills in.
 pub(super) fn prompted(entry: &Entry) -> impl Iterator<Item = &InstallField> {
     entry.install_fields.iter().filter(|field| is_prompted(field))
 }

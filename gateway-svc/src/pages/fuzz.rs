@@ -67,7 +67,7 @@ fn entry() -> Entry {
 }
 
 #[test]
-fn forms_are_read_as_form_urlencoded_and_only_what_was_asked_for_is_taken() {
+fn forms_are_read_as_form_urlencoded_and_only_known_fields_are_used() {
     let entry = entry();
     check!(name = "install_form")
         .with_iterations(ITERATIONS)

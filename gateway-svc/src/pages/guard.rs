@@ -1,4 +1,4 @@
-//! Keeps everybody from doing too much, and other sites from submitting our forms: the browser's own word for where a request comes
+//! Enforces quotas, and keeps other sites from submitting the pages' forms: by the browser's own statement of where a request comes
 //! from, and a sealed token in the form that is bound to the session and to what the form is about.
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(super) struct FormState {
     pub(super) goes_to: Option<GoesTo>,
 }
 
-/// Answers under our own names alone: a page of somebody else whose name was rebound to our address learns nothing here.
+/// Answers under its own host names only: a foreign page whose name was rebound to this address (DNS rebinding) learns nothing.
 pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
     if pages.hosts.names_us(request.uri(), request.headers()) {
         return next.run(request).await;
@@ -44,13 +44,13 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
 }
 
 impl Pages {
-    /// Charges a request to whoever is signed in. It is under way until the answer is dropped.
+    /// Charges a request to the signed-in person. It is in progress until the answer is dropped.
     pub(super) fn charge(&self, session: &Session, writes: bool) -> Result<UnderWay, Problem> {
         let under_way = self.quotas.request(Callers::one(&session.caller()), writes);
         under_way.map_err(|exceeded| Problem::exceeded(&exceeded))
     }
 
-    /// Whether a state-changing request comes from a page of ours.
+    /// Whether a state-changing request comes from a page of this site.
     pub(super) fn came_from_our_pages(&self, headers: &HeaderMap) -> bool {
         let text = |name| {
             headers

@@ -39,7 +39,7 @@ use url::Url;
 use self::{revoked::Revoked, seal::Sealer, services::Services};
 use crate::buffers::Buffers;
 
-/// 64 fields of 64 KiB do not come; a secret of 1 MB does, and is told that it is too large.
+/// Less than 64 fields of 64 KiB, but a secret of 1 MB is read and refused by name.
 const MAX_FORM: usize = 8 << 20;
 /// Bytes of forms that are in memory at a time; and those of one person.
 const MAX_FORMS: usize = 64 << 20;
@@ -57,7 +57,7 @@ pub(crate) struct PagesConfig {
     pub(crate) cookie_key: Ring,
     /// Where gRPC clients connect; the page at the root names it.
     pub(crate) grpc_port: Option<u16>,
-    /// Paths that tell whether all is well; the page at the root names them.
+    /// Health paths; the page at the root names them.
     pub(crate) probes: &'static [&'static str],
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Problem {
     pub(super) text: String,
     /// What to do next: text and path.
     pub(super) action: Option<(&'static str, String)>,
-    /// Whether the session is no good any more.
+    /// Whether the session is no longer valid.
     pub(super) ends_session: bool,
     /// Seconds after which it is worth to try again, where it is.
     pub(super) retry_after: Option<u64>,
@@ -40,7 +40,7 @@ impl Problem {
         self
     }
 
-    /// Something that is not there for this opener.
+    /// Something that does not exist, or is invisible to this opener.
     pub(super) fn not_found() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -93,7 +93,7 @@ impl Problem {
         Self::new(status, title, text)
     }
 
-    /// Somebody did too much.
+    /// A quota is used up.
     pub(super) fn exceeded(exceeded: &Exceeded) -> Self {
         Self {
             retry_after: Some(exceeded.seconds()),
@@ -158,7 +158,7 @@ fn reason(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
 }
 
-/// What the fields of a refused request lack: path and description of each.
+/// The field violations of a refused request: path and description of each.
 pub(super) fn violations(status: &Status) -> Vec<(String, String)> {
     let bad = status
         .get_details_bad_request()

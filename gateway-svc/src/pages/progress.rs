@@ -1,4 +1,4 @@
-//! Shows how an installation comes along, live where there is JavaScript.
+//! Shows the progress of an installation, live where there is JavaScript.
 
 use std::{
     convert::Infallible,

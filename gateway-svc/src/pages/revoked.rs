@@ -1,4 +1,4 @@
-//! Sessions that were signed out of, until they would have ended: a copy of their cookie opens nothing any more.
+//! Sessions that were signed out of, until they would have expired: a copy of their cookie is not accepted.
 //!
 //! Each replica remembers those that ended at it, and a restart forgets them. What a copied cookie is worth then ends with the ID token in
 //! it, which is for minutes or an hour at most issuers.
@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// More are not remembered: those that would end first are forgotten. Nobody ends a session without having signed in.
+/// If there are more, those that would expire first are forgotten. Ending a session requires having signed in.
 const MAX: usize = 100_000;
 
 /// The sessions that were signed out of.

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The most pages of a list that are read for one page.
 const MAX_PAGES: usize = 20;
 
-/// The services, for anybody.
+/// Connections to the services.
 #[derive(Clone)]
 pub(super) struct Services {
     registry: Channel,
@@ -38,7 +38,7 @@ impl Services {
         Self { registry, credential }
     }
 
-    /// As the person who has this token.
+    /// With this person's token.
     pub(super) fn of<'a>(&'a self, token: &'a SecretString) -> Opener<'a> {
         Opener { services: self, token }
     }

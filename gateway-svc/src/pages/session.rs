@@ -1,4 +1,4 @@
-//! Who has signed in, kept by their browser in a sealed cookie. The token in it is the opener's own; nobody reads it there.
+//! Sign-in sessions, kept by the browser in a sealed cookie. It contains the opener's own token, which the browser cannot read.
 
 use std::{
     sync::Arc,

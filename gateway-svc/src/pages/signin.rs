@@ -65,13 +65,13 @@ pub(super) async fn begin(
     Query(query): Query<Begin>,
     headers: HeaderMap,
 ) -> Response {
-    // A page of somebody else that loads this as an image, or in a frame, is not to use up what its visitor may.
+    // A foreign page that loads this as an image or in a frame must not use up its visitor's quota.
     let says = |name: &str, other: &str| headers.get(name).is_none_or(|value| value == other);
     if !says("sec-fetch-mode", "navigate") || !says("sec-fetch-dest", "document") {
         return StatusCode::BAD_REQUEST.into_response();
     }
     let return_to = local(&query.r#return).unwrap_or_default();
-    // Cookies belong to one host: whoever came by another name goes on at the public one.
+    // Cookies belong to one host: a browser that came by another name is redirected to the public one.
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
@@ -104,7 +104,7 @@ pub(super) async fn begin(
         }
         return view::signin::choice(&pages, &issuers, &return_to, query.again.is_some());
     };
-    // From here on, others have to do with it.
+    // From here on, the issuer and the browser are involved.
     if let Err(exceeded) = pages.quotas.sign_in(peer.map(|Extension(peer)| peer), &headers) {
         let again = pages.sign_in_path(&return_to);
         return pages.refuse(&Problem::exceeded(&exceeded).action("Try again", again));
@@ -175,7 +175,7 @@ pub(super) async fn callback(
         ));
     };
     let sign_in = pages.sign_in_path(&pending.return_to);
-    // The same answer may come again and again, and the issuer is asked each time.
+    // The same answer may be sent repeatedly, and each one costs a request to the issuer.
     if let Err(exceeded) = pages.quotas.sign_in(peer.map(|Extension(peer)| peer), &headers) {
         return pages.refuse(&Problem::exceeded(&exceeded).action("Sign in again", sign_in));
     }
@@ -328,7 +328,7 @@ pub(super) fn redirect(to: &str) -> Response {
     (StatusCode::SEE_OTHER, headers).into_response()
 }
 
-/// Path and query of an install page of ours; `None` for anything else, above all another site.
+/// Path and query of an install page; `None` for anything else, above all another site.
 fn local(path: &str) -> Option<String> {
     let base = url::Url::parse("http://local.invalid/").expect("a constant URL");
     if !path.starts_with("/install/") || path.contains('\\') || path.contains(char::is_control) {

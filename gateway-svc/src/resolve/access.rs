@@ -25,7 +25,7 @@ pub(super) struct Entered<'a> {
     pub(super) teams: Arc<CallerTeams>,
 }
 
-/// The caller has named a tool that is there for them.
+/// A tool that exists for this caller.
 pub(super) struct Found<'a> {
     pub(super) entered: Entered<'a>,
     pub(super) route: &'a Route,

@@ -25,7 +25,7 @@ pub(crate) enum Rule {
 /// Why a call cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// In one word.
+    /// For programs.
     pub(crate) reason: RepairReason,
     /// For people: names the entry and says what to do.
     pub(crate) message: String,
@@ -50,7 +50,7 @@ pub(super) struct Chosen<'a> {
     running: Result<Running, Fault>,
 }
 
-/// Every installation that can be considered, in the order in which it is. Total: no two are equal in it.
+/// Every candidate, in the order in which they are considered. The order is total.
 pub(super) fn candidates<'a>(
     entered: &'a Entered<'_>,
     route: &'a Route,
@@ -61,7 +61,7 @@ pub(super) fn candidates<'a>(
         .as_ref()
         .and_then(|pinned| snapshot.installation(&pinned.installation))
         .filter(|installation| installation.entry_uid == route.entry_uid && !installation.deleted);
-    // Looked at only where nothing before is chosen.
+    // Evaluated only if none before is chosen.
     let of_teams = std::iter::once(())
         .filter(|()| route.pinned.is_none())
         .flat_map(move |()| {
@@ -95,8 +95,8 @@ fn personal<'a>(entered: &Entered<'a>, route: &Route) -> Option<&'a Arc<Installa
         .and_then(|user| entered.snapshot.personal(&route.entry_uid, &user.id))
 }
 
-/// The first that was ever ready. A pinned one is taken as it is, and one that is broken now is taken too: a call never falls through
-/// to another account.
+/// The first that was ever ready, even if it is broken now; a pinned one in any state: a call never falls through to another
+/// account.
 pub(super) fn choose<'a>(entered: &'a Entered<'_>, route: &'a Route, entry: &Entry) -> Option<Chosen<'a>> {
     let (_, installation) = candidates(entered, route).find(|(rule, installation)| eligible(*rule, installation))?;
     Some(Chosen {
@@ -131,7 +131,7 @@ pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fa
 impl Chosen<'_> {
     /// What a call of this tool goes to, or why it cannot be made.
     ///
-    /// Whether its tools were discovered lately does not matter: a call finds out better than an old report whether the server works.
+    /// Whether its tools were discovered recently does not matter: the call itself shows better than an old report whether the server works.
     pub(super) fn call(self, entered: &Entered<'_>, tool: &str) -> Result<Running, Fault> {
         let lacks = self.lacks(entered, tool);
         let running = self.running?;
@@ -227,7 +227,7 @@ fn lacking(reason: &str) -> RepairReason {
     }
 }
 
-/// Whether the credential is there, and waits for somebody to agree to where it would go.
+/// Whether the credential is stored, and its owner has not agreed to its present destination.
 fn is_held(credential: &Condition) -> bool {
     &*credential.reason == "DESTINATION_CHANGED"
 }

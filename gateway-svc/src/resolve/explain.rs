@@ -1,4 +1,4 @@
-//! Every step of a resolution, for people who wonder.
+//! Explains every step of a resolution to people.
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
-/// At most `size` tools of the same list, behind the one of the name `after`. No others are looked at.
+/// At most `size` tools of the same list, after the one of the name `after`. No others are read.
 pub(crate) fn page(
     snapshot: &Snapshot,
     caller: &Caller,

@@ -1,6 +1,6 @@
 //! Assignment to installation: one resolver for calls, lists, discovery and explanations.
 //!
-//! Every function is one of the snapshot and the caller alone, so that the same caller and state always give the same answer.
+//! Every function depends on the snapshot and the caller alone: the same caller and state always give the same answer.
 
 mod access;
 mod choose;
@@ -82,7 +82,7 @@ pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerR
         .is_some_and(|fault| fault.starting)
 }
 
-/// The error that leads whoever called to what they must install or repair.
+/// The error with the link to what the caller must install or repair.
 pub(crate) fn repair(entry: &Entry, consumer: &ConsumerRef, reason: RepairReason, links: &Links) -> CallError {
     let name = &entry.display_name;
     let message = match reason {

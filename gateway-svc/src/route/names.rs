@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
 
-/// The longest name that clients take.
+/// The longest name that clients accept.
 pub(crate) const MAX_NAME: usize = 64;
 
-/// Characters of hash behind a name, by how often it had to be made longer. The last is all of SHA-256.
+/// Characters of the hash at the end of a name, for each attempt to make it unique. The last is all of SHA-256.
 const SUFFIXES: [usize; 4] = [0, 8, 16, 52];
 
 /// What a name is made for.
@@ -20,15 +20,15 @@ pub(crate) struct Named<'a> {
     pub(crate) prefix: Option<&'a str>,
     /// The server's own name of the tool.
     pub(crate) tool: &'a str,
-    /// A name somebody has chosen.
+    /// A name that was chosen for it.
     pub(crate) explicit: Option<&'a str>,
-    /// Tell it from all others, and stay the same as long as it exists.
+    /// Identifies it, and does not change while it exists.
     pub(crate) identity: [&'a str; 4],
 }
 
 /// One unique name each, of `[A-Za-z0-9_-]{1,64}`, in the order of `tools`, whose identities differ.
 ///
-/// Where names collide or are too long, all of those get a hash behind them; a chosen name keeps to itself and makes others give way.
+/// Names that collide or are too long get a hash at the end; a chosen name stays as it is, and others give way to it.
 pub(crate) fn assign(tools: &[Named<'_>]) -> Vec<String> {
     let mut level = vec![0_usize; tools.len()];
     let mut names: Vec<String> = Vec::with_capacity(tools.len());
@@ -85,7 +85,7 @@ fn plain(tool: &Named<'_>) -> String {
 
 fn suffixed(tool: &Named<'_>, level: usize) -> String {
     let last = SUFFIXES.len() - 1;
-    // Beyond the last, somebody has chosen the very name that the hash makes: another hash then.
+    // All lengths are used up: a chosen name equals the one with the hash, so another hash is made.
     let salt = "\n".repeat(level.saturating_sub(last));
     let mut hash = BASE32_NOPAD
         .encode(&Sha256::digest(format!("{}{salt}", tool.identity.join("\n"))))

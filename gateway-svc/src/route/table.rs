@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use super::names::{self, Named};
 use crate::domain::{Audience, Consumer, Entry, Lifecycle, ToolSet};
 
-/// A tool assignment as somebody made it.
+/// A tool assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Assignment {
     /// Uid of the entry.
@@ -14,7 +14,7 @@ pub(crate) struct Assignment {
     pub(crate) tool: Option<Arc<str>>,
     /// What it is pinned to; `None`: resolved at call time.
     pub(crate) pinned: Option<Arc<Pinned>>,
-    /// A name somebody has chosen.
+    /// A name that was chosen for it.
     pub(crate) exposed_name: Option<Arc<str>>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Pinned {
     /// Its uid.
     pub(crate) installation: Arc<str>,
     /// Of a personal one: whom its owner has agreed to, besides the author of the gateway or agent and admins.
-    /// `None`: whoever may use the gateway or agent.
+    /// `None`: all who may use the gateway or agent.
     pub(crate) consented: Option<Consent>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Route {
     pub(crate) pinned: Option<Arc<Pinned>>,
 }
 
-/// Everything one gateway or agent exposes, before it is asked who calls.
+/// Everything one gateway or agent exposes, to all callers together.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// Sorted by exposed name.
@@ -77,7 +77,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// What tells two routes apart, in an order that is nobody's history: entry, pinned, chosen name, tool.
+    /// What distinguishes two routes, independent of the order in which they were made: entry, pinned, chosen name, tool.
     fn identity(&self) -> [&str; 4] {
         let pinned = self.pinned.map(|pinned| &*pinned.installation).unwrap_or_default();
         [&self.entry.uid, pinned, self.explicit.unwrap_or_default(), self.tool]
@@ -102,8 +102,8 @@ impl Table {
     /// Builds a table from all assignments of the consumer, with their uids, and, in automatic mode, from entries that share a
     /// label with it. `entry` gives the entry of an assignment.
     ///
-    /// Where a tool is assigned by itself, an assignment of all tools of its entry adds nothing to that; and where either is
-    /// there, automatic mode does not.
+    /// Where a tool is assigned individually, an assignment of all tools of its entry does not add it again; and where it is
+    /// assigned in either way, automatic mode does not.
     pub(crate) fn build<'a>(
         consumer: &Consumer,
         assigned: impl IntoIterator<Item = (&'a Arc<str>, &'a Assignment)>,
@@ -159,7 +159,7 @@ impl Table {
     }
 
     fn named(consumer: &Consumer, mut wanted: Vec<Wanted<'_>>) -> Self {
-        // Of assignments that say the same, the first by uid is taken.
+        // Of equal assignments, the first by uid is used.
         wanted.sort_unstable_by(|a, b| (a.identity(), a.assignment).cmp(&(b.identity(), b.assignment)));
         wanted.dedup_by(|a, b| a.identity() == b.identity());
         let named: Vec<Named<'_>> = wanted

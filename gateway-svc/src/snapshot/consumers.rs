@@ -20,8 +20,8 @@ pub(super) type Assigned = HashMap<Arc<str>, Assignment>;
 pub(super) struct Exposed {
     /// The gateway or agent.
     pub(super) consumer: Arc<Consumer>,
-    /// What it exposes. Built when somebody asks for it, and shared by all snapshots in which everything that it is made from is
-    /// the same; whoever changes any of that gives a new one.
+    /// What it exposes. Built at its first use, and shared by all snapshots in which everything that it is built from is
+    /// the same; a change of any of it replaces it.
     pub(super) table: Arc<OnceLock<Table>>,
 }
 
@@ -68,7 +68,7 @@ impl Consumers {
             return;
         };
         self.by_uid.remove_mut(uid);
-        // The slug may be somebody else's already.
+        // Another may have the slug already.
         if self.by_name.get(&gone.name).is_some_and(|current| **current == *uid) {
             self.by_name.remove_mut(&gone.name);
         }

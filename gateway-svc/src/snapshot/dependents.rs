@@ -12,14 +12,14 @@ use crate::domain::{Consumer, Entry, Label, Lifecycle};
 pub(super) struct Dependents {
     /// The gateway or agent of each assignment.
     assignments: HashMap<Arc<str>, Arc<str>>,
-    /// By entry: who has tools of it assigned, and by how many assignments.
+    /// By entry: the gateways and agents to which tools of it are assigned, and by how many assignments.
     by_entry: HashMap<Arc<str>, HashMap<Arc<str>, usize>>,
-    /// By label: who is in automatic mode and carries it.
+    /// By label: the gateways and agents in automatic mode that carry it.
     automatic: HashMap<Label, HashSet<Arc<str>>>,
 }
 
 impl Dependents {
-    /// An assignment is there; answers with the gateway or agent that it was of before.
+    /// Adds an assignment; returns the gateway or agent that it belonged to before.
     pub(super) fn assigned(
         &mut self,
         uid: Arc<str>,
@@ -31,12 +31,12 @@ impl Dependents {
         self.assignments.insert(uid, Arc::clone(consumer_uid))
     }
 
-    /// An assignment is gone; answers with the gateway or agent that it was of.
+    /// Removes an assignment; returns the gateway or agent that it belonged to.
     pub(super) fn unassigned(&mut self, uid: &str) -> Option<Arc<str>> {
         self.assignments.remove(uid)
     }
 
-    /// A gateway or agent has an assignment of this entry less.
+    /// Counts one assignment of this entry less for a gateway or agent.
     pub(super) fn release(&mut self, consumer_uid: &str, entry_uid: &str) {
         let Some(consumers) = self.by_entry.get_mut(entry_uid) else {
             return;
@@ -52,7 +52,7 @@ impl Dependents {
         }
     }
 
-    /// A gateway or agent is now another, or gone.
+    /// A gateway or agent has changed, or is gone.
     pub(super) fn relabel(&mut self, before: Option<&Consumer>, now: Option<&Consumer>) {
         for consumer in before.into_iter().filter(|consumer| consumer.automatic) {
             for label in consumer.labels.iter() {
@@ -72,7 +72,7 @@ impl Dependents {
         }
     }
 
-    /// Adds to `stale` whose tables a change of an entry makes others.
+    /// Adds to `stale` the gateways and agents whose tables change with an entry.
     pub(super) fn of_entry(&self, before: Option<&Entry>, now: Option<&Entry>, stale: &mut HashSet<Arc<str>>) {
         let Some(entry) = now.or(before) else { return };
         let shown = |entry: &Entry| (Arc::clone(&entry.slug), entry.tools.clone(), entry.deleted);
@@ -80,7 +80,7 @@ impl Dependents {
         if !same_tools && let Some(consumers) = self.by_entry.get(&entry.uid) {
             stale.extend(consumers.keys().cloned());
         }
-        // Labels that make no difference are those that are there before and now, where nothing else is another.
+        // If nothing else has changed, labels that were there before and still are make no difference.
         let drafts = |entry: Option<&Entry>| entry.map(|entry| entry.lifecycle == Lifecycle::Draft);
         let same = same_tools && drafts(before) == drafts(now);
         let unchanged = |label: &Label| {

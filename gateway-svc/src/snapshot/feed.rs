@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 
 use super::{store::Store, writer::Writer};
 
-/// Fills a [`Store`] from the watch, and tells discovery which installations it should look at.
+/// Fills a [`Store`] from the watch, and sends discovery the installations that it should look at.
 #[derive(Debug)]
 pub(crate) struct Feed {
     store: Arc<Store>,
     changed: mpsc::UnboundedSender<Arc<str>>,
     writer: Writer,
-    /// Of a snapshot that is under way.
+    /// The objects so far of a snapshot that is being received.
     coming: Option<Writer>,
 }
 
@@ -33,7 +33,7 @@ impl Feed {
         let (snapshot, installations) = self.writer.snapshot(revision);
         self.store.publish(snapshot);
         for uid in installations {
-            // Nobody listens any more: the service stops.
+            // The receiver is gone: the service stops.
             let _ = self.changed.send(uid);
         }
     }
@@ -57,7 +57,7 @@ impl Sink for Feed {
         let before = std::mem::replace(&mut self.writer, coming);
         self.put_in_force(revision);
         tracing::debug!(registry.revision = revision, "a snapshot of the registry is in force");
-        // A whole state takes a while to be freed, and whoever waits for this one need not wait for that.
+        // Freeing a whole snapshot takes time, which those who wait for the new one do not spend.
         drop(tokio::task::spawn_blocking(move || drop(before)));
     }
 

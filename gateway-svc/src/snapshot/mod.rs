@@ -1,7 +1,7 @@
 //! What the registry says, in memory: an immutable snapshot, replaced as a whole whenever a revision comes.
 //!
-//! A writer (`writer.rs`) has the next one: it takes objects as they come and knows what depends on what. A [`Snapshot`] is what
-//! calls look things up in; consecutive ones share all that has not changed.
+//! A writer (`writer.rs`) builds the next one: it applies objects as they arrive and knows what depends on what. Calls look
+//! things up in a [`Snapshot`]; consecutive ones share all that has not changed.
 
 mod consumers;
 mod dependents;

@@ -1,5 +1,5 @@
-//! From the registry's messages to the words of a call. `None` where the registry sends what it should not: such an object is
-//! logged and left out, and nothing else suffers.
+//! From the registry's messages to domain types. `None` where the registry sends what it should not: such an object is
+//! logged and left out, without effect on others.
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -269,7 +269,7 @@ fn labels(labels: &HashMap<String, String>, strings: &mut Strings) -> Labels {
         .collect()
 }
 
-/// The whole organization where no visibility is given; nobody but the author and admins where one is that is not understood.
+/// The whole organization where no visibility is given; only the author and admins where it is not understood.
 fn audience(visibility: Option<&pb::Visibility>, creator: &str, strings: &mut Strings) -> Audience {
     let author = id(creator, "users").map(|id| strings.get(id));
     let (organization, teams) = match visibility.map(|visibility| &visibility.audience) {

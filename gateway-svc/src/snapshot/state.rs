@@ -58,12 +58,12 @@ impl Snapshot {
         self.revision
     }
 
-    /// A gateway or an agent, whoever asks.
+    /// A gateway or an agent, without regard to the caller.
     pub(crate) fn consumer(&self, name: &ConsumerRef) -> Option<&Arc<Consumer>> {
         self.consumers.get(name).map(|exposed| &exposed.consumer)
     }
 
-    /// What a gateway or an agent exposes, whoever asks. Takes a moment where it is the first to ask since something has changed.
+    /// What a gateway or an agent exposes, without regard to the caller. The first call after a change builds the table.
     pub(crate) fn table(&self, name: &ConsumerRef) -> Option<&Table> {
         let exposed = self.consumers.get(name)?;
         Some(exposed.table.get_or_init(|| self.build(exposed)))
@@ -120,7 +120,7 @@ impl Snapshot {
         })
     }
 
-    /// An installation as the registry has just told of it, which may be newer than what was watched. `None` where it is not
+    /// An installation as the registry has just returned it, which may be newer than what was watched. `None` where it is not
     /// understood, or its entry is not known yet.
     pub(crate) fn authorized(&self, answer: &AuthorizeInstallationResponse) -> Option<Running> {
         let strings = &mut Strings::default();

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::state::Snapshot;
 use crate::domain::CallError;
 
-/// How often readiness is looked at while the registry is out of reach.
+/// How often readiness is checked while the registry is unreachable.
 const TICK: Duration = Duration::from_secs(1);
-/// `out_of_reach_since` while the registry is in reach.
-const IN_REACH: i64 = 0;
+/// `unreachable_since` while the registry is reachable.
+const REACHABLE: i64 = 0;
 
 /// Holds the present snapshot.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(crate) struct Store {
     revision: watch::Sender<i64>,
     ready: watch::Sender<Readiness>,
     loaded: std::sync::atomic::AtomicBool,
-    /// Microseconds since 1970, or [`IN_REACH`].
-    out_of_reach_since: AtomicI64,
+    /// Microseconds since 1970, or [`REACHABLE`].
+    unreachable_since: AtomicI64,
     staleness: Duration,
     clock: Clock,
 }
@@ -42,7 +42,7 @@ impl Store {
             revision: watch::Sender::new(0),
             ready: watch::Sender::new(Readiness::NotReady("the registry has not been reached yet".to_owned())),
             loaded: false.into(),
-            out_of_reach_since: clock.now_micros().max(1).into(),
+            unreachable_since: clock.now_micros().max(1).into(),
             staleness,
             clock,
         })
@@ -50,20 +50,20 @@ impl Store {
 
     /// The present snapshot, unless there is none or it is too old to act on.
     pub(crate) fn load(&self) -> Result<Arc<Snapshot>, CallError> {
-        if self.out_of_reach_since.load(Ordering::Acquire) != IN_REACH
-            && (!self.loaded() || self.out_of_reach() > self.staleness)
+        if self.unreachable_since.load(Ordering::Acquire) != REACHABLE
+            && (!self.loaded() || self.unreachable_for() > self.staleness)
         {
             return Err(CallError::RegistryUnavailable);
         }
         Ok(self.current.load_full())
     }
 
-    /// The last snapshot, however old: for work that goes on by itself and is reported, not for calls.
+    /// The last snapshot, however old: for background work, not for calls.
     pub(crate) fn last(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Tells the revision in force, whenever another is.
+    /// Follows the revision in force.
     pub(crate) fn revisions(&self) -> watch::Receiver<i64> {
         self.revision.subscribe()
     }
@@ -73,7 +73,7 @@ impl Store {
         self.ready.subscribe()
     }
 
-    /// Keeps readiness true while the registry is out of reach.
+    /// Keeps readiness up to date while the registry is unreachable.
     pub(crate) async fn watch_freshness(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         loop {
@@ -88,9 +88,9 @@ impl Store {
         self.loaded.load(Ordering::Acquire)
     }
 
-    fn out_of_reach(&self) -> Duration {
-        match self.out_of_reach_since.load(Ordering::Acquire) {
-            IN_REACH => Duration::ZERO,
+    fn unreachable_for(&self) -> Duration {
+        match self.unreachable_since.load(Ordering::Acquire) {
+            REACHABLE => Duration::ZERO,
             since => Duration::from_micros(u64::try_from(self.clock.now_micros() - since).unwrap_or_default()),
         }
     }
@@ -103,35 +103,35 @@ impl Store {
         self.revision.send_replace(revision);
     }
 
-    /// The registry is in reach, or it is not.
+    /// Notes whether the registry is reachable.
     pub(super) fn connected(&self, connected: bool) {
         let since = if connected {
-            IN_REACH
+            REACHABLE
         } else {
             self.clock.now_micros().max(1)
         };
         if connected {
-            self.out_of_reach_since.store(since, Ordering::Release);
+            self.unreachable_since.store(since, Ordering::Release);
         } else {
-            // It is out of reach since the first failure, not since the last try.
+            // It is unreachable since the first failure, not since the last attempt.
             let _ = self
-                .out_of_reach_since
-                .compare_exchange(IN_REACH, since, Ordering::AcqRel, Ordering::Acquire);
+                .unreachable_since
+                .compare_exchange(REACHABLE, since, Ordering::AcqRel, Ordering::Acquire);
         }
         self.update_readiness();
     }
 
     fn update_readiness(&self) {
-        let in_reach = self.out_of_reach_since.load(Ordering::Acquire) == IN_REACH;
-        let seconds = self.out_of_reach().as_secs();
-        let now = match (self.loaded(), in_reach) {
+        let reachable = self.unreachable_since.load(Ordering::Acquire) == REACHABLE;
+        let seconds = self.unreachable_for().as_secs();
+        let now = match (self.loaded(), reachable) {
             (false, _) => Readiness::NotReady("the registry has not been reached yet".to_owned()),
             (true, true) => Readiness::Ready,
-            (true, false) if self.out_of_reach() > self.staleness => Readiness::NotReady(format!(
-                "the registry has been out of reach for {seconds} s: calls are refused"
+            (true, false) if self.unreachable_for() > self.staleness => Readiness::NotReady(format!(
+                "the registry has been unreachable for {seconds} s: calls are refused"
             )),
             (true, false) => Readiness::Degraded(format!(
-                "the registry has been out of reach for {seconds} s: the last snapshot is served"
+                "the registry has been unreachable for {seconds} s: the last snapshot is served"
             )),
         };
         self.ready.send_if_modified(|known| {

@@ -114,7 +114,7 @@ impl Teams {
         }
     }
 
-    /// To be called behind changes: what was remembered may not be so any more. Older snapshots keep what they remember.
+    /// Must be called after changes: what is cached may be outdated. Older snapshots keep their cache.
     pub(super) fn forget(&mut self) {
         self.remembered = Cache::new(REMEMBERED);
     }

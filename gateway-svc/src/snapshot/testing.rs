@@ -44,7 +44,7 @@ impl Registry {
         self.writer().snapshot(1).0
     }
 
-    /// With everything, and nothing told yet.
+    /// A writer with all objects, before its first snapshot.
     pub(crate) fn writer(&self) -> Writer {
         let mut writer = Writer::default();
         for object in self.objects.clone() {

@@ -12,7 +12,7 @@ use service_kit::UserId;
 use super::{dependents::Dependents, parse, revision, state::Snapshot, strings::Strings};
 use crate::domain::{Consumer, Definition, Entry};
 
-/// The state that comes next, and what nobody but it needs: which tables depend on what, and by which keys objects go.
+/// The next state, and what only its construction needs: which tables depend on what, and which object has which key.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     next: Snapshot,
@@ -62,7 +62,7 @@ impl Writer {
     /// An object that came or changed. One that cannot be understood is left out.
     pub(crate) fn put(&mut self, object: WatchedObject) {
         let WatchedObject { key, object } = object;
-        // A newer registry may know kinds that mean nothing here.
+        // A newer registry may send kinds that are unknown here.
         let Some(object) = object else { return };
         if self.try_put(&key, object).is_none() {
             tracing::error!(registry.object = %key, "the registry sent an object that cannot be understood; it is left out");

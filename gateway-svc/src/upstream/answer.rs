@@ -16,7 +16,7 @@ use super::{
     sse::{BOM, Events},
 };
 
-/// So many requests of an upstream's own are answered at once during one call, and one more each time that [`A_REQUEST`] has passed; each
+/// This many requests of an upstream are answered at once during one call, and one more each time [`A_REQUEST`] has passed; each
 /// answer costs a request.
 const MAX_REQUESTS: u32 = 64;
 const A_REQUEST: Duration = Duration::from_secs(1);
@@ -30,11 +30,11 @@ pub(crate) enum Answer {
     Stream(Box<Answers>),
 }
 
-/// After so much of a stream, others have their turn. A server that never stops sends faster than it is read: what has come is always
-/// there, and nothing would be waited for.
+/// After this much of a stream, the task yields to others. A server that never stops sends faster than it is read: data is always
+/// there, and the task would never wait.
 const TURN: usize = 32 << 10;
 
-/// White space, or a part of what says that UTF-8 follows.
+/// White space, or a part of a byte order mark.
 fn is_blank(byte: &u8) -> bool {
     byte.is_ascii_whitespace() || BOM.contains(byte)
 }
@@ -69,16 +69,16 @@ pub(crate) struct Answers {
     deadline: Instant,
     cancel: CancellationToken,
     events: Events,
-    /// What has come and was not looked at.
+    /// Received, not yet examined.
     came: Bytes,
-    /// Something has come that is not blank.
+    /// Something has been received that is not blank.
     begun: bool,
     received: usize,
-    /// How much was read since others had their turn.
+    /// How much was read since the task last yielded.
     turn: usize,
-    /// When none of its own requests will count any more.
+    /// When the last counted request of the upstream's own expires.
     asked_until: Instant,
-    /// Of the event that is coming, where it is long.
+    /// The room of the event that is being received, where it is long.
     room: Option<Room>,
     _permit: OwnedSemaphorePermit,
 }
@@ -120,10 +120,10 @@ impl Answers {
         }
     }
 
-    /// The next message. Not to be asked again after the reply or an error.
+    /// The next message. Must not be called again after the reply or an error.
     pub(crate) async fn next(&mut self) -> Result<Event, UpstreamError> {
         loop {
-            // Nothing is taken out yet that would be lost if nobody asked any more.
+            // Nothing is taken out yet that would be lost if this future is dropped.
             if self.turn >= TURN {
                 self.turn = 0;
                 tokio::task::yield_now().await;
@@ -176,19 +176,19 @@ impl Answers {
         let Pending { upstreams, target, .. } = &self.pending;
         let read = upstreams.next_data(&mut self.body, self.deadline, target);
         let read = unless_cancelled(&self.cancel, read).await;
-        self.told(read)
+        self.tell_if_cancelled(read)
     }
 
-    /// Waits for room where the event that is coming is long with so many bytes more.
+    /// Waits for room if the event that is being received becomes long by `more` bytes.
     async fn take_room(&mut self, more: usize) -> Result<(), UpstreamError> {
         let Pending { upstreams, target, .. } = &self.pending;
         if self.events.unfinished() + more <= FREE {
-            // What was long is over, and was no message.
+            // The long event has ended, and was not a message.
             self.room = None;
         } else if self.room.is_none() {
             let room = upstreams.room(target, &self.request, upstreams.limits().max_message);
             let room = unless_cancelled(&self.cancel, room).await;
-            self.room = Some(self.told(room)?);
+            self.room = Some(self.tell_if_cancelled(room)?);
         }
         Ok(())
     }
@@ -197,14 +197,14 @@ impl Answers {
         let Pending { upstreams, target, .. } = &self.pending;
         let whole = upstreams.read_on(start, &mut self.body, self.deadline, target, &self.request);
         let whole = unless_cancelled(&self.cancel, whole).await;
-        let whole = self.told(whole)?;
+        let whole = self.tell_if_cancelled(whole)?;
         self.judge(whole)
             .await?
             .ok_or_else(|| UpstreamError::invalid("it is not an answer to the request"))
     }
 
     /// Tells the upstream if that was cancelled.
-    fn told<T>(&mut self, result: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
+    fn tell_if_cancelled<T>(&mut self, result: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
         if matches!(result, Err(UpstreamError::Cancelled)) {
             self.pending.cancel();
         }
@@ -222,7 +222,7 @@ impl Answers {
             Message::ToolsChanged => Some(Event::ToolsChanged),
             Message::Nothing => None,
             Message::Request { method, id } => {
-                // Who asks for more is not answered; the call goes on.
+                // Further requests are not answered; the call goes on.
                 let now = Instant::now();
                 let asked_until = self.asked_until.max(now) + A_REQUEST;
                 if asked_until <= now + A_REQUEST * MAX_REQUESTS {
@@ -247,8 +247,8 @@ impl Answers {
             Arc::clone(&self.pending.target),
             Arc::clone(&self.session),
         );
-        // A server that asks faster than it takes answers gets none.
-        if session.asides.available_permits() > 0 {
+        // A server that sends requests faster than it accepts answers gets none.
+        if session.side_messages.available_permits() > 0 {
             tokio::spawn(async move { upstreams.send(&target, &session, body.freeze()).await });
         }
     }

@@ -21,7 +21,7 @@ use hyper_util::{
 use service_kit::egress::EgressPolicy;
 use tokio::net::{TcpStream, UnixStream};
 
-/// Ends the host names that stand for Unix sockets in the URIs that the pool sees.
+/// The suffix of host names that represent Unix sockets in the pool's URIs.
 const SOCKET_SUFFIX: &str = ".socket.invalid";
 
 /// The URI by which the pool knows a Unix socket.
@@ -53,7 +53,7 @@ pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
 enum ConnectError {
     #[error("{host} has no address: {error}")]
     Resolve { host: String, error: io::Error },
-    // Not the address: what a name stands for in the operator's network is not for users to learn.
+    // Without the address: users must not learn what a name resolves to in the operator's network.
     #[error("{host}: {why}")]
     Refused { host: String, why: &'static str },
     #[error("{host}: {error}")]
@@ -124,7 +124,7 @@ async fn open(uri: &Uri, host: &str, policy: Option<&EgressPolicy>) -> Result<St
             error,
         })?
         .collect();
-    // One forbidden address among several is no accident: nothing is connected to.
+    // One forbidden address among several may be an attack: none is connected to.
     if let Some(policy) = policy
         && let Some(refused) = addresses.iter().find(|address| !policy.permits(address.ip()))
     {

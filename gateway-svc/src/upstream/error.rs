@@ -19,7 +19,7 @@ pub(crate) enum UpstreamError {
         /// The limit.
         within: Duration,
     },
-    /// HTTP 401: it does not take the credential.
+    /// HTTP 401: it refuses the credential.
     #[error("the server refused the credential (HTTP 401)")]
     Unauthorized,
     /// Not MCP, or too much of it.
@@ -28,16 +28,16 @@ pub(crate) enum UpstreamError {
     /// The connection to a self-hosted server ended before the answer did: what runs the server has ended. No fault of the server's.
     #[error("the server's runtime ended during the call")]
     RuntimeEnded,
-    /// Other answers took all the memory they may, and did not go in time.
+    /// Other answers took all the memory there is for answers, and did not release it in time.
     #[error("no memory was free for the server's answer within {} s", within.as_secs_f32())]
     NoRoom {
         /// The limit.
         within: Duration,
     },
-    /// The orchestrator stops the server, which was told nothing of the request.
+    /// The orchestrator stops the server, which did not receive the request.
     #[error("the server is being stopped")]
     NotTaken,
-    /// The client gave the call up.
+    /// The client cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
 }
@@ -53,8 +53,8 @@ impl UpstreamError {
         }
     }
 
-    /// For whoever calls a tool, who may know neither the entry nor where its server is: without what it could not be reached by.
-    pub(crate) fn told_to_caller(&self, name: &str) -> String {
+    /// For the caller of a tool, who may not see the entry or the address of its server: without the cause of a failed connection.
+    pub(crate) fn for_caller(&self, name: &str) -> String {
         match self {
             Self::Unreachable(_) => format!(
                 "The MCP server of {name} cannot be reached. The conditions of its installation say why, to its owner and to admins; so does Chandlery's log."
@@ -62,12 +62,12 @@ impl UpstreamError {
             Self::RuntimeEnded => format!(
                 "The runtime of the MCP server of {name} ended during the call, and is started again. The tool may have done its work: check that, then call it again. If this happens again, an admin finds the reason in Chandlery's log."
             ),
-            _ => self.told_of(name),
+            _ => self.for_owner(name),
         }
     }
 
-    /// For people who may see the entry: who is to do something about the server of the entry of this name.
-    pub(crate) fn told_of(&self, name: &str) -> String {
+    /// For people who may see the entry: what happened to the server of the entry of this name, and who can repair it.
+    pub(crate) fn for_owner(&self, name: &str) -> String {
         match self {
             Self::Unreachable(why) => format!(
                 "The MCP server of {name} cannot be reached: {why}. Check that it runs; if it moved, an admin corrects its entry's URL."
@@ -79,7 +79,7 @@ impl UpstreamError {
                 "The runtime of the MCP server of {name} ended before the server had answered, and is started again. If this happens again, an admin finds the reason in Chandlery's log."
             ),
             Self::NoRoom { .. } => format!("The tools of {name} could not be read: {self}."),
-            // Of an entry that has a credential, the vendor is told first, and people to enter another one.
+            // Where the entry has a credential, the vendor is asked for a newer one first, and people for another.
             Self::Unauthorized => format!(
                 "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
             ),
@@ -134,11 +134,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callers_are_told_no_addresses() {
+    fn messages_for_callers_contain_no_address() {
         let error = UpstreamError::Unreachable("db.internal: no route to 10.0.0.5".to_owned());
-        let told = error.told_to_caller("Database");
+        let told = error.for_caller("Database");
         assert!(told.contains("Database"));
         assert!(!told.contains("10.0.0.5") && !told.contains("internal"), "{told}");
-        assert!(error.told_of("Database").contains("db.internal"));
+        assert!(error.for_owner("Database").contains("db.internal"));
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 impl Upstreams {
-    /// Sends a request and begins to read the answer. `cancel` ends it, and tells the upstream.
+    /// Sends a request and begins to read the answer. `cancel` ends it, and cancels it at the upstream.
     pub(crate) async fn call(
         &self,
         target: &Arc<Target>,
@@ -40,7 +40,7 @@ impl Upstreams {
                 pending, session, request, body, deadline, cancel, permit,
             )))),
             Err(error) => {
-                // A server that takes long may still be at it.
+                // A server that takes long may still be working on it.
                 if !matches!(error, UpstreamError::Timeout { .. }) {
                     pending.settle();
                 }
@@ -80,7 +80,7 @@ impl Upstreams {
                     return Err(UpstreamError::invalid("it loses its session at once"));
                 }
                 Begun::SessionLost => {
-                    // The call was not looked at, so it may be sent again.
+                    // The server did not process the call, so it may be sent again.
                     renewed = true;
                     self.forget(target, &session).await;
                 }

@@ -126,7 +126,7 @@ fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, Upstrea
         .string("protocolVersion")
         .map(|version| version.into_owned());
     match version.as_deref() {
-        // The last revision without the header; its transport is the same where a server offers this one.
+        // This revision has no such header; servers that answer it here speak streamable HTTP all the same.
         Some("2024-11-05") => Ok(None),
         Some(version) => match Revision::parse(version) {
             Some(Revision::V2025_03_26) => Ok(None),
@@ -142,7 +142,7 @@ fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, Upstrea
     }
 }
 
-/// So that nobody fills our logs and errors. The secrets go first: half of one is one, too.
+/// Limits what a server adds to logs and errors. Secrets are masked first, since a part of a secret is one, too.
 fn shorten(text: &str, target: &Target) -> String {
     target
         .masked(text)

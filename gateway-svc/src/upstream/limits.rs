@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// Bounds of what one upstream may cost. A call beyond them fails; nothing else notices.
+/// What one upstream may cost. A call that exceeds it fails; no other call is affected.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// To connect.
     pub(crate) connect: Duration,
     /// To answer `initialize`.
     pub(crate) initialize: Duration,
-    /// To take a message beside calls: a cancellation, or the answer to a ping.
-    pub(crate) aside: Duration,
+    /// To accept a message that is not a call: a cancellation, or the answer to a ping.
+    pub(crate) side_message: Duration,
     /// To begin an answer. A server that answers with plain JSON works all this time.
     pub(crate) headers: Duration,
     /// Between two pieces of an answer.
@@ -30,7 +30,7 @@ pub(crate) struct Limits {
     pub(crate) concurrency: usize,
 }
 
-/// [`Limits::concurrency`] that are not set otherwise: no caller may have more than half of them under way.
+/// The default of [`Limits::concurrency`]. No caller may have more than half of them in progress.
 pub const CALLS_OF_A_SESSION: usize = 512;
 
 impl Default for Limits {
@@ -38,7 +38,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(10),
             initialize: Duration::from_secs(30),
-            aside: Duration::from_secs(10),
+            side_message: Duration::from_secs(10),
             headers: Duration::from_secs(300),
             idle: Duration::from_secs(600),
             total: Duration::from_secs(3600),

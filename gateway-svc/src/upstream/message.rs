@@ -1,4 +1,4 @@
-//! JSON-RPC messages from and to upstreams, taken apart no deeper than a decision needs.
+//! JSON-RPC messages from and to upstreams, parsed no deeper than decisions require.
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
@@ -7,16 +7,16 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::{error::UpstreamError, room::Together};
 use crate::json::{self, Object};
 
-/// A request to an upstream, under an id of ours.
+/// A request to an upstream, under an id of the gateway's.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(super) id: u64,
     pub(super) body: Bytes,
-    /// The client's progress token as it came, where it asked for progress; the upstream knows `id` in its place.
+    /// The client's progress token, verbatim, where it requested progress; the upstream gets `id` instead.
     pub(super) progress_token: Option<Bytes>,
-    /// For whom it is made; `None`: for the gateway itself.
+    /// Who it is made for; `None`: the gateway itself.
     pub(super) caller: Option<Arc<str>>,
-    /// The answer is kept until others have come.
+    /// The batch whose answers this one is kept with.
     pub(super) together: Option<Arc<Together>>,
 }
 
@@ -53,7 +53,7 @@ impl Outgoing {
         }
     }
 
-    /// Whose the answer is, and the memory it takes; and what it is kept together with, if anything.
+    /// Sets who is charged for the memory of the answer, and the batch whose answers it is kept with, if any.
     pub(crate) fn made_for(self, caller: &Arc<str>, together: Option<&Arc<Together>>) -> Self {
         Self {
             caller: Some(Arc::clone(caller)),
@@ -63,7 +63,7 @@ impl Outgoing {
     }
 }
 
-/// The answer to a request: the message as it came.
+/// The answer to a request, verbatim.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     text: Bytes,
@@ -73,7 +73,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The message with another id: what stands before it, the id, what stands behind. The result is not copied.
+    /// The message with another id: the text before it, the id, the text after it. The result is not copied.
     pub(crate) fn with_id(&self, id: &[u8]) -> [Bytes; 3] {
         [
             self.text.slice(..self.id.start),
@@ -82,12 +82,12 @@ impl Reply {
         ]
     }
 
-    /// The result as it came; `None` for an error.
+    /// The result, verbatim; `None` for an error.
     pub(crate) fn result(&self) -> Option<Bytes> {
         self.result.clone().map(|range| self.text.slice(range))
     }
 
-    /// The JSON-RPC error as it came; `None` for a result.
+    /// The JSON-RPC error, verbatim; `None` for a result.
     pub(crate) fn error(&self) -> Option<Bytes> {
         self.error.clone().map(|range| self.text.slice(range))
     }
@@ -98,25 +98,25 @@ impl Reply {
 pub(super) enum Message {
     /// The answer.
     Reply(Reply),
-    /// A request of its own, and its id as it came.
+    /// A request of its own, and the id of that, verbatim.
     Request { method: String, id: Bytes },
     /// For the client: a notification, ready to be passed on.
     Notification(Bytes),
     /// Its list of tools has changed.
     ToolsChanged,
-    /// For nobody.
+    /// Ignored.
     Nothing,
 }
 
 impl Message {
-    /// Reads a message that came in answer to `request`. `refused` says that the HTTP status was an error: such an answer may lack our id.
+    /// Parses a message that is an answer to `request`. `refused`: the HTTP status was an error, and the answer may have no id.
     pub(super) fn parse(text: Bytes, request: &Outgoing, refused: bool) -> Result<Self, UpstreamError> {
         let decoded = simdutf8::basic::from_utf8(&text).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
         let object = Object::parse(decoded)?;
         if object.get("jsonrpc") != Some("\"2.0\"") {
             return Err(UpstreamError::invalid("it is not a JSON-RPC 2.0 message"));
         }
-        // The message goes on as it is: no client is to take it for another one than we did.
+        // The message is passed on as it is: clients must not read it differently than the gateway.
         if object.lookalike(&json::RPC_MEMBERS).is_some() {
             return Err(UpstreamError::invalid("a member can be mistaken for one of JSON-RPC"));
         }
@@ -180,7 +180,7 @@ fn is_error(text: &str) -> bool {
     })
 }
 
-/// The notification with the client's token in place of ours; `None` if it is about another request.
+/// The notification with the client's token instead of the gateway's; `None` if it is about another request.
 fn relabel_progress(params: Option<&str>, request: &Outgoing) -> Option<Bytes> {
     let params = params?;
     let token = request.progress_token.as_ref()?;

@@ -1,7 +1,7 @@
 //! The forwarder: calls MCP servers over streamable HTTP, with pooled connections and a session for each installation.
 //!
-//! Nothing an upstream does reaches beyond its own calls: time, memory and concurrency are bounded for each, redirects are
-//! not followed, and what it answers is checked before it is passed on.
+//! An upstream affects no calls but its own: time, memory and concurrency are bounded for each, redirects are not followed, and
+//! answers are validated before they are passed on.
 
 mod answer;
 mod by_client;

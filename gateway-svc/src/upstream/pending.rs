@@ -1,11 +1,11 @@
-//! Requests that upstreams work on.
+//! Requests in progress at upstreams.
 
 use std::sync::Arc;
 
 use super::{target::Target, upstreams::Upstreams};
 
-/// A request that an upstream works on. Where it ends without a reply, because nobody waits for one any more, the upstream is told: a connection
-/// that is closed says nothing to a server.
+/// A request in progress at an upstream. If it is dropped before the reply, the upstream is sent a cancellation: closing a
+/// connection does not cancel a request in MCP.
 pub(super) struct Pending {
     pub(super) upstreams: Upstreams,
     pub(super) target: Arc<Target>,
@@ -23,7 +23,7 @@ impl Pending {
         }
     }
 
-    /// One that no client made: the upstream is told nothing when it ends.
+    /// A request of the gateway's own, which is never cancelled.
     pub(super) fn not_to_be_cancelled(upstreams: Upstreams, target: Arc<Target>) -> Self {
         Self {
             upstreams,
@@ -33,12 +33,12 @@ impl Pending {
         }
     }
 
-    /// The upstream is done with it.
+    /// The upstream has finished it.
     pub(super) fn settle(&mut self) {
         self.over = true;
     }
 
-    /// Nobody waits any more.
+    /// Sends the cancellation, once.
     pub(super) fn cancel(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
             self.upstreams.tell_cancelled(&self.target, self.id);

@@ -1,4 +1,4 @@
-//! Sends one message, and judges how the answer begins.
+//! Sends one message, and interprets status and headers of the answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,12 +19,12 @@ use super::{
     upstreams::Upstreams,
 };
 
-/// So much of an error's body is looked at.
+/// How much of an error's body is read.
 const ERROR_BODY: usize = 16 << 10;
 
 const MAX_MEDIA_TYPE: usize = 100;
 
-/// Header of a bridge's own answers alone.
+/// A header that only a bridge sets: it removes the header from answers of its server.
 pub(super) const NOT_TAKEN: &str = "chandlery-not-taken";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -40,7 +40,7 @@ pub(super) enum Begun {
 }
 
 impl Upstreams {
-    /// Tells the upstream that nobody waits for this request any more; in the background.
+    /// Sends the upstream a cancellation of this request, in the background.
     pub(super) fn tell_cancelled(&self, target: &Arc<Target>, id: u64) {
         let (this, target) = (self.clone(), Arc::clone(target));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -57,11 +57,11 @@ impl Upstreams {
         });
     }
 
-    /// Sends a notification or an answer of ours; what comes of it is of no consequence. A server that does not take them has a few open, not
-    /// one for each that it asks for: what finds no place in time is not sent.
+    /// Sends a notification, or an answer to the upstream; failures are only logged. A server that does not accept them has a few open, not
+    /// one for each of its requests: a message that gets no permit in time is not sent.
     pub(super) async fn send(&self, target: &Target, session: &Session, body: Bytes) {
-        let within = self.inner.limits.aside;
-        let Ok(Ok(_place)) = timeout(within, session.asides.acquire()).await else {
+        let within = self.inner.limits.side_message;
+        let Ok(Ok(_place)) = timeout(within, session.side_messages.acquire()).await else {
             return;
         };
         if let Err(error) = self.post(target, Some(session), body, within).await {
@@ -102,18 +102,18 @@ impl Upstreams {
         }
     }
 
-    /// Tells a server that the orchestrator runs that a session of it is over; what comes of it is of no consequence.
+    /// Ends a session of a self-hosted server (DELETE); failures are only logged.
     pub(super) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
         let mut request = http::Request::new(Full::default());
         *request.method_mut() = Method::DELETE;
         *request.headers_mut() = headers(HeaderMap::new(), endpoint, Some(session));
         let ended = self.inner.hosted.request(&endpoint.uri, request);
-        if !matches!(timeout(self.inner.limits.aside, ended).await, Ok(Ok(_))) {
+        if !matches!(timeout(self.inner.limits.side_message, ended).await, Ok(Ok(_))) {
             tracing::debug!("the upstream was not told that a session is over");
         }
     }
 
-    /// Judges status and headers.
+    /// Interprets status and headers.
     pub(super) async fn begin(
         &self,
         response: Response<Body>,
@@ -171,7 +171,7 @@ impl Upstreams {
         let start = timeout(self.inner.limits.initialize, read_start(body))
             .await
             .unwrap_or_default();
-        // Some servers say 400 where 404 is due.
+        // Some servers answer 400 where the specification says 404.
         if status == StatusCode::BAD_REQUEST && has_session && mentions_session(&start) {
             return Ok(Begun::SessionLost);
         }
@@ -183,17 +183,17 @@ impl Upstreams {
     }
 }
 
-/// Whether a bridge refused a request because its server is about to stop: it may be sent again, to the server that comes.
+/// Whether a bridge refused a request because its server is stopping: it may be sent again, to the successor.
 fn is_not_taken(response: &Response<Body>) -> bool {
     response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_TAKEN)
 }
 
-/// What is sent: the target's `headers`, and what MCP needs, which nothing overrides.
+/// The request's headers: the target's `headers`, and those of MCP, which replace them.
 fn headers(mut headers: HeaderMap, endpoint: &Endpoint, session: Option<&Session>) -> HeaderMap {
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ACCEPT, JSON_OR_EVENTS);
     if endpoint.hosted && endpoint.uri.port().is_none() {
-        // Behind a socket there is no host, and servers refuse names they do not know.
+        // A Unix socket has no host, and servers refuse unknown names.
         headers.insert(HOST, HeaderValue::from_static("localhost"));
     }
     if let Some(session) = session {
@@ -215,7 +215,7 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether this is worth to be repeated to people.
+/// Whether this is safe to repeat in a message to people.
 fn is_media_type(kind: &str) -> bool {
     let mut bytes = kind.bytes();
     kind.len() <= MAX_MEDIA_TYPE && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/+-._".contains(&byte))

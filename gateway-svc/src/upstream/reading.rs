@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Upstreams {
-    /// Waits for room for an answer to this request that can come to have so many bytes.
+    /// Waits for room for an answer to this request of at most this many bytes.
     pub(super) async fn room(&self, target: &Target, request: &Outgoing, bytes: usize) -> Result<Room, UpstreamError> {
         match &request.caller {
             Some(caller) => self.inner.rooms.take(caller, bytes, request.together.as_deref()).await,
@@ -23,7 +23,7 @@ impl Upstreams {
         }
     }
 
-    /// Reads a message that came in answer to this request: of long ones, one of a caller's at a time.
+    /// Parses a message that is an answer to this request. Of long messages, one of each caller's is parsed at a time.
     pub(super) async fn parse(
         &self,
         text: Bytes,
@@ -50,7 +50,7 @@ impl Upstreams {
         }
     }
 
-    /// Reads the rest of a body that begins so.
+    /// Reads the rest of a body that begins with `first`.
     pub(super) async fn read_on(
         &self,
         first: Bytes,
@@ -63,7 +63,7 @@ impl Upstreams {
         if first.len() > most {
             return Err(self.too_large());
         }
-        // A stated length was checked; what is longer than it says ends the exchange.
+        // A declared length was checked; a body that is longer than declared ends the exchange.
         let stated = http_body::Body::size_hint(body)
             .exact()
             .and_then(|rest| Some(first.len() + usize::try_from(rest).ok()?));
@@ -76,7 +76,7 @@ impl Upstreams {
             None => whole,
         };
         let Some(second) = self.next_data(body, deadline, target).await? else {
-            // What is short can stand in a buffer of the connection's that is much longer.
+            // A short piece may be part of a much larger buffer of the connection.
             let whole = if first.len() <= SHORT {
                 Bytes::copy_from_slice(&first)
             } else {
@@ -124,7 +124,7 @@ impl Upstreams {
             }
             let now = Instant::now();
             if now >= deadline {
-                // What has come would be read all the same: of a server that never stops, or whose answer nobody took for long.
+                // Otherwise data that is already there would still be read: from a server that never stops, or after a client that read slowly.
                 return Err(UpstreamError::Timeout {
                     what: "finish its answer",
                     within: self.limits().total,

@@ -1,4 +1,4 @@
-//! Memory for answers. What is long waits for room, and its server with it, so that nobody has the gateway hold more than there is to spare.
+//! The memory budget for answers. A long answer waits for room, and its server with it, so that the gateway never holds more than the budget.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,41 +11,41 @@ use tokio::{
 
 use super::error::UpstreamError;
 
-/// So much of each answer is not counted: almost all are shorter.
+/// This much of each answer is not counted: almost all are shorter.
 pub(super) const FREE: usize = 256 << 10;
 
-/// How many times as long one waits for a turn as for room.
+/// The wait for a turn, as a multiple of the wait for room.
 const TURN: u32 = 5;
 
-/// What is counted together.
+/// Bytes of one permit.
 const UNIT: usize = 1 << 10;
 
-/// How much of long answers may be in memory at a time, and how long one waits for others to go.
+/// How much of long answers may be in memory at a time, and how long an answer waits for others to be released.
 #[derive(Debug)]
 pub(super) struct Rooms {
     all: Arc<Semaphore>,
     own: PerCaller,
     /// Bytes for each caller.
     each: usize,
-    /// Of those whose answers are kept [`Together`], one of a caller's at a time has long ones; and so many of all.
+    /// Limits those with long answers kept [`Together`]: one of each caller at a time, and a number of all callers'.
     own_together: PerCaller,
     all_together: Arc<Semaphore>,
     patience: Duration,
 }
 
-/// Answers of which the first are kept until the last has come: those to a batch. While it keeps some it waits for room for others, as
-/// others like it might, each for what the other keeps: so only so many have long answers at a time that those never take all the room there
-/// is, and the others begin when these have all of theirs.
+/// Answers that are kept until the last of them has arrived: those to one batch. A batch that keeps some answers waits for room for more, and two
+/// such batches could wait for each other. So no more batches may have long answers at a time than cannot take all the room together;
+/// the next one begins when one of them has all of its answers.
 #[derive(Debug, Default)]
 pub(crate) struct Together(OnceCell<[OwnedSemaphorePermit; 2]>);
 
 impl Together {
-    /// How much may be kept, which leaves a caller room for two of the longest answers beside.
+    /// How much may be kept. It leaves a caller room for two more of the longest answers.
     pub(crate) const MOST: usize = 32 << 20;
 
     async fn begins(&self, rooms: &Rooms, caller: &Arc<str>) -> Option<()> {
         let turn = || async {
-            // One's own first: nobody waits for themselves with what is for all.
+            // The caller's own first: a caller that waits for itself holds nothing that is for all.
             let own = rooms.own_together.of(caller).acquire_owned().await?;
             Ok::<_, tokio::sync::AcquireError>([own, Arc::clone(&rooms.all_together).acquire_owned().await?])
         };
@@ -61,17 +61,17 @@ impl Rooms {
             own: PerCaller::new(each / UNIT),
             each,
             own_together: PerCaller::new(1),
-            // They keep no more than a half of it.
+            // They hold no more than a half of it.
             all_together: Arc::new(Semaphore::new((total / (2 * Together::MOST)).max(1))),
             patience,
         }
     }
 
-    /// Waits for room for an answer that can come to have so many bytes. An answer takes room once: whoever held some and waited for more
+    /// Waits for room for an answer of at most this many bytes. An answer takes room once: one that held some and waited for more
     /// would wait for others who do the same. For answers that are kept together see [`Together`].
     ///
     /// # Errors
-    /// If others do not go in time.
+    /// If others do not release theirs in time.
     pub(super) async fn take(
         &self,
         caller: &Arc<str>,
@@ -81,12 +81,12 @@ impl Rooms {
         let units = u32::try_from(bytes.min(self.each) / UNIT).unwrap_or(u32::MAX);
         let refused = || UpstreamError::NoRoom { within: self.patience };
         if let Some(together) = together {
-            // The others may be kept by a call that takes long.
+            // A batch may wait for a call that takes long.
             let turn = timeout(self.patience * TURN, together.begins(self, caller)).await;
             turn.ok().flatten().ok_or_else(refused)?;
         }
         let both = async {
-            // One's own first: nobody waits for themselves with what is for all.
+            // The caller's own first: a caller that waits for itself holds nothing that is for all.
             let own = self.own.of(caller).acquire_many_owned(units).await;
             let all = Arc::clone(&self.all).acquire_many_owned(units).await;
             Some(Room {
@@ -102,7 +102,7 @@ impl Rooms {
     }
 }
 
-/// What an answer takes of the memory there is. Dropping it gives it back.
+/// The memory that an answer takes of the budget, returned on drop.
 #[derive(Debug)]
 pub(super) struct Room {
     own: OwnedSemaphorePermit,
@@ -110,7 +110,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The message, which takes as much as it has as long as anybody has any of it.
+    /// The message, which holds as much room as it is long until the last reference to a part of it is dropped.
     pub(super) fn hold(mut self, message: Bytes) -> Bytes {
         let needed = message.len().div_ceil(UNIT);
         for permit in [&mut self.own, &mut self.all] {
@@ -155,7 +155,7 @@ mod tests {
             rooms.take(&bob, 2 * FREE, None).now_or_never().is_some(),
             "bob waits for nobody"
         );
-        // What it did not need is for others at once, the rest when the last piece is gone.
+        // What it did not need is returned at once, the rest with the last piece.
         let held = first.hold(Bytes::from(vec![7; FREE + 1]));
         assert!(poll!(&mut second).is_pending());
         let piece = held.slice(5..7);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_together_have_so_much_and_wait_so_long() {
+    async fn the_budget_of_all_callers_and_the_wait_for_it_are_bounded() {
         let [alice, bob, carol] = names();
         let rooms = Rooms::new(4 * FREE, 2 * FREE, PATIENCE);
         let held = [
@@ -179,11 +179,11 @@ mod tests {
         assert_eq!(rooms.take(&carol, FREE, None).await.unwrap_err(), refused);
         drop(held);
         assert!(rooms.take(&carol, FREE, None).now_or_never().is_some());
-        // More than one may have at all is as much as one may have.
+        // A request for more than one caller's budget gets that budget.
         assert!(rooms.take(&carol, usize::MAX, None).now_or_never().is_some());
     }
 
-    /// Two that keep what the other waits for would wait until their patience ends.
+    /// Two batches that keep what the other waits for would wait until they time out.
     #[tokio::test]
     async fn those_who_keep_answers_do_not_wait_for_each_other() {
         const LONG: usize = 14 << 20;
@@ -206,11 +206,11 @@ mod tests {
             rooms.take(&alice, LONG, None).now_or_never().is_some(),
             "nor does what is not kept"
         );
-        // Of others there are so many at a time that they keep half of all.
+        // As many batches of other callers at a time as keep half of the budget.
         let (of_bob, of_carol) = (Together::default(), Together::default());
         assert!(take(&bob, &of_bob).now_or_never().is_some());
         assert!(take(&carol, &of_carol).now_or_never().is_none());
-        // What has come waits to be read, and the next begins.
+        // The next one begins although the client has not read the answers yet.
         drop(first);
         assert!(of_second.now_or_never().is_some());
         drop(of_bob);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-/// Messages beside calls that are on their way to one session at a time.
-const ASIDES: usize = 8;
+/// Messages other than calls that are sent to one session at a time.
+const SIDE_MESSAGES: usize = 8;
 
 /// A session that an upstream has agreed to.
 #[derive(Debug)]
@@ -15,20 +15,20 @@ pub(super) struct Session {
     pub(super) id: Option<HeaderValue>,
     /// The header that names the revision; absent for revisions that know none.
     pub(super) version: Option<HeaderValue>,
-    /// One for each call that may be under way.
+    /// One for each call that may be in progress.
     pub(super) permits: Arc<Semaphore>,
-    /// One for each message beside calls that may be on its way: each has a connection of its own.
-    pub(super) asides: Arc<Semaphore>,
+    /// One for each message other than a call that is being sent: each has a connection of its own.
+    pub(super) side_messages: Arc<Semaphore>,
 }
 
 impl Session {
-    /// One in which so many calls may be under way, before its revision is agreed.
+    /// A session whose revision is not agreed yet.
     pub(super) fn new(id: Option<HeaderValue>, permits: Arc<Semaphore>) -> Self {
         Self {
             id,
             version: None,
             permits,
-            asides: Arc::new(Semaphore::new(ASIDES)),
+            side_messages: Arc::new(Semaphore::new(SIDE_MESSAGES)),
         }
     }
 }

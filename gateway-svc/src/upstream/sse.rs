@@ -1,24 +1,24 @@
-//! Server-sent events (WHATWG HTML, section 9.2), as far as MCP uses them: the data of each event that is a message. MCP clients look at no
-//! others, so neither do we.
+//! Server-sent events (WHATWG HTML, section 9.2), as far as MCP uses them: the data of each event that is a message. MCP clients ignore all
+//! others, and so does the gateway.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// Cuts a stream of bytes into the data of its events. Of other lines nothing is kept, and each event has an allocation of its own, of less
-/// than twice its length: whoever counts what events take counts their lengths.
+/// Splits a stream of bytes into the data of its events. Other lines are not kept, and each event has an allocation of its own of less than
+/// twice its length: the memory of events is accounted for by their lengths.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    /// What has come and was not looked at.
+    /// Received, not yet examined.
     came: Bytes,
     line: Line,
-    /// How the line begins, where it is not known what it is.
+    /// The beginning of a line whose kind is not known yet.
     head: BytesMut,
-    /// The last line ended with CR: a LF that comes next belongs to it.
+    /// The last line ended with CR: a LF that follows belongs to it.
     after_cr: bool,
     data: BytesMut,
     has_data: bool,
     /// The event has another type than `message`.
     is_other: bool,
-    /// The first line, which may begin with a mark, is known.
+    /// The first line, which may begin with a byte order mark, has been read.
     started: bool,
 }
 
@@ -28,14 +28,14 @@ enum Line {
     #[default]
     Unknown,
     Data,
-    /// Nothing that is looked at.
+    /// Ignored.
     Other,
 }
 
-/// Begins a stream that says it is UTF-8.
+/// The byte order mark of UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// With so many bytes it is known what a line is: one more than the longest that says that an event is a message, behind a mark.
+/// This many bytes decide what a line is: one more than the longest line, after a byte order mark, that makes an event a message.
 const HEAD: usize = BOM.len() + b"event: message".len() + 1;
 
 /// One event is larger than allowed.
@@ -43,9 +43,9 @@ const HEAD: usize = BOM.len() + b"event: message".len() + 1;
 pub(crate) struct TooLarge;
 
 impl Events {
-    /// Adds what came, once there is no next event. Fails when an unfinished event holds more than `limit`.
+    /// Adds received bytes, once `next` has returned `None`. Fails if an unfinished event is longer than `limit`.
     pub(crate) fn push(&mut self, came: Bytes, limit: usize) -> Result<(), TooLarge> {
-        debug_assert!(self.came.is_empty(), "what came before is looked at first");
+        debug_assert!(self.came.is_empty(), "earlier bytes are examined first");
         if self.unfinished() + came.len() > limit.saturating_add(64 << 10) {
             return Err(TooLarge);
         }
@@ -53,7 +53,7 @@ impl Events {
         Ok(())
     }
 
-    /// How many bytes are kept of an event that is not whole.
+    /// How many bytes of an incomplete event are kept.
     pub(super) fn unfinished(&self) -> usize {
         self.head.len() + self.data.len()
     }
@@ -64,7 +64,7 @@ impl Events {
         self.came.len()
     }
 
-    /// The data of the next whole event; events without data, such as priming events, are passed over.
+    /// The data of the next complete event; events without data, such as priming events, are skipped.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         loop {
             let first = *self.came.first()?;
@@ -72,7 +72,7 @@ impl Events {
                 self.came.advance(1);
                 continue;
             }
-            // Each byte is looked at once, however small the pieces are in which a line comes.
+            // Each byte is examined once, however small the pieces of a line are.
             let most = match self.line {
                 Line::Unknown => self.came.len().min(HEAD - self.head.len()),
                 Line::Data | Line::Other => self.came.len(),
@@ -101,7 +101,7 @@ impl Events {
         }
     }
 
-    /// Judges the line by its head, which is all of it or long enough. Whether it is blank.
+    /// Determines the kind of the line from its head, which is all of it or long enough. Returns whether it is blank.
     fn knows_line(&mut self) -> bool {
         let head = std::mem::take(&mut self.head);
         let mut line = &head[..];
@@ -154,7 +154,7 @@ pub(crate) fn push_event(out: &mut BytesMut, parts: &[&[u8]]) {
     out.extend_from_slice(EVENT_ENDS);
 }
 
-/// A part of a message, as an event can hold it. JSON holds no line ends outside of strings unless the server set them; they are kept as
+/// A part of a message, as an event can hold it. JSON has no line ends outside of strings unless the server set them; they are kept as
 /// several data lines.
 pub(crate) fn in_one_line(part: Bytes) -> Bytes {
     if part.iter().any(is_line_end) {
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(all(&bytes), expected, "one character at a time");
     }
 
-    /// What a client would not look at is not for us to look at: a reply in it would be another one than the client's.
+    /// What clients ignore is ignored here, too: a reply in it would differ from the one that the client reads.
     #[test]
     fn events_of_other_types_are_passed_over() {
         let text = "event: ping\ndata: 1\n\nevent:message\ndata: 2\n\nevent\ndata: 3\n\nevent: message \ndata: 4\n\ndata: 5\nevent: preview\n\neventx: y\ndata: 6\n\n";
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_ends_at_cr_whatever_comes() {
+    fn a_line_ends_at_cr_whatever_follows() {
         assert_eq!(all(&["data: 1\r\r"]), ["1"]);
         assert_eq!(all(&["data: 1\r", "\n\r", "\ndata: 2\r\n\r", "\n"]), ["1", "2"]);
     }
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(events.push(flood.into(), 10), Err(TooLarge));
     }
 
-    /// An event that keeps what came around it takes memory that nobody counts.
+    /// An event that kept the buffer it was received in would take memory that is not accounted for.
     #[test]
     fn what_is_held_is_hardly_more_than_what_is_counted() {
         const LONG: usize = 1 << 20;

@@ -25,7 +25,7 @@ impl Revision {
     /// The newest one spoken.
     pub(crate) const LATEST: Self = Self::V2025_11_25;
 
-    /// As it stands in messages and headers.
+    /// As it is written in messages and headers.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::V2025_03_26 => "2025-03-26",
@@ -42,7 +42,7 @@ impl Revision {
     }
 }
 
-/// What is shorter is no secret, and stands in many texts.
+/// Shorter values are not masked: they occur in many texts.
 const SHORTEST_SECRET: usize = 4;
 const SCHEMES: [&str; 6] = ["Bearer", "Basic", "Token", "ApiKey", "Api-Key", "Key"];
 
@@ -50,7 +50,7 @@ const SCHEMES: [&str; 6] = ["Bearer", "Basic", "Token", "ApiKey", "Api-Key", "Ke
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Endpoint {
     pub(super) uri: Uri,
-    /// Started by the orchestrator: its address is no outsider's choice.
+    /// Started by the orchestrator, which also chose its address.
     pub(super) hosted: bool,
 }
 
@@ -91,7 +91,7 @@ pub(crate) enum Scope {
     Shared,
     /// Those who pass the same headers of their own through: a SHA-256 of them, since they may be secrets and sessions are kept for long.
     Headers([u8; 32]),
-    /// One client alone. What it passes through may differ with each call, and parts its session no further.
+    /// One client alone, whatever headers it passes through with each call.
     Client(Client),
 }
 
@@ -105,7 +105,7 @@ pub(super) struct SessionKey {
     pub(super) scope: Scope,
 }
 
-/// Who has a session of their own with an upstream that keeps sessions apart.
+/// A client, as an upstream with a session for each client distinguishes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
     /// A client's session, by its id.
@@ -124,7 +124,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// A text of the server's, without the secrets it was sent: it may repeat them, and goes to logs and conditions.
+    /// A text from the server, with the secrets that it was sent masked: it may repeat them, and goes to logs and conditions.
     pub(super) fn masked(&self, text: &str) -> String {
         let sensitive = self.headers.values().filter(|value| value.is_sensitive());
         let mut secrets: Vec<&str> = sensitive
@@ -132,7 +132,7 @@ impl Target {
             .map(without_scheme)
             .filter(|secret| secret.len() >= SHORTEST_SECRET)
             .collect();
-        // One may stand in another.
+        // One may contain another.
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets
             .into_iter()
@@ -180,9 +180,9 @@ fn without_scheme(value: &str) -> &str {
     if known { credential.trim() } else { value.trim() }
 }
 
-/// The text with `***` for each time that `secret` stands in it, in capitals or not: a header's value is often repeated in small letters.
+/// The text with `***` for each occurrence of `secret`, in any case: header values are often repeated in lower case.
 fn replaced(text: &str, secret: &str) -> String {
-    // These keep the place of each byte.
+    // ASCII lower case keeps the position of each byte.
     let (text_small, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
@@ -229,7 +229,7 @@ mod tests {
         for (secret, text, expected) in [
             ("Bearer abcdef", "no abcdef, Bearer abcdef", "no ***, Bearer ***"),
             ("token abcdef", "no abcdef", "no ***"),
-            // What stands before the blank is no scheme.
+            // What precedes the blank is no scheme.
             ("Super horse battery", "key=Super horse battery", "key=***"),
             (
                 "SuperSecret",

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::json::{self, Object};
 
-/// The registry takes no more of one installation.
+/// The registry accepts no more of one installation.
 const MAX_TOOLS: usize = 4_096;
 const MAX_PAGES: usize = 500;
 /// Bytes of JSON.
@@ -26,11 +26,11 @@ const MAX_CURSOR: usize = 4 << 10;
 pub(crate) struct ListedTool {
     /// The upstream's own name of it.
     pub(crate) name: String,
-    /// The definition exactly as it came.
+    /// The definition, verbatim.
     pub(crate) definition: String,
 }
 
-/// Why some clients would read a definition otherwise than others, or not at all, and with it the whole list of a gateway.
+/// Why clients would read a definition differently, or fail on it and on the whole list of a gateway.
 fn misleading(definition: &str, tool: &Object<'_>) -> Option<String> {
     const MEMBERS: [&str; 9] = [
         "name",
@@ -51,7 +51,7 @@ fn misleading(definition: &str, tool: &Object<'_>) -> Option<String> {
 }
 
 impl Upstreams {
-    /// Sends a request of the gateway's own and waits for the reply; what else the upstream says on the way is dropped.
+    /// Sends a request of the gateway's own and waits for the reply; other messages of the upstream are dropped.
     pub(crate) async fn ask(&self, target: &Arc<Target>, method: &str, params: &[u8]) -> Result<Reply, UpstreamError> {
         let request = self.request(method, params, &[]);
         match self.call(target, request, CancellationToken::new()).await? {

@@ -18,7 +18,7 @@ use super::{
     target::SessionKey,
 };
 
-/// A session nobody used for this time is forgotten.
+/// A session that was not used for this time is forgotten.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
 const SESSIONS: u64 = 50_000;
 
@@ -67,7 +67,7 @@ impl Upstreams {
         let own_rooms = Rooms::new(limits.room / 4, limits.max_message, limits.room_wait);
         let inner = Inner {
             remote: Pool::new(Some(Arc::new(policy)), limits.connect),
-            // A pool of its own: no connection is used for a secret that was made without one, to an address that may not have it.
+            // A separate pool: a connection that was made without a secret may lead to an address that must not get one.
             plain_with_secrets: Pool::new(Some(plain_with_secrets), limits.connect),
             hosted: Pool::new(None, limits.connect),
             sessions,

@@ -25,7 +25,7 @@ use crate::domain::{CallError, ConsumerRef, Entry, Links, Repair, RepairReason, 
 
 /// Installations whose headers are kept ready.
 const CACHED: u64 = 50_000;
-/// The longest that anything is kept: what is vended ends within five minutes anyway.
+/// The longest time headers are kept: vended ones expire within five minutes anyway.
 const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
 /// How long before their expiry headers are vended again.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub(crate) enum VendError {
     /// A required secret is not there.
     #[error("a required credential has not been entered")]
     Required,
-    /// The upstream refuses the secret that is there.
+    /// The upstream refuses the stored secret.
     #[error("the upstream refuses the credential that was entered")]
     Expired,
     /// The entry points elsewhere, or something else runs, than when the secret was entered.
@@ -114,12 +114,12 @@ impl VendError {
 pub(crate) struct Vendor {
     credentials: VendServiceClient<Channel>,
     kept: Cache<Key, Arc<Vended>>,
-    /// What came of a refused credential: asked once for all calls that were refused it.
+    /// The outcome of a refused credential: requested once for all calls to which it was refused.
     replaced: Cache<(Key, Generations), Arc<Vended>>,
     clock: Clock,
 }
 
-/// A change of any of these makes other headers.
+/// A change of any of these changes the headers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     installation: Arc<str>,
@@ -152,7 +152,7 @@ impl Vendor {
     }
 
     /// The headers for an installation. `rejected` are the generations that the upstream has just answered with 401: another is
-    /// wanted then, and an error means that there is none.
+    /// required, and an error means that there is none.
     pub(crate) async fn headers(
         &self,
         running: &Running,
@@ -171,7 +171,7 @@ impl Vendor {
             destination: destination(running),
         };
         let Some(rejected) = rejected else {
-            // The usual way, first: no future to make.
+            // The usual case first: it allocates no future.
             if let Some(kept) = self.kept.get(&key).await {
                 return Ok(kept);
             }

@@ -135,7 +135,7 @@ async fn nothing_is_vended_where_there_is_no_secret() {
 }
 
 #[tokio::test]
-async fn all_who_want_the_same_ask_once() {
+async fn concurrent_calls_share_one_request() {
     let (vendor, credentials) = vendor([vended(3, "Bearer s3cret", 300)]);
     let installation = with_secret();
     let all = futures::future::join_all((0..20).map(|_| vendor.headers(&installation, None))).await;

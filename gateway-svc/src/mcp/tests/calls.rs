@@ -37,7 +37,7 @@ async fn lists_and_calls_with_everything_as_it_came() {
 
 /// A missing credential is answered with the install link, in the form that the client understands.
 #[tokio::test]
-async fn who_has_no_credential_gets_the_install_link() {
+async fn a_caller_without_credential_gets_the_install_link() {
     let mut world = world(answers("{}")).await;
     let session = world.open("bob", "2025-06-18", json!({})).await;
     let listed = world.ask("bob", &session, LIST).await;

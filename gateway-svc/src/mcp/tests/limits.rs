@@ -28,7 +28,7 @@ async fn too_many(response: Response) -> Value {
 }
 
 #[tokio::test]
-async fn whoever_asks_too_often_is_told_when_to_retry_and_others_go_on() {
+async fn a_used_up_quota_says_when_to_retry_and_affects_no_other_caller() {
     let world = world_with(few(), answers("{}")).await;
     let session = world.open("alice", "2025-03-26", json!({})).await;
     for _ in 0..20 {
@@ -57,7 +57,7 @@ async fn whoever_asks_too_often_is_told_when_to_retry_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn whoever_begins_too_many_sessions_keeps_those_they_have() {
+async fn a_caller_with_too_many_new_sessions_keeps_the_open_ones() {
     let world = world_with(few(), answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
     for _ in 0..3 {
@@ -94,7 +94,7 @@ async fn calls_and_streams_count_until_they_end() {
     };
     let first = call("c1").await;
     assert_eq!(first.headers()["content-type"], "text/event-stream");
-    // A batch does with the place that is left.
+    // A batch is answered within the one call that is left.
     let batch = world.ask("alice", &session, &format!("[{PING},{PING}]")).await;
     assert_eq!((&batch[0]["result"], &batch[1]["result"]), (&json!({}), &json!({})));
     let second = call("c2").await;
@@ -180,7 +180,7 @@ async fn a_batch_keeps_to_its_callers_calls_and_to_its_order() {
 
 /// Whatever a message is, it was read.
 #[tokio::test]
-async fn messages_count_that_cannot_be_taken() {
+async fn invalid_messages_are_charged() {
     let bodies: [&[u8]; 5] = [b"[{]", b"[]", b"\xff", b"{", b"[5]"];
     for body in bodies {
         let world = world_with(few(), answers("{}")).await;

@@ -5,7 +5,7 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 #[tokio::test]
-async fn messages_that_cannot_be_taken_are_refused_by_name() {
+async fn invalid_messages_are_refused_with_a_code() {
     let world = world(answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
     for (body, status, code) in [

@@ -5,7 +5,7 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 #[tokio::test]
-async fn streams_are_relayed_and_faults_in_them_are_told() {
+async fn streams_are_relayed_and_faults_in_them_are_reported() {
     let event = |value: Value| format!("event: message\ndata: {value}\n\n");
     let respond = move |message: Value, _| {
         let token = &message["params"]["_meta"]["progressToken"];
@@ -83,7 +83,7 @@ async fn a_cancelled_call_is_cancelled_at_the_upstream() {
 
 /// `list_changed` reaches clients that hold a stream open, and those that connect again.
 #[tokio::test]
-async fn a_changed_list_is_told() {
+async fn a_changed_list_is_announced() {
     let mut world = world(answers("{}")).await;
     let session = world.open("alice", "2025-11-25", json!({})).await;
     let listen = || {

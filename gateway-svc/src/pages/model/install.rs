@@ -90,7 +90,7 @@ impl Loaded {
     }
 }
 
-/// Where somebody was told that secrets go.
+/// The destination of secrets that the opener was shown.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::pages) enum GoesTo {
     /// To this destination, as credential-svc says it.

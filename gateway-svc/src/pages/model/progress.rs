@@ -1,4 +1,4 @@
-//! How an installation comes along: its conditions as steps.
+//! The progress of an installation: its conditions as steps.
 
 use std::time::{Duration, SystemTime};
 

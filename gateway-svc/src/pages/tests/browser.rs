@@ -133,7 +133,7 @@ impl Browser<'_> {
         self.send(request).await
     }
 
-    /// A form of which nothing ever comes; where it tells its length, as that long.
+    /// A form of which no byte is ever sent; if `headers` declare a length, of that length.
     pub(super) async fn post_without_end(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let length = headers.iter().find(|(name, _)| *name == "content-length");
         let mut request = Request::post(path)

@@ -32,7 +32,7 @@ async fn confirms_a_changed_destination_without_typing_again() {
     );
 }
 
-/// What runs has changed: what exactly is shown, as text whatever it holds, and nothing goes along without a word.
+/// What runs has changed: the differences are shown, escaped, and no secret is sent without consent.
 #[tokio::test]
 async fn shows_what_has_changed_and_asks() {
     let site = site().await;
@@ -90,7 +90,7 @@ async fn shows_what_has_changed_and_asks() {
     assert_eq!(site.services.world().secrets["installations/uid-1"].1, "code:v1:aa");
 }
 
-/// Somebody else's values are shown as such. Values of one's own end that, together with the word on the rest.
+/// Values that another person set are shown as such, until the owner sets them and consents to the rest.
 #[tokio::test]
 async fn takes_ones_own_values_instead_of_somebody_elses() {
     let site = site().await;

@@ -29,7 +29,7 @@ pub(super) struct World {
     /// By installation: the secrets, and where they may go.
     pub(super) secrets: HashMap<String, (BTreeMap<String, String>, String)>,
     pub(super) present_destination: String,
-    /// What it is once somebody has changed the installation.
+    /// The destination after the installation was changed.
     pub(super) present_after_update: Option<String>,
     /// What differs from what is bound.
     pub(super) changes: Vec<c::DestinationChange>,

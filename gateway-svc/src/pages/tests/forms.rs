@@ -71,9 +71,9 @@ async fn takes_no_form_from_elsewhere() {
     assert!(out.status == StatusCode::OK && browser.cookies.is_empty());
 }
 
-/// Whoever has not signed in, or whose form another site sends, is refused without a byte of the form being read.
+/// A form of somebody who has not signed in, or that another site sends, is refused before any of it is read.
 #[tokio::test]
-async fn a_form_is_read_only_for_whoever_may_send_it() {
+async fn a_form_is_read_only_if_its_sender_may_send_it() {
     let site = site().await;
     let own = [("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")];
     let mut stranger = site.browser();

@@ -54,7 +54,7 @@ async fn a_browser_gets_a_page_that_leads_on() {
         assert_eq!(page.headers[&name], install.headers[&name], "{name}");
     }
     let same = signed_in.send(root(Method::GET, BROWSER)).await;
-    assert_eq!(same.body, page.body, "it shows nothing of whoever is signed in");
+    assert_eq!(same.body, page.body, "it shows nothing about the signed-in person");
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn head_and_clients_that_take_anything_get_the_page_too() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_where_mcp_endpoints_are() {
+async fn an_mcp_client_at_the_root_gets_the_paths_of_endpoints() {
     let site = site().await;
     for (method, accept) in [
         (Method::GET, "application/json"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn signs_nobody_in_by_an_answer_to_something_else() {
+async fn an_answer_to_another_request_signs_nobody_in() {
     let site = site().await;
     for change in [
         json!({ "nonce": "another" }),

@@ -5,7 +5,7 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 #[test]
-fn a_pinned_one_is_taken_whoever_calls() {
+fn a_pinned_one_is_chosen_for_all_callers() {
     let pinned = |registry: Registry| {
         registry
             .entry("time", &["now"])

@@ -398,7 +398,7 @@ fn lists_what_is_not_connected_yet_and_the_definition_of_what_resolves() {
 
 #[test]
 fn pages_have_the_tools_of_the_list_in_its_order() {
-    // Beside tools that show: one that no server has, and one of an entry that is not for everybody.
+    // In addition to visible tools: one that no server has, and one of an entry that is not for everybody.
     let hidden = pb::Entry {
         visibility: visible_to_team("core"),
         ..plain_entry("hidden")

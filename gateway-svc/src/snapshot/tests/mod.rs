@@ -223,7 +223,7 @@ async fn an_old_snapshot_serves_until_it_is_stale() {
     clock.advance(Duration::from_secs(101));
     assert!(
         matches!(store.load(), Err(CallError::RegistryUnavailable)),
-        "out of reach since the first failure"
+        "unreachable since the first failure"
     );
     feed.connected(false);
     assert!(matches!(*store.readiness().borrow(), Readiness::NotReady(_)));

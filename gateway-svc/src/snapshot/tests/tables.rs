@@ -96,7 +96,7 @@ fn only_the_tables_concerned_are_built_anew() {
 
     let all = ["core", "web", "by-kind", "one", "all", "mail"];
     let mut anew = |changes: Vec<Change>| -> Vec<&str> {
-        // What nobody has asked for is not built: a change would not be seen here.
+        // A table that was not used is not built: a change would not be seen here.
         let table = |snapshot: &Snapshot, gateway| -> *const Table { snapshot.table(&gateway_ref(gateway)).unwrap() };
         let before = all.map(|gateway| table(&last, gateway));
         let (next, _) = after(&mut writer, changes);
@@ -148,7 +148,7 @@ fn only_the_tables_concerned_are_built_anew() {
     );
 }
 
-/// A table that nobody has asked for yet is not built from what has changed since its snapshot.
+/// A table that was not used yet is not built from what has changed since its snapshot.
 #[test]
 fn a_table_belongs_to_its_snapshot_whenever_it_is_built() {
     let mut writer = Registry::default()

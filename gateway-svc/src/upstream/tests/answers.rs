@@ -1,4 +1,4 @@
-//! What an upstream answers, and what is made of it.
+//! Answers of upstreams, valid and not.
 
 use pretty_assertions::assert_eq;
 
@@ -143,9 +143,9 @@ async fn a_stream_stays_a_stream_and_its_requests_are_answered() {
     assert_eq!(answered[1]["error"]["code"], -32601);
 }
 
-/// However it is cut, whatever is before it.
+/// However it is split, and whatever precedes it.
 #[tokio::test]
-async fn bare_json_sent_as_a_stream_is_taken() {
+async fn bare_json_sent_as_a_stream_is_accepted() {
     for begins in ["\n", "\n|", "\u{feff}|", "\u{feff}| |\r\n", "|"] {
         let (url, _seen) = server(move |message, _| {
             let text = format!(
@@ -162,7 +162,7 @@ async fn bare_json_sent_as_a_stream_is_taken() {
 }
 
 #[tokio::test]
-async fn data_without_anything_in_it_is_passed_over() {
+async fn events_without_data_are_skipped() {
     let (url, _seen) = server(|message, _| {
         let id = &message["id"];
         events(vec![format!(

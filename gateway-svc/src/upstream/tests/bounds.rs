@@ -24,7 +24,7 @@ async fn an_endless_body_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_times_out_and_disturbs_nobody() {
+async fn a_server_that_hangs_times_out_and_delays_no_other() {
     let (hanging, _seen) = server(|_, _| {
         (
             [("content-type", "application/json")],
@@ -57,9 +57,9 @@ async fn a_server_that_hangs_times_out_and_disturbs_nobody() {
     assert!(matches!(second, Err(UpstreamError::Timeout { .. })), "{second:?}");
 }
 
-/// What comes is always there: nothing is waited for.
+/// Data is always there, so the client never waits for any.
 #[tokio::test]
-async fn a_server_that_never_stops_has_so_much_time() {
+async fn a_server_that_never_stops_is_limited_in_time() {
     let (url, _seen) = server(|_, _| {
         let comment = Bytes::from(format!(": {}\n\n", "x".repeat(16 << 10)));
         let endless = stream::repeat_with(move || Ok::<_, Infallible>(comment.clone()));
@@ -75,7 +75,7 @@ async fn a_server_that_never_stops_has_so_much_time() {
     assert!(matches!(error, UpstreamError::Timeout { .. }), "{error}");
 }
 
-/// Some servers ask for signs of life, as often as they like.
+/// Some servers send pings, as many as they like.
 #[tokio::test]
 async fn a_server_that_asks_often_is_answered_now_and_then() {
     let (url, mut seen) = server(|message, _| {
@@ -99,7 +99,7 @@ async fn a_server_that_asks_often_is_answered_now_and_then() {
     assert!((1..200).contains(&answered), "{answered}");
 }
 
-/// A server that asks without end and takes no answers has a few connections for them, and no more.
+/// A server that sends pings without end and accepts no answers gets a few connections for them.
 #[tokio::test]
 async fn a_server_that_takes_no_answers_gets_a_few_at_a_time() {
     let (open, seen) = tokio::sync::watch::channel(0);
@@ -131,20 +131,20 @@ async fn a_server_that_takes_no_answers_gets_a_few_at_a_time() {
     };
     let target = target(&serve(Router::new().fallback(any(respond))).await);
     let upstreams = upstreams(Limits {
-        aside: Duration::from_secs(60),
+        side_message: Duration::from_secs(60),
         ..patient()
     });
     let mut all = seen.clone();
     call(&upstreams, &target).await.unwrap();
     all.wait_for(|open| *open >= 8).await.unwrap();
-    // Further calls are made, and what they are asked finds no place.
+    // No permit is left for the pings during further calls.
     for _ in 0..5 {
         call(&upstreams, &target).await.unwrap();
     }
     assert_eq!(*seen.borrow(), 8);
 }
 
-/// Nobody has the gateway hold all the large answers that a server gives.
+/// A caller cannot make the gateway hold all the large answers of a server.
 #[tokio::test]
 async fn a_callers_large_answers_wait_for_those_that_are_not_read() {
     let wait = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Calls that nobody waits for any more.
+//! Cancellation of calls, by the client and by its disconnection.
 
 use pretty_assertions::assert_eq;
 
@@ -35,9 +35,9 @@ async fn cancellation_reaches_the_upstream() {
     }
 }
 
-/// A connection that is closed says nothing to a server: it would work on, and take places, for nobody.
+/// Closing a connection cancels nothing in MCP: the server would go on working, and the call would hold its permit.
 #[tokio::test]
-async fn an_upstream_is_told_when_its_caller_has_gone() {
+async fn a_call_is_cancelled_at_the_upstream_when_its_caller_disconnects() {
     for kind in ["text/event-stream", "application/json"] {
         let (slow, mut seen) = server(move |_, _| {
             let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());

@@ -19,14 +19,14 @@ async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
         matches!(&refused, Err(UpstreamError::Unreachable(why)) if why.contains("must be https where a credential is sent")),
         "{refused:?}"
     );
-    // One that is allowed, over a connection of its own also where one without secrets is there.
+    // An address that is allowed, over a separate connection also where one without secrets exists.
     let (url, mut seen) = server(|_, _| json_text(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#)).await;
     let allowed = upstreams(short());
     for sensitive in [false, true] {
         let _answer = call(&allowed, &secret(&url, sensitive)).await;
         assert!(seen.recv().await.is_some());
     }
-    // A name that leads elsewhere than when the entry was saved is as its address.
+    // A name that resolves differently than when the entry was saved is judged by its address.
     let elsewhere = Upstreams::new(EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]), short());
     let by_name = url.replace("127.0.0.1", "localhost");
     assert!(call(&elsewhere, &secret(&by_name, true)).await.is_err());
@@ -61,7 +61,7 @@ async fn addresses_are_checked_at_connect_and_redirects_do_not_help() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_unreachable_and_a_401_is_unauthorized() {
+async fn a_closed_port_is_unreachable_and_a_401_is_unauthorized() {
     let gone = call(&upstreams(short()), &target("http://127.0.0.1:1/mcp")).await;
     assert!(matches!(gone, Err(UpstreamError::Unreachable(_))), "{gone:?}");
     let (url, _seen) = server(|_, _| http::StatusCode::UNAUTHORIZED.into_response()).await;
@@ -98,7 +98,7 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
     );
 }
 
-/// A bridge that is about to stop says that it passed nothing on; nobody else is believed that.
+/// A bridge that is stopping says that it did not pass a request on. Only a bridge is trusted to say that.
 #[tokio::test]
 async fn a_request_that_a_bridge_did_not_pass_on_can_be_sent_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -95,7 +95,7 @@ fn short() -> Limits {
     }
 }
 
-/// Where no answer is to come late.
+/// For tests in which nothing times out.
 fn patient() -> Limits {
     let long = Duration::from_secs(20);
     Limits {

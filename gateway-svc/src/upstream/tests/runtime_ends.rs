@@ -98,8 +98,8 @@ async fn what_is_not_http_is_the_servers_fault_wherever_it_runs() {
 }
 
 #[test]
-fn callers_are_told_that_the_runtime_ended_and_what_to_do() {
-    let told = UpstreamError::RuntimeEnded.told_to_caller("Mail");
+fn the_message_names_the_runtime_and_what_to_do() {
+    let told = UpstreamError::RuntimeEnded.for_caller("Mail");
     for part in [
         "The runtime of the MCP server of Mail ended during the call",
         "call it again",

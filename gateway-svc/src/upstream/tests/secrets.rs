@@ -27,7 +27,7 @@ fn with_secret(url: &str, secret: &'static str) -> Arc<Target> {
     target_with(url, 1, headers)
 }
 
-/// Wherever it stands: where a text is cut off, in JSON, in a content type.
+/// Wherever it occurs: where a text is truncated, in JSON, in a content type.
 #[tokio::test]
 async fn errors_do_not_repeat_a_part_of_the_secret() {
     const SECRET: &str = "S3cr3t horse/battery";

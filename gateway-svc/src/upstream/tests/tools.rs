@@ -67,7 +67,7 @@ async fn lists_tools_over_all_pages() {
 
 /// One client would not read the list of a whole gateway, another would see other names in it.
 #[tokio::test]
-async fn tools_that_clients_would_not_read_alike_are_left_out() {
+async fn tools_that_clients_would_read_differently_are_left_out() {
     let (url, _seen) = server(|message, _| {
         json_text(format!(
             r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[
