@@ -98,12 +98,12 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         };
         while let Some(held) = leases.acquire(&stop, waits).await {
             let lease = held.lease.clone();
-            let context = Context {
-                registry: registry.clone(),
-                credential: credential.clone(),
-                runtime: Arc::clone(&runtime),
-                lease: lease.clone(),
-            };
+            let context = Context::new(
+                registry.clone(),
+                credential.clone(),
+                Arc::clone(&runtime),
+                lease.clone(),
+            );
             let controller = Arc::new(Controller::new(context));
             let mut follower = Follower::new(Arc::clone(&controller), readiness.clone());
             let lost = stop.child_token();

@@ -1,7 +1,7 @@
 //! Starts and ends the reconcilers: one for each installation with a self-hosted server.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    cleanup::{Cleanup, Deleted},
+    cleanup::{Cleanups, Deleted},
     compose::self_hosted,
     context::Context,
     desired::Desired,
@@ -22,7 +22,7 @@ use crate::domain::status::Status;
 /// Starts and ends reconcilers.
 pub(crate) struct Controller {
     context: Arc<Context>,
-    cleanup: Arc<Cleanup>,
+    pub(super) cleanups: Cleanups,
     reconciled: Arc<Mutex<HashMap<String, Reconciled>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -46,17 +46,15 @@ struct Life {
 }
 
 impl Controller {
-    /// Also starts to observe the runtime and to clean up, in the background.
+    /// Also starts to observe the runtime, in the background.
     pub(crate) fn new(context: Context) -> Self {
         let controller = Self {
             context: Arc::new(context),
-            cleanup: Arc::default(),
+            cleanups: Cleanups::default(),
             reconciled: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        let (cleanup, context) = (Arc::clone(&controller.cleanup), Arc::clone(&controller.context));
-        controller.spawn(async move { cleanup.run(&context).await });
         let reconciled = Arc::clone(&controller.reconciled);
         let mut observed = controller.context.runtime.observe();
         controller.spawn(async move {
@@ -164,9 +162,16 @@ impl Controller {
         reconciled.get(uid).is_some_and(|known| !known.life.gone.is_cancelled())
     }
 
-    /// Cleans up after an object without a reconciler.
+    /// Cleans up, in the background, after an object without a reconciler.
     pub(crate) fn clean_up(&self, deleted: Deleted) {
-        self.cleanup.add(deleted);
+        if let Some(work) = self.cleanups.add(Arc::clone(&self.context), deleted) {
+            self.spawn(work);
+        }
+    }
+
+    /// Cancels all other cleanups. Once this returns, none of them removes anything.
+    pub(crate) async fn retain_cleanups(&self, due: &BTreeSet<Deleted>) {
+        self.cleanups.retain(due).await;
     }
 
     /// Ends all reconcilers, and releases the runtime.

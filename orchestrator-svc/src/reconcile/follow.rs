@@ -31,7 +31,7 @@ pub(crate) struct Follower {
 #[derive(Debug, Default)]
 struct Coming {
     index: Index,
-    deleted: Vec<Deleted>,
+    deleted: BTreeSet<Deleted>,
 }
 
 /// The objects that a change concerns.
@@ -41,7 +41,7 @@ struct Touched {
     desired: BTreeSet<String>,
     /// Uids of installations whose runtime in the registry changed.
     shown: BTreeSet<String>,
-    deleted: Vec<Deleted>,
+    deleted: BTreeSet<Deleted>,
 }
 
 impl Follower {
@@ -97,7 +97,7 @@ fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touch
         Some(Object::Entry(entry)) => {
             touched.desired.extend(index.put_entry(&entry));
             if entry.delete_time.is_some() {
-                touched.deleted.push(Deleted::Entry(entry.uid));
+                touched.deleted.insert(Deleted::Entry(entry.uid));
             }
         }
         Some(Object::Installation(installation)) => {
@@ -105,7 +105,7 @@ fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touch
             let here = controller.reconciles(&uid);
             if installation.delete_time.is_some() && !here {
                 index.remove_installation(&uid);
-                touched.deleted.push(Deleted::Installation(uid));
+                touched.deleted.insert(Deleted::Installation(uid));
                 return;
             }
             index.put_installation(installation, here);
@@ -136,6 +136,7 @@ impl Sink for Follower {
         let coming = std::mem::take(&mut self.coming);
         self.index = coming.index;
         self.controller.retain(|uid| self.index.has(uid));
+        self.controller.retain_cleanups(&coming.deleted).await;
         self.snapshots += 1;
         for uid in self.index.installations() {
             self.hand_over(uid);

@@ -1,14 +1,14 @@
 //! Reconciles one installation: decides what should run for it, and applies that to the runtime.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use contracts::registry::{ConditionStatus, report_cleanup_request::Subject};
+use contracts::registry::ConditionStatus;
 use registry_model::install_fields::server_requires_secrets;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cleanup::report_cleanup,
+    cleanup::{Deleted, clean_up},
     compose::{compose, self_hosted},
     context::Context,
     desired::{Credentials, Desired},
@@ -49,7 +49,10 @@ impl Reconciler {
         loop {
             let desired = Arc::clone(&self.desired.borrow_and_update());
             if desired.installation.delete_time.is_some() {
-                return self.delete().await;
+                if self.delete().await {
+                    return;
+                }
+                continue;
             }
             match self.decide(&desired) {
                 Decision::Run(spec) => {
@@ -134,19 +137,27 @@ impl Reconciler {
         Decision::Run(spec)
     }
 
-    /// Removes the server and its files, and reports that nothing is left.
-    async fn delete(self) {
-        let mut pause = Duration::from_millis(100);
-        while let Err(error) = self.context.runtime.remove(&self.uid).await {
-            tracing::error!(installation.uid = %self.uid, error = %error, "a server could not be removed");
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
-                () = self.stop.cancelled() => return,
-            }
-        }
+    /// Removes the server and its files, and reports that nothing is left. Returns false if the installation is not deleted after all, which is
+    /// so after the registry was restored: what is stored from then on must be kept.
+    async fn delete(&mut self) -> bool {
+        self.applied = false;
+        let deleted = Deleted::Installation(self.uid.clone());
+        let mut desired = self.desired.clone();
+        let restored = async {
+            desired
+                .wait_for(|desired| desired.installation.delete_time.is_none())
+                .await
+                .is_ok()
+        };
         tokio::select! {
-            () = report_cleanup(&self.context, Subject::InstallationUid(self.uid.clone())) => {}
-            () = self.stop.cancelled() => {}
+            biased;
+            () = self.stop.cancelled() => true,
+            restored = restored => !restored,
+            () = self.gone.cancelled() => {
+                self.context.runtime.stop(&self.uid).await;
+                true
+            }
+            () = clean_up(&self.context, &deleted) => true,
         }
     }
 }

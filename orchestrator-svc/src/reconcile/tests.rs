@@ -6,19 +6,25 @@ use std::{sync::Arc, time::Duration};
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, EntryRevision, EnvironmentVariableTarget, InstallField,
     InstallFieldType, Installation, NoCredential, RemoteServer, RuntimeLease, SelfHostedServer, StdioTransport,
+    WatchedObject,
     entry_revision::{CredentialModel, Server},
     install_field::Target,
     self_hosted_server::Transport,
+    watched_object::Object,
 };
+use futures::StreamExt as _;
 use pretty_assertions::{assert_eq, assert_ne};
 use prost_types::Timestamp;
-use tokio::time::Instant;
+use registry_client::watch::Sink as _;
+use service_kit::Readiness;
+use tokio::{sync::watch, time::timeout};
 use tonic::transport::Endpoint;
 
 use super::{
     context::Context,
     controller::Controller,
     desired::{Desired, EntryCredential},
+    follow::Follower,
     report::Shown,
 };
 use crate::{
@@ -33,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A controller with its runtime.
 struct Reconciling {
-    controller: Controller,
+    controller: Arc<Controller>,
     runtime: MemoryRuntime,
 }
 
@@ -41,13 +47,12 @@ impl Reconciling {
     fn new() -> Self {
         let nowhere = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
         let runtime = MemoryRuntime::default();
-        let controller = Controller::new(Context {
-            registry: nowhere.clone(),
-            credential: nowhere,
-            runtime: Arc::new(runtime.clone()),
-            lease: RuntimeLease::default(),
-        });
-        Self { controller, runtime }
+        let runs = Arc::new(runtime.clone());
+        let context = Context::new(nowhere.clone(), nowhere, runs, RuntimeLease::default());
+        Self {
+            controller: Arc::new(Controller::new(context)),
+            runtime,
+        }
     }
 
     fn put(&self, (installation, revision): &(Installation, EntryRevision)) {
@@ -60,15 +65,38 @@ impl Reconciling {
     }
 
     async fn until(&self, what: &str, condition: impl Fn(Option<&Status>) -> bool) -> Option<Status> {
-        let start = Instant::now();
-        loop {
-            let status = self.runtime.status("one");
-            if condition(status.as_ref()) {
-                return status;
+        let mut observed = self.runtime.observe();
+        let seen = async {
+            loop {
+                let status = self.runtime.status("one");
+                if condition(status.as_ref()) {
+                    return status;
+                }
+                observed.next().await.unwrap();
             }
-            assert!(start.elapsed() < PATIENCE, "waited in vain: {what}: {status:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        };
+        let seen = timeout(PATIENCE, seen).await;
+        seen.unwrap_or_else(|_| panic!("timed out waiting: {what}: {:?}", self.runtime.status("one")))
+    }
+
+    /// Delivers a snapshot that has only this.
+    async fn restore(&self, follower: &mut Follower, (installation, revision): &(Installation, EntryRevision)) {
+        let object = |key: &str, object| WatchedObject {
+            key: key.to_owned(),
+            object: Some(object),
+        };
+        let objects = vec![
+            object("/1", Object::EntryRevision(revision.clone())),
+            object("one", Object::Installation(installation.clone())),
+        ];
+        follower.snapshot_begin();
+        follower.snapshot_objects(objects).await;
+        follower.snapshot_end(1).await;
+    }
+
+    fn follower(&self) -> Follower {
+        let (readiness, _) = watch::channel(Readiness::Ready);
+        Follower::new(Arc::clone(&self.controller), readiness)
     }
 
     async fn running(&self, generation: i64) -> Status {
@@ -231,8 +259,45 @@ async fn nothing_is_left_of_what_is_deleted_or_gone() {
         assert!(reconciling.controller.reconciles("one"));
     }
     reconciling.running(5).await;
-    desired.0.delete_time = Some(Timestamp { seconds: 1, nanos: 0 });
+    desired.0.delete_time = DELETED;
     reconciling.put(&desired);
     reconciling.until("it is removed", |status| status.is_none()).await;
+    reconciling.controller.shut_down().await;
+}
+
+const DELETED: Option<Timestamp> = Some(Timestamp { seconds: 1, nanos: 0 });
+
+/// A cleanup that waits for the registry must not remove what a restored registry has again.
+#[tokio::test]
+async fn no_cleanup_is_left_of_what_a_restored_registry_has_again() {
+    let reconciling = Reconciling::new();
+    let (mut follower, mut desired) = (reconciling.follower(), self_hosted(Vec::new()));
+    desired.0.delete_time = DELETED;
+    reconciling.restore(&mut follower, &desired).await;
+    assert!(!reconciling.controller.cleanups.is_empty());
+    assert!(!reconciling.controller.reconciles("one"));
+    // The same again is the same cleanup.
+    reconciling.restore(&mut follower, &desired).await;
+    assert!(!reconciling.controller.cleanups.is_empty());
+    desired.0.delete_time = None;
+    reconciling.restore(&mut follower, &desired).await;
+    assert!(reconciling.controller.cleanups.is_empty());
+    reconciling.running(1).await;
+    reconciling.controller.shut_down().await;
+}
+
+/// As above, where a reconciler cleans up.
+#[tokio::test]
+async fn what_a_restored_registry_has_again_runs_again() {
+    let reconciling = Reconciling::new();
+    let (mut follower, mut desired) = (reconciling.follower(), self_hosted(Vec::new()));
+    reconciling.restore(&mut follower, &desired).await;
+    reconciling.running(1).await;
+    desired.0.delete_time = DELETED;
+    reconciling.restore(&mut follower, &desired).await;
+    reconciling.until("it is removed", |status| status.is_none()).await;
+    desired.0.delete_time = None;
+    reconciling.restore(&mut follower, &desired).await;
+    reconciling.running(1).await;
     reconciling.controller.shut_down().await;
 }
