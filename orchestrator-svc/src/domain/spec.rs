@@ -176,6 +176,12 @@ impl ServerSpec {
         hex::encode(hash.0.finalize())
     }
 
+    /// Whether the server gets secrets, if they were entered.
+    pub(crate) fn requires_secrets(&self) -> bool {
+        let mut values = self.fields.iter().map(|field| &field.value);
+        values.any(|value| matches!(value, FieldValue::Secret { .. }))
+    }
+
     /// Puts `secrets` and the working folder `folder` in.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub(crate) struct Status {
     pub(crate) state: State,
     /// For programs, in UPPER_SNAKE_CASE; empty while the server runs. `proto/chandlery/registry/v1/runtime.proto` lists the values.
     pub(crate) reason: String,
-    /// For people: what is wrong and what to do; empty while the server runs. Without secrets.
+    /// For people: what is wrong and what to do; empty while all is well. Without secrets.
     pub(crate) message: String,
     /// When the present process was started.
     pub(crate) start_time: Option<SystemTime>,
@@ -85,16 +85,22 @@ impl Status {
     pub(crate) fn set(&mut self, state: State, reason: &str, message: impl Into<String>) {
         self.state = state;
         reason.clone_into(&mut self.reason);
-        // The message may quote what the server wrote, which may be anything; the registry accepts text without control characters.
-        let message: String = message.into();
-        self.message = message
-            .chars()
-            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-            .collect();
-        self.message.truncate(self.message.floor_char_boundary(MESSAGE));
+        self.message.clear();
+        self.explain(&message.into());
         self.endpoint.clear();
         self.spec_digest.clear();
         self.expected = true;
+    }
+
+    /// Adds a line to the message, within its longest length.
+    pub(crate) fn explain(&mut self, message: &str) {
+        if !self.message.is_empty() {
+            self.message.push('\n');
+        }
+        // It may quote what the server wrote, which may be anything; the registry accepts text without control characters.
+        let text = message.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+        self.message.extend(text);
+        self.message.truncate(self.message.floor_char_boundary(MESSAGE));
     }
 
     /// Sets the state of a server that is held.
@@ -115,5 +121,8 @@ mod tests {
         let mut status = Status::starting(1);
         status.set(State::Failed, "X", format!("\u{1b}[31m{}", "ü".repeat(10_000)));
         assert!(status.message.len() <= MESSAGE && status.message.starts_with("[31mü"));
+        status.set(State::Failed, "X", "One.");
+        status.explain("Two.");
+        assert_eq!(status.message, "One.\nTwo.");
     }
 }

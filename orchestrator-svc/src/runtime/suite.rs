@@ -61,16 +61,25 @@ pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
     it_can_be_used_after_a_release(&subject().await).await;
 }
 
-async fn until<S: Subject>(subject: &S, owner: &str, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
-    let start = Instant::now();
-    loop {
-        let status = subject.runtime().status(owner);
-        if let Some(status) = status.clone().filter(&condition) {
-            return status;
+/// Waits until the owner's status is as `condition` says.
+pub(crate) async fn until<S: Subject>(
+    subject: &S,
+    owner: &str,
+    what: &str,
+    condition: impl Fn(&Status) -> bool,
+) -> Status {
+    let mut observed = subject.runtime().observe();
+    let seen = async {
+        while let Some(observed) = observed.next().await {
+            let of_owner = observed.status.filter(|_| observed.owner == owner);
+            if let Some(status) = of_owner.filter(&condition) {
+                return status;
+            }
         }
-        assert!(start.elapsed() < PATIENCE, "timed out waiting: {what}: {status:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        panic!("the runtime is gone");
+    };
+    let seen = tokio::time::timeout(PATIENCE, seen).await;
+    seen.unwrap_or_else(|_| panic!("timed out waiting: {what}: {:?}", subject.runtime().status(owner)))
 }
 
 async fn running<S: Subject>(subject: &S, owner: &str) -> Status {

@@ -1,12 +1,12 @@
 //! Fetches the package that a server's command names, before the server is started and gets any secret.
 
 use stdio_bridge::Event;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     failure::Cause,
     packages::Fetch,
-    server::{Fetching, Running},
+    place::{Place, Slot},
+    server::{Fetching, Server, Step},
     supervisor::Supervisor,
 };
 use crate::domain::spec::Launch;
@@ -19,8 +19,12 @@ impl Supervisor {
             fetch,
             anew,
             started: self.shared.clock.now_micros(),
-            running: None,
+            step: self.next_step(),
         });
+    }
+
+    fn next_step(&self) -> Step {
+        Step::Queued(Place::new(&self.shared.fetches))
     }
 
     /// Whether the fetch in progress is the one that a spec requires.
@@ -31,7 +35,7 @@ impl Supervisor {
     }
 
     /// Starts the next step of the fetch, which has got a slot.
-    pub(super) async fn start_fetch(&mut self, place: OwnedSemaphorePermit) {
+    pub(super) async fn start_fetch(&mut self, slot: Slot) {
         let Some(mut fetching) = self.fetching.take() else {
             return;
         };
@@ -41,7 +45,10 @@ impl Supervisor {
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
         match self.shared.machine.fetch(&self.owner, &outline, &fetching.fetch).await {
             Ok(bridge) => {
-                fetching.running = Some(Running { bridge, place });
+                fetching.step = Step::Running {
+                    bridge: Box::new(bridge),
+                    slot,
+                };
                 self.fetching = Some(fetching);
             }
             Err(error) => {
@@ -60,8 +67,8 @@ impl Supervisor {
                 let Some(mut fetching) = self.fetching.take() else {
                     return;
                 };
-                if let Some(running) = fetching.running.take() {
-                    running.bridge.reap().await;
+                if let Step::Running { bridge, .. } = std::mem::replace(&mut fetching.step, self.next_step()) {
+                    bridge.reap().await;
                 }
                 if let Err(error) = self.shared.machine.sweep_fetch(&self.owner).await {
                     tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch could not be ended");
@@ -82,11 +89,7 @@ impl Supervisor {
         let started = fetching.started;
         match self.shared.machine.fetched(&self.owner, fetching.fetch).await {
             Ok(Some(fetch)) => {
-                self.fetching = Some(Fetching {
-                    fetch,
-                    running: None,
-                    ..fetching
-                });
+                self.fetching = Some(Fetching { fetch, ..fetching });
             }
             Ok(None) => {
                 if fetching.anew {
@@ -97,31 +100,41 @@ impl Supervisor {
             }
             Err(error) => {
                 let message = format!("The package {requested} cannot be used: {error}.");
-                self.not_fetched(&message, started);
+                self.not_fetched(&message, fetching.anew, started);
             }
         }
     }
 
     async fn fetch_failed(&mut self, fetching: Fetching, message: &str) {
-        let started = fetching.started;
+        let Fetching { anew, started, .. } = fetching;
         self.give_up(fetching.fetch).await;
-        self.not_fetched(message, started);
+        self.not_fetched(message, anew, started);
     }
 
-    /// Records that a fetch failed. A server that can run other versions keeps them, and its message says why; any other has failed.
-    fn not_fetched(&mut self, message: &str, started: i64) {
-        self.update = None;
-        if self.server.digest().is_some() {
-            let message = self.shared.machine.without_folders(message);
-            tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
-            self.update(|status| {
-                status.message =
-                    format!("The package was not updated; the server keeps the present versions. {message}")
-            });
-            return self.restart_is_done();
+    /// Records that a fetch failed. After a failed update, the server keeps its present versions: if it has them running or has failed with them, its
+    /// message says why; if it is about to be started, its next status does. Any other server has failed.
+    fn not_fetched(&mut self, message: &str, anew: bool, started: i64) {
+        if !anew {
+            let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
+            return self.failed(Cause::PackageNotFetched, message, digest, started, false);
         }
-        let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
-        self.failed(Cause::PackageNotFetched, message, digest, started, false);
+        self.update = None;
+        let message = self.shared.machine.without_folders(message);
+        tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
+        self.not_updated = Some(format!(
+            "The package was not updated; the server keeps the present versions. {message}"
+        ));
+        if matches!(self.server, Server::Running { .. } | Server::BackOff { .. }) {
+            self.explain_update();
+            self.restart_is_done();
+        }
+    }
+
+    /// Adds to the status why the last update failed, if that was not said yet.
+    pub(super) fn explain_update(&mut self) {
+        if let Some(message) = self.not_updated.take() {
+            self.update(|status| status.explain(&message));
+        }
     }
 
     /// Cancels a fetch in progress, and removes what it has fetched so far.
@@ -129,13 +142,13 @@ impl Supervisor {
         let Some(fetching) = self.fetching.take() else {
             return;
         };
-        if let Some(running) = fetching.running {
-            running.bridge.stop(std::future::ready(()), &self.logs).await;
+        if let Step::Running { bridge, .. } = fetching.step {
+            bridge.stop(std::future::ready(()), &self.logs).await;
         }
         self.give_up(fetching.fetch).await;
     }
 
-    async fn give_up(&self, fetch: Fetch) {
+    async fn give_up(&mut self, fetch: Fetch) {
         if let Err(error) = self.shared.machine.give_up(fetch).await {
             tracing::warn!(installation.uid = %self.owner, error = %error, "the folder of an unfinished fetch could not be removed");
         }

@@ -7,12 +7,14 @@
 mod tests;
 
 mod bridge;
+mod drawing;
 mod excerpt;
 mod failure;
 mod fetching;
 mod folders;
 mod machine;
 mod packages;
+mod place;
 mod programs;
 mod removal;
 mod sandbox;
@@ -51,6 +53,8 @@ use crate::{
 
 /// How many packages are fetched at a time. A fetch from a registry that does not answer takes minutes.
 const FETCHES: usize = 8;
+/// See [`Shared::draws`].
+const DRAWS: usize = 16;
 
 /// Has a supervisor for each owner.
 #[derive(Debug)]
@@ -84,6 +88,7 @@ impl LocalRuntime {
             clock,
             backoff,
             starts: Arc::new(Semaphore::new(2 * processors)),
+            draws: Arc::new(Semaphore::new(DRAWS)),
             fetches: Arc::new(Semaphore::new(FETCHES)),
         };
         Ok(Self {

@@ -2,9 +2,15 @@
 
 use std::path::PathBuf;
 
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
-use super::{bridge::Bridge, packages::Fetch};
+use super::{
+    bridge::Bridge,
+    drawing::Drawing,
+    packages::Fetch,
+    place::{Place, Slot},
+};
+use crate::domain::spec::Launch;
 
 /// The state of a server. It has processes only in `Starting` and `Running`.
 pub(super) enum Server {
@@ -12,13 +18,23 @@ pub(super) enum Server {
     Idle,
     /// Must not run.
     Held,
+    /// Its secrets are being drawn.
+    Drawing { digest: String, drawing: Drawing },
     /// Waits for a start slot.
-    Queued { digest: String },
+    Queued {
+        digest: String,
+        /// With the secrets.
+        launch: Launch,
+        place: Place,
+        /// See `Shared::draws`.
+        #[expect(dead_code, reason = "dropping it frees the slot")]
+        drawn: Option<Slot>,
+    },
     /// Its bridge was started; it is not ready yet.
     Starting {
         run: Run,
         /// The start slot, and when it must be given up.
-        place: Option<(OwnedSemaphorePermit, Instant)>,
+        slot: Option<(Slot, Instant)>,
     },
     /// Ready to be called.
     Running { run: Run },
@@ -41,7 +57,7 @@ impl Server {
     pub(super) fn digest(&self) -> Option<&str> {
         match self {
             Self::Idle | Self::Held => None,
-            Self::Queued { digest } | Self::BackOff { digest, .. } => Some(digest),
+            Self::Drawing { digest, .. } | Self::Queued { digest, .. } | Self::BackOff { digest, .. } => Some(digest),
             Self::Starting { run, .. } | Self::Running { run } => Some(&run.digest),
         }
     }
@@ -61,14 +77,16 @@ pub(super) struct Fetching {
     pub(super) anew: bool,
     /// Microseconds since 1970.
     pub(super) started: i64,
-    /// `None` while it waits for a slot.
-    pub(super) running: Option<Running>,
+    pub(super) step: Step,
 }
 
-/// A running step of a fetch.
-pub(super) struct Running {
-    pub(super) bridge: Bridge,
-    /// The fetch slot.
-    #[expect(dead_code, reason = "dropping it frees the slot")]
-    pub(super) place: OwnedSemaphorePermit,
+/// The present step of a fetch.
+pub(super) enum Step {
+    /// Waits for a fetch slot.
+    Queued(Place),
+    Running {
+        bridge: Box<Bridge>,
+        #[expect(dead_code, reason = "dropping it frees the slot")]
+        slot: Slot,
+    },
 }

@@ -17,5 +17,7 @@ pub(super) struct Shared {
     pub(super) backoff: Backoff,
     /// Slots for servers that are starting. If too many started at a time, none would get enough of the processor to be ready in time.
     pub(super) starts: Arc<Semaphore>,
+    /// Slots for servers whose secrets are being drawn, or were drawn and wait for a start slot: so many secrets are in memory before they are used.
+    pub(super) draws: Arc<Semaphore>,
     pub(super) fetches: Arc<Semaphore>,
 }

@@ -1,18 +1,20 @@
-//! Starts a server: its secrets are drawn, then its bridge runs.
+//! Starts a server: its secrets are drawn, then it waits for a start slot, then its bridge runs.
 
 use std::{sync::Arc, time::Duration};
 
 use stdio_bridge::EndReason;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use super::{
+    drawing::{Drawing, Drawn},
     failure::Cause,
     machine::Started,
+    place::{Place, Slot},
     server::{Run, Server},
     supervisor::Supervisor,
 };
 use crate::domain::{
-    spec::{DrawError, Launch, Missing, ServerSpec},
+    spec::{DrawError, Launch, Missing, Secrets, ServerSpec},
     status::{Held, State},
 };
 
@@ -30,7 +32,12 @@ impl Supervisor {
         }
         self.redraw = None;
         if self.server.run().is_some() {
-            let Some(launch) = self.draw(spec).await else { return };
+            let drawn = spec.secrets.draw().await;
+            let launch = match self.launch(spec, drawn) {
+                Ok(launch) => launch,
+                Err(error) => return self.not_drawn(spec, error).await,
+            };
+            self.undrawn = None;
             let fingerprint = launch.fingerprint();
             if let Some(run) = self.server.run()
                 && run.fingerprint == fingerprint
@@ -55,28 +62,48 @@ impl Supervisor {
             self.update(|status| status.generation = spec.generation);
         }
         self.end_server().await;
-        self.server = Server::Queued { digest };
+        self.server = Server::Drawing {
+            digest,
+            drawing: Drawing::new(Arc::clone(spec), &self.shared),
+        };
     }
 
-    /// Starts the server, which has got a slot.
-    pub(super) async fn start(&mut self, permit: OwnedSemaphorePermit) {
-        let Some(spec) = self.spec() else { return };
-        let undrawn = self.undrawn.is_some();
-        let Some(launch) = self.draw(&spec).await else {
-            if matches!(self.server, Server::Queued { .. }) {
-                self.server = Server::Idle;
-            }
+    /// Makes the server wait for a start slot, with the secrets that were drawn for it.
+    pub(super) async fn on_drawn(&mut self, drawn: Drawn) {
+        self.server = Server::Idle;
+        let digest = drawn.spec.digest();
+        // If something else is desired by now, the next wake is about that.
+        let Some(spec) = self.spec().filter(|spec| spec.digest() == digest) else {
             return;
         };
-        let (digest, fingerprint) = (spec.digest(), launch.fingerprint());
-        // The draw takes a while: something else may be desired by now, which the next wake is about.
-        if self.gone.is_cancelled() || self.spec().is_none_or(|spec| spec.digest() != digest) {
-            self.server = Server::Idle;
-            return;
-        }
-        if undrawn && self.failures == 0 {
+        let launch = match self.launch(&spec, drawn.secrets) {
+            Ok(launch) => launch,
+            // The secrets may have been entered since: the same spec was applied again.
+            Err(DrawError::Missing(_)) if !Arc::ptr_eq(&spec, &drawn.spec) => return self.reconcile().await,
+            Err(error) => return self.not_drawn(&spec, error).await,
+        };
+        if self.undrawn.take().is_some() && self.failures == 0 {
             self.announce(spec.generation, "The server is being started.");
         }
+        self.server = Server::Queued {
+            digest,
+            launch,
+            place: Place::new(&self.shared.starts),
+            drawn: drawn.slot,
+        };
+    }
+
+    /// Starts the server, which has got a start slot.
+    pub(super) async fn start(&mut self, slot: Slot) {
+        let queued = std::mem::replace(&mut self.server, Server::Idle);
+        let Server::Queued { digest, launch, .. } = queued else {
+            return;
+        };
+        // If something else is desired by now, the next wake is about that.
+        let Some(spec) = self.spec().filter(|spec| spec.digest() == digest) else {
+            return;
+        };
+        let fingerprint = launch.fingerprint();
         let started = self.shared.clock.now_micros();
         let again = self.failures > 0;
         self.logs.begin_run();
@@ -94,7 +121,7 @@ impl Supervisor {
                         fingerprint,
                         started,
                     },
-                    place: Some((permit, Instant::now() + START)),
+                    slot: Some((slot, Instant::now() + START)),
                 };
                 self.update(|status| {
                     status.package = package;
@@ -115,24 +142,26 @@ impl Supervisor {
         }
     }
 
-    /// The spec with its secrets put in. If that fails, returns `None` and sets the status; if a person must do something first, the server is
-    /// stopped too.
-    async fn draw(&mut self, spec: &ServerSpec) -> Option<Launch> {
-        // Until it succeeds.
+    /// The spec with the secrets that were drawn for it.
+    fn launch(&self, spec: &ServerSpec, drawn: Result<Secrets, DrawError>) -> Result<Launch, DrawError> {
+        let folder = self.shared.machine.working_folder(&self.owner);
+        spec.launch(&folder, &drawn?).map_err(DrawError::Missing)
+    }
+
+    /// Handles secrets that could not be drawn: sets the status, and if a person must do something first, stops the server.
+    async fn not_drawn(&mut self, spec: &ServerSpec, error: DrawError) {
         self.undrawn = Some(spec.digest());
-        let missing = match spec.secrets.draw().await {
-            Ok(secrets) => {
-                let folder = self.shared.machine.working_folder(&self.owner);
-                match spec.launch(&folder, &secrets) {
-                    Ok(launch) => {
-                        self.undrawn = None;
-                        return Some(launch);
-                    }
-                    Err(missing) => missing,
-                }
+        match error {
+            DrawError::Missing(Missing { reason, message }) => {
+                let held = Held {
+                    reason,
+                    message,
+                    generation: spec.generation,
+                    expected: true,
+                };
+                self.hold(&held).await;
             }
-            Err(DrawError::Missing(missing)) => missing,
-            Err(DrawError::Unavailable(error)) => {
+            DrawError::Unavailable(error) => {
                 tracing::warn!(installation.uid = %self.owner, error = %error, "the credential could not be drawn");
                 if self.server.run().is_none() {
                     self.update(|status| {
@@ -144,17 +173,7 @@ impl Supervisor {
                     });
                 }
                 self.redraw = Some(Instant::now() + REDRAW);
-                return None;
             }
-        };
-        let Missing { reason, message } = missing;
-        let held = Held {
-            reason,
-            message,
-            generation: spec.generation,
-            expected: true,
-        };
-        self.hold(&held).await;
-        None
+        }
     }
 }

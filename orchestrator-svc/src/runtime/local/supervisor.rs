@@ -5,16 +5,18 @@ use std::sync::Arc;
 use service_kit::clock::from_micros;
 use stdio_bridge::Event;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     bridge::Bridge,
+    drawing::{Drawing, Drawn},
     excerpt::excerpt,
     failure::{Cause, delay, failure},
-    server::{Fetching, Server},
+    place::{Place, Slot},
+    server::{Fetching, Server, Step},
     shared::Shared,
 };
 use crate::domain::{
@@ -74,6 +76,8 @@ pub(super) struct Supervisor {
     /// The entry revision for which an update of the package was requested.
     pub(super) update: Option<i64>,
     updates_taken: u64,
+    /// Why the last update failed, until a status says it.
+    pub(super) not_updated: Option<String>,
     /// The restart that has no outcome yet.
     pub(super) restart: Option<String>,
     /// How many starts have failed in a row.
@@ -91,9 +95,10 @@ enum Wake {
     Restart,
     Server(Event),
     Fetch(Event),
-    Start(OwnedSemaphorePermit),
-    StartFetch(OwnedSemaphorePermit),
-    LeavePlace,
+    Drawn(Drawn),
+    Start(Slot),
+    StartFetch(Slot),
+    FreeSlot,
     Retry,
 }
 
@@ -117,6 +122,7 @@ impl Supervisor {
             fetching: None,
             update: None,
             updates_taken: 0,
+            not_updated: None,
             restart: None,
             failures: 0,
             redraw: None,
@@ -137,11 +143,12 @@ impl Supervisor {
                 Wake::Restart => self.start_again().await,
                 Wake::Server(event) => self.on_event(event).await,
                 Wake::Fetch(event) => self.on_fetch_event(event).await,
-                Wake::Start(permit) => self.start(permit).await,
-                Wake::StartFetch(permit) => self.start_fetch(permit).await,
-                Wake::LeavePlace => {
-                    if let Server::Starting { place, .. } = &mut self.server {
-                        *place = None;
+                Wake::Drawn(drawn) => self.on_drawn(drawn).await,
+                Wake::Start(slot) => self.start(slot).await,
+                Wake::StartFetch(slot) => self.start_fetch(slot).await,
+                Wake::FreeSlot => {
+                    if let Server::Starting { slot, .. } = &mut self.server {
+                        *slot = None;
                     }
                 }
                 Wake::Retry => {
@@ -156,31 +163,23 @@ impl Supervisor {
     }
 
     async fn wait(&mut self) -> Wake {
-        let mut leave_place = None;
+        let (mut server, mut draw, mut start, mut free_slot) = (None, None, None, None);
         let mut retry = self.redraw;
-        let mut start = None;
-        let server = match &mut self.server {
-            Server::Idle | Server::Held => None,
-            Server::Queued { .. } => {
-                start = Some(Arc::clone(&self.shared.starts));
-                None
+        match &mut self.server {
+            Server::Idle | Server::Held => {}
+            Server::Drawing { drawing, .. } => draw = Some(drawing),
+            Server::Queued { place, .. } => start = Some(place),
+            Server::BackOff { until, .. } => retry = Some(retry.map_or(*until, |redraw| redraw.min(*until))),
+            Server::Starting { run, slot } => {
+                free_slot = slot.as_ref().map(|(_, until)| *until);
+                server = Some(&mut run.bridge);
             }
-            Server::BackOff { until, .. } => {
-                retry = Some(retry.map_or(*until, |redraw| redraw.min(*until)));
-                None
-            }
-            Server::Starting { run, place } => {
-                leave_place = place.as_ref().map(|(_, until)| *until);
-                Some(&mut run.bridge)
-            }
-            Server::Running { run } => Some(&mut run.bridge),
-        };
+            Server::Running { run } => server = Some(&mut run.bridge),
+        }
         let (mut fetch, mut start_fetch) = (None, None);
-        match &mut self.fetching {
-            Some(Fetching {
-                running: Some(running), ..
-            }) => fetch = Some(&mut running.bridge),
-            Some(Fetching { running: None, .. }) => start_fetch = Some(Arc::clone(&self.shared.fetches)),
+        match self.fetching.as_mut().map(|fetching| &mut fetching.step) {
+            Some(Step::Running { bridge, .. }) => fetch = Some(&mut **bridge),
+            Some(Step::Queued(place)) => start_fetch = Some(place),
             None => {}
         }
         tokio::select! {
@@ -190,15 +189,16 @@ impl Supervisor {
             Ok(()) = self.restarts.changed() => Wake::Restart,
             event = next_event(server) => Wake::Server(event),
             event = next_event(fetch) => Wake::Fetch(event),
-            permit = place(start) => Wake::Start(permit),
-            permit = place(start_fetch) => Wake::StartFetch(permit),
-            () = at(leave_place) => Wake::LeavePlace,
+            drawn = drawn(draw) => Wake::Drawn(drawn),
+            slot = slot(start) => Wake::Start(slot),
+            slot = slot(start_fetch) => Wake::StartFetch(slot),
+            () = at(free_slot) => Wake::FreeSlot,
             () = at(retry) => Wake::Retry,
         }
     }
 
     /// Makes the server match the desired state.
-    async fn reconcile(&mut self) {
+    pub(super) async fn reconcile(&mut self) {
         let desired = self.desired.borrow_and_update().clone();
         match desired {
             Desired::Hold(held) => self.hold(&held).await,
@@ -263,6 +263,7 @@ impl Supervisor {
         self.end_server().await;
         self.server = Server::Held;
         self.failures = 0;
+        self.not_updated = None;
         self.restart_is_done();
     }
 
@@ -275,6 +276,7 @@ impl Supervisor {
         } = self.restarts.borrow_and_update().clone();
         self.restart = Some(id);
         self.failures = 0;
+        self.not_updated = None;
         let updates = std::mem::replace(&mut self.updates_taken, updates) != updates;
         if updates {
             self.update = Some(update_package_of);
@@ -351,6 +353,7 @@ impl Supervisor {
             status.endpoint = endpoint;
             status.spec_digest = digest;
         });
+        self.explain_update();
         self.restart_is_done();
     }
 
@@ -376,6 +379,7 @@ impl Supervisor {
             until: Instant::now() + pause,
         };
         self.update(|status| status.set(State::Failed, reason, text));
+        self.explain_update();
         self.restart_is_done();
     }
 
@@ -446,11 +450,16 @@ async fn next_event(bridge: Option<&mut Bridge>) -> Event {
     }
 }
 
-async fn place(places: Option<Arc<Semaphore>>) -> OwnedSemaphorePermit {
-    match places.map(Semaphore::acquire_owned) {
-        Some(place) => place
-            .await
-            .unwrap_or_else(|_| unreachable!("the semaphore is never closed")),
+async fn drawn(drawing: Option<&mut Drawing>) -> Drawn {
+    match drawing {
+        Some(drawing) => drawing.drawn().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn slot(place: Option<&mut Place>) -> Slot {
+    match place {
+        Some(place) => place.slot().await,
         None => std::future::pending().await,
     }
 }

@@ -1,13 +1,18 @@
 //! The local runtime passes the suite, with real processes.
 
+mod secrets;
+mod slots;
+mod updates;
+
 use std::{path::PathBuf, time::Duration};
 
 use service_kit::Clock;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::*;
 use crate::{
     config::{Backoff, Sandbox, SandboxMode},
-    domain::spec::tests::spec,
+    domain::{spec::tests::spec, status::State},
     runtime::suite::{self, Kind, Subject},
 };
 
@@ -30,6 +35,10 @@ fn bridge() -> PathBuf {
 
 impl Local {
     async fn new() -> Self {
+        Self::with_backoff(Duration::from_millis(10)).await
+    }
+
+    async fn with_backoff(first: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
             data_dir: folder.path().to_owned(),
@@ -39,8 +48,8 @@ impl Local {
                 ..Sandbox::default()
             },
             backoff: Backoff {
-                first: Duration::from_millis(10),
-                longest: Duration::from_millis(20),
+                first,
+                longest: 2 * first,
                 stable: Duration::from_secs(60),
             },
             ..Config::default()
@@ -49,6 +58,31 @@ impl Local {
             runtime: LocalRuntime::new(config, Clock::System).await.unwrap(),
             folder,
         }
+    }
+}
+
+impl Local {
+    async fn running(&self, owner: &str) -> Status {
+        suite::until(self, owner, "it runs", |status| status.state == State::Running).await
+    }
+
+    /// Occupies all start slots.
+    async fn occupy_starts(&self) -> OwnedSemaphorePermit {
+        let starts = Arc::clone(&self.runtime.shared.starts);
+        let slots = u32::try_from(starts.available_permits()).unwrap();
+        starts.acquire_many_owned(slots).await.unwrap()
+    }
+
+    /// The processes of an owner's server.
+    fn processes(&self, owner: &str) -> Vec<i32> {
+        let folder = self.folder.path().canonicalize().unwrap();
+        let wanted = format!("{}={}:{owner}", stdio_bridge::MARKER, folder.display());
+        let carries = |pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut variables = environment.split(|b| *b == 0);
+            variables.any(|variable| variable == wanted.as_bytes())
+        };
+        ::sandbox::processes().filter(carries).collect()
     }
 }
 
@@ -70,15 +104,7 @@ impl Subject for Local {
     }
 
     fn runs(&self, owner: &str) -> bool {
-        let folder = self.folder.path().canonicalize().unwrap();
-        let wanted = format!("{}={}:{owner}", stdio_bridge::MARKER, folder.display());
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        processes.map(|process| process.path().join("environ")).any(|environ| {
-            let environment = std::fs::read(environ).unwrap_or_default();
-            environment
-                .split(|b| *b == 0)
-                .any(|variable| variable == wanted.as_bytes())
-        })
+        !self.processes(owner).is_empty()
     }
 }
 
@@ -92,9 +118,7 @@ async fn passes_the_suite() {
 async fn a_release_stops_the_servers() {
     let local = Local::new().await;
     local.runtime.apply("one", local.spec(Kind::Runs)).await;
-    while !local.runs("one") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    local.running("one").await;
     local.runtime.release().await;
     assert!(!local.runs("one"));
 }
@@ -104,74 +128,11 @@ async fn a_release_stops_the_servers() {
 async fn folders_stay_until_their_owner_is_removed() {
     let local = Local::new().await;
     local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    local.running("one").await;
     let work = local.folder.path().join("i/one/work");
-    while !work.exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     std::fs::write(work.join("kept"), "x").unwrap();
     local.runtime.stop("one").await;
     assert!(work.join("kept").exists());
     local.runtime.remove("one").await.unwrap();
     assert!(!work.exists());
-}
-
-/// Counts, and has none.
-#[derive(Default)]
-struct Missing(std::sync::atomic::AtomicU64);
-
-#[async_trait::async_trait]
-impl crate::domain::spec::SecretSource for Missing {
-    async fn draw(&self) -> Result<crate::domain::spec::Secrets, crate::domain::spec::DrawError> {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Err(crate::domain::spec::DrawError::Missing(crate::domain::spec::Missing {
-            reason: "CREDENTIAL_REQUIRED",
-            message: "Enter it.".to_owned(),
-        }))
-    }
-}
-
-/// Each status is reported, and its report comes back as another look at the same spec: the look must not make another status.
-#[tokio::test]
-async fn secrets_that_are_missing_again_make_no_other_status() {
-    let local = Local::new().await;
-    let source = Arc::new(Missing::default());
-    let spec = || ServerSpec {
-        secrets: Arc::clone(&source) as _,
-        ..local.spec(Kind::Runs)
-    };
-    let drawn = async |times| {
-        while source.0.load(std::sync::atomic::Ordering::SeqCst) < times {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    local.runtime.apply("one", spec()).await;
-    drawn(1).await;
-    while local
-        .runtime
-        .status("one")
-        .is_none_or(|status| status.reason != "CREDENTIAL_REQUIRED")
-    {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let mut observed = local.runtime.observe();
-    observed.next().await.unwrap();
-    for times in 2..5 {
-        local.runtime.apply("one", spec()).await;
-        drawn(times).await;
-    }
-    local
-        .runtime
-        .hold(
-            "two",
-            crate::domain::status::Held {
-                reason: "FIELD_REQUIRED",
-                message: String::new(),
-                generation: 1,
-                expected: true,
-            },
-        )
-        .await;
-    let next = observed.next().await.unwrap();
-    assert_eq!(next.owner, "two", "{next:?}");
-    local.runtime.release().await;
 }

@@ -1,0 +1,41 @@
+//! Draws the secrets of a server before it waits for a start slot, so that a source that does not answer occupies none.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::{
+    place::{Slot, acquire},
+    shared::Shared,
+};
+use crate::domain::spec::{DrawError, Secrets, ServerSpec};
+
+/// Secrets that are being drawn.
+pub(super) struct Drawing(BoxFuture<'static, Drawn>);
+
+/// The outcome.
+pub(super) struct Drawn {
+    pub(super) spec: Arc<ServerSpec>,
+    pub(super) secrets: Result<Secrets, DrawError>,
+    /// To be kept until the server is started; `None` for a server without secrets, which draws none.
+    pub(super) slot: Option<Slot>,
+}
+
+impl Drawing {
+    pub(super) fn new(spec: Arc<ServerSpec>, shared: &Shared) -> Self {
+        let slots = spec.requires_secrets().then(|| Arc::clone(&shared.draws));
+        Self(Box::pin(async move {
+            let slot = match slots {
+                Some(slots) => Some(acquire(slots).await),
+                None => None,
+            };
+            let secrets = spec.secrets.draw().await;
+            Drawn { spec, secrets, slot }
+        }))
+    }
+
+    /// Waits for the outcome, which comes once. The draw continues when the returned future is dropped.
+    pub(super) async fn drawn(&mut self) -> Drawn {
+        (&mut self.0).await
+    }
+}

@@ -1,0 +1,139 @@
+//! Secrets are drawn for a start, from a source that may not answer, or has none.
+
+use futures::future;
+use tokio::sync::{Notify, watch};
+
+use super::*;
+use crate::domain::spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets};
+
+/// A source that counts who asks.
+#[derive(Default)]
+struct Source {
+    asked: watch::Sender<usize>,
+    answers: Answers,
+}
+
+/// What a source answers.
+#[derive(Default)]
+enum Answers {
+    /// It has no secret.
+    #[default]
+    Missing,
+    Never,
+    /// It has a secret from the second time on. It answers the first time when this is notified.
+    Late(Notify),
+}
+
+impl Source {
+    fn that(answers: Answers) -> Arc<Self> {
+        Arc::new(Self {
+            answers,
+            ..Self::default()
+        })
+    }
+
+    /// Waits until it was asked so many times.
+    async fn asked(&self, times: usize) {
+        let mut asked = self.asked.subscribe();
+        asked.wait_for(|asked| *asked >= times).await.unwrap();
+    }
+}
+
+#[async_trait::async_trait]
+impl SecretSource for Source {
+    async fn draw(&self) -> Result<Secrets, DrawError> {
+        self.asked.send_modify(|asked| *asked += 1);
+        let first = *self.asked.borrow() == 1;
+        match &self.answers {
+            Answers::Never => future::pending().await,
+            Answers::Late(_) if !first => return Ok([("token".to_owned(), "t0ken".into())].into()),
+            Answers::Late(answer) => answer.notified().await,
+            Answers::Missing => {}
+        }
+        Err(DrawError::Missing(Missing {
+            reason: "CREDENTIAL_REQUIRED",
+            message: "Enter it.".to_owned(),
+        }))
+    }
+}
+
+fn with_secret(local: &Local, source: &Arc<Source>) -> ServerSpec {
+    ServerSpec {
+        fields: vec![Field {
+            title: "Token".to_owned(),
+            value: FieldValue::Secret {
+                key: "token".to_owned(),
+                required: true,
+            },
+            target: FieldTarget::EnvironmentVariable("TOKEN".to_owned()),
+        }],
+        secrets: Arc::clone(source) as _,
+        ..local.spec(Kind::Runs)
+    }
+}
+
+fn held() -> Held {
+    Held {
+        reason: "FIELD_REQUIRED",
+        message: String::new(),
+        generation: 1,
+        expected: true,
+    }
+}
+
+/// Each status is reported, and its report comes back as another look at the same spec: the look must not make another status.
+#[tokio::test]
+async fn secrets_that_are_missing_again_make_no_other_status() {
+    let local = Local::new().await;
+    let source = Source::that(Answers::Missing);
+    let spec = with_secret(&local, &source);
+    local.runtime.apply("one", spec.clone()).await;
+    suite::until(&local, "one", "it is held", |s| s.reason == "CREDENTIAL_REQUIRED").await;
+    let mut observed = local.runtime.observe();
+    observed.next().await.unwrap();
+    for times in 2..5 {
+        local.runtime.apply("one", spec.clone()).await;
+        source.asked(times).await;
+    }
+    local.runtime.hold("two", held()).await;
+    let next = observed.next().await.unwrap();
+    assert_eq!(next.owner, "two", "{next:?}");
+    local.runtime.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_does_not_answer_delays_no_server_without_secrets() {
+    let local = Local::new().await;
+    let source = Source::that(Answers::Never);
+    let slots = local.runtime.shared.starts.available_permits();
+    for number in 0..slots.max(DRAWS) + 1 {
+        let spec = with_secret(&local, &source);
+        local.runtime.apply(&format!("waits-{number}"), spec).await;
+    }
+    source.asked(slots.min(DRAWS)).await;
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    local.running("one").await;
+    // A draw in progress does not delay a hold either.
+    local.runtime.hold("waits-0", held()).await;
+    suite::until(&local, "waits-0", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
+    local.runtime.release().await;
+}
+
+/// The same spec again may mean that the secret was entered, also while the source is being asked.
+#[tokio::test]
+async fn a_secret_that_is_entered_during_a_draw_is_drawn() {
+    let local = Local::new().await;
+    let source = Source::that(Answers::Late(Notify::new()));
+    let spec = with_secret(&local, &source);
+    local.runtime.apply("one", spec.clone()).await;
+    source.asked(1).await;
+    let again = ServerSpec { generation: 2, ..spec };
+    local.runtime.apply("one", again).await;
+    suite::until(&local, "one", "it is looked at", |s| s.generation == 2).await;
+    let Answers::Late(answer) = &source.answers else {
+        unreachable!("it is late");
+    };
+    answer.notify_one();
+    local.running("one").await;
+    local.runtime.release().await;
+}

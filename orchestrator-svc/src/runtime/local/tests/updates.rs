@@ -1,0 +1,87 @@
+//! Updates of packages, with a FAKE of npm.
+
+use std::{fs, path::Path};
+
+use super::*;
+
+/// A folder with npm and npx in it.
+fn tools() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
+    for (program, name) in [("npm", "npm"), ("npm", "npx"), ("server.py", "server.py")] {
+        fs::copy(programs.join(program), folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("version"), "1.0.0").unwrap();
+    folder
+}
+
+fn packaged(tools: &Path) -> ServerSpec {
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    ServerSpec {
+        arguments: ["-y", "server"].map(str::to_owned).into(),
+        environment: [("PATH".to_owned(), path)].into(),
+        ..spec("npx")
+    }
+}
+
+fn update(id: &str) -> Restart {
+    Restart {
+        id: id.to_owned(),
+        update_package_of: Some(1),
+    }
+}
+
+/// The outcome of a restart is that of the server, not that of the update before it.
+#[tokio::test]
+async fn an_update_that_fails_before_its_server_is_started_has_no_outcome_yet() {
+    let (local, tools) = (Local::new().await, tools());
+    let mut spec = packaged(tools.path());
+    local.runtime.apply("one", spec.clone()).await;
+    local.running("one").await;
+    // The server of another spec waits for a start slot.
+    let occupied = local.occupy_starts().await;
+    spec.environment.insert("OTHER".to_owned(), "1".to_owned());
+    local.runtime.apply("one", spec).await;
+    suite::until(&local, "one", "it is queued", |s| s.reason == "STARTING").await;
+    fs::write(tools.path().join("broken"), "").unwrap();
+    local.runtime.restart("one", update("a")).await.unwrap();
+    // The fetch writes why it fails, and its folder is removed before the supervisor does anything else.
+    let query = LogQuery {
+        tail: 100,
+        since: 0,
+        follow: true,
+        previous: false,
+    };
+    let mut lines = local.runtime.logs("one", query);
+    while !lines.next().await.unwrap().text.contains("does not answer") {}
+    let packages = local.folder.path().join("packages");
+    while fs::read_dir(&packages).unwrap().count() > 1 {
+        tokio::task::yield_now().await;
+    }
+    drop(occupied);
+    let outcome = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert_eq!(outcome.state, State::Running, "{outcome:?}");
+    assert!(outcome.message.contains("was not updated"), "{outcome:?}");
+    local.runtime.release().await;
+}
+
+/// A server that has failed, and waits to be started again, has both outcomes.
+#[tokio::test]
+async fn a_failed_update_is_added_to_the_message_of_a_failed_server() {
+    let (local, tools) = (Local::with_backoff(Duration::from_secs(600)).await, tools());
+    fs::write(tools.path().join("server.py"), "import sys\nsys.exit('no database')\n").unwrap();
+    local.runtime.apply("one", packaged(tools.path())).await;
+    let first = suite::until(&local, "one", "it failed", |s| s.state == State::Failed).await;
+    fs::write(tools.path().join("slow"), "").unwrap();
+    local.runtime.restart("one", update("a")).await.unwrap();
+    let again = |s: &Status| s.state == State::Failed && s.start_time != first.start_time;
+    suite::until(&local, "one", "it failed again", again).await;
+    fs::remove_file(tools.path().join("version")).unwrap();
+    fs::remove_file(tools.path().join("slow")).unwrap();
+    let outcome = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert_eq!(outcome.state, State::Failed);
+    for text in ["no database", "was not updated"] {
+        assert!(outcome.message.contains(text), "{outcome:?}");
+    }
+    local.runtime.release().await;
+}
