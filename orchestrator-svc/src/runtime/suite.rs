@@ -413,15 +413,19 @@ async fn the_last_call_decides<S: Subject>(subject: &S) {
 
 async fn nothing_of_one_owner_concerns_another<S: Subject>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
-    for owner in ["one", "two"] {
+    // The name of one begins as that of another.
+    let longer = "two-more";
+    for owner in ["one", "two", longer] {
         runtime.apply(owner, spec.clone()).await;
     }
     let one = running(subject, "one").await;
     let two = running(subject, "two").await;
+    running(subject, longer).await;
     assert_ne!(one.endpoint, two.endpoint);
     runtime.apply("three", subject.spec(Kind::Ends)).await;
     until(subject, "three", "it failed", |s| s.state == State::Failed).await;
     runtime.remove("two").await.unwrap();
+    assert!(subject.runs(longer));
     assert_eq!(running(subject, "one").await, one);
     runtime.release().await;
 }

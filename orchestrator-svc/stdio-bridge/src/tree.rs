@@ -104,14 +104,19 @@ fn carries(pid: i32, variable: impl FnMut(&[u8]) -> bool) -> bool {
     environment.split(|&b| b == 0).any(variable)
 }
 
-/// Kills all processes whose marker begins with `prefix`: those that a bridge left because it was killed. Waits until they have ended.
+/// Kills all processes whose marker `is_wanted` selects: those that a bridge left because it was killed. It is called with the marker of the
+/// server, also for the processes of one session. Waits until they have ended.
 ///
 /// # Errors
 /// If one is left after ten seconds.
-pub fn kill_marked(prefix: &str) -> io::Result<()> {
-    let wanted = format!("{MARKER}={prefix}");
-    let marked =
-        |pid: &i32| living_parent(*pid).is_some() && carries(*pid, |variable| variable.starts_with(wanted.as_bytes()));
+pub fn kill_marked(is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let is_marker = |variable: &[u8]| {
+        let marker = str::from_utf8(variable)
+            .ok()
+            .and_then(|text| text.strip_prefix(MARKER)?.strip_prefix('='));
+        marker.is_some_and(|marker| is_wanted(without_session(marker)))
+    };
+    let marked = |pid: &i32| living_parent(*pid).is_some() && carries(*pid, is_marker);
     let deadline = Instant::now() + Duration::from_secs(10);
     let me = getpid().as_raw();
     loop {
@@ -124,6 +129,14 @@ pub fn kill_marked(prefix: &str) -> io::Result<()> {
         }
         kill_all(&living);
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The marker of a server, from its own marker or from that of one of its sessions.
+fn without_session(marker: &str) -> &str {
+    match marker.rsplit_once('#') {
+        Some((server, session)) if session.bytes().all(|b| b.is_ascii_digit()) => server,
+        _ => marker,
     }
 }
 

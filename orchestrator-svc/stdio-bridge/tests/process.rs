@@ -150,16 +150,25 @@ async fn without_namespaces_what_a_server_started_ends_with_it() {
 #[tokio::test]
 async fn processes_that_are_left_are_found_by_their_marker() {
     let folder = tempfile::tempdir().unwrap();
-    let mut left = std::process::Command::new("sleep")
-        .arg("600")
-        .env(stdio_bridge::MARKER, folder.path())
-        .spawn()
-        .unwrap();
-    let reaped = std::thread::spawn(move || left.wait().unwrap());
-    eventually(|| harness::marked(folder.path()).len() == 1).await;
-    stdio_bridge::kill_marked(folder.path().to_str().unwrap()).unwrap();
-    assert!(harness::marked(folder.path()).is_empty());
-    assert!(!reaped.join().unwrap().success());
+    let mark = folder.path().to_str().unwrap();
+    let leave = |mark: String| {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("600").env(stdio_bridge::MARKER, mark).spawn().unwrap()
+    };
+    let reaped = ["", "#1", "#12"].map(|session| {
+        let mut left = leave(format!("{mark}{session}"));
+        std::thread::spawn(move || left.wait().unwrap())
+    });
+    let mut others = ["more", "#a", "#1/x"].map(|more| leave(format!("{mark}{more}")));
+    stdio_bridge::kill_marked(|marker| marker == mark).unwrap();
+    for reaped in reaped {
+        assert!(!reaped.join().unwrap().success());
+    }
+    for other in &mut others {
+        assert!(other.try_wait().unwrap().is_none(), "it is another server's");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -103,29 +103,40 @@ impl Bridge {
     }
 
     /// Stops the server, and waits until no process of it is left. Its calls are finished first; once `hurry` completes, they are not waited
-    /// for any more. What the server still writes goes to `logs`.
-    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, logs: &Logs) {
+    /// for any more. What the server still writes goes to `logs`. Returns false if the bridge failed: then processes may be left.
+    #[must_use]
+    pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, logs: &Logs) -> bool {
         self.say(STOP).await;
         let patience = self.longest_stop + CLEANUP;
         let ending = async {
             let mut hurry = std::pin::pin!(hurry);
             let mut hurried = false;
-            while !self.ended {
+            loop {
                 tokio::select! {
                     biased;
                     () = &mut hurry, if !hurried => {
                         hurried = true;
                         self.say(STOP_NOW).await;
                     }
-                    event = self.next() => if let Event::Log { line, time } = event {
-                        logs.push(&line, time);
+                    event = self.next() => match event {
+                        Event::Log { line, time } => logs.push(&line, time),
+                        Event::Ended { reason, .. } => return leaves_nothing(reason),
+                        Event::Started { .. } | Event::Ready | Event::ToolsChanged => {}
                     },
                 }
             }
         };
-        if timeout(patience, ending).await.is_err() {
+        let clean = timeout(patience, ending).await.unwrap_or_else(|_| {
             self.lost();
-        }
+            false
+        });
         self.reap().await;
+        clean
     }
+}
+
+/// Whether no process is left of a server whose bridge ended for this reason. Only a bridge that failed leaves any: each other one kills them
+/// before it ends.
+pub(crate) fn leaves_nothing(reason: EndReason) -> bool {
+    reason != EndReason::BridgeFailed
 }

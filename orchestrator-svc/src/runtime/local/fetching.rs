@@ -3,6 +3,7 @@
 use stdio_bridge::Event;
 
 use super::{
+    bridge::leaves_nothing,
     failure::Cause,
     packages::Fetch,
     place::{Place, Slot},
@@ -63,15 +64,20 @@ impl Supervisor {
         match event {
             Event::Log { line, time } => self.logs.push(&line, time),
             Event::Started { .. } | Event::Ready | Event::ToolsChanged => {}
-            Event::Ended { message, exit_code, .. } => {
+            Event::Ended {
+                reason,
+                message,
+                exit_code,
+                ..
+            } => {
                 let Some(mut fetching) = self.fetching.take() else {
                     return;
                 };
                 if let Step::Running { bridge, .. } = std::mem::replace(&mut fetching.step, self.next_step()) {
                     bridge.reap().await;
                 }
-                if let Err(error) = self.shared.machine.sweep_fetch(&self.owner).await {
-                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch could not be ended");
+                if !leaves_nothing(reason) {
+                    self.sweep_fetch().await;
                 }
                 if exit_code == Some(0) {
                     self.step_done(fetching).await;
@@ -143,9 +149,18 @@ impl Supervisor {
             return;
         };
         if let Step::Running { bridge, .. } = fetching.step {
-            bridge.stop(std::future::ready(()), &self.logs).await;
+            let clean = bridge.stop(std::future::ready(()), &self.logs).await;
+            if !clean {
+                self.sweep_fetch().await;
+            }
         }
         self.give_up(fetching.fetch).await;
+    }
+
+    async fn sweep_fetch(&mut self) {
+        if let Err(error) = self.shared.machine.sweep_fetch(&self.owner).await {
+            tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch could not be ended");
+        }
     }
 
     async fn give_up(&mut self, fetch: Fetch) {

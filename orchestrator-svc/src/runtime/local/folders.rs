@@ -65,14 +65,7 @@ impl Folders {
     }
 
     fn of(&self, uid: &str) -> PathBuf {
-        // The registry's uids are UUIDs. Any other text is hashed, so that it cannot name a folder elsewhere.
-        let plain = !uid.is_empty() && uid.len() <= 64 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let name = if plain {
-            uid.to_owned()
-        } else {
-            format!("x{}", hex::encode(Sha256::digest(uid)))
-        };
-        self.data.join("i").join(name)
+        self.data.join("i").join(name(uid))
     }
 
     pub(crate) fn work(&self, uid: &str) -> PathBuf {
@@ -149,14 +142,20 @@ impl Folders {
         self.sockets.join(name)
     }
 
-    /// The marker of an installation's processes. With an empty `uid`, a prefix of the markers of all installations.
+    /// The marker of an installation's processes. No other installation has it.
     pub(crate) fn marker(&self, uid: &str) -> String {
-        format!("{}:{uid}", self.data.display())
+        format!("{}:{}", self.data.display(), name(uid))
     }
 
     /// The marker of processes that fetch a package for an installation.
     pub(crate) fn fetch_marker(&self, uid: &str) -> String {
-        format!("{}:fetch/{uid}", self.data.display())
+        format!("{}:fetch/{}", self.data.display(), name(uid))
+    }
+
+    /// Whether a marker is one of this data folder.
+    pub(crate) fn is_marker(data: &Path, marker: &str) -> bool {
+        let folder = marker.rsplit_once(':').map(|(folder, _)| folder);
+        folder == Some(&*data.to_string_lossy())
     }
 
     /// Removes an installation's folder. The files are deleted in the background.
@@ -167,6 +166,17 @@ impl Folders {
     /// Removes folders that third-party code may have filled.
     pub(crate) fn removal(&self) -> Removal {
         self.removal.clone()
+    }
+}
+
+/// The name of an installation in paths and markers. The registry's uids are UUIDs. Any other text is hashed, so that it cannot name a folder
+/// elsewhere.
+fn name(uid: &str) -> String {
+    let plain = !uid.is_empty() && uid.len() <= 64 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if plain {
+        uid.to_owned()
+    } else {
+        format!("x{}", hex::encode(Sha256::digest(uid)))
     }
 }
 
@@ -252,6 +262,26 @@ mod tests {
         folders.remove("a-1").unwrap();
         folders.remove("a-1").unwrap();
         assert!(!folders.has("a-1"));
+    }
+
+    #[test]
+    fn tells_markers_of_owners_and_of_data_folders_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a:b");
+        let (outer, inner) = (Folders::new(folder.path()).unwrap(), Folders::new(&inner).unwrap());
+        let owners = ["a", "a-b", "", "fetch/a", "a#1", "b:a", "ü"];
+        let mut markers: Vec<_> = owners
+            .iter()
+            .flat_map(|o| [outer.marker(o), outer.fetch_marker(o)])
+            .collect();
+        for marker in &markers {
+            assert!(Folders::is_marker(outer.data(), marker) && !Folders::is_marker(inner.data(), marker));
+            assert!(!marker.contains('#'), "{marker}");
+        }
+        assert!(!Folders::is_marker(outer.data(), &inner.marker("a")));
+        markers.sort();
+        markers.dedup();
+        assert_eq!(markers.len(), 2 * owners.len());
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl Machine {
     /// Creates the folders, tests the sandbox, and ends processes that an earlier run left: those that outlived a bridge that was killed.
     pub(crate) async fn new(config: Config) -> Result<Self, LocalError> {
         let folders = Folders::new(&config.data_dir)?;
-        let prefix = folders.marker("");
-        blocking(move || stdio_bridge::kill_marked(&prefix)).await?;
+        let data = folders.data().to_owned();
+        blocking(move || stdio_bridge::kill_marked(|marker| Folders::is_marker(&data, marker))).await?;
         let hidden = match &config.hidden_dir {
             Some(folder) => folder.canonicalize()?,
             None => folders.data().to_owned(),
@@ -348,16 +348,14 @@ impl Machine {
         environment
     }
 
-    /// Ends processes that a server's bridge left because it was killed.
+    /// Ends processes that a server's bridge left because it was killed. Reads all of `/proc`.
     pub(crate) async fn sweep(&self, owner: &str) -> io::Result<()> {
-        let marker = self.folders.marker(owner);
-        blocking(move || stdio_bridge::kill_marked(&marker)).await
+        sweep(vec![self.folders.marker(owner)]).await
     }
 
     /// As [`Self::sweep`], for the bridge of a fetch.
     pub(crate) async fn sweep_fetch(&self, owner: &str) -> io::Result<()> {
-        let marker = self.folders.fetch_marker(owner);
-        blocking(move || stdio_bridge::kill_marked(&marker)).await
+        sweep(vec![self.folders.fetch_marker(owner)]).await
     }
 
     /// Removes everything that is stored for an owner. Does nothing if no server of the owner ever ran here.
@@ -365,8 +363,7 @@ impl Machine {
         if !self.folders.has(owner) {
             return Ok(());
         }
-        self.sweep(owner).await?;
-        self.sweep_fetch(owner).await?;
+        sweep(vec![self.folders.marker(owner), self.folders.fetch_marker(owner)]).await?;
         self.folders.remove(owner)
     }
 }
@@ -378,6 +375,11 @@ fn written(file: &mut crate::domain::spec::File) -> File {
         content: std::mem::take(&mut file.content),
         secret: file.secret,
     }
+}
+
+async fn sweep(markers: Vec<String>) -> io::Result<()> {
+    let carries = move |marker: &str| markers.iter().any(|wanted| marker == wanted);
+    blocking(move || stdio_bridge::kill_marked(carries)).await
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

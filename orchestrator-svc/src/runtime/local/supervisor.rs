@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bridge::Bridge,
+    bridge::{Bridge, leaves_nothing},
     drawing::{Drawing, Drawn},
     excerpt::excerpt,
     failure::{Cause, delay, failure},
@@ -331,8 +331,8 @@ impl Supervisor {
                     return;
                 };
                 run.bridge.reap().await;
-                if let Err(error) = self.shared.machine.sweep(&self.owner).await {
-                    tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server could not be ended");
+                if !leaves_nothing(reason) {
+                    self.sweep().await;
                 }
                 // One that was never ready took long to fail, and has not run well.
                 let stable = was_ready && self.has_run_long(run.started);
@@ -412,7 +412,16 @@ impl Supervisor {
         };
         let ended = std::mem::replace(&mut self.server, Server::Idle);
         if let Server::Starting { run, .. } | Server::Running { run } = ended {
-            run.bridge.stop(hurry, &self.logs).await;
+            let clean = run.bridge.stop(hurry, &self.logs).await;
+            if !clean {
+                self.sweep().await;
+            }
+        }
+    }
+
+    async fn sweep(&mut self) {
+        if let Err(error) = self.shared.machine.sweep(&self.owner).await {
+            tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server could not be ended");
         }
     }
 

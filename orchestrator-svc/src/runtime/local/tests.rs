@@ -1,5 +1,6 @@
 //! The local runtime passes the suite, with real processes.
 
+mod leftovers;
 mod secrets;
 mod slots;
 mod updates;
