@@ -54,6 +54,10 @@ pub(crate) async fn choose_port(port: u16) -> Result<u16, StartError> {
 
 /// Waits until the server listens on its port.
 ///
+/// Which addresses it listens on is not checked again while it runs. The check finds accidents, such as a default address. A server that intends to
+/// be called by others does not depend on this port, since it may open connections itself; and to find its sockets takes reading the descriptors
+/// of all its processes.
+///
 /// # Errors
 /// If it does not in time, or listens on all interfaces: other machines could call it without the gateway and without a credential.
 pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(), StartError> {
@@ -70,8 +74,8 @@ pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(),
     match tokio::time::timeout(patience, open).await {
         Ok(Listens::Exposed) => {
             let text = format!(
-                "The server listens on port {port} of all interfaces of this machine, where others reach it past the gateway. Let it listen on \
-                 127.0.0.1: many servers take that from an argument, such as --host 127.0.0.1, or a variable, such as HOST."
+                "The server listens on port {port} of all network interfaces, where other machines can call it without the gateway. An admin must \
+                 make it listen on 127.0.0.1: try the environment variable HOST=127.0.0.1 in the entry, or an argument such as --host 127.0.0.1."
             );
             Err(StartError::new(EndReason::PortExposed, text))
         }

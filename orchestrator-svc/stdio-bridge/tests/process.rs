@@ -396,7 +396,7 @@ async fn a_server_that_listens_on_all_interfaces_is_refused() {
         .await;
         let (reason, message, _) = bridge.ended().await;
         assert_eq!(reason, EndReason::PortExposed, "{message}");
-        assert!(message.contains("127.0.0.1"), "{message}");
+        assert!(message.contains("HOST=127.0.0.1"), "{message}");
         bridge.wait_until_nothing_is_left().await;
     }
 }
