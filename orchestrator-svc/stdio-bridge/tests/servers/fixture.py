@@ -125,7 +125,7 @@ if mode == "silent":
     print("I never answer", file=sys.stderr, flush=True)
     time.sleep(600)
 if mode == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: log("SIGTERM ignored"))
 if mode in ("family", "stubborn"):
     # A grandchild in a session of its own, whose parent has ended.
     script = """
