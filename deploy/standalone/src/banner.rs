@@ -1,4 +1,4 @@
-//! What the program prints once it serves.
+//! The text that the program prints once it is ready.
 
 use std::{fmt, net::SocketAddr};
 
@@ -6,19 +6,19 @@ use url::Url;
 
 use crate::dev_issuer::SignInCode;
 
-/// Where it serves, how to sign in, what to try next.
+/// Where the program listens, how to sign in, and what to try next.
 pub(crate) struct Banner<'a> {
     pub(crate) public_url: &'a Url,
-    /// Whether the gateway `default` was made at the first start.
+    /// Whether the first start has created the gateway `default`.
     pub(crate) has_default_gateway: bool,
     pub(crate) grpc: SocketAddr,
-    /// Whether this process terminates TLS there.
+    /// Whether this process terminates TLS at the gRPC address.
     pub(crate) grpc_serves_tls: bool,
-    /// The code that the development issuer's sign-in page asks for; `None` without that issuer.
+    /// The code for the development issuer's sign-in page; `None` without that issuer.
     pub(crate) sign_in_code: Option<&'a SignInCode>,
-    /// As it was given, for the commands to copy.
+    /// The data folder as the user typed it, for commands to copy; `None` if it is the default.
     pub(crate) data_dir: Option<&'a str>,
-    /// How the program is called, for the commands to copy.
+    /// The program as the user called it, for commands to copy.
     pub(crate) program: &'a str,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Banner<'_> {
         if self.has_default_gateway {
             writeln!(f, "  MCP endpoint   {url}/mcp/default")?;
         } else {
-            writeln!(f, "  MCP endpoints  {url}/mcp/GATEWAY, of gateways that admins make")?;
+            writeln!(f, "  MCP endpoints  {url}/mcp/GATEWAY, of gateways that admins create")?;
         }
         writeln!(f, "  gRPC           {grpc} (with reflection)")?;
         match self.sign_in_code {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_a_gateway_that_is_there() {
+    fn names_only_an_existing_gateway() {
         let text = |has_default_gateway| {
             Banner {
                 public_url: &"https://tools.example.com".parse().unwrap(),

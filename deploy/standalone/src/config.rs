@@ -1,4 +1,4 @@
-//! What an operator decides about the process.
+//! The configuration of the process.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,50 +10,50 @@ use url::Url;
 
 use crate::grpc_tls;
 
-/// How to serve.
+/// The configuration of the process.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Folder that holds everything.
+    /// The folder that contains all data.
     pub(crate) data_dir: PathBuf,
-    /// Where MCP clients and browsers connect.
+    /// The address to which MCP clients and browsers connect.
     pub(crate) http: SocketAddr,
-    /// Where gRPC clients connect.
+    /// The address to which gRPC clients connect.
     pub(crate) grpc: SocketAddr,
     /// TLS for gRPC.
     pub(crate) grpc_tls: grpc_tls::Config,
-    /// Under which people and clients reach the HTTP address; none: that of the address itself.
+    /// The URL under which people and clients reach the HTTP address; `None`: the address itself.
     pub(crate) public_url: Option<Url>,
-    /// The registry's PostgreSQL; none: SQLite in the data folder.
+    /// The registry's PostgreSQL database; `None`: SQLite in the data folder.
     pub(crate) database_url: Option<SecretString>,
-    /// Private networks that remote servers may be in.
+    /// Private networks that may contain remote servers.
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
-    /// YAML file with OIDC issuers.
+    /// The YAML file with OIDC issuers.
     pub(crate) issuers: Option<PathBuf>,
-    /// How long an upstream may take to begin its answer to a tool call.
+    /// How long an upstream may take to begin its response to a tool call.
     pub(crate) call_timeout: Duration,
-    /// How local servers are held.
+    /// How local servers are sandboxed.
     pub(crate) sandbox: Sandbox,
-    /// What clients may have of each listener.
+    /// The connection limits of each listener.
     pub(crate) limits: Limits,
-    /// What one caller may do.
+    /// The limits of one caller.
     pub(crate) allowance: Allowance,
-    /// How log lines look.
+    /// The format of log lines.
     pub(crate) log_format: LogFormat,
-    /// How the program was called, for the commands to copy.
+    /// The program as the user called it, for commands to copy.
     pub(crate) program: String,
 }
 
-/// How local servers are held.
+/// How local servers are sandboxed.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
-    /// None: as it fits who can reach the process.
+    /// `None`: depends on whether other machines can reach the process.
     pub(crate) mode: Option<SandboxMode>,
-    /// What every server may read, beside its own folder and the programs of the system.
+    /// Paths that every server may read, in addition to its own folder and the system's programs.
     pub(crate) read: Vec<PathBuf>,
-    /// What every server may change.
+    /// Paths that every server may change.
     pub(crate) write: Vec<PathBuf>,
-    /// TCP ports that servers may connect to; none: all.
+    /// TCP ports that servers may connect to; `None`: all.
     pub(crate) connect: Option<Vec<u16>>,
-    /// Variables of this process's environment that every server gets, besides those that it gets anyway.
+    /// Variables of this process's environment that every server gets, in addition to the default ones.
     pub(crate) environment: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The folder that holds everything a standalone server keeps.
+//! The data folder, which contains everything that a standalone server stores.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
@@ -10,11 +10,11 @@ use std::{
 use service_kit::keys::Ring;
 use uuid::Uuid;
 
-/// Seals sessions with MCP clients and browsers.
+/// The file with the keys of MCP and browser sessions.
 pub(crate) const SESSION_KEY: &str = "session.key";
-/// Seals page tokens.
+/// The file with the keys of page tokens.
 pub(crate) const PAGE_TOKEN_KEY: &str = "page-token.key";
-/// What only a data folder has; every one has the first.
+/// Names of files by which a data folder is recognized. Every data folder has the first one.
 const MARKS: [&str; 5] = [
     SESSION_KEY,
     "credentials.db",
@@ -23,21 +23,22 @@ const MARKS: [&str; 5] = [
     "instance",
 ];
 
-/// The folder, readable by nobody else.
+/// The data folder. Only its owner can read it.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
 }
 
-/// Held as long as this process serves from the folder; the system lets go of it however the process ends.
+/// Keeps other processes from serving from the folder. The operating system releases the lock when the process ends,
+/// however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl DataDir {
-    /// Opens the folder, and makes it where it does not exist. One that is there must be this user's, and empty or a data folder: whoever names
-    /// another by mistake, their home for example, is to find it as it was.
+    /// Opens the folder, and creates it if it does not exist. An existing folder must belong to this user, and be empty
+    /// or a data folder: a folder that is named by mistake, such as a home folder, must stay unchanged.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let fail = |error: io::Error| format!("the data folder {} cannot be used: {error}", path.display());
         if fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
@@ -61,7 +62,7 @@ impl DataDir {
         }
         let path = path.canonicalize().map_err(fail)?;
         let folder = Self { path };
-        if !folder.is_ours().map_err(fail)? {
+        if !folder.is_usable().map_err(fail)? {
             return Err(format!(
                 "{} is not a data folder of Chandlery, and is not empty: choose another folder with --data-dir",
                 folder.path.display()
@@ -78,7 +79,7 @@ impl DataDir {
         Ok(folder)
     }
 
-    /// Opens a folder that a server has been started on before; `None` where there is none.
+    /// Opens a folder from which a server has served before; `None` if there is none.
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>, String> {
         if fs::exists(path.join(MARKS[0])).unwrap_or_default() {
             Self::open(path).map(Some)
@@ -87,8 +88,8 @@ impl DataDir {
         }
     }
 
-    /// Whether there is nothing in it, or something that only a data folder has.
-    fn is_ours(&self) -> io::Result<bool> {
+    /// Whether the folder is empty or has a file by which a data folder is recognized.
+    fn is_usable(&self) -> io::Result<bool> {
         let mut empty = true;
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
@@ -96,18 +97,18 @@ impl DataDir {
                 return Ok(true);
             }
             let name = name.to_string_lossy();
-            // What is at the root of a volume, and what a first start leaves that was cut off.
+            // Ignores what the root of a volume contains, and what an interrupted first start leaves.
             empty &= name == "lost+found" || name == "lock" || is_draft(&name);
         }
         Ok(empty)
     }
 
-    /// Its absolute path.
+    /// The absolute path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the folder for this process alone.
+    /// Locks the folder for this process.
     pub(crate) fn lock(&self) -> Result<Lock, String> {
         let path = self.path.join("lock");
         let fail = |error: io::Error| format!("{} cannot be locked: {error}", path.display());
@@ -123,7 +124,7 @@ impl DataDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // The process id is a help, not a need.
+                // The process id is only for the message.
                 let _ = file.read_to_string(&mut holder);
                 return Err(format!(
                     "another chandlery (process {}) serves from {}: stop it, or choose another folder with --data-dir",
@@ -141,7 +142,7 @@ impl DataDir {
         Ok(Lock { _file: file })
     }
 
-    /// Removes what was half written when a process was killed: keys may be in it.
+    /// Removes files that a killed process has left half written, since they may contain keys.
     fn remove_drafts(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -152,12 +153,12 @@ impl DataDir {
         Ok(())
     }
 
-    /// A key, and the one before it; made when it is first asked for.
+    /// The current and the previous key in a file, which is created if it does not exist.
     pub(crate) fn key(&self, name: &str) -> Result<Ring, String> {
         Ring::open(&self.path.join(name)).map_err(|error| error.to_string())
     }
 
-    /// What tells the server on this folder from any other, made when it is first asked for.
+    /// Identifies the server of this folder among all others. Created at the first call.
     pub(crate) fn instance(&self) -> Result<String, String> {
         const NAME: &str = "instance";
         let known = fs::read_to_string(self.path.join(NAME))
@@ -172,12 +173,12 @@ impl DataDir {
         Ok(made)
     }
 
-    /// Whether a file is there.
+    /// Whether a file exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.path.join(name).exists()
     }
 
-    /// Writes a file so that it is there whole or not at all, also after a power cut.
+    /// Writes a file atomically, and so that it survives a power cut.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".new").tempfile_in(&self.path)?;
         file.write_all(content)?;
@@ -187,7 +188,7 @@ impl DataDir {
     }
 }
 
-/// Whether a file has the name of one that is being written: of a key (`.session.key.….new`), or by [`DataDir::write`].
+/// Whether this is the name of a half-written file: of a key (`.session.key.….new`), or of [`DataDir::write`].
 fn is_draft(name: &str) -> bool {
     name.starts_with(".new") || name.starts_with('.') && name.ends_with(".new")
 }
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_for_one_process_and_one_user() {
+    fn only_one_process_and_one_user_can_use_it() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
         let folder = DataDir::open(&path).unwrap();
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_a_folder_alone_that_is_for_something_else() {
+    fn leaves_a_foreign_folder_unchanged() {
         let parent = tempfile::tempdir().unwrap();
         let with = |name: &str, file: Option<&str>| {
             let path = parent.path().join(name);
@@ -227,7 +228,7 @@ mod tests {
         assert!(DataDir::open(&file).unwrap_err().contains("is not a folder"));
         let (refused, mode) = with("home", Some("letters.txt"));
         assert!(refused.unwrap_err().contains("not a data folder of Chandlery"));
-        assert_eq!(mode, 0o755, "it is as it was");
+        assert_eq!(mode, 0o755, "the folder is unchanged");
         assert_eq!(with("empty", None), (Ok(()), 0o700));
         assert_eq!(with("volume", Some("lost+found")), (Ok(()), 0o700));
         assert_eq!(with("begun", Some("lock")), (Ok(()), 0o700));
@@ -240,13 +241,13 @@ mod tests {
         fs::write(ssh.join("id_ed25519"), "").unwrap();
         assert!(
             DataDir::open(&ssh).is_err(),
-            "a private folder of somebody is not ours, either"
+            "a private folder without data files is not a data folder"
         );
         assert_eq!(with("restored", Some("credentials.db")), (Ok(()), 0o700));
     }
 
     #[test]
-    fn is_not_another_users() {
+    fn refuses_the_folder_of_another_user() {
         if !service_kit::not_run::root() {
             return;
         }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_half_written_is_removed() {
+    fn half_written_files_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataDir::open(parent.path()).unwrap();
         folder.key("a.key").unwrap();
@@ -288,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn has_a_name_of_its_own() {
+    fn has_an_id_of_its_own() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (one, other) = (DataDir::open(one.path()).unwrap(), DataDir::open(other.path()).unwrap());
         let name = one.instance().unwrap();
         assert_eq!(one.instance().unwrap(), name);
         assert_ne!(other.instance().unwrap(), name);
-        // Cut off in the middle of being restored, for example: nothing depends on the old one.
+        // The file is empty after an interrupted restore, for example. Nothing depends on the old id.
         one.write("instance", b"").unwrap();
         assert_ne!(one.instance().unwrap(), name);
     }

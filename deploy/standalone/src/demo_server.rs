@@ -1,4 +1,4 @@
-//! The demo MCP server that is part of the program, so that a first tool call needs no download.
+//! The demo MCP server. It is a part of the program, so that a first tool call requires no download.
 
 use rmcp::{
     ServerHandler, ServiceExt as _,
@@ -8,10 +8,10 @@ use rmcp::{
 };
 use serde::Deserialize;
 
-/// First argument of the program when it is to be this server.
+/// The first argument with which the program runs as the demo server.
 pub(crate) const COMMAND: &str = "demo-server";
 
-/// Serves on standard input and output until that is closed.
+/// Serves on standard input and output until they are closed.
 pub(crate) fn run() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

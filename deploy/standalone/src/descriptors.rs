@@ -1,17 +1,20 @@
-//! How many descriptors the process may have.
+//! Adjusts the limit of open descriptors to the number of connections.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// For files, databases, pipes to self-hosted servers, and whatever else is no connection of a client or to an upstream.
+/// Descriptors for files, databases, pipes to self-hosted servers, and everything else but connections of clients and
+/// to upstreams.
 const OWN: u64 = 256;
-/// Listeners, and the connection to an upstream that a call may need.
+/// Descriptors for a connection of each of the two listeners, with a connection to an upstream for each.
 const EACH: u64 = 2 * 2;
-/// Fewer connections than this are no service.
+/// The smallest number of connections of a listener.
 const FEWEST: u64 = 16;
-/// Not more without need: self-hosted servers inherit the limit, and some programs try every descriptor there may be.
+/// The limit is not raised further unless the connections require it: self-hosted servers inherit it, and some programs
+/// try every possible descriptor.
 const ENOUGH: u64 = 1 << 16;
 
-/// Raises the limit to what so many connections of each listener need, as far as the process may, and tells what it is.
+/// Raises the limit to what `connections` of each listener require, or to the hard limit if that is lower. Returns the
+/// limit.
 pub(crate) fn raise(connections: usize) -> u64 {
     let connections = u64::try_from(connections).unwrap_or(u64::MAX);
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
@@ -44,7 +47,7 @@ pub(crate) fn raise(connections: usize) -> u64 {
     }
 }
 
-/// How many connections each listener can have with so many descriptors.
+/// How many connections each listener can have with this limit.
 pub(crate) fn connections(descriptors: u64) -> usize {
     let possible = (descriptors.saturating_sub(OWN) / EACH).max(FEWEST);
     usize::try_from(possible).unwrap_or(usize::MAX)
@@ -55,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaves_descriptors_for_all_else() {
+    fn leaves_descriptors_for_everything_else() {
         for descriptors in [1024, 4096, 65_536] {
             let connections = u64::try_from(connections(descriptors)).unwrap();
             assert!(connections >= FEWEST && connections * EACH + OWN <= descriptors);
@@ -64,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn raises_to_what_is_permitted() {
+    fn raises_up_to_the_hard_limit() {
         let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let raised = raise(100_000);
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

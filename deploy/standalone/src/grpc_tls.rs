@@ -1,4 +1,4 @@
-//! What keeps others from reading the gRPC calls of people: they hold tokens and secrets.
+//! Configures TLS for gRPC, since people's calls contain tokens and secrets.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use tonic::{
 /// The TLS options for gRPC.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
-    /// PEM files: a certificate with those of its authorities, and its private key.
+    /// PEM files: the certificate chain, and its private key.
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     /// Addresses of proxies that terminate TLS.
     pub(crate) proxies: Vec<IpNet>,
@@ -30,17 +30,17 @@ pub(crate) struct Config {
 /// What terminates TLS for gRPC.
 #[derive(Debug)]
 pub(crate) enum GrpcTls {
-    /// Nothing: calls do not leave this machine.
+    /// Nothing, because calls do not leave this machine.
     Loopback,
     /// This process.
     Ours(Box<ServerTlsConfig>),
-    /// Proxies at these addresses. Calls are accepted only from them.
+    /// Proxies at these addresses. Other callers are refused.
     Proxies(Arc<[IpNet]>),
 }
 
 impl GrpcTls {
-    /// The TLS configuration of an address. One that is not loopback requires a certificate or a proxy, so that tokens are not sent unencrypted by
-    /// mistake.
+    /// The TLS configuration of an address. An address that is not loopback requires a certificate or a proxy, so that
+    /// tokens are not sent unencrypted by mistake.
     pub(crate) fn configured(address: SocketAddr, config: Config) -> Result<Self, String> {
         if let Some((certificate, key)) = &config.certificate {
             return Ok(Self::Ours(Box::new(identity(certificate, key)?)));
@@ -58,7 +58,7 @@ impl GrpcTls {
         ))
     }
 
-    /// `routes` for those who may call at all.
+    /// Refuses calls that do not come from a configured proxy, if there are any.
     pub(crate) fn guard(&self, routes: Routes) -> Routes {
         let Self::Proxies(proxies) = self else { return routes };
         let proxies = Arc::clone(proxies);
@@ -73,7 +73,8 @@ impl GrpcTls {
     }
 }
 
-/// A certificate chain and its key, read and checked: tonic itself would say nothing of what is wrong before the first client comes.
+/// Reads and checks a certificate chain and its key. tonic itself would report an error only when the first client
+/// connects.
 fn identity(certificate: &Path, key: &Path) -> Result<ServerTlsConfig, String> {
     const CERTIFICATE: &str = "--grpc-tls-cert";
     const KEY: &str = "--grpc-tls-key";
@@ -81,7 +82,7 @@ fn identity(certificate: &Path, key: &Path) -> Result<ServerTlsConfig, String> {
         fs::read(path).map_err(|error| format!("{flag} {} cannot be read: {error}", path.display()))
     };
     let (chain, secret) = (read(CERTIFICATE, certificate)?, read(KEY, key)?);
-    // Not refused: what Kubernetes mounts is root's, and readable by a group.
+    // A warning instead of an error: Kubernetes mounts files that belong to root and are readable by a group.
     if let Some(mode) = exposed(key) {
         tracing::warn!(
             "{KEY} {} can be read by other users (mode {mode:03o}), who can then pretend to be this server: `chmod 600` it",
@@ -112,7 +113,7 @@ fn identity(certificate: &Path, key: &Path) -> Result<ServerTlsConfig, String> {
     Ok(ServerTlsConfig::new().identity(Identity::from_pem(chain, secret)))
 }
 
-/// The permissions of a file that others than its owner may read or change.
+/// The mode of a file that users other than its owner may read or change.
 fn exposed(path: &Path) -> Option<u32> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn others_reach_it_by_tls_alone() {
+    fn other_machines_require_tls() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             assert!(matches!(configured(address, Config::default()), Ok(GrpcTls::Loopback)));
         }
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_checked_at_the_start() {
+    fn a_certificate_is_checked_at_startup() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let start = |certificate: &str, key: &str| {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_read_is_noticed() {
+    fn an_exposed_key_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key.pem");
         fs::write(&key, "").unwrap();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_proxy_nobody_else_calls() {
+    async fn behind_a_proxy_only_the_proxy_may_call() {
         let tls = GrpcTls::Proxies(vec!["10.0.0.2/32".parse().unwrap()].into());
         let routes = Routes::from(Router::new().route("/call", get(async || "called")));
         let routes = tls.guard(routes).prepare().into_axum_router();

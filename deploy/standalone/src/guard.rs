@@ -1,5 +1,5 @@
-//! Which requests the HTTP listener answers at all, whatever they are for: those that name us as their host, and come from no page of
-//! somebody else. A name that somebody makes stand for our address (DNS rebinding) opens nothing, on no path.
+//! Decides which requests the HTTP listener accepts at all: those whose host is a configured name, and which do not
+//! come from a foreign page. This protects every path against DNS rebinding.
 
 use axum::{
     http::{HeaderMap, StatusCode, Uri},
@@ -9,9 +9,9 @@ use service_kit::Hosts;
 
 use crate::health;
 
-/// What is answered to a request that is not; `None`: it is to be served.
+/// The response to a request that is refused; `None` if the request is accepted.
 pub(crate) fn refusal(hosts: &Hosts, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
-    // Kubernetes' probes, for example, come to the address of a pod.
+    // Kubernetes sends probes to the address of a pod, for example.
     let probe = health::is_asked(uri) && Hosts::is_address(uri, headers);
     if !probe && !hosts.names_us(uri, headers) {
         let why = "This host name is not one of Chandlery's. Use its public URL, which the operator sets with --public-url.\n";
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_under_its_own_names_on_every_path() {
+    fn accepts_only_configured_hosts_on_every_path() {
         for path in ["/livez", "/readyz"] {
             for host in [
                 "tools.example.com",
@@ -52,7 +52,7 @@ mod tests {
             }
         }
         assert_eq!(refused("/mcp/a", &[("host", "localhost")]), None);
-        // Not known by its address, except for probes.
+        // The address is accepted only for probes.
         let misdirected = Some(StatusCode::MISDIRECTED_REQUEST);
         assert_eq!(refused("/mcp/a", &[("host", "10.1.2.3:8080")]), misdirected);
         for path in ["/livez", "/readyz", "/dev/jwks.json", "/none"] {

@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`.
+//! The health endpoints `/livez` and `/readyz`.
 
 use axum::{
     Json, Router,
@@ -10,7 +10,7 @@ use serde::Serialize;
 use service_kit::Readiness;
 use tokio::sync::watch;
 
-/// Each service's name and readiness.
+/// The name and readiness of each service.
 pub(crate) type Services = Vec<(&'static str, watch::Receiver<Readiness>)>;
 
 #[derive(Serialize)]
@@ -21,12 +21,12 @@ struct Service {
     detail: Option<String>,
 }
 
-/// Paths of both endpoints.
+/// The paths of both endpoints.
 pub(crate) const PATHS: [&str; 2] = [LIVE, READY];
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
 
-/// Both endpoints.
+/// Routes for both endpoints.
 pub(crate) fn router(services: Services) -> Router {
     Router::new()
         .route(LIVE, get(async || "ok\n"))
@@ -34,12 +34,12 @@ pub(crate) fn router(services: Services) -> Router {
         .with_state(services)
 }
 
-/// Whether a request is for one of the two.
+/// Whether a request is for one of the endpoints.
 pub(crate) fn is_asked(uri: &Uri) -> bool {
     PATHS.contains(&uri.path())
 }
 
-/// 200 if every service can do its work, else 503; which can and why not, as JSON.
+/// Returns 200 if every service is ready, otherwise 503; with the readiness and detail of each service as JSON.
 async fn readyz(State(services): State<Services>) -> (StatusCode, Json<Vec<impl Serialize>>) {
     let services: Vec<Service> = services
         .iter()
@@ -72,10 +72,10 @@ async fn readyz(State(services): State<Services>) -> (StatusCode, Json<Vec<impl 
     )
 }
 
-/// Waits until every service can do its work.
+/// Waits until every service is ready.
 pub(crate) async fn all_ready(services: &Services) {
     for (_, ready) in services {
-        // A service whose sender is gone has stopped; whoever runs it says so.
+        // A closed channel means that the service has stopped, which its task reports.
         let _ = ready
             .clone()
             .wait_for(|ready| !matches!(ready, Readiness::NotReady(_)))

@@ -1,7 +1,8 @@
-//! Serves HTTP, each connection on one of some threads, and only on that.
+//! Serves HTTP. Each connection stays on one of several single-threaded runtimes.
 //!
-//! A call waits for two sockets in turn, its client's and its upstream's. Where threads share their work, as those of the rest of
-//! the process do, one wakes the other for every answer; that costs more than all else the gateway does for a call.
+//! A tool call waits for two sockets in turn, its client's and its upstream's. On a work-stealing runtime, like that of
+//! the rest of the process, one thread wakes another for every response, which costs more than everything else the
+//! gateway does for a call.
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, thread, time::Duration};
 
@@ -29,39 +30,39 @@ use tower::Service as _;
 
 use crate::{guard, headers, health};
 
-/// How long open requests may go on once the server stops; event streams are cut then.
+/// How long open requests may continue after the server begins to stop. Longer event streams are cut.
 const DRAIN: Duration = Duration::from_secs(3);
-/// Connections that a thread has not begun to serve. The kernel keeps further ones.
+/// Connections that wait for a thread. The kernel keeps further ones in its backlog.
 const QUEUE: usize = 64;
-/// For whoever finds no place.
+/// The response to a connection for which there is no place.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\nx-content-type-options: nosniff\r\ncontent-length: 28\r\n\r\ntoo many connections; retry\n";
-/// The head of a request, and what is read of its body at a time.
+/// The size of a request head, and of the part of a body that is read at once.
 const MAX_BUFFER: usize = 64 << 10;
-/// Requests at a time on one connection of HTTP/2.
+/// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
-/// All header fields of a request on HTTP/2. A session's cookies have up to 20 KB.
+/// The size of all header fields of an HTTP/2 request. A session's cookies have up to 20 KB.
 const MAX_HEADERS: u32 = 32 << 10;
-/// What a connection of HTTP/2 may send before any of it is read.
+/// How much an HTTP/2 client may send before any of it is read.
 const WINDOW: u32 = 256 << 10;
-/// What waits for each stream of HTTP/2 until its client takes it.
+/// How much of the response of an HTTP/2 stream is buffered for the client.
 const SEND_BUFFER: usize = 64 << 10;
-/// Streams that a client resets before they are looked at (CVE-2023-44487), and those that we reset for its faults: beyond, the connection
-/// ends.
+/// How many streams a client may reset before the server has accepted them (CVE-2023-44487), and how many the server
+/// may reset because of the client's errors, before the connection is closed.
 const MAX_RESETS: usize = 64;
 const MAX_FAULTS: usize = 1024;
-/// How long a connection of HTTP/2 may be silent before it is pinged; it ends if no answer comes. Who is in the middle of a
-/// frame cannot give one: this bounds slow heads.
+/// An HTTP/2 connection that is silent for `PING` is pinged, and closed if it does not respond within `PONG`. A client
+/// in the middle of a frame cannot respond, so this also limits slow request heads.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 
-/// What is served.
+/// What the listener serves.
 #[derive(Clone)]
 pub(crate) struct Site {
-    /// Everything there is.
+    /// All routes.
     pub(crate) router: Router,
-    /// Whom it answers as.
+    /// The hosts for which requests are accepted.
     pub(crate) hosts: Arc<Hosts>,
-    /// Whether browsers come by https.
+    /// Whether browsers use https.
     pub(crate) https: bool,
 }
 
@@ -91,7 +92,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        // The next has the next turn, if it keeps up; where none does, nothing more is accepted.
+        // Threads take turns, except those whose queue is full. If all are full, nothing more is accepted.
         lanes.rotate_left(1);
         let free = lanes.iter().position(|lane| lane.capacity() > 0).unwrap_or_default();
         let accepted = Accepted {
@@ -124,7 +125,7 @@ struct Accepted {
 
 type Lane = (mpsc::Sender<Accepted>, oneshot::Receiver<()>);
 
-/// Starts a thread that serves the connections it is given, and tells when it has ended.
+/// Starts a thread that serves the connections sent to it, and returns a receiver that resolves when it has ended.
 fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<Lane> {
     let (give, mut connections) = mpsc::channel::<Accepted>(QUEUE);
     let (end, ended) = oneshot::channel();
@@ -132,7 +133,7 @@ fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<L
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let builder = builder();
-            // Each connection holds one end; when all are gone, so are the connections.
+            // Each connection holds a sender; the channel closes when all connections have ended.
             let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
             while let Some(accepted) = connections.recv().await {
                 let Accepted {
@@ -161,16 +162,16 @@ fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<L
             drop(open);
             let _ = tokio::time::timeout(DRAIN, all_closed.recv()).await;
         });
-        // Nobody waits any more: the process ends.
+        // If the receiver is gone, the process is ending.
         let _ = end.send(());
     })?;
     Ok((give, ended))
 }
 
-/// HTTP/1.1, and HTTP/2 for clients that know beforehand.
+/// Accepts HTTP/1.1, and HTTP/2 with prior knowledge.
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // How long a head may take is for `Guarded` to say, which tells an idle connection from a slow one.
+    // `Guarded` limits the time for a request head, because it can tell an idle connection from a slow one.
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -191,7 +192,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 fn connection_of(
     builder: &auto::Builder<TokioExecutor>,
     connection: TcpStream,

@@ -1,18 +1,18 @@
-//! The file that configures issuers.
+//! Reads the file that configures OIDC issuers.
 
 use std::{fs, path::Path};
 
 use serde::Deserialize;
 use service_kit::identity::{IssuerConfig, takes_secrets};
 
-/// The YAML file: `issuers:`, a list.
+/// The YAML file: a list named `issuers`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     issuers: Vec<IssuerConfig>,
 }
 
-/// Reads the issuers of a file.
+/// Reads and checks the issuers of a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("--issuers {}: {error}", path.display()))?;
     let file: File = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -69,12 +69,12 @@ mod tests {
             "https://login.example.com/.well-known/openid-configuration"
         );
         assert_eq!(issuers[0].audiences, ["chandlery"]);
-        // Nobody is an admin by a claim that nobody has named.
+        // Without a configured roles claim, no claim makes an admin.
         assert_eq!(issuers[0].roles_claim, None);
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn errors_name_the_fault() {
         for (text, complaint) in [
             ("issuers:\n  - issuer: https://a.example\n", "audience"),
             (

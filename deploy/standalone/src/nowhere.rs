@@ -1,8 +1,8 @@
-//! What is said at paths where nothing is.
+//! The response to a path that does not exist.
 
 use axum::http::StatusCode;
 
-/// For people who try an address, and for clients that are configured with a wrong one.
+/// For people who try an address, and for clients with a wrong configuration.
 pub(crate) async fn answer() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn says_what_there_is() {
+    async fn names_the_paths_that_exist() {
         let router = Router::new().fallback(answer);
         for path in ["/mcp", "/mcp/default/", "/none"] {
             let request = Request::get(path).body(Body::empty()).unwrap();

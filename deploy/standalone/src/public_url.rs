@@ -1,4 +1,4 @@
-//! The URL under which people and clients reach the HTTP address.
+//! Determines the URL under which people and clients reach the HTTP address.
 
 use std::net::SocketAddr;
 
@@ -6,8 +6,9 @@ use url::Url;
 
 use crate::dev_issuer::names_this_machine;
 
-/// `given`, or that of the address itself where only this machine reaches it. By which name others reach it cannot be known, and requests
-/// to any other than the public URL's are refused.
+/// Returns `given`, or the URL of the address itself if it is loopback. For any other address `given` is required: the
+/// name by which other machines reach it is unknown, and requests to names other than that of the public URL are
+/// refused.
 pub(crate) fn of(given: Option<&Url>, http: SocketAddr) -> Result<Url, String> {
     let Some(url) = given else {
         if !http.ip().to_canonical().is_loopback() {
@@ -29,8 +30,8 @@ pub(crate) fn of(given: Option<&Url>, http: SocketAddr) -> Result<Url, String> {
     }
 }
 
-/// Whether what people and clients send crosses a network for all on the way to read.
-pub(crate) fn is_in_the_clear(public_url: &Url) -> bool {
+/// Whether requests to the public URL cross a network unencrypted.
+pub(crate) fn is_unencrypted(public_url: &Url) -> bool {
     public_url.scheme() == "http" && !names_this_machine(public_url)
 }
 
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn is_known_on_this_machine_and_given_on_any_other() {
+    fn is_required_unless_the_address_is_loopback() {
         assert_eq!(chosen(None, "127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080/");
         assert_eq!(chosen(None, "[::1]:8080").unwrap(), "http://[::1]:8080/");
         for http in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:8080"] {
@@ -63,9 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine() {
-        let clear = |url: &str| is_in_the_clear(&url.parse().unwrap());
-        assert!(clear("http://tools.example.com") && clear("http://10.0.0.1:8080"));
-        assert!(!clear("https://tools.example.com") && !clear("http://localhost:8080") && !clear("http://[::1]:1"));
+    fn plain_http_to_other_machines_is_unencrypted() {
+        let unencrypted = |url: &str| is_unencrypted(&url.parse().unwrap());
+        assert!(unencrypted("http://tools.example.com") && unencrypted("http://10.0.0.1:8080"));
+        for url in ["https://tools.example.com", "http://localhost:8080", "http://[::1]:1"] {
+            assert!(!unencrypted(url), "{url}");
+        }
     }
 }

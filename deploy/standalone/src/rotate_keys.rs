@@ -1,7 +1,8 @@
-//! `chandlery rotate-keys`: new keys in place of those in the data folder.
+//! `chandlery rotate-keys`: replaces the keys in the data folder.
 //!
-//! What is to be done is noted first, with the ids of the keys that are to go. Whoever goes on after a run that was cut off exchanges only
-//! those that are still there: no key is exchanged twice, and what the old ones sealed stays good.
+//! The command first writes a note with the ids of the old keys. If it is interrupted, the next run reads the note and
+//! replaces only keys that still have these ids: no key is replaced twice, and what the old keys have sealed stays
+//! valid.
 
 use std::{collections::BTreeMap, error::Error, io::Write as _, path::Path};
 
@@ -15,17 +16,18 @@ use crate::{
 
 const CREDENTIALS: &str = credential_svc::KEY_FILE;
 const DEV_ISSUER: &str = "dev-issuer.key";
-/// In the data folder while keys are exchanged.
+/// The note, which is in the data folder while keys are replaced.
 const NOTE: &str = "rotate-keys.pending";
 
-/// The ids of the keys that are to go, by file.
+/// The ids of the keys to replace, by file.
 #[derive(Debug, Deserialize, Serialize)]
 struct Note {
     old: BTreeMap<String, String>,
     revoke: bool,
 }
 
-/// Does all of it, and says which keys there are now. `revoke`: what the old keys sealed and signed ends at once.
+/// Rotates all keys, and prints the ids of the new and the old ones. With `revoke`, everything that the old keys sealed
+/// or signed becomes invalid.
 pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
     let folder = DataDir::existing(data_dir)?.ok_or_else(|| {
         format!(
@@ -68,7 +70,7 @@ pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Puts a new key in front of the one with this id, if that is still the current one; with `revoke`, in place of all.
+/// If the current key has the id `old`, puts a new key in front of it, or with `revoke` in place of all keys.
 fn exchange(path: &Path, old: Option<&String>, revoke: bool) -> Result<(), Box<dyn Error>> {
     let ring = Ring::open(path)?;
     let is_new = ring.ids().first() != old;

@@ -1,4 +1,4 @@
-//! Builds the four services, connects them, serves them, and stops them.
+//! Starts the four services in one process, and stops them.
 
 use std::{error::Error, io::Write as _, sync::Arc, time::Duration};
 
@@ -33,9 +33,9 @@ use crate::{
     services::{self, SQLITE, Services, own_names},
 };
 
-/// In the data folder: the first start has added what it adds; see [`seeded`].
+/// Mark in the data folder: the first start has added the demo; see [`seeded`].
 const SEEDED: &str = "seeded";
-/// In the data folder: where the process listens.
+/// File in the data folder: the addresses on which the process listens.
 const ADDRESSES: &str = "addresses.json";
 
 /// Serves until SIGINT or SIGTERM.
@@ -48,7 +48,7 @@ pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
-    // No other process of this user reads its memory, which has secrets.
+    // Other processes of this user must not read the memory, which contains secrets.
     nix::sys::prctl::set_dumpable(false)?;
     let folder = DataDir::open(&config.data_dir)?;
     let _lock = folder.lock()?;
@@ -58,9 +58,9 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     let grpc = bind(config.grpc, "--grpc").await?;
     let (http_address, grpc_address) = (http.local_addr()?, grpc.local_addr()?);
     let public_url = public_url::of(config.public_url.as_ref(), http_address)?;
-    if public_url::is_in_the_clear(&public_url) {
+    if public_url::is_unencrypted(&public_url) {
         tracing::warn!(
-            "--public-url {public_url}: tokens, secrets and session cookies cross the network in the clear; let a reverse proxy terminate TLS, and \
+            "--public-url {public_url}: tokens, secrets and session cookies cross the network unencrypted; let a reverse proxy terminate TLS, and \
              give its https URL"
         );
     }
@@ -70,8 +70,8 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         .filter(|net| egress::includes_public(net))
     {
         tracing::warn!(
-            "--allow-upstream-cidr {network} includes public addresses: secrets may go there by plain http, for all on the way to read; name \
-             private networks alone"
+            "--allow-upstream-cidr {network} includes public addresses: secrets may be sent there over plain http, which others can read; name \
+             only private networks"
         );
     }
     let local_url = Url::parse(&format!("http://{http_address}"))?;
@@ -84,7 +84,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         Ok(()) => Some(Arc::new(DevIssuer::open(folder.path())?)),
         Err(refusal) if issuers.is_empty() => {
             return Err(format!(
-                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or let --http, --grpc and --public-url name this machine alone"
+                "{refusal}: configure an OIDC issuer of your own (--issuers FILE), or let --http, --grpc and --public-url name only this machine"
             )
             .into());
         }
@@ -120,7 +120,8 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
 
     spawn(&mut running, "quotas", quotas.forget_idle(stop.clone()));
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
-    // Not ready before what the first start adds is there: whoever waits for readiness finds the gateway `default`.
+    // `/readyz` also waits until the first start has added the demo, so that a client that waits for it finds the
+    // gateway `default`.
     let (set_up, setup) = watch::channel(Readiness::NotReady("the first start adds the demo".to_owned()));
     let mut router = health::router(readiness.iter().cloned().chain([("setup", setup)]).collect());
     let code = SignInCode::random(&mut service_kit::random::rng());
@@ -158,15 +159,15 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     );
     let grpc_serves_tls = matches!(grpc_tls, GrpcTls::Ours(_));
     let all = grpc_tls.guard(all);
-    let (strangers, stopped) = (edge::connections(grpc, Gate::new(limits)), stop.clone());
+    let (clients, stopped) = (edge::connections(grpc, Gate::new(limits)), stop.clone());
     spawn(
         &mut running,
         "grpc",
         failing(
             async move {
                 match grpc_tls {
-                    GrpcTls::Ours(tls) => serve::serve_tls(*tls, all, strangers, stopped).await,
-                    GrpcTls::Loopback | GrpcTls::Proxies(_) => serve::serve(all, strangers, stopped).await,
+                    GrpcTls::Ours(tls) => serve::serve_tls(*tls, all, clients, stopped).await,
+                    GrpcTls::Loopback | GrpcTls::Proxies(_) => serve::serve(all, clients, stopped).await,
                 }
             },
             "gRPC",
@@ -229,13 +230,14 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
         _ = terminate.recv() => Ok(()),
     };
     stop.cancel();
-    // Each part gives up its own work in time; whatever has not by then is cut off: nothing accepted depends on it.
+    // Each part ends its own work within its time limit. What has not ended by then is aborted: no accepted request
+    // depends on it.
     let drained = async { while running.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(10), drained).await;
     ended
 }
 
-/// The limits of each listener, with no more connections than the process may have descriptors for.
+/// The limits of each listener, reduced to what the descriptor limit allows.
 fn limits(mut limits: Limits) -> Limits {
     let descriptors = descriptors::raise(limits.connections);
     let possible = descriptors::connections(descriptors);
@@ -250,12 +252,12 @@ fn limits(mut limits: Limits) -> Limits {
     limits
 }
 
-/// The name of the mark that the registry has what the first start adds: one for each database.
+/// The name of the mark for this database that says that the first start has added the demo.
 fn seeded(config: &Config) -> String {
     match &config.database_url {
         None => SEEDED.to_owned(),
         Some(url) => {
-            // The password may change, and nothing of it is to be left in the folder.
+            // Without the password, which may change and must not be stored in the folder.
             let mut url = Url::parse(url.expose_secret()).ok();
             if let Some(url) = &mut url {
                 let _ = url.set_password(None);
@@ -272,7 +274,7 @@ async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, 
         .map_err(|error| format!("{address} cannot be bound: {error}; choose another with {flag}"))
 }
 
-/// Runs a part of the process; its name comes back when it ends.
+/// Spawns a part of the process, which returns its name when it ends.
 fn spawn(running: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
     running.spawn(async move {
         part.await;
@@ -280,7 +282,7 @@ fn spawn(running: &mut JoinSet<&'static str>, name: &'static str, part: impl Fut
     });
 }
 
-/// Logs how a server failed.
+/// Logs the error of a server.
 async fn failing<E: std::fmt::Display>(server: impl Future<Output = Result<(), E>>, name: &'static str) {
     if let Err(error) = server.await {
         tracing::error!(error = %error, "{name} failed");

@@ -1,8 +1,8 @@
-//! What the first start adds, so that anybody's first tool call works: a demo entry, a team of everybody, its installation,
-//! a gateway.
+//! Adds what a first tool call requires at the first start: a demo entry, a team of all users, an installation for it,
+//! and a gateway.
 //!
-//! It goes through the public API as an admin would. Every step has a fixed `request_id`: a start that was cut off is
-//! completed by the next one, and nothing is made twice.
+//! It uses the public API as an admin would. Every step has a fixed `request_id`, so the next start completes an
+//! interrupted one, and nothing is created twice.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,15 +14,15 @@ use tonic::{
     transport::Channel,
 };
 
-/// The command of the demo entry: this program's own demo server.
+/// The command of the demo entry, which is this program's demo server.
 pub(crate) const DEMO_COMMAND: &str = "chandlery-demo";
 const LABEL: &str = "catalog";
 const LABEL_VALUE: &str = "starter";
-/// How long the first start waits for the demo server's tools before it serves without.
+/// How long the first start waits for the demo server's tools before it is ready without them.
 const DISCOVERY: Duration = Duration::from_secs(10);
 
-/// Adds everything, as the holder of `token`; `issuer` is the one whose users make up the team `everyone`. A registry that others have
-/// used before, who have things of these names or have deleted them, is left as it is.
+/// Adds everything with `token`. The users of `issuer` are the members of the team `everyone`. A registry in which
+/// these names are or were in use is left unchanged.
 pub(crate) async fn seed(registry: Channel, token: &str, issuer: &str) -> Result<(), Status> {
     match add(registry, token, issuer).await {
         Err(status) if matches!(status.code(), Code::AlreadyExists | Code::NotFound) => {
@@ -60,7 +60,7 @@ async fn add(registry: Channel, token: &str, issuer: &str) -> Result<(), Status>
         })
         .await?
         .into_inner();
-    // What was answered when it was made says nothing of its present state: to approve it again changes nothing.
+    // The entry in the response may be outdated. Approving it again changes nothing.
     entries
         .approve_entry(pb::ApproveEntryRequest {
             name: entry.name.clone(),
@@ -92,7 +92,7 @@ async fn add(registry: Channel, token: &str, issuer: &str) -> Result<(), Status>
     Ok(())
 }
 
-/// Sends the same token with each request.
+/// Adds the token to each request.
 #[derive(Clone)]
 struct Bearer(MetadataValue<Ascii>);
 

@@ -18,18 +18,18 @@ use crate::{
     demo_server, health, seed,
 };
 
-/// In the data folder: the registry, where it is not on PostgreSQL.
+/// File in the data folder: the registry, unless it is on PostgreSQL.
 pub(crate) const SQLITE: &str = "registry.db";
 
-/// The services, and the listening end of every pipe to them.
+/// The services, and the listener of every pipe to them.
 pub(crate) struct Services {
     pub(crate) apps: [App; 4],
     pub(crate) pipes: [Vec<PipeListener>; 4],
-    /// The gateway's own channel to the registry, for people's requests.
+    /// The gateway's channel to the registry, which also carries people's requests.
     pub(crate) registry: Channel,
 }
 
-/// Builds the four services and connects them by pipes.
+/// Builds the four services and connects them with pipes.
 pub(crate) async fn build(
     config: &Config,
     folder: &DataDir,
@@ -47,7 +47,8 @@ pub(crate) async fn build(
     let egress = EgressPolicy::new(config.allow_upstream_cidr.clone());
     let page_token_key = folder.key(PAGE_TOKEN_KEY)?;
     let program = std::env::current_exe()?;
-    // The same after a crash: to a registry on PostgreSQL these watchers are then those of before, and no write waits for the dead.
+    // The id stays the same after a crash. A registry on PostgreSQL then recognizes these watchers, and writes do not
+    // wait for dead ones.
     let instance = Some(folder.instance()?);
     let public = config.issuers.is_some() || !http_address.ip().is_loopback() || !config.grpc.ip().is_loopback();
 
@@ -131,7 +132,7 @@ pub(crate) async fn build(
     })
 }
 
-/// How local servers are held. `public`: others than this machine's users can reach us, or people sign in elsewhere.
+/// The sandbox of local servers. `public`: other machines can reach the process, or people sign in with other issuers.
 fn sandbox(config: &Sandbox, public: bool) -> orchestrator_svc::Sandbox {
     let fitting = if public {
         SandboxMode::Required
@@ -147,7 +148,7 @@ fn sandbox(config: &Sandbox, public: bool) -> orchestrator_svc::Sandbox {
     }
 }
 
-/// The names of the HTTP address itself, besides that of the public URL.
+/// The host names of the HTTP address, in addition to that of the public URL.
 pub(crate) fn own_names(http_address: SocketAddr) -> Vec<String> {
     vec![http_address.to_string(), format!("localhost:{}", http_address.port())]
 }

@@ -1,4 +1,4 @@
-//! `chandlery token`: a JWT of the development issuer.
+//! `chandlery token`: prints a JWT of the development issuer.
 
 use std::{fs, io::Write as _, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
 
@@ -6,25 +6,25 @@ use service_kit::Clock;
 
 use crate::dev_issuer::{self, DevIssuer};
 
-/// The longest that a token is valid (seconds): nobody can take one back before it ends.
+/// The longest validity of a token, in seconds. It is limited because a single token cannot be revoked.
 const MAX_TTL: u64 = 24 * 3600;
 
-/// Which token to print.
+/// The token to print.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Data folder of the server that is to accept it.
+    /// The data folder of the server that is to accept the token.
     pub(crate) data_dir: PathBuf,
-    /// Email address, and subject.
+    /// The email address, which is also the subject.
     pub(crate) user: String,
-    /// Groups of the user.
+    /// The groups of the user.
     pub(crate) groups: Vec<String>,
-    /// Whether they are an admin.
+    /// Whether the user is an admin.
     pub(crate) admin: bool,
-    /// How long it is valid.
+    /// How long the token is valid.
     pub(crate) ttl: Duration,
 }
 
-/// Prints the token, and nothing else, on standard output.
+/// Prints the token, and nothing else, to standard output.
 pub(crate) fn print(request: &Request) -> Result<(), Box<dyn std::error::Error>> {
     let folder = &request.data_dir;
     if let Ok(found) = fs::metadata(folder)
@@ -39,7 +39,7 @@ pub(crate) fn print(request: &Request) -> Result<(), Box<dyn std::error::Error>>
     }
     let issuer = DevIssuer::existing(folder)?.ok_or_else(|| {
         format!(
-            "{} is not the data folder of a server with a development issuer: start the server once before, and name the same \
+            "{} is not the data folder of a server with a development issuer: start the server once first, and name the same \
              folder with --data-dir",
             folder.display()
         )
@@ -56,20 +56,20 @@ pub(crate) fn print(request: &Request) -> Result<(), Box<dyn std::error::Error>>
     Ok(())
 }
 
-/// Takes a lifetime in seconds that is no longer than a day.
+/// Parses a lifetime in seconds of at most a day.
 pub(crate) fn ttl(text: &str) -> Result<u64, String> {
     let ttl: u64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
     if (1..=MAX_TTL).contains(&ttl) {
         Ok(ttl)
     } else {
         Err(format!(
-            "must be 1 to {MAX_TTL} seconds, a day: nobody can take a token back before it ends. A client that should stay signed in for \
-             longer takes a gateway token, which can be revoked"
+            "must be 1 to {MAX_TTL} seconds, a day: a single token cannot be revoked. A client that should stay signed in for \
+             longer requires a gateway token, which can be revoked"
         ))
     }
 }
 
-/// Takes what looks like an email address.
+/// Parses an email address.
 pub(crate) fn email(text: &str) -> Result<String, String> {
     let valid = text.len() <= 254
         && text
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a folder that no token can be made from.
+    /// The error for a folder from which no token can be created.
     fn refused(folder: &Path) -> String {
         let request = Request {
             data_dir: folder.to_owned(),
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn says_that_the_folder_is_empty() {
+    fn reports_an_empty_folder() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(refused(folder.path()).contains("start the server once before"));
+        assert!(refused(folder.path()).contains("start the server once first"));
     }
 
     #[test]
-    fn says_whose_the_folder_is() {
+    fn reports_the_folder_of_another_user() {
         if !service_kit::not_run::root() {
             return;
         }

@@ -11,14 +11,14 @@ use clap::{Args, Parser, Subcommand};
 use self::serve::Serve;
 use crate::{demo_server, rotate_keys, run, token};
 
-/// First argument of the program when it is to be a stdio bridge.
+/// The first argument with which the program runs as a stdio bridge.
 pub(crate) const BRIDGE: &str = "stdio-bridge";
 
 /// A private MCP registry: the catalog of approved MCP servers, their installations, credentials and runtime, and the
 /// gateway through which agents call their tools.
 ///
-/// Without a command it serves all of it from one process; nothing needs to be set up. On the first start it adds a demo
-/// MCP server and prints how to call it.
+/// Without a command, it runs all services in one process and requires no setup. The first start adds a demo MCP server
+/// and prints how to call it.
 #[derive(Debug, Parser)]
 #[command(name = "chandlery", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -30,8 +30,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints a token of the development issuer, and nothing else, to standard output. `dev-issuer.log` in the data folder records who made
-    /// it, for which user, and when it expires.
+    /// Prints a token of the development issuer, and nothing else, to standard output. `dev-issuer.log` in the data
+    /// folder records who created it, for which user, and when it expires.
     ///
     /// The server need not be running, but must have been started once: its data folder then has the signing key. Example:
     /// TOKEN=$(chandlery token --user alice@example.com --admin)
@@ -47,7 +47,7 @@ enum Command {
     DemoServer,
 }
 
-/// Which token to print.
+/// The arguments of `token`.
 #[derive(Debug, Args)]
 struct Token {
     /// Data folder of the server that is to accept the token.
@@ -67,7 +67,7 @@ struct Token {
     ttl: u64,
 }
 
-/// Which keys to exchange, and how.
+/// The arguments of `rotate-keys`.
 #[derive(Debug, Args)]
 struct RotateKeys {
     /// Data folder of the server.
@@ -79,7 +79,7 @@ struct RotateKeys {
 }
 
 impl Cli {
-    /// Does what the command says.
+    /// Runs the command.
     pub(crate) fn dispatch(self) -> Result<(), Box<dyn std::error::Error>> {
         match self.command {
             None => run::run(self.serve.into()),
@@ -102,8 +102,8 @@ impl From<Token> for token::Request {
     }
 }
 
-/// Says what went wrong, on standard error.
-pub(crate) fn complain(error: &dyn fmt::Display) {
-    // Nothing is left to do where even this cannot be written.
+/// Reports an error on standard error.
+pub(crate) fn report(error: &dyn fmt::Display) {
+    // If standard error cannot be written, nothing is left to try.
     let _ = writeln!(std::io::stderr(), "chandlery: {error}");
 }

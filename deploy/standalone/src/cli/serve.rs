@@ -1,4 +1,4 @@
-//! The options with which Chandlery serves.
+//! Options of the server.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,10 +20,10 @@ use crate::{
     grpc_tls,
 };
 
-/// How to serve.
+/// The options of the server.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Folder that holds everything: back it up as a whole while the server is stopped.
+    /// Folder that contains all data. To back it up, stop the server and copy the whole folder.
     #[arg(long, env = "CHANDLERY_DATA_DIR", default_value = "./.chandlery", value_name = "DIR")]
     data_dir: PathBuf,
     /// Address for MCP clients and browsers. Port 0 selects a free one.
@@ -32,7 +32,7 @@ pub(super) struct Serve {
     /// Address for gRPC clients. Port 0 selects a free one.
     #[arg(long, env = "CHANDLERY_GRPC", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)), value_name = "ADDRESS:PORT", value_parser = values::address)]
     grpc: SocketAddr,
-    /// PEM file with the certificate chain of the gRPC address. Required where other machines reach it.
+    /// PEM file with the certificate chain of the gRPC address. Required if other machines can reach it.
     #[arg(
         long,
         env = "CHANDLERY_GRPC_TLS_CERT",
@@ -48,8 +48,8 @@ pub(super) struct Serve {
         requires = "grpc_tls_cert"
     )]
     grpc_tls_key: Option<PathBuf>,
-    /// Address of a proxy that terminates TLS for gRPC, in place of a certificate: only calls from there are accepted. Repeat, or separate
-    /// with commas.
+    /// Address of a proxy that terminates TLS for gRPC, as an alternative to a certificate. Only calls from there are
+    /// accepted. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_GRPC_TLS_PROXY",
@@ -59,16 +59,16 @@ pub(super) struct Serve {
         conflicts_with = "grpc_tls_cert"
     )]
     grpc_tls_proxy: Vec<IpNet>,
-    /// The URL under which people and clients reach the HTTP address; install links begin with it. Required
-    /// where --http is not loopback. [default: http://<http>]
+    /// The URL under which people and clients reach the HTTP address; install links begin with it. Required if --http
+    /// is not loopback. [default: http://<http>]
     #[arg(long, env = "CHANDLERY_PUBLIC_URL", value_name = "URL", value_parser = values::url)]
     public_url: Option<Url>,
-    /// PostgreSQL to keep the registry in, postgres://USER:PASSWORD@HOST/DATABASE. Prefer the environment variable: process lists
-    /// show arguments. [default: SQLite in the data folder]
+    /// PostgreSQL database of the registry, postgres://USER:PASSWORD@HOST/DATABASE. Prefer the environment variable,
+    /// since process lists show arguments. [default: SQLite in the data folder]
     #[arg(long, env = "CHANDLERY_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<SecretString>,
-    /// Private networks that remote MCP servers may be in, such as 10.1.0.0/16. Where an entry's URL is http, secrets are sent there in the
-    /// clear. Repeat, or separate with commas.
+    /// Private networks that may contain remote MCP servers, such as 10.1.0.0/16. If an entry's URL is http, secrets
+    /// are sent there unencrypted. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_ALLOW_UPSTREAM_CIDR",
@@ -77,17 +77,20 @@ pub(super) struct Serve {
         value_name = "CIDR"
     )]
     allow_upstream_cidr: Vec<IpNet>,
-    /// YAML file with the OIDC issuers whose tokens are accepted, besides the development issuer. The README shows one.
+    /// YAML file with the OIDC issuers whose tokens are accepted in addition to the development issuer. The README
+    /// shows one.
     #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]
     issuers: Option<PathBuf>,
-    /// Seconds that an upstream may take to begin its response to a tool call; between two parts of the response, twice as many.
+    /// Seconds that an upstream may take to begin its response to a tool call; twice as many between two parts of the
+    /// response.
     #[arg(long, env = "CHANDLERY_CALL_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     call_timeout: u64,
-    /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required where --issuers is given or an
-    /// address is not loopback, else best-effort]
+    /// How local MCP servers are sandboxed: they are third-party code that runs as this user. [default: required if
+    /// --issuers is given or an address is not loopback, otherwise best-effort]
     #[arg(long, env = "CHANDLERY_SANDBOX", value_enum, help_heading = "Local MCP servers")]
     sandbox: Option<SandboxMode>,
-    /// A folder or file that every local server may read, besides its own folder and the programs of the system. Repeat, or separate with commas.
+    /// A folder or file that every local server may read, in addition to its own folder and the system's programs.
+    /// Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_SERVER_READ",
@@ -115,8 +118,8 @@ pub(super) struct Serve {
         help_heading = "Local MCP servers"
     )]
     server_connect: Vec<Port>,
-    /// Variables of this process's environment that every local server gets too, like HTTPS_PROXY or NO_PROXY. A server can read their values.
-    /// The variables that an entry sets come first. Repeat, or separate with commas.
+    /// Variables of this process's environment that every local server gets too, such as HTTPS_PROXY or NO_PROXY. A
+    /// server can read their values. Variables that an entry sets take precedence. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_SERVER_ENVIRONMENT",
@@ -126,15 +129,15 @@ pub(super) struct Serve {
         help_heading = "Local MCP servers"
     )]
     server_environment: Vec<String>,
-    /// Open connections of HTTP clients, and of gRPC clients. At the limit, the connection that was idle for longest is closed.
-    /// The process requires two descriptors for each connection of each listener.
+    /// Open connections of HTTP clients, and of gRPC clients. At the limit, the connection that has been idle for
+    /// longest is closed. The process requires two descriptors for each connection of each listener.
     #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     max_connections: u32,
-    /// How many of these may come from one address (IPv6: from one /64 network) that is not one of --proxies.
+    /// Open connections from one address (IPv6: from one /64 network) that is not one of --proxies.
     #[arg(long, env = "CHANDLERY_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections_per_address: u32,
-    /// Addresses of reverse proxies, which carry many people's requests. Each must append its client's address to X-Forwarded-For, which is
-    /// trusted only from these addresses. Repeat, or separate with commas.
+    /// Addresses of reverse proxies, which many clients share. Each proxy must append its client's address to
+    /// X-Forwarded-For, which is trusted only from these addresses. Repeat, or separate with commas.
     #[arg(
         long,
         env = "CHANDLERY_PROXIES",
@@ -147,37 +150,37 @@ pub(super) struct Serve {
     /// Seconds that a client may take to send the head of a request or the next part of its body, or to receive the next part of a response.
     #[arg(long, env = "CHANDLERY_CLIENT_TIMEOUT", value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     client_timeout: u64,
-    /// Seconds that a connection may be idle between requests. A reverse proxy's own limit must be lower.
+    /// Seconds that a connection may be idle between requests. The idle timeout of a reverse proxy must be lower.
     #[arg(long, env = "CHANDLERY_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_timeout: u64,
     #[command(flatten)]
     caller_limits: CallerLimits,
-    /// Format of log lines. RUST_LOG selects which are written: debug, for example, or warn,gateway_svc=debug.
+    /// Format of log lines. RUST_LOG selects which lines are written, such as debug, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What must hold local MCP servers for the program to start.
+/// How strictly local MCP servers are sandboxed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SandboxMode {
-    /// Protect files, their metadata, processes, signals, Unix sockets and system calls from them, or refuse to start.
+    /// Protect files, their metadata, processes, signals, Unix sockets and system calls, or refuse to start.
     Required,
-    /// Protect what this machine supports; the log lists what is missing.
+    /// Protect what this machine supports, and log what is missing.
     BestEffort,
-    /// Do not sandbox them.
+    /// Do not sandbox local servers.
     Off,
 }
 
-/// The name of an environment variable. Chandlery's own settings are not for servers: some hold secrets.
+/// Parses the name of an environment variable. Rejects Chandlery's own settings, because some contain secrets.
 fn variable(name: &str) -> Result<String, String> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err("must be the name of a variable".to_owned());
@@ -191,9 +194,9 @@ fn variable(name: &str) -> Result<String, String> {
 /// A TCP port that servers may connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Port {
-    /// All of them.
+    /// Every port.
     Any,
-    /// This one.
+    /// One port.
     Number(u16),
 }
 
@@ -248,7 +251,7 @@ impl From<Serve> for Config {
     }
 }
 
-/// How this program was called: by cargo, or by its path.
+/// The command line prefix with which this program was started: through cargo, or its path.
 fn program() -> String {
     match std::env::args().next() {
         Some(path) if std::env::var_os("CARGO").is_none() => path,
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_comes_with_its_key() {
+    fn a_certificate_requires_its_key() {
         let parse = |arguments: &[&str]| {
             let command = Command::try_parse_from(["chandlery"].iter().chain(arguments));
             command

@@ -1,23 +1,23 @@
-//! Values of options, with a word on what is wrong with them.
+//! Parsers of option values, with error messages that show an example.
 
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use url::Url;
 
-/// Takes an address to listen on.
+/// Parses an address to listen on.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// Takes a network.
+/// Parses a network.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     text.parse()
         .map_err(|_| "must be a network, such as 10.1.0.0/16, or 10.1.2.3/32 for one address".to_owned())
 }
 
-/// Takes a URL.
+/// Parses a URL.
 pub(super) fn url(text: &str) -> Result<Url, String> {
     text.parse()
         .map_err(|_| "must be a URL, such as https://tools.example.com".to_owned())
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_is_taken() {
+    fn errors_show_an_example() {
         assert!(address("127.0.0.1:0").is_ok() && address("[::]:80").is_ok());
         for bad in ["banana", "localhost:8080", "127.0.0.1"] {
             assert!(address(bad).unwrap_err().contains("127.0.0.1:8080"), "{bad}");

@@ -1,4 +1,4 @@
-//! The authorization endpoint: shows the sign-in form, checks it, and sends the browser back with a code.
+//! The authorization endpoint: shows the sign-in form, checks it, and redirects the browser to the client with a code.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{
     request::{Entered, Request},
 };
 
-/// The request again, and what the person entered.
+/// The parameters of the request, and what the person entered.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Submitted {
@@ -34,11 +34,11 @@ pub(super) struct Submitted {
     code: String,
 }
 
-/// Why a request gets no form.
+/// Why no form is shown for a request.
 enum Refusal {
-    /// Nobody to send the browser back to.
+    /// Shown on a page, because it is not safe to redirect the browser to the client.
     Here(&'static str),
-    /// The client hears of it.
+    /// Sent to the client.
     ToClient {
         error: &'static str,
         description: &'static str,
@@ -91,7 +91,7 @@ pub(super) async fn submit(
         return page::form(StatusCode::TOO_MANY_REQUESTS, &request, &redirect, &entered);
     }
     if !shared.code.matches(&submitted.code) {
-        // A field left empty is a slip, not a guess.
+        // An empty field is a mistake, not a guess.
         if !submitted.code.trim().is_empty() {
             shared.attempts.wrong(now);
             tracing::warn!(user.email = %entered.email.escape_debug(), "development issuer: somebody entered a wrong code");
@@ -118,7 +118,7 @@ pub(super) async fn submit(
         nonce: Some(request.nonce.clone()).filter(|nonce| !nonce.is_empty()),
         granted_at: now,
     };
-    if let Err(error) = shared.issuer.put_on_record(Event::SignedIn, &grant.person, now) {
+    if let Err(error) = shared.issuer.record_event(Event::SignedIn, &grant.person, now) {
         tracing::error!("{error}");
         return send_back(redirect, &request.state, &[("error", "server_error")]);
     }
@@ -129,7 +129,8 @@ pub(super) async fn submit(
 }
 
 impl Shared {
-    /// The client is known before the browser is sent anywhere on its behalf.
+    /// Checks the request. The client and its redirect URI are checked first, before the browser is sent to the client
+    /// with any other error.
     fn check(&self, request: &Request) -> Result<Url, Refusal> {
         if request.client_id != CLIENT_ID {
             return Err(Refusal::Here(
@@ -172,7 +173,7 @@ impl Refusal {
     }
 }
 
-/// To the client, with the issuer's name, so that it can tell issuers apart (RFC 9207).
+/// Redirects to the client, with the issuer's name so that the client can distinguish issuers (RFC 9207).
 fn send_back(mut redirect: Url, state: &str, parameters: &[(&str, &str)]) -> Response {
     redirect
         .query_pairs_mut()
@@ -188,7 +189,7 @@ fn send_back(mut redirect: Url, state: &str, parameters: &[(&str, &str)]) -> Res
     (StatusCode::SEE_OTHER, headers).into_response()
 }
 
-/// Enough to catch slips: nobody sends mail there.
+/// A simple check against typing errors. No mail is sent.
 fn is_email(text: &str) -> bool {
     let fits = (3..=254).contains(&text.len()) && !text.contains(|c: char| c.is_whitespace() || c.is_control());
     fits && text

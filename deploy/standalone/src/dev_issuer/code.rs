@@ -1,4 +1,4 @@
-//! The code on the terminal, which shows that whoever signs in also started the server.
+//! The sign-in code on the terminal. It proves that the person who signs in can see the server's output.
 
 use std::{
     collections::VecDeque,
@@ -10,19 +10,21 @@ use std::{
 use rand::{CryptoRng, Rng as _};
 use subtle::ConstantTimeEq as _;
 
-/// No letters or digits that look alike.
+/// Without letters and digits that look alike.
 const ALPHABET: &[u8] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
 const LEN: usize = 8;
-/// Wrong codes in [`WINDOW`] before the page stops looking: the code would outlive the machine.
+/// How many wrong codes within [`WINDOW`] are accepted before the page refuses to check more. At this rate, guessing
+/// the code takes longer than a machine lives.
 const ALLOWED: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What the sign-in page asks for, made anew at each start. `Display` shows it, for the terminal alone; `Debug` does not.
+/// The code that the sign-in page requires, new at each start. `Display` shows it and is only for the terminal; `Debug`
+/// does not.
 #[derive(Clone)]
 pub(crate) struct SignInCode(String);
 
 impl SignInCode {
-    /// A new one.
+    /// Generates a code.
     pub(crate) fn random(rng: &mut impl CryptoRng) -> Self {
         Self(
             (0..LEN)
@@ -31,7 +33,7 @@ impl SignInCode {
         )
     }
 
-    /// Whether this is what somebody typed, whatever their letter case, spaces and dashes.
+    /// Whether a person typed this code. Letter case, spaces and dashes do not matter.
     pub(super) fn matches(&self, typed: &str) -> bool {
         let typed: String = typed
             .chars()
@@ -56,21 +58,21 @@ impl fmt::Debug for SignInCode {
     }
 }
 
-/// Counts wrong codes, of everybody together: the server has one owner.
+/// Counts the wrong codes of all people together, because the server has one owner.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(Mutex<VecDeque<SystemTime>>);
 
 impl Attempts {
-    /// How long to wait before another code is looked at; `None`: not at all.
+    /// How long to wait before the next code is checked; `None` if it can be checked now.
     pub(super) fn wait(&self, now: SystemTime) -> Option<Duration> {
         let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back must not lock anybody out for long.
+        // After a clock was set back, attempts in the future must not lock people out for long.
         wrong.retain(|at| now.duration_since(*at).is_ok_and(|since| since < WINDOW));
         let first = wrong.front().filter(|_| wrong.len() >= ALLOWED)?;
         Some(WINDOW.saturating_sub(now.duration_since(*first).unwrap_or_default()))
     }
 
-    /// A wrong one came.
+    /// Counts a wrong code.
     pub(super) fn wrong(&self, now: SystemTime) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(now);
     }
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_code_as_people_type_it() {
+    fn accepts_the_code_as_people_type_it() {
         let code = SignInCode::random(&mut service_kit::random::rng());
         let shown = code.to_string();
         assert_eq!(shown.len(), LEN + 1);

@@ -1,4 +1,4 @@
-//! Authorization codes between sign-in and exchange (RFC 6749, section 4.1; PKCE, RFC 7636).
+//! Authorization codes that wait for their exchange (RFC 6749, section 4.1; PKCE, RFC 7636).
 
 use std::{
     collections::HashMap,
@@ -13,10 +13,10 @@ use subtle::ConstantTimeEq as _;
 use super::Person;
 
 const TTL: Duration = Duration::from_secs(60);
-/// More would be no honest use of one machine.
+/// The limit of codes that wait. Honest use of one machine stays below it.
 const MAX: usize = 1_000;
 
-/// What a code stands for.
+/// What an authorization code grants.
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) person: Person,
@@ -26,12 +26,12 @@ pub(super) struct Grant {
     pub(super) granted_at: SystemTime,
 }
 
-/// The codes that have not been used.
+/// The codes that have not been exchanged.
 #[derive(Debug, Default)]
 pub(super) struct Grants(Mutex<HashMap<String, Grant>>);
 
 impl Grants {
-    /// A code for this grant; `None` when there are too many.
+    /// Returns a code for this grant; `None` if there are too many.
     pub(super) fn add(&self, grant: Grant) -> Option<String> {
         let mut grants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = grant.granted_at;
@@ -44,7 +44,7 @@ impl Grants {
         Some(code)
     }
 
-    /// Uses a code up. A code that comes with a wrong verifier or redirect URI is gone too.
+    /// Exchanges a code. It can be used only once, even if the verifier or redirect URI is wrong.
     pub(super) fn redeem(&self, code: &str, redirect_uri: &str, verifier: &str, now: SystemTime) -> Option<Grant> {
         let grant = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(code)?;
         let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(verifier));

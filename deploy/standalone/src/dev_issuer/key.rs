@@ -1,4 +1,4 @@
-//! The issuer's signing keys, ES256: the current one, and the one before it, whose tokens are still good.
+//! The issuer's ES256 signing keys: the current one, and the previous one, whose tokens are still valid.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 /// PKCS#8, DER.
 const FILE: &str = "dev-issuer.key";
-/// The one before.
+/// The previous key.
 const PREVIOUS: &str = "dev-issuer.previous.key";
 
 /// Signs tokens.
@@ -35,7 +35,8 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// The key of this data directory, made if there is none. Two processes that do so at once end up with the same key.
+    /// Opens the key of this data folder, and creates it if there is none. If two processes do this at the same time,
+    /// both get the same key.
     pub(super) fn open(data_dir: &Path) -> Result<Self, KeyFileError> {
         if let Some(key) = Self::existing(data_dir)? {
             return Ok(key);
@@ -48,12 +49,12 @@ impl SigningKey {
         })
     }
 
-    /// The key of this data directory; `None` where there is none.
+    /// The key of this data folder; `None` if there is none.
     pub(super) fn existing(data_dir: &Path) -> Result<Option<Self>, KeyFileError> {
         let Some(mut key) = read(&data_dir.join(FILE))? else {
             return Ok(None);
         };
-        // Where exchanging them was cut off, both are the same.
+        // After an interrupted rotation, both files contain the same key.
         if let Some(previous) = read(&data_dir.join(PREVIOUS))?
             && previous.header.kid != key.header.kid
         {
@@ -62,8 +63,8 @@ impl SigningKey {
         Ok(Some(key))
     }
 
-    /// Puts a new key in place of the present one, whose tokens are good still, unless `revoke` ends them. Cut off at any moment, it leaves
-    /// a key with which all those tokens are good, and can be done again.
+    /// Replaces the current key. Its tokens stay valid unless `revoke` is set. If interrupted at any point, valid
+    /// tokens stay valid, and the rotation can be repeated.
     pub(super) fn rotate(data_dir: &Path, revoke: bool) -> Result<(), KeyFileError> {
         let (path, before) = (data_dir.join(FILE), data_dir.join(PREVIOUS));
         let Some(present) = keys::read(&path)? else {
@@ -79,7 +80,7 @@ impl SigningKey {
         Ok(())
     }
 
-    /// Its id, and that of the one before.
+    /// The id of the current key, and of the previous one if there is one.
     pub(super) fn ids(&self) -> Vec<String> {
         let id = |jwk: &Value| jwk["kid"].as_str().unwrap_or_default().to_owned();
         self.jwks.iter().map(id).collect()
@@ -109,13 +110,13 @@ impl SigningKey {
             .expect("the key was parsed, and claims are plain data")
     }
 
-    /// The public halves of the keys whose tokens are good.
+    /// The public keys of valid tokens.
     pub(super) fn public_jwks(&self) -> &[Value] {
         &self.jwks
     }
 }
 
-/// RFC 7638, section 3: the required members in this order, without spaces.
+/// The thumbprint of a key (RFC 7638, section 3): the required members in this order, without spaces.
 fn thumbprint(x: &str, y: &str) -> String {
     BASE64URL_NOPAD.encode(&Sha256::digest(format!(
         r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#
@@ -126,7 +127,7 @@ fn read(path: &Path) -> Result<Option<SigningKey>, KeyFileError> {
     let Some(der) = keys::read(path)? else { return Ok(None) };
     let key = SigningKey::parse(&der).ok_or_else(|| KeyFileError::Damaged {
         path: path.to_owned(),
-        what: "it is not a P-256 key in PKCS#8 (delete it to have a new one made: tokens of the old one end)",
+        what: "it is not a P-256 key in PKCS#8 (delete it to get a new one: tokens of the old key become invalid)",
     })?;
     Ok(Some(key))
 }
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn makes_the_key_once_even_for_many_at_a_time() {
+    fn concurrent_processes_create_one_key() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().to_owned();
         assert!(SigningKey::existing(&data).unwrap().is_none());
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_key_that_others_read_and_one_that_is_none() {
+    fn refuses_an_exposed_and_a_damaged_key() {
         let dir = tempfile::tempdir().unwrap();
         SigningKey::open(dir.path()).unwrap();
         let path = dir.path().join(FILE);
@@ -185,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_takes_over_and_the_one_before_is_good_until_the_next() {
+    fn the_previous_key_is_valid_until_the_next_rotation() {
         let dir = tempfile::tempdir().unwrap();
         SigningKey::rotate(dir.path(), false).unwrap();
         assert!(
             SigningKey::existing(dir.path()).unwrap().is_none(),
-            "there is none to exchange"
+            "there is no key to rotate"
         );
         let ids = |key: Result<SigningKey, KeyFileError>| key.unwrap().ids();
         let first = ids(SigningKey::open(dir.path()));
@@ -200,7 +201,7 @@ mod tests {
         SigningKey::rotate(dir.path(), false).unwrap();
         let third = ids(SigningKey::open(dir.path()));
         assert_eq!(third[1..], second[..1]);
-        // Killed between the two files: nothing is lost, and it is done again.
+        // After an interruption between the two files, nothing is lost and the rotation can be repeated.
         fs::copy(dir.path().join(FILE), dir.path().join(PREVIOUS)).unwrap();
         assert_eq!(ids(SigningKey::open(dir.path())), third[..1]);
         SigningKey::rotate(dir.path(), true).unwrap();

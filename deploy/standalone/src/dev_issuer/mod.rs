@@ -1,7 +1,8 @@
-//! The development issuer: a real OIDC issuer inside the standalone process, so that a first try needs no identity
-//! provider. Its tokens take the same way as those of any configured issuer.
+//! The development issuer: a real OIDC issuer inside the standalone process, so that a first try requires no identity
+//! provider. Its tokens are verified like those of any configured issuer.
 //!
-//! Whoever knows the code printed on the terminal can sign in as anybody, so it is for one machine: see [`refuse_public`].
+//! Whoever knows the code on the terminal can sign in as anybody, so the issuer runs only if other machines cannot
+//! reach it: see [`refuse_public`].
 
 mod authorize;
 mod code;
@@ -43,54 +44,54 @@ pub(crate) use self::{
     record::this_user,
 };
 
-/// `iss` of its tokens. It holds no port, so that the same people are the same users wherever the server listens.
+/// The `iss` of its tokens. It contains no port, so that a person is the same user whatever the server's address is.
 pub(crate) const ISSUER: &str = "http://chandlery.localhost/dev";
-/// `aud` of tokens made on the command line.
+/// The `aud` of tokens from the command line.
 pub(crate) const AUDIENCE: &str = "chandlery";
-/// The OAuth client of Chandlery's own pages, a public one.
+/// The OAuth client of Chandlery's own pages, which is a public client.
 pub(crate) const CLIENT_ID: &str = "chandlery-pages";
-/// How long somebody who signed in on a page stays signed in.
+/// How long a sign-in on a page is valid.
 const SIGN_IN_TTL: Duration = Duration::from_secs(8 * 3600);
 
-/// Mints tokens with the key in a data directory.
+/// Issues tokens with the key in a data folder.
 #[derive(Debug)]
 pub(crate) struct DevIssuer {
     key: SigningKey,
     record: Record,
 }
 
-/// A token, and its `jti` and `exp`.
+/// A token with its `jti` and `exp`.
 struct Signed {
     token: String,
     id: String,
     until: u64,
 }
 
-/// Whom a token is about.
+/// The user in a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Person {
-    /// Subject, and email address.
+    /// The email address, which is also the subject.
     pub(crate) email: String,
-    /// Groups of theirs; team mappings name them.
+    /// The groups, which team mappings name.
     pub(crate) groups: Vec<String>,
-    /// Whether they are an admin.
+    /// Whether the user is an admin.
     pub(crate) admin: bool,
 }
 
-/// Where the issuer is reached, and what guards its sign-in.
+/// The addresses of the issuer, and the code of its sign-in page.
 #[derive(Debug)]
 pub(crate) struct RouterConfig {
-    /// The server's own address, `http://127.0.0.1:8080`.
+    /// The server's own address, such as `http://127.0.0.1:8080`.
     pub(crate) http_base_url: Url,
-    /// Where browsers reach the server.
+    /// The URL under which browsers reach the server.
     pub(crate) public_url: Url,
-    /// What the sign-in page asks for.
+    /// The code that the sign-in page requires.
     pub(crate) code: SignInCode,
-    /// Tells the time.
+    /// The clock for issue and expiry times.
     pub(crate) clock: Clock,
 }
 
-/// What the handlers share.
+/// The state that the handlers share.
 struct Shared {
     issuer: Arc<DevIssuer>,
     base: String,
@@ -119,7 +120,7 @@ struct Claims<'a> {
 }
 
 impl DevIssuer {
-    /// Opens the issuer of a data directory; the first to do so makes its key. Works while a server runs on the directory.
+    /// Opens the issuer of a data folder. The first call creates its key. Works while a server uses the folder.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
             key: SigningKey::open(data_dir)?,
@@ -127,7 +128,7 @@ impl DevIssuer {
         })
     }
 
-    /// As [`DevIssuer::open`], but makes no key; `None` where there is none.
+    /// Like [`DevIssuer::open`], but returns `None` if there is no key.
     pub(crate) fn existing(data_dir: &Path) -> Result<Option<Self>, KeyFileError> {
         let key = SigningKey::existing(data_dir)?;
         Ok(key.map(|key| Self {
@@ -136,17 +137,17 @@ impl DevIssuer {
         }))
     }
 
-    /// Makes a new key for a data directory that has one; with `revoke`, tokens that were made before end.
+    /// Replaces the key of a data folder, if there is one. With `revoke`, earlier tokens become invalid.
     pub(crate) fn rotate(data_dir: &Path, revoke: bool) -> Result<(), KeyFileError> {
         SigningKey::rotate(data_dir, revoke)
     }
 
-    /// The ids of the keys whose tokens are good, the current one first.
+    /// The ids of the keys whose tokens are valid, the current one first.
     pub(crate) fn key_ids(&self) -> Vec<String> {
         self.key.ids()
     }
 
-    /// A token for Chandlery, as the `token` command prints it, once it is on record that `by` has made it.
+    /// Issues a token for Chandlery, as the `token` command prints it, after recording that `by` has created it.
     pub(crate) fn mint(
         &self,
         by: &str,
@@ -163,12 +164,12 @@ impl DevIssuer {
         };
         let Signed { token, id, until } = self.sign(&person, AUDIENCE, ttl, now, None);
         let event = Event::TokenMade { by, token: &id, until };
-        self.put_on_record(event, &person, now)?;
+        self.record_event(event, &person, now)?;
         Ok(token)
     }
 
-    /// Where that fails, what it is about is not to be done.
-    fn put_on_record(&self, event: Event<'_>, person: &Person, now: SystemTime) -> Result<(), String> {
+    /// Records an event. If that fails, the action must not be done.
+    fn record_event(&self, event: Event<'_>, person: &Person, now: SystemTime) -> Result<(), String> {
         self.record
             .write(event, person, now)
             .map_err(|error| format!("the record of the development issuer cannot be written: {error}"))?;
@@ -197,7 +198,7 @@ impl DevIssuer {
         Signed { token, id, until }
     }
 
-    /// How the services find and trust this issuer; `http_base_url` is the server's own address.
+    /// The configuration by which the services find and trust this issuer. `http_base_url` is the server's own address.
     pub(crate) fn issuer_config(http_base_url: &Url) -> IssuerConfig {
         IssuerConfig {
             issuer: ISSUER.to_owned(),
@@ -217,7 +218,7 @@ impl DevIssuer {
         }
     }
 
-    /// Its endpoints, all below `/dev/`.
+    /// The endpoints of the issuer, all below `/dev/`.
     pub(crate) fn router(self: Arc<Self>, config: RouterConfig) -> Router {
         let shared = Arc::new(Shared {
             issuer: self,
@@ -238,7 +239,8 @@ impl DevIssuer {
     }
 }
 
-/// OpenID Connect Discovery 1.0, section 3. Browsers use the public URL, services the server's own address.
+/// The metadata (OpenID Connect Discovery 1.0, section 3). Browsers use the public URL, services the server's own
+/// address.
 async fn metadata(State(shared): State<Arc<Shared>>) -> Response {
     Json(json!({
         "issuer": ISSUER,
@@ -267,7 +269,7 @@ async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
         .into_response()
 }
 
-/// One person is one user, however they write their address.
+/// Normalizes an email address, so that one person is one user, however they write it.
 fn normal_email(email: &str) -> String {
     email.trim().to_lowercase()
 }

@@ -1,4 +1,4 @@
-//! The sign-in page.
+//! The pages of the authorization endpoint: the sign-in form, and the page of an invalid request.
 
 use axum::{
     http::{HeaderName, StatusCode, header},
@@ -77,7 +77,7 @@ fn error_of(field: &str, error: Option<&str>) -> Markup {
     html! { @if let Some(error) = error { p.error id={ (field) "-error" } { (error) } } }
 }
 
-/// For a request nobody can be signed in for.
+/// The page for a request that cannot lead to a sign-in.
 pub(super) fn refusal(why: &str) -> Response {
     let body = html! {
         h1 { "This sign-in request is not valid" }
@@ -101,7 +101,7 @@ fn respond(status: StatusCode, title: &str, body: &Markup, redirect: Option<&Url
             body { main { (body) } }
         }
     };
-    // Browsers hold the redirect that answers a form to form-action too.
+    // Browsers apply form-action to the redirect after a form, too.
     let to = redirect
         .map(|url| url.origin().ascii_serialization())
         .unwrap_or_default();
@@ -111,7 +111,7 @@ fn respond(status: StatusCode, title: &str, body: &Markup, redirect: Option<&Url
     let headers = [
         (header::CONTENT_SECURITY_POLICY, policy.as_str()),
         (header::CACHE_CONTROL, "no-store"),
-        // With no-referrer browsers would send `Origin: null` with our own form.
+        // With no-referrer, browsers would send `Origin: null` with the form.
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),

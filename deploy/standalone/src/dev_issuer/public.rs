@@ -1,10 +1,10 @@
-//! The development issuer stays on one machine.
+//! Keeps the development issuer unreachable from other machines.
 
 use std::net::SocketAddr;
 
 use url::{Host, Url};
 
-/// The server would be reachable by others.
+/// Other machines could reach the server.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "{what} can be reached from other machines, and anybody who reaches the development issuer could try to sign in as any user"
@@ -13,8 +13,8 @@ pub(crate) struct PublicAddress {
     what: String,
 }
 
-/// Refuses to run the development issuer where other machines reach it: the server must listen on loopback for HTTP and for gRPC, since
-/// both take its tokens, and its public URL must name this machine.
+/// Fails if other machines could reach the development issuer. The server must listen on loopback for HTTP and for
+/// gRPC, since both accept its tokens, and its public URL must name this machine.
 pub(crate) fn refuse_public(http: SocketAddr, grpc: SocketAddr, public_url: &Url) -> Result<(), PublicAddress> {
     for (flag, address) in [("--http", http), ("--grpc", grpc)] {
         if !address.ip().to_canonical().is_loopback() {
@@ -32,7 +32,7 @@ pub(crate) fn refuse_public(http: SocketAddr, grpc: SocketAddr, public_url: &Url
     }
 }
 
-/// Whether what asks for this URL stays on the machine it is on.
+/// Whether requests to this URL stay on the machine that sends them.
 pub(crate) fn names_this_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_on_loopback_only() {
+    fn requires_loopback() {
         const GRPC: &str = "127.0.0.1:9090";
         let check = |http: &str, grpc: &str, url: &str| {
             refuse_public(http.parse().unwrap(), grpc.parse().unwrap(), &url.parse().unwrap())

@@ -1,5 +1,5 @@
-//! What the issuer did, for whoever asks later who was let in as whom: a line of JSON for each token and sign-in, in the data folder. Never a
-//! token, nor anything that becomes one.
+//! The audit log of the development issuer, in the data folder: a line of JSON for each token and sign-in, which tells
+//! who was signed in as whom. It never contains a token, or anything that can be exchanged for one.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -14,33 +14,33 @@ use serde::Serialize;
 use super::Person;
 
 const FILE: &str = "dev-issuer.log";
-/// The file before: together they have at most twice [`MAX`].
-const BEFORE: &str = "dev-issuer.log.1";
-/// The size at which the file is rotated (bytes).
+/// The previous file. Both together have at most twice [`MAX`] bytes.
+const PREVIOUS: &str = "dev-issuer.log.1";
+/// The size at which the file is rotated, in bytes.
 const MAX: u64 = 4 << 20;
 
-/// The file.
+/// The audit log.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     folder: PathBuf,
 }
 
-/// Something the issuer did.
+/// An action of the issuer.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event<'a> {
-    /// A token was made on the command line, or for the first start.
+    /// A token was created on the command line, or for the first start.
     TokenMade {
-        /// Who made it: a user of this machine, or the server.
+        /// Who created it: a user of this machine, or the server.
         by: &'a str,
         /// `jti` of the token.
         token: &'a str,
         /// `exp` of the token, in seconds since 1970.
         until: u64,
     },
-    /// Somebody signed in on the page, with the code that the server printed.
+    /// A person signed in on the page, with the code that the server printed.
     SignedIn,
-    /// The server exchanged a sign-in for tokens.
+    /// The server exchanged a code for tokens.
     TokensGranted {
         /// `jti` of the access token.
         token: &'a str,
@@ -50,7 +50,7 @@ pub(super) enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// Tells of it in the log, too.
+    /// Writes the event to the server's log, too.
     pub(super) fn log(&self, person: &Person, now: SystemTime) {
         let (email, admin, groups) = (&person.email, person.admin, &person.groups);
         let valid = |until: u64| until.saturating_sub(seconds(now));
@@ -91,7 +91,7 @@ impl Record {
         }
     }
 
-    /// Writes it down, before what it is about is of any use to anybody: where that fails, it is not to be done.
+    /// Appends an event. This must happen before the action takes effect; if it fails, the action must not be done.
     pub(super) fn write(&self, event: Event<'_>, person: &Person, now: SystemTime) -> io::Result<()> {
         let line = Line {
             time: seconds(now),
@@ -104,17 +104,17 @@ impl Record {
         text.push(b'\n');
         let path = self.folder.join(FILE);
         if fs::metadata(&path).is_ok_and(|found| found.len() >= MAX) {
-            self.make_room(&path)?;
+            self.rotate(&path)?;
         }
-        // One write for each line: those of two processes do not mix.
+        // A single write, so that lines of two processes do not mix.
         open(&path)?.write_all(&text)
     }
 
-    fn make_room(&self, path: &Path) -> io::Result<()> {
+    fn rotate(&self, path: &Path) -> io::Result<()> {
         let file = open(path)?;
-        // Where two do it at once, one is enough.
+        // If another process rotates the file at the same time, once is enough.
         match file.try_lock() {
-            Ok(()) if file.metadata()?.len() >= MAX => fs::rename(path, self.folder.join(BEFORE)),
+            Ok(()) if file.metadata()?.len() >= MAX => fs::rename(path, self.folder.join(PREVIOUS)),
             Ok(()) | Err(TryLockError::WouldBlock) => Ok(()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -130,12 +130,12 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Since 1970.
+/// Seconds since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The user of this machine who runs this program.
+/// The user of this machine who runs the program.
 pub(crate) fn this_user() -> String {
     let uid = nix::unistd::getuid();
     match nix::unistd::User::from_uid(uid) {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_a_line_for_each_and_stays_small() {
+    fn appends_a_line_for_each_event_and_stays_small() {
         let folder = tempfile::tempdir().unwrap();
         let record = Record::new(folder.path());
         let person = Person {
@@ -172,6 +172,6 @@ mod tests {
             write();
         }
         let size = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
-        assert!(size(FILE) < MAX + 10_000 && size(BEFORE) < MAX + 10_000);
+        assert!(size(FILE) < MAX + 10_000 && size(PREVIOUS) < MAX + 10_000);
     }
 }

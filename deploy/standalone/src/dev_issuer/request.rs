@@ -1,8 +1,8 @@
-//! A request to sign somebody in, and what they enter.
+//! The parameters of a sign-in request, and what the person enters.
 
 use serde::Deserialize;
 
-/// What the client asks for (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core, section 3.1.2.1).
+/// The parameters of the client (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core, section 3.1.2.1).
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub(super) struct Request {
@@ -18,7 +18,7 @@ pub(super) struct Request {
     pub(super) login_hint: String,
 }
 
-/// What the form shows when it comes back.
+/// The values and errors that the form shows after a failed attempt.
 #[derive(Debug, Default)]
 pub(super) struct Entered {
     pub(super) email: String,

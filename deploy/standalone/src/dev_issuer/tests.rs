@@ -1,4 +1,4 @@
-//! The issuer as its clients see it.
+//! Tests of the issuer through its HTTP endpoints.
 
 use axum::{
     body::{Body, to_bytes},
@@ -157,7 +157,7 @@ async fn signs_in_and_exchanges_the_code_once() {
 }
 
 #[tokio::test]
-async fn what_it_does_is_on_record_and_no_token_is() {
+async fn actions_are_recorded_without_tokens() {
     let server = server();
     let (_, location, _) = server.sign_in("alice@example.com", &server.code.to_string()).await;
     let code = parameter(&location.unwrap(), "code").unwrap();
@@ -207,9 +207,9 @@ async fn what_it_does_is_on_record_and_no_token_is() {
     }
 }
 
-/// What cannot be put on record is not done.
+/// An action that cannot be recorded is not done.
 #[tokio::test]
-async fn lets_nobody_in_without_a_record() {
+async fn no_sign_in_without_a_record() {
     let server = server();
     std::fs::create_dir(server._dir.path().join("dev-issuer.log")).unwrap();
     let (_, location, _) = server.sign_in("alice@example.com", &server.code.to_string()).await;
@@ -242,7 +242,7 @@ async fn requires_the_verifier_of_the_challenge_and_a_fresh_code() {
 }
 
 #[tokio::test]
-async fn slows_down_who_guesses_the_code() {
+async fn limits_wrong_codes() {
     let server = server();
     for _ in 0..5 {
         let (status, location, page) = server.sign_in("alice@example.com", "WRONG-CODE").await;
@@ -267,7 +267,7 @@ async fn slows_down_who_guesses_the_code() {
 }
 
 #[tokio::test]
-async fn sends_nobody_to_strangers() {
+async fn redirects_only_to_its_own_client() {
     let server = server();
     for (change, back) in [
         (("client_id", "another"), None),
@@ -288,7 +288,7 @@ async fn sends_nobody_to_strangers() {
 }
 
 #[tokio::test]
-async fn its_tokens_are_verified_as_any_issuers() {
+async fn its_tokens_are_verified_like_those_of_any_issuer() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
     let issuer = Arc::new(DevIssuer::open(dir.path()).unwrap());
@@ -303,7 +303,7 @@ async fn its_tokens_are_verified_as_any_issuers() {
     let router = Arc::clone(&issuer).router(config);
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
 
-    // Another process with the same directory, such as the `token` command.
+    // Another process with the same folder, such as the `token` command.
     let command = DevIssuer::existing(dir.path()).unwrap().unwrap();
     let now = service_kit::Clock::System.now();
     let token = command

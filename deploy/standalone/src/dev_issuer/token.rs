@@ -1,4 +1,4 @@
-//! The token endpoint: a code and its verifier become tokens (RFC 6749, section 4.1.3).
+//! The token endpoint, which exchanges a code and its verifier for tokens (RFC 6749, section 4.1.3).
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn exchange(
     else {
         return refused(
             "invalid_grant",
-            "the code is unknown, used or over, or was made for another redirect_uri or verifier",
+            "the code is unknown, used or expired, or was made for another redirect_uri or verifier",
         );
     };
     let sign = |audience, nonce| shared.issuer.sign(&grant.person, audience, SIGN_IN_TTL, now, nonce);
@@ -52,9 +52,9 @@ pub(super) async fn exchange(
         token: &access.id,
         until: access.until,
     };
-    if let Err(error) = shared.issuer.put_on_record(event, &grant.person, now) {
+    if let Err(error) = shared.issuer.record_event(event, &grant.person, now) {
         tracing::error!("{error}");
-        return refused("server_error", "the sign-in cannot be put on record");
+        return refused("server_error", "the sign-in cannot be recorded");
     }
     let tokens = json!({
         "token_type": "Bearer",
@@ -65,7 +65,7 @@ pub(super) async fn exchange(
     ([(header::CACHE_CONTROL, "no-store")], Json(tokens)).into_response()
 }
 
-/// RFC 6749, section 5.2.
+/// An error response (RFC 6749, section 5.2).
 fn refused(error: &str, description: &str) -> Response {
     let body = json!({ "error": error, "error_description": description });
     (
