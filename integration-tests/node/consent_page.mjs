@@ -1,5 +1,6 @@
-// Opens the install page of an installation of which something has changed, in Chromium as one who has it (LOGIN, with the CODE of
-// the development issuer), looks at what it asks, submits it without an answer, and then with one: URL SECRET. Prints what was seen.
+// Opens the install page of an installation with a changed destination in Chromium, as its owner (LOGIN, with the CODE
+// of the development issuer), checks what it asks, submits it without and then with consent. Arguments: URL SECRET.
+// Prints what it saw.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";

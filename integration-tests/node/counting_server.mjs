@@ -1,5 +1,5 @@
-// A server over standard input and output that counts the calls of its process.
-// Its argument is the folder of the official SDK; a further one is only there to tell its processes from those of others.
+// A stdio server that counts the calls of its process. Its argument is the folder of the official SDK. Further
+// arguments only distinguish its processes from others.
 import { pathToFileURL } from 'node:url';
 
 const from = (file) => import(pathToFileURL(`${process.argv[2]}/dist/esm/server/${file}`).href);

@@ -1,5 +1,4 @@
-// A server over standard input and output whose list of tools changes when nobody is calling it.
-// Its argument is the folder of the official SDK.
+// A stdio server whose list of tools changes while nobody calls it. Its argument is the folder of the official SDK.
 import { pathToFileURL } from 'node:url';
 
 const from = (file) => import(pathToFileURL(`${process.argv[2]}/dist/esm/server/${file}`).href);
@@ -12,7 +11,7 @@ server.registerTool('grow', { description: 'Adds a tool a moment after it has an
   setTimeout(() => server.registerTool('grown', { description: 'Was not there before.' }, async () => text('here')), 300);
   return text('soon');
 });
-// Takes a while.
+// A tool that takes a second.
 server.registerTool('wait', {}, async () => {
   await new Promise((resolve) => setTimeout(resolve, 1000));
   return text('waited');

@@ -1,6 +1,6 @@
-// Opens an install link in Chromium and completes it, as one kind of person: MODE URL SECRET SCREENSHOTS.
-// MODE: `mouse`, `keyboard` (no pointer at all), `plain` (no JavaScript). Sign-in is oidc-provider's or the development
-// issuer's (CODE in the environment). Prints what was seen.
+// Opens an install link in Chromium and completes the page as one kind of user. Arguments: MODE URL SECRET SCREENSHOTS.
+// MODE is `mouse`, `keyboard` (no pointer) or `plain` (no JavaScript). Signs in with oidc-provider or with the
+// development issuer (CODE in the environment). Prints what it saw.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
@@ -19,13 +19,14 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ javaScriptEnabled: mode !== "plain" });
 const page = await context.newPage();
 page.setDefaultTimeout(30_000);
-// Nothing is fetched from elsewhere: the provider's page would like a font.
+// No request to other hosts: oidc-provider's page would load a font.
 await context.route((address) => address.hostname !== "127.0.0.1", (route) => route.abort());
 page.on("console", (message) => message.type() === "error" && page.url().startsWith(own) && seen.console.push(`${message.text()} ${message.location().url}`));
 page.on("pageerror", (error) => seen.console.push(String(error)));
-// A second look at the same page with JavaScript serves axe, which is a script; it is given by the debugger, past the CSP.
+// Checks a page with axe, which the debugger injects despite the page's CSP. Without JavaScript axe cannot run; the other modes check the
+// same pages.
 async function check(name) {
-  // What was entered never comes back.
+  // A page must never contain what was entered.
   if ((await page.content()).includes(secret)) seen.leaks.push(name);
   seen.pages.push({ name, url: page.url(), title: await page.title() });
   if (screenshots) await page.screenshot({ path: `${screenshots}/${mode}-${name}.png`, fullPage: true });
@@ -37,7 +38,7 @@ async function check(name) {
   }
 }
 
-// Moves the focus by Tab until it is on what the selector names.
+// Presses Tab until the element of the selector has the focus.
 async function tabTo(selector) {
   for (let step = 0; step < 60; step++) {
     await page.keyboard.press("Tab");
@@ -51,7 +52,7 @@ async function fill(selector, value) {
   await tabTo(selector);
   await page.keyboard.type(value);
 }
-// Everything that is pressed here leads to another page.
+// Presses an element that leads to another page.
 async function press(selector) {
   const navigated = page.waitForEvent("framenavigated");
   if (mode === "keyboard") {
@@ -70,7 +71,7 @@ try {
   for (let step = 0; step < 12; step++) {
     const here = new URL(page.url());
     if (here.origin !== own || (await page.locator("input[name=login], input[name=code]").count()) > 0) {
-      // Sign-in: oidc-provider's interactions, or the development issuer's page.
+      // The sign-in page of oidc-provider or of the development issuer.
       if ((await page.locator("input[name=login]").count()) > 0) {
         await page.locator("input[name=login]").fill(user);
         await page.locator("input[name=password]").fill("any");
@@ -93,7 +94,7 @@ try {
   }
   await check("form");
   seen.form = await page.locator("main").innerText();
-  // First without the secret: the page must say what is missing, at the field.
+  // The first submission is without the secret: the page must show what is missing, at the field.
   await press("form.install button[type=submit]");
   await settle();
   await check("form-with-error");

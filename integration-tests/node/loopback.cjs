@@ -1,4 +1,4 @@
-// Preloaded into servers that would listen on every interface: they listen on 127.0.0.1 alone.
+// Preloaded into servers that would listen on all interfaces, so that they listen only on 127.0.0.1.
 const net = require("node:net");
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (...args) {

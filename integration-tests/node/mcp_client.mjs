@@ -1,4 +1,5 @@
-// Lists the tools of an MCP endpoint and calls one, with npm's @modelcontextprotocol/sdk: URL TOKEN TOOL ARGUMENTS.
+// Lists the tools of an MCP endpoint and calls one, with npm's @modelcontextprotocol/sdk. Arguments: URL TOKEN TOOL
+// ARGUMENTS.
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 

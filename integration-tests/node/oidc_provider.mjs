@@ -1,12 +1,12 @@
-// npm's oidc-provider as an organization's issuer, on 127.0.0.1: PORT REDIRECT_URI. Its development interactions take any
-// login name and password; that name is the subject.
+// npm's oidc-provider as the issuer of an organization, on 127.0.0.1. Arguments: PORT REDIRECT_URI. Its development
+// pages accept any login name and password; the name becomes the subject.
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
 
 const [port, redirectUri] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
 const provider = new Provider(issuer, {
-  // The second one is somebody else's application: its tokens are not meant for us.
+  // The second client is another application, whose tokens Chandlery must reject.
   clients: ["chandlery", "another-application"].map((client_id) => ({
     client_id,
     token_endpoint_auth_method: "none",

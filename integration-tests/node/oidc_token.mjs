@@ -1,5 +1,5 @@
-// Signs somebody in at oidc-provider by the authorization code flow with PKCE, and prints their tokens:
-// ISSUER CLIENT_ID REDIRECT_URI LOGIN.
+// Signs a user in at oidc-provider with the authorization code flow and PKCE, and prints the tokens. Arguments: ISSUER
+// CLIENT_ID REDIRECT_URI LOGIN.
 import { createHash, randomBytes } from "node:crypto";
 
 const [issuer, client, redirectUri, login] = process.argv.slice(2);

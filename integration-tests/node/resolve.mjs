@@ -1,4 +1,4 @@
-// Looks packages up in the folder that integration-tests/tools installed, wherever the importing file is.
+// Resolves packages in the folder that integration-tests/tools has installed, wherever the importing file is.
 import { register } from "node:module";
 import { pathToFileURL } from "node:url";
 

@@ -1,4 +1,4 @@
-"""Calls a tool by gRPC with a client generated from our protos: PROTO_FOLDER ADDRESS TOKEN PARENT TOOL ARGUMENTS."""
+"""Calls a tool over gRPC with a client generated from the protos. Arguments: PROTO_FOLDER ADDRESS TOKEN PARENT TOOL ARGUMENTS."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def generate(protos: Path, out: Path) -> None:
     well_known = str(files("grpc_tools") / "_proto")
     status = protoc.main(["protoc", f"-I{protos}", f"-I{well_known}", f"--python_out={out}", f"--grpc_python_out={out}", *sources])
     if status != 0:
-        sys.exit("protoc takes our protos not")
+        sys.exit("protoc rejects the protos")
 
 
 def main(protos: str, address: str, token: str, parent: str, tool: str, arguments: str) -> None:

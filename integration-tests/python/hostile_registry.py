@@ -1,4 +1,4 @@
-"""A registry of npm and PyPI whose packages would run code where they are fetched. Writes its port; answers /asked with what was asked for."""
+"""A registry of npm and PyPI whose packages try to run code while they are fetched. Prints its port; returns the requested paths at /asked."""
 import base64, gzip, hashlib, http.server, io, json, tarfile, zipfile
 
 SERVER = """
@@ -16,7 +16,7 @@ def main():
 
 
 def wheel():
-    """One with a .pth file, which every interpreter of its environment runs as it starts."""
+    """A package with a .pth file, which every interpreter of its environment runs at its start."""
     files = {
         "hostile_wheel.py": SERVER,
         "hostile.pth": "import os; open('pth-ran', 'a').close()\n",
@@ -36,7 +36,7 @@ def wheel():
 
 def package(files):
     content = io.BytesIO()
-    # Not compressed at a time of its own: each answer is the same.
+    # Without a time of compression, so that each response is the same.
     with gzip.GzipFile(fileobj=content, mode="wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as archive:
         for name, document in files.items():
             text = json.dumps(document).encode()
@@ -47,7 +47,7 @@ def package(files):
 
 
 def packages(here):
-    """Two that depend on a repository of git: one says so to the registry, the other in a lock file of its own."""
+    """Two packages that depend on a git repository: one in its metadata, the other in its own lock file."""
     git = f"git+{here}/dependency.git"
     plain = {"name": "hostile-package", "version": "1.0.0", "dependencies": {"dependency": git}}
     locked = {"name": "hostile-locked", "version": "1.0.0", "dependencies": {"dependency": "1.0.0"}}

@@ -1,4 +1,4 @@
-"""Lists the tools of an MCP endpoint and calls one, with PyPI's `mcp`: URL TOKEN MODE TOOL ARGUMENTS."""
+"""Lists the tools of an MCP endpoint and calls one, with PyPI's `mcp`. Arguments: URL TOKEN MODE TOOL ARGUMENTS."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Reads tools/call messages, one a line of the file given, and prints what each says: see go/read_calls/main.go."""
+"""Parses tools/call messages, one per line of the given file, and prints the content of each: see go/read_calls/main.go."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-//! Somebody who calls the gRPC services: a channel and a token.
+//! A caller of the gRPC services: a channel and a token.
 
 use contracts::{
     credential::credential_service_client::CredentialServiceClient,
@@ -19,7 +19,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-/// Puts the token on every request.
+/// Adds the token to each request.
 #[derive(Clone, Debug)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -32,10 +32,10 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A channel that carries somebody's token.
+/// A channel with a caller's token.
 pub type Authenticated = InterceptedService<Channel, Bearer>;
 
-/// Somebody who calls the gRPC services.
+/// A caller of the gRPC services.
 #[derive(Clone, Debug)]
 pub struct Caller {
     channel: Channel,
@@ -52,10 +52,10 @@ macro_rules! clients {
 }
 
 impl Caller {
-    /// Somebody with this token, or with none.
+    /// A caller with this token, or without one.
     ///
     /// # Panics
-    /// If the address is none.
+    /// If the address is invalid.
     pub fn new(grpc_address: &str, token: Option<String>) -> Self {
         let channel = Endpoint::from_shared(format!("http://{grpc_address}"))
             .expect("host and port")
@@ -63,7 +63,7 @@ impl Caller {
         Self { channel, token }
     }
 
-    /// The token.
+    /// The token; empty if there is none.
     pub fn token(&self) -> &str {
         self.token.as_deref().unwrap_or_default()
     }
@@ -97,12 +97,12 @@ impl Caller {
         credentials: CredentialServiceClient;
         /// Running servers.
         runtimes: RuntimeServiceClient;
-        /// Tools, by gRPC.
+        /// Tools over gRPC.
         tools: ToolServiceClient;
     }
 }
 
-/// The `reason` of a status' ErrorInfo; empty where it has none.
+/// The `reason` in a status's ErrorInfo; empty if there is none.
 pub fn reason(status: &Status) -> String {
     status
         .get_details_error_info()
@@ -110,7 +110,7 @@ pub fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-/// The fields that a status' BadRequest names.
+/// The fields in a status's BadRequest.
 pub fn bad_fields(status: &Status) -> Vec<String> {
     status
         .get_details_bad_request()
@@ -124,7 +124,7 @@ pub fn bad_fields(status: &Status) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The links of a status' Help.
+/// The links in a status's Help.
 pub fn help_links(status: &Status) -> Vec<String> {
     status
         .get_details_help()
@@ -132,10 +132,10 @@ pub fn help_links(status: &Status) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// Asserts that a call was refused with this code and reason, and gives the status back.
+/// Asserts that a call failed with this code and reason, and returns the status.
 ///
 /// # Panics
-/// If it was not.
+/// If it did not.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: tonic::Code, expected: &str) -> Status {
     let status = result.expect_err("the call should have been refused");

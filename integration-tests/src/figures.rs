@@ -1,4 +1,4 @@
-//! What a program takes, and how quickly it answers somebody who does nothing wrong: reported by journeys, never asserted as times.
+//! Resource usage and latencies of the program. Journeys report latencies but never assert them.
 
 use std::{
     fmt, fs,
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{mcp::McpClient, stack::Stack};
 
-/// What a process takes.
+/// The resource usage of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Resident memory, in MiB.
@@ -20,16 +20,16 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of the program.
+    /// The usage of the program.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If the program does not run.
     pub fn of(stack: &Stack) -> Self {
         let status = fs::read_to_string(format!("/proc/{}/status", stack.pid())).expect("it runs");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
         Self {
-            memory: kib.expect("Linux says it") / 1024,
+            memory: kib.expect("Linux reports it") / 1024,
             descriptors: fs::read_dir(format!("/proc/{}/fd", stack.pid()))
                 .expect("it runs")
                 .count(),
@@ -37,20 +37,21 @@ impl Usage {
     }
 }
 
-/// How quickly `/livez` and a tool call were answered.
+/// Latencies of `/livez` and of a tool call.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     livez: Vec<Duration>,
     calls: Vec<Duration>,
-    /// The most that the program took meanwhile, in MiB.
+    /// The highest memory usage during the measurement, in MiB.
     pub peak_memory: u64,
 }
 
 impl Figures {
-    /// Asks for `/livez` and calls `tool`, an echo, again and again for a while. Every answer must be the right one.
+    /// Requests `/livez` and calls `tool`, which must be an echo, repeatedly for `during`. Every response must be
+    /// correct.
     ///
     /// # Panics
-    /// If one is not.
+    /// If a response is wrong.
     pub async fn of(stack: &Stack, client: &McpClient, tool: &str, during: Duration) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -75,7 +76,7 @@ impl Figures {
         figures
     }
 
-    /// Prints them, also where the test succeeds.
+    /// Prints the figures even if the test succeeds.
     pub fn report(&self, what: &str) {
         let _ = writeln!(std::io::stderr(), "{what:<40} {self}");
     }

@@ -1,7 +1,7 @@
-//! The harness of the journeys: it starts the real `chandlery` program on free ports and gives a test what a person has, a
-//! token, a generated client, an MCP client, a browser, and upstreams that record or misbehave.
+//! The harness of the journeys. It starts the real `chandlery` program on free ports and provides what a user has (a
+//! token, a generated client, an MCP client, a browser), and upstreams that record or misbehave.
 //!
-//! Each journey is one file in `tests/`. They are run by `integration-tests/run`, which installs what they need.
+//! Each journey is one file in `tests/`. `integration-tests/run` installs the tools that it requires and runs it.
 
 pub mod caller;
 pub mod figures;
@@ -24,5 +24,5 @@ pub use self::{
     wait::{eventually, eventually_within},
 };
 
-/// What goes wrong in a harness is told to a person, who reads a test's output.
+/// Errors of the harness are texts for the person who reads a test's output.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

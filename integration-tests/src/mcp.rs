@@ -1,4 +1,4 @@
-//! A bare MCP client over streamable HTTP: it hides nothing of what the gateway answers.
+//! A minimal MCP client over streamable HTTP, which gives tests the gateway's responses unchanged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::tls::install_crypto;
 
-/// What a client says of itself.
+/// What the client declares.
 #[derive(Clone, Debug)]
 pub struct McpOptions {
-    /// The revision it asks for.
+    /// The revision it requests.
     pub revision: String,
     /// Its capabilities.
     pub capabilities: Value,
-    /// Headers it sends with each request.
+    /// Additional headers of each request.
     pub headers: Vec<(String, String)>,
 }
 
@@ -29,7 +29,7 @@ impl Default for McpOptions {
 }
 
 impl McpOptions {
-    /// A client that can show links (2025-11-25, elicitation by URL).
+    /// A client that can open URLs (revision 2025-11-25, elicitation by URL).
     pub fn with_url_elicitation() -> Self {
         Self {
             capabilities: json!({"elicitation": {"url": {}}}),
@@ -37,7 +37,7 @@ impl McpOptions {
         }
     }
 
-    /// A client that sends this header, too.
+    /// Adds a header to each request.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -45,21 +45,21 @@ impl McpOptions {
     }
 }
 
-/// What an endpoint answered to one message.
+/// The response of an endpoint to one message.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: StatusCode,
     /// The HTTP headers.
     pub headers: HeaderMap,
-    /// The body as it came.
+    /// The body, unchanged.
     pub text: String,
-    /// Every JSON-RPC message in it: one of a JSON body, or all of an event stream.
+    /// The JSON-RPC messages in the body: one in a JSON body, or all of an event stream.
     pub messages: Vec<Value>,
 }
 
 impl Reply {
-    /// The message that answers this id, or that answers no id in particular; null where there is none.
+    /// The response with this id, or with no id; null if there is none.
     pub fn answer(&self, id: u64) -> Value {
         let answers = |message: &&Value| message.get("result").is_some() || message.get("error").is_some();
         self.messages
@@ -71,7 +71,7 @@ impl Reply {
     }
 }
 
-/// Why no session began.
+/// The response of an endpoint that began no session.
 #[derive(Clone, Debug)]
 pub struct Refused(pub Reply);
 
@@ -82,15 +82,15 @@ pub struct McpClient {
     url: String,
     headers: HeaderMap,
     next_id: AtomicU64,
-    /// What the server answered to `initialize`.
+    /// The server's response to `initialize`.
     pub initialized: Value,
 }
 
 impl McpClient {
-    /// Initializes at `url`.
+    /// Initializes a session at `url`.
     ///
     /// # Errors
-    /// What the endpoint answered, if it began no session.
+    /// The response of the endpoint, if it began no session.
     pub async fn connect(url: &str, token: Option<&str>, options: McpOptions) -> Result<Self, Refused> {
         let mut client = Self::bare(url, token, &options);
         let parameters = json!({
@@ -121,10 +121,10 @@ impl McpClient {
         Ok(client)
     }
 
-    /// A client that has not initialized.
+    /// A client that has not initialized a session.
     ///
     /// # Panics
-    /// If a header is none.
+    /// If a header is invalid.
     pub fn bare(url: &str, token: Option<&str>, options: &McpOptions) -> Self {
         install_crypto();
         let mut headers = HeaderMap::new();
@@ -142,7 +142,7 @@ impl McpClient {
         for (name, value) in &options.headers {
             headers.append(
                 name.parse::<HeaderName>().expect("the test names a header"),
-                value.parse().expect("the test gives a header value"),
+                value.parse().expect("the header value is valid"),
             );
         }
         let http = reqwest::Client::builder()
@@ -160,22 +160,22 @@ impl McpClient {
         }
     }
 
-    /// The session's handle.
+    /// The session id.
     pub fn session(&self) -> Option<&str> {
         self.headers.get("mcp-session-id")?.to_str().ok()
     }
 
-    /// Sets a header of all further requests, such as another session or token.
+    /// Sets a header of all further requests, such as another session id or token.
     ///
     /// # Panics
-    /// If it is none.
+    /// If the header is invalid.
     pub fn set_header(&mut self, name: &str, value: &str) {
         let name = name.parse::<HeaderName>().expect("the test names a header");
         self.headers
-            .insert(name, value.parse().expect("the test gives a header value"));
+            .insert(name, value.parse().expect("the header value is valid"));
     }
 
-    /// Sends a request with an id of its own.
+    /// Sends a request with a new id.
     pub async fn send(&self, method: &str, params: Value) -> (u64, Reply) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let reply = self
@@ -184,15 +184,15 @@ impl McpClient {
         (id, reply)
     }
 
-    /// Posts any JSON.
+    /// Posts a JSON value.
     pub async fn post(&self, message: &Value) -> Reply {
         self.post_text(message.to_string()).await
     }
 
-    /// Posts any text.
+    /// Posts a text.
     ///
     /// # Panics
-    /// If there is no HTTP answer at all.
+    /// If there is no HTTP response.
     pub async fn post_text(&self, body: String) -> Reply {
         let answer = self
             .http
@@ -225,7 +225,7 @@ impl McpClient {
         }
     }
 
-    /// Sends a request and gives its JSON-RPC answer, `result` or `error` in it.
+    /// Sends a request, and returns its JSON-RPC response with `result` or `error`.
     pub async fn request(&self, method: &str, params: Value) -> Value {
         let (id, reply) = self.send(method, params).await;
         let answer = reply.answer(id);
@@ -238,28 +238,28 @@ impl McpClient {
         answer
     }
 
-    /// Calls a tool and gives the whole answer.
+    /// Calls a tool, and returns the whole response.
     pub async fn call(&self, tool: &str, arguments: Value) -> Value {
         self.request("tools/call", json!({"name": tool, "arguments": arguments}))
             .await
     }
 
-    /// Calls a tool, which must work, and gives the text of its first content block.
+    /// Calls a tool, and returns the text of its first content block.
     ///
     /// # Panics
-    /// If it does not.
+    /// If the call fails.
     pub async fn call_text(&self, tool: &str, arguments: Value) -> String {
         let answer = self.call(tool, arguments).await;
         assert_ne!(answer["result"]["isError"], json!(true), "{tool}: {answer}");
         let text = answer["result"]["content"][0]["text"].as_str();
-        text.unwrap_or_else(|| panic!("{tool} gave no text: {answer}"))
+        text.unwrap_or_else(|| panic!("{tool} returned no text: {answer}"))
             .to_owned()
     }
 
-    /// Every tool, page by page.
+    /// Lists all tools, page by page.
     ///
     /// # Panics
-    /// If the endpoint does not list them.
+    /// If the endpoint returns an error.
     pub async fn list_tools(&self) -> Vec<Value> {
         let mut tools = Vec::new();
         let mut params = json!({});
@@ -276,7 +276,7 @@ impl McpClient {
         }
     }
 
-    /// The names of every tool, sorted.
+    /// The names of all tools, sorted.
     pub async fn tool_names(&self) -> Vec<String> {
         let tools = self.list_tools().await;
         let mut names: Vec<String> = tools
@@ -290,13 +290,13 @@ impl McpClient {
     /// Opens the stream for messages from the server.
     ///
     /// # Panics
-    /// If there is no HTTP answer at all.
+    /// If there is no HTTP response.
     pub async fn open_stream(&self) -> reqwest::Response {
         self.try_open_stream().await.expect("an HTTP answer")
     }
 
-    /// Opens the stream for messages from the server; `None`: the connection ends without an answer, or none comes. A request whose connection was
-    /// closed while it waited for one hangs in the client.
+    /// Opens the stream for messages from the server. Returns `None` if the connection ends without a response, or if
+    /// there is none in time: the HTTP client hangs if its connection was closed while a request waited for one.
     pub async fn try_open_stream(&self) -> Option<reqwest::Response> {
         let mut headers = self.headers.clone();
         headers.insert("accept", HeaderValue::from_static("text/event-stream"));
@@ -313,14 +313,14 @@ impl McpClient {
     /// Ends the session.
     ///
     /// # Panics
-    /// If there is no HTTP answer at all.
+    /// If there is no HTTP response.
     pub async fn delete(&self) -> StatusCode {
         let request = self.http.delete(&self.url).headers(self.headers.clone());
         request.send().await.expect("an HTTP answer").status()
     }
 }
 
-/// The data of each event of an event stream.
+/// The data of each event in an event stream.
 fn events(text: &str) -> impl Iterator<Item = String> {
     let text = text.replace("\r\n", "\n");
     let events: Vec<String> = text

@@ -1,4 +1,4 @@
-//! A PostgreSQL server: the one that `CHANDLERY_TEST_POSTGRES_URL` names, or one of our own.
+//! A PostgreSQL server: the one in `CHANDLERY_TEST_POSTGRES_URL`, or one that the test starts.
 
 use std::{
     env,
@@ -20,10 +20,10 @@ use tempfile::TempDir;
 
 use crate::{Result, process::free_port, tools::Tool};
 
-/// A server on which databases can be made; its own ends when this is dropped.
+/// A server on which a test can create databases. If the test started it, it stops when dropped.
 #[derive(Debug)]
 pub struct Server {
-    /// Of its database `postgres`, for a user who may make others.
+    /// The URL of its database `postgres`, for a user who can create databases.
     pub url: SecretString,
     _own: Option<Own>,
 }
@@ -35,10 +35,10 @@ struct Own {
 }
 
 impl Server {
-    /// The one that is there, or a new one.
+    /// Uses the server in `CHANDLERY_TEST_POSTGRES_URL`, or starts one.
     ///
     /// # Errors
-    /// As [`Server::own`].
+    /// Like [`Server::own`].
     pub async fn start() -> Result<Self> {
         Tool::Postgres.declared();
         match env::var("CHANDLERY_TEST_POSTGRES_URL") {
@@ -50,10 +50,10 @@ impl Server {
         }
     }
 
-    /// A new one: on 127.0.0.1, its data in a temporary folder, with `fsync` on and 256 MB of shared buffers.
+    /// Starts a server on 127.0.0.1, with its data in a temporary folder, `fsync` on, and 256 MB of shared buffers.
     ///
     /// # Errors
-    /// If there is no PostgreSQL on this machine, or it does not start.
+    /// If PostgreSQL is not installed or does not start.
     pub async fn own() -> Result<Self> {
         Tool::Postgres.declared();
         let programs = programs()?;
@@ -114,10 +114,10 @@ impl Server {
         Ok(Self { url, _own: Some(own) })
     }
 
-    /// The URL of a new, empty database on it.
+    /// Creates an empty database, and returns its URL.
     ///
     /// # Errors
-    /// If it does not answer.
+    /// If the server does not respond.
     pub async fn database(&self) -> Result<SecretString> {
         let name = format!("journey_{}", uuid::Uuid::new_v4().simple());
         let mut connection = PgConnection::connect(self.url.expose_secret()).await?;
@@ -129,10 +129,10 @@ impl Server {
         Ok(String::from(url).into())
     }
 
-    /// What its figures depend on: its version, and whether what it has acknowledged is on the disk.
+    /// What figures depend on: the server's version, and whether acknowledged writes are on disk.
     ///
     /// # Errors
-    /// If it does not answer.
+    /// If the server does not respond.
     pub async fn describe(&self) -> Result<String> {
         let mut connection = PgConnection::connect(self.url.expose_secret()).await?;
         let describe = "SELECT 'PostgreSQL ' || current_setting('server_version') || ', fsync ' || current_setting('fsync') \
@@ -143,7 +143,7 @@ impl Server {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // Its children end with it only where it is asked to end.
+        // The server's children end only if it shuts down itself.
         if let Ok(pid) = i32::try_from(self.program.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
         }
@@ -151,7 +151,7 @@ impl Drop for Own {
     }
 }
 
-/// Where `initdb` and `postgres` are: in `CHANDLERY_TEST_POSTGRES_BIN`, or where Debian puts them.
+/// The folder of `initdb` and `postgres`: `CHANDLERY_TEST_POSTGRES_BIN`, or where Debian puts them.
 fn programs() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("CHANDLERY_TEST_POSTGRES_BIN") {
         return Ok(folder.into());
@@ -168,7 +168,7 @@ fn programs() -> Result<PathBuf> {
         .ok_or_else(|| "there is no PostgreSQL: set CHANDLERY_TEST_POSTGRES_URL or CHANDLERY_TEST_POSTGRES_BIN".into())
 }
 
-/// As whom it runs where this is root: PostgreSQL refuses to.
+/// The user to run the server as, if this process is root: PostgreSQL refuses to run as root.
 fn user() -> Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);

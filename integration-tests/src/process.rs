@@ -1,4 +1,4 @@
-//! Programs that a test starts: their lines are kept, and they end with the test.
+//! Programs that a test starts. Their output is kept, and they end with the test.
 
 use std::{
     fs,
@@ -19,17 +19,17 @@ use tokio::{
 
 use crate::wait::eventually_within;
 
-/// The lines of a program, from both of its outputs.
+/// The output lines of a program, from standard output and standard error.
 #[derive(Clone, Debug, Default)]
 pub struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
-    /// All of them so far.
+    /// All lines so far.
     pub fn all(&self) -> Vec<String> {
         self.0.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// Whether a line holds this text.
+    /// Whether a line contains this text.
     pub fn contain(&self, text: &str) -> bool {
         self.0
             .lock()
@@ -73,7 +73,7 @@ impl Program {
         Self::start_into(command, Lines::default())
     }
 
-    /// Starts a program whose lines come behind those of `lines`.
+    /// Starts a program whose lines are appended to `lines`.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -104,26 +104,26 @@ impl Program {
         self.pid.as_raw()
     }
 
-    /// What it wrote.
+    /// The output of the program.
     pub fn lines(&self) -> &Lines {
         &self.lines
     }
 
-    /// Whether it ended by itself, and how.
+    /// The exit status, if the program has ended by itself.
     pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Kills it with no time for anything, and waits until it is gone.
+    /// Kills the program with SIGKILL, and waits until it is gone.
     pub async fn kill(&mut self) {
         let _ = signal::kill(self.pid, Signal::SIGKILL);
         let _ = self.child.wait().await;
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends SIGTERM, and waits until the program has ended.
     ///
     /// # Panics
-    /// If it does not within 20 seconds.
+    /// If it does not end within 20 seconds.
     pub async fn terminate(&mut self) -> std::process::ExitStatus {
         let _ = signal::kill(self.pid, Signal::SIGTERM);
         match tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await {
@@ -147,7 +147,7 @@ impl Drop for Program {
     }
 }
 
-/// A process as `/proc` shows it.
+/// A process according to `/proc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessInfo {
     /// Its id.
@@ -156,11 +156,11 @@ pub struct ProcessInfo {
     pub parent: i32,
     /// `cmdline`, the arguments joined by spaces.
     pub arguments: String,
-    /// `environ`, as far as it can be read.
+    /// `environ`, if it can be read.
     pub environment: String,
 }
 
-/// All processes that can be seen, zombies left out.
+/// All visible processes except zombies.
 pub fn processes() -> Vec<ProcessInfo> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -169,7 +169,7 @@ pub fn processes() -> Vec<ProcessInfo> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter_map(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name, in parentheses, may hold anything; what follows it is fixed.
+            // The name, in parentheses, may contain anything; the fields after it are fixed.
             let mut rest = stat.rsplit_once(')')?.1.split_whitespace();
             let state = rest.next()?;
             if state == "Z" || state == "X" {
@@ -190,7 +190,7 @@ pub fn processes() -> Vec<ProcessInfo> {
         .collect()
 }
 
-/// The processes that descend from `root`, itself left out.
+/// The descendants of the process `root`.
 pub fn descendants(root: i32) -> Vec<ProcessInfo> {
     let all = processes();
     let mut found: Vec<ProcessInfo> = Vec::new();
@@ -204,10 +204,10 @@ pub fn descendants(root: i32) -> Vec<ProcessInfo> {
     found
 }
 
-/// Waits until no process is left that has `mark` in its environment or arguments.
+/// Waits until no process has `mark` in its environment or arguments.
 ///
 /// # Panics
-/// If one is still there after ten seconds.
+/// If there is such a process after ten seconds.
 pub async fn no_process_with(mark: &str) {
     let own = i32::try_from(std::process::id()).expect("a pid is small");
     eventually_within(
@@ -225,7 +225,7 @@ pub async fn no_process_with(mark: &str) {
     .await;
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago, for programs that must be told one.
+/// A TCP port of 127.0.0.1 that was free a moment ago, for programs that must be given one.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())

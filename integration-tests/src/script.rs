@@ -1,4 +1,5 @@
-//! Scripts in other languages, in `node/` and `python/`: each does one thing and prints what it saw as JSON.
+//! Runs scripts in other languages, in `node/`, `python/` and `go/`. Each does one thing, and prints the result as
+//! JSON.
 
 use std::{ffi::OsStr, process::Stdio, time::Duration};
 
@@ -7,10 +8,10 @@ use tokio::process::Command;
 
 use crate::tools::{Tool, own};
 
-/// What a program said when it ended.
+/// The result of a program that has ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Whether it exited with 0.
+    /// Whether the exit status was 0.
     pub success: bool,
     /// Standard output.
     pub stdout: String,
@@ -19,10 +20,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Standard output as JSON.
+    /// Parses standard output as JSON.
     ///
     /// # Panics
-    /// If the program failed or wrote something else.
+    /// If the program failed or its output is not JSON.
     pub fn json(&self) -> Value {
         assert!(
             self.success,
@@ -34,10 +35,10 @@ impl Outcome {
     }
 }
 
-/// Runs a program to its end, for five minutes at most: compilers are among them.
+/// Runs a program to its end, with a timeout of five minutes, because some programs are compilers.
 ///
 /// # Panics
-/// If it cannot be started or does not end.
+/// If it cannot be started or does not end in time.
 pub async fn run(mut command: Command) -> Outcome {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
@@ -56,7 +57,7 @@ pub async fn run(mut command: Command) -> Outcome {
 pub async fn python<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = I>) -> Outcome {
     let mut command = Command::new(Tool::Python.path());
     command.arg(own("python").join(name)).args(arguments);
-    // Nothing is left beside the sources.
+    // Leaves no files beside the sources.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     run(command).await
 }
@@ -64,7 +65,7 @@ pub async fn python<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<It
 /// A command that runs `node/NAME`, with the packages of the lock file.
 pub fn node_command(name: &str) -> Command {
     let mut command = Command::new(Tool::Node.path());
-    // ES modules are looked up beside the importing file alone; this hook looks in the installed folder.
+    // Node.js resolves ES modules only from the importing file's folder; this hook uses the installed folder.
     command.arg("--import").arg(own("node").join("resolve.mjs"));
     command.arg(own("node").join(name));
     command.env("CHANDLERY_TEST_NODE_MODULES", Tool::NodeModules.path());
@@ -78,7 +79,7 @@ pub async fn node<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item
     run(command).await
 }
 
-/// Runs the program `go/NAME`, which needs nothing but Go itself, with arguments.
+/// Runs the program `go/NAME`, which requires only Go, with arguments.
 pub async fn go<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = I>) -> Outcome {
     let mut command = Command::new(Tool::Go.path());
     command
@@ -89,7 +90,7 @@ pub async fn go<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item =
     run(command).await
 }
 
-/// Runs grpcurl against a plaintext address. `data` is the request as JSON.
+/// Runs grpcurl with a plaintext address. `data` is the request as JSON.
 pub async fn grpcurl(address: &str, token: Option<&str>, method: &str, data: &Value) -> Outcome {
     let mut command = Command::new(Tool::Grpcurl.path());
     command.arg("-plaintext");

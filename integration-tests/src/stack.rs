@@ -21,7 +21,7 @@ use crate::{
     wait::eventually_within,
 };
 
-/// The `chandlery` program: `CHANDLERY_BIN`, or what cargo builds.
+/// The `chandlery` program: `CHANDLERY_BIN`, or the one that cargo builds.
 ///
 /// # Panics
 /// If it cannot be built.
@@ -53,14 +53,14 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The addresses that the program bound, as it writes them to `addresses.json`.
+/// The addresses on which the program listens, as in `addresses.json`.
 #[derive(Clone, Debug, Deserialize)]
 struct Addresses {
     http: String,
     grpc: String,
 }
 
-/// How a stack is to be started.
+/// The options with which to start the program.
 #[derive(Clone, Debug, Default)]
 pub struct StackBuilder {
     flags: Vec<String>,
@@ -70,14 +70,14 @@ pub struct StackBuilder {
 }
 
 impl StackBuilder {
-    /// A flag with its value more.
+    /// Adds a command-line option.
     #[must_use]
     pub fn flag(mut self, name: &str, value: impl Into<String>) -> Self {
         self.flags.extend([name.to_owned(), value.into()]);
         self
     }
 
-    /// An environment variable more.
+    /// Sets an environment variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -91,14 +91,14 @@ impl StackBuilder {
         self
     }
 
-    /// Starts on the data of another stack.
+    /// Uses the data of another stack.
     #[must_use]
     pub fn on_data_of(mut self, other: &Stack) -> Self {
         self.data = Some(Arc::clone(&other.data));
         self
     }
 
-    /// Starts it and waits until it can serve.
+    /// Starts the program and waits until it is ready.
     ///
     /// # Panics
     /// If it ends, or is not ready within 30 seconds.
@@ -131,7 +131,7 @@ impl StackBuilder {
             command.args(["--allow-upstream-cidr", "127.0.0.0/8"]);
         }
         command.args(&self.flags);
-        // What the person who runs the tests has set does not change them.
+        // Settings in the environment of the person who runs the tests must not change them.
         for name in [
             "CHANDLERY_DATA_DIR",
             "CHANDLERY_HTTP",
@@ -182,7 +182,7 @@ impl StackBuilder {
     }
 }
 
-/// The whole product, running.
+/// The running program.
 #[derive(Debug)]
 pub struct Stack {
     builder: StackBuilder,
@@ -193,32 +193,32 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts it as `cargo run` does, with upstreams on this machine allowed.
+    /// Starts the program as `cargo run` does, with upstreams on this machine allowed.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// Starts it otherwise.
+    /// Options for another start.
     pub fn builder() -> StackBuilder {
         StackBuilder::default()
     }
 
-    /// Its data directory.
+    /// Its data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.data.path().join("data")
     }
 
-    /// `host:port` of HTTP.
+    /// The HTTP address, `host:port`.
     pub fn http(&self) -> &str {
         &self.addresses.http
     }
 
-    /// `host:port` of gRPC.
+    /// The gRPC address, `host:port`.
     pub fn grpc(&self) -> &str {
         &self.addresses.grpc
     }
 
-    /// A URL of its HTTP port.
+    /// A URL on its HTTP address.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addresses.http)
     }
@@ -228,20 +228,20 @@ impl Stack {
         self.url(&format!("/mcp/{gateway}"))
     }
 
-    /// Its process id.
+    /// The id of its process.
     pub fn pid(&self) -> i32 {
         self.program.pid()
     }
 
-    /// Every line it logged, also before a restart.
+    /// All lines it has logged, including those before a restart.
     pub fn lines(&self) -> &Lines {
         &self.lines
     }
 
-    /// A token of the development issuer, made as a person makes it.
+    /// A token of the development issuer, from the `token` command.
     ///
     /// # Panics
-    /// If the program makes none.
+    /// If the command fails.
     pub fn token(&self, user: &str, groups: &[&str], admin: bool) -> String {
         let mut command = StdCommand::new(binary());
         command
@@ -274,62 +274,62 @@ impl Stack {
         token
     }
 
-    /// A member without groups.
+    /// A caller who is a member without groups.
     pub fn member(&self, name: &str) -> Caller {
         self.caller(Some(self.token(&email(name), &[], false)))
     }
 
-    /// A member with groups.
+    /// A caller who is a member with these groups.
     pub fn member_of(&self, name: &str, groups: &[&str]) -> Caller {
         self.caller(Some(self.token(&email(name), groups, false)))
     }
 
-    /// An admin.
+    /// A caller who is an admin.
     pub fn admin(&self) -> Caller {
         self.caller(Some(self.token("admin@example.com", &[], true)))
     }
 
-    /// Somebody with this token, or with none.
+    /// A caller with this token, or without one.
     pub fn caller(&self, token: Option<String>) -> Caller {
         Caller::new(self.grpc(), token)
     }
 
-    /// An MCP client of a gateway, of revision 2025-11-25.
+    /// An MCP client of a gateway, for revision 2025-11-25.
     ///
     /// # Panics
-    /// If the gateway refuses it.
+    /// If the gateway begins no session.
     pub async fn mcp(&self, gateway: &str, caller: &Caller) -> McpClient {
         self.mcp_with(gateway, caller, McpOptions::default())
             .await
-            .expect("the gateway takes this client")
+            .expect("the gateway accepts this client")
     }
 
-    /// An MCP client of a gateway.
+    /// An MCP client of a gateway, with options.
     pub async fn mcp_with(&self, gateway: &str, caller: &Caller, options: McpOptions) -> Result<McpClient, Refused> {
         McpClient::connect(&self.mcp_url(gateway), Some(caller.token()), options).await
     }
 
-    /// Kills it with SIGKILL; [`Stack::start_again`] brings it back.
+    /// Kills the program with SIGKILL. [`Stack::start_again`] restarts it.
     pub async fn kill(&mut self) {
         self.program.kill().await;
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the program has ended.
     pub async fn stop(&mut self) -> std::process::ExitStatus {
         self.program.terminate().await
     }
 
-    /// Starts it on its data, after it was killed or stopped. Ports change.
+    /// Starts the program on its data after it was killed or stopped. Its ports change.
     pub async fn start_again(&mut self) {
         let (program, addresses) = self.builder.launch(&self.data, &self.lines).await;
         self.program = program;
         self.addresses = addresses;
     }
 
-    /// Runs the program on the same data, which must refuse it, and gives what it says.
+    /// Starts a second process on the same data, which must fail, and returns its output.
     ///
     /// # Panics
-    /// If it runs.
+    /// If it starts.
     pub async fn second_process(&self) -> String {
         let mut second = Program::start(self.builder.command(&self.data));
         let lines = second.lines().clone();
@@ -339,8 +339,8 @@ impl Stack {
         })
         .await;
         assert!(!status.success(), "a second process on the same data must fail");
-        // The outputs are read by tasks of their own, a moment behind the process.
-        eventually_within(Duration::from_secs(5), "it says why", || {
+        // Separate tasks read the output, slightly later than the process ends.
+        eventually_within(Duration::from_secs(5), "it reports the reason", || {
             let text = lines.all().join("\n");
             async move { (!text.is_empty()).then_some(text) }
         })

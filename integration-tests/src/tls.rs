@@ -1,6 +1,6 @@
-//! TLS of the harness's own clients.
+//! TLS for the clients of the harness.
 
-/// Chooses the crypto provider of this process once, as `main` does in a program.
+/// Installs the crypto provider once per process, as `main` does in a program.
 pub fn install_crypto() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

@@ -1,7 +1,8 @@
-//! Where the programs of others are, as `integration-tests/tools` installed them.
+//! The paths of the tools that `integration-tests/tools` has installed.
 //!
-//! A journey names those it needs in its module documentation, in a line `//! Tools: node, python`. `integration-tests/run` reads that line to
-//! install them; here it is compared with what the journey asks for, so it cannot be forgotten.
+//! A journey names the tools it requires in its module documentation, in a line `//! Tools: node, python`.
+//! `integration-tests/run` reads that line to install them. This module compares it with the tools that the journey
+//! uses, so that none is forgotten.
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::OnceLock};
 
@@ -12,12 +13,12 @@ pub fn repository() -> PathBuf {
     root
 }
 
-/// The folder of a file of this crate that programs of others read: `node`, `python`.
+/// A folder or file of this crate that scripts use, such as `node` or `python`.
 pub fn own(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The programs of others, by what they are called.
+/// The tools.
 #[derive(Clone, Copy, Debug)]
 pub enum Tool {
     /// Node.js 22.
@@ -32,20 +33,20 @@ pub enum Tool {
     Nginx,
     /// Go 1.24 or newer.
     Go,
-    /// The folder `node_modules` made from `node/package-lock.json`; it comes with [`Tool::Node`].
+    /// The folder `node_modules` from `node/package-lock.json`, which is a part of [`Tool::Node`].
     NodeModules,
-    /// buf; it comes with [`Tool::Node`].
+    /// buf, which is a part of [`Tool::Node`].
     Buf,
-    /// The plugin of buf that makes Go's messages; the one for Go's clients lies beside it.
+    /// buf's plugin for Go's messages. The plugin for Go's clients is in the same folder.
     ProtocGenGo,
-    /// The folder of `lib` and `bin` that Maven made from `clients/java/pom.xml`; `javac` and `java` are on `PATH`.
+    /// The folder with `lib` and `bin` from `clients/java/pom.xml`. `javac` and `java` are on `PATH`.
     Java,
     /// The folder of PostgreSQL's server programs.
     Postgres,
 }
 
 impl Tool {
-    /// What a journey and `integration-tests/tools` call it.
+    /// The name in journeys and in `integration-tests/tools`.
     fn name(self) -> &'static str {
         match self {
             Self::Node | Self::NodeModules | Self::Buf => "node",
@@ -76,10 +77,10 @@ impl Tool {
         }
     }
 
-    /// Where it is.
+    /// The path of the tool.
     ///
     /// # Panics
-    /// If it was not installed: a journey without its parts proves nothing, so it fails rather than being skipped. As [`Tool::declared`].
+    /// If the tool is not installed: a journey that is skipped would prove nothing. Also like [`Tool::declared`].
     pub fn path(self) -> PathBuf {
         self.declared();
         let variable = self.variable();
@@ -94,7 +95,7 @@ impl Tool {
             })
     }
 
-    /// Checks that the journey that runs names it in its line `//! Tools:`.
+    /// Checks that the journey names the tool in its line `//! Tools:`.
     ///
     /// # Panics
     /// If it does not.
@@ -110,12 +111,12 @@ impl Tool {
     }
 }
 
-/// The file of the journey that this process runs, and the tools that it names; none in a benchmark.
+/// The file of the journey in this process, and the tools that it names; `None` in a benchmark.
 fn journey() -> Option<&'static (String, Vec<String>)> {
     static JOURNEY: OnceLock<Option<(String, Vec<String>)>> = OnceLock::new();
     let read = || {
         let program = env::current_exe().ok()?;
-        // Cargo appends a hash.
+        // Cargo appends a hash to the name.
         let (name, _) = program.file_stem()?.to_str()?.rsplit_once('-')?;
         let file = format!("tests/{name}.rs");
         let text = fs::read_to_string(own(&file)).ok()?;
@@ -126,18 +127,19 @@ fn journey() -> Option<&'static (String, Vec<String>)> {
     JOURNEY.get_or_init(read).as_ref()
 }
 
-/// What an npm package's command runs: `node_modules/.bin/NAME`, resolved.
+/// The script of an npm package's command: the resolved `node_modules/.bin/NAME`.
 pub fn npm_command(name: &str) -> PathBuf {
     let link = Tool::NodeModules.path().join(".bin").join(name);
     fs::canonicalize(&link).unwrap_or_else(|error| panic!("{}: {error}", link.display()))
 }
 
-/// What a Python package's command runs.
+/// The program of a Python package's command.
 pub fn python_command(name: &str) -> PathBuf {
     Tool::Python.path().with_file_name(name)
 }
 
-/// For `--server-read`: what the Python of [`Tool::Python`] needs where no one can see that a server needs it, in a shell's script.
+/// The folders of [`Tool::Python`], for `--server-read`: if a shell script starts Python, nothing shows that the server
+/// requires them.
 ///
 /// # Panics
 /// If it is not a virtual environment.
@@ -156,7 +158,7 @@ pub fn python_folders() -> String {
     format!("{},{}", environment.display(), prefix.display())
 }
 
-/// The variables that the last run of `integration-tests/tools` left, for a `cargo test` typed by hand.
+/// The variables that the last run of `integration-tests/tools` wrote, for a `cargo test` typed by hand.
 fn left_behind() -> &'static BTreeMap<String, String> {
     static LEFT: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     LEFT.get_or_init(|| {

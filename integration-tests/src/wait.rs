@@ -1,29 +1,29 @@
-//! Waiting for conditions: no test sleeps and hopes.
+//! Waits for conditions. A test never sleeps instead.
 
 use std::{
     future::Future,
     time::{Duration, Instant},
 };
 
-/// How long a condition may take where a test says nothing: long, since a machine with two busy cores is slow.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a condition is looked at.
+/// The default timeout of a condition. It is long, because a machine with two busy cores is slow.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// The time between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// If it does not within [`PATIENCE`].
+/// If it does not within [`TIMEOUT`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, condition: impl FnMut() -> F) -> T {
-    eventually_within(PATIENCE, what, condition).await
+    eventually_within(TIMEOUT, what, condition).await
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// If it does not within `patience`.
+/// If it does not within `timeout`.
 pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
-    patience: Duration,
+    timeout: Duration,
     what: &str,
     mut condition: impl FnMut() -> F,
 ) -> T {
@@ -32,7 +32,7 @@ pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(start.elapsed() < patience, "waited {patience:?} in vain: {what}");
+        assert!(start.elapsed() < timeout, "not within {timeout:?}: {what}");
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The steps that most journeys take: publish an entry, install it, assign its tools.
+//! The steps of most journeys: publish an entry, install it, assign its tools.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::{
     caller::Caller,
-    wait::{PATIENCE, eventually_within},
+    wait::{TIMEOUT, eventually_within},
 };
 
 /// An entry for a remote server.
@@ -39,7 +39,7 @@ pub fn stdio(command: &str, arguments: &[&str]) -> Entry {
     }
 }
 
-/// A prompted secret without target: the primary credential.
+/// A prompted secret without a target, which is the primary credential.
 pub fn secret(key: &str) -> r::InstallField {
     r::InstallField {
         key: key.to_owned(),
@@ -51,7 +51,7 @@ pub fn secret(key: &str) -> r::InstallField {
     }
 }
 
-/// A prompted secret that goes to an environment variable.
+/// A prompted secret for an environment variable.
 pub fn environment_secret(key: &str, variable: &str) -> r::InstallField {
     let target = r::EnvironmentVariableTarget {
         name: variable.to_owned(),
@@ -62,7 +62,7 @@ pub fn environment_secret(key: &str, variable: &str) -> r::InstallField {
     }
 }
 
-/// Gives an entry a static credential: a secret field, injected so.
+/// Adds a static credential to an entry: a secret field and its injection.
 #[must_use]
 pub fn with_static(mut entry: Entry, field: &str, kind: injection::Kind) -> Entry {
     entry.install_fields.push(secret(field));
@@ -78,7 +78,7 @@ pub fn bearer() -> injection::Kind {
     injection::Kind::Bearer(r::BearerHeader {})
 }
 
-/// Secrets as a person submits them.
+/// Secrets in the form of a request.
 pub fn secrets(values: &[(&str, &str)]) -> Vec<c::SecretValue> {
     values
         .iter()
@@ -94,7 +94,7 @@ pub fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// The steps of people. Each panics with what it was refused for.
+/// Steps that people take. A method that returns no `Result` panics if the step fails.
 impl Caller {
     /// Creates an entry and approves it.
     pub async fn publish(&self, id: &str, entry: Entry) -> Entry {
@@ -114,7 +114,7 @@ impl Caller {
             .into_inner()
     }
 
-    /// Creates an entry, which may be refused.
+    /// Creates an entry. May fail.
     pub async fn create_entry(&self, id: &str, entry: Entry) -> Result<Entry, Status> {
         let request = r::CreateEntryRequest {
             entry_id: id.to_owned(),
@@ -135,7 +135,7 @@ impl Caller {
             .into_inner())
     }
 
-    /// Changes some fields of an entry.
+    /// Updates these fields of an entry.
     pub async fn update_entry(&self, entry: Entry, fields: &[&str]) -> Result<Entry, Status> {
         let update_mask = Some(mask(fields));
         Ok(self
@@ -148,7 +148,7 @@ impl Caller {
             .into_inner())
     }
 
-    /// Makes a personal installation, or one of a team (`teams/{team}`), which may be refused.
+    /// Creates a personal installation, or one of a team (`teams/{team}`). May fail.
     pub async fn create_installation(
         &self,
         entry: &str,
@@ -172,7 +172,7 @@ impl Caller {
         Ok(self.installations().create_installation(request).await?.into_inner())
     }
 
-    /// Stores secrets of an installation, which may be refused.
+    /// Stores secrets of an installation. May fail.
     pub async fn put_secrets(&self, installation: &str, values: &[(&str, &str)]) -> Result<c::Credential, Status> {
         let request = c::PutInstallationCredentialRequest {
             installation: installation.to_owned(),
@@ -187,7 +187,7 @@ impl Caller {
             .into_inner())
     }
 
-    /// What is known of an installation's secrets.
+    /// The state of an installation's credential.
     pub async fn credential(&self, installation: &str) -> c::Credential {
         let request = c::GetInstallationCredentialRequest {
             installation: installation.to_owned(),
@@ -198,7 +198,7 @@ impl Caller {
             .into_inner()
     }
 
-    /// Lets the secrets of an installation go to this destination, which may be refused.
+    /// Confirms the destination of an installation's secrets. May fail.
     pub async fn confirm(&self, installation: &str, destination: &str) -> Result<c::Credential, Status> {
         let request = c::ConfirmInstallationDestinationRequest {
             installation: installation.to_owned(),
@@ -211,7 +211,7 @@ impl Caller {
             .into_inner())
     }
 
-    /// Gives an installation other values.
+    /// Sets the values of an installation.
     pub async fn set_values(&self, installation: &str, values: &[(&str, &str)]) -> Installation {
         let change = Installation {
             name: installation.to_owned(),
@@ -229,7 +229,7 @@ impl Caller {
             .into_inner()
     }
 
-    /// Installs an entry with secrets, and waits until it is ready.
+    /// Installs an entry with secrets, and waits until the installation is ready.
     pub async fn install(&self, entry: &str, team: Option<&str>, values: &[(&str, &str)]) -> Installation {
         let installation = self
             .create_installation(entry, team, &[])
@@ -258,7 +258,7 @@ impl Caller {
     pub async fn until_state(&self, name: &str, state: InstallationState) -> Installation {
         let last = std::sync::Mutex::new(None);
         let what = format!("{name} becomes {state:?}");
-        let waited = eventually_within(PATIENCE * 2, &what, || async {
+        let waited = eventually_within(TIMEOUT * 2, &what, || async {
             let installation = self
                 .installation(name)
                 .await
@@ -266,13 +266,13 @@ impl Caller {
             if installation.state() == state {
                 return Some(Ok(installation));
             }
-            // A failure is told at once where readiness is waited for, if it is one that stays.
+            // A test that waits for readiness fails early if the installation has failed for good.
             let mut last = last.lock().expect("no holder of this lock panics");
             let since: &mut Option<(std::time::Instant, Installation)> = &mut last;
             let start = since
                 .get_or_insert_with(|| (std::time::Instant::now(), installation.clone()))
                 .0;
-            (start.elapsed() > PATIENCE).then_some(Err(installation))
+            (start.elapsed() > TIMEOUT).then_some(Err(installation))
         })
         .await;
         waited.unwrap_or_else(|installation| {
@@ -280,14 +280,14 @@ impl Caller {
         })
     }
 
-    /// Makes a gateway.
+    /// Creates a gateway.
     pub async fn gateway(&self, id: &str) -> r::Gateway {
         self.create_gateway(id, r::Gateway::default())
             .await
             .unwrap_or_else(|status| panic!("gateway {id}: {status:?}"))
     }
 
-    /// Makes a gateway, which may be refused.
+    /// Creates a gateway. May fail.
     pub async fn create_gateway(&self, id: &str, gateway: r::Gateway) -> Result<r::Gateway, Status> {
         let request = r::CreateGatewayRequest {
             gateway_id: id.to_owned(),
@@ -297,14 +297,14 @@ impl Caller {
         Ok(self.gateways().create_gateway(request).await?.into_inner())
     }
 
-    /// Assigns a tool, resolved at call time.
+    /// Assigns a tool, whose installation is resolved at call time.
     pub async fn assign(&self, gateway: &str, entry: &str, tool: &str) -> r::ToolAssignment {
         self.create_assignment(&format!("gateways/{gateway}"), assignment(entry, tool), false)
             .await
             .unwrap_or_else(|status| panic!("assign {entry} {tool}: {status:?}"))
     }
 
-    /// Makes a tool assignment, which may be refused.
+    /// Creates a tool assignment. May fail.
     pub async fn create_assignment(
         &self,
         parent: &str,
@@ -320,7 +320,7 @@ impl Caller {
         Ok(self.assignments().create_tool_assignment(request).await?.into_inner())
     }
 
-    /// Makes a team with these members by subject of the development issuer, which manage its installations.
+    /// Creates a team with these mappings, whose members manage its installations.
     pub async fn team(&self, id: &str, mappings: Vec<r::TeamMapping>) -> r::Team {
         let team = r::Team {
             mappings,
@@ -339,7 +339,7 @@ impl Caller {
             .into_inner()
     }
 
-    /// Who one is.
+    /// The caller's own user.
     pub async fn me(&self) -> r::User {
         let request = r::GetUserRequest {
             name: "users/me".to_owned(),
@@ -351,7 +351,7 @@ impl Caller {
             .into_inner()
     }
 
-    /// Names of the tools discovered for an entry.
+    /// The names of the tools discovered for an entry.
     pub async fn entry_tools(&self, entry: &str) -> Vec<String> {
         let request = r::ListEntryToolsRequest {
             parent: format!("entries/{entry}"),
@@ -367,7 +367,7 @@ impl Caller {
     }
 }
 
-/// A tool of an entry, resolved at call time.
+/// An assignment of one tool of an entry, resolved at call time.
 pub fn assignment(entry: &str, tool: &str) -> r::ToolAssignment {
     r::ToolAssignment {
         entry: format!("entries/{entry}"),
@@ -376,7 +376,7 @@ pub fn assignment(entry: &str, tool: &str) -> r::ToolAssignment {
     }
 }
 
-/// All tools of an entry, now and later, resolved at call time.
+/// An assignment of all present and future tools of an entry, resolved at call time.
 pub fn all_tools(entry: &str) -> r::ToolAssignment {
     r::ToolAssignment {
         entry: format!("entries/{entry}"),
@@ -400,7 +400,7 @@ pub fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         .collect()
 }
 
-/// Takes in whoever's token of this issuer names a group.
+/// A mapping for users whose token of this issuer contains a group.
 pub fn group(issuer: &str, group: &str) -> r::TeamMapping {
     r::TeamMapping {
         issuer: issuer.to_owned(),

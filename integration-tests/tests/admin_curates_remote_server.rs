@@ -1,4 +1,5 @@
-//! An admin takes npm's server-everything into the catalog; Alice installs it; its tools are discovered, assigned, called.
+//! An admin adds npm's server-everything to the catalog. Alice installs it, and its tools are discovered, assigned and
+//! called.
 //!
 //! Tools: node
 
@@ -16,7 +17,7 @@ async fn entry_approve_install_discover_assign_call() {
         .await
         .expect("an admin may");
     assert_eq!(draft.lifecycle(), contracts::registry::EntryLifecycle::Draft);
-    // Nobody installs a draft, and an entry that was never installed has no tools.
+    // A draft cannot be installed, and an entry that was never installed has no tools.
     refused(
         alice.create_installation("everything", None, &[]).await,
         Code::FailedPrecondition,
@@ -55,9 +56,9 @@ async fn entry_approve_install_discover_assign_call() {
     );
 }
 
-/// The definition and the result arrive with everything they had.
+/// The definition and the result arrive with all their fields.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_on_the_way() {
+async fn definitions_and_results_arrive_unchanged() {
     let (stack, upstream) = tokio::join!(Stack::start(), Everything::start());
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     admin.publish("everything", walk::remote(&upstream.url())).await;

@@ -1,4 +1,4 @@
-//! An admin gives a gateway all tools of an entry, those to come included, or many tools in one call.
+//! An admin assigns all present and future tools of an entry to a gateway, or many tools in one call.
 
 use contracts::{gateway as g, registry as r};
 use integration_tests::{
@@ -7,7 +7,7 @@ use integration_tests::{
 use serde_json::json;
 use tonic::Code;
 
-/// Has an installation's tools discovered again.
+/// Discovers the tools of an installation again.
 async fn discover(who: &Caller, installation: &str) {
     let request = g::DiscoverToolsRequest {
         installation: installation.to_owned(),
@@ -15,7 +15,7 @@ async fn discover(who: &Caller, installation: &str) {
     who.tools().discover_tools(request).await.expect("it is theirs");
 }
 
-/// Waits until these are listed: the gateway follows what it has reported itself.
+/// Waits until these tools are listed. The gateway receives its own report through the watch.
 async fn until_listed(client: &McpClient, tools: &[&str]) {
     eventually(&format!("{tools:?} are listed"), || async {
         (client.tool_names().await == tools).then_some(())
@@ -24,10 +24,11 @@ async fn until_listed(client: &McpClient, tools: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tool_that_is_discovered_later_appears() {
+async fn later_tools_of_the_entry_appear() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
-    // Of everybody, so that what it has is what the entry has. The other entry's tools stay out.
+    // A team installation of everybody, so that its tools are those of the entry. The other entry's tools must not
+    // appear.
     let mut installation = String::new();
     for entry in ["other", "api"] {
         admin.publish(entry, walk::remote(&upstream.url())).await;
@@ -47,7 +48,7 @@ async fn a_tool_that_is_discovered_later_appears() {
     discover(&admin, &installation).await;
     until_listed(&client, &["api__echo", "api__headers", "api__search"]).await;
     assert_eq!(client.call_text("api__search", json!({"text": "found"})).await, "found");
-    // One that the server no longer has goes.
+    // A tool that the server no longer has disappears.
     upstream.set_tools(&["echo"]);
     discover(&admin, &installation).await;
     until_listed(&client, &["api__echo"]).await;
@@ -65,7 +66,7 @@ async fn a_tool_that_is_discovered_later_appears() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_are_assigned_in_one_call_or_none() {
+async fn a_batch_assigns_all_tools_or_none() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     for entry in ["api", "other"] {

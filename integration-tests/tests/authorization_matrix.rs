@@ -1,9 +1,10 @@
-//! Who may call what: every RPC of all four services, called by everybody, compared with one table (`authorization_matrix/table.md`).
+//! Compares who may call what with a table: every RPC of all four services is called by every kind of caller
+//! (`authorization_matrix/table.md`).
 //!
-//! What is called is read from what the services tell of themselves: a new RPC fails here until it has a row, and a row without RPC
-//! fails as well.
+//! The RPCs are read from the services' descriptors: the test fails for a new RPC until it has a row, and for a row
+//! without an RPC.
 
-#[path = "authorization_matrix/requests.rs"]
+#[path = "authorization_matrix/requests/mod.rs"]
 mod requests;
 #[path = "authorization_matrix/table.rs"]
 mod table;
@@ -31,7 +32,7 @@ use world::{Who, World};
 const TABLE: &str = include_str!("authorization_matrix/table.md");
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_rpc_is_for_whom_the_table_says() {
+async fn every_rpc_permits_whom_the_table_says() {
     let world = World::start().await;
     let rpcs = rpcs(&world);
     let rows = table::rows(TABLE);
@@ -44,7 +45,7 @@ async fn every_rpc_is_for_whom_the_table_says() {
         }
     }
     let wrong = futures::stream::iter(&rows).map(|row| fault(&world, row, &rpcs));
-    // Some at a time: each waits for what it has made to be in force.
+    // Only a few at a time, because each waits until what it has created is in force.
     faults.extend(
         wrong
             .buffered(4)
@@ -55,7 +56,7 @@ async fn every_rpc_is_for_whom_the_table_says() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What is wrong with a row.
+/// The difference between a row and what happens, if there is one.
 async fn fault(world: &World, row: &Row, rpcs: &BTreeMap<(String, String), bool>) -> Option<String> {
     let Some(&stays_open) = rpcs.get(&(row.service.clone(), row.method.clone())) else {
         return Some(format!(
@@ -70,7 +71,7 @@ async fn fault(world: &World, row: &Row, rpcs: &BTreeMap<(String, String), bool>
     (found != *row).then(|| format!("{}:\n  said  {}\n  found {}", row.service, row.line(), found.line()))
 }
 
-/// Every RPC that the services serve, and whether its client goes on sending.
+/// Every RPC that the services serve, and whether it streams requests.
 fn rpcs(world: &World) -> BTreeMap<(String, String), bool> {
     let mut rpcs = BTreeMap::new();
     for descriptors in &world.descriptors {
@@ -97,11 +98,11 @@ fn rpcs(world: &World) -> BTreeMap<(String, String), bool> {
     rpcs
 }
 
-/// Makes one call, and says what came of it.
+/// Makes one call, and returns its outcome.
 async fn call(world: &World, row: &Row, who: Who, stays_open: bool) -> String {
     let service = row.service.rsplit('.').next().unwrap_or_default();
     let rpc = format!("{service}/{}", row.method);
-    let Some(request) = requests::request(world, &rpc, &row.about, who).await else {
+    let Some(request) = requests::prepare(world, &rpc, &row.about, who).await else {
         return "no request".to_owned();
     };
     let path = format!("/{}/{}", row.service, row.method);
@@ -112,7 +113,7 @@ async fn call(world: &World, row: &Row, who: Who, stays_open: bool) -> String {
         },
         Err(status) => {
             let outcome = refusal(&status, &request);
-            if outcome == "hidden" || (outcome == "no" && !request.seen) {
+            if outcome == "hidden" || (outcome == "no" && !request.visible) {
                 let what = format!("{rpc} about {} by {}", row.about, who.name());
                 as_if_it_did_not_exist(world, who, &path, &request, &status, &what, stays_open).await;
             }
@@ -124,7 +125,7 @@ async fn call(world: &World, row: &Row, who: Who, stays_open: bool) -> String {
 fn refusal(status: &Status, request: &Request) -> String {
     let reason = reason(status);
     match status.code() {
-        _ if request.beyond == Some(reason.as_str()) => "yes".to_owned(),
+        _ if request.error_if_allowed == Some(reason.as_str()) => "yes".to_owned(),
         Code::Unauthenticated => "sign in".to_owned(),
         Code::PermissionDenied => "no".to_owned(),
         Code::NotFound => "hidden".to_owned(),
@@ -133,7 +134,7 @@ fn refusal(status: &Status, request: &Request) -> String {
     }
 }
 
-/// Whoever may not see something gets the very answer that they would get if it did not exist.
+/// Asserts that a caller who may not see a resource gets the same response as if it did not exist.
 async fn as_if_it_did_not_exist(
     world: &World,
     who: Who,
@@ -146,7 +147,7 @@ async fn as_if_it_did_not_exist(
     let id = request
         .about
         .as_ref()
-        .unwrap_or_else(|| panic!("{what}: hidden, and nothing is asked about"));
+        .unwrap_or_else(|| panic!("{what}: hidden, but the request names no resource"));
     let other = another(id);
     let message = replace(&request.message, id, &other);
     let missing = send(world, who, path, message, stays_open).await.expect_err(what);
@@ -157,11 +158,12 @@ async fn as_if_it_did_not_exist(
             replace(hidden.details(), id, &other)
         ),
         (missing.code(), missing.message().to_owned(), missing.details().to_vec()),
-        "{what}: the answer tells what is hidden from what is not there"
+        "{what}: the response reveals that the resource exists"
     );
 }
 
-/// An id as long and of the same form that nothing has: of slugs the first letter differs, of other ids the last.
+/// An id of the same length and form that does not exist. It differs in the first letter of a slug, and in the last of
+/// another id.
 fn another(id: &str) -> String {
     let is_slug = id.len() < 26;
     if is_slug {
@@ -171,7 +173,7 @@ fn another(id: &str) -> String {
     format!("{rest}{}", if last == "a" { "b" } else { "a" })
 }
 
-/// Ids are of the same length: a message stays a message.
+/// Replaces an id by another of the same length, so that the message stays valid.
 fn replace(bytes: &[u8], id: &str, other: &str) -> Vec<u8> {
     let mut replaced = bytes.to_vec();
     let mut at = 0;
@@ -189,14 +191,14 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Sends one message and waits for the first that comes back, or the end.
+/// Sends one message, and waits for the first response or the end.
 async fn send(world: &World, who: Who, path: &str, message: Vec<u8>, stays_open: bool) -> Result<Bytes, Status> {
     let (channel, token) = world.connection(who);
-    // A watcher that ends its side says goodbye: then no write waits for it.
-    let (goodbye, said) = oneshot::channel::<()>();
+    // A watcher that closes its side leaves properly, so that no write waits for it.
+    let (close, closed) = oneshot::channel::<()>();
     let open = futures::stream::once(async move {
         if stays_open {
-            let _dropped = said.await;
+            let _dropped = closed.await;
         }
         None
     });
@@ -216,11 +218,11 @@ async fn send(world: &World, who: Who, path: &str, message: Vec<u8>, stays_open:
         Ok(answers.message().await?.unwrap_or_default())
     };
     let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
-    drop(goodbye);
+    drop(close);
     answer.unwrap_or_else(|_| Err(Status::unknown("no answer in 60 s")))
 }
 
-/// Messages as bytes.
+/// A codec of encoded messages.
 #[derive(Clone, Copy, Debug)]
 struct Raw;
 

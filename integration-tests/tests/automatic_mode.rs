@@ -1,11 +1,11 @@
-//! A gateway in automatic mode has every tool of every entry that shares a label with it, at once.
+//! A gateway in automatic mode immediately has every tool of every entry that shares a label with it.
 
 use contracts::registry as r;
 use integration_tests::{Stack, upstream::recording::RecordingUpstream, walk};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_bring_and_take_tools_at_once() {
+async fn label_changes_take_effect_immediately() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let finance = [("department", "finance")];
@@ -26,7 +26,7 @@ async fn labels_bring_and_take_tools_at_once() {
         labels: walk::labels(pairs),
         ..r::Entry::default()
     };
-    // No waiting anywhere: what the call causes is in force when it returns.
+    // The test never waits: a label change is in force when its call returns.
     admin
         .update_entry(relabel("ledger", &finance), &["labels"])
         .await
@@ -41,7 +41,7 @@ async fn labels_bring_and_take_tools_at_once() {
         .await
         .expect("an admin may");
     assert_eq!(client.tool_names().await.len(), 4, "one shared pair is enough");
-    // Same key with another value, same value under another key: no match.
+    // The same key with another value, or the same value under another key, does not match.
     admin
         .update_entry(
             relabel("payroll", &[("tier", "finance"), ("department", "gold")]),
@@ -61,7 +61,7 @@ async fn labels_bring_and_take_tools_at_once() {
         "{answer}"
     );
 
-    // The gateway's own labels select, too; an assignment made by hand comes on top.
+    // The gateway's own labels select tools, too. Assignments that an admin creates are added.
     admin
         .update_entry(relabel("ledger", &[("department", "people")]), &["labels"])
         .await
@@ -84,7 +84,7 @@ async fn labels_bring_and_take_tools_at_once() {
     );
 }
 
-/// A client that holds a stream open is told when the list changes.
+/// A client with an open stream is notified when the list changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn list_changed_is_sent() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
@@ -112,6 +112,6 @@ async fn list_changed_is_sent() {
         false
     };
     let told = tokio::time::timeout(std::time::Duration::from_secs(10), told).await;
-    assert!(told.unwrap_or_default(), "the client is told within ten seconds");
+    assert!(told.unwrap_or_default(), "the client is notified within ten seconds");
     assert_eq!(client.tool_names().await, ["api__echo"]);
 }

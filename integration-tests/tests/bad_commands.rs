@@ -1,4 +1,4 @@
-//! Commands that do not exist, end at once, write garbage, never answer, or do not end when asked to.
+//! Commands that do not exist, exit immediately, write garbage, never respond, or ignore SIGTERM.
 //!
 //! Tools: python
 
@@ -26,7 +26,7 @@ async fn runtime(who: &Caller, installation: &str) -> o::Runtime {
         .into_inner()
 }
 
-async fn good_one(stack: &Stack, admin: &Caller, alice: &Caller) -> integration_tests::McpClient {
+async fn working_server(stack: &Stack, admin: &Caller, alice: &Caller) -> integration_tests::McpClient {
     let time = python_command("mcp-server-time").to_string_lossy().into_owned();
     admin.publish("time", walk::stdio(&time, &[])).await;
     alice.install("time", None, &[]).await;
@@ -36,10 +36,10 @@ async fn good_one(stack: &Stack, admin: &Caller, alice: &Caller) -> integration_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_named_and_hurts_nobody_else() {
+async fn each_fault_is_named_and_affects_no_other_server() {
     let stack = Stack::start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
-    let client = good_one(&stack, &admin, &alice).await;
+    let client = working_server(&stack, &admin, &alice).await;
     for (id, command, arguments, hint) in [
         (
             "missing",
@@ -99,9 +99,9 @@ async fn each_fault_is_named_and_hurts_nobody_else() {
     }
 }
 
-/// One that never answers does not hold up others, and one that ignores SIGTERM ends all the same.
+/// A server that never responds does not delay others, and one that ignores SIGTERM is killed.
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_and_stubborn() {
+async fn servers_that_never_respond_or_ignore_sigterm() {
     let mut stack = Stack::start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let mark = format!("chandlery-journey-{}", uuid::Uuid::new_v4());
@@ -124,7 +124,7 @@ async fn silent_and_stubborn() {
             .then_some(())
     })
     .await;
-    let client = good_one(&stack, &admin, &alice).await;
+    let client = working_server(&stack, &admin, &alice).await;
     assert!(
         client
             .call_text("time__get_current_time", json!({"timezone": "UTC"}))
@@ -142,7 +142,7 @@ async fn silent_and_stubborn() {
     };
     alice.installations().delete_installation(request).await.expect("hers");
     no_process_with(&mark).await;
-    // Also when all of it is asked to end.
+    // The program also stops while the server ignores SIGTERM.
     let again = alice
         .create_installation("stubborn", None, &[])
         .await
@@ -159,9 +159,9 @@ async fn silent_and_stubborn() {
     no_process_with(&mark).await;
 }
 
-/// What a server writes to its standard error is there to read, for those who may manage the installation.
+/// The standard error of a server can be read by those who may manage the installation.
 #[tokio::test(flavor = "multi_thread")]
-async fn its_last_words_are_kept() {
+async fn the_standard_error_of_a_server_is_kept() {
     let stack = Stack::builder().flag("--server-read", python_folders()).start().await;
     let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
     let time = python_command("mcp-server-time");

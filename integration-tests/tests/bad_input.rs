@@ -1,4 +1,4 @@
-//! Wrong input of every kind gets a typed, clear error, and nobody else notices.
+//! Every kind of invalid input fails with a typed, clear error, and affects nobody else.
 //!
 //! Tools: grpcurl
 
@@ -17,9 +17,9 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-/// Asserts that exactly these fields are complained about, all at once.
+/// Asserts that the error names exactly these fields, all at once.
 #[track_caller]
-fn complains<T: std::fmt::Debug>(result: Result<T, tonic::Status>, fields: &[&str]) {
+fn assert_bad_fields<T: std::fmt::Debug>(result: Result<T, tonic::Status>, fields: &[&str]) {
     let status = refused(result, Code::InvalidArgument, "INVALID_FIELDS");
     let mut named = bad_fields(&status);
     named.sort();
@@ -30,13 +30,13 @@ fn complains<T: std::fmt::Debug>(result: Result<T, tonic::Status>, fields: &[&st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_with_faults() {
+async fn invalid_entries() {
     let stack = Stack::start().await;
     let admin = stack.admin();
     let good = || walk::remote("https://mcp.example.com/mcp");
     let long = "a".repeat(64);
     for slug in ["", "Upper", "-a", "a-", "a_b", "a/b", "ä", "a\n", long.as_str()] {
-        complains(admin.create_entry(slug, good()).await, &["entry_id"]);
+        assert_bad_fields(admin.create_entry(slug, good()).await, &["entry_id"]);
     }
     for url in [
         "",
@@ -47,7 +47,7 @@ async fn entries_with_faults() {
         "https://a.example/#f",
         "http://",
     ] {
-        complains(
+        assert_bad_fields(
             admin.create_entry("bad", walk::remote(url)).await,
             &["entry.remote.url"],
         );
@@ -95,7 +95,7 @@ async fn entries_with_faults() {
             additional_headers: vec![header],
             ..good()
         };
-        complains(
+        assert_bad_fields(
             admin.create_entry("bad", entry).await,
             &["entry.additional_headers[0].name"],
         );
@@ -104,7 +104,7 @@ async fn entries_with_faults() {
         name: "x-a".to_owned(),
         source: Some(Source::Value("1\r\nx-evil: 1".to_owned())),
     };
-    complains(
+    assert_bad_fields(
         admin
             .create_entry(
                 "bad",
@@ -123,7 +123,7 @@ async fn entries_with_faults() {
             })),
             ..walk::secret(key)
         };
-        complains(
+        assert_bad_fields(
             admin
                 .create_entry(
                     "bad",
@@ -136,7 +136,7 @@ async fn entries_with_faults() {
             &["entry.install_fields[0].key"],
         );
     }
-    // All faults of a request are told at once.
+    // The response lists all faults of a request at once.
     let mut entry = walk::with_static(
         walk::remote("nonsense"),
         "key",
@@ -176,7 +176,7 @@ async fn entries_with_faults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_unknown_malformed_and_foreign() {
+async fn unknown_malformed_and_foreign_ids() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
     admin
@@ -187,7 +187,7 @@ async fn ids_unknown_malformed_and_foreign() {
         .await;
     let hers = alice.install("api", None, &[("key", "alice-key")]).await;
     let unknown = format!("installations/{}", uuid::Uuid::new_v4());
-    // What is somebody else's is exactly as if it did not exist.
+    // A resource of another person looks exactly as if it did not exist.
     let foreign = refused(bob.installation(&hers.name).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let missing = refused(bob.installation(&unknown).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     let normal = |status: &tonic::Status, name: &str| status.message().replace(name, "X");
@@ -233,7 +233,7 @@ async fn ids_unknown_malformed_and_foreign() {
         Code::NotFound,
         "RESOURCE_NOT_FOUND",
     );
-    // A field that the request has is blamed, whoever finds the fault.
+    // The error names the field of the request, whichever service finds the fault.
     for name in ["installations/none/runtime", "installations//runtime"] {
         let request = contracts::orchestrator::GetRuntimeRequest { name: name.to_owned() };
         let answer = bob.runtimes().get_runtime(request).await;
@@ -268,7 +268,7 @@ async fn ids_unknown_malformed_and_foreign() {
     };
     assert_eq!(answer.0.status, http::StatusCode::NOT_FOUND);
     refused(admin.entry("nothing").await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    // Paging with what is no token, or another list's.
+    // Invalid page tokens, and tokens of another list.
     let request = r::ListEntriesRequest {
         page_token: "nonsense".to_owned(),
         ..Default::default()
@@ -282,7 +282,7 @@ async fn ids_unknown_malformed_and_foreign() {
         page_size: -1,
         ..Default::default()
     };
-    complains(admin.entries().list_entries(request).await, &["page_size"]);
+    assert_bad_fields(admin.entries().list_entries(request).await, &["page_size"]);
     let request = r::ListEntriesRequest {
         page_size: 1,
         ..Default::default()
@@ -316,7 +316,7 @@ async fn stale_etags_and_used_request_ids() {
         description: text.to_owned(),
         ..r::Entry::default()
     };
-    // Of two people who change the same thing one is told to read it again.
+    // If two people change the same thing, one of them is told to read it again.
     let (one, other) = tokio::join!(
         admin.update_entry(change(&first.etag, "one"), &["description"]),
         admin.update_entry(change(&first.etag, "other"), &["description"]),
@@ -359,7 +359,7 @@ async fn stale_etags_and_used_request_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_too_large_misplaced_or_missing() {
+async fn large_misplaced_and_missing_secrets() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let mut entry = walk::with_static(walk::remote(&upstream.url()), "key", walk::bearer());
@@ -387,7 +387,7 @@ async fn secrets_too_large_misplaced_or_missing() {
     );
     let wrong = alice.create_installation("api", None, &[("tenant", "other")]).await;
     refused(wrong, Code::InvalidArgument, "INVALID_FIELDS");
-    // A secret has no business in the registry.
+    // The registry rejects a value for a secret field.
     let leaked = alice
         .create_installation("api", None, &[("tenant", "acme"), ("key", "hunter2")])
         .await;
@@ -423,7 +423,7 @@ async fn secrets_too_large_misplaced_or_missing() {
     assert_eq!(
         (stored.credential_generation, stored.missing_fields),
         (0, vec!["key".to_owned()]),
-        "nothing of that was stored"
+        "no rejected secret was stored"
     );
     alice
         .put_secrets(&made.name, &[("key", "good")])
@@ -437,9 +437,9 @@ async fn secrets_too_large_misplaced_or_missing() {
     );
 }
 
-/// Names that collide: each tool keeps a name of its own, the same whatever the order; what cannot be is refused.
+/// Colliding tool names: each tool gets a distinct exposed name, whatever the order; impossible names are rejected.
 #[tokio::test(flavor = "multi_thread")]
-async fn exposed_names_that_collide() {
+async fn colliding_exposed_names() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let long = "t".repeat(70);
@@ -468,7 +468,7 @@ async fn exposed_names_that_collide() {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)),
             "{name}"
         );
-        // Each leads to the tool it stands for.
+        // Each name calls its own tool.
         client.call_text(name, json!({"text": "x"})).await;
     }
     let called: std::collections::BTreeSet<_> = upstream
@@ -484,7 +484,7 @@ async fn exposed_names_that_collide() {
         exposed_name: name.to_owned(),
         ..walk::assignment("two", "a_b")
     };
-    complains(
+    assert_bad_fields(
         admin.create_assignment("gateways/team", own("not a name"), false).await,
         &["tool_assignment.exposed_name"],
     );
@@ -509,9 +509,9 @@ async fn exposed_names_that_collide() {
     );
 }
 
-/// An entry that is changed, repointed or deleted under its installations.
+/// Entries that are edited, repointed or deleted while they are installed.
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_that_change_while_installed() {
+async fn changes_of_installed_entries() {
     let stack = Stack::start().await;
     let (first, second) = (RecordingUpstream::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
@@ -527,7 +527,7 @@ async fn entries_that_change_while_installed() {
     let client = stack.mcp("team", &alice).await;
     client.call_text("api__echo", json!({"text": "x"})).await;
 
-    // A change that needs no input asks for nothing.
+    // A change that requires no input leaves the installation ready.
     let mut entry = r::Entry {
         name: "entries/api".to_owned(),
         ..r::Entry::default()
@@ -544,7 +544,8 @@ async fn entries_that_change_while_installed() {
     client.call_text("api__echo", json!({"text": "x"})).await;
     assert_eq!(first.last_call().values("x-version"), ["2"]);
 
-    // Pointed at another origin the secret stays where it is until its owner confirms, without typing it again.
+    // After the entry changes to another origin, the secret is not sent there until its owner confirms, which requires
+    // no new secret.
     let mut entry = walk::remote(&second.url());
     entry.name = "entries/api".to_owned();
     admin.update_entry(entry, &["remote"]).await.expect("an admin may");
@@ -607,11 +608,11 @@ async fn entries_that_change_while_installed() {
         answer["error"].is_object() || answer["result"]["isError"] == true,
         "{answer}"
     );
-    assert_eq!(second.calls().len(), calls, "nothing of a deleted entry is called");
+    assert_eq!(second.calls().len(), calls, "a deleted entry is not called");
     assert!(client.tool_names().await.is_empty());
 }
 
-/// Claims of workload identity that a client can make are just words.
+/// Workload identity that a client claims in metadata has no effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_workload_metadata() {
     let stack = Stack::start().await;

@@ -1,4 +1,4 @@
-//! Tokens that are expired, unsigned, for somebody else, revoked or stolen.
+//! Tokens that are expired, unsigned, for another audience, revoked or stolen.
 
 use contracts::{gateway as g, registry as r};
 use data_encoding::BASE64URL_NOPAD;
@@ -21,7 +21,7 @@ fn encode(value: &Value) -> String {
     BASE64URL_NOPAD.encode(value.to_string().as_bytes())
 }
 
-/// A token with these claims, signed by a key that is not the issuer's but says to be.
+/// A token with these claims, signed with an attacker's key but naming the issuer's.
 fn signed_by_another(header: &Value, claims: &Value) -> String {
     let key = b"a key of the attacker's own, long enough for HS256";
     let message = format!("{}.{}", encode(header), encode(claims));
@@ -34,7 +34,7 @@ fn signed_by_another(header: &Value, claims: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jwts_that_are_not_good() {
+async fn invalid_jwts() {
     let stack = Stack::start().await;
     let alice = stack.member("alice");
     let good = alice.token().to_owned();
@@ -47,7 +47,7 @@ async fn jwts_that_are_not_good() {
         changed[name] = value;
         changed
     };
-    // Changed after it was signed: every one is refused for its signature, whatever else it claims.
+    // Tokens that were changed after they were signed. Each is rejected for its signature, whatever it claims.
     let mut bad = vec![
         (
             "unsigned",
@@ -140,7 +140,7 @@ async fn jwts_that_are_not_good() {
         }
         let Err(answer) = McpClient::connect(&stack.mcp_url("default"), Some(&token), McpOptions::default()).await
         else {
-            panic!("{what} was taken")
+            panic!("{what} was accepted")
         };
         assert_eq!(answer.0.status, http::StatusCode::UNAUTHORIZED, "{what}");
         let challenge = answer
@@ -152,7 +152,7 @@ async fn jwts_that_are_not_good() {
         assert!(challenge.starts_with("Bearer"), "{what}: {challenge}");
     }
     let Err(answer) = McpClient::connect(&stack.mcp_url("default"), None, McpOptions::default()).await else {
-        panic!("nobody was let in")
+        panic!("the request was accepted")
     };
     assert_eq!(answer.0.status, http::StatusCode::UNAUTHORIZED);
     refused(
@@ -166,8 +166,8 @@ async fn jwts_that_are_not_good() {
     );
 }
 
-/// Signed by a key of the issuer's, and still not meant for us, or not any more: made by another data directory's issuer, and
-/// by the right one with a short life.
+/// Tokens with a valid signature that must still be rejected: of the issuer of another data folder, and expired ones of
+/// the right issuer.
 #[tokio::test(flavor = "multi_thread")]
 async fn jwts_of_another_instance_and_expired_ones() {
     let (stack, other) = tokio::join!(Stack::start(), Stack::start());
@@ -259,7 +259,7 @@ async fn gateway_tokens_work_at_gateways_until_they_are_revoked() {
         panic!("it is limited to one gateway")
     };
     assert!(answer.0.status.is_client_error(), "{}", answer.0.status);
-    // It never works on the control plane.
+    // It is never accepted on the control plane.
     let bearer = stack.caller(Some(made.token.clone()));
     for answer in [
         bearer
@@ -271,7 +271,7 @@ async fn gateway_tokens_work_at_gateways_until_they_are_revoked() {
         bearer.put_secrets("installations/x", &[("key", "x")]).await.map(|_| ()),
     ] {
         assert_eq!(
-            answer.expect_err("the control plane takes none").code(),
+            answer.expect_err("the control plane rejects it").code(),
             Code::Unauthenticated
         );
     }
@@ -283,7 +283,7 @@ async fn gateway_tokens_work_at_gateways_until_they_are_revoked() {
         .expect("her own")
         .into_inner();
     assert!(revoked.revoke_time.is_some());
-    // Dead when the call returned: for the open session and for new ones.
+    // The token is invalid when the call returns, for the open session and for new ones.
     let (_, reply) = client
         .send("tools/call", json!({"name": "api__echo", "arguments": {"text": "hi"}}))
         .await;
@@ -294,9 +294,9 @@ async fn gateway_tokens_work_at_gateways_until_they_are_revoked() {
     assert_eq!(answer.0.status, http::StatusCode::UNAUTHORIZED);
 }
 
-/// A session is bound to who opened it and to its gateway, not to the bytes of a token.
+/// A session is bound to its user and gateway, not to a specific token.
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_of_others() {
+async fn sessions_belong_to_their_user_and_gateway() {
     let mut stack = Stack::start().await;
     let admin = stack.admin();
     admin.gateway("team").await;
@@ -328,7 +328,7 @@ async fn sessions_of_others() {
         let (_, reply) = steal(url, token, &session).send("tools/list", json!({})).await;
         assert_eq!(reply.status, http::StatusCode::NOT_FOUND, "{what}: {}", reply.text);
     }
-    // Her next token is as good, also after a restart.
+    // Another token of the same user works as well, even after a restart.
     stack.stop().await;
     stack.start_again().await;
     let fresh = stack.token("alice@example.com", &[], false);

@@ -11,15 +11,15 @@ use integration_tests::{
         hostile::{HostileUpstream, refusing_url},
         recording::RecordingUpstream,
     },
-    wait::{PATIENCE, eventually},
+    wait::{TIMEOUT, eventually},
     walk,
 };
 use serde_json::json;
 use service_kit::not_run::not_run;
 use tonic::Code;
 
-/// A stack whose gateway gives an upstream so many seconds, with one entry that behaves.
-async fn beside_a_good_one(call_timeout: &str) -> (Stack, RecordingUpstream, Caller, Caller) {
+/// A stack with this upstream timeout, and one entry whose server works.
+async fn with_a_working_upstream(call_timeout: &str) -> (Stack, RecordingUpstream, Caller, Caller) {
     let stack = Stack::builder().flag("--call-timeout", call_timeout).start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let good = RecordingUpstream::start().await;
@@ -31,8 +31,8 @@ async fn beside_a_good_one(call_timeout: &str) -> (Stack, RecordingUpstream, Cal
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_misbehaviour_has_its_error_and_hurts_nobody_else() {
-    let (stack, _good, admin, alice) = beside_a_good_one("5").await;
+async fn each_misbehaviour_has_its_error_and_affects_no_other_call() {
+    let (stack, _good, admin, alice) = with_a_working_upstream("5").await;
     let hostile = HostileUpstream::start().await;
     let cases = [
         ("hang", &["UPSTREAM_TIMEOUT"][..]),
@@ -80,7 +80,7 @@ async fn each_misbehaviour_has_its_error_and_hurts_nobody_else() {
             assert!(reasons.contains(&reason(&status).as_str()), "{behaviour}: {status:?}");
         }
     }));
-    // Meanwhile everybody else's calls come and go.
+    // Meanwhile, other callers' calls succeed.
     let others = async {
         let client = stack.mcp("team", &alice).await;
         for _ in 0..100 {
@@ -91,10 +91,10 @@ async fn each_misbehaviour_has_its_error_and_hurts_nobody_else() {
     assert_eq!(client.call_text("good__echo", json!({"text": "after"})).await, "after");
 }
 
-/// The calls of others come and go while one waits for an upstream that never answers.
+/// Other calls succeed while one waits for an upstream that never responds.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_waits_for_no_other_upstream() {
-    let (stack, _good, admin, alice) = beside_a_good_one("30").await;
+async fn a_hanging_upstream_delays_no_other_call() {
+    let (stack, _good, admin, alice) = with_a_working_upstream("30").await;
     let hostile = HostileUpstream::start().await;
     admin.publish("hang", walk::remote(&hostile.url("hang"))).await;
     alice.install("hang", None, &[]).await;
@@ -113,11 +113,11 @@ async fn a_call_waits_for_no_other_upstream() {
     }
 }
 
-/// What is nested deeper than any honest message is refused, from a server and from a client, and never ends the process.
+/// JSON that is nested too deeply is rejected, from an upstream and from a client, and never crashes the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn deeply_nested_json() {
     const TOO_DEEP: &str = "nested more than 100 levels deep";
-    let (stack, _good, admin, alice) = beside_a_good_one("5").await;
+    let (stack, _good, admin, alice) = with_a_working_upstream("5").await;
     let hostile = HostileUpstream::start().await;
     admin.publish("deep", walk::remote(&hostile.url("nested"))).await;
     alice.install("deep", None, &[]).await;
@@ -132,7 +132,7 @@ async fn deeply_nested_json() {
         reply.status,
         reply.text
     );
-    // A client may send such a thing, too.
+    // A client may send such JSON, too.
     let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"good__echo","arguments":{{"text":{nested}}}}}}}"#
@@ -147,10 +147,10 @@ async fn deeply_nested_json() {
     assert_eq!(client.call_text("good__echo", json!({"text": "alive"})).await, "alive");
 }
 
-/// Misbehaving from the first request on: the installation says what is wrong.
+/// If an upstream misbehaves from the first request on, the installation's condition says how.
 #[tokio::test(flavor = "multi_thread")]
-async fn discovery_says_what_is_wrong() {
-    let (stack, _good, admin, alice) = beside_a_good_one("5").await;
+async fn discovery_reports_the_fault() {
+    let (stack, _good, admin, alice) = with_a_working_upstream("5").await;
     let hostile = HostileUpstream::start().await;
     let mut urls = vec![("refuse", refusing_url())];
     for behaviour in ["close", "500", "html", "empty", "wrong-id", "redirect", "not-json-rpc"] {
@@ -186,7 +186,7 @@ async fn discovery_says_what_is_wrong() {
     assert_eq!(client.call_text("good__echo", json!({"text": "fine"})).await, "fine");
 }
 
-/// Private addresses are refused when they are saved.
+/// Private addresses are rejected when an entry is saved.
 #[tokio::test(flavor = "multi_thread")]
 async fn private_addresses() {
     let stack = Stack::builder().without_loopback_upstreams().start().await;
@@ -215,12 +215,13 @@ async fn private_addresses() {
     }
 }
 
-/// A name passes when it is saved; every connection looks at what it means then. This machine's own name means itself.
+/// A host name is accepted when an entry is saved, and its addresses are checked at each connect. The machine's own
+/// name resolves to a private address.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_means_a_private_address_is_not_connected_to() {
+async fn names_of_private_addresses_are_not_connected_to() {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux tells it");
     let name = name.trim();
-    // Listens on all addresses, so that it would be reached.
+    // Listens on all addresses, so that the connection would succeed.
     let listener = tokio::net::TcpListener::bind(("0.0.0.0", 0))
         .await
         .expect("a free port");
@@ -254,13 +255,13 @@ async fn a_name_that_means_a_private_address_is_not_connected_to() {
     assert!(said.contains("--allow-upstream-cidr"), "{said}");
     assert!(listener.accept().now_or_never().is_none(), "it was connected to");
 
-    // It was only that: an operator who allows the address has it connected to.
+    // Only the policy prevented it: after an operator has allowed the address, the connection succeeds.
     let stack = Stack::builder()
         .without_loopback_upstreams()
         .flag("--allow-upstream-cidr", networks)
         .start()
         .await;
     install(&stack).await;
-    let connected = tokio::time::timeout(PATIENCE, listener.accept()).await;
+    let connected = tokio::time::timeout(TIMEOUT, listener.accept()).await;
     connected.expect("it is connected to").expect("it is there");
 }

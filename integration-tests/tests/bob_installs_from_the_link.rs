@@ -1,5 +1,5 @@
-//! Bob has no credential: his call gives him an install link. He opens it in a browser, signs in, enters his secret, and his
-//! next call works.
+//! Bob has no credential, so his call returns an install link. He opens it in a browser, signs in and enters his
+//! secret, and his next call succeeds.
 //!
 //! Tools: node, chromium
 
@@ -19,7 +19,7 @@ use integration_tests::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-/// A gateway with a tool of an entry that requires a key. Alice has installed the entry, Bob has not.
+/// A gateway with a tool of an entry that requires a key. Alice has installed the entry; Bob has not.
 async fn stack_with_alice(stack: &Stack, upstream: &RecordingUpstream) {
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let mut entry = walk::with_static(walk::remote(&upstream.url()), "key", walk::bearer());
@@ -33,7 +33,7 @@ async fn stack_with_alice(stack: &Stack, upstream: &RecordingUpstream) {
     admin.assign("team", "issues", "echo").await;
 }
 
-/// Opens a link in Chromium as one kind of person.
+/// Opens a link in Chromium as one kind of user.
 async fn browse(mode: &str, link: &str, secret: &str, environment: &[(&str, &str)]) -> Value {
     let mut command = node_command("install_page.mjs");
     command.args([mode, link, secret]);
@@ -54,11 +54,11 @@ async fn browse(mode: &str, link: &str, secret: &str, environment: &[(&str, &str
     seen
 }
 
-/// What must be true of the pages, whoever came.
-fn judge(mode: &str, seen: &Value, secret: &str) {
+/// Checks what must be true of the pages for every kind of user.
+fn check_pages(mode: &str, seen: &Value, secret: &str) {
     assert_eq!(seen["violations"], json!([]), "{mode}: axe-core finds violations");
     assert_eq!(seen["leaks"], json!([]), "{mode}: a page shows the secret");
-    // Chromium reports 4xx answers as errors in its console; the form with an error is one.
+    // Chromium reports 4xx responses as errors in its console, and the form with an error is one.
     let said: Vec<&Value> = seen["console"]
         .as_array()
         .expect("a list")
@@ -96,7 +96,7 @@ fn judge(mode: &str, seen: &Value, secret: &str) {
     );
 }
 
-/// The code that the banner prints for the development issuer's sign-in page.
+/// The sign-in code of the development issuer, from the banner.
 fn sign_in_code(stack: &Stack) -> String {
     let lines = stack.lines().all();
     let line = lines
@@ -117,14 +117,14 @@ async fn calls_work(stack: &Stack, bob: &integration_tests::Caller, upstream: &R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_link_in_every_form() {
+async fn the_link_is_in_every_kind_of_response() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     stack_with_alice(&stack, &upstream).await;
     let bob = stack.member("bob");
     upstream.forget();
     let expected = stack.url("/install/issues?gateway=team");
 
-    // What he has not connected is listed all the same.
+    // Tools of entries that he has not installed are listed, too.
     let plain = stack.mcp("team", &bob).await;
     assert_eq!(plain.tool_names().await, ["issues__echo"]);
     let answer = plain.call("issues__echo", json!({"text": "x"})).await;
@@ -140,7 +140,7 @@ async fn the_link_in_every_form() {
     let able = stack
         .mcp_with("team", &bob, McpOptions::with_url_elicitation())
         .await
-        .expect("it is taken");
+        .expect("it is accepted");
     let answer = able.call("issues__echo", json!({"text": "x"})).await;
     assert_eq!(answer["error"]["code"], -32042, "{answer}");
     let elicitations = answer["error"]["data"]["elicitations"]
@@ -156,12 +156,12 @@ async fn the_link_in_every_form() {
         "{answer}"
     );
 
-    // 2025-06-18 knows no elicitation by URL, whatever the client claims.
+    // Revision 2025-06-18 has no elicitation by URL, whatever the client claims.
     let old = McpOptions {
         revision: "2025-06-18".to_owned(),
         ..McpOptions::with_url_elicitation()
     };
-    let old = stack.mcp_with("team", &bob, old).await.expect("it is taken");
+    let old = stack.mcp_with("team", &bob, old).await.expect("it is accepted");
     assert_eq!(old.initialized["protocolVersion"], "2025-06-18");
     assert_eq!(
         old.call("issues__echo", json!({"text": "x"})).await["result"]["isError"],
@@ -193,7 +193,7 @@ async fn with_the_development_issuer() {
     let code = sign_in_code(&stack);
     let link = stack.url("/install/issues?gateway=team");
     let seen = browse("mouse", &link, "bob-key", &[("CODE", &code)]).await;
-    judge("mouse", &seen, "bob-key");
+    check_pages("mouse", &seen, "bob-key");
     calls_work(&stack, &bob, &upstream).await;
 }
 
@@ -205,11 +205,11 @@ async fn without_javascript() {
     let code = sign_in_code(&stack);
     let link = stack.url("/install/issues?gateway=team");
     let seen = browse("plain", &link, "bob-key", &[("CODE", &code)]).await;
-    judge("plain", &seen, "bob-key");
+    check_pages("plain", &seen, "bob-key");
     calls_work(&stack, &bob, &upstream).await;
 }
 
-/// By keyboard alone, signed in by an organization's issuer that nobody here wrote.
+/// Only by keyboard, and with the issuer of an organization, which is third-party software.
 #[tokio::test(flavor = "multi_thread")]
 async fn by_keyboard_with_a_configured_issuer() {
     let folder = tempfile::tempdir().expect("a place for temporary files");
@@ -239,8 +239,8 @@ async fn by_keyboard_with_a_configured_issuer() {
     let link = stack.url("/install/issues?gateway=team");
     let chosen = ("ISSUER_LINK", "main a.button[href*=\"issuer=http%3A%2F%2F127.0.0.1\"]");
     let seen = browse("keyboard", &link, "bob-key", &[("LOGIN", "bob"), chosen]).await;
-    judge("keyboard", &seen, "bob-key");
-    // His installation is there, and belongs to the user of that issuer.
+    check_pages("keyboard", &seen, "bob-key");
+    // The installation belongs to the user of that issuer.
     let admin = stack.admin();
     let request = contracts::registry::ListInstallationsRequest {
         entry: "entries/issues".to_owned(),
@@ -272,7 +272,7 @@ async fn by_keyboard_with_a_configured_issuer() {
         },
     )
     .await;
-    // His client signs in there, too, and its call works; a token for another application of that issuer is worth nothing here.
+    // His client signs in there, too, and its call succeeds. A token for another application of the issuer is rejected.
     let sign_in = async |client: &str| {
         let callback = format!("{public}/signin/callback");
         let tokens = node("oidc_token.mjs", [&issuer, client, &callback, "bob"]).await.json();
@@ -294,9 +294,9 @@ async fn by_keyboard_with_a_configured_issuer() {
     );
 }
 
-/// What a stranger's page could try: post the form from elsewhere, frame it, send a link with another's sign-in.
+/// What a foreign page could try: to post the form, to frame the page, to send a link with another person's sign-in.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_guarded() {
+async fn the_page_is_protected_against_other_origins() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     stack_with_alice(&stack, &upstream).await;
     integration_tests::tls::install_crypto();
@@ -311,7 +311,7 @@ async fn the_page_is_guarded() {
         value.unwrap_or_default().to_owned()
     };
     let url = stack.url("/install/issues?gateway=team");
-    // Whoever is not signed in signs in first, and is not told which entries there are.
+    // Without a session, a person must sign in first, and does not learn which entries exist.
     for (path, back) in [
         ("/install/issues?gateway=team", "%2Finstall%2Fissues%3Fgateway%3Dteam"),
         ("/install/nothing-here", "%2Finstall%2Fnothing-here"),
@@ -320,7 +320,7 @@ async fn the_page_is_guarded() {
         assert_eq!(unknown.status(), http::StatusCode::SEE_OTHER, "{path}");
         assert_eq!(header(&unknown, "location"), format!("/signin?return={back}"));
     }
-    // A form without a session is answered by a page, which runs nothing of others and is in nobody's frame.
+    // A form without a session gets an error page, which runs no foreign script and cannot be framed.
     let form = [("secret.key", "stolen")];
     let page = answer(http.post(&url).form(&form)).await;
     assert_eq!(page.status(), http::StatusCode::UNAUTHORIZED);
@@ -337,10 +337,10 @@ async fn the_page_is_guarded() {
             "{directive}: {policy}"
         );
     }
-    // The form of another origin's page is refused as such, whoever sends it.
+    // The form of another origin is refused, whoever sends it.
     let crossed = answer(http.post(&url).header("origin", "http://evil.example").form(&form)).await;
     assert_eq!(crossed.status(), http::StatusCode::FORBIDDEN);
-    // A page of another host name that was rebound to this address gets nothing.
+    // A request with a rebound host name is refused.
     let rebound = answer(http.get(&url).header("host", "evil.example")).await;
     assert_eq!(rebound.status(), http::StatusCode::MISDIRECTED_REQUEST);
     let client = McpClient::bare(

@@ -1,5 +1,5 @@
-//! One caller who does too much is refused, told when to retry, and takes nothing from the others. Sessions, streams and batches:
-//! `gateway-svc/src/mcp/tests.rs`.
+//! A caller who exceeds a quota is refused, learns when to retry, and does not affect others. For sessions, streams and
+//! batches, see `gateway-svc/src/mcp/tests/limits.rs`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_all_their_calls_under_way_takes_no_place_of_others() {
+async fn concurrent_calls_are_limited_per_caller() {
     let upstream = HostileUpstream::start().await;
     let stack = Stack::builder().flag("--max-calls", "3").start().await;
     let admin = stack.admin();
@@ -57,7 +57,7 @@ async fn who_has_all_their_calls_under_way_takes_no_place_of_others() {
         message.contains("3 of your calls are under way, as many as one caller may have"),
         "{message}"
     );
-    // Over gRPC, too, by whichever token.
+    // The limit also applies over gRPC, whichever token the caller uses.
     let entry = || GetEntryRequest {
         name: "entries/slow".to_owned(),
     };
@@ -70,7 +70,7 @@ async fn who_has_all_their_calls_under_way_takes_no_place_of_others() {
         status.get_details_retry_info().and_then(|info| info.retry_delay),
         Some(Duration::from_secs(1))
     );
-    // Others have their own.
+    // Other callers have their own limits.
     bob.entries().get_entry(entry()).await.expect("bob has done nothing");
     let theirs = stack.mcp("team", &bob).await;
     assert_eq!(
@@ -81,7 +81,7 @@ async fn who_has_all_their_calls_under_way_takes_no_place_of_others() {
             .status,
         StatusCode::OK
     );
-    // What has ended does not count.
+    // A call that has ended does not count.
     hanging.abort_all();
     eventually("her calls have ended", || async {
         alice.entries().get_entry(entry()).await.ok()
@@ -90,7 +90,7 @@ async fn who_has_all_their_calls_under_way_takes_no_place_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_too_often_is_told_when_to_retry() {
+async fn requests_and_writes_are_limited_per_caller() {
     let stack = Stack::builder()
         .flag("--max-requests-per-minute", "50")
         .flag("--max-writes-per-minute", "5")
@@ -107,7 +107,7 @@ async fn who_asks_too_often_is_told_when_to_retry() {
     assert!((5..=6).contains(&writes), "{writes}: {refusal:?}");
     assert!(refusal.message().contains("--max-writes-per-minute"), "{refusal:?}");
     assert!(refusal.get_details_retry_info().is_some());
-    // Whoever has no writes left can still read.
+    // A caller without writes left can still read.
     let read = || GetEntryRequest {
         name: "entries/demo".to_owned(),
     };
@@ -120,7 +120,7 @@ async fn who_asks_too_often_is_told_when_to_retry() {
         }
     };
     assert!(refusal.message().contains("--max-requests-per-minute"), "{refusal:?}");
-    // MCP is the same person.
+    // Over MCP it is the same caller.
     let client = stack
         .mcp_with("default", &alice, McpOptions::default())
         .await
@@ -143,7 +143,7 @@ async fn sign_ins_are_limited_by_address() {
         async move { request.send().await.expect("it answers") }
     };
     for _ in 0..5 {
-        // A page of somebody else that asks for it as an image uses up nothing.
+        // A foreign page that requests the sign-in as an image does not use up the limit.
         let image = browser.get(stack.url("/signin?return=%2Finstall%2Fdemo&here=1"));
         let image = image
             .header("x-forwarded-for", "203.0.113.1")
@@ -152,7 +152,7 @@ async fn sign_ins_are_limited_by_address() {
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     }
     for _ in 0..3 {
-        // What a client says of itself stands before what the proxy says.
+        // The client may forge entries before the one that the proxy appends.
         assert_eq!(from("198.51.100.7, 203.0.113.1").await.status(), StatusCode::SEE_OTHER);
     }
     let refused = from("198.51.100.8, 203.0.113.1").await;

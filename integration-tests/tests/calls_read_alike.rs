@@ -1,5 +1,5 @@
-//! What an upstream understands is what was authorized: whatever a client sends, every reader of JSON that may be behind the gateway reads
-//! the same tool and the same arguments from what it is sent, or refuses it.
+//! An upstream receives exactly the call that was authorized: whatever a client sends, every JSON parser behind the
+//! gateway parses the same tool and arguments, or the gateway rejects the message.
 //!
 //! Tools: go, node, python
 
@@ -13,7 +13,7 @@ use integration_tests::{
 };
 use serde_json::{Value, json};
 
-/// Numbers as if by chance, the same in each run.
+/// Pseudo-random numbers, the same in each run.
 struct Chance(u64);
 
 impl Chance {
@@ -34,7 +34,7 @@ impl Chance {
     }
 }
 
-/// Members that some reader may take for one of a call, and what they would say then.
+/// Members that some parser may mistake for one of a call, and their values.
 const LOOKALIKES: [&str; 24] = [
     r#""Params":{"name":"headers","arguments":{}}"#,
     r#""paramſ":{"name":"headers","arguments":{}}"#,
@@ -130,13 +130,13 @@ fn envelope(chance: &mut Chance, id: usize) -> String {
     )
 }
 
-/// What serde_json reads, as `go/read_calls/main.go` prints it.
+/// Parses the message with serde_json, in the format of `go/read_calls/main.go`.
 fn read(text: &str) -> Value {
     fn plain(value: &Value) -> Value {
         match value {
             Value::Number(number) => {
                 let number = number.as_f64().expect("every number here is a double");
-                // No reader tells the zeros apart alike.
+                // Parsers differ in the sign of zero.
                 json!(format!("{:016x}", if number == 0.0 { 0.0 } else { number }.to_bits()))
             }
             Value::Array(values) => values.iter().map(plain).collect(),
@@ -161,14 +161,14 @@ fn read(text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_every_reader() {
+async fn every_parser_sees_the_authorized_call() {
     let stack = Stack::start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let upstream = RecordingUpstream::start().await;
     admin.publish("good", walk::remote(&upstream.url())).await;
     alice.install("good", None, &[]).await;
     admin.gateway("team").await;
-    // Of the two tools, this one alone.
+    // Only this one of the two tools is assigned.
     admin.assign("team", "good", "echo").await;
     let client = stack.mcp("team", &alice).await;
     let mut chance = Chance(1);
@@ -195,7 +195,7 @@ async fn by_every_reader() {
             }
         }
     }
-    // The test would say nothing if one of these never happened.
+    // Both cases must occur for the test to be meaningful.
     assert!(
         forwarded.len() > 80 && refused > 160,
         "{} forwarded, {refused} refused",
@@ -224,7 +224,7 @@ async fn by_every_reader() {
                 seen.is_null() || *seen == expected,
                 "{reader} reads {seen}, not {expected}\n{forwarded}"
             );
-            // None of these refuses what we send.
+            // No parser rejects what the gateway forwards.
             assert!(!seen.is_null(), "{reader} refuses {forwarded}");
         }
     }

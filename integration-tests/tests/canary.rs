@@ -1,5 +1,5 @@
-//! Recognizable secrets are planted, used, rotated and refused; then everything that Chandlery writes, answers or starts is
-//! searched for them. Only the one server that should have a secret has it.
+//! Recognizable secrets are stored, used, rotated and rejected. Then everything that Chandlery writes, returns or
+//! starts is searched for them. Only the one server that should have a secret has it.
 //!
 //! Tools: node
 
@@ -22,10 +22,10 @@ use prost::Message;
 use serde_json::json;
 use tonic::{Response, Status};
 
-/// Where it came from, and its bytes.
+/// The request, and the bytes of its response.
 type Answer = (String, Vec<u8>);
 
-/// Every answer, with the name of what was asked.
+/// All responses, each with the name of its request.
 #[derive(Clone, Default)]
 struct Answers(Arc<Mutex<Vec<Answer>>>);
 
@@ -55,7 +55,7 @@ impl Answers {
     }
 }
 
-/// Made when the test runs, so that no file of the repository, of the build or of another run holds it.
+/// The secrets. They are random, so that no file of the repository, of the build or of another run contains them.
 struct Canaries {
     header: String,
     rotated: String,
@@ -78,7 +78,7 @@ impl Canaries {
         }
     }
 
-    /// As they are, and in the encodings in which they could slip through.
+    /// The secrets in plain, and in the encodings in which they could leak.
     fn forms(&self) -> Vec<(String, Vec<u8>)> {
         use data_encoding::{BASE64, HEXLOWER};
         [
@@ -121,15 +121,15 @@ fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn planted_secrets_are_found_nowhere() {
+async fn secrets_do_not_leak() {
     let canaries = Canaries::new();
     let answers = Answers::default();
     let stack = Stack::builder().variable("RUST_LOG", "trace").start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let upstream = RecordingUpstream::start().await;
 
-    plant(&canaries, &answers, &stack, &admin, &alice, &upstream).await;
-    ask_for_everything(&answers, &stack, &admin, &alice).await;
+    use_secrets(&canaries, &answers, &stack, &admin, &alice, &upstream).await;
+    call_everything(&answers, &stack, &admin, &alice).await;
 
     let forms = canaries.forms();
     let mut leaks = Vec::new();
@@ -154,8 +154,8 @@ async fn planted_secrets_are_found_nowhere() {
             line.as_bytes(),
         );
     }
-    // The whole data directory: the registry's database, the sealed store, what lies beside them. Files that a server was
-    // given are the server's.
+    // The whole data folder: the registry's database, the encrypted store and other files. Files that were given to a
+    // server belong to the server.
     let mut paths = Vec::new();
     files(&stack.data_dir(), &mut paths);
     assert!(
@@ -171,7 +171,7 @@ async fn planted_secrets_are_found_nowhere() {
             search(&format!("the file {}", path.display()), &bytes);
         }
     }
-    // The one server that should have a secret, and what it started.
+    // The one server that should have a secret, and its descendants.
     let own = i32::try_from(std::process::id()).expect("a pid is small");
     let mut holders = 0;
     for process in processes().iter().filter(|process| process.pid != own) {
@@ -195,8 +195,8 @@ async fn planted_secrets_are_found_nowhere() {
     assert!(leaks.is_empty(), "secrets leaked:\n{}", leaks.join("\n"));
 }
 
-/// Stores, uses, rotates and mistypes secrets in every way there is.
-async fn plant(
+/// Stores, uses, rotates and mistypes secrets in every possible way.
+async fn use_secrets(
     k: &Canaries,
     answers: &Answers,
     stack: &Stack,
@@ -250,7 +250,7 @@ async fn plant(
         "PutEntryCredential",
         admin.credentials().put_entry_credential(request).await,
     );
-    // The upstream refuses this one, so its discovery fails with the secret in hand.
+    // The upstream rejects this secret, so the discovery fails while it uses the secret.
     let refused = alice
         .create_installation("shared", None, &[])
         .await
@@ -273,7 +273,8 @@ async fn plant(
 
     let client = stack.mcp("team", alice).await;
     client.call_text("api__echo", json!({"text": "with the first"})).await;
-    // This answer may hold the secret: the server itself tells it. It also proves that the server has it.
+    // This response may contain the secret, because the server itself returns it. It also proves that the server has
+    // the secret.
     assert!(
         client
             .call_text("hosted__get-env", json!({}))
@@ -295,7 +296,8 @@ async fn plant(
     );
     client.call_text("api__echo", json!({"text": "with the second"})).await;
 
-    // Refused in every way: too long, with a line break, in a field that is none, for somebody else's installation.
+    // Rejected for each reason: too long, with a line break, for a field that does not exist, for another person's
+    // installation.
     let bob = stack.member("bob");
     for (who, value) in [
         (alice, k.refused.repeat(20_000)),
@@ -312,16 +314,16 @@ async fn plant(
         "PutInstallationCredential, refused",
         alice.credentials().put_installation_credential(wrong).await,
     );
-    // A person who enters it in the wrong place: refused as a value of a secret field, or it is no secret.
+    // A person enters the secret in the wrong place. A value for a secret field is rejected.
     let misplaced = alice.create_installation("api", None, &[("key", &k.refused)]).await;
     answers.grpc("CreateInstallation, refused", misplaced.map(Response::new));
-    // The upstream refuses what is there now: the error and the repair link carry nothing.
+    // The upstream rejects the current secret. Neither the error nor the repair link may contain it.
     upstream.require("authorization", &["Bearer nothing"]);
     let (_, reply) = client
         .send("tools/call", json!({"name": "api__echo", "arguments": {"text": "x"}}))
         .await;
     answers.http("tools/call with a refused credential", &reply);
-    // It is used by nobody and breaks in the middle of a request.
+    // A message that breaks off in the middle.
     answers.http(
         "garbage",
         &client
@@ -330,8 +332,8 @@ async fn plant(
     );
 }
 
-/// Everything that answers, answers.
-async fn ask_for_everything(answers: &Answers, stack: &Stack, admin: &Caller, alice: &Caller) {
+/// Calls everything that returns a response.
+async fn call_everything(answers: &Answers, stack: &Stack, admin: &Caller, alice: &Caller) {
     for who in [admin, alice] {
         answers.grpc(
             "ListEntries",
@@ -423,7 +425,7 @@ async fn ask_for_everything(answers: &Answers, stack: &Stack, admin: &Caller, al
         let client = stack
             .mcp_with("team", who, McpOptions::default())
             .await
-            .expect("it is taken");
+            .expect("it is accepted");
         answers.http("tools/list", &client.send("tools/list", json!({})).await.1);
     }
     integration_tests::tls::install_crypto();

@@ -1,5 +1,5 @@
-//! Alice has given a secret to a server. Whoever changes what would get it, changes nothing for it before she has seen what has
-//! changed and agreed.
+//! Alice has stored a secret for a server. If somebody changes what the server runs, the secret is not used until she
+//! has seen the change and confirmed it.
 //!
 //! Tools: node, chromium
 
@@ -24,7 +24,8 @@ use tonic::Code;
 
 const SECRET: &str = "alices-own-token";
 
-/// A server that tells its environment: whoever runs it has the secret. Its region is entered by whoever installs it.
+/// A server that returns its environment, so whoever controls it has the secret. The installing person enters its
+/// region.
 fn tracker(edit: impl FnOnce(&mut SelfHostedServer)) -> r::Entry {
     let script = npm_command("mcp-server-everything").to_string_lossy().into_owned();
     let mut entry = walk::stdio(&Tool::Node.path().to_string_lossy(), &[&script, "stdio"]);
@@ -75,7 +76,7 @@ impl Alice {
         }
     }
 
-    /// The environment of the server that runs.
+    /// The environment of the running server.
     async fn environment(&self) -> Value {
         let text = self.client.call_text("tracker__get-env", json!({})).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -101,7 +102,7 @@ impl Alice {
             .unwrap_or_default()
     }
 
-    /// Nothing that has her secret runs, and a call tells her so.
+    /// Asserts that nothing with her secret runs, and that a call tells her why.
     async fn is_held(&self, what: &str) {
         eventually(&format!("{what} is held"), || async {
             (self.condition().await.reason == "DESTINATION_CHANGED").then_some(())
@@ -126,8 +127,8 @@ impl Alice {
         }
     }
 
-    /// What has changed, as she is told: part, name, before, after.
-    async fn told(&self) -> Vec<(DestinationPart, String, Option<String>, Option<String>)> {
+    /// The changes that she is shown: part, name, before, after.
+    async fn changes(&self) -> Vec<(DestinationPart, String, Option<String>, Option<String>)> {
         let credential = self.alice.credential(&self.installation.name).await;
         assert_ne!(credential.bound_destination, credential.present_destination);
         credential
@@ -154,7 +155,7 @@ impl Alice {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_code_gets_nothing_before_she_agrees() {
+async fn changed_code_requires_confirmation() {
     use DestinationPart as P;
     let alice = Alice::install().await;
     let name = &alice.installation.name;
@@ -172,8 +173,8 @@ async fn other_code_gets_nothing_before_she_agrees() {
     alice.edit(with_file("registry=https://evil.example")).await;
     alice.is_held("a file").await;
     let file = |text: &str| vec![(P::File, ".npmrc".to_owned(), None, Some(text.to_owned()))];
-    assert_eq!(alice.told().await, file("registry=https://evil.example"));
-    // It changes again while she looks at it: she agrees to nothing that she has not seen.
+    assert_eq!(alice.changes().await, file("registry=https://evil.example"));
+    // The entry changes again while she reads: she must not confirm what she has not seen.
     let seen = alice.alice.credential(name).await.present_destination;
     alice.edit(with_file("registry=https://worse.example")).await;
     refused(
@@ -187,7 +188,7 @@ async fn other_code_gets_nothing_before_she_agrees() {
         "PERMISSION_DENIED",
     );
     alice.is_held("another file").await;
-    assert_eq!(alice.told().await, file("registry=https://worse.example"));
+    assert_eq!(alice.changes().await, file("registry=https://worse.example"));
     alice.agree().await;
     assert_eq!(alice.environment().await["TRACKER_TOKEN"], SECRET);
 
@@ -213,7 +214,7 @@ async fn other_code_gets_nothing_before_she_agrees() {
             None,
         ),
     ];
-    assert_eq!(alice.told().await, expected);
+    assert_eq!(alice.changes().await, expected);
     alice.agree().await;
     let environment = alice.environment().await;
     assert_eq!(
@@ -225,8 +226,8 @@ async fn other_code_gets_nothing_before_she_agrees() {
     entry.install_fields[1] = region("--proxy=https://{value}.evil.example");
     alice.edit(entry).await;
     alice.is_held("a template").await;
-    assert_eq!(alice.told().await.len(), 2, "the variable, and the template");
-    // As it was agreed to last: no question is left.
+    assert_eq!(alice.changes().await.len(), 2, "the variable, and the template");
+    // After a return to the confirmed state, no confirmation is required.
     alice
         .edit(tracker(|server| {
             server
@@ -238,9 +239,9 @@ async fn other_code_gets_nothing_before_she_agrees() {
     assert_eq!(alice.environment().await["TRACKER_TOKEN"], SECRET);
 }
 
-/// What an admin sets on her installation is for her to agree to; what she sets is not.
+/// Values that an admin sets on her installation require her confirmation; her own values do not.
 #[tokio::test(flavor = "multi_thread")]
-async fn values_of_somebody_else_are_held() {
+async fn values_of_an_admin_require_confirmation() {
     let alice = Alice::install().await;
     let name = &alice.installation.name;
     alice.alice.set_values(name, &[("region", "eu")]).await;
@@ -267,10 +268,10 @@ async fn values_of_somebody_else_are_held() {
     assert_eq!(alice.environment().await["TRACKER_TOKEN"], SECRET);
 }
 
-/// A new version of the same package is no question; whatever else makes a launcher run something else, is.
+/// A new version of the same package requires no confirmation; every other change of a launcher's arguments does.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pure_version_change_is_no_question() {
-    // Nothing is fetched: there are no launchers here.
+async fn a_new_version_requires_no_confirmation() {
+    // No launchers are installed, so nothing is downloaded.
     let nothing = tempfile::tempdir().expect("a place for temporary files");
     let stack = Stack::builder()
         .variable("PATH", nothing.path().to_string_lossy())
@@ -340,7 +341,7 @@ async fn a_pure_version_change_is_no_question() {
         assert_eq!(credential.bound_destination, credential.present_destination, "{id}");
         becomes(entry(other, false), ConditionStatus::False, "DESTINATION_CHANGED").await;
         becomes(entry(newer, false), ConditionStatus::True, "STORED").await;
-        // An entry can demand the question for versions, too.
+        // An entry can require confirmation of versions, too.
         becomes(entry(newer, true), ConditionStatus::False, "DESTINATION_CHANGED").await;
         let seen = alice.credential(&installation.name).await.present_destination;
         alice.confirm(&installation.name, &seen).await.expect("she may");
@@ -349,7 +350,7 @@ async fn a_pure_version_change_is_no_question() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_shows_what_has_changed() {
+async fn the_page_shows_the_changes() {
     let alice = Alice::install().await;
     alice
         .edit(tracker(|server| {

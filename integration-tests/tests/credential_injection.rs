@@ -1,5 +1,5 @@
-//! What an upstream receives: the credential in the way its entry says, additional headers, what the client may pass
-//! through, and nothing else.
+//! The headers that an upstream receives: the credential as the entry defines it, additional headers, passed-through
+//! client headers, and nothing else.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use contracts::registry::{
 use integration_tests::{Caller, Stack, mcp::McpOptions, upstream::recording::RecordingUpstream, walk};
 use serde_json::json;
 
-/// What the gateway itself needs to send for streamable HTTP.
+/// The headers that the gateway sends for streamable HTTP.
 const PROTOCOL: [&str; 8] = [
     "host",
     "content-type",
@@ -31,7 +31,7 @@ async fn through(
     let client = stack
         .mcp_with("team", alice, options)
         .await
-        .expect("the gateway takes this client");
+        .expect("the gateway accepts this client");
     assert_eq!(client.call_text("api__echo", json!({"text": "hello"})).await, "hello");
     let call = upstream.last_call();
     call.headers
@@ -77,7 +77,7 @@ fn sorted(mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_injection_mode_and_nothing_extra() {
+async fn each_injection_mode_adds_only_the_credential() {
     let custom = Kind::CustomHeader(r::CustomHeader {
         name: "x-api-key".to_owned(),
     });
@@ -92,7 +92,7 @@ async fn each_injection_mode_and_nothing_extra() {
         let upstream = RecordingUpstream::start().await;
         let entry = walk::with_static(walk::remote(&upstream.url()), "key", injection);
         let (stack, alice) = set_up(entry, &[], &[("key", "ghp_alice")], r::Gateway::default()).await;
-        // The client's own headers, its token above all, stay here.
+        // The client's own headers, especially its token, are not forwarded.
         let options = McpOptions::default()
             .header("x-client", "mine")
             .header("cookie", "session=1")
@@ -151,7 +151,7 @@ async fn additional_headers_passthrough_and_precedence() {
     };
     let secrets = [("key", "ghp_alice"), ("second", "s3cond")];
     let (stack, alice) = set_up(entry, &[("tenant", "acme")], &secrets, gateway).await;
-    // The client tries to override what is managed, and sends one header that is not on the list.
+    // The client tries to override managed headers, and sends one that is not on the passthrough list.
     let options = McpOptions::default()
         .header("x-trace", "t-1")
         .header("x-tenant", "evil")
@@ -167,14 +167,14 @@ async fn additional_headers_passthrough_and_precedence() {
         ("x-trace", "t-1"),
     ];
     assert_eq!(sorted(headers), pairs(&expected));
-    // Discovery and initialization carry the managed headers, too.
+    // Discovery and initialization send the managed headers, too.
     for request in upstream.requests() {
         assert_eq!(request.values("authorization"), ["Bearer ghp_alice"]);
         assert_eq!(request.values("x-tenant"), ["acme"]);
     }
 }
 
-/// A secret stored once on the entry serves everybody's installation.
+/// A secret that is stored on the entry is used by every installation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_stored_once_on_the_entry() {
     let upstream = RecordingUpstream::start().await;
@@ -227,9 +227,9 @@ async fn a_credential_stored_once_on_the_entry() {
     assert_eq!(seen, BTreeSet::from(["Bearer shared-key".to_owned()]));
 }
 
-/// Everybody calls with their own account, at the same time.
+/// Concurrent callers each use their own account.
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_are_never_mixed_up() {
+async fn concurrent_callers_use_their_own_credentials() {
     let upstream = RecordingUpstream::start().await;
     let stack = Stack::start().await;
     let admin = stack.admin();

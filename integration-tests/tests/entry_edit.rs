@@ -1,4 +1,5 @@
-//! An admin edits an entry that is installed. What does not run touches no installation; what runs moves them, and calls go on.
+//! An admin edits an installed entry. An edit that does not change what runs touches no installation; one that does
+//! moves the installations, and calls continue.
 //!
 //! Tools: node
 
@@ -11,7 +12,7 @@ use integration_tests::{
 };
 use serde_json::json;
 
-/// When the server of an installation was started.
+/// The start time of an installation's server.
 async fn started(who: &Caller, installation: &str) -> Option<prost_types::Timestamp> {
     let request = o::GetRuntimeRequest {
         name: format!("{installation}/runtime"),
@@ -20,7 +21,7 @@ async fn started(who: &Caller, installation: &str) -> Option<prost_types::Timest
     runtime.into_inner().start_time
 }
 
-/// Changes the fields that are set, without a mask.
+/// Updates the fields that are set, without a mask.
 async fn change(admin: &Caller, entry: r::Entry) -> r::Entry {
     let request = r::UpdateEntryRequest {
         entry: Some(entry),
@@ -36,7 +37,7 @@ async fn change(admin: &Caller, entry: r::Entry) -> r::Entry {
 
 /// `(entry revision, moved, held, left)`.
 fn rollout(entry: &r::Entry) -> (i64, i64, i64, i64) {
-    let rollout = entry.rollout.as_ref().expect("the answer says how far it is");
+    let rollout = entry.rollout.as_ref().expect("the response reports the rollout");
     (rollout.entry_revision, rollout.moved, rollout.held, rollout.left)
 }
 
@@ -75,7 +76,7 @@ async fn labels_touch_no_installation_and_the_command_moves_them() {
         "the server was not restarted"
     );
 
-    // The same server with one environment variable more: another thing to run.
+    // One more environment variable changes what runs.
     let mut with_variable = walk::stdio(&node, &[&script, "stdio"]);
     if let Some(r::entry::Server::SelfHosted(server)) = &mut with_variable.server {
         server
@@ -108,7 +109,7 @@ async fn labels_touch_no_installation_and_the_command_moves_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_url_moves_them_and_a_new_question_holds_them() {
+async fn the_url_moves_them_and_a_new_required_field_holds_them() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, people) = (stack.admin(), [stack.member("alice"), stack.member("bob")]);
     let with_url = |url: &str| walk::with_static(walk::remote(url), "key", walk::bearer());
@@ -121,7 +122,7 @@ async fn the_url_moves_them_and_a_new_question_holds_them() {
     }
     admin.assign("team", "api", "echo").await;
 
-    // Another path of the same origin: the secrets may go there, and nobody is asked for anything.
+    // Another path of the same origin: the secrets may be sent there, and nobody is asked.
     let moved = change(
         &admin,
         r::Entry {
@@ -139,7 +140,7 @@ async fn the_url_moves_them_and_a_new_question_holds_them() {
         assert_eq!(call.values("authorization"), [format!("Bearer {key}")]);
     }
 
-    // A value that nobody has given yet: they stay where they are, and go on.
+    // A required value that nobody has entered yet: the installations stay on their revision and continue to work.
     let mut asking = r::Entry {
         name: entry.name.clone(),
         install_fields: entry.install_fields.clone(),
@@ -174,7 +175,7 @@ async fn the_url_moves_them_and_a_new_question_holds_them() {
             Some("FIELD_REQUIRED")
         );
     }
-    // Who gives it moves on, with the secret they gave once.
+    // An installation whose owner enters the value moves on, with the secret that is already stored.
     let request = r::UpdateInstallationRequest {
         installation: Some(r::Installation {
             name: name.clone(),

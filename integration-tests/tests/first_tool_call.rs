@@ -1,4 +1,4 @@
-//! Somebody who has just typed `cargo run` makes the first tool call, with the client they happen to have.
+//! A person who has just typed `cargo run` makes a first tool call, with whichever client they have.
 //!
 //! Tools: node, python, grpcurl
 
@@ -12,7 +12,7 @@ use integration_tests::{
 };
 use serde_json::{Value, json};
 
-/// The demo entry's tool that greets.
+/// The demo entry's greeting tool.
 const HELLO: &str = "demo__hello";
 
 fn greeting(result: &Value) -> &str {
@@ -27,8 +27,8 @@ fn listed(tools: &Value) -> bool {
         .is_some_and(|tools| tools.iter().any(|tool| tool == HELLO))
 }
 
-/// What a fresh start leads to by itself: the demo installation ready, its tools on the gateway `default`.
-async fn fresh() -> (Stack, String) {
+/// Starts with no data, and waits until the demo's tools are on the gateway `default`.
+async fn first_start() -> (Stack, String) {
     let stack = Stack::start().await;
     let alice = stack.member("alice");
     let client = stack.mcp("default", &alice).await;
@@ -42,7 +42,7 @@ async fn fresh() -> (Stack, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_sdk_in_both_modes() {
-    let (stack, token) = fresh().await;
+    let (stack, token) = first_start().await;
     for mode in ["auto", "legacy"] {
         let arguments = json!({"name": mode}).to_string();
         let seen = python(
@@ -62,7 +62,7 @@ async fn python_sdk_in_both_modes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_sdk() {
-    let (stack, token) = fresh().await;
+    let (stack, token) = first_start().await;
     let arguments = json!({"name": "node"}).to_string();
     let seen = node("mcp_client.mjs", [&stack.mcp_url("default"), &token, HELLO, &arguments])
         .await
@@ -73,7 +73,7 @@ async fn typescript_sdk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpcurl_by_reflection() {
-    let (stack, token) = fresh().await;
+    let (stack, token) = first_start().await;
     let list = "chandlery.gateway.v1.ToolService/ListTools";
     let seen = grpcurl(stack.grpc(), Some(&token), list, &json!({"parent": "gateways/default"}))
         .await
@@ -91,7 +91,7 @@ async fn grpcurl_by_reflection() {
     let seen = grpcurl(stack.grpc(), Some(&token), method, &call).await.json();
     let result: Value = serde_json::from_str(seen["resultJson"].as_str().expect("a result")).expect("JSON");
     assert!(greeting(&result).contains("Hello, grpcurl!"), "{seen}");
-    // Who says nothing of themselves is told what to do.
+    // A caller without a token is told what to do.
     let refused = grpcurl(stack.grpc(), None, method, &call).await;
     assert!(
         !refused.success && refused.stderr.contains("Unauthenticated"),
@@ -102,7 +102,7 @@ async fn grpcurl_by_reflection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_python_client() {
-    let (stack, token) = fresh().await;
+    let (stack, token) = first_start().await;
     let mut arguments: Vec<OsString> = vec![repository().join("proto").into()];
     let text = json!({"name": "grpcio"}).to_string();
     arguments.extend([stack.grpc(), &token, "gateways/default", HELLO, &text].map(OsString::from));
@@ -113,7 +113,7 @@ async fn generated_python_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_banner_says_how() {
-    let (stack, _) = fresh().await;
+    let (stack, _) = first_start().await;
     let text = eventually("the banner is printed", || async {
         let text = stack.lines().all().join("\n");
         text.contains("ToolService/CallTool").then_some(text)

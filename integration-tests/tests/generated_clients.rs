@@ -1,4 +1,5 @@
-//! A platform team makes a client from the contracts, with the template for its language and with the commands of the README, and lists entries.
+//! A team generates a client from the contracts, with the template for its language and the commands of the README, and
+//! lists entries.
 //!
 //! Tools: node, python, go, protoc-gen-go
 
@@ -39,9 +40,9 @@ async fn python() {
     has_listed_the_entry(&client.run(python, &arguments).await.json());
 }
 
-/// The versions of plugins that the README names are those that were tried above.
+/// The README names the versions of the plugins that are tested above.
 #[test]
-fn the_readme_names_what_is_tried() {
+fn the_readme_names_the_tested_versions() {
     let readme = fs::read_to_string(repository().join("README.md")).expect("it is there");
     let tools = fs::read_to_string(own("tools")).expect("it is there");
     let packages = fs::read_to_string(own("node/package.json")).expect("it is there");

@@ -1,5 +1,5 @@
-//! A platform team makes a client in Java from the contracts, with the template for Java and with the commands of the README, and lists entries.
-//! The other languages are in `generated_clients.rs`; this one requires a JDK and Maven.
+//! A team generates a Java client from the contracts, with the template for Java and the commands of the README, and
+//! lists entries. The other languages are in `generated_clients.rs`; this one requires a JDK and Maven.
 //!
 //! Tools: node, java
 

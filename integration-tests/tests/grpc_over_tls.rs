@@ -1,4 +1,4 @@
-//! A platform team calls gRPC from another machine: by TLS, or not at all.
+//! Calls over gRPC from another machine require TLS.
 
 use std::{fs, time::Duration};
 
@@ -11,7 +11,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-/// An authority, and a certificate of its for this machine.
+/// A certificate authority, and a certificate it has issued for this machine.
 struct Certificates {
     folder: tempfile::TempDir,
     authority: String,
@@ -85,7 +85,7 @@ async fn a_certificate_protects_the_calls() {
     assert_eq!(refused.code(), Code::Unavailable, "another authority: {refused:?}");
 }
 
-/// What the program says before it ends, which it must.
+/// Asserts that the program refuses to start and explains what to do.
 async fn refusal(arguments: &[&str], hint: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
@@ -98,23 +98,27 @@ async fn refusal(arguments: &[&str], hint: &str) {
     .await;
     assert!(!status.success());
     let lines = program.lines().clone();
-    eventually_within(Duration::from_secs(5), &format!("it says what to do: {hint}"), || {
-        let said = lines.contain(hint);
-        async move { said.then_some(()) }
-    })
+    eventually_within(
+        Duration::from_secs(5),
+        &format!("it explains what to do: {hint}"),
+        || {
+            let said = lines.contain(hint);
+            async move { said.then_some(()) }
+        },
+    )
     .await;
 }
 
 #[tokio::test]
-async fn other_machines_do_not_reach_it_in_the_clear() {
+async fn other_machines_require_tls() {
     let arguments = ["--http", "127.0.0.1:0", "--grpc", "0.0.0.0:0"];
     refusal(&arguments, "--grpc-tls-cert").await;
     refusal(&arguments, "--grpc-tls-proxy").await;
 }
 
-/// Whoever makes tokens of the development issuer could call as anybody.
+/// Anybody who can reach the development issuer could call as anybody.
 #[tokio::test]
-async fn other_machines_need_an_issuer() {
+async fn other_machines_require_another_issuer() {
     install_crypto();
     let certificates = Certificates::new();
     let (certificate, key) = (certificates.path("cert.pem"), certificates.path("key.pem"));

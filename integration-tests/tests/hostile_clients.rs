@@ -1,4 +1,4 @@
-//! Clients that want nothing but to be in the way: nobody else notices, and what they took comes back.
+//! Hostile clients affect nobody else, and the resources they used are released.
 
 use std::time::Duration;
 
@@ -17,22 +17,22 @@ use tokio::{
     time::timeout,
 };
 
-/// For how long an attack goes on, and what is measured beside it.
+/// The duration of an attack, during which other calls are measured.
 const ATTACK: Duration = Duration::from_secs(4);
-/// No answer takes as long on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A timeout that no response exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection, and what was sent over it.
+/// Connects, and sends these bytes.
 async fn sent(address: &str, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("it is listened on");
-    stream.write_all(bytes).await.expect("it is taken");
+    stream.write_all(bytes).await.expect("it is accepted");
     stream
 }
 
-/// All that comes until the end; what came before a reset, where the connection is reset.
+/// Everything that arrives until the connection ends or is reset.
 async fn everything(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    let read = timeout(TIMEOUT, stream.read_to_end(&mut bytes)).await;
     assert!(read.is_ok(), "the connection should end: {bytes:?}");
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -41,8 +41,8 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
-/// A request over HTTP/2 with no window for its answer (RFC 9113, section 6.9).
-fn takes_nothing(fields: &[(&str, &str)], data: &[u8]) -> Vec<u8> {
+/// An HTTP/2 request with no flow-control window for its response (RFC 9113, section 6.9).
+fn reads_nothing(fields: &[(&str, &str)], data: &[u8]) -> Vec<u8> {
     let length = |length: usize| u8::try_from(length).expect("it is short");
     let mut block = Vec::new();
     for (name, value) in [(":scheme", "http"), (":authority", "localhost")].iter().chain(fields) {
@@ -63,7 +63,7 @@ fn takes_nothing(fields: &[(&str, &str)], data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Makes a gateway `team` with the tool `good__echo`, and somebody who may call it.
+/// Creates a gateway `team` with the tool `good__echo`, and a caller who may use it.
 async fn with_a_tool(stack: &Stack) -> (RecordingUpstream, Caller) {
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let good = RecordingUpstream::start().await;
@@ -74,9 +74,9 @@ async fn with_a_tool(stack: &Stack) -> (RecordingUpstream, Caller) {
     (good, alice)
 }
 
-/// 1,100 idle connections once ended `/livez`, at 1,024 descriptors.
+/// Regression: with a limit of 1,024 descriptors, 1,100 idle connections made `/livez` fail.
 #[tokio::test(flavor = "multi_thread")]
-async fn more_idle_connections_than_descriptors_at_the_start() {
+async fn more_idle_connections_than_the_initial_descriptor_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it can be read");
     setrlimit(Resource::RLIMIT_NOFILE, 1024, hard).expect("it can be lowered");
     let stack = Stack::start().await;
@@ -91,15 +91,15 @@ async fn more_idle_connections_than_descriptors_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_listener_serves_whoever_comes() {
+async fn a_full_listener_accepts_new_connections() {
     let stack = Stack::builder().flag("--max-connections", "40").start().await;
     let (_good, alice) = with_a_tool(&stack).await;
-    // Idle ones are closed for others.
+    // Idle connections are closed to make room.
     let mut idle = Vec::new();
     for _ in 0..120 {
         idle.push(sent(stack.http(), b"").await);
     }
-    // All of them are old enough to be closed, not only the first.
+    // All of them must be old enough to be closed, not only the first.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     eventually("idle ones are closed", || async {
         let answer = everything(sent(stack.http(), get("/install/good").as_bytes()).await).await;
@@ -108,11 +108,11 @@ async fn a_full_listener_serves_whoever_comes() {
     .await;
     let client = stack.mcp("team", &alice).await;
     assert_eq!(client.call_text("good__echo", json!({"text": "here"})).await, "here");
-    // With requests under way on all of them, none is closed.
+    // Connections with requests in progress are not closed.
     let mut streams = Vec::new();
     let refused = loop {
         let answer = everything(sent(stack.http(), get("/install/good").as_bytes()).await).await;
-        // Before, somebody idle is too young to be closed.
+        // Before that, an idle connection may be too young to be closed.
         if streams.len() >= 38 && answer.starts_with("HTTP/1.1 503") {
             break answer;
         }
@@ -121,7 +121,7 @@ async fn a_full_listener_serves_whoever_comes() {
         {
             streams.push(stream);
         }
-        assert!(streams.len() <= 40, "all places are taken");
+        assert!(streams.len() <= 40, "at most 40 connections have a place");
     };
     assert!(refused.contains("retry-after: 1"), "{refused}");
     for path in ["/livez", "/readyz"] {
@@ -137,7 +137,7 @@ async fn a_full_listener_serves_whoever_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_address_has_its_share() {
+async fn connections_of_one_address_are_limited() {
     let stack = Stack::builder()
         .flag("--proxies", "192.0.2.0/24")
         .flag("--max-connections-per-address", "8")
@@ -148,14 +148,14 @@ async fn one_address_has_its_share() {
         assert!(idle.len() <= 8, "the ninth connection has a place");
         let mut stream = sent(stack.http(), b"").await;
         let mut first = [0; 12];
-        // Whoever has a place hears nothing.
+        // A connection that has a place receives no bytes.
         match timeout(Duration::from_millis(500), stream.read_exact(&mut first)).await {
             Ok(Ok(_)) => break first,
             _ => idle.push(stream),
         }
     };
     assert_eq!(&refused, b"HTTP/1.1 503");
-    // Somebody else is served.
+    // A client with another address is served.
     let other = tokio::net::TcpSocket::new_v4().expect("a socket");
     other
         .bind("127.0.0.2:0".parse().expect("an address"))
@@ -164,12 +164,12 @@ async fn one_address_has_its_share() {
         .connect(stack.http().parse().expect("an address"))
         .await
         .expect("it is accepted");
-    other.write_all(get("/livez").as_bytes()).await.expect("it is taken");
+    other.write_all(get("/livez").as_bytes()).await.expect("it is accepted");
     assert!(everything(other).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
+async fn slow_clients_are_disconnected_but_streams_are_not() {
     let stack = Stack::builder()
         .flag("--client-timeout", "1")
         .flag("--idle-timeout", "2")
@@ -185,15 +185,15 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
          accept: application/json\r\ncontent-length: 1000\r\n\r\n{{\"jsonrpc\"",
         alice.token()
     );
-    let takes_nothing = takes_nothing(&[(":method", "GET"), (":path", "/livez")], b"");
+    let reads_nothing = reads_nothing(&[(":method", "GET"), (":path", "/livez")], b"");
     let of_grpc = [
         (":method", "POST"),
         (":path", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ];
-    // ServerReflectionRequest.list_services = ""
-    let takes_nothing_of_grpc = self::takes_nothing(&of_grpc, b"\0\0\0\0\x02\x3a\0");
+    // The message is ServerReflectionRequest.list_services = "".
+    let reads_nothing_of_grpc = self::reads_nothing(&of_grpc, b"\0\0\0\0\x02\x3a\0");
     let cases: [(&str, &str, &[u8]); 9] = [
         ("nothing", stack.http(), b""),
         (
@@ -214,11 +214,11 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         ),
         ("a silent gRPC client", stack.grpc(), b""),
-        ("HTTP/2 that takes no answer", stack.http(), &takes_nothing),
+        ("HTTP/2 that reads no response", stack.http(), &reads_nothing),
         (
-            "a gRPC client that takes no answer",
+            "a gRPC client that reads no response",
             stack.grpc(),
-            &takes_nothing_of_grpc,
+            &reads_nothing_of_grpc,
         ),
     ];
     for (case, address, bytes) in cases {
@@ -229,7 +229,7 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
             _ => assert!(!answer.starts_with("HTTP/1.1 2"), "{case}: {answer}"),
         }
     }
-    // One byte of a head, again and again.
+    // One byte of a request head at a time.
     let (mut read, mut write) = sent(stack.http(), b"GET / HTTP/1.1\r\nx: ").await.into_split();
     let drip = async {
         while write.write_all(b"x").await.is_ok() {
@@ -237,18 +237,18 @@ async fn who_is_slow_is_cut_off_and_a_stream_is_not() {
         }
     };
     let ended = async { while matches!(read.read(&mut [0; 64]).await, Ok(1..)) {} };
-    timeout(PATIENCE, async { tokio::join!(drip, ended) })
+    timeout(TIMEOUT, async { tokio::join!(drip, ended) })
         .await
         .expect("it is cut off");
 
-    // All that took longer than either limit; the stream is as good as before.
+    // All of this took longer than both timeouts, and the stream is still open.
     let next = timeout(Duration::from_millis(500), stream.chunk()).await;
     assert!(!matches!(next, Ok(Ok(None) | Err(_))), "the stream was cut: {next:?}");
 }
 
-/// A page of somebody else whose name was made to stand for our address reaches nothing, and neither does one that asks from its own name.
+/// Neither a page with a rebound host name nor one with a foreign origin gets any response but an error.
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_others_reach_nothing() {
+async fn foreign_pages_are_refused() {
     let stack = Stack::start().await;
     let paths = [
         "/livez",
@@ -277,7 +277,7 @@ async fn pages_of_others_reach_nothing() {
             assert!(answer.starts_with(status), "{request}{answer}");
         }
     }
-    // A probe comes to an address, and learns nothing but health.
+    // A health probe may use an address as its host, for the health endpoints only.
     let probe = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: 10.1.2.3:8080\r\nconnection: close\r\n\r\n");
     let answer = everything(sent(stack.http(), probe("/readyz").as_bytes()).await).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -285,37 +285,37 @@ async fn pages_of_others_reach_nothing() {
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
 }
 
-/// What each attack does over and over, with the address of HTTP and a token.
+/// An attack, given the HTTP address and a token.
 type Attack = fn(String, String) -> BoxFuture<'static, ()>;
 
-/// Attacks go on together with somebody's calls. Theirs are answered rightly, and what the attackers took comes back.
+/// During each attack, another caller's calls succeed. After it, the resources are released.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_notices_and_everything_comes_back() {
+async fn attacks_affect_nobody_and_resources_are_released() {
     let attacks: [(&str, usize, Attack); 9] = [
         ("heads that drip", 400, |http, _| Box::pin(drip(http))),
         ("half bodies, signed in", 50, |http, token| {
             Box::pin(half_body(http, Some(token)))
         }),
         ("half bodies", 100, |http, _| Box::pin(half_body(http, None))),
-        ("forms of 8 MiB that nobody signed in for", 100, |http, _| {
+        ("forms of 8 MiB without a session", 100, |http, _| {
             Box::pin(half_form(http))
         }),
         ("idle connections", 3_000, |http, _| Box::pin(idle(http))),
         ("resets", 200, |http, _| Box::pin(reset(http))),
         ("streams that are reset", 4, |http, _| Box::pin(reset_streams(http))),
-        ("answers that are not taken", 400, |http, _| {
-            Box::pin(take_nothing(http))
+        ("responses that are not read", 400, |http, _| {
+            Box::pin(read_nothing(http))
         }),
         ("floods of headers", 8, |http, _| Box::pin(flood(http))),
     ];
     let stack = Stack::builder().flag("--client-timeout", "5").start().await;
     let (_good, alice) = with_a_tool(&stack).await;
     let client = stack.mcp("team", &alice).await;
-    // What is made once is there before anything is compared.
+    // Warms up, so that what is allocated once is allocated before the first measurement.
     Figures::of(&stack, &client, "good__echo", ATTACK / 2).await;
     let before = Usage::of(&stack);
     let quiet = Figures::of(&stack, &client, "good__echo", ATTACK).await;
-    quiet.report("nobody attacks");
+    quiet.report("no attack");
     for (name, attackers, attack) in attacks {
         let attackers: Vec<_> = (0..attackers)
             .map(|_| {
@@ -323,7 +323,7 @@ async fn nobody_notices_and_everything_comes_back() {
                 tokio::spawn(async move {
                     loop {
                         attack(http.clone(), token.clone()).await;
-                        // Not to measure how fast this machine copies bytes.
+                        // Pauses, so that the test does not measure how fast the machine copies bytes.
                         tokio::time::sleep(Duration::from_millis(500)).await;
                     }
                 })
@@ -343,7 +343,7 @@ async fn nobody_notices_and_everything_comes_back() {
         }
         drop(attackers);
         eventually(
-            &format!("{name}: what was taken comes back; {before:?}, then {usage:?}"),
+            &format!("{name}: resources are released; {before:?}, then {usage:?}"),
             || async {
                 let usage = Usage::of(&stack);
                 (usage.descriptors < before.descriptors + 50 && usage.memory < before.memory + 200).then_some(())
@@ -354,7 +354,7 @@ async fn nobody_notices_and_everything_comes_back() {
     assert_eq!(client.call_text("good__echo", json!({"text": "after"})).await, "after");
 }
 
-/// Reads until the end, whatever it is. An attacker does not care.
+/// Reads until the end, and ignores everything, as an attacker would.
 async fn wait_for_the_end(mut stream: TcpStream) {
     let mut buffer = [0; 4096];
     while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
@@ -415,7 +415,7 @@ async fn reset(http: String) {
     let _ = stream.set_zero_linger();
 }
 
-/// CVE-2023-44487: streams are opened and reset at once, until the connection ends.
+/// CVE-2023-44487: opens streams and resets them immediately, until the connection ends.
 async fn reset_streams(http: String) {
     let Ok(mut stream) = TcpStream::connect(http).await else {
         return;
@@ -423,7 +423,7 @@ async fn reset_streams(http: String) {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     for n in 0..1_000u32 {
         let id = (2 * n + 1).to_be_bytes();
-        // GET http://localhost/ (RFC 7541, appendix A), then RST_STREAM with CANCEL.
+        // GET http://localhost/ (RFC 7541, appendix A), followed by RST_STREAM with CANCEL.
         bytes.extend_from_slice(&[0, 0, 14, 1, 5]);
         bytes.extend_from_slice(&id);
         bytes.extend_from_slice(b"\x82\x86\x84\x41\x09localhost");
@@ -436,11 +436,11 @@ async fn reset_streams(http: String) {
     }
 }
 
-async fn take_nothing(http: String) {
+async fn read_nothing(http: String) {
     let Ok(mut stream) = TcpStream::connect(http).await else {
         return;
     };
-    let bytes = takes_nothing(&[(":method", "GET"), (":path", "/static/pages.css")], b"");
+    let bytes = reads_nothing(&[(":method", "GET"), (":path", "/static/pages.css")], b"");
     if stream.write_all(&bytes).await.is_ok() {
         wait_for_the_end(stream).await;
     }

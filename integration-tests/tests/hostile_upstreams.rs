@@ -1,5 +1,5 @@
-//! Upstreams whose answers do not end, or are made to cost: each ends its own calls alone, and what they took comes back.
-//! Those that are merely broken are in `bad_upstreams.rs`.
+//! Upstreams with endless or expensive responses affect only their own calls, and the resources they used are released.
+//! Upstreams that are merely broken are in `bad_upstreams.rs`.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Calls of each bad tool at a time.
+/// Concurrent calls of each bad tool.
 const AT_A_TIME: usize = 4;
-/// For how long they go on, and what is measured beside them.
+/// The duration of the calls, during which other calls are measured.
 const ATTACK: Duration = Duration::from_secs(4);
 
-/// A server that is polite until a tool is called; then it answers with headers that do not end.
+/// A server that behaves until a tool is called, and then responds with endless headers.
 async fn endless_headers() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/mcp", listener.local_addr().expect("it is bound"));
@@ -32,7 +32,7 @@ async fn endless_headers() -> String {
     url
 }
 
-/// Answers the requests of one connection.
+/// Responds to the requests of one connection.
 async fn answer(stream: TcpStream) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -79,7 +79,7 @@ async fn answer(stream: TcpStream) -> Option<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_notices_and_everything_comes_back() {
+async fn attacks_affect_nobody_and_resources_are_released() {
     let stack = Stack::builder().flag("--call-timeout", "3").start().await;
     let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
     let (good, hostile) = (RecordingUpstream::start().await, HostileUpstream::start().await);
@@ -105,7 +105,7 @@ async fn nobody_notices_and_everything_comes_back() {
         admin.assign("team", behaviour, "go").await;
     }
     let client = stack.mcp("team", &alice).await;
-    // What is made once is there before anything is compared.
+    // Warms up, so that what is allocated once is allocated before the first measurement.
     Figures::of(&stack, &client, "good__echo", ATTACK / 2).await;
     let before = Usage::of(&stack);
     let quiet = Figures::of(&stack, &client, "good__echo", ATTACK).await;
@@ -135,13 +135,10 @@ async fn nobody_notices_and_everything_comes_back() {
             );
             call.abort();
         }
-        eventually(
-            &format!("{behaviour}: what was taken comes back; {before:?}"),
-            || async {
-                let usage = Usage::of(&stack);
-                (usage.descriptors < before.descriptors + 50 && usage.memory < before.memory + 300).then_some(())
-            },
-        )
+        eventually(&format!("{behaviour}: resources are released; {before:?}"), || async {
+            let usage = Usage::of(&stack);
+            (usage.descriptors < before.descriptors + 50 && usage.memory < before.memory + 300).then_some(())
+        })
         .await;
     }
     assert_eq!(client.call_text("good__echo", json!({"text": "after"})).await, "after");

@@ -1,5 +1,6 @@
-//! The program is killed at random moments of a busy run, twenty times, and started again: everything it acknowledged is
-//! there, nothing half-made is, no child process is left. The ledger of what was acknowledged is kept here, outside.
+//! The program is killed at random moments of a busy run, twenty times, and restarted. Everything it acknowledged must
+//! exist, nothing may be incomplete, and no child process may be left. The test keeps the ledger of acknowledged
+//! requests.
 //!
 //! Tools: python
 
@@ -31,25 +32,25 @@ use tonic::Code;
 
 const ROUNDS: usize = 20;
 
-/// Something that was asked for: not yet known to have been done, or acknowledged.
+/// A request that was sent, and whether it was acknowledged.
 #[derive(Clone, Debug)]
 struct Asked<T> {
     request: T,
     acknowledged: bool,
 }
 
-/// What was asked and what was acknowledged.
+/// The requests that were sent, and those that were acknowledged.
 #[derive(Default)]
 struct Ledger {
     /// By entry id.
     entries: BTreeMap<String, Asked<r::CreateEntryRequest>>,
-    /// By entry id, with the installation's name once it is known.
+    /// By entry id, with the installation's name if it is known.
     installations: BTreeMap<String, (Asked<r::CreateInstallationRequest>, String)>,
-    /// By installation name: its secret.
+    /// The secret of each installation, by installation name.
     secrets: BTreeMap<String, Asked<c::PutInstallationCredentialRequest>>,
-    /// The label last acknowledged and the last one tried.
+    /// The last acknowledged label and the last one that was sent.
     label: (u64, u64),
-    /// The rotating secret last acknowledged and the last one tried.
+    /// The last acknowledged value of the rotating secret and the last one that was sent.
     rotation: (u64, u64),
     calls: u64,
 }
@@ -59,7 +60,7 @@ struct Run {
     number: AtomicU64,
     stop: AtomicBool,
     upstream: RecordingUpstream,
-    /// The installation whose secret rotates.
+    /// The installation with the rotating secret.
     rotating: String,
 }
 
@@ -72,14 +73,14 @@ impl Run {
         self.number.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn going(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 }
 
-/// Adds entries and installs them with a secret, one after the other, until told to stop or cut off.
+/// Creates entries and installs them with a secret, one after another, until stopped or disconnected.
 async fn installs(run: Arc<Run>, admin: Caller, alice: Caller) {
-    while run.going() {
+    while run.is_running() {
         let id = format!("made-{}", run.next());
         let entry = walk::with_static(walk::remote(&run.upstream.url()), "key", walk::bearer());
         let request = r::CreateEntryRequest {
@@ -155,7 +156,7 @@ async fn installs(run: Arc<Run>, admin: Caller, alice: Caller) {
 }
 
 async fn rotates(run: Arc<Run>, alice: Caller) {
-    while run.going() {
+    while run.is_running() {
         let number = run.next();
         run.ledger().rotation.1 = number;
         if alice
@@ -170,7 +171,7 @@ async fn rotates(run: Arc<Run>, alice: Caller) {
 }
 
 async fn relabels(run: Arc<Run>, admin: Caller) {
-    while run.going() {
+    while run.is_running() {
         let number = run.next();
         run.ledger().label.1 = number;
         let labels = walk::labels(&[("round", &number.to_string()), ("kind", "rotating")]);
@@ -190,8 +191,8 @@ async fn calls(run: Arc<Run>, url: String, token: String) {
     let Ok(client) = McpClient::connect(&url, Some(&token), McpOptions::default()).await else {
         return;
     };
-    while run.going() {
-        // Cut off in the middle the client panics inside its own task, which is all the same here.
+    while run.is_running() {
+        // If the connection breaks, the client's task panics, which does not matter here.
         let answer = client.call("rotating__echo", json!({"text": "still there"})).await;
         if answer["result"]["content"][0]["text"] == "still there" {
             run.ledger().calls += 1;
@@ -200,7 +201,7 @@ async fn calls(run: Arc<Run>, url: String, token: String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_kills_lose_nothing_and_leave_nothing() {
+async fn twenty_kills_lose_no_data_and_leave_no_process() {
     let mut stack = Stack::builder().flag("--server-read", python_folders()).start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let upstream = RecordingUpstream::start().await;
@@ -211,7 +212,7 @@ async fn twenty_kills_lose_nothing_and_leave_nothing() {
         )
         .await;
     let rotating = alice.install("rotating", None, &[("key", "rotated-0")]).await.name;
-    // A server of its own, with something started by it, that must not outlive any kill.
+    // A local server with a child process that must not survive any kill.
     let mark = format!("chandlery-journey-{}", uuid::Uuid::new_v4());
     let script = format!(
         "setsid sleep 900 & exec \"{}\"",
@@ -241,7 +242,7 @@ async fn twenty_kills_lose_nothing_and_leave_nothing() {
         upstream,
         rotating,
     });
-    // The label selects the gateway's tools from the first change on.
+    // From the first change on, the label selects the gateway's tools.
     let entry = r::Entry {
         name: "entries/rotating".to_owned(),
         labels: walk::labels(&[("kind", "rotating")]),
@@ -263,7 +264,7 @@ async fn twenty_kills_lose_nothing_and_leave_nothing() {
         for _ in 0..2 {
             busy.spawn(calls(Arc::clone(&run), stack.mcp_url("busy"), alice_token.clone()));
         }
-        // The moment is random: that is the point.
+        // The moment must be random.
         let moment = rand::rng().random_range(20..700);
         tokio::time::sleep(Duration::from_millis(moment)).await;
         stack.kill().await;
@@ -312,14 +313,14 @@ async fn check(when: &str, stack: &Stack, run: &Run, admin_token: &str, alice_to
         match admin.entry(id).await {
             Ok(entry) => assert!(
                 entry.server.is_some() && !entry.uid.is_empty(),
-                "{when}: {id} is half made: {entry:?}"
+                "{when}: {id} is incomplete: {entry:?}"
             ),
             Err(status) => {
                 assert!(
                     !asked.acknowledged && status.code() == Code::NotFound,
                     "{when}: {id} was acknowledged and is lost: {status:?}"
                 );
-                // What was not acknowledged is asked again with the same request id, and made once.
+                // A request that was not acknowledged is repeated with the same request id, and must take effect once.
                 admin
                     .entries()
                     .create_entry(asked.request.clone())
@@ -336,7 +337,7 @@ async fn check(when: &str, stack: &Stack, run: &Run, admin_token: &str, alice_to
                 .expect("it is in the ledger")
                 .acknowledged = true;
         }
-        // An approval that was cut off is asked again.
+        // An approval that was interrupted is repeated.
         if admin
             .entry(id)
             .await
@@ -427,7 +428,7 @@ async fn check(when: &str, stack: &Stack, run: &Run, admin_token: &str, alice_to
         label.1
     );
 
-    // The secret in use is the last acknowledged one, or a later one whose answer was cut off.
+    // The secret in use is the last acknowledged one, or a later one whose response was lost.
     let client = eventually(&format!("{when}: the tools are back"), || async {
         let client = McpClient::connect(&stack.mcp_url("busy"), Some(alice_token), McpOptions::default())
             .await

@@ -1,4 +1,4 @@
-//! Entries that say `npx PACKAGE` and `uvx PACKAGE`: fetched once, then run from where they were fetched to.
+//! Entries with `npx PACKAGE` and `uvx PACKAGE`: the package is fetched once, and then run from the local copy.
 //!
 //! Tools: node, python
 
@@ -33,7 +33,7 @@ async fn call(stack: &Stack, who: &Caller, remembered: &str) {
     assert!(graph.contains(remembered), "{graph}");
 }
 
-/// An entry whose server keeps what it stores.
+/// An entry whose server stores data.
 fn memory() -> r::Entry {
     let mut entry = walk::stdio("npx", &["-y", "@modelcontextprotocol/server-memory"]);
     let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server else {
@@ -45,7 +45,7 @@ fn memory() -> r::Entry {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn run_the_same_versions_without_a_registry() {
+async fn fetched_versions_run_without_a_registry() {
     let mut stack = Stack::start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let uvx = python_command("uvx").to_string_lossy().into_owned();
@@ -87,12 +87,9 @@ async fn run_the_same_versions_without_a_registry() {
     let launchers: Vec<_> = launchers
         .filter(|p| p.arguments.contains("npx") || p.arguments.contains("uvx"))
         .collect();
-    assert!(
-        launchers.is_empty(),
-        "nothing stands between us and the servers: {launchers:?}"
-    );
+    assert!(launchers.is_empty(), "no launcher runs: {launchers:?}");
 
-    // No registry answers any more, and nothing needs one.
+    // After this, no registry responds, and none is required.
     stack.stop().await;
     let nowhere = "http://127.0.0.1:1/";
     let again = Stack::builder()
@@ -109,7 +106,7 @@ async fn run_the_same_versions_without_a_registry() {
     call(&again, &alice, "Ada").await;
 }
 
-/// `hostile_registry.py`, until it is dropped.
+/// `hostile_registry.py`. It stops when dropped.
 struct Registry {
     process: Child,
     url: String,
@@ -151,7 +148,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn run_no_code_where_they_are_fetched() {
+async fn fetching_runs_no_code_of_a_package() {
     let registry = Registry::start();
     let stack = Stack::builder()
         .variable("npm_config_registry", &registry.url)

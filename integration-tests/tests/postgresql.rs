@@ -1,4 +1,4 @@
-//! The same product on PostgreSQL, as it is run in production.
+//! The program with its registry on PostgreSQL, as in production.
 //!
 //! Tools: postgres
 
@@ -40,7 +40,7 @@ async fn everything_works_and_survives_a_kill() {
 
     stack.kill().await;
     stack.start_again().await;
-    // The watchers that were killed are taken for those that came after: no write waits for the dead.
+    // The registry identifies the new watchers with the killed ones, so no write waits for dead watchers.
     let request = r::UpdateEntryRequest {
         entry: Some(r::Entry {
             name: "entries/api".to_owned(),
@@ -57,7 +57,7 @@ async fn everything_works_and_survives_a_kill() {
     let client = stack.mcp("team", &alice).await;
     assert_eq!(client.call_text("api__echo", json!({"text": "again"})).await, "again");
     assert_eq!(upstream.last_call().values("authorization"), ["Bearer rotated"]);
-    // The data directory holds no registry of its own then.
+    // With PostgreSQL, the data folder contains no registry.
     let left: Vec<_> = std::fs::read_dir(stack.data_dir())
         .expect("it is there")
         .flatten()

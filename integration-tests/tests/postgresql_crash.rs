@@ -1,4 +1,4 @@
-//! PostgreSQL crashes, and what was answered before is there after it.
+//! PostgreSQL crashes, and every acknowledged write survives.
 //!
 //! Tools: postgres
 
@@ -17,8 +17,8 @@ use tonic::Code;
 const ROUNDS: usize = 3;
 const CALLS: usize = 4;
 
-/// The processes that write to the disk, and the sessions in which the registry looks how far it has come, which makes that last, too: they
-/// are stopped for a moment, as if the disk were slow.
+/// The processes that write to disk, and the sessions in which the registry checks what has been flushed, which also
+/// causes a flush. The test stops them for a moment, as if the disk were slow.
 async fn writers(connection: &mut PgConnection) -> Vec<Pid> {
     const FIND: &str = "SELECT pid FROM pg_stat_activity \
         WHERE backend_type = 'walwriter' OR application_name IN ('chandlery flush', 'chandlery signal')";
@@ -31,13 +31,13 @@ async fn writers(connection: &mut PgConnection) -> Vec<Pid> {
 
 fn signal(pids: &[Pid], signal: Signal) {
     for pid in pids {
-        // One that has ended writes nothing.
+        // A process that has ended writes nothing.
         let _ = kill(*pid, signal);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_answered_is_there_after_a_crash() {
+async fn acknowledged_writes_survive_a_crash() {
     let server = Server::own().await.expect("PostgreSQL starts");
     let url = server.url.expose_secret();
     let stack = Stack::builder().variable("CHANDLERY_DATABASE_URL", url).start().await;
@@ -45,8 +45,8 @@ async fn what_was_answered_is_there_after_a_crash() {
     let mut refused = 0;
     for round in 0..ROUNDS {
         let mut connection = eventually("PostgreSQL answers", || async { PgConnection::connect(url).await.ok() }).await;
-        // The session that flushes is there from the first write on.
-        eventually("the registry takes a write", || async {
+        // The session that flushes exists after the first write.
+        eventually("the registry accepts a write", || async {
             let made = admin
                 .create_gateway(&format!("before-{round}"), Gateway::default())
                 .await;
@@ -67,7 +67,7 @@ async fn what_was_answered_is_there_after_a_crash() {
                 slug.clone(),
                 tokio::spawn(async move { admin.create_gateway(&name, Gateway::default()).await }),
             ));
-            // One after the other, so that some of them wait for a flush that others have begun.
+            // One after another, so that some calls wait for a flush that others have begun.
             eventually("it has committed", || async {
                 const FIND: &str = "SELECT count(*) FROM consumers WHERE slug = $1";
                 let mut connection = PgConnection::connect(url).await.ok()?;
@@ -80,7 +80,7 @@ async fn what_was_answered_is_there_after_a_crash() {
             })
             .await;
         }
-        // PostgreSQL takes the crash of one of its processes for its own, and starts again from what is on the disk.
+        // After one of its processes crashes, PostgreSQL restarts from what is on disk.
         let victim: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
             .fetch_one(&mut connection)
             .await
@@ -105,7 +105,7 @@ async fn what_was_answered_is_there_after_a_crash() {
             })
             .await;
             match answer {
-                Ok(_) => assert!(found, "{slug} was answered and is lost"),
+                Ok(_) => assert!(found, "{slug} was acknowledged and is lost"),
                 Err(status) => {
                     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
                     refused += 1;

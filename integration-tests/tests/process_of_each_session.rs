@@ -1,4 +1,5 @@
-//! Two people of a team use its installation of a local server that keeps something in memory: in one process for all, or in one of each session.
+//! Two members of a team use its installation of a local server with in-memory state: in one process for all, or in one
+//! process per session.
 //!
 //! Tools: node
 
@@ -11,10 +12,11 @@ use integration_tests::{
 };
 use serde_json::json;
 
-/// `iss` of the development issuer.
+/// The `iss` of the development issuer.
 const ISSUER: &str = "http://chandlery.localhost/dev";
 
-/// A gateway `team` with servers of `counting_server.mjs`, one entry for each model, installed for the team of both callers.
+/// A gateway `team` with servers of `counting_server.mjs`: one entry for each process model, installed for the team of
+/// both callers.
 async fn counting(models: &[(&str, r::ProcessModel)]) -> (Stack, Caller, Caller) {
     let modules = Tool::NodeModules.path();
     let shared = format!("{},{}", modules.display(), own("node").display());
@@ -48,7 +50,7 @@ async fn counting(models: &[(&str, r::ProcessModel)]) -> (Stack, Caller, Caller)
     (stack, alice, bob)
 }
 
-/// Processes of the server of this entry, the sandbox's own left out.
+/// The number of processes of an entry's server, without those of the sandbox.
 fn processes(stack: &Stack, entry: &str) -> usize {
     let end = format!(" {entry}");
     let all = descendants(stack.pid());
@@ -59,7 +61,7 @@ fn processes(stack: &Stack, entry: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_team_counts_together_in_one_process_and_apart_in_many() {
+async fn sessions_share_state_only_in_one_process_for_all() {
     let models = [
         ("together", r::ProcessModel::Unspecified),
         ("apart", r::ProcessModel::OnePerSession),
@@ -71,10 +73,10 @@ async fn a_team_counts_together_in_one_process_and_apart_in_many() {
     assert_eq!(hers.call_text("apart__count", json!({})).await, "1");
     assert_eq!(his.call_text("apart__count", json!({})).await, "1");
     assert_eq!(hers.call_text("apart__count", json!({})).await, "2");
-    // It is her sessions that are apart, not only people.
+    // Sessions of the same person are separate, too.
     let other = stack.mcp("team", &alice).await;
     assert_eq!(other.call_text("apart__count", json!({})).await, "1");
-    // Who calls without a session has a process, too.
+    // A call without a session has a process as well.
     for (who, expected) in [(&alice, "1"), (&bob, "1"), (&alice, "2")] {
         let request = g::CallToolRequest {
             parent: "gateways/team".to_owned(),
@@ -88,7 +90,7 @@ async fn a_team_counts_together_in_one_process_and_apart_in_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_process_of_a_session_ends_with_it_and_alone() {
+async fn the_process_of_a_session_ends_with_the_session() {
     let (stack, alice, bob) = counting(&[("apart", r::ProcessModel::OnePerSession)]).await;
     let (hers, his) = (stack.mcp("team", &alice).await, stack.mcp("team", &bob).await);
     let before = processes(&stack, "apart");
@@ -96,12 +98,12 @@ async fn the_process_of_a_session_ends_with_it_and_alone() {
     assert_eq!(his.call_text("apart__count", json!({})).await, "1");
     let with_both = processes(&stack, "apart");
     assert!(with_both > before, "{before}, {with_both}");
-    // A crash is the caller's own, whose next call finds a new process.
+    // A crash affects only that session, whose next call starts a new process.
     let crash = hers.call("apart__crash", json!({})).await;
     assert!(crash.to_string().contains("ended with exit code 3"), "{crash}");
     assert_eq!(hers.call_text("apart__count", json!({})).await, "1");
     assert_eq!(his.call_text("apart__count", json!({})).await, "2");
-    // A client that ends its session leaves no process behind.
+    // Ending a session ends its process.
     assert_eq!(hers.delete().await, 204);
     eventually("the process of her session ends", || async {
         (processes(&stack, "apart") < with_both).then_some(())

@@ -1,4 +1,4 @@
-//! The program is stopped and started again: nothing is lost. A second one on the same data is refused.
+//! The program is stopped and restarted without losing anything. A second process on the same data is refused.
 //!
 //! Tools: python
 
@@ -7,7 +7,7 @@ use integration_tests::{Stack, tools::python_command, upstream::recording::Recor
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_there_again() {
+async fn everything_survives_a_restart() {
     let (mut stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     admin
@@ -57,7 +57,7 @@ async fn everything_is_there_again() {
     client
         .call_text("time__get_current_time", json!({"timezone": "UTC"}))
         .await;
-    // The first start's additions came once.
+    // The first start's objects were created only once.
     assert_eq!(
         again
             .entries
@@ -68,9 +68,10 @@ async fn everything_is_there_again() {
     );
 }
 
-/// Killed in the middle of its first start, the program does not know that the demo is there; and somebody may have changed it since.
+/// After a kill during its first start, the program does not know that the demo exists; and somebody may have changed
+/// the demo since.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_that_was_cut_off_is_completed() {
+async fn an_interrupted_first_start_is_completed() {
     let mut stack = Stack::start().await;
     for demo_is_gone in [false, true] {
         if demo_is_gone {
@@ -108,7 +109,7 @@ async fn a_second_process_is_refused() {
         stack.data_dir().display()
     );
     assert_eq!(said, expected);
-    // The first one has not noticed.
+    // The first process is not affected.
     let client = stack.mcp("default", &stack.member("alice")).await;
     assert!(
         client
@@ -118,7 +119,7 @@ async fn a_second_process_is_refused() {
     );
 }
 
-/// What holds secrets is the owner's alone.
+/// Files with secrets are readable only by their owner.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_is_private() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! An operator exchanges the keys: nobody notices, wherever it is cut off; unless they are to be of no use any more.
+//! An operator rotates the keys. Clients notice nothing, wherever the rotation is interrupted, unless the old keys are
+//! revoked.
 
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
@@ -39,8 +40,8 @@ fn is_pending(folder: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_notices_new_keys() {
-    // Clients go on where they were.
+async fn clients_do_not_notice_a_rotation() {
+    // On a fixed port, so that clients can reconnect.
     let builder = Stack::builder().flag("--http", format!("127.0.0.1:{}", free_port()));
     let (mut stack, upstream) = (builder.start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
@@ -60,7 +61,7 @@ async fn nobody_notices_new_keys() {
 
     stack.stop().await;
     let before = keys(&stack);
-    // Killed ever later, until it ends by itself. What is not done yet is done by the next.
+    // The rotation is killed after longer and longer times, until it completes. Each run continues the previous one.
     for after in 0.. {
         let mut rotating = rotate(&stack, &[])
             .stdout(Stdio::null())
@@ -76,7 +77,7 @@ async fn nobody_notices_new_keys() {
             break;
         }
         if after % 4 == 3 {
-            // A server that starts in between finds everything as well, and leaves it so.
+            // A server that starts in between works, and does not complete the rotation.
             stack.start_again().await;
             assert_eq!(
                 client.call_text("api__echo", json!({"text": "between"})).await,
@@ -86,7 +87,7 @@ async fn nobody_notices_new_keys() {
         }
     }
     stack.start_again().await;
-    // The session with the client, the person's token, and the stored secret.
+    // The client's session, the person's token and the stored secret are still valid.
     assert_eq!(
         client.call_text("api__echo", json!({"text": "still here"})).await,
         "still here"
@@ -97,7 +98,7 @@ async fn nobody_notices_new_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_were_copied_are_of_no_use_any_more() {
+async fn revoked_keys_are_invalid() {
     let builder = Stack::builder().flag("--http", format!("127.0.0.1:{}", free_port()));
     let (mut stack, upstream) = (builder.start().await, RecordingUpstream::start().await);
     let (admin, alice) = (stack.admin(), stack.member("alice"));
@@ -113,7 +114,7 @@ async fn keys_that_were_copied_are_of_no_use_any_more() {
     );
     assert!(!stack.data_dir().join("dev-issuer.previous.key").exists());
     stack.start_again().await;
-    // Her token has ended, and her secret has not.
+    // Her token is invalid, but her secret is still stored.
     refused(
         again(&stack, &alice).installation(&installation.name).await,
         Code::Unauthenticated,

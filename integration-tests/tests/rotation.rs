@@ -1,4 +1,4 @@
-//! A secret is rotated: when the call that stored it returns, no gateway uses the old one.
+//! A secret is rotated: after the call that stores it returns, no gateway uses the old one.
 //!
 //! Tools: node
 
@@ -39,7 +39,7 @@ async fn the_next_call_uses_the_new_secret() {
     }
 }
 
-/// The upstream revokes the secret: the call says so and where to repair it; afterwards the same session works.
+/// The upstream revokes the secret. A call fails and says where to repair it; afterwards, the same session works.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_secret_is_repaired() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
@@ -70,7 +70,7 @@ async fn a_refused_secret_is_repaired() {
     assert_eq!(client.call_text("api__echo", json!({"text": "back"})).await, "back");
 }
 
-/// A self-hosted server gets the new secret by being started anew.
+/// A self-hosted server gets the new secret through a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_self_hosted_server_gets_it_too() {
     let stack = Stack::start().await;
@@ -106,7 +106,7 @@ async fn a_self_hosted_server_gets_it_too() {
     alice.until_ready(&made.name).await;
 }
 
-/// Deleted secrets are gone: the next call gets the link.
+/// After secrets are deleted, the next call returns the install link.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_secret_is_not_used() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);

@@ -1,4 +1,4 @@
-//! Servers of npm and PyPI that speak over standard input and output, run by the orchestrator.
+//! Stdio servers from npm and PyPI, run by the orchestrator.
 //!
 //! Tools: node, python
 
@@ -24,12 +24,12 @@ fn npm(command: &str, arguments: &[&str]) -> r::Entry {
 async fn filesystem_reads_a_real_file() {
     let folder = tempfile::tempdir().expect("a place for temporary files");
     let root = folder.path().canonicalize().expect("it exists");
-    // What is not its own, a server sees only where the operator lets it.
+    // A server can see files outside its own folder only if the operator allows it.
     let shared = root.to_string_lossy().into_owned();
     let stack = Stack::builder().flag("--server-read", shared).start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     std::fs::write(root.join("note.txt"), "written by nobody here").expect("it can be written");
-    // The root comes from an install field, behind the fixed arguments.
+    // The root is an install field, after the fixed arguments.
     let mut entry = npm("mcp-server-filesystem", &[]);
     entry.install_fields.push(r::InstallField {
         key: "root".to_owned(),
@@ -53,7 +53,7 @@ async fn filesystem_reads_a_real_file() {
         .call_text("files__read_text_file", json!({"path": format!("{root}/note.txt")}))
         .await;
     assert!(text.contains("written by nobody here"), "{text}");
-    // Its own limits hold: it reads nothing outside the root.
+    // The server's own limits apply: it reads nothing outside its root.
     let outside = client
         .call("files__read_text_file", json!({"path": "/etc/passwd"}))
         .await;
@@ -61,7 +61,7 @@ async fn filesystem_reads_a_real_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_keeps_each_ones_own_notes() {
+async fn memory_keeps_notes_per_installation() {
     let stack = Stack::start().await;
     let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
     let mut entry = npm("mcp-server-memory", &[]);
@@ -70,7 +70,7 @@ async fn memory_keeps_each_ones_own_notes() {
             .environment
             .insert("MEMORY_FILE_PATH".to_owned(), "notes.json".to_owned());
     }
-    // Each installation says where it keeps its notes.
+    // Each installation sets the file for its notes.
     entry.install_fields.push(r::InstallField {
         key: "file".to_owned(),
         r#type: r::InstallFieldType::String.into(),
@@ -89,7 +89,7 @@ async fn memory_keeps_each_ones_own_notes() {
     admin.publish("memory", entry).await;
     admin.gateway("team").await;
     for who in [&alice, &bob] {
-        // The same path for both, and yet not the same file.
+        // Both use the same path, but each sees its own file.
         let installation = who
             .create_installation("memory", None, &[("file", "/tmp/notes.jsonl")])
             .await
@@ -108,7 +108,7 @@ async fn memory_keeps_each_ones_own_notes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn time_is_told_restarted_and_deleted() {
+async fn a_server_is_called_restarted_and_deleted() {
     let mut stack = Stack::start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let command = python_command("mcp-server-time").to_string_lossy().into_owned();
@@ -147,7 +147,7 @@ async fn time_is_told_restarted_and_deleted() {
     .await;
     assert_eq!(after.state(), o::RuntimeState::Running);
     assert_ne!(before.into_inner().start_time, after.start_time);
-    // The client goes on as if nothing had happened.
+    // The client's session continues.
     assert!(
         client
             .call_text("time__get_current_time", ask)
@@ -175,7 +175,7 @@ async fn time_is_told_restarted_and_deleted() {
     assert!(stack.stop().await.success());
 }
 
-/// A gateway `team` with an admin's server of `growing_server.mjs`, and its installation.
+/// A gateway `team` with a server of `growing_server.mjs`, and an admin's installation of it.
 async fn growing() -> (Stack, Caller, r::Installation) {
     let modules = Tool::NodeModules.path();
     let shared = format!("{},{}", modules.display(), own("node").display());
@@ -198,7 +198,7 @@ async fn growing() -> (Stack, Caller, r::Installation) {
     (stack, admin, installation)
 }
 
-/// Calls that are under way finish, and those that come meanwhile go to the server that comes.
+/// Calls in progress complete, and calls during the restart go to the new server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_loses_no_call() {
     let (stack, admin, installation) = growing().await;
@@ -222,7 +222,7 @@ async fn a_restart_loses_no_call() {
     assert_eq!(answers, vec!["waited"; 30]);
 }
 
-/// A server whose list of tools changes while nobody calls it: clients that hold a stream hear of it.
+/// If a server's list of tools changes while nobody calls it, clients with an open stream are notified.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_list_of_tools_reaches_clients() {
     let (stack, admin, _) = growing().await;
@@ -236,14 +236,14 @@ async fn a_changed_list_of_tools_reaches_clients() {
             let chunk = stream
                 .chunk()
                 .await
-                .expect("the stream goes on")
+                .expect("the stream stays open")
                 .expect("the stream stays open");
             text.push_str(&String::from_utf8_lossy(&chunk));
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), told)
         .await
-        .expect("the client is told that the list changed");
+        .expect("the client is notified of the change");
     assert_eq!(
         client.tool_names().await,
         ["growing__grow", "growing__grown", "growing__wait"]
@@ -251,14 +251,14 @@ async fn a_changed_list_of_tools_reaches_clients() {
     assert_eq!(client.call_text("growing__grown", json!({})).await, "here");
 }
 
-/// Whatever a server started ends with Chandlery, however that ends.
+/// Everything that a server has started ends with Chandlery, however Chandlery ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn grandchildren_do_not_outlive_a_kill() {
     let time = python_command("mcp-server-time").to_string_lossy().into_owned();
     let mut stack = Stack::builder().flag("--server-read", python_folders()).start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
     let mark = format!("chandlery-journey-{}", uuid::Uuid::new_v4());
-    // A shell that starts a grandchild in a session of its own, as npx and uvx might, and then serves.
+    // The shell starts a grandchild in its own session, as npx and uvx may, and then serves.
     let script = format!("setsid sleep 600 & exec \"{time}\"");
     let mut entry = walk::stdio("/bin/sh", &["-c", &script]);
     if let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server {
@@ -272,9 +272,9 @@ async fn grandchildren_do_not_outlive_a_kill() {
     no_process_with(&mark).await;
 }
 
-/// Where servers reach the network through a proxy, an operator says so once for all of them.
+/// If servers reach the network only through a proxy, an operator can configure it once for all of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_gives_all_servers_a_variable() {
+async fn an_operator_sets_a_variable_for_all_servers() {
     let stack = Stack::builder()
         .flag("--server-environment", "HTTPS_PROXY")
         .variable("HTTPS_PROXY", "http://proxy.example:3128")

@@ -1,11 +1,11 @@
-//! Which installation a call goes to: the caller's own, then a team's, always the same, and explained step by step.
+//! Which installation serves a call: the caller's own, otherwise a team's; deterministic, and explained step by step.
 
 use contracts::{gateway as g, registry as r};
 use integration_tests::{Caller, Stack, caller::refused, upstream::recording::RecordingUpstream, walk};
 use serde_json::json;
 use tonic::Code;
 
-/// `iss` of the development issuer.
+/// The `iss` of the development issuer.
 const ISSUER: &str = "http://chandlery.localhost/dev";
 
 async fn explain(who: &Caller, user: &str) -> g::ExplainResolutionResponse {
@@ -74,7 +74,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
             .await;
         upstream.last_call().values("authorization").join(",")
     };
-    // The oldest team's.
+    // The installation of the oldest team.
     assert_eq!(call(&alice).await, "Bearer key-of-red");
     let why = explain(&alice, "").await;
     assert_eq!(why.installation, made["red"]);
@@ -94,7 +94,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
             .any(|step| step.outcome() == g::ResolutionOutcome::NotReached && step.owner == "teams/green"),
         "{why:?}"
     );
-    // The one whose team the gateway is shared with.
+    // The installation of the team with which the gateway is shared.
     let teams = r::visibility::Audience::Teams(r::TeamsAudience {
         teams: vec!["teams/green".to_owned()],
     });
@@ -109,7 +109,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
     };
     admin.gateways().update_gateway(request).await.expect("an admin may");
     assert_eq!(call(&alice).await, "Bearer key-of-green");
-    // Her own comes first; one that was never ready is skipped.
+    // Her own installation comes first, unless it was never ready.
     let own = alice.create_installation("api", None, &[]).await.expect("hers");
     assert_eq!(call(&alice).await, "Bearer key-of-green");
     let why = explain(&alice, "").await;
@@ -124,7 +124,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
         .expect("hers");
     alice.until_ready(&own.name).await;
     assert_eq!(call(&alice).await, "Bearer key-of-alice");
-    // Broken, it is still hers: a call never falls through to another account.
+    // If her own installation is broken, it is still selected: a call never switches to another account.
     upstream.require("authorization", &["Bearer key-of-red", "Bearer key-of-green"]);
     let answer = stack
         .mcp("team", &alice)
@@ -136,7 +136,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
         "{answer}"
     );
     assert_eq!(explain(&alice, "").await.installation, own.name);
-    // Who is in none of the teams does not see this gateway at all.
+    // Users in none of the teams do not see this gateway.
     let request = g::ListToolsRequest {
         parent: "gateways/team".to_owned(),
         ..Default::default()
@@ -160,7 +160,7 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
         [Code::NotFound, Code::PermissionDenied].contains(&answer.code()),
         "{answer:?}"
     );
-    // Others' groups are not known to an admin who asks, but memberships by name are.
+    // An admin who asks does not know the groups in another user's token, but does know individual memberships.
     let request = r::AddTeamMemberRequest {
         team: "teams/green".to_owned(),
         member: Some(r::add_team_member_request::Member::User(alice.me().await.name)),
@@ -170,9 +170,9 @@ async fn own_then_shared_team_then_oldest_team_then_nobody() {
     assert_eq!(why.installation, own.name, "{why:?}");
 }
 
-/// To pin one's own account is to share it: only its owner may, and says so.
+/// Pinning an assignment to one's own account shares it, so only its owner may do so, and must confirm.
 #[tokio::test(flavor = "multi_thread")]
-async fn pinning_needs_the_owners_word() {
+async fn pinning_requires_the_owners_confirmation() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     let (admin, bob) = (stack.admin(), stack.member("bob"));
     let alice = stack.caller(Some(stack.token("alice@example.com", &[], true)));
@@ -212,7 +212,7 @@ async fn pinning_needs_the_owners_word() {
     assert_eq!(why.steps[0].rule(), g::ResolutionRule::Pinned, "{why:?}");
 }
 
-/// An agent is a consumer like a gateway, with an endpoint of its own; a team's token reaches the team's installation.
+/// An agent is a consumer like a gateway, with its own endpoint. A team's token uses the team's installation.
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_and_team_tokens() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
@@ -258,7 +258,7 @@ async fn agents_and_team_tokens() {
         let client =
             integration_tests::McpClient::connect(&stack.url("/agents/bot/mcp"), Some(token), Default::default())
                 .await
-                .expect("the agent's endpoint takes it");
+                .expect("the endpoint of the agent accepts it");
         assert_eq!(client.tool_names().await, ["api__echo"]);
         client.call_text("api__echo", json!({"text": "x"})).await;
         assert_eq!(upstream.last_call().values("authorization"), [expected]);

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     const LONG: usize = SHORT_TO_READ + 1;
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     fn here() -> ThreadId {
         thread::current().id()
@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn other_tasks_run_during_a_long_computation() {
         let (come, wait) = mpsc::channel();
-        let long = tokio::spawn(in_place(LONG, move || wait.recv_timeout(PATIENCE)));
+        let long = tokio::spawn(in_place(LONG, move || wait.recv_timeout(TIMEOUT)));
         tokio::spawn(async move { come.send(()) }).await.unwrap().unwrap();
         long.await.unwrap().expect("the other task ran meanwhile");
     }
@@ -136,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn other_tasks_run_on_a_single_threaded_runtime() {
         let (come, wait) = mpsc::channel();
-        let long = off_thread(LONG, move || wait.recv_timeout(PATIENCE));
+        let long = off_thread(LONG, move || wait.recv_timeout(TIMEOUT));
         let (done, ()) = tokio::join!(long, async move { come.send(()).unwrap() });
         done.expect("the other task ran meanwhile");
     }

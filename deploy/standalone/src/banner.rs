@@ -27,7 +27,7 @@ impl fmt::Display for Banner<'_> {
         let url = self.public_url.as_str().trim_end_matches('/');
         let (grpc, program) = (self.grpc, self.program);
         let plaintext = if self.grpc_serves_tls { "" } else { "-plaintext " };
-        writeln!(f, "Chandlery serves.")?;
+        writeln!(f, "Chandlery is running.")?;
         writeln!(f)?;
         if self.has_default_gateway {
             writeln!(f, "  MCP endpoint   {url}/mcp/default")?;

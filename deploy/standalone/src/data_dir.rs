@@ -169,7 +169,7 @@ impl DataDir {
         }
         let made = service_kit::random::uuid().to_string();
         self.write(NAME, made.as_bytes())
-            .map_err(|error| format!("{} cannot be made: {error}", self.path.join(NAME).display()))?;
+            .map_err(|error| format!("{} cannot be created: {error}", self.path.join(NAME).display()))?;
         Ok(made)
     }
 

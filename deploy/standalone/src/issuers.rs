@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
             url::Url::parse(url).map_err(|error| format!("{what}: {url}: {error}"))?;
             if !takes_secrets(url) {
                 return Err(format!(
-                    "{what}: {url}: must be an https URL (http only on this machine): anybody on the way could send keys of their own"
+                    "{what}: {url}: must be an https URL (http only on this machine): otherwise an attacker in between could send forged keys"
                 ));
             }
         }

@@ -1,9 +1,11 @@
-//! What a byte costs, in whatever shape it comes: hostile messages, answers, event streams, headers, protobuf and forms, each small and large.
+//! Measures the processor time per byte for hostile shapes of messages, results, event streams, headers, protobuf and
+//! forms, each small and large.
 //!
-//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench cost`. Two figures of each shape are the processor time that the
-//! server takes for a byte, small and eight times as large: where cost is linear, they are alike. The others are how long `/livez` takes while
-//! requests of the shape come without end, beside how long it takes while small ones do: nothing holds a thread that others wait for.
-//! `-- answer` measures only the shapes whose names contain that.
+//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench cost`. For each shape, two figures
+//! are the server's processor time per byte, at a small size and at eight times that size: if the cost is linear, they
+//! are alike. The other figures are the latency of `/livez` while requests of the shape are sent continuously, to
+//! compare with its latency during small requests: no request may block a thread that others require. `-- answer`
+//! measures only the shapes whose names contain that word.
 
 mod server;
 mod shapes;
@@ -16,7 +18,7 @@ use server::Server;
 use shapes::Shape;
 use table::Table;
 
-/// How much larger the large one is.
+/// How much larger the large size is.
 const FACTOR: usize = 8;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! The server that is measured, and its clients.
+//! The server under test, and its clients.
 
 use std::{
     sync::{
@@ -22,29 +22,29 @@ use crate::{
     upstream::{Told, Upstream},
 };
 
-/// Processor time that a figure is made of, at least.
+/// The least processor time for a figure.
 const ENOUGH: Duration = Duration::from_millis(150);
-/// Requests that a figure is made of, at most.
+/// The most requests for a figure.
 const MOST: u32 = 400;
-/// For how long `/livez` is asked.
+/// How long `/livez` is measured.
 const ASKING: Duration = Duration::from_millis(1500);
-/// How many send meanwhile.
+/// How many clients send requests meanwhile.
 const SENDERS: usize = 2;
 
-/// The server under measurement.
+/// The server under test.
 pub(crate) struct Server {
     stack: Stack,
     upstream: Upstream,
     http: reqwest::Client,
     grpc: reqwest::Client,
     token: String,
-    /// One of the revision that has batches, which takes all else too.
+    /// An MCP session of the revision with batches, which also accepts everything else.
     session: String,
     cookies: String,
     clock: ClockId,
 }
 
-/// A request that can be sent again and again.
+/// A request that can be sent repeatedly.
 #[derive(Clone)]
 pub(crate) struct Request {
     path: String,
@@ -52,7 +52,7 @@ pub(crate) struct Request {
     headers: Vec<(String, Vec<u8>)>,
     body: Bytes,
     told: Told,
-    /// Of what is measured.
+    /// The size of the shape.
     pub(crate) bytes: usize,
 }
 
@@ -107,7 +107,7 @@ impl Server {
         }
     }
 
-    /// The request that brings a shape this way.
+    /// Makes the request that sends a shape in this way.
     pub(crate) fn prepare(&self, way: Way, shape: &[u8]) -> Request {
         let call = |arguments: &[u8], more: &[u8]| {
             let head = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"told__go\",\"arguments\":";
@@ -202,7 +202,7 @@ impl Server {
         }
     }
 
-    /// Nanoseconds of processor time for each byte of what is measured.
+    /// Nanoseconds of processor time per byte of the shape.
     pub(crate) async fn cost(&self, request: &Request) -> f64 {
         self.upstream.tell(request.told.clone());
         self.send(request).await;
@@ -215,7 +215,7 @@ impl Server {
         (self.spent() - begin).as_secs_f64() * 1e9 / f64::from(count) / request.bytes as f64
     }
 
-    /// How long `/livez` takes while such requests come without end; or small ones.
+    /// The latency of `/livez` while this request is sent continuously, or a small one if there is none.
     pub(crate) async fn responsiveness(self: &Arc<Self>, request: Option<Request>) -> Livez {
         let request = request.unwrap_or_else(|| self.prepare(Way::Arguments, b"0"));
         self.upstream.tell(request.told.clone());
@@ -249,7 +249,7 @@ impl Server {
         Livez::of(times)
     }
 
-    /// What comes of it does not matter, unless it is the limits of callers: many a shape is refused.
+    /// Sends a request. Its response does not matter, since many shapes are rejected, unless a quota was exceeded.
     async fn send(&self, request: &Request) {
         let (client, address) = if request.grpc {
             (&self.grpc, self.stack.grpc())
@@ -262,7 +262,7 @@ impl Server {
         for (name, value) in &request.headers {
             sent = sent.header(name, value.as_slice());
         }
-        // A server that has refused a body may close before all of it is sent.
+        // A server that has rejected a body may close the connection before all of it is sent.
         let Ok(answer) = sent.send().await else { return };
         let status = answer.headers().get("grpc-status").cloned();
         assert!(
@@ -272,13 +272,13 @@ impl Server {
         let _ = answer.bytes().await;
     }
 
-    /// Processor time of the server so far.
+    /// The server's processor time so far.
     fn spent(&self) -> Duration {
         self.clock.now().expect("it runs").into()
     }
 }
 
-/// The cookies of somebody who has signed in to the install page.
+/// The cookies of a person who has signed in to the install page.
 async fn sign_in(stack: &Stack, http: &reqwest::Client) -> String {
     let code = eventually("the banner", || async {
         let lines = stack.lines().all();

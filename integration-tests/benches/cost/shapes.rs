@@ -1,27 +1,27 @@
-//! Shapes that cost a careless reader more than their bytes.
+//! Shapes of data that cost a careless reader more than their size suggests.
 
-/// How a shape comes to the server.
+/// How a shape is sent to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// A JSON value, in the arguments of a tool call over MCP.
+    /// A JSON value in the arguments of a tool call over MCP.
     Arguments,
-    /// Members of the envelope of a tool call, behind a comma.
+    /// Members of the envelope of a tool call, after a comma.
     Envelope,
-    /// A whole body of a POST to an MCP endpoint.
+    /// The whole body of a POST to an MCP endpoint.
     Body,
-    /// A JSON value, in the result of an upstream.
+    /// A JSON value in the result of an upstream.
     Answer,
-    /// Members of the envelope of an upstream's answer, behind a comma.
+    /// Members of the envelope of an upstream's response, after a comma.
     AnswerEnvelope,
-    /// A JSON value, in the result of an upstream that answers with one event.
+    /// A JSON value in the result of an upstream that responds with one event.
     Event,
-    /// An event stream of an upstream, which ends with its answer.
+    /// An event stream of an upstream, which ends with its response.
     Events,
-    /// Lines of a request's head.
+    /// Header lines of a request.
     Head,
     /// `arguments_json` of CallTool over gRPC.
     CallTool,
-    /// A message that creates an entry, over gRPC.
+    /// A CreateEntry message over gRPC.
     CreateEntry,
     /// `query` of ListEntries over gRPC.
     Query,
@@ -31,30 +31,30 @@ pub(crate) enum Way {
     Form,
 }
 
-/// One of them.
+/// A shape, and how it is sent.
 pub(crate) struct Shape {
     pub(crate) name: String,
     pub(crate) way: Way,
-    /// How large it is made.
+    /// Its large size.
     pub(crate) bytes: usize,
-    /// Makes one of about so many bytes.
+    /// Makes the shape in about this many bytes.
     pub(crate) make: Box<dyn Fn(usize) -> Vec<u8>>,
 }
 
-/// A message takes 4 MiB.
+/// A message may have 4 MiB.
 const MESSAGE: usize = 3_900_000;
-/// 9,000 members, with names as long as they may be.
+/// 9,000 members with names of the greatest length.
 const NAMES_BYTES: usize = 2_250_000;
-/// An answer takes 16 MiB.
+/// A response of an upstream may have 16 MiB.
 const ANSWER: usize = 16_000_000;
-/// The head of a request takes so much.
+/// About the limit of a request head.
 const HEAD: usize = 30_000;
 const GRPC: usize = 3_900_000;
-/// A request that creates or lists entries takes 2 MiB.
+/// A request that creates or lists entries may have 2 MiB.
 const ENTRY: usize = 2_000_000;
 const FORM: usize = 8_000_000;
 
-/// What makes a text of about so many bytes, by name.
+/// A name, and a function that makes a text of about this many bytes.
 type Made = (&'static str, fn(usize) -> String);
 
 /// JSON values.
@@ -99,7 +99,7 @@ const VALUES: [Made; 14] = [
     ("space", |bytes| format!("[{}0]", " ".repeat(bytes))),
 ];
 
-/// Unknown members of an envelope, 9,000 at most, and their names as long as they may be.
+/// Unknown members of an envelope: at most 9,000, with names of the greatest length.
 const NAMES: [Made; 4] = [
     ("many members", |bytes| members(bytes, &"n".repeat(240))),
     ("a long name", |bytes| format!(",\"{}\":0", "m".repeat(bytes))),
@@ -112,7 +112,7 @@ fn members(bytes: usize, name: &str) -> String {
     (0..count).map(|n| format!(",\"{n:04}{name}\":0")).collect()
 }
 
-/// Those of `list` whose names are in `only`; all, where that is empty.
+/// The shapes of `list` whose names are in `only`; all shapes if `only` is empty.
 fn these(of: &str, way: Way, bytes: usize, list: &[Made], only: &[&str]) -> Vec<Shape> {
     for name in only {
         assert!(list.iter().any(|(known, _)| known == name), "there is no shape {name}");
@@ -129,7 +129,7 @@ fn these(of: &str, way: Way, bytes: usize, list: &[Made], only: &[&str]) -> Vec<
         .collect()
 }
 
-/// All of them.
+/// All shapes.
 pub(crate) fn all() -> Vec<Shape> {
     let costly = ["text", "escapes", "digits", "deep objects", "objects of 10,000 members"];
     let mut shapes = [
@@ -228,7 +228,7 @@ pub(crate) fn all() -> Vec<Shape> {
     shapes
 }
 
-/// Messages that create an entry.
+/// CreateEntry messages.
 mod protobuf {
     use std::collections::HashMap;
 
@@ -259,7 +259,7 @@ mod protobuf {
         })
     }
 
-    /// Fields of a number that means nothing, empty.
+    /// Empty fields with an unknown number.
     pub(super) fn unknown(bytes: usize) -> Vec<u8> {
         [0xfa, 0x3f, 0x00].repeat(bytes / 3)
     }

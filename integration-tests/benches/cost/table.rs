@@ -1,8 +1,8 @@
-//! What was measured, as a table.
+//! The figures, as a table.
 
 use std::{fmt, time::Duration};
 
-/// How long `/livez` took.
+/// Latencies of `/livez`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Livez {
     median: Duration,
@@ -10,20 +10,20 @@ pub(crate) struct Livez {
     most: Duration,
 }
 
-/// One shape.
+/// The figures of one shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// Of the large one.
+    /// The large size.
     pub(crate) bytes: usize,
-    /// Nanoseconds a byte.
+    /// Nanoseconds per byte at the small size.
     pub(crate) small: f64,
-    /// Nanoseconds a byte.
+    /// Nanoseconds per byte at the large size.
     pub(crate) large: f64,
     pub(crate) livez: Livez,
 }
 
-/// All of them.
+/// The figures of all shapes.
 #[derive(Default)]
 pub(crate) struct Table {
     baseline: Option<Livez>,

@@ -1,4 +1,4 @@
-//! An MCP server that answers each call with what it is told to.
+//! An MCP server that answers each call with a given response.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use integration_tests::upstream::Served;
 use serde_json::{Value, json};
 
-/// What a call is answered with: what stands before the request's id, and behind it.
+/// The response to a call: the text before and after the request's id.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) kind: &'static str,
@@ -22,7 +22,7 @@ pub(crate) struct Told {
     pub(crate) after: Bytes,
 }
 
-/// The server, and what it is told.
+/// The server and its current response.
 pub(crate) struct Upstream {
     served: Served,
     told: Arc<Mutex<Told>>,
@@ -51,12 +51,12 @@ impl Upstream {
 }
 
 impl Told {
-    /// An answer with nothing in it.
+    /// An empty response.
     pub(crate) fn nothing() -> Self {
         Self::json(b"{\"content\":[]}", b"")
     }
 
-    /// This result, and these members more.
+    /// A response with this result and these additional members.
     pub(crate) fn json(result: &[u8], members: &[u8]) -> Self {
         Self {
             kind: "application/json",
@@ -65,7 +65,7 @@ impl Told {
         }
     }
 
-    /// This text, and then an answer.
+    /// An event stream with this text before the response.
     pub(crate) fn events(first: &[u8]) -> Self {
         Self {
             kind: "text/event-stream",
@@ -74,7 +74,7 @@ impl Told {
         }
     }
 
-    /// This result, as one event.
+    /// A response with this result, as one event.
     pub(crate) fn event(result: &[u8]) -> Self {
         Self {
             kind: "text/event-stream",
@@ -85,7 +85,7 @@ impl Told {
 }
 
 async fn answer(State(told): State<Arc<Mutex<Told>>>, body: Bytes) -> Response {
-    // Of a large call, what is needed stands first.
+    // A large call has its id in the first bytes.
     let head = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
     let Some(id) = head
         .split("\"id\":")

@@ -1,4 +1,5 @@
-//! Callers on kept-alive connections, each of which waits for its answer, and what they and the proxy's processes measured.
+//! Callers on keep-alive connections, each of which waits for its response, and the figures of them and of the proxy's
+//! processes.
 
 use std::{
     fs,
@@ -14,7 +15,7 @@ use integration_tests::process::descendants;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-/// Where a load goes.
+/// The address under test.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) name: &'static str,
@@ -22,11 +23,11 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) tool_prefix: &'static str,
-    /// The processes whose CPU time is the target's.
+    /// The processes whose CPU time counts for the target.
     pub(crate) pids: Vec<i32>,
 }
 
-/// How much comes at once, and what for.
+/// How many callers there are, and what they call.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) title: &'static str,
@@ -34,16 +35,16 @@ pub(crate) struct Load {
     pub(crate) callers: usize,
 }
 
-/// What one round measured.
+/// The figures of one round.
 pub(crate) struct Figures {
     pub(crate) calls: usize,
     pub(crate) rate: f64,
-    /// In microseconds: p50, p99, p99.9.
+    /// Latencies in microseconds: p50, p99, p99.9.
     pub(crate) percentiles: [f64; 3],
     pub(crate) cpu: Duration,
 }
 
-/// Calls for as long as `during`, from a thread of its own.
+/// Runs the callers for `during`, on a separate thread.
 pub(crate) async fn load(target: Target, load: Load, during: Duration) -> Figures {
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,7 +96,7 @@ async fn caller(
     until: Instant,
 ) -> Vec<Duration> {
     let minimum = if tool == "large" { 100_000 } else { 900 };
-    // The callers share a session, in which a request under way is known by its id.
+    // The callers share a session, in which each concurrent request must have its own id.
     let body = json!({
         "jsonrpc": "2.0", "id": id, "method": "tools/call",
         "params": {"name": format!("{}{tool}", target.tool_prefix), "arguments": {"text": "x".repeat(900)}},
@@ -121,7 +122,7 @@ async fn caller(
         let status = response.status();
         let answer = response.into_body().collect().await.expect("the answer is whole");
         latencies.push(begin.elapsed());
-        // A wrong answer that is fast is no figure.
+        // A fast but wrong response must not count.
         let text = answer.to_bytes();
         assert!(
             status == StatusCode::OK && text.len() > minimum,
@@ -141,7 +142,7 @@ async fn connect(address: &str) -> http1::SendRequest<Full<Bytes>> {
     sender
 }
 
-/// User and system time of some processes: `/proc/PID/stat`, fields 14 and 15, in ticks of 10 ms.
+/// User and system time of these processes: `/proc/PID/stat`, fields 14 and 15, in ticks of 10 ms.
 fn cpu(pids: &[i32]) -> Duration {
     let ticks: u64 = pids
         .iter()
@@ -163,7 +164,7 @@ pub(crate) fn resident(pid: i32) -> f64 {
         / 1024.0
 }
 
-/// Resident memory in MB of all that a process has started.
+/// Resident memory of all descendants of a process, in MB.
 pub(crate) fn resident_of_children(pid: i32) -> f64 {
     descendants(pid).iter().map(|process| resident(process.pid)).sum()
 }

@@ -1,9 +1,11 @@
-//! What the gateway costs a tool call, beside nginx as a plain reverse proxy and beside the upstream itself.
+//! Measures what the gateway costs a tool call, compared with nginx as a plain reverse proxy and with the upstream
+//! itself.
 //!
-//! `cargo bench -p integration-tests --bench proxy`; it takes about two minutes. Everything is on 127.0.0.1, each in a process of its own: the load
-//! (this process, bounded in callers and time), an upstream of ours (this program again), a release build of `chandlery` with its
-//! JWT checked and a credential injected, and nginx with kept-alive connections. `CHANDLERY_BENCH_ROUNDS` sets how often each is
-//! measured (default 10); a machine that does other work needs more. `-- '100 KB'` measures only the loads that are named so.
+//! `cargo bench -p integration-tests --bench proxy` takes about two minutes. Everything runs on 127.0.0.1, each in its
+//! own process: the load (this process, limited in callers and time), an upstream (this program again), a release build
+//! of `chandlery` that verifies a JWT and injects a credential, and nginx with keep-alive connections.
+//! `CHANDLERY_BENCH_ROUNDS` sets how often each target is measured (default 10); a busy machine requires more. `-- '100
+//! KB'` measures only the loads with that text in their names.
 
 mod load;
 mod report;
@@ -20,11 +22,12 @@ use integration_tests::{Stack, stack, upstream::fast::FastUpstream};
 use load::{Load, Target, load, resident, resident_of_children};
 use report::{Report, Start};
 
-/// One measurement. Many short ones of all targets in turn, so that what else the machine does hits all alike.
+/// The length of one round. There are many short rounds of all targets in turn, so that other load of the machine
+/// affects all alike.
 const ROUND: Duration = Duration::from_millis(700);
 const WARM_UP: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 10;
-/// Says that this process is to be the upstream.
+/// The argument that makes this process the upstream.
 const UPSTREAM: &str = "upstream";
 
 const LOADS: [Load; 3] = [
@@ -58,7 +61,7 @@ fn main() {
     let _ = std::io::stdout().write_all(report.as_bytes());
 }
 
-/// Serves, and says where, until whoever started this is gone.
+/// Serves as the upstream and prints its address, until the parent process is gone.
 fn be_upstream() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -95,7 +98,7 @@ async fn measure() -> String {
         }
         report.add(&load, measure_load(&targets, load, rounds).await);
     }
-    // A mere kill would leave its workers behind.
+    // SIGKILL would leave its workers behind.
     proxy.terminate().await;
     let after_load = resident(gateway_stack.pid());
     drop(gateway_stack);
@@ -103,7 +106,7 @@ async fn measure() -> String {
     let begin = Instant::now();
     let idle = Stack::builder().variable("RUST_LOG", "info").start().await;
     let first = begin.elapsed();
-    // Until the demo runs and its tools are discovered, it is not idle.
+    // The program is idle only after the demo is running and its tools are discovered.
     tokio::time::sleep(Duration::from_secs(5)).await;
     report.finish(&Start {
         first,
@@ -114,7 +117,7 @@ async fn measure() -> String {
     })
 }
 
-/// What every target did in every round.
+/// The figures of every target in every round.
 async fn measure_load(targets: &[Target; 3], of: Load, rounds: usize) -> [Vec<load::Figures>; 3] {
     for target in targets {
         load(target.clone(), of, WARM_UP).await;

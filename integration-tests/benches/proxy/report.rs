@@ -1,27 +1,27 @@
-//! Tables of what was measured, and whether it is what it should be.
+//! Tables of the figures, and whether they meet their limits.
 
 use std::{fmt::Write as _, time::Duration};
 
 use crate::load::{Figures, Load};
 
-/// How it starts and what it takes.
+/// Start times and memory.
 pub(crate) struct Start {
     pub(crate) first: Duration,
     pub(crate) with_data: Duration,
-    /// Resident, in MB.
+    /// Resident memory in MB.
     pub(crate) idle: f64,
     pub(crate) idle_children: f64,
     pub(crate) after_load: f64,
 }
 
-/// What is told at the end.
+/// The report.
 #[derive(Default)]
 pub(crate) struct Report {
     tables: String,
     verdicts: String,
 }
 
-/// What came of all rounds of a target.
+/// The summary of all rounds of a target.
 struct Summary {
     rate: f64,
     percentiles: [f64; 3],
@@ -30,7 +30,8 @@ struct Summary {
 }
 
 impl Summary {
-    /// The medians of the rounds; CPU is counted in ticks too coarse for a round, so over all of them.
+    /// The medians of the rounds. CPU time is summed over all rounds, because its ticks are too coarse for a single
+    /// one.
     fn of(rounds: &[Figures]) -> Self {
         let calls: usize = rounds.iter().map(|figures| figures.calls).sum();
         let cpu: Duration = rounds.iter().map(|figures| figures.cpu).sum();
@@ -43,7 +44,7 @@ impl Summary {
 }
 
 impl Report {
-    /// The rounds of the upstream, nginx and the gateway.
+    /// Adds the rounds of the upstream, nginx and the gateway.
     pub(crate) fn add(&mut self, load: &Load, rounds: [Vec<Figures>; 3]) {
         let [direct, nginx, gateway] = rounds.each_ref().map(|rounds| Summary::of(rounds));
         let calls: usize = rounds.iter().flatten().map(|figures| figures.calls).sum();
@@ -67,7 +68,7 @@ impl Report {
                 summary.rate, summary.cpu_per_call,
             );
         }
-        // Rounds that followed each other saw the same machine.
+        // Ratios are taken between consecutive rounds, which ran under the same conditions.
         let throughput = median(
             rounds[2]
                 .iter()

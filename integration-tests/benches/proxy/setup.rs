@@ -1,4 +1,4 @@
-//! The upstream, nginx and the gateway, ready to be called.
+//! Starts the upstream, nginx and the gateway.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use tokio::{net::TcpStream, process::Command};
 
 use crate::load::Target;
 
-/// This program again, in the part of the upstream.
+/// Starts this program again as the upstream.
 pub(crate) async fn upstream(part: &str) -> (Program, Target) {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.arg(part);
@@ -37,7 +37,7 @@ pub(crate) async fn upstream(part: &str) -> (Program, Target) {
     (program, target)
 }
 
-/// nginx with as many workers as the gateway has, and buffers that hold the largest answer.
+/// Starts nginx with as many workers as the gateway has threads, and with buffers for the largest response.
 pub(crate) async fn nginx(upstream: &str) -> (Program, Target) {
     let folder = tempfile::tempdir().expect("a place for temporary files").keep();
     let port = free_port();
@@ -58,7 +58,7 @@ pub(crate) async fn nginx(upstream: &str) -> (Program, Target) {
         .arg("-u")
         .output()
         .is_ok_and(|output| output.stdout.starts_with(b"0\n"));
-    // Its workers would be another user's otherwise, who cannot use the folder.
+    // Otherwise its workers would run as another user, who cannot use the folder.
     command.args(["-g", if root { "daemon off; user root;" } else { "daemon off;" }]);
     let program = Program::start(command);
     eventually("nginx listens", || async {
@@ -77,10 +77,9 @@ pub(crate) async fn nginx(upstream: &str) -> (Program, Target) {
     (program, target)
 }
 
-/// The gateway with the upstream installed, and how long it took from its start on these data until it was ready.
+/// Starts the gateway and installs the upstream. Also returns how long a start on these data took until it was ready.
 pub(crate) async fn gateway(upstream: &str) -> (Stack, Target, Duration) {
-    // What a person runs: no debug logging.
-    // One caller makes more calls than anybody may.
+    // Logs as a user would configure it, not at debug level. The quotas are raised because one caller makes all calls.
     let mut stack = Stack::builder()
         .variable("RUST_LOG", "info")
         .flag("--max-requests-per-minute", "1000000000")

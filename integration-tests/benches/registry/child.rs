@@ -1,8 +1,8 @@
-//! Parts in processes of their own, so that their memory is theirs: this program again, which says where it listens and serves
-//! until whoever started it is gone.
+//! Starts parts in child processes, so that their memory can be measured separately. A child is this program again; it
+//! prints its address and serves until its parent is gone.
 //!
-//! Workloads are known by their connection, so between processes each has a port of its own on 127.0.0.1: whoever connects to it is
-//! that workload.
+//! A service identifies workloads by connection. Between processes, each workload therefore has its own port on
+//! 127.0.0.1: whoever connects to it is that workload.
 
 use std::{
     convert::Infallible,
@@ -39,28 +39,28 @@ use crate::{
     stack::{Gateway, Registry},
 };
 
-/// What a child is given: its part, the issuer, where the database is, and where the registry is.
+/// The variables that are passed to a child: its part, the issuer, the database, and the registry's address.
 const PART: &str = "CHANDLERY_BENCH_PART";
 const ISSUER: &str = "CHANDLERY_BENCH_ISSUER";
 const DATABASE: &str = "CHANDLERY_BENCH_DATABASE";
 const REGISTRY: &str = "CHANDLERY_BENCH_REGISTRY";
 
-/// What a child may take until it serves.
+/// The timeout of a child's start.
 const START: Duration = Duration::from_secs(150);
 
-/// A child that serves.
+/// A child process that serves.
 pub(crate) struct Child {
     program: Program,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: String,
     /// Its memory before its service was built, in MB.
     pub(crate) before: f64,
-    /// What it took to be ready, in seconds.
+    /// The time until it was ready, in seconds.
     pub(crate) start: f64,
 }
 
 impl Child {
-    /// A registry on this database; whoever connects to its address is a gateway.
+    /// Starts a registry on this database. Whoever connects to its address is a gateway.
     pub(crate) async fn registry(database: &Database, issuer: &str) -> Self {
         let url = match database {
             Database::Sqlite(path) => path.to_string_lossy().into_owned(),
@@ -69,7 +69,7 @@ impl Child {
         Self::start("registry", issuer, (DATABASE, &url)).await
     }
 
-    /// A gateway that connects to this address of a registry.
+    /// Starts a gateway that connects to this address of a registry.
     pub(crate) async fn gateway(registry: SocketAddr, issuer: &str) -> Self {
         Self::start("gateway", issuer, (REGISTRY, &registry.to_string())).await
     }
@@ -100,12 +100,12 @@ impl Child {
     }
 }
 
-/// This program, to be started again.
+/// A command that starts this program again.
 pub(crate) fn again() -> Command {
     Command::new(env::current_exe().expect("this program has a path"))
 }
 
-/// Plays the part that this process was started for, if it was started for one.
+/// Runs the part for which this process was started, if it is a child.
 pub(crate) async fn play() -> Option<Result<()>> {
     let part = env::var(PART).ok()?;
     Some(match part.as_str() {
@@ -141,7 +141,7 @@ async fn be_gateway() -> Result<()> {
     .await
 }
 
-/// Says it, and stays until whoever started this is gone.
+/// Prints a line, and returns when the parent is gone.
 async fn tell(line: &str) -> Result<()> {
     let parent = parent_id();
     writeln!(std::io::stdout(), "{line}")?;
@@ -157,19 +157,19 @@ fn verifier() -> Result<Arc<Verifier>> {
     Ok(Arc::new(Verifier::new(vec![issuer], Clock::System)?))
 }
 
-/// Starts the program with its demo, and says how long it took and what it takes, in seconds and MB.
+/// Starts the program with its demo, and prints the seconds until it was ready and its memory in MB.
 async fn be_program() -> Result<()> {
     let begin = std::time::Instant::now();
     let stack = Stack::builder().variable("RUST_LOG", "info").start().await;
     let start = begin.elapsed().as_secs_f64();
-    // Until the demo runs and its tools are discovered, it is not idle.
+    // The program is idle only after the demo is running and its tools are discovered.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let resident = memory(u32::try_from(stack.pid())?, "VmRSS");
     writeln!(std::io::stdout(), "started {start} {resident}")?;
     Ok(())
 }
 
-/// Start (s) and memory (MB) of a `chandlery` program of its own.
+/// Start time (s) and memory (MB) of a separate `chandlery` process.
 pub(crate) async fn program(binary: &std::path::Path) -> Result<(f64, f64)> {
     let output = again()
         .env(PART, "program")
@@ -183,7 +183,7 @@ pub(crate) async fn program(binary: &std::path::Path) -> Result<(f64, f64)> {
     Ok((start.parse()?, resident.parse()?))
 }
 
-/// A port where whoever connects is the workload of a channel.
+/// A port on which whoever connects is the workload of a channel.
 pub(crate) struct Granted {
     pub(crate) address: SocketAddr,
     _serving: DropGuard,

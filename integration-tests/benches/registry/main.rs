@@ -1,22 +1,23 @@
-//! What the registry and the gateway do at the size of a large company, beside what they should.
+//! Measures the registry and the gateway at the size of a large company, and compares the figures with their limits.
 //!
-//! `cargo bench -p integration-tests --bench registry`; it takes about half an hour, on SQLite and on PostgreSQL. The data set is made
-//! anew in each run, in about a minute an engine ([`data`]): 10,000 entries, 100,000 installations (20,000 of one entry), 1,000 gateways, half of them
-//! automatic, 1,000,000 assigned tools (one by one, or derived from labels; it is told how many of each), 20,000 definitions of tools,
-//! 500 teams and 20,000 users. Each figure is one line that ends in `met` or `MISSED`; those that end in `told` have no limit.
-//! Nothing fails because of a figure.
+//! `cargo bench -p integration-tests --bench registry` takes about half an hour, on SQLite and on PostgreSQL. Each run
+//! creates the data set anew, in about a minute per engine ([`data`]): 10,000 entries, 100,000 installations (20,000 of
+//! one entry), 1,000 gateways, half of them automatic, 1,000,000 assigned tools (assigned individually or derived from
+//! labels; the output says how many of each), 20,000 definitions of tools, 500 teams and 20,000 users. Each figure is
+//! one line that ends in `met` or `MISSED`, or in `told` if it has no limit. No figure makes the benchmark fail.
 //!
-//! `-- NAME…` measures only some: `lists`, `gateway` (in a process of its own), `watchers` (of a registry in a process of its own),
-//! `labels`, `rollout`, `writes`, `program`, and `sqlite` or `postgres`. `CHANDLERY_BENCH_ENTRIES=1000` makes a smaller company, with
-//! the rest in proportion.
+//! `-- NAME…` measures only some figures: `lists`, `gateway` (in its own process), `watchers` (of a registry in its own
+//! process), `labels`, `rollout`, `writes`, `program`; and only on `sqlite` or `postgres`.
+//! `CHANDLERY_BENCH_ENTRIES=1000` makes a smaller company, with the rest in proportion.
 //!
-//! `CHANDLERY_BENCH_KEEP=1` leaves the databases there, for `EXPLAIN`, and says where they are.
+//! `CHANDLERY_BENCH_KEEP=1` keeps the databases, for `EXPLAIN`, and prints where they are.
 //!
-//! PostgreSQL: `CHANDLERY_TEST_POSTGRES_URL`, if it is set; else a server of this program's own, with `fsync` on and 256 MB of shared
-//! buffers, from the programs in `CHANDLERY_TEST_POSTGRES_BIN` or `/usr/lib/postgresql`. The figure `writes` is one of a server with `fsync` on.
+//! PostgreSQL is the server of `CHANDLERY_TEST_POSTGRES_URL`. If that is not set, the benchmark starts a server with
+//! `fsync` on and 256 MB of shared buffers, from the programs in `CHANDLERY_TEST_POSTGRES_BIN` or
+//! `/usr/lib/postgresql`. The figure `writes` requires a server with `fsync` on.
 //!
-//! `program` measures the release build of `chandlery`, `CHANDLERY_BIN` or what is in cargo's target folder: build it first, by `cargo build
-//! --release -p chandlery`.
+//! `program` measures the release build of `chandlery`: `CHANDLERY_BIN`, or the one in cargo's target folder. Build it
+//! first, with `cargo build --release -p chandlery`.
 
 mod child;
 mod data;
@@ -37,14 +38,14 @@ use figures::{gateway, labels, lists, program, rollout, watchers, writes};
 use report::{Report, say};
 use stack::{World, make_schema};
 
-/// As in the program.
+/// The same allocator as in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A figure that takes longer is not measured.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The timeout of a figure.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The figures, in the order in which they are measured: what changes data comes last.
+/// The figures, in the order in which they are measured. Those that change data come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Figure {
     Lists,
@@ -77,7 +78,7 @@ impl Figure {
     }
 }
 
-/// The program alone.
+/// The name of the figure of the program.
 const PROGRAM: &str = "program";
 
 fn main() -> Result<()> {
@@ -92,7 +93,7 @@ fn main() -> Result<()> {
     })
 }
 
-/// What is to be measured.
+/// What to measure.
 struct Asked {
     figures: Vec<Figure>,
     engines: Vec<Engine>,
@@ -102,7 +103,7 @@ struct Asked {
 
 impl Asked {
     fn parse() -> Result<Self> {
-        // Cargo adds flags of its own.
+        // Cargo adds its own flags.
         let words: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
         let has = |name: &str| words.iter().any(|word| word == name);
         let mut engines: Vec<_> = Engine::ALL
@@ -158,7 +159,7 @@ async fn measure(asked: &Asked) -> Result<Report> {
     Ok(report)
 }
 
-/// A database with a data set in it.
+/// Creates a database and fills it with a data set.
 async fn make(plan: Plan, server: Option<&Server>, folder: &Path, issuer: &TestIssuer) -> Result<(Plan, Database)> {
     let database = match server {
         Some(server) => database::postgres(&server.url).await?,
@@ -216,10 +217,10 @@ async fn measure_on(
                 Figure::Writes => writes::measure(engine, &world, report).await,
             }
         };
-        let failed = match tokio::time::timeout(PATIENCE, measured).await {
+        let failed = match tokio::time::timeout(TIMEOUT, measured).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("it takes more than {} s", PATIENCE.as_secs())),
+            Err(_) => Some(format!("it takes more than {} s", TIMEOUT.as_secs())),
         };
         if let Some(why) = failed {
             report.failed(Some(engine), figure.name(), &why);

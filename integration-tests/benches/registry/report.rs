@@ -1,4 +1,4 @@
-//! What was measured, and whether it is what it should be: one line a figure.
+//! The figures and whether they meet their limits, one line each.
 
 use std::{
     fmt::Write as _,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::database::engine::Engine;
 
-/// Shows how it goes on; figures go elsewhere.
+/// Prints progress to standard error. Figures are printed elsewhere.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -19,17 +19,17 @@ pub(crate) struct Report {
     lines: Vec<String>,
 }
 
-/// What a figure is to be.
+/// The limit of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
     AtMost(f64),
     AtLeast(f64),
-    /// It is only told.
+    /// No limit.
     Nothing,
 }
 
 impl Report {
-    /// A figure: its verdict is the last word of its line.
+    /// Adds a figure. The verdict is the last word of its line.
     pub(crate) fn figure(&mut self, on: Option<Engine>, what: &str, measured: f64, unit: &str, wanted: Wanted) {
         let (met, limit) = match wanted {
             Wanted::AtMost(limit) => (measured <= limit, format!("<= {limit} {unit}")),
@@ -46,7 +46,7 @@ impl Report {
         self.line(format!("{on:<8}  {what:<84} {measured:>14}  {limit:<11} {verdict}"));
     }
 
-    /// A figure that could not be measured.
+    /// Adds a figure that could not be measured.
     pub(crate) fn failed(&mut self, on: Option<Engine>, what: &str, why: &str) {
         let on = on.map_or_else(String::new, |engine| engine.to_string());
         self.line(format!("{on:<8}  {what}: not measured: {why}  MISSED"));
@@ -74,12 +74,12 @@ fn decimals(value: f64) -> usize {
     }
 }
 
-/// How long calls took.
+/// Latencies of calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
-    /// Times what ends now.
+    /// Adds the time since `begin`.
     pub(crate) fn since(&mut self, begin: Instant) {
         self.0.push(begin.elapsed());
     }
@@ -92,7 +92,7 @@ impl Times {
         self.0.len()
     }
 
-    /// In milliseconds; of nothing, 0.
+    /// In milliseconds; 0 if there are no calls.
     pub(crate) fn percentile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -106,7 +106,7 @@ impl Times {
     }
 }
 
-/// A line of `/proc/PID/status`, in MB: `VmRSS`, `VmHWM`.
+/// A line of `/proc/PID/status`, such as `VmRSS` or `VmHWM`, in MB.
 pub(crate) fn memory(pid: u32, line: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let found = status

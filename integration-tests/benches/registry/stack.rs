@@ -1,4 +1,4 @@
-//! The registry and a gateway in this process, wired as `deploy/standalone` wires them, and the people who call them.
+//! The registry and a gateway in this process, connected as in `deploy/standalone`, and the people who call them.
 
 use std::{
     net::SocketAddr,
@@ -19,14 +19,14 @@ use tonic::{Response, transport::Channel};
 
 use crate::data::Plan;
 
-/// Seals page tokens.
+/// The key of page tokens.
 const KEY: [u8; 32] = [7; 32];
-/// What a service may take until it is ready.
+/// The timeout of a service's start.
 const START: Duration = Duration::from_secs(120);
-/// What is stopped says goodbye in this time.
+/// The time in which a stopped service closes its watch.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// A data set in a database, and who signs for its people.
+/// A data set in a database, and the issuer of its users' tokens.
 pub(crate) struct World<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) database: &'a Database,
@@ -38,7 +38,7 @@ impl World<'_> {
         self.issuer.token(subject, groups, admin)
     }
 
-    /// The first admin's token.
+    /// The token of the first admin.
     pub(crate) fn admin(&self) -> String {
         self.token(&self.plan.subject(0), &[], true)
     }
@@ -48,19 +48,19 @@ impl World<'_> {
         self.token(&self.plan.subject(self.plan.member()), &["group-9", "staff"], false)
     }
 
-    /// The token of somebody who has nothing yet.
+    /// The token of a user who has nothing yet.
     pub(crate) fn newcomer(&self, subject: &str) -> String {
         self.token(subject, &[], false)
     }
 }
 
-/// Makes the schema in a new database, as the registry does when it starts.
+/// Creates the schema in a new database, by starting the registry.
 pub(crate) async fn make_schema(database: &Database, verifier: Arc<Verifier>) -> Result<()> {
     Registry::start(database, verifier).await?.stop().await;
     Ok(())
 }
 
-/// A registry that serves.
+/// A running registry.
 pub(crate) struct Registry {
     served: Served,
     address: SocketAddr,
@@ -82,7 +82,7 @@ impl Registry {
         Ok(Self { served, address })
     }
 
-    /// Somebody with this token.
+    /// A caller with this token.
     pub(crate) fn caller(&self, token: String) -> Caller {
         Caller::new(&self.address.to_string(), Some(token))
     }
@@ -92,27 +92,27 @@ impl Registry {
         self.served.pipe(workload)
     }
 
-    /// Ends it, and lets it leave the database.
+    /// Stops the registry, which closes its database connections.
     pub(crate) async fn stop(self) {
         self.served.stop();
         tokio::time::sleep(GOODBYE).await;
     }
 }
 
-/// A gateway that has everything in force.
+/// A running gateway.
 pub(crate) struct Gateway {
     served: Served,
     address: SocketAddr,
-    /// From the start of its tasks until it was ready.
+    /// The time from the start of its tasks until it was ready.
     pub(crate) start: Duration,
     _nobody: PipeListener,
 }
 
 impl Gateway {
-    /// Starts one on a channel to the registry.
+    /// Starts a gateway on a channel to the registry.
     ///
-    /// It does not discover: it would ask the servers of all installations that move, which are not there. The first discovery waits
-    /// for a credential service that does not answer, and no other may run beside it.
+    /// It does not discover tools: it would call the servers of all installations that move, which do not exist. The
+    /// first discovery waits for a credential service that does not respond, and only one discovery runs at a time.
     pub(crate) async fn start(registry: Channel, verifier: Arc<Verifier>) -> Result<Self> {
         let (credential, nobody) = pipe(Workload::Gateway);
         let config = gateway_svc::Config {
@@ -142,17 +142,17 @@ impl Gateway {
         })
     }
 
-    /// Somebody with this token.
+    /// A caller with this token.
     pub(crate) fn caller(&self, token: String) -> Caller {
         Caller::new(&self.address.to_string(), Some(token))
     }
 
-    /// Where people call it.
+    /// The address on which people call the gateway.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends it: the registry waits for it no more.
+    /// Stops the gateway, so that the registry does not wait for it.
     pub(crate) async fn stop(self) {
         self.served.stop();
         tokio::time::sleep(GOODBYE).await;
@@ -168,7 +168,7 @@ async fn until_ready(ready: &mut watch::Receiver<Readiness>) -> Result<()> {
     }
 }
 
-/// Whether a watcher had not put the change in force when the call returned.
+/// Whether the call returned before a watcher had applied the change.
 pub(crate) fn lags<T>(response: &Response<T>) -> bool {
     response.metadata().contains_key("chandlery-lagging")
 }

@@ -1,9 +1,9 @@
-//! How long a local server takes from its start to its first answer, held and not held.
+//! Measures the time from the start of a local server to its first response, with and without the sandbox.
 //!
-//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench servers`. Servers are started by the release build's own
-//! bridge, as the orchestrator does: the smallest that there is, an npm package and a PyPI package from the trees that Chandlery fetched, and
-//! for comparison by `npx` and `uvx` themselves, with what they have downloaded before and nothing that holds them. Each figure is the
-//! median of some starts, one after another. `CHANDLERY_BIN` names another build.
+//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench servers`. The release build's own
+//! bridge starts the servers, as the orchestrator does: the smallest possible server, and an npm and a PyPI package
+//! that Chandlery has fetched. For comparison, `npx` and `uvx` start the packages from their caches, without a sandbox.
+//! Each figure is the median of consecutive starts. `CHANDLERY_BIN` selects another build.
 
 use std::{
     collections::BTreeMap,
@@ -19,11 +19,11 @@ use sandbox::{Confinement, Grant, Layers, Resources};
 use stdio_bridge::{Event, Limits, Spec, Transport};
 
 const STARTS: usize = 15;
-/// The smallest MCP server: it answers the first request, `initialize`, and says so with an empty list of capabilities.
+/// The smallest MCP server: it responds to the first request, `initialize`, with an empty list of capabilities.
 const SMALLEST: &str = "read line; printf '%s\\n' '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-06-18\",\
                         \"capabilities\":{},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}}'; cat >/dev/null";
 
-/// What is started.
+/// The command of a server.
 struct Server {
     command: String,
     arguments: Vec<String>,
@@ -91,7 +91,7 @@ fn main() -> integration_tests::Result<()> {
     Ok(())
 }
 
-/// Chandlery with both packages fetched, and the folders they are in.
+/// Starts Chandlery with both packages fetched, and returns their folders.
 async fn fetched() -> (Stack, Vec<PathBuf>) {
     let stack = Stack::start().await;
     let (admin, alice) = (stack.admin(), stack.member("alice"));
@@ -121,7 +121,7 @@ fn python_prefix() -> integration_tests::Result<PathBuf> {
     Ok(python.ancestors().nth(2).ok_or("python is in no folder")?.to_owned())
 }
 
-/// The median of some starts, after one that does not count.
+/// The median of several starts, after one that does not count.
 fn measure(server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
     start(server, layers)?;
     let mut times = (0..STARTS)
@@ -131,7 +131,7 @@ fn measure(server: &Server, layers: &Layers) -> integration_tests::Result<Durati
     Ok(times[STARTS / 2])
 }
 
-/// From the start of the bridge to the answer of the server.
+/// The time from the start of the bridge to the server's response.
 fn start(server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
     let folder = tempfile::tempdir()?;
     let own = folder.path().canonicalize()?;
@@ -203,6 +203,6 @@ fn figure(name: &str, took: Duration, limit: Option<u64>) {
 }
 
 fn say(line: &str) {
-    // Nobody is left to tell where this cannot be written.
+    // If standard output cannot be written, nobody reads the figures.
     let _ = writeln!(std::io::stdout(), "{line}");
 }

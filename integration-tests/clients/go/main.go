@@ -1,4 +1,5 @@
-// Lists the entries of a registry, with the client that proto/buf.gen.go.yaml makes: ADDRESS TOKEN.
+// Lists the entries of a registry, with the client that buf generates with proto/buf.gen.go.yaml. Arguments: ADDRESS
+// TOKEN.
 package main
 
 import (

@@ -1,4 +1,4 @@
-"""Lists the entries of a registry, with the client that proto/buf.gen.python.yaml makes in the folder `gen`: ADDRESS TOKEN."""
+"""Lists the entries of a registry, with the client that buf generates in `gen` with proto/buf.gen.python.yaml. Arguments: ADDRESS TOKEN."""
 
 import json
 import sys

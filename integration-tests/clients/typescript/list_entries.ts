@@ -1,4 +1,5 @@
-// Lists the entries of a registry, with the client that proto/buf.gen.typescript.yaml makes: ADDRESS TOKEN.
+// Lists the entries of a registry, with the client that buf generates with proto/buf.gen.typescript.yaml. Arguments:
+// ADDRESS TOKEN.
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { EntryService } from "./gen/chandlery/registry/v1/entry_pb.js";

@@ -1,5 +1,6 @@
-// Reads tools/call messages, one a line of the file given, as Go's encoding/json does with structs: names of members by case folding.
-// Prints what each says, with numbers as the bits of a double; null for a message that it refuses.
+// Parses tools/call messages, one per line of the given file, with structs of Go's encoding/json, which ignores the
+// case of member names. Prints the content of each, with numbers as the bits of a double; null for a message that it
+// rejects.
 package main
 
 import (

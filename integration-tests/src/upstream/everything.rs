@@ -1,4 +1,4 @@
-//! npm's `@modelcontextprotocol/server-everything` over streamable HTTP, kept on 127.0.0.1.
+//! npm's `@modelcontextprotocol/server-everything` over streamable HTTP, on 127.0.0.1.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Everything {
 }
 
 impl Everything {
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub async fn start() -> Self {
         let port = free_port();
         let mut command = Command::new(Tool::Node.path());

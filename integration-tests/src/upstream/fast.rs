@@ -1,4 +1,4 @@
-//! An MCP server that answers as cheaply as can be, for measuring what is in front of it.
+//! An MCP server that responds at minimal cost, to measure what is in front of it.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A cheap server on 127.0.0.1 with the tools `small` (1 KB) and `large` (100 KB). Dropping it ends it.
+/// A server on 127.0.0.1 with the tools `small` (1 KB) and `large` (100 KB). It stops when dropped.
 #[derive(Debug)]
 pub struct FastUpstream {
     address: SocketAddr,
@@ -28,7 +28,7 @@ struct Envelope<'a> {
 }
 
 impl FastUpstream {
-    /// Starts one.
+    /// Starts the server.
     ///
     /// # Panics
     /// If no port is free.
@@ -46,7 +46,7 @@ impl FastUpstream {
         Self { address, task }
     }
 
-    /// `host:port`.
+    /// Its address, `host:port`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

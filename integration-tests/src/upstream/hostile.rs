@@ -1,6 +1,6 @@
-//! An MCP server that misbehaves, each path in its own way.
+//! An MCP server that misbehaves, in a different way on each path.
 //!
-//! At `/{behaviour}` it is polite until `tools/call`; at `/always/{behaviour}` from the first request on.
+//! At `/{behaviour}` it misbehaves only in `tools/call`; at `/always/{behaviour}` in every request.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Served;
 
-/// The ways to misbehave. `refuse` is another thing: see [`refusing_url`].
+/// The ways to misbehave. A refused connection is not one of them: see [`refusing_url`].
 pub const BEHAVIOURS: [&str; 16] = [
     "hang",
     "hang-body",
@@ -37,12 +37,12 @@ pub const BEHAVIOURS: [&str; 16] = [
     "endless-events",
 ];
 
-/// A server that misbehaves.
+/// A running server that misbehaves.
 #[derive(Debug)]
 pub struct HostileUpstream(Served);
 
 impl HostileUpstream {
-    /// Starts one.
+    /// Starts the server.
     pub async fn start() -> Self {
         let router = Router::new()
             .route("/{behaviour}", any(polite))
@@ -50,18 +50,18 @@ impl HostileUpstream {
         Self(Served::start(router).await)
     }
 
-    /// An endpoint that misbehaves in calls alone.
+    /// An endpoint that misbehaves only in tool calls.
     pub fn url(&self, behaviour: &str) -> String {
         self.0.url(&format!("/{behaviour}"))
     }
 
-    /// An endpoint that misbehaves always.
+    /// An endpoint that misbehaves in every request.
     pub fn always(&self, behaviour: &str) -> String {
         self.0.url(&format!("/always/{behaviour}"))
     }
 }
 
-/// An endpoint where nobody listens.
+/// An endpoint on a port on which nobody listens.
 pub fn refusing_url() -> String {
     format!("http://127.0.0.1:{}/mcp", crate::process::free_port())
 }

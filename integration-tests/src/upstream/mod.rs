@@ -1,4 +1,4 @@
-//! Upstreams: our own, which record, misbehave or answer cheaply, and a real one.
+//! Upstreams: servers of this crate, which record, misbehave or respond at minimal cost, and a real one.
 
 pub mod everything;
 pub mod fast;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A server of our own on 127.0.0.1. Dropping it ends it.
+/// A server of this crate on 127.0.0.1. It stops when dropped.
 #[derive(Debug)]
 pub struct Served {
     address: SocketAddr,
@@ -33,7 +33,7 @@ impl Served {
         Self { address, task }
     }
 
-    /// A URL of it.
+    /// A URL of the server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -1,4 +1,4 @@
-//! An MCP server that keeps every request exactly as it came, and can be told what to answer.
+//! An MCP server that records every request unchanged, and whose responses a test controls.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Served;
 
-/// A request as it came.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// GET, POST or DELETE.
@@ -40,12 +40,12 @@ impl Recorded {
 #[derive(Debug, Default)]
 struct Inner {
     requests: Vec<Recorded>,
-    /// Only requests with this header are taken; the others get 401.
+    /// If set, requests without one of these values in this header get 401.
     required: Option<(String, Vec<String>)>,
     tools: Vec<Value>,
 }
 
-/// A server that records.
+/// A running server that records.
 #[derive(Debug)]
 pub struct RecordingUpstream {
     served: Served,
@@ -53,7 +53,8 @@ pub struct RecordingUpstream {
 }
 
 impl RecordingUpstream {
-    /// Starts one with the tools `echo` (gives its argument `text` back) and `headers` (gives the headers it got).
+    /// Starts the server with the tools `echo` (returns its argument `text`) and `headers` (returns the request's
+    /// headers).
     pub async fn start() -> Self {
         let tools = vec![
             tool("echo", "Gives its text back"),
@@ -75,7 +76,7 @@ impl RecordingUpstream {
         self.served.url("/mcp")
     }
 
-    /// From now on takes only requests with one of these values in this header, and answers 401 to others.
+    /// Responds with 401 to requests without one of these values in this header.
     ///
     /// # Panics
     /// Never.
@@ -84,22 +85,22 @@ impl RecordingUpstream {
         self.lock().required = Some((header.to_owned(), values));
     }
 
-    /// From now on has these tools.
+    /// Replaces the tools.
     pub fn set_tools(&self, names: &[&str]) {
         self.lock().tools = names.iter().map(|name| tool(name, "A tool")).collect();
     }
 
-    /// From now on has tools with these definitions.
+    /// Replaces the tools' definitions.
     pub fn set_definitions(&self, tools: Vec<Value>) {
         self.lock().tools = tools;
     }
 
-    /// Everything that came.
+    /// All requests so far.
     pub fn requests(&self) -> Vec<Recorded> {
         self.lock().requests.clone()
     }
 
-    /// The `tools/call` requests that came.
+    /// All `tools/call` requests so far.
     pub fn calls(&self) -> Vec<Recorded> {
         self.requests()
             .into_iter()
@@ -107,15 +108,15 @@ impl RecordingUpstream {
             .collect()
     }
 
-    /// The last `tools/call` that came.
+    /// The last `tools/call` request.
     ///
     /// # Panics
-    /// If none came.
+    /// If there is none.
     pub fn last_call(&self) -> Recorded {
         self.calls().pop().expect("a call reached the upstream")
     }
 
-    /// Forgets what came.
+    /// Forgets all requests.
     pub fn forget(&self) {
         self.lock().requests.clear();
     }

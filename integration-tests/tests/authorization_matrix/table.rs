@@ -1,31 +1,31 @@
-//! The table, as it stands in `table.md`.
+//! Parses the table in `table.md`.
 
 use crate::world::Who;
 
-/// A row: who may call one RPC about one kind of thing.
+/// A row: the outcomes of one RPC about one kind of resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// `chandlery.registry.v1.EntryService`.
+    /// Such as `chandlery.registry.v1.EntryService`.
     pub(crate) service: String,
-    /// `GetEntry`.
+    /// Such as `GetEntry`.
     pub(crate) method: String,
-    /// `the teams'`.
+    /// Such as `the teams'`.
     pub(crate) about: String,
-    /// What comes of it, for each of [`Who::ALL`].
+    /// The outcome for each of [`Who::ALL`].
     pub(crate) outcomes: Vec<String>,
 }
 
 impl Row {
-    /// As it stands in the table.
+    /// The row as text.
     pub(crate) fn line(&self) -> String {
         format!("| {} | {} | {} |", self.method, self.about, self.outcomes.join(" | "))
     }
 }
 
-/// The rows of the table: each heading `## SERVICE` is followed by the table of that service.
+/// Parses the rows. Each heading `## SERVICE` is followed by the table of that service.
 ///
 /// # Panics
-/// If a row has another number of columns than the callers.
+/// If a row does not have a column for each caller.
 pub(crate) fn rows(text: &str) -> Vec<Row> {
     let mut service = None;
     let mut rows = Vec::new();

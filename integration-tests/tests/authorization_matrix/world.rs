@@ -1,4 +1,4 @@
-//! All four services in this process, who calls them, and things for them to call about.
+//! All four services in this process, their callers, and the resources that calls are about.
 
 use std::{
     collections::BTreeMap,
@@ -24,29 +24,29 @@ use tokio::{net::TcpListener, sync::OnceCell, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-/// Whoever calls: the columns of the table, in their order.
+/// The callers, in the order of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
-    /// Without a token.
+    /// Sends no token.
     Anonymous,
-    /// With an account, and no relation to what the call is about.
+    /// Has an account, but no relation to the resource.
     Stranger,
-    /// Of a team whose members do not manage its installations.
+    /// Is in a team whose members do not manage its installations.
     Member,
-    /// Of a team whose members manage its installations.
+    /// Is in a team whose members manage its installations.
     Manager,
-    /// Who created it, and is no admin (any more).
+    /// Created the resource, and is not an admin (any more).
     Owner,
-    /// An admin who did not create it.
+    /// Is an admin, but did not create the resource.
     Admin,
-    /// A gateway token of the owner, limited to nothing.
+    /// An unrestricted gateway token of the owner.
     GatewayToken,
-    /// A service, over its own connection, without anybody's token.
+    /// A service, over its own connection and without a person's token.
     Service(Workload),
 }
 
 impl Who {
-    /// All of them.
+    /// All callers.
     pub(crate) const ALL: [Self; 11] = [
         Self::Anonymous,
         Self::Stranger,
@@ -61,7 +61,7 @@ impl Who {
         Self::Service(Workload::Gateway),
     ];
 
-    /// As the head of a column.
+    /// The name in the table's columns.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
@@ -75,7 +75,7 @@ impl Who {
         }
     }
 
-    /// The team that owns what they call about.
+    /// The team that owns the resources of the caller's calls.
     pub(crate) const fn team(self) -> Team {
         match self {
             Self::Member => Team::Readers,
@@ -84,12 +84,12 @@ impl Who {
     }
 }
 
-/// A team that owns things.
+/// A team that owns resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Team {
-    /// Has [`Who::Member`], and is managed by admins.
+    /// Contains [`Who::Member`]. Only admins manage its installations.
     Readers,
-    /// Has [`Who::Manager`], and manages its installations.
+    /// Contains [`Who::Manager`]. Its members manage its installations.
     Managers,
 }
 
@@ -103,19 +103,19 @@ impl Team {
     }
 }
 
-/// Who may see something.
+/// Who may see a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Everybody who signs in.
+    /// Everybody with an account.
     ByAll,
-    /// Both teams.
+    /// The members of both teams.
     ByTeams,
 }
 
-/// The services, and what they run on. Dropping it ends them.
+/// The services and their dependencies. They stop when this is dropped.
 #[derive(Debug)]
 pub(crate) struct World {
-    /// What each service serves, by reflection.
+    /// The descriptors of each service, as reflection serves them.
     pub(crate) descriptors: Vec<&'static [u8]>,
     /// The full names of the gRPC services that are served.
     pub(crate) served: Vec<&'static str>,
@@ -123,11 +123,11 @@ pub(crate) struct World {
     pipes: Vec<(Workload, Channel)>,
     issuer: TestIssuer,
     tokens: BTreeMap<Who, String>,
-    /// An admin, for what must be there before a call.
+    /// An admin, who creates what a call requires.
     pub(crate) admin: Caller,
-    /// The owner with the rights to create things.
+    /// The owner while they have the right to create things.
     pub(crate) curator: Caller,
-    /// The owner without.
+    /// The owner without that right.
     pub(crate) owner: Caller,
     address: String,
     upstream: RecordingUpstream,
@@ -140,7 +140,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts everything, with the teams and their members.
+    /// Starts all services, with the teams and their members.
     pub(crate) async fn start() -> Self {
         let program = stack::binary();
         let issuer = TestIssuer::start()
@@ -205,7 +205,7 @@ impl World {
         world
     }
 
-    /// Teams, members, and everybody's token.
+    /// Creates the teams, members and tokens.
     async fn settle(&mut self) {
         for (team, manages) in [(Team::Readers, false), (Team::Managers, true)] {
             self.create_team(team.name(), manages).await;
@@ -225,7 +225,7 @@ impl World {
         self.tokens.insert(Who::GatewayToken, gateway_token.token);
     }
 
-    /// The connection over which somebody calls, and the token they send.
+    /// The caller's connection, and the token they send.
     pub(crate) fn connection(&self, who: Who) -> (Channel, Option<&str>) {
         let channel = match who {
             Who::Service(workload) => {
@@ -237,17 +237,17 @@ impl World {
         (channel.clone(), self.tokens.get(&who).map(String::as_str))
     }
 
-    /// An id that nothing has yet.
+    /// An id that does not exist yet.
     pub(crate) fn fresh(&self, what: &str) -> String {
         format!("{what}-{:05}", self.count.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// `iss` of everybody's tokens.
+    /// The `iss` of all tokens.
     pub(crate) fn issuer(&self) -> &str {
         self.issuer.issuer()
     }
 
-    /// The subject of somebody's tokens.
+    /// The subject of the caller's tokens.
     pub(crate) fn subject(who: Who) -> String {
         match who {
             Who::GatewayToken | Who::Service(_) | Who::Anonymous => "owner".to_owned(),
@@ -261,7 +261,7 @@ impl World {
         Caller::new(&self.address, Some(token)).me().await.name
     }
 
-    /// Makes a team.
+    /// Creates a team.
     pub(crate) async fn create_team(&self, name: &str, members_manage_installations: bool) {
         let request = r::CreateTeamRequest {
             team_id: name.trim_start_matches("teams/").to_owned(),
@@ -278,7 +278,7 @@ impl World {
             .expect("an admin makes a team");
     }
 
-    /// Adds a person to a team, and gives back who it is.
+    /// Adds a person to a team, and returns their name.
     pub(crate) async fn join(&self, team: &str, subject: &str) -> String {
         let identity = r::UserIdentity {
             issuer: self.issuer().to_owned(),
@@ -292,21 +292,21 @@ impl World {
         added.expect("an admin adds a member").into_inner().user
     }
 
-    /// An approved entry of the owner, for a remote server that takes a secret: `entries/{entry}`.
+    /// An approved entry of the owner, for a remote server that requires a secret: `entries/{entry}`.
     pub(crate) async fn entry(&self, seen: Seen) -> String {
         let mut entry = with_static(walk::remote(&self.upstream.url()), "key", bearer());
         entry.visibility = Some(visibility(seen));
         self.publish(entry).await
     }
 
-    /// An approved entry of the owner, for a remote server that takes none.
+    /// An approved entry of the owner, for a remote server without a secret.
     pub(crate) async fn open_entry(&self, seen: Seen) -> String {
         let mut entry = walk::remote(&self.upstream.url());
         entry.visibility = Some(visibility(seen));
         self.publish(entry).await
     }
 
-    /// An approved entry of the owner that keeps one secret for everybody.
+    /// An approved entry of the owner with one secret for all installations.
     pub(crate) async fn entry_with_stored_secret(&self) -> String {
         let mut entry = with_static(walk::remote(&self.upstream.url()), "key", bearer());
         for field in &mut entry.install_fields {
@@ -319,7 +319,7 @@ impl World {
         self.curator.publish(&self.fresh("e"), entry).await.name
     }
 
-    /// An installation of an entry: the owner's own, or a team's, `installations/{installation}`.
+    /// An installation of an entry, personal or a team's: `installations/{installation}`.
     pub(crate) async fn installation(&self, entry: &str, team: Option<Team>) -> String {
         let by = if team.is_some() { &self.admin } else { &self.owner };
         let slug = entry.trim_start_matches("entries/");
@@ -327,7 +327,7 @@ impl World {
         made.unwrap_or_else(|status| panic!("install {entry}: {status:?}")).name
     }
 
-    /// As [`World::installation`], with its secret.
+    /// Like [`World::installation`], with its secret stored.
     pub(crate) async fn installation_with_secret(&self, entry: &str, team: Option<Team>) -> String {
         let name = self.installation(entry, team).await;
         let by = if team.is_some() { &self.admin } else { &self.owner };
@@ -336,7 +336,7 @@ impl World {
         name
     }
 
-    /// As [`World::installation`], once it can be called.
+    /// Like [`World::installation`], when it is ready.
     pub(crate) async fn ready_installation(&self, entry: &str, team: Option<Team>) -> String {
         let name = self.installation(entry, team).await;
         self.admin.until_ready(&name).await;
@@ -367,14 +367,14 @@ impl World {
         made.expect("an admin makes an agent").into_inner().name
     }
 
-    /// Assigns all tools of an entry: the assignment's name.
+    /// Assigns all tools of an entry, and returns the assignment's name.
     pub(crate) async fn assignment(&self, gateway: &str, entry: &str) -> String {
         let made = self.curator.create_assignment(gateway, all_tools(entry), false).await;
         made.expect("an admin assigns tools").name
     }
 
-    /// A gateway with the tool `echo` of an entry, which an installation of somebody's team, or everybody's own, can serve: its name, and
-    /// the tool's exposed name.
+    /// A gateway with the tool `echo` of an entry. An installation of the caller's team, or a personal one, serves it.
+    /// Returns the gateway's name and the tool's exposed name.
     pub(crate) async fn gateway_with_tool(&self, who: Who, seen: Seen) -> (String, String) {
         let entry = self.open_entry(seen).await;
         self.ready_installation(&entry, Some(who.team())).await;
@@ -389,7 +389,7 @@ impl World {
         (gateway, format!("{slug}__echo"))
     }
 
-    /// A gateway token, the owner's own or a team's.
+    /// A gateway token of the owner or of a team.
     pub(crate) async fn create_token(&self, team: Option<Team>) -> r::CreateGatewayTokenResponse {
         let by = if team.is_some() { &self.admin } else { &self.owner };
         let request = r::CreateGatewayTokenRequest {
@@ -404,7 +404,7 @@ impl World {
         made.expect("they may have tokens").into_inner()
     }
 
-    /// An installation of the demo server that runs: each of the owner and of the teams has one.
+    /// A running installation of the demo server. The owner and each team have one.
     pub(crate) async fn running(&self, team: Option<Team>) -> String {
         let entry = self.local.get_or_init(|| self.publish(walk::stdio(DEMO, &[]))).await;
         let of = match team {
@@ -451,7 +451,7 @@ pub(crate) fn visibility(seen: Seen) -> r::Visibility {
     }
 }
 
-/// The four services as they are deployed in one process, and the pipes between them.
+/// Builds the four services as they are deployed in one process, and connects them with pipes.
 async fn build(
     issuer: &TestIssuer,
     data: &TempDir,

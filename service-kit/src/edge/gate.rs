@@ -188,8 +188,8 @@ impl Places {
         if self.logged.is_none_or(|logged| logged.elapsed() >= QUIET_LOG) {
             self.logged = Some(Instant::now());
             let hint = match why {
-                Refused::Address => "one address has as many connections as one may have; name it if it is a proxy",
-                Refused::Full => "as many connections have requests under way as may be open",
+                Refused::Address => "one address has reached its limit; if it is a reverse proxy, add it to --proxies",
+                Refused::Full => "all connections have requests in progress",
             };
             tracing::warn!(
                 connections = self.regular.taken.len(),

@@ -70,7 +70,7 @@ pub enum TokenError {
     #[error("its audience is not this service")]
     WrongAudience,
     /// `sub` or `exp` is missing or invalid.
-    #[error("it lacks a claim it must have")]
+    #[error("it lacks a required claim")]
     MissingClaim,
     /// The issuer's keys are unavailable.
     #[error("its issuer is unreachable, so it cannot be verified; retry")]

@@ -26,7 +26,7 @@ pub enum KeyFileError {
     },
     /// Other users can read or change the file.
     #[error(
-        "{} can be read or changed by other users (mode {mode:03o}), who may have copied it: `chmod 600` it, then make new keys with `chandlery rotate-keys --revoke` (without --revoke, what was signed with the old ones stays good)",
+        "{} can be read or changed by other users (mode {mode:03o}), who may have copied it: `chmod 600` it, then create new keys with `chandlery rotate-keys --revoke` (without --revoke, what was signed with the old ones stays valid)",
         path.display()
     )]
     Exposed {
@@ -44,7 +44,7 @@ pub enum KeyFileError {
         owner: u32,
     },
     /// A folder, a symbolic link or a pipe.
-    #[error("{} is not a file of its own: remove it, and put the key there", .0.display())]
+    #[error("{} is not a regular file: remove it, and put the key there", .0.display())]
     NotAFile(PathBuf),
     /// The content is invalid.
     #[error("{} is damaged: {what}; restore it from the backup", path.display())]
@@ -55,7 +55,7 @@ pub enum KeyFileError {
         what: &'static str,
     },
     /// The operating system returned no random numbers.
-    #[error("the system gave no random numbers")]
+    #[error("the system returned no random numbers")]
     Random,
 }
 

@@ -6,8 +6,7 @@ use clap::Args;
 use ipnet::IpNet;
 use service_kit::quota::Allowance;
 
-const HEADING: &str =
-    "Limits per caller: a person by whichever token, or a gateway token of a team; sign-ins by address";
+const HEADING: &str = "Limits per caller (a person, or a gateway token of a team); sign-ins are limited per address";
 
 /// The limits of one caller. Requests beyond them fail with HTTP 429 or RESOURCE_EXHAUSTED, which say when to retry.
 #[derive(Debug, Args)]

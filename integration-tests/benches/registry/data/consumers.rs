@@ -19,35 +19,35 @@ use super::{
 };
 use crate::database::bulk::{Bulk, row};
 
-/// Gateway tokens of [`Plan::member`].
+/// The number of gateway tokens of [`Plan::member`].
 const OF_MEMBER: usize = 5;
-/// `ConsumerKind` of registry-svc.
+/// `ConsumerKind` in registry-svc.
 const GATEWAY: i64 = 1;
 const AGENT: i64 = 2;
 
 impl Plan {
-    /// Every other gateway takes tools by labels.
+    /// Every other gateway selects tools by labels.
     fn is_automatic(gateway: usize) -> bool {
         gateway % 2 == 1
     }
 
-    /// Of those, the last tenth takes only what is labelled [`MOVING_LABEL`].
+    /// The last tenth of the gateways, if automatic, selects only the label [`MOVING_LABEL`].
     fn waits_for_moving(&self, gateway: usize) -> bool {
         Self::is_automatic(gateway) && gateway >= self.size.gateways - self.size.gateways / 10
     }
 
-    /// The area whose tools an automatic gateway takes.
+    /// The area whose tools an automatic gateway selects.
     fn area_of(&self, gateway: usize) -> Option<usize> {
         (Self::is_automatic(gateway) && !self.waits_for_moving(gateway)).then_some(gateway / 2 % AREAS)
     }
 
-    /// Names of the gateways that the tools of [`Plan::moving`] come to by its label.
+    /// The names of the gateways that get the tools of [`Plan::moving`] through its label.
     pub(crate) fn moved_to(&self) -> Vec<String> {
         let waiting = (0..self.size.gateways).filter(|&gateway| self.waits_for_moving(gateway));
         waiting.map(gateway_name).collect()
     }
 
-    /// How many tools automatic gateways have.
+    /// The number of tools that automatic gateways have.
     pub(super) fn derived(&self) -> usize {
         let mut tools = [0; AREAS];
         for entry in 0..self.size.entries {
@@ -59,12 +59,12 @@ impl Plan {
         areas.map(|area| tools[area]).sum()
     }
 
-    /// How many tools are assigned one by one.
+    /// The number of tools that are assigned individually.
     pub(super) fn explicit(&self) -> usize {
         self.size.assigned_tools.saturating_sub(self.derived())
     }
 
-    /// The entry and the place of the tool in it of the n-th assignment of a gateway.
+    /// The entry of a gateway's n-th assignment, and the index of the tool in it.
     fn assigned(&self, gateway: usize, index: usize) -> (usize, usize) {
         const FROM_EACH: usize = 10;
         let entries = self.moving() - RICH - 1;
@@ -125,7 +125,7 @@ async fn add_consumers(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
 
 fn seen_by(plan: &Plan, kind: i64, index: usize) -> (Visibility, Vec<usize>) {
     if kind == GATEWAY && index == 0 {
-        // Its assignments are listed by everybody.
+        // Everybody can list its assignments.
         return (organization(), Vec::new());
     }
     visibility(plan, if kind == GATEWAY { "gateway" } else { "agent" }, index)
@@ -257,7 +257,7 @@ fn assignment(plan: &Plan, index: usize, of: usize, gateway: usize, entry: usize
     }
 }
 
-/// Three of four are a person's, one of three is limited to a gateway, one of ten is revoked.
+/// Three of four belong to a person, one of three is limited to a gateway, and one of ten is revoked.
 async fn add_tokens(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
     let count = plan.size.tokens;
     let limited = |index: usize| (index.is_multiple_of(3)).then(|| index % plan.size.gateways);

@@ -1,4 +1,4 @@
-//! Entries and their revisions, and what entries are found by.
+//! Entries, their revisions, and the index rows by which entries are found.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,20 +14,20 @@ use prost::Message as _;
 use super::{Kind, Plan, SCHEMA_VERSION, audiences, chance, etag, timestamp, visibility};
 use crate::database::bulk::{Bulk, Value, row};
 
-/// The entry that one of five installations is of.
+/// The entry with a fifth of all installations.
 pub(crate) const POPULAR: usize = 0;
-/// The entry that one of twenty installations is of.
+/// The entry with a twentieth of all installations.
 pub(super) const SECOND: usize = 1;
 /// The entry with many revisions and many tools.
 pub(crate) const RICH: usize = 2;
-/// More than a page of each.
+/// More than one page of each.
 const RICH_REVISIONS: i64 = 60;
 pub(super) const RICH_TOOLS: usize = 60;
-/// Tools of [`Plan::moving`].
+/// The number of tools of [`Plan::moving`].
 pub(crate) const MOVING_TOOLS: usize = 20;
-/// Values of the label `area`, by which automatic gateways take tools.
+/// The number of values of the label `area`, by which automatic gateways select tools.
 pub(super) const AREAS: usize = 50;
-/// The label, and its value, by which some automatic gateways take the tools of [`Plan::moving`] and nothing else.
+/// The label by which some automatic gateways select the tools of [`Plan::moving`] and nothing else.
 pub(crate) const MOVING_LABEL: (&str, &str) = ("moves", "here");
 
 const COMMON: [&str; 40] = [
@@ -92,12 +92,12 @@ const THINGS: [&str; 16] = [
 ];
 
 impl Plan {
-    /// The newest entries, one of twenty, are drafts.
+    /// The newest twentieth of the entries are drafts.
     pub(super) fn is_draft(&self, entry: usize) -> bool {
         entry > self.moving()
     }
 
-    /// The entry that moves between gateways by its label.
+    /// The entry that moves between gateways when its label changes.
     pub(crate) fn moving(&self) -> usize {
         self.size.entries - self.size.entries / 20 - 1
     }
@@ -122,7 +122,7 @@ impl Plan {
         format!("entries/{}", self.entry_slug(entry))
     }
 
-    /// Whether everybody can install it, and it is not one that figures change.
+    /// Whether everybody can install the entry, and no figure changes it.
     pub(crate) fn is_for_everybody(&self, entry: usize) -> bool {
         entry > RICH
             && entry != self.moving()
@@ -130,7 +130,7 @@ impl Plan {
             && chance("entry", entry, 10) < 7
     }
 
-    /// The value of its label `area`.
+    /// The value of the entry's label `area`.
     pub(super) fn area(&self, entry: usize) -> Option<usize> {
         (entry < self.moving()).then_some(entry % AREAS)
     }
@@ -228,7 +228,7 @@ impl FoundBy {
                 .push(row![audience, i64::from(entry.lifecycle), time, uid]);
         }
         let slug = entry.name.trim_start_matches("entries/");
-        // As `domain/entry/search.rs` of registry-svc; these texts are ASCII and their words short.
+        // Like `domain/entry/search.rs` of registry-svc, for texts of short ASCII words.
         let words: BTreeSet<String> = [slug, &entry.display_name, &entry.description]
             .into_iter()
             .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()))
@@ -243,12 +243,12 @@ impl FoundBy {
     }
 }
 
-/// The n-th entry, and the teams that it is for.
+/// The n-th entry, and the teams that can see it.
 fn make(plan: &Plan, index: usize) -> (Entry, Vec<usize>) {
     let (uid, revision) = (plan.uid(Kind::Entry, index), plan.next_revision());
     let time = Some(timestamp(plan.time(index, plan.size.entries)));
     let (visibility, teams) = if index <= RICH {
-        // Seen by all, as what is popular is.
+        // Visible to all, like most popular entries.
         let all = Some(contracts::registry::visibility::Audience::Organization(
             Default::default(),
         ));
@@ -379,7 +379,7 @@ fn secret() -> InstallField {
     }
 }
 
-/// The field of a server that is run here.
+/// Changes a field to one of a self-hosted server.
 fn into_environment(field: InstallField) -> InstallField {
     let name = field.key.to_uppercase();
     InstallField {
@@ -390,7 +390,7 @@ fn into_environment(field: InstallField) -> InstallField {
     }
 }
 
-/// A revision of an entry; what ran before ran on another path.
+/// A revision of an entry. Earlier revisions have another path.
 fn revision(entry: &Entry, number: i64) -> EntryRevision {
     let current = number == entry.entry_revision;
     EntryRevision {

@@ -1,4 +1,4 @@
-//! Definitions of tools, and which of them an entry has.
+//! Definitions of tools, and which entries have them.
 
 use contracts::registry::{FeatureDefinition, FeatureKind, FeatureRef, FeatureSet};
 use integration_tests::Result;
@@ -9,14 +9,14 @@ use sha2::{Digest as _, Sha256};
 use super::{Plan, SCHEMA_VERSION, entries};
 use crate::database::bulk::{Bulk, row};
 
-/// Tools of an entry. Definitions are shared: an entry has two that the one before it does not have.
+/// The number of tools of an entry. Definitions are shared: each entry has two that the previous one does not have.
 const TOOLS: usize = 10;
 
 fn name(definition: usize) -> String {
     format!("tool_{definition:05}")
 }
 
-/// Hash and JSON of the n-th definition, of some 700 bytes.
+/// Hash and JSON of the n-th definition, of about 700 bytes.
 pub(super) fn definition(index: usize) -> (String, String) {
     let text = "Searches the records that the caller may see and gives those that match, newest first. ".repeat(3);
     let json = json!({
@@ -36,7 +36,7 @@ pub(super) fn definition(index: usize) -> (String, String) {
     (hex::encode(Sha256::digest(&json)), json)
 }
 
-/// The tools of an entry; none of one that nobody has ever installed.
+/// The tools of an entry; none if it was never installed.
 pub(super) fn set(plan: &Plan, entry: usize) -> FeatureSet {
     let count = match entry {
         entries::RICH => entries::RICH_TOOLS,
@@ -66,7 +66,7 @@ pub(super) fn set(plan: &Plan, entry: usize) -> FeatureSet {
 }
 
 impl Plan {
-    /// The tools of an entry; its hash is empty where there are none.
+    /// The tools of an entry. The hash is empty if there are none.
     pub(super) fn set(&self, entry: usize) -> &FeatureSet {
         &self.sets[entry]
     }

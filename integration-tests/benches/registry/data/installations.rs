@@ -1,4 +1,4 @@
-//! Installations, and the runtimes of those whose servers run here.
+//! Installations, and the runtimes of self-hosted ones.
 
 use std::collections::HashMap;
 
@@ -16,15 +16,15 @@ use super::{
 };
 use crate::database::bulk::{Bulk, row};
 
-/// Installations of [`people::OWN`], and of [`Plan::member`]: the last ones.
+/// The numbers of installations of [`people::OWN`] and of [`Plan::member`], which come last.
 const OF_OWN_TEAM: usize = 60;
 const OF_MEMBER: usize = 6;
-/// Teams below are for the installations that are named above.
+/// Teams with a lower number only have installations that are named above.
 const FIRST_TEAM: usize = 10;
-/// What spreads the times of installations that follow each other by number.
+/// The stride that spreads the creation times of consecutive installations.
 const STRIDE: usize = 7_919;
 
-/// Whose an installation is.
+/// The owner of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     User(usize),
@@ -32,12 +32,12 @@ enum Owner {
 }
 
 impl Plan {
-    /// How many installations [`POPULAR`] has.
+    /// The number of installations of [`POPULAR`].
     pub(crate) fn popular(&self) -> usize {
         self.size.installations / 5
     }
 
-    /// Entry and owner of the n-th installation. No owner has two of an entry.
+    /// Entry and owner of the n-th installation. No owner has two installations of an entry.
     fn installed(&self, index: usize) -> (usize, Owner) {
         let (users, teams) = (self.size.users, self.size.teams);
         let own = self.size.installations - OF_OWN_TEAM - OF_MEMBER;
@@ -71,7 +71,7 @@ impl Plan {
         (entry, owner)
     }
 
-    /// The first installation of an entry that is not among the popular ones, and whether it is a person's.
+    /// The first installation of an entry other than the two most popular ones, and whether it is a person's.
     pub(super) fn first_installation(&self, entry: usize) -> (usize, bool) {
         let index = self.popular() + self.size.installations / 20 + entry - RICH;
         (index, matches!(self.installed(index).1, Owner::User(_)))
@@ -87,7 +87,7 @@ impl Plan {
         format!("installations/{}", self.uid(Kind::Installation, ready.unwrap_or(first)))
     }
 
-    /// Of all users but [`Plan::member`], by number.
+    /// Skips [`Plan::member`] in the numbers of users.
     fn but_member(&self, user: usize) -> usize {
         user + usize::from(user >= self.member())
     }
@@ -145,7 +145,7 @@ pub(super) async fn add(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
     Ok(rows)
 }
 
-/// Of a hundred, ninety are ready, six wait for a secret since today, and four need another one.
+/// Of a hundred, ninety are ready, six have waited for a secret since today, and four require another secret.
 fn state(index: usize) -> InstallationState {
     match chance("state", index, 100) {
         0..4 => InstallationState::Failed,
@@ -159,7 +159,7 @@ fn make(plan: &Plan, index: usize, entry: usize, owner: Owner) -> (Installation,
     let (uid, revision) = (plan.uid(Kind::Installation, index), plan.next_revision());
     let state = state(index);
     let time = if state == InstallationState::Pending {
-        // They must not expire while figures are measured.
+        // Recent enough that they do not expire during the benchmark.
         plan.now - DAY / 3 / count as i64 * (index as i64 + 1)
     } else {
         plan.time(index * STRIDE % count, count)

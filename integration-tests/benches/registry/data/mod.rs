@@ -1,7 +1,8 @@
-//! The data of a large company: how much of what, what belongs to what, and how all of it gets into a database.
+//! The data set of a large company: how many objects of each kind there are, how they belong together, and how they are
+//! inserted into a database.
 //!
-//! Everything follows from numbers, without randomness: the n-th entry is the same in each run. What the registry finds
-//! things by is filled as the registry fills it; its change log is empty, as if all of it had been compacted.
+//! All data follows from numbers, without randomness: the n-th entry is the same in each run. The index tables are
+//! filled as the registry fills them; the change log is empty, as if it had been compacted.
 
 pub(crate) mod consumers;
 pub(crate) mod entries;
@@ -25,20 +26,21 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{database::bulk::Bulk, report::say};
 
-/// `document.rs` of registry-svc.
+/// The value in `document.rs` of registry-svc.
 const SCHEMA_VERSION: i64 = 1;
-/// More than a page of a list: of what a small data set has fewer, the pages would not compare.
+/// More than a page of a list. With fewer objects, the pages of the small and the large data set would not be
+/// comparable.
 const MORE_THAN_A_PAGE: usize = 60;
 const DAY: i64 = 24 * 3_600 * 1_000_000;
 
-/// How much there is.
+/// The number of objects of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) entries: usize,
     pub(crate) installations: usize,
     pub(crate) gateways: usize,
     pub(crate) agents: usize,
-    /// One by one and derived from labels, together.
+    /// Tools that are assigned individually and tools that are derived from labels, together.
     pub(crate) assigned_tools: usize,
     pub(crate) definitions: usize,
     pub(crate) teams: usize,
@@ -47,7 +49,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// What the figures are for.
+    /// The size at which the figures are measured.
     pub(crate) const FULL: Self = Self {
         entries: 10_000,
         installations: 100_000,
@@ -59,12 +61,12 @@ impl Size {
         users: 20_000,
         tokens: 2_000,
     };
-    /// Entries of the set that lists are compared with.
+    /// The number of entries of the data set to which lists are compared.
     pub(crate) const SMALL: usize = 100;
-    /// With fewer, what is measured would not be there.
+    /// With fewer entries, some objects that are measured would not exist.
     pub(crate) const SMALLEST: usize = 100;
 
-    /// The same company with so many entries, and the rest in proportion, but more of each than a page of a list holds.
+    /// A company with this many entries and the rest in proportion, but with more than a page of everything.
     pub(crate) fn of(entries: usize) -> Self {
         let entries = entries.max(Self::SMALLEST);
         let share = |of: usize| (of * entries / Self::FULL.entries).max(MORE_THAN_A_PAGE);
@@ -82,7 +84,7 @@ impl Size {
     }
 }
 
-/// What has a uid.
+/// Kinds of objects that have a uid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Entry,
@@ -94,23 +96,23 @@ pub(crate) enum Kind {
     Token,
 }
 
-/// A data set: what there is, by number.
+/// A data set, in which objects are identified by number.
 pub(crate) struct Plan {
     pub(crate) size: Size,
-    /// `iss` of all users.
+    /// The `iss` of all users.
     pub(crate) issuer: String,
-    /// When it was made, in microseconds since 1970.
+    /// The creation time of the data set, in microseconds since 1970.
     now: i64,
-    /// By number: hash and JSON.
+    /// Hash and JSON of each definition.
     definitions: Vec<(String, String)>,
-    /// By entry.
+    /// The tools of each entry.
     sets: Vec<FeatureSet>,
-    /// The last revision that was given to something.
+    /// The last revision that was assigned.
     revision: Cell<i64>,
 }
 
 impl Plan {
-    /// Users are of this issuer.
+    /// A data set whose users are of this issuer.
     pub(crate) fn new(size: Size, issuer: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let definitions: Vec<_> = (0..size.definitions).map(features::definition).collect();
@@ -126,7 +128,7 @@ impl Plan {
         plan
     }
 
-    /// The uid of the n-th of a kind.
+    /// The uid of the n-th object of a kind.
     pub(crate) fn uid(&self, kind: Kind, index: usize) -> String {
         let mut bytes = [0; 16];
         let seed = (kind as u64 + 1) << 40 | index as u64;
@@ -135,7 +137,7 @@ impl Plan {
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
     }
 
-    /// `sub` of the n-th user. The first few are admins.
+    /// The `sub` of the n-th user. The first few are admins.
     pub(crate) fn subject(&self, user: usize) -> String {
         if self.is_admin(user) {
             format!("admin-{user}")
@@ -153,18 +155,18 @@ impl Plan {
         UserId::of(&self.issuer, &self.subject(user)).as_str().to_owned()
     }
 
-    /// The ordinary member whose lists are measured: of a few teams, with a few installations.
+    /// The ordinary member whose lists are measured. They are in a few teams and have a few installations.
     pub(crate) fn member(&self) -> usize {
         self.size.users / 2 + 1
     }
 
-    /// When the n-th of so many was made: over 300 days, up to yesterday.
+    /// The creation time of the n-th of `of` objects, which are spread over 300 days up to yesterday.
     fn time(&self, index: usize, of: usize) -> i64 {
         let (index, of) = (index as i64, of.max(1) as i64);
         self.now - 301 * DAY + 300 * DAY / of * index
     }
 
-    /// A revision of the registry for whatever is written now.
+    /// The registry revision of the next object.
     fn next_revision(&self) -> i64 {
         self.revision.set(self.revision.get() + 1);
         self.revision.get()
@@ -174,7 +176,7 @@ impl Plan {
         format!("users/{}", self.user(0))
     }
 
-    /// Fills a database whose schema is there.
+    /// Fills a database that has its schema.
     pub(crate) async fn fill(&self, database: &Database) -> Result<()> {
         let begin = Instant::now();
         let mut bulk = Bulk::begin(database).await?;
@@ -200,7 +202,7 @@ impl Plan {
     }
 }
 
-/// `etag.rs` of registry-svc.
+/// Like `etag.rs` of registry-svc.
 fn etag(uid: &str, revision: i64) -> String {
     let mut hash = Sha256::new();
     hash.update(uid);
@@ -215,7 +217,7 @@ fn timestamp(micros: i64) -> Timestamp {
     }
 }
 
-/// Spreads numbers that follow each other (SplitMix64).
+/// Spreads consecutive numbers (SplitMix64).
 fn mix(number: u64) -> u64 {
     let mut mixed = number
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -225,13 +227,13 @@ fn mix(number: u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// One of so many, as if by chance.
+/// A pseudo-random number below `of`.
 fn chance(salt: &str, index: usize, of: usize) -> usize {
     let salt = salt.bytes().fold(0, |sum: u64, byte| sum * 31 + u64::from(byte));
     usize::try_from(mix(salt << 32 | index as u64) % of.max(1) as u64).unwrap_or_default()
 }
 
-/// Who sees something: seven of ten are for all, two for two teams, one for its author.
+/// The visibility of an object: seven of ten are visible to all, two to two teams, and one to its author.
 fn visibility(plan: &Plan, salt: &str, index: usize) -> (Visibility, Vec<usize>) {
     let (audience, teams) = match chance(salt, index, 10) {
         0..7 => (Audience::Organization(OrganizationAudience {}), Vec::new()),
@@ -250,7 +252,7 @@ fn visibility(plan: &Plan, salt: &str, index: usize) -> (Visibility, Vec<usize>)
     (visibility, teams)
 }
 
-/// The same as rows of the tables of audiences name them; the author is the first admin.
+/// The same visibility in the form of the audience tables. The author is the first admin.
 fn audiences(plan: &Plan, visibility: &Visibility, teams: &[usize]) -> Vec<String> {
     let author = format!("user:{}", plan.user(0));
     let mut audiences = match &visibility.audience {

@@ -1,4 +1,4 @@
-//! Users, teams, and who is in them.
+//! Users, teams and memberships.
 
 use contracts::registry::{Team, TeamMapping, WholeIssuer, team_mapping::Selector};
 use integration_tests::Result;
@@ -7,11 +7,11 @@ use prost::Message as _;
 use super::{Kind, Plan, SCHEMA_VERSION, etag, timestamp};
 use crate::database::bulk::{Bulk, row};
 
-/// The team of everybody, by the issuer.
+/// The team with all users of the issuer.
 const EVERYBODY: usize = 0;
-/// The team that every fourth user belongs to by name.
+/// The team with every fourth user as an individual member.
 pub(crate) const LARGE: usize = 1;
-/// A team of [`Plan::member`], by a group of their token, and of nobody else but a few by name.
+/// A team to which [`Plan::member`] belongs through a group in their token. It has few other members.
 pub(crate) const OWN: usize = 9;
 
 /// The slug of the n-th team.
@@ -24,12 +24,12 @@ pub(crate) fn team_name(team: usize) -> String {
     format!("teams/{}", team_slug(team))
 }
 
-/// The group that every other team takes in.
+/// The group that a team maps, which every other team does.
 pub(crate) fn group(team: usize) -> Option<String> {
     (team % 2 == 1).then(|| format!("group-{team}"))
 }
 
-/// The teams that a user belongs to by name.
+/// The teams of which a user is an individual member.
 fn teams_of(plan: &Plan, user: usize) -> Vec<usize> {
     let teams = plan.size.teams;
     let mut of = vec![user % teams, (user * 7 + 3) % teams];
@@ -50,7 +50,7 @@ pub(super) async fn add(plan: &Plan, bulk: &mut Bulk) -> Result<usize> {
             (0..users).map(|user| {
                 let subject = plan.subject(user);
                 let email = format!("{subject}@example.com");
-                // Never whom a figure needs.
+                // No user that a figure requires is deactivated.
                 let deactivated = user % 100 == 99;
                 let time = plan.time(user, users);
                 row![

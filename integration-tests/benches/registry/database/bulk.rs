@@ -1,4 +1,4 @@
-//! Rows by the hundred thousand, as fast as each engine takes them.
+//! Inserts hundreds of thousands of rows, as fast as each engine can.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
-/// SQLite's statements take 32,766 values at most.
+/// SQLite accepts at most 32,766 values per statement.
 const VALUES: usize = 32_000;
-/// More rows in one statement are no faster.
+/// More rows per statement are no faster.
 const ROWS: usize = 400;
-/// Bytes that PostgreSQL is sent at once.
+/// The number of bytes that PostgreSQL is sent at once.
 const COPIED: usize = 1 << 20;
 
-/// A value of a row.
+/// A value in a row.
 #[derive(Debug)]
 pub(crate) enum Value {
     Null,
@@ -63,7 +63,7 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
-/// A row: its values in the order of the columns named with it.
+/// Makes a row of values, in the order of its columns.
 macro_rules! row {
     ($($value:expr),* $(,)?) => {
         vec![$($crate::database::bulk::Value::from($value)),*]
@@ -71,18 +71,18 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// A connection that writes many rows, in one transaction.
+/// A connection that inserts many rows in one transaction.
 pub(crate) enum Bulk {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Bulk {
-    /// Begins on a database whose schema is there.
+    /// Begins a transaction on a database that has its schema.
     pub(crate) async fn begin(database: &Database) -> Result<Self> {
         let mut bulk = match database {
             Database::Sqlite(path) => {
-                // Its rows are right as they are made; what is lost in a crash is made again.
+                // The data can be regenerated after a crash, so it needs no protection.
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .foreign_keys(false)
@@ -96,7 +96,7 @@ impl Bulk {
         Ok(bulk)
     }
 
-    /// Adds rows to a table; says how many.
+    /// Inserts rows into a table, and returns how many.
     pub(crate) async fn add(
         &mut self,
         table: &str,
@@ -157,7 +157,7 @@ impl Bulk {
         Ok(())
     }
 
-    /// Makes it last, and lets the engine see what there is, as it does by itself in the course of time.
+    /// Commits, and updates the engine's statistics, which otherwise happens over time.
     pub(crate) async fn commit(mut self) -> Result<()> {
         self.run("COMMIT").await?;
         match self {
@@ -178,7 +178,7 @@ impl Bulk {
     }
 }
 
-/// A line of PostgreSQL's text format of `COPY`.
+/// Writes a line in PostgreSQL's text format of `COPY`.
 fn write_copied(line: &mut String, row: &[Value]) {
     for (index, value) in row.iter().enumerate() {
         if index > 0 {

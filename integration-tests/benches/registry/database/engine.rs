@@ -1,8 +1,8 @@
-//! The two engines.
+//! The two database engines.
 
 use std::fmt;
 
-/// What the registry keeps its data in.
+/// The database engine of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     Sqlite,

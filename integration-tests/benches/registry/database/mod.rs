@@ -1,4 +1,4 @@
-//! Databases to measure on: files, and databases of a PostgreSQL server.
+//! Creates and removes the databases of the benchmark: SQLite files, and databases of a PostgreSQL server.
 
 pub(crate) mod bulk;
 pub(crate) mod engine;
@@ -17,12 +17,12 @@ use self::bulk::Bulk;
 pub(crate) use self::engine::Engine;
 use crate::report::say;
 
-/// A new SQLite database in this folder.
+/// Creates a SQLite database in this folder.
 pub(crate) fn sqlite(folder: &Path) -> Database {
     Database::Sqlite(folder.join(format!("{}.db", Uuid::new_v4().simple())))
 }
 
-/// A new database of a PostgreSQL server.
+/// Creates a database on a PostgreSQL server.
 pub(crate) async fn postgres(server: &SecretString) -> Result<Database> {
     let name = format!("bench_{}", Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(server.expose_secret()).await?;
@@ -35,12 +35,12 @@ pub(crate) async fn postgres(server: &SecretString) -> Result<Database> {
     Ok(Database::Postgres(String::from(url).into()))
 }
 
-/// Whether databases stay where they are.
+/// Whether databases are kept after the run.
 pub(crate) fn are_kept() -> bool {
     env::var_os("CHANDLERY_BENCH_KEEP").is_some()
 }
 
-/// Takes a database away that nobody needs any more, unless they [are kept](are_kept).
+/// Removes a database, unless databases [are kept](are_kept).
 pub(crate) async fn remove(database: &Database, server: Option<&SecretString>) -> Result<()> {
     if are_kept() {
         match database {
@@ -58,7 +58,7 @@ pub(crate) async fn remove(database: &Database, server: Option<&SecretString>) -
     match (database, server) {
         (Database::Sqlite(path), _) => {
             for ending in ["db", "db-wal", "db-shm"] {
-                // The latter two are there only while it is open.
+                // The latter two exist only while the database is open.
                 let _ = std::fs::remove_file(path.with_extension(ending));
             }
         }
@@ -75,14 +75,14 @@ pub(crate) async fn remove(database: &Database, server: Option<&SecretString>) -
     Ok(())
 }
 
-/// Forgets the watchers of processes that were killed: for 30 seconds, every call would wait for them in vain.
+/// Removes the watchers of killed processes. Otherwise, every write would wait for them during the first 30 seconds.
 pub(crate) async fn forget_watchers(database: &Database) -> Result<()> {
     let mut bulk = Bulk::begin(database).await?;
     bulk.run("DELETE FROM watchers").await?;
     bulk.commit().await
 }
 
-/// How large it is on disk, in bytes.
+/// The size of a database on disk, in bytes.
 pub(crate) async fn bytes(database: &Database) -> Result<u64> {
     Ok(match database {
         Database::Sqlite(path) => std::fs::metadata(path)?.len(),

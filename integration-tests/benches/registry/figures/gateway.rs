@@ -1,4 +1,4 @@
-//! A gateway in a process of its own: how long it takes to be ready, and what it holds in memory.
+//! Measures the start time and memory of a gateway in its own process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::{
     stack::{Registry, World, make_schema},
 };
 
-/// The allocator gives back what is free in this time.
+/// The time in which the allocator returns free memory.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Tables are built by so many calls at once.
+/// The number of concurrent calls that build tables.
 const CALLS: usize = 8;
 
-/// What one gateway took.
+/// The figures of one gateway.
 struct Taken {
     start: f64,
-    /// MB more than before it was built, when it was ready.
+    /// The increase of memory from before the gateway was built until it was ready, in MB.
     ready: f64,
-    /// The same once every gateway's tools have been listed.
+    /// The same after all gateways' tools have been listed.
     used: f64,
     peak: f64,
 }
@@ -71,7 +71,7 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// What an installation takes: the same company with a quarter and a half of the installations.
+/// Measures the memory per installation, with a quarter and half of the installations.
 async fn slope(world: &World<'_>, whole: &Taken, folder: &std::path::Path, report: &mut Report) -> Result<()> {
     let size = world.plan.size;
     let mut held = Vec::new();
@@ -94,7 +94,7 @@ async fn slope(world: &World<'_>, whole: &Taken, folder: &std::path::Path, repor
         database::remove(&database, None).await?;
     }
     held.push((size.installations, whole.ready));
-    // What the allocator keeps for later is some MB, more or less: the whole span says most.
+    // The allocator keeps some MB more or less, so the whole range is the most accurate.
     let bytes =
         |(few, less): (usize, f64), (many, more): (usize, f64)| (more - less) * 1024.0 * 1024.0 / (many - few) as f64;
     if let [quarter, half, whole] = held[..] {
@@ -150,7 +150,7 @@ async fn take(world: &World<'_>) -> Result<Taken> {
     Ok(taken)
 }
 
-/// Has every gateway's table built, as callers do.
+/// Lists all tools of all gateways, which builds their tables.
 async fn list_all(caller: &Caller, gateways: usize) -> Result<usize> {
     futures::stream::iter(0..gateways)
         .map(|gateway| async move {

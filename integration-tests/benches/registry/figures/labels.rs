@@ -1,4 +1,5 @@
-//! A label of an entry changes, and its tools come to gateways or leave them; each call returns once a gateway has that in force.
+//! Measures label changes of an entry, which add its tools to gateways or remove them. A call returns when a gateway
+//! has applied the change.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,7 +20,7 @@ use crate::{
 
 const CHANGES: usize = 200;
 const WARM_UP: usize = 10;
-/// After every so many changes, the gateway is asked.
+/// The gateway's tools are listed once in this many changes.
 const ASKED: usize = 20;
 
 pub(crate) async fn measure(engine: Engine, world: &World<'_>, report: &mut Report) -> Result<()> {
@@ -53,7 +54,7 @@ async fn changes(
             late += usize::from(lags(&answer));
         }
         if change % ASKED < 2 {
-            // What is fast and not in force is no figure.
+            // A fast change that is not in force must not count.
             let asked = &gateways[change % gateways.len()];
             let expected = if here { MOVING_TOOLS } else { 0 };
             let listed = tools(&asker, asked).await?;
@@ -101,7 +102,7 @@ fn relabelled(entry: &Entry, here: bool) -> UpdateEntryRequest {
     }
 }
 
-/// How many tools a gateway lists.
+/// The number of tools of a gateway.
 async fn tools(caller: &Caller, gateway: &str) -> Result<usize> {
     let request = ListToolsRequest {
         parent: gateway.to_owned(),

@@ -1,4 +1,5 @@
-//! The first page of every list, as an ordinary member and as an admin, and beside it the same in a small data set.
+//! Measures the first page of every list, for an ordinary member and for an admin, and compares it with a small data
+//! set.
 
 use std::time::Instant;
 
@@ -26,14 +27,14 @@ use crate::{
 
 const PAGE: i32 = 50;
 const WARM_UP: usize = 10;
-/// Both data sets in turn, so that what else the machine does hits both alike.
+/// Both data sets are measured in turn, so that other load of the machine affects both alike.
 const ROUNDS: usize = 4;
 const CALLS: usize = 50;
-/// In milliseconds.
+/// Milliseconds.
 const LIMIT: f64 = 5.0;
 const TIMES_SMALL: f64 = 2.0;
 
-/// A list; its call says how many rows the page has.
+/// A list. The call returns the number of rows on the page.
 struct List {
     title: &'static str,
     only_admin: bool,
@@ -60,7 +61,7 @@ impl List {
     }
 }
 
-/// What a list took in one data set.
+/// The figures of a list in one data set.
 #[derive(Default)]
 struct Measured {
     times: Times,
@@ -108,7 +109,7 @@ pub(crate) async fn measure(engine: Engine, world: &World<'_>, small: &World<'_>
     Ok(())
 }
 
-/// The slowest ones, and every missed one.
+/// Reports the slowest lists, and every list that missed its limit.
 fn tell(engine: Engine, mut results: Vec<(String, Measured, Measured)>, report: &mut Report) {
     let count = results.len();
     results.sort_by(|a, b| b.1.p50().total_cmp(&a.1.p50()));
@@ -118,7 +119,7 @@ fn tell(engine: Engine, mut results: Vec<(String, Measured, Measured)>, report: 
             report.figure(Some(engine), &what, here.p50(), "ms", Wanted::AtMost(LIMIT));
         }
     }
-    // Pages of different length do not compare.
+    // Pages of different lengths are not comparable.
     results.retain(|(_, here, there)| here.rows == there.rows);
     let ratio = |(_, here, there): &(String, Measured, Measured)| here.p50() / there.p50();
     results.sort_by(|a, b| ratio(b).total_cmp(&ratio(a)));
@@ -145,7 +146,7 @@ async fn call(list: &List, caller: &Caller, measured: &mut Measured, first: bool
     Ok(())
 }
 
-/// A list's call: which client, which method, with which request, and where the rows are in its response.
+/// Makes a list of the client, the method, the request, and the field of the response that has the rows.
 macro_rules! list {
     ($title:literal, $client:ident.$method:ident($request:expr) => $rows:ident) => {{
         let request = $request;

@@ -1,4 +1,4 @@
-//! What is measured, one module a figure.
+//! The figures, one module for each.
 
 pub(crate) mod gateway;
 pub(crate) mod labels;

@@ -1,4 +1,4 @@
-//! The program with its demo alone: it must not have become slower to start, or larger, for the sake of large companies.
+//! Measures the program with only its demo: support for large companies must not make it slower to start, or larger.
 
 use std::{env, path::PathBuf};
 
@@ -39,12 +39,12 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// `CHANDLERY_BIN`, or the release build in the folder that this program was built in.
+/// `CHANDLERY_BIN`, or the release build in the target folder of this program.
 fn binary() -> Option<PathBuf> {
     if let Some(path) = env::var_os("CHANDLERY_BIN") {
         return Some(path.into());
     }
-    // TARGET/PROFILE/deps/registry-HASH
+    // The path is TARGET/PROFILE/deps/registry-HASH.
     let own = env::current_exe().ok()?;
     let built = own.ancestors().nth(3)?.join("release/chandlery");
     built.exists().then_some(built)

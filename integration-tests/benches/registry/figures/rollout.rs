@@ -1,4 +1,5 @@
-//! What an entry runs is changed, and all its installations follow; meanwhile others write.
+//! Measures the rollout of a change of what an entry runs to all its installations, and the latency of other writes
+//! during it.
 
 use std::{
     sync::{
@@ -25,10 +26,10 @@ use crate::{
 };
 
 const EDITS: usize = 2;
-/// How long others write alone, before.
+/// How long writes without a rollout are measured.
 const ALONE: Duration = Duration::from_secs(3);
-/// Longer is not waited.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The timeout of a rollout.
+const TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) async fn measure(engine: Engine, world: &World<'_>, report: &mut Report) -> Result<()> {
@@ -103,7 +104,7 @@ async fn edits(engine: Engine, world: &World<'_>, registry: &Registry, report: &
     Ok(())
 }
 
-/// Has the entry run elsewhere.
+/// Changes the URL of the entry.
 async fn change(admin: &Caller, world: &World<'_>, edit: usize) -> Result<EntryRollout> {
     let mut entry = read(admin, world).await?;
     entry.etag.clear();
@@ -120,15 +121,15 @@ async fn change(admin: &Caller, world: &World<'_>, edit: usize) -> Result<EntryR
     Ok(entry.rollout.unwrap_or_default())
 }
 
-/// Until nothing is left.
+/// Waits until no installation is left.
 async fn wait(admin: &Caller, world: &World<'_>, begin: Instant) -> Result<EntryRollout> {
     loop {
         let rollout = read(admin, world).await?.rollout.unwrap_or_default();
         if rollout.left == 0 {
             return Ok(rollout);
         }
-        if begin.elapsed() > PATIENCE {
-            return Err(format!("{} installations left after {} s", rollout.left, PATIENCE.as_secs()).into());
+        if begin.elapsed() > TIMEOUT {
+            return Err(format!("{} installations left after {} s", rollout.left, TIMEOUT.as_secs()).into());
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -139,7 +140,7 @@ async fn read(admin: &Caller, world: &World<'_>) -> Result<contracts::registry::
     Ok(admin.entries().get_entry(GetEntryRequest { name }).await?.into_inner())
 }
 
-/// Somebody who writes one after the other: makes a gateway and deletes it.
+/// A client that creates a gateway and deletes it, repeatedly.
 struct Probe {
     stop: Arc<AtomicBool>,
     writing: tokio::task::JoinHandle<Result<Times, tonic::Status>>,

@@ -1,6 +1,8 @@
-//! A registry in a process of its own, to which a hundred watchers connect at once, each of which needs a snapshot.
+//! Measures the memory of a registry in its own process while a hundred watchers connect at once, each of which
+//! requires a snapshot.
 //!
-//! The port that makes them gateways stands in the registry's process, and what it buffers, a few MB, counts as the registry's.
+//! The port through which they are gateways is in the registry's process, so its buffers of a few MB count as the
+//! registry's.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,8 @@ use crate::{
 };
 
 const WATCHERS: usize = 100;
-/// The most is in memory long before the last one is served.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// The timeout for all watchers. The memory peaks long before the last one is served.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 pub(crate) async fn measure(engine: Engine, world: &World<'_>, report: &mut Report) -> Result<()> {
     let registry = Child::registry(world.database, world.issuer.issuer()).await;
@@ -42,7 +44,7 @@ pub(crate) async fn measure(engine: Engine, world: &World<'_>, report: &mut Repo
     }
     drop(served);
     let (mut count, mut bytes) = (0, 0);
-    while let Ok(Some(size)) = tokio::time::timeout(PATIENCE.saturating_sub(begin.elapsed()), snapshots.recv()).await {
+    while let Ok(Some(size)) = tokio::time::timeout(TIMEOUT.saturating_sub(begin.elapsed()), snapshots.recv()).await {
         count += 1;
         bytes += size;
         if count == WATCHERS {
@@ -68,7 +70,7 @@ pub(crate) async fn measure(engine: Engine, world: &World<'_>, report: &mut Repo
     Ok(())
 }
 
-/// Watches all that a gateway watches; says how many bytes its snapshot had.
+/// Watches everything that a gateway watches, and returns the size of the snapshot in bytes.
 async fn watch(address: String, served: mpsc::Sender<usize>) -> Result<(), Status> {
     let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
     let channel = Endpoint::from_shared(format!("http://{address}")).map_err(unavailable)?;
@@ -98,7 +100,7 @@ async fn watch(address: String, served: mpsc::Sender<usize>) -> Result<(), Statu
     Ok(())
 }
 
-/// Takes messages without looking into them: to decode them a hundred times would take all there is of the machine.
+/// A codec that counts bytes without decoding them: decoding a hundred snapshots would take all processors.
 struct Weighing;
 
 struct Weighed {

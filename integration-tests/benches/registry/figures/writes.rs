@@ -1,4 +1,4 @@
-//! Sixteen people install one entry after the other, while one gateway puts each installation in force.
+//! Measures sixteen people who install entries one after another, while one gateway applies each installation.
 
 use std::{
     sync::Arc,
@@ -36,7 +36,7 @@ async fn install(engine: Engine, world: &World<'_>, registry: &Registry, report:
     let plan = world.plan;
     let entries = (0..plan.size.entries).filter(|&entry| plan.is_for_everybody(entry));
     let entries: Arc<[String]> = entries.map(|entry| plan.entry_name(entry)).collect();
-    // Nobody has installed anything before.
+    // Each run has new users, who have no installations.
     let run = Uuid::new_v4().simple().to_string();
     let begin = Instant::now();
     let mut callers = JoinSet::new();
@@ -68,7 +68,7 @@ async fn install(engine: Engine, world: &World<'_>, registry: &Registry, report:
     Ok(())
 }
 
-/// How long each call took, and how many returned before the gateway had acknowledged.
+/// Records the latency of each call, and how many returned before the gateway had acknowledged.
 async fn install_all(
     caller: Caller,
     entries: Arc<[String]>,
@@ -77,7 +77,7 @@ async fn install_all(
 ) -> Result<(Times, usize), Status> {
     let (mut times, mut late) = (Times::default(), 0);
     let (from, until) = (begin + WARM_UP, begin + WARM_UP + DURING);
-    // Not all of them install the same at once.
+    // The callers start at different entries.
     let offset = first * entries.len() / CALLERS;
     for index in 0..entries.len() {
         let called = Instant::now();

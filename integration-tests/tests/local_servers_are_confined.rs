@@ -1,4 +1,5 @@
-//! An approved server is code of others. It gets its own folder, and nothing of the house that it runs in.
+//! An approved local server is third-party code. It gets its own folder, and no access to the data of Chandlery or of
+//! other servers.
 //!
 //! Tools: node
 
@@ -14,7 +15,7 @@ use integration_tests::{
 };
 use serde_json::{Value, json};
 
-/// A server that gives whatever can be read, which is what its root says.
+/// A server that returns any file it can read: its root folder is `/`.
 fn files_of_everything() -> r::Entry {
     let script = npm_command("mcp-server-filesystem").to_string_lossy().into_owned();
     walk::stdio(&Tool::Node.path().to_string_lossy(), &[&script, "/"])
@@ -47,7 +48,7 @@ async fn a_file_server_reads_no_key_and_no_other_server() {
     let data = stack.data_dir().canonicalize().expect("it exists");
     let data = data.to_string_lossy();
 
-    // The key that makes anybody an admin, everybody's secrets, and the registry.
+    // The key that signs tokens for any user, the stored secrets, and the registry.
     for name in [
         "dev-issuer.key",
         "session.key",
@@ -61,7 +62,7 @@ async fn a_file_server_reads_no_key_and_no_other_server() {
         assert!(text(&answer).contains("ENOENT"), "{name}: {answer}");
     }
     let listed = client.call("files__list_directory", json!({"path": &*data})).await;
-    assert_eq!(text(&listed), "[DIR] runtimes", "only the way to its own folder");
+    assert_eq!(text(&listed), "[DIR] runtimes", "only the path to its own folder");
     let tree = client
         .call("files__directory_tree", json!({"path": format!("{data}/runtimes")}))
         .await;
@@ -70,7 +71,7 @@ async fn a_file_server_reads_no_key_and_no_other_server() {
         "{tree}"
     );
 
-    // Neither the secrets of other servers nor what is written for others.
+    // Neither the secrets nor the files of other servers are accessible.
     let server = processes()
         .into_iter()
         .find(|process| process.environment.contains("VICTIM_TOKEN=canary-of-alice"))
@@ -93,7 +94,7 @@ async fn a_file_server_reads_no_key_and_no_other_server() {
         assert!(!std::path::Path::new(path).exists(), "{path}");
     }
 
-    // What it needs is there: the system, and a folder of its own.
+    // What the server requires is accessible: the system's files, and its own folder.
     let system = client
         .call_text("files__read_text_file", json!({"path": "/etc/passwd"}))
         .await;
@@ -104,7 +105,7 @@ async fn a_file_server_reads_no_key_and_no_other_server() {
         .await;
     assert_eq!(std::fs::read_to_string(&own).expect("it was written"), "his own");
 
-    // And people are told.
+    // Users can read how the server is confined.
     let request = o::GetRuntimeRequest {
         name: format!("{}/runtime", his.name),
     };
@@ -123,7 +124,7 @@ async fn a_file_server_reads_no_key_and_no_other_server() {
     }
 }
 
-/// A machine without user namespaces, as containers are.
+/// A machine without user namespaces, as many containers are.
 fn in_a_container(arguments: &[&str], data: &std::path::Path) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -138,7 +139,7 @@ fn in_a_container(arguments: &[&str], data: &std::path::Path) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_servers_cannot_be_held_nothing_starts_that_others_reach() {
+async fn without_a_sandbox_a_public_server_refuses_to_start() {
     let folder = tempfile::tempdir().expect("a place for temporary files");
     let issuers = folder.path().join("issuers.yaml");
     std::fs::write(
@@ -161,7 +162,7 @@ async fn where_servers_cannot_be_held_nothing_starts_that_others_reach() {
             assert!(complaint.contains(hint), "{complaint}");
         }
     }
-    // On a machine of one's own it starts, and says what is missing.
+    // On a loopback address the program starts, and logs what is missing.
     let command = in_a_container(&[], &folder.path().join("data"));
     let mut program = Program::start(command.into());
     integration_tests::eventually("it serves", || async {
