@@ -138,7 +138,7 @@ impl Store {
             let changed = *known != now;
             if changed && std::mem::discriminant(known) != std::mem::discriminant(&now) {
                 match &now {
-                    Readiness::Ready => tracing::info!("the registry is in reach"),
+                    Readiness::Ready => tracing::info!("the registry is reachable"),
                     Readiness::Degraded(why) | Readiness::NotReady(why) => tracing::warn!("{why}"),
                 }
             }
