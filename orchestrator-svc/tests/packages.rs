@@ -46,7 +46,7 @@ async fn shown(stack: &Stack, uid: &str) -> Runtime {
     stack.people.clone().get_runtime(request).await.unwrap().into_inner()
 }
 
-/// Requests a restart; returns what follows it.
+/// Requests a restart; returns its id.
 async fn request_restart(stack: &Stack, uid: &str, update_package: bool) -> String {
     let request = RestartRuntimeRequest {
         name: format!("installations/{uid}/runtime"),
@@ -82,7 +82,7 @@ fn revise(fakes: &Fakes, uid: &str, status: ConditionStatus, edit: impl FnOnce(&
 }
 
 #[tokio::test]
-async fn what_was_fetched_stays_until_somebody_asks_for_an_update() {
+async fn versions_stay_the_same_until_an_update_is_requested() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -165,7 +165,7 @@ async fn a_server_cannot_change_what_others_run() {
 }
 
 #[tokio::test]
-async fn an_update_that_fails_leaves_what_there_was() {
+async fn a_failed_update_changes_nothing() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     fs::write(tools.path().join("broken"), "").unwrap();
     install(&fakes, "one", tools.path());
@@ -187,7 +187,7 @@ async fn an_update_that_fails_leaves_what_there_was() {
     let outcome = restart(&stack, "one", true).await;
     assert_eq!((version(&outcome), outcome.state()), ("1.0.0", RuntimeState::Running));
     assert!(
-        outcome.message.contains("keeps the present versions"),
+        outcome.message.contains("keeps its current versions"),
         "{}",
         outcome.message
     );
@@ -197,9 +197,9 @@ async fn an_update_that_fails_leaves_what_there_was() {
     stack.stop().await;
 }
 
-/// The running server can be called while the registry takes its time.
+/// The server can be called during a slow fetch.
 #[tokio::test]
-async fn an_update_is_fetched_beside_the_server_that_runs() {
+async fn an_update_is_fetched_while_the_server_runs() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -228,7 +228,7 @@ async fn an_update_is_fetched_beside_the_server_that_runs() {
 }
 
 #[tokio::test]
-async fn fetches_share_nothing_that_they_can_write() {
+async fn fetches_share_no_writable_files() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     // The cache of an older version of Chandlery, in which third-party code may have left files.
     let shared = folder.path().join("packages/home");
@@ -293,7 +293,7 @@ async fn only_packages_of_a_registry_are_unpacked() {
 }
 
 #[tokio::test]
-async fn what_the_owner_agreed_to_outlasts_other_revisions() {
+async fn versions_that_the_owner_confirmed_are_used_again_after_other_revisions() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     let agreed = |server: &mut SelfHostedServer| {
         server.confirm_new_versions = true;
@@ -331,7 +331,7 @@ async fn what_the_owner_agreed_to_outlasts_other_revisions() {
 }
 
 #[tokio::test]
-async fn an_update_that_waits_ends_with_the_revision_that_it_was_asked_of() {
+async fn a_new_revision_cancels_an_update_of_the_previous_one() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     revise(&fakes, "one", ConditionStatus::True, |server| {
@@ -353,9 +353,9 @@ async fn an_update_that_waits_ends_with_the_revision_that_it_was_asked_of() {
     stack.stop().await;
 }
 
-/// A restart does not cancel an update that somebody else has requested.
+/// The update may have been requested by another person.
 #[tokio::test]
-async fn a_restart_beside_an_update_takes_nothing_from_it() {
+async fn a_restart_does_not_cancel_an_update() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -368,7 +368,7 @@ async fn a_restart_beside_an_update_takes_nothing_from_it() {
 }
 
 #[tokio::test]
-async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
+async fn installation_scripts_run_in_a_tree_of_one_installation() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     fs::write(tools.path().join("port"), port.local_addr().unwrap().port().to_string()).unwrap();
@@ -413,7 +413,7 @@ async fn scripts_of_packages_run_in_a_tree_that_nobody_shares() {
 
 /// The first line of a package's program could name any interpreter: it does not give access to other folders.
 #[tokio::test]
-async fn a_package_does_not_say_what_its_server_sees() {
+async fn a_package_does_not_decide_what_its_server_can_access() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     let private = tempfile::Builder::new()
         .prefix("private")
@@ -437,7 +437,7 @@ async fn a_package_does_not_say_what_its_server_sees() {
 
 /// A package of one registry does not run, and gets no secret, after the entry names another registry.
 #[tokio::test]
-async fn another_registry_is_asked_anew() {
+async fn versions_of_one_registry_are_not_used_for_another() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     let registry = |at: &'static str| {
         move |server: &mut SelfHostedServer| {
@@ -459,11 +459,15 @@ async fn another_registry_is_asked_anew() {
     assert_eq!(
         trees(&stack.folder).len(),
         3,
-        "nor are files of the same versions shared"
+        "trees of the same versions are not shared either"
     );
     revise(&fakes, "one", ConditionStatus::True, registry("https://other.example/"));
     stack.moved("one", &third).await;
-    assert_eq!(version(&shown(&stack, "one").await), "2.0.0", "as it was from there");
+    assert_eq!(
+        version(&shown(&stack, "one").await),
+        "2.0.0",
+        "the version of this registry"
+    );
     stack.stop().await;
 }
 
@@ -515,7 +519,7 @@ async fn pins_of_an_older_version_keep_their_versions() {
 
 /// With a setting of npm that a fetch does not support, the command is left to npx; the setting is not ignored.
 #[tokio::test]
-async fn what_a_fetch_does_not_know_is_not_fetched() {
+async fn a_package_with_unsupported_settings_is_left_to_npx() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     revise(&fakes, "one", ConditionStatus::True, |server| {
@@ -537,7 +541,7 @@ async fn what_a_fetch_does_not_know_is_not_fetched() {
 
 /// A server that cannot run as the new revision says is stopped, and runs again after the entry is changed back.
 #[tokio::test]
-async fn a_revision_that_cannot_be_fetched_ends_what_ran() {
+async fn a_revision_that_cannot_be_fetched_stops_the_server() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -561,7 +565,7 @@ async fn a_revision_that_cannot_be_fetched_ends_what_ran() {
 
 /// With a registry that people may enter, the command is left to npx too.
 #[tokio::test]
-async fn registries_of_people_are_the_launchers_business() {
+async fn a_registry_that_people_enter_is_left_to_npx() {
     let (folder, tools, fakes) = (tempfile::tempdir().unwrap(), tools(), Fakes::new());
     install(&fakes, "one", tools.path());
     fakes.revise("one", |revision| {

@@ -59,7 +59,7 @@ async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
     });
     let moved = stack.moved("one", &endpoint).await;
     assert_eq!(call(&moved).await["environment"]["REGION"], "eu");
-    assert_eq!(stack.processes().len(), 1, "the one before is gone");
+    assert_eq!(stack.processes().len(), 1, "the previous process has ended");
     let last = fakes.reports().pop().unwrap();
     assert_eq!((last.state(), last.observed_generation), (RuntimeState::Running, 3));
     assert_ne!(last.spec_digest, runtime.spec_digest);
@@ -67,7 +67,7 @@ async fn runs_an_installation_and_follows_its_values_but_not_its_labels() {
 }
 
 #[tokio::test]
-async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server() {
+async fn waits_for_the_credential_and_gives_it_to_the_server_alone() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     let mut token = variable("token", InstallFieldType::Secret, "TOKEN");
     token.required = true;
@@ -134,7 +134,7 @@ async fn waits_for_the_credential_and_keeps_it_out_of_everything_but_the_server(
 }
 
 #[tokio::test]
-async fn says_what_a_person_can_act_on() {
+async fn reports_what_a_person_can_do_about_a_failure() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     let script = server();
     let token = variable("token", InstallFieldType::Secret, "TOKEN");
@@ -178,7 +178,7 @@ async fn says_what_a_person_can_act_on() {
 }
 
 #[tokio::test]
-async fn starts_a_server_again_that_was_killed() {
+async fn restarts_a_server_that_was_killed() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -198,7 +198,7 @@ async fn starts_a_server_again_that_was_killed() {
 }
 
 #[tokio::test]
-async fn leaves_nothing_of_what_was_deleted() {
+async fn removes_everything_of_a_deleted_installation() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -222,7 +222,7 @@ async fn leaves_nothing_of_what_was_deleted() {
 }
 
 #[tokio::test]
-async fn takes_its_servers_along_and_starts_them_again_elsewhere() {
+async fn stops_its_servers_with_the_service_and_starts_them_with_the_next() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -277,12 +277,16 @@ async fn restarts_for_a_rotated_secret_of_the_entry_and_waits_for_a_missing_one(
     let endpoint = stack.running("one").await;
     assert_eq!(call(&endpoint).await["environment"]["SHARED"], "third");
     let untouched = stack.running("two").await;
-    assert_eq!(call(&untouched).await["started"], other, "it gets none of it");
+    assert_eq!(
+        call(&untouched).await["started"],
+        other,
+        "its server has none of these secrets"
+    );
     stack.stop().await;
 }
 
 #[tokio::test]
-async fn remote_installations_cost_nothing_here() {
+async fn remote_installations_have_no_tasks_here() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     let (revision, _) = remote("0");
     for number in 0..2_000 {
@@ -337,9 +341,9 @@ async fn reports_again_what_the_registry_has_lost() {
     stack.stop().await;
 }
 
-/// A server that is started again finishes its calls first. Nobody waits for them where it is deleted meanwhile.
+/// A restart waits for the server's calls in progress, unless the installation is deleted.
 #[tokio::test]
-async fn a_deletion_waits_for_no_call() {
+async fn a_deletion_does_not_wait_for_calls() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     let fields = vec![variable("region", InstallFieldType::String, "REGION")];
     fakes.install(installation("one", "builtin", &[], fields));
@@ -354,7 +358,7 @@ async fn a_deletion_waits_for_no_call() {
         installation.generation = 2;
     });
     stack.reason("one", "STARTING").await;
-    assert_eq!(stack.processes().len(), 1, "it has a call under way");
+    assert_eq!(stack.processes().len(), 1, "it has a call in progress");
     let now = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
     fakes.edit("one", |installation| installation.delete_time = now);
     eventually(|| !fakes.cleanups().is_empty()).await;
@@ -365,7 +369,7 @@ async fn a_deletion_waits_for_no_call() {
 
 /// Two orchestrators of one registry: one holds the lease, the other is on standby and runs nothing.
 #[tokio::test]
-async fn one_orchestrator_works_and_the_other_waits() {
+async fn one_orchestrator_runs_servers_and_the_other_is_on_standby() {
     let (first, second, fakes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Fakes::new());
     fakes.install(installation("one", "builtin", &[], Vec::new()));
     let works = Stack::start(first.path(), &fakes).await;

@@ -23,7 +23,7 @@ fn reason(status: &Status) -> (Code, String) {
 }
 
 #[tokio::test]
-async fn shows_restarts_and_streams_logs_to_those_who_may() {
+async fn shows_restarts_and_streams_logs_to_those_with_permission() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     fakes.install(installation("one", "builtin", &[], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -139,7 +139,7 @@ async fn shows_restarts_and_streams_logs_to_those_who_may() {
 }
 
 #[tokio::test]
-async fn a_restart_says_that_it_failed() {
+async fn a_failed_restart_has_its_reason() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     fakes.install(installation("one", "builtin", &["--fail"], Vec::new()));
     let stack = Stack::start(folder.path(), &fakes).await;
@@ -163,7 +163,7 @@ async fn a_restart_says_that_it_failed() {
 
 /// Another version would get the owner's secrets, so an admin may restart the server but not update it.
 #[tokio::test]
-async fn where_owners_are_asked_about_versions_they_alone_take_one() {
+async fn only_owners_who_confirm_versions_can_update() {
     let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
     let (mut revision, theirs) = installation("one", "builtin", &[], Vec::new());
     let Some(Server::SelfHosted(server)) = &mut revision.server else {

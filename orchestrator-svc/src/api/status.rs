@@ -106,10 +106,10 @@ mod tests {
             assert!(ours.is_some(), "{theirs:?}");
         }
         for silent in [Status::unavailable("refused"), Status::internal("reset")] {
-            let told = from_registry(silent);
-            assert_eq!(told.code(), Code::Unavailable);
+            let status = from_registry(silent);
+            assert_eq!(status.code(), Code::Unavailable);
             assert_eq!(
-                reason_of(&told, ErrorReason::from_str_name),
+                reason_of(&status, ErrorReason::from_str_name),
                 Some(ErrorReason::RegistryUnavailable)
             );
         }

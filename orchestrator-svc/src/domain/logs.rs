@@ -48,7 +48,7 @@ struct Kept {
     lines: VecDeque<(u64, LogLine)>,
     bytes: usize,
     run: u64,
-    /// Since somebody follows: its places take 12 KB, and most logs are followed by nobody.
+    /// Created for the first follower: it takes 12 KB, and most logs have none.
     live: Option<broadcast::Sender<LogLine>>,
 }
 
@@ -170,8 +170,8 @@ mod tests {
         logs.push("7", 7);
         assert_eq!(&*follow.next().await.unwrap().text, "7");
         (0..300).for_each(|n| logs.push("x", n));
-        let told = follow.next().await.unwrap();
-        assert!(told.text.contains("44 lines") && told.time == 0, "{told:?}");
+        let notice = follow.next().await.unwrap();
+        assert!(notice.text.contains("44 lines") && notice.time == 0, "{notice:?}");
         drop(logs);
         assert_eq!(follow.count().await, BEHIND);
     }

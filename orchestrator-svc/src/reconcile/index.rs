@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_an_entry_concern_nobody() {
+    fn a_change_of_texts_affects_no_installation() {
         let mut index = Index::default();
         index.put_revision("e/1".to_owned(), here());
         index.put_installation(installation("i", 1), false);

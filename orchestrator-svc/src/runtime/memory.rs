@@ -200,7 +200,7 @@ impl Runtime for MemoryRuntime {
             if holds {
                 status.observed_restart = restart.id;
             } else {
-                status.set(State::Pending, "STARTING", "The server is being started again.");
+                status.set(State::Pending, "STARTING", "The server is being restarted.");
             }
         });
         if !holds {

@@ -57,7 +57,7 @@ pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
     logs_tell_runs_apart(&subject().await).await;
     everything_is_observed(&subject().await).await;
     the_last_call_decides(&subject().await).await;
-    nothing_of_one_owner_concerns_another(&subject().await).await;
+    an_owner_does_not_affect_another(&subject().await).await;
     it_can_be_used_after_a_release(&subject().await).await;
 }
 
@@ -213,7 +213,7 @@ async fn a_restart_is_done_once<S: Subject>(subject: &S) {
     runtime.restart("one", restart("a")).await.unwrap();
     runtime.hold("one", held("FIELD_REQUIRED", 3)).await;
     until(subject, "one", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
-    // A held server is not started; the restart has an outcome all the same.
+    // A held server is not started, but the restart has an outcome.
     runtime.restart("one", restart("b")).await.unwrap();
     let held = until(subject, "one", "the restart", |s| s.observed_restart == "b").await;
     assert_eq!(held.reason, "FIELD_REQUIRED");
@@ -411,9 +411,9 @@ async fn the_last_call_decides<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn nothing_of_one_owner_concerns_another<S: Subject>(subject: &S) {
+async fn an_owner_does_not_affect_another<S: Subject>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
-    // The name of one begins as that of another.
+    // This name begins with that of another owner.
     let longer = "two-more";
     for owner in ["one", "two", longer] {
         runtime.apply(owner, spec.clone()).await;

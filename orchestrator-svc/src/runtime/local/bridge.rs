@@ -93,7 +93,7 @@ impl Bridge {
         self.ended = true;
         let _ = self.process.start_kill();
         let message =
-            "Internal error: the bridge of the MCP server ended unexpectedly. The server is started again.".to_owned();
+            "Internal error: the bridge of the MCP server ended unexpectedly. The server will be restarted.".to_owned();
         Event::Ended {
             reason: EndReason::BridgeFailed,
             message,
@@ -102,8 +102,8 @@ impl Bridge {
         }
     }
 
-    /// Stops the server, and waits until no process of it is left. Its calls are finished first; once `hurry` completes, they are not waited
-    /// for any more. What the server still writes goes to `logs`. Returns false if the bridge failed: then processes may be left.
+    /// Stops the server, and waits until no process of it is left. Waits for its calls in progress first, until `hurry`
+    /// completes. What the server still writes goes to `logs`. Returns false if the bridge failed: then processes may be left.
     #[must_use]
     pub(crate) async fn stop(mut self, hurry: impl Future<Output = ()>, logs: &Logs) -> bool {
         self.say(STOP).await;

@@ -14,11 +14,11 @@ use crate::domain::spec::Launch;
 
 impl Supervisor {
     /// Starts a fetch, and cancels another one in progress.
-    pub(super) async fn fetch(&mut self, fetch: Fetch, anew: bool) {
+    pub(super) async fn fetch(&mut self, fetch: Fetch, is_update: bool) {
         self.end_fetch().await;
         self.fetching = Some(Fetching {
             fetch,
-            anew,
+            is_update,
             started: self.shared.clock.now_micros(),
             step: self.next_step(),
         });
@@ -31,7 +31,7 @@ impl Supervisor {
     /// Whether the fetch in progress is the one that a spec requires.
     pub(super) fn goes_on_fetching(&self, outline: &Launch) -> bool {
         self.fetching.as_ref().is_some_and(|fetching| {
-            (self.update.is_some() || !fetching.anew) && self.shared.machine.is_for(outline, &fetching.fetch)
+            (self.update.is_some() || !fetching.is_update) && self.shared.machine.is_for(outline, &fetching.fetch)
         })
     }
 
@@ -83,6 +83,8 @@ impl Supervisor {
                     self.step_done(fetching).await;
                 } else {
                     let requested = &fetching.fetch.request.requested;
+                    // The bridge does not know that it runs a package manager.
+                    let message = message.replace("The MCP server", "The package manager");
                     let message = format!("The package {requested} could not be fetched. {message}");
                     self.fetch_failed(fetching, &message).await;
                 }
@@ -98,7 +100,7 @@ impl Supervisor {
                 self.fetching = Some(Fetching { fetch, ..fetching });
             }
             Ok(None) => {
-                if fetching.anew {
+                if fetching.is_update {
                     self.update = None;
                 }
                 tracing::info!(installation.uid = %self.owner, package = requested, "package fetched");
@@ -106,21 +108,21 @@ impl Supervisor {
             }
             Err(error) => {
                 let message = format!("The package {requested} cannot be used: {error}.");
-                self.not_fetched(&message, fetching.anew, started);
+                self.not_fetched(&message, fetching.is_update, started);
             }
         }
     }
 
     async fn fetch_failed(&mut self, fetching: Fetching, message: &str) {
-        let Fetching { anew, started, .. } = fetching;
+        let Fetching { is_update, started, .. } = fetching;
         self.give_up(fetching.fetch).await;
-        self.not_fetched(message, anew, started);
+        self.not_fetched(message, is_update, started);
     }
 
-    /// Records that a fetch failed. After a failed update, the server keeps its present versions: if it has them running or has failed with them, its
-    /// message says why; if it is about to be started, its next status does. Any other server has failed.
-    fn not_fetched(&mut self, message: &str, anew: bool, started: i64) {
-        if !anew {
+    /// Records that a fetch failed. After a failed update, the server keeps its current versions, and the error is added to its status: at once if it
+    /// runs or has failed, otherwise when it has been started. Without an update, the server cannot run.
+    fn not_fetched(&mut self, message: &str, is_update: bool, started: i64) {
+        if !is_update {
             let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
             return self.failed(Cause::PackageNotFetched, message, digest, started, false);
         }
@@ -128,7 +130,7 @@ impl Supervisor {
         let message = self.shared.machine.without_folders(message);
         tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
         self.not_updated = Some(format!(
-            "The package was not updated; the server keeps the present versions. {message}"
+            "The package was not updated; the server keeps its current versions. {message}"
         ));
         if matches!(self.server, Server::Running { .. } | Server::BackOff { .. }) {
             self.explain_update();
@@ -136,7 +138,7 @@ impl Supervisor {
         }
     }
 
-    /// Adds to the status why the last update failed, if that was not said yet.
+    /// Adds to the status why the last update failed, unless a status has said it.
     pub(super) fn explain_update(&mut self) {
         if let Some(message) = self.not_updated.take() {
             self.update(|status| status.explain(&message));

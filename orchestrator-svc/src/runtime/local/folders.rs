@@ -93,7 +93,7 @@ impl Folders {
     }
 
     /// As [`Self::make`], with an empty temporary folder.
-    pub(crate) fn make_anew(&self, uid: &str) -> io::Result<Own> {
+    pub(crate) fn make_for_start(&self, uid: &str) -> io::Result<Own> {
         let folder = self.of(uid);
         private(&folder)?;
         if let Err(error) = self.removal.remove(&folder.join("tmp")) {
@@ -288,13 +288,13 @@ mod tests {
     fn begins_with_an_empty_temporary_folder() {
         let folder = tempfile::tempdir().unwrap();
         let folders = Folders::new(folder.path()).unwrap();
-        let own = folders.make_anew("a-1").unwrap();
+        let own = folders.make_for_start("a-1").unwrap();
         for kept_and_not in [&own.work, &own.temporary] {
             fs::create_dir(kept_and_not.join("closed")).unwrap();
             fs::set_permissions(kept_and_not.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
         }
         fs::set_permissions(&own.temporary, fs::Permissions::from_mode(0o000)).unwrap();
-        let own = folders.make_anew("a-1").unwrap();
+        let own = folders.make_for_start("a-1").unwrap();
         assert!(own.work.join("closed").exists() && !own.temporary.join("closed").exists());
         assert_eq!(fs::metadata(own.temporary).unwrap().mode() & 0o777, 0o700);
     }

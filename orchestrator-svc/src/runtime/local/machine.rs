@@ -27,7 +27,7 @@ use crate::{
 
 /// Why a package whose new versions its owner must confirm does not run.
 const UNASKED: &str = "the entry requires that new versions are confirmed, but the package could be fetched only by npx or uvx, which do not \
-                       ask for that: npm or uv is not installed beside them, or the entry sets one of their options that Chandlery does not \
+                       ask for that: npm or uv is not installed with them, or the entry sets one of their options that Chandlery does not \
                        support; an admin must remove that option, or confirm_new_versions";
 
 /// The interpreters that packages of npm may use.
@@ -128,16 +128,16 @@ impl Machine {
             })
     }
 
-    /// The fetch that a server requires before it can run, if it does. With `anew`, the newest versions that match, instead of the pinned ones.
+    /// The fetch that a server requires before it can run, if it does. With `newest`, of the newest versions that match, instead of the pinned ones.
     ///
     /// # Errors
     /// If the folders of packages cannot be read or written, and those of [`Self::request`].
-    pub(crate) fn prepare_fetch(&self, owner: &str, launch: &Launch, anew: bool) -> io::Result<Option<Fetch>> {
+    pub(crate) fn prepare_fetch(&self, owner: &str, launch: &Launch, newest: bool) -> io::Result<Option<Fetch>> {
         let Some(request) = self.request(launch)? else {
             return Ok(None);
         };
         self.folders.make(owner)?;
-        self.trees.prepare_fetch(&request, &self.folders.pins(owner), anew)
+        self.trees.prepare_fetch(&request, &self.folders.pins(owner), newest)
     }
 
     /// Whether a fetch is the one that a launch requires.
@@ -264,7 +264,7 @@ impl Machine {
 
     /// Starts a bridge that runs the launch. Its socket exists once the bridge reports that it is ready.
     pub(crate) async fn start(&self, owner: &str, mut launch: Launch) -> io::Result<Started> {
-        let own = self.folders.make_anew(owner)?;
+        let own = self.folders.make_for_start(owner)?;
         let socket = self.folders.socket();
         let request = self.request(&launch)?;
         let is_package = request.is_some();

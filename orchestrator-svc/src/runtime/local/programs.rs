@@ -114,7 +114,7 @@ impl Programs<'_> {
             }
         }
         if let Some(line) = first_line(&real) {
-            // A script may use the files beside it.
+            // A script may use the files in its folder.
             found.extend(
                 real.parent()
                     .filter(|folder| self.is_narrow(folder))
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_nobodys_folder_and_nothing_hidden() {
+    fn grants_no_home_folder_and_nothing_hidden() {
         let machine = Machine::new(&[
             ("home/x/server.py", "print()\n"),
             ("home/x/app/server.py", "print()\n"),
@@ -390,7 +390,7 @@ mod tests {
             none
         );
         assert_eq!(machine.grants("python3", &["@/home/x"]), none);
-        // Neither a key that an interpreter would print as it complains, nor what lies beside somebody's settings.
+        // Neither a key, which an interpreter would print in its error message, nor the other files in a settings folder.
         assert_eq!(machine.grants("sh", &["@/home/x/.ssh/id"]), none);
         assert_eq!(machine.grants("python3", &["-cimport x", "@/home/x/.ssh/id"]), none);
         assert_eq!(
@@ -422,14 +422,14 @@ mod tests {
         assert_eq!(programs.look_up("uv"), Some(uv.clone()));
         assert_eq!(programs.look_up(&in_root("@/srv/shared/bin/uv")), None);
         assert_eq!(programs.settled_path(), uv.parent().unwrap().to_str().unwrap());
-        // A server's own folder is its own business, also before it is there.
+        // A server may keep programs in its own folder, also before that exists.
         let own = in_root("@/home/x/data/work/bin:relative:@/opt/uv/bin:@/nowhere");
         assert_eq!(programs.unshared_path(), own);
     }
 
     /// A line of a script is followed as the kernel and `env` do, to a program and to nothing else; not at all where servers write.
     #[test]
-    fn scripts_let_nobody_into_other_folders() {
+    fn scripts_give_no_access_to_other_folders() {
         let machine = Machine::new(&[
             ("opt/node/bin/node", BINARY),
             ("secret/app/run.sh", "#!/bin/sh\n"),

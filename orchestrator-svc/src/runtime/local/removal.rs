@@ -62,16 +62,16 @@ impl Removal {
 }
 
 fn remove_all(aside: &Aside, woken: &Receiver<()>) {
-    let mut told = 0;
+    let mut reported = 0;
     loop {
         let left = aside.empty();
-        if left.count != told
+        if left.count != reported
             && let Some(error) = left.error
         {
             let folder = aside.folder.display();
             tracing::warn!(folder = %folder, count = left.count, error = %error, "removed folders could not be deleted from the disk");
         }
-        told = left.count;
+        reported = left.count;
         if woken.recv().is_err() {
             return;
         }

@@ -74,7 +74,7 @@ impl Server {
 pub(super) struct Fetching {
     pub(super) fetch: Fetch,
     /// Whether it fetches the newest versions instead of the pinned ones.
-    pub(super) anew: bool,
+    pub(super) is_update: bool,
     /// Microseconds since 1970.
     pub(super) started: i64,
     pub(super) step: Step,

@@ -18,7 +18,7 @@ use crate::domain::{
     status::{Held, State},
 };
 
-/// How long a starting server occupies a slot. One that takes longer is waiting for something else than the processor.
+/// How long a starting server occupies a slot. A server that takes longer waits for something other than the processor.
 const START: Duration = Duration::from_secs(10);
 /// The delay before secrets that could not be drawn are drawn again.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ impl Supervisor {
             let fingerprint = launch.fingerprint();
             if let Some(run) = self.server.run()
                 && run.fingerprint == fingerprint
-                // A restart that waited for an update which is not made any more.
+                // Otherwise, a restart waited for an update that was cancelled, and is due now.
                 && (self.restart.is_none() || self.fetching.is_some())
             {
                 run.digest.clone_from(&digest);

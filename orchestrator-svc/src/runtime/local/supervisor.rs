@@ -26,8 +26,8 @@ use crate::domain::{
     status::{Held, State, Status},
 };
 
-/// What people read while a server is stopped to be started again.
-const RESTARTED: &str = "The server is being started again.";
+/// The message of a server that is stopped in order to be restarted.
+const RESTARTED: &str = "The server is being restarted.";
 
 /// The desired state of an owner.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub(super) struct Supervisor {
     pub(super) fetching: Option<Fetching>,
     /// The entry revision for which an update of the package was requested.
     pub(super) update: Option<i64>,
-    updates_taken: u64,
+    updates_seen: u64,
     /// Why the last update failed, until a status says it.
     pub(super) not_updated: Option<String>,
     /// The restart that has no outcome yet.
@@ -121,7 +121,7 @@ impl Supervisor {
             server: Server::Idle,
             fetching: None,
             update: None,
-            updates_taken: 0,
+            updates_seen: 0,
             not_updated: None,
             restart: None,
             failures: 0,
@@ -219,7 +219,7 @@ impl Supervisor {
             self.end_fetch().await;
         }
         // An update continues while the server runs. Any other fetch is one that the server waits for.
-        if self.fetching.as_ref().is_some_and(|fetching| !fetching.anew) {
+        if self.fetching.as_ref().is_some_and(|fetching| !fetching.is_update) {
             if self.server.run().is_some() {
                 self.announce(spec.generation, "The package is being fetched.");
                 self.end_server().await;
@@ -277,7 +277,7 @@ impl Supervisor {
         self.restart = Some(id);
         self.failures = 0;
         self.not_updated = None;
-        let updates = std::mem::replace(&mut self.updates_taken, updates) != updates;
+        let updates = std::mem::replace(&mut self.updates_seen, updates) != updates;
         if updates {
             self.update = Some(update_package_of);
         }
@@ -334,7 +334,7 @@ impl Supervisor {
                 if !leaves_nothing(reason) {
                     self.sweep().await;
                 }
-                // One that was never ready took long to fail, and has not run well.
+                // A server that was never ready was not stable, however long it took to fail.
                 let stable = was_ready && self.has_run_long(run.started);
                 self.failed(Cause::Ended(reason), &message, run.digest, run.started, stable);
             }
@@ -362,7 +362,7 @@ impl Supervisor {
         u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros()
     }
 
-    /// Records a failure, and schedules the next start: soon, if the server had run well (`stable`).
+    /// Records a failure, and schedules the next start. After a stable run, the delay is the shortest one.
     pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64, stable: bool) {
         if stable {
             self.failures = 0;
@@ -393,7 +393,7 @@ impl Supervisor {
 
     /// Marks the status as the outcome of the last restart, unless that restart waits for an update.
     pub(super) fn restart_is_done(&mut self) {
-        if self.fetching.as_ref().is_some_and(|fetching| fetching.anew) {
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.is_update) {
             return;
         }
         if let Some(id) = self.restart.take() {

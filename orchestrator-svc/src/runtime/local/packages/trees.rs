@@ -46,10 +46,15 @@ impl Trees {
         self.folder.join(&pin.tree)
     }
 
-    /// The fetch that is required before a package can run with the pinned versions, or with `anew`, with the newest ones that match. `None` if
+    /// The fetch that is required before a package can run with the pinned versions, or with `newest`, with the newest ones that match. `None` if
     /// the tree exists.
-    pub(crate) fn prepare_fetch(&self, request: &PackageRequest, pins: &Pins, anew: bool) -> io::Result<Option<Fetch>> {
-        let pinned = pins.make_current(request)?.filter(|_| !anew);
+    pub(crate) fn prepare_fetch(
+        &self,
+        request: &PackageRequest,
+        pins: &Pins,
+        newest: bool,
+    ) -> io::Result<Option<Fetch>> {
+        let pinned = pins.make_current(request)?.filter(|_| !newest);
         if let Some(pin) = &pinned
             && pin.origin.is_some()
             && self.folder(pin).is_dir()
@@ -176,7 +181,7 @@ mod tests {
     use crate::runtime::local::removal::tests::held_by_modes;
 
     #[test]
-    fn what_a_script_has_closed_does_not_pile_up_and_keeps_nobody_from_starting() {
+    fn folders_that_a_script_made_inaccessible_are_removed_and_block_no_start() {
         held_by_modes(|| {
             let house = tempfile::tempdir().unwrap();
             let (packages, removed) = (house.path().join("packages"), house.path().join("removed"));
