@@ -357,6 +357,27 @@ async fn other_secrets_of_the_entry_are_other_code() {
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken", "-r ./worse"]);
 }
 
+/// The new revision has no secret of an owner, so the entry is not mixed any more; its installation is, until it follows.
+#[tokio::test]
+async fn other_secrets_of_the_entry_are_other_code_for_an_earlier_revision() {
+    let registry = FakeRegistry::new();
+    let code = || stored(secret("code", true, environment("NODE_OPTIONS")));
+    registry.save_entry(entry(|_, fields| fields.push(code())));
+    registry.install("i", "e", "alice");
+    let directory = tempfile::tempdir().unwrap();
+    let stack = Stack::start(directory.path(), &registry).await;
+    stack.put_entry("admin", "e", &[("code", "good")]).await.unwrap();
+    stack.put("alice", "i", &[("token", "t0ken")]).await.unwrap();
+    registry.reason("i", "STORED").await;
+    registry.save_entry_ahead(entry(|_, fields| fields[0] = code()));
+    registry.entry_reason("e", "DESTINATION_CHANGED").await;
+    assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken", "good"]);
+
+    stack.put_entry("admin", "e", &[("code", "-r ./evil")]).await.unwrap();
+    assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
+    registry.reason("i", "DESTINATION_CHANGED").await;
+}
+
 /// One that goes to each request, and not to the server, decides nothing of what runs.
 #[tokio::test]
 async fn a_rotated_header_of_the_entry_is_no_question() {

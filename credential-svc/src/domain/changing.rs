@@ -190,7 +190,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
 
     /// The present destination of the subject's secrets.
     async fn present(&self, subject: &Subject) -> Result<Option<Present>, Error> {
-        let entry = self.beside(subject.beside().as_ref()).await?;
+        let entry = self.mixed_record(subject.mixed_with().as_ref()).await?;
         Ok(subject.present(entry.as_ref()))
     }
 

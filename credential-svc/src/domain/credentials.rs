@@ -100,9 +100,12 @@ impl<S, R> Credentials<S, R> {
         if subject.deleted() {
             return Err(Error::NotFound(subject.name()));
         }
-        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
-        views.put(subject);
-        self.fill_snapshot(|coming| coming.put(subject));
+        let owners = {
+            let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+            self.fill_snapshot(|coming| drop(coming.put(subject)));
+            views.put(subject)
+        };
+        self.queue.add(owners);
         Ok(())
     }
 
@@ -158,7 +161,7 @@ impl<S: Store, R> Credentials<S, R> {
     }
 
     /// The record of an entry whose secrets go to the same server as an installation's own.
-    pub(super) async fn beside(&self, entry: Option<&Owner>) -> Result<Option<Record>, Error> {
+    pub(super) async fn mixed_record(&self, entry: Option<&Owner>) -> Result<Option<Record>, Error> {
         let Some(entry) = entry else { return Ok(None) };
         Ok(match self.store.read(entry).await? {
             Some((_, Value::Record(record))) => Some(record),

@@ -104,8 +104,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let plan = known.plan.as_ref().ok_or(Error::RegistryUnavailable)?;
         let record = self.record(owner, known.shown.credential_generation).await?;
         let record = validate::fitting(plan, owner.source(), record);
-        let beside = self.beside(known.beside.as_ref()).await?;
-        let present = plan.bound(known.foreign.as_ref(), beside.as_ref());
+        let entry = self.mixed_record(known.mixed_with.as_ref()).await?;
+        let present = plan.bound(known.foreign.as_ref(), entry.as_ref());
         let report = Report::of(&known, plan, present, owner.source(), &record);
         Ok(report.filter(|report| always || !known.shown.has(report)))
     }

@@ -1,6 +1,9 @@
 //! What this service knows of entries and installations, from the watch and from authorizations.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use registry_model::destination::{Foreign, Part};
 
@@ -107,14 +110,14 @@ impl Subject {
     }
 
     /// The entry, where secrets stored on it go to the same server as the installation's own.
-    pub(crate) fn beside(&self) -> Option<Owner> {
+    pub(crate) fn mixed_with(&self) -> Option<Owner> {
         match self {
             Self::Installation(view, plan, _) if plan.is_mixed() => Some(Owner::Entry(view.entry_uid.clone())),
             _ => None,
         }
     }
 
-    /// The present destination of its secrets, given the record of the entry whose secrets go to the same server. `None` for an entry without a server.
+    /// The present destination of its secrets, given the record of [`Self::mixed_with`]. `None` for an entry without a server.
     pub(crate) fn present(&self, entry: Option<&Record>) -> Option<Present> {
         match self {
             Self::Installation(view, plan, values) => plan.present(view.foreign.as_ref(), values, entry),
@@ -140,8 +143,8 @@ pub(crate) struct Known {
     pub(crate) plan: Option<Arc<Plan>>,
     /// As `InstallationView::foreign`.
     pub(crate) foreign: Option<Foreign>,
-    /// As `Subject::beside`.
-    pub(crate) beside: Option<Owner>,
+    /// As `Subject::mixed_with`.
+    pub(crate) mixed_with: Option<Owner>,
     pub(crate) shown: Shown,
 }
 
@@ -154,6 +157,8 @@ pub(crate) struct Views {
     installations: HashMap<String, InstallationView>,
     /// By uid.
     entries: HashMap<String, EntryView>,
+    /// Uids of the installations of each entry, by the entry's uid.
+    installed: HashMap<String, BTreeSet<String>>,
 }
 
 /// Key of an entry revision, as in the watch.
@@ -170,20 +175,43 @@ impl Views {
     pub(crate) fn put_installation(&mut self, view: InstallationView) {
         match self.installations.get(&view.uid) {
             Some(known) if known.registry_revision > view.registry_revision => {}
-            _ => drop(self.installations.insert(view.uid.clone(), view)),
+            _ => {
+                let installed = self.installed.entry(view.entry_uid.clone()).or_default();
+                installed.insert(view.uid.clone());
+                self.installations.insert(view.uid.clone(), view);
+            }
         }
     }
 
-    /// Adds an entry, unless a newer state of it is known.
-    pub(crate) fn put_entry(&mut self, view: EntryView) {
-        match self.entries.get(&view.uid) {
-            Some(known) if known.registry_revision > view.registry_revision => {}
-            _ => drop(self.entries.insert(view.uid.clone(), view)),
+    /// Adds an entry, unless a newer state of it is known. Where the secrets stored on it have changed, returns the installations whose
+    /// destination changes with them.
+    pub(crate) fn put_entry(&mut self, view: EntryView) -> Vec<Owner> {
+        let known = self.entries.get(&view.uid);
+        if known.is_some_and(|known| known.registry_revision > view.registry_revision) {
+            return Vec::new();
         }
+        let before = known.map(|known| known.shown.credential_generation);
+        let owners = if before == Some(view.shown.credential_generation) {
+            Vec::new()
+        } else {
+            self.mixed(&view.uid)
+        };
+        self.entries.insert(view.uid.clone(), view);
+        owners
     }
 
-    /// Adds what an authorization returned.
-    pub(crate) fn put(&mut self, subject: &Subject) {
+    /// The installations of an entry whose servers also get secrets stored on it, each as the entry revision that it runs says.
+    fn mixed(&self, entry_uid: &str) -> Vec<Owner> {
+        let is_mixed = |uid: &&String| {
+            let plan = self.installations.get(*uid).and_then(|view| self.plan(view));
+            plan.is_some_and(|plan| plan.is_mixed())
+        };
+        let uids = self.installed.get(entry_uid).into_iter().flatten();
+        uids.filter(is_mixed).cloned().map(Owner::Installation).collect()
+    }
+
+    /// Adds what an authorization returned. Returns what [`Self::put_entry`] does: the watch brings nothing newer.
+    pub(crate) fn put(&mut self, subject: &Subject) -> Vec<Owner> {
         match subject {
             Subject::Installation(view, plan, _) => {
                 let newer = self.installations.get(&view.uid).map(|known| known.registry_revision);
@@ -193,6 +221,7 @@ impl Views {
                     self.plans.entry(key).or_insert_with(|| Arc::clone(plan));
                 }
                 self.put_installation(view.clone());
+                Vec::new()
             }
             Subject::Entry(view) => self.put_entry(view.clone()),
         }
@@ -203,7 +232,15 @@ impl Views {
     }
 
     pub(crate) fn remove_installation(&mut self, uid: &str) {
-        self.installations.remove(uid);
+        let Some(view) = self.installations.remove(uid) else {
+            return;
+        };
+        if let Some(installed) = self.installed.get_mut(&view.entry_uid) {
+            installed.remove(uid);
+            if installed.is_empty() {
+                self.installed.remove(&view.entry_uid);
+            }
+        }
     }
 
     pub(crate) fn remove_entry(&mut self, uid: &str) {
@@ -226,7 +263,7 @@ impl Views {
                 generation: view.generation,
                 deleted: view.deleted,
                 plan: self.plan(view).cloned(),
-                beside: self
+                mixed_with: self
                     .plan(view)
                     .filter(|plan| plan.is_mixed())
                     .map(|_| Owner::Entry(view.entry_uid.clone())),
@@ -238,28 +275,10 @@ impl Views {
                 deleted: view.deleted,
                 plan: Some(Arc::clone(&view.plan)),
                 foreign: None,
-                beside: None,
+                mixed_with: None,
                 shown: view.shown.clone(),
             }),
         }
-    }
-
-    /// The installations whose destination changes with the secrets of this entry, if its credential generation has changed.
-    pub(crate) fn beside(&self, entry: &EntryView) -> Vec<Owner> {
-        let known = self
-            .entries
-            .get(&entry.uid)
-            .map(|known| known.shown.credential_generation);
-        if !entry.plan.is_mixed() || known == Some(entry.shown.credential_generation) {
-            return Vec::new();
-        }
-        let together = |view: &&InstallationView| {
-            view.entry_uid == entry.uid && self.plan(view).is_some_and(|plan| plan.is_mixed())
-        };
-        let installations = self.installations.values().filter(together);
-        installations
-            .map(|view| Owner::Installation(view.uid.clone()))
-            .collect()
     }
 
     /// The generation of an owner's credential that was reported last.

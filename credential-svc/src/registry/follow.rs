@@ -88,9 +88,8 @@ fn put(views: &mut Views, object: WatchedObject) -> Vec<Owner> {
         Object::Entry(entry) => {
             let view = convert::entry(entry);
             let owner = Owner::Entry(view.uid.clone());
-            let mut owners = views.beside(&view);
+            let mut owners = views.put_entry(view);
             owners.push(owner);
-            views.put_entry(view);
             owners
         }
         Object::EntryRevision(revision) => {

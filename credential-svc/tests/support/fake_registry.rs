@@ -29,24 +29,24 @@ impl FakeRegistry {
     }
 
     /// Saves an entry as a new revision; its installations run that from now on.
-    pub fn save_entry(&self, mut entry: Entry) {
+    pub fn save_entry(&self, entry: Entry) {
+        let uid = entry.uid.clone();
         self.change(|objects| {
-            let known = objects.get::<Entry>(&entry.uid).cloned().unwrap_or_default();
-            entry.entry_revision = known.entry_revision + 1;
-            entry.conditions = known.conditions;
-            entry.credential_generation = known.credential_generation;
+            let (before, now) = save(objects, entry);
             let installations = objects.all::<Installation>();
-            let installations = installations.filter(|installation| installation.entry_uid == entry.uid);
-            let installations: Vec<_> = installations.cloned().collect();
-            objects.put(revision_of(&entry));
+            let installations: Vec<_> = installations.filter(|one| one.entry_uid == uid).cloned().collect();
             for mut installation in installations {
                 installation.generation += 1;
-                installation.running_entry_revision = entry.entry_revision;
+                installation.running_entry_revision = now;
                 objects.put(installation);
             }
-            objects.remove::<EntryRevision>(&format!("{}/{}", entry.uid, known.entry_revision));
-            objects.put(entry);
+            objects.remove::<EntryRevision>(&format!("{uid}/{before}"));
         });
+    }
+
+    /// Saves an entry as a new revision that its installations do not follow, as where it requires another value.
+    pub fn save_entry_ahead(&self, entry: Entry) {
+        self.change(|objects| save(objects, entry));
     }
 
     /// Installs an entry for a user; the uid is also the id.
@@ -165,6 +165,18 @@ impl FakeRegistry {
         self.until(|registry| registry.reports().cleanup.contains(&subject).then_some(()))
             .await;
     }
+}
+
+/// Returns the numbers of the revision before and of this one.
+fn save(objects: &mut testing::Objects, mut entry: Entry) -> (i64, i64) {
+    let known = objects.get::<Entry>(&entry.uid).cloned().unwrap_or_default();
+    entry.entry_revision = known.entry_revision + 1;
+    entry.conditions = known.conditions;
+    entry.credential_generation = known.credential_generation;
+    let numbers = (known.entry_revision, entry.entry_revision);
+    objects.put(revision_of(&entry));
+    objects.put(entry);
+    numbers
 }
 
 fn is(condition: &Condition, reason: &str, generation: i64) -> bool {

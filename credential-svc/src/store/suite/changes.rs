@@ -297,6 +297,22 @@ pub(in crate::store) async fn a_damaged_record_is_repaired_by_deleting_it<B: Ben
     assert!(is_erased(&service, "a").await);
 }
 
+pub(in crate::store) async fn an_authorization_ahead_of_the_watch_reaches_the_installations<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let one = Service::new(bench.connect().await, &registry, true);
+    let two = Service::new(bench.connect().await, &registry, true);
+    one.put_entry(&[("shared", "ours")]).await.unwrap();
+    one.put("a", &[("token", "one")]).await.unwrap();
+    one.watch("a", false);
+    one.reconcile().await.unwrap();
+    assert!(registry.reported(&owner("a")).unwrap().ready);
+    two.put_entry(&[("shared", "other")]).await.unwrap();
+    // The authorization of an admin's call brings the change first; the watch brings nothing newer.
+    one.confirm_entry().await.unwrap();
+    one.reconcile().await.unwrap();
+    assert_eq!(registry.reported(&owner("a")).unwrap().reason, "DESTINATION_CHANGED");
+}
+
 pub(in crate::store) async fn a_vend_reads_each_record_once<B: Bench>() {
     let (bench, registry) = (B::new().await, MemoryRegistry::default());
     let prompted = service(&bench, &registry).await;

@@ -50,6 +50,7 @@ macro_rules! store_suite {
             a_restored_backup_gets_newer_generations_than_were_reported,
             tombstones_go_after_a_week,
             a_damaged_record_is_repaired_by_deleting_it,
+            an_authorization_ahead_of_the_watch_reaches_the_installations,
             a_vend_reads_each_record_once,
         );
     };

@@ -210,8 +210,9 @@ impl<S: Store> Service<S> {
         self.credentials.update(|views| {
             views.put_plan("e/1".to_owned(), Arc::clone(&self.plan));
             views.put_installation(self.installation(uid, deleted));
-            views.put_entry(self.entry());
-            vec![owner(uid), Owner::Entry("e".to_owned())]
+            let mut owners = views.put_entry(self.entry());
+            owners.extend([owner(uid), Owner::Entry("e".to_owned())]);
+            owners
         });
     }
 
@@ -264,6 +265,12 @@ impl<S: Store> Service<S> {
             .credentials
             .put(Subject::Entry(self.entry()), put(values, None))
             .await?;
+        Ok(done.summary)
+    }
+
+    /// Confirms where the entry's secrets go, which changes nothing.
+    pub(super) async fn confirm_entry(&self) -> Result<Summary, Error> {
+        let done = self.credentials.confirm(Subject::Entry(self.entry()), HOME).await?;
         Ok(done.summary)
     }
 
