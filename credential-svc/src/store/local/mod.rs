@@ -3,6 +3,7 @@
 mod error;
 mod folder;
 mod former;
+mod journal;
 mod open;
 mod rotate;
 mod schema;
@@ -44,16 +45,6 @@ impl fmt::Debug for LocalStore {
     }
 }
 
-impl LocalStore {
-    /// Removes from the journal what was overwritten. Where readers prevent it, the next call does it.
-    async fn truncate_journal(&self) -> Result<(), StoreError> {
-        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&self.write)
-            .await?;
-        Ok(())
-    }
-}
-
 impl Store for LocalStore {
     async fn read(&self, owner: &Owner) -> Result<Option<(Version, Value)>, StoreError> {
         let name = owner.to_string();
@@ -82,7 +73,7 @@ impl Store for LocalStore {
             "INSERT INTO owners (owner, version, sealed) VALUES ($1, $2, $3) ON CONFLICT (owner) DO NOTHING";
         const REPLACE: &str = "UPDATE owners SET version = $2, sealed = $3 WHERE owner = $1 AND version = $2 - 1";
         let (name, next) = (owner.to_string(), expected.next());
-        let (secrets, size) = sizes(&value);
+        let size = size(&value);
         if size > MAX {
             return Err(StoreError::TooLarge { size, limit: MAX });
         }
@@ -101,8 +92,8 @@ impl Store for LocalStore {
         if written.rows_affected() == 0 {
             return Ok(Written::Conflict);
         }
-        if secrets == 0 && expected != Version::NONE {
-            self.truncate_journal().await?;
+        if expected != Version::NONE {
+            journal::empty(&self.write).await?;
         }
         Ok(Written::Done)
     }
@@ -113,7 +104,7 @@ impl Store for LocalStore {
             .execute(&self.write)
             .await?;
         if deleted.rows_affected() > 0 {
-            self.truncate_journal().await?;
+            journal::empty(&self.write).await?;
         }
         Ok(())
     }
@@ -138,17 +129,13 @@ impl Store for LocalStore {
     }
 }
 
-/// How many secrets there are, and how many bytes they have.
-fn sizes(value: &Value) -> (usize, usize) {
+/// The bytes of its secrets.
+fn size(value: &Value) -> usize {
     match value {
-        Value::Erased { .. } => (0, 0),
+        Value::Erased { .. } => 0,
         Value::Record(record) => {
-            let bytes = record
-                .fields
-                .values()
-                .map(|field| field.value.expose_secret().len())
-                .sum();
-            (record.fields.len(), bytes)
+            let fields = record.fields.values();
+            fields.map(|field| field.value.expose_secret().len()).sum()
         }
     }
 }

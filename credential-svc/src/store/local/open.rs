@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, sync::
 use service_kit::keys::Ring;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{LocalStore, error::OpenError, folder, rotate, schema, seal::Seal};
+use super::{LocalStore, error::OpenError, folder, journal, rotate, schema, seal::Seal};
 
 /// The name of the file that holds the key, beside `credentials.db`.
 pub const KEY_FILE: &str = "credential.key";
@@ -78,6 +78,8 @@ impl LocalStore {
         if known > 0 {
             rotate::reseal(&write, &seals[known], &seals[0]).await?;
         }
+        // Of the migration, the rotation, and whatever was interrupted before.
+        journal::empty(&write).await?;
         // All values are sealed with the first key now; the others could only help a thief.
         if seals.len() > 1 {
             ring.current().save(&key_file)?;

@@ -89,10 +89,7 @@ pub(super) async fn migrate(pool: &SqlitePool, seal: &Seal) -> sqlx::Result<()> 
     former::gather(&mut tx, seal, from).await?;
     // The number of steps at this time; a pragma takes no parameters.
     sqlx::raw_sql("PRAGMA user_version = 4").execute(&mut *tx).await?;
-    tx.commit().await?;
-    // Nothing of the dropped tables stays in the journal.
-    sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await?;
-    Ok(())
+    tx.commit().await
 }
 
 const _: () = assert!(VERSION == 4, "the pragma in migrate must set the same version");

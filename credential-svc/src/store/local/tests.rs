@@ -96,6 +96,20 @@ async fn record(store: &LocalStore, owner: &Owner) -> Record {
     }
 }
 
+/// The value of an owner, as it is sealed.
+async fn sealed(store: &LocalStore, uid: &str) -> Vec<u8> {
+    let row = sqlx::query("SELECT sealed FROM owners WHERE owner = $1").bind(owner(uid).to_string());
+    row.fetch_one(&store.write).await.unwrap().get(0)
+}
+
+/// Whether any file of the store has these bytes in it.
+fn holds(directory: &TempDir, bytes: &[u8]) -> bool {
+    let files = fs::read_dir(directory.path()).unwrap();
+    let files: Vec<Vec<u8>> = files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let found = |file: &Vec<u8>| file.windows(bytes.len()).any(|window| window == bytes);
+    files.iter().any(found)
+}
+
 /// Keys and values.
 fn values(record: &Record) -> Vec<(&str, &str)> {
     let fields = record.fields.iter();
@@ -208,6 +222,29 @@ async fn does_not_bind_secrets_of_an_earlier_version_to_an_edited_destination() 
         a.fields.is_empty() && a.bound_destination.is_empty() && a.agreed.is_none(),
         "{a:?}"
     );
+}
+
+/// While the store is open, and without what it does when it is closed.
+#[tokio::test]
+async fn what_was_replaced_is_in_no_file() {
+    let (store, directory) = open().await;
+    for uid in ["a", "b", "c"] {
+        put(&store, uid, Version::NONE, &[("token", uid)]).await;
+    }
+    let (replaced, erased, deleted) = (
+        sealed(&store, "a").await,
+        sealed(&store, "b").await,
+        sealed(&store, "c").await,
+    );
+    assert!(holds(&directory, &replaced) && holds(&directory, &erased) && holds(&directory, &deleted));
+    put(&store, "a", Version(1), &[("token", "two"), ("other", "x")]).await;
+    assert!(!holds(&directory, &replaced));
+    let written = store.write(&owner("b"), Version(1), Value::Erased { time: 7 }).await;
+    assert_eq!(written.unwrap(), Written::Done);
+    assert!(!holds(&directory, &erased));
+    store.delete(&owner("c")).await.unwrap();
+    assert!(!holds(&directory, &deleted));
+    assert_eq!(value(&store, "a", "token").await, "two");
 }
 
 /// Somebody edited the database: a value opens for its owner and version only.
@@ -398,6 +435,24 @@ async fn an_interrupted_rotation_of_keys_is_completed() {
     let refused = rotate_keys(directory.path(), Some(&ids[0])).await.unwrap_err();
     assert!(matches!(refused, OpenError::KeyWrong { .. }), "{refused}");
     assert_eq!(Ring::existing(&file).unwrap().unwrap().ids(), ids);
+}
+
+/// Killed when all was resealed, and the files still had what the old key opens.
+#[tokio::test]
+async fn an_interrupted_rotation_leaves_nothing_that_the_old_key_opens() {
+    let (store, directory) = open().await;
+    put(&store, "a", Version::NONE, &[("token", "one")]).await;
+    let old = sealed(&store, "a").await;
+    let file = directory.path().join(KEY_FILE);
+    let both = Ring::existing(&file).unwrap().unwrap().rotated().unwrap();
+    both.save(&file).unwrap();
+    let seals: Vec<Seal> = both.keys().map(Seal::new).collect();
+    rotate::reseal(&store.write, &seals[1], &seals[0]).await.unwrap();
+    let found = Folder(directory).copy().await;
+    assert!(holds(&found.0, &old));
+    let store = found.connect().await;
+    assert_eq!(value(&store, "a", "token").await, "one");
+    assert!(!holds(&found.0, &old), "also while it is open");
 }
 
 /// A new sealed column must be resealed in `rotate`.
