@@ -59,6 +59,9 @@ impl Moved {
 
     fn what(&self, source: Source) -> String {
         let Self { bound, present } = self;
+        if destination::is_incomplete(bound) {
+            return "some of the secrets could not be read when Chandlery was upgraded, and are lost".to_owned();
+        }
         let entered = match source {
             Source::Prompted => "the secrets were entered",
             Source::Stored => "the secrets were stored on the entry",

@@ -181,6 +181,7 @@ mod tests {
             ("https://a.example", "https://a.example", false),
             ("https://a.example", "code:v1:00", true),
             ("code:v1:00", "code:v1:00", false),
+            ("incomplete:code:v1:00", "code:v1:00", true),
         ] {
             let plan = Plan {
                 destination: Some(Destination {
@@ -209,5 +210,14 @@ mod tests {
         };
         let message = moved.message(Source::Prompted);
         assert!(message.contains("bound to the program alone"), "{message}");
+        let incomplete = Moved {
+            bound: destination::incomplete("code:v1:00"),
+            present: "code:v1:00".to_owned(),
+        };
+        let message = incomplete.message(Source::Prompted);
+        assert!(
+            message.contains("are lost; their owner must") && message.contains("enter all secrets again"),
+            "{message}"
+        );
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Value {
 pub(crate) struct Record {
     /// Counts the changes: puts, deletions, confirmations. Grows beyond what was reported where a backup was restored.
     pub(crate) generation: i64,
-    /// Where the values may go; empty while there are none.
+    /// Where the values may go; empty while there are none. See `registry_model::destination`.
     pub(crate) bound_destination: String,
     /// What the owner agreed to. `None`: unknown, since an earlier version bound the values, or nothing is bound.
     pub(crate) agreed: Option<Agreed>,

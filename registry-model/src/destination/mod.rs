@@ -158,6 +158,7 @@ pub fn difference(bound: &str, present: &str) -> Difference {
 
 /// The part of a binding that people can read: an origin, or the program of a legacy binding. A digest has none.
 pub fn readable(binding: &str) -> String {
+    let binding = binding.strip_prefix(INCOMPLETE).unwrap_or(binding);
     let shown = match binding.split('#').next() {
         _ if is_former(binding) => binding.trim_start_matches(FORMER),
         Some(origin) if !is_code(binding) => origin,
@@ -177,6 +178,18 @@ pub fn is_former(binding: &str) -> bool {
 }
 
 const FORMER: &str = "command:";
+
+/// A binding that covers no destination, for secrets of which a part was lost: their owner must confirm where the rest may go.
+pub fn incomplete(binding: &str) -> String {
+    format!("{INCOMPLETE}{binding}")
+}
+
+/// Whether a part of the secrets with this binding was lost.
+pub fn is_incomplete(binding: &str) -> bool {
+    binding.starts_with(INCOMPLETE)
+}
+
+const INCOMPLETE: &str = "incomplete:";
 
 /// Prefixes of the parts of a binding that describe the installation's values and the entry's secrets, in this order.
 /// Neither an origin nor a digest can contain `#`.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use registry_model::destination::incomplete;
 use secrecy::SecretString;
 use sqlx::{Row as _, Sqlite, Transaction, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -62,7 +63,8 @@ pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, f
     Ok(())
 }
 
-/// A secret that does not open is left out: it could never be read, and its owner is asked to enter it again.
+/// A secret that does not open is left out: it could never be read. What is left is not vended before its owner has confirmed it, or entered
+/// all of it again.
 async fn record(
     tx: &mut Transaction<'static, Sqlite>,
     seal: &Seal,
@@ -72,7 +74,7 @@ async fn record(
 ) -> sqlx::Result<Record> {
     const SECRETS: &str = "SELECT field, generation, update_time, nonce, sealed FROM secrets WHERE owner = $1";
     let destination: String = row.try_get(2)?;
-    let mut fields = BTreeMap::new();
+    let (mut fields, mut is_whole) = (BTreeMap::new(), true);
     for row in sqlx::query(SECRETS).bind(owner).fetch_all(&mut **tx).await? {
         let key: String = row.try_get(0)?;
         let stored = StoredField {
@@ -90,6 +92,7 @@ async fn record(
         match text.map(SecretString::from) {
             Some(value) => drop(fields.insert(key, Field { stored, value })),
             None => {
+                is_whole = false;
                 tracing::error!(credential.owner = %owner, field = key, "a secret was not sealed for its place with the store's key; its owner must enter it again");
             }
         }
@@ -103,14 +106,22 @@ async fn record(
             generation: 0,
             destination: Some(&destination),
         };
-        let agreed: Option<Agreed> = serde_json::from_slice(&place.open(seal, nonce, sealed)?).ok();
+        let opened = place.open(seal, nonce, sealed);
+        let agreed: Option<Agreed> = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
+        if agreed.is_none() {
+            tracing::error!(credential.owner = %owner, "what the owner agreed to was not sealed for its place with the store's key; where the destination changes, the owner is not shown what has changed");
+        }
         agreed
     });
-    let is_bound = !fields.is_empty();
+    let bound_destination = match (fields.is_empty(), is_whole) {
+        (true, _) => String::new(),
+        (false, true) => destination,
+        (false, false) => incomplete(&destination),
+    };
     Ok(Record {
         generation: row.try_get(1)?,
-        bound_destination: if is_bound { destination } else { String::new() },
-        agreed: agreed.filter(|_| is_bound),
+        agreed: agreed.filter(|_| !fields.is_empty()),
+        bound_destination,
         fields,
         answers: answers(tx, owner).await?,
     })

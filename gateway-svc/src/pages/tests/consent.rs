@@ -145,4 +145,12 @@ async fn says_what_has_changed_since_the_last_answer() {
         let page = browser.get("/install/time").await;
         assert_eq!([page.has(code), page.has(values)], about, "{present} in {}", page.body);
     }
+    let lost = "incomplete:code:v1:cc#values=4:dd".to_owned();
+    site.services.world().secrets.get_mut("installations/uid-1").unwrap().1 = lost;
+    let page = browser.get("/install/time").await;
+    assert!(
+        page.has("A part of your credential is lost") && !page.has(code),
+        "{}",
+        page.body
+    );
 }

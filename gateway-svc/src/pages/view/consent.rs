@@ -18,7 +18,7 @@ pub(super) fn question(moved: &Credential, errors: &Errors) -> Markup {
             legend { (heading(what, code)) }
             div #consent { (story(moved, what, code)) }
             @if !moved.changes.is_empty() { (table(&moved.changes)) }
-            @else if code { p { "It is not known what exactly you agreed to: Chandlery did not keep that at the time." } }
+            @else if code && what != Changed::Incomplete { p { "It is not known what exactly you agreed to: Chandlery did not keep that at the time." } }
             @if let Some(error) = error { p.error #confirm-error { (error) } }
             div.choice {
                 input type="checkbox" id="confirm" name="confirm" value="yes"
@@ -40,10 +40,15 @@ enum Changed {
     /// Values of the opener's installation, by somebody else.
     Settings,
     Both,
+    /// Nothing but what is left: a part of the secrets is lost.
+    Incomplete,
 }
 
 impl Changed {
     fn of(moved: &Credential) -> Self {
+        if destination::is_incomplete(&moved.bound_destination) {
+            return Self::Incomplete;
+        }
         let Difference { server, values, stored } =
             destination::difference(&moved.bound_destination, &moved.present_destination);
         match (server || stored, values) {
@@ -56,6 +61,7 @@ impl Changed {
 
 fn heading(what: Changed, code: bool) -> &'static str {
     match (what, code) {
+        (Changed::Incomplete, _) => "A part of your credential is lost",
         (Changed::Settings, _) => "Somebody else has changed your settings",
         (Changed::Server, true) => "What runs has changed",
         (Changed::Server, false) => "The destination has changed",
@@ -66,11 +72,19 @@ fn heading(what: Changed, code: bool) -> &'static str {
 
 fn story(moved: &Credential, what: Changed, code: bool) -> Markup {
     let (bound, present) = (&moved.bound_description, &moved.present_description);
+    if what == Changed::Incomplete {
+        return html! {
+            p {
+                "Some of what you entered could not be read when Chandlery was upgraded. Enter it again below if it is missing there. "
+                "What is left goes to " code.wrap { (present) } " only if you agree."
+            }
+        };
+    }
     html! {
         p {
             "Your credential was entered for " code.wrap { (bound) } ". "
             @match what {
-                Changed::Server => {},
+                Changed::Server | Changed::Incomplete => {},
                 Changed::Settings => "Since then, somebody else has changed your settings. ",
                 Changed::Both if code => "Since then, what runs has changed, and somebody else has changed your settings. ",
                 Changed::Both => "Since then, the address has changed, and somebody else has changed your settings. ",
