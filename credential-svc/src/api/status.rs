@@ -29,7 +29,7 @@ impl From<Error> for Status {
             Error::RequestIdReused => of(
                 Code::InvalidArgument,
                 ErrorReason::RequestIdReused,
-                "this request_id was used for a different request; choose a new one",
+                "this request_id was used for a different request, or the secrets have been deleted since; choose a new one",
             )
             .build(),
             Error::CredentialRequired { message, condition } => {

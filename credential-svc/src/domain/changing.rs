@@ -114,13 +114,9 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 return Ok(Decision::Keep);
             }
             let now = self.clock.now_micros();
-            Ok(Decision::Write(record.changed(
-                now,
-                |_| false,
-                &[],
-                String::new(),
-                None,
-            )))
+            let mut next = record.changed(now, |_| false, &[], String::new(), None);
+            next.answers.forget_contents();
+            Ok(Decision::Write(next))
         })
         .await
     }

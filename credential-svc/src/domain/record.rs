@@ -67,7 +67,7 @@ impl Record {
             bound_destination,
             agreed,
             fields,
-            answers: self.answers.clone(),
+            answers: self.answers.at(time),
         }
     }
 }

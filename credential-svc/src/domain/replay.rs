@@ -9,6 +9,8 @@ use super::summary::Summary;
 const LIFETIME: i64 = 7 * 24 * 3600 * 1_000_000;
 /// A record keeps the last 16 answers.
 const KEPT: usize = 16;
+/// The digest of no content.
+const UNKNOWN: [u8; 32] = [0; 32];
 
 /// A request that carries an id. Two users may choose the same id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +76,23 @@ impl Answers {
         }
     }
 
+    /// Those that are still kept at `now`.
+    pub(crate) fn at(&self, now: i64) -> Self {
+        let kept = self.0.iter().filter(|answer| !is_over(answer, now));
+        Self(kept.cloned().collect())
+    }
+
+    /// Forgets what was asked for: a digest would help to guess a secret that was deleted. A request that is sent again is refused as
+    /// another one, rather than made a second time.
+    pub(crate) fn forget_contents(&mut self) {
+        for answer in &mut self.0 {
+            answer.request.digest = UNKNOWN;
+        }
+    }
+
     /// Adds an answer, and forgets those that are too old or too many.
     pub(crate) fn remember(&mut self, answer: Answer) {
-        let now = answer.time;
-        self.0.retain(|kept| !is_over(kept, now));
+        *self = self.at(answer.time);
         self.0.push(answer);
         *self = Self::new(std::mem::take(&mut self.0));
     }

@@ -136,6 +136,29 @@ pub(in crate::store) async fn a_request_whose_answer_was_lost_is_made_once<B: Be
     assert_eq!(again.generation, 1);
 }
 
+pub(in crate::store) async fn what_was_deleted_is_in_no_answer_that_is_kept<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let service = service(&bench, &registry).await;
+    let answers = async || match service.store().read(&owner("a")).await.unwrap() {
+        Some((_, Value::Record(record))) => record.answers,
+        other => panic!("{other:?}"),
+    };
+    service.put_with_id("a", &[("token", "one")], Some(1)).await.unwrap();
+    let before = answers().await.iter().next().unwrap().request.digest;
+    service.credentials.delete(service.subject("a")).await.unwrap();
+    let after = answers().await;
+    assert_eq!(after.iter().count(), 1);
+    assert!(after.iter().all(|answer| answer.request.digest != before));
+    // A retry that comes too late does not store it again.
+    let late = service.put_with_id("a", &[("token", "one")], Some(1)).await;
+    assert!(matches!(late, Err(Error::RequestIdReused)), "{late:?}");
+
+    service.put_with_id("a", &[("token", "two")], Some(2)).await.unwrap();
+    service.advance(Duration::from_secs(8 * 24 * 3600));
+    service.put("a", &[("other", "x")]).await.unwrap();
+    assert_eq!(answers().await.iter().count(), 0, "no longer than a week");
+}
+
 pub(in crate::store) async fn a_crash_before_the_report_is_made_good<B: Bench>() {
     let (bench, registry) = (B::new().await, MemoryRegistry::default());
     let before = service(&bench, &registry).await;

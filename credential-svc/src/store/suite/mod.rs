@@ -44,6 +44,7 @@ macro_rules! store_suite {
             a_change_that_always_loses_gives_up,
             a_request_sent_again_gets_its_first_answer,
             a_request_whose_answer_was_lost_is_made_once,
+            what_was_deleted_is_in_no_answer_that_is_kept,
             a_crash_before_the_report_is_made_good,
             an_erasure_meets_a_put_that_is_under_way,
             an_erasure_that_was_interrupted_is_completed,
