@@ -20,7 +20,7 @@ use crate::domain::{
     views::{EntryView, InstallationView, Reported, Shown, Subject},
 };
 
-/// Metadata of an answer: watchers that had not acknowledged in time, as `workload/instance`, separated by commas.
+/// Metadata of an answer: watchers that did not acknowledge in time, as `workload/instance`, separated by commas.
 const LAGGING: &str = "chandlery-lagging";
 
 /// An installation.

@@ -16,19 +16,19 @@ use crate::domain::{
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Tells the readiness that follows from what is known of the registry and the store.
+/// Publishes the readiness that follows from the state of the registry and of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     state: Mutex<State>,
-    told: watch::Sender<Readiness>,
+    published: watch::Sender<Readiness>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The registry has told once what there is.
+    /// The first snapshot of the registry has arrived.
     is_loaded: bool,
     is_connected: bool,
     store_fails: bool,
@@ -37,12 +37,12 @@ struct State {
 impl Health {
     pub(crate) fn new() -> (Self, watch::Receiver<Readiness>) {
         let state = State::default();
-        let (told, readiness) = watch::channel(state.readiness());
+        let (published, readiness) = watch::channel(state.readiness());
         let state = Mutex::new(state);
-        (Self(Arc::new(Inner { state, told })), readiness)
+        (Self(Arc::new(Inner { state, published })), readiness)
     }
 
-    /// The registry is followed, or is out of reach.
+    /// The registry's watch is connected, or the registry is unreachable.
     pub(crate) fn registry(&self, is_connected: bool) {
         self.change(|state| {
             state.is_loaded |= is_connected;
@@ -70,12 +70,12 @@ impl Health {
         change(&mut state);
         let readiness = state.readiness();
         self.0
-            .told
-            .send_if_modified(|told| std::mem::replace(told, readiness.clone()) != readiness);
+            .published
+            .send_if_modified(|published| std::mem::replace(published, readiness.clone()) != readiness);
     }
 }
 
-/// Asks the store every ten seconds whether it answers, until `stop` is cancelled.
+/// Checks every ten seconds that the store answers, until `stop` is cancelled.
 pub(crate) async fn watch_store<S: Store, R: Send + Sync>(
     credentials: Arc<Credentials<S, R>>,
     health: Health,
@@ -100,7 +100,7 @@ impl State {
         } else if !self.is_loaded {
             Readiness::NotReady("the first snapshot of the registry has not arrived yet".to_owned())
         } else if !self.is_connected {
-            Readiness::Degraded("the registry is unavailable; vending goes on with what was known".to_owned())
+            Readiness::Degraded("the registry is unavailable; vending continues with what was known".to_owned())
         } else {
             Readiness::Ready
         }
@@ -113,20 +113,20 @@ mod tests {
 
     #[test]
     fn is_ready_where_both_answer() {
-        let (health, told) = Health::new();
-        let is = |expected: fn(&Readiness) -> bool| assert!(expected(&told.borrow()), "{told:?}");
-        is(|told| matches!(told, Readiness::NotReady(_)));
+        let (health, readiness) = Health::new();
+        let is = |expected: fn(&Readiness) -> bool| assert!(expected(&readiness.borrow()), "{readiness:?}");
+        is(|readiness| matches!(readiness, Readiness::NotReady(_)));
         health.registry(false);
-        is(|told| matches!(told, Readiness::NotReady(why) if why.contains("registry")));
+        is(|readiness| matches!(readiness, Readiness::NotReady(why) if why.contains("registry")));
         health.registry(true);
-        is(|told| matches!(told, Readiness::Ready));
+        is(|readiness| matches!(readiness, Readiness::Ready));
         health.registry(false);
-        is(|told| matches!(told, Readiness::Degraded(_)));
+        is(|readiness| matches!(readiness, Readiness::Degraded(_)));
         health.store(Err(StoreError::Unavailable("refused".to_owned())));
-        is(|told| matches!(told, Readiness::NotReady(why) if why.contains("store")));
+        is(|readiness| matches!(readiness, Readiness::NotReady(why) if why.contains("store")));
         health.registry(true);
-        is(|told| matches!(told, Readiness::NotReady(_)));
+        is(|readiness| matches!(readiness, Readiness::NotReady(_)));
         health.store(Ok(()));
-        is(|told| matches!(told, Readiness::Ready));
+        is(|readiness| matches!(readiness, Readiness::Ready));
     }
 }

@@ -1,4 +1,4 @@
-//! Plants a secret and looks for it where it must not be. A program of its own: it takes the log of the whole process.
+//! Plants a secret and looks for it where it must not be. A separate program, since it captures the log of the whole process.
 
 mod support;
 

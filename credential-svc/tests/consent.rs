@@ -135,7 +135,7 @@ async fn other_code_gets_nothing_before_its_owner_agrees() {
             condition.message
         );
         assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
-        // Nor to a caller who has not heard of it.
+        // Nor to a caller who does not know the change yet.
         refused(stack.runtime("i", &agreed).await, "DESTINATION_CHANGED");
         let credential = stack.get("alice", "i").await.unwrap();
         assert_eq!(changes(&credential), [expected]);
@@ -167,7 +167,7 @@ async fn other_code_gets_nothing_before_its_owner_agrees() {
 }
 
 #[tokio::test]
-async fn a_new_version_goes_on_unless_the_entry_demands_to_be_asked() {
+async fn a_new_version_needs_no_confirmation_unless_the_entry_requires_it() {
     let (registry, stack, _directory) = start().await;
     registry.save_entry(entry(|server, _| {
         server.arguments[1] = "@corp/tracker@2.0.0".to_owned()
@@ -235,7 +235,7 @@ async fn values_of_somebody_else_are_held_until_the_owner_agrees() {
     registry.reason("i", "STORED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
 
-    // What she sets is her word; what an admin puts back is not, even if she had agreed to it once.
+    // What she sets needs no confirmation; what an admin sets does, even if she confirmed the same value before.
     registry.set_values("i", &[("region", "us")], true);
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
     let credential = stack.get("alice", "i").await.unwrap();
@@ -246,13 +246,13 @@ async fn values_of_somebody_else_are_held_until_the_owner_agrees() {
     registry.set_values("i", &[("region", "worse")], false);
     registry.reason("i", "DESTINATION_CHANGED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap_err(), "DESTINATION_CHANGED");
-    // Her own values end it without another word.
+    // Her own values need no confirmation.
     registry.set_values("i", &[("region", "eu")], true);
     registry.reason("i", "STORED").await;
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken"]);
 }
 
-/// Values that the owner agreed to once are not what is told of a later change of the entry.
+/// The message about a later change of the entry does not mention values that the owner confirmed before.
 #[tokio::test]
 async fn agreed_values_are_no_reason_for_what_changes_later() {
     let (registry, stack, _directory) = start().await;
@@ -313,7 +313,7 @@ async fn a_secret_goes_where_it_was_shown_to_go_or_nowhere() {
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["new"]);
 }
 
-/// A file or a variable that an admin stores as a secret decides what runs as all else does.
+/// A file or a variable that an admin stores as a secret decides what runs, like everything else.
 #[tokio::test]
 async fn other_secrets_of_the_entry_are_other_code() {
     let registry = FakeRegistry::new();
@@ -357,7 +357,7 @@ async fn other_secrets_of_the_entry_are_other_code() {
     assert_eq!(vended(&registry, &stack).await.unwrap(), ["t0ken", "-r ./worse"]);
 }
 
-/// The new revision has no secret of an owner, so the entry is not mixed any more; its installation is, until it follows.
+/// The new revision prompts for no secret, so the entry is no longer mixed; its installation is, until it follows.
 #[tokio::test]
 async fn other_secrets_of_the_entry_are_other_code_for_an_earlier_revision() {
     let registry = FakeRegistry::new();
@@ -378,9 +378,9 @@ async fn other_secrets_of_the_entry_are_other_code_for_an_earlier_revision() {
     registry.reason("i", "DESTINATION_CHANGED").await;
 }
 
-/// One that goes to each request, and not to the server, decides nothing of what runs.
+/// A secret that is sent with each request, and not to the server, does not decide what runs.
 #[tokio::test]
-async fn a_rotated_header_of_the_entry_is_no_question() {
+async fn a_rotated_header_of_the_entry_needs_no_confirmation() {
     let registry = FakeRegistry::new();
     registry.save_entry(entry(|_, all| {
         all.push(stored(secret("shared", true, header("x-key"))))

@@ -175,7 +175,7 @@ async fn returns_only_once_the_registry_has_taken_the_report() {
         () = registry.asked() => {}
     }
     assert!(futures::poll!(&mut put).is_pending());
-    // Vending goes on: it must not wait for a report that waits for the gateway.
+    // Vending continues: it must not wait for a report that waits for the gateway.
     assert_eq!(stack.headers("i", HERE, 0).await.unwrap().credential_generation, 1);
     registry.gate(Gate::Open);
     assert_eq!(put.await.unwrap().credential_generation, 1);

@@ -1,4 +1,4 @@
-//! What credential-svc tells the registry, how often, and what follows from that for those it vends to.
+//! What credential-svc reports to the registry, how often, and what workloads get afterwards.
 
 mod support;
 
@@ -103,7 +103,7 @@ async fn a_start_reports_what_the_registry_does_not_show_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_a_restored_backup_has_is_newer_than_anything_that_was_told() {
+async fn a_restored_backup_gets_newer_generations_than_were_reported() {
     let registry = FakeRegistry::new();
     shared(&registry);
     registry.install("i", "e", "alice");

@@ -1,4 +1,4 @@
-//! What workloads get of credential-svc.
+//! What workloads get from credential-svc.
 
 mod support;
 
@@ -183,7 +183,7 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
     );
     let (condition, generation) = registry.entry_condition("e").unwrap();
     assert_eq!((condition.reason.as_str(), generation), ("STORED", 1));
-    // What came to the server beside hers is for her to agree to.
+    // She must agree to the secrets that the server gets in addition to hers.
     refused(stack.runtime("a", &registry.binding("a")).await, "DESTINATION_CHANGED");
     stack.put("alice", "a", &[("own", "alices")]).await.unwrap();
     let vended = stack.runtime("a", &registry.binding("a")).await.unwrap();

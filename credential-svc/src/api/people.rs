@@ -219,7 +219,7 @@ fn parse_put(user: &User, values: Vec<SecretValue>, request_id: &str, destinatio
     }
 }
 
-/// The text as a secret. A conversion in place could leave a copy behind.
+/// The text as a secret. A conversion in place could leave a copy in memory.
 fn take(mut text: String) -> SecretString {
     let secret = SecretString::from(text.as_str());
     text.zeroize();

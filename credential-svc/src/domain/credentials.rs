@@ -131,7 +131,7 @@ impl<S: Store, R> Credentials<S, R> {
     }
 
     /// The owner's record; `None` where there is a tombstone. A record that is older than the generation that was `reported` comes from a
-    /// restored backup: it first gets a newer generation, so that every workload draws it again.
+    /// restored backup: it first gets a newer generation, so that every workload fetches it again.
     pub(super) async fn current(&self, owner: &Owner, reported: i64) -> Result<Option<Current>, Error> {
         for _ in 0..TRIES {
             let (version, mut record) = match self.store.read(owner).await? {

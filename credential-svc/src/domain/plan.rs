@@ -77,7 +77,7 @@ impl Plan {
     /// Where an installation's own secrets go, given `entry`, the record of the entry: which of its secrets go to the same server is part of
     /// the destination. `None` for the entry's own secrets.
     pub(crate) fn bound(&self, foreign: Option<&Foreign>, entry: Option<&Record>) -> Option<String> {
-        let stored = self.stored_beside(entry);
+        let stored = self.stored_for_server(entry);
         Some(destination::beside(&self.binding(foreign)?, stored))
     }
 
@@ -90,7 +90,7 @@ impl Plan {
     ) -> Option<Present> {
         let destination = self.destination.as_ref()?;
         let mut parts = destination.parts.clone();
-        let stored = self.stored_beside(entry);
+        let stored = self.stored_for_server(entry);
         parts.extend(stored.map(|(key, generation)| destination::stored_secret(key, generation)));
         parts.extend_from_slice(values);
         Some(Present {
@@ -109,7 +109,7 @@ impl Plan {
     }
 
     /// The secrets stored on the entry that the server gets: the key, and the generation that brought the value.
-    fn stored_beside<'a>(&'a self, entry: Option<&'a Record>) -> impl Iterator<Item = (&'a str, i64)> {
+    fn stored_for_server<'a>(&'a self, entry: Option<&'a Record>) -> impl Iterator<Item = (&'a str, i64)> {
         let entry = entry.filter(|_| self.is_mixed());
         let fields = self.of(Source::Stored).filter(|field| field.goes_to_server());
         fields.filter_map(move |field| Some((field.key.as_str(), entry?.fields.get(&field.key)?.stored.generation)))

@@ -1,4 +1,4 @@
-//! What the domain requires of the world: a store of secrets, and a registry that takes reports.
+//! What the domain requires of its environment: a store of secrets, and a registry that accepts reports.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Removes the value, its version and everything kept of it. Also removes a value that [`Self::read`] reports as corrupt.
     /// Versions may start again at 1. To delete what is not there changes nothing.
     fn delete(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The first `limit` owners behind `after` that have a value, in the order of [`Owner`]. Fewer than `limit`: there are no more.
+    /// The first `limit` owners after `after` that have a value, in the order of [`Owner`]. Fewer than `limit`: there are no more.
     fn list(&self, after: Option<&Owner>, limit: usize) -> impl Future<Output = Result<Vec<Owner>, StoreError>> + Send;
     /// Whether the store answers.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -61,12 +61,12 @@ pub(crate) enum StoreError {
     /// What it holds was not written by this program, or by a newer one.
     #[error("the secret store holds a value that cannot be read: {0}")]
     Corrupt(String),
-    /// It takes no value of this size. Nothing was changed.
+    /// It does not accept a value of this size. Nothing was changed.
     #[error("the secret store accepts values of up to {limit} bytes, and this one has {size}")]
     TooLarge { size: usize, limit: usize },
 }
 
-/// Takes what this service observes.
+/// Accepts what this service reports.
 pub(crate) trait Registry: Send + Sync + 'static {
     /// Reports CREDENTIAL_READY of an installation or an entry. Returns once it is in force everywhere, with the watchers that lag.
     fn report(&self, owner: &Owner, report: &Report) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
@@ -74,16 +74,16 @@ pub(crate) trait Registry: Send + Sync + 'static {
     fn report_cleanup(&self, owner: &Owner) -> impl Future<Output = Result<(), ReportError>> + Send;
 }
 
-/// Watchers, as `workload/instance`, that had not acknowledged a change when the registry stopped waiting for them.
+/// Watchers, as `workload/instance`, that had not acknowledged a change when the registry stopped waiting.
 pub(crate) type Lagging = BTreeSet<String>;
 
-/// Why a report was not taken.
+/// Why a report was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
     /// The owner no longer exists: there is nothing to report.
     #[error("the registry does not know the owner")]
     Unknown,
     /// The report may succeed later.
-    #[error("the registry did not take the report: {0}")]
+    #[error("the registry did not accept the report: {0}")]
     Failed(String),
 }

@@ -15,7 +15,7 @@ use super::{
 /// Owners that are taken from the queue together.
 const BATCH: usize = 512;
 /// Owners that are reconciled concurrently.
-const AT_ONCE: usize = 8;
+const CONCURRENT: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
             continue;
         }
         let batch = std::iter::from_fn(|| pending.pop_first()).take(BATCH);
-        let left = look(credentials, batch.collect()).await;
+        let left = reconcile_all(credentials, batch.collect()).await;
         if !left.is_empty() {
             failed.extend(left);
             retry = Instant::now() + delay;
@@ -57,13 +57,13 @@ async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
 }
 
 /// Reconciles these owners; returns those that failed.
-async fn look<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Vec<Owner>) -> Vec<Owner> {
+async fn reconcile_all<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Vec<Owner>) -> Vec<Owner> {
     let outcomes = futures::stream::iter(owners).map(|owner| async move {
         let outcome = credentials.reconcile(&owner).await;
         (owner, outcome)
     });
     let failed = outcomes
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENT)
         .filter_map(|(owner, outcome)| async move {
             let error = outcome.err()?;
             tracing::debug!(credential.owner = %owner, error = %error, "reconciling failed; it will be retried");

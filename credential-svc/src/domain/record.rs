@@ -10,7 +10,7 @@ use super::{destination::Agreed, replay::Answers, summary::StoredField};
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Record(Record),
-    /// A tombstone: the owner was deleted. It stays until no change that was authorized before can still be under way, since such a
+    /// A tombstone: the owner was deleted. It stays until no change that was authorized before can still be in progress, since such a
     /// change would store secrets that nobody would ever erase.
     Erased {
         /// Microseconds since 1970.

@@ -56,7 +56,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
     }
 
-    /// Replaces an owner's secrets by a tombstone: a change that is under way conflicts with it, and is refused.
+    /// Replaces an owner's secrets by a tombstone: a change in progress conflicts with it, and is refused.
     async fn erase(&self, owner: &Owner) -> Result<(), Error> {
         for _ in 0..TRIES {
             let version = match self.store.read(owner).await {

@@ -13,7 +13,7 @@ use super::{
     record::Value,
 };
 
-/// How long tombstones stay. No change takes this long, so none that was authorized before the deletion is still under way.
+/// How long tombstones stay. No change takes this long, so none that was authorized before the deletion is still in progress.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Owners on one page of the listing.
 const PAGE: usize = 512;

@@ -79,7 +79,7 @@ impl Secrets {
 fn bearer(value: &SecretString) -> SecretString {
     const SCHEME: &str = "Bearer ";
     let value = value.expose_secret();
-    // The exact capacity: a buffer that grows leaves copies behind.
+    // The exact capacity: a buffer that grows leaves copies in memory.
     let mut header = Zeroizing::new(String::with_capacity(SCHEME.len() + value.len()));
     header.push_str(SCHEME);
     header.push_str(value);

@@ -83,7 +83,7 @@ impl<S: Store, R> Credentials<S, R> {
     }
 
     /// The state of an installation whose secrets may go to `destination`. Where they may not, the caller may be ahead of the watch: this
-    /// waits for news before it fails.
+    /// waits for the next change before it fails.
     async fn ready_state(&self, uid: &str, destination: &str) -> Result<State, Error> {
         let mut seen = self.seen.subscribe();
         let deadline = tokio::time::Instant::now() + CATCH_UP;

@@ -1,4 +1,4 @@
-//! How every store encodes a value: one JSON object, so that stores that take nothing else can keep it.
+//! How every store encodes a value: one JSON object, since some stores accept nothing else.
 //!
 //! Secrets are in base64: the parser makes no unescaped copy of them, and they may contain any character.
 
@@ -80,7 +80,7 @@ pub(super) fn encode(value: Value) -> Zeroizing<Vec<u8>> {
         Value::Erased { time } => encoded.erased_time = Some(time),
         Value::Record(record) => encoded.record = Some(record.into()),
     }
-    // The exact capacity: a buffer that grows leaves copies behind.
+    // The exact capacity: a buffer that grows leaves copies in memory.
     let mut size = Count(0);
     let counted = serde_json::to_writer(&mut size, &encoded);
     let mut bytes = Zeroizing::new(Vec::with_capacity(size.0));

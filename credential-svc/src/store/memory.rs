@@ -16,7 +16,7 @@ use crate::domain::{
     record::Value,
 };
 
-/// The largest encoding (bytes): less than one owner can put, as remote stores have it.
+/// The largest encoding (bytes): less than one owner can put, as in remote stores.
 const MAX: usize = 1 << 20;
 
 type Values = BTreeMap<Owner, (Version, Vec<u8>)>;

@@ -8,8 +8,8 @@ use contracts::registry::{
 };
 use registry_client::testing;
 
-/// Installations that only tell when everything before them was reported. The last in order, so that they are reported last of what is
-/// queued together.
+/// Installations that show when everything before them was reported. They are the last in order, so that they are reported last of
+/// what is queued together.
 const FENCE: &str = "zz-fence-";
 
 #[derive(Clone, Debug, Default)]
@@ -142,9 +142,9 @@ impl FakeRegistry {
         reports
     }
 
-    /// The uids that were reported on, once everything is reported that follows from what was told before; an entry's after `entry:`.
+    /// The uids that were reported on, once everything is reported that follows from earlier changes; an entry's after `entry:`.
     pub async fn settled(&self) -> Vec<String> {
-        // Eight reports are under way at once: when the second fence is queued, all that came before the first are done.
+        // Eight reports are made concurrently: when the second fence is queued, all that came before the first are done.
         for _ in 0..2 {
             let (uid, entry) = self.look(|objects| {
                 let uid = format!("{FENCE}{}", objects.all::<Installation>().count());

@@ -31,10 +31,10 @@ pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, f
     const NEXT: &str = "SELECT owner, generation, bound_destination, erased, agreed_nonce, agreed FROM records
         WHERE owner > $1 ORDER BY owner LIMIT $2";
     let first = Version::NONE.next();
-    let mut behind = String::new();
+    let mut after = String::new();
     loop {
         let rows = sqlx::query(NEXT)
-            .bind(&behind)
+            .bind(&after)
             .bind(AT_ONCE)
             .fetch_all(&mut **tx)
             .await?;
@@ -54,7 +54,7 @@ pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, f
                 .bind(seal.seal(&owner, first, &encode(value)))
                 .execute(&mut **tx)
                 .await?;
-            behind = owner;
+            after = owner;
         }
     }
     sqlx::raw_sql("DROP TABLE secrets; DROP TABLE requests; DROP TABLE records;")

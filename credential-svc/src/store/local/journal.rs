@@ -1,4 +1,4 @@
-//! The write-ahead log beside the database. It keeps what was replaced or deleted, as it was sealed, until it is emptied.
+//! The write-ahead log of the database. It keeps what was replaced or deleted, as it was sealed, until it is emptied.
 
 use sqlx::{Row as _, SqlitePool};
 

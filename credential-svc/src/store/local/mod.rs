@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file, in which every value is sealed with a key that lies in a file beside it.
+//! The embedded store: one SQLite file, in which every value is sealed with a key from another file of the same folder.
 
 mod error;
 mod folder;

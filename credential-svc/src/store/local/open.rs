@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use super::{LocalStore, error::OpenError, folder, journal, rotate, schema, seal::Seal};
 
-/// The name of the file that holds the key, beside `credentials.db`.
+/// The name of the file that holds the key, in the folder of `credentials.db`.
 pub const KEY_FILE: &str = "credential.key";
 
 /// Replaces the key with the id `old`, if that is still the current one, by a new key, and reseals all values of the store in
@@ -92,7 +92,7 @@ impl LocalStore {
         Ok(Self { write, read, seal })
     }
 
-    /// Closes the database, and leaves no journal beside it.
+    /// Closes the database, which removes its journal.
     pub(super) async fn close(self) {
         self.read.close().await;
         self.write.close().await;

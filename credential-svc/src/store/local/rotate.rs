@@ -21,8 +21,8 @@ pub(super) async fn known(pool: &SqlitePool, seals: &[Seal]) -> sqlx::Result<Opt
 pub(super) async fn reseal(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx::Result<()> {
     const NEXT: &str = "SELECT owner, version, sealed FROM owners WHERE owner > $1 ORDER BY owner LIMIT 1";
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let (mut behind, mut values) = (String::new(), 0_u64);
-    while let Some(row) = sqlx::query(NEXT).bind(&behind).fetch_optional(&mut *tx).await? {
+    let (mut after, mut values) = (String::new(), 0_u64);
+    while let Some(row) = sqlx::query(NEXT).bind(&after).fetch_optional(&mut *tx).await? {
         let (owner, version): (String, _) = (row.try_get(0)?, Version(row.try_get(1)?));
         match from.open(&owner, version, row.try_get(2)?) {
             Some(encoded) => {
@@ -37,7 +37,7 @@ pub(super) async fn reseal(pool: &SqlitePool, from: &Seal, to: &Seal) -> sqlx::R
                 tracing::error!(credential.owner = %owner, "a value was not sealed for its place with the store's key; it stays as it is")
             }
         }
-        behind = owner;
+        after = owner;
     }
     sqlx::query("UPDATE key_check SET digest = $1")
         .bind(to.check())

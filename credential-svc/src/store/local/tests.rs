@@ -211,7 +211,7 @@ async fn opens_databases_of_earlier_versions() {
     }
 }
 
-/// Somebody edited the database of an earlier version: its secrets do not open for another destination.
+/// Another program edited the database of an earlier version: its secrets do not open for another destination.
 #[tokio::test]
 async fn does_not_bind_secrets_of_an_earlier_version_to_an_edited_destination() {
     let evil = "UPDATE records SET bound_destination = 'https://evil.example' WHERE owner = 'installation:a'";
@@ -247,7 +247,7 @@ async fn what_was_replaced_is_in_no_file() {
     assert_eq!(value(&store, "a", "token").await, "two");
 }
 
-/// Somebody edited the database: a value opens for its owner and version only.
+/// Another program edited the database: a value opens for its owner and version only.
 #[tokio::test]
 async fn notices_values_that_were_swapped_or_relabelled() {
     let (store, _directory) = open().await;
@@ -437,7 +437,7 @@ async fn an_interrupted_rotation_of_keys_is_completed() {
     assert_eq!(Ring::existing(&file).unwrap().unwrap().ids(), ids);
 }
 
-/// Killed when all was resealed, and the files still had what the old key opens.
+/// Killed after all values were resealed, while the files still contained what the old key opens.
 #[tokio::test]
 async fn an_interrupted_rotation_leaves_nothing_that_the_old_key_opens() {
     let (store, directory) = open().await;

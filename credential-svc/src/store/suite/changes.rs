@@ -159,7 +159,7 @@ pub(in crate::store) async fn what_was_deleted_is_in_no_answer_that_is_kept<B: B
     assert_eq!(answers().await.iter().count(), 0, "no longer than a week");
 }
 
-pub(in crate::store) async fn a_crash_before_the_report_is_made_good<B: Bench>() {
+pub(in crate::store) async fn a_crash_before_the_report_is_repaired<B: Bench>() {
     let (bench, registry) = (B::new().await, MemoryRegistry::default());
     let before = service(&bench, &registry).await;
     before.reconcile().await.unwrap();
@@ -185,7 +185,7 @@ async fn is_erased<S: Store>(service: &Service<S>, uid: &str) -> bool {
     matches!(kept, Some((_, Value::Erased { .. })))
 }
 
-pub(in crate::store) async fn an_erasure_meets_a_put_that_is_under_way<B: Bench>() {
+pub(in crate::store) async fn an_erasure_meets_a_put_in_progress<B: Bench>() {
     for before in [None, Some("stored before")] {
         let (bench, registry) = (B::new().await, MemoryRegistry::default());
         let (one, two) = (service(&bench, &registry).await, service(&bench, &registry).await);

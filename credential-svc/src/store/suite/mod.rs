@@ -25,7 +25,7 @@ pub(super) trait Bench: Sized {
     async fn damage(&self, owner: &Owner);
 }
 
-/// Runs each case of the suite on a bench, as a test of its own.
+/// Runs each case of the suite on a bench, as a separate test.
 macro_rules! store_suite {
     ($bench:ident) => {
         $crate::store::suite::store_suite!($bench:
@@ -45,8 +45,8 @@ macro_rules! store_suite {
             a_request_sent_again_gets_its_first_answer,
             a_request_whose_answer_was_lost_is_made_once,
             what_was_deleted_is_in_no_answer_that_is_kept,
-            a_crash_before_the_report_is_made_good,
-            an_erasure_meets_a_put_that_is_under_way,
+            a_crash_before_the_report_is_repaired,
+            an_erasure_meets_a_put_in_progress,
             an_erasure_that_was_interrupted_is_completed,
             a_restored_backup_gets_newer_generations_than_were_reported,
             tombstones_go_after_a_week,

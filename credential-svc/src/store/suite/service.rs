@@ -30,7 +30,7 @@ use crate::domain::{
 
 pub(super) const HOME: &str = "https://example.com";
 
-/// A registry in memory that takes reports. Clones are the same registry.
+/// A registry in memory that accepts reports. Clones are the same registry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemoryRegistry(Arc<Taken>);
 
@@ -42,7 +42,7 @@ struct Taken {
 }
 
 impl MemoryRegistry {
-    /// From now on, no report is taken; or they are again.
+    /// From now on, reports are refused, or accepted again.
     pub(super) fn refuse(&self, refuses: bool) {
         self.0.refuses.store(refuses, Ordering::SeqCst);
     }
@@ -81,7 +81,7 @@ impl Registry for MemoryRegistry {
         self.accept()?;
         let mut reports = self.0.reports.lock().unwrap();
         let known = reports.get(owner).map_or(0, |known| known.credential_generation);
-        // As registry-svc has it: what is late is dropped.
+        // As in registry-svc, a report that is late is dropped.
         if report.credential_generation >= known {
             reports.insert(owner.clone(), report.clone());
         }
@@ -205,7 +205,7 @@ impl<S: Store> Service<S> {
         service
     }
 
-    /// The watch tells of an installation and of its entry, with what was reported of them.
+    /// The watch brings an installation and its entry, with what was reported on them.
     pub(super) fn watch(&self, uid: &str, deleted: bool) {
         self.credentials.update(|views| {
             views.put_plan("e/1".to_owned(), Arc::clone(&self.plan));
@@ -241,7 +241,7 @@ impl<S: Store> Service<S> {
         }
     }
 
-    /// An installation, as an authorization tells of it.
+    /// An installation, as an authorization returns it.
     pub(super) fn subject(&self, uid: &str) -> Subject {
         Subject::Installation(self.installation(uid, false), Arc::clone(&self.plan), Vec::new())
     }
