@@ -16,4 +16,9 @@ server.registerTool('wait', {}, async () => {
   await new Promise((resolve) => setTimeout(resolve, 1000));
   return text('waited');
 });
+// Says that it has begun, and never answers.
+server.registerTool('hang', {}, async () => {
+  console.error('hanging');
+  return new Promise(() => {});
+});
 await server.connect(new StdioServerTransport());

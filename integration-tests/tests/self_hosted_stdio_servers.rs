@@ -6,10 +6,14 @@ use contracts::{orchestrator as o, registry as r};
 use integration_tests::{
     Stack,
     caller::Caller,
-    process::{descendants, no_process_with},
+    process::{ProcessInfo, descendants, no_process_with},
     tools::{Tool, npm_command, own, python_command, python_folders},
     wait::eventually,
     walk,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::json;
 
@@ -222,12 +226,53 @@ async fn a_restart_loses_no_call() {
     assert_eq!(answers, vec!["waited"; 30]);
 }
 
+/// A bridge that is killed ends its server during a call. The caller is told of that, and later calls go to the server that is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_runtime_is_reported_as_such() {
+    let (stack, admin, installation) = growing().await;
+    let client = stack.mcp("team", &admin).await;
+    let end = async {
+        let request = o::StreamRuntimeLogsRequest {
+            name: format!("{}/runtime", installation.name),
+            follow: true,
+            ..Default::default()
+        };
+        let lines = admin.runtimes().stream_runtime_logs(request).await;
+        let mut lines = lines.expect("hers").into_inner();
+        while lines
+            .message()
+            .await
+            .expect("it follows")
+            .expect("the call arrives")
+            .line
+            != "hanging"
+        {}
+        let serves = |process: &ProcessInfo| process.arguments.contains("growing_server.mjs");
+        let bridge = descendants(stack.pid())
+            .into_iter()
+            .find(|process| process.parent == stack.pid() && descendants(process.pid).iter().any(serves));
+        let bridge = bridge.expect("a bridge runs the server");
+        kill(Pid::from_raw(bridge.pid), Signal::SIGKILL).expect("the bridge runs");
+    };
+    let (answer, ()) = tokio::join!(client.call("growing__hang", json!({})), end);
+    let result = &answer["result"];
+    let text = result["content"][0]["text"].as_str().unwrap_or_default();
+    assert!(text.contains("ended during the call, and is started again"), "{answer}");
+    assert_eq!(result["structuredContent"]["error"], "upstream_unreachable", "{answer}");
+    eventually("the server is started again", || async {
+        let answer = client.call("growing__wait", json!({})).await;
+        (answer["result"]["content"][0]["text"] == "waited").then_some(())
+    })
+    .await;
+}
+
 /// If a server's list of tools changes while nobody calls it, clients with an open stream are notified.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_list_of_tools_reaches_clients() {
     let (stack, admin, _) = growing().await;
     let client = stack.mcp("team", &admin).await;
-    assert_eq!(client.tool_names().await, ["growing__grow", "growing__wait"]);
+    let names = ["growing__grow", "growing__hang", "growing__wait"];
+    assert_eq!(client.tool_names().await, names);
     let mut stream = client.open_stream().await;
     client.call_text("growing__grow", json!({})).await;
     let told = async {
@@ -246,7 +291,7 @@ async fn a_changed_list_of_tools_reaches_clients() {
         .expect("the client is notified of the change");
     assert_eq!(
         client.tool_names().await,
-        ["growing__grow", "growing__grown", "growing__wait"]
+        ["growing__grow", "growing__grown", "growing__hang", "growing__wait"]
     );
     assert_eq!(client.call_text("growing__grown", json!({})).await, "here");
 }
