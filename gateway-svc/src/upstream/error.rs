@@ -98,7 +98,7 @@ impl UpstreamError {
     }
 
     /// The connection to this server failed, in a way that `what` names, before the answer had come.
-    pub(super) fn broken(error: &hyper::Error, endpoint: &Endpoint, what: impl Into<String>) -> Self {
+    pub(super) fn broken(error: &(dyn StdError + 'static), endpoint: &Endpoint, what: impl Into<String>) -> Self {
         if endpoint.hosted && has_ended(error) {
             Self::RuntimeEnded
         } else {
@@ -112,15 +112,18 @@ impl UpstreamError {
 }
 
 /// Whether the peer ended the connection; else it sent what is not HTTP.
-fn has_ended(error: &hyper::Error) -> bool {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
+fn has_ended(error: &(dyn StdError + 'static)) -> bool {
+    let (mut ended, mut cause) = (false, Some(error));
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
             return !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
         }
-        source = cause.source();
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            ended |= error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        }
+        cause = error.source();
     }
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+    ended
 }
 
 impl From<JsonError> for UpstreamError {
