@@ -42,7 +42,7 @@ impl Supervisor {
             if let Some(run) = self.server.run()
                 && run.fingerprint == fingerprint
                 // Otherwise, a restart waited for an update that was cancelled, and is due now.
-                && (self.restart.is_none() || self.fetching.is_some())
+                && (!self.restart.as_ref().is_some_and(|restart| restart.updates) || self.fetching.is_some())
             {
                 run.digest.clone_from(&digest);
                 return self.update(|status| {

@@ -36,11 +36,18 @@ pub(super) enum Desired {
     Hold(Held),
 }
 
+/// A restart that has no outcome yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PendingRestart {
+    id: String,
+    /// Whether it requests an update, and so has no outcome before the update has.
+    pub(super) updates: bool,
+}
+
 /// The restarts that were requested.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restarts {
-    /// The id of the last one.
-    id: String,
+    last: PendingRestart,
     /// Counts requests to update the package. A later restart without one does not cancel an update.
     updates: u64,
     /// `Restart::update_package_of` of the last request to update the package.
@@ -50,10 +57,13 @@ pub(super) struct Restarts {
 impl Restarts {
     /// Returns false if it is the last one again.
     pub(super) fn add(&mut self, restart: &Restart) -> bool {
-        if self.id == restart.id {
+        if self.last.id == restart.id {
             return false;
         }
-        self.id.clone_from(&restart.id);
+        self.last = PendingRestart {
+            id: restart.id.clone(),
+            updates: restart.update_package_of.is_some(),
+        };
         if let Some(revision) = restart.update_package_of {
             self.updates += 1;
             self.update_package_of = revision;
@@ -78,8 +88,7 @@ pub(super) struct Supervisor {
     updates_seen: u64,
     /// Why the last update failed, until a status says it.
     pub(super) not_updated: Option<String>,
-    /// The restart that has no outcome yet.
-    pub(super) restart: Option<String>,
+    pub(super) restart: Option<PendingRestart>,
     /// How many starts have failed in a row.
     pub(super) failures: u32,
     /// When secrets that could not be drawn are drawn again.
@@ -270,11 +279,12 @@ impl Supervisor {
     /// Restarts the server as requested.
     async fn start_again(&mut self) {
         let Restarts {
-            id,
+            last,
             updates,
             update_package_of,
         } = self.restarts.borrow_and_update().clone();
-        self.restart = Some(id);
+        let waits = last.updates;
+        self.restart = Some(last);
         self.failures = 0;
         self.not_updated = None;
         let updates = std::mem::replace(&mut self.updates_seen, updates) != updates;
@@ -288,7 +298,8 @@ impl Supervisor {
         self.update = self.update.filter(|revision| *revision >= spec.revision);
         // The fetch may be waiting for a registry that does not answer.
         self.end_fetch().await;
-        if self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
+        // A restart that requests no update does not wait for an earlier one, which `reconcile` begins again beside the new server.
+        if waits && self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
             return;
         }
         self.announce(spec.generation, RESTARTED);
@@ -393,11 +404,9 @@ impl Supervisor {
 
     /// Marks the status as the outcome of the last restart, unless that restart waits for an update.
     pub(super) fn restart_is_done(&mut self) {
-        if self.fetching.as_ref().is_some_and(|fetching| fetching.is_update) {
-            return;
-        }
-        if let Some(id) = self.restart.take() {
-            self.update(|status| status.observed_restart = id);
+        let updating = self.fetching.as_ref().is_some_and(|fetching| fetching.is_update);
+        if let Some(restart) = self.restart.take_if(|restart| !(restart.updates && updating)) {
+            self.update(|status| status.observed_restart = restart.id);
         }
     }
 

@@ -85,3 +85,30 @@ async fn a_failed_update_is_added_to_the_message_of_a_failed_server() {
     }
     local.runtime.release().await;
 }
+
+/// The registry does not answer the update. A restart that requests none restarts the server, and has an outcome; the update goes on.
+#[tokio::test]
+async fn a_restart_without_an_update_does_not_wait_for_one_that_hangs() {
+    let (local, tools) = (Local::new().await, tools());
+    local.runtime.apply("one", packaged(tools.path())).await;
+    let first = local.running("one").await;
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    fs::write(tools.path().join("slow"), "").unwrap();
+    local.runtime.restart("one", update("a")).await.unwrap();
+    let packages = local.folder.path().join("packages");
+    while fs::read_dir(&packages).unwrap().count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let plain = Restart {
+        id: "b".to_owned(),
+        update_package_of: None,
+    };
+    local.runtime.restart("one", plain).await.unwrap();
+    let second = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "b").await;
+    assert_eq!(second.state, State::Running, "{second:?}");
+    assert_ne!(second.endpoint, first.endpoint);
+    fs::remove_file(tools.path().join("slow")).unwrap();
+    let updated = |s: &Status| s.package.as_ref().is_some_and(|package| package.version == "2.0.0");
+    suite::until(&local, "one", "the update", updated).await;
+    local.runtime.release().await;
+}
