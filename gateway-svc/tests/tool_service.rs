@@ -269,6 +269,26 @@ async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
     assert_eq!(reason(&malformed), "INVALID_FIELDS");
 }
 
+/// The registry still names the address of a server that has ended: for a moment after each restart.
+#[tokio::test]
+async fn a_call_waits_for_the_successor_of_a_self_hosted_server() {
+    let world = World::new(echo).await;
+    world.self_host("http://127.0.0.1:1/mcp").await;
+    let mut tools = world.tools();
+    let mut answer = std::pin::pin!(tools.call_tool(world.by("alice", call(r#"{"n":1}"#))));
+    let others = async {
+        for _ in 0..20 {
+            world.tools().list_tools(world.by("alice", list())).await.unwrap();
+        }
+    };
+    tokio::select! {
+        early = answer.as_mut() => panic!("the call did not wait: {early:?}"),
+        () = others => {}
+    }
+    world.self_host(&world.url).await;
+    assert!(answer.await.unwrap().into_inner().result_json.contains(r#"{\"n\":1}"#));
+}
+
 /// Who shows no good token is refused without a message being read: here none ever comes.
 #[tokio::test]
 async fn a_stranger_is_refused_before_their_message_is_read() {

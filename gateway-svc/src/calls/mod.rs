@@ -59,7 +59,8 @@ impl Calls {
         }
     }
 
-    /// Makes the call and begins to read the answer. A call that reaches a server that is stopping is sent again to its successor.
+    /// Makes the call and begins to read the answer. A call that a self-hosted server did not receive, since it is stopping or has ended, is
+    /// sent again to its successor.
     pub(crate) async fn call(
         &self,
         caller: &Caller,
@@ -73,13 +74,13 @@ impl Calls {
                 .resolve(caller, consumer, call, stopping.as_ref(), deadline)
                 .await?;
             match self.call_at(&resolved, consumer, call).await? {
-                Some(outcome) => return Ok(outcome),
+                Ok(outcome) => return Ok(outcome),
                 // The wait for the successor begins here, however long this server kept the call before it refused it.
-                None if stopping.is_none() => deadline = Instant::now() + START,
-                None if Instant::now() >= deadline => {
-                    return Err(upstream_failed(UpstreamError::NotTaken, &resolved.running.entry));
+                Err(_) if stopping.is_none() => deadline = Instant::now() + START,
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(upstream_failed(error, &resolved.running.entry));
                 }
-                None => {}
+                Err(_) => {}
             }
             stopping = resolved.running.endpoint;
         }
@@ -90,13 +91,14 @@ impl Calls {
         self.upstreams.end_client(client);
     }
 
-    /// Sends the call to the installation that it was resolved to. `None`: its server is stopping, and did not receive the call.
+    /// Sends the call to the installation that it was resolved to. The inner error: its server
+    /// did not receive the call, and a successor may.
     async fn call_at(
         &self,
         resolved: &resolve::Target,
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
-    ) -> Result<Option<Outcome>, CallError> {
+    ) -> Result<Result<Outcome, UpstreamError>, CallError> {
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: vend::VendError| error.into_call_error(entry, consumer, &self.links);
@@ -113,9 +115,11 @@ impl Calls {
                         running: running.clone(),
                         tools_changed: Arc::clone(&self.tools_changed),
                     };
-                    return Ok(Some(Outcome::new(answer, at)));
+                    return Ok(Ok(Outcome::new(answer, at)));
                 }
-                Err(UpstreamError::NotTaken) => return Ok(None),
+                Err(error @ UpstreamError::NotTaken) => return Ok(Err(error)),
+                // The registry may not know yet that the server has ended.
+                Err(error @ UpstreamError::Unreachable(_)) if running.revision.self_hosted => return Ok(Err(error)),
                 Err(UpstreamError::Unauthorized) if running.revision.vends_headers && !again => {
                     again = true;
                     vended = self

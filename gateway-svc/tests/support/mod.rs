@@ -72,7 +72,8 @@ pub(crate) struct World {
     pub(crate) issuer: TestIssuer,
     /// What the upstream got: the message and its `Authorization`.
     pub(crate) seen: Arc<Mutex<Vec<(Value, String)>>>,
-    url: String,
+    /// Where the upstream serves MCP.
+    pub(crate) url: String,
     channel: Channel,
     _served: Served,
 }
@@ -123,6 +124,40 @@ impl World {
     pub(crate) async fn change(&self, change: impl FnOnce(&mut Objects)) {
         self.registry.change(change);
         self.registry.acked().await;
+    }
+
+    /// Moves Alice's installation to a revision that is self-hosted, and whose process serves MCP at `endpoint`.
+    pub(crate) async fn self_host(&self, endpoint: &str) {
+        let server = pb::SelfHostedServer {
+            transport: Some(pb::self_hosted_server::Transport::StreamableHttp(
+                pb::StreamableHttpTransport::default(),
+            )),
+            ..pb::SelfHostedServer::default()
+        };
+        let revision = pb::EntryRevision {
+            number: 2,
+            server: Some(pb::entry_revision::Server::SelfHosted(server)),
+            ..self.revision()
+        };
+        let mut installation = self.installation("i-alice", "alice", true);
+        installation.running_entry_revision = 2;
+        installation.conditions.push(pb::Condition {
+            r#type: pb::ConditionType::RuntimeReady.into(),
+            status: pb::ConditionStatus::True.into(),
+            observed_generation: 1,
+            ..pb::Condition::default()
+        });
+        let runtime = pb::Runtime {
+            owner_uid: "i-alice".to_owned(),
+            endpoint: endpoint.to_owned(),
+            ..pb::Runtime::default()
+        };
+        self.change(|objects| {
+            objects.put(revision);
+            objects.put(installation);
+            objects.put(runtime);
+        })
+        .await;
     }
 
     /// The tools that were reported, one line for each report.
