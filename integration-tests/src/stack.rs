@@ -21,7 +21,7 @@ use crate::{
     wait::eventually_within,
 };
 
-/// The `chandlery` program: `CHANDLERY_BIN`, or the one that cargo builds.
+/// The `chandlery` program: `CHANDLERY_BIN`, or the one that cargo builds, together with its bridge.
 ///
 /// # Panics
 /// If it cannot be built.
@@ -33,9 +33,14 @@ pub fn binary() -> &'static Path {
             return PathBuf::from(path);
         }
         let mut cargo = StdCommand::new(env!("CARGO"));
-        cargo
-            .current_dir(repository())
-            .args(["build", "-p", "chandlery", "--message-format=json"]);
+        cargo.current_dir(repository()).args([
+            "build",
+            "-p",
+            "chandlery",
+            "-p",
+            "stdio-bridge",
+            "--message-format=json",
+        ]);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
@@ -67,6 +72,7 @@ pub struct StackBuilder {
     environment: Vec<(String, String)>,
     bare: bool,
     data: Option<Arc<TempDir>>,
+    program: Option<PathBuf>,
 }
 
 impl StackBuilder {
@@ -88,6 +94,13 @@ impl StackBuilder {
     #[must_use]
     pub fn without_loopback_upstreams(mut self) -> Self {
         self.bare = true;
+        self
+    }
+
+    /// Starts the program at another path than [`binary`].
+    #[must_use]
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
         self
     }
 
@@ -119,7 +132,7 @@ impl StackBuilder {
     }
 
     fn command(&self, data: &TempDir) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program.as_deref().unwrap_or_else(|| binary()));
         command.current_dir(data.path());
         command.arg("--data-dir").arg(data.path().join("data"));
         for name in ["--http", "--grpc"] {

@@ -16,6 +16,9 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// A program that runs as the stdio bridge with `bridge_arguments`, and as the launcher of the sandbox.
     pub program: PathBuf,
+    /// The bridge as a program of its own, which takes less memory. It is used instead of `program` if it exists, is of the same build as this
+    /// service, and nobody can change it who cannot change `program`.
+    pub bridge: Option<PathBuf>,
     /// The arguments for the bridge; `stdio-bridge` by default.
     pub bridge_arguments: Vec<String>,
     /// Commands of entries that stand for a program with arguments: the servers that come with Chandlery.
@@ -85,7 +88,8 @@ impl Default for Config {
             hidden_dir: None,
             sandbox: Sandbox::default(),
             program: PathBuf::new(),
-            bridge_arguments: vec!["stdio-bridge".to_owned()],
+            bridge: None,
+            bridge_arguments: vec![stdio_bridge::NAME.to_owned()],
             builtin_commands: BTreeMap::new(),
             inherited_environment: inherited.map(str::to_owned).to_vec(),
             limits: Limits::default(),

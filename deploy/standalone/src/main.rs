@@ -30,11 +30,11 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // This program also runs as the bridge, and as the launcher of servers. These processes must stay small, so they
-    // start before anything else is initialized.
+    // This program also runs as the bridge, if that is not installed as a program of its own, and as the launcher of
+    // servers. These processes must stay small, so they start before anything else is initialized.
     if std::env::args_os()
         .nth(1)
-        .is_some_and(|argument| argument == cli::BRIDGE || argument == stdio_bridge::LAUNCHER)
+        .is_some_and(|argument| argument == stdio_bridge::NAME || argument == stdio_bridge::LAUNCHER)
     {
         return stdio_bridge::main();
     }

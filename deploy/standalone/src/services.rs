@@ -90,6 +90,7 @@ pub(crate) async fn build(
             sandbox: sandbox(&config.sandbox, public),
             inherited_environment,
             program: program.clone(),
+            bridge: Some(program.with_file_name(stdio_bridge::NAME)),
             builtin_commands: BTreeMap::from([(
                 seed::DEMO_COMMAND.to_owned(),
                 vec![program.to_string_lossy().into_owned(), demo_server::COMMAND.to_owned()],

@@ -38,7 +38,7 @@ mod underway;
 pub use event::{EndReason, Event};
 pub use http::NOT_TAKEN_HEADER;
 pub use redact::Redactor;
-pub use run::main;
+pub use run::{NAME, VERSION, VERSION_ARGUMENT, main};
 pub use sandbox::LAUNCHER;
 pub use spec::{File, Limits, Spec, Transport};
 pub use stop::{STOP, STOP_NOW};

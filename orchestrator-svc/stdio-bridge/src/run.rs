@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -32,6 +33,18 @@ use crate::{
     tree::kill_descendants,
 };
 
+/// The name of the bridge as a program of its own. Also the first argument of another program that is the bridge, too.
+pub const NAME: &str = "stdio-bridge";
+/// The argument to which the bridge as a program of its own answers with [`VERSION`], and a line end.
+pub const VERSION_ARGUMENT: &str = "--version";
+/// The version, with a digest of the sources: a service and a bridge with equal ones understand each other.
+pub const VERSION: &str = concat!(
+    "stdio-bridge ",
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("STDIO_BRIDGE_SOURCES"),
+    ")"
+);
 /// Longest spec, in bytes.
 const SPEC_BYTES: u64 = 32 << 20;
 /// How long a predecessor may take to clean up.
@@ -41,8 +54,13 @@ const PREDECESSOR: Duration = Duration::from_secs(15);
 /// launcher of a server, if the first argument is [`sandbox::LAUNCHER`].
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(LAUNCHER) {
-        return sandbox::launch(arguments);
+    match arguments.next().as_deref() {
+        Some(LAUNCHER) => return sandbox::launch(arguments),
+        Some(VERSION_ARGUMENT) => {
+            let written = writeln!(std::io::stdout(), "{VERSION}");
+            return written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     // One thread: the kernel kills the server when the thread that started it ends.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
@@ -68,6 +86,8 @@ fn bridge_failed(what: &str) -> Event {
 }
 
 async fn life(events: &Events) -> Event {
+    // Otherwise it is the number of a descriptor: see the orchestrator's `program.rs`.
+    let _ = prctl::set_name(c"stdio-bridge");
     // Before anything else: a parent that has ended is another process.
     let parent = getppid();
     if prctl::set_child_subreaper(true).is_err() {

@@ -11,9 +11,6 @@ use clap::{Args, Parser, Subcommand};
 use self::serve::Serve;
 use crate::{demo_server, rotate_keys, run, token};
 
-/// The first argument with which the program runs as a stdio bridge.
-pub(crate) const BRIDGE: &str = "stdio-bridge";
-
 /// A private MCP registry: the catalog of approved MCP servers, their installations, credentials and runtime, and the
 /// gateway through which agents call their tools.
 ///

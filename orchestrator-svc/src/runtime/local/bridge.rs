@@ -5,12 +5,13 @@ use std::{io, process::Stdio, time::Duration};
 use stdio_bridge::{EndReason, Event, STOP, STOP_NOW, Spec};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout},
     time::timeout,
 };
 use zeroize::Zeroizing;
 
-use crate::{config::Config, domain::logs::Logs};
+use super::program::Program;
+use crate::domain::logs::Logs;
 
 /// How long a bridge may take to clean up, in addition to the time that the limits give it to stop.
 const CLEANUP: Duration = Duration::from_secs(15);
@@ -27,9 +28,9 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// Starts the bridge, and sends it the spec through its standard input.
-    pub(crate) async fn start(config: &Config, spec: &Spec) -> io::Result<Self> {
-        let mut process = Command::new(&config.program)
-            .args(&config.bridge_arguments)
+    pub(crate) async fn start(program: &Program, spec: &Spec) -> io::Result<Self> {
+        let mut process = program
+            .command()
             .env_clear()
             .current_dir("/")
             // Ctrl-C signals the process group of the terminal; a bridge must stop only when its input ends.

@@ -14,6 +14,7 @@ use super::{
     bridge::Bridge,
     folders::{Folders, Own},
     packages::{FETCH_MILLIS, Fetch, PackageRequest, Settings, Step, Trees, manager, origin},
+    program::Program,
     programs::Programs,
     sandbox::{Sandbox, SandboxError},
 };
@@ -39,6 +40,14 @@ pub enum LocalError {
     /// Its folders cannot be created or cleared.
     #[error("the folder for running servers cannot be used: {0}")]
     Folders(#[from] io::Error),
+    /// The program of the configuration cannot be opened.
+    #[error("the program {} cannot be opened: {error}", path.display())]
+    Program {
+        /// As configured.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// Servers cannot be sandboxed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -57,6 +66,7 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Machine {
     config: Config,
+    program: Program,
     folders: Folders,
     sandbox: Sandbox,
     trees: Trees,
@@ -76,10 +86,14 @@ impl Machine {
             Some(folder) => folder.canonicalize()?,
             None => folders.data().to_owned(),
         };
-        let (configured, program) = (config.sandbox.clone(), config.program.clone());
+        let program = Program::choose(&config).await.map_err(|error| LocalError::Program {
+            path: config.program.clone(),
+            error,
+        })?;
+        let (configured, launcher) = (config.sandbox.clone(), program.path());
         let sandbox = {
             let scratch = folders.make("probe")?;
-            tokio::task::spawn_blocking(move || Sandbox::new(configured, &program, &hidden, &scratch.temporary))
+            tokio::task::spawn_blocking(move || Sandbox::new(configured, &launcher, &hidden, &scratch.temporary))
                 .await
                 .map_err(io::Error::other)??
         };
@@ -94,6 +108,7 @@ impl Machine {
             .collect();
         Ok(Self {
             config,
+            program,
             folders,
             sandbox,
             trees,
@@ -246,7 +261,7 @@ impl Machine {
                 ..self.config.limits.clone()
             },
         };
-        Bridge::start(&self.config, &spec).await
+        Bridge::start(&self.program, &spec).await
     }
 
     /// Accepts the result of a step. Returns the fetch if it has another step; otherwise the package is ready to run.
@@ -330,7 +345,7 @@ impl Machine {
             },
             limits: self.config.limits.clone(),
         };
-        let bridge = Bridge::start(&self.config, &spec).await?;
+        let bridge = Bridge::start(&self.program, &spec).await?;
         Ok(Started {
             bridge,
             socket,

@@ -15,6 +15,7 @@ mod folders;
 mod machine;
 mod packages;
 mod place;
+mod program;
 mod programs;
 mod removal;
 mod sandbox;

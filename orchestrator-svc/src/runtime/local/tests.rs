@@ -23,7 +23,7 @@ struct Local {
 }
 
 /// The bridge: a binary of this package, which cargo puts beside the folder of the test binaries.
-fn bridge() -> PathBuf {
+pub(super) fn bridge() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let bridge = test.ancestors().nth(2).unwrap().join("bridge-for-tests");
     assert!(
