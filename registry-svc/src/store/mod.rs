@@ -46,6 +46,7 @@ pub(crate) mod watchers;
 pub(crate) use compaction::Compaction;
 pub(crate) use connect::{OpenError, SNAPSHOTS, open};
 pub(crate) use db::Db;
+pub use document::SCHEMA_VERSION;
 pub(crate) use error::{Error, Result, timed_out};
 pub(crate) use identity::{Head, head};
 pub(crate) use notify::follow;
@@ -71,7 +72,7 @@ macro_rules! on {
 }
 pub(crate) use on;
 
-/// Runs a single statement beside all transactions, in a view of its own: `on_reader!(db, pool => sqlx::query(SQL).fetch_all(pool).await)`.
+/// Runs a single statement outside of transactions, in its own view: `on_reader!(db, pool => sqlx::query(SQL).fetch_all(pool).await)`.
 macro_rules! on_reader {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db.pools() {

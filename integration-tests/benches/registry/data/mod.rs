@@ -20,14 +20,12 @@ use contracts::registry::{
 };
 use integration_tests::Result;
 use prost_types::Timestamp;
-use registry_svc::Database;
+use registry_svc::{Database, SCHEMA_VERSION};
 use service_kit::UserId;
 use sha2::{Digest as _, Sha256};
 
 use crate::{database::bulk::Bulk, report::say};
 
-/// The value in `document.rs` of registry-svc.
-const SCHEMA_VERSION: i64 = 1;
 /// More than a page of a list. With fewer objects, the pages of the small and the large data set would not be
 /// comparable.
 const MORE_THAN_A_PAGE: usize = 60;
