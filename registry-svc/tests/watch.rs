@@ -119,7 +119,7 @@ async fn resumes_where_it_was_left(stack: Stack) {
         };
         assert_eq!(watched.name, expected.name);
     }
-    // A watcher to whom nothing has happened is told that at once.
+    // A watcher that has missed nothing is resumed at once.
     let now = (epoch.as_str(), second.registry_revision);
     let mut watcher = Watcher::resume(&stack, Workload::Gateway, &kinds, "another", now).await;
     let Some(watch_response::Message::Resumed(resumed)) = watcher.next().await else {
@@ -243,11 +243,14 @@ async fn a_watcher_that_vanished_counts_until_its_lease_ends(stack: Stack) {
     let stack = stack.succeed_with(|config| config.watcher_lease = lease).await;
     let mut process = Process::start(&stack, start(&[ObjectKind::Entry])).await;
     process.kill();
-    let killed = Instant::now();
-    // It had acknowledged everything: only what comes now is in doubt.
+    // It has acknowledged everything: only what comes now is in doubt.
     assert_eq!(lagging(&create(&stack, "one").await), [process.name.as_str()]);
-    tokio::time::sleep_until((killed + lease + Duration::from_secs(1)).into()).await;
-    assert!(lagging(&create(&stack, "two").await).is_empty());
+    let deadline = Instant::now() + lease + Duration::from_secs(20);
+    let mut index = 0;
+    while !lagging(&create(&stack, &format!("more-{index}")).await).is_empty() {
+        assert!(Instant::now() < deadline, "a watcher without a lease still counts");
+        index += 1;
+    }
 }
 
 async fn a_watcher_that_vanished_comes_back_under_its_name(stack: Stack) {
@@ -340,7 +343,7 @@ async fn snapshots_that_are_large_come_in_parts(stack: Stack) {
     for index in 0..12 {
         expected.push(admin.created(&format!("large-{index}"), large()).await.uid);
     }
-    // Many at once: they take turns. None gets a message that is too large, or forgets something.
+    // Many at once, one after another. None gets a message that is too large, or forgets something.
     let kinds = [ObjectKind::Entry, ObjectKind::EntryRevision];
     let snapshots = (0..12).map(|_| async {
         let mut watcher = Watcher::start(&stack, Workload::Gateway, &kinds).await;
