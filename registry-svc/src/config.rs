@@ -14,7 +14,7 @@ pub enum Database {
     Postgres(SecretString),
 }
 
-/// Settings. [`Config::new`] gives all but what has no default, so that a new one breaks nobody:
+/// Settings. [`Config::new`] sets all that have a default, so that a new setting breaks no caller:
 /// `Config { egress, ..Config::new(database, page_token_key) }`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,7 +28,7 @@ pub struct Config {
     pub pending_expiry: Duration,
     /// What watchers can resume from.
     pub retention: Retention,
-    /// How long a watcher counts whose connection broke, unless it comes back. Watchers are told 30 seconds.
+    /// How long a watcher counts whose connection broke, unless it comes back. The contract says 30 seconds.
     pub watcher_lease: Duration,
 }
 

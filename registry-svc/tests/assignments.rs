@@ -192,7 +192,7 @@ async fn take_all_tools_of_an_entry(stack: Stack) {
     assert_eq!(made.selection, all.selection);
     let twice = assign(&admin, all.clone(), false).await.unwrap_err();
     assert_eq!(twice.code(), Code::AlreadyExists);
-    // One tool by another name, beside all of them.
+    // One tool by another name, in addition to all of them.
     let named = ToolAssignment {
         exposed_name: "clock".to_owned(),
         ..tool("now")

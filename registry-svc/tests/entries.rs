@@ -544,7 +544,7 @@ async fn that_are_large_are_listed_in_pages_that_clients_take(stack: Stack) {
     assert!(!page.next_page_token.is_empty());
 }
 
-/// What narrows a list is looked at before anything is looked up.
+/// The filters of a list are checked before anything is looked up.
 async fn say_all_that_is_wrong_with_a_list(stack: Stack) {
     let labels: Vec<_> = (0..9).map(|index| (format!("l{index}"), "v".to_owned())).collect();
     let wrong = ListEntriesRequest {

@@ -1,4 +1,4 @@
-//! What hostile or careless callers send: it is refused, at a cost that is linear in its size, and holds up nobody.
+//! What hostile or careless callers send: it is refused, at a cost that is linear in its size, and delays no other call.
 
 #[path = "support/assigning.rs"]
 mod assigning;
@@ -30,7 +30,7 @@ on_both_engines!(
     who_may_not_do_something_waits_for_no_write,
 );
 
-/// Sends what is no message of the method: whoever reads it says INVALID_ARGUMENT.
+/// Sends what is no message of the method: a service that reads it answers INVALID_ARGUMENT.
 async fn nonsense(channel: Channel, path: &'static str, token: Option<&str>) -> Status {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
@@ -317,7 +317,7 @@ async fn expired_ones_all_go_at_once(stack: Stack) {
         ..Default::default()
     };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    // Housekeeping comes by every few seconds; each time, it goes on until none is left. The first that is gone begins it.
+    // Housekeeping runs every few seconds, each time until none is left. The first that is gone shows that it runs.
     let mut left = 160;
     while left == 160 {
         assert!(tokio::time::Instant::now() < deadline, "none has expired");

@@ -54,14 +54,14 @@ async fn replicas_wait_for_each_others_watchers() {
     assert!(lagging(&create(&one, "third").await).is_empty());
 }
 
-/// At e7ac4ad, a replica that had paused was never waited for again.
+/// At e7ac4ad, a replica that paused once was never waited for again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_paused_brings_its_watchers_back() {
     let Some(one) = postgres().await else { return };
     let other = one.again().await;
     let mut watcher = Watcher::start(&other, Workload::Gateway, &[]).await;
     watcher.snapshot().await;
-    // What is left of a replica that was silent until its leases had ended, and was buried.
+    // What is left of a replica that was silent until its leases ended, and whose watchers were removed.
     sqlx::query("DELETE FROM watchers")
         .execute(&mut connect(&one).await)
         .await
@@ -160,7 +160,7 @@ async fn gateways_of_all_replicas_find_each_other() {
     );
 }
 
-/// At e7ac4ad, sixteen writers that waited for one stuck session had all connections, and no read was answered.
+/// At e7ac4ad, sixteen writers that waited for one stuck session held all connections, and no read was answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stuck_session_stops_no_reads() {
     let Some(stack) = postgres().await else { return };
@@ -185,7 +185,7 @@ async fn one_stuck_session_stops_no_reads() {
     late.snapshot().await;
     let waiting = writers.iter().filter(|writer| !writer.is_finished()).count();
     assert_eq!(waiting, writers.len(), "a read waited until a writer gave up");
-    // Whoever writes is told to retry, in bounded time.
+    // Writers fail with an error that says to retry, in bounded time.
     for writer in writers {
         let answer = tokio::time::timeout(Duration::from_secs(15), writer).await;
         let refused = answer.expect("no writer waits for ever").unwrap().unwrap_err();
@@ -197,7 +197,7 @@ async fn one_stuck_session_stops_no_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_restored_while_it_runs_makes_watchers_start_anew() {
+async fn a_database_that_is_restored_while_it_runs_makes_watchers_start_again() {
     const RESTORE: &str =
         "CREATE TABLE saved AS TABLE head; TRUNCATE head; INSERT INTO head SELECT * FROM saved; DROP TABLE saved";
     let Some(stack) = postgres().await else { return };
@@ -208,7 +208,7 @@ async fn a_database_that_is_restored_while_it_runs_makes_watchers_start_anew() {
         .execute(&mut connect(&stack).await)
         .await
         .unwrap();
-    // Without anybody's doing: the open stream ends, and nothing is resumed.
+    // Without any call: the open stream ends, and nothing is resumed.
     watcher.compacted().await;
     let kinds = [ObjectKind::Entry];
     let instance = watcher.instance.clone();

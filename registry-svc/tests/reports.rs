@@ -62,7 +62,7 @@ fn of_installation(installation: &Installation) -> report_credential_request::Su
     report_credential_request::Subject::InstallationUid(installation.uid.clone())
 }
 
-/// The runtime that a workload which authorizes an admin is told.
+/// The runtime in the answer to a workload that authorizes an admin.
 async fn runtime(stack: &Stack, name: &str) -> Option<Runtime> {
     let mut access = access_service_client::AccessServiceClient::new(stack.pipe(Workload::Credential));
     let principal = Principal {
@@ -305,7 +305,7 @@ async fn a_set_of_tools_is_kept_once_and_only_while_something_has_it(stack: Stac
     let shared = hash(admin.installation(&first.name).await.unwrap());
     assert_eq!(hash(alice.installation(&second.name).await.unwrap()), shared);
     assert_eq!(admin.entry(&entry.name).await.unwrap().discovered[0].set_hash, shared);
-    // A person's own account is shown another tool: everybody else goes on with the entry's.
+    // A person's own account is shown another tool: everybody else keeps the entry's.
     stack.discover(&second, &["now", "mine"]).await;
     let own = hash(alice.installation(&second.name).await.unwrap());
     assert_ne!(own, shared);

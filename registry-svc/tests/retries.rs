@@ -33,7 +33,7 @@ async fn retries_return_the_first_answer(stack: Stack) {
     let again = add_team(&admin, "ops", Team::default(), &id).await.unwrap();
     assert_eq!(again, first, "a replay returns the first answer");
 
-    // A retry of somebody who has left the team is not told what the team has.
+    // A retry of somebody who has left the team does not show what the team has.
     me(&alice).await;
     let add = add_team_member(&first.name, &alice.user);
     admin.teams().add_team_member(add).await.unwrap();

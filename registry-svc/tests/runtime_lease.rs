@@ -1,4 +1,4 @@
-//! One orchestrator holds the lease of what runs servers, on both engines.
+//! One orchestrator holds the lease for running servers, on both engines.
 
 mod support;
 

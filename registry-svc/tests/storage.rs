@@ -144,7 +144,7 @@ async fn a_database_that_cannot_be_opened_is_named() {
     assert!(refused.to_string().contains("registry's database"), "{refused}");
 }
 
-/// A watcher that knows what was written after a backup must not go on when the backup is back: the same revisions say something else.
+/// A watcher that knows what was written after a backup must not resume after it is restored: the same revisions have other contents.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_backup_makes_watchers_start_anew() {
     let stack = Stack::start(On::Sqlite).await.unwrap();

@@ -53,7 +53,7 @@ const SMALL: usize = 1 << 20;
 const TINY: usize = 256 << 10;
 
 impl Registry {
-    /// The person who calls, as of now; UNAUTHENTICATED if nobody does or they are deactivated.
+    /// The person who calls, as of now; UNAUTHENTICATED without a person, or if they are deactivated.
     async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let user = identity::require_user(request)?;
         Ok(self.known(&user).await?)

@@ -1,4 +1,4 @@
-//! How gRPC tells what went wrong (AIP-193). The one place where errors become a `Status`.
+//! Errors as gRPC statuses (AIP-193). The one place where errors become a `Status`.
 
 use contracts::registry::ErrorReason;
 use service_kit::status::{Reason, StatusBuilder, internal, not_found};

@@ -3,7 +3,7 @@
 use contracts::registry::{Condition, ConditionStatus, ConditionType, Installation, InstallationState};
 use prost_types::Timestamp;
 
-/// The reason of a condition nobody has reported yet.
+/// The reason of a condition that was not reported yet.
 const NOT_REPORTED: &str = "NOT_REPORTED";
 /// credential-svc's reason while a required secret has not been entered.
 const CREDENTIAL_REQUIRED: &str = "CREDENTIAL_REQUIRED";

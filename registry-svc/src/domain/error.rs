@@ -1,4 +1,4 @@
-//! Everything that can go wrong, as the caller is told.
+//! Everything that can go wrong, as callers see it.
 
 use service_kit::{identity::USER_DEACTIVATED, status::Violations};
 
@@ -25,7 +25,7 @@ pub(crate) enum Error {
     /// The name is taken.
     #[error("{0} exists already")]
     AlreadyExists(String),
-    /// What had the name before has not been removed completely.
+    /// The previous object with this name has not been removed completely.
     #[error("{0} was just deleted, and gateway tokens are still limited to it: retry in a few seconds")]
     BeingDeleted(String),
     /// Another assignment has the exposed name.
@@ -88,7 +88,7 @@ pub(crate) enum Error {
     #[error("page_token was not made for this request: ask for the first page with an empty one")]
     PageTokenInvalid,
     /// Another orchestrator runs the servers.
-    #[error("this is not reported under the present lease of what runs servers: another orchestrator holds it")]
+    #[error("this is not reported under the present lease for running servers: another orchestrator holds it")]
     LeaseLost,
     /// The database failed.
     #[error("the database failed")]

@@ -1,7 +1,7 @@
 //! Update masks (AIP-134, AIP-161): whole top-level fields only.
 //!
 //! An update takes its message apart with a pattern that names every field, and hands each to [`Mask::apply`]: a field that is
-//! added to the contract is then forgotten by nobody, for the compiler refuses the pattern.
+//! added to the contract cannot be forgotten, since the compiler then refuses the pattern.
 
 use prost_types::FieldMask;
 use service_kit::status::Violations;
@@ -51,7 +51,7 @@ impl Mask {
         }
     }
 
-    /// Puts `change` in the place of `current` if this field is to be changed: named, or not named by anybody and set. Says whether.
+    /// Replaces `current` by `change` if this field is to be changed: named, or set where the mask names none. Returns whether it is.
     pub(crate) fn apply<T: Default + PartialEq>(&mut self, field: &'static str, current: &mut T, change: T) -> bool {
         self.known.push(field);
         let takes = match &self.wanted {

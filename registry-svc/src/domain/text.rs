@@ -122,7 +122,7 @@ pub(crate) fn is_environment_variable(text: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
-/// Whether this is a path below a folder, whoever joins the two: relative, no `.` or `..`, no empty part, no backslash.
+/// Whether this is a path below a folder, however the two are joined: relative, no `.` or `..`, no empty part, no backslash.
 pub(crate) fn is_path_below(text: &str) -> bool {
     text.len() <= 255
         && !text.chars().any(|c| c.is_control() || c == '\\')

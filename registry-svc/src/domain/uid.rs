@@ -1,4 +1,4 @@
-//! What objects are told apart by.
+//! The identity of objects.
 
 use uuid::Uuid;
 

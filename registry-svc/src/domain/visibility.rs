@@ -56,7 +56,7 @@ pub(crate) fn teams(visibility: Option<&Visibility>) -> &[String] {
 pub(crate) const ADMINS: &str = "admin";
 
 /// Who sees what has this visibility and author (`users/{user}`), as the tables of audiences name them. `team_uids` are those of
-/// [`teams`]. An audience that this program does not know means nobody but the author and admins.
+/// [`teams`]. An audience that this program does not know includes only the author and admins.
 pub(crate) fn audiences(visibility: Option<&Visibility>, team_uids: &[String], creator: &str) -> Vec<String> {
     let author = format!("user:{}", creator.trim_start_matches("users/"));
     let mut audiences = match visibility.and_then(|visibility| visibility.audience.as_ref()) {

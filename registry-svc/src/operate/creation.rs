@@ -21,7 +21,7 @@ pub(super) struct Creation<'a> {
 }
 
 impl<'a> Creation<'a> {
-    /// `message` is the request without its `request_id` and its maps: maps have no order of their own and come beside it.
+    /// `message` is the request without its `request_id` and its maps, which have no order and are passed separately.
     pub(super) fn new(
         caller: &'a Caller,
         rpc: &'static str,

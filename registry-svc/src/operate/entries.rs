@@ -184,7 +184,7 @@ pub(crate) async fn update(
     let merged = apply_mask(spec.message(), change, request.update_mask.as_ref())?;
     let next = EntrySpec::parse(merged, &registry.egress)?;
     if next == spec {
-        // What followed from the change before may still be under way.
+        // The rollout of the change before may still be in progress.
         tx.stands_at(Object::Entry, current.registry_revision);
         return roll_out(registry, tx, current).await;
     }

@@ -1,4 +1,4 @@
-//! Periodic work. Each of these is a task of its own: one that is slow does not delay the others.
+//! Periodic work. Each of these is a separate task: one that is slow does not delay the others.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,11 +17,11 @@ use crate::{
     store::{self, Compaction, gateway_replicas, requests, watchers},
 };
 
-/// How often the database is tried, and expired installations and lost gateways are looked for.
+/// How often the database is checked, and expired installations and lost gateways are searched for.
 const LOOK: Duration = Duration::from_secs(4);
 /// After this time without an answer, the database counts as unavailable.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How often the size of the change log is looked at, and how often it is compacted whatever its size.
+/// How often the size of the change log is checked, and how often it is compacted whatever its size.
 const LOG: Duration = Duration::from_secs(5);
 const COMPACT: Duration = Duration::from_secs(60);
 /// A retry with a `request_id` is recognized for this long.
@@ -63,7 +63,7 @@ fn unanswered() -> Readiness {
     Readiness::NotReady("the registry's database does not answer".to_owned())
 }
 
-/// Deletes installations that nobody completed in time.
+/// Deletes installations that were not completed in time.
 pub(crate) async fn expire(registry: Arc<Registry>, stop: CancellationToken) {
     let mut ticks = ticks(LOOK);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {

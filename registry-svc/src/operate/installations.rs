@@ -123,7 +123,7 @@ fn begin<'a>(caller: &'a Caller, request: &CreateInstallationRequest) -> Creatio
     Creation::new(caller, "CreateInstallation", &request.request_id, &[&values], &message)
 }
 
-/// Whose it is to be; the caller's own when unset. Somebody else's is for nobody to make.
+/// Whose it is to be; the caller's own if unset. Nobody may create one for another person.
 fn parse_scope(violations: &mut Violations, caller: &Caller, scope: Option<Scope>) -> Result<Scope, Error> {
     match scope {
         None => Ok(Scope::User(caller.name())),
@@ -327,7 +327,7 @@ async fn finish(
     Ok((installation, propagated))
 }
 
-/// Deletes installations that nobody has completed in time; says how many.
+/// Deletes installations that were not completed in time; returns how many.
 pub(crate) async fn expire(registry: &Registry) -> Result<usize, Error> {
     let now = registry.clock.now_micros();
     let mut read = registry.db.read().await?;

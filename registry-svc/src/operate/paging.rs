@@ -43,7 +43,7 @@ impl Registry {
 }
 
 impl<P: Serialize> Page<'_, P> {
-    /// How many rows to read: one more than the page holds tells whether another one follows.
+    /// How many rows to read: one more than the page holds shows whether another page follows.
     pub(crate) fn limit(&self) -> i64 {
         i64::try_from(self.size + 1).unwrap_or(i64::MAX)
     }

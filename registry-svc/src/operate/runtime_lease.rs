@@ -1,4 +1,4 @@
-//! The lease of what runs servers: one orchestrator holds it, and what others report is refused.
+//! The lease for running servers: one orchestrator holds it, and reports of others are refused.
 
 use contracts::registry::{
     AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, ReleaseRuntimeLeaseRequest, RuntimeLease,
@@ -11,13 +11,13 @@ use crate::{
     store::{Tx, runtime_lease},
 };
 
-/// How long a lease lasts, in microseconds: as long as nobody runs servers after an orchestrator has died.
+/// How long a lease lasts, in microseconds: after an orchestrator has died, no other starts servers before that.
 const LASTS: i64 = 15_000_000;
 const MAX_HOLDER: usize = 256;
-/// Tries to take a lease that others change meanwhile.
+/// Attempts to take a lease that others change meanwhile.
 const TRIES: usize = 3;
 
-/// Takes or renews the lease, if nobody else holds it.
+/// Takes or renews the lease, if no other orchestrator holds it.
 pub(crate) async fn acquire(
     registry: &Registry,
     request: &AcquireRuntimeLeaseRequest,
@@ -31,7 +31,7 @@ pub(crate) async fn acquire(
     }
     violations.into_result(())?;
     let clock = registry.clock.now_micros();
-    // Most that ask wait for another: they take no lock.
+    // Most requests are of orchestrators on standby: they take no lock.
     let known = runtime_lease::get(&mut registry.db.read().await?, clock).await?;
     if let Err(others) = next(request, known.as_ref()) {
         return Ok(answer(false, others.lease.clone(), others.remaining));
@@ -50,7 +50,7 @@ pub(crate) async fn acquire(
         }
     }
     Err(Error::Internal(
-        "the lease of what runs servers does not stand still".to_owned(),
+        "the lease for running servers was changed by others during each attempt".to_owned(),
     ))
 }
 
@@ -93,7 +93,7 @@ fn answer(held: bool, lease: RuntimeLease, remaining: i64) -> AcquireRuntimeLeas
     }
 }
 
-/// Ends a lease, so that nobody waits for its end.
+/// Ends a lease, so that others need not wait until it expires.
 pub(crate) async fn release(registry: &Registry, request: &ReleaseRuntimeLeaseRequest) -> Result<(), Error> {
     let Some(lease) = &request.lease else {
         return Err(Error::invalid("lease", "must be set"));
@@ -106,8 +106,8 @@ pub(crate) async fn release(registry: &Registry, request: &ReleaseRuntimeLeaseRe
     Ok(())
 }
 
-/// Refuses what is not reported under the present lease. An orchestrator of a version without leases names none, and reports while nobody
-/// holds it.
+/// Refuses what is not reported under the present lease. An orchestrator of a version without leases names none, and may report while no
+/// other holds it.
 pub(crate) async fn check(tx: &mut Tx, lease: Option<&RuntimeLease>, clock: i64) -> Result<(), Error> {
     let known = runtime_lease::get(tx, clock).await?;
     let is_present = match (lease, &known) {

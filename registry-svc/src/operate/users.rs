@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Reads a user: oneself, or anybody for an admin.
+/// Reads a user: the caller, or for an admin any user.
 pub(crate) async fn get(registry: &Registry, caller: &Caller, name: &str) -> Result<User, Error> {
     let mut tx = registry.db.read().await?;
     if name == "users/me" || name == caller.name() {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::Actor;
 
-/// How long a transaction waits for its turn before its call is told to retry.
+/// How long a transaction waits for its turn before its call fails and may be retried.
 const TURN: Duration = Duration::from_secs(5);
 
 impl Db {
@@ -55,7 +55,7 @@ impl Db {
         Ok(tx)
     }
 
-    /// A transaction that changes only what nobody watches. It holds up no other on PostgreSQL.
+    /// A transaction that changes only what is not watched. On PostgreSQL, it delays no other.
     pub(crate) async fn write_quietly(&self) -> sqlx::Result<Tx> {
         let engine = match self.pools() {
             // A deferred transaction that reads and then writes fails at once while another one writes.
@@ -65,8 +65,8 @@ impl Db {
         Ok(Tx::new(self.clone(), engine))
     }
 
-    /// A short transaction that changes only what no other waits for: those that wait for each other keep none of its connections.
-    pub(crate) async fn write_beside(&self) -> sqlx::Result<Tx> {
+    /// A short transaction that changes only what no other waits for. It has a connection even where all others wait for each other.
+    pub(crate) async fn write_aside(&self) -> sqlx::Result<Tx> {
         let engine = match self.pools() {
             Pools::Sqlite { .. } => return self.write_quietly().await,
             Pools::Postgres { signal, .. } => Engine::Postgres(signal.begin().await?),

@@ -2,7 +2,7 @@
 
 use prost::bytes::Bytes;
 
-/// What a change takes in memory and on the wire beside its object and its key.
+/// What a change takes in memory and on the wire in addition to its object and its key.
 pub(super) const OVERHEAD: usize = 64;
 
 /// A place in the change log: behind this change.

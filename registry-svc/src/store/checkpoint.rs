@@ -1,5 +1,5 @@
-//! Moves what was written to an SQLite database from its log into its file, beside the writes: done by one of them, it would delay
-//! all that wait for it.
+//! Moves what was written to an SQLite database from its log into its file, concurrently with the writes: done by one of them, it would
+//! delay all that wait for it.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ mod tests {
         let (db, pool) = (opened.db.clone(), checkpoint.clone());
         opened.put(Object::Entry, "e", &Entry::default()).await;
         // Before the first checkpoint, not even the schema may be there.
-        assert!(!matches!(moved(file).await, Ok(1..)), "nobody has moved it");
+        assert!(!matches!(moved(file).await, Ok(1..)), "it is not moved yet");
         let keeping = tokio::spawn(async move { keep(&db, &pool).await });
         opened.put(Object::Entry, "e", &Entry::default()).await;
         let begin = Instant::now();

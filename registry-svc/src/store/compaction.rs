@@ -10,7 +10,7 @@ use crate::config::Retention;
 /// Changes forgotten in one transaction, and about how many bytes of them: others write in between.
 const AT_ONCE: i64 = 1_000;
 const BYTES_AT_ONCE: i64 = 8 << 20;
-/// What a change takes beside its object (bytes).
+/// What a change takes in addition to its object (bytes).
 const OVERHEAD: i64 = 128;
 
 /// Bounds the log.
@@ -83,7 +83,7 @@ impl Compaction {
     }
 }
 
-/// From now on, nobody resumes from before `until`.
+/// From now on, no watcher resumes from before `until`.
 async fn mark(db: &Db, until: i64) -> sqlx::Result<()> {
     const MARK: &str = "UPDATE head SET compacted = $1 WHERE id = 1 AND compacted < $1";
     let mut tx = db.write_quietly().await?;

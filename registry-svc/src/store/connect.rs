@@ -30,16 +30,16 @@ const READERS: u32 = 8;
 /// The number of snapshots that are read at once.
 pub(crate) const SNAPSHOTS: u32 = 4;
 const SIGNALS: u32 = 4;
-/// How long a call waits for a connection, or for a lock, before it is told to retry.
+/// How long a call waits for a connection, or for a lock, before it fails and the caller may retry.
 const ACQUIRE: Duration = Duration::from_secs(5);
-/// A connection that nobody has used for longer is tried before it is used again.
+/// A connection that was idle for longer is tested before it is used again.
 const IDLE: Duration = Duration::from_secs(1);
-/// Rows that SQLite may read ahead of whoever takes them: each wait for a row costs more than the row, and some are a megabyte. A
+/// Rows that SQLite may read ahead of the reader: each wait for a row costs more than the row, and some are a megabyte. A
 /// snapshot asks for as many as it has room for.
 const READ_AHEAD: usize = 26;
 /// SQLite's log is cut to this after a burst (bytes).
 const LOG_LIMIT: &str = "67108864";
-/// Pages of SQLite's log at which a write takes part in moving them into the file. Before that, it is done beside the writes
+/// Pages of SQLite's log at which a write takes part in moving them into the file. Before that, it is done concurrently with the writes
 /// (`checkpoint.rs`), so that there is little left to move then.
 const CHECKPOINT_AT: &str = "16384";
 /// Pages that the connection that writes keeps in memory (KiB, negative).
@@ -48,8 +48,7 @@ const WRITE_CACHE: &str = "-16384";
 /// For statements that read few rows, by an index: PostgreSQL takes a disk for one that has to be turned, and would rather read a table of
 /// some hundred teams whole, at each call. To compile a statement takes longer than to run it.
 const PLANNING: [(&str, &str); 2] = [("random_page_cost", "1.1"), ("jit", "off")];
-/// PostgreSQL ends what holds others up: a lock that does not come, a statement that does not end, a transaction that nobody goes
-/// on with.
+/// PostgreSQL ends what delays others: the wait for a lock, a long statement, an idle transaction.
 const LIMITS: [(&str, &str); 3] = [
     ("lock_timeout", "5s"),
     ("statement_timeout", "10s"),
@@ -86,7 +85,7 @@ pub enum OpenError {
     /// The file of an SQLite database cannot be made, or kept from others.
     #[error("the file of the registry's database could not be made for its owner alone: {0}")]
     File(#[source] io::Error),
-    /// The lock file beside an SQLite database cannot be taken.
+    /// The lock file of an SQLite database cannot be locked.
     #[error("the lock beside the registry's database could not be taken: {0}")]
     Lock(#[source] io::Error),
 }
@@ -205,7 +204,7 @@ async fn open_sqlite(path: &Path) -> Result<Pools, OpenError> {
         .pragma("journal_size_limit", LOG_LIMIT)
         .foreign_keys(true)
         .row_buffer_size(READ_AHEAD)
-        // Else each statement that changes many rows makes a file of its own, to take back what it did.
+        // Otherwise each statement that changes many rows makes a temporary file for its rollback.
         .pragma("temp_store", "MEMORY")
         .busy_timeout(ACQUIRE);
     // Migrators that race fail on SQLite: one at a time.

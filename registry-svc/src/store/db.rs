@@ -37,9 +37,9 @@ struct Inner {
     accompanied: AtomicBool,
 }
 
-/// Connections, apart by what they are for, so that one use that is stuck holds up no other.
+/// Connections by their use, so that one use that is stuck delays no other.
 pub(super) enum Pools {
-    /// One connection writes; the others read beside it (WAL).
+    /// One connection writes; the others read concurrently (WAL).
     Sqlite {
         write: SqlitePool,
         read: SqlitePool,
@@ -55,8 +55,8 @@ pub(super) enum Pools {
         read: PgPool,
         /// Reads that last.
         snapshot: PgPool,
-        /// What replicas tell each other, and what tokens say of people: short statements, none of which has to survive a crash of the
-        /// database.
+        /// What replicas publish to each other, and what tokens contain about people: short statements, none of which has to survive a crash
+        /// of the database.
         signal: PgPool,
         /// One connection, which listens.
         listen: PgPool,
@@ -66,9 +66,9 @@ pub(super) enum Pools {
 /// What is known of the latest revision that lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Latest {
-    /// Tells revisions of this database from those of another, or of the same one before a backup was restored.
+    /// Distinguishes revisions of this database from those of another, or of the same one before a backup was restored.
     pub(crate) epoch: Arc<str>,
-    /// The latest revision that is known here, and is on the disk: watchers are told of no later one.
+    /// The latest revision that is known here, and is on the disk: watchers get no later one.
     pub(crate) revision: i64,
 }
 
@@ -79,7 +79,7 @@ impl fmt::Debug for Db {
 }
 
 impl Db {
-    /// A database whose head has not been looked at.
+    /// A database whose head has not been read.
     pub(super) fn new(pools: Pools) -> Self {
         let unknown = Latest {
             epoch: Arc::default(),
@@ -205,12 +205,12 @@ impl Db {
         });
     }
 
-    /// Held while the head is read: two readers at once could tell an older epoch after a newer one.
+    /// Held while the head is read: two readers at once could publish an older epoch after a newer one.
     pub(super) fn looking(&self) -> &Mutex<()> {
         &self.0.looking
     }
 
-    /// Waits until this replica has committed something that other replicas have not been told.
+    /// Waits until this replica has committed something that was not published to other replicas.
     pub(super) async fn commits(&self) {
         self.0.committed.notified().await;
     }
@@ -220,7 +220,7 @@ impl Db {
         self.0.stirred.notified().await;
     }
 
-    /// Has the watchers of other replicas looked up.
+    /// Makes this replica look up the watchers of others.
     pub(crate) fn stir(&self) {
         self.0.stirred.notify_one();
     }

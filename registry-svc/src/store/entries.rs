@@ -65,7 +65,7 @@ pub(crate) async fn put(tx: &mut Tx, entry: &mut Entry) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Says whether the entry's installations, and when it is deleted its assignments, are still to be looked at.
+/// Says whether the entry's installations, and when it is deleted its assignments, are still to be processed.
 pub(crate) async fn set_unfinished(tx: &mut Tx, uid: &str, unfinished: bool) -> sqlx::Result<()> {
     const SET: &str = "UPDATE entries SET unfinished = $1 WHERE uid = $2";
     execute!(tx, SET, [unfinished, uid]).map(drop)
@@ -83,7 +83,7 @@ pub(crate) async fn finished(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<i64>
     let found: Option<(bool, i64)> = on!(tx, c => sqlx::query_as(FIND).bind(uid).fetch_optional(&mut *c).await)?;
     match found {
         Some((unfinished, revision)) => Ok((!unfinished).then_some(revision)),
-        // What is gone is done, at a revision that nothing tells any more: this view has it.
+        // An entry that is gone is finished. Its last revision is no longer known; this view includes it.
         None => Ok(Some(identity::head(tx).await?.revision)),
     }
 }

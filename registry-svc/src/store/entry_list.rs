@@ -46,9 +46,9 @@ enum By {
 
 /// The entries that a caller sees; `None`: there are none.
 ///
-/// They are read by whatever of what is asked for fewest entries have, as far as the beginning of the list tells. The others are looked
-/// up for each entry that is found. If hardly any of those that have each have all, then many are looked at for a page: at most as many
-/// as have the one that they are read by.
+/// They are read by the condition that fewest entries fulfil, as estimated from the beginning of the list. The other conditions are
+/// looked up for each entry that is found. If many entries fulfil each condition but hardly any fulfils all, many are read for a page: at
+/// most as many as fulfil the condition that they are read by.
 pub(crate) async fn list(tx: &mut Tx, caller: &Caller, filter: &Filter) -> sqlx::Result<Option<List>> {
     let spellings = search::spellings(tx, &filter.words).await?;
     let mut ways = ways(caller, filter, &spellings);
@@ -185,7 +185,7 @@ const fn found_in(from: &'static str, condition: Condition) -> Arm {
 /// The entries of a filter that a caller sees, read in one way. For each entry that it finds, what else is asked for is looked up, in the
 /// order of the other ways: what fewest have comes first.
 pub(super) fn list_by(caller: &Caller, filter: &Filter, way: Way, others: &[Way]) -> List {
-    // Each is a look-up of its own for an entry that is found: no engine makes a join of all entries out of them.
+    // Each is a separate look-up for an entry that is found: no engine makes a join of all entries out of them.
     let mut filters = Vec::new();
     for (index, word) in filter.words.iter().enumerate() {
         let has = Condition::new(

@@ -1,9 +1,9 @@
 //! Makes commits to PostgreSQL durable: one flush of its log for many transactions.
 //!
 //! A transaction that has taken a revision holds up all others until it has committed. So it does not wait for the disk: the next one works
-//! meanwhile, and one write to the disk makes all of them last. Neither who asked for it nor a watcher is told of a revision before.
-//! A list or a get may show what will last a moment later: should PostgreSQL crash in that moment, it is gone, and whoever asked for
-//! it was told to retry. Where other replicas share the database, each transaction waits for the disk itself.
+//! meanwhile, and one write to the disk makes all of them durable. Neither its caller nor a watcher learns of a revision before.
+//! A list or a get may show what is durable a moment later: if PostgreSQL crashes in that moment, it is lost, and the caller who made
+//! it gets an error that says to retry. Where other replicas share the database, each transaction waits for the disk itself.
 
 use std::sync::{
     Arc,
@@ -34,22 +34,22 @@ pub(super) struct Committed {
     pub(super) lasting: Lasting,
     /// Of [`Flush::session`] before it committed.
     pub(super) session: u64,
-    /// Tells everybody when it lasts.
-    pub(super) tell: Box<dyn FnOnce(Lasting) + Send + Sync>,
-    /// Tells who asked for it.
+    /// Publishes it once it is durable.
+    pub(super) publish: Box<dyn FnOnce(Lasting) + Send + Sync>,
+    /// Answers its caller.
     pub(super) done: oneshot::Sender<sqlx::Result<()>>,
 }
 
 impl Committed {
     /// It lasts.
     pub(super) fn announce(self) {
-        (self.tell)(self.lasting);
-        // Who asked for it may have gone.
+        (self.publish)(self.lasting);
+        // The caller may have gone.
         let _ = self.done.send(Ok(()));
     }
 
     /// Whether the database has what this transaction changed, and no other under its revision. One that changed nothing that is watched
-    /// cannot be told from others.
+    /// cannot be distinguished from others.
     async fn is_in(&self, connection: &mut PgConnection) -> bool {
         const FIND: &str = "SELECT kind, object_key, object FROM changes WHERE revision = $1 ORDER BY position";
         let Some(changes) = &self.lasting.changes else {
@@ -188,8 +188,8 @@ mod tests {
     const WRITTEN: &str = "SELECT CAST(pg_current_wal_insert_lsn() AS TEXT)";
     const LASTS: &str = "SELECT pg_current_wal_flush_lsn() >= CAST($1 AS pg_lsn)";
 
-    /// The revisions that watchers are told of behind this one.
-    async fn told(opened: &Opened, after: i64) -> Vec<i64> {
+    /// The revisions that watchers get after this one.
+    async fn relayed(opened: &Opened, after: i64) -> Vec<i64> {
         let mut tx = opened.db.read().await.unwrap();
         let epoch = opened.db.epoch();
         let read = log::next(&mut tx, &epoch, Cursor::behind(after), !0, 1 << 20).await;
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(opened.db.latest().borrow().revision, first + 2);
     }
 
-    /// What was committed before the session that flushes had begun may have been lost in between, though the flush succeeds.
+    /// What was committed before the session that flushes began may have been lost in between, though the flush succeeds.
     #[tokio::test]
     async fn what_an_earlier_session_committed_is_looked_for() {
         let Some(opened) = postgres().await else { return };
@@ -248,7 +248,7 @@ mod tests {
                     renewed: None,
                 },
                 session,
-                tell: Box::new(move |lasting| db.committed(lasting)),
+                publish: Box::new(move |lasting| db.committed(lasting)),
                 done,
             });
             sent.unwrap();
@@ -260,7 +260,7 @@ mod tests {
             assert!(committed(revision, session - 1, others).await.is_err());
         }
         assert!(committed(revision + 1, session - 1, &["gone"]).await.is_err());
-        assert_eq!(opened.db.latest().borrow().revision, revision, "nobody was told");
+        assert_eq!(opened.db.latest().borrow().revision, revision, "no watcher gets it");
     }
 
     #[tokio::test]
@@ -281,12 +281,12 @@ mod tests {
         }
         tx.commit().await.unwrap();
         let written: String = sqlx::query_scalar(WRITTEN).fetch_one(write).await.unwrap();
-        assert_eq!(told(&opened, revision - 1).await, [revision]);
+        assert_eq!(relayed(&opened, revision - 1).await, [revision]);
         // Whoever looks makes it last.
         assert_eq!(opened.db.look().await.unwrap().revision, revision + 1);
         let lasts: bool = sqlx::query_scalar(LASTS).bind(written).fetch_one(write).await.unwrap();
         assert!(lasts);
-        assert_eq!(told(&opened, revision - 1).await, [revision, revision + 1]);
+        assert_eq!(relayed(&opened, revision - 1).await, [revision, revision + 1]);
     }
 
     #[tokio::test]

@@ -169,7 +169,7 @@ pub(crate) async fn note_uses(db: &Db, mut uses: Vec<(&str, i64)>) -> sqlx::Resu
     const NOTE: &str =
         "UPDATE gateway_tokens SET last_use_time = $1 WHERE uid = $2 AND (last_use_time IS NULL OR last_use_time < $1)";
     let known = last_uses(&mut db.read().await?, &uses).await?;
-    // Most tell what is known already: that takes no lock.
+    // Most are known already: that takes no lock.
     uses.retain(|(uid, time)| {
         known
             .get(*uid)

@@ -9,8 +9,8 @@ use super::{
     tx::Engine,
 };
 
-/// What tells this PostgreSQL database, with the data it has now, from any that it is restored to. Each way to restore changes one of
-/// them: another server or one that was stopped for it, a database that was made anew, a table that was dropped or truncated.
+/// Identifies this PostgreSQL database with the data it has now. Each way to restore a backup changes one of these: another server or
+/// one that was stopped for it, a database that was created again, a table that was dropped or truncated.
 const IDENTITY: &str = "concat_ws(' ', \
     to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'), \
     (SELECT oid FROM pg_database WHERE datname = current_database()), \
@@ -21,11 +21,11 @@ const IDENTITY: &str = "concat_ws(' ', \
 pub(crate) struct Head {
     /// The latest revision.
     pub(crate) revision: i64,
-    /// What is needed to resume from before this revision has been forgotten.
+    /// Watchers cannot resume from before this revision: the changes since were removed.
     pub(crate) compacted: i64,
-    /// Tells revisions of this database from those of another.
+    /// Distinguishes revisions of this database from those of another.
     pub(crate) epoch: String,
-    /// Whether the epoch was given to this database, and not to one that a backup was made of. If not, no revision may be told
+    /// Whether the epoch was given to this database, and not to one that a backup was made of. If not, no revision may be sent
     /// before [`Db::look`] has given it another.
     pub(crate) known: bool,
 }
@@ -74,12 +74,12 @@ pub(super) async fn opened(db: &Db) -> sqlx::Result<()> {
 
 impl Db {
     /// Looks at the head: [`Db::latest`] then knows what other replicas have committed. A database that was restored or replaced
-    /// gets a new epoch, and the latest revision may be lower than before. What it tells of lasts.
+    /// gets a new epoch, and the latest revision may be lower than before. What it returns is durable.
     pub(crate) async fn look(&self) -> sqlx::Result<Head> {
         let _alone = self.looking().lock().await;
         let before = self.latest().borrow().clone();
         let mut head = self.head().await?;
-        // What was known here had been committed before this look began.
+        // What was known here was committed before this look began.
         let lost = head.epoch == *before.epoch && head.revision < before.revision;
         if !head.known || lost {
             renew(self, &before.epoch, before.revision).await?;
@@ -137,7 +137,7 @@ async fn renew(db: &Db, epoch: &str, revision: i64) -> sqlx::Result<()> {
          AND (database_identity <> {IDENTITY} OR (database_epoch = $2 AND revision < $3))"
     );
     let new = service_kit::random::uuid().to_string();
-    // An epoch that watchers have been told of must not be lost.
+    // An epoch that watchers know must not be lost.
     let mut lasting = signal.begin_with(flush::BEGIN_LASTING).await?;
     sqlx::query(AssertSqlSafe(renew))
         .bind(new)
@@ -164,7 +164,7 @@ mod tests {
         },
     };
 
-    /// Whether a watcher can go on behind a revision.
+    /// Whether a watcher can resume after a revision.
     async fn resumes(db: &Db, epoch: &str, revision: i64) -> bool {
         let mut tx = db.read().await.unwrap();
         let next = log::next(&mut tx, epoch, Cursor::behind(revision), !0, 1 << 20).await;
@@ -193,7 +193,7 @@ mod tests {
             assert!(resumes(db, &epoch, head.revision).await);
             assert!(!resumes(db, &epoch, head.revision + 1).await);
             assert!(!resumes(db, "another", head.revision).await);
-            // A replica goes on with it. An SQLite file may have been restored while it was not open.
+            // A replica continues with it. An SQLite file may have been restored while it was not open.
             let again = opened.again().await;
             assert_eq!(again.epoch() == epoch, db.is_shared());
         })
@@ -260,7 +260,7 @@ mod tests {
             let revision = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
             assert!(resumes(db, &epoch, revision).await);
             execute_all(db, restore).await;
-            // Nothing is told before the epoch is another.
+            // Nothing is sent before the epoch is another.
             assert!(!resumes(db, &epoch, revision).await);
             let (head, same) = tokio::join!(db.look(), other.look());
             let (head, same) = (head.unwrap(), same.unwrap());
@@ -281,7 +281,7 @@ mod tests {
         let head = db.look().await.unwrap();
         assert_ne!(head.epoch, *epoch);
         assert_eq!(db.latest().borrow().revision, revision - 1);
-        // And where somebody writes before anybody has looked: the same numbers are used a second time.
+        // And where a write comes before any look: the same numbers are used a second time.
         let epoch = db.epoch();
         let revision = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
         execute_all(db, PUT_BACK).await;

@@ -125,7 +125,7 @@ fn expires(installation: &Installation) -> Option<i64> {
     installation.expire_time.as_ref().map(micros)
 }
 
-/// The uids of installations that nobody has completed by `now`.
+/// The uids of installations that were not completed by `now`.
 pub(crate) async fn expired(tx: &mut Tx, now: i64, limit: i64) -> sqlx::Result<Vec<String>> {
     const FIND: &str =
         "SELECT uid FROM installations WHERE expires IS NOT NULL AND expires <= $1 ORDER BY expires LIMIT $2";
@@ -135,7 +135,7 @@ pub(crate) async fn expired(tx: &mut Tx, now: i64, limit: i64) -> sqlx::Result<V
 /// Bytes of installations that are changed in one step: with as much again in the log, that is some milliseconds of the disk.
 const STEP: usize = 512 << 10;
 
-/// Up to `limit` installations of an entry that have not been looked at for this entry revision, as far as they have room in a step.
+/// Up to `limit` installations of an entry that were not processed for this entry revision, as far as they fit into a step.
 pub(crate) async fn unsettled(
     tx: &mut Tx,
     entry_uid: &str,

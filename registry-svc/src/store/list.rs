@@ -86,8 +86,8 @@ impl Condition {
     }
 }
 
-/// Where some of a list's objects are found in its order: by an index that begins with the columns of `condition` and goes on with
-/// `time` and `uid`.
+/// Where some of a list's objects are found in its order: by an index that begins with the columns of `condition` and continues
+/// with `time` and `uid`.
 #[derive(Clone, Debug)]
 pub(crate) struct Arm {
     /// The table with that index. `o` is the table of the objects itself.
@@ -226,7 +226,7 @@ pub(crate) struct Extent {
     pub(crate) reach: i64,
 }
 
-/// What is found at the beginning of a list tells how close together it is.
+/// How many are read at the beginning of a list to estimate how dense it is.
 const SOME: i64 = 50;
 /// What is found by an unordered arm is sorted if it is less than this.
 const MANY: i64 = 700;

@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// After this time without an answer, a connection is broken, whatever TCP says.
 const SILENT: Duration = Duration::from_secs(5);
 
-/// Keeps [`Db::latest`] true to what all replicas commit, and tells them of what this one does, until `stop`.
+/// Keeps [`Db::latest`] up to date with what all replicas commit, and notifies them of what this one commits, until `stop`.
 pub(crate) async fn follow(db: Db, stop: CancellationToken) {
     let following = async {
         match db.pools() {
@@ -106,7 +106,7 @@ fn hear(db: &Db, notification: &PgNotification) -> bool {
     db.committed_elsewhere(epoch, revision)
 }
 
-/// Tells other replicas what this one commits: the latest revision, however many there were since it was told.
+/// Notifies other replicas of what this one commits: the latest revision, however many there were since the last notification.
 async fn announce(db: &Db, pool: &PgPool) {
     let latest = db.latest();
     loop {
@@ -116,8 +116,8 @@ async fn announce(db: &Db, pool: &PgPool) {
             format!("{} {} {}", db.replica(), latest.epoch, latest.revision)
         };
         if let Err(error) = notify(pool, REVISIONS, &payload).await {
-            // They look for themselves every second.
-            tracing::warn!(error = %error, "other replicas could not be told of a revision");
+            // They read the database every second.
+            tracing::warn!(error = %error, "other replicas could not be notified of a revision; they find it within a second");
         }
     }
 }
@@ -160,12 +160,12 @@ mod tests {
         tokio::spawn(follow(opened.db.clone(), stop.clone()));
         let committed = opened.put(Object::Entry, "e", &Entry::default()).await.revision;
         let expected = format!("{} {} {committed}", opened.db.replica(), opened.db.epoch());
-        let told = async { while listener.recv().await.unwrap().payload() != expected {} };
-        timeout(PATIENCE, told).await.expect("it is told");
+        let notified = async { while listener.recv().await.unwrap().payload() != expected {} };
+        timeout(PATIENCE, notified).await.expect("it is published");
         stop.cancel();
     }
 
-    /// The revision is in no database: only a notification can tell of it, and no look-up.
+    /// The revision is in no database: only a notification can bring it, and no look-up.
     #[tokio::test]
     async fn a_replica_hears_of_a_revision_without_looking() {
         let Some(opened) = postgres().await else { return };

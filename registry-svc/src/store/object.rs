@@ -3,7 +3,7 @@
 use contracts::registry::ObjectKind;
 use prost::encoding::{WireType, encode_key, encode_varint, string};
 
-/// A kind of watched object, in the order in which one revision's changes and a snapshot are told: what is named comes before
+/// A kind of watched object, in the order in which one revision's changes and a snapshot are sent: what is named comes before
 /// what names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Object {

@@ -32,8 +32,8 @@ pub(crate) struct Replay<M> {
 }
 
 impl<'a> Request<'a> {
-    /// `message` is the request without its id and its maps, which have no order of their own and come beside it. An empty `request_id`
-    /// is no retry ever; one that is no UUID is `None`, a violation for the caller to report.
+    /// `message` is the request without its id and its maps, which have no order and are passed separately. An empty `request_id`
+    /// is never a retry; one that is no UUID is `None`, a violation for the caller to report.
     pub(crate) fn new(
         caller: &'a str,
         rpc: &'static str,

@@ -26,7 +26,7 @@ async fn now(tx: &mut Tx, clock: i64) -> sqlx::Result<i64> {
     }
 }
 
-/// The lease; `None` if nobody ever held it. `clock`: this process's time in microseconds since 1970.
+/// The lease; `None` if no orchestrator ever held it. `clock`: this process's time in microseconds since 1970.
 pub(crate) async fn get(tx: &mut Tx, clock: i64) -> sqlx::Result<Option<Kept>> {
     const GET: &str = "SELECT holder, epoch, lease_end FROM runtime_lease WHERE id = 1";
     let now = now(tx, clock).await?;

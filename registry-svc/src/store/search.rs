@@ -62,7 +62,7 @@ pub(super) async fn spellings(tx: &mut Tx, words: &[String]) -> sqlx::Result<Vec
             }
         }
         let spelling = |(mut found, word): (Vec<Vec<u8>>, &String)| {
-            // A word that nobody has is looked for as it is: how long that takes is not to tell which words there are.
+            // A word that no entry has is searched for as it is: the time that this takes must not show which words there are.
             if found.is_empty() {
                 found.push(word.as_bytes().to_vec());
             }

@@ -12,7 +12,7 @@ use super::{Object, Tx, on};
 /// Rows that one statement reads, at most, and first of a kind: then it is not known yet how large they are.
 pub(super) const PAGE: usize = 4_000;
 const FIRST_PAGE: usize = 16;
-/// What an object takes beside its bytes.
+/// What an object takes in addition to its bytes.
 const OVERHEAD: usize = 8;
 
 /// A snapshot that is being read, in one transaction.
@@ -34,7 +34,7 @@ struct Key {
     second: Second,
 }
 
-/// What a key has beside its first column.
+/// What a key has in addition to its first column.
 #[derive(Clone, Debug, Default)]
 enum Second {
     #[default]

@@ -136,8 +136,8 @@ pub(crate) async fn in_use(tx: &mut Tx, uid: &str) -> sqlx::Result<Option<&'stat
     Ok(None)
 }
 
-/// Takes a team away that nothing uses. Its members go with it: watchers are not told of each. What owners of pinned installations
-/// agreed to is left as it is: a team that is created later is never meant by it.
+/// Deletes a team that nothing uses. Its members are deleted with it, without a change for each. What owners of pinned installations
+/// agreed to stays as it is: it never names a team that is created later.
 pub(crate) async fn delete(tx: &mut Tx, team: &Team) -> sqlx::Result<()> {
     let uid = team.uid.as_str();
     for statement in [
@@ -174,7 +174,7 @@ macro_rules! select {
     };
 }
 
-/// Reads the [`Member`]s of such a statement.
+/// Reads the [`Member`]s of a statement made by `select!`.
 macro_rules! members {
     ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {
         rows!($tx, $sql, [$($bind),*], row => Ok(Member {

@@ -28,7 +28,7 @@ pub(crate) struct Tx {
     db: Db,
     engine: Engine,
     writing: Option<Writing>,
-    /// The epoch it gives to a database in which revisions are missing that had been committed: one that was restored.
+    /// The epoch it gives to a database in which committed revisions are missing: one that was restored.
     renewed: Option<String>,
     /// What the answer waits for if this transaction changes nothing.
     stands: Commit,
@@ -180,10 +180,10 @@ impl Tx {
                 renewed: self.renewed,
             },
             session: flush.map_or(0, |(_, session)| session),
-            tell: Box::new(move |lasting| db.committed(lasting)),
+            publish: Box::new(move |lasting| db.committed(lasting)),
             done,
         };
-        // Before another has its turn: they are told of in order.
+        // Before another has its turn: they are published in order.
         match flush {
             Some((flush, _)) => flush.send(committed)?,
             None => committed.announce(),

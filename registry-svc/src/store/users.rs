@@ -33,7 +33,7 @@ macro_rules! select {
     };
 }
 
-/// Reads the [`UserRow`]s of such a statement.
+/// Reads the [`UserRow`]s of a statement made by `select!`.
 macro_rules! users {
     ($tx:expr, $sql:expr, [$($bind:expr),* $(,)?]) => {
         rows!($tx, $sql, [$($bind),*], row => Ok(UserRow {
@@ -85,7 +85,7 @@ pub(crate) async fn add(tx: &mut Tx, issuer: &str, subject: &str) -> sqlx::Resul
 pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Option<Caller>> {
     let mut known = known(db, user).await?;
     if !known.as_ref().is_some_and(|known| known.is_current(user)) {
-        let mut tx = db.write_beside().await?;
+        let mut tx = db.write_aside().await?;
         note(&mut tx, user, now).await?;
         tx.commit().await?;
         known = self::known(db, user).await?;

@@ -57,7 +57,7 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// A watcher has connected here. It takes the place of one with its name, also on another replica, and all replicas are told.
+/// A watcher has connected here. It takes the place of one with its name, also on another replica, and all replicas are notified.
 pub(crate) async fn enter(db: &Db, watcher: &Here, lease: Duration) -> sqlx::Result<()> {
     let Some(pool) = pool(db) else { return Ok(()) };
     let enter = format!(
@@ -81,7 +81,7 @@ pub(crate) async fn enter(db: &Db, watcher: &Here, lease: Duration) -> sqlx::Res
         .map(drop)
 }
 
-/// This replica begins. Others are told at once: until they know of it, they do not tell it what they commit.
+/// This replica begins. Others are notified at once: until they know it, they do not notify it of what they commit.
 pub(crate) async fn begin(db: &Db, lease: Duration) -> sqlx::Result<()> {
     enter(db, &this_replica(db), lease).await
 }
@@ -124,7 +124,7 @@ pub(crate) async fn beat(db: &Db, epoch: &str, watchers: &[Here], lease: Duratio
         .map(drop)
 }
 
-/// Writes what watchers have acknowledged of the database of this `epoch`, all of them at once, and tells other replicas.
+/// Writes what watchers have acknowledged of the database of this `epoch`, all of them at once, and notifies other replicas.
 pub(crate) async fn acked(db: &Db, epoch: &str, watchers: &[Here]) -> sqlx::Result<()> {
     const ACKED: &str = "WITH written AS (UPDATE watchers SET acked = here.acked, database_epoch = $6 \
         FROM UNNEST($2::TEXT[], $3::TEXT[], $4::BIGINT[]) AS here (workload, instance, acked) \

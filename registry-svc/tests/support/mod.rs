@@ -1,4 +1,4 @@
-//! The registry as it is deployed, on a database of its own: SQLite, or PostgreSQL where `CHANDLERY_TEST_POSTGRES_URL` holds the URL
+//! The registry as it is deployed, on a separate database: SQLite, or PostgreSQL where `CHANDLERY_TEST_POSTGRES_URL` holds the URL
 //! of a server on which databases may be made.
 
 #![allow(
@@ -150,7 +150,7 @@ impl Stack {
         Self::on(config, data).await
     }
 
-    /// What the gateway is told of these kinds, in a snapshot.
+    /// What the gateway gets of these kinds, in a snapshot.
     pub async fn watched(&self, kinds: &[ObjectKind]) -> Vec<WatchedObject> {
         let (requests, outgoing) = tokio::sync::mpsc::channel(1);
         let start = WatchStart {

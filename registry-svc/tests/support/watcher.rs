@@ -135,7 +135,7 @@ impl Watcher {
         (revision, changes)
     }
 
-    /// Everything that comes is passed over, until the watcher has to start anew.
+    /// Skips everything until the watcher has to start again.
     pub async fn compacted(&mut self) {
         loop {
             match self.next().await {
@@ -164,7 +164,7 @@ impl Watcher {
     }
 }
 
-/// A watcher in a process of its own, which can be killed.
+/// A watcher in a separate process, which can be killed.
 pub struct Process {
     runtime: Option<tokio::runtime::Runtime>,
     /// `gateway-svc/NAME`.

@@ -147,7 +147,7 @@ impl EntrySpec {
     }
 }
 
-/// Writes defaults out, so that a reader can tell an unset case from one that is newer than the reader.
+/// Writes defaults out, so that a reader can distinguish an unset case from one that is newer than the reader.
 fn make_explicit(entry: &mut pb::Entry) {
     make_process_model_explicit(entry.server.as_mut());
     let model = entry

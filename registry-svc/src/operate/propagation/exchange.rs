@@ -1,4 +1,4 @@
-//! What replicas tell each other of their watchers, and how often.
+//! How replicas inform each other of their watchers, and how often.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,9 +15,9 @@ use crate::store::{self, Db, watchers};
 
 /// An ack by way of another replica is looked for again after this time, in case its notification was lost.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How often a replica tells the others that it and its watchers are there.
+/// How often a replica renews its lease and those of its watchers.
 const HEARTBEAT: Duration = Duration::from_secs(4);
-/// Time limit of a statement that tells other replicas something; afterwards it is sent again.
+/// Time limit of a statement that informs other replicas; afterwards it is sent again.
 const SIGNAL: Duration = Duration::from_secs(5);
 /// The shortest time between two writes of acknowledgements to a shared database.
 const ACKS: Duration = Duration::from_millis(10);
@@ -28,7 +28,7 @@ pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) lease: Duration,
     pub(super) known: Mutex<Known>,
-    /// Somebody has acknowledged, or counts no more.
+    /// A watcher has acknowledged, or no longer counts.
     pub(super) changed: Notify,
     /// A watcher of this replica has acknowledged.
     pub(super) acked: Notify,
@@ -53,7 +53,7 @@ impl Inner {
         loop {
             beats.tick().await;
             if let Err(error) = self.beat().await {
-                tracing::warn!(error = %error, "other replicas could not be told that this one's watchers are there");
+                tracing::warn!(error = %error, "the leases of this replica and of its watchers could not be renewed; trying again");
             }
             // An answer may have been lost, on either side.
             self.db.stir();
@@ -69,23 +69,23 @@ impl Inner {
     }
 
     /// Writes acks as they come, all that have come at once.
-    pub(super) async fn keep_telling(&self) {
+    pub(super) async fn keep_publishing(&self) {
         loop {
             self.acked.notified().await;
-            let (epoch, untold) = {
+            let (epoch, unpublished) = {
                 let mut known = self.known();
-                // With no other replica, there is nobody to tell: the heartbeat does.
+                // Without another replica, the heartbeat is enough.
                 if !known.elsewhere.replicas && known.elsewhere.known {
                     continue;
                 }
-                (Arc::clone(&known.epoch), known.local.take_untold())
+                (Arc::clone(&known.epoch), known.local.take_unpublished())
             };
-            if untold.is_empty() {
+            if unpublished.is_empty() {
                 continue;
             }
-            if let Err(error) = signal(watchers::acked(&self.db, &epoch, &untold)).await {
-                tracing::warn!(error = %error, "other replicas could not be told of acknowledgements; trying again");
-                self.known().local.tell_again();
+            if let Err(error) = signal(watchers::acked(&self.db, &epoch, &unpublished)).await {
+                tracing::warn!(error = %error, "acknowledgements could not be passed to other replicas; trying again");
+                self.known().local.publish_again();
                 self.acked.notify_one();
                 sleep(LOOK_AGAIN).await;
             }
@@ -120,20 +120,20 @@ impl Inner {
         if !self.db.is_shared() {
             return Ok(());
         }
-        let told_of = self.known().local.told_of();
+        let published = self.known().local.published();
         let now = Instant::now();
         let found = signal(watchers::elsewhere(&self.db)).await?;
         self.db.set_accompanied(found.replicas);
         {
             let mut known = self.known();
-            // Entered here before the look-up, and yet of another replica: it has connected there since.
-            for (name, stream) in told_of {
+            // Published from here before the look-up, and now of another replica: it has connected there since.
+            for (name, stream) in published {
                 if found.watchers.iter().any(|there| there.is(&name)) {
                     known.local.supersede(&name, stream);
                 }
             }
             if found.replicas && !known.elsewhere.replicas {
-                known.local.tell_again();
+                known.local.publish_again();
                 self.acked.notify_one();
             }
             known.elsewhere = Elsewhere {
@@ -151,7 +151,7 @@ impl Inner {
     }
 }
 
-/// What is told to the database, in time.
-pub(super) async fn signal<T>(told: impl Future<Output = store::Result<T>>) -> store::Result<T> {
-    timeout(SIGNAL, told).await.map_err(|_| store::timed_out())?
+/// Limits the time of a statement that informs other replicas.
+pub(super) async fn signal<T>(statement: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+    timeout(SIGNAL, statement).await.map_err(|_| store::timed_out())?
 }

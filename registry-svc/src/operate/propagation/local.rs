@@ -41,13 +41,13 @@ struct Watcher {
     acked: i64,
     /// The last revision it was sent.
     sent: i64,
-    /// Since when it has had something to acknowledge, and acknowledged nothing.
+    /// Since when it has something to acknowledge, and has acknowledged nothing.
     idle_since: Option<Instant>,
     state: State,
-    /// Other replicas have been told of it.
-    entered: bool,
-    /// Other replicas have not been told of all that it acknowledged.
-    untold: bool,
+    /// Other replicas can know it.
+    published: bool,
+    /// Not everything that it acknowledged was passed to other replicas.
+    unpublished: bool,
 }
 
 #[derive(Debug)]
@@ -94,8 +94,8 @@ impl Local {
             sent: 0,
             idle_since: Some(now),
             state: State::Connected(superseded.clone()),
-            entered: false,
-            untold: false,
+            published: false,
+            unpublished: false,
         };
         if let Some(before) = self.watchers.insert(name, watcher) {
             before.end();
@@ -107,10 +107,10 @@ impl Local {
         self.watchers.get_mut(name).filter(|watcher| watcher.stream == stream)
     }
 
-    /// Other replicas have been told of it.
-    pub(super) fn entered(&mut self, name: &Name, stream: u64) {
+    /// Other replicas can know it.
+    pub(super) fn set_published(&mut self, name: &Name, stream: u64) {
         if let Some(watcher) = self.of_stream(name, stream) {
-            watcher.entered = true;
+            watcher.published = true;
         }
     }
 
@@ -128,7 +128,7 @@ impl Local {
             let revision = revision.min(watcher.sent);
             if revision > watcher.acked {
                 watcher.acked = revision;
-                watcher.untold = true;
+                watcher.unpublished = true;
             }
             watcher.idle_since = (watcher.acked < watcher.sent).then_some(now);
         }
@@ -150,7 +150,7 @@ impl Local {
     /// The database is another: nothing is in force that it has.
     pub(super) fn forget_acks(&mut self) {
         for watcher in self.watchers.values_mut() {
-            (watcher.acked, watcher.sent, watcher.untold) = (0, 0, true);
+            (watcher.acked, watcher.sent, watcher.unpublished) = (0, 0, true);
         }
     }
 
@@ -185,27 +185,27 @@ impl Local {
         self.watchers.iter().filter(slow).map(|(name, _)| name)
     }
 
-    /// The connected ones, as other replicas are told of them.
+    /// The connected ones, as they are published to other replicas.
     pub(super) fn connected(&self) -> Vec<Here> {
         let connected = self.watchers.iter().filter(|(_, watcher)| watcher.is_connected());
         connected.map(|(name, watcher)| here(name, watcher)).collect()
     }
 
-    /// Those that have acknowledged something that other replicas have not been told. They are then taken for told.
-    pub(super) fn take_untold(&mut self) -> Vec<Here> {
-        let untold = self.watchers.iter_mut().filter(|(_, watcher)| watcher.untold);
-        untold
+    /// Those with acknowledgements that were not passed to other replicas. They count as passed from now on.
+    pub(super) fn take_unpublished(&mut self) -> Vec<Here> {
+        let unpublished = self.watchers.iter_mut().filter(|(_, watcher)| watcher.unpublished);
+        unpublished
             .map(|(name, watcher)| {
-                watcher.untold = false;
+                watcher.unpublished = false;
                 here(name, watcher)
             })
             .collect()
     }
 
-    /// Other replicas are to be told of everything again.
-    pub(super) fn tell_again(&mut self) {
+    /// Everything is published to other replicas again.
+    pub(super) fn publish_again(&mut self) {
         for watcher in self.watchers.values_mut() {
-            watcher.untold = true;
+            watcher.unpublished = true;
         }
     }
 
@@ -220,10 +220,12 @@ impl Local {
             .collect()
     }
 
-    /// The streams of which other replicas have been told.
-    pub(super) fn told_of(&self) -> Vec<(Name, u64)> {
-        let told = self.watchers.iter().filter(|(_, watcher)| watcher.entered);
-        told.map(|(name, watcher)| (name.clone(), watcher.stream)).collect()
+    /// The streams that other replicas can know.
+    pub(super) fn published(&self) -> Vec<(Name, u64)> {
+        let published = self.watchers.iter().filter(|(_, watcher)| watcher.published);
+        published
+            .map(|(name, watcher)| (name.clone(), watcher.stream))
+            .collect()
     }
 
     /// The name has come to another replica since: the stream here ends.
@@ -334,17 +336,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_is_told_once() {
+    fn an_acknowledgement_is_published_once() {
         let (mut local, now) = (Local::default(), Instant::now());
         let (stream, _) = local.connect(name("1"), 1, String::new(), now);
-        assert!(local.take_untold().is_empty());
+        assert!(local.take_unpublished().is_empty());
         local.sending(&name("1"), stream, 5, now);
         local.ack(&name("1"), stream, 5, now);
         local.ack(&name("1"), stream, 4, now);
-        let untold = local.take_untold();
-        assert_eq!(untold.iter().map(|watcher| watcher.acked).collect::<Vec<_>>(), [5]);
-        assert!(local.take_untold().is_empty());
-        local.tell_again();
-        assert_eq!(local.take_untold(), untold);
+        let unpublished = local.take_unpublished();
+        assert_eq!(unpublished.iter().map(|watcher| watcher.acked).collect::<Vec<_>>(), [5]);
+        assert!(local.take_unpublished().is_empty());
+        local.publish_again();
+        assert_eq!(local.take_unpublished(), unpublished);
     }
 }

@@ -75,7 +75,7 @@ impl Propagation {
         }))
     }
 
-    /// Makes this replica and others known to each other. Before that, it must serve nobody.
+    /// Makes this replica and others known to each other. Before that, it must not serve.
     pub(crate) async fn begin(&self) -> store::Result<()> {
         signal(watchers::begin(&self.0.db, self.0.lease)).await?;
         self.0.look_elsewhere().await
@@ -103,15 +103,15 @@ impl Propagation {
             inner: Arc::clone(&inner),
         };
         let name = &watcher.name;
-        let entered = signal(watchers::enter(&inner.db, &here, inner.lease)).await;
-        if let Err(error) = entered {
+        let published = signal(watchers::enter(&inner.db, &here, inner.lease)).await;
+        if let Err(error) = published {
             inner.known().local.leave(name, stream);
             inner.changed.notify_waiters();
             return Err(error);
         }
         let learned = {
             let mut known = inner.known();
-            known.local.entered(name, stream);
+            known.local.set_published(name, stream);
             !known.elsewhere.replicas
         };
         if !learned {
@@ -221,7 +221,7 @@ impl Propagation {
             if inner.db.is_shared() {
                 tokio::join!(
                     inner.keep_beating(),
-                    inner.keep_telling(),
+                    inner.keep_publishing(),
                     inner.keep_looking(),
                     inner.keep_expiring()
                 );
@@ -231,7 +231,7 @@ impl Propagation {
         };
         stop.run_until_cancelled(running).await;
         if let Err(error) = signal(watchers::stop(&inner.db)).await {
-            tracing::warn!(error = %error, "other replicas could not be told that this one is stopping");
+            tracing::warn!(error = %error, "other replicas could not be informed that this one is stopping");
         }
     }
 }
@@ -276,7 +276,7 @@ impl Watcher {
         ))
         .await;
         if let Err(error) = left {
-            tracing::warn!(error = %error, "other replicas could not be told that a watcher left; its lease ends");
+            tracing::warn!(error = %error, "other replicas could not be informed that a watcher left; they wait until its lease ends");
         }
         self.inner.gateways.notify_one();
     }

@@ -47,9 +47,9 @@ pub(crate) async fn discovery(registry: &Registry, report: ReportDiscoveryReques
 /// What becomes of an installation and its entry by a discovery.
 struct Discovered {
     installation: Installation,
-    /// The set it had, if it gets another.
+    /// Its previous set, if it gets another.
     left: Option<String>,
-    /// The entry, if it gets another set; and the one it had.
+    /// The entry and its previous set, if it gets another.
     entry: Option<(Entry, String)>,
 }
 
@@ -110,8 +110,8 @@ fn replace_set(discovered: &mut Vec<DiscoveredSet>, set: &FeatureSet) -> Option<
     Some(before)
 }
 
-/// The entry with these tools, and the set it had, where this installation speaks for it: the first one that is discovered does, then
-/// those of teams and admins, if they run the entry as it is now. A person's own account may be shown other tools than everybody's.
+/// The entry with these tools, and its previous set, where this installation decides: the first one that is discovered does, then those
+/// of teams and admins, if they run the current revision. A server may show a person's own account other tools.
 async fn entry_with(
     tx: &mut Tx,
     installation: &Installation,

@@ -107,7 +107,7 @@ async fn step(registry: &Registry, behind: &mut String, pace: &mut Pace) -> Resu
         let begin = Instant::now();
         if let Some(entry) = entries::by_uid(&mut tx, &uid).await? {
             advance(&mut tx, &entry, pace).await?;
-            // A step that changed nothing watched gives its revision back: nobody would ever acknowledge it.
+            // A step that changed nothing watched gives its revision back: no watcher would ever acknowledge it.
             if tx.has_changes() {
                 entries::set_rollout_revision(&mut tx, &uid).await?;
             }
@@ -153,7 +153,7 @@ async fn advance(tx: &mut Tx, entry: &Entry, pace: &Pace) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets up to `limit` installations go on with the current revision, or says what their owners must provide.
+/// Moves up to `limit` installations to the current revision, or records what their owners must provide.
 async fn move_some(tx: &mut Tx, entry: &Entry, limit: i64) -> Result<(), Error> {
     let number = entry.entry_revision;
     let mut some = installations::unsettled(tx, &entry.uid, number, limit).await?;

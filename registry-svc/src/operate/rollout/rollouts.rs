@@ -9,10 +9,10 @@ use crate::{
     store::{Db, entries},
 };
 
-/// How often a call that waits looks whether another replica has done the work.
+/// How often a call that waits checks whether another replica has done the work.
 const LISTEN: Duration = Duration::from_millis(100);
 
-/// Wakes the background task, and tells those who wait how it goes.
+/// Wakes the background task, and informs those that wait of its progress.
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts {
     wake: Notify,
@@ -51,7 +51,7 @@ impl Rollouts {
             if now >= deadline {
                 return Ok(None);
             }
-            // Another replica may do the work, and wakes nobody here.
+            // Another replica may do the work, and does not wake this one.
             let again = deadline.min(now + LISTEN);
             let _woken = tokio::time::timeout_at(again, progressed).await;
         }

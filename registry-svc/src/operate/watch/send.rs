@@ -125,7 +125,7 @@ impl Sender {
         let _gone = self.0.try_send(Err(error));
     }
 
-    /// Completes when nobody reads messages any more.
+    /// Completes when the reader of the messages is gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
     }

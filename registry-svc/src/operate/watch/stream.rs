@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// After this time without a message, a bookmark tells the watcher that it is not cut off.
+/// After this time without a message, a bookmark shows the watcher that the connection works.
 const QUIET: Duration = Duration::from_secs(10);
 /// The objects of a snapshot are sent in messages of about this size: many small ones take less memory than few large ones, and no more
 /// time.
@@ -39,7 +39,7 @@ const SNAPSHOT_PART: usize = 256 << 10;
 const HURRIED: Duration = Duration::from_secs(5);
 /// So is one whose snapshot has taken this time by then, however steadily it reads.
 const HURRIED_WHOLE: Duration = Duration::from_secs(120);
-/// So is one whose snapshot has taken this time though nobody waits: its transaction keeps the database from removing old rows.
+/// So is one whose snapshot has taken this time although no other waits: its transaction keeps the database from removing old rows.
 const WHOLE: Duration = Duration::from_secs(600);
 /// A bookmark is sent after this time if revisions have passed that the watcher gets nothing of.
 const PASSED: Duration = Duration::from_secs(1);
@@ -58,9 +58,9 @@ pub(crate) struct Streams {
 /// Why a stream ends.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Nobody takes it.
+    /// The watcher is gone.
     Ended,
-    /// The watcher has been told to start again with a snapshot.
+    /// The watcher must start again with a snapshot, and was sent that.
     Compacted,
     /// The database failed.
     Storage(Error),
