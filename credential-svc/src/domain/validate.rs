@@ -28,7 +28,7 @@ pub(crate) fn check(plan: &Plan, source: Source, values: &[(String, SecretString
         let path = format!("values[{index}].value");
         let length = value.expose_secret().len();
         let Some(field) = plan.field(key, source) else {
-            violations.add(format!("values[{index}].key"), unknown(source));
+            violations.add(format!("values[{index}].key"), unknown(plan, source));
             continue;
         };
         if !(1..=MAX_SECRET).contains(&length) {
@@ -66,10 +66,25 @@ pub(crate) fn fitting(plan: &Plan, source: Source, mut record: Record) -> Record
     record
 }
 
-fn unknown(source: Source) -> &'static str {
+/// Names the keys that there are, and says how a newer one comes to be known.
+fn unknown(plan: &Plan, source: Source) -> String {
+    let keys: Vec<&str> = plan
+        .fields
+        .iter()
+        .filter(|field| field.source == source)
+        .map(|field| field.key.as_str())
+        .collect();
+    let keys = if keys.is_empty() {
+        "none".to_owned()
+    } else {
+        keys.join(", ")
+    };
     match source {
-        Source::Prompted => "must be a field of type SECRET or FILE that is prompted at installation",
-        Source::Stored => "must be a field of type SECRET or FILE that is stored on the entry",
+        Source::Prompted => format!(
+            "must be the key of a secret field of the entry revision that the installation runs; there are: {keys}. If the entry has \
+             changed since, first update the installation (UpdateInstallation), then put the secret"
+        ),
+        Source::Stored => format!("must be the key of a secret field that is stored on the entry; there are: {keys}"),
     }
 }
 
@@ -80,4 +95,35 @@ fn fits_header(value: &str) -> bool {
     bytes.iter().all(|byte| visible(byte) || matches!(byte, b' ' | b'\t'))
         && bytes.first().is_some_and(visible)
         && bytes.last().is_some_and(visible)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_told_the_keys_that_there_are() {
+        let field = |key: &str, source| SecretField {
+            key: key.to_owned(),
+            title: key.to_owned(),
+            required: true,
+            source,
+            target: Target::Environment("KEY".to_owned()),
+        };
+        let plan = Plan {
+            destination: None,
+            fields: vec![field("token", Source::Prompted), field("shared", Source::Stored)],
+            primary: None,
+        };
+        let mut violations = Violations::new();
+        let mistyped = [("canary-5521".to_owned(), SecretString::from("value"))];
+        check(&plan, Source::Prompted, &mistyped, &mut violations);
+        let (field, why) = violations.iter().next().expect("a violation");
+        assert_eq!(field, "values[0].key");
+        assert!(
+            why.contains("there are: token. ") && why.contains("UpdateInstallation"),
+            "{why}"
+        );
+        assert!(!why.contains("shared") && !why.contains("canary"), "{why}");
+    }
 }

@@ -245,7 +245,8 @@ fn limits(mut limits: Limits) -> Limits {
         tracing::warn!(
             descriptors,
             connections = possible,
-            "--max-connections exceeds what the descriptor limit allows; raise the limit (ulimit -n, LimitNOFILE=)"
+            "--max-connections is lowered to {possible}: this process may open {descriptors} descriptors. For more connections, raise that \
+             limit (ulimit -n, LimitNOFILE=)"
         );
         limits.connections = possible;
     }

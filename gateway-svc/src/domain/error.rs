@@ -16,7 +16,7 @@ pub(crate) enum CallError {
     #[error("{0} does not exist, or you may not use it")]
     ConsumerNotFound(ConsumerRef),
     /// The gateway or agent has no such tool for this caller.
-    #[error("there is no tool {0:?} here")]
+    #[error("there is no tool {0:?} here; list the tools to see their names")]
     ToolNotFound(String),
     /// The arguments are no JSON object, for example: what is wrong with the call itself.
     #[error("{0}")]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use prost::Message;
 use service_kit::status::Violations;
 
+use super::slug_in;
 use crate::{
     domain::{
         Caller, Error,
@@ -41,6 +42,13 @@ impl<'a> Creation<'a> {
     pub(super) fn require_slug(&mut self, field: &str, id: &str) {
         if !is_slug(id) {
             self.violations.add(field, SLUG_RULE);
+        }
+    }
+
+    /// Requires that `name` is `{collection}/` and a slug. Whether there is such a resource is for later.
+    pub(super) fn require_name(&mut self, collection: &str, field: &str, name: &str) {
+        if let Err(Error::Invalid(violations)) = slug_in(collection, field, name) {
+            self.violations.extend("", violations);
         }
     }
 
@@ -97,12 +105,14 @@ mod tests {
         let caller = caller();
         let mut creation = Creation::new(&caller, "CreateTeam", "no uuid", &[], &Team::default());
         creation.require_slug("team_id", "Ä");
+        creation.require_name("gateways", "parent", "gateway/default");
+        creation.require_name("gateways", "other", "gateways/default");
         let parsed = creation.parse("team", None, |team: Team| Ok(team));
         let Error::Invalid(violations) = creation.finish(parsed).unwrap_err() else {
             panic!("not a violation")
         };
         let fields: Vec<_> = violations.iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["request_id", "team_id", "team"]);
+        assert_eq!(fields, ["request_id", "team_id", "parent", "team"]);
     }
 
     #[test]

@@ -38,6 +38,14 @@ pub(crate) async fn create(
     };
     let mut creation = Creation::new(caller, "CreateGatewayToken", &request.request_id, &[], &without_id);
     let now = registry.clock.now_micros();
+    let consumers = request.gateway_token.iter().flat_map(|token| &token.consumers);
+    for (index, name) in consumers.take(MAX_CONSUMERS).enumerate() {
+        let field = format!("gateway_token.consumers[{index}]");
+        creation.require_name(ConsumerKind::of(name).collection(), &field, name);
+    }
+    if let Some(Subject::Team(name)) = request.gateway_token.as_ref().and_then(|token| token.subject.as_ref()) {
+        creation.require_name("teams", "gateway_token.team", name);
+    }
     let asked = creation.parse("gateway_token", request.gateway_token, |token| {
         check(&token, now).map(|expire_time| (token, expire_time))
     });

@@ -30,6 +30,15 @@ async fn installs_from_the_link() {
     assert_eq!(page.headers[header::CACHE_CONTROL], "no-store");
 
     let state = page.state();
+    let empty = browser
+        .post("/install/time?gateway=default", &[("state", &state), ("scope", "me")])
+        .await;
+    let place = |text: &str| empty.body.find(text).unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        place("href=\"#field-zone\"") < place("href=\"#field-api_key\""),
+        "errors have the order of the form"
+    );
+    let state = empty.state();
     let wrong = browser
         .post(
             "/install/time?gateway=default",

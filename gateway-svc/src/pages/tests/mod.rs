@@ -43,8 +43,8 @@ async fn site() -> Site {
                 url: "https://time.example.com/mcp".to_owned(),
             })),
             install_fields: vec![
-                field("api_key", "API key", InstallFieldType::Secret, true),
                 field("zone", "Time zone", InstallFieldType::String, true),
+                field("api_key", "API key", InstallFieldType::Secret, true),
             ],
             ..Entry::default()
         };

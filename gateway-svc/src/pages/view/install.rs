@@ -69,13 +69,17 @@ pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_
 /// Everything that is wrong, each leading to its field.
 fn errors_summary(shown: &Shown<'_>) -> Markup {
     let errors = shown.errors;
+    let place = |key: &str| prompted(&shown.loaded.entry).position(|field| field.key == key);
+    let mut of_fields: Vec<_> = errors.fields.iter().collect();
+    // As the form has them; what belongs to no field comes first, as it does there.
+    of_fields.sort_by_key(|(key, _)| place(key));
     html! {
         @if !errors.is_empty() {
             div.errors role="alert" tabindex="-1" {
                 h2 { "This was not saved yet" }
                 ul {
                     @for text in &errors.general { li { (text) } }
-                    @for (key, text) in &errors.fields {
+                    @for (key, text) in of_fields {
                         li { a href={ "#" (target_id(key, shown)) } { (text) } }
                     }
                 }

@@ -54,6 +54,7 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
         "FIELD_REQUIRED"
     };
     let (requires, outgrown) = (!missing.is_empty(), !invalid.is_empty());
+    let secret = missing.iter().any(|field| is_secret(field));
     let mut fields: Vec<String> = Vec::new();
     let mut titles: Vec<&str> = Vec::new();
     for field in missing.into_iter().chain(invalid) {
@@ -63,18 +64,14 @@ pub(crate) fn follow(running: &EntrySpec, next: &EntrySpec, values: &Values) -> 
         }
     }
     let titles = titles.join(", ");
-    let message = match (requires, outgrown) {
-        (true, false) => format!(
-            "the entry has changed and requires {titles}; until they are provided and the installation is updated, it runs as before"
-        ),
-        (false, _) => format!(
-            "the entry has changed, and the values of {titles} no longer fit; until they are changed and the installation is updated, \
-             it runs as before"
-        ),
-        (true, true) => format!(
-            "the entry has changed: provide or change {titles}; until the installation is updated, it runs as before"
-        ),
+    let what = match (requires, outgrown) {
+        // A secret is checked against the fields of the revision that runs: it cannot be stored before the installation has moved.
+        (true, false) if secret => format!("requires {titles}: update the installation, then put what is secret"),
+        (true, false) => format!("requires {titles}: update the installation with a value for each"),
+        (false, _) => format!("no longer accepts the values of: {titles}. Update the installation with others"),
+        (true, true) => format!("requires other values of: {titles}. Update the installation with them"),
     };
+    let message = format!("the entry has changed and {what}; until then, the installation runs as before");
     Step::Hold(ReinstallRequired {
         reason: reason.to_owned(),
         message,

@@ -14,7 +14,7 @@ use super::{
     show, still_visible, uid_below,
 };
 use crate::{
-    domain::{Caller, Error, assignment::AssignmentSpec},
+    domain::{Caller, Error, assignment::AssignmentSpec, consumer::ConsumerKind},
     operate::Registry,
     operate::{Done, creation::Creation, unchanged},
     store::{Object, Tx, assignments},
@@ -46,6 +46,7 @@ pub(crate) async fn create(
         &without_id,
     );
     let parent = request.parent;
+    creation.require_name(ConsumerKind::of(&parent).collection(), "parent", &parent);
     let asked = parse(creation.violations(), &parent, request.requests);
     let (asked, retry) = creation.finish(Some(asked))?;
     let allowed = async |tx: &mut Tx| may_assign(tx, caller, &parent).await;

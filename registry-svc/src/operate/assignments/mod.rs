@@ -37,6 +37,11 @@ pub(crate) async fn create(
         ..request.clone()
     };
     let mut creation = Creation::new(caller, "CreateToolAssignment", &request.request_id, &[], &without_id);
+    creation.require_name(
+        ConsumerKind::of(&request.parent).collection(),
+        "parent",
+        &request.parent,
+    );
     let asked = request.tool_assignment.unwrap_or_default();
     let spec = creation.parse("tool_assignment", Some(asked), AssignmentSpec::parse);
     let (spec, retry) = creation.finish(spec)?;
