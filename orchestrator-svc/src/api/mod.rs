@@ -1,92 +1,66 @@
 //! RuntimeService: shows and restarts servers, for the people who may manage their installations.
 
+mod authorize;
 mod convert;
+mod follow;
 mod status;
+#[cfg(test)]
+mod tests;
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use contracts::{
-    orchestrator::{
-        GetRuntimeRequest, RestartRuntimeRequest, Runtime as RuntimeMessage, StreamRuntimeLogsRequest,
-        StreamRuntimeLogsResponse, runtime_service_server::RuntimeService,
-    },
-    registry::{self, AccessAction, installation::Scope},
+use contracts::orchestrator::{
+    GetRuntimeRequest, RestartRuntimeRequest, Runtime as RuntimeMessage, StreamRuntimeLogsRequest,
+    StreamRuntimeLogsResponse, runtime_service_server::RuntimeService,
 };
 use futures::{Stream, StreamExt as _};
 use registry_client::access::Access;
 use service_kit::{Clock, identity::require_user, status::Violations};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-use crate::{
-    domain::{
-        runtime::{Restart, Runtime, RuntimeError},
-        status::Status as RuntimeStatus,
-    },
-    reconcile::self_hosted,
+use self::{
+    authorize::{Authorizer, Subject},
+    follow::{Reader, while_authorized},
 };
+use crate::domain::{
+    runtime::{Restart, Runtime, RuntimeError},
+    status::Status as RuntimeStatus,
+};
+
+/// How often the permission of a person who follows a log is checked again.
+const CHECK: Duration = Duration::from_secs(15);
 
 /// The service.
 pub(crate) struct RuntimeApi {
     runtime: Arc<dyn Runtime>,
-    access: Access,
+    authorizer: Authorizer,
     clock: Clock,
-}
-
-/// The installation that a request is about.
-struct Subject {
-    name: String,
-    uid: String,
-    generation: i64,
-    /// The number of the entry revision that it runs.
-    revision: i64,
-    /// `users/{user}`, the only person who may update the package; `None` if everybody who may restart the server may.
-    decides_versions: Option<String>,
-    /// The status that was last reported to the registry.
-    reported: Option<registry::Runtime>,
+    /// [`CHECK`], or another one in tests.
+    check: Duration,
 }
 
 impl RuntimeApi {
     pub(crate) fn new(runtime: Arc<dyn Runtime>, access: Access, clock: Clock) -> Self {
-        Self { runtime, access, clock }
+        Self {
+            runtime,
+            authorizer: Authorizer::new(access),
+            clock,
+            check: CHECK,
+        }
     }
 
     /// The installation, if its server is self-hosted and the caller may manage it.
     async fn subject<T>(&self, request: &Request<T>, name: &str, violations: Violations) -> Result<Subject, Status> {
         let user = require_user(request)?;
         let installation = convert::installation_name(name, violations)?;
-        let answer = self
-            .access
-            .installation(&installation, &user, AccessAction::Manage)
-            .await
-            .map_err(|status| match status.code() {
-                Code::InvalidArgument => convert::refused_name(),
-                _ => status::from_registry(status),
-            })?;
-        let running = answer.running_entry_revision.unwrap_or_default();
-        let (revision, server) = (
-            running.number,
-            self_hosted(&running).ok_or_else(status::not_self_hosted)?,
-        );
-        let installation = answer.installation.unwrap_or_default();
-        let decides_versions = match installation.scope {
-            Some(Scope::User(owner)) if server.confirm_new_versions => Some(owner),
-            _ => None,
-        };
-        Ok(Subject {
-            decides_versions,
-            name: name.to_owned(),
-            uid: installation.uid,
-            generation: installation.generation,
-            revision,
-            reported: answer.runtime,
-        })
+        self.authorizer.subject(&user, &installation).await
     }
 
     fn show(&self, subject: Subject) -> RuntimeMessage {
         let status = self.runtime.status(&subject.uid);
         let status = status.or_else(|| subject.reported.map(convert::reported));
         convert::runtime(
-            &subject.name,
+            &format!("{}/runtime", subject.installation),
             status.unwrap_or_else(|| RuntimeStatus::starting(subject.generation)),
             self.runtime.protections(),
         )
@@ -138,6 +112,17 @@ impl RuntimeService for RuntimeApi {
         let (query, violations) = convert::log_query(request.get_ref(), self.clock.now_micros());
         let subject = self.subject(&request, &request.get_ref().name, violations).await?;
         let lines = self.runtime.logs(&subject.uid, query);
-        Ok(Response::new(Box::pin(lines.map(|line| Ok(convert::line(line))))))
+        if !query.follow {
+            return Ok(Response::new(Box::pin(lines.map(|line| Ok(convert::line(line))))));
+        }
+        let reader = Reader {
+            authorizer: self.authorizer.clone(),
+            user: require_user(&request)?,
+            installation: subject.installation,
+            clock: self.clock.clone(),
+            check: self.check,
+        };
+        let lines = while_authorized(reader, lines);
+        Ok(Response::new(Box::pin(lines.map(|line| line.map(convert::line)))))
     }
 }

@@ -1,9 +1,15 @@
 //! A person, as identified by a token.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
+
+/// How much the clocks of issuer and verifier may differ.
+pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// Identifies a user in resource names: `users/{id}`. It is derived from issuer and subject, which together identify a
 /// person.
@@ -68,4 +74,11 @@ pub struct User {
     pub admin: bool,
     /// When the token expires.
     pub expires_at: SystemTime,
+}
+
+impl User {
+    /// Whether the token has expired, so that a new request with it is refused.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        self.expires_at + LEEWAY <= now
+    }
 }

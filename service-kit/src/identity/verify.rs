@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     issuer::{IssuerConfig, OidcEndpoints},
     jwks::{Keys, is_trustworthy},
-    user::{User, UserId},
+    user::{LEEWAY, User, UserId},
 };
 use crate::clock::Clock;
 
@@ -24,8 +24,6 @@ pub const GATEWAY_TOKEN: &str = "cht_";
 /// this much longer than the limits in `jwks.rs` say.
 const CACHE_TIME: Duration = Duration::from_secs(60);
 const CACHED: u64 = 100_000;
-/// How much the clocks of issuer and verifier may differ.
-const LEEWAY: Duration = Duration::from_secs(30);
 /// Longer tokens are rejected unread; real ones are shorter.
 const MAX_TOKEN: usize = 16 * 1024;
 
@@ -173,10 +171,10 @@ impl Verifier {
         }
         let key = (shown_for, Sha256::digest(token.as_bytes()).into());
         if let Some(user) = self.verified.get(&key) {
-            return if user.expires_at + LEEWAY > self.clock.now() {
-                Ok(user)
-            } else {
+            return if user.is_expired(self.clock.now()) {
                 Err(TokenError::Expired)
+            } else {
+                Ok(user)
             };
         }
         let user = Arc::new(self.verify_uncached(shown_for, token).await?);
@@ -189,7 +187,7 @@ impl Verifier {
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         self.verified
             .get(&(Use::Call, key))
-            .filter(|user| user.expires_at + LEEWAY > self.clock.now())
+            .filter(|user| !user.is_expired(self.clock.now()))
     }
 
     async fn verify_uncached(&self, shown_for: Use, token: &str) -> Result<User, TokenError> {
