@@ -1,4 +1,4 @@
-//! The gRPC services: each method parses, makes one domain call, converts.
+//! The gRPC services: each method identifies the caller, makes one call into `operate`, and converts.
 
 mod access;
 mod agent;
