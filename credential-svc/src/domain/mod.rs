@@ -12,12 +12,13 @@ pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod reconcile;
 pub(crate) mod record;
+pub(crate) mod rendering;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod reporting;
 pub(crate) mod summary;
 pub(crate) mod sweep;
 pub(crate) mod validate;
-pub(crate) mod vend;
+
 pub(crate) mod vending;
 pub(crate) mod views;

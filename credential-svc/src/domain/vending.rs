@@ -14,8 +14,8 @@ use super::{
     ports::Store,
     readiness::Readiness,
     record::Record,
+    rendering::{Secrets, Vended},
     validate,
-    vend::{Secrets, Vended},
 };
 
 /// How long workloads may use what is vended.
