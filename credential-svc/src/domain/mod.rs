@@ -1,6 +1,7 @@
 //! What a credential is, who may get which part of it, and when. Knows no transport and no database.
 
 pub(crate) mod changing;
+pub(crate) mod condition;
 pub(crate) mod credentials;
 pub(crate) mod destination;
 pub(crate) mod error;
@@ -14,11 +15,9 @@ pub(crate) mod reconcile;
 pub(crate) mod record;
 pub(crate) mod rendering;
 pub(crate) mod replay;
-pub(crate) mod report;
 pub(crate) mod reporting;
 pub(crate) mod summary;
 pub(crate) mod sweep;
 pub(crate) mod validate;
-
 pub(crate) mod vending;
 pub(crate) mod views;

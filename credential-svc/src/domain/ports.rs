@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{owner::Owner, record::Value, report::Report};
+use super::{condition::Condition, owner::Owner, record::Value};
 
 /// Keeps one value for each owner, and replaces it by compare-and-set on its version. Several processes may use the same store at
 /// once. `store/suite/` holds every implementation to this.
@@ -69,7 +69,7 @@ pub(crate) enum StoreError {
 /// Accepts what this service reports.
 pub(crate) trait Registry: Send + Sync + 'static {
     /// Reports CREDENTIAL_READY of an installation or an entry. Returns once it is in force everywhere, with the watchers that lag.
-    fn report(&self, owner: &Owner, report: &Report) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
+    fn report(&self, owner: &Owner, report: &Condition) -> impl Future<Output = Result<Lagging, ReportError>> + Send;
     /// Reports that nothing is left of a deleted owner.
     fn report_cleanup(&self, owner: &Owner) -> impl Future<Output = Result<(), ReportError>> + Send;
 }

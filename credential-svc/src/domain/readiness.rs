@@ -1,18 +1,18 @@
 //! Whether all required secrets are there: for an installation those that are prompted for, for an entry those that are stored on it.
 
 use super::{
+    condition::Condition,
     destination::Moved,
     owner::Source,
     plan::{Plan, SecretField},
     record::Record,
-    report::Report,
     views::Known,
 };
 
 /// Characters of a report's message.
 const MAX_MESSAGE: usize = 4_000;
 
-impl Report {
+impl Condition {
     /// The report on an owner with this record; `None` for an entry that never had secrets and requires none.
     /// Its secrets go to `present`.
     pub(crate) fn of(

@@ -2,13 +2,13 @@
 //! one are erased.
 
 use super::{
+    condition::Condition,
     credentials::{Credentials, TRIES},
     error::Error,
     owner::Owner,
     ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
     queue::Owed,
     record::Value,
-    report::Report,
     summary::Summary,
     validate,
     views::Subject,
@@ -97,7 +97,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     }
 
     /// The report that is due for an owner now, if any.
-    async fn wanted(&self, owner: &Owner, always: bool) -> Result<Option<Report>, Error> {
+    async fn wanted(&self, owner: &Owner, always: bool) -> Result<Option<Condition>, Error> {
         let Some(known) = self.known(owner).filter(|known| !known.deleted) else {
             return Ok(None);
         };
@@ -106,7 +106,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         let record = validate::fitting(plan, owner.source(), record);
         let entry = self.mixed_record(known.mixed_with.as_ref()).await?;
         let present = plan.bound(known.foreign.as_ref(), entry.as_ref());
-        let report = Report::of(&known, plan, present, owner.source(), &record);
+        let report = Condition::of(&known, plan, present, owner.source(), &record);
         Ok(report.filter(|report| always || !known.shown.has(report)))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use registry_model::destination::{Foreign, Part};
 
-use super::{destination::Present, owner::Owner, plan::Plan, record::Record, report::Report};
+use super::{condition::Condition, destination::Present, owner::Owner, plan::Plan, record::Record};
 
 /// The part of an installation that this service uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Shown {
     }
 
     /// Whether the registry has this report already.
-    pub(crate) fn has(&self, report: &Report) -> bool {
+    pub(crate) fn has(&self, report: &Condition) -> bool {
         self.credential_generation == report.credential_generation
             && self.condition.as_ref().is_some_and(|condition| {
                 condition.ready == report.ready

@@ -11,9 +11,9 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{
     convert,
     domain::{
+        condition::Condition,
         owner::Owner,
         ports::{Lagging, Registry, ReportError},
-        report::Report,
     },
 };
 
@@ -34,7 +34,7 @@ impl Reporter {
 }
 
 impl Registry for Reporter {
-    async fn report(&self, owner: &Owner, report: &Report) -> Result<Lagging, ReportError> {
+    async fn report(&self, owner: &Owner, report: &Condition) -> Result<Lagging, ReportError> {
         let subject = match owner {
             Owner::Installation(uid) => report_credential_request::Subject::InstallationUid(uid.clone()),
             Owner::Entry(uid) => report_credential_request::Subject::EntryUid(uid.clone()),

@@ -17,13 +17,13 @@ use uuid::Uuid;
 
 use crate::domain::{
     changing::Put,
+    condition::Condition,
     credentials::Credentials,
     error::Error,
     owner::{Owner, Source},
     plan::{Plan, SecretField, Target},
     ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
     record::Value,
-    report::Report,
     summary::Summary,
     views::{EntryView, InstallationView, Reported, Shown, Subject},
 };
@@ -36,7 +36,7 @@ pub(super) struct MemoryRegistry(Arc<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {
-    reports: Mutex<BTreeMap<Owner, Report>>,
+    reports: Mutex<BTreeMap<Owner, Condition>>,
     cleanups: Mutex<Vec<Owner>>,
     refuses: AtomicBool,
 }
@@ -47,7 +47,7 @@ impl MemoryRegistry {
         self.0.refuses.store(refuses, Ordering::SeqCst);
     }
 
-    pub(super) fn reported(&self, owner: &Owner) -> Option<Report> {
+    pub(super) fn reported(&self, owner: &Owner) -> Option<Condition> {
         self.0.reports.lock().unwrap().get(owner).cloned()
     }
 
@@ -77,7 +77,7 @@ impl MemoryRegistry {
 }
 
 impl Registry for MemoryRegistry {
-    async fn report(&self, owner: &Owner, report: &Report) -> Result<Lagging, ReportError> {
+    async fn report(&self, owner: &Owner, report: &Condition) -> Result<Lagging, ReportError> {
         self.accept()?;
         let mut reports = self.0.reports.lock().unwrap();
         let known = reports.get(owner).map_or(0, |known| known.credential_generation);
