@@ -53,6 +53,7 @@ MODULES = {
         "convert": {"domain"},
         "health": {"domain"},
         "domain": set(),
+        "config": set(),
     },
     "orchestrator-svc": {
         "app": {ALL},

@@ -1,6 +1,6 @@
 //! The wiring.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use contracts::credential::{
     FILE_DESCRIPTOR_SET, credential_service_server::CredentialServiceServer, vend_service_server::VendServiceServer,
@@ -18,6 +18,7 @@ use tonic::{service::Routes, transport::Channel};
 
 use crate::{
     api::{People, Workloads},
+    config::Config,
     domain::{credentials::Credentials, ports::Store, reconcile::reconcile, sweep::sweep},
     health::{Health, watch_store},
     registry::{
@@ -26,15 +27,6 @@ use crate::{
     },
     store::local::{LocalStore, OpenError},
 };
-
-/// The configuration.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Holds `credentials.db` and `credential.key`, which must be backed up together. Created if it does not exist.
-    pub data_dir: PathBuf,
-    /// Identifies this replica to the registry: a pod's name, for example. `None` for a random name.
-    pub instance: Option<String>,
-}
 
 /// What the service gets from its environment.
 #[derive(Clone, Debug)]

@@ -2,11 +2,13 @@
 
 mod api;
 mod app;
+mod config;
 mod convert;
 mod domain;
 mod health;
 mod registry;
 mod store;
 
-pub use app::{BuildError, Config, Deps, build};
+pub use app::{BuildError, Deps, build};
+pub use config::Config;
 pub use store::local::{KEY_FILE, OpenError, rotate_keys};
