@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Mcp, body, failure,
-    inflight::Guard,
+    in_flight::Guard,
     rpc::{INVALID_PARAMS, INVALID_REQUEST, RpcError},
     session::Session,
 };
@@ -98,7 +98,7 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
     };
     drop(own_turn);
     let cancel = CancellationToken::new();
-    let Some(guard) = mcp.inflight.begin(session.id, id, came, cancel.clone()) else {
+    let Some(guard) = mcp.in_flight.begin(session.id, id, came, cancel.clone()) else {
         return Answer::whole(RpcError::new(INVALID_REQUEST, "a request with this id is under way").under(Some(id)));
     };
     if cancel.is_cancelled() {

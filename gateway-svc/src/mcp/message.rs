@@ -25,7 +25,7 @@ impl Visit {
                 if method == "notifications/cancelled"
                     && let Some(id) = message.params.as_ref().and_then(|params| params.get("requestId"))
                 {
-                    self.mcp.inflight.cancel(session.id, id);
+                    self.mcp.in_flight.cancel(session.id, id);
                 }
                 return Answer::Nothing;
             }

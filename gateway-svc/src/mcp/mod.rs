@@ -10,7 +10,7 @@ mod endpoint;
 mod failure;
 #[cfg(test)]
 mod fuzz;
-mod inflight;
+mod in_flight;
 mod initialize;
 mod list;
 mod media;
@@ -44,7 +44,7 @@ use crate::{
     snapshot::Store,
 };
 pub use batch::MAX_BATCH;
-use inflight::InFlight;
+use in_flight::InFlight;
 use session::Sessions;
 
 /// Bytes of messages that are in memory at a time; and those of one caller.
@@ -62,7 +62,7 @@ pub(crate) struct Mcp {
     cursors: PageTokens,
     hosts: Hosts,
     links: Links,
-    inflight: Arc<InFlight>,
+    in_flight: Arc<InFlight>,
     bodies: Buffers,
     /// For messages that take long to parse.
     turns: OwnTurns,
@@ -94,7 +94,7 @@ impl Mcp {
             cursors: PageTokens::new(&config.page_token_key),
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
             links: Links::new(config.public_url.clone()),
-            inflight: Arc::default(),
+            in_flight: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),
             clock,
