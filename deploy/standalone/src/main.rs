@@ -13,7 +13,7 @@ mod headers;
 mod health;
 mod http_server;
 mod issuers;
-mod nowhere;
+mod not_found;
 mod public_url;
 mod rotate_keys;
 mod run;

@@ -29,7 +29,7 @@ use crate::{
     grpc_tls::GrpcTls,
     health,
     http_server::{self, Site},
-    issuers, nowhere, public_url, seed,
+    issuers, not_found, public_url, seed,
     services::{self, SQLITE, Services, own_names},
 };
 
@@ -136,7 +136,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     for app in &apps {
         router = router.merge(app.http.clone());
     }
-    router = router.fallback(nowhere::answer);
+    router = router.fallback(not_found::answer);
     let (all, report_health) = serve::routes(&apps.iter().collect::<Vec<_>>());
     spawn(&mut running, "health", {
         let stop = stop.clone();
