@@ -29,7 +29,7 @@ pub(super) struct Submitted {
     #[serde(flatten)]
     request: Request,
     email: String,
-    teams: String,
+    groups: String,
     admin: Option<String>,
     code: String,
 }
@@ -75,7 +75,7 @@ pub(super) async fn submit(
     };
     let mut entered = Entered {
         email: normal_email(&submitted.email),
-        teams: submitted.teams,
+        groups: submitted.groups,
         admin: submitted.admin.is_some(),
         ..Entered::default()
     };
@@ -102,9 +102,9 @@ pub(super) async fn submit(
         return page::form(StatusCode::UNPROCESSABLE_ENTITY, &request, &redirect, &entered);
     }
     let groups = entered
-        .teams
+        .groups
         .split([',', ' '])
-        .filter(|team| !team.is_empty())
+        .filter(|group| !group.is_empty())
         .map(str::to_owned)
         .collect();
     let grant = Grant {

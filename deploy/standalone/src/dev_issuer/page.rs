@@ -54,9 +54,9 @@ pub(super) fn form(status: StatusCode, request: &Request, redirect: &Url, entere
                     aria-describedby=(if entered.code_error.is_some() { "code-help code-error" } else { "code-help" });
             }
             div.field {
-                label for="teams" { "Groups (optional)" }
-                p.help #teams-help { "Separated by commas. You are a member of each team that maps one of them." }
-                input #teams name="teams" value=(entered.teams) autocomplete="off" spellcheck="false" aria-describedby="teams-help";
+                label for="groups" { "Groups (optional)" }
+                p.help #groups-help { "Separated by commas. You are a member of each team that maps one of them." }
+                input #groups name="groups" value=(entered.groups) autocomplete="off" spellcheck="false" aria-describedby="groups-help";
             }
             div.choice {
                 input #admin type="checkbox" name="admin" value="yes" checked[entered.admin];

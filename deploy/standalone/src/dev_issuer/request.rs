@@ -22,7 +22,7 @@ pub(super) struct Request {
 #[derive(Debug, Default)]
 pub(super) struct Entered {
     pub(super) email: String,
-    pub(super) teams: String,
+    pub(super) groups: String,
     pub(super) admin: bool,
     pub(super) email_error: Option<String>,
     pub(super) code_error: Option<String>,

@@ -90,7 +90,7 @@ impl Server {
         let mut pairs: Vec<(&str, &str)> = request.iter().map(|(name, value)| (*name, value.as_str())).collect();
         pairs.extend([
             ("email", email),
-            ("teams", "blue, green"),
+            ("groups", "blue, green"),
             ("admin", "yes"),
             ("code", code),
         ]);
