@@ -1,4 +1,4 @@
-//! Which installation, in the order that architecture.md gives.
+//! Which installation, in the order of ARCHITECTURE.md, "A tool call, station by station", step 4.
 
 use std::{cmp::Reverse, sync::Arc};
 
