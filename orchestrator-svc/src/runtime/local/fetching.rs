@@ -132,7 +132,7 @@ impl Supervisor {
         self.not_updated = Some(format!(
             "The package was not updated; the server keeps its current versions. {message}"
         ));
-        if matches!(self.server, Server::Running { .. } | Server::BackOff { .. }) {
+        if matches!(self.server, Server::Running { next: None, .. } | Server::BackOff { .. }) {
             self.explain_update();
             self.restart_is_done();
         }

@@ -18,6 +18,7 @@ mod place;
 mod program;
 mod programs;
 mod removal;
+mod restarts;
 mod sandbox;
 mod server;
 mod shared;
@@ -37,8 +38,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::{machine::LocalError, sandbox::SandboxError};
 use self::{
     machine::Machine,
+    restarts::Restarts,
     shared::Shared,
-    supervisor::{Desired, Restarts, Supervisor},
+    supervisor::{Desired, Supervisor},
 };
 use super::observations::Observations;
 use crate::{

@@ -18,28 +18,39 @@ pub(super) enum Server {
     Idle,
     /// Must not run.
     Held,
-    /// Its secrets are being drawn.
-    Drawing { digest: String, drawing: Drawing },
-    /// Waits for a start slot.
-    Queued {
-        digest: String,
-        /// With the secrets.
-        launch: Launch,
-        place: Place,
-        /// See `Shared::draws`.
-        #[expect(dead_code, reason = "dropping it frees the slot")]
-        drawn: Option<Slot>,
-    },
+    /// To be started.
+    Waiting { digest: String, next: Next },
     /// Its bridge was started; it is not ready yet.
     Starting {
         run: Run,
         /// The start slot, and when it must be given up.
         slot: Option<(Slot, Instant)>,
     },
-    /// Ready to be called.
-    Running { run: Run },
+    /// Ready to be called. A restart keeps it until its successor, which has the same digest, has got a start slot: other servers may occupy the
+    /// slots for long.
+    Running { run: Run, next: Option<Next> },
     /// Failed; will be started again at that time.
     BackOff { digest: String, until: Instant },
+}
+
+/// A server that is to be started.
+pub(super) enum Next {
+    /// Its secrets are to be drawn.
+    Due,
+    /// Its secrets are being drawn.
+    Drawing(Drawing),
+    /// It waits for a start slot.
+    Queued(Box<Queued>),
+}
+
+/// A server that waits for a start slot.
+pub(super) struct Queued {
+    /// With the secrets.
+    pub(super) launch: Launch,
+    pub(super) place: Place,
+    /// See `Shared::draws`.
+    #[expect(dead_code, reason = "dropping it frees the slot")]
+    pub(super) drawn: Option<Slot>,
 }
 
 /// A server that was started.
@@ -57,15 +68,51 @@ impl Server {
     pub(super) fn digest(&self) -> Option<&str> {
         match self {
             Self::Idle | Self::Held => None,
-            Self::Drawing { digest, .. } | Self::Queued { digest, .. } | Self::BackOff { digest, .. } => Some(digest),
-            Self::Starting { run, .. } | Self::Running { run } => Some(&run.digest),
+            Self::Waiting { digest, .. } | Self::BackOff { digest, .. } => Some(digest),
+            Self::Starting { run, .. } | Self::Running { run, .. } => Some(&run.digest),
         }
     }
 
     pub(super) fn run(&mut self) -> Option<&mut Run> {
         match self {
-            Self::Starting { run, .. } | Self::Running { run } => Some(run),
+            Self::Starting { run, .. } | Self::Running { run, .. } => Some(run),
             _ => None,
+        }
+    }
+
+    /// The server that is to be started, if one is.
+    pub(super) fn next(&self) -> Option<&Next> {
+        match self {
+            Self::Waiting { next, .. } => Some(next),
+            Self::Running { next, .. } => next.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Sets the server that is to be started: in place of the one that is ready, if one is, whose digest is the same.
+    pub(super) fn set_next(&mut self, digest: String, to_start: Next) {
+        match self {
+            Self::Running { next, .. } => *next = Some(to_start),
+            _ => *self = Self::Waiting { digest, next: to_start },
+        }
+    }
+
+    /// Takes the server that is to be started, with its digest. Until another is set, this is to be compared with the desired state again.
+    pub(super) fn take_next(&mut self) -> Option<(String, Next)> {
+        match std::mem::replace(self, Self::Idle) {
+            Self::Waiting { digest, next } => Some((digest, next)),
+            Self::Running { run, next: Some(next) } => {
+                let digest = run.digest.clone();
+                *self = Self::Running {
+                    run,
+                    next: Some(Next::Due),
+                };
+                Some((digest, next))
+            }
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Starts a server: its secrets are drawn, then it waits for a start slot, then its bridge runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use stdio_bridge::EndReason;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     drawing::{Drawing, Drawn},
     failure::Cause,
     machine::Started,
     place::{Place, Slot},
-    server::{Run, Server},
-    supervisor::Supervisor,
+    server::{Next, Queued, Run, Server},
+    supervisor::{RESTARTED, Supervisor},
 };
 use crate::domain::{
     spec::{DrawError, Launch, Missing, Secrets, ServerSpec},
@@ -31,7 +31,14 @@ impl Supervisor {
             return self.update(|status| status.generation = spec.generation);
         }
         self.redraw = None;
-        if self.server.run().is_some() {
+        let is_restarted = matches!(self.server, Server::Running { next: Some(_), .. });
+        if is_restarted && self.server.digest() == Some(&digest) {
+            self.update(|status| status.generation = spec.generation);
+            let drawing = Drawing::new(Arc::clone(spec), &self.shared);
+            return self.server.set_next(digest, Next::Drawing(drawing));
+        }
+        let runs = self.server.run().is_some();
+        if runs {
             let drawn = spec.secrets.draw().await;
             let launch = match self.launch(spec, drawn) {
                 Ok(launch) => launch,
@@ -41,6 +48,7 @@ impl Supervisor {
             let fingerprint = launch.fingerprint();
             if let Some(run) = self.server.run()
                 && run.fingerprint == fingerprint
+                && !is_restarted
                 // Otherwise, a restart waited for an update that was cancelled, and is due now.
                 && (!self.restart.as_ref().is_some_and(|restart| restart.updates) || self.fetching.is_some())
             {
@@ -56,24 +64,22 @@ impl Supervisor {
         if !matches!(self.server, Server::Idle) {
             self.failures = 0;
         }
-        if self.failures == 0 && !undrawn {
+        if runs || self.failures == 0 && !undrawn {
             self.announce(spec.generation, "The server is being started.");
         } else {
             self.update(|status| status.generation = spec.generation);
         }
         self.end_server().await;
-        self.server = Server::Drawing {
-            digest,
-            drawing: Drawing::new(Arc::clone(spec), &self.shared),
-        };
+        let drawing = Drawing::new(Arc::clone(spec), &self.shared);
+        self.server.set_next(digest, Next::Drawing(drawing));
     }
 
     /// Makes the server wait for a start slot, with the secrets that were drawn for it.
     pub(super) async fn on_drawn(&mut self, drawn: Drawn) {
-        self.server = Server::Idle;
-        let digest = drawn.spec.digest();
-        // If something else is desired by now, the next wake is about that.
-        let Some(spec) = self.spec().filter(|spec| spec.digest() == digest) else {
+        let Some((digest, _)) = self.server.take_next() else {
+            return;
+        };
+        let Some(spec) = self.still_desired(&digest) else {
             return;
         };
         let launch = match self.launch(&spec, drawn.secrets) {
@@ -82,27 +88,44 @@ impl Supervisor {
             Err(DrawError::Missing(_)) if !Arc::ptr_eq(&spec, &drawn.spec) => return self.reconcile().await,
             Err(error) => return self.not_drawn(&spec, error).await,
         };
-        if self.undrawn.take().is_some() && self.failures == 0 {
+        if self.undrawn.take().is_some() && self.failures == 0 && self.server.run().is_none() {
             self.announce(spec.generation, "The server is being started.");
         }
-        self.server = Server::Queued {
-            digest,
+        let queued = Queued {
             launch,
             place: Place::new(&self.shared.starts),
             drawn: drawn.slot,
         };
+        self.server.set_next(digest, Next::Queued(Box::new(queued)));
     }
 
-    /// Starts the server, which has got a start slot.
+    /// Starts the server, which has got a start slot, and stops the one whose place it takes.
     pub(super) async fn start(&mut self, slot: Slot) {
-        let queued = std::mem::replace(&mut self.server, Server::Idle);
-        let Server::Queued { digest, launch, .. } = queued else {
+        let Some((digest, Next::Queued(queued))) = self.server.take_next() else {
             return;
         };
-        // If something else is desired by now, the next wake is about that.
-        let Some(spec) = self.spec().filter(|spec| spec.digest() == digest) else {
+        let Some(spec) = self.still_desired(&digest) else {
             return;
         };
+        let until = Instant::now() + START;
+        if self.server.run().is_some() {
+            self.announce(spec.generation, RESTARTED);
+        }
+        let slot = {
+            let mut ending = pin!(self.end_server());
+            let ended = timeout_at(until, &mut ending).await;
+            let slot = ended.is_ok().then_some((slot, until));
+            // The calls of the one before take long. They need no slot.
+            if slot.is_none() {
+                ending.await;
+            }
+            slot
+        };
+        // The calls may have taken long.
+        let Some(spec) = self.still_desired(&digest) else {
+            return;
+        };
+        let Queued { launch, .. } = *queued;
         let fingerprint = launch.fingerprint();
         let started = self.shared.clock.now_micros();
         let again = self.failures > 0;
@@ -121,7 +144,7 @@ impl Supervisor {
                         fingerprint,
                         started,
                     },
-                    slot: Some((slot, Instant::now() + START)),
+                    slot,
                 };
                 self.update(|status| {
                     status.package = package;
@@ -140,6 +163,12 @@ impl Supervisor {
                 );
             }
         }
+    }
+
+    /// The spec of a server that is to be started. `None` if it should not be any more: then the next wake is about that.
+    fn still_desired(&self, digest: &str) -> Option<Arc<ServerSpec>> {
+        let spec = self.spec().filter(|_| !self.gone.is_cancelled())?;
+        (spec.digest() == digest).then_some(spec)
     }
 
     /// The spec with the secrets that were drawn for it.

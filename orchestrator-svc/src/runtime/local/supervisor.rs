@@ -16,60 +16,24 @@ use super::{
     excerpt::excerpt,
     failure::{Cause, delay, failure},
     place::{Place, Slot},
-    server::{Fetching, Server, Step},
+    restarts::{PendingRestart, Restarts},
+    server::{Fetching, Next, Server, Step},
     shared::Shared,
 };
 use crate::domain::{
     logs::Logs,
-    runtime::Restart,
     spec::ServerSpec,
     status::{Held, State, Status},
 };
 
 /// The message of a server that is stopped in order to be restarted.
-const RESTARTED: &str = "The server is being restarted.";
+pub(super) const RESTARTED: &str = "The server is being restarted.";
 
 /// The desired state of an owner.
 #[derive(Clone, Debug)]
 pub(super) enum Desired {
     Run(Arc<ServerSpec>),
     Hold(Held),
-}
-
-/// A restart that has no outcome yet.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PendingRestart {
-    id: String,
-    /// Whether it requests an update, and so has no outcome before the update has.
-    pub(super) updates: bool,
-}
-
-/// The restarts that were requested.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Restarts {
-    last: PendingRestart,
-    /// Counts requests to update the package. A later restart without one does not cancel an update.
-    updates: u64,
-    /// `Restart::update_package_of` of the last request to update the package.
-    update_package_of: i64,
-}
-
-impl Restarts {
-    /// Returns false if it is the last one again.
-    pub(super) fn add(&mut self, restart: &Restart) -> bool {
-        if self.last.id == restart.id {
-            return false;
-        }
-        self.last = PendingRestart {
-            id: restart.id.clone(),
-            updates: restart.update_package_of.is_some(),
-        };
-        if let Some(revision) = restart.update_package_of {
-            self.updates += 1;
-            self.update_package_of = revision;
-        }
-        true
-    }
 }
 
 /// Supervises an owner's server.
@@ -173,17 +137,24 @@ impl Supervisor {
 
     async fn wait(&mut self) -> Wake {
         let (mut server, mut draw, mut start, mut free_slot) = (None, None, None, None);
-        let mut retry = self.redraw;
+        let (mut retry, mut upcoming) = (self.redraw, None);
         match &mut self.server {
             Server::Idle | Server::Held => {}
-            Server::Drawing { drawing, .. } => draw = Some(drawing),
-            Server::Queued { place, .. } => start = Some(place),
+            Server::Waiting { next, .. } => upcoming = Some(next),
             Server::BackOff { until, .. } => retry = Some(retry.map_or(*until, |redraw| redraw.min(*until))),
             Server::Starting { run, slot } => {
                 free_slot = slot.as_ref().map(|(_, until)| *until);
                 server = Some(&mut run.bridge);
             }
-            Server::Running { run } => server = Some(&mut run.bridge),
+            Server::Running { run, next } => {
+                server = Some(&mut run.bridge);
+                upcoming = next.as_mut();
+            }
+        }
+        match upcoming {
+            Some(Next::Drawing(drawing)) => draw = Some(drawing),
+            Some(Next::Queued(queued)) => start = Some(&mut queued.place),
+            Some(Next::Due) | None => {}
         }
         let (mut fetch, mut start_fetch) = (None, None);
         match self.fetching.as_mut().map(|fetching| &mut fetching.step) {
@@ -220,7 +191,8 @@ impl Supervisor {
         self.update = self.update.filter(|revision| *revision >= spec.revision);
         let digest = spec.digest();
         let is_current = self.server.digest() == Some(&digest);
-        if is_current && self.redraw.is_none() {
+        let is_due = matches!(self.server.next(), Some(Next::Due));
+        if is_current && !is_due && self.redraw.is_none() {
             return self.update(|status| status.generation = spec.generation);
         }
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
@@ -302,9 +274,18 @@ impl Supervisor {
         if waits && self.update.is_some() && self.server.run().is_some() && self.begin_update(&spec).await {
             return;
         }
+        self.end_for_restart(&spec).await;
+        self.reconcile().await;
+    }
+
+    /// Stops the server in order to restart it; one that is ready, only once its successor can start.
+    async fn end_for_restart(&mut self, spec: &ServerSpec) {
+        if let Server::Running { next, .. } = &mut self.server {
+            *next = Some(Next::Due);
+            return;
+        }
         self.announce(spec.generation, RESTARTED);
         self.end_server().await;
-        self.reconcile().await;
     }
 
     /// Starts to fetch newer versions while the server runs. Returns false if there is nothing to fetch.
@@ -336,14 +317,19 @@ impl Supervisor {
             Event::ToolsChanged => self.update(|status| status.tool_list_changes += 1),
             Event::Ready => self.ready(),
             Event::Ended { reason, message, .. } => {
-                let ended = std::mem::replace(&mut self.server, Server::Idle);
-                let was_ready = matches!(ended, Server::Running { .. });
-                let (Server::Starting { run, .. } | Server::Running { run }) = ended else {
-                    return;
+                let (run, was_ready, next) = match std::mem::replace(&mut self.server, Server::Idle) {
+                    Server::Starting { run, .. } => (run, false, None),
+                    Server::Running { run, next } => (run, true, next),
+                    _ => return,
                 };
                 run.bridge.reap().await;
                 if !leaves_nothing(reason) {
                     self.sweep().await;
+                }
+                if let Some(next) = next {
+                    tracing::warn!(installation.uid = %self.owner, "server ended before its successor was started");
+                    self.update(|status| status.set(State::Pending, "STARTING", RESTARTED));
+                    return self.server.set_next(run.digest, next);
                 }
                 // A server that was never ready was not stable, however long it took to fail.
                 let stable = was_ready && self.has_run_long(run.started);
@@ -353,12 +339,12 @@ impl Supervisor {
     }
 
     fn ready(&mut self) {
-        let ready = std::mem::replace(&mut self.server, Server::Idle);
-        let (Server::Starting { run, .. } | Server::Running { run }) = ready else {
-            return;
+        let run = match std::mem::replace(&mut self.server, Server::Idle) {
+            Server::Starting { run, .. } => run,
+            other => return self.server = other,
         };
         let (endpoint, digest) = (format!("unix:{}", run.socket.display()), run.digest.clone());
-        self.server = Server::Running { run };
+        self.server = Server::Running { run, next: None };
         self.update(|status| {
             status.set(State::Running, "", "");
             status.endpoint = endpoint;
@@ -402,8 +388,11 @@ impl Supervisor {
         });
     }
 
-    /// Marks the status as the outcome of the last restart, unless that restart waits for an update.
+    /// Marks the status as the outcome of the last restart, unless that restart waits for an update, or for a start slot.
     pub(super) fn restart_is_done(&mut self) {
+        if self.server.next().is_some() {
+            return;
+        }
         let updating = self.fetching.as_ref().is_some_and(|fetching| fetching.is_update);
         if let Some(restart) = self.restart.take_if(|restart| !(restart.updates && updating)) {
             self.update(|status| status.observed_restart = restart.id);
@@ -420,7 +409,7 @@ impl Supervisor {
             }
         };
         let ended = std::mem::replace(&mut self.server, Server::Idle);
-        if let Server::Starting { run, .. } | Server::Running { run } = ended {
+        if let Server::Starting { run, .. } | Server::Running { run, .. } = ended {
             let clean = run.bridge.stop(hurry, &self.logs).await;
             if !clean {
                 self.sweep().await;
@@ -439,10 +428,9 @@ impl Supervisor {
         if self.server.run().is_some()
             && let Some(spec) = self.spec()
         {
-            self.announce(spec.generation, RESTARTED);
-            self.end_server().await;
+            self.end_for_restart(&spec).await;
         }
-        if !matches!(self.server, Server::Held) {
+        if !matches!(self.server, Server::Held | Server::Running { .. }) {
             self.server = Server::Idle;
         }
         self.reconcile().await;

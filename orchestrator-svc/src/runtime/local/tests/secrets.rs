@@ -1,10 +1,15 @@
 //! Secrets are drawn for a start, from a source that may not answer, or has none.
 
+use std::collections::VecDeque;
+
 use futures::future;
 use tokio::sync::{Notify, watch};
 
 use super::*;
-use crate::domain::spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets};
+use crate::domain::{
+    runtime::Restart,
+    spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets},
+};
 
 /// A source that counts who asks.
 #[derive(Default)]
@@ -22,6 +27,12 @@ enum Answers {
     Never,
     /// It has a secret from the second time on. It answers the first time when this is notified.
     Late(Notify),
+    /// These, then it has no secret.
+    InTurn(Mutex<VecDeque<Result<Secrets, DrawError>>>),
+}
+
+fn secret() -> Secrets {
+    [("token".to_owned(), "t0ken".into())].into()
 }
 
 impl Source {
@@ -46,7 +57,12 @@ impl SecretSource for Source {
         let first = *self.asked.borrow() == 1;
         match &self.answers {
             Answers::Never => future::pending().await,
-            Answers::Late(_) if !first => return Ok([("token".to_owned(), "t0ken".into())].into()),
+            Answers::Late(_) if !first => return Ok(secret()),
+            Answers::InTurn(answers) => {
+                if let Some(answer) = answers.lock().unwrap().pop_front() {
+                    return answer;
+                }
+            }
             Answers::Late(answer) => answer.notified().await,
             Answers::Missing => {}
         }
@@ -135,5 +151,34 @@ async fn a_secret_that_is_entered_during_a_draw_is_drawn() {
     };
     answer.notify_one();
     local.running("one").await;
+    local.runtime.release().await;
+}
+
+/// A server that runs is restarted with the secrets of that time.
+#[tokio::test]
+async fn a_restart_waits_for_its_secrets_and_stops_a_server_whose_secrets_are_gone() {
+    let local = Local::new().await;
+    let unavailable = Err(DrawError::Unavailable("not now".to_owned()));
+    let answers = VecDeque::from([Ok(secret()), unavailable, Ok(secret())]);
+    let source = Source::that(Answers::InTurn(Mutex::new(answers)));
+    local.runtime.apply("one", with_secret(&local, &source)).await;
+    let first = local.running("one").await;
+    let restart = |id: &str| Restart {
+        id: id.to_owned(),
+        update_package_of: None,
+    };
+    local.runtime.restart("one", restart("a")).await.unwrap();
+    source.asked(2).await;
+    assert_eq!(local.running("one").await.endpoint, first.endpoint);
+    let second = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!(second.state, State::Running);
+    assert_ne!(second.endpoint, first.endpoint);
+    // No start slot is required to stop it.
+    let occupied = local.occupy_starts().await;
+    local.runtime.restart("one", restart("b")).await.unwrap();
+    let held = suite::until(&local, "one", "the restart", |s| s.observed_restart == "b").await;
+    assert_eq!(held.reason, "CREDENTIAL_REQUIRED");
+    assert!(!local.runs("one"));
+    drop(occupied);
     local.runtime.release().await;
 }

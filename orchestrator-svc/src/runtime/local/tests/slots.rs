@@ -1,8 +1,109 @@
 //! Servers wait for slots in turn.
 
+use std::os::unix::net::UnixStream;
+
 use futures::{StreamExt as _, future};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::*;
+use crate::domain::runtime::Restart;
+
+fn restart(id: &str) -> Restart {
+    Restart {
+        id: id.to_owned(),
+        update_package_of: None,
+    }
+}
+
+/// A server that is being restarted, while others occupy the start slots. Its status before the restart comes with it.
+async fn restarting() -> (Local, Status, OwnedSemaphorePermit) {
+    let local = Local::new().await;
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    let first = local.running("one").await;
+    let occupied = local.occupy_starts().await;
+    local.runtime.restart("one", restart("a")).await.unwrap();
+    // On one thread, a supervisor that has looked at a later spec has taken up the restart, too.
+    let later = ServerSpec {
+        generation: 2,
+        ..local.spec(Kind::Runs)
+    };
+    local.runtime.apply("one", later).await;
+    suite::until(&local, "one", "it is looked at", |s| s.generation == 2).await;
+    (local, first, occupied)
+}
+
+#[tokio::test]
+async fn a_server_is_kept_until_its_successor_has_a_slot() {
+    let (local, first, occupied) = restarting().await;
+    let kept = local.runtime.status("one").unwrap();
+    assert_eq!((kept.state, &kept.endpoint), (State::Running, &first.endpoint));
+    assert_eq!(
+        (kept.requested_restart.as_str(), kept.observed_restart.as_str()),
+        ("a", "")
+    );
+    UnixStream::connect(first.endpoint.trim_start_matches("unix:")).unwrap();
+    drop(occupied);
+    let second = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!((second.state, second.generation), (State::Running, 2));
+    assert_ne!(second.endpoint, first.endpoint);
+    local.runtime.release().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_before_its_successor_has_a_slot_has_one_all_the_same() {
+    let (local, _, occupied) = restarting().await;
+    for pid in local.processes("one") {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let waits = suite::until(&local, "one", "it ended", |s| s.state != State::Running).await;
+    assert_eq!(
+        (waits.state, waits.reason.as_str(), waits.observed_restart.as_str()),
+        (State::Pending, "STARTING", "")
+    );
+    drop(occupied);
+    let second = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!((second.state, second.restart_count), (State::Running, 0));
+    local.runtime.release().await;
+}
+
+/// Another spec may mean that a secret was replaced, which the server must not use any more.
+#[tokio::test]
+async fn a_server_that_is_kept_is_stopped_when_another_spec_should_run() {
+    let (local, first, occupied) = restarting().await;
+    let other = ServerSpec {
+        environment: [("OTHER".to_owned(), "1".to_owned())].into(),
+        ..local.spec(Kind::Runs)
+    };
+    let digest = other.digest();
+    local.runtime.apply("one", other).await;
+    let stopped = suite::until(&local, "one", "it is stopped", |s| s.state != State::Running).await;
+    assert_eq!((stopped.reason.as_str(), stopped.endpoint.as_str()), ("STARTING", ""));
+    drop(occupied);
+    let second = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!((second.state, second.spec_digest), (State::Running, digest));
+    assert_ne!(second.endpoint, first.endpoint);
+    local.runtime.release().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_kept_is_stopped_when_none_should_run() {
+    let (local, _, occupied) = restarting().await;
+    let held = Held {
+        reason: "FIELD_REQUIRED",
+        message: String::new(),
+        generation: 3,
+        expected: true,
+    };
+    local.runtime.hold("one", held).await;
+    let held = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!(held.reason, "FIELD_REQUIRED");
+    assert!(!local.runs("one"));
+    drop(occupied);
+    local.runtime.release().await;
+}
 
 /// Each status is reported, and its report comes back as another look at the same spec. On one thread, a server whose status says that it is
 /// being started is in the queue.

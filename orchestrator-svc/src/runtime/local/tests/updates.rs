@@ -112,3 +112,34 @@ async fn a_restart_without_an_update_does_not_wait_for_one_that_hangs() {
     suite::until(&local, "one", "the update", updated).await;
     local.runtime.release().await;
 }
+
+#[tokio::test]
+async fn a_server_is_kept_until_its_update_has_a_start_slot() {
+    let (local, tools) = (Local::new().await, tools());
+    let spec = packaged(tools.path());
+    local.runtime.apply("one", spec.clone()).await;
+    let first = local.running("one").await;
+    let occupied = local.occupy_starts().await;
+    fs::write(tools.path().join("version"), "2.0.0").unwrap();
+    local.runtime.restart("one", update("a")).await.unwrap();
+    // There are the trees of both versions, and no folder of a fetch. Its removal is followed by the restart.
+    let packages = local.folder.path().join("packages");
+    let trees = || {
+        fs::read_dir(&packages)
+            .unwrap()
+            .filter_map(|tree| tree.unwrap().file_name().into_string().ok())
+    };
+    while trees().count() != 2 || trees().any(|tree| tree.starts_with("new-")) {
+        tokio::task::yield_now().await;
+    }
+    let later = ServerSpec { generation: 2, ..spec };
+    local.runtime.apply("one", later).await;
+    let kept = suite::until(&local, "one", "it is looked at", |s| s.generation == 2).await;
+    assert_eq!((kept.state, &kept.endpoint), (State::Running, &first.endpoint));
+    assert_eq!(kept.observed_restart, "");
+    drop(occupied);
+    let second = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert_eq!(second.package.unwrap().version, "2.0.0");
+    assert_eq!(second.state, State::Running);
+    local.runtime.release().await;
+}
