@@ -27,6 +27,9 @@ const MAX_MEDIA_TYPE: usize = 100;
 /// A header that only a bridge sets: it removes the header from answers of its server.
 pub(super) const NOT_TAKEN: &str = "chandlery-not-taken";
 
+/// Tells a bridge which headers of a request are secrets, so that it masks them in what its server writes. The bridge does not pass it on.
+const SECRET_HEADERS: &str = "chandlery-secret-headers";
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
@@ -196,6 +199,12 @@ fn headers(mut headers: HeaderMap, endpoint: &Endpoint, session: Option<&Session
         // A Unix socket has no host, and servers refuse unknown names.
         headers.insert(HOST, HeaderValue::from_static("localhost"));
     }
+    headers.remove(SECRET_HEADERS);
+    if endpoint.hosted
+        && let Some(names) = secret_names(&headers)
+    {
+        headers.insert(SECRET_HEADERS, names);
+    }
     if let Some(session) = session {
         if let Some(id) = &session.id {
             headers.insert("mcp-session-id", id.clone());
@@ -205,6 +214,13 @@ fn headers(mut headers: HeaderMap, endpoint: &Endpoint, session: Option<&Session
         }
     }
     headers
+}
+
+/// The names of the headers that are secrets, separated by commas.
+fn secret_names(headers: &HeaderMap) -> Option<HeaderValue> {
+    let secret = headers.iter().filter(|(_, value)| value.is_sensitive());
+    let names: Vec<&str> = secret.map(|(name, _)| name.as_str()).collect();
+    (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")).ok())?
 }
 
 fn media_type(headers: &HeaderMap) -> String {

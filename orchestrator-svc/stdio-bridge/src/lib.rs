@@ -20,6 +20,7 @@ mod http;
 mod lines;
 mod live;
 mod log;
+mod needles;
 mod process;
 mod proxy;
 mod reaper;
@@ -37,6 +38,7 @@ mod underway;
 
 pub use event::{EndReason, Event};
 pub use http::NOT_TAKEN_HEADER;
+pub use proxy::SECRET_HEADERS;
 pub use redact::Redactor;
 pub use run::{NAME, VERSION, VERSION_ARGUMENT, main};
 pub use sandbox::LAUNCHER;

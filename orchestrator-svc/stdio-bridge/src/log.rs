@@ -79,6 +79,11 @@ impl Log {
         self.redactor.redact(text, limit)
     }
 
+    /// Removes the value of a header from what is logged from now on.
+    pub(crate) fn learn(&self, value: &str) {
+        self.redactor.learn(value);
+    }
+
     async fn takes(&self, bytes: usize) -> bool {
         let taken = self.meter().take(bytes, Instant::now());
         match taken {

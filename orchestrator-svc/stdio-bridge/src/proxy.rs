@@ -1,8 +1,8 @@
 //! Forwards requests to a server that speaks streamable HTTP.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use http::{HeaderName, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -15,9 +15,13 @@ use crate::{
     answer::{Body, text},
     event::EndReason,
     http::NOT_TAKEN_HEADER,
+    log::Log,
     process::StartError,
     tree::{Listens, listens},
 };
+
+/// The names of the headers of a request whose values are secrets, separated by commas. The gateway sets it, and the server does not get it.
+pub const SECRET_HEADERS: &str = "chandlery-secret-headers";
 
 /// Fields of one connection (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -35,6 +39,7 @@ pub(crate) struct Proxy {
     client: Client<HttpConnector, Incoming>,
     authority: String,
     path: PathAndQuery,
+    log: Arc<Log>,
 }
 
 /// The port for the server: a free one if `port` is 0.
@@ -90,7 +95,7 @@ pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(),
 }
 
 impl Proxy {
-    pub(crate) fn new(port: u16, path: &str) -> Option<Self> {
+    pub(crate) fn new(port: u16, path: &str, log: Arc<Log>) -> Option<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -108,6 +113,7 @@ impl Proxy {
             client,
             authority: format!("127.0.0.1:{port}"),
             path: path.ok()?,
+            log,
         })
     }
 
@@ -127,6 +133,11 @@ impl Proxy {
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.remove(header::HOST);
+        // Before the server has the values, and can write them.
+        for value in secret_values(headers) {
+            self.log.learn(&String::from_utf8_lossy(value.as_bytes()));
+        }
+        headers.remove(SECRET_HEADERS);
         strip(headers);
         match self.client.request(request).await {
             Ok(mut response) => {
@@ -138,7 +149,14 @@ impl Proxy {
     }
 }
 
-fn strip(headers: &mut http::HeaderMap) {
+/// The values of the headers that [`SECRET_HEADERS`] names.
+fn secret_values(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    let named = headers.get(SECRET_HEADERS).and_then(|names| names.to_str().ok());
+    let names = named.unwrap_or_default().split(',');
+    names.flat_map(|name| headers.get_all(name.trim()))
+}
+
+fn strip(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }

@@ -1,56 +1,80 @@
-//! Removes secrets from log lines.
+//! Removes secrets from log lines: those that the server was started with, and those that the gateway sends it in headers.
 
-use std::fmt;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER};
-use zeroize::Zeroize;
+use data_encoding::BASE64;
+use zeroize::Zeroizing;
+
+use crate::needles::Needles;
 
 const MASK: &str = "[redacted]";
 
-/// A shorter secret is masked only where it is a whole word: otherwise, it would mask parts of every line.
-const SHORT: usize = 4;
+/// The most bytes of header values that are remembered. Beyond it, those that were not sent for the longest time are forgotten: the headers of
+/// many callers may pass through.
+const LEARNED: usize = 64 << 10;
 
-/// A shorter line of a secret of several lines is not masked: `{` and `},` of JSON are in many lines.
-const SHORT_LINE: usize = 8;
+/// The longest form of a header value that is masked as a whole where a line is cut.
+const LONGEST_LEARNED: usize = 16 << 10;
 
 /// Replaces known secrets, also in common encodings.
 pub struct Redactor {
-    /// Longest first, so that a secret that contains another is masked as a whole.
-    needles: Vec<Vec<u8>>,
+    fixed: Needles,
+    learned: Mutex<Learned>,
+}
+
+/// Secret values of headers.
+#[derive(Default)]
+struct Learned {
+    /// Those that were sent last come last.
+    values: VecDeque<Zeroizing<String>>,
+    /// Of `values`; made when they are next looked for.
+    needles: Option<Arc<Needles>>,
 }
 
 impl Redactor {
     /// Masks these secrets. One of several lines is also masked line by line, as logs are written.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
-        let mut needles = Vec::new();
-        for secret in secrets {
-            let secret = secret.as_ref().trim();
-            if secret.is_empty() {
-                continue;
-            }
-            forms(secret, &mut needles);
-            let lines = secret.lines().map(str::trim);
-            let telling = |line: &&str| line.len() >= SHORT_LINE && line.contains(char::is_alphanumeric);
-            lines.filter(telling).for_each(|line| forms(line, &mut needles));
+        Self {
+            fixed: Needles::new(secrets),
+            learned: Mutex::default(),
         }
-        needles.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        needles.dedup();
-        Self { needles }
+    }
+
+    /// Masks the value of a header from now on: the whole, and the credential in it.
+    pub(crate) fn learn(&self, value: &str) {
+        let mut learned = self.learned();
+        if let Some(known) = learned.values.iter().position(|known| known.as_str() == value) {
+            // In place of a removal and an insertion, which would wipe it.
+            learned.values.make_contiguous()[known..].rotate_left(1);
+            return;
+        }
+        learned.values.push_back(Zeroizing::new(value.to_owned()));
+        learned.needles = None;
+        let mut bytes: usize = learned.values.iter().map(|value| value.len()).sum();
+        while bytes > LEARNED && learned.values.len() > 1 {
+            bytes -= learned.values.pop_front().map_or(0, |oldest| oldest.len());
+        }
     }
 
     /// The length of the longest text that is masked: a line that is cut so many bytes after the limit can be masked up to the limit.
     pub fn longest(&self) -> usize {
-        self.needles.first().map_or(0, Vec::len)
+        self.fixed.longest().max(LONGEST_LEARNED)
     }
 
     /// The first `limit` bytes of the line, masked. U+FFFD replaces what is not UTF-8.
     pub fn redact(&self, line: &[u8], limit: usize) -> String {
+        let learned = self.learned().needles();
         let mut out = Vec::with_capacity(line.len().min(limit));
         let mut at = 0;
         while at < line.len().min(limit) {
-            if let Some(needle) = self.needles.iter().find(|n| found(line, at, n)) {
+            let found = self.fixed.find(line, at).max(learned.find(line, at));
+            if found > 0 {
                 out.extend_from_slice(MASK.as_bytes());
-                at += needle.len();
+                at += found;
             } else {
                 out.push(line[at]);
                 at += 1;
@@ -58,60 +82,39 @@ impl Redactor {
         }
         String::from_utf8_lossy(&out).into_owned()
     }
+
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn found(line: &[u8], at: usize, needle: &[u8]) -> bool {
-    if !line[at..].starts_with(needle) {
-        return false;
+impl Learned {
+    fn needles(&mut self) -> Arc<Needles> {
+        let values = &self.values;
+        let needles = self
+            .needles
+            .get_or_insert_with(|| Arc::new(Needles::new(values.iter().flat_map(|value| secrets_of(value)))));
+        Arc::clone(needles)
     }
-    let word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    needle.len() >= SHORT || !(word(at.checked_sub(1).and_then(|i| line.get(i))) || word(line.get(at + needle.len())))
 }
 
-fn forms(secret: &str, needles: &mut Vec<Vec<u8>>) {
-    let bytes = secret.as_bytes();
-    needles.push(bytes.to_vec());
-    if bytes.len() < SHORT {
-        return;
-    }
-    for encoding in [&BASE64, &BASE64_NOPAD, &BASE64URL, &BASE64URL_NOPAD, &HEXLOWER] {
-        needles.push(encoding.encode(bytes).into_bytes());
-    }
-    needles.push(data_encoding::HEXUPPER.encode(bytes).into_bytes());
-    // Inside longer base64, as in `user:secret`, the secret can begin at one of three offsets. The characters that also encode its neighbours are left
-    // out.
-    for skip in 1..3 {
-        for encoding in [&BASE64_NOPAD, &BASE64URL_NOPAD] {
-            let padded: Vec<u8> = std::iter::repeat_n(0, skip).chain(bytes.iter().copied()).collect();
-            let whole = padded.len() / 3 * 3;
-            let encoded = encoding.encode(&padded[..whole]);
-            if let Some(inner) = encoded.get(4..).filter(|inner| inner.len() >= 6) {
-                needles.push(inner.as_bytes().to_vec());
-            }
+/// The secrets in a header's value: the whole; what follows a scheme such as `Bearer`; what `Basic` encodes (RFC 7617), and the password in it.
+fn secrets_of(value: &str) -> Vec<Zeroizing<String>> {
+    let mut secrets = vec![Zeroizing::new(value.to_owned())];
+    if let Some((scheme, credential)) = value.trim().split_once(' ') {
+        secrets.push(Zeroizing::new(credential.to_owned()));
+        if scheme.eq_ignore_ascii_case("basic")
+            && let Ok(decoded) = BASE64.decode(credential.trim().as_bytes()).map(Zeroizing::new)
+            && let Ok(pair) = std::str::from_utf8(&decoded)
+        {
+            secrets.push(Zeroizing::new(pair.to_owned()));
+            secrets.extend(
+                pair.split_once(':')
+                    .map(|(_, password)| Zeroizing::new(password.to_owned())),
+            );
         }
     }
-    needles.push(percent(bytes, false));
-    needles.push(percent(bytes, true));
-    let json = serde_json::to_string(secret).expect("a string is JSON");
-    needles.push(json.as_bytes()[1..json.len() - 1].to_vec());
-}
-
-fn percent(bytes: &[u8], form: bool) -> Vec<u8> {
-    let mut out = Vec::new();
-    for &byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte),
-            b' ' if form => out.push(b'+'),
-            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-        }
-    }
-    out
-}
-
-impl Drop for Redactor {
-    fn drop(&mut self) {
-        self.needles.iter_mut().for_each(Zeroize::zeroize);
-    }
+    secrets
 }
 
 impl fmt::Debug for Redactor {
@@ -122,6 +125,8 @@ impl fmt::Debug for Redactor {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+
     use super::*;
 
     const SECRET: &str = "s3cr3t/Ünï +value";
@@ -172,6 +177,36 @@ mod tests {
             redactor.redact(format!("x {escaped} y").as_bytes(), 1000),
             "x \"[redacted]\" y"
         );
+    }
+
+    #[test]
+    fn masks_headers_from_when_they_are_sent() {
+        let redactor = Redactor::new(["hunter2-fixed"]);
+        let said = b"got basic-password, bearer-key and hunter2-fixed";
+        assert_eq!(
+            redactor.redact(said, 1000),
+            "got basic-password, bearer-key and [redacted]"
+        );
+        redactor.learn("Bearer bearer-key");
+        redactor.learn(&format!("Basic {}", BASE64.encode(b"me:basic-password")));
+        assert_eq!(redactor.redact(said, 1000), "got [redacted], [redacted] and [redacted]");
+        assert_eq!(redactor.redact(b"Bearer bearer-key", 1000), MASK);
+    }
+
+    #[test]
+    fn forgets_the_headers_that_were_not_sent_for_the_longest_time() {
+        let redactor = Redactor::new::<&str>([]);
+        let value = |n: usize| format!("{n:06}{}", "x".repeat(LEARNED / 4 - 6));
+        redactor.learn("used-again");
+        redactor.learn("not-used-again");
+        redactor.learn("used-again");
+        (0..4).for_each(|n| {
+            redactor.learn(&value(n));
+            redactor.learn("used-again");
+        });
+        let said = redactor.redact(b"used-again not-used-again", 1000);
+        assert_eq!(said, "[redacted] not-[redacted]");
+        assert!(redactor.learned().values.iter().map(|value| value.len()).sum::<usize>() <= LEARNED);
     }
 
     #[test]

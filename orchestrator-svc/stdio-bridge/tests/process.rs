@@ -8,7 +8,7 @@ use harness::{Bridge, eventually};
 use pretty_assertions::assert_eq;
 use sandbox::Layers;
 use serde_json::json;
-use stdio_bridge::{EndReason, File, STOP, Transport};
+use stdio_bridge::{EndReason, File, SECRET_HEADERS, STOP, Transport};
 
 #[tokio::test]
 async fn reports_a_command_that_is_missing_or_cannot_be_executed() {
@@ -345,6 +345,33 @@ async fn proxies_a_server_with_a_port_of_its_own() {
         (&json!("/custom"), &json!("k"), &json!({"a": 1}))
     );
     assert!(seen["host"].as_str().unwrap().starts_with("127.0.0.1:"));
+}
+
+/// Secrets that the server gets with each request, not when it starts.
+#[tokio::test]
+async fn masks_the_headers_that_the_gateway_names_as_secret() {
+    let mut bridge = Bridge::ready_with("", |spec| {
+        let prints = HTTP_SERVER.replace(
+            "self.send_response(200)",
+            "print('headers', dict(self.headers), flush=True); self.send_response(200)",
+        );
+        spec.arguments = vec!["-c".to_owned(), prints];
+        spec.transport = Transport::StreamableHttp {
+            port: 0,
+            path: "/mcp".to_owned(),
+        };
+    })
+    .await;
+    let headers = [
+        ("authorization", "Bearer canary-bearer"),
+        ("x-api-key", "canary-key"),
+        ("x-region", "europe"),
+        (SECRET_HEADERS, "authorization,x-api-key"),
+    ];
+    bridge.client().send("POST", &headers, "{}".to_owned()).await;
+    let line = bridge.wait_for_log("headers").await;
+    assert!(line.contains("europe") && line.contains("[redacted]"), "{line}");
+    assert!(!line.contains("canary") && !line.contains(SECRET_HEADERS), "{line}");
 }
 
 #[tokio::test]

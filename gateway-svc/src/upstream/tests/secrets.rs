@@ -67,3 +67,34 @@ async fn errors_do_not_repeat_a_part_of_the_secret() {
         assert!(!said.contains("s3c") && said.contains("***"), "{said}");
     }
 }
+
+/// A bridge masks them in what its server writes.
+#[tokio::test]
+async fn only_a_bridge_is_told_which_headers_are_secret() {
+    let (url, mut seen) =
+        server(|message, _| json_text(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, message["id"]))).await;
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("x-region", "eu"),
+        ("chandlery-secret-headers", "x-region"),
+        ("x-key", "S3cr3t-canary"),
+    ] {
+        let mut value = HeaderValue::from_static(value);
+        value.set_sensitive(name == "x-key");
+        headers.insert(name, value);
+    }
+    for (endpoint, told) in [
+        (Endpoint::hosted(&url).unwrap(), Some("x-key")),
+        (Endpoint::remote(&url.parse().unwrap()).unwrap(), None),
+    ] {
+        let target = target_at(endpoint, 1, headers.clone(), Scope::Shared);
+        call(&upstreams(patient()), &target).await.unwrap();
+        for _ in ["initialize", "notifications/initialized", "tools/call"] {
+            let (message, headers) = seen.recv().await.unwrap();
+            let named = headers
+                .get("chandlery-secret-headers")
+                .map(|names| names.to_str().unwrap());
+            assert_eq!(named, told, "{message}");
+        }
+    }
+}
