@@ -2,8 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use data_encoding::{BASE64, BASE64URL};
 use http::{HeaderMap, Uri};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::connect;
 
@@ -44,6 +46,8 @@ impl Revision {
 
 /// Shorter values are not masked: they occur in many texts.
 const SHORTEST_SECRET: usize = 4;
+/// The same for a part of the base64 of one.
+const SHORTEST_ENCODED: usize = 6;
 const SCHEMES: [&str; 6] = ["Bearer", "Basic", "Token", "ApiKey", "Api-Key", "Key"];
 
 /// Where a server listens.
@@ -124,19 +128,21 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// A text from the server, with the secrets that it was sent masked: it may repeat them, and goes to logs and conditions.
+    /// A text from the server, without control characters, and with the secrets that it was sent masked: it may repeat them, and goes to logs
+    /// and conditions.
     pub(super) fn masked(&self, text: &str) -> String {
+        // Before secrets are looked for: one that is interrupted by control characters would be whole without them.
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
         let sensitive = self.headers.values().filter(|value| value.is_sensitive());
-        let mut secrets: Vec<&str> = sensitive
+        let mut secrets: Vec<Zeroizing<String>> = sensitive
             .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
             .map(without_scheme)
             .filter(|secret| secret.len() >= SHORTEST_SECRET)
+            .flat_map(forms)
             .collect();
         // One may contain another.
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets
-            .into_iter()
-            .fold(text.to_owned(), |text, secret| replaced(&text, secret))
+        secrets.into_iter().fold(text, |text, secret| replaced(&text, &secret))
     }
 
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
@@ -178,6 +184,25 @@ fn without_scheme(value: &str) -> &str {
     };
     let known = SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
     if known { credential.trim() } else { value.trim() }
+}
+
+/// The secret, and how it is written in base64: alone, and inside the base64 of a longer text, where it can begin at one of three offsets. There,
+/// the characters that also encode its neighbours are left out.
+fn forms(secret: &str) -> Vec<Zeroizing<String>> {
+    let mut forms = vec![Zeroizing::new(secret.to_owned())];
+    for encoding in [&BASE64, &BASE64URL] {
+        forms.push(Zeroizing::new(encoding.encode(secret.as_bytes())));
+        for skipped in 0..3 {
+            let padded = Zeroizing::new([&[0; 2][..skipped], secret.as_bytes()].concat());
+            let whole = padded.len() / 3 * 3;
+            let encoded = Zeroizing::new(encoding.encode(&padded[..whole]));
+            let inner = encoded.get(if skipped == 0 { 0 } else { 4 }..).unwrap_or_default();
+            if inner.len() >= SHORTEST_ENCODED {
+                forms.push(Zeroizing::new(inner.to_owned()));
+            }
+        }
+    }
+    forms
 }
 
 /// The text with `***` for each occurrence of `secret`, in any case: header values are often repeated in lower case.
@@ -239,6 +264,13 @@ mod tests {
             ("Token 1", "HTTP 401, 1 of 1", "HTTP 401, 1 of 1"),
             ("Bearer abcdefghi", "\u{fc} abcdefghi \u{130}", "\u{fc} *** \u{130}"),
             ("abcdef", "harmless", "harmless"),
+            // Control characters in a secret, as in a text that is UTF-16.
+            ("Bearer abcdefgh", "abc\rdef\u{7}gh", "***"),
+            ("abcdef", "a\0b\0c\0d\0e\0f\0", "***"),
+            // Base64 of the secret, of `Bearer abcdefghij`, and of `user:abcdefghij`.
+            ("Bearer abcdefghij", "no YWJjZGVmZ2hpag==", "no ***"),
+            ("Bearer abcdefghij", "QmVhcmVyIGFiY2RlZmdoaWo=", "QmVhcmVyIGFi***aWo="),
+            ("Bearer abcdefghij", "dXNlcjphYmNkZWZnaGlq", "dXNlcjph***"),
         ] {
             assert_eq!(masked(secret, text), expected);
         }

@@ -82,7 +82,7 @@ impl Upstreams {
                     let said = Object::parse(&error).ok();
                     let said = said.as_ref().and_then(|error| error.string("message"));
                     let error = target.masked(said.as_deref().unwrap_or(&error));
-                    let error: String = error.chars().filter(|c| !c.is_control()).take(300).collect();
+                    let error: String = error.chars().take(300).collect();
                     return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
                 }
             };

@@ -68,6 +68,37 @@ async fn errors_do_not_repeat_a_part_of_the_secret() {
     }
 }
 
+/// `\r` and NUL are removed before secrets are looked for, so that no secret is whole again afterwards; so is what its base64 holds.
+#[tokio::test]
+async fn errors_do_not_repeat_a_secret_with_control_characters_in_it() {
+    for interrupted in [
+        "S3cr3t-\r\ncanary",
+        "S\u{0}3\u{0}c\u{0}r\u{0}3\u{0}t\u{0}-\u{0}c\u{0}anary",
+        "UzNjcjN0LWNhbmFyeQ==",
+    ] {
+        let refuses = move |initializes: bool| {
+            serve(Router::new().fallback(any(move |request: Request| async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let message: Value = serde_json::from_slice(&body).unwrap();
+                let mut answer = json!({"jsonrpc": "2.0", "id": message["id"]});
+                if initializes && message["method"] == "initialize" {
+                    answer["result"] = json!({"protocolVersion": "2025-06-18", "capabilities": {}});
+                } else {
+                    answer["error"] = json!({"code": 1, "message": format!("bad key {interrupted}")});
+                }
+                axum::Json(answer)
+            })))
+        };
+        for url in [refuses(true).await, refuses(false).await] {
+            let error = upstreams(short())
+                .list_tools(&with_secret(&url, "Bearer S3cr3t-canary"))
+                .await
+                .unwrap_err();
+            assert!(error.to_string().ends_with("bad key ***"), "{error}");
+        }
+    }
+}
+
 /// A bridge masks them in what its server writes.
 #[tokio::test]
 async fn only_a_bridge_is_told_which_headers_are_secret() {
