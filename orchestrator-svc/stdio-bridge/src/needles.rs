@@ -1,6 +1,6 @@
 //! The texts that are masked: secrets, also in common encodings.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, ops::Range};
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER};
 use zeroize::Zeroize;
@@ -11,11 +11,18 @@ const SHORT: usize = 4;
 /// A shorter line of a secret of several lines is not masked: `{` and `},` of JSON are in many lines.
 const SHORT_LINE: usize = 8;
 
-/// Secrets to look for.
+/// Secrets to look for. A search at one place of a text costs the logarithm of their number: a file that is secret has thousands of lines.
+///
+/// An automaton (Aho-Corasick) would be as fast, but has a state for each byte of each form of each secret, in memory that is not wiped.
 #[derive(Default)]
 pub(crate) struct Needles {
-    /// Longest first, so that a secret that contains another is found as a whole.
+    /// In order.
     all: Vec<Vec<u8>>,
+    /// For each, the longest other one that it begins with.
+    shorter: Vec<Option<usize>>,
+    /// Where in `all` those with each first byte are.
+    by_first: Vec<Range<usize>>,
+    longest: usize,
 }
 
 impl Needles {
@@ -32,34 +39,77 @@ impl Needles {
             let telling = |line: &&str| line.len() >= SHORT_LINE && line.contains(char::is_alphanumeric);
             lines.filter(telling).for_each(|line| forms(line, &mut all));
         }
-        all.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        all.sort_unstable();
         all.dedup();
-        Self { all }
+        let (mut shorter, mut begun) = (Vec::with_capacity(all.len()), Vec::<usize>::new());
+        for (i, needle) in all.iter().enumerate() {
+            while begun.last().is_some_and(|&last| !needle.starts_with(&all[last])) {
+                begun.pop();
+            }
+            shorter.push(begun.last().copied());
+            begun.push(i);
+        }
+        let first = |byte: u8| all.partition_point(|needle| needle.first().is_some_and(|&first| first < byte));
+        let last = |byte: u8| all.partition_point(|needle| needle.first().is_some_and(|&first| first <= byte));
+        Self {
+            by_first: (0..=u8::MAX).map(|byte| first(byte)..last(byte)).collect(),
+            longest: all.iter().map(Vec::len).max().unwrap_or_default(),
+            shorter,
+            all,
+        }
     }
 
     /// The length of the longest.
     pub(crate) fn longest(&self) -> usize {
-        self.all.first().map_or(0, Vec::len)
+        self.longest
     }
 
     /// The length of the longest that is at this place of the text; 0 if none is.
     pub(crate) fn find(&self, text: &[u8], at: usize) -> usize {
-        let found = self.all.iter().find(|needle| found(text, at, needle));
-        found.map_or(0, Vec::len)
+        let rest = &text[at..];
+        let Some(within) = rest.first().and_then(|&byte| self.by_first.get(usize::from(byte))) else {
+            return 0;
+        };
+        let before = self.all[within.clone()].partition_point(|needle| needle.as_slice() <= rest);
+        // The text begins with the last needle before it in order, or with what that one begins with, or with none.
+        let mut next = before.checked_sub(1).map(|last| within.start + last);
+        let common = next.map_or(0, |i| self.all[i].iter().zip(rest).take_while(|(a, b)| a == b).count());
+        while let Some(i) = next {
+            let length = self.all[i].len();
+            if length <= common && stands_alone(text, at, length) {
+                return length;
+            }
+            next = self.shorter[i];
+        }
+        0
     }
 }
 
-fn found(line: &[u8], at: usize, needle: &[u8]) -> bool {
-    if !line[at..].starts_with(needle) {
-        return false;
+/// The text without control characters, except tabs. A secret in which a server writes some is whole again where they are not shown.
+pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
+    if text.contains(is_dropped) {
+        Cow::Owned(text.replace(is_dropped, ""))
+    } else {
+        Cow::Borrowed(text)
     }
+}
+
+/// Whether [`without_controls`] leaves the character out.
+pub(crate) fn is_dropped(c: char) -> bool {
+    c.is_control() && c != '\t'
+}
+
+/// Whether this part of a text may be masked: a short one only if it is a whole word.
+fn stands_alone(text: &[u8], at: usize, length: usize) -> bool {
     let word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    needle.len() >= SHORT || !(word(at.checked_sub(1).and_then(|i| line.get(i))) || word(line.get(at + needle.len())))
+    length >= SHORT || !(word(at.checked_sub(1).and_then(|i| text.get(i))) || word(text.get(at + length)))
 }
 
 fn forms(secret: &str, out: &mut Vec<Vec<u8>>) {
     let bytes = secret.as_bytes();
     out.push(bytes.to_vec());
+    // As it is in a text without control characters; `dedup` removes it where it is the same.
+    out.push(without_controls(secret).into_owned().into_bytes());
     if bytes.len() < SHORT {
         return;
     }
@@ -106,5 +156,49 @@ impl Drop for Needles {
 impl fmt::Debug for Needles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Needles").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the definition says: the longest that is there.
+    fn slowly(needles: &Needles, text: &[u8], at: usize) -> usize {
+        let there = needles.all.iter().filter(|needle| text[at..].starts_with(needle));
+        let lengths = there.map(Vec::len).filter(|&length| stands_alone(text, at, length));
+        lengths.max().unwrap_or_default()
+    }
+
+    #[test]
+    fn finds_the_longest_at_each_place() {
+        let secrets = [
+            "aaaa",
+            "aaaaab",
+            "aaaaabcc",
+            "aab",
+            "a",
+            "baaa",
+            "caaaabcccc",
+            "-",
+            "42",
+        ];
+        let needles = Needles::new(secrets);
+        // Secrets and beginnings of secrets, one after the other.
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let parts = (0..5_000).map(|_| {
+            let secret = secrets[random(secrets.len())];
+            &secret[..=random(secret.len())]
+        });
+        let text = parts.collect::<String>().into_bytes();
+        let found: Vec<usize> = (0..text.len()).map(|at| needles.find(&text, at)).collect();
+        let expected: Vec<usize> = (0..text.len()).map(|at| slowly(&needles, &text, at)).collect();
+        assert!(found == expected);
+        let is_found = |secret: &str| found.contains(&secret.len());
+        assert!(secrets.into_iter().filter(|secret| secret.len() >= SHORT).all(is_found));
     }
 }
