@@ -3,13 +3,14 @@
 use std::{
     collections::VecDeque,
     fmt,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
-use crate::needles::Needles;
+use crate::needles::{Needles, is_dropped, without_controls};
 
 const MASK: &str = "[redacted]";
 
@@ -65,22 +66,61 @@ impl Redactor {
         self.fixed.longest().max(LONGEST_LEARNED)
     }
 
-    /// The first `limit` bytes of the line, masked. U+FFFD replaces what is not UTF-8.
+    /// The first `limit` bytes of the line without control characters, masked. U+FFFD replaces what is not UTF-8.
     pub fn redact(&self, line: &[u8], limit: usize) -> String {
-        let learned = self.learned().needles();
-        let mut out = Vec::with_capacity(line.len().min(limit));
+        let text = String::from_utf8_lossy(line);
+        let text = without_controls(&text);
+        // Where a line was cut, and is shorter without control characters, a part of a secret may be at its end.
+        let is_cut = line.len() >= limit.saturating_add(self.longest());
+        let certain = if is_cut {
+            text.len().saturating_sub(self.longest())
+        } else {
+            text.len()
+        };
+        let (text, end) = (text.as_bytes(), certain.min(limit));
+        let mut out = Vec::with_capacity(end);
         let mut at = 0;
-        while at < line.len().min(limit) {
-            let found = self.fixed.find(line, at).max(learned.find(line, at));
-            if found > 0 {
-                out.extend_from_slice(MASK.as_bytes());
-                at += found;
-            } else {
-                out.push(line[at]);
-                at += 1;
-            }
+        for found in self.found(text, end) {
+            out.extend_from_slice(&text[at..found.start]);
+            out.extend_from_slice(MASK.as_bytes());
+            at = found.end;
         }
+        out.extend_from_slice(text.get(at..end).unwrap_or_default());
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// The text with its secrets masked, also those that control characters interrupt; `None` if there are none. Other control characters are
+    /// kept.
+    pub(crate) fn mask(&self, text: &str) -> Option<String> {
+        let plain = without_controls(text);
+        let mut found = self.found(plain.as_bytes(), plain.len()).into_iter().peekable();
+        found.peek()?;
+        let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+        for c in text.chars() {
+            while found.next_if(|secret| secret.end <= at).is_some() {}
+            let length = if is_dropped(c) { 0 } else { c.len_utf8() };
+            match found.peek() {
+                Some(secret) if secret.start == at && length > 0 => out.push_str(MASK),
+                Some(secret) if secret.start < at => {}
+                _ => out.push(c),
+            }
+            at += length;
+        }
+        Some(out)
+    }
+
+    /// The secrets that begin before `end`, in order.
+    fn found(&self, text: &[u8], end: usize) -> Vec<Range<usize>> {
+        let learned = self.learned().needles();
+        let (mut found, mut at) = (Vec::new(), 0);
+        while at < end {
+            let length = self.fixed.find(text, at).max(learned.find(text, at));
+            if length > 0 {
+                found.push(at..at + length);
+            }
+            at += length.max(1);
+        }
+        found
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
@@ -177,6 +217,39 @@ mod tests {
             redactor.redact(format!("x {escaped} y").as_bytes(), 1000),
             "x \"[redacted]\" y"
         );
+    }
+
+    #[test]
+    fn masks_what_control_characters_interrupt() {
+        let redactor = Redactor::new(["s3cr3t-canary", "first\rsecond"]);
+        let utf16: Vec<u8> = "key s3cr3t-canary.".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for line in [
+            b"key s3cr\r3t-canary.".as_slice(),
+            b"key s3cr3t\0-cana\x07ry\x1b.",
+            "key s3cr\u{85}3t-canary.".as_bytes(),
+            b"key first\rsecond.",
+            &utf16,
+        ] {
+            assert_eq!(redactor.redact(line, 1000), "key [redacted].", "{line:?}");
+            let text = String::from_utf8_lossy(line);
+            let masked = redactor.mask(&text).unwrap();
+            assert_eq!(without_controls(&masked), "key [redacted].");
+        }
+        let text = "keys:\n\ts3cr3t-canary\ns3cr\r\n3t-canary\r\nend";
+        assert_eq!(redactor.mask(text).unwrap(), "keys:\n\t[redacted]\n[redacted]\r\nend");
+        assert_eq!(redactor.mask("nothing\n"), None);
+    }
+
+    /// The bytes that are read behind the limit may be control characters.
+    #[test]
+    fn leaves_no_part_of_an_interrupted_secret_at_the_cut() {
+        let redactor = Redactor::new(["s3cr3t-canary"]);
+        let mut line = b"-\0".repeat(4000);
+        line.extend(b"s3cr3t-canary".iter().flat_map(|byte| [*byte, 0]));
+        line.truncate(8012);
+        line.resize(8012 + redactor.longest(), 0);
+        let shown = redactor.redact(&line, 8012);
+        assert!(!shown.contains("s3c"), "{}", &shown[shown.len() - 20..]);
     }
 
     #[test]
