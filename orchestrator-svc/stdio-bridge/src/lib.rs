@@ -25,6 +25,7 @@ mod process;
 mod proxy;
 mod reaper;
 mod redact;
+mod refusal;
 mod run;
 mod scan;
 mod serve;

@@ -11,7 +11,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{event::Events, lines::Lines, redact::Redactor, spec::Limits};
+use crate::{
+    event::Events,
+    lines::Lines,
+    redact::Redactor,
+    refusal::{self, Unreadable},
+    spec::Limits,
+};
 
 /// What a line costs in addition to its bytes, in bytes: each is processed several times.
 const LINE: usize = 128;
@@ -77,6 +83,11 @@ impl Log {
     /// Removes the secrets from a text that is shown elsewhere than in the log.
     pub(crate) fn redact(&self, text: &[u8], limit: usize) -> String {
         self.redactor.redact(text, limit)
+    }
+
+    /// Removes the secrets from the error (JSON) of an answer; `None` if it has none.
+    pub(crate) fn masked_error(&self, error: &str) -> Result<Option<String>, Unreadable> {
+        refusal::masked(error, &self.redactor)
     }
 
     /// Removes the value of a header from what is logged from now on.

@@ -25,6 +25,7 @@ use crate::{
     event::{EndReason, Event, Events},
     log::Log,
     process::StartError,
+    refusal::Unreadable,
     spec::Limits,
 };
 
@@ -348,7 +349,20 @@ impl Session {
         let Some(pending) = id.and_then(|id| self.pending().remove(&id)) else {
             return;
         };
-        let _ = pending.answer.send(message.with("id", &pending.id));
+        let answer = message.with("id", &pending.id);
+        let masked = message.get("error").map(|error| self.log.masked_error(error.get()));
+        let answer = match masked {
+            None | Some(Ok(None)) => answer,
+            Some(Ok(Some(masked))) => {
+                let members = Members::parse(answer.as_bytes()).expect("written from parsed members");
+                members.with("error", &masked)
+            }
+            Some(Err(Unreadable)) => {
+                let text = "The MCP server refused the request, with an error that cannot be read: it is nested too deeply, or its text is not Unicode.";
+                error(&pending.id, BAD_ANSWER, text)
+            }
+        };
+        let _ = pending.answer.send(answer);
     }
 
     /// Answers a request of the server. The bridge has announced no capabilities, so it answers only `ping`.

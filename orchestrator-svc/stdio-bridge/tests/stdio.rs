@@ -545,3 +545,27 @@ async fn refuses_what_is_not_a_message() {
     assert!(body.contains("-32601"), "{body}");
     assert_eq!(client.send("POST", &[], ping).await.status(), 200);
 }
+
+/// The gateway's log and conditions quote errors. Results are for their callers.
+#[tokio::test]
+async fn errors_of_a_server_have_no_secrets_and_results_are_as_they_are() {
+    let bridge = Bridge::ready_with("good", |spec| spec.secrets.push("s3cr3t-canary".to_owned())).await;
+    let client = bridge.client();
+    let raw = async |text: &str| client.call(json!("a"), "raw", json!({"text": text})).await;
+    for said in [
+        "s3cr3t-canary",
+        r"s3cr3t\u0000-canary",
+        r"\u00733cr\r3t-canary",
+        "czNjcjN0LWNhbmFyeQ==",
+    ] {
+        let error = format!(r#"{{"code":-32001,"message":"401 for token {said}","data":["{said}"]}}"#);
+        assert_eq!(
+            raw(&format!(r#"{{"jsonrpc":"2.0","id":ID,"error":{error}}}"#)).await,
+            json!({"jsonrpc": "2.0", "id": "a", "error": {"code": -32001, "message": "401 for token [redacted]", "data": ["[redacted]"]}}),
+        );
+    }
+    assert_eq!(
+        raw(r#"{"jsonrpc":"2.0","id":ID,"result":{"error":"s3cr3t-canary"}}"#).await["result"]["error"],
+        "s3cr3t-canary"
+    );
+}
