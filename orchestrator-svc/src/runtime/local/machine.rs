@@ -17,6 +17,7 @@ use super::{
     program::Program,
     programs::Programs,
     sandbox::{Sandbox, SandboxError},
+    userinfo,
 };
 use crate::{
     config::Config,
@@ -249,12 +250,12 @@ impl Machine {
             lock: fetch.bridge_lock(),
             command: "/bin/sh".to_owned(),
             arguments: vec!["-c".to_owned(), fetch.script().to_owned(), manager],
+            secrets: userinfo::secrets(environment.values()),
             environment,
             marker: self.folders.fetch_marker(owner),
             working_folder: fetch.tree(),
             confinement,
             files: Vec::new(),
-            secrets: Vec::new(),
             transport: stdio_bridge::Transport::Task,
             limits: Limits {
                 ready_millis: FETCH_MILLIS,
@@ -323,6 +324,8 @@ impl Machine {
         } else {
             grants.extend(programs.grants(&command, &arguments[..fixed]));
         }
+        let mut secrets = std::mem::take(&mut launch.secrets);
+        secrets.extend(userinfo::secrets(environment.values()));
         let spec = Spec {
             socket: socket.clone(),
             lock: self.folders.lock(owner),
@@ -333,7 +336,7 @@ impl Machine {
             marker: self.folders.marker(owner),
             working_folder: own.work,
             files: launch.files.iter_mut().map(written).collect(),
-            secrets: std::mem::take(&mut launch.secrets),
+            secrets,
             transport: match &launch.transport {
                 Transport::Stdio { one_per_session } => stdio_bridge::Transport::Stdio {
                     one_per_session: *one_per_session,

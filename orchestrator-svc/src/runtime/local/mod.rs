@@ -24,6 +24,7 @@ mod server;
 mod shared;
 mod starting;
 mod supervisor;
+mod userinfo;
 
 use std::{
     collections::HashMap,

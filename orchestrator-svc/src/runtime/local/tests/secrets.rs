@@ -182,3 +182,16 @@ async fn a_restart_waits_for_its_secrets_and_stops_a_server_whose_secrets_are_go
     drop(occupied);
     local.runtime.release().await;
 }
+
+/// A proxy's URL is in the environment of all servers, and its password is none of their users' business.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_a_proxy_is_masked() {
+    let local = Local::new().await;
+    let mut spec = local.spec(Kind::Ends);
+    let proxy = "http://operator:pr0xy-canary@proxy.example:3128";
+    spec.environment.insert("TOKEN".to_owned(), proxy.to_owned());
+    local.runtime.apply("one", spec).await;
+    let status = suite::until(&local, "one", "it fails", |status| status.state == State::Failed).await;
+    assert!(status.message.contains("http://[redacted]@proxy.example"), "{status:?}");
+    local.runtime.release().await;
+}
