@@ -14,9 +14,11 @@ use crate::needles::{Needles, is_dropped, without_controls};
 
 const MASK: &str = "[redacted]";
 
-/// The most bytes of header values that are remembered. Beyond it, those that were not sent for the longest time are forgotten: the headers of
+/// The most bytes of header values that are remembered, each with [`OVERHEAD`]. Beyond it, those that were not sent for the longest time are forgotten: the headers of
 /// many callers may pass through.
 const LEARNED: usize = 64 << 10;
+/// What a value costs in addition to its bytes: it is compared with each that is sent.
+const OVERHEAD: usize = 256;
 
 /// The longest form of a header value that is masked as a whole where a line is cut.
 const LONGEST_LEARNED: usize = 16 << 10;
@@ -55,9 +57,9 @@ impl Redactor {
         }
         learned.values.push_back(Zeroizing::new(value.to_owned()));
         learned.needles = None;
-        let mut bytes: usize = learned.values.iter().map(|value| value.len()).sum();
+        let mut bytes = learned.bytes();
         while bytes > LEARNED && learned.values.len() > 1 {
-            bytes -= learned.values.pop_front().map_or(0, |oldest| oldest.len());
+            bytes -= learned.values.pop_front().map_or(0, |oldest| oldest.len() + OVERHEAD);
         }
     }
 
@@ -129,6 +131,10 @@ impl Redactor {
 }
 
 impl Learned {
+    fn bytes(&self) -> usize {
+        self.values.iter().map(|value| value.len() + OVERHEAD).sum()
+    }
+
     fn needles(&mut self) -> Arc<Needles> {
         let values = &self.values;
         let needles = self
@@ -279,7 +285,7 @@ mod tests {
         });
         let said = redactor.redact(b"used-again not-used-again", 1000);
         assert_eq!(said, "[redacted] not-[redacted]");
-        assert!(redactor.learned().values.iter().map(|value| value.len()).sum::<usize>() <= LEARNED);
+        assert!(redactor.learned().bytes() <= LEARNED);
     }
 
     #[test]
