@@ -28,6 +28,7 @@ mod redact;
 mod refusal;
 mod run;
 mod scan;
+mod screen;
 mod serve;
 mod sessions;
 mod spares;

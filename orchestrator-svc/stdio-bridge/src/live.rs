@@ -179,7 +179,7 @@ impl Live {
         match (&self.spec.transport, port) {
             (Transport::StreamableHttp { path, .. }, Some(port)) => {
                 wait_until_open(port, patience).await?;
-                let proxy = Proxy::new(port, path, Arc::clone(&self.log));
+                let proxy = Proxy::new(port, path, Arc::clone(self.log.redactor()));
                 let proxy = proxy.ok_or_else(|| StartError::new(EndReason::NotStarted, "the path is not valid"))?;
                 Ok(Service::Http(Arc::new(proxy)))
             }

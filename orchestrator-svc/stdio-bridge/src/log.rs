@@ -11,13 +11,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{
-    event::Events,
-    lines::Lines,
-    redact::Redactor,
-    refusal::{self, Unreadable},
-    spec::Limits,
-};
+use crate::{event::Events, lines::Lines, redact::Redactor, spec::Limits};
 
 /// What a line costs in addition to its bytes, in bytes: each is processed several times.
 const LINE: usize = 128;
@@ -85,14 +79,9 @@ impl Log {
         self.redactor.redact(text, limit)
     }
 
-    /// Removes the secrets from the error (JSON) of an answer; `None` if it has none.
-    pub(crate) fn masked_error(&self, error: &str) -> Result<Option<String>, Unreadable> {
-        refusal::masked(error, &self.redactor)
-    }
-
-    /// Removes the value of a header from what is logged from now on.
-    pub(crate) fn learn(&self, value: &str) {
-        self.redactor.learn(value);
+    /// What removes the secrets.
+    pub(crate) fn redactor(&self) -> &Arc<Redactor> {
+        &self.redactor
     }
 
     async fn takes(&self, bytes: usize) -> bool {

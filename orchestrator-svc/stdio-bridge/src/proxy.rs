@@ -3,7 +3,6 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -15,8 +14,9 @@ use crate::{
     answer::{Body, text},
     event::EndReason,
     http::NOT_TAKEN_HEADER,
-    log::Log,
     process::StartError,
+    redact::Redactor,
+    screen::screened,
     tree::{Listens, listens},
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Proxy {
     client: Client<HttpConnector, Incoming>,
     authority: String,
     path: PathAndQuery,
-    log: Arc<Log>,
+    redactor: Arc<Redactor>,
 }
 
 /// The port for the server: a free one if `port` is 0.
@@ -95,7 +95,7 @@ pub(crate) async fn wait_until_open(port: u16, patience: Duration) -> Result<(),
 }
 
 impl Proxy {
-    pub(crate) fn new(port: u16, path: &str, log: Arc<Log>) -> Option<Self> {
+    pub(crate) fn new(port: u16, path: &str, redactor: Arc<Redactor>) -> Option<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -113,7 +113,7 @@ impl Proxy {
             client,
             authority: format!("127.0.0.1:{port}"),
             path: path.ok()?,
-            log,
+            redactor,
         })
     }
 
@@ -135,14 +135,14 @@ impl Proxy {
         headers.remove(header::HOST);
         // Before the server has the values, and can write them.
         for value in secret_values(headers) {
-            self.log.learn(&String::from_utf8_lossy(value.as_bytes()));
+            self.redactor.learn(&String::from_utf8_lossy(value.as_bytes()));
         }
         headers.remove(SECRET_HEADERS);
         strip(headers);
         match self.client.request(request).await {
             Ok(mut response) => {
                 strip(response.headers_mut());
-                response.map(|body| body.map_err(Into::into).boxed_unsync())
+                screened(response, &self.redactor)
             }
             Err(_) => text(StatusCode::BAD_GATEWAY, "The MCP server did not answer, or broke off."),
         }

@@ -11,6 +11,9 @@ use crate::redact::Redactor;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
+/// What the caller is told instead of such an error.
+pub(crate) const UNREADABLE: &str = "The MCP server refused the request, with an error that cannot be read: it is nested too deeply, or its text is not Unicode.";
+
 /// The error (JSON) with its secrets masked; `None` if it has none.
 pub(crate) fn masked(error: &str, redactor: &Redactor) -> Result<Option<String>, Unreadable> {
     // Secrets are looked for in each string, since JSON has several spellings of one.

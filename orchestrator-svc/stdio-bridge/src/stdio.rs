@@ -25,7 +25,7 @@ use crate::{
     event::{EndReason, Event, Events},
     log::Log,
     process::StartError,
-    refusal::Unreadable,
+    refusal::{self, UNREADABLE, Unreadable},
     spec::Limits,
 };
 
@@ -350,17 +350,16 @@ impl Session {
             return;
         };
         let answer = message.with("id", &pending.id);
-        let masked = message.get("error").map(|error| self.log.masked_error(error.get()));
+        let masked = message
+            .get("error")
+            .map(|error| refusal::masked(error.get(), self.log.redactor()));
         let answer = match masked {
             None | Some(Ok(None)) => answer,
             Some(Ok(Some(masked))) => {
                 let members = Members::parse(answer.as_bytes()).expect("written from parsed members");
                 members.with("error", &masked)
             }
-            Some(Err(Unreadable)) => {
-                let text = "The MCP server refused the request, with an error that cannot be read: it is nested too deeply, or its text is not Unicode.";
-                error(&pending.id, BAD_ANSWER, text)
-            }
+            Some(Err(Unreadable)) => error(&pending.id, BAD_ANSWER, UNREADABLE),
         };
         let _ = pending.answer.send(answer);
     }

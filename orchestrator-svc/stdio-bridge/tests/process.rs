@@ -374,6 +374,33 @@ async fn masks_the_headers_that_the_gateway_names_as_secret() {
     assert!(!line.contains("canary") && !line.contains(SECRET_HEADERS), "{line}");
 }
 
+/// The gateway's log and conditions quote errors.
+#[tokio::test]
+async fn errors_of_a_server_with_a_port_have_no_secrets() {
+    for (kind, before, after) in [
+        ("application/json", "", ""),
+        ("text/event-stream", "event: message\\ndata: ", "\\n\\n"),
+    ] {
+        let error = r#"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1,\"message\":\"no s3cr3t-canary\"}}"#;
+        let server = HTTP_SERVER.replace("application/json", kind).replace(
+            "self.send_response",
+            &format!("out = b'{before}{error}{after}'; self.send_response"),
+        );
+        let bridge = Bridge::ready_with("", |spec| {
+            spec.arguments = vec!["-c".to_owned(), server];
+            spec.secrets.push("s3cr3t-canary".to_owned());
+            spec.transport = Transport::StreamableHttp {
+                port: 0,
+                path: String::new(),
+            };
+        })
+        .await;
+        let (_, headers, body) = bridge.client().post(&json!({})).await;
+        assert_eq!(headers["content-type"], kind);
+        assert!(body.contains(r#"{"code":1,"message":"no [redacted]"}"#), "{body}");
+    }
+}
+
 #[tokio::test]
 async fn reports_a_port_that_is_not_open_or_is_in_use() {
     let mut bridge = Bridge::start("silent", |spec| {
