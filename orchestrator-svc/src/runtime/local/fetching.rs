@@ -10,7 +10,7 @@ use super::{
     server::{Fetching, Server, Step},
     supervisor::Supervisor,
 };
-use crate::domain::spec::Launch;
+use crate::domain::spec::{Launch, ServerSpec};
 
 impl Supervisor {
     /// Starts a fetch, and cancels another one in progress.
@@ -132,7 +132,25 @@ impl Supervisor {
         self.not_updated = Some(format!(
             "The package was not updated; the server keeps its current versions. {message}"
         ));
-        if matches!(self.server, Server::Running { next: None, .. } | Server::BackOff { .. }) {
+        self.update_is_over();
+    }
+
+    /// Drops a request for an update that was made for an earlier revision of the entry: who may request one depends on the revision.
+    pub(super) async fn drop_outdated_update(&mut self, spec: &ServerSpec) {
+        if self.update.take_if(|revision| *revision < spec.revision).is_none() {
+            return;
+        }
+        self.not_updated =
+            Some("The package was not updated: the entry has changed. Request the update again.".to_owned());
+        if self.fetching.as_ref().is_some_and(|fetching| fetching.is_update) {
+            self.end_fetch().await;
+        }
+    }
+
+    /// Makes the status the outcome of an update that failed, if one did, unless the server is yet to be started.
+    pub(super) fn update_is_over(&mut self) {
+        let is_settled = matches!(self.server, Server::Running { next: None, .. } | Server::BackOff { .. });
+        if is_settled && self.not_updated.is_some() {
             self.explain_update();
             self.restart_is_done();
         }

@@ -187,13 +187,13 @@ impl Supervisor {
     }
 
     async fn reconcile_spec(&mut self, spec: &Arc<ServerSpec>) {
-        // Who may request an update depends on the revision, so a request for an earlier one is dropped.
-        self.update = self.update.filter(|revision| *revision >= spec.revision);
+        self.drop_outdated_update(spec).await;
         let digest = spec.digest();
         let is_current = self.server.digest() == Some(&digest);
         let is_due = matches!(self.server.next(), Some(Next::Due));
         if is_current && !is_due && self.redraw.is_none() {
-            return self.update(|status| status.generation = spec.generation);
+            self.update(|status| status.generation = spec.generation);
+            return self.update_is_over();
         }
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
         if !self.goes_on_fetching(&outline) {
@@ -266,8 +266,7 @@ impl Supervisor {
         let Some(spec) = self.spec() else {
             return self.restart_is_done();
         };
-        // The request was for an earlier revision, see `reconcile_spec`.
-        self.update = self.update.filter(|revision| *revision >= spec.revision);
+        self.drop_outdated_update(&spec).await;
         // The fetch may be waiting for a registry that does not answer.
         self.end_fetch().await;
         // A restart that requests no update does not wait for an earlier one, which `reconcile` begins again beside the new server.

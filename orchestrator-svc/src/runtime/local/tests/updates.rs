@@ -143,3 +143,52 @@ async fn a_server_is_kept_until_its_update_has_a_start_slot() {
     assert_eq!(second.state, State::Running);
     local.runtime.release().await;
 }
+
+/// A server whose package is being updated from a registry that does not answer.
+async fn updating() -> (Local, tempfile::TempDir, ServerSpec) {
+    let (local, tools) = (Local::new().await, tools());
+    let spec = packaged(tools.path());
+    local.runtime.apply("one", spec.clone()).await;
+    local.running("one").await;
+    fs::write(tools.path().join("slow"), "").unwrap();
+    local.runtime.restart("one", update("a")).await.unwrap();
+    let packages = local.folder.path().join("packages");
+    while fs::read_dir(&packages).unwrap().count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    (local, tools, spec)
+}
+
+#[tokio::test]
+async fn an_update_that_was_requested_for_an_earlier_revision_is_not_made_and_says_so() {
+    let (local, _tools, mut spec) = updating().await;
+    spec.revision = 2;
+    spec.environment.insert("OTHER".to_owned(), "1".to_owned());
+    let digest = spec.digest();
+    local.runtime.apply("one", spec).await;
+    let outcome = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert_eq!((outcome.state, outcome.spec_digest), (State::Running, digest));
+    assert!(
+        outcome.message.contains("the entry has changed"),
+        "{:?}",
+        outcome.message
+    );
+    local.runtime.release().await;
+}
+
+/// Additional headers make a revision, and the same server runs.
+#[tokio::test]
+async fn an_update_is_not_made_either_if_the_later_revision_runs_the_same_server() {
+    let (local, _tools, mut spec) = updating().await;
+    let first = local.runtime.status("one").unwrap();
+    spec.revision = 2;
+    local.runtime.apply("one", spec).await;
+    let outcome = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert_eq!((outcome.state, outcome.endpoint), (State::Running, first.endpoint));
+    assert!(
+        outcome.message.contains("the entry has changed"),
+        "{:?}",
+        outcome.message
+    );
+    local.runtime.release().await;
+}
