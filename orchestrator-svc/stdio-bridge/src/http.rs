@@ -31,7 +31,8 @@ const VERSION: &str = "mcp-protocol-version";
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
 pub(crate) const INVALID_REQUEST: i32 = -32600;
 const PARSE_ERROR: i32 = -32700;
-/// In an answer with status 503: the request was not sent to the server. Removed from the answers of servers.
+/// In an answer with status 503: the request was not sent to the server, since that is `stopping`; since all processes for sessions are in use
+/// (`full`), or as many of them as one caller may have (`share`). Removed from the answers of servers.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 

@@ -17,6 +17,7 @@ use crate::{
     process::StartError,
     redact::Redactor,
     screen::screened,
+    seats::CALLER_HEADER,
     tree::{Listens, listens},
 };
 
@@ -162,4 +163,5 @@ fn strip(headers: &mut HeaderMap) {
     }
     headers.remove("keep-alive");
     headers.remove(NOT_TAKEN_HEADER);
+    headers.remove(CALLER_HEADER);
 }

@@ -1,15 +1,17 @@
 //! A stdio server of which each MCP session has a process of its own.
 //!
 //! `initialize` starts one, all requests of its session go to it, and it ends with the session: when a client ends that, when it had no request
-//! for a while, or when another session requires its place. A process that ends by itself ends its session, and no other.
+//! for a while, or when another session requires its place. A process that ends by itself ends its session, and no other. See [`Seats`] for how
+//! many a caller may have.
 //!
 //! A process knows nothing of its client before the session's first request, which `initialize` is not: the bridge answers that itself. So a
 //! process whose client gave up while it started serves the next session.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,8 +22,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -29,10 +31,15 @@ use crate::{
     child::{Child, exit_message},
     envelope::{Kind, Members, error},
     event::{EndReason, Events},
-    http::{Endpoint, INVALID_REQUEST, PATH, RUN, SESSION, id, not_taken, session_ended, whole, wrong_path},
+    failures::Failures,
+    http::{
+        Endpoint, INVALID_REQUEST, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole,
+        wrong_path,
+    },
     log::Log,
     process::{StartError, start},
     reaper::Reaper,
+    seats::{Busy, Opener, Seat, Seats},
     spares::{Making, Spares},
     spec::Spec,
     stdio::{BUSY, SERVER_ENDED},
@@ -42,6 +49,8 @@ use crate::{
 
 /// Processes that start at one time; further ones wait.
 const STARTING: usize = 2;
+/// Idle sessions of one caller that are kept until [`Limits::session_idle_millis`](crate::Limits).
+const KEPT: usize = 4;
 
 /// All sessions.
 pub(crate) struct Sessions {
@@ -52,11 +61,14 @@ pub(crate) struct Sessions {
     stop: watch::Receiver<Stop>,
     /// By [`Endpoint::run`].
     open: Mutex<HashMap<String, Arc<Own>>>,
-    /// Processes without a session: the one that was started to see that the server works, and those whose clients gave up. They take places,
-    /// but do not give way: a process is started only where there are fewer of them than clients that wait.
+    /// Processes without a session: the one that was started to see that the server works, and those whose clients gave up. A process is started
+    /// only where there are fewer of them than clients that wait.
     spares: Spares<Arc<Own>>,
-    /// One for each process, until nothing of it is left.
+    /// One for each session, and for each client that waits for its process.
+    seats: Seats,
+    /// One for each process, until nothing of it is left: as many as there are seats.
     places: Arc<Semaphore>,
+    failures: Failures,
     started: AtomicU64,
 }
 
@@ -67,8 +79,25 @@ struct Own {
     endpoint: Arc<Endpoint>,
     /// Its requests.
     underway: Underway,
-    /// Notified when it is to end.
-    over: Notify,
+    /// Set when it has a session.
+    seat: OnceLock<Seat>,
+    /// Why it is to end; set when it is.
+    over: watch::Sender<Option<&'static str>>,
+}
+
+impl Own {
+    fn is_of(&self, wanted: &Opener) -> bool {
+        self.seat.get().is_some_and(|seat| seat.opener() == wanted)
+    }
+
+    /// Ends it unless a request is under way. False: one is, or it is being ended already.
+    fn end_if_idle(&self, why: &'static str) -> bool {
+        let ends = self.underway.close_if_idle();
+        if ends {
+            self.over.send_replace(Some(why));
+        }
+        ends
+    }
 }
 
 impl Sessions {
@@ -81,7 +110,8 @@ impl Sessions {
         reaper: Reaper,
         stop: watch::Receiver<Stop>,
     ) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(spec.limits.sessions.max(1)));
+        let callers = spec.limits.sessions.max(1);
+        let places = Arc::new(Semaphore::new(callers + 1));
         let sessions = Arc::new(Self {
             spec,
             events,
@@ -90,6 +120,8 @@ impl Sessions {
             stop,
             open: Mutex::default(),
             spares: Spares::new(STARTING),
+            seats: Seats::new(callers),
+            failures: Failures::default(),
             started: AtomicU64::new(1),
             places: Arc::clone(&places),
         });
@@ -113,7 +145,7 @@ impl Sessions {
         match *request.method() {
             Method::DELETE => {
                 own.underway.close();
-                own.over.notify_one();
+                own.over.send_replace(Some("The session has ended."));
                 empty(StatusCode::NO_CONTENT)
             }
             Method::POST => match own.underway.admit() {
@@ -153,15 +185,17 @@ impl Sessions {
         let Some(admitted) = underway.admit() else {
             return not_taken(&id);
         };
-        let response = match self.own().await {
+        let opener = Opener::of(&parts.headers);
+        let response = match self.own(&opener).await {
             Ok((own, first)) => {
                 let request = Request::from_parts(parts, Full::<Bytes>::new(body));
                 let response = Arc::clone(&own.endpoint).handle(request, underway).await;
                 first.until_answered(response)
             }
-            Err(Refused::Full) => full(&id, self.spec.limits.sessions),
+            Err(Refused::Full(Busy::All)) => full(&id, "full", &all_busy(self.spec.limits.sessions)),
+            Err(Refused::Full(Busy::Share)) => full(&id, "share", &share_busy(self.seats.each())),
             Err(Refused::NotStarted(why)) => {
-                let why = format!("The process of this session could not be started. {}", why.message);
+                let why = format!("The process of this session could not be started. {why}");
                 json(StatusCode::OK, error(&id, SERVER_ENDED, &why))
             }
         };
@@ -169,12 +203,73 @@ impl Sessions {
     }
 
     /// A process for a new session, with its first request admitted.
-    async fn own(self: &Arc<Self>) -> Result<(Arc<Own>, Admitted), Refused> {
+    async fn own(self: &Arc<Self>, opener: &Opener) -> Result<(Arc<Own>, Admitted), Refused> {
+        let seat = self.seat(opener).await.map_err(Refused::Full)?;
         let _waiting = self.spares.wait();
-        tokio::select! {
+        let (own, first) = tokio::select! {
             biased;
-            own = self.next() => Ok(own),
-            refused = self.start_required() => Err(refused),
+            own = self.next() => own,
+            refused = self.start_required() => return Err(refused),
+        };
+        // It had none: spares are without a session.
+        let _ = own.seat.set(seat);
+        self.opened().insert(own.endpoint.run().to_owned(), Arc::clone(&own));
+        // If it has ended since it was taken, it may have been removed before it was added.
+        if own.underway.is_closed() {
+            self.opened().remove(own.endpoint.run());
+        }
+        Ok((own, first))
+    }
+
+    /// A seat for a new session: that of an idle one, where none is free.
+    async fn seat(&self, opener: &Opener) -> Result<Seat, Busy> {
+        let busy = match self.seats.try_take(opener) {
+            Ok(seat) => return Ok(seat),
+            Err(busy) => busy,
+        };
+        // Another is asked if a request came in between.
+        while !self
+            .gives_way(opener, busy)
+            .ok_or(busy)?
+            .end_if_idle("Another session required its place.")
+        {}
+        let patience = self.spec.limits.longest_close() + self.spec.limits.grace();
+        timeout(patience, self.seats.take(opener)).await.unwrap_or(Err(busy))
+    }
+
+    /// The idle process that ends for a new session: of the caller who has the most of them, the one which is idle for longest.
+    fn gives_way(&self, opener: &Opener, busy: Busy) -> Option<Arc<Own>> {
+        let open = self.opened();
+        let idle = open.values().filter_map(|own| {
+            let seat = own.seat.get()?;
+            let may = match (busy, opener) {
+                (Busy::All, Opener::Caller(_)) => *seat.opener() != Opener::Gateway,
+                _ => seat.opener() == opener,
+            };
+            let since = own.underway.idle_since().filter(|_| may)?;
+            Some(((self.seats.held(seat), Reverse(since)), own))
+        });
+        idle.max_by_key(|(order, _)| *order).map(|(_, own)| Arc::clone(own))
+    }
+
+    /// Ends the idle sessions of a caller who has many of them.
+    fn thin_out(&self, of: &Own) {
+        let Some(opener @ Opener::Caller(_)) = of.seat.get().map(Seat::opener) else {
+            return;
+        };
+        let surplus = {
+            let open = self.opened();
+            let own = open.values().filter(|own| own.is_of(opener));
+            let mut idle: Vec<_> = own
+                .filter_map(|own| Some((own.underway.idle_since()?, Arc::clone(own))))
+                .collect();
+            idle.sort_unstable_by_key(|(since, _)| Reverse(*since));
+            idle.split_off(idle.len().min(KEPT))
+        };
+        for (since, own) in surplus {
+            if since.elapsed() >= self.spec.limits.surplus_idle() {
+                own.end_if_idle("It was idle, and its caller has others that are.");
+            }
         }
     }
 
@@ -184,7 +279,6 @@ impl Sessions {
             let own = self.spares.next().await;
             // Else it has ended.
             if let Some(admitted) = own.underway.admit() {
-                self.opened().insert(own.endpoint.run().to_owned(), Arc::clone(&own));
                 return (own, admitted);
             }
         }
@@ -194,8 +288,13 @@ impl Sessions {
     async fn start_required(self: &Arc<Self>) -> Refused {
         loop {
             let making = self.spares.required().await;
+            if let Some((pause, why)) = self.failures.pause(Instant::now()) {
+                let seconds = pause.as_secs_f32().ceil();
+                let why = format!("{why} The next is started in {seconds} s at the earliest.");
+                return Refused::NotStarted(why);
+            }
             let Some(place) = self.place().await else {
-                return Refused::Full;
+                return Refused::Full(Busy::All);
             };
             // A task of its own: the start goes on when the client gives up.
             let started = tokio::spawn(Arc::clone(self).start(place, making)).await;
@@ -206,32 +305,15 @@ impl Sessions {
                 Ok(Err(error)) => error,
                 Err(_) => StartError::internal("cannot start another process"),
             };
-            return Refused::NotStarted(why);
+            return Refused::NotStarted(why.message);
         }
     }
 
-    /// A place for one more process: that of the one which is idle for longest, where there is no other.
+    /// A place for one more process. There is one, unless processes without a session are just ending.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some(place);
-        }
-        let over = loop {
-            let longest = {
-                let open = self.opened();
-                let idle = open.values().filter_map(|own| Some((own.underway.idle_since()?, own)));
-                idle.min_by_key(|(since, _)| *since).map(|(_, own)| Arc::clone(own))
-            }?;
-            // Else a request came in between.
-            if longest.underway.close_if_idle() {
-                break longest;
-            }
-        };
-        over.over.notify_one();
         let patience = self.spec.limits.longest_close() + self.spec.limits.grace();
-        timeout(patience, Arc::clone(&self.places).acquire_owned())
-            .await
-            .ok()?
-            .ok()
+        let place = timeout(patience, Arc::clone(&self.places).acquire_owned()).await;
+        place.ok()?.ok()
     }
 
     async fn start(
@@ -239,6 +321,16 @@ impl Sessions {
         place: OwnedSemaphorePermit,
         making: Making<Arc<Own>>,
     ) -> Result<Arc<Own>, StartError> {
+        let started = self.start_one(place).await;
+        match &started {
+            Ok(_) => self.failures.succeeded(),
+            Err(error) => self.failures.failed(Instant::now(), &error.message),
+        }
+        drop(making);
+        started
+    }
+
+    async fn start_one(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Result<Arc<Own>, StartError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let marker = marker(&self.spec, number);
         let server = start(&self.spec, &marker, None, &self.reaper).await?;
@@ -250,9 +342,7 @@ impl Sessions {
         self.log
             .note(format!("[session {number}: its process has started]"))
             .await;
-        let own = self.enter(number, child, place);
-        drop(making);
-        Ok(own)
+        Ok(self.enter(number, child, place))
     }
 
     /// Adds a process to the spares, and keeps it until its end.
@@ -263,7 +353,8 @@ impl Sessions {
             child,
             endpoint: Arc::new(endpoint),
             underway: Underway::default(),
-            over: Notify::new(),
+            seat: OnceLock::new(),
+            over: watch::Sender::new(None),
         });
         self.spares.add(Arc::clone(&own));
         let (this, kept) = (Arc::clone(self), Arc::clone(&own));
@@ -276,12 +367,14 @@ impl Sessions {
 
     async fn keep(&self, own: &Arc<Own>) {
         let limits = &self.spec.limits;
+        let mut over = own.over.subscribe();
         let why = tokio::select! {
             end = own.child.ended() => exit_message(end),
             () = own.underway.idle_for(limits.session_idle()) => {
                 format!("It was idle for {} s.", limits.session_idle().as_secs_f32())
             }
-            () = own.over.notified() => "The session has ended.".to_owned(),
+            () = own.underway.each_rest(limits.surplus_idle(), || self.thin_out(own)) => return,
+            Ok(why) = over.wait_for(Option::is_some) => why.unwrap_or_default().to_owned(),
         };
         own.underway.close();
         self.opened().remove(own.endpoint.run());
@@ -305,9 +398,9 @@ impl Sessions {
 
 /// Why there is no process for a new session.
 enum Refused {
-    /// All places are taken by sessions with requests under way.
-    Full,
-    NotStarted(StartError),
+    /// All that it may have are taken by sessions with requests under way.
+    Full(Busy),
+    NotStarted(String),
 }
 
 /// What marks the process of one session, see [`Spec::marker`].
@@ -315,13 +408,25 @@ pub(crate) fn marker(spec: &Spec, number: u64) -> String {
     format!("{}#{number}", spec.marker)
 }
 
-fn full(id: &str, sessions: usize) -> Response<Body> {
-    let why = format!(
+fn all_busy(sessions: usize) -> String {
+    format!(
         "All {sessions} processes of the MCP server have requests under way, and each session requires one of its own. Try again later, or end \
          sessions that are no longer used."
-    );
-    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error(id, BUSY, &why));
-    let retry = HeaderValue::from_static("5");
-    response.headers_mut().insert(header::RETRY_AFTER, retry);
+    )
+}
+
+fn share_busy(each: usize) -> String {
+    format!(
+        "You have requests under way in {each} sessions, the most that one caller may have: each session has a process of the MCP server of its \
+         own. Wait for an answer, or end sessions that are no longer used."
+    )
+}
+
+/// Refuses a session. The gateway reads `what`; others read the text.
+fn full(id: &str, what: &'static str, why: &str) -> Response<Body> {
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, error(id, BUSY, why));
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    headers.insert(NOT_TAKEN_HEADER, HeaderValue::from_static(what));
     response
 }

@@ -85,10 +85,12 @@ pub struct Limits {
     pub pending_requests: usize,
     /// Connections at one time.
     pub connections: usize,
-    /// Processes at one time, if each MCP session has one.
+    /// Processes of callers at one time, if each MCP session has one. One caller gets at most half of them; one more is for the gateway itself.
     pub sessions: usize,
     /// A session with a process of its own ends after this time without a request.
     pub session_idle_millis: u64,
+    /// The same for the sessions of a caller who has several that are idle, except for the few that were used last.
+    pub surplus_idle_millis: u64,
     /// Until the server must have answered `initialize` or listen on its port, and a task must have ended.
     pub ready_millis: u64,
     /// A request fails after this time without an answer or progress.
@@ -116,6 +118,7 @@ impl Default for Limits {
             connections: 1024,
             sessions: 32,
             session_idle_millis: 900_000,
+            surplus_idle_millis: 60_000,
             // The first start of a package runner downloads the package.
             ready_millis: 120_000,
             request_millis: 900_000,
@@ -139,6 +142,10 @@ impl Limits {
 
     pub(crate) fn session_idle(&self) -> Duration {
         Duration::from_millis(self.session_idle_millis)
+    }
+
+    pub(crate) fn surplus_idle(&self) -> Duration {
+        Duration::from_millis(self.surplus_idle_millis)
     }
 
     pub(crate) fn garbage(&self) -> Duration {

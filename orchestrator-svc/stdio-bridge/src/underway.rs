@@ -98,6 +98,22 @@ impl Underway {
             }
         }
     }
+
+    /// Calls `then` each time that none has been under way for this time. Never returns.
+    pub(crate) async fn each_rest(&self, time: Duration, then: impl Fn()) {
+        let mut state = self.0.subscribe();
+        loop {
+            state.borrow_and_update();
+            if let Some(since) = self.idle_since() {
+                if timeout_at(since + time, state.changed()).await.is_ok() {
+                    continue;
+                }
+                then();
+            }
+            // The sender lives as long as `self`.
+            let _ = state.changed().await;
+        }
+    }
 }
 
 impl Admitted {

@@ -8,7 +8,7 @@ use harness::{Bridge, Client, eventually};
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
 use stdio_bridge::{EndReason, NOT_TAKEN_HEADER, STOP, Spec, Transport};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 fn apart(spec: &mut Spec) {
     spec.transport = Transport::Stdio { one_per_session: true };
@@ -23,7 +23,10 @@ async fn bridge(change: impl FnOnce(&mut Spec)) -> Bridge {
 }
 
 async fn session(bridge: &Bridge) -> Client {
-    let mut client = bridge.client();
+    opened(bridge.client()).await
+}
+
+async fn opened(mut client: Client) -> Client {
     let initialized = client.initialize("2025-11-25").await;
     assert_eq!(initialized["result"]["instructions"], "kept", "{initialized}");
     client
@@ -120,7 +123,7 @@ async fn the_longest_idle_session_gives_way() {
         (refused.as_u16(), &headers["retry-after"]),
         (503, &"5".parse().unwrap())
     );
-    assert!(!headers.contains_key(NOT_TAKEN_HEADER));
+    assert_eq!(headers[NOT_TAKEN_HEADER], "full");
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["id"], 9);
     assert!(
@@ -133,6 +136,92 @@ async fn the_longest_idle_session_gives_way() {
     assert_eq!((status(&one).await, count(&four).await), (404, json!(1)));
     for call in waiting {
         call.abort();
+    }
+}
+
+/// A session with a call under way that does not end.
+async fn busy(bridge: &mut Bridge, caller: &str) -> (Client, JoinHandle<Value>) {
+    let client = opened(bridge.client_of(Some(caller))).await;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(json!(1), "wait", json!({})).await }
+    });
+    bridge.wait_for_log("waiting").await;
+    bridge.logs.clear();
+    (client, call)
+}
+
+/// What the bridge says when it refuses a session: what is taken, and the text for people.
+async fn refused(client: &Client) -> (String, String) {
+    let (status, headers, body) = client
+        .post(&json!({"jsonrpc": "2.0", "id": 9, "method": "initialize", "params": {}}))
+        .await;
+    assert_eq!(status.as_u16(), 503, "{body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let text = body["error"]["message"].as_str().unwrap().to_owned();
+    (headers[NOT_TAKEN_HEADER].to_str().unwrap().to_owned(), text)
+}
+
+#[tokio::test]
+async fn one_caller_takes_no_more_than_half_of_the_processes_and_none_the_gateways_own() {
+    let mut bridge = bridge(|spec| spec.limits.sessions = 4).await;
+    let mut taken = Vec::new();
+    for _ in 0..2 {
+        taken.push(busy(&mut bridge, "alice").await);
+    }
+    let (what, text) = refused(&bridge.client_of(Some("alice"))).await;
+    assert_eq!(what, "share");
+    assert!(text.contains("2 sessions"), "{text}");
+    for caller in ["bob", "carol"] {
+        taken.push(busy(&mut bridge, caller).await);
+    }
+    assert_eq!(refused(&bridge.client_of(Some("dave"))).await.0, "full");
+    let own = opened(bridge.client_of(None)).await;
+    assert_eq!(count(&own).await, 1, "the gateway lists tools all the same");
+    for (_, call) in taken {
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_caller_with_the_most_sessions_gives_way_first() {
+    let bridge = bridge(|spec| spec.limits.sessions = 4).await;
+    let mut of = Vec::new();
+    for caller in ["bob", "alice", "alice", "carol"] {
+        let client = opened(bridge.client_of(Some(caller))).await;
+        assert_eq!(count(&client).await, 1);
+        of.push(client);
+    }
+    // Bob's is idle for longest.
+    opened(bridge.client_of(Some("dave"))).await;
+    assert_eq!(status(&of[1]).await, 404);
+    for kept in [0, 2, 3] {
+        assert_eq!(count(&of[kept]).await, 2);
+    }
+    // A caller who has the share of one caller replaces their own.
+    opened(bridge.client_of(Some("dave"))).await;
+    let dave = opened(bridge.client_of(Some("dave"))).await;
+    assert_eq!(count(&dave).await, 1);
+}
+
+#[tokio::test]
+async fn of_many_idle_sessions_of_a_caller_those_used_last_are_kept() {
+    let mut bridge = bridge(|spec| spec.limits.surplus_idle_millis = 500).await;
+    let other = opened(bridge.client_of(Some("bob"))).await;
+    let mut alice = Vec::new();
+    for _ in 0..6 {
+        let client = opened(bridge.client_of(Some("alice"))).await;
+        assert_eq!(count(&client).await, 1);
+        alice.push(client);
+    }
+    for number in [2, 3] {
+        bridge
+            .wait_for_log(&format!("[session {number}: its process is gone. It was idle, and"))
+            .await;
+    }
+    assert_eq!((status(&alice[0]).await, status(&alice[1]).await), (404, 404));
+    for kept in alice[2..].iter().chain([&other]) {
+        assert_eq!(status(kept).await, 200);
     }
 }
 
@@ -285,4 +374,26 @@ async fn a_server_that_does_not_start_is_reported_as_without_sessions() {
     let mut bridge = Bridge::start("exit", apart).await;
     let (reason, _, code) = bridge.ended().await;
     assert_eq!((reason, code), (EndReason::Exited, Some(7)));
+}
+
+#[tokio::test]
+async fn processes_that_fail_to_start_are_not_started_again_at_once() {
+    let mut bridge = Bridge::ready_with("breakable", apart).await;
+    let first = session(&bridge).await;
+    fs::write(bridge.folder.path().join("broken"), "").unwrap();
+    let initialize = json!({"jsonrpc": "2.0", "id": 9, "method": "initialize", "params": {}});
+    for expected in ["exit code 7", "exit code 7. The next is started in"] {
+        let (status, _, body) = bridge.client().post(&initialize).await;
+        assert_eq!(status, 200);
+        assert!(body.contains(expected), "{body}");
+    }
+    assert_eq!(count(&first).await, 1);
+    bridge.ask(STOP).await;
+    bridge.ended().await;
+    let starts = bridge
+        .logs
+        .iter()
+        .filter(|line| *line == "no configuration found")
+        .count();
+    assert_eq!(starts, 1, "{:?}", bridge.logs);
 }

@@ -11,7 +11,10 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use sandbox::{Confinement, Grant, Layers, Resources};
 use serde_json::{Value, json};
-use stdio_bridge::{EndReason, Event, Limits, Spec, Transport};
+use stdio_bridge::{CALLER_HEADER, EndReason, Event, Limits, Spec, Transport};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::UnixStream,
@@ -199,9 +202,18 @@ impl Bridge {
         self.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
     }
 
+    /// A client of a caller of its own.
     pub fn client(&self) -> Client {
+        static CALLERS: AtomicUsize = AtomicUsize::new(0);
+        let caller = CALLERS.fetch_add(1, Ordering::Relaxed);
+        self.client_of(Some(&caller.to_string()))
+    }
+
+    /// `None`: the gateway itself.
+    pub fn client_of(&self, caller: Option<&str>) -> Client {
         Client {
             socket: self.socket.clone(),
+            caller: caller.map(str::to_owned),
             session: None,
         }
     }
@@ -248,6 +260,7 @@ pub async fn eventually(mut condition: impl FnMut() -> bool) {
 #[derive(Clone)]
 pub struct Client {
     socket: PathBuf,
+    caller: Option<String>,
     pub session: Option<String>,
 }
 
@@ -266,6 +279,8 @@ impl Client {
             .header("accept", "application/json, text/event-stream");
         if let Some(session) = &self.session {
             request = request.header("mcp-session-id", session);
+        } else if let Some(caller) = &self.caller {
+            request = request.header(CALLER_HEADER, caller);
         }
         for (name, value) in headers {
             request.headers_mut().unwrap().remove(*name);

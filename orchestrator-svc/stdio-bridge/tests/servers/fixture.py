@@ -108,7 +108,7 @@ asked = [None]
 if mode == "gated":
     log("starting")
     take_turn()
-if mode == "exit":
+if mode == "exit" or mode == "breakable" and os.path.exists("broken"):
     print("no configuration found", file=sys.stderr, flush=True)
     sys.exit(7)
 if mode == "garbage":
