@@ -24,7 +24,8 @@ const MANAGED: [&str; 19] = [
 ];
 
 /// Prefixes of such headers. In lower case.
-const MANAGED_PREFIXES: [&str; 6] = [
+const MANAGED_PREFIXES: [&str; 7] = [
+    "chandlery-",
     "proxy-",
     "mcp-session-id",
     "mcp-protocol-version",
@@ -115,6 +116,7 @@ mod tests {
             "Forwarded",
             "X-Forwarded-For",
             "x-forwarded-host",
+            "Chandlery-Caller",
         ] {
             assert!(is_managed(name), "{name}");
             assert!(!may_pass_through(name), "{name}");

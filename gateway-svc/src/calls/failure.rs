@@ -10,9 +10,11 @@ use crate::{
 /// Converts a failure of the upstream server into the caller's error, and logs it.
 pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
-        UpstreamError::Unreachable(_) | UpstreamError::NotTaken | UpstreamError::RuntimeEnded => {
-            UpstreamFault::Unreachable
-        }
+        UpstreamError::Unreachable(_)
+        | UpstreamError::NotTaken
+        | UpstreamError::Full
+        | UpstreamError::ShareUsed
+        | UpstreamError::RuntimeEnded => UpstreamFault::Unreachable,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,

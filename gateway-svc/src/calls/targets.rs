@@ -63,7 +63,9 @@ impl Targets {
             (None, None) => Scope::Shared,
         };
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let target = Arc::new(target(running, vended.generations, call.revision, headers, scope)?);
+        let own = matches!(scope, Scope::Client(_));
+        let target = target(running, vended.generations, call.revision, headers, scope)?;
+        let target = Arc::new(if own { target.made_for(call.subject) } else { target });
         if shared {
             let (running, vended) = (running.clone(), Arc::clone(vended));
             self.0.insert(

@@ -50,7 +50,10 @@ impl Asker {
                     };
                 }
                 Err(UpstreamError::Unauthorized) => return Err(unauthorized(running)),
-                Err(error @ UpstreamError::NotTaken) => return Err(Failure::Transient(error.to_string())),
+                // What was discovered is still true.
+                Err(error @ (UpstreamError::NotTaken | UpstreamError::Full | UpstreamError::ShareUsed)) => {
+                    return Err(Failure::Transient(error.to_string()));
+                }
                 Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
                 Err(error) => {
                     let message = format!("{} It is asked again automatically.", error.for_owner(name));

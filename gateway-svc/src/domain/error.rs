@@ -69,7 +69,7 @@ pub(crate) enum CallError {
 /// In which way an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpstreamFault {
-    /// It could not be connected to, or may not be; or its runtime ended during the call.
+    /// It could not be connected to, or may not be; its runtime ended during the call; or all its processes are in use.
     Unreachable,
     /// It did not answer in time.
     Timeout,

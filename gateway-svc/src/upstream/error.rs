@@ -37,6 +37,12 @@ pub(crate) enum UpstreamError {
     /// The orchestrator stops the server, which did not receive the request.
     #[error("the server is being stopped")]
     NotTaken,
+    /// Each session has a process of its own, and all of them have calls in progress. The server did not receive the request.
+    #[error("all processes of the server are in use")]
+    Full,
+    /// The same, for as many of them as one caller may have.
+    #[error("the caller uses as many processes of the server as one may have")]
+    ShareUsed,
     /// The client cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
@@ -46,7 +52,9 @@ impl UpstreamError {
     /// As in the reason of a `TOOLS_DISCOVERED` that is false.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
+            Self::Unreachable(_) | Self::NotTaken | Self::Full | Self::ShareUsed | Self::RuntimeEnded => {
+                "UPSTREAM_UNREACHABLE"
+            }
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
@@ -75,6 +83,12 @@ impl UpstreamError {
             Self::NotTaken => {
                 format!("The MCP server of {name} is being stopped, or started again. Try again in a moment.")
             }
+            Self::Full => format!(
+                "All processes of the MCP server of {name} are in use: each session has one of its own. Try again in a moment; sessions that are no longer used should be ended."
+            ),
+            Self::ShareUsed => format!(
+                "You use as many processes of the MCP server of {name} as one caller may have: each session has one of its own. Wait until one of your calls has ended, then try again."
+            ),
             Self::RuntimeEnded => format!(
                 "The runtime of the MCP server of {name} ended before the server had answered, and is started again. If this happens again, an admin finds the reason in Chandlery's log."
             ),
@@ -84,7 +98,8 @@ impl UpstreamError {
                 "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
             ),
             Self::Timeout { .. } | Self::Invalid(_) | Self::Cancelled => {
-                format!("The MCP server of {name} is at fault: {self}.")
+                let what = self.to_string();
+                format!("The MCP server of {name} is at fault: {}.", what.trim_end_matches('.'))
             }
         }
     }
@@ -143,5 +158,13 @@ mod tests {
         assert!(told.contains("Database"));
         assert!(!told.contains("10.0.0.5") && !told.contains("internal"), "{told}");
         assert!(error.for_owner("Database").contains("db.internal"));
+    }
+
+    #[test]
+    fn what_a_server_says_ends_with_one_full_stop() {
+        for said in ["it refuses initialize: no.", "it refuses initialize: no"] {
+            let told = UpstreamError::invalid(said).for_caller("Database");
+            assert!(told.ends_with(": no."), "{told}");
+        }
     }
 }

@@ -24,6 +24,9 @@ const ERROR_BODY: usize = 16 << 10;
 
 const MAX_MEDIA_TYPE: usize = 100;
 
+/// A header of `initialize` for bridges: which caller the session is for, see [`Target::made_for`].
+pub(super) const CALLER: &str = "chandlery-caller";
+
 /// A header that only a bridge sets: it removes the header from answers of its server.
 pub(super) const NOT_TAKEN: &str = "chandlery-not-taken";
 
@@ -83,6 +86,9 @@ impl Upstreams {
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.headers_mut() = headers(target.headers.clone(), endpoint, session);
+        if let (None, Some(caller)) = (session, &target.caller) {
+            request.headers_mut().insert(CALLER, caller.clone());
+        }
         let client = if endpoint.hosted {
             &self.inner.hosted
         } else if target.secret && !endpoint.is_tls() {
@@ -91,7 +97,7 @@ impl Upstreams {
             &self.inner.remote
         };
         match timeout(within, client.request(&endpoint.uri, request)).await {
-            Ok(Ok(response)) if endpoint.hosted && is_not_taken(&response) => Err(UpstreamError::NotTaken),
+            Ok(Ok(response)) if endpoint.hosted => not_taken(&response).map_or(Ok(response), Err),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(PoolError::Connect(error))) => Err(UpstreamError::Unreachable(connect::cause(&*error))),
             Ok(Err(PoolError::Exchange(error))) => {
@@ -186,9 +192,16 @@ impl Upstreams {
     }
 }
 
-/// Whether a bridge refused a request because its server is stopping: it may be sent again, to the successor.
-fn is_not_taken(response: &Response<Body>) -> bool {
-    response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key(NOT_TAKEN)
+/// Why a bridge did not pass a request on. It may be sent again: to the successor of a server that is stopping, or later.
+fn not_taken(response: &Response<Body>) -> Option<UpstreamError> {
+    if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    Some(match response.headers().get(NOT_TAKEN)?.as_bytes() {
+        b"full" => UpstreamError::Full,
+        b"share" => UpstreamError::ShareUsed,
+        _ => UpstreamError::NotTaken,
+    })
 }
 
 /// The request's headers: the target's `headers`, and those of MCP, which replace them.

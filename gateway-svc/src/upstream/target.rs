@@ -2,8 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use data_encoding::{BASE64, BASE64URL};
-use http::{HeaderMap, Uri};
+use data_encoding::{BASE64, BASE64URL, HEXLOWER};
+use http::{HeaderMap, HeaderValue, Uri};
+use sha2::{Digest as _, Sha256};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -125,6 +126,8 @@ pub(crate) struct Target {
     pub(super) headers: HeaderMap,
     /// Whether a header is sensitive.
     pub(super) secret: bool,
+    /// Who the calls are made for, as a bridge distinguishes callers.
+    pub(super) caller: Option<HeaderValue>,
 }
 
 impl Target {
@@ -156,7 +159,7 @@ impl Target {
         headers: HeaderMap,
         scope: Scope,
     ) -> Self {
-        let secret = headers.values().any(http::HeaderValue::is_sensitive);
+        let secret = headers.values().any(HeaderValue::is_sensitive);
         Self {
             key: SessionKey {
                 endpoint,
@@ -167,6 +170,25 @@ impl Target {
             },
             headers,
             secret,
+            caller: None,
+        }
+    }
+
+    /// For calls of a person or a team, of whose processes at a self-hosted server there are only so many. The server and what runs it do not get
+    /// the name, but a digest that differs from one installation to another. It is the same at all replicas of the gateway.
+    pub(crate) fn made_for(self, subject: &str) -> Self {
+        if !self.key.endpoint.hosted {
+            return self;
+        }
+        let mut hash = Sha256::new();
+        // A uid contains no line feed.
+        hash.update(self.key.installation.as_bytes());
+        hash.update("\n");
+        hash.update(subject);
+        let digest = HEXLOWER.encode(&hash.finalize()[..16]);
+        Self {
+            caller: HeaderValue::try_from(digest).ok(),
+            ..self
         }
     }
 
@@ -233,7 +255,7 @@ mod tests {
 
     fn masked(secret: &'static str, text: &str) -> String {
         let mut headers = HeaderMap::new();
-        let mut value = http::HeaderValue::from_static(secret);
+        let mut value = HeaderValue::from_static(secret);
         value.set_sensitive(true);
         headers.insert("x-key", value);
         headers.insert("x-harmless", http::HeaderValue::from_static("harmless"));

@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
-use crate::upstream::post::NOT_TAKEN;
+use crate::upstream::post::{CALLER, NOT_TAKEN};
 
 #[tokio::test]
 async fn secrets_do_not_go_by_plain_http_where_that_is_not_allowed() {
@@ -102,27 +102,84 @@ async fn unix_sockets_of_the_bridge_are_upstreams() {
 #[tokio::test]
 async fn a_request_that_a_bridge_did_not_pass_on_can_be_sent_again() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("b.sock");
-    let router = || {
-        Router::new().fallback(any(|| async {
-            let refusal = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32006, "message": "stopping"}});
+    let router = |why: &'static str| {
+        Router::new().fallback(any(move || async move {
+            let refusal = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32006, "message": "Try again."}});
             (
                 http::StatusCode::SERVICE_UNAVAILABLE,
-                [(NOT_TAKEN, "stopping")],
+                [(NOT_TAKEN, why)],
                 axum::Json(refusal),
             )
                 .into_response()
         }))
     };
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router()).await });
-    let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
-    let hosted = target_at(endpoint, 0, HeaderMap::new(), Scope::Shared);
-    let error = call(&upstreams(short()), &hosted).await.unwrap_err();
-    assert_eq!(error, UpstreamError::NotTaken);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router()).await });
-    let error = call(&upstreams(short()), &target(&url)).await.unwrap_err();
-    assert!(matches!(error, UpstreamError::Invalid(_)), "{error:?}");
+    for (why, expected) in [
+        ("stopping", UpstreamError::NotTaken),
+        ("full", UpstreamError::Full),
+        ("share", UpstreamError::ShareUsed),
+    ] {
+        let socket = folder.path().join(why);
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router(why)).await });
+        let endpoint = Endpoint::hosted(&format!("unix:{}", socket.display())).unwrap();
+        let hosted = target_at(endpoint, 0, HeaderMap::new(), Scope::Shared);
+        let error = call(&upstreams(short()), &hosted).await.unwrap_err();
+        assert_eq!(error, expected);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router(why)).await });
+        let error = call(&upstreams(short()), &target(&url)).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Invalid(_)), "{error:?}");
+    }
+}
+
+/// Bridges share their processes fairly among callers, and servers must not learn who those are.
+#[tokio::test]
+async fn a_bridge_can_tell_callers_apart_and_not_who_they_are() {
+    let (url, mut seen) =
+        server(|message, _| axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": {}})).into_response())
+            .await;
+    let upstreams = upstreams(short());
+    let mut callers = Vec::new();
+    for (installation, subject) in [
+        ("a", "users/alice"),
+        ("a", "users/bob"),
+        ("b", "users/alice"),
+        ("a", "users/alice"),
+    ] {
+        let scope = Scope::Client(Client::Session([callers.len() as u8; 12]));
+        let endpoint = Endpoint::hosted(&url).unwrap();
+        let target = Target::new(
+            endpoint,
+            installation.into(),
+            [1, 1, 0],
+            Revision::LATEST,
+            HeaderMap::new(),
+            scope,
+        );
+        call(&upstreams, &Arc::new(target.made_for(subject))).await.unwrap();
+        for method in ["initialize", "notifications/initialized", "tools/call"] {
+            let (message, headers) = seen.recv().await.unwrap();
+            assert_eq!(message["method"], method);
+            assert_eq!(headers.contains_key(CALLER), method == "initialize");
+            callers.extend(headers.get(CALLER).map(|caller| caller.to_str().unwrap().to_owned()));
+        }
+    }
+    let [alice, bob, elsewhere, again] = callers.try_into().unwrap();
+    assert_eq!(alice, again);
+    assert!(alice != bob && alice != elsewhere);
+    assert!(!alice.contains("alice"));
+    let remote = Endpoint::remote(&url.parse().unwrap()).unwrap();
+    let remote = Target::new(
+        remote,
+        "a".into(),
+        [1, 1, 0],
+        Revision::LATEST,
+        HeaderMap::new(),
+        Scope::Shared,
+    );
+    call(&upstreams, &Arc::new(remote.made_for("users/alice")))
+        .await
+        .unwrap();
+    assert!(!seen.recv().await.unwrap().1.contains_key(CALLER));
 }
