@@ -22,7 +22,7 @@ use crate::{
 use failure::upstream_failed;
 use outcome::At;
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
-use starting::START;
+use starting::{START, successor_wait};
 use targets::Targets;
 pub(crate) use targets::target;
 pub(crate) use tool_call::{Meta, ToolCall};
@@ -76,7 +76,7 @@ impl Calls {
             match self.call_at(&resolved, consumer, call).await? {
                 Ok(outcome) => return Ok(outcome),
                 // The wait for the successor begins here, however long this server kept the call before it refused it.
-                Err(_) if stopping.is_none() => deadline = Instant::now() + START,
+                Err(error) if stopping.is_none() => deadline = Instant::now() + successor_wait(&error),
                 Err(error) if Instant::now() >= deadline => {
                     return Err(upstream_failed(error, &resolved.running.entry));
                 }

@@ -50,18 +50,7 @@ impl Asker {
                     };
                 }
                 Err(UpstreamError::Unauthorized) => return Err(unauthorized(running)),
-                // What was discovered is still true.
-                Err(error @ (UpstreamError::NotTaken | UpstreamError::Full | UpstreamError::ShareUsed)) => {
-                    return Err(Failure::Transient(error.to_string()));
-                }
-                Err(UpstreamError::Cancelled) => return Err(Failure::Transient("the service stops".to_owned())),
-                Err(error) => {
-                    let message = format!("{} It is asked again automatically.", error.for_owner(name));
-                    return Err(Failure::Installation {
-                        reason: error.reason(),
-                        message,
-                    });
-                }
+                Err(error) => return Err(failed(name, &error)),
             }
         }
     }
@@ -80,6 +69,21 @@ impl ListTools for Asker {
                 .collect())
         }
         .boxed()
+    }
+}
+
+/// The failure of a server other than one to accept the credential.
+fn failed(name: &str, error: &UpstreamError) -> Failure {
+    match error {
+        // What was discovered is still true.
+        UpstreamError::NotTaken | UpstreamError::Full | UpstreamError::ShareUsed => {
+            Failure::Transient(error.to_string())
+        }
+        UpstreamError::Cancelled => Failure::Transient("the service stops".to_owned()),
+        _ => Failure::Installation {
+            reason: error.reason(),
+            message: format!("{} It is asked again automatically.", error.for_owner(name)),
+        },
     }
 }
 
@@ -106,5 +110,19 @@ fn not_vended(name: &str, error: VendError) -> Failure {
     Failure::Installation {
         reason,
         message: format!("The tools of {name} cannot be listed: {error}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_busy_or_stopping_is_not_at_fault() {
+        for error in [UpstreamError::NotTaken, UpstreamError::Full, UpstreamError::ShareUsed] {
+            assert!(matches!(failed("time", &error), Failure::Transient(_)), "{error:?}");
+        }
+        let error = UpstreamError::Invalid("no tools".to_owned());
+        assert!(matches!(failed("time", &error), Failure::Installation { .. }));
     }
 }

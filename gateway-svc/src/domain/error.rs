@@ -69,7 +69,8 @@ pub(crate) enum CallError {
 /// In which way an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpstreamFault {
-    /// It could not be connected to, or may not be; its runtime ended during the call; or all its processes are in use.
+    /// It could not be connected to, or may not be; its runtime ended during the call; all its processes are in
+    /// use; or it is still starting.
     Unreachable,
     /// It did not answer in time.
     Timeout,

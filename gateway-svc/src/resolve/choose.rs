@@ -180,14 +180,18 @@ fn running(
         let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
         return Err(Fault::new(reason, message));
     }
-    let unavailable = |starting| Fault {
-        reason: RepairReason::InstallationUnavailable,
-        message: explained(
-            format!("The server of {name} is not running."),
-            &installation.runtime.message,
-            REPAIR,
-        ),
-        starting,
+    let unavailable = |starting| {
+        let (state, then) = if starting {
+            ("being started", "Try again in a moment.")
+        } else {
+            ("not running", REPAIR)
+        };
+        let what = format!("The server of {name} is {state}.");
+        Fault {
+            reason: RepairReason::InstallationUnavailable,
+            message: explained(what, &installation.runtime.message, then),
+            starting,
+        }
     };
     let running = entered
         .snapshot

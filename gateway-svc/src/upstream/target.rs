@@ -258,7 +258,7 @@ mod tests {
         let mut value = HeaderValue::from_static(secret);
         value.set_sensitive(true);
         headers.insert("x-key", value);
-        headers.insert("x-harmless", http::HeaderValue::from_static("harmless"));
+        headers.insert("x-harmless", HeaderValue::from_static("harmless"));
         let endpoint = Endpoint::remote(&"https://example.com".parse().unwrap()).unwrap();
         Target::new(
             endpoint,

@@ -251,6 +251,18 @@ fn a_self_hosted_server_that_does_not_run_is_unavailable() {
         is_starting(&snapshot, &person("alice"), &default(), "time__now")
     };
     assert!(starting(&registry), "nobody has reported that it failed");
+    let told = call(
+        &registry.snapshot(),
+        &person("alice"),
+        &default(),
+        "time__now",
+        &links(),
+    )
+    .unwrap_err();
+    assert!(
+        told.to_string().ends_with("is being started. Try again in a moment."),
+        "{told}"
+    );
     let registry = registry.with(runtime("own", "unix:/run/own.sock"));
     assert_eq!(goes_to(&registry, &person("alice")), Ok("own".to_owned()));
     assert!(!starting(&registry));
