@@ -1,6 +1,6 @@
 //! The permission to follow a log, with the in-memory runtime and a fake registry.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use contracts::{
     orchestrator::ErrorReason,
@@ -71,7 +71,7 @@ fn installed(registry: &FakeRegistry) {
 impl Followed {
     /// Has sent one line.
     async fn new() -> Self {
-        let (registry, clock) = (FakeRegistry::new(), ManualClock::at(SystemTime::now()));
+        let (registry, clock) = (FakeRegistry::new(), ManualClock::at(Clock::System.now()));
         installed(&registry);
         let (channel, listener) = pipe(Workload::Orchestrator);
         let routes = registry.routes().prepare();
