@@ -19,6 +19,7 @@ use nix::{
     sys::{
         signal::kill,
         socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket},
+        wait::waitpid,
     },
     unistd::Pid,
 };
@@ -127,6 +128,7 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
         statuses.push(serde_json::from_str::<Status>(&line?).map_err(io::Error::from)?);
     }
     let exit = child.wait()?;
+    reap_init(&statuses, child.id());
     told?;
     for status in &statuses {
         if let Status::NotStarted { what, .. } = status {
@@ -145,6 +147,18 @@ fn attempt(layers: &Layers, program: &Path, hidden: &Path, scratch: &Path) -> io
         _ => Ok(Some(format!(
             "hidden files are visible from inside ({ended:?}, {exit})"
         ))),
+    }
+}
+
+/// The init is a child of this process, not of the launcher, and has ended or is about to.
+fn reap_init(statuses: &[Status], launcher: u32) {
+    for status in statuses {
+        if let Status::Process { pid } = status
+            && u32::try_from(*pid) != Ok(launcher)
+        {
+            // Fails if it was reaped already, by a caller that reaps all children.
+            let _ = waitpid(Pid::from_raw(*pid), None);
+        }
     }
 }
 
