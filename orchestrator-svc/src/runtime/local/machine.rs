@@ -13,6 +13,7 @@ use stdio_bridge::{File, Limits, Spec};
 use super::{
     bridge::Bridge,
     folders::{Folders, Own},
+    obstacles::set_aside,
     packages::{FETCH_MILLIS, Fetch, PackageRequest, Settings, Step, Trees, manager, origin},
     program::Program,
     programs::Programs,
@@ -281,6 +282,9 @@ impl Machine {
     /// Starts a bridge that runs the launch. Its socket exists once the bridge reports that it is ready.
     pub(crate) async fn start(&self, owner: &str, mut launch: Launch) -> io::Result<Started> {
         let own = self.folders.make_for_start(owner)?;
+        for file in &launch.files {
+            set_aside(&own.work, &file.path, &self.folders.removal())?;
+        }
         let socket = self.folders.socket();
         let request = self.request(&launch)?;
         let is_package = request.is_some();

@@ -13,6 +13,7 @@ mod failure;
 mod fetching;
 mod folders;
 mod machine;
+mod obstacles;
 mod packages;
 mod place;
 mod program;

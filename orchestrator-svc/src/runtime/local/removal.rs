@@ -46,8 +46,7 @@ impl Removal {
         Ok(Self { aside, wake })
     }
 
-    /// Moves a path aside, if it exists. It will be removed, by the next run if this one ends before. Only the service may write to the
-    /// parent folder.
+    /// Moves a path aside, if it exists. It will be removed, by the next run if this one ends before. Links on the way to it are followed.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         match self.aside.take(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -196,7 +195,7 @@ impl Aside {
 }
 
 /// Gives this user all permissions for a folder of its own. Does not follow symbolic links, even if one replaces the folder meanwhile.
-fn open_up(path: &Path) -> io::Result<()> {
+pub(super) fn open_up(path: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
     let folder = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if folder.metadata()?.mode() & OWNER == OWNER {

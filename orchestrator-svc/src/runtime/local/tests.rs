@@ -5,7 +5,12 @@ mod secrets;
 mod slots;
 mod updates;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::PathBuf,
+    time::Duration,
+};
 
 use service_kit::Clock;
 use tokio::sync::OwnedSemaphorePermit;
@@ -122,6 +127,39 @@ async fn a_release_stops_the_servers() {
     local.running("one").await;
     local.runtime.release().await;
     assert!(!local.runs("one"));
+}
+
+/// A server cannot prevent its next start.
+#[tokio::test]
+async fn a_server_that_blocks_the_files_of_its_entry_is_started_again() {
+    let local = Local::new().await;
+    let paths = ["file", "in/file", "link/file", "closed/file"];
+    let spec = ServerSpec {
+        files: paths.map(|path| (path.to_owned(), "the entry's".to_owned())).into(),
+        ..local.spec(Kind::Runs)
+    };
+    local.runtime.apply("one", spec.clone()).await;
+    local.running("one").await;
+    local.runtime.stop("one").await;
+    let work = local.folder.path().join("i/one/work");
+    let outside = local.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for path in ["file", "link/file"] {
+        fs::remove_file(work.join(path)).unwrap();
+    }
+    fs::create_dir_all(work.join("file/deep")).unwrap();
+    fs::remove_dir_all(work.join("in")).unwrap();
+    fs::write(work.join("in"), "a file where a folder belongs").unwrap();
+    fs::remove_dir(work.join("link")).unwrap();
+    symlink(&outside, work.join("link")).unwrap();
+    fs::set_permissions(work.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    local.runtime.apply("one", spec).await;
+    local.running("one").await;
+    for path in paths {
+        assert_eq!(fs::read_to_string(work.join(path)).unwrap(), "the entry's", "{path}");
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "no link is followed");
+    local.runtime.release().await;
 }
 
 /// A server's files are kept until its owner is removed.
