@@ -3,6 +3,7 @@
 pub(crate) mod logs;
 pub(crate) mod package;
 pub(crate) mod protection;
+pub(crate) mod restarts;
 pub(crate) mod runtime;
 pub(crate) mod spec;
 pub(crate) mod status;

@@ -51,8 +51,10 @@ pub(crate) trait Runtime: Send + Sync {
 
     /// Restarts an owner's server, whether it runs or waits for a retry. Returns once that is accepted:
     /// [`Status::requested_restart`] is then the id of the restart, and [`Status::observed_restart`] becomes the id once the restart has
-    /// an outcome: the server runs, has failed, or is held. A held server is not started. A call with the id of the last restart does
-    /// nothing.
+    /// an outcome: the server runs, has failed, or is held. A held server is not started. A call with the id of one of the owner's
+    /// last restarts does nothing, see [`RecentRestarts`].
+    ///
+    /// [`RecentRestarts`]: super::restarts::RecentRestarts
     ///
     /// # Errors
     /// [`RuntimeError::Unknown`] for an owner without a status.

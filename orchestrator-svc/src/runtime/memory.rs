@@ -14,6 +14,7 @@ use super::observations::Observations;
 use crate::domain::{
     logs::{LogLine, LogQuery, Logs},
     protection::Protection,
+    restarts::RecentRestarts,
     runtime::{Observed, Restart, Runtime, RuntimeError},
     spec::{DrawError, Missing, ServerSpec},
     status::{Held, State, Status},
@@ -39,6 +40,7 @@ struct Owner {
     turn: u64,
     logs: Arc<Logs>,
     restart: String,
+    recent: RecentRestarts,
     /// Counts attempts to start.
     starts: u64,
 }
@@ -189,7 +191,7 @@ impl Runtime for MemoryRuntime {
         let holds = {
             let mut owners = self.owners();
             let known = owners.get_mut(owner).ok_or(RuntimeError::Unknown)?;
-            if known.restart == restart.id {
+            if !known.recent.add(&restart.id) {
                 return Ok(());
             }
             known.restart.clone_from(&restart.id);

@@ -210,7 +210,11 @@ async fn a_restart_is_done_once<S: Subject>(subject: &S) {
     let second = until(subject, "one", "the restart", |s| s.observed_restart == "a").await;
     assert_eq!((second.state, second.requested_restart.as_str()), (State::Running, "a"));
     assert_ne!(second.endpoint, first.endpoint);
+    runtime.restart("one", restart("c")).await.unwrap();
+    until(subject, "one", "the restart", |s| s.observed_restart == "c").await;
+    // A request that is sent again after another one.
     runtime.restart("one", restart("a")).await.unwrap();
+    assert_eq!(runtime.status("one").unwrap().requested_restart, "c");
     runtime.hold("one", held("FIELD_REQUIRED", 3)).await;
     until(subject, "one", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
     // A held server is not started, but the restart has an outcome.

@@ -50,6 +50,7 @@ use crate::{
     domain::{
         logs::{LogLine, LogQuery, Logs},
         protection::{Protection, ProtectionLevel},
+        restarts::RecentRestarts,
         runtime::{Observed, Restart, Runtime, RuntimeError},
         spec::ServerSpec,
         status::{Held, Status},
@@ -72,6 +73,7 @@ pub(crate) struct LocalRuntime {
 struct Supervised {
     desired: watch::Sender<Desired>,
     restarts: watch::Sender<Restarts>,
+    recent: RecentRestarts,
     logs: Arc<Logs>,
     /// The supervisor must end.
     gone: CancellationToken,
@@ -154,6 +156,7 @@ impl LocalRuntime {
         Supervised {
             desired,
             restarts,
+            recent: RecentRestarts::default(),
             logs,
             gone,
             ended,
@@ -197,13 +200,13 @@ impl Runtime for LocalRuntime {
     }
 
     async fn restart(&self, owner: &str, restart: Restart) -> Result<(), RuntimeError> {
-        let supervised = self.supervised();
-        let known = supervised.get(owner).filter(|known| !known.gone.is_cancelled());
+        let mut supervised = self.supervised();
+        let known = supervised.get_mut(owner).filter(|known| !known.gone.is_cancelled());
         let Some(known) = known else {
             return Err(RuntimeError::Unknown);
         };
-        let is_new = known.restarts.send_if_modified(|restarts| restarts.add(&restart));
-        if is_new {
+        if known.recent.add(&restart.id) {
+            known.restarts.send_modify(|restarts| restarts.add(&restart));
             let first = || Status::starting(0);
             self.shared
                 .statuses

@@ -21,11 +21,7 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// Returns false if it is the last one again.
-    pub(super) fn add(&mut self, restart: &Restart) -> bool {
-        if self.last.id == restart.id {
-            return false;
-        }
+    pub(super) fn add(&mut self, restart: &Restart) {
         self.last = PendingRestart {
             id: restart.id.clone(),
             updates: restart.update_package_of.is_some(),
@@ -34,6 +30,5 @@ impl Restarts {
             self.updates += 1;
             self.update_package_of = revision;
         }
-        true
     }
 }
