@@ -90,8 +90,12 @@ impl Leases {
         let request = ReleaseRuntimeLeaseRequest { lease: Some(lease) };
         let mut client = ReportServiceClient::new(self.registry.clone());
         if let Ok(Err(error)) = tokio::time::timeout(LOOK, client.release_runtime_lease(request)).await {
-            // If all services run in one process, the registry may have stopped already.
-            tracing::info!(error = %error.message(), "the lease for running servers was not released; other orchestrators wait until it expires");
+            // If all services run in one process, the registry may have stopped while the last servers were being stopped.
+            tracing::info!(
+                error = %error.message(),
+                "all servers have ended, but the registry could not be told; the next start with this data folder takes the lease at once, another \
+                 orchestrator when it expires"
+            );
         }
     }
 
