@@ -161,6 +161,29 @@ async fn a_failed_restart_has_its_reason() {
     stack.stop().await;
 }
 
+/// Every member of a team sees the condition of its installations; only those who may manage them read their logs.
+#[tokio::test]
+async fn what_a_teams_server_wrote_is_shown_to_those_who_may_read_its_log() {
+    let (folder, fakes) = (tempfile::tempdir().unwrap(), Fakes::new());
+    let (revision, mut theirs) = installation("one", "builtin", &["--fail"], Vec::new());
+    theirs.scope = Some(Scope::Team("teams/a".to_owned()));
+    fakes.put((revision, theirs));
+    let stack = Stack::start(folder.path(), &fakes).await;
+    let condition = stack.reason("one", "CRASH_LOOP").await;
+    assert!(!condition.message.contains("database"), "{}", condition.message);
+    assert!(condition.message.contains("StreamRuntimeLogs"), "{}", condition.message);
+    let get = || GetRuntimeRequest { name: NAME.to_owned() };
+    let mut people = stack.people.clone();
+    let shown = people.get_runtime(stack.of("admin", get())).await.unwrap().into_inner();
+    assert!(shown.message.contains("cannot reach the database"), "{}", shown.message);
+    let member = people.get_runtime(stack.of("alice", get())).await.unwrap_err();
+    assert_eq!(
+        reason(&member),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
+    stack.stop().await;
+}
+
 /// Another version would get the owner's secrets, so an admin may restart the server but not update it.
 #[tokio::test]
 async fn only_owners_who_confirm_versions_can_update() {

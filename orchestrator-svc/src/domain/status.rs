@@ -24,8 +24,11 @@ pub(crate) struct Status {
     pub(crate) state: State,
     /// For programs, in UPPER_SNAKE_CASE; empty while the server runs. `proto/chandlery/registry/v1/runtime.proto` lists the values.
     pub(crate) reason: String,
-    /// For people: what is wrong and what to do; empty while all is well. Without secrets.
+    /// For people: what is wrong and what to do; empty while all is well. Without secrets. May quote what the server wrote, which those may
+    /// read who may manage the installation.
     pub(crate) message: String,
+    /// As `message`, without what the server wrote.
+    pub(crate) summary: String,
     /// When the present process was started.
     pub(crate) start_time: Option<SystemTime>,
     /// How often the server was restarted after it had failed.
@@ -68,6 +71,7 @@ impl Status {
             state: State::Pending,
             reason: "STARTING".to_owned(),
             message: "The server is being started.".to_owned(),
+            summary: "The server is being started.".to_owned(),
             start_time: None,
             restart_count: 0,
             tool_list_changes: 0,
@@ -86,21 +90,24 @@ impl Status {
         self.state = state;
         reason.clone_into(&mut self.reason);
         self.message.clear();
+        self.summary.clear();
         self.explain(&message.into());
         self.endpoint.clear();
         self.spec_digest.clear();
         self.expected = true;
     }
 
+    /// Sets the state of a server that failed. `message` may quote what it wrote; `summary` may not.
+    pub(crate) fn fail(&mut self, reason: &str, message: &str, summary: &str) {
+        self.set(State::Failed, reason, summary);
+        self.message.clear();
+        add(&mut self.message, message);
+    }
+
     /// Adds a line to the message, within its longest length.
     pub(crate) fn explain(&mut self, message: &str) {
-        if !self.message.is_empty() {
-            self.message.push('\n');
-        }
-        // It may quote what the server wrote, which may be anything; the registry accepts text without control characters.
-        let text = message.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
-        self.message.extend(text);
-        self.message.truncate(self.message.floor_char_boundary(MESSAGE));
+        add(&mut self.message, message);
+        add(&mut self.summary, message);
     }
 
     /// Sets the state of a server that is held.
@@ -110,6 +117,16 @@ impl Status {
         self.generation = held.generation;
         self.start_time = None;
     }
+}
+
+fn add(text: &mut String, line: &str) {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    // It may quote what the server wrote, which may be anything; the registry accepts text without control characters.
+    let line = line.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    text.extend(line);
+    text.truncate(text.floor_char_boundary(MESSAGE));
 }
 
 #[cfg(test)]
@@ -124,5 +141,9 @@ mod tests {
         status.set(State::Failed, "X", "One.");
         status.explain("Two.");
         assert_eq!(status.message, "One.\nTwo.");
+        status.fail("X", "It ended. It wrote:\nline", "It ended.");
+        status.explain("Two.");
+        assert_eq!(status.message, "It ended. It wrote:\nline\nTwo.");
+        assert_eq!(status.summary, "It ended.\nTwo.");
     }
 }

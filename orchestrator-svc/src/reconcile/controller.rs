@@ -15,7 +15,7 @@ use super::{
     context::Context,
     desired::Desired,
     reconciler::Reconciler,
-    report::{Shown, report},
+    report::{Readers, Shown, report},
 };
 use crate::domain::status::Status;
 
@@ -94,6 +94,7 @@ impl Controller {
         }
         // A previous reconciler of the installation must end first.
         let before = known.map(|known| known.life.ended.clone());
+        let readers = Readers::of(&desired.installation);
         let (desired, receiver) = watch::channel(Arc::new(desired));
         let (shown, reported) = watch::channel(shown);
         // No change is missed: the task that observes the runtime waits for the lock that is held here.
@@ -107,7 +108,7 @@ impl Controller {
             stop: self.stop.clone(),
             applied: false,
         };
-        let reporting = report(Arc::clone(&self.context), uid.to_owned(), observed, reported);
+        let reporting = report(Arc::clone(&self.context), uid.to_owned(), readers, observed, reported);
         let (all, own, name) = (Arc::clone(&self.reconciled), Arc::clone(&life), uid.to_owned());
         self.tasks.spawn(async move {
             let _ended = own.ended.clone().drop_guard();

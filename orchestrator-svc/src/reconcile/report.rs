@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
-    ReportRuntimeRequest, Runtime, RuntimeLease, RuntimeState, report_runtime_request::Subject,
-    report_service_client::ReportServiceClient,
+    Installation, ReportRuntimeRequest, Runtime, RuntimeLease, RuntimeState, installation::Scope,
+    report_runtime_request::Subject, report_service_client::ReportServiceClient,
 };
 use tokio::sync::watch;
 use tonic::Code;
@@ -25,6 +25,24 @@ pub(crate) struct Shown {
     pub(crate) runtime: Option<Arc<Runtime>>,
 }
 
+/// Who sees what is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// The owner of a personal installation, who may read its log.
+    Owner,
+    /// All members of a team, also those who may not read the log. It may have data of others.
+    Team,
+}
+
+impl Readers {
+    pub(crate) fn of(installation: &Installation) -> Self {
+        match installation.scope {
+            Some(Scope::User(_)) => Self::Owner,
+            _ => Self::Team,
+        }
+    }
+}
+
 /// A report that the registry accepted.
 struct Accepted {
     request: ReportRuntimeRequest,
@@ -38,6 +56,7 @@ struct Accepted {
 pub(crate) async fn report(
     context: Arc<Context>,
     uid: String,
+    readers: Readers,
     mut wanted: watch::Receiver<Option<Status>>,
     mut shown: watch::Receiver<Shown>,
 ) {
@@ -48,7 +67,7 @@ pub(crate) async fn report(
         let request = wanted
             .borrow_and_update()
             .as_ref()
-            .map(|status| request(&uid, status, &context.lease));
+            .map(|status| request(&uid, status, readers, &context.lease));
         let current = shown.borrow_and_update().clone();
         if let Some(request) = request.filter(|r| is_due(r, &current, accepted.as_ref())) {
             match client.report_runtime(request.clone()).await {
@@ -84,7 +103,16 @@ pub(crate) async fn report(
     }
 }
 
-fn request(uid: &str, status: &Status, lease: &RuntimeLease) -> ReportRuntimeRequest {
+/// What those are told who see an installation's condition, but may not read its log.
+const MANAGERS: &str =
+    "Those who may manage the installation see what the server wrote with GetRuntime and StreamRuntimeLogs.";
+
+fn request(uid: &str, status: &Status, readers: Readers, lease: &RuntimeLease) -> ReportRuntimeRequest {
+    let message = match readers {
+        Readers::Owner => status.message.clone(),
+        Readers::Team if status.message == status.summary => status.message.clone(),
+        Readers::Team => format!("{}\n{MANAGERS}", status.summary),
+    };
     let (state, reason) = match status.state {
         State::Running => (RuntimeState::Running, "RUNNING"),
         State::Pending => (RuntimeState::Pending, status.reason.as_str()),
@@ -94,7 +122,7 @@ fn request(uid: &str, status: &Status, lease: &RuntimeLease) -> ReportRuntimeReq
         subject: Some(Subject::InstallationUid(uid.to_owned())),
         state: state.into(),
         reason: reason.to_owned(),
-        message: status.message.clone(),
+        message,
         observed_generation: status.generation,
         endpoint: status.endpoint.clone(),
         spec_digest: status.spec_digest.clone(),
@@ -145,7 +173,7 @@ mod tests {
         status.set(State::Running, "", "");
         status.endpoint = "unix:/new".to_owned();
         status.spec_digest = "abc".to_owned();
-        request("u", &status, &RuntimeLease::default())
+        request("u", &status, Readers::Owner, &RuntimeLease::default())
     }
 
     fn shown(endpoint: &str, registry_revision: i64) -> Shown {
@@ -170,7 +198,7 @@ mod tests {
     #[test]
     fn says_how_many_run() {
         let replicas = |status: &Status| {
-            let request = request("u", status, &RuntimeLease::default());
+            let request = request("u", status, Readers::Owner, &RuntimeLease::default());
             (request.state(), request.replicas, request.ready_replicas)
         };
         let mut status = Status::starting(1);

@@ -50,6 +50,11 @@ impl Fakes {
     /// An installation of alice's that runs this revision of an entry of its own.
     pub fn install(&self, (revision, mut installation): (EntryRevision, Installation)) {
         installation.scope = Some(Scope::User("alice".to_owned()));
+        self.put((revision, installation));
+    }
+
+    /// An installation that runs this revision of an entry of its own.
+    pub fn put(&self, (revision, installation): (EntryRevision, Installation)) {
         self.registry.change(|objects| {
             objects.put(revision);
             objects.put(installation);

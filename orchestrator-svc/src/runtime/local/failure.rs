@@ -20,6 +20,8 @@ const REFUSALS: [&str; 6] = [
     "EROFS",
 ];
 
+const ALLOW_MORE: &str = "\nIf the sandbox refused this, an operator can allow more with --server-connect, --server-read and --server-write.";
+
 /// Why a server failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -29,10 +31,19 @@ pub(super) enum Cause {
     PackageNotFetched,
 }
 
-/// The reason and the message of a failure. The message quotes `lines` that the server wrote.
-pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[String]) -> (&'static str, String) {
+/// How a failure is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    /// As `message`, without what the server wrote.
+    pub(super) summary: String,
+}
+
+/// Describes a failure. The message quotes `lines` that the server wrote.
+pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[String]) -> Failure {
     let looping = failures >= LOOP && cause == Cause::Ended(EndReason::Exited);
-    let code = match cause {
+    let reason = match cause {
         Cause::PackageNotFetched | Cause::Ended(EndReason::TaskTimeout) => "PACKAGE_NOT_FETCHED",
         Cause::Ended(reason) => match reason {
             EndReason::Exited if looping => "CRASH_LOOP",
@@ -50,8 +61,15 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
         },
     };
     let mut text = message.to_owned();
+    let mut summary = match cause {
+        // The bridge quotes the server's answer.
+        Cause::Ended(EndReason::InitializeFailed) => "The server refused `initialize`.".to_owned(),
+        _ => message.to_owned(),
+    };
     if looping {
-        text.push_str(&format!(" It has failed {failures} times in a row."));
+        let often = format!(" It has failed {failures} times in a row.");
+        text.push_str(&often);
+        summary.push_str(&often);
     }
     // What the server wrote does not explain a failure of the bridge.
     let lines = if cause == Cause::Ended(EndReason::BridgeFailed) {
@@ -70,11 +88,14 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
         .iter()
         .any(|line| REFUSALS.iter().any(|refusal| line.contains(refusal)))
     {
-        text.push_str(
-            "\nIf the sandbox refused this, an operator can allow more with --server-connect, --server-read and --server-write.",
-        );
+        text.push_str(ALLOW_MORE);
+        summary.push_str(ALLOW_MORE);
     }
-    (code, text)
+    Failure {
+        reason,
+        message: text,
+        summary,
+    }
 }
 
 /// The delay before the start that follows this many failures in a row. It doubles with each, up to the longest. Up to a fifth, which differs
@@ -105,11 +126,18 @@ mod tests {
     fn says_what_happened_with_the_last_lines() {
         let exited = Cause::Ended(EndReason::Exited);
         let lines = ["no config".to_owned()];
-        let (reason, message) = failure(exited, "It ended.", 1, &lines);
-        assert_eq!((reason, message.as_str()), ("EXITED", "It ended. It wrote:\nno config"));
-        assert_eq!(failure(exited, "It ended.", 3, &[]).0, "CRASH_LOOP");
+        let shown = failure(exited, "It ended.", 1, &lines);
+        assert_eq!(
+            (shown.reason, shown.message.as_str()),
+            ("EXITED", "It ended. It wrote:\nno config")
+        );
+        assert_eq!(shown.summary, "It ended.");
+        assert_eq!(failure(exited, "It ended.", 3, &[]).reason, "CRASH_LOOP");
         let refused = ["[Errno 13] Permission denied".to_owned()];
-        let (_, message) = failure(exited, "It ended.", 1, &refused);
-        assert!(message.contains("--server-connect"), "{message}");
+        let shown = failure(exited, "It ended.", 1, &refused);
+        assert!(shown.message.contains("--server-connect"), "{}", shown.message);
+        assert!(!shown.summary.contains("Errno"), "{}", shown.summary);
+        let answered = failure(Cause::Ended(EndReason::InitializeFailed), "Refused: its text", 1, &[]);
+        assert!(!answered.summary.contains("its text"), "{}", answered.summary);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     bridge::{Bridge, leaves_nothing},
     drawing::{Drawing, Drawn},
     excerpt::excerpt,
-    failure::{Cause, delay, failure},
+    failure::{Cause, Failure, delay, failure},
     place::{Place, Slot},
     restarts::{PendingRestart, Restarts},
     server::{Fetching, Next, Server, Step},
@@ -368,13 +368,17 @@ impl Supervisor {
         let last = excerpt(&self.logs.last(usize::MAX, started), stable);
         let shown = |text: &str| self.shared.machine.without_folders(text);
         let last: Vec<_> = last.iter().map(|line| shown(line)).collect();
-        let (reason, text) = failure(cause, &shown(message), self.failures, &last);
+        let Failure {
+            reason,
+            message,
+            summary,
+        } = failure(cause, &shown(message), self.failures, &last);
         tracing::warn!(installation.uid = %self.owner, reason, retry.delay_ms = pause.as_millis(), "server failed");
         self.server = Server::BackOff {
             digest,
             until: Instant::now() + pause,
         };
-        self.update(|status| status.set(State::Failed, reason, text));
+        self.update(|status| status.fail(reason, &message, &summary));
         self.explain_update();
         self.restart_is_done();
     }
