@@ -4,9 +4,12 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+/// Members of an object, and messages of a batch.
+const MOST: usize = 1000;
 
 /// A JSON object: its members in order, their values unparsed.
 #[derive(Debug)]
@@ -21,11 +24,11 @@ pub(crate) enum Kind {
 }
 
 impl<'a> Members<'a> {
-    /// Parses an object. `None`: it is something else, or has a member twice, of which parsers use different ones.
+    /// Parses an object. `None`: it is something else, has too many members, or has one twice, of which parsers use different ones.
     pub(crate) fn parse(json: &'a [u8]) -> Option<Self> {
         let members: Self = serde_json::from_slice(json).ok()?;
         let twice = |(i, (name, _)): (usize, &(Cow<'_, str>, _))| members.0[..i].iter().any(|(other, _)| other == name);
-        let unique = members.0.len() <= 1000 && !members.0.iter().enumerate().any(twice);
+        let unique = members.0.len() <= MOST && !members.0.iter().enumerate().any(twice);
         unique.then_some(members)
     }
 
@@ -104,6 +107,37 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
+/// The messages of a batch (MCP 2025-03-26), unparsed. `None`: it is something else, or too long.
+pub(crate) fn batch(json: &[u8]) -> Option<Vec<&RawValue>> {
+    struct Batch<'a>(Vec<&'a RawValue>);
+
+    struct Array;
+    impl<'de> Visitor<'de> for Array {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+            let mut messages = Vec::new();
+            while let Some(message) = array.next_element()? {
+                if messages.len() == MOST {
+                    return Err(A::Error::custom("too long"));
+                }
+                messages.push(message);
+            }
+            Ok(messages)
+        }
+    }
+    impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_seq(Array).map(Batch)
+        }
+    }
+    serde_json::from_slice::<Batch<'_>>(json).ok().map(|batch| batch.0)
+}
+
 /// Replaces line ends, which JSON allows only between tokens, so that the message is one line of stdio and one field of SSE.
 pub(crate) fn one_line(json: &mut [u8]) {
     for byte in json {
@@ -138,8 +172,10 @@ pub(crate) fn fault(json: &[u8]) -> String {
     let Ok(text) = str::from_utf8(json) else {
         return "is not UTF-8".to_owned();
     };
-    if let Err(error) = serde_json::from_str::<Members<'_>>(text) {
-        return format!("is not valid JSON (column {})", error.column());
+    match serde_json::from_str::<Members<'_>>(text) {
+        Err(error) => return format!("is not valid JSON (column {})", error.column()),
+        Ok(members) if members.0.len() > MOST => return format!("has more than {MOST} members"),
+        Ok(_) => {}
     }
     let Some(message) = Members::parse(json) else {
         return "has a member twice".to_owned();

@@ -299,6 +299,7 @@ async fn a_request_with_an_invalid_answer_fails_at_once() {
     let nested: String = (0..20)
         .map(|id| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}},"#))
         .collect();
+    let members: String = (0..1000).map(|n| format!(r#","x{n}":1"#)).collect();
     for (text, why) in [
         (
             r#"{"jsonrpc":"2.0","id":ID,"result":{},"error":null}"#.to_owned(),
@@ -319,6 +320,16 @@ async fn a_request_with_an_invalid_answer_fails_at_once() {
         (
             r#"{"jsonrpc":"2.0","id":ID,"result":{},"result":{}}"#.to_owned(),
             "has a member twice",
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{}}{members}}}"#),
+            "has more than 1000 members",
+        ),
+        (
+            format!(
+                r#"[{{"jsonrpc":"2.0","method":"notifications/x"}},{{"jsonrpc":"2.0","id":ID,"result":[{nested}1],"error":1}}]"#
+            ),
+            "has both a result and an error",
         ),
         (
             format!("{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{\"a\":[{nested}1]}},\"x\":NaN}}"),
@@ -370,18 +381,19 @@ async fn a_request_with_an_invalid_answer_fails_at_once() {
         answer["error"]["message"],
         "The MCP server is at fault: its answer is not UTF-8."
     );
-    let equal = client
-        .call(
-            json!(7),
-            "raw",
-            json!({"text": r#"{"jsonrpc":"2.0","id":ID.0,"result":{"a":1}}"#}),
-        )
-        .await;
-    assert_eq!(
-        equal,
-        json!({"jsonrpc": "2.0", "id": 7, "result": {"a": 1}}),
-        "2.0 is 2"
-    );
+    for usable in [
+        // 2.0 is 2.
+        r#"{"jsonrpc":"2.0","id":ID.0,"result":{"a":1}}"#,
+        "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"a\":1}}",
+        r#"[{"jsonrpc":"2.0","id":ID,"result":{"a":1}}]"#,
+    ] {
+        let answer = client.call(json!(7), "raw", json!({"text": usable})).await;
+        assert_eq!(
+            answer,
+            json!({"jsonrpc": "2.0", "id": 7, "result": {"a": 1}}),
+            "{usable}"
+        );
+    }
     assert!(
         waiting.iter().all(|call| !call.is_finished()),
         "nobody else's call is answered"

@@ -6,13 +6,15 @@ use tokio::process::ChildStdout;
 
 use super::{BAD_ANSWER, NOTIFICATION_BYTES, Session};
 use crate::{
-    envelope::{Kind, Members, error, fault, one_line},
+    envelope::{Kind, Members, batch, error, fault, one_line},
     lines::{Line, Lines},
     scan::Scan,
 };
 
 /// Why a message is not valid whose only fault is its line ends.
 const SEVERAL_LINES: &str = "is spread over several lines, and a message of this transport is one line";
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 impl Session {
     /// Reads until the server closes its standard output.
@@ -32,10 +34,14 @@ impl Session {
                 return;
             };
             one_line(&mut line.bytes);
+            // Parsers may ignore it (RFC 8259, section 8.1).
+            if !line.cut && line.bytes.starts_with(BYTE_ORDER_MARK) {
+                line.bytes.drain(..BYTE_ORDER_MARK.len());
+            }
             if line.bytes.trim_ascii().is_empty() {
                 continue;
             }
-            if !line.cut && self.receive(&line.bytes).await {
+            if !line.cut && (self.receive(&line.bytes).await || self.receive_batch(&line.bytes).await) {
                 self.abandon(open.take()).await;
                 continue;
             }
@@ -65,6 +71,25 @@ impl Session {
             None => return false,
         }
         true
+    }
+
+    /// Processes a line that is a batch of messages, which servers of 2025-03-26 may send. False: it has none.
+    async fn receive_batch(&self, line: &[u8]) -> bool {
+        let mut any = false;
+        for message in batch(line).unwrap_or_default() {
+            let message = message.get().as_bytes();
+            if self.receive(message).await {
+                any = true;
+                continue;
+            }
+            let mut scan = Scan::default();
+            scan.push(message);
+            if let Some(id) = scan.answers() {
+                any = true;
+                self.drop_answer(Some(id), &fault(message)).await;
+            }
+        }
+        any
     }
 
     /// Processes a line that is not a message. If it is an invalid answer, or the end of one, its request fails at once.
