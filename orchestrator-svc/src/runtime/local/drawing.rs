@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::{
-    place::{Slot, acquire},
+    place::{Slot, acquire_if},
     shared::Shared,
 };
 use crate::domain::spec::{DrawError, Secrets, ServerSpec};
@@ -19,18 +19,24 @@ pub(super) struct Drawn {
     pub(super) secrets: Result<Secrets, DrawError>,
     /// To be kept until the server is started; `None` for a server without secrets, which draws none.
     pub(super) slot: Option<Slot>,
+    /// See `Shared::slow_starts`. It is waited for first: who waits for it must not occupy one of the slots for draws.
+    pub(super) slow: Option<Slot>,
 }
 
 impl Drawing {
-    pub(super) fn new(spec: Arc<ServerSpec>, shared: &Shared) -> Self {
+    pub(super) fn new(spec: Arc<ServerSpec>, shared: &Shared, is_slow: bool) -> Self {
+        let slow_starts = is_slow.then(|| Arc::clone(&shared.slow_starts));
         let slots = spec.requires_secrets().then(|| Arc::clone(&shared.draws));
         Self(Box::pin(async move {
-            let slot = match slots {
-                Some(slots) => Some(acquire(slots).await),
-                None => None,
-            };
+            let slow = acquire_if(slow_starts).await;
+            let slot = acquire_if(slots).await;
             let secrets = spec.secrets.draw().await;
-            Drawn { spec, secrets, slot }
+            Drawn {
+                spec,
+                secrets,
+                slot,
+                slow,
+            }
         }))
     }
 

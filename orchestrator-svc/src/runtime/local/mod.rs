@@ -30,6 +30,7 @@ mod userinfo;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::stream::{BoxStream, StreamExt as _};
@@ -57,6 +58,8 @@ use crate::{
     },
 };
 
+/// How long a starting server occupies a slot. A server that takes longer waits for something other than the processor.
+const START: Duration = Duration::from_secs(10);
 /// How many packages are fetched at a time. A fetch from a registry that does not answer takes minutes.
 const FETCHES: usize = 8;
 /// See [`Shared::draws`].
@@ -95,6 +98,8 @@ impl LocalRuntime {
             clock,
             backoff,
             starts: Arc::new(Semaphore::new(2 * processors)),
+            slow_starts: Arc::new(Semaphore::new(processors)),
+            start: START,
             draws: Arc::new(Semaphore::new(DRAWS)),
             fetches: Arc::new(Semaphore::new(FETCHES)),
         };

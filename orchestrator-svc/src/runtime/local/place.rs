@@ -22,7 +22,15 @@ impl Place {
     }
 }
 
-pub(super) async fn acquire(slots: Arc<Semaphore>) -> Slot {
+/// A slot of a semaphore, if there is one.
+pub(super) async fn acquire_if(slots: Option<Arc<Semaphore>>) -> Option<Slot> {
+    match slots {
+        Some(slots) => Some(acquire(slots).await),
+        None => None,
+    }
+}
+
+async fn acquire(slots: Arc<Semaphore>) -> Slot {
     let slot = slots.acquire_owned().await;
     slot.unwrap_or_else(|_| unreachable!("the semaphore is never closed"))
 }

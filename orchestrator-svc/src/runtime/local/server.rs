@@ -23,8 +23,8 @@ pub(super) enum Server {
     /// Its bridge was started; it is not ready yet.
     Starting {
         run: Run,
-        /// The start slot, and when it must be given up.
-        slot: Option<(Slot, Instant)>,
+        /// The start slot, with the slow one if there is one, and when they must be given up.
+        slot: Option<(Slot, Option<Slot>, Instant)>,
     },
     /// Ready to be called. A restart keeps it until its successor, which has the same digest, has got a start slot: other servers may occupy the
     /// slots for long.
@@ -51,6 +51,8 @@ pub(super) struct Queued {
     /// See `Shared::draws`.
     #[expect(dead_code, reason = "dropping it frees the slot")]
     pub(super) drawn: Option<Slot>,
+    /// See `Shared::slow_starts`.
+    pub(super) slow: Option<Slot>,
 }
 
 /// A server that was started.

@@ -18,8 +18,6 @@ use crate::domain::{
     status::{Held, State},
 };
 
-/// How long a starting server occupies a slot. A server that takes longer waits for something other than the processor.
-const START: Duration = Duration::from_secs(10);
 /// The delay before secrets that could not be drawn are drawn again.
 const REDRAW: Duration = Duration::from_secs(1);
 
@@ -34,7 +32,7 @@ impl Supervisor {
         let is_restarted = matches!(self.server, Server::Running { next: Some(_), .. });
         if is_restarted && self.server.digest() == Some(&digest) {
             self.update(|status| status.generation = spec.generation);
-            let drawing = Drawing::new(Arc::clone(spec), &self.shared);
+            let drawing = Drawing::new(Arc::clone(spec), &self.shared, self.is_slow);
             return self.server.set_next(digest, Next::Drawing(drawing));
         }
         let runs = self.server.run().is_some();
@@ -70,7 +68,7 @@ impl Supervisor {
             self.update(|status| status.generation = spec.generation);
         }
         self.end_server().await;
-        let drawing = Drawing::new(Arc::clone(spec), &self.shared);
+        let drawing = Drawing::new(Arc::clone(spec), &self.shared, self.is_slow);
         self.server.set_next(digest, Next::Drawing(drawing));
     }
 
@@ -95,26 +93,28 @@ impl Supervisor {
             launch,
             place: Place::new(&self.shared.starts),
             drawn: drawn.slot,
+            slow: drawn.slow,
         };
         self.server.set_next(digest, Next::Queued(Box::new(queued)));
     }
 
     /// Starts the server, which has got a start slot, and stops the one whose place it takes.
     pub(super) async fn start(&mut self, slot: Slot) {
-        let Some((digest, Next::Queued(queued))) = self.server.take_next() else {
+        let Some((digest, Next::Queued(mut queued))) = self.server.take_next() else {
             return;
         };
         let Some(spec) = self.still_desired(&digest) else {
             return;
         };
-        let until = Instant::now() + START;
+        let slow = queued.slow.take();
+        let until = Instant::now() + self.shared.start;
         if self.server.run().is_some() {
             self.announce(spec.generation, RESTARTED);
         }
         let slot = {
             let mut ending = pin!(self.end_server());
             let ended = timeout_at(until, &mut ending).await;
-            let slot = ended.is_ok().then_some((slot, until));
+            let slot = ended.is_ok().then_some((slot, slow, until));
             // The calls of the one before take long. They need no slot.
             if slot.is_none() {
                 ending.await;

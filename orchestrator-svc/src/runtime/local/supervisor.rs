@@ -55,6 +55,8 @@ pub(super) struct Supervisor {
     pub(super) restart: Option<PendingRestart>,
     /// How many starts have failed in a row.
     pub(super) failures: u32,
+    /// See `Shared::slow_starts`.
+    pub(super) is_slow: bool,
     /// When secrets that could not be drawn are drawn again.
     pub(super) redraw: Option<Instant>,
     /// The digest of the spec whose secrets could not be drawn last time. Its status stays until they can be: each status is reported, and
@@ -98,6 +100,7 @@ impl Supervisor {
             not_updated: None,
             restart: None,
             failures: 0,
+            is_slow: false,
             redraw: None,
             undrawn: None,
         }
@@ -143,7 +146,7 @@ impl Supervisor {
             Server::Waiting { next, .. } => upcoming = Some(next),
             Server::BackOff { until, .. } => retry = Some(retry.map_or(*until, |redraw| redraw.min(*until))),
             Server::Starting { run, slot } => {
-                free_slot = slot.as_ref().map(|(_, until)| *until);
+                free_slot = slot.as_ref().map(|(_, _, until)| *until);
                 server = Some(&mut run.bridge);
             }
             Server::Running { run, next } => {
@@ -317,7 +320,10 @@ impl Supervisor {
             Event::Ready => self.ready(),
             Event::Ended { reason, message, .. } => {
                 let (run, was_ready, next) = match std::mem::replace(&mut self.server, Server::Idle) {
-                    Server::Starting { run, .. } => (run, false, None),
+                    Server::Starting { run, slot } => {
+                        self.is_slow |= slot.is_none();
+                        (run, false, None)
+                    }
                     Server::Running { run, next } => (run, true, next),
                     _ => return,
                 };
@@ -344,6 +350,7 @@ impl Supervisor {
         };
         let (endpoint, digest) = (format!("unix:{}", run.socket.display()), run.digest.clone());
         self.server = Server::Running { run, next: None };
+        self.is_slow = false;
         self.update(|status| {
             status.set(State::Running, "", "");
             status.endpoint = endpoint;

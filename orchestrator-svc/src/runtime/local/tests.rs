@@ -9,7 +9,6 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::PathBuf,
-    time::Duration,
 };
 
 use service_kit::Clock;

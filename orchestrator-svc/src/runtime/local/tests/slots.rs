@@ -105,6 +105,31 @@ async fn a_server_that_is_kept_is_stopped_when_none_should_run() {
     local.runtime.release().await;
 }
 
+/// It does not keep a start slot from the others meanwhile.
+#[tokio::test]
+async fn a_server_that_was_not_ready_within_its_slot_waits_for_a_slow_one_too() {
+    let mut local = Local::with_backoff(Duration::from_secs(600)).await;
+    Arc::get_mut(&mut local.runtime.shared).unwrap().start = Duration::ZERO;
+    let hangs = ServerSpec {
+        arguments: vec!["-c".to_owned(), "import time; time.sleep(1); exit(1)".to_owned()],
+        ..spec("python3")
+    };
+    local.runtime.apply("one", hangs).await;
+    suite::until(&local, "one", "it failed", |s| s.state == State::Failed).await;
+    let (starts, slow) = (&local.runtime.shared.starts, &local.runtime.shared.slow_starts);
+    let (all, all_slow) = (starts.available_permits(), slow.available_permits());
+    assert!(all_slow < all);
+    let occupied = slow.acquire_many(u32::try_from(all_slow).unwrap()).await.unwrap();
+    local.runtime.restart("one", restart("a")).await.unwrap();
+    suite::until(&local, "one", "it is queued", |s| s.reason == "STARTING").await;
+    assert!(!local.runs("one"));
+    assert_eq!(starts.available_permits(), all);
+    drop(occupied);
+    let failed = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!(failed.state, State::Failed);
+    local.runtime.release().await;
+}
+
 /// Each status is reported, and its report comes back as another look at the same spec. On one thread, a server whose status says that it is
 /// being started is in the queue.
 #[tokio::test]
