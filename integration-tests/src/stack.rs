@@ -164,6 +164,25 @@ impl StackBuilder {
         command
     }
 
+    /// Starts the program, which must end with an error, and returns its output.
+    async fn refused(&self, data: &TempDir) -> String {
+        let mut second = Program::start(self.command(data));
+        let lines = second.lines().clone();
+        let status = eventually_within(Duration::from_secs(20), "the second process ends", || {
+            let ended = second.ended();
+            async move { ended }
+        })
+        .await;
+        assert!(!status.success(), "a second process must fail");
+        // Separate tasks read the output, slightly later than the process ends.
+        eventually_within(Duration::from_secs(5), "it reports the reason", || {
+            let said = lines.all();
+            let has_reason = said.iter().any(|line| line.starts_with("chandlery: "));
+            async move { has_reason.then(|| said.join("\n")) }
+        })
+        .await
+    }
+
     async fn launch(&self, data: &TempDir, lines: &Lines) -> (Program, Addresses) {
         let told = data.path().join("data/addresses.json");
         let _ = fs::remove_file(&told);
@@ -344,20 +363,16 @@ impl Stack {
     /// # Panics
     /// If it starts.
     pub async fn second_process(&self) -> String {
-        let mut second = Program::start(self.builder.command(&self.data));
-        let lines = second.lines().clone();
-        let status = eventually_within(Duration::from_secs(20), "the second process ends", || {
-            let ended = second.ended();
-            async move { ended }
-        })
-        .await;
-        assert!(!status.success(), "a second process on the same data must fail");
-        // Separate tasks read the output, slightly later than the process ends.
-        eventually_within(Duration::from_secs(5), "it reports the reason", || {
-            let text = lines.all().join("\n");
-            async move { (!text.is_empty()).then_some(text) }
-        })
-        .await
+        self.builder.refused(&self.data).await
+    }
+
+    /// The same with a data folder of its own: the second process shares only what the options name, such as a database.
+    ///
+    /// # Panics
+    /// If it starts.
+    pub async fn second_process_elsewhere(&self) -> String {
+        let data = tempfile::tempdir().expect("there is a place for temporary files");
+        self.builder.refused(&data).await
     }
 }
 

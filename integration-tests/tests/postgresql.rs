@@ -65,3 +65,19 @@ async fn everything_works_and_survives_a_kill() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_serves_a_database() {
+    let server = Server::start().await.expect("PostgreSQL starts");
+    let database = server.database().await.expect("a database is made");
+    let on_it = || Stack::builder().variable("CHANDLERY_DATABASE_URL", database.expose_secret());
+    let mut first = on_it().start().await;
+    let said = first.second_process_elsewhere().await;
+    assert!(
+        said.contains("another chandlery uses the registry's database"),
+        "{said}"
+    );
+    assert!(!said.contains(database.expose_secret()), "{said}");
+    first.kill().await;
+    let _second = on_it().start().await;
+}

@@ -11,4 +11,4 @@ mod store;
 
 pub use app::{BuildError, build};
 pub use config::{Config, Database, Deps, Retention};
-pub use store::SCHEMA_VERSION;
+pub use store::{Claim, OpenError, SCHEMA_VERSION};

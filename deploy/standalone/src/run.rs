@@ -2,6 +2,7 @@
 
 use std::{error::Error, io::Write as _, sync::Arc, time::Duration};
 
+use registry_svc::Claim;
 use secrecy::ExposeSecret as _;
 use service_kit::{
     Clock, Hosts, Quotas, Readiness,
@@ -104,10 +105,14 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
             "{SQLITE} in the data folder is not used: --database-url names another registry, and nothing is moved to it"
         );
     }
+    let database = services::database(&config, &folder);
+    // Two processes with data folders of their own would erase each other's credentials: neither has what the other reports.
+    let mut claim = Claim::make(&database).await?;
     let quotas = Quotas::new(config.allowance.clone());
     let services = services::build(
         &config,
         &folder,
+        database,
         &public_url,
         (http_address, grpc_address),
         &verifier,
@@ -225,6 +230,7 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
 
     let ended: Result<(), Box<dyn Error>> = tokio::select! {
         Err(error) = start => Err(error.into()),
+        lost = claim.keep() => Err(lost.into()),
         ended = running.join_next() => Err(ended.map_or_else(|| "nothing runs".to_owned(), describe).into()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
 
 use orchestrator_svc::SandboxMode;
+use registry_svc::Database;
 use service_kit::{
     App, Clock, Quotas, Workload,
     egress::EgressPolicy,
@@ -29,10 +30,19 @@ pub(crate) struct Services {
     pub(crate) registry: Channel,
 }
 
+/// Where the registry keeps its data.
+pub(crate) fn database(config: &Config, folder: &DataDir) -> Database {
+    match &config.database_url {
+        Some(url) => Database::Postgres(url.clone()),
+        None => Database::Sqlite(folder.path().join(SQLITE)),
+    }
+}
+
 /// Builds the four services and connects them with pipes.
 pub(crate) async fn build(
     config: &Config,
     folder: &DataDir,
+    database: Database,
     public_url: &Url,
     (http_address, grpc_address): (SocketAddr, SocketAddr),
     verifier: &Arc<Verifier>,
@@ -52,10 +62,6 @@ pub(crate) async fn build(
     let instance = Some(folder.instance()?);
     let public = config.issuers.is_some() || !http_address.ip().is_loopback() || !config.grpc.ip().is_loopback();
 
-    let database = match &config.database_url {
-        Some(url) => registry_svc::Database::Postgres(url.clone()),
-        None => registry_svc::Database::Sqlite(folder.path().join(SQLITE)),
-    };
     let registry = registry_svc::build(
         registry_svc::Config {
             egress: egress.clone(),

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
     Connection as _, PgConnection, PgPool, SqlitePool,
     migrate::MigrateError,
@@ -85,6 +85,11 @@ pub enum OpenError {
     /// The file of an SQLite database cannot be made, or kept from others.
     #[error("the file of the registry's database could not be made for its owner alone: {0}")]
     File(#[source] io::Error),
+    /// Another process has claimed it.
+    #[error(
+        "another chandlery uses the registry's database ({0}), and one process serves a database: stop that one first, or name another database"
+    )]
+    InUse(String),
     /// The lock file of an SQLite database cannot be locked.
     #[error("the lock beside the registry's database could not be taken: {0}")]
     Lock(#[source] io::Error),
@@ -109,20 +114,21 @@ fn reason(error: &sqlx::Error) -> String {
 pub(crate) async fn open(database: &Database) -> Result<Db, OpenError> {
     let pools = match database {
         Database::Sqlite(path) => open_sqlite(path).await?,
-        Database::Postgres(url) => {
-            let url = url.expose_secret();
-            if !["postgres://", "postgresql://"]
-                .iter()
-                .any(|scheme| url.starts_with(scheme))
-            {
-                return Err(OpenError::Url);
-            }
-            open_postgres(PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?).await?
-        }
+        Database::Postgres(url) => open_postgres(postgres_options(url)?).await?,
     };
     let db = Db::new(pools);
     identity::opened(&db).await?;
     Ok(db)
+}
+
+/// Reads the URL of a database of PostgreSQL.
+pub(super) fn postgres_options(url: &SecretString) -> Result<PgConnectOptions, OpenError> {
+    let url = url.expose_secret();
+    let is_postgres = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    let options = PgConnectOptions::from_str(url).ok().filter(|_| is_postgres);
+    options.ok_or(OpenError::Url)
 }
 
 async fn open_postgres(options: PgConnectOptions) -> Result<Pools, OpenError> {
