@@ -65,7 +65,7 @@ impl<S, R> Credentials<S, R> {
 
     /// A snapshot of the registry begins.
     pub(crate) fn begin_snapshot(&self) {
-        *self.coming() = Some(Views::default());
+        *self.coming() = Some(Views::begin(self.clock.now_micros()));
     }
 
     /// Adds a part of the snapshot.
@@ -119,6 +119,14 @@ impl<S, R> Credentials<S, R> {
         self.views().of(owner)
     }
 
+    /// Whether a tombstone of this time is void: a snapshot that began later shows the owner, and not as deleted, so the registry was restored
+    /// to a state from before the deletion. Call this after reading the tombstone: a deletion is in the views before its tombstone is
+    /// written.
+    fn is_void(&self, owner: &Owner, time: i64) -> bool {
+        let views = self.views();
+        views.is_newer(time) && views.shows(owner)
+    }
+
     fn coming(&self) -> MutexGuard<'_, Option<Views>> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,11 +138,12 @@ impl<S: Store, R> Credentials<S, R> {
         self.store.check().await
     }
 
-    /// The owner's record; `None` where there is a tombstone. A record that is older than the generation that was `reported` comes from a
-    /// restored backup: it first gets a newer generation, so that every workload fetches it again.
+    /// The owner's record; `None` where there is a tombstone that is not void. Where a backup was restored, the record may be older than the
+    /// generation that was `reported`: it first gets a newer generation, so that every workload fetches it again.
     pub(super) async fn current(&self, owner: &Owner, reported: i64) -> Result<Option<Current>, Error> {
         for _ in 0..TRIES {
             let (version, mut record) = match self.store.read(owner).await? {
+                Some((version, Value::Erased { time })) if self.is_void(owner, time) => (version, Record::default()),
                 Some((_, Value::Erased { .. })) => return Ok(None),
                 Some((version, Value::Record(record))) => (version, record),
                 None => (Version::NONE, Record::default()),
@@ -145,7 +154,7 @@ impl<S: Store, R> Credentials<S, R> {
             record.generation = reported + 1;
             let written = self.store.write(owner, version, Value::Record(record)).await?;
             if written == Written::Done {
-                tracing::warn!(credential.owner = %owner, generation.reported = reported, "the record comes from a backup that is older than what was reported; it got a newer generation");
+                tracing::warn!(credential.owner = %owner, generation.reported = reported, "a backup was restored, and the record is older than what was reported; it got a newer generation");
             }
         }
         Err(Error::Contended)

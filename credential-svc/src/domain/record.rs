@@ -11,7 +11,7 @@ use super::{destination::Agreed, replay::Answers, summary::StoredField};
 pub(crate) enum Value {
     Record(Record),
     /// A tombstone: the owner was deleted. It stays until no change that was authorized before can still be in progress, since such a
-    /// change would store secrets that nobody would ever erase.
+    /// change would store secrets that nobody would ever erase. It is void where the registry is restored to a state from before the deletion.
     Erased {
         /// Microseconds since 1970.
         time: i64,

@@ -60,6 +60,8 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     async fn erase(&self, owner: &Owner) -> Result<(), Error> {
         for _ in 0..TRIES {
             let version = match self.store.read(owner).await {
+                // It may have been void until now, and a change in progress may expect its version.
+                Ok(Some((version, Value::Erased { time }))) if self.views().is_newer(time) => version,
                 Ok(Some((_, Value::Erased { .. }))) => return Ok(()),
                 Ok(Some((version, Value::Record(_)))) => version,
                 Ok(None) => Version::NONE,

@@ -151,6 +151,8 @@ pub(crate) struct Known {
 /// Everything this service knows.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
+    /// When the snapshot began (microseconds since 1970); 0: there was none.
+    began: i64,
     /// Plans of entry revisions, by [`revision_key`]; shared by all installations that run them.
     plans: HashMap<String, Arc<Plan>>,
     /// By uid.
@@ -159,6 +161,8 @@ pub(crate) struct Views {
     entries: HashMap<String, EntryView>,
     /// Uids of the installations of each entry, by the entry's uid.
     installed: HashMap<String, BTreeSet<String>>,
+    /// Known from authorizations alone: the watch has not brought them.
+    unwatched: BTreeSet<Owner>,
 }
 
 /// Key of an entry revision, as in the watch.
@@ -167,12 +171,35 @@ pub(crate) fn revision_key(entry_uid: &str, number: i64) -> String {
 }
 
 impl Views {
+    /// Those of a snapshot that begins at this time (microseconds since 1970).
+    pub(crate) fn begin(time: i64) -> Self {
+        Self {
+            began: time,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the snapshot began after this time (microseconds since 1970).
+    pub(crate) fn is_newer(&self, time: i64) -> bool {
+        self.began > time
+    }
+
+    /// Whether the watch shows the owner, and not as deleted.
+    pub(crate) fn shows(&self, owner: &Owner) -> bool {
+        let deleted = match owner {
+            Owner::Installation(uid) => self.installations.get(uid).map(|view| view.deleted),
+            Owner::Entry(uid) => self.entries.get(uid).map(|view| view.deleted),
+        };
+        deleted == Some(false) && !self.unwatched.contains(owner)
+    }
+
     pub(crate) fn put_plan(&mut self, key: String, plan: Arc<Plan>) {
         self.plans.insert(key, plan);
     }
 
     /// Adds an installation, unless a newer state of it is known: an authorization may be ahead of the watch.
     pub(crate) fn put_installation(&mut self, view: InstallationView) {
+        self.unwatched.remove(&Owner::Installation(view.uid.clone()));
         match self.installations.get(&view.uid) {
             Some(known) if known.registry_revision > view.registry_revision => {}
             _ => {
@@ -186,6 +213,7 @@ impl Views {
     /// Adds an entry, unless a newer state of it is known. Where the secrets stored on it have changed, returns the installations whose
     /// destination changes with them.
     pub(crate) fn put_entry(&mut self, view: EntryView) -> Vec<Owner> {
+        self.unwatched.remove(&Owner::Entry(view.uid.clone()));
         let known = self.entries.get(&view.uid);
         if known.is_some_and(|known| known.registry_revision > view.registry_revision) {
             return Vec::new();
@@ -212,7 +240,9 @@ impl Views {
 
     /// Adds what an authorization returned. Returns what [`Self::put_entry`] does: the watch brings nothing newer.
     pub(crate) fn put(&mut self, subject: &Subject) -> Vec<Owner> {
-        match subject {
+        let owner = subject.owner();
+        let unwatched = !self.knows(&owner) || self.unwatched.contains(&owner);
+        let owners = match subject {
             Subject::Installation(view, plan, _) => {
                 let newer = self.installations.get(&view.uid).map(|known| known.registry_revision);
                 // The watch may already have removed the plan of an older state, and would not remove it again.
@@ -224,7 +254,11 @@ impl Views {
                 Vec::new()
             }
             Subject::Entry(view) => self.put_entry(view.clone()),
+        };
+        if unwatched {
+            self.unwatched.insert(owner);
         }
+        owners
     }
 
     pub(crate) fn remove_plan(&mut self, key: &str) {
@@ -232,6 +266,7 @@ impl Views {
     }
 
     pub(crate) fn remove_installation(&mut self, uid: &str) {
+        self.unwatched.remove(&Owner::Installation(uid.to_owned()));
         let Some(view) = self.installations.remove(uid) else {
             return;
         };
@@ -244,6 +279,7 @@ impl Views {
     }
 
     pub(crate) fn remove_entry(&mut self, uid: &str) {
+        self.unwatched.remove(&Owner::Entry(uid.to_owned()));
         self.entries.remove(uid);
     }
 

@@ -266,6 +266,63 @@ pub(in crate::store) async fn a_restored_backup_gets_newer_generations_than_were
     assert_eq!((report.ready, report.credential_generation), (false, 7));
 }
 
+/// A service with a tombstone of `uid`; time has passed since.
+async fn with_tombstone<B: Bench>(bench: &B, registry: &MemoryRegistry, uid: &str) -> Arc<Service<B::Store>> {
+    let service = service(bench, registry).await;
+    service.watch(uid, true);
+    service.reconcile().await.unwrap();
+    assert!(is_erased(&service, uid).await);
+    service.advance(Duration::from_secs(1));
+    service
+}
+
+pub(in crate::store) async fn a_registry_restored_to_before_a_deletion_voids_its_tombstone<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let before = service(&bench, &registry).await;
+    before.put("a", &[("token", "one")]).await.unwrap();
+    assert!(registry.reported(&owner("a")).unwrap().ready);
+    let after = with_tombstone(&bench, &registry, "a").await;
+    after.snapshot("a");
+    after.reconcile().await.unwrap();
+    let report = registry.reported(&owner("a")).unwrap();
+    assert_eq!(
+        (report.ready, report.credential_generation),
+        (false, 2),
+        "nothing is stored"
+    );
+    assert_eq!(after.put("a", &[("token", "two")]).await.unwrap().generation, 3);
+    assert_eq!(after.vend("a").await.unwrap(), pairs(&[("token", "two")]));
+    after.watch("a", true);
+    after.reconcile().await.unwrap();
+    assert!(is_erased(&after, "a").await);
+}
+
+pub(in crate::store) async fn a_void_tombstone_is_renewed_by_another_deletion<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    // Nothing was ever reported on it, so that the tombstone stays until something is put.
+    let service = with_tombstone(&bench, &registry, "b").await;
+    service.snapshot("b");
+    let meddle = Arc::clone(&service);
+    let erase = async move {
+        meddle.watch("b", true);
+        meddle.credentials.reconcile(&owner("b")).await.unwrap();
+    };
+    service.script([Step::Before(erase.boxed())]);
+    let refused = service.put("b", &[("token", "one")]).await.unwrap_err();
+    assert!(matches!(refused, Error::NotFound(_)), "{refused}");
+    assert!(is_erased(&service, "b").await);
+}
+
+pub(in crate::store) async fn an_authorization_alone_voids_no_tombstone<B: Bench>() {
+    let (bench, registry) = (B::new().await, MemoryRegistry::default());
+    let service = with_tombstone(&bench, &registry, "a").await;
+    // It was authorized before the deletion, and arrives during a snapshot without the installation, or after that.
+    service.credentials.begin_snapshot();
+    assert!(is_erased(&service, "a").await);
+    service.credentials.end_snapshot();
+    assert!(is_erased(&service, "a").await);
+}
+
 pub(in crate::store) async fn tombstones_go_after_a_week<B: Bench>() {
     let (bench, registry) = (B::new().await, MemoryRegistry::default());
     let service = service(&bench, &registry).await;

@@ -25,7 +25,7 @@ use crate::domain::{
     ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
     record::Value,
     summary::Summary,
-    views::{EntryView, InstallationView, Reported, Shown, Subject},
+    views::{EntryView, InstallationView, Reported, Shown, Subject, Views},
 };
 
 pub(super) const HOME: &str = "https://example.com";
@@ -207,13 +207,23 @@ impl<S: Store> Service<S> {
 
     /// The watch brings an installation and its entry, with what was reported on them.
     pub(super) fn watch(&self, uid: &str, deleted: bool) {
-        self.credentials.update(|views| {
-            views.put_plan("e/1".to_owned(), Arc::clone(&self.plan));
-            views.put_installation(self.installation(uid, deleted));
-            let mut owners = views.put_entry(self.entry());
-            owners.extend([owner(uid), Owner::Entry("e".to_owned())]);
-            owners
-        });
+        self.credentials.update(|views| self.fill(views, uid, deleted));
+    }
+
+    /// The watch begins anew, with a snapshot of an installation that is not deleted and of its entry.
+    pub(super) fn snapshot(&self, uid: &str) {
+        self.credentials.begin_snapshot();
+        self.credentials
+            .fill_snapshot(|views| drop(self.fill(views, uid, false)));
+        self.credentials.end_snapshot();
+    }
+
+    fn fill(&self, views: &mut Views, uid: &str, deleted: bool) -> Vec<Owner> {
+        views.put_plan("e/1".to_owned(), Arc::clone(&self.plan));
+        views.put_installation(self.installation(uid, deleted));
+        let mut owners = views.put_entry(self.entry());
+        owners.extend([owner(uid), Owner::Entry("e".to_owned())]);
+        owners
     }
 
     fn installation(&self, uid: &str, deleted: bool) -> InstallationView {
