@@ -27,6 +27,8 @@ impl Upstreams {
     pub(super) async fn initialize(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         let within = self.limits().initialize;
         match timeout(within, self.handshake(target)).await {
+            // The call was not sent: it can go to the server's successor.
+            Ok(Err(UpstreamError::RuntimeEnded)) => Err(UpstreamError::Unreachable("its runtime ended".to_owned())),
             Ok(session) => {
                 if let Ok(session) = &session {
                     tracing::debug!(installation.uid = %target.installation(), mcp.session = session.id.is_some(), "initialized the upstream");

@@ -2,7 +2,7 @@
 //!
 //! For each of them the orchestrator runs a process, until the session is ended or has been idle for long.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
 
 use super::{
     error::UpstreamError,
@@ -38,6 +38,7 @@ impl Upstreams {
         });
         match opened.await {
             Ok(opened) => opened.map_err(|error| (*error).clone()),
+            Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
             // The runtime stops.
             Err(_) => Err(UpstreamError::Cancelled),
         }

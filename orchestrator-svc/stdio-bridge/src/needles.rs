@@ -73,11 +73,10 @@ impl Needles {
         let before = self.all[within.clone()].partition_point(|needle| needle.as_slice() <= rest);
         // The text begins with the last needle before it in order, or with what that one begins with, or with none.
         let mut next = before.checked_sub(1).map(|last| within.start + last);
-        let common = next.map_or(0, |i| self.all[i].iter().zip(rest).take_while(|(a, b)| a == b).count());
         while let Some(i) = next {
-            let length = self.all[i].len();
-            if length <= common && stands_alone(text, at, length) {
-                return length;
+            let needle = &self.all[i];
+            if rest.starts_with(needle) && stands_alone(text, at, needle.len()) {
+                return needle.len();
             }
             next = self.shorter[i];
         }

@@ -27,8 +27,8 @@ async fn read(stream: &mut TcpStream) -> Option<Value> {
     }
 }
 
-/// A server that initializes as it should, and ends the connection when it has sent this in answer to a call.
-async fn breaks_off(answer: &'static str) -> String {
+/// A server that answers as it should, until it ends the connection when it has sent `answer` to a request of this method.
+async fn breaks_off(at: &'static str, answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -37,6 +37,10 @@ async fn breaks_off(answer: &'static str) -> String {
             tokio::spawn(async move {
                 while let Some(message) = read(&mut stream).await {
                     let response = match message["method"].as_str() {
+                        Some(method) if method == at => {
+                            stream.write_all(answer.as_bytes()).await.unwrap();
+                            return;
+                        }
                         Some("initialize") => {
                             let result = json!({"protocolVersion": "2025-11-25"});
                             let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
@@ -44,10 +48,6 @@ async fn breaks_off(answer: &'static str) -> String {
                             format!(
                                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
                             )
-                        }
-                        Some("tools/call") => {
-                            stream.write_all(answer.as_bytes()).await.unwrap();
-                            return;
                         }
                         _ => "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n".to_owned(),
                     };
@@ -61,7 +61,7 @@ async fn breaks_off(answer: &'static str) -> String {
 
 /// What a call makes of it, of a server that the orchestrator runs and of a remote one.
 async fn failures(answer: &'static str) -> [UpstreamError; 2] {
-    let url = breaks_off(answer).await;
+    let url = breaks_off("tools/call", answer).await;
     let hosted = target_at(Endpoint::hosted(&url).unwrap(), 1, HeaderMap::new(), Scope::Shared);
     let upstreams = upstreams(patient());
     [
@@ -83,6 +83,15 @@ async fn a_runtime_that_ends_during_a_call_is_no_fault_of_the_servers() {
         assert_eq!(hosted, UpstreamError::RuntimeEnded, "{answer:?}");
         assert!(matches!(remote, UpstreamError::Invalid(_)), "{answer:?}: {remote:?}");
     }
+}
+
+/// The call itself was not sent: a successor of the server can get it.
+#[tokio::test]
+async fn a_runtime_that_ends_before_the_call_is_unreachable() {
+    let url = breaks_off("initialize", "").await;
+    let hosted = target_at(Endpoint::hosted(&url).unwrap(), 1, HeaderMap::new(), Scope::Shared);
+    let failure = call(&upstreams(patient()), &hosted).await.unwrap_err();
+    assert_eq!(failure, UpstreamError::Unreachable("its runtime ended".to_owned()));
 }
 
 #[tokio::test]

@@ -6,19 +6,28 @@ use url::form_urlencoded;
 pub(super) fn secrets<'a>(values: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     // A list of package registries is separated by spaces.
     let words = values.into_iter().flat_map(|value| value.split_whitespace());
-    words.filter_map(userinfo).flat_map(parts).collect()
+    words.flat_map(userinfos).flat_map(parts).collect()
 }
 
-/// The userinfo of a URL, or of `user:password@host:port`, which is also in use for proxies. The part before the `@` of an e-mail address is none.
-fn userinfo(word: &str) -> Option<&str> {
-    let (is_url, rest) = match word.split_once("://") {
-        Some((_, rest)) => (true, rest),
-        None => (false, word),
-    };
+/// The userinfo of each URL in the word, whatever separates them, or of `user:password@host:port`, which is also in use for proxies. The part
+/// before the `@` of an e-mail address is none.
+fn userinfos(word: &str) -> Vec<&str> {
+    let urls: Vec<&str> = word.split("://").skip(1).filter_map(userinfo).collect();
+    if word.contains("://") {
+        urls
+    } else {
+        userinfo(word)
+            .filter(|userinfo| userinfo.contains(':'))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// What precedes the host. `rest` follows the scheme.
+fn userinfo(rest: &str) -> Option<&str> {
     let authority = rest.split(['/', '?', '#']).next()?;
     // A password may contain an `@` that is not encoded.
-    let (userinfo, _) = authority.rsplit_once('@')?;
-    (is_url || userinfo.contains(':')).then_some(userinfo)
+    Some(authority.rsplit_once('@')?.0)
 }
 
 fn parts(userinfo: &str) -> Vec<String> {
@@ -47,6 +56,14 @@ mod tests {
             ),
             ("me:p@ss@proxy:3128", vec!["me:p@ss", "p@ss", "p@ss"]),
             ("https://a.example https://token@b.example/simple", vec!["token"]),
+            (
+                "https://u:p1@a/,https://u:p2@b",
+                vec!["u:p1", "p1", "p1", "u:p2", "p2", "p2"],
+            ),
+            (
+                "https://u:p1@a,https://u:p2@b|direct",
+                vec!["u:p1", "p1", "p1", "u:p2", "p2", "p2"],
+            ),
             ("http://proxy:3128/a:b@c", vec![]),
             ("me@example.com", vec![]),
             ("localhost,127.0.0.1", vec![]),
