@@ -2,8 +2,8 @@
 //!
 //! A tool call waits for two sockets in turn, its client's and its upstream's. On a work-stealing runtime, like that of
 //! the rest of the process, one thread wakes another for every response, which costs more than everything else the
-//! gateway does for a call: with all connections on that runtime, 64 callers got 13 % fewer answers a second, and the median of
-//! what the gateway adds was 18 % longer (`just bench` on two cores, 20 rounds each).
+//! gateway does for a call: with all connections on that runtime, 64 callers got 11 % fewer responses a second on a busy machine (as
+//! many on a quiet one), and the median of what the gateway adds was 20 % longer (`just bench` on two cores, 20 rounds each).
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, thread, time::Duration};
 
