@@ -10,11 +10,13 @@ const PACKAGES: [(&str, &[&str]); 4] = [
         &[
             "agent",
             "condition",
+            "credential_model",
             "entry",
             "error_reason",
             "feature",
             "gateway",
             "gateway_token",
+            "injection",
             "installation",
             "report",
             "runtime",

@@ -1,14 +1,16 @@
 //! Converts the registry's messages to domain types.
 
+mod tokens;
+
 use std::sync::Arc;
 
 use contracts::registry::{
-    AuthorizeInstallationResponse, Condition, ConditionStatus, ConditionType, Entry, EntryRevision, InstallField,
-    Installation, StaticCredential, entry, entry_revision::CredentialModel, entry_revision::Server, injection,
-    install_field,
+    self as pb, AuthorizeInstallationResponse, Condition, ConditionStatus, ConditionType, Entry, EntryRevision,
+    InstallField, Installation, StaticCredential, entry, entry_revision::CredentialModel, entry_revision::Server,
+    injection, install_field,
 };
 use registry_model::{
-    cases, destination,
+    cases, credential_models, destination,
     install_fields::{is_prompted, is_secret, title},
 };
 use tonic::metadata::MetadataMap;
@@ -59,10 +61,7 @@ pub(crate) fn entry(entry: Entry) -> EntryView {
                 entry::Server::Remote(remote) => Server::Remote(remote),
                 entry::Server::SelfHosted(server) => Server::SelfHosted(server),
             }),
-            credential_model: entry.credential_model.map(|model| match model {
-                entry::CredentialModel::NoCredential(none) => CredentialModel::NoCredential(none),
-                entry::CredentialModel::StaticCredential(model) => CredentialModel::StaticCredential(model),
-            }),
+            credential_model: entry.credential_model.map(credential_models::of_entry),
             install_fields: entry.install_fields,
             additional_headers: entry.additional_headers,
             ..EntryRevision::default()
@@ -82,6 +81,7 @@ pub(crate) fn plan(revision: &EntryRevision) -> Plan {
         destination,
         fields: revision.install_fields.iter().filter_map(secret_field).collect(),
         primary,
+        tokens: tokens::plan(revision),
     }
 }
 
@@ -108,15 +108,17 @@ fn reported(condition: &Condition) -> Option<Reported> {
 }
 
 fn primary(model: &StaticCredential) -> Primary {
-    let kind = model.injection.as_ref().and_then(|injection| injection.kind.as_ref());
-    let injection = match kind {
+    Primary {
+        field: model.field.clone(),
+        injection: injection(model.injection.as_ref()),
+    }
+}
+
+fn injection(injection: Option<&pb::Injection>) -> Injection {
+    match injection.and_then(|injection| injection.kind.as_ref()) {
         Some(injection::Kind::Authorization(_)) => Injection::Authorization,
         Some(injection::Kind::CustomHeader(header)) => Injection::Header(header.name.clone()),
         Some(injection::Kind::Bearer(_)) | None => Injection::Bearer,
-    };
-    Primary {
-        field: model.field.clone(),
-        injection,
     }
 }
 
@@ -131,7 +133,7 @@ fn secret_field(field: &InstallField) -> Option<SecretField> {
         Source::Stored
     };
     let target = match &field.target {
-        None => Target::Primary,
+        None => Target::Model,
         Some(install_field::Target::EnvironmentVariable(target)) => Target::Environment(target.name.clone()),
         Some(install_field::Target::MountedFile(target)) => Target::File(target.path.clone()),
         Some(install_field::Target::Header(target)) => Target::Header(target.name.clone()),

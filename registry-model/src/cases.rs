@@ -2,11 +2,13 @@
 //! an older service reads as unset; guessing their meaning could send a secret to the wrong place.
 
 use contracts::registry::{
-    EntryRevision, InstallField, InstallFieldSource, InstallFieldType, ProcessModel,
+    ClientAuthentication, EntryRevision, InstallField, InstallFieldSource, InstallFieldType, OAuthClient, ProcessModel,
     additional_header::Source,
     entry_revision::{CredentialModel, Server},
     self_hosted_server::Transport,
 };
+
+use crate::credential_models;
 
 /// Whether this version knows every case in the revision. If not, nothing may be called, vended or started based on it.
 pub fn all_known(revision: &EntryRevision) -> bool {
@@ -19,19 +21,27 @@ pub fn all_known(revision: &EntryRevision) -> bool {
         },
         None => false,
     };
-    let model = match &revision.credential_model {
-        Some(CredentialModel::NoCredential(_)) => true,
-        Some(CredentialModel::StaticCredential(model)) => {
-            let kind = model.injection.as_ref().and_then(|injection| injection.kind.as_ref());
-            model.field.is_empty() || kind.is_some()
-        }
-        None => false,
-    };
+    let model = revision.credential_model.as_ref().is_some_and(is_known_model);
     let headers = &revision.additional_headers;
     server
         && model
         && headers.iter().all(|header| header.source.is_some())
         && revision.install_fields.iter().all(|field| is_known(field, revision))
+}
+
+fn is_known_model(model: &CredentialModel) -> bool {
+    let authentication = |client: &OAuthClient| ClientAuthentication::try_from(client.authentication).is_ok();
+    let clients = credential_models::clients(model);
+    let flow = match model {
+        CredentialModel::TokenExchange(model) => model.flow.is_some(),
+        _ => true,
+    };
+    flow && clients
+        .into_iter()
+        .filter_map(|client| client.client)
+        .all(authentication)
+        && credential_models::injection(model)
+            .is_none_or(|injection| injection.is_some_and(|injection| injection.kind.is_some()))
 }
 
 fn is_known(field: &InstallField, revision: &EntryRevision) -> bool {
@@ -40,15 +50,12 @@ fn is_known(field: &InstallField, revision: &EntryRevision) -> bool {
         && (field.target.is_some() || has_no_target(&field.key, revision))
 }
 
-/// Whether a field needs no target: the primary credential, and fields that additional headers use, have none of their
-/// own.
+/// Whether a field needs no target: the secrets of the credential model, and fields that additional headers use, have none
+/// of their own.
 fn has_no_target(key: &str, revision: &EntryRevision) -> bool {
-    let primary = match &revision.credential_model {
-        Some(CredentialModel::StaticCredential(model)) => model.field == key,
-        _ => false,
-    };
+    let model = revision.credential_model.as_ref().map(credential_models::fields);
     let in_header = |source: &Option<Source>| matches!(source, Some(Source::Field(field)) if field == key);
-    primary
+    model.is_some_and(|fields| fields.contains(&key))
         || revision
             .additional_headers
             .iter()

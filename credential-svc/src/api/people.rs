@@ -6,8 +6,9 @@ use contracts::{
     credential::{
         ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Credential,
         DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest, DestinationChange, DestinationText,
-        GetEntryCredentialRequest, GetInstallationCredentialRequest, PutEntryCredentialRequest,
-        PutInstallationCredentialRequest, SecretValue, StoredField, credential_service_server::CredentialService,
+        FinishAuthorizationRequest, GetEntryCredentialRequest, GetInstallationCredentialRequest,
+        PutEntryCredentialRequest, PutInstallationCredentialRequest, SecretValue, StartAuthorizationRequest,
+        StartAuthorizationResponse, StoredField, credential_service_server::CredentialService,
     },
     registry::AccessAction,
 };
@@ -181,6 +182,20 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
         self.change(move |credentials| async move { credentials.confirm(subject, &request.destination).await })
             .await
     }
+
+    async fn start_authorization(
+        &self,
+        _: Request<StartAuthorizationRequest>,
+    ) -> Result<Response<StartAuthorizationResponse>, Status> {
+        Err(service_kit::status::internal())
+    }
+
+    async fn finish_authorization(
+        &self,
+        _: Request<FinishAuthorizationRequest>,
+    ) -> Result<Response<Credential>, Status> {
+        Err(service_kit::status::internal())
+    }
 }
 
 fn check_name(field: &str, prefix: &str, name: &str) -> Result<(), Status> {
@@ -250,6 +265,7 @@ impl From<Summary> for Credential {
             bound_description: summary.bound_description,
             present_description: summary.present_description,
             changes: summary.changes.into_iter().map(change).collect(),
+            connection: None,
         }
     }
 }

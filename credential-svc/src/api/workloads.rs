@@ -40,6 +40,9 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
             destination,
             rejected_credential_generation,
             rejected_entry_credential_generation,
+            rejected_token_number: _,
+            demanded_scopes: _,
+            caller: _,
         } = request.into_inner();
         let rejected = Generations {
             own: rejected_credential_generation,
@@ -58,6 +61,8 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
             credential_generation: vended.generation,
             entry_credential_generation: vended.entry_credential_generation,
             expire_time: Some(vended.expire_time.into()),
+            token_number: 0,
+            for_caller_only: false,
         }))
     }
 

@@ -1,5 +1,6 @@
 //! What a credential is, who may get which part of it, and when. Knows no transport and no database.
 
+pub(crate) mod authorization;
 pub(crate) mod changing;
 pub(crate) mod condition;
 pub(crate) mod credentials;

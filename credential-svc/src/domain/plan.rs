@@ -3,6 +3,7 @@
 use registry_model::destination::{self, Destination, Foreign, Part};
 
 use super::{
+    authorization::plan::TokenPlan,
     destination::{Agreed, Present},
     owner::Source,
     record::Record,
@@ -15,8 +16,10 @@ pub(crate) struct Plan {
     pub(crate) destination: Option<Destination>,
     /// The install fields whose values only this service sees, in the entry's order.
     pub(crate) fields: Vec<SecretField>,
-    /// The credential that authenticates each request, if the entry has one.
+    /// The stored credential that authenticates each request, if the entry has one.
     pub(crate) primary: Option<Primary>,
+    /// The token that authenticates each request, if the entry has one.
+    pub(crate) tokens: Option<TokenPlan>,
 }
 
 /// An install field of type SECRET or FILE.
@@ -40,8 +43,8 @@ impl SecretField {
 /// Where a value goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// Nowhere by itself: the primary credential.
-    Primary,
+    /// Nowhere by itself: a secret of the credential model.
+    Model,
     Environment(String),
     File(String),
     Header(String),
@@ -191,6 +194,7 @@ mod tests {
                 }),
                 fields: vec![field.clone()],
                 primary: None,
+                tokens: None,
             };
             let record = Record {
                 generation: 1,

@@ -114,6 +114,7 @@ mod tests {
             destination: None,
             fields: vec![field("token", Source::Prompted), field("shared", Source::Stored)],
             primary: None,
+            tokens: None,
         };
         let mut violations = Violations::new();
         let mistyped = [("canary-5521".to_owned(), SecretString::from("value"))];

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use contracts::registry::{
     AdditionalHeader, EntryRevision, InstallField, ProcessModel, SelfHostedServer, additional_header,
-    entry_revision::{CredentialModel, Server},
-    install_field::Target,
-    self_hosted_server::Transport,
+    entry_revision::Server, install_field::Target, self_hosted_server::Transport,
 };
 use registry_model::{
-    cases, destination,
+    cases, credential_models, destination,
     install_fields::{entry_value, has_stored_secrets, is_prompted, is_secret},
 };
 
@@ -48,10 +46,8 @@ fn has_process_each(revision: &EntryRevision) -> bool {
 }
 
 fn vends_headers(revision: &EntryRevision) -> bool {
-    let primary = match &revision.credential_model {
-        Some(CredentialModel::StaticCredential(credential)) => !credential.field.is_empty(),
-        Some(CredentialModel::NoCredential(_)) | None => false,
-    };
+    let model = revision.credential_model.as_ref();
+    let primary = model.is_some_and(|model| credential_models::injection(model).is_some());
     let in_header = |field: &InstallField| is_secret(field) && matches!(field.target, Some(Target::Header(_)));
     primary || revision.install_fields.iter().any(in_header)
 }

@@ -210,6 +210,7 @@ impl Vendor {
             destination: destination(running).as_deref().unwrap_or_default().to_owned(),
             rejected_credential_generation: rejected.installation,
             rejected_entry_credential_generation: rejected.entry,
+            ..VendHeadersRequest::default()
         };
         let mut credentials = self.credentials.clone();
         let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;

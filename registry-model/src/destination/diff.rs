@@ -33,9 +33,10 @@ pub fn changes(before: &[Part], after: &[Part]) -> Vec<Change> {
     changes
 }
 
-fn order() -> [Kind; 12] {
+fn order() -> [Kind; 13] {
     [
         Kind::Origin,
+        Kind::AuthorizationServer,
         Kind::Command,
         Kind::Argument,
         Kind::Environment,

@@ -35,14 +35,19 @@ impl Digest {
 
 /// The binding of a self-hosted server's secrets.
 pub(super) fn of_code(parts: &[Part<'_>]) -> String {
-    let mut digest = Digest::new("chandlery destination: code, version 1");
+    format!("{CODE}v1:{}", of_parts("chandlery destination: code, version 1", parts))
+}
+
+/// The digest of parts, in hex; `domain` as in [`Digest::new`].
+pub(super) fn of_parts(domain: &str, parts: &[Part<'_>]) -> String {
+    let mut digest = Digest::new(domain);
     digest.number(parts.len() as u64);
     for part in parts {
         digest.number(u64::from(part.kind.unsigned_abs()));
         digest.text(&part.name);
         digest.text(&part.bound);
     }
-    format!("{CODE}v1:{}", digest.hex())
+    digest.hex()
 }
 
 /// The SHA-256 of a text, in hex.

@@ -32,8 +32,9 @@ pub use self::{
 /// The destination of an entry revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// What secrets are bound to: a remote server's origin, such as `https://mcp.example.com`, or for a self-hosted
-    /// server `code:v1:` and a digest in hex. Every version of the program computes the same.
+    /// What secrets are bound to: a remote server's origin, such as `https://mcp.example.com`, and a digest of the
+    /// authorization servers that the entry names, if any; or for a self-hosted server `code:v1:` and a digest in hex.
+    /// Every version of the program computes the same.
     pub binding: String,
     /// The origin or the command line, for people; bounded.
     pub description: String,
@@ -43,25 +44,35 @@ pub struct Destination {
 
 /// The binding of an entry revision. `None` if it has no server.
 pub fn of(revision: &EntryRevision) -> Option<String> {
+    let servers = parts::of_authorization_servers(revision);
     match revision.server.as_ref()? {
-        Server::Remote(remote) => of_url(&remote.url),
-        Server::SelfHosted(server) => Some(digest::of_code(&parts::of_server(server, &revision.install_fields))),
+        Server::Remote(remote) => Some(with_servers(of_url(&remote.url)?, &servers)),
+        Server::SelfHosted(server) => {
+            let mut parts = parts::of_server(server, &revision.install_fields);
+            parts.extend(servers);
+            Some(digest::of_code(&parts))
+        }
     }
 }
 
 /// The destination of an entry revision, with its description. `None` if it has no server.
 pub fn describe(revision: &EntryRevision) -> Option<Destination> {
+    let servers = parts::of_authorization_servers(revision);
     match revision.server.as_ref()? {
         Server::Remote(remote) => {
             let origin = of_url(&remote.url)?;
+            let mut parts = vec![parts::origin(&origin)];
+            let binding = with_servers(origin.clone(), &servers);
+            parts.extend(servers);
             Some(Destination {
                 description: show::bounded(&origin),
-                parts: show::outline(&[parts::origin(&origin)]),
-                binding: origin,
+                parts: show::outline(&parts),
+                binding,
             })
         }
         Server::SelfHosted(server) => {
-            let parts = parts::of_server(server, &revision.install_fields);
+            let mut parts = parts::of_server(server, &revision.install_fields);
+            parts.extend(servers);
             Some(Destination {
                 binding: digest::of_code(&parts),
                 description: show::command_line(server),
@@ -69,6 +80,15 @@ pub fn describe(revision: &EntryRevision) -> Option<Destination> {
             })
         }
     }
+}
+
+/// The binding to a remote server and to the authorization servers that the entry names.
+fn with_servers(origin: String, servers: &[parts::Part<'_>]) -> String {
+    if servers.is_empty() {
+        return origin;
+    }
+    let digest = digest::of_parts("chandlery destination: authorization servers, version 1", servers);
+    format!("{origin}{TOKENS}{digest}")
 }
 
 /// The destination of this installation's secrets while it runs `revision`.
@@ -191,8 +211,9 @@ pub fn is_incomplete(binding: &str) -> bool {
 
 const INCOMPLETE: &str = "incomplete:";
 
-/// Prefixes of the parts of a binding that describe the installation's values and the entry's secrets, in this order.
-/// Neither an origin nor a digest can contain `#`.
+/// Prefixes of the parts of a binding that describe the authorization servers, the installation's values and the entry's
+/// secrets, in this order. Neither an origin nor a digest can contain `#`.
+const TOKENS: &str = "#tokens=";
 const VALUES: &str = "#values=";
 const STORED: &str = "#stored=";
 

@@ -5,13 +5,16 @@ use std::borrow::Cow;
 use contracts::{
     credential::DestinationPart as Kind,
     registry::{
-        InstallField, InstallFieldType, SelfHostedServer, StdioTransport, install_field::Target,
-        self_hosted_server::Transport,
+        AuthorizationServer, EntryRevision, InstallField, InstallFieldType, SelfHostedServer, StdioTransport,
+        install_field::Target, self_hosted_server::Transport,
     },
 };
 
 use super::launch;
-use crate::install_fields::{entry_value, is_prompted};
+use crate::{
+    credential_models,
+    install_fields::{entry_value, is_prompted},
+};
 
 /// One part of a destination, unabridged.
 #[derive(Clone, Debug)]
@@ -44,6 +47,34 @@ impl<'a> Part<'a> {
 /// The only part of a remote server.
 pub(super) fn origin(origin: &str) -> Part<'_> {
     Part::new(Kind::Origin, "", origin)
+}
+
+/// The authorization servers that the entry names: they get client secrets and refresh tokens.
+pub(super) fn of_authorization_servers(revision: &EntryRevision) -> Vec<Part<'_>> {
+    let model = revision.credential_model.as_ref();
+    let clients = model.map(credential_models::clients).unwrap_or_default();
+    let mut parts = Vec::new();
+    for (index, server) in clients.into_iter().filter_map(|client| client.server).enumerate() {
+        // Destructured without `..`, so that a new field does not compile until somebody decides whether it is a part.
+        let AuthorizationServer {
+            issuer,
+            authorization_endpoint,
+            token_endpoint,
+            revocation_endpoint,
+        } = server;
+        for (name, url) in [
+            ("issuer", issuer),
+            ("authorization_endpoint", authorization_endpoint),
+            ("token_endpoint", token_endpoint),
+            ("revocation_endpoint", revocation_endpoint),
+        ] {
+            if !url.is_empty() {
+                let name = format!("{name} {}", index + 1);
+                parts.push(Part::new(Kind::AuthorizationServer, name, url));
+            }
+        }
+    }
+    parts
 }
 
 /// Everything that decides what a self-hosted server runs.

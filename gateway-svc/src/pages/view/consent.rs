@@ -129,6 +129,7 @@ fn what(change: &DestinationChange) -> Markup {
         DestinationPart::ConfirmNewVersions => "Asks for new versions",
         DestinationPart::InstallationValue => "Your setting",
         DestinationPart::StoredSecret => "Secret stored on the entry",
+        DestinationPart::AuthorizationServer => "Authorization server:",
         DestinationPart::Rest => "Everything else",
         DestinationPart::Unspecified => "Something else",
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use contracts::registry as pb;
 use pb::{
-    InstallField, InstallFieldType,
+    InstallField,
     additional_header::Source,
     entry::{CredentialModel, Server},
     injection,
@@ -17,15 +17,18 @@ use registry_model::{
 };
 use service_kit::status::Violations;
 
+use super::credential_model;
+
 const MAX_ADDITIONAL: usize = 32;
-const REQUIRES_HTTP: &str =
+/// Why headers cannot be sent.
+pub(super) const REQUIRES_HTTP: &str =
     "requires a server that is called over HTTP: a remote one, or a self-hosted one with streamable_http";
 
 /// Names of headers set so far, in lower case, and by what.
 type Names = BTreeMap<String, String>;
 
 /// Whether the upstream is spoken to over HTTP, so that headers reach it. Not so for a server behind standard input.
-fn takes_headers(entry: &pb::Entry) -> bool {
+pub(super) fn takes_headers(entry: &pb::Entry) -> bool {
     match &entry.server {
         Some(Server::Remote(_)) | None => true,
         Some(Server::SelfHosted(server)) => matches!(server.transport, Some(Transport::StreamableHttp(_))),
@@ -42,11 +45,12 @@ pub(super) fn receives(entry: &pb::Entry, field: &InstallField) -> bool {
 /// Whether a secret ends in a header.
 pub(super) fn send_secrets(entry: &pb::Entry) -> bool {
     let fields = &entry.install_fields;
-    fields.iter().any(|field| is_secret(field) && receives(entry, field))
+    credential_model::injection(entry).is_some()
+        || fields.iter().any(|field| is_secret(field) && receives(entry, field))
 }
 
-/// Key of the field that holds the primary credential.
-pub(super) fn primary(entry: &pb::Entry) -> Option<&String> {
+/// Key of the field whose value is the primary credential.
+fn primary(entry: &pb::Entry) -> Option<&String> {
     match &entry.credential_model {
         Some(CredentialModel::StaticCredential(model)) if !model.field.is_empty() => Some(&model.field),
         _ => None,
@@ -75,54 +79,17 @@ pub(super) fn check(violations: &mut Violations, entry: &pb::Entry) {
 }
 
 fn check_primary(violations: &mut Violations, entry: &pb::Entry, seen: &mut Names) {
-    let Some(CredentialModel::StaticCredential(model)) = &entry.credential_model else {
+    let (Some(model), Some(injection)) = (&entry.credential_model, credential_model::injection(entry)) else {
         return;
     };
-    if model.field.is_empty() {
-        if model.injection.is_some() {
-            violations.add("entry.static_credential.field", "must name the install field to inject");
-        }
-        return;
-    }
-    let path = "entry.static_credential.field";
-    match entry.install_fields.iter().find(|field| field.key == model.field) {
-        None => violations.add(path, format!("no install field has the key {:?}", model.field)),
-        Some(field) if field.r#type() != InstallFieldType::Secret => {
-            violations.add(
-                path,
-                format!("the install field {:?} must be of type SECRET", model.field),
-            );
-        }
-        Some(field) if field.target.is_some() => violations.add(
-            path,
-            format!(
-                "the install field {:?} must have no target: the injection says where it goes",
-                model.field
-            ),
-        ),
-        Some(_) => {}
-    }
-    if !takes_headers(entry) {
-        violations.add(
-            path,
-            format!("{REQUIRES_HTTP}; let secrets go to the environment, files or arguments"),
-        );
-    }
-    match model.injection.as_ref().map(|injection| &injection.kind) {
-        Some(None) => violations.add(
-            "entry.static_credential.injection",
-            "must be set: authorization, bearer or custom_header",
-        ),
+    let path = format!("entry.{}.injection", credential_model::name(model));
+    match injection.map(|injection| injection.kind) {
+        Some(None) => violations.add(path, "must be set: authorization, bearer or custom_header"),
         Some(Some(injection::Kind::CustomHeader(header))) => {
-            check_name(
-                violations,
-                seen,
-                "entry.static_credential.injection.custom_header.name",
-                &header.name,
-            );
+            check_name(violations, seen, &format!("{path}.custom_header.name"), &header.name);
         }
         _ => {
-            seen.insert("authorization".to_owned(), path.to_owned());
+            seen.insert("authorization".to_owned(), path);
         }
     }
 }
@@ -179,7 +146,7 @@ fn check_name(violations: &mut Violations, seen: &mut Names, path: &str, name: &
     } else if is_authorization(name) {
         violations.add(
             path,
-            "only the primary credential sets Authorization: see static_credential",
+            "only the credential model sets Authorization, as its injection says",
         );
     } else if is_managed(name) {
         violations.add(path, format!("{name} is managed by the gateway and cannot be set"));

@@ -14,7 +14,7 @@ use registry_model::{
 use service_kit::status::Violations;
 
 use super::{
-    headers,
+    credential_model, headers,
     server::{ENVIRONMENT_RULE, PATH_RULE},
 };
 use crate::domain::text::{check_line, check_text, is_environment_variable, is_path_below};
@@ -42,13 +42,14 @@ pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry) {
         }
     }
     let mut taken = Taken::of_server(entry);
+    let credential_fields = credential_model::fields(entry);
     for (index, field) in entry.install_fields.iter().enumerate() {
         let mut part = Violations::new();
         check_key(&mut part, field, &mut taken);
         check_words(&mut part, field);
         check_type(&mut part, field);
         check_values(&mut part, field, headers::receives(entry, field));
-        check_target(&mut part, entry, field, &mut taken);
+        check_target(&mut part, entry, &credential_fields, field, &mut taken);
         violations.extend(&format!("entry.install_fields[{index}]"), part);
     }
 }
@@ -194,11 +195,17 @@ fn check_values(violations: &mut Violations, field: &InstallField, to_header: bo
     }
 }
 
-fn check_target(violations: &mut Violations, entry: &pb::Entry, field: &InstallField, taken: &mut Taken) {
+fn check_target(
+    violations: &mut Violations,
+    entry: &pb::Entry,
+    credential_fields: &[String],
+    field: &InstallField,
+    taken: &mut Taken,
+) {
     let self_hosted = !matches!(entry.server, Some(Server::Remote(_)));
     match &field.target {
         None => {
-            let used = headers::primary(entry) == Some(&field.key)
+            let used = credential_fields.contains(&field.key)
                 || entry
                     .additional_headers
                     .iter()
@@ -207,7 +214,7 @@ fn check_target(violations: &mut Violations, entry: &pb::Entry, field: &InstallF
                 violations.add(
                     "target",
                     "must say where the value goes: environment_variable, mounted_file, header or argument; \
-                     only the primary credential and the values of additional headers have none",
+                     only secrets of the credential model and the values of additional headers have none",
                 );
             }
         }

@@ -61,16 +61,33 @@ pub(crate) fn apply_mask(
         Server::Remote(_) => false,
     });
     let model = &mut entry.credential_model;
-    mask.apply_case("no_credential", model, &credential_model, |model| match model {
-        CredentialModel::NoCredential(_) => true,
-        CredentialModel::StaticCredential(_) => false,
-    });
-    mask.apply_case("static_credential", model, &credential_model, |model| match model {
-        CredentialModel::StaticCredential(_) => true,
-        CredentialModel::NoCredential(_) => false,
-    });
+    for (name, is_case) in CREDENTIAL_MODELS {
+        mask.apply_case(name, model, &credential_model, is_case);
+    }
     mask.apply("install_fields", &mut entry.install_fields, install_fields);
     mask.apply("additional_headers", &mut entry.additional_headers, additional_headers);
     mask.finish()?;
     Ok(entry)
 }
+
+type IsModel = fn(&CredentialModel) -> bool;
+
+/// The fields of the oneof `credential_model`.
+const CREDENTIAL_MODELS: [(&str, IsModel); 6] = [
+    ("no_credential", |model| {
+        matches!(model, CredentialModel::NoCredential(_))
+    }),
+    ("static_credential", |model| {
+        matches!(model, CredentialModel::StaticCredential(_))
+    }),
+    ("oauth", |model| matches!(model, CredentialModel::Oauth(_))),
+    ("client_credentials", |model| {
+        matches!(model, CredentialModel::ClientCredentials(_))
+    }),
+    ("token_exchange", |model| {
+        matches!(model, CredentialModel::TokenExchange(_))
+    }),
+    ("jwt_passthrough", |model| {
+        matches!(model, CredentialModel::JwtPassthrough(_))
+    }),
+];

@@ -3,6 +3,7 @@
 //! An entry is kept and shown as the contract's own message, in which every later capability is an additive field. What
 //! turns a message into an [`EntrySpec`] is that it was checked; nothing behind the parser checks it again.
 
+mod credential_model;
 mod headers;
 mod install_fields;
 mod mask;
@@ -14,6 +15,7 @@ mod tests;
 use contracts::registry as pb;
 use pb::{InstallField, entry, entry_revision};
 use prost::Message as _;
+use registry_model::credential_models;
 use service_kit::{egress::EgressPolicy, status::Violations};
 
 use super::{
@@ -45,6 +47,7 @@ impl EntrySpec {
         ));
         server::check(&mut violations, &mut entry, egress);
         install_fields::check(&mut violations, &mut entry);
+        credential_model::check(&mut violations, &entry, egress);
         headers::check(&mut violations, &entry);
         let size = entry.encoded_len();
         if size > MAX_ENTRY {
@@ -74,12 +77,7 @@ impl EntrySpec {
                 entry_revision::Server::Remote(remote) => entry::Server::Remote(remote),
                 entry_revision::Server::SelfHosted(server) => entry::Server::SelfHosted(server),
             }),
-            credential_model: revision.credential_model.map(|model| match model {
-                entry_revision::CredentialModel::NoCredential(none) => entry::CredentialModel::NoCredential(none),
-                entry_revision::CredentialModel::StaticCredential(model) => {
-                    entry::CredentialModel::StaticCredential(model)
-                }
-            }),
+            credential_model: revision.credential_model.map(credential_models::to_entry),
             install_fields: revision.install_fields,
             additional_headers: revision.additional_headers,
             version: revision.version,
@@ -95,12 +93,7 @@ impl EntrySpec {
                 entry::Server::Remote(remote) => entry_revision::Server::Remote(remote),
                 entry::Server::SelfHosted(server) => entry_revision::Server::SelfHosted(server),
             }),
-            credential_model: entry.credential_model.map(|model| match model {
-                entry::CredentialModel::NoCredential(none) => entry_revision::CredentialModel::NoCredential(none),
-                entry::CredentialModel::StaticCredential(model) => {
-                    entry_revision::CredentialModel::StaticCredential(model)
-                }
-            }),
+            credential_model: entry.credential_model.map(credential_models::of_entry),
             install_fields: entry.install_fields,
             additional_headers: entry.additional_headers,
             version: entry.version,
@@ -150,16 +143,7 @@ impl EntrySpec {
 /// Writes defaults out, so that a reader can distinguish an unset case from one that is newer than the reader.
 fn make_explicit(entry: &mut pb::Entry) {
     make_process_model_explicit(entry.server.as_mut());
-    let model = entry
-        .credential_model
-        .get_or_insert(entry::CredentialModel::NoCredential(pb::NoCredential {}));
-    if let entry::CredentialModel::StaticCredential(model) = model
-        && !model.field.is_empty()
-    {
-        model.injection.get_or_insert(pb::Injection {
-            kind: Some(pb::injection::Kind::Bearer(pb::BearerHeader {})),
-        });
-    }
+    credential_model::make_explicit(&mut entry.credential_model);
 }
 
 fn make_process_model_explicit(server: Option<&mut entry::Server>) {

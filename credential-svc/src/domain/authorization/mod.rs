@@ -1,0 +1,4 @@
+//! Tokens of authorization servers.
+
+pub(crate) mod plan;
+pub(crate) mod servers;

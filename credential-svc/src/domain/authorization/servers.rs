@@ -1,0 +1,138 @@
+//! What the domain requires of authorization servers. `oauth` implements it over HTTP.
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use super::plan::Server;
+
+/// Talks to authorization servers. Each of them, and whatever it answers, may be hostile: every URL is checked when it is connected to, no
+/// redirect is followed, sizes and times are bounded, and one that is slow delays nobody who uses another.
+pub(crate) trait AuthorizationServers: Send + Sync + 'static {
+    /// What an upstream says of itself (RFC 9728); `None` if it says nothing. Cached for minutes.
+    fn upstream(&self, url: &str) -> impl Future<Output = Result<Option<Arc<Upstream>>, ServerError>> + Send;
+    /// The server's metadata (RFC 8414, OpenID Connect Discovery 1.0), or the endpoints that the entry gives. Cached for minutes; while the
+    /// server is unreachable, what was read last is used.
+    fn metadata(&self, server: &Server) -> impl Future<Output = Result<Arc<Metadata>, ServerError>> + Send;
+    /// Registers a client (RFC 7591) whose only redirect URI is `redirect_uri`.
+    fn register(
+        &self,
+        metadata: &Metadata,
+        redirect_uri: &str,
+    ) -> impl Future<Output = Result<Client, ServerError>> + Send;
+    /// Asks the token endpoint (RFC 6749, section 3.2).
+    fn token(
+        &self,
+        metadata: &Metadata,
+        client: &Client,
+        request: &TokenRequest,
+    ) -> impl Future<Output = Result<Tokens, ServerError>> + Send;
+    /// Revokes a token (RFC 7009). Does nothing where the server has no endpoint for it.
+    fn revoke(
+        &self,
+        metadata: &Metadata,
+        client: &Client,
+        token: &SecretString,
+        hint: TokenKind,
+    ) -> impl Future<Output = Result<(), ServerError>> + Send;
+}
+
+/// What an upstream says of itself (RFC 9728). The resource is the upstream's, as section 3.3 requires.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    pub(crate) resource: String,
+    /// Issuers, at least one, in the upstream's order.
+    pub(crate) authorization_servers: Vec<String>,
+    pub(crate) scopes: Vec<String>,
+}
+
+/// The metadata of an authorization server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    /// Empty where the entry gives endpoints alone.
+    pub(crate) issuer: String,
+    /// Empty: nobody signs in there.
+    pub(crate) authorization_endpoint: String,
+    pub(crate) token_endpoint: String,
+    /// Empty: there is none.
+    pub(crate) revocation_endpoint: String,
+    /// Empty: there is none.
+    pub(crate) registration_endpoint: String,
+    /// It sends `iss` with each sign-in (RFC 9207).
+    pub(crate) sends_issuer: bool,
+    /// `code_challenge_methods_supported` has S256. True where the entry gives the endpoints.
+    pub(crate) has_pkce: bool,
+    /// It accepts the URL of a client metadata document as client id.
+    pub(crate) takes_client_documents: bool,
+    /// `token_endpoint_auth_methods_supported`; empty: it does not say.
+    pub(crate) authentication_methods: Vec<String>,
+    pub(crate) scopes: Vec<String>,
+}
+
+/// A client of an authorization server.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) authentication: Authentication,
+}
+
+/// How a client authenticates.
+#[derive(Clone, Debug)]
+pub(crate) enum Authentication {
+    /// A public client.
+    None,
+    Basic(SecretString),
+    Post(SecretString),
+    /// Signs assertions (RFC 7523) with the key, in PEM.
+    PrivateKey {
+        key: SecretString,
+        id: Option<String>,
+    },
+}
+
+/// What is asked of the token endpoint: all parameters but those that authenticate the client. A name may occur more than once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TokenRequest {
+    pub(crate) parameters: Vec<(&'static str, SecretString)>,
+}
+
+/// What the token endpoint issued.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens {
+    pub(crate) access: SecretString,
+    pub(crate) refresh: Option<SecretString>,
+    /// How long the access token is valid, at most a year; `None`: the server does not say.
+    pub(crate) expires_in: Option<Duration>,
+    /// `None`: those that were asked for.
+    pub(crate) scopes: Option<Vec<String>>,
+    /// The account, from the ID token if there is one: an email address, a name or the subject. For people; at most 200 characters.
+    pub(crate) account: Option<String>,
+    /// `issued_token_type` (RFC 8693); empty: it does not say.
+    pub(crate) issued_token_type: String,
+}
+
+/// Which token is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Access,
+    Refresh,
+}
+
+/// Why a server did not do what was asked. Messages are for people and hold no token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// It did not answer, or answered with a fault of its own: it may do so later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It refused, with an OAuth error (RFC 6749, section 5.2): `invalid_grant`, for example.
+    #[error("{description}")]
+    Refused {
+        /// `error`; at most 100 characters of the permitted ones.
+        code: String,
+        /// With `error_description`, bounded.
+        description: String,
+    },
+    /// What it says is wrong, or not permitted.
+    #[error("{0}")]
+    Unusable(String),
+}
