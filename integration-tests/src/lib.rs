@@ -3,6 +3,7 @@
 //!
 //! Each journey is one file in `tests/`. `integration-tests/run` installs the tools that it requires and runs it.
 
+pub mod authorization_server;
 pub mod caller;
 pub mod figures;
 pub mod generated;

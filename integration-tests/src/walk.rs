@@ -73,6 +73,23 @@ pub fn with_static(mut entry: Entry, field: &str, kind: injection::Kind) -> Entr
     entry
 }
 
+/// A secret for the credential model, stored once on the entry.
+pub fn stored_secret(key: &str) -> r::InstallField {
+    r::InstallField {
+        title: "Client secret".to_owned(),
+        source: r::InstallFieldSource::Stored.into(),
+        ..secret(key)
+    }
+}
+
+/// An authorization server with metadata.
+pub fn issuer(issuer: &str) -> r::AuthorizationServer {
+    r::AuthorizationServer {
+        issuer: issuer.to_owned(),
+        ..r::AuthorizationServer::default()
+    }
+}
+
 /// Bearer injection.
 pub fn bearer() -> injection::Kind {
     injection::Kind::Bearer(r::BearerHeader {})
@@ -209,6 +226,44 @@ impl Caller {
             .confirm_installation_destination(request)
             .await?
             .into_inner())
+    }
+
+    /// Stores secrets on an entry.
+    pub async fn put_entry_secrets(&self, entry: &str, values: &[(&str, &str)]) -> Result<c::Credential, Status> {
+        let request = c::PutEntryCredentialRequest {
+            entry: format!("entries/{entry}"),
+            values: secrets(values),
+            request_id: request_id(),
+            destination: String::new(),
+        };
+        Ok(self.credentials().put_entry_credential(request).await?.into_inner())
+    }
+
+    /// Starts to connect an installation to an account. May fail.
+    pub async fn start_authorization(&self, installation: &str) -> Result<c::StartAuthorizationResponse, Status> {
+        let request = c::StartAuthorizationRequest {
+            installation: installation.to_owned(),
+            destination: String::new(),
+        };
+        Ok(self.credentials().start_authorization(request).await?.into_inner())
+    }
+
+    /// Finishes it with the URL that the authorization server redirected to. May fail.
+    pub async fn finish_authorization(&self, redirected: &str) -> Result<c::Credential, Status> {
+        let url = reqwest::Url::parse(redirected).expect("a URL");
+        let parameter = |name: &str| {
+            let mut pairs = url.query_pairs();
+            let found = pairs.find(|(key, _)| key == name);
+            found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+        };
+        let request = c::FinishAuthorizationRequest {
+            state: parameter("state"),
+            code: parameter("code"),
+            issuer: parameter("iss"),
+            error: parameter("error"),
+            error_description: parameter("error_description"),
+        };
+        Ok(self.credentials().finish_authorization(request).await?.into_inner())
     }
 
     /// Sets the values of an installation.

@@ -3,6 +3,7 @@
 pub mod everything;
 pub mod fast;
 pub mod hostile;
+pub mod protected;
 pub mod recording;
 
 use std::net::SocketAddr;
@@ -26,6 +27,14 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("the loopback interface has free ports");
+        Self::on(listener, router)
+    }
+
+    /// Serves these routes on a port that is bound.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn on(listener: TcpListener, router: Router) -> Self {
         let address = listener.local_addr().expect("it is bound");
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;

@@ -45,6 +45,9 @@ struct Inner {
     tools: Vec<Value>,
 }
 
+/// What a server records.
+pub(super) struct Recordings(Arc<Mutex<Inner>>);
+
 /// A running server that records.
 #[derive(Debug)]
 pub struct RecordingUpstream {
@@ -56,6 +59,12 @@ impl RecordingUpstream {
     /// Starts the server with the tools `echo` (returns its argument `text`) and `headers` (returns the request's
     /// headers).
     pub async fn start() -> Self {
+        let (router, recorded) = Self::router();
+        Self::on(Served::start(router).await, recorded)
+    }
+
+    /// Its routes, to be served by [`Self::on`].
+    pub(super) fn router() -> (Router, Recordings) {
         let tools = vec![
             tool("echo", "Gives its text back"),
             tool("headers", "Gives the headers it got"),
@@ -65,10 +74,12 @@ impl RecordingUpstream {
             ..Inner::default()
         }));
         let router = Router::new().fallback(any(answer)).with_state(Arc::clone(&inner));
-        Self {
-            served: Served::start(router).await,
-            inner,
-        }
+        (router, Recordings(inner))
+    }
+
+    /// The server of these routes.
+    pub(super) fn on(served: Served, Recordings(inner): Recordings) -> Self {
+        Self { served, inner }
     }
 
     /// Its MCP endpoint.
