@@ -1,6 +1,9 @@
 //! What the domain requires of authorization servers. `oauth` implements it over HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use secrecy::SecretString;
 
@@ -19,7 +22,7 @@ pub(crate) trait AuthorizationServers: Send + Sync + 'static {
         &self,
         metadata: &Metadata,
         redirect_uri: &str,
-    ) -> impl Future<Output = Result<Client, ServerError>> + Send;
+    ) -> impl Future<Output = Result<Registration, ServerError>> + Send;
     /// Asks the token endpoint (RFC 6749, section 3.2).
     fn token(
         &self,
@@ -74,6 +77,14 @@ pub(crate) struct Metadata {
 pub(crate) struct Client {
     pub(crate) id: String,
     pub(crate) authentication: Authentication,
+}
+
+/// A client that was registered.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub(crate) client: Client,
+    /// `client_secret_expires_at`, where it is not 0: the client must be registered anew after that.
+    pub(crate) secret_expires: Option<SystemTime>,
 }
 
 /// How a client authenticates.
