@@ -71,16 +71,13 @@ fn sign_in(model: &pb::OAuthCredential, revision: &EntryRevision) -> Option<Sign
 }
 
 fn flow(flow: &PbFlow, revision: &EntryRevision) -> Option<Flow> {
-    const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+    let or = |given: &str, default: &str| if given.is_empty() { default } else { given }.to_owned();
     Some(match flow {
         PbFlow::Exchange(flow) => Flow::Exchange {
             audience: flow.audience.clone(),
             resource: flow.resource.clone(),
             requested_token_type: flow.requested_token_type.clone(),
-            subject_token_type: match flow.subject_token_type.as_str() {
-                "" => ACCESS_TOKEN.to_owned(),
-                given => given.to_owned(),
-            },
+            subject_token_type: or(&flow.subject_token_type, ACCESS_TOKEN),
         },
         PbFlow::OnBehalfOf(_) => Flow::OnBehalfOf,
         PbFlow::IdentityAssertion(flow) => Flow::IdentityAssertion {
@@ -90,9 +87,14 @@ fn flow(flow: &PbFlow, revision: &EntryRevision) -> Option<Flow> {
                 "" => url(revision)?.to_owned(),
                 given => given.to_owned(),
             },
+            subject_token_type: or(&flow.subject_token_type, ID_TOKEN),
         },
     })
 }
+
+/// Types of tokens (RFC 8693, section 3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 fn server(server: &pb::AuthorizationServer) -> Server {
     let pb::AuthorizationServer {

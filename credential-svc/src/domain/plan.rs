@@ -170,7 +170,7 @@ mod tests {
             title: "token".to_owned(),
             required: true,
             source: Source::Prompted,
-            target: Target::Primary,
+            target: Target::Model,
         };
         let stored = Field {
             stored: StoredField {

@@ -19,6 +19,17 @@ pub(crate) enum Server {
     },
 }
 
+impl Server {
+    /// What people know it by: its issuer, or its token endpoint where it has none.
+    pub(crate) fn issuer(&self) -> &str {
+        match self {
+            Self::Issuer(issuer) => issuer,
+            Self::Endpoints { issuer, token, .. } if issuer.is_empty() => token,
+            Self::Endpoints { issuer, .. } => issuer,
+        }
+    }
+}
+
 /// How an entry's tokens come to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -100,6 +111,7 @@ pub(crate) enum Flow {
         server: Server,
         client: ClientPlan,
         resource: String,
+        subject_token_type: String,
     },
 }
 

@@ -107,6 +107,27 @@ pub(crate) struct TokenRequest {
     pub(crate) parameters: Vec<(&'static str, SecretString)>,
 }
 
+impl TokenRequest {
+    /// With this grant type.
+    pub(crate) fn new(grant_type: &str) -> Self {
+        let mut request = Self::default();
+        request.add("grant_type", grant_type);
+        request
+    }
+
+    /// Adds a parameter, unless it is empty.
+    pub(crate) fn add(&mut self, name: &'static str, value: &str) {
+        if !value.is_empty() {
+            self.add_secret(name, value.into());
+        }
+    }
+
+    /// Adds a secret.
+    pub(crate) fn add_secret(&mut self, name: &'static str, value: SecretString) {
+        self.parameters.push((name, value));
+    }
+}
+
 /// What the token endpoint issued.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {

@@ -191,6 +191,7 @@ impl<S: Store> Service<S> {
             }),
             fields,
             primary: None,
+            tokens: None,
         };
         let service = Self {
             credentials: Credentials::new(store.clone(), registry.clone(), Clock::Manual(clock.clone())),

@@ -225,6 +225,7 @@ impl Checks<'_> {
                     Some(client) => self.client(&mut part, "resource_client", client, false),
                 }
                 check_uri(&mut part, "resource", &flow.resource);
+                check_uri(&mut part, "subject_token_type", &flow.subject_token_type);
                 if self.is_self_hosted() && flow.resource.is_empty() {
                     part.add("resource", "must be set for a self-hosted server");
                 }
