@@ -67,7 +67,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Messages with a secret in a field: `src/redacted.rs` gives them a `Debug` that shows none.
-const SECRET_MESSAGES: [&str; 5] = [
+const SECRET_MESSAGES: [&str; 7] = [
+    "chandlery.credential.v1.Caller",
+    "chandlery.credential.v1.FinishAuthorizationRequest",
     "chandlery.credential.v1.SecretValue",
     "chandlery.credential.v1.VendedHeader",
     "chandlery.credential.v1.VendedField",

@@ -4,6 +4,27 @@ use std::fmt;
 
 use crate::{credential as c, registry as r};
 
+impl fmt::Debug for c::Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("issuer", &self.issuer)
+            .field("subject", &self.subject)
+            .field("audiences", &self.audiences)
+            .field("expire_time", &self.expire_time)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for c::FinishAuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The state is of use to nobody else, but names a sign-in.
+        f.debug_struct("FinishAuthorizationRequest")
+            .field("issuer", &self.issuer)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for c::SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretValue")
@@ -41,5 +62,29 @@ impl fmt::Debug for r::WatchedGatewayToken {
         f.debug_struct("WatchedGatewayToken")
             .field("gateway_token", &self.gateway_token)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_codes_do_not_print() {
+        let caller = c::Caller {
+            subject: "alice".to_owned(),
+            token: "s3cret".to_owned(),
+            ..c::Caller::default()
+        };
+        let request = c::VendHeadersRequest {
+            caller: Some(caller),
+            ..c::VendHeadersRequest::default()
+        };
+        let finish = c::FinishAuthorizationRequest {
+            code: "s3cret".to_owned(),
+            ..c::FinishAuthorizationRequest::default()
+        };
+        let printed = format!("{request:?} {finish:?}");
+        assert!(printed.contains("alice") && !printed.contains("s3cret"), "{printed}");
     }
 }
