@@ -119,6 +119,7 @@ impl ToolService for Tools {
     ) -> Result<Response<DiscoverToolsResponse>, Status> {
         // A gateway token does not work here: this is the control plane.
         let user = identity::require_user(&request)?;
+        let token = caller(request.extensions())?.token;
         let name = request.into_inner().installation;
         let mut violations = Violations::new();
         if name
@@ -139,7 +140,7 @@ impl ToolService for Tools {
         if !running.usable() {
             return Err(status::unusable(&running, &self.links));
         }
-        let discovered = self.discovery.now(&running).await;
+        let discovered = self.discovery.now(&running, token).await;
         let tools = discovered.map_err(|failure| status::of_discovery(&failure, &running, &self.links))?;
         Ok(Response::new(DiscoverToolsResponse { tools }))
     }

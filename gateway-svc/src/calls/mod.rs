@@ -73,7 +73,7 @@ impl Calls {
             let resolved = self
                 .resolve(caller, consumer, call, stopping.as_ref(), deadline)
                 .await?;
-            match self.call_at(&resolved, consumer, call).await? {
+            match self.call_at(&resolved, caller, consumer, call).await? {
                 Ok(outcome) => return Ok(outcome),
                 // The wait for the successor begins here, however long this server kept the call before it refused it.
                 Err(error) if stopping.is_none() => deadline = Instant::now() + successor_wait(&error),
@@ -96,13 +96,15 @@ impl Calls {
     async fn call_at(
         &self,
         resolved: &resolve::Target,
+        caller: &Caller,
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
     ) -> Result<Result<Outcome, UpstreamError>, CallError> {
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: vend::VendError| error.into_call_error(entry, consumer, &self.links);
-        let mut vended = self.vendor.headers(running, None).await.map_err(fail)?;
+        let token = caller.token.as_deref();
+        let mut vended = self.vendor.headers(running, token, None).await.map_err(fail)?;
         let mut again = false;
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call)?;
@@ -124,7 +126,7 @@ impl Calls {
                     again = true;
                     vended = self
                         .vendor
-                        .headers(running, Some(vended.generations))
+                        .headers(running, token, Some(vended.generations))
                         .await
                         .map_err(fail)?;
                 }

@@ -13,14 +13,17 @@ use crate::{
     vend::{self, Generations, Vended},
 };
 
-/// Targets that are kept ready: one for each installation in use and revision.
+/// Targets that are kept ready: one for each installation in use and revision, or for each of its callers where the credential is theirs.
 const TARGETS: u64 = 20_000;
 
 /// Headers that do not identify the caller: calls with different values may share a session with an upstream.
 const IMPERSONAL: [&str; 5] = ["traceparent", "tracestate", "baggage", "x-request-id", "user-agent"];
 
 /// Targets that are kept ready.
-pub(super) struct Targets(Cache<(Arc<str>, Revision), Ready>);
+pub(super) struct Targets(Cache<Key, Ready>);
+
+/// Installation, revision, and whose the credential is.
+type Key = (Arc<str>, Revision, Option<[u8; 32]>);
 
 /// A target, and what it was made from.
 #[derive(Clone)]
@@ -32,7 +35,9 @@ struct Ready {
 
 impl Default for Targets {
     fn default() -> Self {
-        Self(Cache::new(TARGETS))
+        // Longer than headers are vended for, it would only keep secrets.
+        let kept = Cache::builder().max_capacity(TARGETS).time_to_live(vend::MAX_KEPT);
+        Self(kept.build())
     }
 }
 
@@ -45,7 +50,7 @@ impl Targets {
         consumer: &Consumer,
         call: &ToolCall<'_>,
     ) -> Result<Arc<Target>, CallError> {
-        let key = (Arc::clone(&running.installation.uid), call.revision);
+        let key = (Arc::clone(&running.installation.uid), call.revision, vended.caller);
         let client = running.revision.session_each.then(|| call.client.clone());
         let shared = consumer.passthrough_headers.is_empty() && client.is_none();
         if shared
@@ -57,11 +62,7 @@ impl Targets {
         }
         let mut headers = HeaderMap::new();
         vend::passthrough(call.headers, consumer, &vended.headers, &mut headers);
-        let scope = match (client, personal(&mut headers)) {
-            (Some(client), _) => Scope::Client(client),
-            (None, Some(digest)) => Scope::Headers(digest),
-            (None, None) => Scope::Shared,
-        };
+        let scope = scope(client, vended.caller.map(|_| call.subject), personal(&mut headers));
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let own = matches!(scope, Scope::Client(_));
         let target = target(running, vended.generations, call.revision, headers, scope)?;
@@ -78,6 +79,20 @@ impl Targets {
             );
         }
         Ok(target)
+    }
+}
+
+/// Who shares a session. `caller` is who the credential belongs to, if it is one caller's own; `headers` are those of the client, as [`personal`].
+fn scope(client: Option<upstream::Client>, caller: Option<&Arc<str>>, headers: Option<[u8; 32]>) -> Scope {
+    match (client, caller, headers) {
+        // A client is one caller's.
+        (Some(client), _, _) => Scope::Client(client),
+        (None, Some(subject), headers) => Scope::Caller {
+            subject: Arc::clone(subject),
+            headers,
+        },
+        (None, None, Some(headers)) => Scope::Headers(headers),
+        (None, None, None) => Scope::Shared,
     }
 }
 
@@ -151,5 +166,24 @@ mod tests {
         assert_eq!(with("traceparent", "1"), None);
         assert_ne!(with("x-user", "alice"), with("x-user", "bob"));
         assert_ne!(with("x-user", "alice"), None);
+    }
+    /// Neither do two whose credentials are their own; a caller's new token goes on with their session.
+    #[test]
+    fn callers_with_a_credential_of_their_own_are_kept_apart() {
+        let (alice, bob): (Arc<str>, Arc<str>) = ("users/alice".into(), "users/bob".into());
+        let client = upstream::Client::Session([1; 12]);
+        let scopes = [
+            scope(None, None, None),
+            scope(None, None, Some([1; 32])),
+            scope(None, Some(&alice), None),
+            scope(None, Some(&bob), None),
+            scope(None, Some(&alice), Some([1; 32])),
+            scope(None, Some(&alice), Some([2; 32])),
+            scope(Some(client), Some(&alice), None),
+        ];
+        for (index, one) in scopes.iter().enumerate() {
+            assert!(!scopes[index + 1..].contains(one), "{one:?}");
+        }
+        assert_eq!(scope(None, Some(&alice), None), scopes[2]);
     }
 }

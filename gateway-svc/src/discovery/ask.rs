@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use super::{Failure, ListTools};
 use crate::{
     calls,
-    domain::{DiscoveredTool, Running},
+    domain::{CallerToken, DiscoveredTool, Running},
     upstream::{ListedTool, Revision, Scope, UpstreamError, Upstreams},
     vend::{VendError, Vendor},
 };
@@ -25,25 +25,32 @@ impl Asker {
         Self { vendor, upstreams }
     }
 
-    /// With the credential of this installation, and over a session of its own: another caller's session must not be used.
-    async fn list(&self, running: &Running) -> Result<Vec<ListedTool>, Failure> {
+    /// With the credential of this installation, or of this caller, and over a session of its own: another caller's session must not be used.
+    async fn list(&self, running: &Running, caller: Option<&CallerToken>) -> Result<Vec<ListedTool>, Failure> {
         let name = &running.entry.slug;
         let mut vended = self
             .vendor
-            .headers(running, None)
+            .headers(running, caller, None)
             .await
             .map_err(|error| not_vended(name, error))?;
         let mut again = running.revision.vends_headers;
         loop {
             let headers = vended.headers.clone();
-            let target = calls::target(running, vended.generations, Revision::LATEST, headers, Scope::Shared)
+            let scope = match caller.filter(|_| vended.caller.is_some()) {
+                Some(caller) => Scope::Caller {
+                    subject: caller.user.id.resource_name().into(),
+                    headers: None,
+                },
+                None => Scope::Shared,
+            };
+            let target = calls::target(running, vended.generations, Revision::LATEST, headers, scope)
                 .map_err(|error| Failure::Transient(error.to_string()))?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),
                 Err(UpstreamError::Unauthorized) if again => {
                     again = false;
                     // This reports to credential-svc that the upstream refuses what it vended.
-                    vended = match self.vendor.headers(running, Some(vended.generations)).await {
+                    vended = match self.vendor.headers(running, caller, Some(vended.generations)).await {
                         Ok(vended) => vended,
                         Err(VendError::Expired) => return Err(unauthorized(running)),
                         Err(error) => return Err(not_vended(name, error)),
@@ -57,9 +64,13 @@ impl Asker {
 }
 
 impl ListTools for Asker {
-    fn list_tools(&self, running: Running) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
+    fn list_tools(
+        &self,
+        running: Running,
+        caller: Option<Arc<CallerToken>>,
+    ) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>> {
         async move {
-            let tools = self.list(&running).await?;
+            let tools = self.list(&running, caller.as_deref()).await?;
             Ok(tools
                 .into_iter()
                 .map(|tool| DiscoveredTool {
@@ -102,7 +113,7 @@ fn unauthorized(running: &Running) -> Failure {
 
 fn not_vended(name: &str, error: VendError) -> Failure {
     let reason = match error {
-        VendError::Unavailable => return Failure::Transient(error.to_string()),
+        VendError::Unavailable | VendError::Inconsistent => return Failure::Transient(error.to_string()),
         VendError::Required => "CREDENTIAL_REQUIRED",
         VendError::Expired => "CREDENTIAL_EXPIRED",
         VendError::DestinationChanged => "DESTINATION_CHANGED",

@@ -27,7 +27,7 @@ pub(crate) use ask::Asker;
 pub(crate) use report::Reports;
 
 use crate::{
-    domain::{ConditionState, DiscoveredTool, Endpoint, Running},
+    domain::{CallerToken, ConditionState, DiscoveredTool, Endpoint, Running},
     snapshot::Store,
 };
 
@@ -38,8 +38,12 @@ const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// Asks an installation's server for all its tools, on all pages, with the installation's own credential.
 pub(crate) trait ListTools: Send + Sync + 'static {
-    /// All of them, in the server's order. No tools is an answer too.
-    fn list_tools(&self, running: Running) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>>;
+    /// All of them, in the server's order. No tools is an answer too. `caller` is used where each caller has a credential of their own.
+    fn list_tools(
+        &self,
+        running: Running,
+        caller: Option<Arc<CallerToken>>,
+    ) -> BoxFuture<'_, Result<Vec<DiscoveredTool>, Failure>>;
 }
 
 /// Why the tools of a server are not known.
@@ -153,10 +157,14 @@ impl Discovery {
         let _ = self.announced.send(Arc::clone(installation_uid));
     }
 
-    /// Asks now, reports the result, and returns the server's own names of its tools, sorted.
-    pub(crate) async fn now(&self, running: &Running) -> Result<Vec<String>, Failure> {
+    /// Asks now, on behalf of this caller, reports the result, and returns the server's own names of its tools, sorted.
+    pub(crate) async fn now(
+        &self,
+        running: &Running,
+        caller: Option<Arc<CallerToken>>,
+    ) -> Result<Vec<String>, Failure> {
         let asked = Instant::now();
-        let listed = self.ask(running).await;
+        let listed = self.ask(running, caller).await;
         self.report(running, asked, &listed).await?;
         let mut names: Vec<_> = listed?.into_iter().map(|tool| tool.name).collect();
         names.sort_unstable();
@@ -211,7 +219,7 @@ impl Discovery {
             tokio::time::sleep(self.too_soon(uid)).await;
             let asked = Instant::now();
             let tried = Seen::of(&running);
-            let listed = self.ask(&running).await;
+            let listed = self.ask(&running, None).await;
             let outcome = self
                 .report(&running, asked, &listed)
                 .await
@@ -262,13 +270,13 @@ impl Discovery {
         }
     }
 
-    async fn ask(&self, running: &Running) -> Result<Vec<DiscoveredTool>, Failure> {
+    async fn ask(&self, running: &Running, caller: Option<Arc<CallerToken>>) -> Result<Vec<DiscoveredTool>, Failure> {
         let _permit = self
             .permits
             .acquire()
             .await
             .map_err(|_| Failure::Transient("the service stops".to_owned()))?;
-        let listing = self.servers.list_tools(running.clone());
+        let listing = self.servers.list_tools(running.clone(), caller);
         tokio::time::timeout(self.timeout, listing).await.unwrap_or_else(|_| {
             Err(Failure::Installation {
                 reason: "UPSTREAM_TIMEOUT",
@@ -362,9 +370,12 @@ impl Discovery {
     }
 }
 
-/// Whether there is a server that can be asked: the credentials are stored and, if it is self-hosted, it runs.
+/// Whether there is a server that can be asked: the credentials are stored and, if it is self-hosted, it runs. Where each caller has a
+/// credential of their own, it is asked on demand only.
 fn askable(running: &Running) -> bool {
-    running.usable() && (!running.revision.self_hosted || running.installation.runtime.status == ConditionState::True)
+    running.usable()
+        && !running.revision.per_caller
+        && (!running.revision.self_hosted || running.installation.runtime.status == ConditionState::True)
 }
 
 fn delays() -> impl Iterator<Item = Duration> {

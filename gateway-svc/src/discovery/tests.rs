@@ -30,7 +30,7 @@ struct Servers {
 }
 
 impl ListTools for Servers {
-    fn list_tools(&self, running: Running) -> BoxFuture<'_, Answer> {
+    fn list_tools(&self, running: Running, _: Option<Arc<CallerToken>>) -> BoxFuture<'_, Answer> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let next = self
             .answers
@@ -280,10 +280,10 @@ async fn on_demand_it_is_asked_at_once() {
     let mut stage = stage(registry, &[("i", vec![tools(&["b", "a"]), refused()])], LONG).await;
     let snapshot = stage.store.load().unwrap();
     let running = snapshot.running(snapshot.installation("i").unwrap()).unwrap();
-    assert_eq!(stage.discovery.now(&running).await.unwrap(), ["a", "b"]);
+    assert_eq!(stage.discovery.now(&running, None).await.unwrap(), ["a", "b"]);
     assert_eq!(stage.next_report().await, "i tools=b,a generation=1");
     assert!(matches!(
-        stage.discovery.now(&running).await,
+        stage.discovery.now(&running, None).await,
         Err(Failure::Installation {
             reason: "UPSTREAM_INVALID",
             ..

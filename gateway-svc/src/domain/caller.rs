@@ -1,8 +1,10 @@
 //! Who makes a call.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{User, UserId};
+use sha2::{Digest as _, Sha256};
 
 use super::ConsumerRef;
 
@@ -13,6 +15,16 @@ pub(crate) struct Caller {
     pub(crate) subject: Subject,
     /// Gateways and agents that a gateway token is limited to; `None`: not limited.
     pub(crate) consumers: Option<Arc<[ConsumerRef]>>,
+    /// The JWT that they call with; `None`: a gateway token.
+    pub(crate) token: Option<Arc<CallerToken>>,
+}
+
+/// A verified JWT of a caller, for upstreams whose credential is made from it.
+pub(crate) struct CallerToken {
+    /// What it says.
+    pub(crate) user: Arc<User>,
+    /// The token.
+    pub(crate) secret: SecretString,
 }
 
 /// On whose behalf a call is made.
@@ -51,15 +63,20 @@ pub(crate) struct GatewayToken {
 }
 
 impl Caller {
-    /// A person with a JWT.
-    pub(crate) fn from_user(user: &User) -> Self {
-        Self::person(CallerUser {
+    /// A person with this JWT, which says who they are.
+    pub(crate) fn from_user(user: Arc<User>, token: &str) -> Self {
+        let person = Self::person(CallerUser {
             id: user.id.clone(),
             issuer: user.issuer.clone(),
             subject: user.subject.clone(),
             groups: user.groups.clone(),
             admin: user.admin,
-        })
+        });
+        let secret = token.into();
+        Self {
+            token: Some(Arc::new(CallerToken { user, secret })),
+            ..person
+        }
     }
 
     /// A person, not limited to any gateways.
@@ -67,6 +84,7 @@ impl Caller {
         Self {
             subject: Subject::User(Arc::new(user)),
             consumers: None,
+            token: None,
         }
     }
 
@@ -93,6 +111,35 @@ impl Caller {
     }
 }
 
+impl CallerToken {
+    /// A digest of issuer, subject and token: what is made from the token is for callers with the same digest alone.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in [&*self.user.issuer, &*self.user.subject, self.secret.expose_secret()] {
+            // The length keeps ("a", "bc") and ("ab", "c") apart.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+impl PartialEq for CallerToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+impl Eq for CallerToken {}
+
+impl fmt::Debug for CallerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerToken")
+            .field("user", &self.user.id)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +152,7 @@ mod tests {
         let mut caller = Caller {
             subject: Subject::Team("core".into()),
             consumers: None,
+            token: None,
         };
         assert!(caller.reaches(&here) && caller.reaches(&agent));
         caller.consumers = Some(Arc::from([here.clone()]));

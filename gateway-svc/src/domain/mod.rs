@@ -12,7 +12,7 @@ mod revision;
 mod running;
 mod tool;
 
-pub(crate) use caller::{Caller, CallerUser, GatewayToken, Subject};
+pub(crate) use caller::{Caller, CallerToken, CallerUser, GatewayToken, Subject};
 pub(crate) use consumer::{Audience, Consumer, ConsumerKind, ConsumerRef};
 pub(crate) use definition::Definition;
 pub(crate) use entry::{Entry, Lifecycle};
@@ -20,6 +20,6 @@ pub(crate) use error::{CallError, Repair, RepairReason, UpstreamFault};
 pub(crate) use installation::{Condition, ConditionState, Installation, Owner};
 pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
-pub(crate) use revision::{Endpoint, FixedHeader, HeaderSource, Revision};
+pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Revision};
 pub(crate) use running::{Running, Runtime};
 pub(crate) use tool::{DiscoveredTool, ExposedTool, ToolSet};

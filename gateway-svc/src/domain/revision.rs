@@ -17,10 +17,32 @@ pub(crate) struct Revision {
     pub(crate) destination: Option<Arc<str>>,
     /// Whether credential-svc holds secrets that go into headers; where not, nothing is vended.
     pub(crate) vends_headers: bool,
+    /// How calls are authenticated.
+    pub(crate) credential: CredentialKind,
+    /// Whether each caller has a credential of their own, made from the JWT that they call with.
+    pub(crate) per_caller: bool,
     /// Whether it takes secrets that are stored on the entry.
     pub(crate) stored_secrets: bool,
     /// Additional headers and the non-secret install fields that go into headers, in the order of the entry.
     pub(crate) headers: Box<[FixedHeader]>,
+}
+
+/// The credential model of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CredentialKind {
+    /// There is none.
+    #[default]
+    None,
+    /// Secrets that people enter.
+    Static,
+    /// An account that a person connects.
+    OAuth,
+    /// A token for machines.
+    ClientCredentials,
+    /// A token that the caller's is exchanged for.
+    TokenExchange,
+    /// The caller's own token.
+    JwtPassthrough,
 }
 
 /// A header that carries no secret.

@@ -50,6 +50,14 @@ pub(crate) struct Identified {
     token: Option<[u8; 32]>,
 }
 
+impl Identified {
+    /// Without the caller's JWT, for what outlasts the request.
+    pub(crate) fn without_token(mut self) -> Self {
+        self.caller.token = None;
+        self
+    }
+}
+
 /// Why a request is refused before it is read, for the person or program that sent it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -98,8 +106,8 @@ impl Identity {
         let identified = Identified {
             charged_to: Arc::clone(&subject),
             subject,
-            caller: Caller::from_user(&user),
             expires: Some(user.expires_at),
+            caller: Caller::from_user(user, token),
             token: None,
         };
         alive(&snapshot, &identified.caller)

@@ -102,7 +102,7 @@ impl Visit {
         let name = self.consumer.name.clone();
         body::events(list::changes(
             self.mcp,
-            self.identified,
+            self.identified.without_token(),
             name,
             session.revision,
             last,

@@ -175,6 +175,7 @@ mod tests {
         let caller = Caller {
             subject: Subject::Team("a".into()),
             consumers: None,
+            token: None,
         };
         let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
         let find = |after: Option<&str>, size: usize| {
@@ -238,6 +239,7 @@ mod tests {
         let other = Caller {
             subject: Subject::Team("b".into()),
             consumers: None,
+            token: None,
         };
         for (caller, params) in [
             (&other, format!(r#"{{"cursor":"{cursor}"}}"#)),

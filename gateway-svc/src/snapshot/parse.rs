@@ -230,7 +230,11 @@ pub(super) fn gateway_token(watched: &pb::WatchedGatewayToken) -> Option<([u8; 3
         hash,
         GatewayToken {
             name: token.name.as_str().into(),
-            caller: Caller { subject, consumers },
+            caller: Caller {
+                subject,
+                consumers,
+                token: None,
+            },
             expires,
         },
     ))

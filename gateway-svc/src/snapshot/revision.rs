@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use contracts::registry::{
     AdditionalHeader, EntryRevision, InstallField, ProcessModel, SelfHostedServer, additional_header,
-    entry_revision::Server, install_field::Target, self_hosted_server::Transport,
+    entry_revision::{CredentialModel, Server},
+    install_field::Target,
+    self_hosted_server::Transport,
 };
 use registry_model::{
     cases, credential_models, destination,
@@ -12,7 +14,7 @@ use registry_model::{
 };
 
 use super::strings::Strings;
-use crate::domain::{Endpoint, FixedHeader, HeaderSource, Revision};
+use crate::domain::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Revision};
 
 /// An entry revision; `None` of one that a newer registry has written and this version does not know all of.
 pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<Revision> {
@@ -29,6 +31,11 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
         session_each: has_process_each(revision),
         destination: destination::of(revision).map(|destination| strings.get(&destination)),
         vends_headers: vends_headers(revision),
+        credential: revision.credential_model.as_ref().map(kind).unwrap_or_default(),
+        per_caller: revision
+            .credential_model
+            .as_ref()
+            .is_some_and(credential_models::is_per_caller),
         stored_secrets: has_stored_secrets(&revision.install_fields),
         headers: headers(revision, strings),
     })
@@ -43,6 +50,17 @@ fn has_process_each(revision: &EntryRevision) -> bool {
         return false;
     };
     stdio.process_model() == ProcessModel::OnePerSession
+}
+
+fn kind(model: &CredentialModel) -> CredentialKind {
+    match model {
+        CredentialModel::NoCredential(_) => CredentialKind::None,
+        CredentialModel::StaticCredential(_) => CredentialKind::Static,
+        CredentialModel::Oauth(_) => CredentialKind::OAuth,
+        CredentialModel::ClientCredentials(_) => CredentialKind::ClientCredentials,
+        CredentialModel::TokenExchange(_) => CredentialKind::TokenExchange,
+        CredentialModel::JwtPassthrough(_) => CredentialKind::JwtPassthrough,
+    }
 }
 
 fn vends_headers(revision: &EntryRevision) -> bool {

@@ -211,11 +211,13 @@ mod tests {
         let token = Caller {
             subject: Subject::Team("by-name".into()),
             consumers: None,
+            token: None,
         };
         assert_eq!(slugs(&teams, &token), ["by-name"]);
         let dead = Caller {
             subject: Subject::Team("gone".into()),
             consumers: None,
+            token: None,
         };
         assert_eq!(slugs(&teams, &dead), Vec::<String>::new());
     }

@@ -1,5 +1,7 @@
 //! Registry objects for tests, made by hand.
 
+use std::{sync::Arc, time::SystemTime};
+
 use contracts::registry::{
     self as pb, ConditionStatus, ConditionType,
     entry_revision::{CredentialModel, Server},
@@ -7,7 +9,7 @@ use contracts::registry::{
     watched_object::Object,
 };
 use registry_client::watch::Sink as _;
-use service_kit::UserId;
+use service_kit::{User, UserId};
 
 use super::{Feed, Snapshot, writer::Writer};
 use crate::domain::{Caller, CallerUser, Running};
@@ -21,6 +23,29 @@ pub(crate) fn user_id(subject: &str) -> UserId {
 /// A person with a JWT.
 pub(crate) fn person(subject: &str) -> Caller {
     Caller::person(caller_user(subject))
+}
+
+/// A person with this JWT.
+pub(crate) fn person_with(subject: &str, token: &str, expires_at: SystemTime) -> Caller {
+    let CallerUser {
+        id,
+        issuer,
+        subject,
+        groups,
+        admin,
+    } = caller_user(subject);
+    let user = User {
+        id,
+        issuer,
+        subject,
+        audiences: vec!["chandlery".to_owned()],
+        email: None,
+        display_name: None,
+        groups,
+        admin,
+        expires_at,
+    };
+    Caller::from_user(Arc::new(user), token)
 }
 
 pub(crate) fn caller_user(subject: &str) -> CallerUser {

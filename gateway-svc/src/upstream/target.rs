@@ -96,6 +96,13 @@ pub(crate) enum Scope {
     Shared,
     /// Those who pass the same headers of their own through: a SHA-256 of them, since they may be secrets and sessions are kept for long.
     Headers([u8; 32]),
+    /// One caller alone, since the credential is theirs, whichever of their tokens it was made from.
+    Caller {
+        /// Name of the person.
+        subject: Arc<str>,
+        /// As [`Scope::Headers`], where they pass headers of their own through.
+        headers: Option<[u8; 32]>,
+    },
     /// One client alone, whatever headers it passes through with each call.
     Client(Client),
 }

@@ -9,36 +9,40 @@ mod tests;
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use contracts::credential::{ErrorReason, VendHeadersRequest, vend_service_client::VendServiceClient};
+use contracts::credential::{self as pb, ErrorReason, VendHeadersRequest, vend_service_client::VendServiceClient};
 use http::HeaderMap;
 use moka::{Expiry, future::Cache};
 use registry_model::destination;
+use secrecy::ExposeSecret as _;
 use service_kit::{Clock, status::reason_of};
 use tonic::{Code, Status, transport::Channel};
 
 pub(crate) use headers::passthrough;
 
-use crate::domain::{CallError, ConsumerRef, Entry, Links, Repair, RepairReason, Running};
+use crate::domain::{CallError, CallerToken, ConsumerRef, Entry, Links, Repair, RepairReason, Running};
 
-/// Installations whose headers are kept ready.
+/// Installations, or callers of them, whose headers are kept ready.
 const CACHED: u64 = 50_000;
 /// The longest time headers are kept: vended ones expire within five minutes anyway.
-const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
+pub(crate) const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
 /// How long before their expiry headers are vended again.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long credential-svc may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which credentials: those of an installation and those stored on its entry, each by the count of its puts. 0 where there are none.
+/// Which credentials: those of an installation and those stored on its entry, each by the count of its puts, and the number of the token. 0 where
+/// there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Generations {
     /// Of the installation's own.
     pub(crate) installation: i64,
     /// Of the entry's.
     pub(crate) entry: i64,
+    /// Of the token that an authorization server issued.
+    pub(crate) token: i64,
 }
 
 /// Everything to send to an installation's upstream, but what MCP itself and the client's passthrough add.
@@ -47,6 +51,8 @@ pub(crate) struct Vended {
     pub(crate) headers: HeaderMap,
     /// Of the credentials they were made from.
     pub(crate) generations: Generations,
+    /// Whose they are, as in [`CallerToken::digest`]; `None`: all callers of the installation use them.
+    pub(crate) caller: Option<[u8; 32]>,
     kept: Duration,
 }
 
@@ -73,6 +79,9 @@ pub(crate) enum VendError {
     /// credential-svc did not answer.
     #[error("credentials are unavailable")]
     Unavailable,
+    /// credential-svc says that the credential is one caller's own and the entry does not, or the other way round.
+    #[error("whose the credential is cannot be determined")]
+    Inconsistent,
 }
 
 impl VendError {
@@ -81,6 +90,7 @@ impl VendError {
         let name = &entry.display_name;
         let (reason, message) = match self {
             Self::Unavailable => return CallError::CredentialsUnavailable,
+            Self::Inconsistent => return CallError::Internal,
             Self::Required => (
                 RepairReason::CredentialRequired,
                 format!("{name} lacks a credential. Open the link to enter it, then try again."),
@@ -126,6 +136,8 @@ struct Key {
     generation: i64,
     credentials: Generations,
     destination: Option<Arc<str>>,
+    /// Of the caller, where each has a credential of their own.
+    caller: Option<[u8; 32]>,
 }
 
 struct KeptFor;
@@ -151,35 +163,36 @@ impl Vendor {
         }
     }
 
-    /// The headers for an installation. `rejected` are the generations that the upstream has just answered with 401: another is
-    /// required, and an error means that there is none.
+    /// The headers for a call of this caller to an installation. `rejected` are the generations that the upstream has just answered with 401:
+    /// another is required, and an error means that there is none.
     pub(crate) async fn headers(
         &self,
         running: &Running,
+        caller: Option<&CallerToken>,
         rejected: Option<Generations>,
     ) -> Result<Arc<Vended>, VendError> {
         let Running {
             installation, entry, ..
         } = running;
+        let caller = caller.filter(|_| running.revision.per_caller);
         let key = Key {
             installation: Arc::clone(&installation.uid),
             generation: installation.generation,
             credentials: Generations {
                 installation: installation.credential_generation,
                 entry: entry.credential_generation,
+                token: 0,
             },
             destination: destination(running),
+            caller: caller.map(CallerToken::digest),
         };
         let Some(rejected) = rejected else {
             // The usual case first: it allocates no future.
             if let Some(kept) = self.kept.get(&key).await {
                 return Ok(kept);
             }
-            return self
-                .kept
-                .try_get_with(key, self.vend(running, Generations::default()))
-                .await
-                .map_err(|error| *error);
+            let vend = self.vend(running, caller, Generations::default());
+            return self.kept.try_get_with(key, vend).await.map_err(|error| *error);
         };
         if let Some(kept) = self.kept.get(&key).await
             && kept.generations != rejected
@@ -189,19 +202,25 @@ impl Vendor {
         self.kept.invalidate(&key).await;
         let replaced = self
             .replaced
-            .try_get_with((key.clone(), rejected), self.vend(running, rejected))
+            .try_get_with((key.clone(), rejected), self.vend(running, caller, rejected))
             .await;
         let replaced = replaced.map_err(|error| *error)?;
         self.kept.insert(key, Arc::clone(&replaced)).await;
         Ok(replaced)
     }
 
-    async fn vend(&self, running: &Running, rejected: Generations) -> Result<Arc<Vended>, VendError> {
+    async fn vend(
+        &self,
+        running: &Running,
+        caller: Option<&CallerToken>,
+        rejected: Generations,
+    ) -> Result<Arc<Vended>, VendError> {
         let mut headers = headers::fixed(running);
         if !running.revision.vends_headers {
             return Ok(Arc::new(Vended {
                 headers,
                 generations: Generations::default(),
+                caller: None,
                 kept: MAX_KEPT,
             }));
         }
@@ -210,6 +229,8 @@ impl Vendor {
             destination: destination(running).as_deref().unwrap_or_default().to_owned(),
             rejected_credential_generation: rejected.installation,
             rejected_entry_credential_generation: rejected.entry,
+            rejected_token_number: rejected.token,
+            caller: caller.map(message),
             ..VendHeadersRequest::default()
         };
         let mut credentials = self.credentials.clone();
@@ -219,21 +240,47 @@ impl Vendor {
             .and_then(|answer| answer)
             .map_err(|status| refused(running, &status))?
             .into_inner();
+        // What is one caller's own must not be kept for others, whoever is mistaken.
+        let per_caller = running.revision.per_caller;
+        if vended.for_caller_only != per_caller || (per_caller && caller.is_none()) {
+            tracing::error!(
+                installation.uid = %running.installation.uid, revision.per_caller = per_caller, vended.for_caller_only,
+                "credential-svc and the entry revision disagree on whose the credential is"
+            );
+            return Err(VendError::Inconsistent);
+        }
         headers::add_secret(&mut headers, vended.headers, running);
-        let ends = vended
-            .expire_time
-            .and_then(|time| std::time::SystemTime::try_from(time).ok());
+        let now = self.clock.now();
+        let ends = vended.expire_time.and_then(|time| SystemTime::try_from(time).ok());
         let left = ends
-            .and_then(|ends| ends.duration_since(self.clock.now()).ok())
-            .unwrap_or_default();
+            .and_then(|ends| ends.duration_since(now).ok())
+            .unwrap_or_default()
+            .saturating_sub(MARGIN);
+        let token_left = caller.map_or(MAX_KEPT, |caller| {
+            caller.user.expires_at.duration_since(now).unwrap_or_default()
+        });
         Ok(Arc::new(Vended {
             headers,
             generations: Generations {
                 installation: vended.credential_generation,
                 entry: vended.entry_credential_generation,
+                token: vended.token_number,
             },
-            kept: left.saturating_sub(MARGIN).min(MAX_KEPT),
+            caller: caller.map(CallerToken::digest),
+            kept: left.min(token_left).min(MAX_KEPT),
         }))
+    }
+}
+
+/// The caller as credential-svc gets them.
+fn message(caller: &CallerToken) -> pb::Caller {
+    let user = &caller.user;
+    pb::Caller {
+        issuer: user.issuer.clone(),
+        subject: user.subject.clone(),
+        audiences: user.audiences.clone(),
+        expire_time: Some(user.expires_at.into()),
+        token: caller.secret.expose_secret().to_owned(),
     }
 }
 

@@ -24,7 +24,7 @@ use tonic::{Request, Response, transport::Server};
 use super::*;
 use crate::{
     domain::{Audience, Consumer, ConsumerKind},
-    snapshot::testing::{Made, Registry, plain_revision},
+    snapshot::testing::{Made, Registry, bearer, person_with, plain_revision},
 };
 
 /// Answers one after the other, and counts.
@@ -74,6 +74,7 @@ fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersRespo
         credential_generation: generation,
         entry_credential_generation: 10 * generation,
         expire_time: Some((service_kit::Clock::System.now() + Duration::from_secs(seconds)).into()),
+        ..VendHeadersResponse::default()
     })
 }
 
@@ -108,13 +109,17 @@ fn with_secret() -> Running {
     installation(pb::entry_revision::CredentialModel::StaticCredential(
         pb::StaticCredential {
             field: "key".to_owned(),
-            injection: Some(crate::snapshot::testing::bearer()),
+            injection: Some(bearer()),
         },
     ))
 }
 
 fn generations(installation: i64, entry: i64) -> Generations {
-    Generations { installation, entry }
+    Generations {
+        installation,
+        entry,
+        token: 0,
+    }
 }
 
 fn header<'a>(vended: &'a Vended, name: &str) -> Option<&'a str> {
@@ -125,7 +130,7 @@ fn header<'a>(vended: &'a Vended, name: &str) -> Option<&'a str> {
 async fn nothing_is_vended_where_there_is_no_secret() {
     let (vendor, credentials) = vendor([]);
     let installation = installation(pb::entry_revision::CredentialModel::NoCredential(pb::NoCredential {}));
-    let vended = vendor.headers(&installation, None).await.unwrap();
+    let vended = vendor.headers(&installation, None, None).await.unwrap();
     assert_eq!(
         (header(&vended, "x-tenant"), vended.headers.len()),
         (Some("acme"), 1),
@@ -138,7 +143,7 @@ async fn nothing_is_vended_where_there_is_no_secret() {
 async fn concurrent_calls_share_one_request() {
     let (vendor, credentials) = vendor([vended(3, "Bearer s3cret", 300)]);
     let installation = with_secret();
-    let all = futures::future::join_all((0..20).map(|_| vendor.headers(&installation, None))).await;
+    let all = futures::future::join_all((0..20).map(|_| vendor.headers(&installation, None, None))).await;
     for vended in all {
         let vended = vended.unwrap();
         assert_eq!(
@@ -169,17 +174,26 @@ async fn a_new_generation_and_the_end_of_the_old_one_ask_again() {
     let (vendor, credentials) = vendor([vended(1, "one", 300), vended(2, "two", 1), vended(2, "two again", 300)]);
     let mut installation = with_secret();
     assert_eq!(
-        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        header(
+            &vendor.headers(&installation, None, None).await.unwrap(),
+            "authorization"
+        ),
         Some("one")
     );
     Arc::make_mut(&mut installation.installation).credential_generation += 1;
     assert_eq!(
-        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        header(
+            &vendor.headers(&installation, None, None).await.unwrap(),
+            "authorization"
+        ),
         Some("two")
     );
     // It ends within the margin, so it is not kept at all.
     assert_eq!(
-        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        header(
+            &vendor.headers(&installation, None, None).await.unwrap(),
+            "authorization"
+        ),
         Some("two again")
     );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 3);
@@ -190,11 +204,11 @@ async fn a_new_credential_of_the_entry_asks_again_too() {
     let (vendor, credentials) = vendor([vended(1, "one", 300), vended(1, "two", 300)]);
     let mut running = with_secret();
     for _ in 0..2 {
-        let one = vendor.headers(&running, None).await.unwrap();
+        let one = vendor.headers(&running, None, None).await.unwrap();
         assert_eq!(header(&one, "authorization"), Some("one"));
     }
     Arc::make_mut(&mut running.entry).credential_generation += 1;
-    let two = vendor.headers(&running, None).await.unwrap();
+    let two = vendor.headers(&running, None, None).await.unwrap();
     assert_eq!(header(&two, "authorization"), Some("two"));
     assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
 }
@@ -203,13 +217,17 @@ async fn a_new_credential_of_the_entry_asks_again_too() {
 async fn a_refused_credential_is_replaced_once_for_all() {
     let (vendor, credentials) = vendor([vended(1, "old", 300), vended(2, "new", 300)]);
     let installation = with_secret();
-    let old = vendor.headers(&installation, None).await.unwrap();
-    let all = futures::future::join_all((0..10).map(|_| vendor.headers(&installation, Some(old.generations)))).await;
+    let old = vendor.headers(&installation, None, None).await.unwrap();
+    let all =
+        futures::future::join_all((0..10).map(|_| vendor.headers(&installation, None, Some(old.generations)))).await;
     for new in all {
         assert_eq!(header(&new.unwrap(), "authorization"), Some("new"));
     }
     assert_eq!(
-        header(&vendor.headers(&installation, None).await.unwrap(), "authorization"),
+        header(
+            &vendor.headers(&installation, None, None).await.unwrap(),
+            "authorization"
+        ),
         Some("new")
     );
     assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
@@ -240,7 +258,7 @@ async fn refusals_become_errors_with_a_link() {
     let entry = snapshot.entry("e-time").unwrap();
     let mut seen = Vec::new();
     for _ in 0..4 {
-        let error = vendor.headers(&installation, None).await.unwrap_err();
+        let error = vendor.headers(&installation, None, None).await.unwrap_err();
         seen.push(match error.into_call_error(entry, &gateway, &links) {
             CallError::Repair(repair) => {
                 assert_eq!(
@@ -263,7 +281,7 @@ async fn refusals_become_errors_with_a_link() {
         ]
     );
     assert!(
-        vendor.headers(&installation, None).await.is_ok(),
+        vendor.headers(&installation, None, None).await.is_ok(),
         "a refusal is not kept"
     );
 }
@@ -317,4 +335,94 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect();
     assert_eq!(out, [("x-trace", "1"), ("x-trace", "2")]);
+}
+
+fn passed_through() -> Running {
+    installation(pb::entry_revision::CredentialModel::JwtPassthrough(
+        pb::JwtPassthroughCredential {
+            injection: Some(bearer()),
+            ..pb::JwtPassthroughCredential::default()
+        },
+    ))
+}
+
+fn for_caller(value: &str) -> Result<VendHeadersResponse, Status> {
+    vended(1, value, 300).map(|vended| VendHeadersResponse {
+        for_caller_only: true,
+        ..vended
+    })
+}
+
+/// Alice, with this token, which lives for so many seconds.
+fn token(token: &str, seconds: u64) -> Arc<CallerToken> {
+    let expires = service_kit::Clock::System.now() + Duration::from_secs(seconds);
+    person_with("alice", token, expires).token.unwrap()
+}
+
+#[tokio::test]
+async fn a_callers_own_headers_are_for_their_token_alone() {
+    let (vendor, credentials) = vendor([for_caller("one"), for_caller("two"), for_caller("bob's")]);
+    let installation = passed_through();
+    let bob = person_with("bob", "t1", service_kit::Clock::System.now() + Duration::from_secs(300));
+    let bob = bob.token.unwrap();
+    for _ in 0..2 {
+        for (caller, expected) in [(&token("t1", 300), "one"), (&token("t2", 300), "two"), (&bob, "bob's")] {
+            let vended = vendor.headers(&installation, Some(caller), None).await.unwrap();
+            assert_eq!(header(&vended, "authorization"), Some(expected));
+            assert_eq!(vended.caller, Some(caller.digest()));
+        }
+    }
+    assert_eq!(credentials.times.load(Ordering::SeqCst), 3);
+    let asked = credentials.asked.lock().unwrap()[0].caller.clone().unwrap();
+    assert_eq!(
+        (asked.subject.as_str(), asked.token.as_str(), asked.audiences.as_slice()),
+        ("alice", "t1", ["chandlery".to_owned()].as_slice())
+    );
+    assert_eq!(asked.issuer, crate::snapshot::testing::ISSUER);
+}
+
+#[tokio::test]
+async fn a_callers_own_headers_do_not_outlive_their_token() {
+    let (vendor, credentials) = vendor([for_caller("one"), for_caller("two")]);
+    let installation = passed_through();
+    let expired = token("t", 0);
+    for expected in ["one", "two"] {
+        let vended = vendor.headers(&installation, Some(&expired), None).await.unwrap();
+        assert_eq!(header(&vended, "authorization"), Some(expected));
+    }
+    assert_eq!(credentials.times.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_callers_token_goes_nowhere_without_need() {
+    let (vendor, credentials) = vendor([vended(1, "shared", 300)]);
+    let vended = vendor
+        .headers(&with_secret(), Some(&token("t", 300)), None)
+        .await
+        .unwrap();
+    assert_eq!(vended.caller, None);
+    assert_eq!(credentials.asked.lock().unwrap()[0].caller, None);
+}
+
+/// Whatever the cause, one caller's credential is never kept for others.
+#[tokio::test]
+async fn headers_whose_owner_is_in_doubt_are_not_used() {
+    let (vendor, credentials) = vendor([
+        for_caller("alice's"),
+        vended(1, "shared", 300),
+        for_caller("alice's"),
+        vended(1, "shared", 300),
+    ]);
+    let (shared, own) = (with_secret(), passed_through());
+    let alice = token("t", 300);
+    for (running, caller) in [
+        (&shared, Some(&*alice)),
+        (&own, Some(&*alice)),
+        (&own, None),
+        (&own, None),
+    ] {
+        let vended = vendor.headers(running, caller, None).await;
+        assert_eq!(vended.unwrap_err(), VendError::Inconsistent);
+    }
+    assert_eq!(credentials.times.load(Ordering::SeqCst), 4);
 }

@@ -58,6 +58,7 @@ impl VendService for Credentials {
             credential_generation: 1,
             entry_credential_generation: 0,
             expire_time: Some((service_kit::Clock::System.now() + Duration::from_secs(300)).into()),
+            ..VendHeadersResponse::default()
         }))
     }
 

@@ -36,6 +36,7 @@ fn alice(clock: &ManualClock) -> User {
         id: UserId::of("https://issuer.example", "alice"),
         issuer: "https://issuer.example".to_owned(),
         subject: "alice".to_owned(),
+        audiences: vec!["chandlery".to_owned()],
         email: None,
         display_name: None,
         groups: Vec::new(),

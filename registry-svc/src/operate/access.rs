@@ -91,11 +91,12 @@ async fn principal(registry: &Registry, principal: Option<Principal>) -> Result<
         id: UserId::of(&principal.issuer, &principal.subject),
         issuer: principal.issuer,
         subject: principal.subject,
+        audiences: Vec::new(),
         email: some(principal.email),
         display_name: some(principal.display_name),
         groups: principal.groups,
         admin: principal.admin,
-        // The workload has just verified the token; its expiry is not checked again here.
+        // The workload has just verified the token; its audience and expiry are not checked again here.
         expires_at: registry.clock.now(),
     };
     registry.known(&user).await

@@ -64,6 +64,8 @@ pub struct User {
     pub issuer: String,
     /// `sub` of the token.
     pub subject: String,
+    /// `aud` of the token.
+    pub audiences: Vec<String>,
     /// An attribute, not an identity.
     pub email: Option<String>,
     /// An attribute, not an identity.

@@ -283,6 +283,7 @@ impl Verifier {
             id: UserId::of(&claims.iss, &claims.sub),
             issuer: claims.iss,
             subject: claims.sub,
+            audiences,
             email,
             display_name: text("name"),
             groups,

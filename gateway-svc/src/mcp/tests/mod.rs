@@ -81,6 +81,7 @@ impl VendService for Credentials {
             credential_generation: generation,
             entry_credential_generation: 0,
             expire_time: Some((service_kit::Clock::System.now() + Duration::from_secs(300)).into()),
+            ..VendHeadersResponse::default()
         }))
     }
 

@@ -57,6 +57,7 @@ fn team_token(team: &str) -> Caller {
     Caller {
         subject: Subject::Team(team.into()),
         consumers: None,
+        token: None,
     }
 }
 
