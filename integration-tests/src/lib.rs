@@ -7,6 +7,7 @@ pub mod authorization_server;
 pub mod caller;
 pub mod figures;
 pub mod generated;
+pub mod keycloak;
 pub mod mcp;
 pub mod postgres;
 pub mod process;

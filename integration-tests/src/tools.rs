@@ -41,6 +41,10 @@ pub enum Tool {
     ProtocGenGo,
     /// The folder with `lib` and `bin` from `clients/java/pom.xml`. `javac` and `java` are on `PATH`.
     Java,
+    /// Keycloak's start script.
+    Keycloak,
+    /// The home of the JDK that it requires, which is a part of [`Tool::Keycloak`].
+    KeycloakJdk,
     /// The folder of PostgreSQL's server programs.
     Postgres,
 }
@@ -57,6 +61,7 @@ impl Tool {
             Self::Go => "go",
             Self::ProtocGenGo => "protoc-gen-go",
             Self::Java => "java",
+            Self::Keycloak | Self::KeycloakJdk => "keycloak",
             Self::Postgres => "postgres",
         }
     }
@@ -73,6 +78,8 @@ impl Tool {
             Self::Buf => "CHANDLERY_TEST_BUF",
             Self::ProtocGenGo => "CHANDLERY_TEST_PROTOC_GEN_GO",
             Self::Java => "CHANDLERY_TEST_JAVA",
+            Self::Keycloak => "CHANDLERY_TEST_KEYCLOAK",
+            Self::KeycloakJdk => "CHANDLERY_TEST_KEYCLOAK_JDK",
             Self::Postgres => "CHANDLERY_TEST_POSTGRES_BIN",
         }
     }

@@ -1,0 +1,152 @@
+//! People call with the token of their organization's identity provider, Keycloak, which exchanges it for a token that the server accepts: one
+//! for each person, and nobody connects anything.
+//!
+//! Tools: keycloak
+
+use contracts::registry::{self as r, ClientAuthentication, entry::CredentialModel, token_exchange_credential::Flow};
+use futures::future::join_all;
+use integration_tests::{
+    Stack,
+    caller::refused,
+    keycloak::{EXCHANGER, Keycloak, claims},
+    upstream::recording::RecordingUpstream,
+    walk,
+};
+use serde_json::json;
+use tonic::Code;
+
+struct Journey {
+    keycloak: Keycloak,
+    stack: Stack,
+    upstream: RecordingUpstream,
+    _folder: tempfile::TempDir,
+}
+
+impl Journey {
+    async fn start() -> Self {
+        let keycloak = Keycloak::start().await;
+        let folder = tempfile::tempdir().expect("a place for temporary files");
+        let issuers = folder.path().join("issuers.yaml");
+        std::fs::write(&issuers, keycloak.issuers()).expect("it can be written");
+        let stack = Stack::builder()
+            .flag("--issuers", issuers.to_string_lossy())
+            .start()
+            .await;
+        Self {
+            keycloak,
+            stack,
+            upstream: RecordingUpstream::start().await,
+            _folder: folder,
+        }
+    }
+
+    /// An entry whose tokens are for `audience`, installed by a team that everybody belongs to.
+    async fn publish(&self, id: &str, audience: &str, secret: &str) {
+        let admin = self.stack.admin();
+        let model = r::TokenExchangeCredential {
+            authorization_server: Some(walk::issuer(self.keycloak.issuer())),
+            client: Some(r::OAuthClient {
+                client_id: EXCHANGER.0.to_owned(),
+                secret_field: "secret".to_owned(),
+                authentication: ClientAuthentication::ClientSecretBasic.into(),
+                ..r::OAuthClient::default()
+            }),
+            flow: Some(Flow::Exchange(r::TokenExchangeFlow {
+                audience: audience.to_owned(),
+                ..r::TokenExchangeFlow::default()
+            })),
+            ..r::TokenExchangeCredential::default()
+        };
+        let entry = r::Entry {
+            credential_model: Some(CredentialModel::TokenExchange(model)),
+            install_fields: vec![walk::stored_secret("secret")],
+            ..walk::remote(&self.upstream.url())
+        };
+        admin.publish(id, entry).await;
+        admin
+            .put_entry_secrets(id, &[("secret", secret)])
+            .await
+            .expect("an admin may");
+        admin
+            .create_assignment("team", walk::assignment(id, "echo"))
+            .await
+            .expect("an admin may");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_person_gets_a_token_of_their_own() {
+    let journey = Journey::start().await;
+    let stack = &journey.stack;
+    stack.admin().gateway("team").await;
+    journey.publish("tool", "tool", EXCHANGER.1).await;
+    journey.publish("broken", "tool", "not-the-secret").await;
+    let mut people = Vec::new();
+    for name in ["alice", "bob"] {
+        let token = journey.keycloak.token(name).await;
+        let person = stack.caller(Some(token));
+        for entry in ["tool", "broken"] {
+            person
+                .create_installation(entry, None, &[])
+                .await
+                .expect("a member may");
+        }
+        people.push(person);
+    }
+    let arguments = json!({"text": "x"});
+    for (name, person) in ["alice", "bob"].iter().zip(&people) {
+        let client = stack.mcp("team", person).await;
+        assert_eq!(client.call_text("tool__echo", arguments.clone()).await, "x");
+        let call = journey.upstream.last_call();
+        let sent = call.values("authorization")[0]
+            .strip_prefix("Bearer ")
+            .expect("a bearer token")
+            .to_owned();
+        assert_ne!(sent, person.token(), "the caller's own token stays here");
+        let claims = claims(&sent);
+        assert_eq!(
+            (&claims["preferred_username"], &claims["aud"]),
+            (&json!(name), &json!("tool")),
+            "{claims}"
+        );
+        let lines = stack.lines().all().join("\n");
+        assert!(
+            !lines.contains(&sent) && !lines.contains(EXCHANGER.1),
+            "a secret is in the log"
+        );
+    }
+
+    // One token serves all calls of a person.
+    let client = stack.mcp("team", &people[0]).await;
+    journey.upstream.forget();
+    join_all((0..20).map(|_| client.call_text("tool__echo", arguments.clone()))).await;
+    let sent: std::collections::HashSet<_> = journey
+        .upstream
+        .calls()
+        .iter()
+        .map(|call| call.values("authorization").join(""))
+        .collect();
+    assert_eq!(sent.len(), 1);
+
+    let request = |tool: &str| contracts::gateway::CallToolRequest {
+        parent: "gateways/team".to_owned(),
+        exposed_name: tool.to_owned(),
+        arguments_json: r#"{"text":"x"}"#.to_owned(),
+    };
+    // The client's secret is wrong: an admin's matter, not the caller's.
+    let failed = people[0]
+        .tools()
+        .call_tool(request("broken__echo"))
+        .await
+        .expect_err("it is refused");
+    assert!(!failed.message().contains("not-the-secret"), "{failed:?}");
+
+    // A caller with a token of the development issuer has none that Keycloak exchanges.
+    let stranger = stack.member("carol");
+    stranger
+        .create_installation("tool", None, &[])
+        .await
+        .expect("a member may");
+    let answer = stranger.tools().call_tool(request("tool__echo")).await;
+    refused(answer, Code::FailedPrecondition, "CALLER_TOKEN_REFUSED");
+}
