@@ -6,6 +6,7 @@ mod config;
 mod convert;
 mod domain;
 mod health;
+mod oauth;
 mod registry;
 mod store;
 

@@ -133,7 +133,7 @@ impl TokenRequest {
 pub(crate) struct Tokens {
     pub(crate) access: SecretString,
     pub(crate) refresh: Option<SecretString>,
-    /// How long the access token is valid, at most a year; `None`: the server does not say.
+    /// How long the access token is valid, at most a year; zero where the server says that it is not. `None`: it does not say.
     pub(crate) expires_in: Option<Duration>,
     /// `None`: those that were asked for.
     pub(crate) scopes: Option<Vec<String>>,

@@ -1,0 +1,258 @@
+//! Requests to servers that may be hostile: each URL and address is checked, no redirect is followed, sizes and times are bounded.
+
+use std::{error::Error as StdError, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Client, Method, StatusCode, Url,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use service_kit::egress::EgressPolicy;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::{
+    places::{AT_A_TIME, Places},
+    resolve::{ResolveError, Resolver},
+};
+use crate::domain::authorization::servers::ServerError;
+
+/// How long connecting may take, with the look-up of the name and TLS.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection is kept.
+const IDLE: Duration = Duration::from_secs(55);
+const MAX_URL: usize = 2_048;
+
+/// How much of an answer is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// Status and headers alone.
+    Head,
+    /// Status, headers and at most this many bytes.
+    Body(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a str,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Body>,
+    pub(super) limit: Limit,
+}
+
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) content_type: &'static str,
+    pub(super) bytes: Bytes,
+}
+
+pub(super) struct Answer {
+    /// Who answered, for messages.
+    pub(super) origin: Arc<str>,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Http {
+    egress: EgressPolicy,
+    https: Client,
+    /// For plain HTTP, which goes to fewer addresses.
+    plain: Client,
+    places: Places,
+    /// How long a request may take, from the wait for a place to the last byte of the answer.
+    patience: Duration,
+}
+
+impl<'a> Request<'a> {
+    /// Asks for a JSON document.
+    pub(super) fn get(url: &'a str, limit: usize) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]),
+            body: None,
+            limit: Limit::Body(limit),
+        }
+    }
+
+    /// Sends a body, and asks for JSON.
+    pub(super) fn post(url: &'a str, body: Body, limit: usize) -> Self {
+        Self {
+            method: Method::POST,
+            body: Some(body),
+            ..Self::get(url, limit)
+        }
+    }
+}
+
+impl Http {
+    pub(super) fn new(egress: EgressPolicy, patience: Duration) -> Self {
+        Self {
+            https: client(egress.clone()),
+            plain: client(egress.for_plain_secrets()),
+            egress,
+            places: Places::new(),
+            patience,
+        }
+    }
+
+    /// The URL, if secrets may be sent to it as far as its text says. `what` names it to people.
+    pub(super) fn checked(&self, what: &str, url: &str) -> Result<Url, ServerError> {
+        let wrong = |why: &str| ServerError::Unusable(format!("{what}: {why}"));
+        if url.len() > MAX_URL {
+            return Err(wrong("its URL is longer than 2,048 bytes"));
+        }
+        let url = Url::parse(url).map_err(|error| wrong(&format!("its URL cannot be read: {error}")))?;
+        match self.egress.check_url_for_secrets(&url) {
+            Ok(()) => Ok(url),
+            Err(why) => Err(wrong(&format!("its URL {why}"))),
+        }
+    }
+
+    pub(super) async fn send(&self, what: &str, request: Request<'_>) -> Result<Answer, ServerError> {
+        let url = self.checked(what, request.url)?;
+        let origin: Arc<str> = url.origin().ascii_serialization().into();
+        let answer = timeout(self.patience, self.exchange(url, &origin, request)).await;
+        answer.unwrap_or_else(|_late| {
+            let text = format!("{origin} did not answer within {:?}", self.patience);
+            Err(ServerError::Unavailable(text))
+        })
+    }
+
+    async fn exchange(&self, url: Url, origin: &Arc<str>, request: Request<'_>) -> Result<Answer, ServerError> {
+        let _place = self.places.take(origin).await?;
+        let client = if url.scheme() == "https" {
+            &self.https
+        } else {
+            &self.plain
+        };
+        let mut sent = reqwest::Request::new(request.method, url);
+        *sent.headers_mut() = request.headers;
+        if let Some(body) = request.body {
+            let content_type = HeaderValue::from_static(body.content_type);
+            sent.headers_mut().insert(CONTENT_TYPE, content_type);
+            *sent.body_mut() = Some(body.bytes.into());
+        }
+        let failed = |error: reqwest::Error| no_answer(origin, &error);
+        let mut response = client.execute(sent).await.map_err(failed)?;
+        let mut answer = Answer {
+            origin: Arc::clone(origin),
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            body: Zeroizing::default(),
+        };
+        let Limit::Body(limit) = request.limit else {
+            return Ok(answer);
+        };
+        // Room for all of it: a vector that grows leaves copies behind.
+        let expected = response.content_length().unwrap_or(limit as u64);
+        answer.body = Zeroizing::new(Vec::with_capacity(
+            usize::try_from(expected).unwrap_or(limit).min(limit),
+        ));
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if answer.body.len() + chunk.len() > limit {
+                return Err(ServerError::Unusable(format!(
+                    "{origin} answered with more than {} KiB",
+                    limit >> 10
+                )));
+            }
+            answer.body.extend_from_slice(&chunk);
+        }
+        Ok(answer)
+    }
+}
+
+/// Proxies that the environment names are ignored, as for the issuers of callers: a proxy would connect where the policy forbids.
+fn client(policy: EgressPolicy) -> Client {
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .user_agent("chandlery")
+        .dns_resolver(Resolver(policy))
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(AT_A_TIME)
+        .build()
+        .expect("the TLS provider is installed first in main")
+}
+
+/// Why there is no answer. The cause says neither an address nor a URL.
+fn no_answer(origin: &str, error: &reqwest::Error) -> ServerError {
+    let mut cause: &(dyn StdError + 'static) = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+        match cause.downcast_ref::<ResolveError>() {
+            Some(refused @ ResolveError::Refused(_)) => {
+                return ServerError::Unusable(format!("{origin} is not connected to: {refused}"));
+            }
+            Some(nothing) => return ServerError::Unavailable(format!("{origin} cannot be reached: {nothing}")),
+            None => {}
+        }
+    }
+    let why = match error.is_timeout() {
+        true => "it did not accept the connection in time".to_owned(),
+        false if error.source().is_none() => "the connection broke".to_owned(),
+        false => cause.to_string(),
+    };
+    ServerError::Unavailable(format!("{origin} cannot be reached: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::testing::install_tls_provider;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_name_resolves_to_is_checked_at_the_connect() {
+        install_tls_provider();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let http = Http::new(
+            EgressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()]),
+            Duration::from_secs(10),
+        );
+        for scheme in ["http", "https"] {
+            // As if the name were one of the Internet, whose text nobody objects to.
+            let url = format!("{scheme}://localhost:{port}/");
+            let request = Request::get(&url, 0);
+            let result = http.exchange(url.parse().unwrap(), &"its origin".into(), request).await;
+            match result.map(|answer| answer.status) {
+                Err(ServerError::Unusable(text)) => {
+                    assert!(
+                        text.contains("--allow-upstream-cidr") && !text.contains("127"),
+                        "{text}"
+                    );
+                }
+                other => panic!("expected a refusal: {other:?}"),
+            }
+        }
+        assert!(
+            tokio::time::timeout(Duration::ZERO, listener.accept()).await.is_err(),
+            "nothing connected"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_a_place_counts() {
+        install_tls_provider();
+        let http = Http::new(
+            EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            Duration::from_millis(100),
+        );
+        let url = "http://127.0.0.1:1";
+        let mut taken = Vec::new();
+        for _ in 0..AT_A_TIME {
+            taken.push(http.places.take(&url.into()).await.unwrap());
+        }
+        match http.send("it", Request::get(url, 0)).await.map(|answer| answer.status) {
+            Err(ServerError::Unavailable(text)) => assert!(text.contains("within 100ms"), "{text}"),
+            other => panic!("expected to wait in vain: {other:?}"),
+        }
+    }
+}
