@@ -6,7 +6,9 @@ use tonic::{Code, Status};
 
 use crate::{
     discovery::Failure,
-    domain::{CallError, Condition, ConditionState, Links, Repair, RepairReason, Running, UpstreamFault},
+    domain::{
+        CallError, Condition, ConditionState, CredentialFault, Links, Repair, RepairReason, Running, UpstreamFault,
+    },
     identity::Refusal,
 };
 
@@ -31,6 +33,12 @@ pub(super) fn of_call(error: CallError) -> Status {
         }
         CallError::Upstream { entry, fault, .. } => {
             let (code, reason) = of_fault(fault);
+            of(code, reason, message)
+                .with("entry", format!("entries/{entry}"))
+                .build()
+        }
+        CallError::Credential { entry, fault, .. } => {
+            let (code, reason) = of_credential_fault(fault);
             of(code, reason, message)
                 .with("entry", format!("entries/{entry}"))
                 .build()
@@ -72,8 +80,19 @@ pub(super) const fn of_repair_reason(reason: RepairReason) -> ErrorReason {
     match reason {
         RepairReason::CredentialRequired => ErrorReason::CredentialRequired,
         RepairReason::CredentialExpired => ErrorReason::CredentialExpired,
+        RepairReason::ScopeRequired => ErrorReason::ScopeRequired,
         RepairReason::InstallationUnavailable => ErrorReason::InstallationUnavailable,
         RepairReason::ToolUnavailable => ErrorReason::ToolUnavailable,
+    }
+}
+
+const fn of_credential_fault(fault: CredentialFault) -> (Code, ErrorReason) {
+    match fault {
+        CredentialFault::CallerTokenRequired => (Code::FailedPrecondition, ErrorReason::CallerTokenRequired),
+        CredentialFault::CallerTokenRefused => (Code::FailedPrecondition, ErrorReason::CallerTokenRefused),
+        CredentialFault::AuthorizationServerUnavailable => {
+            (Code::Unavailable, ErrorReason::AuthorizationServerUnavailable)
+        }
     }
 }
 
@@ -130,6 +149,10 @@ fn of_discovery_reason(reason: &str, vends_headers: bool) -> (Code, ErrorReason)
         "UPSTREAM_INVALID" => of_fault(UpstreamFault::Invalid),
         "UPSTREAM_UNAUTHORIZED" if !vends_headers => of_fault(UpstreamFault::Unauthorized),
         "CREDENTIAL_REQUIRED" => (Code::FailedPrecondition, ErrorReason::CredentialRequired),
+        "SCOPE_REQUIRED" => (Code::FailedPrecondition, ErrorReason::ScopeRequired),
+        "CALLER_TOKEN_REQUIRED" => of_credential_fault(CredentialFault::CallerTokenRequired),
+        "CALLER_TOKEN_REFUSED" => of_credential_fault(CredentialFault::CallerTokenRefused),
+        "AUTHORIZATION_SERVER_UNAVAILABLE" => of_credential_fault(CredentialFault::AuthorizationServerUnavailable),
         "UPSTREAM_UNAUTHORIZED" | "CREDENTIAL_EXPIRED" | "DESTINATION_CHANGED" => {
             (Code::FailedPrecondition, ErrorReason::CredentialExpired)
         }
@@ -226,6 +249,7 @@ mod tests {
         let repairs = [
             RepairReason::CredentialRequired,
             RepairReason::CredentialExpired,
+            RepairReason::ScopeRequired,
             RepairReason::InstallationUnavailable,
             RepairReason::ToolUnavailable,
         ]
@@ -237,7 +261,13 @@ mod tests {
             UpstreamFault::Unauthorized,
         ]
         .map(|fault| (fault.name(), of_fault(fault).1));
-        for (name, reason) in repairs.into_iter().chain(faults) {
+        let credentials = [
+            CredentialFault::CallerTokenRequired,
+            CredentialFault::CallerTokenRefused,
+            CredentialFault::AuthorizationServerUnavailable,
+        ]
+        .map(|fault| (fault.name(), of_credential_fault(fault).1));
+        for (name, reason) in repairs.into_iter().chain(faults).chain(credentials) {
             assert_eq!(
                 name.to_ascii_uppercase(),
                 Reason::of(reason, ErrorReason::as_str_name).as_str()

@@ -16,7 +16,7 @@ pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         | UpstreamError::ShareUsed
         | UpstreamError::RuntimeEnded => UpstreamFault::Unreachable,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
-        UpstreamError::Unauthorized => UpstreamFault::Unauthorized,
+        UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. } => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,
         UpstreamError::NoRoom { within } => {
             tracing::warn!(entry = %entry.slug, "no memory is free for an answer: large answers wait to be read");

@@ -13,11 +13,11 @@ use service_kit::turns::in_place;
 use tokio::time::Instant;
 
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Links, RepairReason},
+    domain::{CallError, Caller, ConsumerRef, Links},
     resolve,
     snapshot::Store,
     upstream::{self, UpstreamError, Upstreams},
-    vend::{self, Vendor},
+    vend::{Refused, VendError, Vendor},
 };
 use failure::upstream_failed;
 use outcome::At;
@@ -102,10 +102,10 @@ impl Calls {
     ) -> Result<Result<Outcome, UpstreamError>, CallError> {
         let running = &resolved.running;
         let entry = &running.entry;
-        let fail = |error: vend::VendError| error.into_call_error(entry, consumer, &self.links);
+        let fail = |error: VendError| error.into_call_error(running, consumer, &self.links);
         let token = caller.token.as_deref();
         let mut vended = self.vendor.headers(running, token, None).await.map_err(fail)?;
-        let mut again = false;
+        let (mut renewed, mut widened) = (false, false);
         loop {
             let target = self.targets.get(running, &vended, &resolved.consumer, call)?;
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
@@ -122,21 +122,23 @@ impl Calls {
                 Err(error @ UpstreamError::NotTaken) => return Ok(Err(error)),
                 // The registry may not know yet that the server has ended.
                 Err(error @ UpstreamError::Unreachable(_)) if running.revision.self_hosted => return Ok(Err(error)),
-                Err(UpstreamError::Unauthorized) if running.revision.vends_headers && !again => {
-                    again = true;
-                    vended = self
-                        .vendor
-                        .headers(running, token, Some(vended.generations))
-                        .await
-                        .map_err(fail)?;
-                }
+                // Servers refuse credentials before they carry anything out, so that the call may be sent again.
                 Err(UpstreamError::Unauthorized) if running.revision.vends_headers => {
-                    return Err(resolve::repair(
-                        entry,
-                        consumer,
-                        RepairReason::CredentialExpired,
-                        &self.links,
-                    ));
+                    if std::mem::replace(&mut renewed, true) {
+                        return Err(fail(VendError::Expired));
+                    }
+                    let refused = Refused::Credential(vended.generations);
+                    vended = self.vendor.headers(running, token, Some(refused)).await.map_err(fail)?;
+                }
+                Err(UpstreamError::InsufficientScope { scopes }) if running.revision.vends_headers => {
+                    let wider = if scopes.is_empty() || std::mem::replace(&mut widened, true) {
+                        None
+                    } else {
+                        let refused = Refused::Scopes(vended.generations, &scopes);
+                        let wider = self.vendor.headers(running, token, Some(refused)).await.map_err(fail)?;
+                        Some(wider).filter(|wider| wider.headers != vended.headers)
+                    };
+                    vended = wider.ok_or_else(|| fail(VendError::ScopesRequired(scopes.into())))?;
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }

@@ -9,7 +9,7 @@ use crate::{
     calls,
     domain::{CallerToken, DiscoveredTool, Running},
     upstream::{ListedTool, Revision, Scope, UpstreamError, Upstreams},
-    vend::{VendError, Vendor},
+    vend::{Refused, VendError, Vendor},
 };
 
 /// Asks servers over the pooled connections of calls, with the installation's own credential.
@@ -32,8 +32,9 @@ impl Asker {
             .vendor
             .headers(running, caller, None)
             .await
-            .map_err(|error| not_vended(name, error))?;
+            .map_err(|error| not_vended(name, &error))?;
         let mut again = running.revision.vends_headers;
+        let mut widen = again;
         loop {
             let headers = vended.headers.clone();
             let scope = match caller.filter(|_| vended.caller.is_some()) {
@@ -50,10 +51,19 @@ impl Asker {
                 Err(UpstreamError::Unauthorized) if again => {
                     again = false;
                     // This reports to credential-svc that the upstream refuses what it vended.
-                    vended = match self.vendor.headers(running, caller, Some(vended.generations)).await {
+                    let refused = Refused::Credential(vended.generations);
+                    vended = match self.vendor.headers(running, caller, Some(refused)).await {
                         Ok(vended) => vended,
                         Err(VendError::Expired) => return Err(unauthorized(running)),
-                        Err(error) => return Err(not_vended(name, error)),
+                        Err(error) => return Err(not_vended(name, &error)),
+                    };
+                }
+                Err(UpstreamError::InsufficientScope { scopes }) if widen && !scopes.is_empty() => {
+                    widen = false;
+                    let refused = Refused::Scopes(vended.generations, &scopes);
+                    vended = match self.vendor.headers(running, caller, Some(refused)).await {
+                        Ok(vended) => vended,
+                        Err(error) => return Err(not_vended(name, &error)),
                     };
                 }
                 Err(UpstreamError::Unauthorized) => return Err(unauthorized(running)),
@@ -111,12 +121,16 @@ fn unauthorized(running: &Running) -> Failure {
     }
 }
 
-fn not_vended(name: &str, error: VendError) -> Failure {
+fn not_vended(name: &str, error: &VendError) -> Failure {
     let reason = match error {
         VendError::Unavailable | VendError::Inconsistent => return Failure::Transient(error.to_string()),
         VendError::Required => "CREDENTIAL_REQUIRED",
         VendError::Expired => "CREDENTIAL_EXPIRED",
         VendError::DestinationChanged => "DESTINATION_CHANGED",
+        VendError::ScopesRequired(_) => "SCOPE_REQUIRED",
+        VendError::CallerTokenRequired { .. } => "CALLER_TOKEN_REQUIRED",
+        VendError::CallerTokenRefused => "CALLER_TOKEN_REFUSED",
+        VendError::AuthorizationServerUnavailable => "AUTHORIZATION_SERVER_UNAVAILABLE",
     };
     Failure::Installation {
         reason,

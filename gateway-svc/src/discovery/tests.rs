@@ -402,3 +402,26 @@ async fn a_removed_installation_is_forgotten() {
     }
     assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 0);
 }
+
+/// It would be refused for want of a caller, and that would be reported.
+#[test]
+fn what_requires_a_caller_is_asked_on_demand_only() {
+    let of = |model| {
+        let running = pb::EntryRevision {
+            credential_model: Some(model),
+            ..plain_revision("time")
+        };
+        let made = Made {
+            running: Some(running),
+            ..Made::new("own", "time", "alice")
+        };
+        askable(&Registry::default().entry("time", &[]).install(made).running("own"))
+    };
+    use pb::entry_revision::CredentialModel;
+    assert!(of(CredentialModel::NoCredential(pb::NoCredential {})));
+    let injection = Some(crate::snapshot::testing::bearer());
+    assert!(!of(CredentialModel::JwtPassthrough(pb::JwtPassthroughCredential {
+        injection,
+        ..pb::JwtPassthroughCredential::default()
+    })));
+}

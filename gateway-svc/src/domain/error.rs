@@ -55,6 +55,16 @@ pub(crate) enum CallError {
     /// The client cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
+    /// There is no credential for the call, and no page on which the caller could put that right.
+    #[error("{message}")]
+    Credential {
+        /// Slug of the entry.
+        entry: Arc<str>,
+        /// Why.
+        fault: CredentialFault,
+        /// For people: who can do what.
+        message: String,
+    },
     /// credential-svc did not answer.
     #[error("credentials are unavailable; retry")]
     CredentialsUnavailable,
@@ -80,6 +90,17 @@ pub(crate) enum UpstreamFault {
     Unauthorized,
 }
 
+/// Why there is no credential for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CredentialFault {
+    /// It is made from the caller's JWT, and they called with a gateway token or with a JWT of another issuer or audience.
+    CallerTokenRequired,
+    /// It is made from the caller's JWT, which the authorization server or the upstream does not accept.
+    CallerTokenRefused,
+    /// The authorization server does not answer.
+    AuthorizationServerUnavailable,
+}
+
 /// What the caller has to install or repair, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Repair {
@@ -102,6 +123,8 @@ pub(crate) enum RepairReason {
     CredentialRequired,
     /// The upstream refuses the credential, or its owner must confirm where it goes.
     CredentialExpired,
+    /// The upstream demands scopes that the credential does not have.
+    ScopeRequired,
     /// The installation does not work at present.
     InstallationUnavailable,
     /// The installation's server does not have this tool.
@@ -114,8 +137,20 @@ impl RepairReason {
         match self {
             Self::CredentialRequired => "credential_required",
             Self::CredentialExpired => "credential_expired",
+            Self::ScopeRequired => "scope_required",
             Self::InstallationUnavailable => "installation_unavailable",
             Self::ToolUnavailable => "tool_unavailable",
+        }
+    }
+}
+
+impl CredentialFault {
+    /// As in `structuredContent.error`: `caller_token_required`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::CallerTokenRequired => "caller_token_required",
+            Self::CallerTokenRefused => "caller_token_refused",
+            Self::AuthorizationServerUnavailable => "authorization_server_unavailable",
         }
     }
 }

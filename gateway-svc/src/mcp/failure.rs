@@ -47,6 +47,9 @@ pub(super) fn answer(
         CallError::Upstream { entry, fault, message } => {
             tool_result(message, json!({"error": fault.name(), "entry": &**entry}))
         }
+        CallError::Credential { entry, fault, message } => {
+            tool_result(message, json!({"error": fault.name(), "entry": &**entry}))
+        }
         CallError::UpstreamError {
             code, message, error, ..
         } => {

@@ -22,6 +22,15 @@ pub(crate) enum UpstreamError {
     /// HTTP 401: it refuses the credential.
     #[error("the server refused the credential (HTTP 401)")]
     Unauthorized,
+    /// HTTP 403 with `insufficient_scope`: it accepts the credential, and demands scopes that the credential does not have.
+    #[error(
+        "the server demands scopes that the credential does not have (HTTP 403): {}",
+        scopes_or_unknown(scopes)
+    )]
+    InsufficientScope {
+        /// Which, separated by spaces; empty: it does not say.
+        scopes: String,
+    },
     /// Not MCP, or too much of it.
     #[error("the server's answer cannot be used: {0}")]
     Invalid(String),
@@ -57,6 +66,7 @@ impl UpstreamError {
             }
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
+            Self::InsufficientScope { .. } => "SCOPE_REQUIRED",
             Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
         }
     }
@@ -97,6 +107,10 @@ impl UpstreamError {
             Self::Unauthorized => format!(
                 "The MCP server of {name} requires a credential (HTTP 401), but its entry declares none. An admin must correct the entry."
             ),
+            Self::InsufficientScope { scopes } => format!(
+                "The MCP server of {name} demands scopes that the credential does not have (HTTP 403): {}.",
+                scopes_or_unknown(scopes)
+            ),
             Self::Timeout { .. } | Self::Invalid(_) | Self::Cancelled => {
                 let what = self.to_string();
                 format!("The MCP server of {name} is at fault: {}.", what.trim_end_matches('.'))
@@ -108,6 +122,9 @@ impl UpstreamError {
     pub(super) fn masked(self, target: &Target) -> Self {
         match self {
             Self::Invalid(what) => Self::Invalid(target.masked(&what)),
+            Self::InsufficientScope { scopes } => Self::InsufficientScope {
+                scopes: target.masked(&scopes),
+            },
             other => other,
         }
     }
@@ -123,6 +140,14 @@ impl UpstreamError {
 
     pub(super) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
+    }
+}
+
+fn scopes_or_unknown(scopes: &str) -> &str {
+    if scopes.is_empty() {
+        "it does not say which"
+    } else {
+        scopes
     }
 }
 

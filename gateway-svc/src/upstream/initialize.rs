@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     answer::{Answers, Event},
+    challenge,
     error::UpstreamError,
     message::{Message, Outgoing, Reply},
     pending::Pending,
@@ -81,8 +82,8 @@ impl Upstreams {
         let response = self
             .post(target, Some(&session), initialized.into(), limits.initialize)
             .await?;
-        if response.status() == http::StatusCode::UNAUTHORIZED {
-            return Err(UpstreamError::Unauthorized);
+        if let Some(error) = challenge::refusal(&response) {
+            return Err(error);
         }
         Ok(session)
     }

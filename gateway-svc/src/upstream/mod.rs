@@ -5,6 +5,7 @@
 
 mod answer;
 mod by_client;
+mod challenge;
 mod connect;
 mod error;
 mod exchange;

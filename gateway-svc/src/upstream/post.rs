@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::timeout;
 
 use super::{
-    connect,
+    challenge, connect,
     error::UpstreamError,
     pool::{Body, PoolError},
     session::Session,
@@ -129,8 +129,8 @@ impl Upstreams {
         session: Option<&Session>,
     ) -> Result<Begun, UpstreamError> {
         let status = response.status();
-        if status == StatusCode::UNAUTHORIZED {
-            return Err(UpstreamError::Unauthorized);
+        if let Some(error) = challenge::refusal(&response) {
+            return Err(error);
         }
         if status.is_redirection() {
             return Err(UpstreamError::invalid(format!(

@@ -1,5 +1,6 @@
 //! The headers an installation sends to its upstream.
 
+mod error;
 #[cfg(test)]
 mod fuzz;
 mod headers;
@@ -12,17 +13,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use contracts::credential::{self as pb, ErrorReason, VendHeadersRequest, vend_service_client::VendServiceClient};
+use contracts::credential::{self as pb, VendHeadersRequest, vend_service_client::VendServiceClient};
 use http::HeaderMap;
 use moka::{Expiry, future::Cache};
 use registry_model::destination;
 use secrecy::ExposeSecret as _;
-use service_kit::{Clock, status::reason_of};
-use tonic::{Code, Status, transport::Channel};
+use service_kit::Clock;
+use tonic::{Status, transport::Channel};
 
+pub(crate) use error::VendError;
 pub(crate) use headers::passthrough;
 
-use crate::domain::{CallError, CallerToken, ConsumerRef, Entry, Links, Repair, RepairReason, Running};
+use crate::domain::{CallerToken, Running};
 
 /// Installations, or callers of them, whose headers are kept ready.
 const CACHED: u64 = 50_000;
@@ -64,59 +66,13 @@ impl fmt::Debug for Vended {
     }
 }
 
-/// Why there are no headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum VendError {
-    /// A required secret is not there.
-    #[error("a required credential has not been entered")]
-    Required,
-    /// The upstream refuses the stored secret.
-    #[error("the upstream refuses the credential that was entered")]
-    Expired,
-    /// The entry points elsewhere, or something else runs, than when the secret was entered.
-    #[error("where the credential would go has changed since it was entered; its owner must confirm that")]
-    DestinationChanged,
-    /// credential-svc did not answer.
-    #[error("credentials are unavailable")]
-    Unavailable,
-    /// credential-svc says that the credential is one caller's own and the entry does not, or the other way round.
-    #[error("whose the credential is cannot be determined")]
-    Inconsistent,
-}
-
-impl VendError {
-    /// As the caller learns it.
-    pub(crate) fn into_call_error(self, entry: &Entry, consumer: &ConsumerRef, links: &Links) -> CallError {
-        let name = &entry.display_name;
-        let (reason, message) = match self {
-            Self::Unavailable => return CallError::CredentialsUnavailable,
-            Self::Inconsistent => return CallError::Internal,
-            Self::Required => (
-                RepairReason::CredentialRequired,
-                format!("{name} lacks a credential. Open the link to enter it, then try again."),
-            ),
-            Self::Expired => (
-                RepairReason::CredentialExpired,
-                format!(
-                    "{name} no longer accepts the stored credential. Open the link to enter a new one, then try again."
-                ),
-            ),
-            Self::DestinationChanged => (
-                RepairReason::CredentialExpired,
-                format!(
-                    "{name} has changed since its credential was entered, and that would now go elsewhere or to other code. Open the link to see what has changed and to confirm it, then try again."
-                ),
-            ),
-        };
-        Repair {
-            reason,
-            entry: Arc::clone(&entry.slug),
-            display_name: Arc::clone(name),
-            message,
-            install_url: links.install(&entry.slug, Some(consumer)),
-        }
-        .into()
-    }
+/// Why the upstream refused what was vended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refused<'a> {
+    /// It does not accept the credential (401).
+    Credential(Generations),
+    /// It demands these scopes (403), separated by spaces.
+    Scopes(Generations, &'a str),
 }
 
 /// Vends, once for all concurrent calls that require the same headers.
@@ -125,7 +81,7 @@ pub(crate) struct Vendor {
     credentials: VendServiceClient<Channel>,
     kept: Cache<Key, Arc<Vended>>,
     /// The outcome of a refused credential: requested once for all calls to which it was refused.
-    replaced: Cache<(Key, Generations), Arc<Vended>>,
+    replaced: Cache<(Key, Generations, Box<str>), Arc<Vended>>,
     clock: Clock,
 }
 
@@ -163,13 +119,14 @@ impl Vendor {
         }
     }
 
-    /// The headers for a call of this caller to an installation. `rejected` are the generations that the upstream has just answered with 401:
-    /// another is required, and an error means that there is none.
+    /// The headers for a call of this caller to an installation. `refused` are those that the upstream has just refused: if it did not accept
+    /// the credential, another is required, and an error means that there is none. If it demands scopes, the same headers mean that there are
+    /// no others.
     pub(crate) async fn headers(
         &self,
         running: &Running,
         caller: Option<&CallerToken>,
-        rejected: Option<Generations>,
+        refused: Option<Refused<'_>>,
     ) -> Result<Arc<Vended>, VendError> {
         let Running {
             installation, entry, ..
@@ -186,25 +143,40 @@ impl Vendor {
             destination: destination(running),
             caller: caller.map(CallerToken::digest),
         };
-        let Some(rejected) = rejected else {
+        let Some(refused) = refused else {
             // The usual case first: it allocates no future.
             if let Some(kept) = self.kept.get(&key).await {
                 return Ok(kept);
             }
-            let vend = self.vend(running, caller, Generations::default());
-            return self.kept.try_get_with(key, vend).await.map_err(|error| *error);
+            let vend = self.vend(running, caller, None);
+            return self
+                .kept
+                .try_get_with(key, vend)
+                .await
+                .map_err(|error| (*error).clone());
+        };
+        let (generations, scopes) = match refused {
+            // Nothing was sent that could be replaced.
+            Refused::Credential(generations) if generations == Generations::default() => {
+                return Err(VendError::Expired);
+            }
+            Refused::Credential(generations) => (generations, ""),
+            Refused::Scopes(generations, scopes) => (generations, scopes),
         };
         if let Some(kept) = self.kept.get(&key).await
-            && kept.generations != rejected
+            && kept.generations != generations
         {
             return Ok(kept);
         }
         self.kept.invalidate(&key).await;
         let replaced = self
             .replaced
-            .try_get_with((key.clone(), rejected), self.vend(running, caller, rejected))
-            .await;
-        let replaced = replaced.map_err(|error| *error)?;
+            .try_get_with(
+                (key.clone(), generations, scopes.into()),
+                self.vend(running, caller, Some(refused)),
+            )
+            .await
+            .map_err(|error| (*error).clone())?;
         self.kept.insert(key, Arc::clone(&replaced)).await;
         Ok(replaced)
     }
@@ -213,7 +185,7 @@ impl Vendor {
         &self,
         running: &Running,
         caller: Option<&CallerToken>,
-        rejected: Generations,
+        refused: Option<Refused<'_>>,
     ) -> Result<Arc<Vended>, VendError> {
         let mut headers = headers::fixed(running);
         if !running.revision.vends_headers {
@@ -224,21 +196,26 @@ impl Vendor {
                 kept: MAX_KEPT,
             }));
         }
+        let (rejected, scopes) = match refused {
+            None => (Generations::default(), ""),
+            Some(Refused::Credential(generations)) => (generations, ""),
+            Some(Refused::Scopes(_, scopes)) => (Generations::default(), scopes),
+        };
         let request = VendHeadersRequest {
             installation_uid: running.installation.uid.to_string(),
             destination: destination(running).as_deref().unwrap_or_default().to_owned(),
             rejected_credential_generation: rejected.installation,
             rejected_entry_credential_generation: rejected.entry,
             rejected_token_number: rejected.token,
+            demanded_scopes: scopes.to_owned(),
             caller: caller.map(message),
-            ..VendHeadersRequest::default()
         };
         let mut credentials = self.credentials.clone();
         let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;
         let vended = answer
             .map_err(|_| Status::deadline_exceeded("no answer in time"))
             .and_then(|answer| answer)
-            .map_err(|status| refused(running, &status))?
+            .map_err(|status| VendError::of(&status, running, caller.is_some()))?
             .into_inner();
         // What is one caller's own must not be kept for others, whoever is mistaken.
         let per_caller = running.revision.per_caller;
@@ -291,16 +268,4 @@ fn destination(running: &Running) -> Option<Arc<str>> {
         None => Arc::clone(code),
         foreign => destination::with(code, foreign.as_ref()).into(),
     })
-}
-
-fn refused(running: &Running, status: &Status) -> VendError {
-    match (status.code(), reason_of(status, ErrorReason::from_str_name)) {
-        (Code::FailedPrecondition, Some(ErrorReason::CredentialRequired)) | (Code::NotFound, _) => VendError::Required,
-        (Code::FailedPrecondition, Some(ErrorReason::CredentialExpired)) => VendError::Expired,
-        (Code::FailedPrecondition, Some(ErrorReason::DestinationChanged)) => VendError::DestinationChanged,
-        (code, _) => {
-            tracing::error!(installation.uid = %running.installation.uid, grpc.code = ?code, error = %status.message(), "credential-svc vended nothing");
-            VendError::Unavailable
-        }
-    }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use contracts::credential::{
-    VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedHeader,
+    ErrorReason, VendHeadersResponse, VendRuntimeRequest, VendRuntimeResponse, VendedHeader,
     vend_service_server::{VendService, VendServiceServer},
 };
 use contracts::registry as pb;
@@ -19,11 +19,11 @@ use service_kit::{
     pipe::pipe,
     status::{Reason, StatusBuilder},
 };
-use tonic::{Request, Response, transport::Server};
+use tonic::{Code, Request, Response, transport::Server};
 
 use super::*;
 use crate::{
-    domain::{Audience, Consumer, ConsumerKind},
+    domain::{Audience, CallError, Consumer, ConsumerKind, ConsumerRef, Links},
     snapshot::testing::{Made, Registry, bearer, person_with, plain_revision},
 };
 
@@ -112,6 +112,13 @@ fn with_secret() -> Running {
             injection: Some(bearer()),
         },
     ))
+}
+
+fn with_account() -> Running {
+    installation(pb::entry_revision::CredentialModel::Oauth(pb::OAuthCredential {
+        injection: Some(bearer()),
+        ..pb::OAuthCredential::default()
+    }))
 }
 
 fn generations(installation: i64, entry: i64) -> Generations {
@@ -218,8 +225,10 @@ async fn a_refused_credential_is_replaced_once_for_all() {
     let (vendor, credentials) = vendor([vended(1, "old", 300), vended(2, "new", 300)]);
     let installation = with_secret();
     let old = vendor.headers(&installation, None, None).await.unwrap();
-    let all =
-        futures::future::join_all((0..10).map(|_| vendor.headers(&installation, None, Some(old.generations)))).await;
+    let all = futures::future::join_all(
+        (0..10).map(|_| vendor.headers(&installation, None, Some(Refused::Credential(old.generations)))),
+    )
+    .await;
     for new in all {
         assert_eq!(header(&new.unwrap(), "authorization"), Some("new"));
     }
@@ -241,48 +250,132 @@ async fn a_refused_credential_is_replaced_once_for_all() {
     );
 }
 
-/// A refusal becomes an error with the install link.
+fn told(error: VendError, running: &Running) -> (&'static str, String) {
+    let links = Links::new("https://tools.example.com".parse().unwrap());
+    let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");
+    match error.into_call_error(running, &gateway, &links) {
+        CallError::Repair(repair) => {
+            assert_eq!(
+                repair.install_url,
+                "https://tools.example.com/install/time?gateway=default"
+            );
+            (repair.reason.name(), repair.message)
+        }
+        CallError::Credential { fault, message, .. } => (fault.name(), message),
+        CallError::CredentialsUnavailable => ("unavailable", String::new()),
+        CallError::Internal => ("internal", String::new()),
+        other => panic!("{other}"),
+    }
+}
+
+/// A refusal becomes an error, with the install link where that helps.
 #[tokio::test]
 async fn refusals_become_errors_with_a_link() {
+    let scopes = Reason::of(ErrorReason::ScopeRequired, ErrorReason::as_str_name);
+    let scopes = StatusBuilder::new(Code::FailedPrecondition, scopes, "no").with("scopes", "mail.read mail.write");
+    let away = Reason::of(ErrorReason::AuthorizationServerUnavailable, ErrorReason::as_str_name);
+    let away = StatusBuilder::new(Code::Unavailable, away, "no");
     let (vendor, _) = vendor([
         refusal(ErrorReason::CredentialRequired),
         refusal(ErrorReason::CredentialExpired),
         refusal(ErrorReason::DestinationChanged),
+        Err(scopes.build()),
+        refusal(ErrorReason::CallerTokenRequired),
+        refusal(ErrorReason::CallerTokenRefused),
+        Err(away.build()),
         Err(Status::unavailable("down")),
         vended(1, "works", 300),
     ]);
-    let installation = with_secret();
-    let links = Links::new("https://tools.example.com".parse().unwrap());
-    let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");
-    let snapshot = Registry::default().entry("time", &[]).snapshot();
-    let entry = snapshot.entry("e-time").unwrap();
+    let installation = with_account();
     let mut seen = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..8 {
         let error = vendor.headers(&installation, None, None).await.unwrap_err();
-        seen.push(match error.into_call_error(entry, &gateway, &links) {
-            CallError::Repair(repair) => {
-                assert_eq!(
-                    repair.install_url,
-                    "https://tools.example.com/install/time?gateway=default"
-                );
-                repair.reason.name()
-            }
-            CallError::CredentialsUnavailable => "unavailable",
-            other => panic!("{other}"),
-        });
+        seen.push(told(error, &installation));
     }
+    let reasons: Vec<_> = seen.iter().map(|(reason, _)| *reason).collect();
     assert_eq!(
-        seen,
+        reasons,
         [
             "credential_required",
             "credential_expired",
             "credential_expired",
+            "scope_required",
+            "caller_token_required",
+            "caller_token_refused",
+            "authorization_server_unavailable",
             "unavailable"
         ]
     );
+    for (index, text) in [
+        (0, "not connected to an account. Open the link to connect one"),
+        (1, "connect again"),
+        (3, "mail.read mail.write. Open the link to connect again"),
+        (4, "in place of a gateway token"),
+        (6, "Neither The time nor Chandlery is at fault"),
+    ] {
+        assert!(seen[index].1.contains(text), "{}", seen[index].1);
+    }
     assert!(
         vendor.headers(&installation, None, None).await.is_ok(),
         "a refusal is not kept"
+    );
+}
+
+#[test]
+fn errors_say_what_helps_with_each_kind_of_credential() {
+    let scopes = VendError::ScopesRequired("write".into());
+    let (_, text) = told(scopes, &with_secret());
+    assert!(
+        text.contains("write. Open the link to enter a credential that has them"),
+        "{text}"
+    );
+    let (_, text) = told(
+        VendError::ScopesRequired("a".repeat(5000).as_str().into()),
+        &with_account(),
+    );
+    assert!(text.len() < 600, "{text}");
+    let (reason, text) = told(VendError::Expired, &passed_through());
+    assert_eq!(reason, "caller_token_refused");
+    assert!(text.contains("does not accept your sign-in"), "{text}");
+    let (_, text) = told(VendError::CallerTokenRequired { given: true }, &passed_through());
+    assert!(text.contains("of another identity provider"), "{text}");
+    assert_eq!(told(VendError::Inconsistent, &with_secret()).0, "internal");
+}
+
+/// The token that was refused is named, and so are the scopes that are demanded: once for all calls.
+#[tokio::test]
+async fn a_refusal_is_passed_on_as_it_was() {
+    let numbered = |number, value: &str| {
+        vended(1, value, 300).map(|vended| VendHeadersResponse {
+            token_number: number,
+            ..vended
+        })
+    };
+    let (vendor, credentials) = vendor([numbered(7, "old"), numbered(8, "new"), numbered(9, "wider")]);
+    let installation = with_account();
+    let old = vendor.headers(&installation, None, None).await.unwrap();
+    let refused = Refused::Credential(old.generations);
+    let new = vendor.headers(&installation, None, Some(refused)).await.unwrap();
+    assert_eq!(header(&new, "authorization"), Some("new"));
+    // Another call was refused the same token.
+    let again = vendor.headers(&installation, None, Some(refused)).await.unwrap();
+    assert_eq!(header(&again, "authorization"), Some("new"));
+    for _ in 0..2 {
+        let refused = Refused::Scopes(new.generations, "read write");
+        let wider = vendor.headers(&installation, None, Some(refused)).await.unwrap();
+        assert_eq!(header(&wider, "authorization"), Some("wider"));
+    }
+    let asked = credentials.asked.lock().unwrap().clone();
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|asked| (asked.rejected_token_number, asked.demanded_scopes.as_str()))
+        .collect();
+    assert_eq!(asked, [(0, ""), (7, ""), (0, "read write")]);
+    let nothing = Refused::Credential(Generations::default());
+    assert_eq!(
+        vendor.headers(&installation, None, Some(nothing)).await.unwrap_err(),
+        VendError::Expired,
+        "what was not sent cannot be replaced"
     );
 }
 

@@ -91,6 +91,43 @@ async fn a_refused_credential_is_replaced_or_becomes_a_link() {
     );
 }
 
+/// A call is sent again only where there are other headers, and once.
+#[tokio::test]
+async fn demanded_scopes_are_asked_for_or_become_a_link() {
+    let respond = |message: Value, headers: HeaderMap| {
+        if headers["authorization"] == "Bearer secret-2" {
+            return answers(r#"{"content":[]}"#)(message, headers);
+        }
+        let demanded = r#"Bearer error="insufficient_scope", scope="mail.read mail.write""#;
+        (StatusCode::FORBIDDEN, [("www-authenticate", demanded)], "no").into_response()
+    };
+    for (best, calls, error) in [
+        (Some(2), 2, None),
+        (Some(3), 2, Some("scope_required")),
+        (Some(1), 1, Some("scope_required")),
+        (None, 1, Some("scope_required")),
+    ] {
+        let mut world = world(respond).await;
+        *world.credentials.0.lock().unwrap() = best;
+        let session = world.open("alice", "2025-11-25", json!({})).await;
+        let result = &world.ask("alice", &session, CALL).await["result"];
+        match error {
+            None => assert_eq!(*result, json!({"content": []})),
+            Some(error) => {
+                assert_eq!(result["structuredContent"]["error"], error);
+                let text = result["content"][0]["text"].as_str().unwrap();
+                assert!(
+                    text.contains("mail.read mail.write") && text.contains("/install/mail"),
+                    "{text}"
+                );
+            }
+        }
+        let sent = std::iter::from_fn(|| world.seen.try_recv().ok());
+        let sent = sent.filter(|(message, _)| message["method"] == "tools/call").count();
+        assert_eq!(sent, calls, "{best:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_large_result_is_passed_on_whole() {
     let world = world(|message, _| {

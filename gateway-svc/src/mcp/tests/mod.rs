@@ -52,7 +52,7 @@ use crate::{
 };
 use requests::{CALL, LIST, PING, call_with, cancel, initialize, method, post};
 
-/// Vends `secret-{generation}`, one generation further with each refusal; `None`: there is no other.
+/// Vends `secret-{generation}`, of this generation after a refusal; `None`: there is no other.
 #[derive(Clone)]
 struct Credentials(Arc<Mutex<Option<i64>>>);
 
@@ -62,16 +62,18 @@ impl VendService for Credentials {
         &self,
         request: tonic::Request<VendHeadersRequest>,
     ) -> Result<tonic::Response<VendHeadersResponse>, Status> {
-        let rejected = request.into_inner().rejected_credential_generation;
+        let request = request.into_inner();
         let best = *self.0.lock().unwrap();
         let refuse = |reason| {
             let reason = Reason::of(reason, ErrorReason::as_str_name);
-            StatusBuilder::new(Code::FailedPrecondition, reason, "no").build()
+            StatusBuilder::new(Code::FailedPrecondition, reason, "no").with("scopes", &request.demanded_scopes)
         };
-        let generation = if rejected == 0 {
+        let generation = if !request.demanded_scopes.is_empty() {
+            best.ok_or_else(|| refuse(ErrorReason::ScopeRequired).build())?
+        } else if request.rejected_credential_generation == 0 {
             1
         } else {
-            best.ok_or_else(|| refuse(ErrorReason::CredentialExpired))?
+            best.ok_or_else(|| refuse(ErrorReason::CredentialExpired).build())?
         };
         Ok(tonic::Response::new(VendHeadersResponse {
             headers: vec![VendedHeader {

@@ -1,0 +1,183 @@
+//! Why nothing was vended, and what the caller of a tool learns of it.
+
+use std::sync::Arc;
+
+use contracts::credential::ErrorReason;
+use service_kit::status::reason_of;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::domain::{CallError, ConsumerRef, CredentialFault, CredentialKind, Links, Repair, RepairReason, Running};
+
+/// How much of a list of scopes is shown.
+const SHOWN: usize = 300;
+
+/// Why there are no headers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VendError {
+    /// A required secret or account is not there.
+    #[error("a required credential has not been entered")]
+    Required,
+    /// The upstream or the authorization server refuses the stored secret.
+    #[error("the credential is no longer accepted")]
+    Expired,
+    /// The entry points elsewhere, or something else runs, than when the secret was entered.
+    #[error("where the credential would go has changed since it was entered; its owner must confirm that")]
+    DestinationChanged,
+    /// The upstream demands scopes that the credential does not have.
+    #[error("the server demands scopes that the credential does not have: {}", shown(.0))]
+    ScopesRequired(Arc<str>),
+    /// The caller has no JWT; or, if `given`, one of another issuer or audience than the entry requires.
+    #[error("its credential is made from the sign-in of the person who calls")]
+    CallerTokenRequired {
+        /// Whether they have one.
+        given: bool,
+    },
+    /// The authorization server does not exchange the caller's JWT.
+    #[error("its authorization server does not accept the sign-in of the person who calls")]
+    CallerTokenRefused,
+    /// The authorization server does not answer.
+    #[error("its authorization server does not answer")]
+    AuthorizationServerUnavailable,
+    /// credential-svc did not answer.
+    #[error("credentials are unavailable")]
+    Unavailable,
+    /// credential-svc says that the credential is one caller's own and the entry does not, or the other way round.
+    #[error("whose the credential is cannot be determined")]
+    Inconsistent,
+}
+
+impl VendError {
+    /// What credential-svc said. `given`: it was sent the caller's JWT.
+    pub(super) fn of(status: &Status, running: &Running, given: bool) -> Self {
+        match (status.code(), reason_of(status, ErrorReason::from_str_name)) {
+            (Code::FailedPrecondition, Some(ErrorReason::CredentialRequired)) | (Code::NotFound, _) => Self::Required,
+            (Code::FailedPrecondition, Some(ErrorReason::CredentialExpired)) => Self::Expired,
+            (Code::FailedPrecondition, Some(ErrorReason::DestinationChanged)) => Self::DestinationChanged,
+            (Code::FailedPrecondition, Some(ErrorReason::ScopeRequired)) => {
+                let info = status.get_details_error_info();
+                let scopes = info.and_then(|mut info| info.metadata.remove("scopes"));
+                Self::ScopesRequired(scopes.unwrap_or_default().into())
+            }
+            (Code::FailedPrecondition, Some(ErrorReason::CallerTokenRequired)) => Self::CallerTokenRequired { given },
+            (Code::FailedPrecondition, Some(ErrorReason::CallerTokenRefused)) => Self::CallerTokenRefused,
+            (Code::Unavailable, Some(ErrorReason::AuthorizationServerUnavailable)) => {
+                Self::AuthorizationServerUnavailable
+            }
+            (code, _) => {
+                tracing::error!(installation.uid = %running.installation.uid, grpc.code = ?code, error = %status.message(), "credential-svc vended nothing");
+                Self::Unavailable
+            }
+        }
+    }
+
+    /// As the caller learns it.
+    pub(crate) fn into_call_error(self, running: &Running, consumer: &ConsumerRef, links: &Links) -> CallError {
+        let entry = &running.entry;
+        let name = &entry.display_name;
+        let kind = running.revision.credential;
+        let without_link = |fault, message| CallError::Credential {
+            entry: Arc::clone(&entry.slug),
+            fault,
+            message,
+        };
+        let (reason, message) = match self {
+            Self::Unavailable => return CallError::CredentialsUnavailable,
+            Self::Inconsistent => return CallError::Internal,
+            Self::AuthorizationServerUnavailable => {
+                let message = format!(
+                    "The authorization server of {name} does not answer, so there is no token for this call. Neither {name} nor Chandlery is at fault. Try again in a moment."
+                );
+                return without_link(CredentialFault::AuthorizationServerUnavailable, message);
+            }
+            Self::CallerTokenRequired { given } => {
+                let message = if given {
+                    format!(
+                        "{name} requires a sign-in of another identity provider, or for another audience, than the one you called with. An admin finds in its entry which."
+                    )
+                } else {
+                    format!(
+                        "{name} is called with your own sign-in: connect your client with a token of the organization's identity provider in place of a gateway token, then try again."
+                    )
+                };
+                return without_link(CredentialFault::CallerTokenRequired, message);
+            }
+            Self::CallerTokenRefused => {
+                let message = format!(
+                    "The authorization server of {name} gives no token for you. Ask the people who run it, or an admin, for access; then try again."
+                );
+                return without_link(CredentialFault::CallerTokenRefused, message);
+            }
+            // There is nothing that anybody could enter.
+            Self::Expired if kind == CredentialKind::JwtPassthrough => {
+                let message = format!(
+                    "The server of {name} does not accept your sign-in (HTTP 401). Sign in again and retry; if it persists, ask an admin for access."
+                );
+                return without_link(CredentialFault::CallerTokenRefused, message);
+            }
+            Self::Required => (
+                RepairReason::CredentialRequired,
+                match kind {
+                    CredentialKind::OAuth => {
+                        format!("{name} is not connected to an account. Open the link to connect one, then try again.")
+                    }
+                    _ => format!("{name} lacks a credential. Open the link to enter it, then try again."),
+                },
+            ),
+            Self::Expired => (
+                RepairReason::CredentialExpired,
+                match kind {
+                    CredentialKind::OAuth => format!(
+                        "{name} no longer accepts the account that is connected. Open the link to connect again, then try again."
+                    ),
+                    _ => format!(
+                        "{name} no longer accepts the stored credential. Open the link to enter a new one, then try again."
+                    ),
+                },
+            ),
+            Self::DestinationChanged => (
+                RepairReason::CredentialExpired,
+                format!(
+                    "{name} has changed since its credential was entered, and that would now go elsewhere or to other code. Open the link to see what has changed and to confirm it, then try again."
+                ),
+            ),
+            Self::ScopesRequired(scopes) => (
+                RepairReason::ScopeRequired,
+                scopes_required(name, kind, &shown(&scopes)),
+            ),
+        };
+        Repair {
+            reason,
+            entry: Arc::clone(&entry.slug),
+            display_name: Arc::clone(name),
+            message,
+            install_url: links.install(&entry.slug, Some(consumer)),
+        }
+        .into()
+    }
+}
+
+fn scopes_required(name: &str, kind: CredentialKind, scopes: &str) -> String {
+    let then = match kind {
+        CredentialKind::OAuth => "Open the link to connect again and allow them, then try again.",
+        CredentialKind::None | CredentialKind::Static => {
+            "Open the link to enter a credential that has them, then try again."
+        }
+        CredentialKind::ClientCredentials | CredentialKind::TokenExchange | CredentialKind::JwtPassthrough => {
+            "An admin must have them granted at the authorization server."
+        }
+    };
+    format!("{name} demands scopes for this call that its credential does not have: {scopes}. {then}")
+}
+
+/// Scopes as people see them. They come from the upstream.
+fn shown(scopes: &str) -> String {
+    if scopes.is_empty() {
+        return "it does not say which".to_owned();
+    }
+    let mut shown: String = scopes.chars().take(SHOWN).collect();
+    if shown.len() < scopes.len() {
+        shown.push('…');
+    }
+    shown
+}
