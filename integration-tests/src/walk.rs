@@ -352,6 +352,35 @@ impl Caller {
         Ok(self.gateways().create_gateway(request).await?.into_inner())
     }
 
+    /// A personal gateway token.
+    pub async fn gateway_token(&self) -> String {
+        let request = r::CreateGatewayTokenRequest {
+            gateway_token: Some(r::GatewayToken {
+                display_name: "a script".to_owned(),
+                ..r::GatewayToken::default()
+            }),
+            request_id: request_id(),
+        };
+        let made = self.gateway_tokens().create_gateway_token(request).await;
+        made.expect("everybody may").into_inner().token
+    }
+
+    /// Installs an entry whose tools are discovered with the token of the person who asks, and waits until they are known.
+    pub async fn install_and_discover(&self, entry: &str) -> Installation {
+        let installation = self.create_installation(entry, None, &[]).await;
+        let name = installation
+            .unwrap_or_else(|status| panic!("install {entry}: {status:?}"))
+            .name;
+        eventually_within(TIMEOUT, "the tools are discovered", || async {
+            let request = contracts::gateway::DiscoverToolsRequest {
+                installation: name.clone(),
+            };
+            self.tools().discover_tools(request).await.ok()
+        })
+        .await;
+        self.until_ready(&name).await
+    }
+
     /// Assigns a tool, whose installation is resolved at call time.
     pub async fn assign(&self, gateway: &str, entry: &str, tool: &str) -> r::ToolAssignment {
         self.create_assignment(&format!("gateways/{gateway}"), assignment(entry, tool), false)

@@ -2,12 +2,13 @@
 //! audience that it names, and never a gateway token.
 
 use contracts::registry::{self as r, entry::CredentialModel};
-use integration_tests::{Stack, caller::refused, keycloak::claims, upstream::recording::RecordingUpstream, walk};
+use integration_tests::{
+    Caller, Stack, caller::refused, keycloak::claims, upstream::recording::RecordingUpstream, walk,
+};
 use serde_json::json;
 use tonic::Code;
 
-async fn publish(stack: &Stack, upstream: &RecordingUpstream, id: &str, issuer: &str, audience: &str) {
-    let admin = stack.admin();
+async fn publish(admin: &Caller, upstream: &RecordingUpstream, id: &str, issuer: &str, audience: &str) {
     let model = r::JwtPassthroughCredential {
         issuer: issuer.to_owned(),
         audiences: vec![audience.to_owned()],
@@ -18,24 +19,12 @@ async fn publish(stack: &Stack, upstream: &RecordingUpstream, id: &str, issuer: 
         ..walk::remote(&upstream.url())
     };
     admin.publish(id, entry).await;
-    admin
-        .create_assignment("team", walk::assignment(id, "echo"))
-        .await
-        .expect("an admin may");
-}
-
-fn call(tool: &str) -> contracts::gateway::CallToolRequest {
-    contracts::gateway::CallToolRequest {
-        parent: "gateways/team".to_owned(),
-        exposed_name: tool.to_owned(),
-        arguments_json: r#"{"text":"x"}"#.to_owned(),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_gets_the_callers_token_and_no_other() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
-    let (alice, bob) = (stack.member("alice"), stack.member("bob"));
+    let (admin, alice, bob) = (stack.admin(), stack.member("alice"), stack.member("bob"));
     let own = claims(alice.token());
     let issuer = own["iss"].as_str().expect("a text").to_owned();
     let audience = own["aud"]
@@ -43,10 +32,9 @@ async fn the_server_gets_the_callers_token_and_no_other() {
         .or(own["aud"][0].as_str())
         .expect("a text")
         .to_owned();
-    stack.admin().gateway("team").await;
-    publish(&stack, &upstream, "own", &issuer, &audience).await;
+    publish(&admin, &upstream, "own", &issuer, &audience).await;
     publish(
-        &stack,
+        &admin,
         &upstream,
         "other-issuer",
         "https://login.example.com",
@@ -54,21 +42,18 @@ async fn the_server_gets_the_callers_token_and_no_other() {
     )
     .await;
     publish(
-        &stack,
+        &admin,
         &upstream,
         "other-audience",
         &issuer,
         "https://other.example.com",
     )
     .await;
+    admin.gateway("team").await;
     for person in [&alice, &bob] {
-        for entry in ["own", "other-issuer", "other-audience"] {
-            person
-                .create_installation(entry, None, &[])
-                .await
-                .expect("a member may");
-        }
+        person.install_and_discover("own").await;
     }
+    admin.assign("team", "own", "echo").await;
     for person in [&alice, &bob] {
         let client = stack.mcp("team", person).await;
         assert_eq!(client.call_text("own__echo", json!({"text": "x"})).await, "x");
@@ -76,9 +61,24 @@ async fn the_server_gets_the_callers_token_and_no_other() {
         assert_eq!(sent, format!("Bearer {}", person.token()));
     }
 
+    // A gateway token is no token of the identity provider.
+    let token = alice.gateway_token().await;
+    let client = stack.mcp("team", &stack.caller(Some(token))).await;
+    let answer = client.call("own__echo", json!({"text": "x"})).await;
+    assert_eq!(
+        answer["result"]["structuredContent"]["error"], "caller_token_required",
+        "{answer}"
+    );
+
     upstream.forget();
-    for tool in ["other-issuer__echo", "other-audience__echo"] {
-        let answer = alice.tools().call_tool(call(tool)).await;
+    for entry in ["other-issuer", "other-audience"] {
+        let installation = alice
+            .create_installation(entry, None, &[])
+            .await
+            .expect("a member may")
+            .name;
+        let request = contracts::gateway::DiscoverToolsRequest { installation };
+        let answer = alice.tools().discover_tools(request).await;
         refused(answer, Code::FailedPrecondition, "CALLER_TOKEN_REQUIRED");
     }
     let all = upstream.requests();

@@ -67,10 +67,6 @@ impl Journey {
             .put_entry_secrets(id, &[("secret", secret)])
             .await
             .expect("an admin may");
-        admin
-            .create_assignment("team", walk::assignment(id, "echo"))
-            .await
-            .expect("an admin may");
     }
 }
 
@@ -85,14 +81,10 @@ async fn each_person_gets_a_token_of_their_own() {
     for name in ["alice", "bob"] {
         let token = journey.keycloak.token(name).await;
         let person = stack.caller(Some(token));
-        for entry in ["tool", "broken"] {
-            person
-                .create_installation(entry, None, &[])
-                .await
-                .expect("a member may");
-        }
+        person.install_and_discover("tool").await;
         people.push(person);
     }
+    stack.admin().assign("team", "tool", "echo").await;
     let arguments = json!({"text": "x"});
     for (name, person) in ["alice", "bob"].iter().zip(&people) {
         let client = stack.mcp("team", person).await;
@@ -128,18 +120,22 @@ async fn each_person_gets_a_token_of_their_own() {
         .collect();
     assert_eq!(sent.len(), 1);
 
-    let request = |tool: &str| contracts::gateway::CallToolRequest {
-        parent: "gateways/team".to_owned(),
-        exposed_name: tool.to_owned(),
-        arguments_json: r#"{"text":"x"}"#.to_owned(),
-    };
     // The client's secret is wrong: an admin's matter, not the caller's.
+    let broken = people[0]
+        .create_installation("broken", None, &[])
+        .await
+        .expect("a member may")
+        .name;
+    let request = contracts::gateway::DiscoverToolsRequest { installation: broken };
     let failed = people[0]
         .tools()
-        .call_tool(request("broken__echo"))
+        .discover_tools(request)
         .await
         .expect_err("it is refused");
-    assert!(!failed.message().contains("not-the-secret"), "{failed:?}");
+    assert!(
+        failed.message().contains("admin") && !failed.message().contains("not-the-secret"),
+        "{failed:?}"
+    );
 
     // A caller with a token of the development issuer has none that Keycloak exchanges.
     let stranger = stack.member("carol");
@@ -147,6 +143,11 @@ async fn each_person_gets_a_token_of_their_own() {
         .create_installation("tool", None, &[])
         .await
         .expect("a member may");
-    let answer = stranger.tools().call_tool(request("tool__echo")).await;
+    let request = contracts::gateway::CallToolRequest {
+        parent: "gateways/team".to_owned(),
+        exposed_name: "tool__echo".to_owned(),
+        arguments_json: r#"{"text":"x"}"#.to_owned(),
+    };
+    let answer = stranger.tools().call_tool(request).await;
     refused(answer, Code::FailedPrecondition, "CALLER_TOKEN_REFUSED");
 }
