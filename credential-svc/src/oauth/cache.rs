@@ -59,9 +59,9 @@ impl<T: Clone + Send + Sync + 'static> Cache<T> {
         F: Future<Output = Result<T, ServerError>> + Send + 'static,
     {
         let slot = self.slots.get_with_by_ref(key, Arc::default);
-        let now = self.clock.now();
         let (mut ended, patience) = {
             let mut state = slot.state();
+            let now = self.clock.now();
             if state.is_decided(now) {
                 return state.answer(now);
             }
@@ -96,7 +96,8 @@ impl<T: Clone + Send + Sync + 'static> Cache<T> {
         let (clock, patience) = (self.clock.clone(), self.fetch_time());
         tokio::spawn(async move {
             let fetched = timeout(patience, fetch).await.unwrap_or_else(|_late| Err(late()));
-            let (now, mut state) = (clock.now(), slot.state());
+            let mut state = slot.state();
+            let now = clock.now();
             match fetched {
                 Ok(value) => (state.last, state.failed) = (Some((value, now)), None),
                 Err(error) => state.failed = Some((error, now)),
@@ -150,7 +151,8 @@ impl<T: Clone> State<T> {
 }
 
 fn age(at: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(at).unwrap_or_default()
+    // Where the clock was set back: nothing is kept for longer because of that.
+    now.duration_since(at).unwrap_or_else(|ahead| ahead.duration())
 }
 
 fn late() -> ServerError {

@@ -136,8 +136,10 @@ impl Http {
             sent.headers_mut().insert(CONTENT_TYPE, content_type);
             *sent.body_mut() = Some(body.bytes.into());
         }
-        let failed = |error: reqwest::Error| no_answer(origin, &error);
-        let mut response = client.execute(sent).await.map_err(failed)?;
+        let mut response = match client.execute(sent).await {
+            Ok(response) => response,
+            Err(error) => return Err(no_answer(origin, &error)),
+        };
         let mut answer = Answer {
             origin: Arc::clone(origin),
             status: response.status(),
@@ -152,7 +154,8 @@ impl Http {
         answer.body = Zeroizing::new(Vec::with_capacity(
             usize::try_from(expected).unwrap_or(limit).min(limit),
         ));
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        let broken = |_| ServerError::Unavailable(format!("{origin} did not finish its answer"));
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if answer.body.len() + chunk.len() > limit {
                 return Err(ServerError::Unusable(format!(
                     "{origin} answered with more than {} KiB",
@@ -163,6 +166,11 @@ impl Http {
         }
         Ok(answer)
     }
+}
+
+/// A URL for messages: its query may hold a secret.
+pub(super) fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 /// Proxies that the environment names are ignored, as for the issuers of callers: a proxy would connect where the policy forbids.

@@ -94,7 +94,10 @@ impl AuthorizationServers for HttpServers {
         let url = self.http.checked("the issuer", issuer)?;
         if url.query().is_some() {
             // RFC 8414, section 2.
-            return Err(ServerError::Unusable(format!("{issuer} is no issuer: it has a query")));
+            return Err(ServerError::Unusable(format!(
+                "{} is no issuer: it has a query",
+                http::shown(&url)
+            )));
         }
         let fetch = || {
             let (http, issuer) = (Arc::clone(&self.http), issuer.clone());

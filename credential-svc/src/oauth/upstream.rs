@@ -9,7 +9,7 @@ use super::{
     answer::fault,
     challenge::Challenge,
     fields::{Fields, split_scopes},
-    http::{Body, Http, Limit, Request},
+    http::{Body, Http, Limit, Request, shown},
     metadata::{self, MAX_DOCUMENT},
     text::readable,
     well_known,
@@ -28,6 +28,7 @@ const MAX_SERVERS: usize = 10;
 
 pub(super) async fn discover(http: &Http, url: &str) -> Result<Option<Upstream>, ServerError> {
     let upstream = http.checked("the upstream", url)?;
+    let shown = shown(&upstream);
     let challenge = challenge(http, &upstream).await?;
     let named = &challenge.resource_metadata;
     // Elsewhere, somebody else could speak for the upstream.
@@ -61,11 +62,11 @@ pub(super) async fn discover(http: &Http, url: &str) -> Result<Option<Upstream>,
         described.authorization_servers = match of_origin(http, &upstream).await? {
             Some(issuer) => vec![issuer],
             None if is_given => {
-                let text = format!("the metadata of {url} names no authorization server");
+                let text = format!("the metadata of {shown} names no authorization server");
                 return Err(ServerError::Unusable(text));
             }
             None if !challenge.resource_metadata.is_empty() => {
-                let text = format!("{url} names metadata that is not at its own origin, or cannot be read");
+                let text = format!("{shown} names metadata that is not at its own origin, or cannot be read");
                 return Err(ServerError::Unusable(text));
             }
             None => return Ok(None),
@@ -100,7 +101,10 @@ fn read(upstream: &Url, fields: &Fields) -> Result<Upstream, ServerError> {
     let resource = fields.text("resource").unwrap_or_default();
     if !Url::parse(resource).is_ok_and(|resource| covers(&resource, upstream)) {
         let resource = readable(resource, 200);
-        let text = format!("the metadata of {upstream} is of another resource: {resource:?}");
+        let text = format!(
+            "the metadata of {} is of another resource: {resource:?}",
+            shown(upstream)
+        );
         return Err(ServerError::Unusable(text));
     }
     Ok(Upstream {

@@ -92,6 +92,14 @@ async fn metadata_is_of_this_upstream() {
 }
 
 #[tokio::test]
+async fn the_query_of_an_upstream_is_not_repeated() {
+    let server = Server::start().await;
+    server.answer(|_| json(&json!({ "resource": "https://bank.example.com" })));
+    let error = servers().0.upstream(&server.url("/mcp?key=canary")).await.unwrap_err();
+    assert!(!error.to_string().contains("canary"), "{error}");
+}
+
+#[tokio::test]
 async fn an_origin_with_metadata_is_its_own_authorization_server() {
     let server = Server::with(|server| {
         let named = server.url("/");

@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{
+    super::HttpServers,
     assert_unavailable, assert_unusable, client, endpoints, request,
     server::{Server, html, json, redirect, with_status},
     servers, servers_within,
@@ -20,8 +21,8 @@ use crate::domain::authorization::servers::{
     Authentication, AuthorizationServers as _, Client, ServerError, TokenKind, Tokens,
 };
 
-async fn ask(server: &Server) -> Result<Tokens, ServerError> {
-    servers().0.token(&endpoints(server), &client(), &request()).await
+async fn ask(servers: &HttpServers, server: &Server) -> Result<Tokens, ServerError> {
+    servers.token(&endpoints(server), &client(), &request()).await
 }
 
 #[tokio::test]
@@ -67,6 +68,7 @@ async fn clients_authenticate_as_they_are() {
 
 #[tokio::test]
 async fn refusals_are_told_from_faults() {
+    let (servers, _) = servers();
     let server = Server::start().await;
     for (status, answer, code) in [
         (
@@ -88,7 +90,7 @@ async fn refusals_are_told_from_faults() {
         ),
     ] {
         server.answer(move |_| with_status(status, &answer));
-        match ask(&server).await {
+        match ask(&servers, &server).await {
             Err(ServerError::Refused {
                 code: given,
                 description,
@@ -105,14 +107,15 @@ async fn refusals_are_told_from_faults() {
     }
     for status in [408, 429, 500, 503] {
         server.answer(move |_| with_status(status, &json!({"error": "invalid_grant"})));
-        assert_unavailable(ask(&server).await, &status.to_string());
+        assert_unavailable(ask(&servers, &server).await, &status.to_string());
     }
     server.answer(|_| with_status(400, &json!({"error": "temporarily_unavailable"})));
-    assert_unavailable(ask(&server).await, "temporarily_unavailable");
+    assert_unavailable(ask(&servers, &server).await, "temporarily_unavailable");
 }
 
 #[tokio::test]
 async fn pages_and_redirects_are_no_tokens() {
+    let (servers, _) = servers();
     let (server, inside) = (Server::start().await, Server::start().await);
     for status in [200, 400, 403, 404] {
         server.answer(move |_| html(status));
@@ -121,7 +124,7 @@ async fn pages_and_redirects_are_no_tokens() {
         } else {
             status.to_string()
         };
-        assert_unusable(ask(&server).await, &part);
+        assert_unusable(ask(&servers, &server).await, &part);
     }
     for document in [
         json!(null),
@@ -131,18 +134,19 @@ async fn pages_and_redirects_are_no_tokens() {
         json!({"error": {"code": 400}}),
     ] {
         server.answer(move |_| json(&document));
-        assert!(matches!(ask(&server).await, Err(ServerError::Unusable(_))));
+        assert!(matches!(ask(&servers, &server).await, Err(ServerError::Unusable(_))));
     }
     for status in [301, 302, 303, 307, 308] {
         let target = inside.url("/token");
         server.answer(move |_| redirect(status, &target));
-        assert_unusable(ask(&server).await, "redirect");
+        assert_unusable(ask(&servers, &server).await, "redirect");
     }
     assert_eq!(inside.seen().len(), 0);
 }
 
 #[tokio::test]
 async fn a_form_is_understood() {
+    let (servers, _) = servers();
     let server = Server::start().await;
     server.answer(|_| {
         Response::builder()
@@ -152,7 +156,7 @@ async fn a_form_is_understood() {
             ))
             .unwrap()
     });
-    let tokens = ask(&server).await.unwrap();
+    let tokens = ask(&servers, &server).await.unwrap();
     assert_eq!(tokens.access.expose_secret(), "a+t");
     assert_eq!(tokens.scopes.unwrap(), ["r", "w"]);
     assert_eq!(tokens.expires_in, Some(Duration::from_secs(60)));
@@ -160,12 +164,13 @@ async fn a_form_is_understood() {
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut() {
+    let (servers, _) = servers();
     let server = Server::start().await;
     server.answer(|_| {
         let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 4096])));
         Response::new(Body::from_stream(endless))
     });
-    assert_unusable(ask(&server).await, "more than 64 KiB");
+    assert_unusable(ask(&servers, &server).await, "more than 64 KiB");
 }
 
 #[tokio::test]
@@ -179,18 +184,18 @@ async fn an_answer_that_trickles_ends() {
         Response::new(Body::from_stream(drops.boxed()))
     });
     let (servers, _) = servers_within(Duration::from_millis(300));
-    let tokens = servers.token(&endpoints(&server), &client(), &request()).await;
-    assert_unavailable(tokens, "within 300ms");
+    assert_unavailable(ask(&servers, &server).await, "within 300ms");
 }
 
 #[tokio::test]
 async fn a_broken_answer_may_come_later() {
+    let (servers, _) = servers();
     let server = Server::start().await;
     server.answer(|_| {
         let broken = futures::stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("broken"))]);
         Response::new(Body::from_stream(broken))
     });
-    assert_unavailable(ask(&server).await, "cannot be reached");
+    assert_unavailable(ask(&servers, &server).await, &server.url(""));
 }
 
 #[tokio::test]
