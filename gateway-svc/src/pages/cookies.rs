@@ -37,6 +37,16 @@ pub(super) fn name(base: &str, secure: bool) -> String {
     }
 }
 
+/// The name of a cookie for one of several things that are under way.
+pub(super) fn tagged(base: &str, what: &str) -> String {
+    let tag: String = what
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        .take(8)
+        .collect();
+    format!("{base}_{tag}")
+}
+
 /// Adds a `Set-Cookie`.
 pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, scope: Scope<'_>, max_age: Duration) {
     let Scope { prefix, path, secure } = scope;

@@ -1,10 +1,10 @@
 //! Links to the install page and to the progress page of an entry.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 /// What an install link carries besides the entry.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Link {
     /// The gateway the call came through.
@@ -46,6 +46,15 @@ pub(super) fn install_path(entry: &str, link: &Link) -> String {
 
 /// Path and query of the progress page, below the public URL.
 pub(super) fn progress_path(entry: &str, id: &str, link: &Link) -> String {
+    below(entry, "progress", id, link)
+}
+
+/// Path and query of the form that connects an account or, if `what` is `disconnect`, disconnects it.
+pub(super) fn connect_path(entry: &str, id: &str, what: &str, link: &Link) -> String {
+    below(entry, what, id, link)
+}
+
+fn below(entry: &str, what: &str, id: &str, link: &Link) -> String {
     let link = Link {
         installation: None,
         new: None,
@@ -58,5 +67,5 @@ pub(super) fn progress_path(entry: &str, id: &str, link: &Link) -> String {
             (path, format!("?{query}"))
         });
     let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    format!("{path}/progress/{id}{query}")
+    format!("{path}/{what}/{id}{query}")
 }

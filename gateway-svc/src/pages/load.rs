@@ -56,7 +56,12 @@ pub(super) async fn load(opener: &Opener<'_>, entry: &str, choice: Choice<'_>) -
             credential: credential(opener, &scopes[scope]).await?,
         },
     };
-    Ok(Some(Loaded { entry, scopes, target }))
+    Ok(Some(Loaded {
+        entry,
+        me: me.name,
+        scopes,
+        target,
+    }))
 }
 
 async fn credential(opener: &Opener<'_>, scope: &Scope) -> Result<Option<Box<Credential>>, Status> {

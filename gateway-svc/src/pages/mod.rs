@@ -1,9 +1,12 @@
-//! The install page and its sign-in: server-rendered HTML that works without JavaScript, except for live progress.
+//! The install page, its sign-in and the way to authorization servers and back: server-rendered HTML that works without JavaScript, except for live progress.
 //!
 //! The pages have no privileges. They sign the opener in by OIDC and call the other services with the opener's own token;
 //! what the opener may do is decided there, as for any other client.
 
 mod assets;
+mod callback;
+mod client_document;
+mod connect;
 mod cookies;
 mod form;
 #[cfg(test)]
@@ -14,6 +17,7 @@ mod install;
 mod link;
 mod load;
 mod model;
+mod not_connected;
 mod oidc;
 mod problem;
 mod progress;
@@ -105,7 +109,7 @@ impl Pages {
     }
 }
 
-/// `/`, `/install/…`, `/signin…`, `/signout` and `/static/…`.
+/// `/`, `/install/…`, `/oauth/…`, `/signin…`, `/signout` and `/static/…`.
 pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
     let public = config.public_url.as_str().trim_end_matches('/').to_owned();
     let pages = Pages {
@@ -131,6 +135,11 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         .route("/install/{entry}", get(install::show).post(submit::submit))
         .route("/install/{entry}/progress/{installation}", get(progress::show))
         .route("/install/{entry}/progress/{installation}/events", get(progress::events))
+        .route("/install/{entry}/connect/{installation}", post(connect::connect))
+        .route("/install/{entry}/disconnect/{installation}", post(connect::disconnect))
+        .route("/oauth/callback", get(callback::callback))
+        .route("/oauth/problem", get(callback::problem))
+        .route("/oauth/client.json", get(client_document::show))
         .route("/signin", get(signin::begin))
         .route("/signin/callback", get(signin::callback))
         .route("/signout", post(signin::sign_out))

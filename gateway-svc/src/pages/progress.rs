@@ -14,13 +14,19 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use contracts::registry::{Entry, Installation, InstallationState};
+use contracts::{
+    credential::Credential,
+    registry::{Entry, Installation, InstallationState},
+};
 use tonic::{Code, Status};
 
 use super::{
     Pages,
     link::{Link, entry_name, progress_path},
-    model::progress::{Look, Progress, look},
+    model::{
+        connection,
+        progress::{Look, Progress, look},
+    },
     problem::Problem,
     services::Opener,
     signin, view,
@@ -50,7 +56,26 @@ pub(super) async fn show(
     };
     let opener = pages.services.of(&session.token);
     let problem = match follow(&opener, &entry, &id, pages.clock.now()).await {
-        Ok(Some((entry, _, look))) => {
+        Ok(Some((entry, installation, look))) => {
+            let account = match connected(&opener, &entry, &installation).await {
+                Ok(connected) => connected,
+                Err(status) => {
+                    let back = format!("{}{here}", pages.prefix);
+                    let problem = Problem::of(&status, pages.sign_in_path(&here), back);
+                    return pages.refuse_to(&session, &here, &problem);
+                }
+            };
+            let account = account.as_ref().and_then(|(credential, me)| {
+                let account = connection::account(&entry, &installation, credential, me)?;
+                let place = view::connection::Place {
+                    session: &session,
+                    entry: entry.name.trim_start_matches("entries/"),
+                    id: &id,
+                    link: &link,
+                    destination: &credential.present_destination,
+                };
+                Some(view::connection::section(&pages, &place, &account))
+            });
             let shown = view::progress::Shown {
                 session: &session,
                 entry: &entry,
@@ -58,6 +83,7 @@ pub(super) async fn show(
                 here: &here,
                 form: &form,
                 look: &look,
+                account,
             };
             return view::progress::page(&pages, &shown);
         }
@@ -139,6 +165,22 @@ fn event(name: &str, pages: &Pages, entry: &str, form: &Link, look: &Look) -> Ev
         .event(name)
         .data(data.to_string())
         .retry(Duration::from_secs(1))
+}
+
+/// What is known of the installation's account, and who the opener is; `None` where there can be none, or where the opener may not know.
+async fn connected(
+    opener: &Opener<'_>,
+    entry: &Entry,
+    installation: &Installation,
+) -> Result<Option<(Credential, String)>, Status> {
+    if !connection::has_account(entry) {
+        return Ok(None);
+    }
+    match tokio::try_join!(opener.credential(&installation.name), opener.me()) {
+        Ok((credential, me)) => Ok(Some((credential, me.name))),
+        Err(status) if status.code() == Code::PermissionDenied => Ok(None),
+        Err(status) => Err(status),
+    }
 }
 
 /// Looks at an installation of this entry; `None` where there is none for this opener.

@@ -197,6 +197,37 @@ impl Opener<'_> {
         Ok(client.put_installation_credential(request).await?.into_inner())
     }
 
+    /// Where the opener signs in to connect an account. `destination` is the one that they were shown.
+    pub(super) async fn start_authorization(
+        &self,
+        installation: &str,
+        destination: String,
+    ) -> Result<c::StartAuthorizationResponse, Status> {
+        let request = self.request(c::StartAuthorizationRequest {
+            installation: installation.to_owned(),
+            destination,
+        })?;
+        let mut client = CredentialServiceClient::new(self.services.credential.clone());
+        Ok(client.start_authorization(request).await?.into_inner())
+    }
+
+    pub(super) async fn finish_authorization(
+        &self,
+        answer: c::FinishAuthorizationRequest,
+    ) -> Result<c::Credential, Status> {
+        let request = self.request(answer)?;
+        let mut client = CredentialServiceClient::new(self.services.credential.clone());
+        Ok(client.finish_authorization(request).await?.into_inner())
+    }
+
+    pub(super) async fn delete_credential(&self, installation: &str) -> Result<c::Credential, Status> {
+        let request = self.request(c::DeleteInstallationCredentialRequest {
+            installation: installation.to_owned(),
+        })?;
+        let mut client = CredentialServiceClient::new(self.services.credential.clone());
+        Ok(client.delete_installation_credential(request).await?.into_inner())
+    }
+
     pub(super) async fn confirm(&self, installation: &str, destination: String) -> Result<c::Credential, Status> {
         let request = self.request(c::ConfirmInstallationDestinationRequest {
             installation: installation.to_owned(),

@@ -287,12 +287,7 @@ impl Pages {
 
     /// One cookie a sign-in, so that two tabs do not disturb each other.
     fn cookie_name(&self, state: &str) -> String {
-        let tag: String = state
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-            .take(8)
-            .collect();
-        cookies::name(&format!("{COOKIE}_{tag}"), self.secure)
+        cookies::name(&cookies::tagged(COOKIE, state), self.secure)
     }
 
     fn sign_in_scope(&self) -> cookies::Scope<'_> {

@@ -26,6 +26,8 @@ pub(in crate::pages) struct Scope {
 #[derive(Debug)]
 pub(in crate::pages) struct Loaded {
     pub(in crate::pages) entry: Entry,
+    /// `users/{user}`: the opener.
+    pub(in crate::pages) me: String,
     pub(in crate::pages) scopes: Vec<Scope>,
     pub(in crate::pages) target: Target,
 }

@@ -1,4 +1,5 @@
 //! What the pages show, without how: neither requests nor HTML.
 
+pub(super) mod connection;
 pub(super) mod install;
 pub(super) mod progress;

@@ -174,7 +174,11 @@ fn step(condition: Option<&Condition>, title: &'static str, working: &str, done:
 fn needs_input(reason: &str) -> bool {
     matches!(
         reason,
-        "CREDENTIAL_REQUIRED" | "DESTINATION_CHANGED" | "CREDENTIAL_EXPIRED"
+        "CREDENTIAL_REQUIRED"
+            | "DESTINATION_CHANGED"
+            | "CREDENTIAL_EXPIRED"
+            | "REAUTHENTICATION_REQUIRED"
+            | "SCOPE_REQUIRED"
     )
 }
 

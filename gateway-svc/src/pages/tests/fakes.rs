@@ -37,6 +37,15 @@ pub(super) struct World {
     pub(super) request_ids: Vec<String>,
     /// Answers the next put is refused with.
     pub(super) refuse_put: Option<Status>,
+    /// By installation: the account.
+    pub(super) connections: HashMap<String, c::Connection>,
+    /// What came to connect accounts, in order.
+    pub(super) started: Vec<c::StartAuthorizationRequest>,
+    pub(super) finished: Vec<c::FinishAuthorizationRequest>,
+    /// Where people are sent; the state is added.
+    pub(super) authorization_url: String,
+    /// What the next start or finish is refused with.
+    pub(super) refuse_authorization: Option<Status>,
     replies: HashMap<String, r::Installation>,
 }
 
@@ -86,6 +95,12 @@ impl FakeServices {
             .route(
                 &format!("{credential}/PutInstallationCredential"),
                 self.method(put_credential),
+            )
+            .route(&format!("{credential}/StartAuthorization"), self.method(start))
+            .route(&format!("{credential}/FinishAuthorization"), self.method(finish))
+            .route(
+                &format!("{credential}/DeleteInstallationCredential"),
+                self.method(delete_credential),
             )
             .route(
                 &format!("{credential}/ConfirmInstallationDestination"),
@@ -270,6 +285,7 @@ fn credential(world: &World, installation: &str) -> c::Credential {
         bound_description: "what it was".to_owned(),
         present_description: world.present_destination.clone(),
         changes: world.changes.clone(),
+        connection: world.connections.get(installation).cloned(),
         ..Default::default()
     }
 }
@@ -310,6 +326,54 @@ fn confirm(
     if let Some((_, bound)) = world.secrets.get_mut(&request.installation) {
         *bound = request.destination;
     }
+    Ok(credential(world, &request.installation))
+}
+
+fn start(
+    world: &mut World,
+    _: &str,
+    request: c::StartAuthorizationRequest,
+) -> Result<c::StartAuthorizationResponse, Status> {
+    if let Some(status) = world.refuse_authorization.take() {
+        return Err(status);
+    }
+    world.started.push(request);
+    let state = format!("state-{}", world.started.len());
+    Ok(c::StartAuthorizationResponse {
+        authorization_url: format!("{}{state}", world.authorization_url),
+        expire_time: Some((service_kit::Clock::System.now() + std::time::Duration::from_secs(600)).into()),
+        state,
+    })
+}
+
+fn finish(world: &mut World, _: &str, request: c::FinishAuthorizationRequest) -> Result<c::Credential, Status> {
+    world.finished.push(request.clone());
+    if let Some(status) = world.refuse_authorization.take() {
+        return Err(status);
+    }
+    let number: usize = request.state.trim_start_matches("state-").parse().unwrap();
+    let installation = world.started[number - 1].installation.clone();
+    let connection = c::Connection {
+        issuer: "https://as.example.com".to_owned(),
+        account: "alice-at-mail".to_owned(),
+        scopes: vec!["read".to_owned(), "write".to_owned()],
+        expire_time: Some(prost_types::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 0,
+        }),
+        refreshable: true,
+        ..c::Connection::default()
+    };
+    world.connections.insert(installation.clone(), connection);
+    Ok(credential(world, &installation))
+}
+
+fn delete_credential(
+    world: &mut World,
+    _: &str,
+    request: c::DeleteInstallationCredentialRequest,
+) -> Result<c::Credential, Status> {
+    world.connections.remove(&request.installation);
     Ok(credential(world, &request.installation))
 }
 

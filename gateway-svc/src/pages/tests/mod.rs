@@ -1,6 +1,7 @@
 //! The pages, as a browser without JavaScript sees them.
 
 mod browser;
+mod connect;
 mod consent;
 mod fakes;
 mod forms;

@@ -5,13 +5,14 @@ use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationSt
 use maud::{Markup, html};
 use registry_model::install_fields::is_secret;
 
-use super::{consent, fields, signin::display, who};
+use super::{connection::Place, consent, fields, signin::display, who};
 use crate::{
     pages::{
         Pages,
         form::{Errors, Submission, prompted},
         link::{Link, entry_name, install_path, progress_path},
         model::{
+            connection,
             install::{Loaded, Scope, Target, destination},
             progress::lacks_stored_credential,
         },
@@ -186,10 +187,20 @@ fn existing(pages: &Pages, shown: &Shown<'_>, scope: &Scope, here: &str) -> Mark
             @if let Some(text) = lacks_stored_credential(entry) { p { (text) } }
             p { a href={ (pages.prefix) (progress_path(slug(entry), &installation.uid, shown.link)) } { "See each step" } }
         }
+        @if let Some(credential) = shown.loaded.credential()
+            && let Some(account) = connection::account(entry, installation, credential, &shown.loaded.me) {
+            (super::connection::section(pages, &Place {
+                session: shown.session,
+                entry: slug(entry),
+                id: &installation.uid,
+                link: shown.link,
+                destination: &credential.present_destination,
+            }, &account))
+        }
         @if scope.manageable {
             @if prompted(entry).next().is_some() || moved || installation.reinstall_required.is_some() {
                 (form(pages, shown, here))
-            } @else {
+            } @else if !connection::connects(entry) {
                 p { "There is nothing to enter for it." }
             }
         } @else {
@@ -245,7 +256,10 @@ fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
     html! {
         form.install method="post" action={ (pages.prefix) (here) } novalidate aria-labelledby="enter" {
             h2 #enter { @if installation.is_some() { "Change it" } @else if nothing { "Nothing to enter" } @else { "What it needs" } }
-            @if nothing && installation.is_none() { p { "It needs no credential and no settings." } }
+            @if nothing && installation.is_none() {
+                @if connection::connects(entry) { p { "It needs no settings. Once it is installed, you connect an account." } }
+                @else { p { "It needs no credential and no settings." } }
+            }
             input type="hidden" name="state" value=(sealed);
             @if installation.is_none() { (scopes(shown)) }
             @for field in prompted(entry) { (fields::field(field, &context)) }

@@ -1,5 +1,6 @@
 //! The pages' HTML.
 
+pub(super) mod connection;
 mod consent;
 mod fields;
 pub(super) mod home;

@@ -22,6 +22,8 @@ pub(in crate::pages) struct Shown<'a> {
     /// The link to the form.
     pub(in crate::pages) form: &'a Link,
     pub(in crate::pages) look: &'a Look,
+    /// The account that the installation is connected to, as a part of the page.
+    pub(in crate::pages) account: Option<Markup>,
 }
 
 pub(in crate::pages) fn page(pages: &Pages, shown: &Shown<'_>) -> Response {
@@ -32,6 +34,7 @@ pub(in crate::pages) fn page(pages: &Pages, shown: &Shown<'_>) -> Response {
         here,
         form,
         look,
+        account,
     } = shown;
     let slug = entry.name.strip_prefix("entries/").unwrap_or(&entry.name);
     let (path, query) = here
@@ -45,6 +48,7 @@ pub(in crate::pages) fn page(pages: &Pages, shown: &Shown<'_>) -> Response {
             p #summary role="status" { (look.summary) }
             div #details { (details(pages, slug, form, look)) }
         }
+        @if let Some(account) = account { (account) }
         @if live {
             p #refresh { a href={ (pages.prefix) (here) } { "Refresh this page" } " to see how it goes on." }
         }
