@@ -418,8 +418,12 @@ impl Supervisor {
                 _ = desired.wait_for(|desired| matches!(desired, Desired::Hold(_))) => {}
             }
         };
-        let ended = std::mem::replace(&mut self.server, Server::Idle);
-        if let Server::Starting { run, .. } | Server::Running { run, .. } = ended {
+        // What is to be started gives up its place and its slots before the calls are waited for.
+        let ended = match std::mem::replace(&mut self.server, Server::Idle) {
+            Server::Starting { run, .. } | Server::Running { run, .. } => Some(run),
+            _ => None,
+        };
+        if let Some(run) = ended {
             let clean = run.bridge.stop(hurry, &self.logs).await;
             if !clean {
                 self.sweep().await;
