@@ -36,6 +36,10 @@ impl Supervisor {
         }
         let runs = self.server.run().is_some();
         if runs {
+            if let Server::Running { next: Some(next), .. } = &mut self.server {
+                // It has the secrets of the spec before, and must not get a slot meanwhile.
+                *next = Next::Due;
+            }
             let drawn = spec.secrets.draw().await;
             let launch = match self.launch(spec, drawn) {
                 Ok(launch) => launch,
@@ -72,7 +76,8 @@ impl Supervisor {
 
     /// Begins to draw the secrets of the server that is to be started.
     fn draw(&mut self, spec: &Arc<ServerSpec>, digest: String) {
-        let drawing = Drawing::new(Arc::clone(spec), &self.shared, self.is_slow);
+        let is_slow = self.slow.as_ref() == Some(&digest);
+        let drawing = Drawing::new(Arc::clone(spec), &self.shared, is_slow);
         self.server.set_next(digest, Next::Drawing(drawing));
     }
 
