@@ -16,6 +16,7 @@ pub(crate) struct Scan {
     escaped: bool,
     /// The name of the current member.
     name: Vec<u8>,
+    is_id: bool,
     value: Vec<u8>,
     id: Option<u64>,
     is_rpc: bool,
@@ -65,7 +66,12 @@ impl Scan {
 
     /// The id of the request that it answers, as far as it was read.
     pub(crate) fn answers(&self) -> Option<u64> {
-        self.id.filter(|_| self.is_rpc && !self.has_method)
+        self.id.filter(|_| self.may_answer())
+    }
+
+    /// Whether it may be an answer, as far as it was read.
+    pub(crate) fn may_answer(&self) -> bool {
+        self.is_rpc && !self.has_method
     }
 
     fn step(&mut self, byte: u8) {
@@ -87,6 +93,7 @@ impl Scan {
                 keep(&mut self.name, byte);
             }
             At::BeforeColon if byte == b':' => {
+                self.named();
                 self.value.clear();
                 self.at = At::Value;
             }
@@ -123,17 +130,19 @@ impl Scan {
         keep(&mut self.value, byte);
     }
 
+    /// Evaluates a complete name. Its value may never end.
+    fn named(&mut self) {
+        let quoted = [b"\"", &self.name[..], b"\""].concat();
+        let name = serde_json::from_slice::<String>(&quoted).unwrap_or_default();
+        self.has_method |= name == "method";
+        self.is_rpc |= matches!(name.as_str(), "jsonrpc" | "result");
+        self.is_id = name == "id";
+    }
+
     /// Evaluates a complete member.
     fn member(&mut self) {
-        let quoted = [b"\"", &self.name[..], b"\""].concat();
-        let Ok(name) = serde_json::from_slice::<String>(&quoted) else {
-            return;
-        };
-        match name.as_str() {
-            "id" => self.id = str::from_utf8(self.value.trim_ascii()).ok().and_then(number),
-            "method" => self.has_method = true,
-            "jsonrpc" | "result" => self.is_rpc = true,
-            _ => {}
+        if self.is_id {
+            self.id = str::from_utf8(self.value.trim_ascii()).ok().and_then(number);
         }
     }
 }

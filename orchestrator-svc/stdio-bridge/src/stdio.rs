@@ -1,6 +1,7 @@
 //! The conversation with one stdio server, for many clients.
 
 mod reading;
+mod silence;
 
 use std::{
     collections::HashMap,

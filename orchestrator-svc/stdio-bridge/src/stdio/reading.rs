@@ -1,13 +1,13 @@
 //! What a server writes to its standard output: messages, lines of a log, and answers that cannot be used.
 
-use std::sync::atomic::Ordering;
+use std::{mem, sync::atomic::Ordering};
 
 use tokio::process::ChildStdout;
 
-use super::{BAD_ANSWER, NOTIFICATION_BYTES, Session};
+use super::{NOTIFICATION_BYTES, Session};
 use crate::{
-    envelope::{Kind, Members, batch, error, fault, one_line},
-    lines::{Line, Lines},
+    envelope::{Kind, Members, batch, fault, one_line},
+    lines::{Line, Lines, Next},
     scan::Scan,
 };
 
@@ -22,37 +22,72 @@ impl Session {
         let mut lines = Lines::new(stdout, self.limits.message_bytes);
         // A message of several lines, so far.
         let mut open: Option<Scan> = None;
+        // The line that has begun, if it is too long to be kept.
+        let mut overlong = Scan::default();
+        // The requests with lower ids were sent before the last silence within the line that has begun.
+        let mut before = None;
         loop {
-            let mut scan = Scan::default();
+            let is_open = open.is_some();
             let shown = |part: &[u8]| {
-                scan.push(part);
+                overlong.push(part);
                 if let Some(open) = &mut open {
                     open.push(part);
                 }
             };
-            let Ok(Some(mut line)) = lines.next_shown(shown).await else {
-                return;
-            };
-            one_line(&mut line.bytes);
-            // Parsers may ignore it (RFC 8259, section 8.1).
-            if !line.cut && line.bytes.starts_with(BYTE_ORDER_MARK) {
-                line.bytes.drain(..BYTE_ORDER_MARK.len());
-            }
-            if line.bytes.trim_ascii().is_empty() {
-                continue;
-            }
-            if !line.cut && (self.receive(&line.bytes).await || self.receive_batch(&line.bytes).await) {
-                self.abandon(open.take()).await;
-                continue;
-            }
-            if !line.cut {
-                scan.push(&line.bytes);
-                if let Some(open) = &mut open {
-                    open.push(&line.bytes);
+            match lines.next_shown(Some(self.limits.silence()), is_open, shown).await {
+                Ok(Some(Next::Line(line))) => {
+                    before = None;
+                    self.line(line, mem::take(&mut overlong), &mut open).await;
                 }
+                Ok(Some(Next::Silence)) => {
+                    // The line that has begun may be a further one of the message, or begin another.
+                    for mut message in [Some(overlong.clone()), open.clone()].into_iter().flatten() {
+                        message.push(lines.begun().filter(|line| !line.cut).map_or(&[], |line| &line.bytes));
+                        self.silence(&message, before).await;
+                    }
+                    before = Some(self.next_id.load(Ordering::Relaxed));
+                }
+                Ok(None) | Err(_) => return,
             }
-            self.receive_other(&line, scan, &mut open).await;
         }
+    }
+
+    /// Processes a line. `scan` has seen it if it is too long to be kept.
+    async fn line(&self, mut line: Line, mut scan: Scan, open: &mut Option<Scan>) {
+        one_line(&mut line.bytes);
+        // Parsers may ignore it (RFC 8259, section 8.1).
+        if !line.cut && line.bytes.starts_with(BYTE_ORDER_MARK) {
+            line.bytes.drain(..BYTE_ORDER_MARK.len());
+            line.silent_at = line.silent_at.saturating_sub(BYTE_ORDER_MARK.len());
+        }
+        if line.bytes.trim_ascii().is_empty() {
+            return;
+        }
+        if line.cut {
+            return self.receive_other(&line, scan, open).await;
+        }
+        if self.receive_any(&line.bytes).await {
+            return self.abandon(open.take()).await;
+        }
+        // After a message that broke off, the next one follows on the same line.
+        let next = line.bytes.split_off(line.silent_at);
+        let received = !line.bytes.is_empty() && self.receive_any(&next).await;
+        if !received {
+            line.bytes.extend_from_slice(&next);
+        }
+        scan.push(&line.bytes);
+        if let Some(open) = open {
+            open.push(&line.bytes);
+        }
+        self.receive_other(&line, scan, open).await;
+        if received {
+            self.abandon(open.take()).await;
+        }
+    }
+
+    /// Processes what is a message, or a batch of messages. False: it is neither.
+    async fn receive_any(&self, line: &[u8]) -> bool {
+        self.receive(line).await || self.receive_batch(line).await
     }
 
     /// Processes a line that is a message. False: it is not.
@@ -147,9 +182,8 @@ impl Session {
     /// Answers a request with an error, since the server's answer is not valid.
     async fn drop_answer(&self, id: Option<u64>, why: &str) {
         self.log.note(format!("[a message was dropped: it {why}]")).await;
-        if let Some(pending) = id.and_then(|id| self.pending().remove(&id)) {
-            let text = format!("The MCP server is at fault: its answer {why}.");
-            let _ = pending.answer.send(error(&pending.id, BAD_ANSWER, &text));
+        if let Some(id) = id {
+            self.fail(id, &format!("its answer {why}"));
         }
     }
 }

@@ -72,7 +72,7 @@ def call(message):
         pass
     elif name == "raw":
         with lock:
-            sys.stdout.buffer.write((arguments["text"].replace("ID", str(id)).replace("LONG", "x" * 150_000) + "\n").encode(arguments.get("encoding", "utf-8")))
+            sys.stdout.buffer.write((arguments["text"].replace("ID", str(id)).replace("LONG", "x" * 150_000) + arguments.get("end", "\n")).encode(arguments.get("encoding", "utf-8")))
             sys.stdout.flush()
     elif name == "large":
         answer(id, {"text": "x" * arguments["bytes"]})

@@ -1,0 +1,89 @@
+//! Whoever waits for an answer that a server breaks is answered.
+
+mod harness;
+
+use harness::{Bridge, Client};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// A call under way that is not answered.
+async fn waiting(bridge: &mut Bridge) -> JoinHandle<Value> {
+    bridge.logs.clear();
+    let client = bridge.client();
+    let call = tokio::spawn(async move { client.call(json!(1), "wait", json!({})).await });
+    bridge.wait_for_log("waiting").await;
+    call
+}
+
+/// A call to which the server answers with this text, in which `ID` is the request's id.
+async fn raw(client: &Client, text: &str, end: &str) -> Value {
+    client.call(json!(7), "raw", json!({"text": text, "end": end})).await
+}
+
+/// The server's fault, as the answer says it.
+fn fault(answer: &Value) -> &str {
+    let message = answer["error"]["message"].as_str();
+    let fault = message.and_then(|message| message.strip_prefix("The MCP server is at fault: "));
+    fault.unwrap_or_else(|| panic!("{answer}"))
+}
+
+async fn impatient() -> Bridge {
+    Bridge::ready_with("good", |spec| spec.limits.silence_millis = 300).await
+}
+
+#[tokio::test]
+async fn the_caller_of_an_answer_that_breaks_off_is_told_and_no_other() {
+    const BREAKS_OFF: &str = "its answer breaks off, and nothing has followed for 0.3 s.";
+    for (text, end, why) in [
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":"canary"#, "", BREAKS_OFF),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":"canary"#, "\n", BREAKS_OFF),
+        (
+            "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"canary\":",
+            "",
+            BREAKS_OFF,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{}}"#,
+            "",
+            "its answer is a line without an end.",
+        ),
+    ] {
+        let mut bridge = impatient().await;
+        let other = waiting(&mut bridge).await;
+        let client = bridge.client();
+        assert_eq!(fault(&raw(&client, text, end).await), why, "{text}");
+        // What the server writes next is a message, on the same line or another.
+        assert_eq!(client.call(json!(8), "echo", json!({})).await["id"], 8, "{text}");
+        assert!(!other.is_finished(), "{text}");
+        other.abort();
+        client.call(json!(9), "say", json!({"text": "the end"})).await;
+        bridge.wait_for_log("the end").await;
+        assert!(
+            bridge
+                .logs
+                .iter()
+                .any(|line| line.starts_with("[a message of the server"))
+        );
+        assert!(
+            bridge.logs.iter().all(|line| !line.contains("canary")),
+            "{:?}",
+            bridge.logs
+        );
+    }
+}
+
+#[tokio::test]
+async fn all_callers_are_told_of_a_message_that_breaks_off_before_it_says_whose_it_is() {
+    for text in [r#"{"result":{"content":[{"#, r#"{"jsonrpc":"2.0","id":ID"#] {
+        let mut bridge = impatient().await;
+        let other = waiting(&mut bridge).await;
+        let client = bridge.client();
+        for answer in [raw(&client, text, "").await, other.await.unwrap()] {
+            assert_eq!(
+                fault(&answer),
+                "it stopped in the middle of a message, and nothing has followed for 0.3 s.",
+            );
+        }
+    }
+}
