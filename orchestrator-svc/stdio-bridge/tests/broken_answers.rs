@@ -87,3 +87,66 @@ async fn all_callers_are_told_of_a_message_that_breaks_off_before_it_says_whose_
         }
     }
 }
+
+#[tokio::test]
+async fn whoever_is_answered_in_a_batch_that_is_not_valid_is_told() {
+    let mut bridge = Bridge::ready_with("good", |spec| spec.limits.message_bytes = 100_000).await;
+    let other = waiting(&mut bridge).await;
+    let client = bridge.client();
+    let answer = r#"{"jsonrpc":"2.0","id":ID,"result":"canary"}"#;
+    let notifications = r#",{"jsonrpc":"2.0","method":"notifications/x"}"#.repeat(1000);
+    for (text, why) in [
+        (format!("[NaN,{answer}]"), "is not valid JSON (column "),
+        (
+            format!(r#"[{{"jsonrpc":"2.0","id":99,"result":NaN}},{answer},]"#),
+            "is not valid JSON (column ",
+        ),
+        (format!("[{answer},{{oops}}]"), "is not valid JSON (column "),
+        (format!("[{answer}{notifications}]"), "has more than 1000 messages."),
+        (
+            format!(r#"[{{"result":["LONG"]}},{answer}]"#),
+            "is longer than 100000 bytes.",
+        ),
+        (format!("[[{answer}]]"), "is in a batch itself."),
+    ] {
+        let answer = raw(&client, &text, "\n").await;
+        let expected = format!("its answer is in a batch that {why}");
+        assert!(fault(&answer).starts_with(&expected), "{text}: {answer}");
+    }
+    assert!(!other.is_finished());
+    other.abort();
+    client.call(json!(9), "say", json!({"text": "the end"})).await;
+    bridge.wait_for_log("the end").await;
+    assert!(
+        bridge.logs.iter().any(|line| line.starts_with("[a batch of 45")),
+        "{:?}",
+        bridge.logs
+    );
+    assert!(
+        bridge.logs.iter().all(|line| !line.contains("canary")),
+        "{:?}",
+        bridge.logs
+    );
+}
+
+/// JSON-RPC 2.0 allows one id, and parsers differ in which of two they read.
+#[tokio::test]
+async fn both_callers_whose_ids_an_answer_has_are_told() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    for order in ["OTHER,\"id\":ID", "ID,\"id\":OTHER"] {
+        let echo = client.call(json!(1), "echo", json!({})).await;
+        let last: u64 = echo["result"]["id"].as_u64().unwrap();
+        let other = waiting(&mut bridge).await;
+        let ids = order.replace("OTHER", &(last + 1).to_string());
+        let answer = raw(
+            &client,
+            &format!(r#"{{"jsonrpc":"2.0","id":{ids},"result":{{}}}}"#),
+            "\n",
+        )
+        .await;
+        for answer in [answer, other.await.unwrap()] {
+            assert_eq!(fault(&answer), "its answer has a member twice.");
+        }
+    }
+}

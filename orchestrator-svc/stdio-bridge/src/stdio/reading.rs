@@ -119,9 +119,9 @@ impl Session {
             }
             let mut scan = Scan::default();
             scan.push(message);
-            if let Some(id) = scan.answers() {
+            if scan.is_rpc() {
                 any = true;
-                self.drop_answer(Some(id), &fault(message)).await;
+                self.drop_answers(&scan, &fault(message)).await;
             }
         }
         any
@@ -144,7 +144,7 @@ impl Session {
                 fault(&line.bytes)
             };
             self.abandon(open.take()).await;
-            return self.drop_answer(scan.answers(), &why).await;
+            return self.drop_answers(&scan, &why).await;
         }
         // Inside a message of several lines, braces are indented: this begins another.
         if scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{")) {
@@ -152,10 +152,10 @@ impl Session {
         }
         match open {
             Some(whole) if whole.is_closed() => {
-                let (answers, is_rpc) = (whole.answers(), whole.is_rpc());
+                let whole = mem::take(whole);
                 *open = None;
-                if is_rpc {
-                    return self.drop_answer(answers, SEVERAL_LINES).await;
+                if whole.is_rpc() {
+                    return self.drop_answers(&whole, SEVERAL_LINES).await;
                 }
             }
             // The content of an answer is for its caller, not for the log.
@@ -175,15 +175,21 @@ impl Session {
     /// Handles a message of several lines that has no end.
     async fn abandon(&self, part: Option<Scan>) {
         if let Some(part) = part.filter(|part| part.is_open() && part.is_rpc()) {
-            self.drop_answer(part.answers(), "breaks off").await;
+            self.drop_answers(&part, "breaks off").await;
         }
     }
 
-    /// Answers a request with an error, since the server's answer is not valid.
-    async fn drop_answer(&self, id: Option<u64>, why: &str) {
-        self.log.note(format!("[a message was dropped: it {why}]")).await;
-        if let Some(id) = id {
-            self.fail(id, &format!("its answer {why}"));
+    /// Answers requests with an error, since the server's answer to them is not valid.
+    async fn drop_answers(&self, scan: &Scan, why: &str) {
+        let (what, answer) = match scan.is_batch() {
+            true => ("batch", "its answer is in a batch that"),
+            false => ("message", "its answer"),
+        };
+        let length = scan.length();
+        let note = format!("[a {what} of {length} bytes was dropped: it {why}]");
+        self.log.note(note).await;
+        for id in scan.answers() {
+            self.fail(id, &format!("{answer} {why}"));
         }
     }
 }

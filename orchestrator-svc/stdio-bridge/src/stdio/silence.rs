@@ -22,10 +22,10 @@ impl Session {
         if before.is_none() {
             self.log.note(format!("[a message of the server {why}]")).await;
         }
-        if let Some(id) = message.answers() {
-            return self.fail(id, &format!("its answer {why}"));
+        for id in message.answers() {
+            self.fail(id, &format!("its answer {why}"));
         }
-        if let Some(before) = before.filter(|_| message.may_answer() && !message.is_closed()) {
+        if let Some(before) = before.filter(|_| message.may_answer_any()) {
             let why = format!("it stopped in the middle of a message, and nothing has followed for {seconds} s");
             let waiting: Vec<u64> = self.pending().keys().copied().filter(|id| *id < before).collect();
             for id in waiting {
