@@ -159,7 +159,7 @@ async fn processes_that_are_left_are_found_by_their_marker() {
         std::thread::spawn(move || left.wait().unwrap())
     });
     let mut others = ["more", "#a", "#1/x"].map(|more| leave(format!("{mark}{more}")));
-    stdio_bridge::kill_marked(|marker| marker == mark).unwrap();
+    stdio_bridge::kill_marked(|marker| marker == mark, || false).unwrap();
     for reaped in reaped {
         assert!(!reaped.join().unwrap().success());
     }

@@ -9,6 +9,7 @@ use std::{
 
 use ::sandbox::{Grant, Protection};
 use stdio_bridge::{File, Limits, Spec};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     bridge::Bridge,
@@ -83,7 +84,7 @@ impl Machine {
     pub(crate) async fn new(config: Config) -> Result<Self, LocalError> {
         let folders = Folders::new(&config.data_dir)?;
         let data = folders.data().to_owned();
-        blocking(move || stdio_bridge::kill_marked(|marker| Folders::is_marker(&data, marker))).await?;
+        kill_marked(move |marker| Folders::is_marker(&data, marker)).await?;
         let hidden = match &config.hidden_dir {
             Some(folder) => folder.canonicalize()?,
             None => folders.data().to_owned(),
@@ -400,8 +401,14 @@ fn written(file: &mut crate::domain::spec::File) -> File {
 }
 
 async fn sweep(markers: Vec<String>) -> io::Result<()> {
-    let carries = move |marker: &str| markers.iter().any(|wanted| marker == wanted);
-    blocking(move || stdio_bridge::kill_marked(carries)).await
+    kill_marked(move |marker| markers.iter().any(|wanted| marker == wanted)).await
+}
+
+/// When the returned future is dropped, its thread ends no process that is started later: it may have the same marker.
+async fn kill_marked(is_wanted: impl Fn(&str) -> bool + Send + 'static) -> io::Result<()> {
+    let cancelled = CancellationToken::new();
+    let _cancels = cancelled.clone().drop_guard();
+    blocking(move || stdio_bridge::kill_marked(is_wanted, || cancelled.is_cancelled())).await
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
