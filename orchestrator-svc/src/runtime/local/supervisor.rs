@@ -461,8 +461,23 @@ impl Supervisor {
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.shared.statuses.update(&self.owner, || Status::starting(0), change);
+        let update = self.fetching.as_ref().filter(|fetching| fetching.is_update);
+        let update = update.map_or_else(String::new, |update| updating(&update.fetch.request.requested));
+        self.shared.statuses.update(
+            &self.owner,
+            || Status::starting(0),
+            |status| {
+                change(status);
+                status.update = update;
+            },
+        );
     }
+}
+
+fn updating(requested: &str) -> String {
+    format!(
+        "The package {requested} is being updated: its newest versions are being fetched. The server is restarted with them once they are there."
+    )
 }
 
 async fn next_event(bridge: Option<&mut Bridge>) -> Event {
