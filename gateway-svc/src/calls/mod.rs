@@ -14,7 +14,7 @@ use std::sync::Arc;
 use service_kit::turns::in_place;
 
 use crate::{
-    domain::{CallError, Caller, ConsumerRef, Links, RepairReason},
+    domain::{CallError, Caller, ConsumerRef, Links},
     resolve,
     snapshot::Store,
     upstream::{self, UpstreamError, Upstreams},
@@ -116,12 +116,7 @@ impl Calls {
                         .map_err(fail)?;
                 }
                 Err(UpstreamError::Unauthorized) if running.revision.vends_headers => {
-                    return Err(resolve::repair(
-                        entry,
-                        consumer,
-                        RepairReason::CredentialExpired,
-                        &self.links,
-                    ));
+                    return Err(fail(vend::VendError::Expired));
                 }
                 Err(error) => return Err(upstream_failed(error, entry)),
             }

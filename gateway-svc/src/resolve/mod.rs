@@ -18,7 +18,7 @@ pub(crate) use list::{Page, fingerprint, list, page};
 
 use self::access::Found;
 use crate::{
-    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, RepairReason, Running},
+    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, Running},
     snapshot::Snapshot,
 };
 
@@ -83,23 +83,6 @@ pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerR
 }
 
 /// The error with the link to what the caller must install or repair.
-pub(crate) fn repair(entry: &Entry, consumer: &ConsumerRef, reason: RepairReason, links: &Links) -> CallError {
-    let name = &entry.display_name;
-    let message = match reason {
-        RepairReason::CredentialRequired => {
-            format!("{name} is not connected yet. Open the link to connect it, then try again.")
-        }
-        RepairReason::CredentialExpired => {
-            format!("{name} no longer accepts the stored credential. Open the link to enter a new one, then try again.")
-        }
-        RepairReason::InstallationUnavailable => {
-            format!("{name} is not working. Open the link to see why, then try again.")
-        }
-        RepairReason::ToolUnavailable => format!("The connected server of {name} does not have this tool."),
-    };
-    refuse(entry, consumer, Fault::new(reason, message), links)
-}
-
 fn refuse(entry: &Entry, consumer: &ConsumerRef, fault: Fault, links: &Links) -> CallError {
     Repair {
         reason: fault.reason,

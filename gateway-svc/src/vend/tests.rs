@@ -258,7 +258,7 @@ async fn refusals_become_errors_with_a_link() {
         [
             "credential_required",
             "credential_expired",
-            "credential_expired",
+            "destination_changed",
             "unavailable"
         ]
     );
