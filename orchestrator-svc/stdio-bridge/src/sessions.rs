@@ -90,6 +90,12 @@ impl Own {
         self.seat.get().is_some_and(|seat| seat.opener() == wanted)
     }
 
+    /// Ends it, whatever is under way.
+    fn end(&self, why: &'static str) {
+        self.underway.close();
+        self.over.send_replace(Some(why));
+    }
+
     /// Ends it unless a request is under way. False: one is, or it is being ended already.
     fn end_if_idle(&self, why: &'static str) -> bool {
         let ends = self.underway.close_if_idle();
@@ -144,8 +150,7 @@ impl Sessions {
         let endpoint = Arc::clone(&own.endpoint);
         match *request.method() {
             Method::DELETE => {
-                own.underway.close();
-                own.over.send_replace(Some("The session has ended."));
+                own.end("The session has ended.");
                 empty(StatusCode::NO_CONTENT)
             }
             Method::POST => match own.underway.admit() {
@@ -190,6 +195,10 @@ impl Sessions {
             Ok((own, first)) => {
                 let request = Request::from_parts(parts, Full::<Bytes>::new(body));
                 let response = Arc::clone(&own.endpoint).handle(request, underway).await;
+                // Without its id, nobody can use or end the session.
+                if !response.headers().contains_key(SESSION) {
+                    own.end("Its session was not opened.");
+                }
                 first.until_answered(response)
             }
             Err(Refused::Full(Busy::All)) => full(&id, "full", &all_busy(self.spec.limits.sessions)),

@@ -262,6 +262,25 @@ async fn a_client_ends_its_session_with_all_its_processes() {
     assert_eq!(count(&two).await, 1);
 }
 
+#[tokio::test]
+async fn a_session_that_is_refused_keeps_no_process() {
+    let mut bridge = bridge(|_| ()).await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}).to_string();
+    for (number, header, status) in [
+        (1, ("content-type", "text/plain"), 415),
+        (2, ("mcp-protocol-version", "2"), 400),
+    ] {
+        let refused = bridge.client().send("POST", &[header], initialize.clone()).await;
+        assert_eq!(refused.status(), status);
+        bridge
+            .wait_for_log(&format!(
+                "[session {number}: its process is gone. Its session was not opened.]"
+            ))
+            .await;
+    }
+    assert_eq!(count(&session(&bridge).await).await, 1);
+}
+
 /// A server whose first process has started. Further ones start when [`let_start`] allows it.
 async fn gated(change: impl FnOnce(&mut Spec)) -> Bridge {
     Bridge::ready_with("gated", |spec| {
