@@ -18,6 +18,7 @@ mod files;
 #[cfg(test)]
 mod fuzz;
 mod http;
+mod in_flight;
 mod lines;
 mod live;
 mod log;
@@ -38,7 +39,6 @@ mod spec;
 mod stdio;
 mod stop;
 mod tree;
-mod underway;
 
 pub use event::{EndReason, Event};
 pub use http::NOT_TAKEN_HEADER;
