@@ -136,7 +136,7 @@ fn add(text: &mut String, line: &str) {
         text.push('\n');
     }
     // It may quote what the server wrote, which may be anything; the registry accepts text without control characters.
-    let line = line.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    let line = line.chars().filter(|&c| !masking::is_hidden(c) || c == '\n');
     text.extend(line);
     text.truncate(text.floor_char_boundary(MESSAGE));
 }

@@ -22,7 +22,6 @@ mod in_flight;
 mod lines;
 mod live;
 mod log;
-mod needles;
 mod process;
 mod proxy;
 mod reaper;

@@ -122,7 +122,7 @@ fn readable(text: &str, max: usize, one_line: bool) -> (String, usize) {
     let mut shown = String::new();
     let (mut length, mut taken) = (0, 0);
     for c in text.chars() {
-        let hides = is_hidden(c) || (one_line && c == '\n');
+        let hides = if c == '\n' { one_line } else { masking::is_hidden(c) };
         let next = if hides { 9 } else { 1 };
         if length + next > max {
             break;
@@ -137,15 +137,4 @@ fn readable(text: &str, max: usize, one_line: bool) -> (String, usize) {
         taken += c.len_utf8();
     }
     (shown, taken)
-}
-
-/// Whether a character is invisible or changes the text direction: control characters other than line feed and tab, and
-/// Unicode's Default_Ignorable_Code_Point and Bidi_Control.
-fn is_hidden(c: char) -> bool {
-    (c.is_control() && !matches!(c, '\n' | '\t'))
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
