@@ -128,15 +128,9 @@ impl Upstreams {
 
 /// The version header for the revision that the upstream chose.
 fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, UpstreamError> {
-    if let Some(error) = reply.error() {
-        let text = String::from_utf8_lossy(&error).into_owned();
-        let message = Object::parse(&text)
-            .ok()
-            .and_then(|error| error.string("message").map(|text| text.into_owned()));
-        return Err(UpstreamError::invalid(format!(
-            "it refuses initialize: {}",
-            shorten(&message.unwrap_or_default(), target)
-        )));
+    if let Some(said) = reply.refusal() {
+        let said = shorten(&said, target);
+        return Err(UpstreamError::invalid(format!("it refuses initialize: {said}")));
     }
     let result = reply.result().unwrap_or_default();
     let text = std::str::from_utf8(&result).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
