@@ -107,17 +107,15 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
 
 /// A discovery that failed.
 pub(super) fn of_discovery(failure: &Failure, running: &Running, links: &Links) -> Status {
-    let (reason, message) = match failure {
-        Failure::Transient(what) => {
-            tracing::warn!(installation.uid = %running.installation.uid, error = %what, "a discovery on demand failed");
-            let message = "another of Chandlery's services did not answer; retry";
-            return of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build();
-        }
-        Failure::Installation { reason, message } => (*reason, message),
-    };
+    let (Failure::Installation { reason, message } | Failure::Transient { reason, message, .. }) = failure;
     let (code, reason) = of_discovery_reason(reason, running.revision.vends_headers);
     let entry = format!("entries/{}", running.entry.slug);
     let mut status = of(code, reason, message).with("entry", entry);
+    if reason == ErrorReason::UpstreamBusy
+        && let Some(wait) = UpstreamFault::Busy.retry_after()
+    {
+        status = status.retry_after(wait);
+    }
     if code == Code::FailedPrecondition {
         status = status.link(
             "Repair it here, then try again",
@@ -133,6 +131,8 @@ fn of_discovery_reason(reason: &str, vends_headers: bool) -> (Code, ErrorReason)
         "UPSTREAM_TIMEOUT" => of_fault(UpstreamFault::Timeout),
         "UPSTREAM_UNREACHABLE" => of_fault(UpstreamFault::Unreachable),
         "UPSTREAM_INVALID" => of_fault(UpstreamFault::Invalid),
+        "UPSTREAM_BUSY" => of_fault(UpstreamFault::Busy),
+        "SERVICE_UNAVAILABLE" => (Code::Unavailable, ErrorReason::ServiceUnavailable),
         "UPSTREAM_UNAUTHORIZED" if !vends_headers => of_fault(UpstreamFault::Unauthorized),
         "CREDENTIAL_REQUIRED" => (Code::FailedPrecondition, ErrorReason::CredentialRequired),
         "UPSTREAM_UNAUTHORIZED" | "CREDENTIAL_EXPIRED" => (Code::FailedPrecondition, ErrorReason::CredentialExpired),
@@ -293,6 +293,40 @@ mod tests {
                 "{condition}"
             );
             assert!(status.get_details_help().is_some());
+        }
+    }
+
+    #[test]
+    fn a_discovery_that_could_not_be_made_now_tells_the_cause() {
+        for (reason, code, told) in [
+            (
+                "UPSTREAM_UNREACHABLE",
+                Code::Unavailable,
+                ErrorReason::UpstreamUnreachable,
+            ),
+            ("UPSTREAM_BUSY", Code::Unavailable, ErrorReason::UpstreamBusy),
+            (
+                "SERVICE_UNAVAILABLE",
+                Code::Unavailable,
+                ErrorReason::ServiceUnavailable,
+            ),
+        ] {
+            let failure = Failure::Transient {
+                reason,
+                message: "The MCP server of time is being stopped.".to_owned(),
+                planned: true,
+            };
+            let registry = Registry::default().entry("time", &[]);
+            let running = registry.install(Made::new("own", "time", "alice")).running("own");
+            let links = Links::new("https://tools.example.com".parse().unwrap());
+            let status = of_discovery(&failure, &running, &links);
+            assert_eq!(
+                (status.code(), reason_of(&status, ErrorReason::from_str_name)),
+                (code, Some(told))
+            );
+            assert_eq!(status.message(), "The MCP server of time is being stopped.");
+            let busy = status.get_details_retry_info().is_some();
+            assert_eq!(busy, told == ErrorReason::UpstreamBusy, "{reason}");
         }
     }
 

@@ -49,12 +49,11 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// As in the reason of a `TOOLS_DISCOVERED` that is false.
+    /// As in the reason of a `TOOLS_DISCOVERED` that is false, or of a discovery that failed otherwise.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::NotTaken | Self::Full | Self::ShareUsed | Self::RuntimeEnded => {
-                "UPSTREAM_UNREACHABLE"
-            }
+            Self::Unreachable(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
+            Self::Full | Self::ShareUsed => "UPSTREAM_BUSY",
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::Invalid(_) | Self::Cancelled => "UPSTREAM_INVALID",
