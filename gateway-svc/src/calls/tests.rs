@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contracts::registry as pb;
 use http::HeaderMap;
 use registry_client::watch::Sink as _;
 use service_kit::{Clock, egress::EgressPolicy};
@@ -178,4 +179,58 @@ async fn a_cancelled_call_waits_no_longer() {
         assert!(matches!(answer, Err(CallError::Cancelled)), "{known:?}: {answer:?}");
         assert_eq!(after, 0, "{known:?}");
     }
+}
+
+/// A bridge shares its processes fairly among those whom calls are for: the same caller's sessions are one share.
+#[tokio::test]
+async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
+    let with = |model: pb::ProcessModel| {
+        let mut revision = hosted_revision("time");
+        let Some(pb::entry_revision::Server::SelfHosted(server)) = &mut revision.server else {
+            panic!("{revision:?}")
+        };
+        server.transport = Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport {
+            process_model: model.into(),
+        }));
+        let registry = Registry::default()
+            .entry("time", &["now"])
+            .gateway("default")
+            .assign("default", "time", "now")
+            .install(Made {
+                running: Some(revision),
+                ..Made::new("own", "time", "alice")
+            });
+        registry.with(runtime("own", "unix:/running")).snapshot()
+    };
+    let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");
+    let links = Links::new("http://127.0.0.1".parse().unwrap());
+    let unused = tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy();
+    let vendor = Vendor::new(unused, Clock::System);
+    let mut told = Vec::new();
+    for (model, subject, session) in [
+        (pb::ProcessModel::OnePerSession, "users/alice", 1),
+        (pb::ProcessModel::OnePerSession, "users/alice", 2),
+        (pb::ProcessModel::OnePerSession, "users/bob", 3),
+        (pb::ProcessModel::OneForAll, "users/alice", 4),
+    ] {
+        let target = resolve::call(&with(model), &person("alice"), &gateway, "time__now", &links).unwrap();
+        let vended = vendor.headers(&target.running, None).await.unwrap();
+        let call = ToolCall {
+            exposed_name: "time__now",
+            params: &[],
+            meta: None,
+            extra: &[],
+            headers: &HeaderMap::new(),
+            subject: &subject.into(),
+            together: None,
+            client: upstream::Client::Session([session; 12]),
+            revision: Revision::LATEST,
+            cancel: CancellationToken::new(),
+        };
+        let target = Targets::default().get(&target.running, &vended, &target.consumer, &call);
+        told.push(target.unwrap().caller.clone());
+    }
+    let [first, second, other, shared] = told.try_into().unwrap();
+    assert!(first.is_some() && first == second && first != other && other.is_some());
+    assert_eq!(shared, None);
 }

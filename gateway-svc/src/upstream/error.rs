@@ -159,6 +159,17 @@ mod tests {
         assert!(error.for_owner("Database").contains("db.internal"));
     }
 
+    /// Only one of the two can end it.
+    #[test]
+    fn a_caller_with_all_their_processes_in_use_is_told_to_wait_for_their_own_calls() {
+        assert!(
+            UpstreamError::ShareUsed
+                .for_caller("Time")
+                .contains("one of your calls has ended")
+        );
+        assert!(!UpstreamError::Full.for_caller("Time").contains("your calls"));
+    }
+
     #[test]
     fn what_a_server_says_ends_with_one_full_stop() {
         for said in ["it refuses initialize: no.", "it refuses initialize: no"] {

@@ -128,7 +128,7 @@ pub(crate) struct Target {
     /// Whether a header is sensitive.
     pub(super) secret: bool,
     /// Who the calls are made for, as a bridge distinguishes callers.
-    pub(super) caller: Option<HeaderValue>,
+    pub(crate) caller: Option<HeaderValue>,
 }
 
 impl Target {
