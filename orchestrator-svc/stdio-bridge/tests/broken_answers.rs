@@ -38,11 +38,7 @@ async fn the_caller_of_an_answer_that_breaks_off_is_told_and_no_other() {
     for (text, end, why) in [
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":"canary"#, "", BREAKS_OFF),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":"canary"#, "\n", BREAKS_OFF),
-        (
-            "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"canary\":",
-            "",
-            BREAKS_OFF,
-        ),
+        ("{\n  \"jsonrpc\": \"2.0\", \"id\": ID, \"canary\":", "", BREAKS_OFF),
         (
             r#"{"jsonrpc":"2.0","id":ID,"result":{}}"#,
             "",

@@ -340,6 +340,10 @@ async fn a_request_with_an_invalid_answer_fails_at_once() {
             "is spread over several lines",
         ),
         (
+            "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\nthe server goes on with other lines".to_owned(),
+            "is spread over several lines",
+        ),
+        (
             format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"a":[{nested}1],"b":"LONG"}}}}"#),
             "is longer than 100000 bytes",
         ),

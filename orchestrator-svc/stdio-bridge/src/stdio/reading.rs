@@ -147,7 +147,8 @@ impl Session {
             return self.drop_answers(&scan, &why).await;
         }
         // Inside a message of several lines, braces are indented: this begins another.
-        if scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{")) {
+        let begins = scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{"));
+        if begins {
             self.abandon(open.replace(scan)).await;
         }
         match open {
@@ -158,8 +159,13 @@ impl Session {
                     return self.drop_answers(&whole, SEVERAL_LINES).await;
                 }
             }
-            // The content of an answer is for its caller, not for the log.
-            Some(part) if part.is_open() && part.is_rpc() => return,
+            // The content of an answer is for its caller, not for the log. With further lines it is of no use, and it may never end.
+            Some(part) if part.is_open() && part.is_rpc() => {
+                for id in part.answers().filter(|_| !begins) {
+                    self.fail(id, &format!("its answer {SEVERAL_LINES}"));
+                }
+                return;
+            }
             Some(part) if part.is_open() => {}
             _ => *open = None,
         }
