@@ -32,6 +32,7 @@ use crate::{
     envelope::{Kind, Members, error},
     event::{EndReason, Events},
     failures::Failures,
+    files::{Folder, stage},
     http::{
         Endpoint, INVALID_REQUEST, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole,
         wrong_path,
@@ -342,6 +343,10 @@ impl Sessions {
     async fn start_one(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Result<Arc<Own>, StartError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let marker = marker(&self.spec, number);
+        // Another process may have removed or changed the files.
+        let folder =
+            Folder::open(&self.spec, number).map_err(|_| StartError::internal("cannot open the working folder"))?;
+        stage(&folder, &self.spec)?;
         let server = start(&self.spec, &marker, None, &self.reaper).await?;
         let child = Arc::new(Child::begin(server, &self.spec, &self.events, &self.log));
         if let Err(error) = child.initialize().await {

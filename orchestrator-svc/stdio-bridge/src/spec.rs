@@ -24,6 +24,8 @@ pub struct Spec {
     pub marker: String,
     /// Its working folder, which must exist.
     pub working_folder: PathBuf,
+    /// The folder for what the server has put where one of `files` belongs; on the same file system. The service removes what is in it.
+    pub aside: PathBuf,
     /// Its sandbox. It may also listen on the port of `transport`.
     pub confinement: Confinement,
     /// Files that are written before it starts.

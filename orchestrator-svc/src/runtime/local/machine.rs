@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bridge::Bridge,
     folders::{Folders, Own},
-    obstacles::set_aside,
     packages::{FETCH_MILLIS, Fetch, PackageRequest, Settings, Step, Trees, manager, origin},
     program::Program,
     programs::Programs,
@@ -256,6 +255,7 @@ impl Machine {
             environment,
             marker: self.folders.fetch_marker(owner),
             working_folder: fetch.tree(),
+            aside: self.folders.removed(),
             confinement,
             files: Vec::new(),
             transport: stdio_bridge::Transport::Task,
@@ -283,9 +283,6 @@ impl Machine {
     /// Starts a bridge that runs the launch. Its socket exists once the bridge reports that it is ready.
     pub(crate) async fn start(&self, owner: &str, mut launch: Launch) -> io::Result<Started> {
         let own = self.folders.make_for_start(owner)?;
-        for file in &launch.files {
-            set_aside(&own.work, &file.path, &self.folders.removal())?;
-        }
         let socket = self.folders.socket();
         let request = self.request(&launch)?;
         let is_package = request.is_some();
@@ -340,6 +337,7 @@ impl Machine {
             environment,
             marker: self.folders.marker(owner),
             working_folder: own.work,
+            aside: self.folders.removed(),
             files: launch.files.iter_mut().map(written).collect(),
             secrets,
             transport: match &launch.transport {
