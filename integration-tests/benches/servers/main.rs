@@ -194,6 +194,7 @@ fn start(bridge: &Bridge, server: &Server, layers: &Layers) -> integration_tests
             listen: Some(Vec::new()),
             resources: Resources::default(),
         },
+        aside: own.clone(),
         working_folder: own,
         files: Vec::new(),
         secrets: Vec::new(),
