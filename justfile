@@ -54,5 +54,5 @@ bench-cost *shapes:
 
 # Measure how long local servers take to their first answer, held and not held.
 bench-servers:
-    cargo build --release -p chandlery
+    cargo build --release -p chandlery -p stdio-bridge
     cargo bench -p integration-tests --bench servers

@@ -16,22 +16,23 @@ FOR_SERVICES = {"contracts", "service-kit", "registry-model", "registry-client"}
 # Each crate of the workspace and what it may depend on. A new crate must be added here, which is a decision.
 ALLOWED = {
     "contracts": set(),
+    "masking": set(),
     "service-kit": set(),
     "sandbox": set(),
-    "stdio-bridge": {"sandbox"},
-    "registry-model": {"contracts"},
+    "stdio-bridge": {"masking", "sandbox"},
+    "registry-model": {"contracts", "masking"},
     "registry-client": {"contracts", "service-kit"},
     "registry-svc": FOR_SERVICES - {"registry-client"},
-    "credential-svc": FOR_SERVICES,
-    "gateway-svc": FOR_SERVICES,
-    "orchestrator-svc": FOR_SERVICES | {"sandbox", "stdio-bridge"},
+    "credential-svc": FOR_SERVICES | {"masking"},
+    "gateway-svc": FOR_SERVICES | {"masking"},
+    "orchestrator-svc": FOR_SERVICES | {"masking", "sandbox", "stdio-bridge"},
     "chandlery": SERVICES | FOR_SERVICES | {"stdio-bridge"},
     "integration-tests": SERVICES | FOR_SERVICES | {"sandbox", "stdio-bridge", "chandlery"},
 }
 # What only the owners of a database, or only the servers of gRPC, need.
 BANNED = {
-    "sqlx": {"orchestrator-svc", "gateway-svc"} | {"service-kit", "sandbox", "stdio-bridge", "registry-model", "registry-client", "contracts"},
-    "tonic": {"sandbox", "stdio-bridge", "registry-model"},
+    "sqlx": {"orchestrator-svc", "gateway-svc"} | {"masking", "service-kit", "sandbox", "stdio-bridge", "registry-model", "registry-client", "contracts"},
+    "tonic": {"masking", "sandbox", "stdio-bridge", "registry-model"},
 }
 
 ALL = "*"

@@ -552,7 +552,7 @@ async fn changes_of_installed_entries() {
     let answer = client.call("api__echo", json!({"text": "x"})).await;
     assert_eq!(answer["result"]["isError"], true, "{answer}");
     assert_eq!(
-        answer["result"]["structuredContent"]["error"], "credential_expired",
+        answer["result"]["structuredContent"]["error"], "destination_changed",
         "{answer}"
     );
     assert!(

@@ -3,7 +3,7 @@
 //! Tools: python
 
 use contracts::registry as r;
-use integration_tests::{Stack, tools::python_command, upstream::recording::RecordingUpstream, walk};
+use integration_tests::{Stack, eventually, tools::python_command, upstream::recording::RecordingUpstream, walk};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +97,22 @@ async fn an_interrupted_first_start_is_completed() {
         let found = stack.admin().entries().get_entry(request).await;
         assert_eq!(found.is_err(), demo_is_gone);
     }
+}
+
+/// Another orchestrator of the registry does not wait until the lease expires.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_releases_the_lease_after_the_servers_have_ended() {
+    let mut stack = Stack::start().await;
+    let client = stack.mcp("default", &stack.member("alice")).await;
+    client.call_text("demo__hello", json!({"name": "Alice"})).await;
+    assert!(stack.stop().await.success());
+    eventually("the lease is released", || async {
+        stack
+            .lines()
+            .contain("the lease for running servers is released")
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

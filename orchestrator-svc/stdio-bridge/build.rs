@@ -9,11 +9,13 @@ use std::{
 };
 
 /// Relative to this package.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 7] = [
     "src",
     "Cargo.toml",
     "../sandbox/src",
     "../sandbox/Cargo.toml",
+    "../../masking/src",
+    "../../masking/Cargo.toml",
     "../../Cargo.lock",
 ];
 

@@ -1,8 +1,7 @@
 //! Rules about the messages of registry-svc that several services must apply in the same way.
 //!
 //! `destination` determines where a secret may be sent, `headers` which header names are reserved, `install_fields`
-//! what an install field means, `credential_models` what the credential models have in common, `text` which characters
-//! hide, and `cases` whether this
+//! what an install field means, `credential_models` what the credential models have in common, and `cases` whether this
 //! version understands an entry revision. The functions take messages and return decisions; they do no I/O and know no
 //! gRPC.
 
@@ -11,4 +10,3 @@ pub mod credential_models;
 pub mod destination;
 pub mod headers;
 pub mod install_fields;
-pub mod text;

@@ -143,21 +143,55 @@ async fn gateways_of_all_replicas_find_each_other() {
     let instance = reachable.instance.clone();
     let mut watcher = Watcher::start(&one, Workload::Gateway, &[ObjectKind::GatewayReplica]).await;
     watcher.snapshot().await;
-    let gateway = Watcher::over(other.pipe(Workload::Gateway), reachable.clone())
+    let mut gateway = Watcher::over(other.pipe(Workload::Gateway), reachable.clone())
         .await
         .unwrap();
     let (_, changes) = watcher.acked_changes().await;
     assert_eq!(support::watcher::puts(&changes).len(), 1);
     // A second stream of its name, at the other replica, and then a goodbye there.
-    let moved = Watcher::over(one.pipe(Workload::Gateway), reachable).await.unwrap();
-    drop(gateway);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    let moved = Watcher::over(one.pipe(Workload::Gateway), reachable.clone())
+        .await
+        .unwrap();
+    while gateway.next().await.is_some() {}
+    // When the first replica has removed another gateway, it has looked which ones there are, and has not removed this one.
+    let passing = WatchStart {
+        address: "https://10.0.0.8:8443".to_owned(),
+        ..start(&[ObjectKind::GatewayReplica])
+    };
+    let passing = Watcher::over(other.pipe(Workload::Gateway), passing).await.unwrap();
+    let (_, changes) = watcher.acked_changes().await;
+    assert_eq!(support::watcher::puts(&changes).len(), 1);
+    let name = passing.instance.clone();
+    passing.leave().await;
+    let (_, changes) = watcher.acked_changes().await;
+    assert_eq!(
+        support::watcher::removals(&changes),
+        [(ObjectKind::GatewayReplica, name.as_str())]
+    );
     moved.leave().await;
     let (_, changes) = watcher.acked_changes().await;
     assert_eq!(
         support::watcher::removals(&changes),
         [(ObjectKind::GatewayReplica, instance.as_str())]
     );
+}
+
+/// Returns once all connections for writing are in a transaction, and one of them waits for a lock.
+async fn all_writers_wait(stack: &Stack) {
+    const WRITERS: i64 = 8;
+    const WAITING: &str = "SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') FROM pg_stat_activity \
+        WHERE datname = current_database() AND application_name = 'chandlery write' AND xact_start IS NOT NULL";
+    let mut connection = connect(stack).await;
+    let waiting = async {
+        loop {
+            let (all, locked): (i64, i64) = sqlx::query_as(WAITING).fetch_one(&mut connection).await.unwrap();
+            if all == WRITERS && locked > 0 {
+                return;
+            }
+        }
+    };
+    let waiting = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    waiting.expect("the writers hold all connections for writing");
 }
 
 /// At e7ac4ad, sixteen writers that waited for one stuck session held all connections, and no read was answered.
@@ -178,7 +212,7 @@ async fn one_stuck_session_stops_no_reads() {
             tokio::spawn(async move { admin.gateway(&format!("g{index}"), Gateway::default()).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_writers_wait(&stack).await;
     stack.admin().entry("entries/first").await.unwrap();
     // A watcher comes and is served, too.
     let mut late = Watcher::start(&stack, Workload::Gateway, &[]).await;

@@ -1,6 +1,6 @@
 //! Texts of servers, for people.
 
-use registry_model::text::is_hidden;
+use masking::is_hidden;
 
 /// The text in one line, without characters that are invisible or change how others are displayed, at most `max` characters.
 pub(super) fn readable(text: &str, max: usize) -> String {

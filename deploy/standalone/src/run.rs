@@ -5,10 +5,11 @@ use std::{error::Error, io::Write as _, sync::Arc, time::Duration};
 use registry_svc::Claim;
 use secrecy::ExposeSecret as _;
 use service_kit::{
-    Clock, Hosts, Quotas, Readiness,
+    App, Clock, Hosts, Quotas, Readiness,
     edge::{self, Gate, Limits},
     egress,
     identity::Verifier,
+    pipe::PipeListener,
     serve, telemetry,
 };
 use sha2::{Digest as _, Sha256};
@@ -38,6 +39,10 @@ use crate::{
 const SEEDED: &str = "seeded";
 /// File in the data folder: the addresses on which the process listens.
 const ADDRESSES: &str = "addresses.json";
+/// How long everything but the registry may take to end. A local server is killed 7 s after it was told to end.
+const END: Duration = Duration::from_secs(8);
+/// How long the registry may take after that.
+const REGISTRY_END: Duration = Duration::from_secs(2);
 
 /// Serves until SIGINT or SIGTERM.
 pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
@@ -120,8 +125,8 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     )
     .await?;
     let Services { apps, pipes, registry } = services;
-    let stop = CancellationToken::new();
-    let mut running = JoinSet::new();
+    let (stop, stop_registry) = (CancellationToken::new(), CancellationToken::new());
+    let (mut running, mut running_registry) = (JoinSet::new(), JoinSet::new());
 
     spawn(&mut running, "quotas", quotas.forget_idle(stop.clone()));
     let readiness: health::Services = apps.iter().map(|app| (app.name, app.ready.clone())).collect();
@@ -178,18 +183,11 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
             "gRPC",
         ),
     );
-    for (app, listeners) in apps.into_iter().zip(pipes) {
-        for listener in listeners {
-            let routes = tonic::service::Routes::from(app.grpc.clone());
-            spawn(
-                &mut running,
-                app.name,
-                failing(serve::serve(routes, listener, stop.clone()), app.name),
-            );
-        }
-        for task in app.tasks {
-            spawn(&mut running, task.name, (task.run)(stop.clone()));
-        }
+    let [registry_app, callers @ ..] = apps;
+    let [pipes_to_registry, pipes @ ..] = pipes;
+    start_app(&mut running_registry, registry_app, pipes_to_registry, &stop_registry);
+    for (app, pipes) in callers.into_iter().zip(pipes) {
+        start_app(&mut running, app, pipes, &stop);
     }
 
     let addresses = serde_json::json!({ "http": http_address.to_string(), "grpc": grpc_address.to_string() });
@@ -231,16 +229,36 @@ async fn serve_all(mut config: Config) -> Result<(), Box<dyn Error>> {
     let ended: Result<(), Box<dyn Error>> = tokio::select! {
         Err(error) = start => Err(error.into()),
         lost = claim.keep() => Err(lost.into()),
-        ended = running.join_next() => Err(ended.map_or_else(|| "nothing runs".to_owned(), describe).into()),
+        Some(ended) = running.join_next() => Err(describe(ended).into()),
+        Some(ended) = running_registry.join_next() => Err(describe(ended).into()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
     stop.cancel();
-    // Each part ends its own work within its time limit. What has not ended by then is aborted: no accepted request
-    // depends on it.
-    let drained = async { while running.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(Duration::from_secs(10), drained).await;
+    end(running, END).await;
+    // The orchestrator has told it that the servers have ended, and released its lease.
+    stop_registry.cancel();
+    end(running_registry, REGISTRY_END).await;
     ended
+}
+
+/// Serves the pipes to a service, and runs its tasks.
+fn start_app(parts: &mut JoinSet<&'static str>, app: App, pipes: Vec<PipeListener>, stop: &CancellationToken) {
+    for pipe in pipes {
+        let routes = tonic::service::Routes::from(app.grpc.clone());
+        let serving = serve::serve(routes, pipe, stop.clone());
+        spawn(parts, app.name, failing(serving, app.name));
+    }
+    for task in app.tasks {
+        spawn(parts, task.name, (task.run)(stop.clone()));
+    }
+}
+
+/// Waits until the parts have ended. Each ends its own work within its time limit. What has not ended by then is
+/// aborted: no accepted request depends on it.
+async fn end(mut parts: JoinSet<&'static str>, limit: Duration) {
+    let ended = async { while parts.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(limit, ended).await;
 }
 
 /// The limits of each listener, reduced to what the descriptor limit allows.

@@ -24,6 +24,7 @@ pub(crate) const SQLITE: &str = "registry.db";
 
 /// The services, and the listener of every pipe to them.
 pub(crate) struct Services {
+    /// The first is the registry, which the others call.
     pub(crate) apps: [App; 4],
     pub(crate) pipes: [Vec<PipeListener>; 4],
     /// The gateway's channel to the registry, which also carries people's requests.

@@ -33,9 +33,11 @@ pub(super) fn of_call(error: CallError) -> Status {
         }
         CallError::Upstream { entry, fault, .. } => {
             let (code, reason) = of_fault(fault);
-            of(code, reason, message)
-                .with("entry", format!("entries/{entry}"))
-                .build()
+            let status = of(code, reason, message).with("entry", format!("entries/{entry}"));
+            match fault.retry_after() {
+                Some(wait) => status.retry_after(wait).build(),
+                None => status.build(),
+            }
         }
         CallError::Credential { entry, fault, .. } => {
             let (code, reason) = of_credential_fault(fault);
@@ -81,6 +83,7 @@ pub(super) const fn of_repair_reason(reason: RepairReason) -> ErrorReason {
         RepairReason::CredentialRequired => ErrorReason::CredentialRequired,
         RepairReason::CredentialExpired => ErrorReason::CredentialExpired,
         RepairReason::ScopeRequired => ErrorReason::ScopeRequired,
+        RepairReason::DestinationChanged => ErrorReason::DestinationChanged,
         RepairReason::InstallationUnavailable => ErrorReason::InstallationUnavailable,
         RepairReason::ToolUnavailable => ErrorReason::ToolUnavailable,
     }
@@ -99,6 +102,8 @@ const fn of_credential_fault(fault: CredentialFault) -> (Code, ErrorReason) {
 const fn of_fault(fault: UpstreamFault) -> (Code, ErrorReason) {
     match fault {
         UpstreamFault::Unreachable => (Code::Unavailable, ErrorReason::UpstreamUnreachable),
+        // Not RESOURCE_EXHAUSTED: the server did not receive the call, and the same call succeeds later.
+        UpstreamFault::Busy => (Code::Unavailable, ErrorReason::UpstreamBusy),
         UpstreamFault::Invalid => (Code::Unavailable, ErrorReason::UpstreamInvalid),
         UpstreamFault::Timeout => (Code::DeadlineExceeded, ErrorReason::UpstreamTimeout),
         UpstreamFault::Unauthorized => (Code::FailedPrecondition, ErrorReason::UpstreamUnauthorized),
@@ -121,17 +126,15 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
 
 /// A discovery that failed.
 pub(super) fn of_discovery(failure: &Failure, running: &Running, links: &Links) -> Status {
-    let (reason, message) = match failure {
-        Failure::Transient(what) => {
-            tracing::warn!(installation.uid = %running.installation.uid, error = %what, "a discovery on demand failed");
-            let message = "another of Chandlery's services did not answer; retry";
-            return of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build();
-        }
-        Failure::Installation { reason, message } => (*reason, message),
-    };
+    let (Failure::Installation { reason, message } | Failure::Transient { reason, message, .. }) = failure;
     let (code, reason) = of_discovery_reason(reason, running.revision.vends_headers);
     let entry = format!("entries/{}", running.entry.slug);
     let mut status = of(code, reason, message).with("entry", entry);
+    if reason == ErrorReason::UpstreamBusy
+        && let Some(wait) = UpstreamFault::Busy.retry_after()
+    {
+        status = status.retry_after(wait);
+    }
     if code == Code::FailedPrecondition {
         status = status.link(
             "Repair it here, then try again",
@@ -147,15 +150,16 @@ fn of_discovery_reason(reason: &str, vends_headers: bool) -> (Code, ErrorReason)
         "UPSTREAM_TIMEOUT" => of_fault(UpstreamFault::Timeout),
         "UPSTREAM_UNREACHABLE" => of_fault(UpstreamFault::Unreachable),
         "UPSTREAM_INVALID" => of_fault(UpstreamFault::Invalid),
+        "UPSTREAM_BUSY" => of_fault(UpstreamFault::Busy),
+        "SERVICE_UNAVAILABLE" => (Code::Unavailable, ErrorReason::ServiceUnavailable),
         "UPSTREAM_UNAUTHORIZED" if !vends_headers => of_fault(UpstreamFault::Unauthorized),
         "CREDENTIAL_REQUIRED" => (Code::FailedPrecondition, ErrorReason::CredentialRequired),
         "SCOPE_REQUIRED" => (Code::FailedPrecondition, ErrorReason::ScopeRequired),
         "CALLER_TOKEN_REQUIRED" => of_credential_fault(CredentialFault::CallerTokenRequired),
         "CALLER_TOKEN_REFUSED" => of_credential_fault(CredentialFault::CallerTokenRefused),
         "AUTHORIZATION_SERVER_UNAVAILABLE" => of_credential_fault(CredentialFault::AuthorizationServerUnavailable),
-        "UPSTREAM_UNAUTHORIZED" | "CREDENTIAL_EXPIRED" | "DESTINATION_CHANGED" => {
-            (Code::FailedPrecondition, ErrorReason::CredentialExpired)
-        }
+        "UPSTREAM_UNAUTHORIZED" | "CREDENTIAL_EXPIRED" => (Code::FailedPrecondition, ErrorReason::CredentialExpired),
+        "DESTINATION_CHANGED" => (Code::FailedPrecondition, ErrorReason::DestinationChanged),
         _ => (Code::FailedPrecondition, ErrorReason::InstallationUnavailable),
     }
 }
@@ -171,10 +175,9 @@ pub(super) fn unusable(running: &Running, links: &Links) -> Status {
         .unwrap_or(&installation.credential);
     let why = [&*credential.message, &*installation.runtime.message];
     let why = why.into_iter().find(|why| !why.is_empty()).unwrap_or("it is not ready");
-    let reason = match (credential.status, &*credential.reason) {
-        (ConditionState::False, "CREDENTIAL_REQUIRED") => ErrorReason::CredentialRequired,
-        (ConditionState::False, _) => ErrorReason::CredentialExpired,
-        (ConditionState::True | ConditionState::Unknown, _) => ErrorReason::InstallationUnavailable,
+    let reason = match credential.status {
+        ConditionState::False => of_repair_reason(RepairReason::of_condition(&credential.reason)),
+        ConditionState::True | ConditionState::Unknown => ErrorReason::InstallationUnavailable,
     };
     of(
         Code::FailedPrecondition,
@@ -202,9 +205,12 @@ pub(super) fn passed_on(status: Status) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use contracts::registry::ConditionStatus;
     use service_kit::status::reason_of;
+    use tonic_types::StatusExt as _;
 
     use super::*;
+    use crate::snapshot::testing::{Made, Registry};
 
     #[test]
     fn the_contract_has_every_common_reason() {
@@ -250,12 +256,14 @@ mod tests {
             RepairReason::CredentialRequired,
             RepairReason::CredentialExpired,
             RepairReason::ScopeRequired,
+            RepairReason::DestinationChanged,
             RepairReason::InstallationUnavailable,
             RepairReason::ToolUnavailable,
         ]
         .map(|reason| (reason.name(), of_repair_reason(reason)));
         let faults = [
             UpstreamFault::Unreachable,
+            UpstreamFault::Busy,
             UpstreamFault::Timeout,
             UpstreamFault::Invalid,
             UpstreamFault::Unauthorized,
@@ -272,6 +280,83 @@ mod tests {
                 name.to_ascii_uppercase(),
                 Reason::of(reason, ErrorReason::as_str_name).as_str()
             );
+        }
+    }
+
+    #[test]
+    fn a_caller_of_a_busy_server_learns_when_to_retry() {
+        let of = |fault| {
+            of_call(CallError::Upstream {
+                entry: "mail".into(),
+                fault,
+                message: "all processes of Mail are in use".to_owned(),
+            })
+        };
+        let busy = of(UpstreamFault::Busy);
+        assert_eq!(
+            (busy.code(), reason_of(&busy, ErrorReason::from_str_name)),
+            (Code::Unavailable, Some(ErrorReason::UpstreamBusy))
+        );
+        let wait = busy.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(wait, Some(std::time::Duration::from_secs(5)));
+        assert!(of(UpstreamFault::Unreachable).get_details_retry_info().is_none());
+    }
+
+    /// As calls are told.
+    #[test]
+    fn an_installation_that_cannot_be_asked_says_what_its_credential_lacks() {
+        for (condition, told) in [
+            ("CREDENTIAL_REQUIRED", ErrorReason::CredentialRequired),
+            ("ENTRY_CREDENTIAL_REQUIRED", ErrorReason::CredentialRequired),
+            ("DESTINATION_CHANGED", ErrorReason::DestinationChanged),
+        ] {
+            let registry = Registry::default().entry("time", &[]).install(Made {
+                credential: (ConditionStatus::False, condition),
+                ..Made::new("own", "time", "alice")
+            });
+            let links = Links::new("https://tools.example.com".parse().unwrap());
+            let status = unusable(&registry.running("own"), &links);
+            assert_eq!(status.code(), Code::FailedPrecondition);
+            assert_eq!(
+                reason_of(&status, ErrorReason::from_str_name),
+                Some(told),
+                "{condition}"
+            );
+            assert!(status.get_details_help().is_some());
+        }
+    }
+
+    #[test]
+    fn a_discovery_that_could_not_be_made_now_tells_the_cause() {
+        for (reason, code, told) in [
+            (
+                "UPSTREAM_UNREACHABLE",
+                Code::Unavailable,
+                ErrorReason::UpstreamUnreachable,
+            ),
+            ("UPSTREAM_BUSY", Code::Unavailable, ErrorReason::UpstreamBusy),
+            (
+                "SERVICE_UNAVAILABLE",
+                Code::Unavailable,
+                ErrorReason::ServiceUnavailable,
+            ),
+        ] {
+            let failure = Failure::Transient {
+                reason,
+                message: "The MCP server of time is being stopped.".to_owned(),
+                planned: true,
+            };
+            let registry = Registry::default().entry("time", &[]);
+            let running = registry.install(Made::new("own", "time", "alice")).running("own");
+            let links = Links::new("https://tools.example.com".parse().unwrap());
+            let status = of_discovery(&failure, &running, &links);
+            assert_eq!(
+                (status.code(), reason_of(&status, ErrorReason::from_str_name)),
+                (code, Some(told))
+            );
+            assert_eq!(status.message(), "The MCP server of time is being stopped.");
+            let busy = status.get_details_retry_info().is_some();
+            assert_eq!(busy, told == ErrorReason::UpstreamBusy, "{reason}");
         }
     }
 
@@ -324,7 +409,7 @@ mod tests {
                 "DESTINATION_CHANGED",
                 true,
                 Code::FailedPrecondition,
-                ErrorReason::CredentialExpired,
+                ErrorReason::DestinationChanged,
             ),
         ] {
             assert_eq!(of_discovery_reason(reason, vends_headers), (code, told), "{reason}");

@@ -10,11 +10,10 @@ use crate::{
 /// Converts a failure of the upstream server into the caller's error, and logs it.
 pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError {
     let fault = match &error {
-        UpstreamError::Unreachable(_)
-        | UpstreamError::NotTaken
-        | UpstreamError::Full
-        | UpstreamError::ShareUsed
-        | UpstreamError::RuntimeEnded => UpstreamFault::Unreachable,
+        UpstreamError::Unreachable(_) | UpstreamError::NotTaken | UpstreamError::RuntimeEnded => {
+            UpstreamFault::Unreachable
+        }
+        UpstreamError::Full | UpstreamError::ShareUsed => UpstreamFault::Busy,
         UpstreamError::Timeout { .. } => UpstreamFault::Timeout,
         UpstreamError::Unauthorized | UpstreamError::InsufficientScope { .. } => UpstreamFault::Unauthorized,
         UpstreamError::Invalid(_) => UpstreamFault::Invalid,
@@ -30,5 +29,31 @@ pub(super) fn upstream_failed(error: UpstreamError, entry: &Entry) -> CallError 
         entry: Arc::clone(&entry.slug),
         fault,
         message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::testing::Registry;
+
+    /// A server that is full has not failed.
+    #[test]
+    fn a_server_without_a_free_process_is_busy() {
+        let snapshot = Registry::default().entry("time", &[]).snapshot();
+        let entry = snapshot.entry("e-time").unwrap();
+        for (error, expected) in [
+            (UpstreamError::Full, UpstreamFault::Busy),
+            (UpstreamError::ShareUsed, UpstreamFault::Busy),
+            (UpstreamError::NotTaken, UpstreamFault::Unreachable),
+            (UpstreamError::RuntimeEnded, UpstreamFault::Unreachable),
+        ] {
+            let failed = upstream_failed(error.clone(), entry);
+            let CallError::Upstream { fault, message, .. } = failed else {
+                panic!("{failed:?}")
+            };
+            assert_eq!(fault, expected, "{error:?}");
+            assert!(message.contains("The time"), "{message}");
+        }
     }
 }

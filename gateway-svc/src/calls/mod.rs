@@ -2,15 +2,16 @@
 
 mod failure;
 mod outcome;
-mod starting;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod tool_call;
 mod unary;
+mod wait;
 
 use std::sync::Arc;
 
 use service_kit::turns::in_place;
-use tokio::time::Instant;
 
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Links},
@@ -22,10 +23,10 @@ use crate::{
 use failure::upstream_failed;
 use outcome::At;
 pub(crate) use outcome::{CallEvent, CallStream, Outcome};
-use starting::{START, successor_wait};
 use targets::Targets;
 pub(crate) use targets::target;
 pub(crate) use tool_call::{Meta, ToolCall};
+use wait::Refusal;
 
 /// Called with the uid of an installation when its upstream announces that its tools have changed.
 pub(crate) type ToolsChanged = Arc<dyn Fn(&Arc<str>) + Send + Sync>;
@@ -67,23 +68,8 @@ impl Calls {
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
     ) -> Result<Outcome, CallError> {
-        let mut deadline = Instant::now() + START;
-        let mut stopping = None;
-        loop {
-            let resolved = self
-                .resolve(caller, consumer, call, stopping.as_ref(), deadline)
-                .await?;
-            match self.call_at(&resolved, caller, consumer, call).await? {
-                Ok(outcome) => return Ok(outcome),
-                // The wait for the successor begins here, however long this server kept the call before it refused it.
-                Err(error) if stopping.is_none() => deadline = Instant::now() + successor_wait(&error),
-                Err(error) if Instant::now() >= deadline => {
-                    return Err(upstream_failed(error, &resolved.running.entry));
-                }
-                Err(_) => {}
-            }
-            stopping = resolved.running.endpoint;
-        }
+        let send = |target| self.call_at(target, caller, consumer, call);
+        self.deliver(caller, consumer, call, send).await
     }
 
     /// Ends the sessions with upstreams that are this client's alone; in the background.
@@ -91,15 +77,14 @@ impl Calls {
         self.upstreams.end_client(client);
     }
 
-    /// Sends the call to the installation that it was resolved to. The inner error: its server
-    /// did not receive the call, and a successor may.
+    /// Sends the call to the installation that it was resolved to. The inner error: its server did not receive the call, and a successor may.
     async fn call_at(
         &self,
-        resolved: &resolve::Target,
+        resolved: resolve::Target,
         caller: &Caller,
         consumer: &ConsumerRef,
         call: &ToolCall<'_>,
-    ) -> Result<Result<Outcome, UpstreamError>, CallError> {
+    ) -> Result<Result<Outcome, Refusal>, CallError> {
         let running = &resolved.running;
         let entry = &running.entry;
         let fail = |error: VendError| error.into_call_error(running, consumer, &self.links);
@@ -113,15 +98,17 @@ impl Calls {
             match self.upstreams.call(&target, request, call.cancel.clone()).await {
                 Ok(answer) => {
                     let at = At {
-                        definition: resolved.definition.clone(),
-                        running: running.clone(),
+                        definition: resolved.definition,
+                        running: resolved.running,
                         tools_changed: Arc::clone(&self.tools_changed),
                     };
                     return Ok(Ok(Outcome::new(answer, at)));
                 }
-                Err(error @ UpstreamError::NotTaken) => return Ok(Err(error)),
+                Err(error @ UpstreamError::NotTaken) => return Ok(Err(Refusal::new(resolved.running, error))),
                 // The registry may not know yet that the server has ended.
-                Err(error @ UpstreamError::Unreachable(_)) if running.revision.self_hosted => return Ok(Err(error)),
+                Err(error @ UpstreamError::Unreachable(_)) if running.revision.self_hosted => {
+                    return Ok(Err(Refusal::new(resolved.running, error)));
+                }
                 // Servers refuse credentials before they carry anything out, so that the call may be sent again.
                 Err(UpstreamError::Unauthorized) if running.revision.vends_headers => {
                     if std::mem::replace(&mut renewed, true) {

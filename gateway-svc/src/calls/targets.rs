@@ -115,7 +115,10 @@ pub(crate) fn target(
     let endpoint = endpoint.ok_or_else(|| CallError::Upstream {
         entry: Arc::clone(&entry.slug),
         fault: UpstreamFault::Unreachable,
-        message: format!("the server of {} has no address yet", entry.slug),
+        message: format!(
+            "The MCP server of {} has no address that can be called. Try again in a moment. If this happens again, an admin must check its entry.",
+            entry.display_name
+        ),
     })?;
     let generation = [installation.generation, generations.installation, generations.entry];
     Ok(Target::new(

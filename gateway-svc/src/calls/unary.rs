@@ -82,12 +82,7 @@ impl Calls {
                 .get("code")
                 .and_then(|code| code.parse().ok())
                 .unwrap_or_default(),
-            message: object
-                .string("message")
-                .unwrap_or_default()
-                .chars()
-                .take(1000)
-                .collect(),
+            message: reply.refusal().unwrap_or_default().chars().take(1000).collect(),
             error: RawValue::from_string(error.clone())
                 .map_err(|_| CallError::Internal)?
                 .into(),

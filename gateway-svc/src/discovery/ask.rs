@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
 
-use super::{Failure, ListTools};
+use super::{Failure, ListTools, STOPPING};
 use crate::{
     calls,
     domain::{CallerToken, DiscoveredTool, Running},
@@ -44,8 +44,14 @@ impl Asker {
                 },
                 None => Scope::Shared,
             };
-            let target = calls::target(running, vended.generations, Revision::LATEST, headers, scope)
-                .map_err(|error| Failure::Transient(error.to_string()))?;
+            let target =
+                calls::target(running, vended.generations, Revision::LATEST, headers, scope).map_err(|error| {
+                    Failure::Transient {
+                        reason: "UPSTREAM_UNREACHABLE",
+                        message: error.to_string(),
+                        planned: false,
+                    }
+                })?;
             match self.upstreams.list_tools(&Arc::new(target)).await {
                 Ok(tools) => return Ok(tools),
                 Err(UpstreamError::Unauthorized) if again => {
@@ -96,11 +102,12 @@ impl ListTools for Asker {
 /// The failure of a server other than one to accept the credential.
 fn failed(name: &str, error: &UpstreamError) -> Failure {
     match error {
-        // What was discovered is still true.
-        UpstreamError::NotTaken | UpstreamError::Full | UpstreamError::ShareUsed => {
-            Failure::Transient(error.to_string())
-        }
-        UpstreamError::Cancelled => Failure::Transient("the service stops".to_owned()),
+        UpstreamError::NotTaken | UpstreamError::Full | UpstreamError::ShareUsed => Failure::Transient {
+            reason: error.reason(),
+            message: error.for_owner(name),
+            planned: matches!(error, UpstreamError::NotTaken),
+        },
+        UpstreamError::Cancelled => Failure::of_chandlery(STOPPING),
         _ => Failure::Installation {
             reason: error.reason(),
             message: format!("{} It is asked again automatically.", error.for_owner(name)),
@@ -123,7 +130,12 @@ fn unauthorized(running: &Running) -> Failure {
 
 fn not_vended(name: &str, error: &VendError) -> Failure {
     let reason = match error {
-        VendError::Unavailable | VendError::Inconsistent => return Failure::Transient(error.to_string()),
+        VendError::Unavailable | VendError::Inconsistent => {
+            let what = format!(
+                "The tools of {name} cannot be listed: credential-svc did not answer. Try again in a moment. If this happens again, an operator finds the reason in Chandlery's log."
+            );
+            return Failure::of_chandlery(what);
+        }
         VendError::Required => "CREDENTIAL_REQUIRED",
         VendError::Expired => "CREDENTIAL_EXPIRED",
         VendError::DestinationChanged => "DESTINATION_CHANGED",
@@ -145,7 +157,22 @@ mod tests {
     #[test]
     fn a_server_that_is_busy_or_stopping_is_not_at_fault() {
         for error in [UpstreamError::NotTaken, UpstreamError::Full, UpstreamError::ShareUsed] {
-            assert!(matches!(failed("time", &error), Failure::Transient(_)), "{error:?}");
+            let Failure::Transient {
+                reason,
+                message,
+                planned,
+            } = failed("time", &error)
+            else {
+                panic!("{error:?}")
+            };
+            let stopping = error == UpstreamError::NotTaken;
+            let expected = if stopping {
+                "UPSTREAM_UNREACHABLE"
+            } else {
+                "UPSTREAM_BUSY"
+            };
+            assert_eq!((reason, planned), (expected, stopping), "{error:?}");
+            assert_eq!(message, error.for_owner("time"));
         }
         let error = UpstreamError::Invalid("no tools".to_owned());
         assert!(matches!(failed("time", &error), Failure::Installation { .. }));

@@ -35,6 +35,8 @@ use crate::{
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
+/// For people.
+const STOPPING: &str = "The gateway is being stopped. Try again in a moment.";
 
 /// Asks an installation's server for all its tools, on all pages, with the installation's own credential.
 pub(crate) trait ListTools: Send + Sync + 'static {
@@ -57,9 +59,27 @@ pub(crate) enum Failure {
         /// For people: who is at fault and what to do.
         message: String,
     },
-    /// A fault of Chandlery's own: it is retried and not reported.
-    #[error("{0}")]
-    Transient(String),
+    /// Neither is at fault, and what was discovered is still true: it is retried and not reported.
+    #[error("{message}")]
+    Transient {
+        /// UPPER_SNAKE_CASE.
+        reason: &'static str,
+        /// For people: the cause and what to do.
+        message: String,
+        /// Whether it is how servers are stopped and started again.
+        planned: bool,
+    },
+}
+
+impl Failure {
+    /// Another part of Chandlery, which this names, did not do its part.
+    fn of_chandlery(message: impl Into<String>) -> Self {
+        Self::Transient {
+            reason: "SERVICE_UNAVAILABLE",
+            message: message.into(),
+            planned: false,
+        }
+    }
 }
 
 /// What a discovery depends on: a change of any of these requires another.
@@ -233,10 +253,17 @@ impl Discovery {
                 Err(failure) => failure,
             };
             let pause = delays.next().unwrap_or(LAST_RETRY);
-            tracing::warn!(
-                installation.uid = %uid, entry = %running.entry.slug, error = %failure, retry.delay_ms = pause.as_millis(),
-                "the tools of an installation could not be discovered"
-            );
+            if matches!(failure, Failure::Transient { planned: true, .. }) {
+                tracing::debug!(
+                    installation.uid = %uid, entry = %running.entry.slug, error = %failure, retry.delay_ms = pause.as_millis(),
+                    "the tools of an installation are discovered when its server has been started again"
+                );
+            } else {
+                tracing::warn!(
+                    installation.uid = %uid, entry = %running.entry.slug, error = %failure, retry.delay_ms = pause.as_millis(),
+                    "the tools of an installation could not be discovered"
+                );
+            }
             self.pause(uid, &tried, pause, wake, &mut delays).await;
         }
     }
@@ -275,7 +302,7 @@ impl Discovery {
             .permits
             .acquire()
             .await
-            .map_err(|_| Failure::Transient("the service stops".to_owned()))?;
+            .map_err(|_| Failure::of_chandlery(STOPPING))?;
         let listing = self.servers.list_tools(running.clone(), caller);
         tokio::time::timeout(self.timeout, listing).await.unwrap_or_else(|_| {
             Err(Failure::Installation {

@@ -47,7 +47,7 @@ impl Reports {
                     status.message()
                 ),
             }),
-            sent => sent.map_err(|status| unreported(&status)),
+            sent => sent.map_err(|status| unreported(running, &status)),
         }
     }
 
@@ -58,7 +58,7 @@ impl Reports {
             message: message.chars().take(MAX_MESSAGE).collect(),
         };
         let sent = self.send(running, Outcome::Failure(failure)).await;
-        sent.map_err(|status| unreported(&status))
+        sent.map_err(|status| unreported(running, &status))
     }
 
     async fn send(&self, running: &Running, outcome: Outcome) -> Result<(), Status> {
@@ -80,10 +80,13 @@ const fn refused(code: Code) -> bool {
     matches!(code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted)
 }
 
-fn unreported(status: &Status) -> Failure {
-    Failure::Transient(format!(
-        "the registry refused a report: {} ({:?})",
-        status.message(),
-        status.code()
+fn unreported(running: &Running, status: &Status) -> Failure {
+    tracing::warn!(
+        installation.uid = %running.installation.uid, grpc.code = ?status.code(), error = %status.message(),
+        "the registry took no report of a discovery"
+    );
+    Failure::of_chandlery(format!(
+        "The registry took no report of the tools of {}. Try again in a moment. If this happens again, an operator finds the reason in Chandlery's log.",
+        running.entry.slug
     ))
 }

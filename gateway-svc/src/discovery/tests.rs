@@ -238,6 +238,47 @@ async fn a_bad_server_delays_no_other_and_is_asked_again() {
     }
 }
 
+/// What is written to the log, shared with the subscriber that writes it.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A restart is no reason to warn an operator, and is not told to the owner as a failure.
+#[tokio::test]
+async fn a_server_that_is_being_stopped_is_no_cause_for_a_warning() {
+    let unavailable = |planned| {
+        Err(Failure::Transient {
+            reason: "UPSTREAM_UNREACHABLE",
+            message: "The MCP server of time is being stopped.".to_owned(),
+            planned,
+        })
+    };
+    for (planned, level) in [(true, "DEBUG"), (false, "WARN")] {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _default = tracing::subscriber::set_default(subscriber);
+        let registry = Registry::default().install(undiscovered("i"));
+        let mut stage = stage(registry, &[("i", vec![unavailable(planned), tools(&["a"])])], LONG).await;
+        assert_eq!(stage.next_report().await, "i tools=a generation=1");
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told: Vec<_> = lines.lines().filter(|line| line.contains("is being stopped")).collect();
+        assert!(told.len() == 1 && told[0].contains(level), "{lines}");
+    }
+}
+
 #[tokio::test]
 async fn its_own_report_wakes_no_worker_but_a_new_credential_does() {
     let registry = Registry::default().install(undiscovered("i"));

@@ -79,9 +79,10 @@ pub(crate) enum CallError {
 /// In which way an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpstreamFault {
-    /// It could not be connected to, or may not be; its runtime ended during the call; all its processes are in
-    /// use; or it is still starting.
+    /// It could not be connected to, or may not be; its runtime ended during the call; or it is still starting.
     Unreachable,
+    /// It has no process free for the call, and did not receive it.
+    Busy,
     /// It did not answer in time.
     Timeout,
     /// It answered something that is not MCP, or too much of it.
@@ -104,7 +105,7 @@ pub(crate) enum CredentialFault {
 /// What the caller has to install or repair, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Repair {
-    /// Which of the four.
+    /// Which of them.
     pub(crate) reason: RepairReason,
     /// Slug of the entry.
     pub(crate) entry: Arc<str>,
@@ -121,10 +122,12 @@ pub(crate) struct Repair {
 pub(crate) enum RepairReason {
     /// The caller has not connected the entry yet.
     CredentialRequired,
-    /// The upstream refuses the credential, or its owner must confirm where it goes.
+    /// The upstream refuses the credential.
     CredentialExpired,
     /// The upstream demands scopes that the credential does not have.
     ScopeRequired,
+    /// The credential would go elsewhere than its owner agreed to.
+    DestinationChanged,
     /// The installation does not work at present.
     InstallationUnavailable,
     /// The installation's server does not have this tool.
@@ -132,12 +135,22 @@ pub(crate) enum RepairReason {
 }
 
 impl RepairReason {
+    /// What the reason of a `CREDENTIAL_READY` that is false means for a caller.
+    pub(crate) fn of_condition(reason: &str) -> Self {
+        match reason {
+            "CREDENTIAL_REQUIRED" | "ENTRY_CREDENTIAL_REQUIRED" => Self::CredentialRequired,
+            "DESTINATION_CHANGED" => Self::DestinationChanged,
+            _ => Self::CredentialExpired,
+        }
+    }
+
     /// As in `structuredContent.error`: `credential_required`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CredentialRequired => "credential_required",
             Self::CredentialExpired => "credential_expired",
             Self::ScopeRequired => "scope_required",
+            Self::DestinationChanged => "destination_changed",
             Self::InstallationUnavailable => "installation_unavailable",
             Self::ToolUnavailable => "tool_unavailable",
         }
@@ -160,9 +173,18 @@ impl UpstreamFault {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "upstream_unreachable",
+            Self::Busy => "upstream_busy",
             Self::Timeout => "upstream_timeout",
             Self::Invalid => "upstream_invalid",
             Self::Unauthorized => "upstream_unauthorized",
+        }
+    }
+
+    /// When the call should be sent again, where that is known. As long as bridges say in `retry-after`.
+    pub(crate) const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Busy => Some(Duration::from_secs(5)),
+            Self::Unreachable | Self::Timeout | Self::Invalid | Self::Unauthorized => None,
         }
     }
 }

@@ -76,11 +76,11 @@ impl Visit {
                 Err(malformed) => answers[index] = Some(body::whole(malformed.error.under(malformed.id))),
             }
         }
-        let mut under_way = Vec::new();
+        let mut in_flight = Vec::new();
         if !requests.is_empty() {
             let at_a_time = BATCH_CONCURRENCY.min(requests.len());
-            under_way = match self.mcp.quotas.calls(&self.identified.subject, at_a_time) {
-                Ok(under_way) => under_way,
+            in_flight = match self.mcp.quotas.calls(&self.identified.subject, at_a_time) {
+                Ok(in_flight) => in_flight,
                 Err(exceeded) => return too_many(&exceeded, None),
             };
             let kept = Kept::default();
@@ -91,7 +91,7 @@ impl Visit {
                     async move { (index, self.element(session, request, kept).await) },
                 ));
             }
-            let mut asked = stream::iter(asked).buffer_unordered(under_way.len());
+            let mut asked = stream::iter(asked).buffer_unordered(in_flight.len());
             while let Some((index, answer)) = asked.next().await {
                 answers[index] = answer;
             }
@@ -105,7 +105,7 @@ impl Visit {
             return StatusCode::ACCEPTED.into_response();
         }
         pieces.push(Bytes::from_static(b"]"));
-        until_sent(under_way, body::pieces(pieces))
+        until_sent(in_flight, body::pieces(pieces))
     }
 
     /// Answers one request of a batch.

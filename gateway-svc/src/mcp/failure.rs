@@ -45,7 +45,11 @@ pub(super) fn answer(
             json!({"error": repair.reason.name(), "entry": &*repair.entry, "install_url": repair.install_url}),
         ),
         CallError::Upstream { entry, fault, message } => {
-            tool_result(message, json!({"error": fault.name(), "entry": &**entry}))
+            let mut structured = json!({"error": fault.name(), "entry": &**entry});
+            if let Some(wait) = fault.retry_after() {
+                structured["retry_after_seconds"] = wait.as_secs().into();
+            }
+            tool_result(message, structured)
         }
         CallError::Credential { entry, fault, message } => {
             tool_result(message, json!({"error": fault.name(), "entry": &**entry}))
@@ -180,6 +184,16 @@ mod tests {
         assert_eq!(
             message["result"]["structuredContent"],
             json!({"error": "upstream_timeout", "entry": "mail"})
+        );
+        let error = CallError::Upstream {
+            entry: "mail".into(),
+            fault: UpstreamFault::Busy,
+            message: "Mail is busy".to_owned(),
+        };
+        let message = parsed(&error, &session(Revision::LATEST, true));
+        assert_eq!(
+            message["result"]["structuredContent"],
+            json!({"error": "upstream_busy", "entry": "mail", "retry_after_seconds": 5})
         );
         assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true), || false).is_none());
     }

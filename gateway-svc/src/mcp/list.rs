@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::Stream;
-use service_kit::{page_token::PageTokens, quota::UnderWay, turns::off_thread};
+use service_kit::{page_token::PageTokens, quota::InFlight, turns::off_thread};
 
 use super::{
     Mcp,
@@ -90,7 +90,7 @@ pub(super) fn changes(
     consumer: ConsumerRef,
     revision: Revision,
     last_event: Option<String>,
-    (open, session): (UnderWay, Listening),
+    (open, session): (InFlight, Listening),
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut revisions = mcp.store.revisions();
     async_stream::stream! {

@@ -73,10 +73,10 @@ impl Visit {
             return self.answered(None, &message).await;
         };
         match self.mcp.quotas.call(&self.identified.subject) {
-            Ok(under_way) if method == "initialize" => {
-                until_sent(under_way, self.initialize(id, message.params.as_ref()))
+            Ok(in_flight) if method == "initialize" => {
+                until_sent(in_flight, self.initialize(id, message.params.as_ref()))
             }
-            Ok(under_way) => until_sent(under_way, self.answered(Some(id), &message).await),
+            Ok(in_flight) => until_sent(in_flight, self.answered(Some(id), &message).await),
             Err(exceeded) => too_many(&exceeded, Some(id)),
         }
     }

@@ -11,7 +11,7 @@ use axum::{
 };
 use contracts::credential::StartAuthorizationResponse;
 use serde::{Deserialize, Serialize};
-use service_kit::quota::UnderWay;
+use service_kit::quota::InFlight;
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -54,7 +54,7 @@ struct Received {
     installation: String,
     /// The progress page.
     here: String,
-    _under_way: UnderWay,
+    _in_flight: InFlight,
 }
 
 pub(super) async fn connect(
@@ -186,7 +186,7 @@ impl Pages {
                 state,
                 installation,
                 here,
-                _under_way: under_way,
+                _in_flight: under_way,
             }),
             None => Err(refuse(&Problem::forged(back))),
         }

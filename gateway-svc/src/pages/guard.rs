@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use service_kit::quota::{Callers, UnderWay};
+use service_kit::quota::{Callers, InFlight};
 
 use super::{Pages, model::install::GoesTo, problem::Problem, seal, session::Session};
 
@@ -45,9 +45,9 @@ pub(super) async fn only_our_hosts(State(pages): State<Arc<Pages>>, request: Req
 
 impl Pages {
     /// Charges a request to the signed-in person. It is in progress until the answer is dropped.
-    pub(super) fn charge(&self, session: &Session, writes: bool) -> Result<UnderWay, Problem> {
-        let under_way = self.quotas.request(Callers::one(&session.caller()), writes);
-        under_way.map_err(|exceeded| Problem::exceeded(&exceeded))
+    pub(super) fn charge(&self, session: &Session, writes: bool) -> Result<InFlight, Problem> {
+        let in_flight = self.quotas.request(Callers::one(&session.caller()), writes);
+        in_flight.map_err(|exceeded| Problem::exceeded(&exceeded))
     }
 
     /// Whether a state-changing request comes from a page of this site.

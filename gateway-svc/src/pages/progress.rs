@@ -50,8 +50,8 @@ pub(super) async fn show(
     let Some(session) = pages.session(&headers).await else {
         return signin::redirect(&pages.sign_in_path(&here));
     };
-    let _under_way = match pages.charge(&session, false) {
-        Ok(under_way) => under_way,
+    let _in_flight = match pages.charge(&session, false) {
+        Ok(in_flight) => in_flight,
         Err(problem) => return pages.refuse_to(&session, &here, &problem),
     };
     let opener = pages.services.of(&session.token);

@@ -50,8 +50,8 @@ pub(super) async fn submit(
     if !pages.came_from_our_pages(&headers) {
         return pages.refuse_to(&session, &here, &Problem::forged(back));
     }
-    let _under_way = match pages.charge(&session, true) {
-        Ok(under_way) => under_way,
+    let _in_flight = match pages.charge(&session, true) {
+        Ok(in_flight) => in_flight,
         Err(problem) => return pages.refuse_to(&session, &here, &problem.action("Open the page again", back)),
     };
     let (body, _room) = match pages.forms.read(body, session.user.id.as_str(), MAX_FORM).await {

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::access::Entered;
 use crate::{
-    domain::{Condition, ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
+    domain::{ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
     route::Route,
     sentence::as_sentence,
 };
@@ -171,10 +171,10 @@ fn running(
     }
     let credential = &installation.credential;
     if credential.status == ConditionState::False {
-        let reason = lacking(&credential.reason);
+        let reason = RepairReason::of_condition(&credential.reason);
         let what = match reason {
             RepairReason::CredentialRequired => "lacks a credential",
-            _ if is_held(credential) => "has no usable credential",
+            RepairReason::DestinationChanged => "has no usable credential",
             _ => "needs its credential renewed",
         };
         let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
@@ -201,14 +201,14 @@ fn running(
         .entry_credential()
         .filter(|stored| stored.status == ConditionState::False)
     {
-        let reason = lacking(&stored.reason);
+        let reason = RepairReason::of_condition(&stored.reason);
         let what = match reason {
             RepairReason::CredentialRequired => {
                 format!(
                     "{name} lacks a credential that all its installations use: an admin must store it on the entry."
                 )
             }
-            _ if is_held(stored) => format!("{name} has no usable credential of its entry."),
+            RepairReason::DestinationChanged => format!("{name} has no usable credential of its entry."),
             _ => format!("The credential stored on the entry {name} must be renewed by an admin."),
         };
         return Err(Fault::new(
@@ -221,19 +221,6 @@ fn running(
         return Err(unavailable(starting));
     }
     Ok(running)
-}
-
-/// What the reason of a CREDENTIAL_READY that is false means for a caller.
-fn lacking(reason: &str) -> RepairReason {
-    match reason {
-        "CREDENTIAL_REQUIRED" | "ENTRY_CREDENTIAL_REQUIRED" => RepairReason::CredentialRequired,
-        _ => RepairReason::CredentialExpired,
-    }
-}
-
-/// Whether the credential is stored, and its owner has not agreed to its present destination.
-fn is_held(credential: &Condition) -> bool {
-    &*credential.reason == "DESTINATION_CHANGED"
 }
 
 const REPAIR: &str = "Open the link to repair it, then try again.";

@@ -18,7 +18,7 @@ pub(crate) use list::{Page, fingerprint, list, page};
 
 use self::access::Found;
 use crate::{
-    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, RepairReason, Running},
+    domain::{CallError, Caller, Consumer, ConsumerRef, Definition, Entry, Links, Repair, Running},
     snapshot::Snapshot,
 };
 
@@ -82,6 +82,7 @@ pub(crate) fn is_starting(snapshot: &Snapshot, caller: &Caller, name: &ConsumerR
         .is_some_and(|fault| fault.starting)
 }
 
+/// The error with the link to what the caller must install or repair.
 fn refuse(entry: &Entry, consumer: &ConsumerRef, fault: Fault, links: &Links) -> CallError {
     Repair {
         reason: fault.reason,

@@ -94,24 +94,15 @@ impl ByClient {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::upstream::{Endpoint, Revision, Target};
+    use crate::upstream::{Endpoint, tests::target_for};
 
     fn key(client: &Client, installation: &str) -> SessionKey {
         let endpoint = Endpoint::hosted("http://127.0.0.1:1/mcp").unwrap();
         let scope = Scope::Client(client.clone());
-        Target::new(
-            endpoint,
-            installation.into(),
-            [1, 1, 0],
-            Revision::LATEST,
-            HeaderMap::new(),
-            scope,
-        )
-        .key
+        target_for(installation, endpoint, scope).key
     }
 
     fn session() -> Arc<Session> {

@@ -58,12 +58,11 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// As in the reason of a `TOOLS_DISCOVERED` that is false.
+    /// As in the reason of a `TOOLS_DISCOVERED` that is false, or of a discovery that failed otherwise.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::NotTaken | Self::Full | Self::ShareUsed | Self::RuntimeEnded => {
-                "UPSTREAM_UNREACHABLE"
-            }
+            Self::Unreachable(_) | Self::NotTaken | Self::RuntimeEnded => "UPSTREAM_UNREACHABLE",
+            Self::Full | Self::ShareUsed => "UPSTREAM_BUSY",
             Self::Timeout { .. } | Self::NoRoom { .. } => "UPSTREAM_TIMEOUT",
             Self::Unauthorized => "CREDENTIAL_EXPIRED",
             Self::InsufficientScope { .. } => "SCOPE_REQUIRED",
@@ -183,6 +182,17 @@ mod tests {
         assert!(told.contains("Database"));
         assert!(!told.contains("10.0.0.5") && !told.contains("internal"), "{told}");
         assert!(error.for_owner("Database").contains("db.internal"));
+    }
+
+    /// Only one of the two can end it.
+    #[test]
+    fn a_caller_with_all_their_processes_in_use_is_told_to_wait_for_their_own_calls() {
+        assert!(
+            UpstreamError::ShareUsed
+                .for_caller("Time")
+                .contains("one of your calls has ended")
+        );
+        assert!(!UpstreamError::Full.for_caller("Time").contains("your calls"));
     }
 
     #[test]

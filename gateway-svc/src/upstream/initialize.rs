@@ -27,7 +27,17 @@ const MAX_SESSION_ID: usize = 1024;
 impl Upstreams {
     pub(super) async fn initialize(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
         let within = self.limits().initialize;
-        match timeout(within, self.handshake(target)).await {
+        let mut given = None;
+        let shaken = timeout(within, self.handshake(target, &mut given)).await;
+        if let Some(id) = given.filter(|_| !matches!(shaken, Ok(Ok(_)))) {
+            // Nobody will use it, and it may have a process of its own.
+            let (this, target) = (self.clone(), Arc::clone(target));
+            tokio::spawn(async move {
+                let session = Session::new(Some(id), Arc::new(Semaphore::new(0)));
+                this.end(&target.key, &session).await;
+            });
+        }
+        match shaken {
             // The call was not sent: it can go to the server's successor.
             Ok(Err(UpstreamError::RuntimeEnded)) => Err(UpstreamError::Unreachable("its runtime ended".to_owned())),
             Ok(session) => {
@@ -43,7 +53,12 @@ impl Upstreams {
         }
     }
 
-    async fn handshake(&self, target: &Arc<Target>) -> Result<Arc<Session>, UpstreamError> {
+    /// `given` is set to the id of the session, also if the rest fails.
+    async fn handshake(
+        &self,
+        target: &Arc<Target>,
+        given: &mut Option<HeaderValue>,
+    ) -> Result<Arc<Session>, UpstreamError> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.initialize;
         let params = format!(
@@ -60,6 +75,7 @@ impl Upstreams {
         {
             return Err(UpstreamError::invalid("its session id cannot be used"));
         }
+        given.clone_from(&id);
         let mut session = Session::new(id, Arc::new(Semaphore::new(limits.concurrency)));
         let reply = match self.begin(response, None).await? {
             Begun::Json(body) => {
@@ -113,15 +129,9 @@ impl Upstreams {
 
 /// The version header for the revision that the upstream chose.
 fn agreed(reply: &Reply, target: &Target) -> Result<Option<HeaderValue>, UpstreamError> {
-    if let Some(error) = reply.error() {
-        let text = String::from_utf8_lossy(&error).into_owned();
-        let message = Object::parse(&text)
-            .ok()
-            .and_then(|error| error.string("message").map(|text| text.into_owned()));
-        return Err(UpstreamError::invalid(format!(
-            "it refuses initialize: {}",
-            shorten(&message.unwrap_or_default(), target)
-        )));
+    if let Some(said) = reply.refusal() {
+        let said = shorten(&said, target);
+        return Err(UpstreamError::invalid(format!("it refuses initialize: {said}")));
     }
     let result = reply.result().unwrap_or_default();
     let text = std::str::from_utf8(&result).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;

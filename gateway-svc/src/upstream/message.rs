@@ -7,6 +7,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::{error::UpstreamError, room::Together};
 use crate::json::{self, Object};
 
+/// No error in a longer message is quoted: the bridge of a self-hosted server masks secrets in messages of up to twice this (`screen/held.rs`), and
+/// lets others pass.
+const LONGEST_QUOTED: usize = 32 << 10;
+const TOO_LONG: &str = "[its error is too long to be quoted]";
+
 /// A request to an upstream, under an id of the gateway's.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -90,6 +95,16 @@ impl Reply {
     /// The JSON-RPC error, verbatim; `None` for a result.
     pub(crate) fn error(&self) -> Option<Bytes> {
         self.error.clone().map(|range| self.text.slice(range))
+    }
+
+    /// What the error says, for people; `None` for a result.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let error = self.error()?;
+        if self.text.len() > LONGEST_QUOTED {
+            return Some(TOO_LONG.to_owned());
+        }
+        let error = Object::parse(std::str::from_utf8(&error).ok()?).ok()?;
+        Some(error.string("message")?.into_owned())
     }
 }
 

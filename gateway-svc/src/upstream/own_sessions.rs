@@ -63,7 +63,7 @@ impl Upstreams {
     }
 
     /// Ends a session where the orchestrator runs its server.
-    async fn end(&self, key: &SessionKey, session: &Session) {
+    pub(super) async fn end(&self, key: &SessionKey, session: &Session) {
         if key.endpoint.hosted {
             self.delete(&key.endpoint, session).await;
         }

@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use data_encoding::{BASE64, BASE64URL, HEXLOWER};
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderValue, Uri};
+use masking::{Needles, without_hidden};
 use sha2::{Digest as _, Sha256};
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::connect;
 
@@ -47,9 +47,10 @@ impl Revision {
 
 /// Shorter values are not masked: they occur in many texts.
 const SHORTEST_SECRET: usize = 4;
-/// The same for a part of the base64 of one.
-const SHORTEST_ENCODED: usize = 6;
-const SCHEMES: [&str; 6] = ["Bearer", "Basic", "Token", "ApiKey", "Api-Key", "Key"];
+/// No longer text is masked and quoted.
+const LONGEST_QUOTED: usize = 32 << 10;
+const TOO_LONG: &str = "[a text that is too long to be quoted]";
+const MASK: &str = "***";
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,25 +135,33 @@ pub(crate) struct Target {
     /// Whether a header is sensitive.
     pub(super) secret: bool,
     /// Who the calls are made for, as a bridge distinguishes callers.
-    pub(super) caller: Option<HeaderValue>,
+    pub(crate) caller: Option<HeaderValue>,
 }
 
 impl Target {
-    /// A text from the server, without control characters, and with the secrets that it was sent masked: it may repeat them, and goes to logs
+    /// A text from the server, without hidden characters, and with the secrets that it was sent masked: it may repeat them, and goes to logs
     /// and conditions.
     pub(super) fn masked(&self, text: &str) -> String {
-        // Before secrets are looked for: one that is interrupted by control characters would be whole without them.
-        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        if text.len() > LONGEST_QUOTED {
+            return TOO_LONG.to_owned();
+        }
+        // Before secrets are looked for: one that hidden characters interrupt would be whole without them.
+        let text = without_hidden(text);
+        masking::mask(&text, MASK, &[&self.needles()], 0).unwrap_or_else(|| text.into_owned())
+    }
+
+    /// What masks the secrets that the server was sent in a definition of a tool, which others see, too.
+    pub(super) fn definitions_mask(&self) -> impl Fn(&str) -> Option<String> + use<> {
+        let needles = self.needles();
+        move |text| masking::mask(text, MASK, &[&needles], masking::LONG)
+    }
+
+    fn needles(&self) -> Needles {
         let sensitive = self.headers.values().filter(|value| value.is_sensitive());
-        let mut secrets: Vec<Zeroizing<String>> = sensitive
+        let secrets = sensitive
             .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
-            .map(without_scheme)
-            .filter(|secret| secret.len() >= SHORTEST_SECRET)
-            .flat_map(forms)
-            .collect();
-        // One may contain another.
-        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.into_iter().fold(text, |text, secret| replaced(&text, &secret))
+            .flat_map(masking::of_header);
+        Needles::new(secrets.filter(|secret| secret.trim().len() >= SHORTEST_SECRET))
     }
 
     /// `generation` is that of the installation, of its credential and of its entry's; `headers` hold everything to send but what MCP itself
@@ -205,50 +214,6 @@ impl Target {
     }
 }
 
-/// A credential without the scheme before it (RFC 9110, section 11.1), where that is one in use: in a header of another kind, a blank is part
-/// of the secret.
-fn without_scheme(value: &str) -> &str {
-    let Some((scheme, credential)) = value.trim().split_once(' ') else {
-        return value.trim();
-    };
-    let known = SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    if known { credential.trim() } else { value.trim() }
-}
-
-/// The secret, and how it is written in base64: alone, and inside the base64 of a longer text, where it can begin at one of three offsets. There,
-/// the characters that also encode its neighbours are left out.
-fn forms(secret: &str) -> Vec<Zeroizing<String>> {
-    let mut forms = vec![Zeroizing::new(secret.to_owned())];
-    for encoding in [&BASE64, &BASE64URL] {
-        forms.push(Zeroizing::new(encoding.encode(secret.as_bytes())));
-        for skipped in 0..3 {
-            let padded = Zeroizing::new([&[0; 2][..skipped], secret.as_bytes()].concat());
-            let whole = padded.len() / 3 * 3;
-            let encoded = Zeroizing::new(encoding.encode(&padded[..whole]));
-            let inner = encoded.get(if skipped == 0 { 0 } else { 4 }..).unwrap_or_default();
-            if inner.len() >= SHORTEST_ENCODED {
-                forms.push(Zeroizing::new(inner.to_owned()));
-            }
-        }
-    }
-    forms
-}
-
-/// The text with `***` for each occurrence of `secret`, in any case: header values are often repeated in lower case.
-fn replaced(text: &str, secret: &str) -> String {
-    // ASCII lower case keeps the position of each byte.
-    let (text_small, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let mut out = String::with_capacity(text.len());
-    let mut end = 0;
-    for (start, found) in text_small.match_indices(&secret) {
-        out.push_str(&text[end..start]);
-        out.push_str("***");
-        end = start + found.len();
-    }
-    out.push_str(&text[end..]);
-    out
-}
-
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Headers carry credentials.
@@ -281,7 +246,7 @@ mod tests {
     #[test]
     fn secrets_are_masked() {
         for (secret, text, expected) in [
-            ("Bearer abcdef", "no abcdef, Bearer abcdef", "no ***, Bearer ***"),
+            ("Bearer abcdef", "no abcdef, Bearer abcdef", "no ***, ***"),
             ("token abcdef", "no abcdef", "no ***"),
             // What precedes the blank is no scheme.
             ("Super horse battery", "key=Super horse battery", "key=***"),
@@ -296,13 +261,26 @@ mod tests {
             // Control characters in a secret, as in a text that is UTF-16.
             ("Bearer abcdefgh", "abc\rdef\u{7}gh", "***"),
             ("abcdef", "a\0b\0c\0d\0e\0f\0", "***"),
+            ("abcdef", "a\u{200b}bc\u{2028}d\u{202e}ef", "***"),
+            (
+                "Basic bWU6cGFzc3dvcmQ=",
+                "no user me with password",
+                "no user me with ***",
+            ),
             // Base64 of the secret, of `Bearer abcdefghij`, and of `user:abcdefghij`.
             ("Bearer abcdefghij", "no YWJjZGVmZ2hpag==", "no ***"),
-            ("Bearer abcdefghij", "QmVhcmVyIGFiY2RlZmdoaWo=", "QmVhcmVyIGFi***aWo="),
+            ("Bearer abcdefghij", "QmVhcmVyIGFiY2RlZmdoaWo=", "***"),
             ("Bearer abcdefghij", "dXNlcjphYmNkZWZnaGlq", "dXNlcjph***"),
         ] {
             assert_eq!(masked(secret, text), expected);
         }
+    }
+
+    #[test]
+    fn a_long_text_is_not_quoted() {
+        let long = "abcdef ".repeat(LONGEST_QUOTED / 7);
+        assert!(masked("abcdef", &long).starts_with("*** ***"));
+        assert_eq!(masked("abcdef", &format!("{long}abcdef ")), TOO_LONG);
     }
 
     #[test]

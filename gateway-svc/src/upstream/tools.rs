@@ -76,18 +76,14 @@ impl Upstreams {
             let page: Bytes = match reply.result() {
                 Some(result) => result,
                 None => {
-                    let error = reply.error().unwrap_or_default();
-                    let error = String::from_utf8_lossy(&error);
-                    // As people read it: a secret may be spelled otherwise in JSON.
-                    let said = Object::parse(&error).ok();
-                    let said = said.as_ref().and_then(|error| error.string("message"));
-                    let error = target.masked(said.as_deref().unwrap_or(&error));
-                    let error: String = error.chars().take(300).collect();
-                    return Err(UpstreamError::invalid(format!("it refuses tools/list: {error}")));
+                    let said = target.masked(&reply.refusal().unwrap_or_default());
+                    let said: String = said.chars().take(300).collect();
+                    return Err(UpstreamError::invalid(format!("it refuses tools/list: {said}")));
                 }
             };
             size += page.len();
-            let read = off_thread(page.len(), move || read_page(&page)).await?;
+            let mask = target.definitions_mask();
+            let read = off_thread(page.len(), move || read_page(&page, mask)).await?;
             for tool in read.tools {
                 if !names.insert(tool.name.clone()) {
                     return Err(UpstreamError::invalid("two tools of its list have the same name"));
@@ -134,7 +130,8 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-fn read_page(page: &[u8]) -> Result<Page, UpstreamError> {
+/// `mask` returns the text of a definition with secrets masked, if it has any.
+fn read_page(page: &[u8], mask: impl Fn(&str) -> Option<String>) -> Result<Page, UpstreamError> {
     let text = std::str::from_utf8(page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
     let page = Object::parse(text)?;
     let listed = page
@@ -150,7 +147,7 @@ fn read_page(page: &[u8]) -> Result<Page, UpstreamError> {
             .map(str::to_owned),
     };
     for definition in json::elements(listed, MAX_TOOLS)? {
-        match listed_tool(definition)? {
+        match listed_tool(definition, &mask)? {
             Ok(tool) => read.tools.push(tool),
             Err(why) => {
                 read.left_out += 1;
@@ -162,7 +159,15 @@ fn read_page(page: &[u8]) -> Result<Page, UpstreamError> {
 }
 
 /// A tool; or why it is left out.
-fn listed_tool(definition: &str) -> Result<Result<ListedTool, String>, UpstreamError> {
+fn listed_tool(
+    definition: &str,
+    mask: impl Fn(&str) -> Option<String>,
+) -> Result<Result<ListedTool, String>, UpstreamError> {
+    let masked = match masking::mask_strings(definition, mask) {
+        Ok(masked) => masked,
+        Err(masking::Unreadable) => return Ok(Err("a string in it cannot be read".to_owned())),
+    };
+    let definition = masked.as_deref().unwrap_or(definition);
     let tool = match Object::parse(definition) {
         Ok(tool) => tool,
         Err(error) => return Ok(Err(error.to_string())),

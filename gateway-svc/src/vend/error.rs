@@ -136,9 +136,9 @@ impl VendError {
                 },
             ),
             Self::DestinationChanged => (
-                RepairReason::CredentialExpired,
+                RepairReason::DestinationChanged,
                 format!(
-                    "{name} has changed since its credential was entered, and that would now go elsewhere or to other code. Open the link to see what has changed and to confirm it, then try again."
+                    "{name} has changed since its credential was entered, and that would now go elsewhere or to other code. Its owner (for a credential of the entry, an admin) must open the link, see what has changed and confirm it. Try again after that."
                 ),
             ),
             Self::ScopesRequired(scopes) => (

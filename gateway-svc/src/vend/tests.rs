@@ -298,7 +298,7 @@ async fn refusals_become_errors_with_a_link() {
         [
             "credential_required",
             "credential_expired",
-            "credential_expired",
+            "destination_changed",
             "scope_required",
             "caller_token_required",
             "caller_token_refused",

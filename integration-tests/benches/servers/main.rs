@@ -1,8 +1,8 @@
 //! Measures the time from the start of a local server to its first response, with and without the sandbox.
 //!
-//! `cargo build --release -p chandlery && cargo bench -p integration-tests --bench servers`. The release build's own
-//! bridge starts the servers, as the orchestrator does: the smallest possible server, and an npm and a PyPI package
-//! that Chandlery has fetched. For comparison, `npx` and `uvx` start the packages from their caches, without a sandbox.
+//! `cargo build --release -p chandlery -p stdio-bridge && cargo bench -p integration-tests --bench servers`. The bridge
+//! that the orchestrator of this build uses starts the servers: the smallest possible server, and an npm and a PyPI
+//! package that Chandlery has fetched. For comparison, `npx` and `uvx` start the packages from their caches, without a sandbox.
 //! Each figure is the median of consecutive starts. `CHANDLERY_BIN` selects another build.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_tests::{Stack, stack::binary, tools::python_command, walk};
+use integration_tests::{Stack, process::descendants, tools::python_command, walk};
 use sandbox::{Confinement, Grant, Layers, Resources};
 use stdio_bridge::{Event, Limits, Spec, Transport};
 
@@ -22,6 +22,12 @@ const STARTS: usize = 15;
 /// The smallest MCP server: it responds to the first request, `initialize`, with an empty list of capabilities.
 const SMALLEST: &str = "read line; printf '%s\\n' '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-06-18\",\
                         \"capabilities\":{},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}}'; cat >/dev/null";
+
+/// The program that starts servers, and its arguments.
+struct Bridge {
+    program: String,
+    arguments: Vec<String>,
+}
 
 /// The command of a server.
 struct Server {
@@ -34,8 +40,13 @@ fn main() -> integration_tests::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (stack, trees) = runtime.block_on(fetched());
     let scratch = tempfile::tempdir()?;
-    let held = sandbox::probe(binary(), &stack.data_dir().canonicalize()?, scratch.path())?.0;
-    say(&format!("held by {held:?}"));
+    let bridge = Bridge::of(&stack)?;
+    let program = Path::new(&bridge.program);
+    let held = sandbox::probe(program, &stack.data_dir().canonicalize()?, scratch.path())?.0;
+    say(&format!(
+        "started by {program:?} {:?}, held by {held:?}",
+        bridge.arguments
+    ));
     let off = Layers::default();
     let python = python_prefix()?;
     let smallest = Server {
@@ -43,8 +54,8 @@ fn main() -> integration_tests::Result<()> {
         arguments: vec!["-c".to_owned(), SMALLEST.to_owned()],
         grants: Vec::new(),
     };
-    let bare = measure(&smallest, &off)?;
-    let added = measure(&smallest, &held)?.saturating_sub(bare);
+    let bare = measure(&bridge, &smallest, &off)?;
+    let added = measure(&bridge, &smallest, &held)?.saturating_sub(bare);
     figure("the smallest server, not held", bare, None);
     figure("what holding it adds", added, Some(5));
     for (name, program, launcher, package, limit) in [
@@ -68,10 +79,14 @@ fn main() -> integration_tests::Result<()> {
         };
         figure(
             &format!("{name}, fetched and held"),
-            measure(&server, &held)?,
+            measure(&bridge, &server, &held)?,
             Some(limit),
         );
-        figure(&format!("{name}, fetched, not held"), measure(&server, &off)?, None);
+        figure(
+            &format!("{name}, fetched, not held"),
+            measure(&bridge, &server, &off)?,
+            None,
+        );
         let launcher = match launcher {
             "uvx" => python_command("uvx").to_string_lossy().into_owned(),
             other => other.to_owned(),
@@ -85,7 +100,11 @@ fn main() -> integration_tests::Result<()> {
             arguments,
             grants: Vec::new(),
         };
-        figure(&format!("{name}, by {launcher} itself"), measure(&server, &off)?, None);
+        figure(
+            &format!("{name}, by {launcher} itself"),
+            measure(&bridge, &server, &off)?,
+            None,
+        );
     }
     drop(stack);
     Ok(())
@@ -116,23 +135,39 @@ async fn fetched() -> (Stack, Vec<PathBuf>) {
     (stack, trees)
 }
 
+impl Bridge {
+    /// The one with which the orchestrator of this stack has started its servers.
+    fn of(stack: &Stack) -> integration_tests::Result<Self> {
+        let children = descendants(stack.pid()).into_iter();
+        let mut bridges =
+            children.filter(|process| process.parent == stack.pid() && process.arguments.contains(stdio_bridge::NAME));
+        let bridge = bridges.next().ok_or("a server runs")?;
+        let mut arguments = bridge.arguments.split_whitespace().map(str::to_owned);
+        let program = arguments.next().ok_or("it has a name")?;
+        Ok(Self {
+            program,
+            arguments: arguments.collect(),
+        })
+    }
+}
+
 fn python_prefix() -> integration_tests::Result<PathBuf> {
     let python = python_command("python").canonicalize()?;
     Ok(python.ancestors().nth(2).ok_or("python is in no folder")?.to_owned())
 }
 
 /// The median of several starts, after one that does not count.
-fn measure(server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
-    start(server, layers)?;
+fn measure(bridge: &Bridge, server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
+    start(bridge, server, layers)?;
     let mut times = (0..STARTS)
-        .map(|_| start(server, layers))
+        .map(|_| start(bridge, server, layers))
         .collect::<integration_tests::Result<Vec<_>>>()?;
     times.sort();
     Ok(times[STARTS / 2])
 }
 
 /// The time from the start of the bridge to the server's response.
-fn start(server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
+fn start(bridge: &Bridge, server: &Server, layers: &Layers) -> integration_tests::Result<Duration> {
     let folder = tempfile::tempdir()?;
     let own = folder.path().canonicalize()?;
     let home = env::home_dir().ok_or("there is a home")?;
@@ -159,6 +194,7 @@ fn start(server: &Server, layers: &Layers) -> integration_tests::Result<Duration
             listen: Some(Vec::new()),
             resources: Resources::default(),
         },
+        aside: own.clone(),
         working_folder: own,
         files: Vec::new(),
         secrets: Vec::new(),
@@ -168,8 +204,8 @@ fn start(server: &Server, layers: &Layers) -> integration_tests::Result<Duration
     let mut order = serde_json::to_vec(&spec)?;
     order.push(b'\n');
     let started = Instant::now();
-    let mut bridge = Command::new(binary())
-        .arg("stdio-bridge")
+    let mut bridge = Command::new(&bridge.program)
+        .args(&bridge.arguments)
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

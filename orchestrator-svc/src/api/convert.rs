@@ -99,11 +99,12 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<prote
         State::Running => RuntimeState::Running,
         State::Failed => RuntimeState::Failed,
     };
+    let message = status.told(&status.message);
     Runtime {
         name: name.to_owned(),
         state: state.into(),
         reason: status.reason,
-        message: status.message,
+        message,
         start_time: status.start_time.map(Timestamp::from),
         restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
         protections: protections.into_iter().map(protected).collect(),
@@ -123,7 +124,7 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<prote
 pub(super) fn reported(runtime: registry::Runtime) -> status::Status {
     let mut status = status::Status::starting(runtime.observed_generation);
     match runtime.state() {
-        registry::RuntimeState::Running => status.set(State::Running, "", ""),
+        registry::RuntimeState::Running => status.set(State::Running, "", runtime.message),
         registry::RuntimeState::Failed => status.set(State::Failed, &runtime.reason, runtime.message),
         _ => status.set(State::Pending, &runtime.reason, runtime.message),
     }
@@ -194,5 +195,18 @@ mod tests {
         let (query, violations) = log_query(&much, 5_000_000);
         assert!(violations.is_empty());
         assert_eq!((query.tail, query.since), (KEPT_LINES, 4_000_000));
+    }
+
+    #[test]
+    fn the_message_of_a_server_that_runs_elsewhere_is_shown() {
+        let elsewhere = registry::Runtime {
+            state: registry::RuntimeState::Running.into(),
+            reason: "RUNNING".to_owned(),
+            message: "The package was not updated.".to_owned(),
+            ..registry::Runtime::default()
+        };
+        let shown = runtime("installations/one/runtime", reported(elsewhere), Vec::new());
+        assert_eq!((shown.state(), shown.reason.as_str()), (RuntimeState::Running, ""));
+        assert_eq!(shown.message, "The package was not updated.");
     }
 }

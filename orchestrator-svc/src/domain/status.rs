@@ -29,6 +29,8 @@ pub(crate) struct Status {
     pub(crate) message: String,
     /// As `message`, without what the server wrote.
     pub(crate) summary: String,
+    /// For people, below the message: that the package is being updated; empty otherwise.
+    pub(crate) update: String,
     /// When the present process was started.
     pub(crate) start_time: Option<SystemTime>,
     /// How often the server was restarted after it had failed.
@@ -72,6 +74,7 @@ impl Status {
             reason: "STARTING".to_owned(),
             message: "The server is being started.".to_owned(),
             summary: "The server is being started.".to_owned(),
+            update: String::new(),
             start_time: None,
             restart_count: 0,
             tool_list_changes: 0,
@@ -110,6 +113,15 @@ impl Status {
         add(&mut self.summary, message);
     }
 
+    /// What people are told: the message or the summary, and that the package is being updated.
+    pub(crate) fn told(&self, text: &str) -> String {
+        let mut told = text.to_owned();
+        if !self.update.is_empty() {
+            add(&mut told, &self.update);
+        }
+        told
+    }
+
     /// Sets the state of a server that is held.
     pub(crate) fn hold(&mut self, held: &Held) {
         self.set(State::Pending, held.reason, held.message.clone());
@@ -124,7 +136,7 @@ fn add(text: &mut String, line: &str) {
         text.push('\n');
     }
     // It may quote what the server wrote, which may be anything; the registry accepts text without control characters.
-    let line = line.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    let line = line.chars().filter(|&c| !masking::is_hidden(c) || c == '\n');
     text.extend(line);
     text.truncate(text.floor_char_boundary(MESSAGE));
 }
@@ -145,5 +157,9 @@ mod tests {
         status.explain("Two.");
         assert_eq!(status.message, "It ended. It wrote:\nline\nTwo.");
         assert_eq!(status.summary, "It ended.\nTwo.");
+        assert_eq!(status.told(&status.summary), status.summary);
+        status.update = "It is being updated.".to_owned();
+        assert_eq!(status.told(&status.summary), "It ended.\nTwo.\nIt is being updated.");
+        assert_eq!(status.told(""), "It is being updated.");
     }
 }

@@ -89,14 +89,18 @@ impl Leases {
     pub(crate) async fn release(&self, lease: RuntimeLease) {
         let request = ReleaseRuntimeLeaseRequest { lease: Some(lease) };
         let mut client = ReportServiceClient::new(self.registry.clone());
-        if let Ok(Err(error)) = tokio::time::timeout(LOOK, client.release_runtime_lease(request)).await {
-            // If all services run in one process, the registry may have stopped while the last servers were being stopped.
-            tracing::info!(
-                error = %error.message(),
-                "all servers have ended, but the registry could not be told; the next start with this data folder takes the lease at once, another \
-                 orchestrator when it expires"
-            );
-        }
+        let error = match tokio::time::timeout(LOOK, client.release_runtime_lease(request)).await {
+            Ok(Ok(_)) => {
+                return tracing::info!("all servers have ended, and the lease for running servers is released");
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Status::deadline_exceeded("the registry does not answer"),
+        };
+        tracing::warn!(
+            error = %error.message(),
+            "all servers have ended, but the lease for running servers could not be released; the next start with this data folder takes it at \
+             once, another orchestrator when it expires"
+        );
     }
 
     async fn ask(&self, epoch: i64) -> Result<AcquireRuntimeLeaseResponse, Status> {

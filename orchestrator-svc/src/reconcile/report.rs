@@ -109,9 +109,9 @@ const MANAGERS: &str =
 
 fn request(uid: &str, status: &Status, readers: Readers, lease: &RuntimeLease) -> ReportRuntimeRequest {
     let message = match readers {
-        Readers::Owner => status.message.clone(),
-        Readers::Team if status.message == status.summary => status.message.clone(),
-        Readers::Team => format!("{}\n{MANAGERS}", status.summary),
+        Readers::Owner => status.told(&status.message),
+        Readers::Team if status.message == status.summary => status.told(&status.summary),
+        Readers::Team => format!("{}\n{MANAGERS}", status.told(&status.summary)),
     };
     let (state, reason) = match status.state {
         State::Running => (RuntimeState::Running, "RUNNING"),

@@ -107,8 +107,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// The messages of a batch (MCP 2025-03-26), unparsed. `None`: it is something else, or too long.
-pub(crate) fn batch(json: &[u8]) -> Option<Vec<&RawValue>> {
+/// The messages of a batch (MCP 2025-03-26), unparsed.
+///
+/// # Errors
+/// If it is something else, or has more than [`MOST`]; of an array, only this is an error of its data.
+pub(crate) fn batch(json: &[u8]) -> Result<Vec<&RawValue>, serde_json::Error> {
     struct Batch<'a>(Vec<&'a RawValue>);
 
     struct Array;
@@ -135,7 +138,7 @@ pub(crate) fn batch(json: &[u8]) -> Option<Vec<&RawValue>> {
             deserializer.deserialize_seq(Array).map(Batch)
         }
     }
-    serde_json::from_slice::<Batch<'_>>(json).ok().map(|batch| batch.0)
+    serde_json::from_slice::<Batch<'_>>(json).map(|batch| batch.0)
 }
 
 /// Replaces line ends, which JSON allows only between tokens, so that the message is one line of stdio and one field of SSE.
@@ -167,13 +170,21 @@ pub(crate) fn number(json: &str) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..EXACT).contains(&number)).then_some(number as u64)
 }
 
-/// Why a text is not a valid answer; follows the word "it".
+/// Why a text is not a valid answer, or no batch of messages; follows the word "it".
 pub(crate) fn fault(json: &[u8]) -> String {
     let Ok(text) = str::from_utf8(json) else {
         return "is not UTF-8".to_owned();
     };
+    let not_json = |error: serde_json::Error| format!("is not valid JSON (column {})", error.column());
+    if text.trim_start().starts_with('[') {
+        return match batch(json) {
+            Err(error) if error.is_data() => format!("has more than {MOST} messages"),
+            Err(error) => not_json(error),
+            Ok(_) => "is in a batch itself".to_owned(),
+        };
+    }
     match serde_json::from_str::<Members<'_>>(text) {
-        Err(error) => return format!("is not valid JSON (column {})", error.column()),
+        Err(error) => return not_json(error),
         Ok(members) if members.0.len() > MOST => return format!("has more than {MOST} members"),
         Ok(_) => {}
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use service_kit::fuzz::{ITERATIONS, weave};
 
 use crate::{
-    envelope::{Kind, Members, error, fault, number, one_line},
+    envelope::{Kind, Members, batch, error, fault, number, one_line},
     scan::Scan,
 };
 
@@ -119,6 +119,7 @@ fn a_scan_agrees_with_a_parser() {
             let woven = weave(bytes, &WORDS);
             scan(woven.as_bytes());
             scan(format!("{{\"jsonrpc\":\"2.0\",{woven}}}").as_bytes());
+            scan(format!("[{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":1}},{woven}]").as_bytes());
             scan(format!("{{\"result\":{woven},\"id\":7,\"jsonrpc\":\"2.0\"}}").as_bytes());
             scan(format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{woven}}}").as_bytes());
         });
@@ -137,9 +138,18 @@ fn scan(bytes: &[u8]) {
     assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
     // Follows the word "it".
     assert!(fault(bytes).starts_with("is ") || fault(bytes).starts_with("has "));
+    if let Ok(messages) = batch(bytes) {
+        assert!(whole.is_closed() && whole.is_batch());
+        let each = messages.iter().flat_map(|message| {
+            let mut scan = Scan::default();
+            scan.push(message.get().as_bytes());
+            scan.answers().collect::<Vec<_>>()
+        });
+        assert_eq!(whole.answers().collect::<Vec<_>>(), each.collect::<Vec<_>>());
+    }
     let Some(members) = Members::parse(bytes) else { return };
     assert!(whole.is_closed());
-    if let Some(answers) = whole.answers() {
+    if let Some(answers) = whole.answers().next() {
         assert_eq!(members.get("id").and_then(|id| number(id.get())), Some(answers));
         assert!(members.get("method").is_none());
     } else if members.kind() == Some(Kind::Response) {

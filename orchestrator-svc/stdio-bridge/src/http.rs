@@ -16,9 +16,9 @@ use uuid::Uuid;
 use crate::{
     answer::{Body, empty, event_stream, json, sse, text},
     envelope::{Kind, Members, error},
+    in_flight::InFlight,
     spec::Limits,
     stdio::{METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
-    underway::Underway,
 };
 
 /// The endpoint's only path.
@@ -58,7 +58,7 @@ impl Endpoint {
     }
 
     /// Answers a request of a client.
-    pub(crate) async fn handle<B>(self: Arc<Self>, request: Request<B>, underway: &Underway) -> Response<Body>
+    pub(crate) async fn handle<B>(self: Arc<Self>, request: Request<B>, in_flight: &InFlight) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -77,7 +77,7 @@ impl Endpoint {
             Err(refusal) => return *refusal,
         };
         match *request.method() {
-            Method::POST => self.post(request, &client, underway).await,
+            Method::POST => self.post(request, &client, in_flight).await,
             Method::GET => self.stream(request.headers()),
             // A session has no state.
             Method::DELETE => empty(StatusCode::NO_CONTENT),
@@ -100,7 +100,7 @@ impl Endpoint {
         }
     }
 
-    async fn post<B>(&self, request: Request<B>, client: &str, underway: &Underway) -> Response<Body>
+    async fn post<B>(&self, request: Request<B>, client: &str, in_flight: &InFlight) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -147,7 +147,7 @@ impl Endpoint {
                 empty(StatusCode::ACCEPTED)
             }
             Some(Kind::Request { method }) => {
-                let Some(admitted) = underway.admit() else {
+                let Some(admitted) = in_flight.admit() else {
                     return not_taken(id(&message));
                 };
                 let response = match method.as_str() {

@@ -9,6 +9,7 @@
 //! standard output, and ends with all its descendants when standard input ends.
 
 mod answer;
+mod asked;
 mod backlog;
 mod child;
 mod envelope;
@@ -18,10 +19,10 @@ mod files;
 #[cfg(test)]
 mod fuzz;
 mod http;
+mod in_flight;
 mod lines;
 mod live;
 mod log;
-mod needles;
 mod process;
 mod proxy;
 mod reaper;
@@ -38,7 +39,6 @@ mod spec;
 mod stdio;
 mod stop;
 mod tree;
-mod underway;
 
 pub use event::{EndReason, Event};
 pub use http::NOT_TAKEN_HEADER;

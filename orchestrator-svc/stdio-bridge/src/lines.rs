@@ -1,21 +1,35 @@
 //! Lines of bounded length.
 
-use std::io;
+use std::{io, time::Duration};
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    time::timeout,
+};
 
 /// Reads lines. Of a line that is too long, only the beginning is kept.
 pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     limit: usize,
+    /// The line that has begun.
+    begun: Option<Line>,
 }
 
 /// One line, without its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Line {
     pub(crate) bytes: Vec<u8>,
     /// Whether the line was longer.
     pub(crate) cut: bool,
+    /// How many bytes had come at the last [`Next::Silence`]; 0 if there was none.
+    pub(crate) silent_at: usize,
+}
+
+/// What is read next.
+pub(crate) enum Next {
+    Line(Line),
+    /// Nothing has come for a while.
+    Silence,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
@@ -23,27 +37,47 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self {
             reader: BufReader::with_capacity(64 << 10, reader),
             limit,
+            begun: None,
         }
     }
 
     /// The next line; the last one may lack its end. `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
-        self.next_shown(|_| ()).await
+        loop {
+            match self.next_shown(None, false, |_| ()).await? {
+                Some(Next::Line(line)) => return Ok(Some(line)),
+                Some(Next::Silence) => {}
+                None => return Ok(None),
+            }
+        }
     }
 
-    /// As [`Self::next`]. `overlong` gets the whole of a line that is too long, in parts.
-    pub(crate) async fn next_shown(&mut self, mut overlong: impl FnMut(&[u8])) -> io::Result<Option<Line>> {
-        let mut line = Line {
-            bytes: Vec::new(),
-            cut: false,
-        };
-        let mut any = false;
+    /// As [`Self::next`]. `overlong` gets the whole of a line that is too long, in parts. Returns after each `silence` within a line, or anywhere
+    /// if `open`.
+    pub(crate) async fn next_shown(
+        &mut self,
+        silence: Option<Duration>,
+        open: bool,
+        mut overlong: impl FnMut(&[u8]),
+    ) -> io::Result<Option<Next>> {
         loop {
-            let buffer = self.reader.fill_buf().await?;
+            let more = self.reader.fill_buf();
+            let buffer = match silence.filter(|_| open || self.begun.is_some()) {
+                None => more.await?,
+                Some(silence) => match timeout(silence, more).await {
+                    Ok(buffer) => buffer?,
+                    Err(_) => {
+                        if let Some(line) = &mut self.begun {
+                            line.silent_at = line.bytes.len();
+                        }
+                        return Ok(Some(Next::Silence));
+                    }
+                },
+            };
             if buffer.is_empty() {
-                return Ok(any.then(|| line.finish()));
+                return Ok(self.begun.take().map(Line::finish).map(Next::Line));
             }
-            any = true;
+            let line = self.begun.get_or_insert_default();
             let end = buffer.iter().position(|&b| b == b'\n');
             let part = &buffer[..end.unwrap_or(buffer.len())];
             let room = self.limit - line.bytes.len();
@@ -58,9 +92,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let used = part.len() + usize::from(end.is_some());
             self.reader.consume(used);
             if end.is_some() {
-                return Ok(Some(line.finish()));
+                return Ok(self.begun.take().map(Line::finish).map(Next::Line));
             }
         }
+    }
+
+    /// The line that has begun.
+    pub(crate) fn begun(&self) -> Option<&Line> {
+        self.begun.as_ref()
     }
 }
 
@@ -75,6 +114,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -84,7 +125,11 @@ mod tests {
         let input = format!("one\r\n\n{long}\nlast");
         let mut lines = Lines::new(input.as_bytes(), 10);
         let mut seen = Vec::new();
-        while let Some(line) = lines.next_shown(|part| shown.extend_from_slice(part)).await.unwrap() {
+        while let Some(Next::Line(line)) = lines
+            .next_shown(None, false, |part| shown.extend_from_slice(part))
+            .await
+            .unwrap()
+        {
             seen.push((String::from_utf8(line.bytes).unwrap(), line.cut));
         }
         assert_eq!(seen[0], ("one".into(), false));
@@ -93,5 +138,21 @@ mod tests {
         assert_eq!(String::from_utf8(shown).unwrap(), long);
         assert_eq!(seen[3], ("last".into(), false));
         assert_eq!(seen.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_silence_ends_no_line() {
+        let (mut server, reader) = tokio::io::duplex(64);
+        let mut lines = Lines::new(reader, 64);
+        let silence = Some(Duration::from_millis(1));
+        server.write_all(b"one, ").await.unwrap();
+        let next = lines.next_shown(silence, false, |_| ()).await.unwrap();
+        assert!(matches!(next, Some(Next::Silence)));
+        assert_eq!(lines.begun().unwrap().bytes, b"one, ");
+        server.write_all(b"two\n").await.unwrap();
+        let Some(Next::Line(line)) = lines.next_shown(silence, false, |_| ()).await.unwrap() else {
+            panic!("it has an end")
+        };
+        assert_eq!((&line.bytes[..], line.silent_at), (&b"one, two"[..], 5));
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     child::{Child, close, exit_message},
     event::{EndReason, Event, Events},
     http::Endpoint,
+    in_flight::InFlight,
     log::Log,
     process::{Server, StartError, ended},
     proxy::{Proxy, wait_until_open},
@@ -24,7 +25,6 @@ use crate::{
     spec::{Spec, Transport},
     stop::{self, Stop},
     tree::{End, kill_descendants},
-    underway::Underway,
 };
 
 /// How long the last answers may take to be sent.
@@ -42,7 +42,7 @@ pub(crate) struct Live {
     stop: watch::Receiver<Stop>,
     /// The only process that may call.
     parent: Pid,
-    underway: Underway,
+    in_flight: InFlight,
     serving: Option<Serving>,
 }
 
@@ -104,7 +104,7 @@ impl Live {
             reaper: reaper.clone(),
             stop,
             parent,
-            underway: Underway::default(),
+            in_flight: InFlight::default(),
             serving: None,
         }
     }
@@ -198,10 +198,10 @@ impl Live {
             Service::Sessions(sessions) => Some(Arc::clone(sessions)),
             Service::Stdio(_) | Service::Http(_) => None,
         };
-        let underway = self.underway.clone();
+        let in_flight = self.in_flight.clone();
         let connections = self.spec.limits.connections;
         self.serving = Some(Serving {
-            task: tokio::spawn(serve(listener, service, self.parent, underway, finishing, connections)),
+            task: tokio::spawn(serve(listener, service, self.parent, in_flight, finishing, connections)),
             finish,
             sessions,
         });
@@ -230,7 +230,7 @@ impl Live {
     /// ended.
     async fn drained(&self) -> bool {
         tokio::select! {
-            () = self.underway.drain() => true,
+            () = self.in_flight.drain() => true,
             () = self.asked(Stop::Now) => true,
             () = sleep(self.spec.limits.drain()) => true,
             _ = self.ended() => false,

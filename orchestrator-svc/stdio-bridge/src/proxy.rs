@@ -12,11 +12,12 @@ use tokio::net::TcpListener;
 
 use crate::{
     answer::{Body, text},
+    asked::asked,
     event::EndReason,
     http::NOT_TAKEN_HEADER,
     process::StartError,
     redact::Redactor,
-    screen::screened,
+    screen::{Rules, screened},
     seats::CALLER_HEADER,
     tree::{Listens, listens},
 };
@@ -37,7 +38,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Forwards requests to the server's port.
 pub(crate) struct Proxy {
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, Body>,
     authority: String,
     path: PathAndQuery,
     redactor: Arc<Redactor>,
@@ -140,10 +141,14 @@ impl Proxy {
         }
         headers.remove(SECRET_HEADERS);
         strip(headers);
+        let Some((request, description)) = asked(request).await else {
+            return text(StatusCode::BAD_REQUEST, "The message broke off.");
+        };
         match self.client.request(request).await {
             Ok(mut response) => {
                 strip(response.headers_mut());
-                screened(response, &self.redactor)
+                let redactor = Arc::clone(&self.redactor);
+                screened(response, Rules { redactor, description })
             }
             Err(_) => text(StatusCode::BAD_GATEWAY, "The MCP server did not answer, or broke off."),
         }

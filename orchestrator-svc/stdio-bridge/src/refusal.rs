@@ -1,80 +1,97 @@
-//! Removes secrets from the errors that a server answers with.
+//! Which parts of a server's answers are masked.
 //!
-//! People who may not know the secrets see errors: the gateway's log and the conditions of an installation quote them. A result is for its
-//! caller only, who asked for this content, and is passed on as it is.
+//! People who may not know the secrets see errors: the gateway's log and the conditions of an installation quote them. They also see what a server
+//! says about itself, such as its list of tools: the gateway shows that in the registry, whoever installed the server. The result of a call is
+//! for its caller only, who asked for this content, and is passed on as it is.
 
-use serde_json::{Map, Value};
+use masking::mask_strings;
 
-use crate::redact::Redactor;
+use crate::{
+    envelope::{Members, error},
+    redact::Redactor,
+};
 
-/// The error cannot be read: it is nested too deeply, or its text is not Unicode.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+/// The JSON-RPC error code instead of an answer that cannot be passed on.
+pub(crate) const BAD_ANSWER: i32 = -32005;
+/// What the caller is told instead of an answer that cannot be read.
+const UNREADABLE: &str = "The MCP server's answer cannot be read: a string in it has no end, or is not Unicode.";
 
-/// What the caller is told instead of such an error.
-pub(crate) const UNREADABLE: &str = "The MCP server refused the request, with an error that cannot be read: it is nested too deeply, or its text is not Unicode.";
-
-/// The error (JSON) with its secrets masked; `None` if it has none.
-pub(crate) fn masked(error: &str, redactor: &Redactor) -> Result<Option<String>, Unreadable> {
-    // Secrets are looked for in each string, since JSON has several spellings of one.
-    let mut error = serde_json::from_str(error).map_err(|_| Unreadable)?;
-    Ok(mask(&mut error, redactor).then(|| error.to_string()))
+/// Whether the result of this method describes the server.
+pub(crate) fn describes(method: &str) -> bool {
+    method == "initialize" || method.ends_with("/list")
 }
 
-/// Masks each string; returns whether there was one to mask.
-fn mask(value: &mut Value, redactor: &Redactor) -> bool {
-    match value {
-        Value::String(text) => match redactor.mask(text) {
-            Some(masked) => {
-                *text = masked;
-                true
-            }
-            None => false,
-        },
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| mask(item, redactor) | any),
-        Value::Object(members) => {
-            let mut any = false;
-            let masked = std::mem::take(members).into_iter().map(|(name, mut value)| {
-                any |= mask(&mut value, redactor);
-                let masked = redactor.mask(&name);
-                any |= masked.is_some();
-                (masked.unwrap_or(name), value)
-            });
-            *members = masked.collect::<Map<_, _>>();
-            any
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+/// The answer with the secrets masked in its error or, where that describes the server, in its result; `None` if there are none.
+pub(crate) fn masked(answer: &Members<'_>, describes: bool, redactor: &Redactor) -> Option<String> {
+    let (name, masked) = match (answer.get("error"), answer.get("result")) {
+        (Some(error), _) => ("error", mask_strings(error.get(), |text| redactor.mask(text))),
+        (None, Some(result)) if describes => ("result", mask_strings(result.get(), |text| redactor.mask_long(text))),
+        _ => return None,
+    };
+    match masked {
+        Ok(masked) => Some(answer.with(name, &masked?)),
+        Err(_) => Some(error(
+            answer.get("id").map_or("null", |id| id.get()),
+            BAD_ANSWER,
+            UNREADABLE,
+        )),
     }
+}
+
+/// The same for what is not read as a message here, and may be by others.
+pub(crate) fn masked_text(text: &str, redactor: &Redactor) -> Option<String> {
+    mask_strings(text, |text| redactor.mask(text)).unwrap_or_else(|_| Some(error("null", BAD_ANSWER, UNREADABLE)))
 }
 
 #[cfg(test)]
 mod tests {
     use pretty_assertions::assert_eq;
-    use serde_json::json;
 
     use super::*;
 
+    fn masked(answer: &str, describes: bool, secrets: &[&str]) -> Option<String> {
+        super::masked(
+            &Members::parse(answer.as_bytes()).unwrap(),
+            describes,
+            &Redactor::new(secrets),
+        )
+    }
+
     #[test]
-    fn masks_every_string_of_an_error_and_nothing_else() {
-        let redactor = Redactor::new(["s3cr3t-\"canary"]);
-        let error = r#"{"code": -1,"message":"401 for s3cr3t-\u0022ca\u0000nary","data":[{"s3cr3t-\"canary":1.50}]}"#;
-        let masked = masked(error, &redactor).unwrap().unwrap();
+    fn masks_every_string_of_an_error_and_not_the_envelope() {
+        let refused = |error: &str| format!(r#"{{"jsonrpc":"2.0","id":"2.0","error":{error}}}"#);
+        let said =
+            r#"{"code": -1,"message":"401 for s3cr3t-\u0022ca\u0000n\u202eary 2.0","data":[{"s3cr3t-\"canary":1.50}]}"#;
+        let expected = r#"{"code": -1,"message":"401 for [redacted] [redacted]","data":[{"[redacted]":1.50}]}"#;
+        let secrets = ["s3cr3t-\"canary", "2.0"];
+        assert_eq!(masked(&refused(said), false, &secrets), Some(refused(expected)));
         assert_eq!(
-            serde_json::from_str::<Value>(&masked).unwrap(),
-            json!({"code": -1, "message": "401 for [redacted]", "data": [{"[redacted]": 1.5}]})
+            masked(&refused(r#"{"code": -1,"message":"no\ncanary"}"#), false, &secrets),
+            None
         );
-        assert_eq!(
-            super::masked(r#"{"code": -1,"message":"no\ncanary"}"#, &redactor),
-            Ok(None)
-        );
+    }
+
+    /// A short one is the name of a parameter more often than a secret.
+    #[test]
+    fn a_description_keeps_short_words() {
+        let tool = |key: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{{"name":"get","description":"with {key}","inputSchema":{{"properties":{{"user":{{}}}}}}}}]}}}}"#
+            )
+        };
+        let secrets = ["s3cr3t-canary", "user"];
+        assert_eq!(masked(&tool("s3cr3t-canary"), true, &secrets), Some(tool("[redacted]")));
+        assert_eq!(masked(&tool("a key"), true, &secrets), None);
+        assert_eq!(masked(&tool("s3cr3t-canary"), false, &secrets), None);
     }
 
     #[test]
     fn an_error_that_cannot_be_read_is_not_passed_on() {
-        let redactor = Redactor::new(["s3cr3t-canary"]);
-        let deep = format!("{}\"s3cr3t-canary\"{}", "[".repeat(1000), "]".repeat(1000));
-        for error in [deep.as_str(), r#""s3cr3t-canary\ud800""#] {
-            assert_eq!(masked(error, &redactor), Err(Unreadable));
-        }
+        let told = masked(
+            r#"{"jsonrpc":"2.0","id":7,"error":"s3cr3t-canary\ud800"}"#,
+            false,
+            &["s3cr3t-canary"],
+        );
+        assert_eq!(told, Some(error("7", BAD_ANSWER, UNREADABLE)));
     }
 }

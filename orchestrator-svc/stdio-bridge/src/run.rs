@@ -21,8 +21,8 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    event::{EndReason, Event, Events},
-    files::Folder,
+    event::{Event, Events},
+    files::{Folder, stage},
     live::Live,
     process::{Server, StartError, start},
     proxy::choose_port,
@@ -117,7 +117,7 @@ async fn life(events: &Events) -> Event {
     let Some(_lock) = lock(&spec).await else {
         return bridge_failed("waits in vain for the end of its predecessor");
     };
-    let folder = match Folder::open(&spec.working_folder) {
+    let folder = match Folder::open(&spec, 1) {
         Ok(folder) => folder,
         Err(error) => return bridge_failed(&format!("cannot open the working folder: {error}")),
     };
@@ -157,12 +157,7 @@ async fn lock(spec: &Spec) -> Option<Flock<fs::File>> {
 
 /// Writes the server's files and starts it. The port is the one that it must listen on, if any.
 async fn prepare(spec: &Spec, folder: &Folder, reaper: &Reaper) -> Result<(Server, Option<u16>), StartError> {
-    for file in &spec.files {
-        folder.write(file).map_err(|error| {
-            let message = format!("cannot write the file {:?}: {error}", file.path);
-            StartError::new(EndReason::NotStarted, message)
-        })?;
-    }
+    stage(folder, spec)?;
     let port = match spec.transport {
         Transport::Stdio { .. } | Transport::Task => None,
         Transport::StreamableHttp { port, .. } => Some(choose_port(port).await?),

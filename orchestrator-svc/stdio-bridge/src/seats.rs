@@ -144,6 +144,12 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        future::poll_fn,
+        pin::{Pin, pin},
+        task::Poll,
+    };
+
     use pretty_assertions::assert_eq;
 
     use super::*;
@@ -174,13 +180,49 @@ mod tests {
 
     #[test]
     fn callers_cannot_take_the_gateways_own_seat() {
-        let seats = Seats::new(1);
-        let _alice = taken(&seats, &caller("alice"), 1);
-        let own = taken(&seats, &Opener::Gateway, 1);
-        assert_eq!(seats.try_take(&Opener::Gateway).err(), Some(Busy::All));
-        drop(own);
-        assert_eq!(seats.try_take(&caller("bob")).err(), Some(Busy::All));
-        assert!(seats.try_take(&Opener::Gateway).is_ok());
+        for (number, each) in [(1, 1), (2, 1), (4, 2)] {
+            let seats = Seats::new(number);
+            let callers = ["alice", "bob"].iter().take(number / each);
+            let _theirs: Vec<_> = callers.map(|name| taken(&seats, &caller(name), each)).collect();
+            let own = taken(&seats, &Opener::Gateway, 1);
+            assert_eq!(seats.try_take(&Opener::Gateway).err(), Some(Busy::All), "{number}");
+            drop(own);
+            assert_eq!(seats.try_take(&caller("carol")).err(), Some(Busy::All), "{number}");
+            assert!(seats.try_take(&Opener::Gateway).is_ok(), "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_gets_a_seat_of_their_share_when_one_is_free() {
+        let seats = Seats::new(2);
+        let alice = taken(&seats, &caller("alice"), 1);
+        let (again, carol) = (caller("alice"), caller("carol"));
+        // A seat is free, but she has her share.
+        let mut again = pin!(seats.take(&again));
+        assert!(waits(again.as_mut()).await);
+        let bob = taken(&seats, &caller("bob"), 1);
+        let mut carol = pin!(seats.take(&carol));
+        assert!(waits(carol.as_mut()).await);
+        let mut own = pin!(seats.take(&Opener::Gateway));
+        assert!(!waits(own.as_mut()).await, "the gateway has a seat of its own");
+        drop(bob);
+        let carol = carol.await.ok().unwrap();
+        assert!(waits(again.as_mut()).await);
+        drop(alice);
+        assert_eq!(again.await.ok().unwrap().opener(), &caller("alice"));
+        assert_eq!(carol.opener(), &caller("carol"));
+    }
+
+    async fn waits(mut seat: Pin<&mut impl Future<Output = Result<Seat, Busy>>>) -> bool {
+        poll_fn(|cx| Poll::Ready(seat.as_mut().poll(cx).is_pending())).await
+    }
+
+    #[test]
+    fn a_session_that_names_no_caller_is_the_gateways() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Opener::of(&headers), Opener::Gateway);
+        headers.insert(CALLER_HEADER, "alice".parse().unwrap());
+        assert_eq!(Opener::of(&headers), caller("alice"));
     }
 
     #[test]

@@ -15,9 +15,9 @@ use tokio::{
 use crate::{
     answer::Body,
     http::{Endpoint, not_taken},
+    in_flight::InFlight,
     proxy::Proxy,
     sessions::Sessions,
-    underway::Underway,
 };
 
 /// What answers requests.
@@ -29,25 +29,25 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    async fn handle(self, request: Request<Incoming>, underway: Underway) -> Result<Response<Body>, Infallible> {
+    async fn handle(self, request: Request<Incoming>, in_flight: InFlight) -> Result<Response<Body>, Infallible> {
         // A stop does not wait for streams of notifications.
         if request.method() != Method::POST {
-            return Ok(self.answer(request, &underway).await);
+            return Ok(self.answer(request, &in_flight).await);
         }
         match self {
             // These admit a request once they have read it: not every message is one.
-            Self::Stdio(_) | Self::Sessions(_) => Ok(self.answer(request, &underway).await),
-            Self::Http(_) => Ok(match underway.admit() {
-                Some(admitted) => admitted.until_answered(self.answer(request, &underway).await),
+            Self::Stdio(_) | Self::Sessions(_) => Ok(self.answer(request, &in_flight).await),
+            Self::Http(_) => Ok(match in_flight.admit() {
+                Some(admitted) => admitted.until_answered(self.answer(request, &in_flight).await),
                 None => not_taken("null"),
             }),
         }
     }
 
-    async fn answer(self, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
+    async fn answer(self, request: Request<Incoming>, in_flight: &InFlight) -> Response<Body> {
         match self {
-            Self::Stdio(endpoint) => endpoint.handle(request, underway).await,
-            Self::Sessions(sessions) => sessions.handle(request, underway).await,
+            Self::Stdio(endpoint) => endpoint.handle(request, in_flight).await,
+            Self::Sessions(sessions) => sessions.handle(request, in_flight).await,
             Self::Http(proxy) => proxy.handle(request).await,
         }
     }
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     listener: UnixListener,
     service: Service,
     parent: Pid,
-    underway: Underway,
+    in_flight: InFlight,
     mut finishing: watch::Receiver<bool>,
     connections: usize,
 ) {
@@ -83,11 +83,11 @@ pub(crate) async fn serve(
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;
         };
-        let (service, underway) = (service.clone(), underway.clone());
+        let (service, in_flight) = (service.clone(), in_flight.clone());
         let mut finishing = finishing.clone();
         connections.spawn(async move {
             let _place = place;
-            let handler = service_fn(move |request| service.clone().handle(request, underway.clone()));
+            let handler = service_fn(move |request| service.clone().handle(request, in_flight.clone()));
             // No timeouts: only the gateway is connected, and it keeps idle connections.
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
             let mut connection = pin!(connection);

@@ -32,10 +32,12 @@ use crate::{
     envelope::{Kind, Members, error},
     event::{EndReason, Events},
     failures::Failures,
+    files::{Folder, stage},
     http::{
         Endpoint, INVALID_REQUEST, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole,
         wrong_path,
     },
+    in_flight::{Admitted, InFlight},
     log::Log,
     process::{StartError, start},
     reaper::Reaper,
@@ -44,7 +46,6 @@ use crate::{
     spec::Spec,
     stdio::{BUSY, SERVER_ENDED},
     stop::Stop,
-    underway::{Admitted, Underway},
 };
 
 /// Processes that start at one time; further ones wait.
@@ -78,7 +79,7 @@ struct Own {
     child: Arc<Child>,
     endpoint: Arc<Endpoint>,
     /// Its requests.
-    underway: Underway,
+    in_flight: InFlight,
     /// Set when it has a session.
     seat: OnceLock<Seat>,
     /// Why it is to end; set when it is.
@@ -90,9 +91,15 @@ impl Own {
         self.seat.get().is_some_and(|seat| seat.opener() == wanted)
     }
 
+    /// Ends it, whatever is under way.
+    fn end(&self, why: &'static str) {
+        self.in_flight.close();
+        self.over.send_replace(Some(why));
+    }
+
     /// Ends it unless a request is under way. False: one is, or it is being ended already.
     fn end_if_idle(&self, why: &'static str) -> bool {
-        let ends = self.underway.close_if_idle();
+        let ends = self.in_flight.close_if_idle();
         if ends {
             self.over.send_replace(Some(why));
         }
@@ -131,12 +138,12 @@ impl Sessions {
         sessions
     }
 
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, in_flight: &InFlight) -> Response<Body> {
         if request.uri().path() != PATH {
             return wrong_path();
         }
         let Some(session) = request.headers().get(SESSION) else {
-            return self.open(request, underway).await;
+            return self.open(request, in_flight).await;
         };
         let Some(own) = self.find(session) else {
             return session_ended();
@@ -144,15 +151,14 @@ impl Sessions {
         let endpoint = Arc::clone(&own.endpoint);
         match *request.method() {
             Method::DELETE => {
-                own.underway.close();
-                own.over.send_replace(Some("The session has ended."));
+                own.end("The session has ended.");
                 empty(StatusCode::NO_CONTENT)
             }
-            Method::POST => match own.underway.admit() {
-                Some(admitted) => admitted.until_answered(endpoint.handle(request, underway).await),
+            Method::POST => match own.in_flight.admit() {
+                Some(admitted) => admitted.until_answered(endpoint.handle(request, in_flight).await),
                 None => session_ended(),
             },
-            _ => endpoint.handle(request, underway).await,
+            _ => endpoint.handle(request, in_flight).await,
         }
     }
 
@@ -161,14 +167,14 @@ impl Sessions {
         let mut all: Vec<Arc<Own>> = self.opened().values().map(Arc::clone).collect();
         all.extend(self.spares.remove(|_| true));
         join_all(all.iter().map(|own| {
-            own.underway.close();
+            own.in_flight.close();
             own.child.close(&self.spec.limits, why, self.stop.clone())
         }))
         .await;
     }
 
     /// Opens a session.
-    async fn open(self: Arc<Self>, request: Request<Incoming>, underway: &Underway) -> Response<Body> {
+    async fn open(self: Arc<Self>, request: Request<Incoming>, in_flight: &InFlight) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = match whole(body, &self.spec.limits).await {
             Ok(body) => body,
@@ -182,14 +188,18 @@ impl Sessions {
             return json(StatusCode::BAD_REQUEST, error("null", INVALID_REQUEST, why));
         };
         let id = id(&message).to_owned();
-        let Some(admitted) = underway.admit() else {
+        let Some(admitted) = in_flight.admit() else {
             return not_taken(&id);
         };
         let opener = Opener::of(&parts.headers);
         let response = match self.own(&opener).await {
             Ok((own, first)) => {
                 let request = Request::from_parts(parts, Full::<Bytes>::new(body));
-                let response = Arc::clone(&own.endpoint).handle(request, underway).await;
+                let response = Arc::clone(&own.endpoint).handle(request, in_flight).await;
+                // Without its id, nobody can use or end the session.
+                if !response.headers().contains_key(SESSION) {
+                    own.end("Its session was not opened.");
+                }
                 first.until_answered(response)
             }
             Err(Refused::Full(Busy::All)) => full(&id, "full", &all_busy(self.spec.limits.sessions)),
@@ -215,7 +225,7 @@ impl Sessions {
         let _ = own.seat.set(seat);
         self.opened().insert(own.endpoint.run().to_owned(), Arc::clone(&own));
         // If it has ended since it was taken, it may have been removed before it was added.
-        if own.underway.is_closed() {
+        if own.in_flight.is_closed() {
             self.opened().remove(own.endpoint.run());
         }
         Ok((own, first))
@@ -246,7 +256,7 @@ impl Sessions {
                 (Busy::All, Opener::Caller(_)) => *seat.opener() != Opener::Gateway,
                 _ => seat.opener() == opener,
             };
-            let since = own.underway.idle_since().filter(|_| may)?;
+            let since = own.in_flight.idle_since().filter(|_| may)?;
             Some(((self.seats.held(seat), Reverse(since)), own))
         });
         idle.max_by_key(|(order, _)| *order).map(|(_, own)| Arc::clone(own))
@@ -261,7 +271,7 @@ impl Sessions {
             let open = self.opened();
             let own = open.values().filter(|own| own.is_of(opener));
             let mut idle: Vec<_> = own
-                .filter_map(|own| Some((own.underway.idle_since()?, Arc::clone(own))))
+                .filter_map(|own| Some((own.in_flight.idle_since()?, Arc::clone(own))))
                 .collect();
             idle.sort_unstable_by_key(|(since, _)| Reverse(*since));
             idle.split_off(idle.len().min(KEPT))
@@ -278,7 +288,7 @@ impl Sessions {
         loop {
             let own = self.spares.next().await;
             // Else it has ended.
-            if let Some(admitted) = own.underway.admit() {
+            if let Some(admitted) = own.in_flight.admit() {
                 return (own, admitted);
             }
         }
@@ -299,7 +309,7 @@ impl Sessions {
             // A task of its own: the start goes on when the client gives up.
             let started = tokio::spawn(Arc::clone(self).start(place, making)).await;
             let why = match started {
-                Ok(Ok(own)) if own.underway.is_closed() => StartError::new(EndReason::Exited, "It ended at once."),
+                Ok(Ok(own)) if own.in_flight.is_closed() => StartError::new(EndReason::Exited, "It ended at once."),
                 // The client before this one got it.
                 Ok(Ok(_)) => continue,
                 Ok(Err(error)) => error,
@@ -333,6 +343,10 @@ impl Sessions {
     async fn start_one(self: &Arc<Self>, place: OwnedSemaphorePermit) -> Result<Arc<Own>, StartError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let marker = marker(&self.spec, number);
+        // Another process may have removed or changed the files.
+        let folder =
+            Folder::open(&self.spec, number).map_err(|_| StartError::internal("cannot open the working folder"))?;
+        stage(&folder, &self.spec)?;
         let server = start(&self.spec, &marker, None, &self.reaper).await?;
         let child = Arc::new(Child::begin(server, &self.spec, &self.events, &self.log));
         if let Err(error) = child.initialize().await {
@@ -352,7 +366,7 @@ impl Sessions {
             number,
             child,
             endpoint: Arc::new(endpoint),
-            underway: Underway::default(),
+            in_flight: InFlight::default(),
             seat: OnceLock::new(),
             over: watch::Sender::new(None),
         });
@@ -370,13 +384,13 @@ impl Sessions {
         let mut over = own.over.subscribe();
         let why = tokio::select! {
             end = own.child.ended() => exit_message(end),
-            () = own.underway.idle_for(limits.session_idle()) => {
+            () = own.in_flight.idle_for(limits.session_idle()) => {
                 format!("It was idle for {} s.", limits.session_idle().as_secs_f32())
             }
-            () = own.underway.each_rest(limits.surplus_idle(), || self.thin_out(own)) => return,
+            () = own.in_flight.each_rest(limits.surplus_idle(), || self.thin_out(own)) => return,
             Ok(why) = over.wait_for(Option::is_some) => why.unwrap_or_default().to_owned(),
         };
-        own.underway.close();
+        own.in_flight.close();
         self.opened().remove(own.endpoint.run());
         self.spares.remove(|spare| Arc::ptr_eq(spare, own));
         own.child.close(limits, &why, self.stop.clone()).await;

@@ -24,6 +24,8 @@ pub struct Spec {
     pub marker: String,
     /// Its working folder, which must exist.
     pub working_folder: PathBuf,
+    /// The folder for what the server has put where one of `files` belongs; on the same file system. The service removes what is in it.
+    pub aside: PathBuf,
     /// Its sandbox. It may also listen on the port of `transport`.
     pub confinement: Confinement,
     /// Files that are written before it starts.
@@ -95,6 +97,8 @@ pub struct Limits {
     pub ready_millis: u64,
     /// A request fails after this time without an answer or progress.
     pub request_millis: u64,
+    /// After this time without a byte, a message of the server that has begun and not ended is considered broken off.
+    pub silence_millis: u64,
     /// From the request to stop until requests under way are abandoned.
     pub drain_millis: u64,
     /// From the end of a stdio server's input to SIGTERM.
@@ -122,6 +126,8 @@ impl Default for Limits {
             // The first start of a package runner downloads the package.
             ready_millis: 120_000,
             request_millis: 900_000,
+            // A server writes a message at once, as fast as the bridge reads it.
+            silence_millis: 10_000,
             drain_millis: 30_000,
             input_end_millis: 2_000,
             grace_millis: 5_000,
@@ -138,6 +144,10 @@ impl Limits {
 
     pub(crate) fn request(&self) -> Duration {
         Duration::from_millis(self.request_millis)
+    }
+
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_millis(self.silence_millis)
     }
 
     pub(crate) fn session_idle(&self) -> Duration {

@@ -1,6 +1,7 @@
 //! The conversation with one stdio server, for many clients.
 
 mod reading;
+mod silence;
 
 use std::{
     collections::HashMap,
@@ -25,7 +26,7 @@ use crate::{
     event::{EndReason, Event, Events},
     log::Log,
     process::StartError,
-    refusal::{self, UNREADABLE, Unreadable},
+    refusal::{self, BAD_ANSWER},
     spec::Limits,
 };
 
@@ -34,7 +35,6 @@ pub(crate) const SERVER_ENDED: i32 = -32000;
 pub(crate) const CANCELLED: i32 = -32001;
 pub(crate) const BUSY: i32 = -32003;
 pub(crate) const TIMEOUT: i32 = -32004;
-pub(crate) const BAD_ANSWER: i32 = -32005;
 pub(crate) const NOT_TAKEN: i32 = -32006;
 pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 
@@ -76,6 +76,8 @@ struct Pending {
     id: String,
     /// As the client wrote it.
     progress_token: Option<String>,
+    /// Its result describes the server.
+    describes: bool,
     answer: oneshot::Sender<String>,
     progress: backlog::Sender,
 }
@@ -225,6 +227,7 @@ impl Session {
         let internal_id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let number = internal_id.to_string();
         let id = message.get("id").expect("a request has an id").get().to_owned();
+        let describes = refusal::describes(&message.string("method").unwrap_or_default());
         let (text, progress_token) = with_ids(message, &number);
         let (answer, answer_receiver) = oneshot::channel();
         let (progress, progress_receiver) = self.backlog.queue();
@@ -246,6 +249,7 @@ impl Session {
                     client,
                     id,
                     progress_token,
+                    describes,
                     answer,
                     progress,
                 },
@@ -349,17 +353,12 @@ impl Session {
         let Some(pending) = id.and_then(|id| self.pending().remove(&id)) else {
             return;
         };
-        let answer = message.with("id", &pending.id);
-        let masked = message
-            .get("error")
-            .map(|error| refusal::masked(error.get(), self.log.redactor()));
-        let answer = match masked {
-            None | Some(Ok(None)) => answer,
-            Some(Ok(Some(masked))) => {
-                let members = Members::parse(answer.as_bytes()).expect("written from parsed members");
-                members.with("error", &masked)
-            }
-            Some(Err(Unreadable)) => error(&pending.id, BAD_ANSWER, UNREADABLE),
+        let masked = refusal::masked(message, pending.describes, self.log.redactor());
+        let answer = match &masked {
+            None => message.with("id", &pending.id),
+            Some(masked) => Members::parse(masked.as_bytes())
+                .expect("written from parsed members")
+                .with("id", &pending.id),
         };
         let _ = pending.answer.send(answer);
     }

@@ -105,11 +105,11 @@ fn carries(pid: i32, variable: impl FnMut(&[u8]) -> bool) -> bool {
 }
 
 /// Kills all processes whose marker `is_wanted` selects: those that a bridge left because it was killed. It is called with the marker of the
-/// server, also for the processes of one session. Waits until they have ended.
+/// server, also for the processes of one session. Waits until they have ended, or `is_cancelled`: no process is killed that is started after that.
 ///
 /// # Errors
 /// If one is left after ten seconds.
-pub fn kill_marked(is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+pub fn kill_marked(is_wanted: impl Fn(&str) -> bool, is_cancelled: impl Fn() -> bool) -> io::Result<()> {
     let is_marker = |variable: &[u8]| {
         let marker = str::from_utf8(variable)
             .ok()
@@ -121,7 +121,8 @@ pub fn kill_marked(is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
     let me = getpid().as_raw();
     loop {
         let living: Vec<i32> = processes().filter(|&pid| pid != me).filter(marked).collect();
-        if living.is_empty() {
+        // Those that were found were started before this question.
+        if living.is_empty() || is_cancelled() {
             return Ok(());
         }
         if Instant::now() > deadline {

@@ -159,7 +159,7 @@ async fn processes_that_are_left_are_found_by_their_marker() {
         std::thread::spawn(move || left.wait().unwrap())
     });
     let mut others = ["more", "#a", "#1/x"].map(|more| leave(format!("{mark}{more}")));
-    stdio_bridge::kill_marked(|marker| marker == mark).unwrap();
+    stdio_bridge::kill_marked(|marker| marker == mark, || false).unwrap();
     for reaped in reaped {
         assert!(!reaped.join().unwrap().success());
     }
@@ -398,6 +398,39 @@ async fn errors_of_a_server_with_a_port_have_no_secrets() {
         let (_, headers, body) = bridge.client().post(&json!({})).await;
         assert_eq!(headers["content-type"], kind);
         assert!(body.contains(r#"{"code":1,"message":"no [redacted]"}"#), "{body}");
+    }
+}
+
+/// Others than the installation's owner see the tools in the registry. Results are for their callers.
+#[tokio::test]
+async fn lists_of_a_server_with_a_port_have_no_secrets() {
+    let lists = HTTP_SERVER.replace(
+        "self.send_response",
+        r#"key = os.environ["KEY"] + self.headers["x-api-key"]
+        out = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "get", "description": key}]}}).encode()
+        self.send_response"#,
+    );
+    let lists = lists.replacen("self.send_response(200); ", "self.send_response(200)\n        ", 1);
+    let bridge = Bridge::ready_with("", |spec| {
+        spec.arguments = vec!["-c".to_owned(), lists];
+        spec.secrets.push("s3cr3t-canary".to_owned());
+        spec.environment.insert("KEY".to_owned(), "s3cr3t-canary".to_owned());
+        spec.transport = Transport::StreamableHttp {
+            port: 0,
+            path: String::new(),
+        };
+    })
+    .await;
+    let headers = [("x-api-key", "header-canary"), (SECRET_HEADERS, "x-api-key")];
+    for (method, shown) in [
+        ("tools/list", "[redacted][redacted]"),
+        ("tools/call", "s3cr3t-canaryheader-canary"),
+    ] {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
+        let response = bridge.client().send("POST", &headers, request.to_string()).await;
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        assert_eq!(answer["result"]["tools"][0]["description"], shown, "{method}");
     }
 }
 

@@ -2,12 +2,12 @@
 
 mod harness;
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use harness::{Bridge, Client, eventually};
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
-use stdio_bridge::{EndReason, NOT_TAKEN_HEADER, STOP, Spec, Transport};
+use stdio_bridge::{EndReason, File, NOT_TAKEN_HEADER, STOP, Spec, Transport};
 use tokio::task::{JoinHandle, JoinSet};
 
 fn apart(spec: &mut Spec) {
@@ -262,6 +262,25 @@ async fn a_client_ends_its_session_with_all_its_processes() {
     assert_eq!(count(&two).await, 1);
 }
 
+#[tokio::test]
+async fn a_session_that_is_refused_keeps_no_process() {
+    let mut bridge = bridge(|_| ()).await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}).to_string();
+    for (number, header, status) in [
+        (1, ("content-type", "text/plain"), 415),
+        (2, ("mcp-protocol-version", "2"), 400),
+    ] {
+        let refused = bridge.client().send("POST", &[header], initialize.clone()).await;
+        assert_eq!(refused.status(), status);
+        bridge
+            .wait_for_log(&format!(
+                "[session {number}: its process is gone. Its session was not opened.]"
+            ))
+            .await;
+    }
+    assert_eq!(count(&session(&bridge).await).await, 1);
+}
+
 /// A server whose first process has started. Further ones start when [`let_start`] allows it.
 async fn gated(change: impl FnOnce(&mut Spec)) -> Bridge {
     Bridge::ready_with("gated", |spec| {
@@ -396,4 +415,36 @@ async fn processes_that_fail_to_start_are_not_started_again_at_once() {
         .filter(|line| *line == "no configuration found")
         .count();
     assert_eq!(starts, 1, "{:?}", bridge.logs);
+}
+
+/// All processes share the working folder.
+#[tokio::test]
+async fn each_process_finds_the_files_of_the_entry() {
+    let paths = ["file", "in/file", "kept"];
+    let mut bridge = bridge(|spec| {
+        spec.files = paths
+            .map(|path| File {
+                path: path.to_owned(),
+                content: "the entry's".to_owned(),
+                secret: false,
+            })
+            .into();
+    })
+    .await;
+    let one = session(&bridge).await;
+    let folder = bridge.folder.path();
+    let kept = fs::metadata(folder.join("kept")).unwrap().ino();
+    fs::remove_file(folder.join("file")).unwrap();
+    fs::create_dir_all(folder.join("file/deep")).unwrap();
+    fs::remove_dir_all(folder.join("in")).unwrap();
+    fs::write(folder.join("in"), "a file where a folder belongs").unwrap();
+    let two = session(&bridge).await;
+    assert_ne!(one.session, two.session);
+    for path in paths {
+        assert_eq!(fs::read_to_string(folder.join(path)).unwrap(), "the entry's", "{path}");
+    }
+    // Another process may be reading it.
+    assert_eq!(fs::metadata(folder.join("kept")).unwrap().ino(), kept);
+    bridge.ask(STOP).await;
+    assert_eq!(bridge.ended().await.0, EndReason::Stopped);
 }

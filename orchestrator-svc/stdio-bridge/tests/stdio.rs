@@ -340,6 +340,10 @@ async fn a_request_with_an_invalid_answer_fails_at_once() {
             "is spread over several lines",
         ),
         (
+            "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\nthe server goes on with other lines".to_owned(),
+            "is spread over several lines",
+        ),
+        (
             format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"a":[{nested}1],"b":"LONG"}}}}"#),
             "is longer than 100000 bytes",
         ),
@@ -579,5 +583,23 @@ async fn errors_of_a_server_have_no_secrets_and_results_are_as_they_are() {
     assert_eq!(
         raw(r#"{"jsonrpc":"2.0","id":ID,"result":{"error":"s3cr3t-canary"}}"#).await["result"]["error"],
         "s3cr3t-canary"
+    );
+}
+
+/// Others than the installation's owner see what a server says about itself.
+#[tokio::test]
+async fn lists_of_a_server_have_no_secrets() {
+    let bridge = Bridge::ready_with("good", |spec| {
+        spec.secrets.push("s3cr3t-canary".to_owned());
+        spec.environment.insert("KEY".to_owned(), "s3cr3t-canary".to_owned());
+    })
+    .await;
+    let (_, _, body) = bridge
+        .client()
+        .post(&json!({"jsonrpc": "2.0", "id": "a", "method": "prompts/list"}))
+        .await;
+    assert!(
+        body.contains(r#""description": "with [redacted]""#) && !body.contains("s3cr3t"),
+        "{body}"
     );
 }

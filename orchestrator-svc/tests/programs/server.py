@@ -31,3 +31,6 @@ for line in sys.stdin:
         result = {"written": written, "read": read, "environment": dict(os.environ), "arguments": sys.argv[1:], "folder": os.getcwd(), "started": STARTED}
     if "id" in message:
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+if "--linger" in sys.argv:
+    # Until somebody writes to this pipe, if there is one.
+    open(sys.argv[sys.argv.index("--linger") + 1]).read()

@@ -7,7 +7,6 @@ use contracts::{credential::DestinationPart as Kind, registry::SelfHostedServer}
 use serde::{Deserialize, Serialize};
 
 use super::{digest, parts};
-use crate::text::is_hidden;
 
 /// The longest text, in characters.
 const MAX_TEXT: usize = 400;
@@ -123,7 +122,7 @@ fn readable(text: &str, max: usize, one_line: bool) -> (String, usize) {
     let mut shown = String::new();
     let (mut length, mut taken) = (0, 0);
     for c in text.chars() {
-        let hides = is_hidden(c) || (one_line && c == '\n');
+        let hides = if c == '\n' { one_line } else { masking::is_hidden(c) };
         let next = if hides { 9 } else { 1 };
         if length + next > max {
             break;

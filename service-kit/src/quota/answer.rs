@@ -9,19 +9,19 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// Keeps `under_way` until the whole response is sent or the client has disconnected.
-pub fn until_sent(under_way: impl Send + Unpin + 'static, answer: Response) -> Response {
+/// Keeps `in_flight` until the whole response is sent or the client has disconnected.
+pub fn until_sent(in_flight: impl Send + Unpin + 'static, answer: Response) -> Response {
     answer.map(|body| {
         Body::new(Counted {
             body,
-            _under_way: under_way,
+            _in_flight: in_flight,
         })
     })
 }
 
 struct Counted<U> {
     body: Body,
-    _under_way: U,
+    _in_flight: U,
 }
 
 impl<U: Unpin> http_body::Body for Counted<U> {

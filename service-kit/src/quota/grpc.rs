@@ -28,9 +28,9 @@ pub async fn charge(quotas: Arc<Quotas>, request: Request, next: Next) -> Respon
 /// Counts a gRPC request, which is in progress until its response has ended.
 pub async fn charge_to(quotas: &Quotas, callers: Callers<'_>, request: Request, next: Next) -> Response {
     match quotas.request(callers, writes(request.uri().path())) {
-        Ok(under_way) => {
+        Ok(in_flight) => {
             let response = next.run(request).await;
-            until_sent(under_way, response)
+            until_sent(in_flight, response)
         }
         Err(exceeded) => exceeded.status().into_http(),
     }

@@ -7,7 +7,7 @@
 //! a caller has twice the quota.
 //!
 //! [`Allowance`] holds the limits; [`Quotas`] counts, with a bucket for each caller (`buckets.rs`) and a count of what
-//! is in progress (`under_way.rs`).
+//! is in progress (`in_flight.rs`).
 
 mod address;
 mod allowance;
@@ -15,9 +15,9 @@ mod answer;
 mod buckets;
 mod exceeded;
 mod grpc;
+mod in_flight;
 #[cfg(test)]
 mod tests;
-mod under_way;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,9 +29,9 @@ pub use self::{
     answer::until_sent,
     exceeded::Exceeded,
     grpc::{charge, charge_to},
-    under_way::UnderWay,
+    in_flight::InFlight,
 };
-use self::{buckets::Buckets, exceeded::Quota, under_way::Counts};
+use self::{buckets::Buckets, exceeded::Quota, in_flight::Counts};
 use crate::peer::Peer;
 
 /// How often callers whose buckets are full are forgotten.
@@ -93,14 +93,14 @@ impl Quotas {
     ///
     /// # Errors
     /// If the caller has reached a limit.
-    pub fn request(&self, callers: Callers<'_>, writes: bool) -> Result<UnderWay, Exceeded> {
-        let under_way = self.call(callers.at_a_time)?;
+    pub fn request(&self, callers: Callers<'_>, writes: bool) -> Result<InFlight, Exceeded> {
+        let in_flight = self.call(callers.at_a_time)?;
         // First, so that a caller without writes left can still read.
         if writes {
             self.writes.take(callers.minute, 1)?;
         }
         self.requests(callers.minute, 1)?;
-        Ok(under_way)
+        Ok(in_flight)
     }
 
     /// Counts `count` requests.
@@ -134,7 +134,7 @@ impl Quotas {
     ///
     /// # Errors
     /// If the caller has reached the limit.
-    pub fn call(&self, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
+    pub fn call(&self, caller: &Arc<str>) -> Result<InFlight, Exceeded> {
         self.calls.begin(caller)
     }
 
@@ -143,7 +143,7 @@ impl Quotas {
     ///
     /// # Errors
     /// If the caller has reached the limit.
-    pub fn calls(&self, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
+    pub fn calls(&self, caller: &Arc<str>, most: usize) -> Result<Vec<InFlight>, Exceeded> {
         self.calls.begin_some(caller, most)
     }
 
@@ -151,7 +151,7 @@ impl Quotas {
     ///
     /// # Errors
     /// If the caller has reached the limit.
-    pub fn stream(&self, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
+    pub fn stream(&self, caller: &Arc<str>) -> Result<InFlight, Exceeded> {
         self.streams.begin(caller)
     }
 

@@ -73,7 +73,7 @@ fn a_credential_stored_on_the_entry_is_needed_too() {
     );
     assert_eq!(
         goes_to(&lacking("DESTINATION_CHANGED"), &alice),
-        Err(RepairReason::CredentialExpired)
+        Err(RepairReason::DestinationChanged)
     );
     let registry = lacking("CREDENTIAL_REQUIRED");
     let error = call(&registry.snapshot(), &alice, &default(), "time__now", &links()).unwrap_err();

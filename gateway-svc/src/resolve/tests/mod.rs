@@ -7,7 +7,7 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    domain::{ConsumerKind, Subject},
+    domain::{ConsumerKind, RepairReason, Subject},
     snapshot::testing::{
         Made, Registry, assignment, caller_user, entry, entry_credential, gateway, hosted_revision, person,
         plain_assignment, plain_entry, plain_gateway, plain_revision, runtime, user_id, visible_to_team,
@@ -210,7 +210,7 @@ fn one_that_was_ready_and_is_broken_is_chosen_and_its_call_fails() {
     );
     assert_eq!(
         goes_to(&broken("DESTINATION_CHANGED"), &person("alice")),
-        Err(RepairReason::CredentialExpired)
+        Err(RepairReason::DestinationChanged)
     );
     assert_eq!(
         goes_to(&broken("CREDENTIAL_REQUIRED"), &person("alice")),

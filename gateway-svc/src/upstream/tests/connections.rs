@@ -149,14 +149,7 @@ async fn a_bridge_can_tell_callers_apart_and_not_who_they_are() {
     ] {
         let scope = Scope::Client(Client::Session([callers.len() as u8; 12]));
         let endpoint = Endpoint::hosted(&url).unwrap();
-        let target = Target::new(
-            endpoint,
-            installation.into(),
-            [1, 1, 0],
-            Revision::LATEST,
-            HeaderMap::new(),
-            scope,
-        );
+        let target = target_for(installation, endpoint, scope);
         call(&upstreams, &Arc::new(target.made_for(subject))).await.unwrap();
         for method in ["initialize", "notifications/initialized", "tools/call"] {
             let (message, headers) = seen.recv().await.unwrap();
@@ -170,14 +163,7 @@ async fn a_bridge_can_tell_callers_apart_and_not_who_they_are() {
     assert!(alice != bob && alice != elsewhere);
     assert!(!alice.contains("alice"));
     let remote = Endpoint::remote(&url.parse().unwrap()).unwrap();
-    let remote = Target::new(
-        remote,
-        "a".into(),
-        [1, 1, 0],
-        Revision::LATEST,
-        HeaderMap::new(),
-        Scope::Shared,
-    );
+    let remote = target_for("a", remote, Scope::Shared);
     call(&upstreams, &Arc::new(remote.made_for("users/alice")))
         .await
         .unwrap();

@@ -133,6 +133,19 @@ fn target_at(endpoint: Endpoint, generation: i64, headers: HeaderMap, scope: Sco
     ))
 }
 
+/// What calls of an installation go to, without anything that its server gets.
+pub(super) fn target_for(installation: &str, endpoint: Endpoint, scope: Scope) -> Target {
+    let generations = [1, 1, 0];
+    Target::new(
+        endpoint,
+        installation.into(),
+        generations,
+        Revision::LATEST,
+        HeaderMap::new(),
+        scope,
+    )
+}
+
 async fn call(upstreams: &Upstreams, target: &Arc<Target>) -> Result<Reply, UpstreamError> {
     upstreams
         .ask(target, "tools/call", br#"{"name":"t","arguments":{}}"#)

@@ -22,6 +22,10 @@ struct Server {
 
 #[derive(Clone)]
 struct Shared {
+    /// The revision that it speaks.
+    revision: &'static str,
+    /// The status with which it takes `notifications/initialized`.
+    initialized: StatusCode,
     asked: Arc<watch::Sender<usize>>,
     answers: watch::Receiver<bool>,
     ended: mpsc::UnboundedSender<String>,
@@ -44,17 +48,23 @@ async fn respond(State(mut shared): State<Shared>, method: Method, headers: Head
             });
             shared.answers.wait_for(|answers| *answers).await.unwrap();
             let id = [("mcp-session-id", format!("s{number}"))];
-            (id, reply(json!({"protocolVersion": "2025-11-25"}))).into_response()
+            (id, reply(json!({"protocolVersion": shared.revision}))).into_response()
         }
-        "notifications/initialized" => StatusCode::ACCEPTED.into_response(),
+        "notifications/initialized" => shared.initialized.into_response(),
         _ => reply(json!({"session": session()})).into_response(),
     }
 }
 
 impl Server {
     async fn start() -> Self {
+        Self::with("2025-11-25", StatusCode::ACCEPTED).await
+    }
+
+    async fn with(revision: &'static str, initialized: StatusCode) -> Self {
         let (asked, ended, answers) = (watch::channel(0), mpsc::unbounded_channel(), watch::channel(true));
         let shared = Shared {
+            revision,
+            initialized,
             asked: Arc::new(asked.0),
             answers: answers.1,
             ended: ended.0,
@@ -138,6 +148,20 @@ async fn a_session_that_opens_when_its_client_has_ended_is_ended() {
     assert_eq!(server.next_ended().await, "s0");
     assert_eq!(begun.await.unwrap().unwrap_err(), UpstreamError::Cancelled);
     assert_eq!(server.session(&upstreams, Some(&other)).await.unwrap(), "s1");
+}
+
+/// Else its process would run until it was idle for long.
+#[tokio::test]
+async fn a_session_that_cannot_be_used_is_ended_at_once() {
+    for (revision, initialized) in [
+        ("1999-01-01", StatusCode::ACCEPTED),
+        ("2025-11-25", StatusCode::UNAUTHORIZED),
+    ] {
+        let mut server = Server::with(revision, initialized).await;
+        let [client, _] = &clients();
+        server.session(&upstreams(patient()), Some(client)).await.unwrap_err();
+        assert_eq!(server.next_ended().await, "s0");
+    }
 }
 
 /// A client that ends often gives up its calls first.

@@ -16,7 +16,7 @@ async fn errors_do_not_repeat_the_secret_that_was_sent() {
         .list_tools(&with_secret(&url, "Bearer s3cr3t-canary"))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("bad key Bearer ***"), "{error}");
+    assert!(error.to_string().ends_with("bad key ***"), "{error}");
 }
 
 fn with_secret(url: &str, secret: &'static str) -> Arc<Target> {
@@ -97,6 +97,50 @@ async fn errors_do_not_repeat_a_secret_with_control_characters_in_it() {
             assert!(error.to_string().ends_with("bad key ***"), "{error}");
         }
     }
+}
+
+/// A bridge lets them pass unmasked, and only it knows the secrets that its server was started with.
+#[tokio::test]
+async fn errors_in_long_messages_are_not_quoted() {
+    for (length, quoted) in [(100, true), (40 << 10, false)] {
+        let refuses = move |initializes: bool| {
+            serve(Router::new().fallback(any(move |request: Request| async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let message: Value = serde_json::from_slice(&body).unwrap();
+                let mut answer = json!({"jsonrpc": "2.0", "id": message["id"]});
+                if initializes && message["method"] == "initialize" {
+                    answer["result"] = json!({"protocolVersion": "2025-06-18", "capabilities": {}});
+                } else {
+                    answer["error"] = json!({"code": 1, "message": "bad s3cr3t-canary", "data": "x".repeat(length)});
+                }
+                axum::Json(answer)
+            })))
+        };
+        for url in [refuses(true).await, refuses(false).await] {
+            let error = upstreams(short()).list_tools(&target(&url)).await.unwrap_err();
+            assert_eq!(error.to_string().contains("s3cr3t-canary"), quoted, "{error}");
+            assert_eq!(error.to_string().contains("too long"), !quoted, "{error}");
+        }
+    }
+}
+
+/// Others than the owner of the installation see them, too.
+#[tokio::test]
+async fn definitions_of_tools_do_not_repeat_the_secret_that_was_sent() {
+    let (url, _seen) = server(|message, headers| {
+        let key = headers["authorization"].to_str().unwrap().replace("-", "\\u002d");
+        json_text(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[{{"name":"a","description":"with {key}", "x":1.0}}]}}}}"#,
+            message["id"]
+        ))
+    })
+    .await;
+    let listed = async |secret| upstreams(short()).list_tools(&with_secret(&url, secret)).await.unwrap();
+    let definition = &listed("Bearer s3cr3t-canary").await[0].definition;
+    assert_eq!(definition, r#"{"name":"a","description":"with ***", "x":1.0}"#);
+    // A short one may be any word.
+    let definition = &listed("name").await[0].definition;
+    assert_eq!(definition, r#"{"name":"a","description":"with name", "x":1.0}"#);
 }
 
 /// A bridge masks them in what its server writes.

@@ -22,6 +22,12 @@ impl Supervisor {
             started: self.shared.clock.now_micros(),
             step: self.next_step(),
         });
+        self.tell_update();
+    }
+
+    /// Makes the status say whether the package is being updated, as each change of the status does.
+    fn tell_update(&self) {
+        self.update(|_| {});
     }
 
     fn next_step(&self) -> Step {
@@ -168,6 +174,7 @@ impl Supervisor {
         let Some(fetching) = self.fetching.take() else {
             return;
         };
+        self.tell_update();
         if let Step::Running { bridge, .. } = fetching.step {
             let clean = bridge.stop(std::future::ready(()), &self.logs).await;
             if !clean {

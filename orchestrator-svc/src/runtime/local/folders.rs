@@ -53,7 +53,7 @@ impl Folders {
         for stale in fs::read_dir(&sockets)?.flatten() {
             fs::remove_file(stale.path())?;
         }
-        let removed = data.join("removed");
+        let removed = removed(&data);
         private(&removed)?;
         let holder = holder(&data.join("holder"))?;
         Ok(Self {
@@ -163,10 +163,19 @@ impl Folders {
         self.removal.remove(&self.of(uid))
     }
 
+    /// The folder of what was moved aside. What a bridge moves there is removed with what this process moves next, or by the next run.
+    pub(crate) fn removed(&self) -> PathBuf {
+        removed(&self.data)
+    }
+
     /// Removes folders that third-party code may have filled.
     pub(crate) fn removal(&self) -> Removal {
         self.removal.clone()
     }
+}
+
+fn removed(data: &Path) -> PathBuf {
+    data.join("removed")
 }
 
 /// The name of an installation in paths and markers. The registry's uids are UUIDs. Any other text is hashed, so that it cannot name a folder

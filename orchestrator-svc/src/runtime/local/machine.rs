@@ -9,11 +9,11 @@ use std::{
 
 use ::sandbox::{Grant, Protection};
 use stdio_bridge::{File, Limits, Spec};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     bridge::Bridge,
     folders::{Folders, Own},
-    obstacles::set_aside,
     packages::{FETCH_MILLIS, Fetch, PackageRequest, Settings, Step, Trees, manager, origin},
     program::Program,
     programs::Programs,
@@ -83,7 +83,7 @@ impl Machine {
     pub(crate) async fn new(config: Config) -> Result<Self, LocalError> {
         let folders = Folders::new(&config.data_dir)?;
         let data = folders.data().to_owned();
-        blocking(move || stdio_bridge::kill_marked(|marker| Folders::is_marker(&data, marker))).await?;
+        kill_marked(move |marker| Folders::is_marker(&data, marker)).await?;
         let hidden = match &config.hidden_dir {
             Some(folder) => folder.canonicalize()?,
             None => folders.data().to_owned(),
@@ -255,6 +255,7 @@ impl Machine {
             environment,
             marker: self.folders.fetch_marker(owner),
             working_folder: fetch.tree(),
+            aside: self.folders.removed(),
             confinement,
             files: Vec::new(),
             transport: stdio_bridge::Transport::Task,
@@ -282,9 +283,6 @@ impl Machine {
     /// Starts a bridge that runs the launch. Its socket exists once the bridge reports that it is ready.
     pub(crate) async fn start(&self, owner: &str, mut launch: Launch) -> io::Result<Started> {
         let own = self.folders.make_for_start(owner)?;
-        for file in &launch.files {
-            set_aside(&own.work, &file.path, &self.folders.removal())?;
-        }
         let socket = self.folders.socket();
         let request = self.request(&launch)?;
         let is_package = request.is_some();
@@ -339,6 +337,7 @@ impl Machine {
             environment,
             marker: self.folders.marker(owner),
             working_folder: own.work,
+            aside: self.folders.removed(),
             files: launch.files.iter_mut().map(written).collect(),
             secrets,
             transport: match &launch.transport {
@@ -400,8 +399,14 @@ fn written(file: &mut crate::domain::spec::File) -> File {
 }
 
 async fn sweep(markers: Vec<String>) -> io::Result<()> {
-    let carries = move |marker: &str| markers.iter().any(|wanted| marker == wanted);
-    blocking(move || stdio_bridge::kill_marked(carries)).await
+    kill_marked(move |marker| markers.iter().any(|wanted| marker == wanted)).await
+}
+
+/// When the returned future is dropped, its thread ends no process that is started later: it may have the same marker.
+async fn kill_marked(is_wanted: impl Fn(&str) -> bool + Send + 'static) -> io::Result<()> {
+    let cancelled = CancellationToken::new();
+    let _cancels = cancelled.clone().drop_guard();
+    blocking(move || stdio_bridge::kill_marked(is_wanted, || cancelled.is_cancelled())).await
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

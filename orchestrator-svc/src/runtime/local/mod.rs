@@ -13,7 +13,6 @@ mod failure;
 mod fetching;
 mod folders;
 mod machine;
-mod obstacles;
 mod packages;
 mod place;
 mod program;

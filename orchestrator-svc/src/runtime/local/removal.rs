@@ -195,7 +195,7 @@ impl Aside {
 }
 
 /// Gives this user all permissions for a folder of its own. Does not follow symbolic links, even if one replaces the folder meanwhile.
-pub(super) fn open_up(path: &Path) -> io::Result<()> {
+fn open_up(path: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
     let folder = fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if folder.metadata()?.mode() & OWNER == OWNER {

@@ -49,7 +49,6 @@ pub(super) struct Queued {
     pub(super) launch: Launch,
     pub(super) place: Place,
     /// See `Shared::draws`.
-    #[expect(dead_code, reason = "dropping it frees the slot")]
     pub(super) drawn: Option<Slot>,
     /// See `Shared::slow_starts`.
     pub(super) slow: Option<Slot>,

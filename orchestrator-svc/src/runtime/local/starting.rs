@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use stdio_bridge::EndReason;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{
     drawing::{Drawing, Drawn},
@@ -32,11 +32,14 @@ impl Supervisor {
         let is_restarted = matches!(self.server, Server::Running { next: Some(_), .. });
         if is_restarted && self.server.digest() == Some(&digest) {
             self.update(|status| status.generation = spec.generation);
-            let drawing = Drawing::new(Arc::clone(spec), &self.shared, self.is_slow);
-            return self.server.set_next(digest, Next::Drawing(drawing));
+            return self.draw(spec, digest);
         }
         let runs = self.server.run().is_some();
         if runs {
+            if let Server::Running { next: Some(next), .. } = &mut self.server {
+                // It has the secrets of the spec before, and must not get a slot meanwhile.
+                *next = Next::Due;
+            }
             let drawn = spec.secrets.draw().await;
             let launch = match self.launch(spec, drawn) {
                 Ok(launch) => launch,
@@ -68,7 +71,13 @@ impl Supervisor {
             self.update(|status| status.generation = spec.generation);
         }
         self.end_server().await;
-        let drawing = Drawing::new(Arc::clone(spec), &self.shared, self.is_slow);
+        self.draw(spec, digest);
+    }
+
+    /// Begins to draw the secrets of the server that is to be started.
+    fn draw(&mut self, spec: &Arc<ServerSpec>, digest: String) {
+        let is_slow = self.slow.as_ref() == Some(&digest);
+        let drawing = Drawing::new(Arc::clone(spec), &self.shared, is_slow);
         self.server.set_next(digest, Next::Drawing(drawing));
     }
 
@@ -80,11 +89,23 @@ impl Supervisor {
         let Some(spec) = self.still_desired(&digest) else {
             return;
         };
-        let launch = match self.launch(&spec, drawn.secrets) {
+        let Drawn {
+            spec: of,
+            secrets,
+            slot,
+            slow,
+        } = drawn;
+        let launch = match self.launch(&spec, secrets) {
             Ok(launch) => launch,
-            // The secrets may have been entered since: the same spec was applied again.
-            Err(DrawError::Missing(_)) if !Arc::ptr_eq(&spec, &drawn.spec) => return self.reconcile().await,
-            Err(error) => return self.not_drawn(&spec, error).await,
+            Err(error) => {
+                // The calls of a server that is stopped may take long.
+                drop((slot, slow));
+                // The secrets may have been entered since: the same spec was applied again.
+                if matches!(error, DrawError::Missing(_)) && !Arc::ptr_eq(&spec, &of) {
+                    return self.reconcile().await;
+                }
+                return self.not_drawn(&spec, error).await;
+            }
         };
         if self.undrawn.take().is_some() && self.failures == 0 && self.server.run().is_none() {
             self.announce(spec.generation, "The server is being started.");
@@ -92,40 +113,46 @@ impl Supervisor {
         let queued = Queued {
             launch,
             place: Place::new(&self.shared.starts),
-            drawn: drawn.slot,
-            slow: drawn.slow,
+            drawn: slot,
+            slow,
         };
         self.server.set_next(digest, Next::Queued(Box::new(queued)));
     }
 
-    /// Starts the server, which has got a start slot, and stops the one whose place it takes.
+    /// Stops the server whose place the next one takes, and starts that, which has got a start slot.
     pub(super) async fn start(&mut self, slot: Slot) {
-        let Some((digest, Next::Queued(mut queued))) = self.server.take_next() else {
+        let Some((digest, Next::Queued(queued))) = self.server.take_next() else {
             return;
         };
         let Some(spec) = self.still_desired(&digest) else {
             return;
         };
-        let slow = queued.slow.take();
-        let until = Instant::now() + self.shared.start;
+        let Queued {
+            launch, drawn, slow, ..
+        } = *queued;
+        // The start slot limits how many secrets are in memory from now on.
+        drop(drawn);
         if self.server.run().is_some() {
             self.announce(spec.generation, RESTARTED);
         }
-        let slot = {
+        let mut prepared = Some((launch, slot, slow));
+        {
+            let patience = self.shared.start;
             let mut ending = pin!(self.end_server());
-            let ended = timeout_at(until, &mut ending).await;
-            let slot = ended.is_ok().then_some((slot, slow, until));
-            // The calls of the one before take long. They need no slot.
-            if slot.is_none() {
+            if timeout(patience, &mut ending).await.is_err() {
+                // The calls of the one before take long. Others get the slots meanwhile, and no secrets stay in memory.
+                prepared = None;
                 ending.await;
             }
-            slot
-        };
+        }
         // The calls may have taken long.
         let Some(spec) = self.still_desired(&digest) else {
             return;
         };
-        let Queued { launch, .. } = *queued;
+        let Some((launch, slot, slow)) = prepared else {
+            return self.draw(&spec, digest);
+        };
+        let slot = Some((slot, slow, Instant::now() + self.shared.start));
         let fingerprint = launch.fingerprint();
         let started = self.shared.clock.now_micros();
         let again = self.failures > 0;

@@ -55,8 +55,8 @@ pub(super) struct Supervisor {
     pub(super) restart: Option<PendingRestart>,
     /// How many starts have failed in a row.
     pub(super) failures: u32,
-    /// See `Shared::slow_starts`.
-    pub(super) is_slow: bool,
+    /// The digest of the spec whose last start failed after it had used up its slot; see `Shared::slow_starts`.
+    pub(super) slow: Option<String>,
     /// When secrets that could not be drawn are drawn again.
     pub(super) redraw: Option<Instant>,
     /// The digest of the spec whose secrets could not be drawn last time. Its status stays until they can be: each status is reported, and
@@ -100,7 +100,7 @@ impl Supervisor {
             not_updated: None,
             restart: None,
             failures: 0,
-            is_slow: false,
+            slow: None,
             redraw: None,
             undrawn: None,
         }
@@ -321,7 +321,9 @@ impl Supervisor {
             Event::Ended { reason, message, .. } => {
                 let (run, was_ready, next) = match std::mem::replace(&mut self.server, Server::Idle) {
                     Server::Starting { run, slot } => {
-                        self.is_slow |= slot.is_none();
+                        if slot.is_none() {
+                            self.slow = Some(run.digest.clone());
+                        }
                         (run, false, None)
                     }
                     Server::Running { run, next } => (run, true, next),
@@ -350,7 +352,7 @@ impl Supervisor {
         };
         let (endpoint, digest) = (format!("unix:{}", run.socket.display()), run.digest.clone());
         self.server = Server::Running { run, next: None };
-        self.is_slow = false;
+        self.slow = None;
         self.update(|status| {
             status.set(State::Running, "", "");
             status.endpoint = endpoint;
@@ -418,8 +420,12 @@ impl Supervisor {
                 _ = desired.wait_for(|desired| matches!(desired, Desired::Hold(_))) => {}
             }
         };
-        let ended = std::mem::replace(&mut self.server, Server::Idle);
-        if let Server::Starting { run, .. } | Server::Running { run, .. } = ended {
+        // What is to be started gives up its place and its slots before the calls are waited for.
+        let ended = match std::mem::replace(&mut self.server, Server::Idle) {
+            Server::Starting { run, .. } | Server::Running { run, .. } => Some(run),
+            _ => None,
+        };
+        if let Some(run) = ended {
             let clean = run.bridge.stop(hurry, &self.logs).await;
             if !clean {
                 self.sweep().await;
@@ -455,8 +461,23 @@ impl Supervisor {
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.shared.statuses.update(&self.owner, || Status::starting(0), change);
+        let update = self.fetching.as_ref().filter(|fetching| fetching.is_update);
+        let update = update.map_or_else(String::new, |update| updating(&update.fetch.request.requested));
+        self.shared.statuses.update(
+            &self.owner,
+            || Status::starting(0),
+            |status| {
+                change(status);
+                status.update = update;
+            },
+        );
     }
+}
+
+fn updating(requested: &str) -> String {
+    format!(
+        "The package {requested} is being updated: its newest versions are being fetched. The server is restarted with them once they are there."
+    )
 }
 
 async fn next_event(bridge: Option<&mut Bridge>) -> Event {

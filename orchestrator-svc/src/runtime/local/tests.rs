@@ -1,5 +1,6 @@
 //! The local runtime passes the suite, with real processes.
 
+mod drains;
 mod leftovers;
 mod secrets;
 mod slots;
@@ -23,6 +24,7 @@ use crate::{
 
 struct Local {
     runtime: LocalRuntime,
+    start_slots: u32,
     folder: tempfile::TempDir,
 }
 
@@ -40,12 +42,20 @@ pub(super) fn bridge() -> PathBuf {
 
 impl Local {
     async fn new() -> Self {
-        Self::with_backoff(Duration::from_millis(10)).await
+        Self::with(|_| {}).await
     }
 
     async fn with_backoff(first: Duration) -> Self {
+        Self::with(|config| {
+            config.backoff.first = first;
+            config.backoff.longest = 2 * first;
+        })
+        .await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config {
+        let mut config = Config {
             data_dir: folder.path().to_owned(),
             program: bridge(),
             sandbox: Sandbox {
@@ -53,14 +63,17 @@ impl Local {
                 ..Sandbox::default()
             },
             backoff: Backoff {
-                first,
-                longest: 2 * first,
+                first: Duration::from_millis(10),
+                longest: Duration::from_millis(20),
                 stable: Duration::from_secs(60),
             },
             ..Config::default()
         };
+        change(&mut config);
+        let runtime = LocalRuntime::new(config, Clock::System).await.unwrap();
         Self {
-            runtime: LocalRuntime::new(config, Clock::System).await.unwrap(),
+            start_slots: runtime.shared.starts.available_permits().try_into().unwrap(),
+            runtime,
             folder,
         }
     }
@@ -74,8 +87,7 @@ impl Local {
     /// Occupies all start slots.
     async fn occupy_starts(&self) -> OwnedSemaphorePermit {
         let starts = Arc::clone(&self.runtime.shared.starts);
-        let slots = u32::try_from(starts.available_permits()).unwrap();
-        starts.acquire_many_owned(slots).await.unwrap()
+        starts.acquire_many_owned(self.start_slots).await.unwrap()
     }
 
     /// The processes of an owner's server.

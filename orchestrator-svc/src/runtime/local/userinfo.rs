@@ -1,8 +1,9 @@
 //! The passwords in the URLs of environment variables, such as that of a proxy or of a package registry.
 
-use url::form_urlencoded;
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
 
-/// What to mask of these values in what a server writes: the userinfo of each URL (RFC 3986, section 3.2.1), and the password in it, also decoded.
+/// What to mask of these values in what a server writes, for a spec, which wipes it: the userinfo of each URL (RFC 3986, section 3.2.1), and the password in it, also decoded.
 pub(super) fn secrets<'a>(values: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     // A list of package registries is separated by spaces.
     let words = values.into_iter().flat_map(|value| value.split_whitespace());
@@ -33,9 +34,10 @@ fn userinfo(rest: &str) -> Option<&str> {
 fn parts(userinfo: &str) -> Vec<String> {
     let mut parts = vec![userinfo.to_owned()];
     if let Some((_, password)) = userinfo.split_once(':') {
-        // Unlike in a form, `+` and `&` stand for themselves.
-        let escaped = format!("={}", password.replace('+', "%2B").replace('&', "%26"));
-        parts.extend(form_urlencoded::parse(escaped.as_bytes()).map(|(_, decoded)| decoded.into_owned()));
+        // In one allocation: what a smaller one was copied from would not be wiped.
+        let mut decoded = Zeroizing::new(Vec::with_capacity(password.len()));
+        decoded.extend(percent_decode_str(password));
+        parts.push(String::from_utf8_lossy(&decoded).into_owned());
         parts.push(password.to_owned());
     }
     parts

@@ -1,13 +1,13 @@
 //! What a server writes to its standard output: messages, lines of a log, and answers that cannot be used.
 
-use std::sync::atomic::Ordering;
+use std::{mem, sync::atomic::Ordering};
 
 use tokio::process::ChildStdout;
 
-use super::{BAD_ANSWER, NOTIFICATION_BYTES, Session};
+use super::{NOTIFICATION_BYTES, Session};
 use crate::{
-    envelope::{Kind, Members, batch, error, fault, one_line},
-    lines::{Line, Lines},
+    envelope::{Kind, Members, batch, fault, one_line},
+    lines::{Line, Lines, Next},
     scan::Scan,
 };
 
@@ -22,37 +22,72 @@ impl Session {
         let mut lines = Lines::new(stdout, self.limits.message_bytes);
         // A message of several lines, so far.
         let mut open: Option<Scan> = None;
+        // The line that has begun, if it is too long to be kept.
+        let mut overlong = Scan::default();
+        // The requests with lower ids were sent before the last silence within the line that has begun.
+        let mut before = None;
         loop {
-            let mut scan = Scan::default();
+            let is_open = open.is_some();
             let shown = |part: &[u8]| {
-                scan.push(part);
+                overlong.push(part);
                 if let Some(open) = &mut open {
                     open.push(part);
                 }
             };
-            let Ok(Some(mut line)) = lines.next_shown(shown).await else {
-                return;
-            };
-            one_line(&mut line.bytes);
-            // Parsers may ignore it (RFC 8259, section 8.1).
-            if !line.cut && line.bytes.starts_with(BYTE_ORDER_MARK) {
-                line.bytes.drain(..BYTE_ORDER_MARK.len());
-            }
-            if line.bytes.trim_ascii().is_empty() {
-                continue;
-            }
-            if !line.cut && (self.receive(&line.bytes).await || self.receive_batch(&line.bytes).await) {
-                self.abandon(open.take()).await;
-                continue;
-            }
-            if !line.cut {
-                scan.push(&line.bytes);
-                if let Some(open) = &mut open {
-                    open.push(&line.bytes);
+            match lines.next_shown(Some(self.limits.silence()), is_open, shown).await {
+                Ok(Some(Next::Line(line))) => {
+                    before = None;
+                    self.line(line, mem::take(&mut overlong), &mut open).await;
                 }
+                Ok(Some(Next::Silence)) => {
+                    // The line that has begun may be a further one of the message, or begin another.
+                    for mut message in [Some(overlong.clone()), open.clone()].into_iter().flatten() {
+                        message.push(lines.begun().filter(|line| !line.cut).map_or(&[], |line| &line.bytes));
+                        self.silence(&message, before).await;
+                    }
+                    before = Some(self.next_id.load(Ordering::Relaxed));
+                }
+                Ok(None) | Err(_) => return,
             }
-            self.receive_other(&line, scan, &mut open).await;
         }
+    }
+
+    /// Processes a line. `scan` has seen it if it is too long to be kept.
+    async fn line(&self, mut line: Line, mut scan: Scan, open: &mut Option<Scan>) {
+        one_line(&mut line.bytes);
+        // Parsers may ignore it (RFC 8259, section 8.1).
+        if !line.cut && line.bytes.starts_with(BYTE_ORDER_MARK) {
+            line.bytes.drain(..BYTE_ORDER_MARK.len());
+            line.silent_at = line.silent_at.saturating_sub(BYTE_ORDER_MARK.len());
+        }
+        if line.bytes.trim_ascii().is_empty() {
+            return;
+        }
+        if line.cut {
+            return self.receive_other(&line, scan, open).await;
+        }
+        if self.receive_any(&line.bytes).await {
+            return self.abandon(open.take()).await;
+        }
+        // After a message that broke off, the next one follows on the same line.
+        let next = line.bytes.split_off(line.silent_at);
+        let received = !line.bytes.is_empty() && self.receive_any(&next).await;
+        if !received {
+            line.bytes.extend_from_slice(&next);
+        }
+        scan.push(&line.bytes);
+        if let Some(open) = open {
+            open.push(&line.bytes);
+        }
+        self.receive_other(&line, scan, open).await;
+        if received {
+            self.abandon(open.take()).await;
+        }
+    }
+
+    /// Processes what is a message, or a batch of messages. False: it is neither.
+    async fn receive_any(&self, line: &[u8]) -> bool {
+        self.receive(line).await || self.receive_batch(line).await
     }
 
     /// Processes a line that is a message. False: it is not.
@@ -84,9 +119,9 @@ impl Session {
             }
             let mut scan = Scan::default();
             scan.push(message);
-            if let Some(id) = scan.answers() {
+            if scan.is_rpc() {
                 any = true;
-                self.drop_answer(Some(id), &fault(message)).await;
+                self.drop_answers(&scan, &fault(message)).await;
             }
         }
         any
@@ -109,22 +144,28 @@ impl Session {
                 fault(&line.bytes)
             };
             self.abandon(open.take()).await;
-            return self.drop_answer(scan.answers(), &why).await;
+            return self.drop_answers(&scan, &why).await;
         }
         // Inside a message of several lines, braces are indented: this begins another.
-        if scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{")) {
+        let begins = scan.is_open() && (open.is_none() || line.bytes.starts_with(b"{"));
+        if begins {
             self.abandon(open.replace(scan)).await;
         }
         match open {
             Some(whole) if whole.is_closed() => {
-                let (answers, is_rpc) = (whole.answers(), whole.is_rpc());
+                let whole = mem::take(whole);
                 *open = None;
-                if is_rpc {
-                    return self.drop_answer(answers, SEVERAL_LINES).await;
+                if whole.is_rpc() {
+                    return self.drop_answers(&whole, SEVERAL_LINES).await;
                 }
             }
-            // The content of an answer is for its caller, not for the log.
-            Some(part) if part.is_open() && part.is_rpc() => return,
+            // The content of an answer is for its caller, not for the log. With further lines it is of no use, and it may never end.
+            Some(part) if part.is_open() && part.is_rpc() => {
+                for id in part.answers().filter(|_| !begins) {
+                    self.fail(id, &format!("its answer {SEVERAL_LINES}"));
+                }
+                return;
+            }
             Some(part) if part.is_open() => {}
             _ => *open = None,
         }
@@ -140,16 +181,21 @@ impl Session {
     /// Handles a message of several lines that has no end.
     async fn abandon(&self, part: Option<Scan>) {
         if let Some(part) = part.filter(|part| part.is_open() && part.is_rpc()) {
-            self.drop_answer(part.answers(), "breaks off").await;
+            self.drop_answers(&part, "breaks off").await;
         }
     }
 
-    /// Answers a request with an error, since the server's answer is not valid.
-    async fn drop_answer(&self, id: Option<u64>, why: &str) {
-        self.log.note(format!("[a message was dropped: it {why}]")).await;
-        if let Some(pending) = id.and_then(|id| self.pending().remove(&id)) {
-            let text = format!("The MCP server is at fault: its answer {why}.");
-            let _ = pending.answer.send(error(&pending.id, BAD_ANSWER, &text));
+    /// Answers requests with an error, since the server's answer to them is not valid.
+    async fn drop_answers(&self, scan: &Scan, why: &str) {
+        let (what, answer) = match scan.is_batch() {
+            true => ("batch", "its answer is in a batch that"),
+            false => ("message", "its answer"),
+        };
+        let length = scan.length();
+        let note = format!("[a {what} of {length} bytes was dropped: it {why}]");
+        self.log.note(note).await;
+        for id in scan.answers() {
+            self.fail(id, &format!("{answer} {why}"));
         }
     }
 }

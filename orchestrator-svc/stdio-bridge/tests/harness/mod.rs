@@ -56,6 +56,7 @@ pub fn spec(folder: &Path, mode: &str) -> Spec {
         environment,
         marker: folder.to_str().unwrap().to_owned(),
         working_folder: folder.to_owned(),
+        aside: folder.to_owned(),
         confinement: confined(folder),
         files: Vec::new(),
         secrets: Vec::new(),

@@ -72,7 +72,7 @@ def call(message):
         pass
     elif name == "raw":
         with lock:
-            sys.stdout.buffer.write((arguments["text"].replace("ID", str(id)).replace("LONG", "x" * 150_000) + "\n").encode(arguments.get("encoding", "utf-8")))
+            sys.stdout.buffer.write((arguments["text"].replace("ID", str(id)).replace("LONG", "x" * 150_000) + arguments.get("end", "\n")).encode(arguments.get("encoding", "utf-8")))
             sys.stdout.flush()
     elif name == "large":
         answer(id, {"text": "x" * arguments["bytes"]})
@@ -151,6 +151,8 @@ for line in iter(sys.stdin.readline, ""):
                                "serverInfo": {"name": "fixture", "version": "1"}, "instructions": "kept"})
     elif method == "tools/call":
         threading.Thread(target=call, args=(message,), daemon=True).start()
+    elif method == "prompts/list":
+        answer(message["id"], {"prompts": [{"name": "greet", "description": "with " + os.environ.get("KEY", "")}]})
     elif method == "notifications/cancelled":
         cancelled.setdefault(message["params"]["requestId"], threading.Event()).set()
     elif method is None and message.get("id") == "mine":

@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command};
 
+use futures::FutureExt as _;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -74,4 +75,26 @@ async fn only_a_bridge_that_fails_makes_the_service_look_for_what_it_left() {
     local.running("one").await;
     assert!(!stray.lives());
     local.runtime.release().await;
+}
+
+/// A registry that was restored may have the installation again, whose server is then started.
+#[test]
+fn a_removal_that_is_cancelled_ends_no_process_that_is_started_later() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let local = Local::new().await;
+        fs::create_dir_all(local.folder.path().join("i/one")).unwrap();
+        let (busy, occupied) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || occupied.recv());
+        assert!(local.runtime.remove("one").now_or_never().is_none());
+        let mut later = Stray::of(&local, "one");
+        drop(busy);
+        // The thread has done what it was asked before.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert!(later.lives());
+        // One that is not cancelled ends it.
+        local.runtime.remove("one").await.unwrap();
+        assert!(!later.lives());
+    });
 }

@@ -13,14 +13,14 @@ use crate::domain::{
 
 /// A source that counts who asks.
 #[derive(Default)]
-struct Source {
+pub(super) struct Source {
     asked: watch::Sender<usize>,
     answers: Answers,
 }
 
 /// What a source answers.
 #[derive(Default)]
-enum Answers {
+pub(super) enum Answers {
     /// It has no secret.
     #[default]
     Missing,
@@ -31,12 +31,12 @@ enum Answers {
     InTurn(Mutex<VecDeque<Result<Secrets, DrawError>>>),
 }
 
-fn secret() -> Secrets {
+pub(super) fn secret() -> Secrets {
     [("token".to_owned(), "t0ken".into())].into()
 }
 
 impl Source {
-    fn that(answers: Answers) -> Arc<Self> {
+    pub(super) fn that(answers: Answers) -> Arc<Self> {
         Arc::new(Self {
             answers,
             ..Self::default()
@@ -44,7 +44,7 @@ impl Source {
     }
 
     /// Waits until it was asked so many times.
-    async fn asked(&self, times: usize) {
+    pub(super) async fn asked(&self, times: usize) {
         let mut asked = self.asked.subscribe();
         asked.wait_for(|asked| *asked >= times).await.unwrap();
     }
@@ -73,7 +73,7 @@ impl SecretSource for Source {
     }
 }
 
-fn with_secret(local: &Local, source: &Arc<Source>) -> ServerSpec {
+pub(super) fn with_secret(local: &Local, source: &Arc<Source>) -> ServerSpec {
     ServerSpec {
         fields: vec![Field {
             title: "Token".to_owned(),
@@ -88,7 +88,7 @@ fn with_secret(local: &Local, source: &Arc<Source>) -> ServerSpec {
     }
 }
 
-fn held() -> Held {
+pub(super) fn held() -> Held {
     Held {
         reason: "FIELD_REQUIRED",
         message: String::new(),

@@ -8,7 +8,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::*;
+use super::{
+    secrets::{Answers, Source, with_secret},
+    *,
+};
 use crate::domain::runtime::Restart;
 
 fn restart(id: &str) -> Restart {
@@ -105,16 +108,19 @@ async fn a_server_that_is_kept_is_stopped_when_none_should_run() {
     local.runtime.release().await;
 }
 
+fn fails_slowly() -> ServerSpec {
+    ServerSpec {
+        arguments: vec!["-c".to_owned(), "import time; time.sleep(1); exit(1)".to_owned()],
+        ..spec("python3")
+    }
+}
+
 /// It does not keep a start slot from the others meanwhile.
 #[tokio::test]
 async fn a_server_that_was_not_ready_within_its_slot_waits_for_a_slow_one_too() {
     let mut local = Local::with_backoff(Duration::from_secs(600)).await;
     Arc::get_mut(&mut local.runtime.shared).unwrap().start = Duration::ZERO;
-    let hangs = ServerSpec {
-        arguments: vec!["-c".to_owned(), "import time; time.sleep(1); exit(1)".to_owned()],
-        ..spec("python3")
-    };
-    local.runtime.apply("one", hangs).await;
+    local.runtime.apply("one", fails_slowly()).await;
     suite::until(&local, "one", "it failed", |s| s.state == State::Failed).await;
     let (starts, slow) = (&local.runtime.shared.starts, &local.runtime.shared.slow_starts);
     let (all, all_slow) = (starts.available_permits(), slow.available_permits());
@@ -128,6 +134,32 @@ async fn a_server_that_was_not_ready_within_its_slot_waits_for_a_slow_one_too() 
     let failed = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
     assert_eq!(failed.state, State::Failed);
     local.runtime.release().await;
+}
+
+#[tokio::test]
+async fn a_changed_spec_does_not_wait_for_a_slow_slot() {
+    let mut local = Local::with_backoff(Duration::from_secs(600)).await;
+    Arc::get_mut(&mut local.runtime.shared).unwrap().start = Duration::ZERO;
+    local.runtime.apply("one", fails_slowly()).await;
+    suite::until(&local, "one", "it failed", |s| s.state == State::Failed).await;
+    let slow = &local.runtime.shared.slow_starts;
+    let all = u32::try_from(slow.available_permits()).unwrap();
+    let _occupied = slow.acquire_many(all).await.unwrap();
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    local.running("one").await;
+    local.runtime.release().await;
+}
+
+/// Its successor would have the secrets of the spec before.
+#[tokio::test]
+async fn a_place_in_the_queue_is_given_up_while_the_secrets_of_another_spec_are_drawn() {
+    let (local, _, occupied) = restarting().await;
+    let source = Source::that(Answers::Never);
+    local.runtime.apply("one", with_secret(&local, &source)).await;
+    source.asked(1).await;
+    let slots = occupied.num_permits();
+    drop(occupied);
+    assert_eq!(local.runtime.shared.starts.available_permits(), slots);
 }
 
 /// Each status is reported, and its report comes back as another look at the same spec. On one thread, a server whose status says that it is

@@ -107,9 +107,11 @@ async fn a_restart_without_an_update_does_not_wait_for_one_that_hangs() {
     let second = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "b").await;
     assert_eq!(second.state, State::Running, "{second:?}");
     assert_ne!(second.endpoint, first.endpoint);
+    assert!(second.update.contains("server is being updated"), "{second:?}");
     fs::remove_file(tools.path().join("slow")).unwrap();
     let updated = |s: &Status| s.package.as_ref().is_some_and(|package| package.version == "2.0.0");
-    suite::until(&local, "one", "the update", updated).await;
+    let updated = suite::until(&local, "one", "the update", updated).await;
+    assert_eq!(updated.update, "");
     local.runtime.release().await;
 }
 
@@ -157,6 +159,38 @@ async fn updating() -> (Local, tempfile::TempDir, ServerSpec) {
         tokio::task::yield_now().await;
     }
     (local, tools, spec)
+}
+
+#[tokio::test]
+async fn the_status_says_that_an_update_is_in_progress_until_it_is_over() {
+    let (local, tools, _) = updating().await;
+    let updating = local.runtime.status("one").unwrap();
+    assert_eq!(
+        (updating.state, updating.observed_restart.as_str()),
+        (State::Running, "")
+    );
+    assert!(updating.update.contains("server is being updated"), "{updating:?}");
+    fs::remove_file(tools.path().join("version")).unwrap();
+    fs::remove_file(tools.path().join("slow")).unwrap();
+    let outcome = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert!(outcome.message.contains("was not updated"), "{outcome:?}");
+    assert_eq!(outcome.update, "");
+    local.runtime.release().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_held_is_not_being_updated() {
+    let (local, _tools, _) = updating().await;
+    let held = Held {
+        reason: "FIELD_REQUIRED",
+        message: String::new(),
+        generation: 2,
+        expected: true,
+    };
+    local.runtime.hold("one", held).await;
+    suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
+    assert_eq!(local.runtime.status("one").unwrap().update, "");
+    local.runtime.release().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Counts the requests under way, and refuses further ones.
+//! Counts the requests in flight, and refuses further ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::answer::Body;
 
 /// Counts requests until their answers are sent, and admits no more once the server must stop.
 #[derive(Clone, Debug)]
-pub(crate) struct Underway(Arc<watch::Sender<State>>);
+pub(crate) struct InFlight(Arc<watch::Sender<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -23,11 +23,11 @@ struct State {
     used: Instant,
 }
 
-/// A request under way, until it is dropped.
+/// A request in flight, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted(Arc<watch::Sender<State>>);
 
-impl Default for Underway {
+impl Default for InFlight {
     fn default() -> Self {
         Self(Arc::new(watch::Sender::new(State {
             requests: 0,
@@ -37,7 +37,7 @@ impl Default for Underway {
     }
 }
 
-impl Underway {
+impl InFlight {
     /// Admits a request. `None`: no more are admitted.
     pub(crate) fn admit(&self) -> Option<Admitted> {
         let admitted = self.0.send_if_modified(|state| {
@@ -48,7 +48,7 @@ impl Underway {
         admitted.then(|| Admitted(Arc::clone(&self.0)))
     }
 
-    /// Admits no more, and waits until none is under way.
+    /// Admits no more, and waits until none is in flight.
     pub(crate) async fn drain(&self) {
         self.close();
         let mut state = self.0.subscribe();
@@ -56,13 +56,13 @@ impl Underway {
         let _ = state.wait_for(|state| state.requests == 0).await;
     }
 
-    /// Since when no request has been under way; `None` if one is, or no more are admitted.
+    /// Since when no request has been in flight; `None` if one is, or no more are admitted.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let state = self.0.borrow();
         (state.requests == 0 && !state.closed).then_some(state.used)
     }
 
-    /// Admits no more, unless a request is under way. False: one is, or no more were admitted already.
+    /// Admits no more, unless a request is in flight. False: one is, or no more were admitted already.
     pub(crate) fn close_if_idle(&self) -> bool {
         self.0.send_if_modified(|state| {
             let idle = state.requests == 0 && !state.closed;
@@ -81,7 +81,7 @@ impl Underway {
         self.0.send_modify(|state| state.closed = true);
     }
 
-    /// Waits until none has been under way for this time, and admits no more. Never returns if it was closed by another method.
+    /// Waits until none has been in flight for this time, and admits no more. Never returns if it was closed by another method.
     pub(crate) async fn idle_for(&self, time: Duration) {
         let mut state = self.0.subscribe();
         loop {
@@ -99,7 +99,7 @@ impl Underway {
         }
     }
 
-    /// Calls `then` each time that none has been under way for this time. Never returns.
+    /// Calls `then` each time that none has been in flight for this time. Never returns.
     pub(crate) async fn each_rest(&self, time: Duration, then: impl Fn()) {
         let mut state = self.0.subscribe();
         loop {
@@ -117,7 +117,7 @@ impl Underway {
 }
 
 impl Admitted {
-    /// Keeps the request under way until its answer is sent, or its client has disconnected.
+    /// Keeps the request in flight until its answer is sent, or its client has disconnected.
     pub(crate) fn until_answered(self, response: Response<Body>) -> Response<Body> {
         response.map(|body| {
             body.map_frame(move |frame| {

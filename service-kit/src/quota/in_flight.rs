@@ -1,4 +1,4 @@
-//! Counts what each caller has in progress.
+//! Counts what each caller has in flight.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use super::exceeded::{Exceeded, Quota, Refusals};
 /// The time to wait before a retry. It is a guess: it is unknown when a call ends.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A count for each caller who has something in progress.
+/// A count for each caller who has something in flight.
 #[derive(Debug)]
 pub(super) struct Counts {
     refusals: Refusals,
@@ -19,10 +19,10 @@ pub(super) struct Counts {
     each: Mutex<HashMap<Arc<str>, usize>>,
 }
 
-/// Something in progress for a caller. Dropping it ends it.
+/// Something in flight for a caller. Dropping it ends it.
 #[derive(Debug)]
 #[must_use]
-pub struct UnderWay {
+pub struct InFlight {
     counts: Arc<Counts>,
     caller: Arc<str>,
 }
@@ -37,13 +37,13 @@ impl Counts {
     }
 
     /// Begins one more, if the limit allows.
-    pub(super) fn begin(self: &Arc<Self>, caller: &Arc<str>) -> Result<UnderWay, Exceeded> {
+    pub(super) fn begin(self: &Arc<Self>, caller: &Arc<str>) -> Result<InFlight, Exceeded> {
         self.take(caller, 1)?;
         Ok(self.one(caller))
     }
 
     /// Begins up to `most` more, as many as the limit allows; at least one.
-    pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<UnderWay>, Exceeded> {
+    pub(super) fn begin_some(self: &Arc<Self>, caller: &Arc<str>, most: usize) -> Result<Vec<InFlight>, Exceeded> {
         let taken = self.take(caller, most)?;
         Ok((0..taken).map(|_| self.one(caller)).collect())
     }
@@ -52,8 +52,8 @@ impl Counts {
     /// [`one`](Self::one) of each.
     fn take(&self, caller: &Arc<str>, most: usize) -> Result<usize, Exceeded> {
         let mut each = self.lock();
-        let under_way = each.get(caller).copied().unwrap_or_default();
-        let taken = most.min(self.limit.saturating_sub(under_way));
+        let in_flight = each.get(caller).copied().unwrap_or_default();
+        let taken = most.min(self.limit.saturating_sub(in_flight));
         if taken == 0 {
             return Err(self.refusals.refuse(caller, RETRY));
         }
@@ -64,8 +64,8 @@ impl Counts {
         Ok(taken)
     }
 
-    fn one(self: &Arc<Self>, caller: &Arc<str>) -> UnderWay {
-        UnderWay {
+    fn one(self: &Arc<Self>, caller: &Arc<str>) -> InFlight {
+        InFlight {
             counts: Arc::clone(self),
             caller: Arc::clone(caller),
         }
@@ -77,7 +77,7 @@ impl Counts {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut each = self.counts.lock();
         if let Some(count) = each.get_mut(&self.caller) {

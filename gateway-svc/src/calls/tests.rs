@@ -1,0 +1,236 @@
+//! How long calls wait for servers, in time that passes only in the test.
+
+use std::time::Duration;
+
+use contracts::registry as pb;
+use http::HeaderMap;
+use registry_client::watch::Sink as _;
+use service_kit::{Clock, egress::EgressPolicy};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    domain::{ConsumerKind, Endpoint, UpstreamFault},
+    snapshot::{
+        Feed,
+        testing::{Made, Registry, fill, hosted_revision, person, runtime},
+    },
+    upstream::{Limits, Revision},
+};
+
+/// What the registry knows of the server.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Starting,
+    /// It is stopping, and does not receive calls.
+    Stopping,
+    /// It cannot be reached.
+    Gone,
+    /// Nor can its successor.
+    GoneAgain,
+    Running,
+}
+use Known::{Gone, GoneAgain, Running, Starting, Stopping};
+
+impl Known {
+    const fn endpoint(self) -> Option<&'static str> {
+        match self {
+            Starting => None,
+            Stopping => Some("unix:/stopping"),
+            Gone => Some("unix:/gone"),
+            GoneAgain => Some("unix:/gone-again"),
+            Running => Some("unix:/running"),
+        }
+    }
+
+    fn registry(self) -> Registry {
+        let registry = Registry::default()
+            .entry("time", &["now"])
+            .gateway("default")
+            .assign("default", "time", "now")
+            .install(Made {
+                running: Some(hosted_revision("time")),
+                ..Made::new("own", "time", "alice")
+            });
+        match self.endpoint() {
+            Some(endpoint) => registry.with(runtime("own", endpoint)),
+            None => registry,
+        }
+    }
+}
+
+/// Makes a call while the registry learns this, each after so many seconds: after how many it is answered, and how.
+async fn answered(learned: &[(u64, Known)]) -> (u64, Result<(), CallError>) {
+    answered_unless(learned, CancellationToken::new()).await
+}
+
+async fn answered_unless(learned: &[(u64, Known)], cancel: CancellationToken) -> (u64, Result<(), CallError>) {
+    let store = Store::new(Duration::from_secs(60), Clock::System);
+    let mut feed = Feed::new(Arc::clone(&store), mpsc::unbounded_channel().0);
+    fill(&mut feed, 1, learned[0].1.registry().objects).await;
+    feed.connected(true);
+    let unused = tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy();
+    let calls = Calls::new(
+        store,
+        Arc::new(Vendor::new(unused, Clock::System)),
+        Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default()),
+        Links::new("http://127.0.0.1".parse().unwrap()),
+        Arc::new(|_| {}),
+    );
+    let begun = Instant::now();
+    let changes = async {
+        for (revision, (after, known)) in (2..).zip(&learned[1..]) {
+            sleep_until(begun + Duration::from_secs(*after)).await;
+            fill(&mut feed, revision, known.registry().objects).await;
+        }
+        std::future::pending().await
+    };
+    let call = ToolCall {
+        exposed_name: "time__now",
+        params: &[],
+        meta: None,
+        extra: &[],
+        headers: &HeaderMap::new(),
+        subject: &"users/alice".into(),
+        together: None,
+        client: upstream::Client::Caller("users/alice".into()),
+        revision: Revision::LATEST,
+        cancel,
+    };
+    let send = async |target: resolve::Target| {
+        let Some(Endpoint::Hosted(endpoint)) = &target.running.endpoint else {
+            panic!("{:?}", target.running.endpoint)
+        };
+        let why = match &**endpoint {
+            "unix:/running" => return Ok(Ok(())),
+            "unix:/stopping" => UpstreamError::NotTaken,
+            _ => UpstreamError::Unreachable("no such file".to_owned()),
+        };
+        Ok(Err(Refusal::new(target.running, why)))
+    };
+    let (caller, gateway) = (person("alice"), ConsumerRef::new(ConsumerKind::Gateway, "default"));
+    let answer = tokio::select! {
+        answer = calls.deliver(&caller, &gateway, &call, send) => answer,
+        () = changes => unreachable!(),
+    };
+    (begun.elapsed().as_secs(), answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_reaches_a_server_that_comes_in_time() {
+    for (learned, answered_after) in [
+        (&[(0, Running)][..], 0),
+        (&[(0, Starting), (49, Running)], 49),
+        (&[(0, Stopping), (49, Running)], 49),
+        (&[(0, Gone), (19, Running)], 19),
+        (&[(0, Gone), (19, Starting), (49, Running)], 49),
+        (&[(0, Stopping), (40, Starting), (49, Running)], 49),
+        (&[(0, Gone), (19, Stopping), (49, Running)], 49),
+        (&[(0, Gone), (1, Starting), (40, GoneAgain), (49, Running)], 49),
+        // Refused only now: the time in which it was not yet refused does not count.
+        (&[(0, Starting), (40, Stopping), (89, Running)], 89),
+    ] {
+        let (after, answer) = answered(learned).await;
+        assert!(answer.is_ok(), "{learned:?}: {answer:?}");
+        assert_eq!(after, answered_after, "{learned:?}");
+    }
+}
+
+/// Nobody is sent a link to repair what is only starting.
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_as_long_as_promised_and_no_longer() {
+    for (learned, given_up_after) in [
+        (&[(0, Starting)][..], 50),
+        (&[(0, Stopping)], 50),
+        (&[(0, Gone)], 20),
+        (&[(0, Gone), (10, Starting)], 50),
+        (&[(0, Stopping), (10, Starting)], 50),
+        (&[(0, Gone), (10, Stopping)], 50),
+        (&[(0, Stopping), (10, Gone)], 30),
+        (&[(0, Gone), (10, GoneAgain)], 30),
+        (&[(0, Gone), (10, Starting), (40, GoneAgain)], 50),
+        (&[(0, Starting), (40, Gone)], 60),
+        (&[(0, Starting), (40, Gone), (50, Starting)], 90),
+    ] {
+        let (after, answer) = answered(learned).await;
+        let Err(CallError::Upstream { fault, message, .. }) = answer else {
+            panic!("{learned:?}: {answer:?}")
+        };
+        assert_eq!(
+            (after, fault),
+            (given_up_after, UpstreamFault::Unreachable),
+            "{learned:?}"
+        );
+        let starting = matches!(learned.last(), Some((_, Starting)));
+        assert_eq!(message.contains("is being started"), starting, "{learned:?}: {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_waits_no_longer() {
+    for known in [Starting, Stopping, Gone] {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let (after, answer) = answered_unless(&[(0, known)], cancel).await;
+        assert!(matches!(answer, Err(CallError::Cancelled)), "{known:?}: {answer:?}");
+        assert_eq!(after, 0, "{known:?}");
+    }
+}
+
+/// A bridge shares its processes fairly among those whom calls are for: the same caller's sessions are one share.
+#[tokio::test]
+async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
+    let with = |model: pb::ProcessModel| {
+        let mut revision = hosted_revision("time");
+        let Some(pb::entry_revision::Server::SelfHosted(server)) = &mut revision.server else {
+            panic!("{revision:?}")
+        };
+        server.transport = Some(pb::self_hosted_server::Transport::Stdio(pb::StdioTransport {
+            process_model: model.into(),
+        }));
+        let registry = Registry::default()
+            .entry("time", &["now"])
+            .gateway("default")
+            .assign("default", "time", "now")
+            .install(Made {
+                running: Some(revision),
+                ..Made::new("own", "time", "alice")
+            });
+        registry.with(runtime("own", "unix:/running")).snapshot()
+    };
+    let gateway = ConsumerRef::new(ConsumerKind::Gateway, "default");
+    let links = Links::new("http://127.0.0.1".parse().unwrap());
+    let unused = tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy();
+    let vendor = Vendor::new(unused, Clock::System);
+    let mut told = Vec::new();
+    for (model, subject, session) in [
+        (pb::ProcessModel::OnePerSession, "users/alice", 1),
+        (pb::ProcessModel::OnePerSession, "users/alice", 2),
+        (pb::ProcessModel::OnePerSession, "users/bob", 3),
+        (pb::ProcessModel::OneForAll, "users/alice", 4),
+    ] {
+        let target = resolve::call(&with(model), &person("alice"), &gateway, "time__now", &links).unwrap();
+        let vended = vendor.headers(&target.running, None, None).await.unwrap();
+        let call = ToolCall {
+            exposed_name: "time__now",
+            params: &[],
+            meta: None,
+            extra: &[],
+            headers: &HeaderMap::new(),
+            subject: &subject.into(),
+            together: None,
+            client: upstream::Client::Session([session; 12]),
+            revision: Revision::LATEST,
+            cancel: CancellationToken::new(),
+        };
+        let target = Targets::default().get(&target.running, &vended, &target.consumer, &call);
+        told.push(target.unwrap().caller.clone());
+    }
+    let [first, second, other, shared] = told.try_into().unwrap();
+    assert!(first.is_some() && first == second && first != other && other.is_some());
+    assert_eq!(shared, None);
+}

@@ -1,0 +1,145 @@
+//! Calls wait for servers that are being started.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Calls, failure::upstream_failed, tool_call::ToolCall};
+use crate::{
+    domain::{CallError, Caller, ConsumerRef, Endpoint, RepairReason, Running, UpstreamFault},
+    resolve,
+    upstream::UpstreamError,
+};
+
+/// How long a call waits for a server that is starting. A restart first waits 30 s for calls in progress, and up to 7 s for the server to end.
+/// Many clients give up after 60 s.
+const START: Duration = Duration::from_secs(50);
+/// How long a call waits for the successor of a server that cannot be reached, while the registry knows of none: nobody may know of its end.
+const SUCCESSOR: Duration = Duration::from_secs(20);
+
+/// A server did not receive a call.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    at: Instant,
+    by: Running,
+    why: UpstreamError,
+}
+
+impl Refusal {
+    /// Refused just now.
+    pub(super) fn new(by: Running, why: UpstreamError) -> Self {
+        let at = Instant::now();
+        Self { at, by, why }
+    }
+}
+
+/// How long a call waits, and for which server.
+struct Wait {
+    /// When the call was made, or when a server first refused it: how long that server kept it does not count.
+    since: Instant,
+    /// By the last server that it was sent to.
+    refused: Option<Refusal>,
+}
+
+impl Wait {
+    /// Until when the call waits for a server that is starting.
+    fn for_start(&self) -> Instant {
+        self.since + START
+    }
+
+    /// Until when the call waits for the successor of this server. `None`: it did not refuse the call.
+    fn for_successor(&self, server: Option<&Endpoint>) -> Option<Instant> {
+        let refused = self.refused.as_ref()?;
+        (refused.by.endpoint.as_ref() == server).then(|| match refused.why {
+            UpstreamError::NotTaken => self.for_start(),
+            _ => self.for_start().min(refused.at + SUCCESSOR),
+        })
+    }
+
+    /// The wait that follows this refusal. Fails if it is over. The server that refused the call before gets it once more only then.
+    fn after(self, refusal: Refusal) -> Result<Self, CallError> {
+        let since = match &self.refused {
+            None => refusal.at,
+            Some(last) if last.by.endpoint == refusal.by.endpoint || refusal.at >= self.for_start() => {
+                return Err(upstream_failed(refusal.why, &refusal.by.entry));
+            }
+            Some(_) => self.since,
+        };
+        let refused = Some(refusal);
+        Ok(Self { since, refused })
+    }
+}
+
+impl Calls {
+    /// Sends the call to where it goes, again and again until a server receives it or the wait is over.
+    pub(super) async fn deliver<T, F>(
+        &self,
+        caller: &Caller,
+        consumer: &ConsumerRef,
+        call: &ToolCall<'_>,
+        send: impl Fn(resolve::Target) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Result<T, Refusal>, CallError>>,
+    {
+        let mut wait = Wait {
+            since: Instant::now(),
+            refused: None,
+        };
+        loop {
+            let target = self.resolve(caller, consumer, call, &wait).await?;
+            match send(target).await? {
+                Ok(sent) => return Ok(sent),
+                Err(refusal) => wait = wait.after(refusal)?,
+            }
+        }
+    }
+
+    /// Where the call goes. Waits for a server that is starting, and for the successor of the one that refused the call.
+    async fn resolve(
+        &self,
+        caller: &Caller,
+        consumer: &ConsumerRef,
+        call: &ToolCall<'_>,
+        wait: &Wait,
+    ) -> Result<resolve::Target, CallError> {
+        let mut revisions = None;
+        loop {
+            let snapshot = self.store.load()?;
+            let resolved = resolve::call(&snapshot, caller, consumer, call.exposed_name, &self.links);
+            let until = match &resolved {
+                Ok(target) => wait.for_successor(target.running.endpoint.as_ref()),
+                Err(CallError::Repair(repair)) if repair.reason == RepairReason::InstallationUnavailable => {
+                    resolve::is_starting(&snapshot, caller, consumer, call.exposed_name).then(|| wait.for_start())
+                }
+                Err(_) => None,
+            };
+            drop(snapshot);
+            let Some(until) = until else {
+                return resolved;
+            };
+            // Resolves once more after it has subscribed, so that no change in between is missed.
+            let Some(revisions) = &mut revisions else {
+                revisions = Some(self.store.revisions());
+                continue;
+            };
+            tokio::select! {
+                Ok(()) = revisions.changed() => {}
+                () = sleep_until(until) => return resolved.map_err(still_starting),
+                () = call.cancel.cancelled() => return Err(CallError::Cancelled),
+            }
+        }
+    }
+}
+
+/// Without a link: the caller has nothing to repair.
+fn still_starting(error: CallError) -> CallError {
+    match error {
+        CallError::Repair(repair) => CallError::Upstream {
+            entry: repair.entry,
+            fault: UpstreamFault::Unreachable,
+            message: repair.message,
+        },
+        other => other,
+    }
+}
