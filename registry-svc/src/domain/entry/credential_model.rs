@@ -13,7 +13,7 @@ use registry_model::credential_models;
 use service_kit::{egress::EgressPolicy, status::Violations};
 
 use self::server::{Role, check_server};
-use super::headers;
+use super::transport::{REQUIRES_HTTP, takes_headers};
 use crate::domain::text::{check_line, parse_url};
 
 mod server;
@@ -81,7 +81,7 @@ pub(super) fn check(violations: &mut Violations, entry: &pb::Entry, egress: &Egr
         CredentialModel::TokenExchange(model) => checks.token_exchange(&mut part, model),
         CredentialModel::JwtPassthrough(model) => checks.jwt_passthrough(&mut part, model),
     }
-    if injection(entry).is_some() && !headers::takes_headers(entry) {
+    if injection(entry).is_some() && !takes_headers(entry) {
         let field = match model {
             CredentialModel::StaticCredential(_) => "field",
             _ => "injection",
@@ -90,7 +90,7 @@ pub(super) fn check(violations: &mut Violations, entry: &pb::Entry, egress: &Egr
             field,
             format!(
                 "{}; let secrets go to the environment, files or arguments",
-                headers::REQUIRES_HTTP
+                REQUIRES_HTTP
             ),
         );
     }

@@ -3,37 +3,21 @@
 use std::collections::BTreeMap;
 
 use contracts::registry as pb;
-use pb::{
-    InstallField,
-    additional_header::Source,
-    entry::{CredentialModel, Server},
-    injection,
-    install_field::Target,
-    self_hosted_server::Transport,
-};
+use pb::{InstallField, additional_header::Source, entry::CredentialModel, injection, install_field::Target};
 use registry_model::{
     headers::{is_authorization, is_field_name, is_field_value, is_managed},
     install_fields::is_secret,
 };
 use service_kit::status::Violations;
 
-use super::credential_model;
+use super::{
+    credential_model,
+    transport::{REQUIRES_HTTP, takes_headers},
+};
 
 const MAX_ADDITIONAL: usize = 32;
-/// Why headers cannot be sent.
-pub(super) const REQUIRES_HTTP: &str =
-    "requires a server that is called over HTTP: a remote one, or a self-hosted one with streamable_http";
-
 /// Names of headers set so far, in lower case, and by what.
 type Names = BTreeMap<String, String>;
-
-/// Whether the upstream is spoken to over HTTP, so that headers reach it. Not so for a server behind standard input.
-pub(super) fn takes_headers(entry: &pb::Entry) -> bool {
-    match &entry.server {
-        Some(Server::Remote(_)) | None => true,
-        Some(Server::SelfHosted(server)) => matches!(server.transport, Some(Transport::StreamableHttp(_))),
-    }
-}
 
 /// Whether the field's value ends in a header.
 pub(super) fn receives(entry: &pb::Entry, field: &InstallField) -> bool {

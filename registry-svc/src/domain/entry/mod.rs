@@ -11,6 +11,7 @@ mod search;
 mod server;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use contracts::registry as pb;
 use pb::{InstallField, entry, entry_revision};
