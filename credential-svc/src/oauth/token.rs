@@ -68,8 +68,13 @@ fn read(origin: &str, mut fields: Fields) -> Result<Tokens, ServerError> {
     let unusable = |why: &str| ServerError::Unusable(format!("{origin} {why}"));
     let issued_token_type = fields.text("issued_token_type").unwrap_or_default().to_owned();
     let kind = fields.text("token_type").unwrap_or_default().to_ascii_lowercase();
-    // RFC 8693, section 2.2.1: what is issued may be no access token.
-    if kind != "bearer" && !(kind == "n_a" && !issued_token_type.is_empty()) {
+    let is_bearer = match kind.as_str() {
+        "bearer" => true,
+        // RFC 8693, section 2.2.1: what is issued may be no access token.
+        "n_a" => !issued_token_type.is_empty(),
+        _ => false,
+    };
+    if !is_bearer {
         return Err(unusable("issued a token that is not a Bearer token"));
     }
     let mut token = |name: &str| {
