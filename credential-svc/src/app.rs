@@ -15,12 +15,17 @@ use service_kit::{
     quota::charge,
 };
 use tonic::{service::Routes, transport::Channel};
+use url::Url;
 
 use crate::{
     api::{People, Workloads},
     config::Config,
-    domain::{credentials::Credentials, ports::Store, reconcile::reconcile, sweep::sweep},
+    domain::{
+        authorization::servers::AuthorizationServers, credentials::Credentials, ports::Store, reconcile::reconcile,
+        sweep::sweep,
+    },
     health::{Health, watch_store},
+    oauth::HttpServers,
     registry::{
         follow::{Follower, KINDS},
         report::Reporter,
@@ -66,13 +71,20 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         .instance
         .unwrap_or_else(|| service_kit::random::uuid().to_string());
     let store = LocalStore::open(&config.data_dir).await?;
-    Ok(assemble(store, instance, deps))
+    let servers = HttpServers::new(config.egress, deps.clock.clone());
+    Ok(assemble(store, servers, config.public_url, instance, deps))
 }
 
 /// Wires the service to any store.
-fn assemble(store: impl Store, instance: String, deps: Deps) -> App {
+fn assemble(
+    store: impl Store,
+    servers: impl AuthorizationServers,
+    public_url: Option<Url>,
+    instance: String,
+    deps: Deps,
+) -> App {
     let reporter = Reporter::new(deps.registry.clone());
-    let credentials = Arc::new(Credentials::new(store, reporter, deps.clock));
+    let credentials = Arc::new(Credentials::new(store, reporter, servers, public_url, deps.clock));
     let (health, ready) = Health::new();
 
     let people = People::new(Arc::clone(&credentials), Access::new(deps.registry.clone()));

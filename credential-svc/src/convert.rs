@@ -2,6 +2,8 @@
 
 mod tokens;
 
+pub(crate) use self::tokens::caller;
+
 use std::sync::Arc;
 
 use contracts::registry::{
@@ -16,8 +18,9 @@ use registry_model::{
 use tonic::metadata::MetadataMap;
 
 use crate::domain::{
+    injection::Injection,
     owner::Source,
-    plan::{Injection, Plan, Primary, SecretField, Target},
+    plan::{Plan, Primary, SecretField, Target},
     ports::Lagging,
     views::{EntryView, InstallationView, Reported, Shown, Subject},
 };

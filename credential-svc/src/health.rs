@@ -76,8 +76,8 @@ impl Health {
 }
 
 /// Checks every ten seconds that the store answers, until `stop` is cancelled.
-pub(crate) async fn watch_store<S: Store, R: Send + Sync>(
-    credentials: Arc<Credentials<S, R>>,
+pub(crate) async fn watch_store<S: Store, R: Send + Sync, A: Send + Sync>(
+    credentials: Arc<Credentials<S, R, A>>,
     health: Health,
     stop: CancellationToken,
 ) {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use contracts::{
     credential::{
-        ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Credential,
+        ConfirmEntryDestinationRequest, ConfirmInstallationDestinationRequest, Connection, Credential,
         DeleteEntryCredentialRequest, DeleteInstallationCredentialRequest, DestinationChange, DestinationText,
         FinishAuthorizationRequest, GetEntryCredentialRequest, GetInstallationCredentialRequest,
         PutEntryCredentialRequest, PutInstallationCredentialRequest, SecretValue, StartAuthorizationRequest,
@@ -14,9 +14,9 @@ use contracts::{
 };
 use registry_client::access::Access;
 use registry_model::destination::{Change, Text};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{User, clock::from_micros, identity::require_user, status::Violations};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 use zeroize::Zeroize as _;
 
@@ -24,6 +24,7 @@ use super::status::from_registry;
 use crate::{
     convert,
     domain::{
+        authorization::{finishing::Returned, pending, servers::AuthorizationServers},
         changing::Put,
         credentials::Credentials,
         error::Error,
@@ -36,20 +37,20 @@ use crate::{
 
 /// Serves people.
 #[derive(Debug)]
-pub(crate) struct People<S, R> {
-    credentials: Arc<Credentials<S, R>>,
+pub(crate) struct People<S, R, A> {
+    credentials: Arc<Credentials<S, R, A>>,
     access: Access,
 }
 
-impl<S: Store, R: Registry> People<S, R> {
-    pub(crate) fn new(credentials: Arc<Credentials<S, R>>, access: Access) -> Self {
+impl<S: Store, R: Registry, A: AuthorizationServers> People<S, R, A> {
+    pub(crate) fn new(credentials: Arc<Credentials<S, R, A>>, access: Access) -> Self {
         Self { credentials, access }
     }
 
     /// Completes a change even if the caller disconnects.
     async fn change<F, Fut>(&self, change: F) -> Result<Response<Credential>, Status>
     where
-        F: FnOnce(Arc<Credentials<S, R>>) -> Fut,
+        F: FnOnce(Arc<Credentials<S, R, A>>) -> Fut,
         Fut: Future<Output = Result<Done, Error>> + Send + 'static,
     {
         let changed = tokio::spawn(change(Arc::clone(&self.credentials))).await;
@@ -82,7 +83,7 @@ impl<S: Store, R: Registry> People<S, R> {
 }
 
 #[tonic::async_trait]
-impl<S: Store, R: Registry> CredentialService for People<S, R> {
+impl<S: Store, R: Registry, A: AuthorizationServers> CredentialService for People<S, R, A> {
     async fn put_installation_credential(
         &self,
         request: Request<PutInstallationCredentialRequest>,
@@ -185,16 +186,56 @@ impl<S: Store, R: Registry> CredentialService for People<S, R> {
 
     async fn start_authorization(
         &self,
-        _: Request<StartAuthorizationRequest>,
+        request: Request<StartAuthorizationRequest>,
     ) -> Result<Response<StartAuthorizationResponse>, Status> {
-        Err(service_kit::status::internal())
+        let user = require_user(&request)?;
+        let StartAuthorizationRequest {
+            installation,
+            destination,
+        } = request.into_inner();
+        let subject = self.installation(&installation, &user, AccessAction::Entrust).await?;
+        let shown = Some(destination.as_str()).filter(|shown| !shown.is_empty());
+        let started = self
+            .credentials
+            .start_authorization(&subject, &user.id.to_string(), shown)
+            .await?;
+        Ok(Response::new(StartAuthorizationResponse {
+            authorization_url: started.url,
+            expire_time: Some(from_micros(started.expire_time).into()),
+            state: started.state.expose_secret().to_owned(),
+        }))
     }
 
     async fn finish_authorization(
         &self,
-        _: Request<FinishAuthorizationRequest>,
+        request: Request<FinishAuthorizationRequest>,
     ) -> Result<Response<Credential>, Status> {
-        Err(service_kit::status::internal())
+        let user = require_user(&request)?;
+        let FinishAuthorizationRequest {
+            state,
+            code,
+            issuer,
+            error,
+            error_description,
+        } = request.into_inner();
+        let returned = Returned {
+            user: user.id.to_string(),
+            state: take(state),
+            code: take(code),
+            issuer,
+            error,
+            error_description,
+        };
+        let uid = pending::uid_of(returned.state.expose_secret());
+        let name = uid.map(|uid| format!("installations/{uid}")).unwrap_or_default();
+        let subject = self.installation(&name, &user, AccessAction::Entrust).await;
+        // Nobody learns from a state which installations others have.
+        let subject = subject.map_err(|status| match status.code() {
+            Code::NotFound | Code::PermissionDenied | Code::InvalidArgument => Error::AuthorizationStateInvalid.into(),
+            _ => status,
+        })?;
+        self.change(move |credentials| async move { credentials.finish_authorization(subject, returned).await })
+            .await
     }
 }
 
@@ -265,8 +306,25 @@ impl From<Summary> for Credential {
             bound_description: summary.bound_description,
             present_description: summary.present_description,
             changes: summary.changes.into_iter().map(change).collect(),
-            connection: None,
+            connection: summary.connection.map(connection),
         }
+    }
+}
+
+fn connection(connection: summary::Connection) -> Connection {
+    let time = |micros| from_micros(micros).into();
+    Connection {
+        issuer: connection.issuer,
+        client_id: connection.client_id,
+        account: connection.account,
+        scopes: connection.scopes,
+        resource: connection.resource,
+        connect_time: Some(time(connection.connect_time)),
+        refresh_time: Some(time(connection.refresh_time)),
+        expire_time: connection.expire_time.map(time),
+        refreshable: connection.is_refreshable,
+        failure: connection.failure,
+        demanded_scopes: connection.demanded,
     }
 }
 

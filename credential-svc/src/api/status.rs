@@ -43,6 +43,45 @@ impl From<Error> for Status {
                 "the upstream rejects the stored secret, and there is no newer one; enter a new secret",
             )
             .build(),
+            Error::Unusable { message, condition } => {
+                of(Code::FailedPrecondition, ErrorReason::CredentialExpired, message)
+                    .with("condition_reason", condition)
+                    .build()
+            }
+            Error::ScopeRequired { scopes } => of(
+                Code::FailedPrecondition,
+                ErrorReason::ScopeRequired,
+                format!("{message}; connect the account again to allow them"),
+            )
+            .with("scopes", scopes.join(" "))
+            .build(),
+            Error::CallerTokenRequired(message) => {
+                of(Code::FailedPrecondition, ErrorReason::CallerTokenRequired, message).build()
+            }
+            Error::CallerTokenRefused(message) => {
+                of(Code::FailedPrecondition, ErrorReason::CallerTokenRefused, message).build()
+            }
+            Error::AuthorizationServerUnavailable(message) => of(
+                Code::Unavailable,
+                ErrorReason::AuthorizationServerUnavailable,
+                format!("{message}; retry later"),
+            )
+            .build(),
+            Error::AuthorizationServerRefused(message) => {
+                of(Code::FailedPrecondition, ErrorReason::AuthorizationServerRefused, message).build()
+            }
+            Error::AuthorizationStateInvalid => of(
+                Code::FailedPrecondition,
+                ErrorReason::AuthorizationStateInvalid,
+                "this sign-in was finished before, has taken longer than ten minutes, or was begun by somebody else; connect the account again",
+            )
+            .build(),
+            Error::AuthorizationDenied(message) => of(
+                Code::FailedPrecondition,
+                ErrorReason::AuthorizationDenied,
+                format!("{message}; nothing was connected; connect the account again"),
+            )
+            .build(),
             Error::RegistryUnavailable => registry_unavailable(),
             Error::NotAnnounced => of(
                 Code::Unavailable,

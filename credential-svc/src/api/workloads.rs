@@ -10,26 +10,33 @@ use secrecy::ExposeSecret as _;
 use service_kit::{Workload, identity::require_workload};
 use tonic::{Request, Response, Status};
 
-use crate::domain::{
-    credentials::Credentials,
-    ports::{Registry, Store},
-    vending::Generations,
+use crate::{
+    convert,
+    domain::{
+        authorization::{
+            asked::{Asked, Generations},
+            scopes,
+            servers::AuthorizationServers,
+        },
+        credentials::Credentials,
+        ports::{Registry, Store},
+    },
 };
 
 /// Serves workloads.
 #[derive(Debug)]
-pub(crate) struct Workloads<S, R> {
-    credentials: Arc<Credentials<S, R>>,
+pub(crate) struct Workloads<S, R, A> {
+    credentials: Arc<Credentials<S, R, A>>,
 }
 
-impl<S, R> Workloads<S, R> {
-    pub(crate) fn new(credentials: Arc<Credentials<S, R>>) -> Self {
+impl<S, R, A> Workloads<S, R, A> {
+    pub(crate) fn new(credentials: Arc<Credentials<S, R, A>>) -> Self {
         Self { credentials }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store, R: Registry> VendService for Workloads<S, R> {
+impl<S: Store, R: Registry, A: AuthorizationServers> VendService for Workloads<S, R, A> {
     async fn vend_headers(
         &self,
         request: Request<VendHeadersRequest>,
@@ -40,17 +47,22 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
             destination,
             rejected_credential_generation,
             rejected_entry_credential_generation,
-            rejected_token_number: _,
-            demanded_scopes: _,
-            caller: _,
+            rejected_token_number,
+            demanded_scopes,
+            caller,
         } = request.into_inner();
-        let rejected = Generations {
-            own: rejected_credential_generation,
-            entry: rejected_entry_credential_generation,
+        let asked = Asked {
+            rejected: Generations {
+                own: rejected_credential_generation,
+                entry: rejected_entry_credential_generation,
+            },
+            rejected_token: rejected_token_number,
+            demanded: scopes::parse(&demanded_scopes),
+            caller: caller.map(convert::caller),
         };
         let vended = self
             .credentials
-            .vend_headers(&installation_uid, &destination, rejected)
+            .vend_headers(&installation_uid, &destination, &asked)
             .await?;
         let header = |(name, value): (String, secrecy::SecretString)| VendedHeader {
             name,
@@ -61,8 +73,8 @@ impl<S: Store, R: Registry> VendService for Workloads<S, R> {
             credential_generation: vended.generation,
             entry_credential_generation: vended.entry_credential_generation,
             expire_time: Some(vended.expire_time.into()),
-            token_number: 0,
-            for_caller_only: false,
+            token_number: vended.token_number,
+            for_caller_only: vended.for_caller_only,
         }))
     }
 

@@ -1,12 +1,19 @@
 //! The part of an entry revision that says where tokens come from.
 
+use contracts::credential;
 use contracts::registry::{
     self as pb, ClientAuthentication, EntryRevision,
     entry_revision::{CredentialModel, Server as McpServer},
     token_exchange_credential::Flow as PbFlow,
 };
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use secrecy::SecretString;
+use zeroize::Zeroize as _;
+
 use super::injection;
+use crate::domain::authorization::exchange::Caller;
 use crate::domain::authorization::plan::{
     AuthenticationPlan, ClientCredentials, ClientId, ClientPlan, Exchange, Flow, Passthrough, Resource, Server, SignIn,
     Source, TokenPlan,
@@ -139,5 +146,28 @@ fn url(revision: &EntryRevision) -> Option<&str> {
     match revision.server.as_ref()? {
         McpServer::Remote(remote) => Some(&remote.url),
         McpServer::SelfHosted(_) => None,
+    }
+}
+
+/// A caller, as gateway-svc verified it.
+pub(crate) fn caller(caller: credential::Caller) -> Caller {
+    let credential::Caller {
+        issuer,
+        subject,
+        audiences,
+        expire_time,
+        mut token,
+    } = caller;
+    let secret = SecretString::from(token.as_str());
+    token.zeroize();
+    Caller {
+        issuer,
+        subject,
+        audiences,
+        // Without a time, it has expired.
+        expire_time: expire_time
+            .and_then(|time| SystemTime::try_from(time).ok())
+            .unwrap_or(UNIX_EPOCH),
+        token: secret,
     }
 }

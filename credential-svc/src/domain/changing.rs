@@ -6,6 +6,7 @@ use service_kit::status::Violations;
 use uuid::Uuid;
 
 use super::{
+    authorization::servers::AuthorizationServers,
     credentials::{Credentials, Current, TRIES},
     destination::{Moved, Present},
     error::Error,
@@ -16,7 +17,7 @@ use super::{
     record::{Record, Value},
     replay::{Answer, Request},
     reporting::Done,
-    summary::Summary,
+    summary::{Connection, Summary},
     validate,
     views::Subject,
 };
@@ -43,7 +44,7 @@ enum Decision {
     Write(Record),
 }
 
-impl<S: Store, R: Registry> Credentials<S, R> {
+impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     /// Describes the credential.
     pub(crate) async fn get(&self, subject: &Subject) -> Result<Summary, Error> {
         let owner = subject.owner();
@@ -68,7 +69,10 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             if let Some(request) = &request
                 && let Some(summary) = record.answers.to(request, now).map_err(|_| Error::RequestIdReused)?
             {
-                return Ok(Decision::Answered(summary.clone()));
+                return Ok(Decision::Answered(Summary {
+                    connection: connection(subject.plan(), owner.source(), record),
+                    ..summary.clone()
+                }));
             }
             let mut violations = put.violations.clone();
             validate::check(subject.plan(), owner.source(), &put.values, &mut violations);
@@ -88,7 +92,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             }
             let stays = stays(record, subject.plan(), owner.source(), &put.values, present)?;
             let destination = present.destination.clone();
-            let mut next = record.changed(now, |_| stays, &put.values, destination, Some(present.agreed.clone()));
+            let mut next = record.changed(now, stays, &put.values, destination, Some(present.agreed.clone()));
             if let Some(request) = request.clone() {
                 let summary = summary(&subject, Some(present), &next);
                 next.answers.remember(Answer {
@@ -110,11 +114,11 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             self.store.delete(&owner).await?;
         }
         self.change(&subject, |record, _| {
-            if record.fields.is_empty() {
+            if !record.has_secrets() {
                 return Ok(Decision::Keep);
             }
             let now = self.clock.now_micros();
-            let mut next = record.changed(now, |_| false, &[], String::new(), None);
+            let mut next = record.changed(now, false, &[], String::new(), None);
             next.answers.forget_contents();
             Ok(Decision::Write(next))
         })
@@ -134,14 +138,15 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             if shown != present.destination {
                 return Err(stale(present));
             }
-            if record.fields.is_empty() || record.bound_destination == present.destination {
+            let is_bound = !record.fields.is_empty() || record.tokens.grant.is_some();
+            if !is_bound || record.bound_destination == present.destination {
                 return Ok(Decision::Keep);
             }
             let now = self.clock.now_micros();
             let (destination, agreed) = (present.destination.clone(), present.agreed.clone());
             Ok(Decision::Write(record.changed(
                 now,
-                |_| true,
+                true,
                 &[],
                 destination,
                 Some(agreed),
@@ -171,11 +176,16 @@ impl<S: Store, R: Registry> Credentials<S, R> {
                 Decision::Keep => summary(subject, present.as_ref(), &record),
                 Decision::Write(next) => {
                     let summary = summary(subject, present.as_ref(), &next);
+                    let disconnects = next.tokens.grant.is_none();
                     let written = self.store.write(&owner, version, Value::Record(next)).await?;
                     if written == Written::Conflict {
                         continue;
                     }
                     tracing::info!(credential.owner = %owner, "the credential was changed");
+                    if disconnects {
+                        self.revoke(&owner, subject.plan(), record, subject.entry().as_ref())
+                            .await;
+                    }
                     summary
                 }
             };
@@ -185,12 +195,12 @@ impl<S: Store, R: Registry> Credentials<S, R> {
     }
 
     /// The present destination of the subject's secrets.
-    async fn present(&self, subject: &Subject) -> Result<Option<Present>, Error> {
+    pub(super) async fn present(&self, subject: &Subject) -> Result<Option<Present>, Error> {
         let entry = self.mixed_record(subject.mixed_with().as_ref()).await?;
         Ok(subject.present(entry.as_ref()))
     }
 
-    fn reported(&self, owner: &Owner) -> i64 {
+    pub(super) fn reported(&self, owner: &Owner) -> i64 {
         self.views().reported(owner)
     }
 }
@@ -207,14 +217,15 @@ impl Put {
 
 /// Whether a put to `present` keeps the values it does not name. Values that are bound to another destination go to `present` only if
 /// their owner confirms it, or enters all of them again; then fields that the entry no longer has are deleted.
-fn stays(
+pub(super) fn stays(
     record: &Record,
     plan: &Plan,
     source: Source,
     values: &[(String, SecretString)],
     present: &Present,
 ) -> Result<bool, Error> {
-    if covers(&record.bound_destination, &present.destination) {
+    // Nothing is bound where there are no values and no tokens, but clients may be registered, and sign-ins begun.
+    if record.bound_destination.is_empty() || covers(&record.bound_destination, &present.destination) {
         return Ok(true);
     }
     let unnamed = |key: &&String| !values.iter().any(|(put, _)| put == *key);
@@ -229,7 +240,7 @@ fn stays(
     Ok(false)
 }
 
-fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Summary {
+pub(super) fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Summary {
     let present = present.cloned().unwrap_or_default();
     let (plan, source) = (subject.plan(), subject.owner().source());
     let record = validate::fitting(plan, source, record.clone());
@@ -258,6 +269,7 @@ fn summary(subject: &Subject, present: Option<&Present>, record: &Record) -> Sum
         present_destination: present.destination,
         present_description: description,
         changes: Vec::new(),
+        connection: connection(plan, source, &record),
     }
 }
 
@@ -266,4 +278,22 @@ fn stale(present: &Present) -> Error {
     Error::DestinationStale {
         present: present.destination.clone(),
     }
+}
+
+fn connection(plan: &Plan, source: Source, record: &Record) -> Option<Connection> {
+    let tokens = &record.tokens;
+    let grant = tokens.grant.as_ref().filter(|_| plan.keeps_tokens(source))?;
+    Some(Connection {
+        issuer: grant.server.issuer().to_owned(),
+        client_id: grant.client_id.clone(),
+        account: grant.account.clone(),
+        scopes: grant.scopes.clone(),
+        resource: grant.resource.clone(),
+        connect_time: grant.connect_time,
+        refresh_time: grant.refresh_time,
+        expire_time: grant.expire_time,
+        is_refreshable: tokens.failure.is_none() && (grant.refresh.is_some() || plan.is_machine()),
+        failure: tokens.failure.clone().unwrap_or_default(),
+        demanded: grant.lacks(&tokens.demanded),
+    })
 }

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use service_kit::Clock;
 use tokio::sync::watch;
+use url::Url;
 
 use super::{
+    authorization::context::Authorization,
     error::Error,
     locks::Locks,
     owner::Owner,
@@ -24,7 +26,7 @@ pub(super) const TRIES: usize = 16;
 
 /// The service, without its transports.
 #[derive(Debug)]
-pub(crate) struct Credentials<S, R> {
+pub(crate) struct Credentials<S, R, A> {
     pub(super) store: S,
     pub(super) registry: R,
     pub(super) clock: Clock,
@@ -35,6 +37,7 @@ pub(crate) struct Credentials<S, R> {
     pub(super) seen: watch::Sender<u64>,
     pub(super) queue: Arc<Queue>,
     pub(super) reporting: Locks,
+    pub(super) authorization: Authorization<A>,
 }
 
 /// A record as it was read.
@@ -44,9 +47,11 @@ pub(super) struct Current {
     pub(super) record: Record,
 }
 
-impl<S, R> Credentials<S, R> {
-    pub(crate) fn new(store: S, registry: R, clock: Clock) -> Self {
+impl<S, R, A> Credentials<S, R, A> {
+    /// `public_url` is where people reach gateway-svc.
+    pub(crate) fn new(store: S, registry: R, servers: A, public_url: Option<Url>, clock: Clock) -> Self {
         Self {
+            authorization: Authorization::new(servers, public_url, clock.clone()),
             store,
             registry,
             clock,
@@ -132,7 +137,7 @@ impl<S, R> Credentials<S, R> {
     }
 }
 
-impl<S: Store, R> Credentials<S, R> {
+impl<S: Store, R, A> Credentials<S, R, A> {
     /// Whether the store answers.
     pub(crate) async fn check_store(&self) -> Result<(), StoreError> {
         self.store.check().await

@@ -2,7 +2,7 @@
 
 use service_kit::status::Violations;
 
-use super::{destination::Moved, owner::Source, ports::StoreError};
+use super::{authorization::servers::ServerError, destination::Moved, owner::Source, ports::StoreError};
 
 /// Why a call failed. `api/status.rs` makes a status of it.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,30 @@ pub(crate) enum Error {
     /// The upstream rejects the secrets that are stored.
     #[error("the upstream rejects the credential")]
     CredentialExpired,
+    /// No token can be vended, until somebody does what the message says; `condition` is the reason as reported to the registry.
+    #[error("{message}")]
+    Unusable { message: String, condition: &'static str },
+    /// The upstream demands scopes that were not granted.
+    #[error("the upstream demands scopes that were not granted: {}", .scopes.join(" "))]
+    ScopeRequired { scopes: Vec<String> },
+    /// The credential is made from a JWT that the caller does not have.
+    #[error("{0}")]
+    CallerTokenRequired(String),
+    /// The authorization server does not exchange the caller's token.
+    #[error("{0}")]
+    CallerTokenRefused(String),
+    /// An authorization server did not answer, or answered with a fault of its own.
+    #[error("{0}")]
+    AuthorizationServerUnavailable(String),
+    /// An authorization server cannot be used as the entry says.
+    #[error("{0}")]
+    AuthorizationServerRefused(String),
+    /// A sign-in is unknown, was finished, has expired, or belongs to another person or authorization server.
+    #[error("the sign-in is not known here any more")]
+    AuthorizationStateInvalid,
+    /// The person did not allow the access, or the authorization server did not accept the code.
+    #[error("{0}")]
+    AuthorizationDenied(String),
     /// The watch has not brought the first snapshot, or the entry revision, yet.
     #[error("the registry has not answered yet")]
     RegistryUnavailable,
@@ -40,4 +64,18 @@ pub(crate) enum Error {
     /// Other writers changed the record every time. Nothing was changed.
     #[error("too many changes at once")]
     Contended,
+}
+
+impl From<ServerError> for Error {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Unavailable(why) => Self::AuthorizationServerUnavailable(why),
+            ServerError::Refused { description, .. } => Self::AuthorizationServerRefused(format!(
+                "the authorization server refuses: {description}; an admin must change the entry or the authorization server"
+            )),
+            ServerError::Unusable(why) => Self::AuthorizationServerRefused(format!(
+                "{why}; an admin must change the entry or the authorization server"
+            )),
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use registry_model::destination::{self, Destination, Foreign, Part};
 
 use super::{
-    authorization::plan::TokenPlan,
+    authorization::plan::{Source as Tokens, TokenPlan},
     destination::{Agreed, Present},
+    injection::Injection,
     owner::Source,
     record::Record,
 };
@@ -57,17 +58,6 @@ pub(crate) struct Primary {
     /// Key of its field.
     pub(crate) field: String,
     pub(crate) injection: Injection,
-}
-
-/// How the primary credential is sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Injection {
-    /// `Authorization: <value>`.
-    Authorization,
-    /// `Authorization: Bearer <value>`.
-    Bearer,
-    /// `<name>: <value>`.
-    Header(String),
 }
 
 impl Plan {
@@ -123,6 +113,24 @@ impl Plan {
         self.fields.iter().filter(move |field| field.source == source)
     }
 
+    /// Whether owners of this source connect an account.
+    fn connects_account(&self, source: Source) -> bool {
+        let of = self.tokens.as_ref().map(|tokens| &tokens.source);
+        source == Source::Prompted && matches!(of, Some(Tokens::SignIn(_)))
+    }
+
+    /// Whether tokens are issued to a machine, without a person.
+    pub(crate) fn is_machine(&self) -> bool {
+        let of = self.tokens.as_ref().map(|tokens| &tokens.source);
+        matches!(of, Some(Tokens::ClientCredentials(_)))
+    }
+
+    /// Whether tokens are kept for owners of this source.
+    pub(crate) fn keeps_tokens(&self, source: Source) -> bool {
+        let of = self.tokens.as_ref().map(|tokens| &tokens.source);
+        source == Source::Prompted && matches!(of, Some(Tokens::SignIn(_) | Tokens::ClientCredentials(_)))
+    }
+
     /// Whether there are such fields.
     pub(crate) fn has(&self, source: Source) -> bool {
         self.of(source).next().is_some()
@@ -150,9 +158,11 @@ impl Plan {
         missing
     }
 
-    /// Whether the plan would send values in `record` to `present`, which they are not bound to.
+    /// Whether the plan would send values or tokens in `record` to `present`, which they are not bound to.
     pub(crate) fn is_bound_elsewhere(&self, source: Source, record: &Record, present: Option<&str>) -> bool {
-        self.of(source).any(|field| record.fields.contains_key(&field.key))
+        // A machine's token goes where the secret of its client may go.
+        let has_token = self.connects_account(source) && record.tokens.grant.is_some();
+        (has_token || self.of(source).any(|field| record.fields.contains_key(&field.key)))
             && !present.is_some_and(|present| destination::covers(&record.bound_destination, present))
     }
 }

@@ -1,8 +1,10 @@
 //! Whether all required secrets are there: for an installation those that are prompted for, for an entry those that are stored on it.
 
 use super::{
+    authorization::plan::{SignIn, Source as Tokens},
     condition::Condition,
     destination::Moved,
+    error::Error,
     owner::Source,
     plan::{Plan, SecretField},
     record::Record,
@@ -51,11 +53,43 @@ pub(crate) enum Readiness {
     Missing { source: Source, fields: Vec<String> },
     /// Values are bound to another destination.
     DestinationChanged { source: Source, moved: Moved },
+    /// No account is connected.
+    NotConnected,
+    /// An account is connected.
+    Connected,
+    /// The account must be connected again.
+    Reconnect { why: String },
 }
 
 impl Readiness {
-    /// Of the plan's fields of this source, whose values are in `record` and go to `present`.
+    /// Of the plan's fields of this source, and of its tokens, which are in `record` and go to `present`.
     pub(crate) fn of(plan: &Plan, present: Option<String>, source: Source, record: &Record) -> Self {
+        let fields = Self::of_fields(plan, present, source, record);
+        match plan.tokens.as_ref().map(|tokens| &tokens.source) {
+            Some(Tokens::SignIn(plan)) if source == Source::Prompted && fields.is_ready() => {
+                Self::of_account(plan, record)
+            }
+            _ => fields,
+        }
+    }
+
+    /// Of the account that is connected.
+    pub(crate) fn of_account(plan: &SignIn, record: &Record) -> Self {
+        let Some(grant) = &record.tokens.grant else {
+            return Self::NotConnected;
+        };
+        if let Some(why) = &record.tokens.failure {
+            return Self::Reconnect { why: why.clone() };
+        }
+        if !grant.fits(plan) {
+            let why = "the entry now names another authorization server or another client".to_owned();
+            return Self::Reconnect { why };
+        }
+        Self::Connected
+    }
+
+    /// Of the plan's fields alone.
+    pub(crate) fn of_fields(plan: &Plan, present: Option<String>, source: Source, record: &Record) -> Self {
         if plan.is_bound_elsewhere(source, record, present.as_deref()) {
             let moved = Moved {
                 bound: record.bound_destination.clone(),
@@ -78,7 +112,7 @@ impl Readiness {
 
     /// Whether secrets may be vended.
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self, Self::NotRequired | Self::Stored)
+        matches!(self, Self::NotRequired | Self::Stored | Self::Connected)
     }
 
     /// UPPER_SNAKE_CASE, for programs.
@@ -94,6 +128,9 @@ impl Readiness {
                 source: Source::Stored, ..
             } => "ENTRY_CREDENTIAL_REQUIRED",
             Self::DestinationChanged { .. } => "DESTINATION_CHANGED",
+            Self::NotConnected => "CREDENTIAL_REQUIRED",
+            Self::Connected => "CONNECTED",
+            Self::Reconnect { .. } => "REAUTHENTICATION_REQUIRED",
         }
     }
 
@@ -111,6 +148,22 @@ impl Readiness {
                 fields,
             } => format!("an admin must store these secrets on the entry: {}", fields.join(", ")),
             Self::DestinationChanged { source, moved } => moved.message(*source),
+            Self::NotConnected => {
+                "connect an account: whoever owns the installation must sign in at its authorization server".to_owned()
+            }
+            // Which account it is, only those learn who may manage the installation.
+            Self::Connected => "an account is connected".to_owned(),
+            Self::Reconnect { why } => format!("{why}; whoever owns the installation must connect the account again"),
+        }
+    }
+
+    /// Why nothing is vended, where it is not ready.
+    pub(crate) fn into_error(self) -> Error {
+        let (message, condition) = (self.message(), self.reason());
+        match self {
+            Self::DestinationChanged { source, moved } => Error::DestinationChanged(source, moved),
+            Self::Reconnect { .. } => Error::Unusable { message, condition },
+            _ => Error::CredentialRequired { message, condition },
         }
     }
 }

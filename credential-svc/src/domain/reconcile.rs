@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    authorization::servers::AuthorizationServers,
     credentials::Credentials,
     owner::Owner,
     ports::{Registry, Store},
@@ -20,14 +21,17 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until `stop` is cancelled.
-pub(crate) async fn reconcile<S: Store, R: Registry>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
+pub(crate) async fn reconcile<S: Store, R: Registry, A: AuthorizationServers>(
+    credentials: Arc<Credentials<S, R, A>>,
+    stop: CancellationToken,
+) {
     tokio::select! {
         () = forever(&credentials) => {}
         () = stop.cancelled() => {}
     }
 }
 
-async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
+async fn forever<S: Store, R: Registry, A: AuthorizationServers>(credentials: &Credentials<S, R, A>) {
     let mut pending: BTreeSet<Owner> = BTreeSet::new();
     let mut failed: BTreeSet<Owner> = BTreeSet::new();
     let mut delay = FIRST_RETRY;
@@ -57,7 +61,10 @@ async fn forever<S: Store, R: Registry>(credentials: &Credentials<S, R>) {
 }
 
 /// Reconciles these owners; returns those that failed.
-async fn reconcile_all<S: Store, R: Registry>(credentials: &Credentials<S, R>, owners: Vec<Owner>) -> Vec<Owner> {
+async fn reconcile_all<S: Store, R: Registry, A: AuthorizationServers>(
+    credentials: &Credentials<S, R, A>,
+    owners: Vec<Owner>,
+) -> Vec<Owner> {
     let outcomes = futures::stream::iter(owners).map(|owner| async move {
         let outcome = credentials.reconcile(&owner).await;
         (owner, outcome)

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 
-use super::{destination::Agreed, replay::Answers, summary::StoredField};
+use super::{
+    authorization::{grant::Tokens, registered::Registered},
+    destination::Agreed,
+    replay::Answers,
+    summary::StoredField,
+};
 
 /// The value of one owner, as stores keep it.
 #[derive(Clone, Debug)]
@@ -31,6 +36,10 @@ pub(crate) struct Record {
     pub(crate) fields: BTreeMap<String, Field>,
     /// Answers to requests that may be retried.
     pub(crate) answers: Answers,
+    /// Of an installation.
+    pub(crate) tokens: Tokens,
+    /// Of an entry: those that its installations use.
+    pub(crate) clients: Vec<Registered>,
 }
 
 /// A secret.
@@ -41,19 +50,19 @@ pub(crate) struct Field {
 }
 
 impl Record {
-    /// The record after a change at `time` (microseconds since 1970): it keeps the values of the keys that `keep` names, sets
-    /// those in `put`, and binds all of them.
+    /// The record after a change at `time` (microseconds since 1970): it keeps the former values and tokens or not, sets the values in
+    /// `put`, and binds all of them.
     pub(crate) fn changed(
         &self,
         time: i64,
-        keep: impl Fn(&str) -> bool,
+        keep: bool,
         put: &[(String, SecretString)],
         bound_destination: String,
         agreed: Option<Agreed>,
     ) -> Self {
         let generation = self.generation + 1;
-        let mut fields = self.fields.clone();
-        fields.retain(|key, _| keep(key));
+        let former = if keep { self.clone() } else { self.bare() };
+        let mut fields = former.fields;
         for (key, value) in put {
             let stored = StoredField {
                 generation,
@@ -68,6 +77,24 @@ impl Record {
             agreed,
             fields,
             answers: self.answers.at(time),
+            tokens: former.tokens,
+            clients: former.clients,
         }
+    }
+
+    /// Without anything that is secret or that a secret came with.
+    fn bare(&self) -> Self {
+        Self {
+            tokens: self.tokens.cleared(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is anything to keep secret.
+    pub(crate) fn has_secrets(&self) -> bool {
+        !self.fields.is_empty()
+            || !self.clients.is_empty()
+            || self.tokens.grant.is_some()
+            || !self.tokens.pending.is_empty()
     }
 }

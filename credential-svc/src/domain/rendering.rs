@@ -2,13 +2,12 @@
 
 use std::time::SystemTime;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
+use secrecy::SecretString;
 
 use super::{
     owner::Source,
-    plan::{Injection, Plan, SecretField, Target},
-    record::Record,
+    plan::{Plan, SecretField, Target},
+    record::{Field, Record},
 };
 
 /// Secrets by name: headers by field name, runtime values by install field.
@@ -20,6 +19,10 @@ pub(crate) struct Vended {
     /// Of those stored on the entry.
     pub(crate) entry_credential_generation: i64,
     pub(crate) expire_time: SystemTime,
+    /// As `VendHeadersResponse.token_number`.
+    pub(crate) token_number: i64,
+    /// For the caller who was asked for, and nobody else.
+    pub(crate) for_caller_only: bool,
 }
 
 /// Of an installation and of its entry.
@@ -30,17 +33,28 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    fn value(&self, field: &SecretField) -> Option<&SecretString> {
+    pub(crate) fn value(&self, field: &SecretField) -> Option<&SecretString> {
+        self.field(field).map(|field| &field.value)
+    }
+
+    /// The generation that brought the value of the field with this key; 0: it has none.
+    pub(crate) fn generation(&self, plan: &Plan, key: &str) -> i64 {
+        let field = plan.fields.iter().find(|field| field.key == key);
+        let field = field.and_then(|field| self.field(field));
+        field.map_or(0, |field| field.stored.generation)
+    }
+
+    fn field(&self, field: &SecretField) -> Option<&Field> {
         let record = match field.source {
             Source::Prompted => &self.own,
             Source::Stored => &self.entry,
         };
-        record.fields.get(&field.key).map(|field| &field.value)
+        record.fields.get(&field.key)
     }
 
-    /// The headers of each request. The primary credential wins where two fields name the same header.
-    pub(crate) fn headers(&self, plan: &Plan) -> Vec<(String, SecretString)> {
-        let mut headers: Vec<(String, SecretString)> = Vec::new();
+    /// The headers of each request. The header of the token, or the primary credential, wins where two fields name the same header.
+    pub(crate) fn headers(&self, plan: &Plan, token: Option<(String, SecretString)>) -> Vec<(String, SecretString)> {
+        let mut headers: Vec<(String, SecretString)> = token.into_iter().collect();
         if let Some(primary) = &plan.primary
             && let Some(value) = plan
                 .fields
@@ -48,11 +62,7 @@ impl Secrets {
                 .find(|field| field.key == primary.field)
                 .and_then(|f| self.value(f))
         {
-            headers.push(match &primary.injection {
-                Injection::Authorization => ("authorization".to_owned(), value.clone()),
-                Injection::Bearer => ("authorization".to_owned(), bearer(value)),
-                Injection::Header(name) => (name.clone(), value.clone()),
-            });
+            headers.push(primary.injection.header(value));
         }
         for field in &plan.fields {
             if let Target::Header(name) = &field.target
@@ -73,15 +83,4 @@ impl Secrets {
             .filter_map(|field| Some((field.key.clone(), self.value(field)?.clone())))
             .collect()
     }
-}
-
-/// RFC 6750, section 2.1.
-fn bearer(value: &SecretString) -> SecretString {
-    const SCHEME: &str = "Bearer ";
-    let value = value.expose_secret();
-    // The exact capacity: a buffer that grows leaves copies in memory.
-    let mut header = Zeroizing::new(String::with_capacity(SCHEME.len() + value.len()));
-    header.push_str(SCHEME);
-    header.push_str(value);
-    SecretString::from(header.as_str())
 }

@@ -128,6 +128,7 @@ mod tests {
             bound_description: String::new(),
             present_description: String::new(),
             changes: Vec::new(),
+            connection: None,
         };
         Answer { request, time, summary }
     }

@@ -2,16 +2,17 @@
 //! one are erased.
 
 use super::{
+    authorization::servers::AuthorizationServers,
     condition::Condition,
     credentials::{Credentials, TRIES},
     error::Error,
     owner::Owner,
     ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
     queue::Owed,
-    record::Value,
+    record::{Record, Value},
     summary::Summary,
     validate,
-    views::Subject,
+    views::{Known, Subject},
 };
 
 /// The answer to a change, and the watchers that may not have it in force yet.
@@ -21,7 +22,7 @@ pub(crate) struct Done {
     pub(crate) lagging: Lagging,
 }
 
-impl<S: Store, R: Registry> Credentials<S, R> {
+impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     /// Reports a change that is stored, and returns once it is in force everywhere.
     pub(super) async fn announce(&self, subject: &Subject, owed: Owed, summary: Summary) -> Result<Done, Error> {
         let owner = subject.owner();
@@ -36,14 +37,16 @@ impl<S: Store, R: Registry> Credentials<S, R> {
 
     /// Reports the owner's condition where the registry shows another one; erases the secrets of a deleted owner.
     pub(crate) async fn reconcile(&self, owner: &Owner) -> Result<(), Error> {
-        if self.known(owner).is_some_and(|known| known.deleted) {
-            return self.clean_up(owner).await;
+        if let Some(known) = self.known(owner).filter(|known| known.deleted) {
+            return self.clean_up(owner, &known).await;
         }
         self.report(owner, false).await.map(drop)
     }
 
-    async fn clean_up(&self, owner: &Owner) -> Result<(), Error> {
-        self.erase(owner).await?;
+    async fn clean_up(&self, owner: &Owner, known: &Known) -> Result<(), Error> {
+        if let (Some(erased), Some(plan)) = (self.erase(owner).await?, &known.plan) {
+            self.revoke(owner, plan, erased, known.entry.as_ref()).await;
+        }
         match self.registry.report_cleanup(owner).await {
             Ok(()) | Err(ReportError::Unknown) => {
                 tracing::debug!(credential.owner = %owner, "erased what a deleted owner left, if anything");
@@ -56,14 +59,19 @@ impl<S: Store, R: Registry> Credentials<S, R> {
         }
     }
 
-    /// Replaces an owner's secrets by a tombstone: a change in progress conflicts with it, and is refused.
-    async fn erase(&self, owner: &Owner) -> Result<(), Error> {
+    /// Replaces an owner's secrets by a tombstone: a change in progress conflicts with it, and is refused. Returns the record that it
+    /// replaced.
+    async fn erase(&self, owner: &Owner) -> Result<Option<Record>, Error> {
         for _ in 0..TRIES {
+            let mut erased = None;
             let version = match self.store.read(owner).await {
                 // It may have been void until now, and a change in progress may expect its version.
                 Ok(Some((version, Value::Erased { time }))) if self.views().is_newer(time) => version,
-                Ok(Some((_, Value::Erased { .. }))) => return Ok(()),
-                Ok(Some((version, Value::Record(_)))) => version,
+                Ok(Some((_, Value::Erased { .. }))) => return Ok(None),
+                Ok(Some((version, Value::Record(record)))) => {
+                    erased = Some(record);
+                    version
+                }
                 Ok(None) => Version::NONE,
                 Err(StoreError::Corrupt(cause)) => {
                     tracing::error!(credential.owner = %owner, error = %cause, "erasing a record that cannot be read");
@@ -74,7 +82,7 @@ impl<S: Store, R: Registry> Credentials<S, R> {
             };
             let time = self.clock.now_micros();
             if self.store.write(owner, version, Value::Erased { time }).await? == Written::Done {
-                return Ok(());
+                return Ok(erased);
             }
         }
         Err(Error::Contended)

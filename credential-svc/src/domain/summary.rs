@@ -24,6 +24,25 @@ pub(crate) struct Summary {
     /// Empty in answers that are kept for replays: after a change there is nothing left to confirm.
     #[serde(skip)]
     pub(crate) changes: Vec<Change>,
+    /// The present one, also in answers that are kept for replays.
+    #[serde(skip)]
+    pub(crate) connection: Option<Connection>,
+}
+
+/// What an authorization server issued, as `credential.v1.Connection`. Times are in microseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Connection {
+    pub(crate) issuer: String,
+    pub(crate) client_id: String,
+    pub(crate) account: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) resource: String,
+    pub(crate) connect_time: i64,
+    pub(crate) refresh_time: i64,
+    pub(crate) expire_time: Option<i64>,
+    pub(crate) is_refreshable: bool,
+    pub(crate) failure: String,
+    pub(crate) demanded: Vec<String>,
 }
 
 /// A field that holds a value, without the value.

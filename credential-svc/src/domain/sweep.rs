@@ -29,7 +29,10 @@ pub(crate) struct Swept {
 }
 
 /// Sweeps once a day, beginning after the first snapshot of the registry, until `stop` is cancelled.
-pub(crate) async fn sweep<S: Store, R: Send + Sync>(credentials: Arc<Credentials<S, R>>, stop: CancellationToken) {
+pub(crate) async fn sweep<S: Store, R: Send + Sync, A: Send + Sync>(
+    credentials: Arc<Credentials<S, R, A>>,
+    stop: CancellationToken,
+) {
     let forever = async {
         let mut seen = credentials.seen.subscribe();
         if seen.wait_for(|seen| *seen > 0).await.is_err() {
@@ -53,7 +56,7 @@ pub(crate) async fn sweep<S: Store, R: Send + Sync>(credentials: Arc<Credentials
     }
 }
 
-impl<S: Store, R> Credentials<S, R> {
+impl<S: Store, R, A> Credentials<S, R, A> {
     /// Walks through all owners in the store, page by page.
     pub(crate) async fn sweep(&self) -> Result<Swept, Error> {
         let mut swept = Swept::default();

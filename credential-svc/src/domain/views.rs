@@ -109,6 +109,14 @@ impl Subject {
         }
     }
 
+    /// The entry of an installation.
+    pub(crate) fn entry(&self) -> Option<Owner> {
+        match self {
+            Self::Installation(view, ..) => Some(Owner::Entry(view.entry_uid.clone())),
+            Self::Entry(_) => None,
+        }
+    }
+
     /// The entry, where secrets stored on it go to the same server as the installation's own.
     pub(crate) fn mixed_with(&self) -> Option<Owner> {
         match self {
@@ -143,6 +151,8 @@ pub(crate) struct Known {
     pub(crate) plan: Option<Arc<Plan>>,
     /// As `InstallationView::foreign`.
     pub(crate) foreign: Option<Foreign>,
+    /// The entry of an installation.
+    pub(crate) entry: Option<Owner>,
     /// As `Subject::mixed_with`.
     pub(crate) mixed_with: Option<Owner>,
     pub(crate) shown: Shown,
@@ -299,6 +309,7 @@ impl Views {
                 generation: view.generation,
                 deleted: view.deleted,
                 plan: self.plan(view).cloned(),
+                entry: Some(Owner::Entry(view.entry_uid.clone())),
                 mixed_with: self
                     .plan(view)
                     .filter(|plan| plan.is_mixed())
@@ -311,6 +322,7 @@ impl Views {
                 deleted: view.deleted,
                 plan: Some(Arc::clone(&view.plan)),
                 foreign: None,
+                entry: None,
                 mixed_with: None,
                 shown: view.shown.clone(),
             }),

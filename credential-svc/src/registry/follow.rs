@@ -16,18 +16,18 @@ pub(crate) const KINDS: [ObjectKind; 3] = [ObjectKind::Entry, ObjectKind::EntryR
 
 /// Applies what the watch brings. Reports are queued: the acknowledgement of a revision must not wait for them.
 #[derive(Debug)]
-pub(crate) struct Follower<S, R> {
-    credentials: Arc<Credentials<S, R>>,
+pub(crate) struct Follower<S, R, A> {
+    credentials: Arc<Credentials<S, R, A>>,
     health: Health,
 }
 
-impl<S, R> Follower<S, R> {
-    pub(crate) fn new(credentials: Arc<Credentials<S, R>>, health: Health) -> Self {
+impl<S, R, A> Follower<S, R, A> {
+    pub(crate) fn new(credentials: Arc<Credentials<S, R, A>>, health: Health) -> Self {
         Self { credentials, health }
     }
 }
 
-impl<S: Store, R: Send + Sync> Sink for Follower<S, R> {
+impl<S: Store, R: Send + Sync, A: Send + Sync> Sink for Follower<S, R, A> {
     fn snapshot_begin(&mut self) {
         self.credentials.begin_snapshot();
     }

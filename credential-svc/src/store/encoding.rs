@@ -2,19 +2,24 @@
 //!
 //! Secrets are in base64: the parser makes no unescaped copy of them, and they may contain any character.
 
+mod secret;
+mod tokens;
+
 use std::{
     collections::BTreeMap,
-    fmt,
     io::{self, Write},
 };
 
-use data_encoding::{BASE64, HEXLOWER};
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::{
+    secret::{Digest, Secret},
+    tokens::{EncodedClient, EncodedTokens},
+};
 use crate::domain::{
+    authorization::{grant::Tokens, registered::Registered},
     destination::Agreed,
     ports::StoreError,
     record::{Field, Record, Value},
@@ -22,8 +27,10 @@ use crate::domain::{
     summary::{StoredField, Summary},
 };
 
+/// Without tokens and clients. A value without them keeps this format, so that an earlier program still reads it.
+const WITHOUT_TOKENS: u32 = 1;
 /// A program refuses any other format: it would lose what it does not know when it writes the value again.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The part that all formats have.
 #[derive(Deserialize)]
@@ -49,6 +56,20 @@ struct EncodedRecord {
     agreed: Option<Agreed>,
     fields: BTreeMap<String, EncodedField>,
     answers: Vec<EncodedAnswer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens: Option<EncodedTokens>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    clients: Vec<EncodedClient>,
+}
+
+impl EncodedRecord {
+    fn format(&self) -> u32 {
+        if self.tokens.is_none() && self.clients.is_empty() {
+            WITHOUT_TOKENS
+        } else {
+            FORMAT
+        }
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -72,13 +93,17 @@ struct EncodedAnswer {
 /// The encoding of a value, wiped when dropped.
 pub(super) fn encode(value: Value) -> Zeroizing<Vec<u8>> {
     let mut encoded = Encoded {
-        format: FORMAT,
+        format: WITHOUT_TOKENS,
         erased_time: None,
         record: None,
     };
     match value {
         Value::Erased { time } => encoded.erased_time = Some(time),
-        Value::Record(record) => encoded.record = Some(record.into()),
+        Value::Record(record) => {
+            let record = EncodedRecord::from(record);
+            encoded.format = record.format();
+            encoded.record = Some(record);
+        }
     }
     // The exact capacity: a buffer that grows leaves copies in memory.
     let mut size = Count(0);
@@ -92,11 +117,11 @@ pub(super) fn encode(value: Value) -> Zeroizing<Vec<u8>> {
 /// The value of an encoding.
 pub(super) fn decode(bytes: &[u8]) -> Result<Value, StoreError> {
     let encoded = match serde_json::from_slice::<Encoded>(bytes) {
-        Ok(encoded) if encoded.format == FORMAT => encoded,
+        Ok(encoded) if is_known(encoded.format) => encoded,
         Ok(Encoded { format, .. }) => return Err(unknown(format)),
         Err(error) => {
             return Err(match serde_json::from_slice(bytes) {
-                Ok(Head { format }) if format != FORMAT => unknown(format),
+                Ok(Head { format }) if !is_known(format) => unknown(format),
                 // Without what serde_json says of a field: it could repeat the value.
                 _ => StoreError::Corrupt(format!(
                     "it is not an encoded value, at line {} column {}",
@@ -107,15 +132,22 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, StoreError> {
         }
     };
     match (encoded.record, encoded.erased_time) {
-        (Some(record), None) => Ok(Value::Record(record.into())),
+        (Some(record), None) if record.format() <= encoded.format => Ok(Value::Record(record.into())),
+        (Some(_), None) => Err(StoreError::Corrupt(
+            "it has tokens, which its format does not have".to_owned(),
+        )),
         (None, Some(time)) => Ok(Value::Erased { time }),
         _ => Err(StoreError::Corrupt("it is neither a record nor a tombstone".to_owned())),
     }
 }
 
+fn is_known(format: u32) -> bool {
+    (WITHOUT_TOKENS..=FORMAT).contains(&format)
+}
+
 fn unknown(format: u32) -> StoreError {
     StoreError::Corrupt(format!(
-        "it has format {format}, and this program knows format {FORMAT}: a newer Chandlery wrote it"
+        "it has format {format}, and this program knows formats {WITHOUT_TOKENS} to {FORMAT}: a newer Chandlery wrote it"
     ))
 }
 
@@ -147,6 +179,8 @@ impl From<Record> for EncodedRecord {
             agreed: record.agreed,
             fields: record.fields.into_iter().map(field).collect(),
             answers: record.answers.iter().map(answer).collect(),
+            tokens: (!record.tokens.is_empty()).then(|| record.tokens.into()),
+            clients: record.clients.into_iter().map(EncodedClient::from).collect(),
         }
     }
 }
@@ -176,64 +210,9 @@ impl From<EncodedRecord> for Record {
             agreed: encoded.agreed,
             fields: encoded.fields.into_iter().map(field).collect(),
             answers: Answers::new(encoded.answers.into_iter().map(answer).collect()),
+            tokens: encoded.tokens.map(Tokens::from).unwrap_or_default(),
+            clients: encoded.clients.into_iter().map(Registered::from).collect(),
         }
-    }
-}
-
-/// A secret in base64.
-struct Secret(SecretString);
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let value = self.0.expose_secret().as_bytes();
-        let mut text = Zeroizing::new(vec![0; BASE64.encode_len(value.len())]);
-        BASE64.encode_mut(value, &mut text);
-        serializer.serialize_str(std::str::from_utf8(&text).map_err(ser::Error::custom)?)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(InBase64)
-    }
-}
-
-struct InBase64;
-
-impl de::Visitor<'_> for InBase64 {
-    type Value = Secret;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a secret in base64")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-        let broken = || E::custom("a secret is not in base64");
-        let length = BASE64.decode_len(text.len()).map_err(|_| broken())?;
-        let mut value = Zeroizing::new(vec![0; length]);
-        let length = BASE64.decode_mut(text.as_bytes(), &mut value).map_err(|_| broken())?;
-        let value = std::str::from_utf8(&value[..length]).map_err(|_| broken())?;
-        Ok(Secret(SecretString::from(value)))
-    }
-}
-
-/// A digest in hexadecimal digits.
-struct Digest([u8; 32]);
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&HEXLOWER.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(de::Error::custom)?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| de::Error::custom("a digest has 32 bytes"))
     }
 }
 
@@ -253,16 +232,38 @@ impl Write for Count {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     /// Values of this form are in stores: a change of it is another format.
     #[test]
     fn the_form_stays_as_it_is() {
         let record = r#"{"format":1,"record":{"generation":2,"bound_destination":"https://example.com","agreed":{"description":"home","parts":[]},"fields":{"token":{"generation":1,"update_time":7,"value":"c2VjcmV0AMO8"}},"answers":[{"user":"u","request_id":"00000000-0000-0000-0000-000000000001","digest":"0909090909090909090909090909090909090909090909090909090909090909","time":7,"summary":{"name":"installations/a/credential","generation":1,"fields":{"token":{"generation":1,"update_time":7}},"missing":[],"bound_destination":"","present_destination":"","bound_description":"","present_description":""}}]}}"#;
-        for encoded in [record, r#"{"format":1,"erased_time":7}"#] {
+        let installation = concat!(
+            r#"{"format":2,"record":{"generation":2,"bound_destination":"https://example.com","agreed":null,"fields":{},"answers":[],"tokens":{"#,
+            r#""number":3,"grant":{"server":{"issuer":"https://as.example.com","endpoints":null},"client_id":"c","authentication":null,"#,
+            r#""resource":"https://example.com/mcp","scopes":["read"],"#,
+            r#""basis":"0909090909090909090909090909090909090909090909090909090909090909","access":"YWNjZXNz","expire_time":9,"#,
+            r#""refresh":"cmVmcmVzaA==","account":"alice","connect_time":7,"refresh_time":8},"#,
+            r#""lease":{"holder":"00000000-0000-0000-0000-000000000001","until":10},"failure":"no","demanded":["write"],"#,
+            r#""pending":[{"state":"0909090909090909090909090909090909090909090909090909090909090909","verifier":"dmVyaWZpZXI=","#,
+            r#""server":{"issuer":"","endpoints":{"authorization":"https://a","token":"https://t","revocation":""}},"client_id":"c","#,
+            r#""authentication":{"basic":"c2VjcmV0"},"resource":"","scopes":[],"redirect_uri":"https://g/oauth/callback","user":"u","#,
+            r#""destination":"https://example.com","expire_time":11}]}}}"#
+        );
+        let entry = concat!(
+            r#"{"format":2,"record":{"generation":0,"bound_destination":"","agreed":null,"fields":{},"answers":[],"clients":["#,
+            r#"{"issuer":"https://as.example.com","redirect_uri":"https://g/oauth/callback","client_id":"one","authentication":"none","expire_time":null},"#,
+            r#"{"issuer":"https://as.example.com","redirect_uri":"https://h","client_id":"two","authentication":{"post":"c2VjcmV0"},"expire_time":7},"#,
+            r#"{"issuer":"i","redirect_uri":"r","client_id":"three","authentication":{"private_key":{"key":"c2VjcmV0","id":"k"}},"expire_time":null}]}}"#
+        );
+        for encoded in [record, r#"{"format":1,"erased_time":7}"#, installation, entry] {
             let value = decode(encoded.as_bytes()).unwrap();
-            if let Value::Record(record) = &value {
-                assert_eq!(record.fields["token"].value.expose_secret(), "secret\0ü");
+            if let Value::Record(record) = &value
+                && let Some(field) = record.fields.get("token")
+            {
+                assert_eq!(field.value.expose_secret(), "secret\0ü");
             }
             let bytes = encode(value);
             assert_eq!(std::str::from_utf8(&bytes).unwrap(), encoded);
@@ -278,7 +279,12 @@ mod tests {
             )
         };
         for (encoded, told) in [
-            (r#"{"format":2,"more":"canary"}"#.to_owned(), "newer"),
+            (r#"{"format":3,"more":"canary"}"#.to_owned(), "newer"),
+            (r#"{"format":0,"erased_time":7}"#.to_owned(), "newer"),
+            (
+                r#"{"format":1,"record":{"generation":1,"bound_destination":"","agreed":null,"answers":[],"fields":{},"tokens":{"number":1,"grant":null,"lease":null,"failure":null,"demanded":[],"pending":[]}}}"#.to_owned(),
+                "its format does not have",
+            ),
             (
                 r#"{"format":1,"erased_time":7,"more":"canary"}"#.to_owned(),
                 "not an encoded value",

@@ -7,6 +7,7 @@ use contracts::registry::{
     report_cleanup_request, report_credential_request::Subject,
 };
 use registry_client::testing;
+use registry_model::credential_models;
 
 /// Installations that show when everything before them was reported. They are the last in order, so that they are reported last of
 /// what is queued together.
@@ -192,10 +193,7 @@ fn revision_of(entry: &Entry) -> EntryRevision {
             entry::Server::Remote(remote) => entry_revision::Server::Remote(remote),
             entry::Server::SelfHosted(server) => entry_revision::Server::SelfHosted(server),
         }),
-        credential_model: entry.credential_model.clone().map(|model| match model {
-            entry::CredentialModel::NoCredential(none) => entry_revision::CredentialModel::NoCredential(none),
-            entry::CredentialModel::StaticCredential(model) => entry_revision::CredentialModel::StaticCredential(model),
-        }),
+        credential_model: entry.credential_model.clone().map(credential_models::of_entry),
         install_fields: entry.install_fields.clone(),
         ..EntryRevision::default()
     }

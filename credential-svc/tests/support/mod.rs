@@ -64,6 +64,8 @@ impl Stack {
         let config = Config {
             data_dir: directory.to_owned(),
             instance: None,
+            public_url: None,
+            egress: service_kit::egress::EgressPolicy::default(),
         };
         let deps = Deps {
             registry: to_registry,
@@ -216,6 +218,7 @@ impl Stack {
             destination: destination.to_owned(),
             rejected_credential_generation: rejected.0,
             rejected_entry_credential_generation: rejected.1,
+            ..VendHeadersRequest::default()
         };
         self.gateway
             .clone()

@@ -79,6 +79,8 @@ pub(crate) async fn build(
         credential_svc::Config {
             data_dir: folder.path().to_owned(),
             instance: instance.clone(),
+            public_url: Some(public_url.clone()),
+            egress: egress.clone(),
         },
         credential_svc::Deps {
             registry: credential_to_registry,

@@ -12,7 +12,6 @@ use axum::{
 use contracts::credential::StartAuthorizationResponse;
 use serde::{Deserialize, Serialize};
 use service_kit::quota::InFlight;
-use tonic::{Code, Status};
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -137,8 +136,12 @@ pub(super) async fn disconnect(
 }
 
 /// Whether what the status says is the same for all pages.
-fn is_plain(status: &Status) -> bool {
-    matches!(status.code(), Code::Unauthenticated | Code::NotFound)
+pub(super) fn is_plain(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    matches!(
+        status.code(),
+        Code::Unauthenticated | Code::NotFound | Code::PermissionDenied
+    )
 }
 
 /// Where the browser goes. credential-svc has checked the server; that it is a page, and no script, is checked here.

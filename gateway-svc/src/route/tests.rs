@@ -45,7 +45,6 @@ fn consumer(automatic: bool, label: &str) -> Consumer {
         audience: everybody(),
         passthrough_headers: Vec::new(),
         omit_entry_prefix: false,
-        tokens_only: false,
     }
 }
 

@@ -481,6 +481,8 @@ async fn build(
         credential_svc::Config {
             data_dir: data.path().to_owned(),
             instance: None,
+            public_url: None,
+            egress: egress.clone(),
         },
         credential_svc::Deps {
             registry: credential_to_registry,

@@ -1,5 +1,24 @@
 //! Tokens of authorization servers.
 
+pub(super) mod access;
+pub(crate) mod asked;
+mod attempts;
+pub(crate) mod client;
+pub(super) mod context;
 pub(crate) mod exchange;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod finishing;
+mod flights;
+pub(crate) mod grant;
+pub(crate) mod pending;
+pub(super) mod per_caller;
 pub(crate) mod plan;
+pub(crate) mod registered;
+mod registering;
+pub(crate) mod renewing;
+mod requests;
+pub(super) mod revoking;
+pub(crate) mod scopes;
 pub(crate) mod servers;
+pub(crate) mod starting;

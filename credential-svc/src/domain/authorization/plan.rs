@@ -1,6 +1,6 @@
 //! What an entry revision says about tokens: where they come from and how they are sent.
 
-use crate::domain::plan::Injection;
+use crate::domain::injection::Injection;
 
 /// An authorization server, as an entry names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -124,6 +124,7 @@ async fn record(
         bound_destination,
         fields,
         answers: answers(tx, owner).await?,
+        ..Record::default()
     })
 }
 

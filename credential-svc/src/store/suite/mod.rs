@@ -1,13 +1,18 @@
 //! What every store must do, by itself and under the service. A store runs all of it by implementing [`Bench`], and naming that in
 //! `store_suite!`.
 
+mod accounts;
+mod canary;
 mod changes;
+mod machine;
+mod renewal;
 mod service;
+mod sign_in;
 mod values;
 
 use crate::domain::{owner::Owner, ports::Store};
 
-pub(super) use self::{changes::*, values::*};
+pub(super) use self::{canary::*, changes::*, machine::*, renewal::*, sign_in::*, values::*};
 
 /// A place where a store keeps values, and what the suite does to it.
 pub(super) trait Bench: Sized {
@@ -56,6 +61,32 @@ macro_rules! store_suite {
             a_damaged_record_is_repaired_by_deleting_it,
             an_authorization_ahead_of_the_watch_reaches_the_installations,
             a_vend_reads_each_record_once,
+            // With tokens of authorization servers.
+            an_account_is_connected_and_used,
+            a_sign_in_is_finished_once_by_who_began_it,
+            another_servers_answer_is_refused,
+            a_server_that_cannot_be_used_is_refused,
+            the_upstream_says_where_to_sign_in,
+            the_entrys_client_is_used_with_its_secret,
+            a_code_that_is_not_accepted_connects_nothing,
+            another_account_replaces_the_first,
+            scopes_that_are_demanded_are_asked_for_next_time,
+            what_was_issued_is_revoked_with_its_owner,
+            fifty_callers_of_two_replicas_renew_once,
+            a_token_is_renewed_while_it_still_serves,
+            a_rotated_token_is_stored_before_it_is_used,
+            a_kill_between_any_two_steps_leaves_a_token_or_the_reason,
+            callers_wait_for_a_lease_only_where_they_must,
+            a_transient_failure_marks_nothing,
+            a_refusal_for_good_asks_for_a_person,
+            a_token_that_cannot_be_renewed_expires,
+            a_rejected_token_is_replaced_once_for_all,
+            a_put_during_a_renewal_loses_nothing,
+            what_is_disconnected_during_a_renewal_stays_so,
+            all_callers_share_a_machines_token,
+            another_secret_gives_another_token,
+            a_machine_asks_for_scopes_that_are_demanded,
+            nothing_that_is_told_or_logged_holds_a_token,
         );
     };
     ($bench:ident: $($case:ident),* $(,)?) => {

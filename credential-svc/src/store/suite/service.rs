@@ -16,6 +16,7 @@ use service_kit::{Clock, clock::ManualClock, status::Violations};
 use uuid::Uuid;
 
 use crate::domain::{
+    authorization::fake::FakeServers,
     changing::Put,
     condition::Condition,
     credentials::Credentials,
@@ -29,6 +30,8 @@ use crate::domain::{
 };
 
 pub(super) const HOME: &str = "https://example.com";
+/// Where people reach gateway-svc.
+pub(super) const GATEWAY: &str = "http://127.0.0.1:8080";
 
 /// A registry in memory that accepts reports. Clones are the same registry.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +119,10 @@ pub(super) enum Step {
     Before(BoxFuture<'static, ()>),
     /// It is made, and its answer is lost.
     Lose,
+    /// It is made, and then this comes before its answer.
+    After(BoxFuture<'static, ()>),
+    /// The store is unavailable.
+    Refuse,
 }
 
 impl<S: Store> Store for Meddled<S> {
@@ -132,6 +139,12 @@ impl<S: Store> Store for Meddled<S> {
                 assert_eq!(self.0.store.write(owner, expected, value).await?, Written::Done);
                 return Err(StoreError::Unavailable("the answer was lost".to_owned()));
             }
+            Some(Step::After(other)) => {
+                let written = self.0.store.write(owner, expected, value).await;
+                other.await;
+                return written;
+            }
+            Some(Step::Refuse) => return Err(StoreError::Unavailable("it refuses".to_owned())),
             None => {}
         }
         self.0.store.write(owner, expected, value).await
@@ -152,7 +165,7 @@ impl<S: Store> Store for Meddled<S> {
 
 /// The service, with a view of one entry `e` and of installations of it.
 pub(super) struct Service<S> {
-    pub(super) credentials: Credentials<Meddled<S>, MemoryRegistry>,
+    pub(super) credentials: Arc<Credentials<Meddled<S>, MemoryRegistry, FakeServers>>,
     store: Meddled<S>,
     registry: MemoryRegistry,
     clock: ManualClock,
@@ -162,12 +175,6 @@ pub(super) struct Service<S> {
 impl<S: Store> Service<S> {
     /// Fields `token` and `other` are prompted for, and `shared` is stored on the entry where `is_mixed`.
     pub(super) fn new(store: S, registry: &MemoryRegistry, is_mixed: bool) -> Self {
-        let store = Meddled(Arc::new(Script {
-            store,
-            steps: Mutex::default(),
-            reads: AtomicUsize::new(0),
-        }));
-        let clock = ManualClock::at(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let field = |key: &str, source, target| SecretField {
             key: key.to_owned(),
             title: key.to_owned(),
@@ -193,8 +200,31 @@ impl<S: Store> Service<S> {
             primary: None,
             tokens: None,
         };
+        Self::with(store, registry, plan, &FakeServers::default(), GATEWAY)
+    }
+
+    /// With any plan, and the gateway at `public_url`.
+    pub(super) fn with(
+        store: S,
+        registry: &MemoryRegistry,
+        plan: Plan,
+        servers: &FakeServers,
+        public_url: &str,
+    ) -> Self {
+        let store = Meddled(Arc::new(Script {
+            store,
+            steps: Mutex::default(),
+            reads: AtomicUsize::new(0),
+        }));
+        let clock = ManualClock::at(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let service = Self {
-            credentials: Credentials::new(store.clone(), registry.clone(), Clock::Manual(clock.clone())),
+            credentials: Arc::new(Credentials::new(
+                store.clone(),
+                registry.clone(),
+                servers.clone(),
+                Some(public_url.parse().unwrap()),
+                Clock::Manual(clock.clone()),
+            )),
             store,
             registry: registry.clone(),
             clock,
@@ -316,6 +346,10 @@ impl<S: Store> Service<S> {
     /// Reads of the store so far.
     pub(super) fn reads(&self) -> usize {
         self.store.0.reads.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn now(&self) -> std::time::SystemTime {
+        Clock::Manual(self.clock.clone()).now()
     }
 
     pub(super) fn advance(&self, by: Duration) {

@@ -9,6 +9,13 @@ use uuid::Uuid;
 
 use super::Bench;
 use crate::domain::{
+    authorization::{
+        grant::{Grant, Lease, Tokens},
+        pending::Pending,
+        plan::Server,
+        registered::Registered,
+        servers::{Authentication, Client},
+    },
     destination::Agreed,
     owner::Owner,
     ports::{Store, StoreError, Version, Written},
@@ -60,9 +67,68 @@ fn full(hostile: &str) -> Record {
             bound_description: hostile.to_owned(),
             present_description: hostile.to_owned(),
             changes: Vec::new(),
+            connection: None,
         },
     }]);
+    record.tokens = tokens(hostile);
+    record.clients = vec![Registered {
+        issuer: hostile.to_owned(),
+        redirect_uri: hostile.to_owned(),
+        client: Client {
+            id: hostile.to_owned(),
+            authentication: Authentication::Post(hostile.into()),
+        },
+        expire_time: Some(i64::MIN),
+    }];
     record
+}
+
+fn tokens(hostile: &str) -> Tokens {
+    let server = Server::Endpoints {
+        issuer: hostile.to_owned(),
+        authorization: hostile.to_owned(),
+        token: String::new(),
+        revocation: hostile.to_owned(),
+    };
+    Tokens {
+        number: i64::MAX,
+        grant: Some(Grant {
+            server: server.clone(),
+            client_id: hostile.to_owned(),
+            authentication: Some(Authentication::Basic(hostile.into())),
+            resource: hostile.to_owned(),
+            scopes: vec![hostile.to_owned(), String::new()],
+            basis: [0xff; 32],
+            access: hostile.into(),
+            expire_time: Some(i64::MAX),
+            refresh: Some(hostile.into()),
+            account: hostile.to_owned(),
+            connect_time: 1,
+            refresh_time: i64::MIN,
+        }),
+        lease: Some(Lease {
+            holder: Uuid::from_u128(7),
+            until: 3,
+        }),
+        failure: Some(hostile.to_owned()),
+        demanded: vec![hostile.to_owned()],
+        pending: vec![Pending {
+            state: [7; 32],
+            verifier: hostile.into(),
+            server: Server::Issuer(hostile.to_owned()),
+            client_id: hostile.to_owned(),
+            authentication: Some(Authentication::PrivateKey {
+                key: hostile.into(),
+                id: Some(hostile.to_owned()),
+            }),
+            resource: hostile.to_owned(),
+            scopes: Vec::new(),
+            redirect_uri: hostile.to_owned(),
+            user: hostile.to_owned(),
+            destination: hostile.to_owned(),
+            expire_time: 0,
+        }],
+    }
 }
 
 async fn write(store: &impl Store, uid: &str, expected: Version, record: Record) -> Written {
@@ -80,12 +146,31 @@ async fn read(store: &impl Store, uid: &str) -> Option<(Version, Record)> {
 
 /// A value in every detail, secrets included.
 fn shown(record: &Record) -> String {
-    let secrets: Vec<_> = record
-        .fields
-        .values()
-        .map(|field| field.value.expose_secret().to_owned())
+    let mut secrets: Vec<&SecretString> = record.fields.values().map(|field| &field.value).collect();
+    let of_client = |authentication: &Authentication| match authentication {
+        Authentication::None => String::new(),
+        Authentication::Basic(secret) | Authentication::Post(secret) => secret.expose_secret().to_owned(),
+        Authentication::PrivateKey { key, .. } => key.expose_secret().to_owned(),
+    };
+    let clients: Vec<String> = (record.clients.iter().map(|one| &one.client.authentication))
+        .chain(
+            record
+                .tokens
+                .pending
+                .iter()
+                .filter_map(|one| one.authentication.as_ref()),
+        )
+        .chain(record.tokens.grant.iter().filter_map(|one| one.authentication.as_ref()))
+        .map(of_client)
         .collect();
-    format!("{record:?} {secrets:?}")
+    secrets.extend(record.tokens.pending.iter().map(|one| &one.verifier));
+    secrets.extend(record.tokens.grant.iter().map(|one| &one.access));
+    secrets.extend(record.tokens.grant.iter().filter_map(|one| one.refresh.as_ref()));
+    let secrets: Vec<_> = secrets
+        .into_iter()
+        .map(|secret| secret.expose_secret().to_owned())
+        .collect();
+    format!("{record:?} {secrets:?} {clients:?}")
 }
 
 pub(in crate::store) async fn a_write_takes_the_version_it_was_decided_on<B: Bench>() {

@@ -1,0 +1,207 @@
+//! Which access token a call gets, and whether another must be requested first.
+
+use std::sync::Arc;
+
+use service_kit::clock::from_micros;
+
+use super::{
+    asked::{Asked, Issued},
+    flights::Flight,
+    grant::{Age, Grant},
+    per_caller::passed_on,
+    plan::{ClientCredentials, SignIn, Source},
+    renewing::{Order, Why},
+    requests::basis,
+    scopes,
+    servers::AuthorizationServers,
+};
+use crate::domain::{
+    credentials::{Credentials, TRIES},
+    error::Error,
+    owner::Owner,
+    ports::{Registry, Store, Written},
+    readiness::Readiness,
+    record::{Record, Value},
+    state::State,
+};
+
+/// What comes next.
+pub(in crate::domain) enum Step {
+    Serve(Issued),
+    /// Decide again when this has ended.
+    Wait(Flight),
+}
+
+impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
+    /// Decides about the token of an installation, or of one caller. Does not wait for another of an installation unless it `may_wait`.
+    pub(in crate::domain) async fn step(
+        self: &Arc<Self>,
+        uid: &str,
+        state: &State,
+        source: &Source,
+        asked: &Asked,
+        may_wait: bool,
+    ) -> Result<Step, Error> {
+        match source {
+            Source::SignIn(plan) => self.of_account(uid, state, plan, asked, may_wait).await,
+            Source::ClientCredentials(plan) => self.of_client(uid, state, plan, asked, may_wait),
+            Source::Exchange(plan) => self.exchanged(uid, state, plan, asked).await.map(Step::Serve),
+            Source::Passthrough(plan) => passed_on(plan, asked).map(Step::Serve),
+        }
+    }
+
+    async fn of_account(
+        self: &Arc<Self>,
+        uid: &str,
+        state: &State,
+        plan: &SignIn,
+        asked: &Asked,
+        may_wait: bool,
+    ) -> Result<Step, Error> {
+        let own = &state.secrets.own;
+        let grant = match (Readiness::of_account(plan, own), &own.tokens.grant) {
+            (Readiness::Connected, Some(grant)) => grant,
+            (other, _) => return Err(other.into_error()),
+        };
+        let missing = grant.lacks(&asked.demanded);
+        if !missing.is_empty() {
+            self.remember(&Owner::Installation(uid.to_owned()), &missing).await?;
+            return Err(Error::ScopeRequired { scopes: missing });
+        }
+        if grant.refresh.is_some() {
+            return self.renewable(uid, own, Some(grant), asked, may_wait);
+        }
+        if asked.rejected_token == own.tokens.number {
+            let why = "the upstream rejects the token, and the authorization server issued none that could renew it";
+            return Err(reconnect(why));
+        }
+        if grant.age(self.clock.now_micros()) == Age::Expired {
+            let why = "the access token has expired, and the authorization server issued none that could renew it";
+            let owner = Owner::Installation(uid.to_owned());
+            self.fail(&owner, own.tokens.number, why).await?;
+            return Err(reconnect(why));
+        }
+        Ok(serve(own, grant))
+    }
+
+    fn of_client(
+        self: &Arc<Self>,
+        uid: &str,
+        state: &State,
+        plan: &ClientCredentials,
+        asked: &Asked,
+        may_wait: bool,
+    ) -> Result<Step, Error> {
+        let own = &state.secrets.own;
+        let client = super::client::resolve(&state.plan, &state.secrets, &plan.client)?;
+        let basis = basis(&state.plan, plan, &state.secrets, &client.id);
+        let grant = own.tokens.grant.as_ref().filter(|grant| grant.basis == basis);
+        let missing = grant.map(|grant| grant.lacks(&asked.demanded)).unwrap_or_default();
+        if missing.is_empty() {
+            return self.renewable(uid, own, grant, asked, may_wait);
+        }
+        let owner = Owner::Installation(uid.to_owned());
+        let now = self.clock.now_micros();
+        // Asked for before, and not granted.
+        let was_asked = missing.iter().all(|scope| own.tokens.demanded.contains(scope));
+        if was_asked || self.authorization.attempts.has_refused(&owner, now, &missing) {
+            return Err(Error::ScopeRequired { scopes: missing });
+        }
+        self.another(uid, own, Why::Scopes(missing), may_wait)
+    }
+
+    /// Decides about a token that can be renewed without a person; without `grant`, there is none yet.
+    fn renewable(
+        self: &Arc<Self>,
+        uid: &str,
+        own: &Record,
+        grant: Option<&Grant>,
+        asked: &Asked,
+        may_wait: bool,
+    ) -> Result<Step, Error> {
+        let (now, number) = (self.clock.now_micros(), own.tokens.number);
+        let owner = Owner::Installation(uid.to_owned());
+        let Some(grant) = grant else {
+            return self.another(uid, own, Why::Age, may_wait);
+        };
+        if asked.rejected_token == number {
+            if self.authorization.attempts.has_replaced(&owner, now, number) {
+                return Err(Error::Unusable {
+                    message: "the upstream rejects the token, and rejected the one before it: ask an admin whether the entry names the \
+                              right authorization server, resource and scopes"
+                        .to_owned(),
+                    condition: "TOKEN_REJECTED",
+                });
+            }
+            return self.another(uid, own, Why::Rejected, may_wait);
+        }
+        let has_trouble = self.authorization.attempts.trouble(&owner, now).is_some();
+        match grant.age(now) {
+            Age::Fresh => {}
+            Age::Aging => {
+                let holder = self.authorization.holder;
+                let lease = own.tokens.lease.filter(|lease| lease.until > now);
+                if !has_trouble && lease.is_none_or(|lease| lease.holder == holder) {
+                    drop(self.fly(uid, number, Why::Age));
+                }
+            }
+            Age::Last if has_trouble || !may_wait => {}
+            Age::Last | Age::Expired => return self.another(uid, own, Why::Age, may_wait),
+        }
+        Ok(serve(own, grant))
+    }
+
+    /// Requests another token, unless the last attempt failed a moment ago.
+    fn another(self: &Arc<Self>, uid: &str, own: &Record, why: Why, may_wait: bool) -> Result<Step, Error> {
+        let owner = Owner::Installation(uid.to_owned());
+        if let Some(trouble) = self.authorization.attempts.trouble(&owner, self.clock.now_micros()) {
+            return Err(trouble.into());
+        }
+        if !may_wait {
+            return Err(Error::AuthorizationServerUnavailable(
+                "the authorization server has not issued a token yet".to_owned(),
+            ));
+        }
+        Ok(Step::Wait(self.fly(uid, own.tokens.number, why)))
+    }
+
+    fn fly(self: &Arc<Self>, uid: &str, number: i64, why: Why) -> Flight {
+        let owner = Owner::Installation(uid.to_owned());
+        self.authorization.flights.join(&owner, || {
+            let (credentials, uid) = (Arc::clone(self), uid.to_owned());
+            async move { credentials.renew(&uid, Order { number, why }).await }
+        })
+    }
+
+    /// Keeps scopes that the next sign-in asks for.
+    async fn remember(&self, owner: &Owner, demanded: &[String]) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let Some(current) = self.current(owner, 0).await? else {
+                return Ok(());
+            };
+            let mut next = current.record;
+            let before = next.tokens.demanded.len();
+            next.tokens.demanded = scopes::union(std::mem::take(&mut next.tokens.demanded), demanded.to_vec());
+            if next.tokens.demanded.len() == before {
+                return Ok(());
+            }
+            if self.store.write(owner, current.version, Value::Record(next)).await? == Written::Done {
+                return Ok(());
+            }
+        }
+        Err(Error::Contended)
+    }
+}
+
+fn serve(own: &Record, grant: &Grant) -> Step {
+    Step::Serve(Issued {
+        token: grant.access.clone(),
+        expire_time: grant.expire_time.map(from_micros),
+        number: own.tokens.number,
+        for_caller_only: false,
+    })
+}
+
+fn reconnect(why: &str) -> Error {
+    Readiness::Reconnect { why: why.to_owned() }.into_error()
+}

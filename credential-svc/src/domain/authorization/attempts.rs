@@ -1,0 +1,176 @@
+//! What this process remembers of attempts to get tokens, so that a server that is down, or refuses, is not asked by each call.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::domain::{error::Error, owner::Owner, ports::StoreError};
+
+/// The first pause after a failed attempt, and the longest (microseconds).
+const FIRST: i64 = Duration::from_secs(1).as_micros() as i64;
+const LAST: i64 = Duration::from_secs(60).as_micros() as i64;
+/// How long after a rejected token was replaced no other is, if that is rejected, too (microseconds).
+const SETTLED: i64 = Duration::from_secs(30).as_micros() as i64;
+/// How long a scope that was refused is not asked for again (microseconds).
+const REFUSED: i64 = Duration::from_secs(300).as_micros() as i64;
+
+/// The fewest attempts among which those that are over are looked for.
+const SWEPT: usize = 1_024;
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The authorization server did not answer.
+    Unavailable(String),
+    /// It refused, and somebody must change the entry, its secrets or the server.
+    Refused(String),
+    /// The secret store did not answer.
+    Store(String),
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unavailable(why) => Self::AuthorizationServerUnavailable(why),
+            Trouble::Refused(message) => Self::Unusable {
+                message,
+                condition: "AUTHORIZATION_SERVER_REFUSED",
+            },
+            Trouble::Store(why) => Self::Store(StoreError::Unavailable(why)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Attempt {
+    /// The last trouble, how often there was any since an attempt succeeded, and until when no other is made.
+    trouble: Option<(Trouble, u32, i64)>,
+    /// The number of the token that replaced a rejected one, and until when it and later ones are not replaced.
+    replaced: Option<(i64, i64)>,
+    /// Scopes that were refused, and until when they are not asked for.
+    refused: Option<(Vec<String>, i64)>,
+}
+
+impl Attempt {
+    fn is_over(&self, now: i64) -> bool {
+        // The count of troubles outlives their pause, so that pauses grow.
+        self.trouble
+            .as_ref()
+            .is_none_or(|(_, _, until)| until.saturating_add(LAST) < now)
+            && self.replaced.is_none_or(|(_, until)| until < now)
+            && self.refused.as_ref().is_none_or(|(_, until)| *until < now)
+    }
+}
+
+/// By owner.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    of: HashMap<Owner, Attempt>,
+    /// How many there are when those that are over are removed next: twice as many as were left last time.
+    full: usize,
+}
+
+impl Attempts {
+    /// Why no attempt is made now.
+    pub(super) fn trouble(&self, owner: &Owner, now: i64) -> Option<Trouble> {
+        let attempts = self.lock();
+        let (trouble, _, until) = attempts.of.get(owner)?.trouble.as_ref()?;
+        (*until > now).then(|| trouble.clone())
+    }
+
+    /// An attempt failed.
+    pub(super) fn failed(&self, owner: &Owner, now: i64, trouble: Trouble) {
+        self.note(owner, now, |attempt| {
+            let before = attempt.trouble.as_ref().map_or(0, |(_, count, _)| *count);
+            let pause = FIRST.saturating_mul(1 << before.min(10)).min(LAST);
+            attempt.trouble = Some((trouble, before + 1, now.saturating_add(pause)));
+        });
+    }
+
+    /// An attempt succeeded.
+    pub(super) fn succeeded(&self, owner: &Owner) {
+        if let Some(attempt) = self.lock().of.get_mut(owner) {
+            attempt.trouble = None;
+        }
+    }
+
+    /// Whether the token with this number has replaced a rejected one lately: another would be rejected as well. False for the one before,
+    /// which a caller may have read a moment ago.
+    pub(super) fn has_replaced(&self, owner: &Owner, now: i64, number: i64) -> bool {
+        let attempts = self.lock();
+        let replaced = attempts.of.get(owner).and_then(|attempt| attempt.replaced);
+        replaced.is_some_and(|(replacement, until)| number >= replacement && until > now)
+    }
+
+    /// The token with this number has replaced a rejected one.
+    pub(super) fn replaced(&self, owner: &Owner, now: i64, number: i64) {
+        self.note(owner, now, |attempt| {
+            attempt.replaced = Some((number, now.saturating_add(SETTLED)));
+        });
+    }
+
+    /// Whether some of these scopes were refused lately.
+    pub(super) fn has_refused(&self, owner: &Owner, now: i64, scopes: &[String]) -> bool {
+        let attempts = self.lock();
+        let refused = attempts.of.get(owner).and_then(|attempt| attempt.refused.as_ref());
+        refused.is_some_and(|(refused, until)| *until > now && scopes.iter().any(|scope| refused.contains(scope)))
+    }
+
+    /// These scopes were refused.
+    pub(super) fn refused(&self, owner: &Owner, now: i64, scopes: Vec<String>) {
+        self.note(owner, now, |attempt| {
+            attempt.refused = Some((scopes, now.saturating_add(REFUSED)));
+        });
+    }
+
+    fn note(&self, owner: &Owner, now: i64, note: impl FnOnce(&mut Attempt)) {
+        let mut attempts = self.lock();
+        let Kept { of, full } = &mut *attempts;
+        if of.len() >= *full {
+            of.retain(|_, attempt| !attempt.is_over(now));
+            *full = (of.len() * 2).max(SWEPT);
+        }
+        note(of.entry(owner.clone()).or_default());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let (attempts, owner) = (Attempts::default(), Owner::Installation("a".to_owned()));
+        let trouble = || Trouble::Unavailable("down".to_owned());
+        let mut now = 0;
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            attempts.failed(&owner, now, trouble());
+            now += pause * 1_000_000;
+            assert_eq!(attempts.trouble(&owner, now - 1), Some(trouble()), "{pause}");
+            assert_eq!(attempts.trouble(&owner, now), None, "{pause}");
+        }
+        attempts.succeeded(&owner);
+        attempts.failed(&owner, now, trouble());
+        assert_eq!(attempts.trouble(&owner, now + 1_000_000), None);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten() {
+        let attempts = Attempts::default();
+        for number in 0..10_000 {
+            let owner = Owner::Installation(number.to_string());
+            let trouble = Trouble::Unavailable("down".to_owned());
+            attempts.failed(&owner, number * 1_000_000, trouble);
+        }
+        assert!(attempts.lock().of.len() <= SWEPT);
+    }
+}

@@ -1,0 +1,47 @@
+//! What the service keeps in memory to work with authorization servers.
+
+use std::sync::Arc;
+
+use service_kit::Clock;
+use tokio::sync::Semaphore;
+use url::Url;
+use uuid::Uuid;
+
+use super::{attempts::Attempts, exchange::Exchanger, flights::Flights};
+
+/// Revocations that are made at once.
+const REVOCATIONS: usize = 16;
+
+/// The authorization servers, and what this process knows of its dealings with them.
+#[derive(Debug)]
+pub(in crate::domain) struct Authorization<A> {
+    pub(super) servers: Arc<A>,
+    /// Where people reach gateway-svc; `None`: nobody can sign in.
+    pub(super) public_url: Option<Url>,
+    /// This process, in leases.
+    pub(super) holder: Uuid,
+    pub(super) flights: Flights,
+    pub(super) attempts: Attempts,
+    pub(super) exchanger: Exchanger,
+    pub(super) revocations: Arc<Semaphore>,
+}
+
+impl<A> Authorization<A> {
+    pub(in crate::domain) fn new(servers: A, public_url: Option<Url>, clock: Clock) -> Self {
+        Self {
+            servers: Arc::new(servers),
+            public_url,
+            holder: service_kit::random::uuid(),
+            flights: Flights::default(),
+            attempts: Attempts::default(),
+            exchanger: Exchanger::new(clock),
+            revocations: Arc::new(Semaphore::new(REVOCATIONS)),
+        }
+    }
+
+    /// A page of gateway-svc.
+    pub(super) fn page(&self, path: &str) -> Option<String> {
+        let base = self.public_url.as_ref()?.as_str().trim_end_matches('/');
+        Some(format!("{base}{path}"))
+    }
+}

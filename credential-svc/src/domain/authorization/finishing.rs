@@ -1,0 +1,262 @@
+//! A person comes back from the authorization server.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use service_kit::status::Violations;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    client,
+    grant::Grant,
+    pending::{self, Pending},
+    plan::SignIn,
+    renewing::issued,
+    requests,
+    servers::{AuthorizationServers, Client, Metadata, ServerError},
+    starting::signs_in,
+};
+use crate::domain::{
+    changing::{stays, summary},
+    credentials::{Credentials, Current, TRIES},
+    destination::Present,
+    error::Error,
+    owner::Owner,
+    ports::{Registry, Store, Written},
+    queue::Owed,
+    record::{Record, Value},
+    reporting::Done,
+    views::Subject,
+};
+
+/// How long the authorization server may take.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How long the store may be unavailable when there are tokens to store, and between two attempts.
+const PATIENCE: Duration = Duration::from_secs(20);
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What the browser brought back.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    /// Whose browser it is.
+    pub(crate) user: String,
+    pub(crate) state: SecretString,
+    pub(crate) code: SecretString,
+    /// These are empty where the browser brought none.
+    pub(crate) issuer: String,
+    pub(crate) error: String,
+    pub(crate) error_description: String,
+}
+
+impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
+    /// Ends a sign-in, for the person who began it and once.
+    pub(crate) async fn finish_authorization(&self, subject: Subject, returned: Returned) -> Result<Done, Error> {
+        self.admit(&subject)?;
+        let (plan, entry) = signs_in(&subject)?;
+        let owner = subject.owner();
+        // Before anything is sent anywhere: of two browsers with the same code, one goes on.
+        let pending = self.take(&owner, &returned).await?;
+        let present = self.present(&subject).await?.unwrap_or_default();
+        if present.destination != pending.destination {
+            return Err(Error::DestinationStale {
+                present: present.destination,
+            });
+        }
+        let metadata = self.authorization.servers.metadata(&pending.server).await?;
+        check_answer(&metadata, &returned)?;
+        let now = self.clock.now_micros();
+        let before = without_tokens(&pending, now);
+        if !before.fits(plan) {
+            return Err(Error::AuthorizationStateInvalid);
+        }
+        let client = self.client_for(&subject, plan, &owner, &entry, &pending).await?;
+        let request = requests::code(&pending, returned.code);
+        let servers = &self.authorization.servers;
+        let tokens = match timeout(ANSWER, servers.token(&metadata, &client, &request)).await {
+            Ok(Ok(tokens)) => tokens,
+            Ok(Err(error)) => return Err(self.not_exchanged(&entry, &pending, error).await),
+            Err(_) => {
+                return Err(Error::AuthorizationServerUnavailable(
+                    "the authorization server did not answer in time; connect the account again".to_owned(),
+                ));
+            }
+        };
+        let grant = issued(&before, tokens, now);
+        self.connect(subject, &owner, &entry, &present, grant, client).await
+    }
+
+    /// Takes the sign-in out of the record.
+    async fn take(&self, owner: &Owner, returned: &Returned) -> Result<Pending, Error> {
+        let hash = pending::hash(returned.state.expose_secret());
+        for _ in 0..TRIES {
+            let Some(Current { version, record }) = self.current(owner, 0).await? else {
+                return Err(Error::AuthorizationStateInvalid);
+            };
+            let now = self.clock.now_micros();
+            let mine = |one: &Pending| one.state == hash && one.user == returned.user && one.expire_time > now;
+            let Some(index) = record.tokens.pending.iter().position(mine) else {
+                return Err(Error::AuthorizationStateInvalid);
+            };
+            let mut next = record;
+            let pending = next.tokens.pending.remove(index);
+            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
+                return Ok(pending);
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    async fn client_for(
+        &self,
+        subject: &Subject,
+        plan: &SignIn,
+        owner: &Owner,
+        entry: &Owner,
+        pending: &Pending,
+    ) -> Result<Client, Error> {
+        if let Some(authentication) = &pending.authentication {
+            return Ok(Client {
+                id: pending.client_id.clone(),
+                authentication: authentication.clone(),
+            });
+        }
+        let named = plan.client.as_ref().ok_or(Error::AuthorizationStateInvalid)?;
+        let secrets = self.secrets(subject, owner, entry).await?;
+        client::resolve(subject.plan(), &secrets, named)
+    }
+
+    async fn not_exchanged(&self, entry: &Owner, pending: &Pending, error: ServerError) -> Error {
+        let ServerError::Refused { code, .. } = &error else {
+            return error.into();
+        };
+        if code == "invalid_grant" {
+            return Error::AuthorizationDenied(format!("the authorization server did not accept the sign-in: {error}"));
+        }
+        if matches!(code.as_str(), "invalid_client" | "unauthorized_client") && pending.authentication.is_some() {
+            self.forget(entry, &pending.server, &pending.client_id).await;
+        }
+        error.into()
+    }
+
+    /// Stores the tokens, bound to what the person was shown. They cannot be issued again, so this waits for a store that is unavailable.
+    async fn connect(
+        &self,
+        subject: Subject,
+        owner: &Owner,
+        entry: &Owner,
+        present: &Present,
+        grant: Grant,
+        client: Client,
+    ) -> Result<Done, Error> {
+        let until = Instant::now() + PATIENCE;
+        let owed = Owed::new(&self.queue, owner.clone());
+        let (before, next) = loop {
+            match self.try_connect(&subject, owner, present, &grant).await {
+                Ok(stored) => break stored,
+                Err(Error::Store(error)) if Instant::now() < until => {
+                    tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
+                    sleep(RETRY).await;
+                }
+                Err(error) => {
+                    self.revoke_as(owner, grant, client);
+                    return Err(error);
+                }
+            }
+        };
+        tracing::info!(credential.owner = %owner, server.issuer = grant.server.issuer(), "an account was connected");
+        if let Some(former) = &before.tokens.grant
+            && is_another(former, &grant)
+        {
+            self.revoke(owner, subject.plan(), before, Some(entry)).await;
+        }
+        let summary = summary(&subject, Some(present), &next);
+        self.announce(&subject, owed, summary).await
+    }
+
+    /// The record before and after.
+    async fn try_connect(
+        &self,
+        subject: &Subject,
+        owner: &Owner,
+        present: &Present,
+        grant: &Grant,
+    ) -> Result<(Record, Record), Error> {
+        let mut before = None;
+        for _ in 0..TRIES {
+            let current = self.current(owner, self.reported(owner)).await?;
+            let Current { version, record } = current.ok_or_else(|| Error::NotFound(subject.name()))?;
+            let is_stored = |grant_: &Grant| grant_.access.expose_secret() == grant.access.expose_secret();
+            if record.tokens.grant.as_ref().is_some_and(is_stored) {
+                // The answer of an earlier attempt was lost.
+                return Ok((before.unwrap_or_default(), record));
+            }
+            let now = self.clock.now_micros();
+            let stays = stays(&record, subject.plan(), owner.source(), &[], present)?;
+            let (destination, agreed) = (present.destination.clone(), present.agreed.clone());
+            let mut next = record.changed(now, stays, &[], destination, Some(agreed));
+            next.tokens = record.tokens.with(grant.clone());
+            let written = self.store.write(owner, version, Value::Record(next.clone())).await?;
+            if written == Written::Done {
+                return Ok((record, next));
+            }
+            before = Some(record);
+        }
+        Err(Error::Contended)
+    }
+}
+
+/// Who answered, and whether they say yes (RFC 9207, section 2.4; RFC 6749, section 4.1.2.1).
+fn check_answer(metadata: &Metadata, returned: &Returned) -> Result<(), Error> {
+    let is_foreign = !metadata.issuer.is_empty() && returned.issuer != metadata.issuer;
+    if is_foreign && (metadata.sends_issuer || !returned.issuer.is_empty()) {
+        tracing::warn!(server.issuer = %metadata.issuer, "a sign-in was answered by another authorization server, or by one that does not say who it is");
+        return Err(Error::AuthorizationStateInvalid);
+    }
+    if !returned.error.is_empty() {
+        let code = readable(&returned.error, 100);
+        return Err(Error::AuthorizationDenied(
+            match readable(&returned.error_description, 300) {
+                description if description.is_empty() => format!("the authorization server answered {code}"),
+                description => format!("the authorization server answered {code}: {description}"),
+            },
+        ));
+    }
+    if returned.code.expose_secret().is_empty() {
+        let mut violations = Violations::new();
+        violations.add("code", "must be set unless `error` is");
+        return Err(Error::Invalid(violations));
+    }
+    Ok(())
+}
+
+/// A text of a stranger, which people read: printable ASCII (RFC 6749, appendix A.7), bounded.
+fn readable(text: &str, length: usize) -> String {
+    text.chars()
+        .filter(|char| matches!(char, ' '..='~'))
+        .take(length)
+        .collect()
+}
+
+/// Whether revoking the tokens of the former grant leaves those of the new one. Many servers have one grant for an account and a client, and
+/// revoke all of its tokens with one of them.
+fn is_another(former: &Grant, new: &Grant) -> bool {
+    let accounts_differ = !former.account.is_empty() && !new.account.is_empty() && former.account != new.account;
+    former.server != new.server || former.client_id != new.client_id || accounts_differ
+}
+
+fn without_tokens(pending: &Pending, now: i64) -> Grant {
+    Grant {
+        server: pending.server.clone(),
+        client_id: pending.client_id.clone(),
+        authentication: pending.authentication.clone(),
+        resource: pending.resource.clone(),
+        scopes: pending.scopes.clone(),
+        basis: [0; 32],
+        access: "".into(),
+        expire_time: None,
+        refresh: None,
+        account: String::new(),
+        connect_time: now,
+        refresh_time: now,
+    }
+}

@@ -1,0 +1,406 @@
+//! Gets another token: once for all callers and all replicas, and stored before anybody uses it.
+//!
+//! Who asks the authorization server holds a lease in the owner's record, and the number of the token that is replaced decides whether
+//! the answer is still wanted. Whatever happens in between, the record has a token that works, or the next attempt finds out why it does
+//! not: a process that dies leaves its lease to expire.
+
+use std::time::Duration;
+
+use service_kit::clock::to_micros;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    attempts::Trouble,
+    client,
+    grant::{Grant, Lease},
+    plan::{ClientCredentials, Server, SignIn, Source},
+    requests, scopes,
+    servers::{AuthorizationServers, Client, ServerError, TokenRequest, Tokens},
+};
+use crate::domain::{
+    credentials::{Credentials, Current, TRIES},
+    error::Error,
+    owner::Owner,
+    ports::{Registry, Store, Written},
+    record::{Record, Value},
+    state::State,
+};
+
+/// How long a lease lasts. The authorization server must have answered well before its end, so that the answer can be stored.
+const LEASE: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(22);
+/// How often a record is read while another process has the lease.
+const POLL: Duration = Duration::from_millis(100);
+/// Between attempts to store a token.
+const RETRY: Duration = Duration::from_millis(50);
+/// A token is used this long at least, whatever its server says: one that is rejected earlier is reported by the upstream.
+const SHORTEST: Duration = Duration::from_secs(5);
+
+/// The token that is to be replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// As `Tokens::number`.
+    pub(crate) number: i64,
+    pub(crate) why: Why,
+}
+
+/// Why another token is needed.
+#[derive(Clone, Debug)]
+pub(crate) enum Why {
+    /// There is none, or it expires.
+    Age,
+    /// The upstream rejected it.
+    Rejected,
+    /// The upstream demands these scopes.
+    Scopes(Vec<String>),
+}
+
+/// A request, and what is kept of it with the answer.
+struct Asking {
+    server: Server,
+    client: Client,
+    request: TokenRequest,
+    /// The grant without what is issued. Its scopes are those that are asked for.
+    grant: Grant,
+    demanded: Vec<String>,
+}
+
+impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
+    /// Replaces a token. Whether it succeeded is seen in the record and in the attempts.
+    pub(crate) async fn renew(&self, uid: &str, order: Order) {
+        let owner = Owner::Installation(uid.to_owned());
+        let outcome = self.try_renew(&owner, &order).await;
+        let (now, attempts) = (self.clock.now_micros(), &self.authorization.attempts);
+        match outcome {
+            Ok(()) => attempts.succeeded(&owner),
+            Err(trouble) => {
+                tracing::warn!(credential.owner = %owner, error = ?trouble, "no other token was issued");
+                attempts.failed(&owner, now, trouble);
+            }
+        }
+    }
+
+    async fn try_renew(&self, owner: &Owner, order: &Order) -> Result<(), Trouble> {
+        let until = Instant::now() + LEASE;
+        if !self.lease(owner, order.number, until).await? {
+            return Ok(());
+        }
+        // With the present secrets of the client, which may have been replaced while another process had the lease.
+        let state = self.state(owner.uid()).await.map_err(|error| stuck(&error))?;
+        let state = state.filter(|state| !state.deleted && state.secrets.own.tokens.number == order.number);
+        let Some(state) = state else { return Ok(()) };
+        let Some(asking) = self.asking(&state, order)? else {
+            return Ok(());
+        };
+        let asked_at = self.clock.now_micros();
+        match timeout(ANSWER, self.ask(&asking)).await {
+            Ok(Ok(tokens)) => self.keep(owner, order, &asking, tokens, asked_at, until).await,
+            Ok(Err(error)) => self.refused(owner, order, &state, &asking, error).await,
+            Err(_) => {
+                self.release(owner, order.number).await;
+                Err(Trouble::Unavailable(
+                    "the authorization server did not answer in time".to_owned(),
+                ))
+            }
+        }
+    }
+
+    async fn ask(&self, asking: &Asking) -> Result<Tokens, ServerError> {
+        let servers = &self.authorization.servers;
+        let metadata = servers.metadata(&asking.server).await?;
+        servers.token(&metadata, &asking.client, &asking.request).await
+    }
+
+    /// Takes the lease, or waits while another process has it. False: the token was replaced meanwhile, or nobody wants it any more.
+    async fn lease(&self, owner: &Owner, number: i64, until: Instant) -> Result<bool, Trouble> {
+        let holder = self.authorization.holder;
+        loop {
+            let current = self.current(owner, 0).await.map_err(|error| stuck(&error))?;
+            let Some(Current { version, record }) = current else {
+                return Ok(false);
+            };
+            if record.tokens.number != number || record.tokens.failure.is_some() {
+                return Ok(false);
+            }
+            let now = self.clock.now_micros();
+            // An own lease is left over: there is one attempt at a time in this process.
+            if record
+                .tokens
+                .lease
+                .is_some_and(|lease| lease.holder != holder && lease.until > now)
+            {
+                if Instant::now() > until {
+                    return Err(Trouble::Unavailable(
+                        "another replica has been getting a token for too long".to_owned(),
+                    ));
+                }
+                sleep(POLL).await;
+                continue;
+            }
+            let mut next = record;
+            next.tokens.lease = Some(Lease {
+                holder,
+                until: now + to_micros(std::time::UNIX_EPOCH + LEASE),
+            });
+            let written = self.store.write(owner, version, Value::Record(next)).await;
+            if written.map_err(|error| stuck(&error.into()))? == Written::Done {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// What to ask for. `None`: there is nothing to ask with, any more.
+    fn asking(&self, state: &State, order: &Order) -> Result<Option<Asking>, Trouble> {
+        let source = state.plan.tokens.as_ref().map(|tokens| &tokens.source);
+        match source {
+            Some(Source::SignIn(plan)) => account(state, plan),
+            Some(Source::ClientCredentials(plan)) => self.machine(state, plan, order).map(Some),
+            Some(Source::Exchange(_) | Source::Passthrough(_)) | None => Ok(None),
+        }
+    }
+
+    fn machine(&self, state: &State, plan: &ClientCredentials, order: &Order) -> Result<Asking, Trouble> {
+        let client = client::resolve(&state.plan, &state.secrets, &plan.client).map_err(|error| stuck(&error))?;
+        let tokens = &state.secrets.own.tokens;
+        let demanded = match &order.why {
+            Why::Scopes(more) => scopes::union(tokens.demanded.clone(), more.clone()),
+            Why::Age | Why::Rejected => tokens.demanded.clone(),
+        };
+        let asked = scopes::union(plan.scopes.clone(), demanded.clone());
+        let now = self.clock.now_micros();
+        Ok(Asking {
+            server: plan.server.clone(),
+            request: requests::client_credentials(plan, &asked),
+            grant: Grant {
+                server: plan.server.clone(),
+                client_id: client.id.clone(),
+                authentication: None,
+                resource: plan.resource.clone(),
+                scopes: asked,
+                basis: requests::basis(&state.plan, plan, &state.secrets, &client.id),
+                access: "".into(),
+                expire_time: None,
+                refresh: None,
+                account: String::new(),
+                connect_time: tokens.grant.as_ref().map_or(now, |grant| grant.connect_time),
+                refresh_time: now,
+            },
+            client,
+            demanded,
+        })
+    }
+
+    /// Stores a token, while the lease lasts, and until then nobody gets it: a refresh token that was rotated is of no use any more.
+    async fn keep(
+        &self,
+        owner: &Owner,
+        order: &Order,
+        asking: &Asking,
+        tokens: Tokens,
+        asked_at: i64,
+        until: Instant,
+    ) -> Result<(), Trouble> {
+        let granted = issued(&asking.grant, tokens, asked_at);
+        if let Why::Scopes(demanded) = &order.why
+            && !granted.lacks(demanded).is_empty()
+        {
+            self.authorization.attempts.refused(owner, asked_at, demanded.clone());
+        }
+        loop {
+            match self.try_keep(owner, order.number, &asking.demanded, &granted).await {
+                Ok(Kept::Stored) => {
+                    if matches!(order.why, Why::Rejected) {
+                        self.authorization.attempts.replaced(owner, asked_at, order.number + 1);
+                    }
+                    tracing::info!(credential.owner = %owner, token.number = order.number + 1, "another token was issued");
+                    return Ok(());
+                }
+                Ok(Kept::Unwanted) => {
+                    tracing::info!(credential.owner = %owner, "a token was issued that nobody wants any more");
+                    self.revoke_as(owner, granted, asking.client.clone());
+                    return Ok(());
+                }
+                Ok(Kept::Superseded) => return Ok(()),
+                Err(Error::Contended) => {}
+                Err(error) if Instant::now() > until => {
+                    tracing::error!(credential.owner = %owner, error = %error, "a token was issued that could not be stored: it is lost");
+                    return Err(stuck(&error));
+                }
+                Err(error) => {
+                    tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn try_keep(&self, owner: &Owner, number: i64, demanded: &[String], granted: &Grant) -> Result<Kept, Error> {
+        use secrecy::ExposeSecret as _;
+        for _ in 0..TRIES {
+            let Some(Current { version, record }) = self.current(owner, 0).await? else {
+                return Ok(Kept::Unwanted);
+            };
+            if record.tokens.number != number {
+                return Ok(match &record.tokens.grant {
+                    // An attempt to store it succeeded, and its answer was lost.
+                    Some(grant) if grant.access.expose_secret() == granted.access.expose_secret() => Kept::Stored,
+                    Some(_) => Kept::Superseded,
+                    None => Kept::Unwanted,
+                });
+            }
+            let mut tokens = record.tokens.with(granted.clone());
+            tokens.demanded = scopes::union(tokens.demanded, demanded.to_vec());
+            let next = Record { tokens, ..record };
+            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
+                return Ok(Kept::Stored);
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// Another token was refused, or cannot be had now.
+    async fn refused(
+        &self,
+        owner: &Owner,
+        order: &Order,
+        state: &State,
+        asking: &Asking,
+        error: ServerError,
+    ) -> Result<(), Trouble> {
+        let code = match &error {
+            ServerError::Refused { code, .. } if !is_transient(code) => code.as_str(),
+            _ => "",
+        };
+        let is_account = asking.grant.refresh.is_some();
+        let is_registered = asking.grant.authentication.is_some();
+        if let Why::Scopes(demanded) = &order.why
+            && code == "invalid_scope"
+        {
+            let now = self.clock.now_micros();
+            self.authorization.attempts.refused(owner, now, demanded.clone());
+            self.release(owner, order.number).await;
+            return Ok(());
+        }
+        let client_is_unknown = matches!(code, "invalid_client" | "unauthorized_client") && is_registered;
+        if client_is_unknown {
+            self.forget(&state.entry, &asking.server, &asking.client.id).await;
+        }
+        if is_account && (code == "invalid_grant" || client_is_unknown) {
+            let why = format!("the authorization server does not renew the token: {error}");
+            return self
+                .fail(owner, order.number, &why)
+                .await
+                .map_err(|error| stuck(&error));
+        }
+        self.release(owner, order.number).await;
+        Err(match error {
+            ServerError::Refused { .. } if code.is_empty() => Trouble::Unavailable(error.to_string()),
+            ServerError::Unavailable(why) => Trouble::Unavailable(why),
+            ServerError::Refused { .. } | ServerError::Unusable(_) => Trouble::Refused(format!(
+                "the authorization server issues no token: {error}; an admin must check the client, its secret and what the entry asks for"
+            )),
+        })
+    }
+
+    /// Marks an installation: a person must connect again.
+    pub(super) async fn fail(&self, owner: &Owner, number: i64, why: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let Some(Current { version, record }) = self.current(owner, 0).await? else {
+                return Ok(());
+            };
+            if record.tokens.number != number {
+                return Ok(());
+            }
+            let mut next = record;
+            next.tokens.lease = None;
+            next.tokens.failure = Some(why.to_owned());
+            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
+                tracing::warn!(credential.owner = %owner, reason = why, "a person must connect the account again");
+                self.queue.add([owner.clone()]);
+                return Ok(());
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// Gives the lease back. If that fails, it expires.
+    async fn release(&self, owner: &Owner, number: i64) {
+        let Ok(Some(Current { version, record })) = self.current(owner, 0).await else {
+            return;
+        };
+        let holder = self.authorization.holder;
+        if record.tokens.number == number && record.tokens.lease.is_some_and(|lease| lease.holder == holder) {
+            let mut next = record;
+            next.tokens.lease = None;
+            if let Err(error) = self.store.write(owner, version, Value::Record(next)).await {
+                tracing::debug!(credential.owner = %owner, error = %error, "a lease was not given back; it expires");
+            }
+        }
+    }
+}
+
+/// How an attempt to store a token ended.
+enum Kept {
+    Stored,
+    /// Another was issued meanwhile.
+    Superseded,
+    /// The account was disconnected meanwhile, or its owner deleted.
+    Unwanted,
+}
+
+/// What refreshes an account's token. `None`: the account was disconnected, or connected elsewhere.
+fn account(state: &State, plan: &SignIn) -> Result<Option<Asking>, Trouble> {
+    let Some(grant) = state.secrets.own.tokens.grant.clone() else {
+        return Ok(None);
+    };
+    let Some(refresh) = grant.refresh.clone().filter(|_| grant.fits(plan)) else {
+        return Ok(None);
+    };
+    let client = match (&grant.authentication, &plan.client) {
+        (Some(authentication), _) => Client {
+            id: grant.client_id.clone(),
+            authentication: authentication.clone(),
+        },
+        (None, Some(client)) => client::resolve(&state.plan, &state.secrets, client).map_err(|error| stuck(&error))?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Asking {
+        server: grant.server.clone(),
+        request: requests::refresh(&grant, &refresh),
+        client,
+        grant,
+        demanded: Vec::new(),
+    }))
+}
+
+/// The grant with what was issued.
+pub(super) fn issued(before: &Grant, tokens: Tokens, asked_at: i64) -> Grant {
+    let lives = tokens
+        .expires_in
+        .map(|life| to_micros(std::time::UNIX_EPOCH + life.max(SHORTEST)));
+    Grant {
+        access: tokens.access,
+        expire_time: lives.map(|life| asked_at.saturating_add(life)),
+        // Not every server rotates it.
+        refresh: tokens.refresh.or_else(|| before.refresh.clone()),
+        scopes: tokens
+            .scopes
+            .map_or_else(|| before.scopes.clone(), |scopes| scopes::union(scopes, [])),
+        account: tokens.account.unwrap_or_else(|| before.account.clone()),
+        refresh_time: asked_at,
+        ..before.clone()
+    }
+}
+
+/// Errors that some servers answer with 400 although a retry may succeed.
+fn is_transient(code: &str) -> bool {
+    matches!(code, "temporarily_unavailable" | "server_error" | "slow_down")
+}
+
+/// The service's own trouble.
+fn stuck(error: &Error) -> Trouble {
+    match error {
+        Error::Store(_) | Error::Contended => Trouble::Store(error.to_string()),
+        error => Trouble::Refused(error.to_string()),
+    }
+}

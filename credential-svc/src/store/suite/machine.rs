@@ -1,0 +1,131 @@
+//! Machines get tokens by client credentials.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use pretty_assertions::assert_eq;
+
+use super::{
+    Bench,
+    accounts::{World, bearer, demanded, machine, plan, rejected},
+    service::owner,
+};
+use crate::domain::{
+    authorization::{
+        fake::{LIFE, Script, refused},
+        servers::TokenKind,
+    },
+    error::Error,
+    owner::Source,
+};
+
+async fn world<B: Bench>() -> World<B> {
+    World::new(plan(machine(), Source::Prompted)).await
+}
+
+fn requests<B: Bench>(world: &World<B>) -> usize {
+    world.servers.requests("client_credentials").len()
+}
+
+pub(in crate::store) async fn all_callers_share_a_machines_token<B: Bench>() {
+    let world = world::<B>().await;
+    let replicas = [world.replica().await, world.replica().await];
+    let missing = replicas[0].token().await.unwrap_err();
+    assert!(matches!(missing, Error::CredentialRequired { .. }), "{missing:?}");
+    replicas[0].put("a", &[("secret", "canary-secret")]).await.unwrap();
+    let calls = (0..20).map(|number| replicas[number % 2].token());
+    for token in join_all(calls).await {
+        assert_eq!(token.unwrap(), bearer(1, 1));
+    }
+    let [request] = &world.servers.requests("client_credentials")[..] else {
+        panic!("more than one request")
+    };
+    assert_eq!(
+        (request.client.as_str(), request.secret.as_str()),
+        ("machine", "canary-secret")
+    );
+    for (name, value) in [
+        ("scope", "read"),
+        ("resource", "https://example.com/mcp"),
+        ("audience", "tools"),
+    ] {
+        assert_eq!(request.parameters[name], value);
+    }
+    for replica in &replicas {
+        replica.advance(LIFE);
+    }
+    let calls = (0..20).map(|number| replicas[number % 2].token());
+    for token in join_all(calls).await {
+        assert_eq!(token.unwrap(), bearer(2, 2));
+    }
+    assert_eq!(replicas[0].call(rejected(2)).await.unwrap(), bearer(3, 3));
+    assert_eq!(requests(&world), 3);
+    let told = replicas[0].credentials.get(&replicas[0].subject("a")).await.unwrap();
+    assert_eq!(told.connection.unwrap().client_id, "machine");
+    replicas[0].credentials.delete(replicas[0].subject("a")).await.unwrap();
+    let revoked = world.servers.revoked(1).await;
+    assert_eq!(revoked, [(TokenKind::Access, "canary-access-3".to_owned())]);
+}
+
+pub(in crate::store) async fn another_secret_gives_another_token<B: Bench>() {
+    for source in [Source::Prompted, Source::Stored] {
+        let world = World::<B>::new(plan(machine(), source)).await;
+        let service = world.replica().await;
+        let put = async |value: &str| match source {
+            Source::Prompted => service.put("a", &[("secret", value)]).await.unwrap(),
+            Source::Stored => service.put_entry(&[("secret", value)]).await.unwrap(),
+        };
+        put("wrong").await;
+        world.servers.script([Script::Fail(refused("invalid_client"))]);
+        for _ in 0..5 {
+            let error = service.token().await.unwrap_err();
+            assert!(
+                matches!(&error, Error::Unusable { message, .. } if message.contains("invalid_client") && message.contains("an admin")),
+                "{error:?}"
+            );
+        }
+        assert_eq!(requests(&world), 1);
+        service.reconcile().await.unwrap();
+        assert!(
+            world.registry.reported(&owner("a")).unwrap().ready,
+            "it may heal by itself"
+        );
+        put("right").await;
+        service.advance(Duration::from_secs(1));
+        assert_eq!(service.token().await.unwrap(), bearer(1, 1));
+        put("newer").await;
+        assert_eq!(service.token().await.unwrap(), bearer(2, 2));
+        assert_eq!(world.servers.requests("client_credentials")[2].secret, "newer");
+    }
+}
+
+pub(in crate::store) async fn a_machine_asks_for_scopes_that_are_demanded<B: Bench>() {
+    let world = world::<B>().await;
+    let service = world.replica().await;
+    service.put("a", &[("secret", "canary-secret")]).await.unwrap();
+    assert_eq!(service.token().await.unwrap(), bearer(1, 1));
+    assert_eq!(service.call(demanded(&["write"])).await.unwrap(), bearer(2, 2));
+    service.advance(LIFE);
+    assert_eq!(service.token().await.unwrap(), bearer(3, 3));
+    let scopes: Vec<String> = world
+        .servers
+        .requests("client_credentials")
+        .iter()
+        .map(|one| one.parameters["scope"].clone())
+        .collect();
+    assert_eq!(scopes, ["read", "read write", "read write"]);
+    // Refused, and granted without it.
+    world.servers.script([
+        Script::Fail(refused("invalid_scope")),
+        Script::Issue(|tokens| tokens.scopes = Some(vec!["read".to_owned(), "write".to_owned()])),
+    ]);
+    for scope in ["admin", "admin", "root", "root"] {
+        let error = service.call(demanded(&[scope])).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::ScopeRequired { scopes } if *scopes == [scope]),
+            "{error:?}"
+        );
+    }
+    assert_eq!(requests(&world), 5);
+    assert_eq!(service.token().await.unwrap(), bearer(4, 4), "the others go on");
+}
