@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     discovery::{Asker, Discovery, Reports},
     domain::Links,
-    identity::{Identity, TokenUses, metadata_routes},
+    identity::{Identity, Metadata, TokenUses},
     mcp::{self, Mcp},
     pages::{self, PagesConfig, PagesDeps},
     snapshot::{Feed, Store},
@@ -93,11 +93,13 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         links.clone(),
         tools_changed,
     ));
+    let metadata = Arc::new(Metadata::new(&deps.verifier, links.clone(), Arc::clone(&store)));
     let streams_end = CancellationToken::new();
     let mcp = Arc::new(Mcp::new(
         &config,
         Arc::clone(&calls),
         Arc::clone(&identity),
+        Arc::clone(&metadata),
         Arc::clone(&store),
         Arc::clone(&deps.quotas),
         deps.clock.clone(),
@@ -137,9 +139,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         grpc: grpc(tools, admission, &deps.verifier),
         services: vec![tool_service_server::SERVICE_NAME],
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
-        http: mcp::routes(mcp)
-            .merge(metadata_routes(&deps.verifier, &links))
-            .merge(pages),
+        http: mcp::routes(mcp).merge(metadata.routes()).merge(pages),
         ready: store.readiness(),
         tasks: vec![
             watch_task(deps.registry.clone(), watcher(&config), feed),

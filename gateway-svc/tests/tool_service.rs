@@ -200,6 +200,11 @@ async fn explains_every_step_also_to_admins_only_for_others() {
         (ResolutionRule::Personal, ResolutionOutcome::Chosen)
     );
     assert_eq!(first.owner, world.user("alice"));
+    let credential = hers.credential.unwrap();
+    assert_eq!(
+        (credential.model.as_str(), credential.per_caller, credential.ready),
+        ("static_credential", false, true)
+    );
     let himself = world
         .tools()
         .explain_resolution(world.by("bob", explain(&world.user("bob"))))

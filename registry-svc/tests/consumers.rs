@@ -273,6 +273,7 @@ async fn change_by_mask(stack: Stack) {
         description: "kept".to_owned(),
         labels: map(&[("team", "ops")]),
         omit_entry_prefix: Some(true),
+        tokens_only: Some(true),
         ..Default::default()
     };
     let made = admin.gateway("main", made).await.unwrap();
@@ -294,16 +295,29 @@ async fn change_by_mask(stack: Stack) {
     let set = update(change.clone(), None).await.unwrap();
     assert_eq!(set.display_name, "Main");
     assert_eq!(
-        (set.description.as_str(), &set.labels, set.omit_entry_prefix()),
-        ("kept", &made.labels, true),
+        (
+            set.description.as_str(),
+            &set.labels,
+            set.omit_entry_prefix(),
+            set.tokens_only()
+        ),
+        ("kept", &made.labels, true, true),
         "without a mask, what is not set stays"
     );
     assert!(set.registry_revision > made.registry_revision);
     let same = update(change.clone(), None).await.unwrap();
     assert_eq!(same, set, "what changes nothing writes nothing");
     let all = update(change.clone(), mask(&["*"])).await.unwrap();
-    assert_eq!((all.description.as_str(), all.omit_entry_prefix()), ("", false));
+    assert_eq!(
+        (all.description.as_str(), all.omit_entry_prefix(), all.tokens_only()),
+        ("", false, false)
+    );
     assert!(all.labels.is_empty());
+    let only = Gateway {
+        tokens_only: Some(true),
+        ..change.clone()
+    };
+    assert!(update(only, mask(&["tokens_only"])).await.unwrap().tokens_only());
     let refused = update(change, mask(&["display_name", "uid"])).await.unwrap_err();
     assert_eq!(fields(&refused), ["update_mask.paths[1]"]);
 }

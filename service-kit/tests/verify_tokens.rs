@@ -112,6 +112,36 @@ async fn rejects_every_other_token_with_a_reason() {
     }
 }
 
+#[tokio::test]
+async fn requires_the_configured_scopes_of_access_tokens() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let mut config = issuer.config();
+    config.client_id = Some("pages".to_owned());
+    config.required_scopes = vec!["tools".to_owned(), "api://chandlery/call".to_owned()];
+    let verifier = Verifier::new(vec![config], Clock::System).unwrap();
+    for (change, is_accepted) in [
+        (json!({ "scope": "openid tools api://chandlery/call" }), true),
+        (json!({ "scp": ["tools", "call"] }), true),
+        (json!({ "scp": "tools call" }), true),
+        (json!({ "scope": "tools" }), false),
+        (json!({ "scope": "toolsmith call" }), false),
+        (json!({ "scope": "tools other://call" }), false),
+        (json!({}), false),
+    ] {
+        let token = issuer.sign(&claims(&issuer, change.clone()));
+        let expected = if is_accepted {
+            Ok(())
+        } else {
+            Err(TokenError::InsufficientScope)
+        };
+        assert_eq!(verifier.verify(&token).await.map(drop), expected, "{change}");
+        assert_eq!(verifier.issuer_of(&token).unwrap().issuer, issuer.issuer());
+    }
+    let id_token = issuer.sign(&claims(&issuer, json!({ "aud": "pages" })));
+    verifier.verify_for(Use::SignIn, &id_token).await.unwrap();
+    assert!(verifier.issuer_of("nonsense").is_none());
+}
+
 /// Other kinds of tokens may name the same person, be signed with the same key, and be known to others.
 #[tokio::test]
 async fn calls_require_access_tokens() {

@@ -61,9 +61,7 @@ fn refusal(origin: &str, fields: &Fields, form: &Form) -> Option<ServerError> {
     // RFC 6749, section 5.2.
     let permitted = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
     let code: String = code.chars().filter(permitted).take(MAX_CODE).collect();
-    // What hides in a secret that is repeated must not hide the secret.
-    let description = fields.text("error_description").unwrap_or_default();
-    let description = form.redact(&readable(&form.redact(description), usize::MAX));
+    let description = form.redact(fields.text("error_description").unwrap_or_default());
     let description = match readable(&description, MAX_DESCRIPTION) {
         text if text.is_empty() => format!("{origin} refuses: {code}"),
         text => format!("{origin} refuses: {code} ({text})"),

@@ -1,6 +1,7 @@
 //! A form whose values are secrets: wiped when it was sent, and known so that no message repeats them.
 
 use bytes::Bytes;
+use masking::{Needles, mask};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -57,19 +58,7 @@ impl Form {
     pub(super) fn redact(&self, text: &str) -> String {
         let secrets = self.fields.iter().filter(|(name, _)| !PUBLIC.contains(name));
         let secrets = secrets.map(|(_, value)| value).chain(&self.others);
-        let mut text = text.to_owned();
-        for secret in secrets
-            .map(SecretString::expose_secret)
-            .filter(|secret| !secret.is_empty())
-        {
-            let encoded: Zeroizing<String> =
-                Zeroizing::new(form_urlencoded::byte_serialize(secret.as_bytes()).collect());
-            for form in [secret, encoded.as_str()] {
-                if text.contains(form) {
-                    text = text.replace(form, "[secret]");
-                }
-            }
-        }
-        text
+        let needles = Needles::new(secrets.map(SecretString::expose_secret));
+        mask(text, "[secret]", &[&needles], 0).unwrap_or_else(|| text.to_owned())
     }
 }

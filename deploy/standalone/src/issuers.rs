@@ -30,6 +30,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
                 "{what}: client_secret_env: the environment variable {variable} is not set"
             ));
         }
+        if let Some(scope) = issuer.required_scopes.iter().find(|scope| !is_scope(scope)) {
+            return Err(format!(
+                "{what}: required_scopes: {scope:?} is not one scope: printable ASCII without spaces, quotes and backslashes"
+            ));
+        }
         if file.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
             return Err(format!("{what}: {} is configured twice", issuer.issuer));
         }
@@ -46,6 +51,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
         }
     }
     Ok(file.issuers)
+}
+
+/// RFC 6749, section 3.3.
+fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
 }
 
 #[cfg(test)]
@@ -86,6 +96,10 @@ mod tests {
             (
                 "issuers:\n  - {issuer: 'https://a.example', client_id: a}\n  - {issuer: 'https://a.example', client_id: b}\n",
                 "twice",
+            ),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', audiences: [a], required_scopes: ['two words']}\n",
+                "required_scopes: \"two words\"",
             ),
         ] {
             let error = parse(text).unwrap_err();

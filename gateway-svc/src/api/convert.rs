@@ -54,6 +54,12 @@ pub(super) fn explanation(explanation: Explanation) -> pb::ExplainResolutionResp
         install_url: explanation.install_url.unwrap_or_default(),
         entry: format!("entries/{}", explanation.entry.slug),
         tool: explanation.tool.to_string(),
+        credential: explanation.credential.map(|credential| pb::ExplainedCredential {
+            model: credential.kind.name().to_owned(),
+            per_caller: credential.per_caller,
+            ready: credential.ready,
+            detail: credential.detail,
+        }),
     }
 }
 

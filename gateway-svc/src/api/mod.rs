@@ -159,15 +159,21 @@ impl ToolService for Tools {
             violations.add("user", "must be users/{user}");
         }
         let consumer = violations.into_result(consumer)?;
+        // What somebody else calls with is not known.
+        let mut without_jwt = caller.token.is_none();
         let subject = match user.flatten() {
             Some(user) if caller.user().is_none_or(|caller| caller.id != user) => {
+                without_jwt = false;
                 self.somebody_else(&caller, &user, &metadata).await?
             }
             _ => caller,
         };
         let snapshot = self.store.load().map_err(status::of_call)?;
-        let explanation = resolve::explain(&snapshot, &subject, &consumer, &request.exposed_name, &self.links)
+        let mut explanation = resolve::explain(&snapshot, &subject, &consumer, &request.exposed_name, &self.links)
             .map_err(status::of_call)?;
+        if without_jwt {
+            explanation.credential = explanation.credential.map(resolve::ExplainedCredential::without_jwt);
+        }
         Ok(Response::new(convert::explanation(explanation)))
     }
 }

@@ -118,6 +118,7 @@ pub(super) fn of_refusal(refusal: Refusal) -> Status {
         Refusal::Token(why) => of(Code::Unauthenticated, ErrorReason::TokenInvalid, message)
             .with("detail", why)
             .build(),
+        Refusal::Scope(_) => of(Code::PermissionDenied, ErrorReason::TokenInvalid, message).build(),
         Refusal::Deactivated => of(Code::Unauthenticated, ErrorReason::UserDeactivated, message).build(),
         Refusal::IssuerUnreachable => of(Code::Unavailable, ErrorReason::TokenInvalid, message).build(),
         Refusal::Unavailable(error) => of_call(error),

@@ -45,6 +45,20 @@ pub(crate) enum CredentialKind {
     JwtPassthrough,
 }
 
+impl CredentialKind {
+    /// As the field of `EntryRevision` in the registry's contract.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::None => "no_credential",
+            Self::Static => "static_credential",
+            Self::OAuth => "oauth",
+            Self::ClientCredentials => "client_credentials",
+            Self::TokenExchange => "token_exchange",
+            Self::JwtPassthrough => "jwt_passthrough",
+        }
+    }
+}
+
 /// A header that carries no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FixedHeader {

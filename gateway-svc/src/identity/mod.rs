@@ -5,7 +5,7 @@ mod token_use;
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use service_kit::{
     Clock,
     identity::{GATEWAY_TOKEN, ISSUER_UNREACHABLE, TokenError, USER_DEACTIVATED, Verifier},
@@ -13,11 +13,11 @@ use service_kit::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    domain::{CallError, Caller, Links},
+    domain::{CallError, Caller},
     snapshot::{Snapshot, Store},
 };
 
-pub(crate) use metadata::metadata_routes;
+pub(crate) use metadata::Metadata;
 pub(crate) use token_use::TokenUses;
 
 /// Why a token of no accepted kind is refused.
@@ -67,6 +67,9 @@ pub(crate) enum Refusal {
     /// The token is not accepted, for this reason.
     #[error("the token was refused: {0}")]
     Token(String),
+    /// The token lacks one of the scopes that its issuer's tokens must have: these, separated by spaces.
+    #[error("the token lacks a scope; its issuer's tokens must have: {0}")]
+    Scope(String),
     /// The token's user is deactivated.
     #[error("{USER_DEACTIVATED}")]
     Deactivated,
@@ -98,6 +101,11 @@ impl Identity {
         let user = match self.verifier.verify(token).await {
             Ok(user) => user,
             Err(TokenError::IssuerUnreachable) => return Err(Refusal::IssuerUnreachable),
+            Err(TokenError::InsufficientScope) => {
+                let issuer = self.verifier.issuer_of(token);
+                let scopes = issuer.map(|issuer| issuer.required_scopes.join(" "));
+                return Err(Refusal::Scope(scopes.unwrap_or_default()));
+            }
             Err(TokenError::Malformed) => return Err(Refusal::Token(MALFORMED.to_owned())),
             Err(error) => return Err(Refusal::Token(error.to_string())),
         };
@@ -174,23 +182,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// `WWW-Authenticate` of a 401 at an MCP endpoint (RFC 9728, section 5.1; RFC 6750, section 3).
-pub(crate) fn challenge(links: &Links, path: &str, refusal: &Refusal) -> HeaderValue {
-    let metadata = metadata::url(links, path);
-    let error = match refusal {
-        Refusal::Deactivated => "error=\"invalid_token\", error_description=\"its user was deactivated\", ".to_owned(),
-        Refusal::Token(why) => format!(
-            "error=\"invalid_token\", error_description=\"{}\", ",
-            why.replace(['"', '\\'], "'")
-        ),
-        _ => String::new(),
-    };
-    HeaderValue::from_str(&format!("Bearer {error}resource_metadata=\"{metadata}\""))
-        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -206,21 +201,5 @@ mod tests {
             assert_eq!(of(value), None, "{value}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn challenges_name_the_metadata() {
-        let links = Links::new("https://tools.example.com".parse().unwrap());
-        assert_eq!(
-            challenge(&links, "/mcp/default", &Refusal::Anonymous),
-            "Bearer resource_metadata=\"https://tools.example.com/.well-known/oauth-protected-resource/mcp/default\""
-        );
-        let refused = challenge(&links, "/mcp/default", &Refusal::Token("it \"is\" bad".to_owned()));
-        assert!(
-            refused
-                .to_str()
-                .unwrap()
-                .starts_with("Bearer error=\"invalid_token\", error_description=\"it 'is' bad\", ")
-        );
     }
 }

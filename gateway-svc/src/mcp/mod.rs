@@ -39,8 +39,8 @@ use crate::{
     buffers::Buffers,
     calls::Calls,
     config::Config,
-    domain::{ConsumerKind, Links},
-    identity::Identity,
+    domain::ConsumerKind,
+    identity::{Identity, Metadata},
     snapshot::Store,
 };
 pub use batch::MAX_BATCH;
@@ -56,12 +56,12 @@ const MAX_BODIES_EACH: usize = 32 << 20;
 pub(crate) struct Mcp {
     calls: Arc<Calls>,
     identity: Arc<Identity>,
+    metadata: Arc<Metadata>,
     store: Arc<Store>,
     quotas: Arc<Quotas>,
     sessions: Sessions,
     cursors: PageTokens,
     hosts: Hosts,
-    links: Links,
     in_flight: Arc<InFlight>,
     bodies: Buffers,
     /// For messages that take long to parse.
@@ -80,6 +80,7 @@ impl Mcp {
         config: &Config,
         calls: Arc<Calls>,
         identity: Arc<Identity>,
+        metadata: Arc<Metadata>,
         store: Arc<Store>,
         quotas: Arc<Quotas>,
         clock: Clock,
@@ -88,12 +89,12 @@ impl Mcp {
         Self {
             calls,
             identity,
+            metadata,
             store,
             quotas,
             sessions: Sessions::new(&config.session_key),
             cursors: PageTokens::new(&config.page_token_key),
             hosts: Hosts::new(config.public_url.clone(), &config.allowed_hosts),
-            links: Links::new(config.public_url.clone()),
             in_flight: Arc::default(),
             bodies: Buffers::new(MAX_BODIES, MAX_BODIES_EACH),
             turns: OwnTurns::default(),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{CallError, ConsumerRef},
-    identity::{Refusal, challenge},
+    identity::Refusal,
 };
 
 /// `Retry-After`, in seconds.
@@ -38,15 +38,16 @@ pub(super) fn later(status: StatusCode, why: &str, id: Option<&str>, retry_after
 
 pub(super) fn refused(mcp: &Mcp, name: &ConsumerRef, refusal: &Refusal) -> Response {
     let message = refusal.to_string();
-    match refusal {
-        Refusal::Anonymous | Refusal::Token(_) | Refusal::Deactivated => {}
+    let status = match refusal {
+        Refusal::Anonymous | Refusal::Token(_) | Refusal::Deactivated => StatusCode::UNAUTHORIZED,
+        Refusal::Scope(_) => StatusCode::FORBIDDEN,
         Refusal::IssuerUnreachable => return plain(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, &message),
         Refusal::Unavailable(error) => return unavailable(error),
-    }
-    let mut response = plain(StatusCode::UNAUTHORIZED, TRANSPORT_ERROR, &message);
+    };
+    let mut response = plain(status, TRANSPORT_ERROR, &message);
     response
         .headers_mut()
-        .insert(WWW_AUTHENTICATE, challenge(&mcp.links, &name.mcp_path(), refusal));
+        .insert(WWW_AUTHENTICATE, mcp.metadata.challenge(name, refusal));
     response
 }
 

@@ -12,6 +12,7 @@ use axum::{
 use contracts::credential::StartAuthorizationResponse;
 use serde::{Deserialize, Serialize};
 use service_kit::quota::InFlight;
+use tonic::{Code, Status};
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -136,12 +137,8 @@ pub(super) async fn disconnect(
 }
 
 /// Whether what the status says is the same for all pages.
-pub(super) fn is_plain(status: &tonic::Status) -> bool {
-    use tonic::Code;
-    matches!(
-        status.code(),
-        Code::Unauthenticated | Code::NotFound | Code::PermissionDenied
-    )
+fn is_plain(status: &Status) -> bool {
+    matches!(status.code(), Code::Unauthenticated | Code::NotFound)
 }
 
 /// Where the browser goes. credential-svc has checked the server; that it is a page, and no script, is checked here.

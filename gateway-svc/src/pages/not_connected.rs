@@ -45,6 +45,8 @@ pub(super) enum Why {
     Moved,
     /// Something is to be entered first.
     Incomplete,
+    /// The opener may not, or the entry is not for it.
+    NotPossible,
     /// A part of Chandlery did not answer.
     Unavailable,
     /// The log has the cause.
@@ -82,7 +84,7 @@ impl NotConnected {
             (Code::ResourceExhausted, _) => Why::TooMuch,
             (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled, _) => return Why::Unavailable.into(),
             (Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::NotFound, _) => {
-                Why::Denied
+                Why::NotPossible
             }
             (code, _) => {
                 tracing::error!(rpc.code = ?code, error = status.message(), "an account could not be connected");
@@ -154,6 +156,11 @@ impl NotConnected {
                 StatusCode::CONFLICT,
                 "Something is missing",
                 "Enter it in the form of the installation, then connect again.",
+            ),
+            Why::NotPossible => (
+                StatusCode::FORBIDDEN,
+                "This cannot be connected",
+                "The page of the installation shows its state; the people who curate this entry can say more.",
             ),
             Why::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     access::{self, Found},
     choose::{self, Rule},
+    credential::ExplainedCredential,
 };
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Entry, Installation, Links, RepairReason},
@@ -20,6 +21,8 @@ pub(crate) struct Explanation {
     pub(crate) tool: Arc<str>,
     /// The installation; `None`: nowhere.
     pub(crate) chosen: Option<Arc<Installation>>,
+    /// The credential that the call would carry; `None` where it goes nowhere, or what runs there is not known.
+    pub(crate) credential: Option<ExplainedCredential>,
     /// Why the call would fail; `None`: it would not.
     pub(crate) reason: Option<RepairReason>,
     /// Every candidate in the order in which they are considered, and every rule that has none.
@@ -66,6 +69,9 @@ pub(crate) fn explain(
     let candidates: Vec<_> = choose::candidates(&entered, route).collect();
     let chosen = choose::choose(&entered, route, entry);
     let installation = chosen.as_ref().map(|chosen| Arc::clone(chosen.installation));
+    let running = installation
+        .as_ref()
+        .and_then(|installation| snapshot.running(installation));
     let fault = match chosen {
         Some(chosen) => chosen.call(&entered, &route.tool).err(),
         None => Some(choose::nowhere(&entered, route, entry)),
@@ -113,6 +119,7 @@ pub(crate) fn explain(
         entry: Arc::clone(entry),
         tool: Arc::clone(&route.tool),
         chosen: installation,
+        credential: running.as_ref().map(ExplainedCredential::of),
         install_url: fault.is_some().then(|| links.install(&entry.slug, Some(name))),
         reason: fault.map(|fault| fault.reason),
         steps,

@@ -4,6 +4,7 @@
 
 mod access;
 mod choose;
+mod credential;
 mod explain;
 mod list;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub(crate) use access::consumer;
 pub(crate) use choose::{Fault, Rule};
+pub(crate) use credential::ExplainedCredential;
 pub(crate) use explain::{Explanation, Outcome, Step, explain};
 pub(crate) use list::{Page, fingerprint, list, page};
 

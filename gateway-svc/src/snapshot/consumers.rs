@@ -32,6 +32,8 @@ pub(super) struct Consumers {
     by_name: HashTrieMapSync<ConsumerRef, Arc<str>>,
     /// By the uid of the gateway or agent, which may come later and go earlier.
     assigned: HashTrieMapSync<Arc<str>, Arc<Assigned>>,
+    /// How many take tokens only.
+    tokens_only: usize,
 }
 
 impl Consumers {
@@ -43,6 +45,11 @@ impl Consumers {
     /// By uid.
     pub(super) fn by_uid(&self, uid: &str) -> Option<&Arc<Consumer>> {
         self.by_uid.get(uid).map(|exposed| &exposed.consumer)
+    }
+
+    /// Whether any takes tokens only.
+    pub(super) fn some_take_tokens_only(&self) -> bool {
+        self.tokens_only > 0
     }
 
     /// What is assigned to one, with the uids of the assignments.
@@ -59,6 +66,8 @@ impl Consumers {
             .map(|known| Arc::clone(&known.table))
             .unwrap_or_default();
         self.by_name.insert_mut(consumer.name.clone(), Arc::clone(&uid));
+        let was = self.by_uid(&uid).is_some_and(|known| known.tokens_only);
+        self.tokens_only = self.tokens_only + usize::from(consumer.tokens_only) - usize::from(was);
         self.by_uid.insert_mut(uid, Exposed { consumer, table });
     }
 
@@ -68,6 +77,7 @@ impl Consumers {
             return;
         };
         self.by_uid.remove_mut(uid);
+        self.tokens_only -= usize::from(gone.tokens_only);
         // Another may have the slug already.
         if self.by_name.get(&gone.name).is_some_and(|current| **current == *uid) {
             self.by_name.remove_mut(&gone.name);

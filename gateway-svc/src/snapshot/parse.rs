@@ -111,6 +111,7 @@ pub(super) fn gateway(gateway: &pb::Gateway, strings: &mut Strings) -> Option<Co
             .map(|name| name.to_ascii_lowercase())
             .collect(),
         omit_entry_prefix: gateway.omit_entry_prefix(),
+        tokens_only: gateway.tokens_only(),
     })
 }
 
@@ -135,6 +136,7 @@ pub(super) fn agent(agent: &pb::Agent, strings: &mut Strings) -> Option<Consumer
             .map(|name| name.to_ascii_lowercase())
             .collect(),
         omit_entry_prefix: agent.omit_entry_prefix(),
+        tokens_only: agent.tokens_only(),
     })
 }
 

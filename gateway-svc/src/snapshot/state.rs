@@ -63,6 +63,11 @@ impl Snapshot {
         self.consumers.get(name).map(|exposed| &exposed.consumer)
     }
 
+    /// Whether any gateway takes tokens only.
+    pub(crate) fn some_take_tokens_only(&self) -> bool {
+        self.consumers.some_take_tokens_only()
+    }
+
     /// What a gateway or an agent exposes, without regard to the caller. The first call after a change builds the table.
     pub(crate) fn table(&self, name: &ConsumerRef) -> Option<&Table> {
         let exposed = self.consumers.get(name)?;

@@ -405,6 +405,7 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
         .map(str::to_owned)
         .into(),
         omit_entry_prefix: false,
+        tokens_only: false,
     };
     let mut client = HeaderMap::new();
     for (name, value) in [

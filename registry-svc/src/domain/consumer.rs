@@ -75,6 +75,7 @@ impl ConsumerSpec {
         ));
         check_passthrough(&mut violations, &message.passthrough_headers);
         message.omit_entry_prefix = Some(message.omit_entry_prefix());
+        message.tokens_only = Some(message.tokens_only());
         let mut all = Violations::new();
         all.extend(kind.field(), violations);
         all.into_result(Self(message))
@@ -108,6 +109,7 @@ pub(crate) fn apply_mask(current: &Gateway, change: Gateway, mask: Option<&Field
         visibility,
         passthrough_headers,
         omit_entry_prefix,
+        tokens_only,
         etag: _,
         create_time: _,
         update_time: _,
@@ -127,6 +129,7 @@ pub(crate) fn apply_mask(current: &Gateway, change: Gateway, mask: Option<&Field
         passthrough_headers,
     );
     mask.apply("omit_entry_prefix", &mut next.omit_entry_prefix, omit_entry_prefix);
+    mask.apply("tokens_only", &mut next.tokens_only, tokens_only);
     mask.finish()?;
     Ok(next)
 }
@@ -146,6 +149,7 @@ macro_rules! convert {
                 visibility,
                 passthrough_headers,
                 omit_entry_prefix,
+                tokens_only,
                 etag,
                 create_time,
                 update_time,
@@ -162,6 +166,7 @@ macro_rules! convert {
                 visibility,
                 passthrough_headers,
                 omit_entry_prefix,
+                tokens_only,
                 etag,
                 create_time,
                 update_time,
@@ -194,6 +199,7 @@ fn output_free(message: Gateway) -> Gateway {
         visibility,
         passthrough_headers,
         omit_entry_prefix,
+        tokens_only,
         etag: _,
         create_time: _,
         update_time: _,
@@ -208,6 +214,7 @@ fn output_free(message: Gateway) -> Gateway {
         visibility,
         passthrough_headers,
         omit_entry_prefix,
+        tokens_only,
         ..Gateway::default()
     }
 }
@@ -287,6 +294,7 @@ mod tests {
         let current = Gateway {
             description: "kept".into(),
             omit_entry_prefix: Some(true),
+            tokens_only: Some(true),
             ..Default::default()
         };
         let change = Gateway {
@@ -310,6 +318,7 @@ mod tests {
         let agent = Agent {
             display_name: "d".into(),
             omit_entry_prefix: Some(true),
+            tokens_only: Some(true),
             registry_revision: 3,
             passthrough_headers: vec!["x".into()],
             ..Default::default()

@@ -94,6 +94,7 @@ pub fn require_workload<T>(request: &tonic::Request<T>, allowed: &[Workload]) ->
 pub fn token_refused(error: TokenError) -> Status {
     let (code, message) = match error {
         TokenError::IssuerUnreachable => (Code::Unavailable, ISSUER_UNREACHABLE.to_owned()),
+        TokenError::InsufficientScope => (Code::PermissionDenied, format!("the token was refused: {error}")),
         _ => (Code::Unauthenticated, format!("the token was refused: {error}")),
     };
     StatusBuilder::new(code, Reason::TOKEN_INVALID, message)

@@ -16,6 +16,9 @@ pub struct IssuerConfig {
     /// Values of `aud` of access tokens for Chandlery. Calls with a token of this issuer require at least one.
     #[serde(default)]
     pub audiences: Vec<String>,
+    /// Scopes that an access token must have (RFC 6749, section 3.3). MCP clients are told to request them.
+    #[serde(default)]
+    pub required_scopes: Vec<String>,
     /// For sign-in to the pages: the OAuth client registered for Chandlery, which is the audience of its ID tokens.
     /// Without it, nobody can sign in to the pages with this issuer.
     #[serde(default)]
@@ -78,6 +81,17 @@ pub struct OidcEndpoints {
 }
 
 impl IssuerConfig {
+    /// Whether a token with these scopes has all that are required. A scope that is a URI, as Entra's are requested, may be in the token by
+    /// its last segment alone, as Entra gives it.
+    pub(super) fn is_satisfied_by(&self, scopes: &[String]) -> bool {
+        self.required_scopes.iter().all(|required| {
+            let short = required.contains("://").then(|| required.rsplit('/').next()).flatten();
+            scopes
+                .iter()
+                .any(|scope| scope == required || Some(scope.as_str()) == short)
+        })
+    }
+
     /// The URL of its metadata.
     pub fn metadata_url(&self) -> String {
         self.discovery_url

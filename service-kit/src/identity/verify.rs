@@ -67,6 +67,9 @@ pub enum TokenError {
     /// `aud` does not contain the audience of this service.
     #[error("its audience is not this service")]
     WrongAudience,
+    /// A scope that the issuer's tokens must have is missing: `required_scopes` of its configuration.
+    #[error("it lacks a scope that is required here")]
+    InsufficientScope,
     /// `sub` or `exp` is missing or invalid.
     #[error("it lacks a required claim")]
     MissingClaim,
@@ -143,6 +146,12 @@ impl Verifier {
     /// The configured issuers, in the order of configuration.
     pub fn issuers(&self) -> impl Iterator<Item = &IssuerConfig> {
         self.order.iter().map(|issuer| &self.issuers[issuer].config)
+    }
+
+    /// The configured issuer that a token names; the token is not verified.
+    pub fn issuer_of(&self, token: &str) -> Option<&IssuerConfig> {
+        let unverified: Unverified = unverified_claims(token)?;
+        Some(&self.issuers.get(&unverified.iss)?.config)
     }
 
     /// The endpoints of a configured issuer; `None` if it is not configured or is unreachable.
@@ -260,6 +269,9 @@ impl Verifier {
             Use::Call if is_id_token => return Err(TokenError::WrongKind),
             Use::Call | Use::SignIn => return Err(TokenError::WrongAudience),
         }
+        if is_access_token && !config.is_satisfied_by(&scopes(&claims.rest)) {
+            return Err(TokenError::InsufficientScope);
+        }
         // Databases do not accept a NUL in text.
         let text = |name: &str| {
             let text = claims.rest.get(name).and_then(Value::as_str);
@@ -343,6 +355,15 @@ fn unverified_claims<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {
 /// RFC 7519, section 2: seconds since 1970, possibly with a fraction.
 fn numeric_date(seconds: f64) -> Option<SystemTime> {
     (seconds.is_finite() && (0.0..1e12).contains(&seconds)).then(|| UNIX_EPOCH + Duration::from_secs_f64(seconds))
+}
+
+/// The scopes of an access token: `scope` (RFC 9068, section 2.2.3), or `scp` at issuers that use that name.
+fn scopes(claims: &serde_json::Map<String, Value>) -> Vec<String> {
+    ["scope", "scp"]
+        .into_iter()
+        .flat_map(|name| strings(claims.get(name)))
+        .flat_map(|scopes| scopes.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 /// A claim that is one string or a list of them.

@@ -207,6 +207,7 @@ impl DevIssuer {
                 without_slash(http_base_url)
             )),
             audiences: vec![AUDIENCE.to_owned()],
+            required_scopes: Vec::new(),
             client_id: Some(CLIENT_ID.to_owned()),
             client_secret_env: None,
             scopes: vec!["profile".to_owned(), "email".to_owned()],

@@ -29,7 +29,9 @@ async fn endpoints_are_for_known_callers_and_hosts() {
         let challenge = anonymous.headers()["www-authenticate"].to_str().unwrap();
         assert_eq!(
             challenge,
-            format!("Bearer resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource{path}\"")
+            format!(
+                "Bearer resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource{path}\", scope=\"tools\""
+            )
         );
     }
     for (bad, why) in [
@@ -57,6 +59,30 @@ async fn endpoints_are_for_known_callers_and_hosts() {
     let metadata = world.send(metadata).await;
     let metadata: Value = serde_json::from_str(&text(metadata).await).unwrap();
     assert_eq!(metadata["resource"], "http://127.0.0.1:8080/mcp/default");
+}
+
+#[tokio::test]
+async fn a_token_without_a_required_scope_is_told_so() {
+    let world = world(answers("{}")).await;
+    let with = |scope: &str| {
+        let expires = Clock::System.now() + Duration::from_secs(60);
+        let claims = json!({
+            "iss": world.issuer.issuer(), "aud": service_kit::testing::AUDIENCE, "sub": "alice", "scope": scope,
+            "exp": expires.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+        });
+        let token = format!("Bearer {}", world.issuer.sign(&claims));
+        let body = initialize(0, "2025-11-25", &json!({}));
+        world.send(post(body).header("authorization", &token))
+    };
+    assert_eq!(with("openid tools").await.status(), 200);
+    let refused = with("openid").await;
+    assert_eq!(refused.status(), 403);
+    assert_eq!(
+        refused.headers()["www-authenticate"],
+        "Bearer error=\"insufficient_scope\", \
+         resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource/mcp/default\", scope=\"tools\""
+    );
+    assert!(text(refused).await.contains("lacks a scope"));
 }
 
 #[tokio::test]

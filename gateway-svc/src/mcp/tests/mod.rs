@@ -29,10 +29,11 @@ use serde_json::{Value, json};
 use service_kit::{
     Workload,
     egress::EgressPolicy,
-    identity::Verifier,
+    identity::{IssuerConfig, Verifier},
     pipe::pipe,
     quota::Allowance,
     status::{Reason, StatusBuilder},
+    testing::TestIssuer,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -42,7 +43,8 @@ use url::Url;
 
 use super::*;
 use crate::{
-    identity::{TokenUses, metadata_routes},
+    domain::Links,
+    identity::TokenUses,
     snapshot::{
         Feed,
         testing::{ISSUER, Made, Registry, fill, gateway, plain_gateway, plain_revision, put, user_id},
@@ -99,6 +101,8 @@ struct World {
     router: Router,
     feed: Feed,
     registry: Registry,
+    /// Its tokens must have the scope `tools`.
+    issuer: TestIssuer,
     seen: mpsc::UnboundedReceiver<(Value, HeaderMap)>,
     credentials: Credentials,
     stop: CancellationToken,
@@ -209,29 +213,37 @@ async fn world_with(
     let links = Links::new(public_url.clone());
     let calls = Calls::new(Arc::clone(&store), vendor, upstreams, links.clone(), Arc::new(|_| {}));
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let verifier = Arc::new(Verifier::new(Vec::new(), clock.clone()).unwrap());
+    let issuer = TestIssuer::start().await.unwrap();
+    let issuers = vec![IssuerConfig {
+        required_scopes: vec!["tools".to_owned()],
+        ..issuer.config()
+    }];
+    let verifier = Arc::new(Verifier::new(issuers, clock.clone()).unwrap());
     let identity = Identity::new(
         Arc::clone(&verifier),
         Arc::clone(&store),
         Arc::new(TokenUses::default()),
         clock.clone(),
     );
+    let metadata = Arc::new(Metadata::new(&verifier, links, Arc::clone(&store)));
     let config = Config::new(public_url, [1; 32], [2; 32]);
     let stop = CancellationToken::new();
     let mcp = Mcp::new(
         &config,
         Arc::new(calls),
         Arc::new(identity),
+        Arc::clone(&metadata),
         store,
         quotas,
         clock,
         stop.clone(),
     );
-    let router = routes(Arc::new(mcp)).merge(metadata_routes(&verifier, &links));
+    let router = routes(Arc::new(mcp)).merge(metadata.routes());
     World {
         router,
         feed,
         registry,
+        issuer,
         seen,
         credentials,
         stop,

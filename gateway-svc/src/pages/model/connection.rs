@@ -42,7 +42,7 @@ pub(in crate::pages) fn account<'a>(
     let moved =
         !credential.bound_destination.is_empty() && credential.bound_destination != credential.present_destination;
     let somebody_elses = matches!(&installation.scope, Some(Scope::User(owner)) if owner != me);
-    (has_account(entry) && (by_person || connection.is_some())).then(|| Account {
+    (has_account(entry) && (by_person || connection.is_some())).then_some(Account {
         by_person,
         connection,
         incomplete: moved || !credential.missing_fields.is_empty(),

@@ -5,11 +5,15 @@ use std::time::{Duration, SystemTime};
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, Entry, Installation, InstallationState, entry::Server,
 };
+use registry_model::credential_models;
 
 use crate::sentence::as_sentence;
 
 /// After a change, services look again at what was ready. If one finds nothing to report, this is when waiting ends.
 const SETTLED_AFTER: Duration = Duration::from_secs(20);
+
+/// Nobody else's credential is there to ask with.
+const ASKED_BY_PEOPLE: &str = "The server is asked with the sign-in of a person: call DiscoverTools of Chandlery's gRPC API with your own token of the identity provider.";
 
 /// How far one step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +90,12 @@ pub(in crate::pages) fn look(
         Some(count) => format!("{} found.", counted(count)),
         None => "The tools are known.".to_owned(),
     };
-    steps.push(step(
-        ConditionType::ToolsDiscovered,
-        "Tools",
-        "Asking the server for its tools.",
-        &found,
-    ));
+    let asking = if per_caller(entry) {
+        ASKED_BY_PEOPLE
+    } else {
+        "Asking the server for its tools."
+    };
+    steps.push(step(ConditionType::ToolsDiscovered, "Tools", asking, &found));
     if let Some(reinstall) = &installation.reinstall_required {
         let text = as_sentence(&reinstall.message);
         steps.insert(
@@ -113,6 +117,8 @@ pub(in crate::pages) fn look(
         )
     } else if let Some(step) = worst(Progress::Failed) {
         (Progress::Failed, format!("{} failed. {}", step.title, step.text))
+    } else if let Some(step) = worst(Progress::Working).filter(|step| step.text == ASKED_BY_PEOPLE) {
+        (Progress::Working, format!("Its tools are not known yet. {}", step.text))
     } else if worst(Progress::Working).is_some() || installation.state() != InstallationState::Ready {
         (Progress::Working, "Working on it. This can take a minute.".to_owned())
     } else {
@@ -127,6 +133,12 @@ pub(in crate::pages) fn look(
         outcome,
         summary,
     }
+}
+
+/// Whether each caller has a credential of their own.
+fn per_caller(entry: &Entry) -> bool {
+    let model = entry.credential_model.clone().map(credential_models::of_entry);
+    model.is_some_and(|model| credential_models::is_per_caller(&model))
 }
 
 /// What is wrong with the secrets that an admin stores once on the entry; `None` where nothing is.
@@ -277,6 +289,28 @@ mod tests {
         );
         let there = look(&stored(True, ""), &ready, None, SystemTime::UNIX_EPOCH);
         assert_eq!((there.outcome, there.steps.len()), (Progress::Done, 2));
+    }
+
+    /// Nobody is told to wait for what does not come by itself.
+    #[test]
+    fn tools_that_only_a_caller_can_ask_for_are_said_to_be() {
+        use contracts::registry::{JwtPassthroughCredential, entry::CredentialModel};
+        use {ConditionStatus::*, ConditionType::*};
+        let entry = Entry {
+            credential_model: Some(CredentialModel::JwtPassthrough(JwtPassthroughCredential::default())),
+            ..remote()
+        };
+        let conditions = vec![
+            condition(CredentialReady, True, "", 2),
+            condition(ToolsDiscovered, Unknown, "NOT_REPORTED", 2),
+        ];
+        let mut pending = installation(InstallationState::Pending, conditions);
+        pending.conditions[1].message.clear();
+        let looked = look(&entry, &pending, None, SystemTime::UNIX_EPOCH);
+        assert_eq!(looked.outcome, Progress::Working);
+        assert!(looked.summary.contains("DiscoverTools"), "{}", looked.summary);
+        let looked = look(&remote(), &pending, None, SystemTime::UNIX_EPOCH);
+        assert!(looked.summary.starts_with("Working on it."), "{}", looked.summary);
     }
 
     #[test]

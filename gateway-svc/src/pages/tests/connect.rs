@@ -237,6 +237,7 @@ async fn says_who_can_do_what_where_nothing_was_connected() {
         ),
         (Code::Aborted, DestinationStale, "The destination has changed"),
         (Code::Unavailable, RegistryUnavailable, "temporarily unavailable"),
+        (Code::PermissionDenied, PermissionDenied, "This cannot be connected"),
         (Code::Internal, Internal, "Internal error"),
     ] {
         site.services.world().refuse_authorization = Some(refusal(code, reason, "it says <this>"));

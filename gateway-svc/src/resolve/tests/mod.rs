@@ -1,6 +1,7 @@
 //! The rules of resolution, one by one.
 
 mod bindings;
+mod credentials;
 
 use contracts::registry::{self as pb, ConditionStatus};
 use pretty_assertions::assert_eq;
