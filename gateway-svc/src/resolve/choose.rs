@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use super::access::Entered;
 use crate::{
-    domain::{ConditionState, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
+    domain::{ConditionState, CredentialKind, Definition, Entry, Installation, Lifecycle, RepairReason, Running},
     route::Route,
     sentence::as_sentence,
 };
@@ -117,6 +117,11 @@ pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fa
         Some(pending) if pending.credential.status == ConditionState::True => {
             format!("{name} is installed but not ready yet. Open the link to see its progress, then try again.")
         }
+        Some(pending) if has_account(entered, pending) => {
+            format!(
+                "{name} is installed but not connected to an account. Open the link to connect one, then try again."
+            )
+        }
         Some(_) => {
             format!("{name} is installed but incomplete. Open the link to enter what is missing, then try again.")
         }
@@ -126,6 +131,12 @@ pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fa
         None => format!("{name} is not connected yet. Open the link to connect it, then try again."),
     };
     Fault::new(RepairReason::CredentialRequired, message)
+}
+
+/// Whether its credential is an account that a person connects.
+fn has_account(entered: &Entered<'_>, installation: &Arc<Installation>) -> bool {
+    let running = entered.snapshot.running(installation);
+    running.is_some_and(|running| running.revision.credential == CredentialKind::OAuth)
 }
 
 impl Chosen<'_> {

@@ -60,12 +60,49 @@ fn the_credential_of_a_call_is_explained() {
         "{none:?}"
     );
 
-    let nothing = explain(
+    let none = explain(
         &registry().snapshot(),
         &person("alice"),
         &default(),
         "time__now",
         &links(),
     );
-    assert_eq!(nothing.unwrap().credential, None);
+    assert_eq!(none.unwrap().credential, None);
+}
+
+#[test]
+fn who_has_no_account_yet_is_told_to_connect_one() {
+    for (model, text) in [
+        (
+            CredentialModel::Oauth(pb::OAuthCredential {
+                injection: Some(bearer()),
+                ..pb::OAuthCredential::default()
+            }),
+            "Open the link to connect one",
+        ),
+        (
+            CredentialModel::StaticCredential(pb::StaticCredential::default()),
+            "Open the link to enter what is missing",
+        ),
+    ] {
+        let running = pb::EntryRevision {
+            credential_model: Some(model),
+            ..plain_revision("time")
+        };
+        let registry = registry().install(Made {
+            running: Some(running),
+            credential: (ConditionStatus::False, "CREDENTIAL_REQUIRED"),
+            once_ready: false,
+            ..Made::new("own", "time", "alice")
+        });
+        let called = call(
+            &registry.snapshot(),
+            &person("alice"),
+            &default(),
+            "time__now",
+            &links(),
+        );
+        let message = called.unwrap_err().to_string();
+        assert!(message.contains(text), "{message}");
+    }
 }
