@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     process::{Program, free_port},
     script::node_command,
+    tls::install_crypto,
     wait::eventually,
 };
 
@@ -22,6 +23,7 @@ pub struct AuthorizationServer {
 impl AuthorizationServer {
     /// Starts one for a resource. `environment`: see the script.
     pub async fn start(resource: &str, environment: &[(&str, &str)]) -> Self {
+        install_crypto();
         let port = free_port();
         let mut command = node_command("authorization_server.mjs");
         command

@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::{
     process::{Program, free_port},
+    tls::install_crypto,
     tools::Tool,
     wait::eventually_within,
 };
@@ -28,6 +29,7 @@ impl Keycloak {
     /// # Panics
     /// If it is not ready in three minutes.
     pub async fn start() -> Self {
+        install_crypto();
         let port = free_port();
         let mut command = Command::new(Tool::Keycloak.path());
         command.env("JAVA_HOME", Tool::KeycloakJdk.path());

@@ -3,7 +3,7 @@
 
 use contracts::registry::{self as r, entry::CredentialModel};
 use integration_tests::{
-    Caller, Stack, caller::refused, keycloak::claims, upstream::recording::RecordingUpstream, walk,
+    Caller, Stack, caller::reason, eventually, keycloak::claims, upstream::recording::RecordingUpstream, walk,
 };
 use serde_json::json;
 use tonic::Code;
@@ -77,9 +77,24 @@ async fn the_server_gets_the_callers_token_and_no_other() {
             .await
             .expect("a member may")
             .name;
-        let request = contracts::gateway::DiscoverToolsRequest { installation };
-        let answer = alice.tools().discover_tools(request).await;
-        refused(answer, Code::FailedPrecondition, "CALLER_TOKEN_REQUIRED");
+        // It is not ready for a moment.
+        let status = eventually("the token is refused", || async {
+            let request = contracts::gateway::DiscoverToolsRequest {
+                installation: installation.clone(),
+            };
+            let status = alice
+                .tools()
+                .discover_tools(request)
+                .await
+                .expect_err("it has no tools");
+            (reason(&status) != "INSTALLATION_UNAVAILABLE").then_some(status)
+        })
+        .await;
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::FailedPrecondition, "CALLER_TOKEN_REQUIRED"),
+            "{status:?}"
+        );
     }
     let all = upstream.requests();
     let leaked = all

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{Served, recording::RecordingUpstream};
+use crate::tls::install_crypto;
 
 /// Enough for a test.
 const MAX_BODY: usize = 1 << 20;
@@ -64,6 +65,7 @@ impl ProtectedUpstream {
 
     /// Starts the server on the port that [`Self::bind`] bound.
     pub async fn start(listener: TcpListener, resource: &str, issuer: &str) -> Self {
+        install_crypto();
         let checks = Arc::new(Checks {
             resource: resource.to_owned(),
             issuer: issuer.to_owned(),
