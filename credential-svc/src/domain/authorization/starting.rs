@@ -26,6 +26,8 @@ use crate::domain::{
 
 /// The scope with which servers issue refresh tokens (OpenID Connect Core 1.0, section 11).
 const OFFLINE: &str = "offline_access";
+/// The scopes with which servers say whose account it is (OpenID Connect Core 1.0, sections 3.1.2.1 and 5.4).
+const IDENTITY: [&str; 2] = ["openid", "email"];
 
 /// Where a person signs in.
 #[derive(Debug)]
@@ -263,7 +265,8 @@ fn unnamed(who: &str) -> Error {
     ))
 }
 
-/// The entry's scopes or the upstream's, those that the upstream has demanded since, and the one with which a token can be renewed.
+/// The entry's scopes or the upstream's, those that the upstream has demanded since, and where the server knows them, the one with which a
+/// token can be renewed and those that name the account.
 fn wanted(plan: &SignIn, upstream: Option<&Upstream>, own: &Record, metadata: &Metadata) -> Vec<String> {
     let of_upstream = upstream.map(|upstream| upstream.scopes.clone()).unwrap_or_default();
     let base = if plan.scopes.is_empty() {
@@ -271,9 +274,14 @@ fn wanted(plan: &SignIn, upstream: Option<&Upstream>, own: &Record, metadata: &M
     } else {
         plan.scopes.clone()
     };
-    let offline = metadata.scopes.iter().filter(|scope| *scope == OFFLINE).cloned();
+    let knows = |scope: &&str| metadata.scopes.iter().any(|known| known == scope);
+    let identity: &[&str] = if knows(&IDENTITY[0]) { &IDENTITY } else { &[] };
+    let extra = [OFFLINE].into_iter().chain(identity.iter().copied()).filter(knows);
     // First what makes a connection last, so that no list is too long for it.
-    scopes::union(scopes::union(offline, base), own.tokens.demanded.clone())
+    scopes::union(
+        scopes::union(extra.map(str::to_owned), base),
+        own.tokens.demanded.clone(),
+    )
 }
 
 /// The authorization request (RFC 6749, section 4.1.1; RFC 7636; RFC 8707).
