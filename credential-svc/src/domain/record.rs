@@ -13,6 +13,7 @@ use super::{
 
 /// The value of one owner, as stores keep it.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all values are records")]
 pub(crate) enum Value {
     Record(Record),
     /// A tombstone: the owner was deleted. It stays until no change that was authorized before can still be in progress, since such a
