@@ -16,10 +16,13 @@ use crate::domain::authorization::{
 /// Answers of token endpoints, by token endpoint.
 type Answer = Box<dyn Fn(&str, &[(&str, String)]) -> Result<Tokens, ServerError> + Send + Sync>;
 
+/// Token endpoint, client and parameters.
+type Asked = (String, String, Vec<(&'static str, String)>);
+
 /// Authorization servers in memory: each answers as the test says, and remembers what it was asked.
 struct Scripted {
     answer: Answer,
-    asked: Mutex<Vec<(String, String, Vec<(&'static str, String)>)>>,
+    asked: Mutex<Vec<Asked>>,
 }
 
 impl Scripted {
@@ -31,7 +34,7 @@ impl Scripted {
     }
 
     /// Of each request: the issuer, the client, and the parameters.
-    fn asked(&self) -> Vec<(String, String, Vec<(&'static str, String)>)> {
+    fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }
