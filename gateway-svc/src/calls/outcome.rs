@@ -12,8 +12,8 @@ use crate::{
 
 /// The result of a call.
 pub(crate) enum Outcome {
-    /// The reply.
-    Whole(Reply),
+    /// The reply, and the slug of the entry whose server gave it.
+    Whole(Reply, Arc<str>),
     /// Messages, the last of which is the reply.
     Stream(CallStream),
 }
@@ -45,7 +45,7 @@ pub(super) struct At {
 impl Outcome {
     pub(super) fn new(answer: Answer, at: At) -> Self {
         match answer {
-            Answer::Whole(reply) => Self::Whole(reply),
+            Answer::Whole(reply) => Self::Whole(reply, Arc::clone(&at.running.entry.slug)),
             Answer::Stream(answers) => Self::Stream(CallStream { answers, at }),
         }
     }
@@ -58,6 +58,11 @@ impl CallStream {
             .definition
             .as_ref()
             .is_some_and(|definition| definition.declares_output())
+    }
+
+    /// The slug of the entry whose server was called.
+    pub(crate) fn entry(&self) -> &Arc<str> {
+        &self.at.running.entry.slug
     }
 
     /// The next message. Must not be called again after the reply or an error.

@@ -44,12 +44,12 @@ impl Calls {
             cancel: CancellationToken::new(),
         };
         let mut stream = match self.call(caller, consumer, &call).await? {
-            Outcome::Whole(reply) => return self.result(caller, consumer, exposed_name, &reply),
+            Outcome::Whole(reply, entry) => return result(entry, &reply),
             Outcome::Stream(stream) => stream,
         };
         loop {
             if let CallEvent::Reply(reply) = stream.next().await? {
-                return self.result(caller, consumer, exposed_name, &reply);
+                return result(Arc::clone(stream.entry()), &reply);
             }
         }
     }
@@ -60,32 +60,27 @@ impl Calls {
         let definition = snapshot.and_then(|snapshot| resolve::definition(&snapshot, caller, consumer, exposed_name));
         definition.is_some_and(|definition| definition.declares_output())
     }
+}
 
-    fn result(&self, caller: &Caller, consumer: &ConsumerRef, name: &str, reply: &Reply) -> Result<Bytes, CallError> {
-        if let Some(result) = reply.result() {
-            return Ok(result);
-        }
-        let error = reply
-            .error()
-            .and_then(|error| String::from_utf8(error.into()).ok())
-            .ok_or(CallError::Internal)?;
-        let object = Object::parse(&error).map_err(|_| CallError::Internal)?;
-        let entry = self
-            .store
-            .load()
-            .and_then(|snapshot| resolve::call(&snapshot, caller, consumer, name, &self.links))
-            .map(|target| Arc::clone(&target.running.entry.slug))
-            .unwrap_or_default();
-        Err(CallError::UpstreamError {
-            entry,
-            code: object
-                .get("code")
-                .and_then(|code| code.parse().ok())
-                .unwrap_or_default(),
-            message: reply.refusal().unwrap_or_default().chars().take(1000).collect(),
-            error: RawValue::from_string(error.clone())
-                .map_err(|_| CallError::Internal)?
-                .into(),
-        })
+/// The result in a reply of the entry's server.
+fn result(entry: Arc<str>, reply: &Reply) -> Result<Bytes, CallError> {
+    if let Some(result) = reply.result() {
+        return Ok(result);
     }
+    let error = reply
+        .error()
+        .and_then(|error| String::from_utf8(error.into()).ok())
+        .ok_or(CallError::Internal)?;
+    let object = Object::parse(&error).map_err(|_| CallError::Internal)?;
+    Err(CallError::UpstreamError {
+        entry,
+        code: object
+            .get("code")
+            .and_then(|code| code.parse().ok())
+            .unwrap_or_default(),
+        message: reply.refusal().unwrap_or_default().chars().take(1000).collect(),
+        error: RawValue::from_string(error.clone())
+            .map_err(|_| CallError::Internal)?
+            .into(),
+    })
 }

@@ -117,7 +117,7 @@ pub(super) async fn call(mcp: &Mcp, request: Request<'_>) -> Answer {
         cancel,
     };
     match calls.call(caller, consumer, &call).await {
-        Ok(Outcome::Whole(reply)) => Answer::Message(reply.with_id(id.as_bytes())),
+        Ok(Outcome::Whole(reply, _)) => Answer::Message(reply.with_id(id.as_bytes())),
         Ok(Outcome::Stream(stream)) => Answer::Stream(Messages {
             stream,
             session,

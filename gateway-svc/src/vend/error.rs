@@ -19,7 +19,9 @@ pub(crate) enum VendError {
     #[error("a required credential has not been entered")]
     Required,
     /// The upstream or the authorization server refuses the stored secret.
-    #[error("the credential is no longer accepted")]
+    #[error(
+        "the credential is not accepted: whoever entered it, or an admin for a credential of the entry, must check it"
+    )]
     Expired,
     /// The entry points elsewhere, or something else runs, than when the secret was entered.
     #[error("where the credential would go has changed since it was entered; its owner must confirm that")]
@@ -129,6 +131,9 @@ impl VendError {
                 match kind {
                     CredentialKind::OAuth => format!(
                         "{name} no longer accepts the account that is connected. Open the link to connect again, then try again."
+                    ),
+                    CredentialKind::ClientCredentials | CredentialKind::TokenExchange => format!(
+                        "The authorization server of {name} issues no token for its client, or {name} does not accept the token. An admin must check the client, its secret and what the entry asks for; the link shows the reason."
                     ),
                     _ => format!(
                         "{name} no longer accepts the stored credential. Open the link to enter a new one, then try again."
