@@ -43,6 +43,8 @@ pub enum Tool {
     Java,
     /// The folder of PostgreSQL's server programs.
     Postgres,
+    /// OpenBao's program `bao`.
+    Openbao,
 }
 
 impl Tool {
@@ -58,6 +60,7 @@ impl Tool {
             Self::ProtocGenGo => "protoc-gen-go",
             Self::Java => "java",
             Self::Postgres => "postgres",
+            Self::Openbao => "openbao",
         }
     }
 
@@ -74,6 +77,7 @@ impl Tool {
             Self::ProtocGenGo => "CHANDLERY_TEST_PROTOC_GEN_GO",
             Self::Java => "CHANDLERY_TEST_JAVA",
             Self::Postgres => "CHANDLERY_TEST_POSTGRES_BIN",
+            Self::Openbao => "CHANDLERY_TEST_OPENBAO",
         }
     }
 

@@ -62,7 +62,9 @@ impl Stack {
             }
         });
         let config = Config {
-            data_dir: directory.to_owned(),
+            store: credential_svc::StoreConfig::Local {
+                data_dir: directory.to_owned(),
+            },
             instance: None,
         };
         let deps = Deps {

@@ -77,7 +77,7 @@ pub(crate) async fn build(
     .await?;
     let credential = credential_svc::build(
         credential_svc::Config {
-            data_dir: folder.path().to_owned(),
+            store: config.store.clone(),
             instance: instance.clone(),
         },
         credential_svc::Deps {
