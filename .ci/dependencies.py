@@ -50,7 +50,7 @@ MODULES = {
         "app": {ALL},
         "api": {"convert", "domain"},
         "registry": {"convert", "domain", "health"},
-        "store": {"domain"},
+        "store": {"domain", "config"},
         # Talks to authorization servers.
         "oauth": {"domain"},
         "convert": {"domain"},
@@ -91,7 +91,7 @@ MODULES = {
 TRANSPORTS = {"tonic", "axum", "hyper", "reqwest"}
 BANNED_IN = {
     "registry-svc": {"domain": {"sqlx"} | TRANSPORTS, "operate": {"sqlx"} | TRANSPORTS, "api": {"sqlx"}, "store": TRANSPORTS},
-    "credential-svc": {"domain": {"sqlx"} | TRANSPORTS, "api": {"sqlx"}, "registry": {"sqlx"}, "store": TRANSPORTS, "oauth": {"sqlx", "tonic"}},
+    "credential-svc": {"domain": {"sqlx"} | TRANSPORTS, "api": {"sqlx"}, "registry": {"sqlx"}, "store": TRANSPORTS - {"reqwest"}, "oauth": {"sqlx", "tonic"}},
     "orchestrator-svc": {"domain": {"nix", "contracts", "stdio_bridge", "sandbox"} | TRANSPORTS, "reconcile": {"stdio_bridge", "sandbox"}, "runtime": {"contracts"} | TRANSPORTS},
     "gateway-svc": {module: TRANSPORTS for module in ("domain", "json", "route", "resolve")},
 }

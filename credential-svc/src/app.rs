@@ -1,6 +1,6 @@
 //! The wiring.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use contracts::credential::{
     FILE_DESCRIPTOR_SET, credential_service_server::CredentialServiceServer, vend_service_server::VendServiceServer,
@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::{
     api::{People, Workloads},
-    config::Config,
+    config::{Config, StoreConfig},
     domain::{
         authorization::servers::AuthorizationServers, credentials::Credentials, ports::Store, reconcile::reconcile,
         sweep::sweep,
@@ -30,7 +30,10 @@ use crate::{
         follow::{Follower, KINDS},
         report::Reporter,
     },
-    store::local::{LocalStore, OpenError},
+    store::{
+        local::{LocalStore, OpenError, secrets_in},
+        vault::{SettingsError, VaultStore},
+    },
 };
 
 /// What the service gets from its environment.
@@ -52,6 +55,15 @@ pub enum BuildError {
     /// The secret store cannot be opened.
     #[error("the secret store cannot be opened: {0}")]
     Store(#[from] OpenError),
+    /// The settings for Vault are wrong: a line for each fault.
+    #[error("Vault cannot be used:\n{0}")]
+    Vault(#[from] SettingsError),
+    /// Secrets would be missing in Vault.
+    #[error(
+        "{} has secrets, and nothing moves them to Vault; start without vault-address to keep using them, or move credentials.db and credential.key away: then people must enter their secrets again",
+        .0.join("credentials.db").display()
+    )]
+    NotMoved(PathBuf),
 }
 
 /// The secrets of one owner (bytes): an entry has at most 64 fields, and a secret 64 KiB.
@@ -70,9 +82,30 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let instance = config
         .instance
         .unwrap_or_else(|| service_kit::random::uuid().to_string());
-    let store = LocalStore::open(&config.data_dir).await?;
     let servers = HttpServers::new(config.egress, deps.clock.clone());
-    Ok(assemble(store, servers, config.public_url, instance, deps))
+    let public_url = config.public_url;
+    match config.store {
+        StoreConfig::Local { data_dir } => {
+            let store = LocalStore::open(&data_dir).await?;
+            Ok(assemble(store, servers, public_url, instance, deps))
+        }
+        StoreConfig::Vault(config) => {
+            let former = config.former_data_dir.clone();
+            let store = VaultStore::new(config)?;
+            if let Some(folder) = former
+                && secrets_in(&folder).await?
+            {
+                return Err(BuildError::NotMoved(folder));
+            }
+            let session = Task {
+                name: "vault session",
+                run: Box::new(store.keep_session()),
+            };
+            let mut app = assemble(store, servers, public_url, instance, deps);
+            app.tasks.push(session);
+            Ok(app)
+        }
+    }
 }
 
 /// Wires the service to any store.

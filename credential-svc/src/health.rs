@@ -31,7 +31,8 @@ struct State {
     /// The first snapshot of the registry has arrived.
     is_loaded: bool,
     is_connected: bool,
-    store_fails: bool,
+    /// Why the store fails, for operators.
+    store_fails: Option<String>,
 }
 
 impl Health {
@@ -53,14 +54,16 @@ impl Health {
     fn store(&self, answer: Result<(), StoreError>) {
         self.change(|state| match answer {
             Ok(()) => {
-                if std::mem::take(&mut state.store_fails) {
+                if state.store_fails.take().is_some() {
                     tracing::info!("the secret store is available again");
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut state.store_fails, true) {
-                    tracing::error!(error = %error, "the secret store is unavailable");
+                let error = error.to_string();
+                if state.store_fails.as_ref() != Some(&error) {
+                    tracing::error!(error = %error, "nothing can be stored or vended");
                 }
+                state.store_fails = Some(error);
             }
         });
     }
@@ -95,8 +98,8 @@ pub(crate) async fn watch_store<S: Store, R: Send + Sync, A: Send + Sync>(
 
 impl State {
     fn readiness(&self) -> Readiness {
-        if self.store_fails {
-            Readiness::NotReady("the secret store is unavailable: nothing can be stored or vended".to_owned())
+        if let Some(error) = &self.store_fails {
+            Readiness::NotReady(format!("nothing can be stored or vended: {error}"))
         } else if !self.is_loaded {
             Readiness::NotReady("the first snapshot of the registry has not arrived yet".to_owned())
         } else if !self.is_connected {
@@ -123,7 +126,9 @@ mod tests {
         health.registry(false);
         is(|readiness| matches!(readiness, Readiness::Degraded(_)));
         health.store(Err(StoreError::Unavailable("refused".to_owned())));
-        is(|readiness| matches!(readiness, Readiness::NotReady(why) if why.contains("store")));
+        is(
+            |readiness| matches!(readiness, Readiness::NotReady(why) if why.contains("store") && why.contains("refused")),
+        );
         health.registry(true);
         is(|readiness| matches!(readiness, Readiness::NotReady(_)));
         health.store(Ok(()));

@@ -11,5 +11,8 @@ mod registry;
 mod store;
 
 pub use app::{BuildError, Deps, build};
-pub use config::Config;
-pub use store::local::{KEY_FILE, OpenError, rotate_keys};
+pub use config::{Config, StoreConfig, VaultConfig, VaultLogin};
+pub use store::{
+    local::{KEY_FILE, OpenError, rotate_keys},
+    vault::SettingsError,
+};

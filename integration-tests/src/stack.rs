@@ -156,12 +156,23 @@ impl StackBuilder {
             "CHANDLERY_PROXIES",
             "CHANDLERY_CLIENT_TIMEOUT",
             "CHANDLERY_IDLE_TIMEOUT",
+            "CHANDLERY_VAULT_ADDRESS",
         ] {
             command.env_remove(name);
         }
         command.env("RUST_LOG", "info,chandlery=debug");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Starts the program, which must refuse these options or their data, and returns its output.
+    ///
+    /// # Panics
+    /// If it starts.
+    pub async fn start_refused(self) -> String {
+        let data = self.data.clone();
+        let data = data.unwrap_or_else(|| Arc::new(tempfile::tempdir().expect("there is a place for temporary files")));
+        self.refused(&data).await
     }
 
     /// Starts the program, which must end with an error, and returns its output.

@@ -47,6 +47,8 @@ pub enum Tool {
     KeycloakJdk,
     /// The folder of PostgreSQL's server programs.
     Postgres,
+    /// OpenBao's program `bao`.
+    Openbao,
 }
 
 impl Tool {
@@ -63,6 +65,7 @@ impl Tool {
             Self::Java => "java",
             Self::Keycloak | Self::KeycloakJdk => "keycloak",
             Self::Postgres => "postgres",
+            Self::Openbao => "openbao",
         }
     }
 
@@ -81,6 +84,7 @@ impl Tool {
             Self::Keycloak => "CHANDLERY_TEST_KEYCLOAK",
             Self::KeycloakJdk => "CHANDLERY_TEST_KEYCLOAK_JDK",
             Self::Postgres => "CHANDLERY_TEST_POSTGRES_BIN",
+            Self::Openbao => "CHANDLERY_TEST_OPENBAO",
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -22,6 +22,16 @@ pub fn postgres() -> Option<String> {
         not_run("requires PostgreSQL: CHANDLERY_TEST_POSTGRES_URL names no server");
     }
     server
+}
+
+/// The program `bao` of OpenBao, from `CHANDLERY_TEST_OPENBAO`. If the variable is not set, the calling test is recorded as not run
+/// and must return.
+pub fn openbao() -> Option<PathBuf> {
+    let program = env::var_os("CHANDLERY_TEST_OPENBAO");
+    if program.is_none() {
+        not_run("requires OpenBao: CHANDLERY_TEST_OPENBAO names no program");
+    }
+    program.map(PathBuf::from)
 }
 
 /// Whether the process runs as root: only root can give a file to another user. If it does not, the calling test is

@@ -23,7 +23,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Removes the value, its version and everything kept of it. Also removes a value that [`Self::read`] reports as corrupt.
     /// Versions may start again at 1. To delete what is not there changes nothing.
     fn delete(&self, owner: &Owner) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The first `limit` owners after `after` that have a value, in the order of [`Owner`]. Fewer than `limit`: there are no more.
+    /// The first `limit` owners after `after` that have a value, in an order of the store's own, which does not depend on what is stored.
+    /// Fewer than `limit`: there are no more.
     fn list(&self, after: Option<&Owner>, limit: usize) -> impl Future<Output = Result<Vec<Owner>, StoreError>> + Send;
     /// Whether the store answers.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;

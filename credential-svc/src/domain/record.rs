@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     authorization::{grant::Tokens, registered::Registered},
@@ -22,6 +22,19 @@ pub(crate) enum Value {
         /// Microseconds since 1970.
         time: i64,
     },
+}
+
+impl Value {
+    /// The bytes of its secrets.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Erased { .. } => 0,
+            Self::Record(record) => {
+                let fields = record.fields.values();
+                fields.map(|field| field.value.expose_secret().len()).sum()
+            }
+        }
+    }
 }
 
 /// The secrets of an owner, with everything that decides about them. The default is an owner that never had secrets.

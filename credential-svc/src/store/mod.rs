@@ -6,3 +6,4 @@ pub(crate) mod local;
 mod memory;
 #[cfg(test)]
 mod suite;
+pub(crate) mod vault;

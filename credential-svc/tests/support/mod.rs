@@ -62,7 +62,9 @@ impl Stack {
             }
         });
         let config = Config {
-            data_dir: directory.to_owned(),
+            store: credential_svc::StoreConfig::Local {
+                data_dir: directory.to_owned(),
+            },
             instance: None,
             public_url: None,
             egress: service_kit::egress::EgressPolicy::default(),

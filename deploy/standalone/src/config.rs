@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use credential_svc::StoreConfig;
 use ipnet::IpNet;
 use orchestrator_svc::SandboxMode;
 use secrecy::SecretString;
@@ -25,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<Url>,
     /// The registry's PostgreSQL database; `None`: SQLite in the data folder.
     pub(crate) database_url: Option<SecretString>,
+    /// Where secrets are stored.
+    pub(crate) store: StoreConfig,
     /// Private networks that may contain remote servers.
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
     /// The YAML file with OIDC issuers.

@@ -46,7 +46,7 @@ const REGISTRY_END: Duration = Duration::from_secs(2);
 
 /// Serves until SIGINT or SIGTERM.
 pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    telemetry::init(config.log_format, "info,hyper=warn,h2=warn,tower=warn");
+    telemetry::init(config.log_format, "info,hyper=warn,h2=warn,tower=warn,rustify=off");
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

@@ -77,7 +77,7 @@ pub(crate) async fn build(
     .await?;
     let credential = credential_svc::build(
         credential_svc::Config {
-            data_dir: folder.path().to_owned(),
+            store: config.store.clone(),
             instance: instance.clone(),
             public_url: Some(public_url.clone()),
             egress: egress.clone(),

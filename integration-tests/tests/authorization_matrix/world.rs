@@ -479,7 +479,9 @@ async fn build(
     );
     let credential = credential_svc::build(
         credential_svc::Config {
-            data_dir: data.path().to_owned(),
+            store: credential_svc::StoreConfig::Local {
+                data_dir: data.path().to_owned(),
+            },
             instance: None,
             public_url: None,
             egress: egress.clone(),

@@ -242,12 +242,12 @@ mod tests {
     use super::*;
     use crate::{
         domain::spec::tests::spec,
-        runtime::suite::{self, Kind, Subject},
+        runtime::suite::{self, Kind, Tested},
     };
 
     struct Memory(MemoryRuntime);
 
-    impl Subject for Memory {
+    impl Tested for Memory {
         fn runtime(&self) -> &dyn Runtime {
             &self.0
         }

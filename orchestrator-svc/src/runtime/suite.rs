@@ -1,4 +1,4 @@
-//! Tests of the contract of [`Runtime`] that every runtime runs: the tests of a runtime implement [`Subject`] and call [`run`].
+//! Tests of the contract of [`Runtime`] that every runtime runs: the tests of a runtime implement [`Tested`] and call [`run`].
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,17 @@ use secrecy::SecretString;
 use crate::domain::{
     logs::LogQuery,
     runtime::{Restart, Runtime, RuntimeError},
-    spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets, ServerSpec, tests::Fixed},
+    spec::{
+        DrawError, FieldValue, Missing, SecretSource, Secrets, ServerSpec,
+        tests::{Fixed, required_secret, token},
+    },
     status::{Held, State, Status},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A runtime under test. It retries failed starts within milliseconds.
-pub(crate) trait Subject {
+pub(crate) trait Tested {
     fn runtime(&self) -> &dyn Runtime;
 
     /// A server that this runtime can run, the same at each call. At each start it writes one line, which has the value of its environment
@@ -45,7 +48,7 @@ pub(crate) enum Kind {
 }
 
 /// Runs all cases, each on a runtime that `subject` makes for it. With real processes, the test requires a runtime of several threads.
-pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
+pub(crate) async fn run<S: Tested>(subject: impl AsyncFn() -> S) {
     the_same_digest_restarts_nothing(&subject().await).await;
     another_digest_starts_another_server(&subject().await).await;
     what_is_held_does_not_run(&subject().await).await;
@@ -62,7 +65,7 @@ pub(crate) async fn run<S: Subject>(subject: impl AsyncFn() -> S) {
 }
 
 /// Waits until the owner's status is as `condition` says.
-pub(crate) async fn until<S: Subject>(
+pub(crate) async fn until<S: Tested>(
     subject: &S,
     owner: &str,
     what: &str,
@@ -82,7 +85,7 @@ pub(crate) async fn until<S: Subject>(
     seen.unwrap_or_else(|_| panic!("timed out waiting: {what}: {:?}", subject.runtime().status(owner)))
 }
 
-async fn running<S: Subject>(subject: &S, owner: &str) -> Status {
+async fn running<S: Tested>(subject: &S, owner: &str) -> Status {
     let status = until(subject, owner, "it runs", |status| status.state == State::Running).await;
     assert!(subject.runs(owner), "{status:?}");
     status
@@ -112,7 +115,7 @@ fn with(spec: &ServerSpec, value: &str) -> ServerSpec {
     }
 }
 
-async fn the_same_digest_restarts_nothing<S: Subject>(subject: &S) {
+async fn the_same_digest_restarts_nothing<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     runtime.apply("one", spec.clone()).await;
     let first = running(subject, "one").await;
@@ -130,7 +133,7 @@ async fn the_same_digest_restarts_nothing<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn another_digest_starts_another_server<S: Subject>(subject: &S) {
+async fn another_digest_starts_another_server<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     runtime.apply("one", spec.clone()).await;
     let first = running(subject, "one").await;
@@ -146,7 +149,7 @@ async fn another_digest_starts_another_server<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn what_is_held_does_not_run<S: Subject>(subject: &S) {
+async fn what_is_held_does_not_run<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     runtime.hold("one", held("FIELD_REQUIRED", 1)).await;
     let status = until(subject, "one", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
@@ -168,7 +171,7 @@ async fn what_is_held_does_not_run<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn ended<S: Subject>(subject: &S, owner: &str) {
+async fn ended<S: Tested>(subject: &S, owner: &str) {
     let start = Instant::now();
     while subject.runs(owner) {
         assert!(start.elapsed() < PATIENCE, "it still runs");
@@ -176,7 +179,7 @@ async fn ended<S: Subject>(subject: &S, owner: &str) {
     }
 }
 
-async fn nothing_is_left_of_what_is_removed<S: Subject>(subject: &S) {
+async fn nothing_is_left_of_what_is_removed<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     for owner in ["never there", "", "../one", "ü"] {
         runtime.stop(owner).await;
@@ -200,7 +203,7 @@ async fn nothing_is_left_of_what_is_removed<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn a_restart_is_done_once<S: Subject>(subject: &S) {
+async fn a_restart_is_done_once<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     let unknown = runtime.restart("one", restart("a")).await;
     assert!(matches!(unknown, Err(RuntimeError::Unknown)));
@@ -225,7 +228,7 @@ async fn a_restart_is_done_once<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn what_ends_is_started_again<S: Subject>(subject: &S) {
+async fn what_ends_is_started_again<S: Tested>(subject: &S) {
     let runtime = subject.runtime();
     runtime.apply("one", subject.spec(Kind::Ends)).await;
     let failed = until(subject, "one", "it failed", |s| s.state == State::Failed).await;
@@ -267,17 +270,10 @@ impl SecretSource for Source {
     }
 }
 
-async fn secrets_are_drawn_for_a_start<S: Subject>(subject: &S) {
+async fn secrets_are_drawn_for_a_start<S: Tested>(subject: &S) {
     let (runtime, source) = (subject.runtime(), Arc::new(Source::default()));
     let spec = |generation| ServerSpec {
-        fields: vec![Field {
-            title: "Token".to_owned(),
-            value: FieldValue::Secret {
-                key: "token".to_owned(),
-                required: true,
-            },
-            target: FieldTarget::EnvironmentVariable("TOKEN".to_owned()),
-        }],
+        fields: vec![token(required_secret())],
         credential_generations: (generation, 0),
         secrets: Arc::clone(&source) as Arc<dyn SecretSource>,
         ..subject.spec(Kind::Runs)
@@ -308,17 +304,12 @@ async fn secrets_are_drawn_for_a_start<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn secrets_are_masked_in_logs<S: Subject>(subject: &S) {
+async fn secrets_are_masked_in_logs<S: Tested>(subject: &S) {
     const SECRET: &str = "suite-secret-9d1c";
     let runtime = subject.runtime();
     let secrets = Secrets::from([("token".to_owned(), SecretString::from(SECRET))]);
-    let field = |value| Field {
-        title: "Token".to_owned(),
-        value,
-        target: FieldTarget::EnvironmentVariable("TOKEN".to_owned()),
-    };
     let spec = |value| ServerSpec {
-        fields: vec![field(value)],
+        fields: vec![token(value)],
         secrets: Arc::new(Fixed(secrets.clone())),
         ..subject.spec(Kind::Runs)
     };
@@ -334,18 +325,14 @@ async fn secrets_are_masked_in_logs<S: Subject>(subject: &S) {
     let mut lines = runtime.logs("one", query);
     let plain = lines.next().await.unwrap();
     assert!(plain.text.contains("suite-plain"), "{plain:?}");
-    let secret = FieldValue::Secret {
-        key: "token".to_owned(),
-        required: true,
-    };
-    runtime.apply("one", spec(secret)).await;
+    runtime.apply("one", spec(required_secret())).await;
     let masked = lines.next().await.unwrap();
     assert!(!masked.text.contains(SECRET), "{masked:?}");
     running(subject, "one").await;
     runtime.release().await;
 }
 
-async fn logs_tell_runs_apart<S: Subject>(subject: &S) {
+async fn logs_tell_runs_apart<S: Tested>(subject: &S) {
     let runtime = subject.runtime();
     let all = LogQuery {
         tail: 100,
@@ -372,7 +359,7 @@ async fn logs_tell_runs_apart<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn everything_is_observed<S: Subject>(subject: &S) {
+async fn everything_is_observed<S: Tested>(subject: &S) {
     let runtime = subject.runtime();
     runtime.apply("one", subject.spec(Kind::Runs)).await;
     running(subject, "one").await;
@@ -397,7 +384,7 @@ async fn everything_is_observed<S: Subject>(subject: &S) {
 }
 
 /// However quickly calls follow each other.
-async fn the_last_call_decides<S: Subject>(subject: &S) {
+async fn the_last_call_decides<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     for round in 0..5 {
         runtime.apply("one", with(&spec, &round.to_string())).await;
@@ -415,7 +402,7 @@ async fn the_last_call_decides<S: Subject>(subject: &S) {
     runtime.release().await;
 }
 
-async fn an_owner_does_not_affect_another<S: Subject>(subject: &S) {
+async fn an_owner_does_not_affect_another<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     // This name begins with that of another owner.
     let longer = "two-more";
@@ -435,7 +422,7 @@ async fn an_owner_does_not_affect_another<S: Subject>(subject: &S) {
 }
 
 /// Another orchestrator may hold the lease for a while.
-async fn it_can_be_used_after_a_release<S: Subject>(subject: &S) {
+async fn it_can_be_used_after_a_release<S: Tested>(subject: &S) {
     let (runtime, spec) = (subject.runtime(), subject.spec(Kind::Runs));
     for _ in 0..2 {
         runtime.apply("one", spec.clone()).await;

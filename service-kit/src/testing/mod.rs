@@ -1,10 +1,12 @@
-//! Helpers for the tests of the services: a small OIDC issuer, and apps served over pipes. Requires the feature
-//! `testing`.
+//! Helpers for the tests of the services: a small OIDC issuer, apps served over pipes, and servers of others. Requires the
+//! feature `testing`.
 
 mod issuer;
+mod openbao;
 mod served;
 
 pub use issuer::{AUDIENCE, TestIssuer};
+pub use openbao::OpenBao;
 pub use served::Served;
 
 /// Installs the TLS provider, as `main` does. Further calls have no effect.

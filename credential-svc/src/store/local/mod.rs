@@ -13,10 +13,10 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
-use secrecy::ExposeSecret as _;
 use service_kit::turns::off_thread;
 use sqlx::{Row as _, SqlitePool};
 
+pub(crate) use self::open::secrets_in;
 use self::seal::Seal;
 pub use self::{
     error::OpenError,
@@ -73,7 +73,7 @@ impl Store for LocalStore {
             "INSERT INTO owners (owner, version, sealed) VALUES ($1, $2, $3) ON CONFLICT (owner) DO NOTHING";
         const REPLACE: &str = "UPDATE owners SET version = $2, sealed = $3 WHERE owner = $1 AND version = $2 - 1";
         let (name, next) = (owner.to_string(), expected.next());
-        let size = size(&value);
+        let size = value.size();
         if size > MAX {
             return Err(StoreError::TooLarge { size, limit: MAX });
         }
@@ -126,17 +126,6 @@ impl Store for LocalStore {
     async fn check(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.read).await?;
         Ok(())
-    }
-}
-
-/// The bytes of its secrets.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Erased { .. } => 0,
-        Value::Record(record) => {
-            let fields = record.fields.values();
-            fields.map(|field| field.value.expose_secret().len()).sum()
-        }
     }
 }
 

@@ -9,13 +9,31 @@ use super::{LocalStore, error::OpenError, folder, journal, rotate, schema, seal:
 
 /// The name of the file that holds the key, in the folder of `credentials.db`.
 pub const KEY_FILE: &str = "credential.key";
+const DATABASE: &str = "credentials.db";
+
+/// Whether there is a store in `directory` that holds values. Makes none.
+pub(crate) async fn secrets_in(directory: &Path) -> Result<bool, OpenError> {
+    if !directory.join(DATABASE).exists() {
+        return Ok(false);
+    }
+    let store = LocalStore::open(directory).await?;
+    let any = sqlx::query("SELECT 1 FROM owners LIMIT 1")
+        .fetch_optional(&store.read)
+        .await?;
+    store.close().await;
+    Ok(any.is_some())
+}
 
 /// Replaces the key with the id `old`, if that is still the current one, by a new key, and reseals all values of the store in
-/// `directory`. If this is interrupted at any moment, the store still opens, and opening it completes the rotation.
+/// `directory`. If this is interrupted at any moment, the store still opens, and opening it completes the rotation. Does nothing where
+/// there is no store: secrets may be in another system.
 ///
 /// # Errors
 /// Where the store cannot be opened. No other process may have it open.
 pub async fn rotate_keys(directory: &Path, old: Option<&str>) -> Result<(), OpenError> {
+    if !directory.join(DATABASE).exists() {
+        return Ok(());
+    }
     let file = directory.join(KEY_FILE);
     if let Some(ring) = Ring::existing(&file)?
         && ring.ids().first().map(String::as_str) == old
@@ -32,7 +50,7 @@ impl LocalStore {
     /// Opens `credentials.db` in `directory`, or makes it with a new key.
     pub(crate) async fn open(directory: &Path) -> Result<Self, OpenError> {
         folder::check(directory)?;
-        let file = directory.join("credentials.db");
+        let file = directory.join(DATABASE);
         let key_file = directory.join(KEY_FILE);
         // The journals get the permissions of the file.
         OpenOptions::new()

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use pretty_assertions::assert_eq;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::keys::{KeyFileError, Ring};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use tempfile::TempDir;
@@ -399,6 +399,24 @@ async fn a_new_key_reseals_everything() {
             "it is left in the file"
         );
     }
+}
+
+/// Where secrets are in another system, nothing of this store is made.
+#[tokio::test]
+async fn a_folder_without_a_store_stays_without_one() {
+    let Folder(directory) = Folder::new().await;
+    assert!(!secrets_in(directory.path()).await.unwrap());
+    rotate_keys(directory.path(), None).await.unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn says_whether_there_are_secrets() {
+    let (store, directory) = open().await;
+    assert!(!secrets_in(directory.path()).await.unwrap());
+    put(&store, "a", Version::NONE, &[("token", "one")]).await;
+    store.close().await;
+    assert!(secrets_in(directory.path()).await.unwrap());
 }
 
 /// Killed before and after each step: whatever is there opens, and ends with one key.

@@ -3,6 +3,7 @@
 mod caller_limits;
 mod serve;
 mod values;
+mod vault;
 
 use std::{fmt, io::Write as _, path::PathBuf, time::Duration};
 

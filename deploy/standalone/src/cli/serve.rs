@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use service_kit::{edge::Limits, telemetry::LogFormat};
 use url::Url;
 
-use super::{caller_limits::CallerLimits, values};
+use super::{caller_limits::CallerLimits, values, vault::VaultOptions};
 use crate::{
     config::{Config, Sandbox},
     grpc_tls,
@@ -155,6 +155,8 @@ pub(super) struct Serve {
     idle_timeout: u64,
     #[command(flatten)]
     caller_limits: CallerLimits,
+    #[command(flatten)]
+    vault: VaultOptions,
     /// Format of log lines. RUST_LOG selects which lines are written, such as debug, or warn,gateway_svc=debug.
     #[arg(long, env = "CHANDLERY_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -237,6 +239,7 @@ impl From<Serve> for Config {
                 proxies: arguments.proxies.clone(),
             },
             allowance: arguments.caller_limits.allowance(arguments.proxies),
+            store: arguments.vault.store(&arguments.data_dir),
             data_dir: arguments.data_dir,
             http: arguments.http,
             grpc: arguments.grpc,

@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     config::{Backoff, Sandbox, SandboxMode},
     domain::{spec::tests::spec, status::State},
-    runtime::suite::{self, Kind, Subject},
+    runtime::suite::{self, Kind, Tested},
 };
 
 struct Local {
@@ -103,7 +103,7 @@ impl Local {
     }
 }
 
-impl Subject for Local {
+impl Tested for Local {
     fn runtime(&self) -> &dyn Runtime {
         &self.runtime
     }

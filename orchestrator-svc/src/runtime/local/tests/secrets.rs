@@ -8,7 +8,10 @@ use tokio::sync::{Notify, watch};
 use super::*;
 use crate::domain::{
     runtime::Restart,
-    spec::{DrawError, Field, FieldTarget, FieldValue, Missing, SecretSource, Secrets},
+    spec::{
+        DrawError, Missing, SecretSource, Secrets,
+        tests::{required_secret, token},
+    },
 };
 
 /// A source that counts who asks.
@@ -75,14 +78,7 @@ impl SecretSource for Source {
 
 pub(super) fn with_secret(local: &Local, source: &Arc<Source>) -> ServerSpec {
     ServerSpec {
-        fields: vec![Field {
-            title: "Token".to_owned(),
-            value: FieldValue::Secret {
-                key: "token".to_owned(),
-                required: true,
-            },
-            target: FieldTarget::EnvironmentVariable("TOKEN".to_owned()),
-        }],
+        fields: vec![token(required_secret())],
         secrets: Arc::clone(source) as _,
         ..local.spec(Kind::Runs)
     }

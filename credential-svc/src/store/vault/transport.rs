@@ -1,0 +1,94 @@
+//! The HTTP client under `vaultrs`. Its own follows redirects with the token, reads answers of any size, logs every status that is not a
+//! success as an error, and leaves secrets in memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use reqwest::{Certificate, redirect::Policy};
+use rustify::errors::ClientError;
+use zeroize::Zeroizing;
+
+use super::failure::{Failure, MAX_ANSWER};
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Sends requests to one address.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: reqwest::Client,
+    address: String,
+}
+
+impl Http {
+    /// Trusts only these certificates, or where there are none, what the machine trusts.
+    pub(super) fn new(address: String, trusted: Option<Vec<Certificate>>, timeout: Duration) -> reqwest::Result<Self> {
+        let mut client = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .timeout(timeout);
+        if let Some(trusted) = trusted {
+            client = client.tls_certs_only(trusted);
+        } else if address.starts_with("http:") {
+            // Without TLS, no certificates are looked for.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build()?;
+        Ok(Self { client, address })
+    }
+
+    /// The answer, whatever its status.
+    async fn answer(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failure> {
+        let (mut head, body) = request.into_parts();
+        let of_type = match head.method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(of_type));
+        if let Some(token) = head.headers.get_mut("x-vault-token") {
+            token.set_sensitive(true);
+        }
+        let request = self
+            .client
+            .request(head.method, head.uri.to_string())
+            .headers(head.headers)
+            .body(Bytes::from_owner(Zeroizing::new(body)));
+        let failed = |error: reqwest::Error| Failure::transport(&error);
+        let mut answer = request.send().await.map_err(failed)?;
+        let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
+        if length.is_some_and(|length| length > MAX_ANSWER) {
+            return Err(Failure::TooLong);
+        }
+        // A buffer that grows leaves copies in memory.
+        let mut body = Zeroizing::new(Vec::with_capacity(length.unwrap_or_default()));
+        while let Some(part) = answer.chunk().await.map_err(failed)? {
+            if body.len() + part.len() > MAX_ANSWER {
+                return Err(Failure::TooLong);
+            }
+            body.extend_from_slice(&part);
+        }
+        let mut response = Response::new(std::mem::take(&mut *body));
+        *response.status_mut() = answer.status();
+        Ok(response)
+    }
+}
+
+#[async_trait::async_trait]
+impl rustify::client::Client for Http {
+    fn base(&self) -> &str {
+        &self.address
+    }
+
+    async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ClientError> {
+        self.answer(request)
+            .await
+            .map_err(|failure| ClientError::GenericError { source: failure.into() })
+    }
+
+    /// Returns every answer: what a status means depends on the request.
+    async fn execute(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ClientError> {
+        self.send(request).await
+    }
+}
