@@ -315,6 +315,28 @@ impl World {
         self.publish(entry).await
     }
 
+    /// An approved entry of the owner whose installations are connected to an account, at an authorization server without metadata.
+    pub(crate) async fn entry_with_account(&self, seen: Seen) -> String {
+        let model = r::OAuthCredential {
+            authorization_server: Some(r::AuthorizationServer {
+                authorization_endpoint: "https://login.example.com/authorize".to_owned(),
+                token_endpoint: "https://login.example.com/token".to_owned(),
+                ..r::AuthorizationServer::default()
+            }),
+            client: Some(r::OAuthClient {
+                client_id: "public".to_owned(),
+                ..r::OAuthClient::default()
+            }),
+            ..r::OAuthCredential::default()
+        };
+        self.publish(r::Entry {
+            visibility: Some(visibility(seen)),
+            credential_model: Some(r::entry::CredentialModel::Oauth(model)),
+            ..walk::remote(&self.upstream.url())
+        })
+        .await
+    }
+
     async fn publish(&self, entry: r::Entry) -> String {
         self.curator.publish(&self.fresh("e"), entry).await.name
     }

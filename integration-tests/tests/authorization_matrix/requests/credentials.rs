@@ -10,6 +10,9 @@ pub(super) async fn credentials(world: &World, method: &str, about: &str, who: W
     if about == "everybody's" {
         return entry_credentials(world, method).await;
     }
+    if let "StartAuthorization" | "FinishAuthorization" = method {
+        return accounts(world, method, about, who).await;
+    }
     let entry = world.entry(Seen::ByAll).await;
     let installation = world.installation_with_secret(&entry, scope(about, who)?).await;
     let name = installation.clone();
@@ -37,6 +40,29 @@ pub(super) async fn credentials(world: &World, method: &str, about: &str, who: W
         }
         _ => return None,
     })
+}
+
+async fn accounts(world: &World, method: &str, about: &str, who: Who) -> Option<Request> {
+    if method == "FinishAuthorization" {
+        // Nobody has begun it: who may be told so is what is asked.
+        let request = c::FinishAuthorizationRequest {
+            state: "none".to_owned(),
+            code: "none".to_owned(),
+            ..c::FinishAuthorizationRequest::default()
+        };
+        return Some(Request::new(request).fails_with_if_allowed("AUTHORIZATION_STATE_INVALID"));
+    }
+    let entry = world.entry_with_account(Seen::ByAll).await;
+    let installation = world.installation(&entry, scope(about, who)?).await;
+    let name = installation.clone();
+    let destination = String::new();
+    Some(Request::on(
+        &name,
+        c::StartAuthorizationRequest {
+            installation,
+            destination,
+        },
+    ))
 }
 
 async fn entry_credentials(world: &World, method: &str) -> Option<Request> {
