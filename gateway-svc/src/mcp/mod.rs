@@ -76,6 +76,7 @@ pub(crate) struct Mcp {
 impl Mcp {
     /// `stop` ends the streams that clients hold open, which would otherwise keep the server from ending. Within the runtime that has threads
     /// for what is long.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, made once")]
     pub(crate) fn new(
         config: &Config,
         calls: Arc<Calls>,
