@@ -411,10 +411,10 @@ fn revision(entry: &Entry, number: i64) -> EntryRevision {
                 entry_revision::Server::SelfHosted(server)
             }
         }),
-        credential_model: entry.credential_model.clone().map(|model| match model {
-            entry::CredentialModel::NoCredential(none) => entry_revision::CredentialModel::NoCredential(none),
-            entry::CredentialModel::StaticCredential(model) => entry_revision::CredentialModel::StaticCredential(model),
-        }),
+        credential_model: entry
+            .credential_model
+            .clone()
+            .map(registry_model::credential_models::of_entry),
         install_fields: entry.install_fields.clone(),
         additional_headers: entry.additional_headers.clone(),
         version: entry.version.clone(),
