@@ -29,13 +29,12 @@ use tokio::{
 use crate::{
     answer::{Body, empty, json},
     child::{Child, exit_message},
-    envelope::{Kind, Members, error},
+    envelope::{INVALID_REQUEST, Kind, Members, error},
     event::{EndReason, Events},
     failures::Failures,
     files::{Folder, stage},
     http::{
-        Endpoint, INVALID_REQUEST, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole,
-        wrong_path,
+        Endpoint, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole, wrong_path,
     },
     in_flight::{Admitted, InFlight},
     log::Log,

@@ -2,6 +2,7 @@
 
 mod reading;
 mod silence;
+mod unread;
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
+use self::unread::Unread;
 use crate::{
     backlog::{self, Backlog},
     envelope::{Members, error, number, one_line},
@@ -56,6 +58,8 @@ pub(crate) struct Session {
     limits: Limits,
     next_id: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
+    /// Locked after `pending`.
+    unread: Mutex<Unread>,
     backlog: Backlog,
     to_server: Mutex<Option<mpsc::Sender<String>>>,
     notifications: broadcast::Sender<String>,
@@ -103,6 +107,7 @@ impl Session {
             limits,
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
+            unread: Mutex::default(),
             backlog: Backlog::default(),
             to_server: Mutex::new(Some(to_server)),
             notifications: broadcast::channel(256).0,
@@ -235,6 +240,7 @@ impl Session {
             let mut pending = self.pending();
             if pending.len() >= self.limits.pending_requests {
                 pending.retain(|_, p| !p.answer.is_closed());
+                self.gave_up();
             }
             if pending.len() >= self.limits.pending_requests {
                 return Err((BUSY, "The MCP server has too many unanswered requests.".to_owned()));
@@ -255,7 +261,7 @@ impl Session {
                 },
             );
         }
-        if !self.send(text).await {
+        if !self.deliver(text).await {
             self.pending().remove(&internal_id);
             return Err((BUSY, "The MCP server does not read its input.".to_owned()));
         }
@@ -286,6 +292,7 @@ impl Session {
             drop(matching);
             (found, pending.remove(&found).expect("just found"))
         };
+        self.gave_up();
         self.send(message.with("params", &params.with("requestId", &internal_id.to_string())))
             .await;
         let _ = pending
@@ -301,6 +308,7 @@ impl Session {
     /// Cancels a request, and no longer waits for its answer.
     pub(crate) async fn give_up(&self, internal_id: u64, reason: &str) {
         if self.pending().remove(&internal_id).is_some() {
+            self.gave_up();
             let params = json!({"requestId": internal_id, "reason": reason});
             self.send(format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#
@@ -309,8 +317,13 @@ impl Session {
         }
     }
 
-    /// Sends a message. False: the server does not read its input, or has ended.
+    /// Sends a notification. False: the server does not read its input, or has ended.
     pub(crate) async fn send(&self, text: String) -> bool {
+        self.others_sent();
+        self.deliver(text).await
+    }
+
+    async fn deliver(&self, text: String) -> bool {
         let sender = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(sender) = sender else { return false };
         matches!(timeout(WRITE_PATIENCE, sender.send(text)).await, Ok(Ok(())))
@@ -348,9 +361,13 @@ impl Session {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unread(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn answer(&self, message: &Members<'_>) {
         let id = message.get("id").and_then(|id| number(id.get()));
-        let Some(pending) = id.and_then(|id| self.pending().remove(&id)) else {
+        let Some((id, pending)) = id.and_then(|id| Some((id, self.pending().remove(&id)?))) else {
             return;
         };
         let masked = refusal::masked(message, pending.describes, self.log.redactor());
@@ -361,6 +378,7 @@ impl Session {
                 .with("id", &pending.id),
         };
         let _ = pending.answer.send(answer);
+        self.answered(id);
     }
 
     /// Answers a request of the server. The bridge has announced no capabilities, so it answers only `ping`.
@@ -371,6 +389,7 @@ impl Session {
         } else {
             error(id, METHOD_NOT_FOUND, "The client does not support this method.")
         };
+        self.others_sent();
         // Does not wait, since the reader must go on. A server that does not read its input gets no answers.
         if let Some(sender) = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             let _ = sender.try_send(answer);
