@@ -8,6 +8,7 @@ mod tests;
 
 mod bridge;
 mod drawing;
+mod events;
 mod excerpt;
 mod failure;
 mod fetching;
