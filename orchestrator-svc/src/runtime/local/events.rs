@@ -44,9 +44,16 @@ impl Supervisor {
                 if !leaves_nothing(reason) {
                     self.sweep().await;
                 }
-                if let Some(next) = next {
+                let replaced = self.comparing.take().is_some();
+                if replaced || next.is_some() {
                     tracing::warn!(installation.uid = %self.owner, "server ended before its successor was started");
                     self.update(|status| status.set(State::Pending, "STARTING", RESTARTED));
+                }
+                if replaced {
+                    self.failures = 0;
+                    return self.reconcile().await;
+                }
+                if let Some(next) = next {
                     return self.server.set_next(run.digest, next);
                 }
                 // A server that was never ready was not stable, however long it took to fail.

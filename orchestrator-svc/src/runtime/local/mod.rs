@@ -7,6 +7,7 @@
 mod tests;
 
 mod bridge;
+mod comparing;
 mod drawing;
 mod events;
 mod excerpt;

@@ -15,7 +15,7 @@ use super::{
     failure::Cause,
     place::{Place, Slot},
     restarts::{PendingRestart, Restarts},
-    server::{Fetching, Next, Server, Step},
+    server::{Comparing, Fetching, Next, Server, Step},
     shared::Shared,
 };
 use crate::domain::{
@@ -43,6 +43,8 @@ pub(super) struct Supervisor {
     restarts: watch::Receiver<Restarts>,
     pub(super) gone: CancellationToken,
     pub(super) server: Server,
+    /// Another spec for the server that runs.
+    pub(super) comparing: Option<Comparing>,
     /// A fetch in progress. The server may run meanwhile, with earlier versions.
     pub(super) fetching: Option<Fetching>,
     /// The entry revision for which an update of the package was requested.
@@ -69,6 +71,7 @@ enum Wake {
     Server(Event),
     Fetch(Event),
     Drawn(Drawn),
+    Compared(Drawn),
     Start(Slot),
     StartFetch(Slot),
     FreeSlot,
@@ -92,6 +95,7 @@ impl Supervisor {
             restarts,
             gone,
             server: Server::Idle,
+            comparing: None,
             fetching: None,
             update: None,
             updates_seen: 0,
@@ -118,6 +122,7 @@ impl Supervisor {
                 Wake::Server(event) => self.on_event(event).await,
                 Wake::Fetch(event) => self.on_fetch_event(event).await,
                 Wake::Drawn(drawn) => self.on_drawn(drawn).await,
+                Wake::Compared(drawn) => self.on_compared(drawn).await,
                 Wake::Start(slot) => self.start(slot).await,
                 Wake::StartFetch(slot) => self.start_fetch(slot).await,
                 Wake::FreeSlot => {
@@ -157,6 +162,7 @@ impl Supervisor {
             Some(Next::Queued(queued)) => start = Some(&mut queued.place),
             Some(Next::Due) | None => {}
         }
+        let compared = self.comparing.as_mut().map(|comparing| &mut comparing.drawing);
         let (mut fetch, mut start_fetch) = (None, None);
         match self.fetching.as_mut().map(|fetching| &mut fetching.step) {
             Some(Step::Running { bridge, .. }) => fetch = Some(&mut **bridge),
@@ -171,6 +177,7 @@ impl Supervisor {
             event = next_event(server) => Wake::Server(event),
             event = next_event(fetch) => Wake::Fetch(event),
             drawn = drawn(draw) => Wake::Drawn(drawn),
+            compared = drawn(compared) => Wake::Compared(compared),
             slot = slot(start) => Wake::Start(slot),
             slot = slot(start_fetch) => Wake::StartFetch(slot),
             () = at(free_slot) => Wake::FreeSlot,
@@ -190,6 +197,7 @@ impl Supervisor {
     async fn reconcile_spec(&mut self, spec: &Arc<ServerSpec>) {
         self.drop_outdated_update(spec).await;
         let digest = spec.digest();
+        self.comparing.take_if(|comparing| comparing.digest != digest);
         let is_current = self.server.digest() == Some(&digest);
         let is_due = matches!(self.server.next(), Some(Next::Due));
         if is_current && !is_due && self.redraw.is_none() {
@@ -211,9 +219,7 @@ impl Supervisor {
         match self.shared.machine.prepare_fetch(&self.owner, &outline, false) {
             Ok(None) => {
                 self.run_spec(spec, digest).await;
-                if self.update.is_some() && self.fetching.is_none() && !matches!(self.server, Server::Held) {
-                    self.begin_update(spec).await;
-                }
+                self.resume_update(spec).await;
             }
             Ok(Some(fetch)) => {
                 // The server that runs is that of another revision.
@@ -288,6 +294,14 @@ impl Supervisor {
         self.end_server().await;
     }
 
+    /// Begins the update that was requested beside the server, unless another spec is being compared with it.
+    pub(super) async fn resume_update(&mut self, spec: &ServerSpec) {
+        let may = self.fetching.is_none() && self.comparing.is_none() && !matches!(self.server, Server::Held);
+        if self.update.is_some() && may {
+            self.begin_update(spec).await;
+        }
+    }
+
     /// Starts to fetch newer versions while the server runs. Returns false if there is nothing to fetch.
     async fn begin_update(&mut self, spec: &ServerSpec) -> bool {
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
@@ -329,6 +343,7 @@ impl Supervisor {
                 _ = desired.wait_for(|desired| matches!(desired, Desired::Hold(_))) => {}
             }
         };
+        self.comparing = None;
         // What is to be started gives up its place and its slots before the calls are waited for.
         let ended = match std::mem::replace(&mut self.server, Server::Idle) {
             Server::Starting { run, .. } | Server::Running { run, .. } => Some(run),
