@@ -18,7 +18,7 @@ use tokio::{
     io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
     sync::{Notify, broadcast, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::timeout,
 };
 
 use self::unread::Unread;
@@ -27,6 +27,7 @@ use crate::{
     envelope::{Members, error, number, one_line},
     event::{EndReason, Event, Events},
     log::Log,
+    metered::metered,
     process::StartError,
     refusal::{self, BAD_ANSWER},
     spec::Limits,
@@ -49,10 +50,6 @@ const WRITE_QUEUE: usize = 16;
 /// How long a message waits for room in that queue.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The delay between two [`Event::ToolsChanged`]. It doubles while the server announces further changes.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
 /// The conversation with the server.
 pub(crate) struct Session {
     limits: Limits,
@@ -67,9 +64,8 @@ pub(crate) struct Session {
     garbage: AtomicU64,
     first_garbage: Notify,
     too_much_garbage: Notify,
-    tools_changed: Notify,
+    tools_changed: watch::Sender<()>,
     ended: watch::Sender<Option<String>>,
-    events: Events,
     log: Arc<Log>,
 }
 
@@ -115,10 +111,16 @@ impl Session {
             garbage: AtomicU64::new(0),
             first_garbage: Notify::new(),
             too_much_garbage: Notify::new(),
-            tools_changed: Notify::new(),
+            tools_changed: watch::Sender::new(()),
             ended: watch::channel(None).0,
-            events,
             log,
+        });
+        let (mut ended, tools_changed) = (session.ended(), session.tools_changed.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = metered(tools_changed, events, |()| Event::ToolsChanged) => {}
+                _ = ended.wait_for(Option::is_some) => {}
+            }
         });
         tokio::spawn(write(stdin, from_clients));
         let (closed, on_close) = oneshot::channel();
@@ -127,32 +129,7 @@ impl Session {
             reader.read(stdout).await;
             let _ = closed.send(());
         });
-        let announcer = Arc::clone(&session);
-        tokio::spawn(async move {
-            let mut ended = announcer.ended();
-            tokio::select! {
-                () = announcer.announce() => {}
-                _ = ended.wait_for(Option::is_some) => {}
-            }
-        });
         (session, on_close)
-    }
-
-    /// Reports changes of the list of tools to the parent, at a limited rate.
-    async fn announce(&self) {
-        loop {
-            self.tools_changed.notified().await;
-            let mut pause = FIRST_PAUSE;
-            loop {
-                self.events.send(Event::ToolsChanged).await;
-                let over = Instant::now() + pause;
-                if timeout_at(over, self.tools_changed.notified()).await.is_err() {
-                    break;
-                }
-                sleep_until(over).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
     }
 
     /// Initializes the server, once for all clients. Without client capabilities: no client could answer for all.
@@ -417,7 +394,7 @@ impl Session {
             _ => {
                 // The list is read after the server is initialized, with all earlier changes.
                 if method == "notifications/tools/list_changed" && self.initialized.get().is_some() {
-                    self.tools_changed.notify_one();
+                    self.tools_changed.send_replace(());
                 }
                 if let Ok(text) = std::str::from_utf8(line) {
                     let _ = self.notifications.send(text.to_owned());

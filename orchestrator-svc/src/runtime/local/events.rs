@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     bridge::leaves_nothing,
     excerpt::excerpt,
-    failure::{Cause, Failure, delay, failure},
+    failure::{Cause, Failure, delay, failure, session_failure},
     server::Server,
     supervisor::{RESTARTED, Supervisor},
 };
@@ -28,6 +28,12 @@ impl Supervisor {
                 }
             }
             Event::ToolsChanged => self.update(|status| status.tool_list_changes += 1),
+            Event::SessionStarts { failure } => {
+                let machine = &self.shared.machine;
+                let told =
+                    failure.map(|failure| session_failure(failure.reason, &machine.without_folders(&failure.message)));
+                self.update(|status| status.sessions = told.unwrap_or_default());
+            }
             Event::Ready => self.ready(),
             Event::Ended { reason, message, .. } => {
                 let (run, was_ready, next) = match std::mem::replace(&mut self.server, Server::Idle) {
