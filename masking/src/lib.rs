@@ -6,6 +6,7 @@
 mod forms;
 mod header;
 mod hidden;
+mod inner;
 mod json;
 mod needles;
 mod text;

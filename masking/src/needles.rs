@@ -4,7 +4,10 @@ use std::{fmt, ops::Range};
 
 use zeroize::Zeroizing;
 
-use crate::forms::{self, Form, SHORT};
+use crate::{
+    forms::{self, Form, SHORT},
+    inner,
+};
 
 /// A shorter line of a secret of several lines is not masked: `{` and `},` of JSON are in many lines.
 const SHORT_LINE: usize = 8;
@@ -24,18 +27,15 @@ pub struct Needles {
 }
 
 impl Needles {
-    /// Of these secrets. One of several lines is also looked for line by line, as logs are written.
+    /// Of these secrets. One of several lines is also looked for line by line, as logs are written, and one that is JSON value by value.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let mut all = Vec::new();
         for secret in secrets {
             let secret = secret.as_ref().trim();
-            if secret.is_empty() {
-                continue;
-            }
-            forms::add(secret, &mut all);
-            let lines = secret.lines().map(str::trim);
-            let telling = |line: &&str| line.len() >= SHORT_LINE && line.contains(char::is_alphanumeric);
-            lines.filter(telling).for_each(|line| forms::add(line, &mut all));
+            add(secret, &mut all);
+            inner::values(secret)
+                .iter()
+                .for_each(|value| add(value.trim(), &mut all));
         }
         all.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
         all.dedup();
@@ -85,6 +85,17 @@ impl Needles {
     }
 }
 
+/// Adds the forms of a secret and of its lines.
+fn add(secret: &str, all: &mut Vec<Form>) {
+    if secret.is_empty() {
+        return;
+    }
+    forms::add(secret, all);
+    let lines = secret.lines().map(str::trim);
+    let telling = |line: &&str| line.len() >= SHORT_LINE && line.contains(char::is_alphanumeric);
+    lines.filter(telling).for_each(|line| forms::add(line, all));
+}
+
 /// Where secrets are in a text, in order: those of any of these that begin before `end`. Case is ignored where it is ASCII's: servers often write a header's value in lower case.
 pub fn found(needles: &[&Needles], text: &[u8], end: usize) -> Vec<Range<usize>> {
     let text = Zeroizing::new(text.to_ascii_lowercase());
@@ -129,6 +140,13 @@ mod tests {
             .map(|needle| needle.len())
             .filter(|&length| stands_alone(text, at, length));
         lengths.max().unwrap_or_default()
+    }
+
+    #[test]
+    fn finds_a_line_of_a_value_of_json() {
+        let needles = Needles::new([r#"{"id":"1","private_key":"-----BEGIN\nMIIEvQIBADAN+/\n-----END"}"#]);
+        let text = b"parsed: MIIEvQIBADAN+/";
+        assert_eq!(needles.find(&text.to_ascii_lowercase(), 8), text.len() - 8);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<prote
         State::Running => RuntimeState::Running,
         State::Failed => RuntimeState::Failed,
     };
-    let message = status.told(&status.message);
+    let message = status.told().message;
     Runtime {
         name: name.to_owned(),
         state: state.into(),

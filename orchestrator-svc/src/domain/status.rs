@@ -29,7 +29,9 @@ pub(crate) struct Status {
     pub(crate) message: String,
     /// As `message`, without what the server wrote.
     pub(crate) summary: String,
-    /// For people, below the message: that the package is being updated; empty otherwise.
+    /// For people, below the message: why no process can be started for another session, where each has its own; empty otherwise.
+    pub(crate) sessions: Told,
+    /// For people, below that: that the package is being updated; empty otherwise.
     pub(crate) update: String,
     /// When the present process was started.
     pub(crate) start_time: Option<SystemTime>,
@@ -54,6 +56,15 @@ pub(crate) struct Status {
     pub(crate) package: Option<Package>,
 }
 
+/// A text for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// As [`Status::message`].
+    pub(crate) message: String,
+    /// As [`Status::summary`].
+    pub(crate) summary: String,
+}
+
 /// Why nothing should run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -74,6 +85,7 @@ impl Status {
             reason: "STARTING".to_owned(),
             message: "The server is being started.".to_owned(),
             summary: "The server is being started.".to_owned(),
+            sessions: Told::default(),
             update: String::new(),
             start_time: None,
             restart_count: 0,
@@ -88,13 +100,14 @@ impl Status {
         }
     }
 
-    /// Changes the state. Clears the endpoint and the digest, which the caller sets for a running server.
+    /// Changes the state. Clears what is about the process before; the caller sets the endpoint and the digest of a running server.
     pub(crate) fn set(&mut self, state: State, reason: &str, message: impl Into<String>) {
         self.state = state;
         reason.clone_into(&mut self.reason);
         self.message.clear();
         self.summary.clear();
         self.explain(&message.into());
+        self.sessions = Told::default();
         self.endpoint.clear();
         self.spec_digest.clear();
         self.expected = true;
@@ -113,13 +126,21 @@ impl Status {
         add(&mut self.summary, message);
     }
 
-    /// What people are told: the message or the summary, and that the package is being updated.
-    pub(crate) fn told(&self, text: &str) -> String {
-        let mut told = text.to_owned();
-        if !self.update.is_empty() {
-            add(&mut told, &self.update);
+    /// What those are told who may read what the server wrote, and those who may not.
+    pub(crate) fn told(&self) -> Told {
+        let lines = |first: &str, second: &str| {
+            let mut told = first.to_owned();
+            for line in [second, &self.update] {
+                if !line.is_empty() {
+                    add(&mut told, line);
+                }
+            }
+            told
+        };
+        Told {
+            message: lines(&self.message, &self.sessions.message),
+            summary: lines(&self.summary, &self.sessions.summary),
         }
-        told
     }
 
     /// Sets the state of a server that is held.
@@ -157,9 +178,19 @@ mod tests {
         status.explain("Two.");
         assert_eq!(status.message, "It ended. It wrote:\nline\nTwo.");
         assert_eq!(status.summary, "It ended.\nTwo.");
-        assert_eq!(status.told(&status.summary), status.summary);
+        assert_eq!(status.told().summary, status.summary);
         status.update = "It is being updated.".to_owned();
-        assert_eq!(status.told(&status.summary), "It ended.\nTwo.\nIt is being updated.");
-        assert_eq!(status.told(""), "It is being updated.");
+        assert_eq!(status.told().summary, "It ended.\nTwo.\nIt is being updated.");
+        status.set(State::Running, "", "");
+        assert_eq!(status.told().message, "It is being updated.");
+        status.sessions = Told {
+            message: "None starts: its text".to_owned(),
+            summary: "None starts.".to_owned(),
+        };
+        let told = status.told();
+        assert_eq!(told.message, "None starts: its text\nIt is being updated.");
+        assert_eq!(told.summary, "None starts.\nIt is being updated.");
+        status.set(State::Pending, "STARTING", "");
+        assert_eq!(status.sessions, Told::default());
     }
 }

@@ -108,10 +108,11 @@ const MANAGERS: &str =
     "Those who may manage the installation see what the server wrote with GetRuntime and StreamRuntimeLogs.";
 
 fn request(uid: &str, status: &Status, readers: Readers, lease: &RuntimeLease) -> ReportRuntimeRequest {
+    let told = status.told();
     let message = match readers {
-        Readers::Owner => status.told(&status.message),
-        Readers::Team if status.message == status.summary => status.told(&status.summary),
-        Readers::Team => format!("{}\n{MANAGERS}", status.told(&status.summary)),
+        Readers::Owner => told.message,
+        Readers::Team if told.message == told.summary => told.summary,
+        Readers::Team => format!("{}\n{MANAGERS}", told.summary),
     };
     let (state, reason) = match status.state {
         State::Running => (RuntimeState::Running, "RUNNING"),
@@ -167,6 +168,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::domain::status::Told;
 
     fn running() -> ReportRuntimeRequest {
         let mut status = Status::starting(2);
@@ -209,6 +211,20 @@ mod tests {
         assert_eq!(replicas(&status), (RuntimeState::Failed, 1, 0));
         status.expected = false;
         assert_eq!(replicas(&status).1, 0);
+    }
+
+    #[test]
+    fn only_the_owner_reads_what_the_server_wrote() {
+        let mut status = Status::starting(1);
+        status.set(State::Running, "", "");
+        let message = |status: &Status, readers| request("u", status, readers, &RuntimeLease::default()).message;
+        assert_eq!(message(&status, Readers::Team), "");
+        status.sessions = Told {
+            message: "None starts: its text".to_owned(),
+            summary: "None starts.".to_owned(),
+        };
+        assert_eq!(message(&status, Readers::Owner), "None starts: its text");
+        assert_eq!(message(&status, Readers::Team), format!("None starts.\n{MANAGERS}"));
     }
 
     #[test]

@@ -8,6 +8,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+/// The codes of JSON-RPC 2.0 for messages that cannot be read.
+pub(crate) const PARSE_ERROR: i32 = -32700;
+pub(crate) const INVALID_REQUEST: i32 = -32600;
+
 /// Members of an object, and messages of a batch.
 const MOST: usize = 1000;
 

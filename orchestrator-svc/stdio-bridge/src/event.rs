@@ -18,6 +18,12 @@ pub enum Event {
     Ready,
     /// The server has announced that its list of tools changed. Frequent announcements are reported at growing intervals, up to a minute.
     ToolsChanged,
+    /// Where each session has a process of its own: why none can be started for another session, or `None` when one can be again. Frequent
+    /// changes are reported at growing intervals, up to a minute.
+    SessionStarts {
+        /// Why the last start failed.
+        failure: Option<StartFailure>,
+    },
     /// The server wrote a line that is not of the protocol.
     Log {
         /// The line, without secrets.
@@ -36,6 +42,15 @@ pub enum Event {
         /// The signal that ended it.
         signal: Option<i32>,
     },
+}
+
+/// Why the process of a session could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// For programs.
+    pub reason: EndReason,
+    /// For people, without secrets. May quote what the server answered to `initialize`.
+    pub message: String,
 }
 
 /// Why a server does not run.

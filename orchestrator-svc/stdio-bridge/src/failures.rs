@@ -1,18 +1,23 @@
-//! Pauses between starts while each of them fails.
+//! Starts of which each fails: the pauses between them, and what the parent is told.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{event::StartFailure, process::StartError};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The starts that have failed since one succeeded.
 #[derive(Default)]
-pub(crate) struct Failures(Mutex<Option<Failed>>);
+pub(crate) struct Failures {
+    failed: Mutex<Option<Failed>>,
+    last: watch::Sender<Option<StartFailure>>,
+}
 
 struct Failed {
     next_pause: Duration,
@@ -31,22 +36,42 @@ impl Failures {
     }
 
     /// A start has failed: the pause after it is twice that after the one before.
-    pub(crate) fn failed(&self, now: Instant, why: &str) {
+    pub(crate) fn failed(&self, now: Instant, error: &StartError) {
         let mut failed = self.lock();
         let pause = failed.as_ref().map_or(FIRST_PAUSE, |failed| failed.next_pause);
         *failed = Some(Failed {
             next_pause: (pause * 2).min(LONGEST_PAUSE),
             until: now + pause,
-            why: why.to_owned(),
+            why: error.message.clone(),
         });
+        self.tell(Some(StartFailure {
+            reason: error.reason,
+            message: error.message.clone(),
+        }));
     }
 
     pub(crate) fn succeeded(&self) {
-        *self.lock() = None;
+        let mut failed = self.lock();
+        *failed = None;
+        self.tell(None);
+    }
+
+    /// Changes when starts begin to fail, when they fail for another reason, and when one has succeeded again.
+    pub(crate) fn last(&self) -> watch::Receiver<Option<StartFailure>> {
+        self.last.subscribe()
+    }
+
+    /// Under the lock, so that this and the pauses are about the same start.
+    fn tell(&self, failure: Option<StartFailure>) {
+        self.last.send_if_modified(|last| {
+            let is_another = *last != failure;
+            *last = failure;
+            is_another
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Failed>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,6 +80,11 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::event::EndReason;
+
+    fn exited(message: &str) -> StartError {
+        StartError::new(EndReason::Exited, message)
+    }
 
     #[test]
     fn pauses_grow_until_a_start_succeeds() {
@@ -63,13 +93,34 @@ mod tests {
         assert_eq!(failures.pause(now), None);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let pause = Duration::from_secs(seconds);
-            failures.failed(now, "It exited.");
+            failures.failed(now, &exited("It exited."));
             assert_eq!(failures.pause(now), Some((pause, "It exited.".to_owned())));
             now += pause;
             assert_eq!(failures.pause(now), None);
         }
         failures.succeeded();
-        failures.failed(now, "It exited.");
+        failures.failed(now, &exited("It exited."));
         assert_eq!(failures.pause(now), Some((FIRST_PAUSE, "It exited.".to_owned())));
+    }
+
+    #[test]
+    fn only_changes_are_told() {
+        let failures = Failures::default();
+        let now = Instant::now();
+        let mut last = failures.last();
+        let mut told = || {
+            let changed = last.has_changed().unwrap();
+            changed.then(|| last.borrow_and_update().as_ref().map(|failure| failure.message.clone()))
+        };
+        failures.succeeded();
+        assert_eq!(told(), None);
+        for message in ["One.", "Two."] {
+            failures.failed(now, &exited(message));
+            assert_eq!(told(), Some(Some(message.to_owned())));
+            failures.failed(now, &exited(message));
+            assert_eq!(told(), None);
+        }
+        failures.succeeded();
+        assert_eq!(told(), Some(None));
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Body, empty, event_stream, json, sse, text},
-    envelope::{Kind, Members, error},
+    envelope::{INVALID_REQUEST, Kind, Members, PARSE_ERROR, error},
     in_flight::InFlight,
     spec::Limits,
     stdio::{METHOD_NOT_FOUND, NOT_TAKEN, SERVER_ENDED, Session, TIMEOUT, Waiting},
@@ -29,8 +29,6 @@ pub(crate) const RUN: usize = 32;
 const VERSION: &str = "mcp-protocol-version";
 /// The revisions that a client may name in a header.
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
-pub(crate) const INVALID_REQUEST: i32 = -32600;
-const PARSE_ERROR: i32 = -32700;
 /// In an answer with status 503: the request was not sent to the server, since that is `stopping`; since all processes for sessions are in use
 /// (`full`), or as many of them as one caller may have (`share`). Removed from the answers of servers.
 pub const NOT_TAKEN_HEADER: &str = "chandlery-not-taken";

@@ -23,6 +23,7 @@ mod in_flight;
 mod lines;
 mod live;
 mod log;
+mod metered;
 mod process;
 mod proxy;
 mod reaper;
@@ -40,7 +41,7 @@ mod stdio;
 mod stop;
 mod tree;
 
-pub use event::{EndReason, Event};
+pub use event::{EndReason, Event, StartFailure};
 pub use http::NOT_TAKEN_HEADER;
 pub use proxy::SECRET_HEADERS;
 pub use redact::Redactor;

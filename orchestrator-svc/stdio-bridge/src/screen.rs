@@ -5,7 +5,7 @@ mod held;
 
 use bytes::Bytes;
 use futures::stream;
-use http::{Response, header};
+use http::{HeaderMap, Response, header};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 
@@ -22,7 +22,7 @@ enum Screen {
 
 /// The response, with the secrets masked in the JSON-RPC messages in it.
 pub(crate) fn screened(mut response: Response<Incoming>, rules: Rules) -> Response<Body> {
-    let Some(screen) = screen(&response, rules) else {
+    let Some(screen) = screen(response.headers(), rules) else {
         return response.map(|body| body.map_err(Into::into).boxed_unsync());
     };
     // Masked, it has another.
@@ -52,16 +52,15 @@ pub(crate) fn screened(mut response: Response<Incoming>, rules: Rules) -> Respon
     })
 }
 
-/// `None`: the response has no JSON-RPC, or what it has is known to pass.
-fn screen(response: &Response<Incoming>, rules: Rules) -> Option<Screen> {
-    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let kind = text(header::CONTENT_TYPE)?.split(';').next()?.trim();
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+/// `None`: the response has no JSON-RPC. A stated length decides nothing: the body may break off before, and the gateway may quote what has come.
+fn screen(headers: &HeaderMap, rules: Rules) -> Option<Screen> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next()?.trim();
     if kind.eq_ignore_ascii_case("text/event-stream") {
         Some(Screen::Events(Box::new(Events::new(rules))))
     } else {
         let is_json = kind.eq_ignore_ascii_case("application/json");
-        (is_json && !length.is_some_and(|length| rules.let_pass(length))).then(|| Screen::Whole(Held::new(rules)))
+        is_json.then(|| Screen::Whole(Held::new(rules)))
     }
 }
 

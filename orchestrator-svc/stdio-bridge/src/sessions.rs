@@ -29,23 +29,21 @@ use tokio::{
 use crate::{
     answer::{Body, empty, json},
     child::{Child, exit_message},
-    envelope::{Kind, Members, error},
-    event::{EndReason, Events},
+    envelope::{INVALID_REQUEST, Kind, Members, error},
+    event::{EndReason, Event, Events},
     failures::Failures,
     files::{Folder, stage},
-    http::{
-        Endpoint, INVALID_REQUEST, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole,
-        wrong_path,
-    },
+    http::{Endpoint, NOT_TAKEN_HEADER, PATH, RUN, SESSION, id, not_taken, session_ended, whole, wrong_path},
     in_flight::{Admitted, InFlight},
     log::Log,
+    metered::metered,
     process::{StartError, start},
     reaper::Reaper,
     seats::{Busy, Opener, Seat, Seats},
     spares::{Making, Spares},
     spec::Spec,
     stdio::{BUSY, SERVER_ENDED},
-    stop::Stop,
+    stop::{self, Stop},
 };
 
 /// Processes that start at one time; further ones wait.
@@ -135,6 +133,15 @@ impl Sessions {
         if let Ok(place) = places.try_acquire_owned() {
             sessions.enter(1, first, place);
         }
+        let (failures, events) = (sessions.failures.last(), sessions.events.clone());
+        let mut stop = sessions.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = metered(failures, events, |failure| Event::SessionStarts { failure }) => {}
+                // The last event is another, and waits until nobody can send any.
+                () = stop::asked(&mut stop, Stop::Drained) => {}
+            }
+        });
         sessions
     }
 
@@ -334,7 +341,7 @@ impl Sessions {
         let started = self.start_one(place).await;
         match &started {
             Ok(_) => self.failures.succeeded(),
-            Err(error) => self.failures.failed(Instant::now(), &error.message),
+            Err(error) => self.failures.failed(Instant::now(), error),
         }
         drop(making);
         started

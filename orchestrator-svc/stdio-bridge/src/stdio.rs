@@ -2,6 +2,7 @@
 
 mod reading;
 mod silence;
+mod unread;
 
 use std::{
     collections::HashMap,
@@ -17,14 +18,16 @@ use tokio::{
     io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
     sync::{Notify, broadcast, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::timeout,
 };
 
+use self::unread::Unread;
 use crate::{
     backlog::{self, Backlog},
     envelope::{Members, error, number, one_line},
     event::{EndReason, Event, Events},
     log::Log,
+    metered::metered,
     process::StartError,
     refusal::{self, BAD_ANSWER},
     spec::Limits,
@@ -47,15 +50,13 @@ const WRITE_QUEUE: usize = 16;
 /// How long a message waits for room in that queue.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The delay between two [`Event::ToolsChanged`]. It doubles while the server announces further changes.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
 /// The conversation with the server.
 pub(crate) struct Session {
     limits: Limits,
     next_id: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
+    /// Locked after `pending`.
+    unread: Mutex<Unread>,
     backlog: Backlog,
     to_server: Mutex<Option<mpsc::Sender<String>>>,
     notifications: broadcast::Sender<String>,
@@ -63,9 +64,8 @@ pub(crate) struct Session {
     garbage: AtomicU64,
     first_garbage: Notify,
     too_much_garbage: Notify,
-    tools_changed: Notify,
+    tools_changed: watch::Sender<()>,
     ended: watch::Sender<Option<String>>,
-    events: Events,
     log: Arc<Log>,
 }
 
@@ -103,6 +103,7 @@ impl Session {
             limits,
             next_id: AtomicU64::new(1),
             pending: Mutex::default(),
+            unread: Mutex::default(),
             backlog: Backlog::default(),
             to_server: Mutex::new(Some(to_server)),
             notifications: broadcast::channel(256).0,
@@ -110,10 +111,16 @@ impl Session {
             garbage: AtomicU64::new(0),
             first_garbage: Notify::new(),
             too_much_garbage: Notify::new(),
-            tools_changed: Notify::new(),
+            tools_changed: watch::Sender::new(()),
             ended: watch::channel(None).0,
-            events,
             log,
+        });
+        let (mut ended, tools_changed) = (session.ended(), session.tools_changed.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = metered(tools_changed, events, |()| Event::ToolsChanged) => {}
+                _ = ended.wait_for(Option::is_some) => {}
+            }
         });
         tokio::spawn(write(stdin, from_clients));
         let (closed, on_close) = oneshot::channel();
@@ -122,32 +129,7 @@ impl Session {
             reader.read(stdout).await;
             let _ = closed.send(());
         });
-        let announcer = Arc::clone(&session);
-        tokio::spawn(async move {
-            let mut ended = announcer.ended();
-            tokio::select! {
-                () = announcer.announce() => {}
-                _ = ended.wait_for(Option::is_some) => {}
-            }
-        });
         (session, on_close)
-    }
-
-    /// Reports changes of the list of tools to the parent, at a limited rate.
-    async fn announce(&self) {
-        loop {
-            self.tools_changed.notified().await;
-            let mut pause = FIRST_PAUSE;
-            loop {
-                self.events.send(Event::ToolsChanged).await;
-                let over = Instant::now() + pause;
-                if timeout_at(over, self.tools_changed.notified()).await.is_err() {
-                    break;
-                }
-                sleep_until(over).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
     }
 
     /// Initializes the server, once for all clients. Without client capabilities: no client could answer for all.
@@ -235,6 +217,7 @@ impl Session {
             let mut pending = self.pending();
             if pending.len() >= self.limits.pending_requests {
                 pending.retain(|_, p| !p.answer.is_closed());
+                self.gave_up();
             }
             if pending.len() >= self.limits.pending_requests {
                 return Err((BUSY, "The MCP server has too many unanswered requests.".to_owned()));
@@ -255,7 +238,7 @@ impl Session {
                 },
             );
         }
-        if !self.send(text).await {
+        if !self.deliver(text).await {
             self.pending().remove(&internal_id);
             return Err((BUSY, "The MCP server does not read its input.".to_owned()));
         }
@@ -286,6 +269,7 @@ impl Session {
             drop(matching);
             (found, pending.remove(&found).expect("just found"))
         };
+        self.gave_up();
         self.send(message.with("params", &params.with("requestId", &internal_id.to_string())))
             .await;
         let _ = pending
@@ -301,6 +285,7 @@ impl Session {
     /// Cancels a request, and no longer waits for its answer.
     pub(crate) async fn give_up(&self, internal_id: u64, reason: &str) {
         if self.pending().remove(&internal_id).is_some() {
+            self.gave_up();
             let params = json!({"requestId": internal_id, "reason": reason});
             self.send(format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#
@@ -309,8 +294,13 @@ impl Session {
         }
     }
 
-    /// Sends a message. False: the server does not read its input, or has ended.
+    /// Sends a notification. False: the server does not read its input, or has ended.
     pub(crate) async fn send(&self, text: String) -> bool {
+        self.others_sent();
+        self.deliver(text).await
+    }
+
+    async fn deliver(&self, text: String) -> bool {
         let sender = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(sender) = sender else { return false };
         matches!(timeout(WRITE_PATIENCE, sender.send(text)).await, Ok(Ok(())))
@@ -348,9 +338,13 @@ impl Session {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unread(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn answer(&self, message: &Members<'_>) {
         let id = message.get("id").and_then(|id| number(id.get()));
-        let Some(pending) = id.and_then(|id| self.pending().remove(&id)) else {
+        let Some((id, pending)) = id.and_then(|id| Some((id, self.pending().remove(&id)?))) else {
             return;
         };
         let masked = refusal::masked(message, pending.describes, self.log.redactor());
@@ -361,6 +355,7 @@ impl Session {
                 .with("id", &pending.id),
         };
         let _ = pending.answer.send(answer);
+        self.answered(id);
     }
 
     /// Answers a request of the server. The bridge has announced no capabilities, so it answers only `ping`.
@@ -371,6 +366,7 @@ impl Session {
         } else {
             error(id, METHOD_NOT_FOUND, "The client does not support this method.")
         };
+        self.others_sent();
         // Does not wait, since the reader must go on. A server that does not read its input gets no answers.
         if let Some(sender) = self.to_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             let _ = sender.try_send(answer);
@@ -398,7 +394,7 @@ impl Session {
             _ => {
                 // The list is read after the server is initialized, with all earlier changes.
                 if method == "notifications/tools/list_changed" && self.initialized.get().is_some() {
-                    self.tools_changed.notify_one();
+                    self.tools_changed.send_replace(());
                 }
                 if let Ok(text) = std::str::from_utf8(line) {
                     let _ = self.notifications.send(text.to_owned());

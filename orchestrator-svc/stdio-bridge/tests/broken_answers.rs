@@ -125,6 +125,87 @@ async fn whoever_is_answered_in_a_batch_that_is_not_valid_is_told() {
     );
 }
 
+/// The answer of a server that could not read a request.
+fn unread(code: i32) -> String {
+    json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": "Parse error"}}).to_string()
+}
+
+/// A call that the server has answered with an error without an id.
+async fn unreadable(bridge: &mut Bridge, code: i32) -> JoinHandle<Value> {
+    bridge.logs.clear();
+    let client = bridge.client();
+    let call = tokio::spawn(async move { raw(&client, &unread(code), "\nanswered\n").await });
+    bridge.wait_for_log("answered").await;
+    call
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_is_for_the_only_caller() {
+    let bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    for code in [-32700, -32600] {
+        client.call(json!(1), "echo", json!({})).await;
+        let answer = raw(&client, &unread(code), "\n").await;
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(code)));
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_is_for_the_caller_who_is_left_when_the_others_are_answered() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    client.call(json!(1), "echo", json!({})).await;
+    let other = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(json!(2), "meet", json!({"calls": 2})).await }
+    });
+    bridge.wait_for_log("arrived").await;
+    let unread = unreadable(&mut bridge, -32700).await;
+    client.call(json!(3), "echo", json!({})).await;
+    assert!(!unread.is_finished() && !other.is_finished());
+    client.call(json!(4), "meet", json!({"calls": 2})).await;
+    assert_eq!(other.await.unwrap()["result"]["met"], true);
+    let answer = unread.await.unwrap();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(-32700)));
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_fails_no_call_if_it_may_be_about_another_message() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    client.call(json!(1), "echo", json!({})).await;
+    // A message whose method is not known was read.
+    let other_code = unreadable(&mut bridge, -32601).await;
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/other"});
+    assert_eq!(client.post(&notification).await.0, 202);
+    let after_notification = unreadable(&mut bridge, -32700).await;
+    client.call(json!(2), "echo", json!({})).await;
+    for call in [other_code, after_notification] {
+        assert!(!call.is_finished());
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_fails_no_call_if_it_may_be_about_one_that_was_cancelled() {
+    let mut bridge = Bridge::ready("good").await;
+    let mut client = bridge.client();
+    client.initialize("2025-11-25").await;
+    client.call(json!(1), "echo", json!({})).await;
+    let cancelled = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(json!(2), "wait", json!({})).await }
+    });
+    bridge.wait_for_log("waiting").await;
+    let left = unreadable(&mut bridge, -32700).await;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}});
+    assert_eq!(client.post(&cancel).await.0, 202);
+    cancelled.await.unwrap();
+    client.call(json!(3), "echo", json!({})).await;
+    assert!(!left.is_finished());
+    left.abort();
+}
+
 /// JSON-RPC 2.0 allows one id, and parsers differ in which of two they read.
 #[tokio::test]
 async fn both_callers_whose_ids_an_answer_has_are_told() {

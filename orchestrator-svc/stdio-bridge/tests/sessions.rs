@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use harness::{Bridge, Client, eventually};
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
-use stdio_bridge::{EndReason, File, NOT_TAKEN_HEADER, STOP, Spec, Transport};
+use stdio_bridge::{EndReason, Event, File, NOT_TAKEN_HEADER, STOP, Spec, StartFailure, Transport};
 use tokio::task::{JoinHandle, JoinSet};
 
 fn apart(spec: &mut Spec) {
@@ -415,6 +415,34 @@ async fn processes_that_fail_to_start_are_not_started_again_at_once() {
         .filter(|line| *line == "no configuration found")
         .count();
     assert_eq!(starts, 1, "{:?}", bridge.logs);
+}
+
+#[tokio::test]
+async fn the_parent_is_told_when_starts_begin_to_fail_and_when_they_succeed_again() {
+    let mut bridge = Bridge::ready_with("breakable", apart).await;
+    session(&bridge).await;
+    let broken = bridge.folder.path().join("broken");
+    fs::write(&broken, "").unwrap();
+    let initialize = json!({"jsonrpc": "2.0", "id": 9, "method": "initialize", "params": {}});
+    let (_, _, body) = bridge.client().post(&initialize).await;
+    assert!(body.contains("exit code 7"), "{body}");
+    fs::remove_file(&broken).unwrap();
+    // After the pause.
+    while bridge.client().post(&initialize).await.2.contains("error") {}
+    let mut told = Vec::new();
+    bridge
+        .wait_for(|event| {
+            if let Event::SessionStarts { failure } = event {
+                told.push(failure.clone());
+            }
+            matches!(event, Event::SessionStarts { failure: None })
+        })
+        .await;
+    let failure = StartFailure {
+        reason: EndReason::Exited,
+        message: "The MCP server ended with exit code 7.".to_owned(),
+    };
+    assert_eq!(told, [Some(failure), None]);
 }
 
 /// All processes share the working folder.

@@ -5,7 +5,7 @@ import json, os, sys, time
 STARTED = time.monotonic_ns()
 
 print("started with", os.environ.get("TOKEN", "nothing"), file=sys.stderr, flush=True)
-if "--fail" in sys.argv:
+if "--fail" in sys.argv or os.path.exists("broken"):
     print("cannot reach the database", file=sys.stderr, flush=True)
     sys.exit(4)
 for line in sys.stdin:

@@ -36,17 +36,54 @@ impl OpenBao {
     /// # Panics
     /// If the server does not start.
     pub async fn start(program: PathBuf, tls: Option<(&str, &str)>) -> Self {
+        let mut server = Self::prepare(program, tls);
+        server.run();
+        server.until(501).await;
+        let (_, made) = server
+            .ask("POST", "sys/init", json!({"secret_shares": 1, "secret_threshold": 1}))
+            .await;
+        let text = |value: &Value| value.as_str().expect("the server was initialized").to_owned();
+        server.root_token = text(&made["root_token"]);
+        server.unseal_key = text(&made["keys"][0]);
+        server.unseal().await;
+        server
+    }
+
+    /// Starts a second server in a cluster with this one, which stays the active one.
+    ///
+    /// # Panics
+    /// If the server does not start.
+    pub async fn standby(&self) -> Self {
+        let mut server = Self::prepare(self.program.clone(), None);
+        server.root_token.clone_from(&self.root_token);
+        server.unseal_key.clone_from(&self.unseal_key);
+        server.run();
+        server.until(501).await;
+        let leader = json!({"leader_api_addr": self.address});
+        server.set_up("POST", "sys/storage/raft/join", leader).await;
+        let key = json!({"key": self.unseal_key});
+        let is_unsealed = async || {
+            let (status, answer) = server.ask("POST", "sys/unseal", key.clone()).await;
+            status == 200 && answer["sealed"] == false
+        };
+        eventually("the standby is unsealed", is_unsealed).await;
+        server.until(429).await;
+        server
+    }
+
+    /// Makes the folder of a server, with its settings.
+    fn prepare(program: PathBuf, tls: Option<(&str, &str)>) -> Self {
         super::install_tls_provider();
         let folder = std::env::temp_dir().join(format!("openbao-{}", random::uuid()));
         fs::create_dir_all(folder.join("data")).expect("there is a place for temporary files");
-        let port = free_port();
+        let (port, cluster) = (free_port(), free_port());
         let tls_settings = match tls {
             None => "tls_disable = true".to_owned(),
             Some((certificate, key)) => {
                 fs::write(folder.join("certificate.pem"), certificate).expect("it is the test's");
                 fs::write(folder.join("key.pem"), key).expect("it is the test's");
                 format!(
-                    "tls_cert_file = \"{0}/certificate.pem\" tls_key_file = \"{0}/key.pem\"",
+                    "tls_cert_file = \"{0}/certificate.pem\"\n tls_key_file = \"{0}/key.pem\"",
                     folder.display()
                 )
             }
@@ -54,12 +91,10 @@ impl OpenBao {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let address = format!("{scheme}://127.0.0.1:{port}");
         let settings = format!(
-            "storage \"raft\" {{\n path = \"{}/data\"\n node_id = \"one\"\n performance_multiplier = 1\n}}\n\
-             listener \"tcp\" {{\n address = \"127.0.0.1:{port}\"\n {}\n}}\n\
-             cluster_addr = \"https://127.0.0.1:{}\"\napi_addr = \"{address}\"\n",
+            "storage \"raft\" {{\n path = \"{}/data\"\n node_id = \"{port}\"\n performance_multiplier = 1\n}}\n\
+             listener \"tcp\" {{\n address = \"127.0.0.1:{port}\"\n cluster_address = \"127.0.0.1:{cluster}\"\n {tls_settings}\n}}\n\
+             cluster_addr = \"https://127.0.0.1:{cluster}\"\napi_addr = \"{address}\"\n",
             folder.display(),
-            tls_settings.replace(" tls_key", "\n tls_key"),
-            free_port(),
         );
         fs::write(folder.join("settings.hcl"), settings).expect("it is the test's");
         // Tests on several runtimes may share a server, and none may depend on a connection of another.
@@ -71,7 +106,7 @@ impl OpenBao {
                 http.tls_certs_only([trusted.expect("the test made it")])
             }
         };
-        let mut server = Self {
+        Self {
             program,
             folder,
             address,
@@ -79,17 +114,7 @@ impl OpenBao {
             unseal_key: String::new(),
             http: http.build().expect("the TLS provider is installed"),
             guard: None,
-        };
-        server.run();
-        server.until(501).await;
-        let (_, made) = server
-            .ask("POST", "sys/init", json!({"secret_shares": 1, "secret_threshold": 1}))
-            .await;
-        let text = |value: &Value| value.as_str().expect("the server was initialized").to_owned();
-        server.root_token = text(&made["root_token"]);
-        server.unseal_key = text(&made["keys"][0]);
-        server.unseal().await;
-        server
+        }
     }
 
     /// `http://127.0.0.1:PORT`, which stays the same.
@@ -219,7 +244,7 @@ impl OpenBao {
         self.guard = Some(guard.spawn().expect("there is a shell"));
     }
 
-    /// Waits until the health of the server has this status: 200 active, 501 not initialized, 503 sealed.
+    /// Waits until the health of the server has this status: 200 active, 429 standby, 501 not initialized, 503 sealed.
     async fn until(&self, status: u16) {
         let url = format!("{}/v1/sys/health", self.address);
         let has = async || {

@@ -107,7 +107,7 @@ impl Failure {
             429 => Self::RateLimited,
             501 => Self::NotInitialized,
             503 if says("sealed") => Self::Sealed,
-            301 | 302 | 307 | 308 | 472 | 473 => Self::Standby,
+            301 | 302 | 307 | 308 | 412 | 472 | 473 => Self::Standby,
             500 if says("node not active") => Self::Standby,
             status => Self::Failed(status),
         }

@@ -1,7 +1,10 @@
 //! The HTTP client under `vaultrs`. Its own follows redirects with the token, reads answers of any size, logs every status that is not a
 //! success as an error, and leaves secrets in memory.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
@@ -14,11 +17,18 @@ use super::failure::{Failure, MAX_ANSWER};
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// The state of the storage after a request, which standbys may not have yet. OpenBao 2.7 and Vault Enterprise.
+const INDEX: &str = "x-vault-index";
+/// What a node does that does not have the state of [`INDEX`].
+const INCONSISTENT: &str = "x-vault-inconsistent";
+
 /// Sends requests to one address.
 #[derive(Debug)]
 pub(super) struct Http {
     client: reqwest::Client,
     address: String,
+    /// After the last write. Nothing older may be read, whichever node answers.
+    written: Mutex<Option<HeaderValue>>,
 }
 
 impl Http {
@@ -36,7 +46,11 @@ impl Http {
             client = client.tls_certs_only([]);
         }
         let client = client.build()?;
-        Ok(Self { client, address })
+        Ok(Self {
+            client,
+            address,
+            written: Mutex::default(),
+        })
     }
 
     /// The answer, whatever its status.
@@ -50,6 +64,13 @@ impl Http {
         if let Some(token) = head.headers.get_mut("x-vault-token") {
             token.set_sensitive(true);
         }
+        if let Some(written) = self.written().clone() {
+            head.headers.insert(INDEX, written);
+            head.headers
+                .insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
+        }
+        // What a read answers may be older than what another request has written since it began.
+        let writes = matches!(head.method, Method::POST | Method::PATCH | Method::DELETE);
         let request = self
             .client
             .request(head.method, head.uri.to_string())
@@ -57,6 +78,11 @@ impl Http {
             .body(Bytes::from_owner(Zeroizing::new(body)));
         let failed = |error: reqwest::Error| Failure::transport(&error);
         let mut answer = request.send().await.map_err(failed)?;
+        if let Some(index) = answer.headers().get(INDEX)
+            && writes
+        {
+            *self.written() = Some(index.clone());
+        }
         let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
         if length.is_some_and(|length| length > MAX_ANSWER) {
             return Err(Failure::TooLong);
@@ -72,6 +98,10 @@ impl Http {
         let mut response = Response::new(std::mem::take(&mut *body));
         *response.status_mut() = answer.status();
         Ok(response)
+    }
+
+    fn written(&self) -> MutexGuard<'_, Option<HeaderValue>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

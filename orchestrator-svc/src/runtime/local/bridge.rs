@@ -122,7 +122,7 @@ impl Bridge {
                     event = self.next() => match event {
                         Event::Log { line, time } => logs.push(&line, time),
                         Event::Ended { reason, .. } => return leaves_nothing(reason),
-                        Event::Started { .. } | Event::Ready | Event::ToolsChanged => {}
+                        Event::Started { .. } | Event::Ready | Event::ToolsChanged | Event::SessionStarts { .. } => {}
                     },
                 }
             }

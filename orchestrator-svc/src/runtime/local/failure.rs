@@ -5,7 +5,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use stdio_bridge::EndReason;
 
-use crate::config::Backoff;
+use crate::{config::Backoff, domain::status::Told};
 
 /// After how many failures in a row the reason is `CRASH_LOOP`.
 const LOOP: u32 = 3;
@@ -98,6 +98,21 @@ pub(super) fn failure(cause: Cause, message: &str, failures: u32, lines: &[Strin
     }
 }
 
+/// Describes why no process can be started for another session.
+pub(super) fn session_failure(reason: EndReason, message: &str) -> Told {
+    let Failure { message, summary, .. } = failure(Cause::Ended(reason), message, 1, &[]);
+    let shown = |why: &str| {
+        format!(
+            "New sessions cannot be opened, because the process of a session does not start. Open sessions are not affected. Each new client \
+             starts another process, after a pause of up to a minute. The last start: {why}"
+        )
+    };
+    Told {
+        message: shown(&message),
+        summary: shown(&summary),
+    }
+}
+
 /// The delay before the start that follows this many failures in a row. It doubles with each, up to the longest. Up to a fifth, which differs
 /// between owners, is subtracted, so that servers that failed at the same time are not all restarted at the same time.
 pub(super) fn delay(backoff: &Backoff, owner: &str, failures: u32) -> Duration {
@@ -139,5 +154,8 @@ mod tests {
         assert!(!shown.summary.contains("Errno"), "{}", shown.summary);
         let answered = failure(Cause::Ended(EndReason::InitializeFailed), "Refused: its text", 1, &[]);
         assert!(!answered.summary.contains("its text"), "{}", answered.summary);
+        let session = session_failure(EndReason::InitializeFailed, "Refused: its text");
+        assert!(session.message.ends_with("Refused: its text"), "{}", session.message);
+        assert!(!session.summary.contains("its text"), "{}", session.summary);
     }
 }

@@ -69,7 +69,7 @@ impl Supervisor {
     pub(super) async fn on_fetch_event(&mut self, event: Event) {
         match event {
             Event::Log { line, time } => self.logs.push(&line, time),
-            Event::Started { .. } | Event::Ready | Event::ToolsChanged => {}
+            Event::Started { .. } | Event::Ready | Event::ToolsChanged | Event::SessionStarts { .. } => {}
             Event::Ended {
                 reason,
                 message,

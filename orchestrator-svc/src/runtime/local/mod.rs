@@ -7,7 +7,9 @@
 mod tests;
 
 mod bridge;
+mod comparing;
 mod drawing;
+mod events;
 mod excerpt;
 mod failure;
 mod fetching;

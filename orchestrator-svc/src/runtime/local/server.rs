@@ -1,4 +1,4 @@
-//! The state of a supervised server, and of the fetch of its package.
+//! The state of a supervised server, of what it is compared with, and of the fetch of its package.
 
 use std::path::PathBuf;
 
@@ -116,6 +116,12 @@ impl Server {
             }
         }
     }
+}
+
+/// Another spec for the server that runs, whose secrets are being drawn.
+pub(super) struct Comparing {
+    pub(super) digest: String,
+    pub(super) drawing: Drawing,
 }
 
 /// A fetch in progress.

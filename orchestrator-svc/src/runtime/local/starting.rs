@@ -34,38 +34,13 @@ impl Supervisor {
             self.update(|status| status.generation = spec.generation);
             return self.draw(spec, digest);
         }
-        let runs = self.server.run().is_some();
-        if runs {
-            if let Server::Running { next: Some(next), .. } = &mut self.server {
-                // It has the secrets of the spec before, and must not get a slot meanwhile.
-                *next = Next::Due;
-            }
-            let drawn = spec.secrets.draw().await;
-            let launch = match self.launch(spec, drawn) {
-                Ok(launch) => launch,
-                Err(error) => return self.not_drawn(spec, error).await,
-            };
-            self.undrawn = None;
-            let fingerprint = launch.fingerprint();
-            if let Some(run) = self.server.run()
-                && run.fingerprint == fingerprint
-                && !is_restarted
-                // Otherwise, a restart waited for an update that was cancelled, and is due now.
-                && (!self.restart.as_ref().is_some_and(|restart| restart.updates) || self.fetching.is_some())
-            {
-                run.digest.clone_from(&digest);
-                return self.update(|status| {
-                    status.generation = spec.generation;
-                    if status.state == State::Running {
-                        status.spec_digest = digest;
-                    }
-                });
-            }
+        if self.server.run().is_some() {
+            return self.compare(spec, digest);
         }
         if !matches!(self.server, Server::Idle) {
             self.failures = 0;
         }
-        if runs || self.failures == 0 && !undrawn {
+        if self.failures == 0 && !undrawn {
             self.announce(spec.generation, "The server is being started.");
         } else {
             self.update(|status| status.generation = spec.generation);
@@ -75,7 +50,7 @@ impl Supervisor {
     }
 
     /// Begins to draw the secrets of the server that is to be started.
-    fn draw(&mut self, spec: &Arc<ServerSpec>, digest: String) {
+    pub(super) fn draw(&mut self, spec: &Arc<ServerSpec>, digest: String) {
         let is_slow = self.slow.as_ref() == Some(&digest);
         let drawing = Drawing::new(Arc::clone(spec), &self.shared, is_slow);
         self.server.set_next(digest, Next::Drawing(drawing));
@@ -100,11 +75,7 @@ impl Supervisor {
             Err(error) => {
                 // The calls of a server that is stopped may take long.
                 drop((slot, slow));
-                // The secrets may have been entered since: the same spec was applied again.
-                if matches!(error, DrawError::Missing(_)) && !Arc::ptr_eq(&spec, &of) {
-                    return self.reconcile().await;
-                }
-                return self.not_drawn(&spec, error).await;
+                return self.not_drawn(&spec, &of, error).await;
             }
         };
         if self.undrawn.take().is_some() && self.failures == 0 && self.server.run().is_none() {
@@ -193,19 +164,24 @@ impl Supervisor {
     }
 
     /// The spec of a server that is to be started. `None` if it should not be any more: then the next wake is about that.
-    fn still_desired(&self, digest: &str) -> Option<Arc<ServerSpec>> {
+    pub(super) fn still_desired(&self, digest: &str) -> Option<Arc<ServerSpec>> {
         let spec = self.spec().filter(|_| !self.gone.is_cancelled())?;
         (spec.digest() == digest).then_some(spec)
     }
 
     /// The spec with the secrets that were drawn for it.
-    fn launch(&self, spec: &ServerSpec, drawn: Result<Secrets, DrawError>) -> Result<Launch, DrawError> {
+    pub(super) fn launch(&self, spec: &ServerSpec, drawn: Result<Secrets, DrawError>) -> Result<Launch, DrawError> {
         let folder = self.shared.machine.working_folder(&self.owner);
         spec.launch(&folder, &drawn?).map_err(DrawError::Missing)
     }
 
-    /// Handles secrets that could not be drawn: sets the status, and if a person must do something first, stops the server.
-    async fn not_drawn(&mut self, spec: &ServerSpec, error: DrawError) {
+    /// Handles secrets that could not be drawn: sets the status, and if a person must do something first, stops the server. `of` is the spec that
+    /// they were drawn for, which has the same digest.
+    pub(super) async fn not_drawn(&mut self, spec: &Arc<ServerSpec>, of: &Arc<ServerSpec>, error: DrawError) {
+        // The secrets may have been entered since: the same spec was applied again.
+        if matches!(error, DrawError::Missing(_)) && !Arc::ptr_eq(spec, of) {
+            return self.reconcile().await;
+        }
         self.undrawn = Some(spec.digest());
         match error {
             DrawError::Missing(Missing { reason, message }) => {

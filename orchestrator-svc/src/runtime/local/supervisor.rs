@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use service_kit::clock::from_micros;
 use stdio_bridge::Event;
 use tokio::{
     sync::watch,
@@ -11,13 +10,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bridge::{Bridge, leaves_nothing},
+    bridge::Bridge,
     drawing::{Drawing, Drawn},
-    excerpt::excerpt,
-    failure::{Cause, Failure, delay, failure},
+    failure::Cause,
     place::{Place, Slot},
     restarts::{PendingRestart, Restarts},
-    server::{Fetching, Next, Server, Step},
+    server::{Comparing, Fetching, Next, Server, Step},
     shared::Shared,
 };
 use crate::domain::{
@@ -45,6 +43,8 @@ pub(super) struct Supervisor {
     restarts: watch::Receiver<Restarts>,
     pub(super) gone: CancellationToken,
     pub(super) server: Server,
+    /// Another spec for the server that runs.
+    pub(super) comparing: Option<Comparing>,
     /// A fetch in progress. The server may run meanwhile, with earlier versions.
     pub(super) fetching: Option<Fetching>,
     /// The entry revision for which an update of the package was requested.
@@ -71,6 +71,7 @@ enum Wake {
     Server(Event),
     Fetch(Event),
     Drawn(Drawn),
+    Compared(Drawn),
     Start(Slot),
     StartFetch(Slot),
     FreeSlot,
@@ -94,6 +95,7 @@ impl Supervisor {
             restarts,
             gone,
             server: Server::Idle,
+            comparing: None,
             fetching: None,
             update: None,
             updates_seen: 0,
@@ -120,6 +122,7 @@ impl Supervisor {
                 Wake::Server(event) => self.on_event(event).await,
                 Wake::Fetch(event) => self.on_fetch_event(event).await,
                 Wake::Drawn(drawn) => self.on_drawn(drawn).await,
+                Wake::Compared(drawn) => self.on_compared(drawn).await,
                 Wake::Start(slot) => self.start(slot).await,
                 Wake::StartFetch(slot) => self.start_fetch(slot).await,
                 Wake::FreeSlot => {
@@ -159,6 +162,7 @@ impl Supervisor {
             Some(Next::Queued(queued)) => start = Some(&mut queued.place),
             Some(Next::Due) | None => {}
         }
+        let compared = self.comparing.as_mut().map(|comparing| &mut comparing.drawing);
         let (mut fetch, mut start_fetch) = (None, None);
         match self.fetching.as_mut().map(|fetching| &mut fetching.step) {
             Some(Step::Running { bridge, .. }) => fetch = Some(&mut **bridge),
@@ -173,6 +177,7 @@ impl Supervisor {
             event = next_event(server) => Wake::Server(event),
             event = next_event(fetch) => Wake::Fetch(event),
             drawn = drawn(draw) => Wake::Drawn(drawn),
+            compared = drawn(compared) => Wake::Compared(compared),
             slot = slot(start) => Wake::Start(slot),
             slot = slot(start_fetch) => Wake::StartFetch(slot),
             () = at(free_slot) => Wake::FreeSlot,
@@ -192,6 +197,7 @@ impl Supervisor {
     async fn reconcile_spec(&mut self, spec: &Arc<ServerSpec>) {
         self.drop_outdated_update(spec).await;
         let digest = spec.digest();
+        self.comparing.take_if(|comparing| comparing.digest != digest);
         let is_current = self.server.digest() == Some(&digest);
         let is_due = matches!(self.server.next(), Some(Next::Due));
         if is_current && !is_due && self.redraw.is_none() {
@@ -213,9 +219,7 @@ impl Supervisor {
         match self.shared.machine.prepare_fetch(&self.owner, &outline, false) {
             Ok(None) => {
                 self.run_spec(spec, digest).await;
-                if self.update.is_some() && self.fetching.is_none() && !matches!(self.server, Server::Held) {
-                    self.begin_update(spec).await;
-                }
+                self.resume_update(spec).await;
             }
             Ok(Some(fetch)) => {
                 // The server that runs is that of another revision.
@@ -290,6 +294,14 @@ impl Supervisor {
         self.end_server().await;
     }
 
+    /// Begins the update that was requested beside the server, unless another spec is being compared with it.
+    pub(super) async fn resume_update(&mut self, spec: &ServerSpec) {
+        let may = self.fetching.is_none() && self.comparing.is_none() && !matches!(self.server, Server::Held);
+        if self.update.is_some() && may {
+            self.begin_update(spec).await;
+        }
+    }
+
     /// Starts to fetch newer versions while the server runs. Returns false if there is nothing to fetch.
     async fn begin_update(&mut self, spec: &ServerSpec) -> bool {
         let outline = spec.outline(&self.shared.machine.working_folder(&self.owner));
@@ -301,95 +313,6 @@ impl Supervisor {
             // `reconcile` runs into the same error, and reports it.
             Ok(None) | Err(_) => false,
         }
-    }
-
-    async fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Log { line, time } => self.logs.push(&line, time),
-            Event::Started { pid } => {
-                tracing::info!(installation.uid = %self.owner, process.pid = pid, "server started");
-                if let Some(run) = self.server.run() {
-                    let started = from_micros(run.started);
-                    self.update(|status| {
-                        status.start_time = Some(started);
-                        status.tool_list_changes = 0;
-                    });
-                }
-            }
-            Event::ToolsChanged => self.update(|status| status.tool_list_changes += 1),
-            Event::Ready => self.ready(),
-            Event::Ended { reason, message, .. } => {
-                let (run, was_ready, next) = match std::mem::replace(&mut self.server, Server::Idle) {
-                    Server::Starting { run, slot } => {
-                        if slot.is_none() {
-                            self.slow = Some(run.digest.clone());
-                        }
-                        (run, false, None)
-                    }
-                    Server::Running { run, next } => (run, true, next),
-                    _ => return,
-                };
-                run.bridge.reap().await;
-                if !leaves_nothing(reason) {
-                    self.sweep().await;
-                }
-                if let Some(next) = next {
-                    tracing::warn!(installation.uid = %self.owner, "server ended before its successor was started");
-                    self.update(|status| status.set(State::Pending, "STARTING", RESTARTED));
-                    return self.server.set_next(run.digest, next);
-                }
-                // A server that was never ready was not stable, however long it took to fail.
-                let stable = was_ready && self.has_run_long(run.started);
-                self.failed(Cause::Ended(reason), &message, run.digest, run.started, stable);
-            }
-        }
-    }
-
-    fn ready(&mut self) {
-        let run = match std::mem::replace(&mut self.server, Server::Idle) {
-            Server::Starting { run, .. } => run,
-            other => return self.server = other,
-        };
-        let (endpoint, digest) = (format!("unix:{}", run.socket.display()), run.digest.clone());
-        self.server = Server::Running { run, next: None };
-        self.slow = None;
-        self.update(|status| {
-            status.set(State::Running, "", "");
-            status.endpoint = endpoint;
-            status.spec_digest = digest;
-        });
-        self.explain_update();
-        self.restart_is_done();
-    }
-
-    fn has_run_long(&self, started: i64) -> bool {
-        let ran = self.shared.clock.now_micros() - started;
-        u128::try_from(ran).unwrap_or_default() >= self.shared.backoff.stable.as_micros()
-    }
-
-    /// Records a failure, and schedules the next start. After a stable run, the delay is the shortest one.
-    pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64, stable: bool) {
-        if stable {
-            self.failures = 0;
-        }
-        self.failures += 1;
-        let pause = delay(&self.shared.backoff, &self.owner, self.failures);
-        let last = excerpt(&self.logs.last(usize::MAX, started), stable);
-        let shown = |text: &str| self.shared.machine.without_folders(text);
-        let last: Vec<_> = last.iter().map(|line| shown(line)).collect();
-        let Failure {
-            reason,
-            message,
-            summary,
-        } = failure(cause, &shown(message), self.failures, &last);
-        tracing::warn!(installation.uid = %self.owner, reason, retry.delay_ms = pause.as_millis(), "server failed");
-        self.server = Server::BackOff {
-            digest,
-            until: Instant::now() + pause,
-        };
-        self.update(|status| status.fail(reason, &message, &summary));
-        self.explain_update();
-        self.restart_is_done();
     }
 
     /// Sets the status before a server is stopped, so that no new calls are sent to it.
@@ -420,6 +343,7 @@ impl Supervisor {
                 _ = desired.wait_for(|desired| matches!(desired, Desired::Hold(_))) => {}
             }
         };
+        self.comparing = None;
         // What is to be started gives up its place and its slots before the calls are waited for.
         let ended = match std::mem::replace(&mut self.server, Server::Idle) {
             Server::Starting { run, .. } | Server::Running { run, .. } => Some(run),
@@ -433,7 +357,7 @@ impl Supervisor {
         }
     }
 
-    async fn sweep(&mut self) {
+    pub(super) async fn sweep(&mut self) {
         if let Err(error) = self.shared.machine.sweep(&self.owner).await {
             tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server could not be ended");
         }

@@ -3,6 +3,7 @@
 mod drains;
 mod leftovers;
 mod secrets;
+mod sessions;
 mod slots;
 mod updates;
 

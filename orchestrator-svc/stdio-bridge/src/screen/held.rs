@@ -38,7 +38,7 @@ enum Fate {
 
 impl Rules {
     /// Whether a message of this length passes as it is.
-    pub(super) fn let_pass(&self, length: usize) -> bool {
+    fn let_pass(&self, length: usize) -> bool {
         self.description.is_none() && length > HELD
     }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use pretty_assertions::assert_eq;
 
-use super::{Rules, Screen, events::Events, held::Held};
+use super::{Rules, Screen, events::Events, held::Held, screen};
 use crate::redact::Redactor;
 
 /// As in `held.rs`.
@@ -125,6 +126,17 @@ fn bare_json_in_a_stream_is_a_message() {
         let told = passed(|| events(None), &format!("{blank}{ERROR}"));
         assert!(told.ends_with(MASKED) && !told.contains("s3cr3t"), "{told}");
     }
+}
+
+/// The body may be shorter than it says.
+#[test]
+fn a_stated_length_does_not_let_pass() {
+    let stated = [("content-type", "application/json"), ("content-length", "70000")];
+    let headers = stated
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .into_iter()
+        .collect();
+    assert_eq!(passed(|| screen(&headers, rules(None)).unwrap(), ERROR), MASKED);
 }
 
 /// The gateway may read what is not a message to the bridge.

@@ -96,6 +96,9 @@ impl Session {
             return false;
         };
         match message.kind() {
+            Some(Kind::Response) if message.get("id").is_some_and(|id| id.get() == "null") => {
+                self.receive_unread(&message).await;
+            }
             Some(Kind::Response) => self.answer(&message),
             Some(Kind::Request { method }) => self.refuse(&message, &method),
             Some(Kind::Notification { .. }) if line.len() > NOTIFICATION_BYTES => {

@@ -27,6 +27,7 @@ impl Session {
         }
         if let Some(before) = before.filter(|_| message.may_answer_any()) {
             let why = format!("it stopped in the middle of a message, and nothing has followed for {seconds} s");
+            self.gave_up();
             let waiting: Vec<u64> = self.pending().keys().copied().filter(|id| *id < before).collect();
             for id in waiting {
                 self.fail(id, &why);
@@ -36,9 +37,11 @@ impl Session {
 
     /// Answers a request with an error, since the server's answer is not valid. `why` follows a colon.
     pub(super) fn fail(&self, id: u64, why: &str) {
-        if let Some(pending) = self.pending().remove(&id) {
+        let pending = self.pending().remove(&id);
+        if let Some(pending) = pending {
             let text = format!("The MCP server is at fault: {why}.");
             let _ = pending.answer.send(error(&pending.id, BAD_ANSWER, &text));
+            self.answered(id);
         }
     }
 }

@@ -39,6 +39,7 @@ def call(message):
         answer(id, {"slept": arguments["seconds"]})
     elif name == "meet":
         # Answers once this number of calls has arrived.
+        log("arrived")
         meetings.setdefault("all", threading.Barrier(arguments["calls"])).wait(60)
         answer(id, {"met": True})
     elif name == "progress":

@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 use serde_json::Value as Json;
 
 use super::{
-    server::{config, own, owner, raw, secret, shared},
+    server::{config, own, owner, raw, secret, shared, until},
     *,
 };
 use crate::config::VaultLogin;
@@ -228,4 +228,29 @@ async fn a_killed_server_has_lost_nothing() {
         store.write(&owner("a"), version, secret("y")).await.unwrap(),
         Written::Done
     );
+}
+
+/// Standbys of OpenBao answer reads a moment late, unless they are told what must have been written.
+#[tokio::test]
+async fn a_standby_answers_nothing_older_than_what_was_written() {
+    let Some(active) = own().await else { return };
+    let standby = active.standby().await;
+    let store = VaultStore::new(config(standby.address(), "chandlery", active.root_token())).unwrap();
+    for version in (0..50).map(Version) {
+        let written = store.write(&owner("a"), version, secret("x")).await.unwrap();
+        assert_eq!(written, Written::Done);
+        let (read, _) = store.read(&owner("a")).await.unwrap().unwrap();
+        assert_eq!(read, version.next());
+    }
+    store.delete(&owner("a")).await.unwrap();
+    assert!(store.read(&owner("a")).await.unwrap().is_none());
+    // Without an active node, nothing is written.
+    drop(active);
+    let write = async || store.write(&owner("a"), Version::NONE, secret("x")).await;
+    until(async || {
+        write()
+            .await
+            .is_err_and(|error| error.to_string().contains("there is no active node"))
+    })
+    .await;
 }

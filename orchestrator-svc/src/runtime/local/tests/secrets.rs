@@ -3,6 +3,10 @@
 use std::collections::VecDeque;
 
 use futures::future;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::sync::{Notify, watch};
 
 use super::*;
@@ -128,6 +132,49 @@ async fn a_source_that_does_not_answer_delays_no_server_without_secrets() {
     // A draw in progress does not delay a hold either.
     local.runtime.hold("waits-0", held()).await;
     suite::until(&local, "waits-0", "it is held", |s| s.reason == "FIELD_REQUIRED").await;
+    local.runtime.release().await;
+}
+
+/// While the secrets of another spec do not come, the server that runs is supervised.
+#[tokio::test]
+async fn a_server_is_held_while_the_secrets_of_another_spec_are_drawn() {
+    let local = Local::new().await;
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    local.running("one").await;
+    let source = Source::that(Answers::Never);
+    local.runtime.apply("one", with_secret(&local, &source)).await;
+    source.asked(1).await;
+    let draws = &local.runtime.shared.draws;
+    assert_eq!(draws.available_permits(), DRAWS - 1);
+    local.runtime.hold("one", held()).await;
+    let restart = Restart {
+        id: "a".to_owned(),
+        update_package_of: None,
+    };
+    local.runtime.restart("one", restart).await.unwrap();
+    let held = suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    assert_eq!(held.reason, "FIELD_REQUIRED");
+    assert!(!local.runs("one"));
+    assert_eq!(draws.available_permits(), DRAWS);
+    local.runtime.release().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_while_the_secrets_of_another_spec_are_drawn_is_replaced() {
+    let local = Local::with_backoff(Duration::from_secs(600)).await;
+    local.runtime.apply("one", local.spec(Kind::Runs)).await;
+    local.running("one").await;
+    let source = Source::that(Answers::Late(Notify::new()));
+    let other = with_secret(&local, &source);
+    local.runtime.apply("one", other.clone()).await;
+    source.asked(1).await;
+    for pid in local.processes("one") {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    source.asked(2).await;
+    let digest = other.digest();
+    let second = suite::until(&local, "one", "it runs", |s| s.spec_digest == digest).await;
+    assert_eq!((second.state, second.restart_count), (State::Running, 0));
     local.runtime.release().await;
 }
 

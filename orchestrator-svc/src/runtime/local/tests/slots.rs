@@ -160,6 +160,7 @@ async fn a_place_in_the_queue_is_given_up_while_the_secrets_of_another_spec_are_
     let slots = occupied.num_permits();
     drop(occupied);
     assert_eq!(local.runtime.shared.starts.available_permits(), slots);
+    local.runtime.release().await;
 }
 
 /// Each status is reported, and its report comes back as another look at the same spec. On one thread, a server whose status says that it is
