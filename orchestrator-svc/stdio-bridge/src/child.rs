@@ -31,13 +31,24 @@ const ABANDONED: Duration = Duration::from_secs(1);
 /// From the end of a server's output to its own.
 const CLOSED: Duration = Duration::from_millis(500);
 
+/// Why a server cannot be called any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended {
+    /// Its process has ended.
+    Process(End),
+    /// It has closed its standard output, and has not ended soon afterwards.
+    Output,
+    /// The bridge has failed to read its standard output.
+    Unread,
+}
+
 /// A stdio server's process, and the conversation with it.
 pub(crate) struct Child {
     pid: i32,
     session: Arc<Session>,
     end: watch::Receiver<Option<End>>,
-    /// Completes when it has closed its standard output.
-    closed: Shared<BoxFuture<'static, ()>>,
+    /// Completes when its standard output is read no more.
+    closed: Shared<BoxFuture<'static, Ended>>,
     /// What reads its standard error.
     log: Mutex<Option<JoinHandle<()>>>,
 }
@@ -58,7 +69,10 @@ impl Child {
             pid,
             session,
             end,
-            closed: closed.map(drop).boxed().shared(),
+            closed: closed
+                .map(|closed| closed.map_or(Ended::Unread, |()| Ended::Output))
+                .boxed()
+                .shared(),
             log: Mutex::new(Some(follow)),
         }
     }
@@ -70,7 +84,7 @@ impl Child {
     pub(crate) async fn initialize(&self) -> Result<(), StartError> {
         tokio::select! {
             biased;
-            end = self.ended() => Err(StartError::new(EndReason::Exited, exit_message(end))),
+            ended = self.ended() => Err(ended.into()),
             initialized = self.session.initialize() => initialized,
         }
     }
@@ -80,15 +94,15 @@ impl Child {
         &self.session
     }
 
-    /// Waits until it has ended. `None`: it has closed its standard output, and has not ended soon afterwards.
-    pub(crate) async fn ended(&self) -> Option<End> {
+    /// Waits until it has ended, or cannot be read any more.
+    pub(crate) async fn ended(&self) -> Ended {
         let mut end = self.end.clone();
-        tokio::select! {
+        let closed = tokio::select! {
             biased;
-            end = ended(&mut end) => return Some(end),
-            () = self.closed.clone() => {}
-        }
-        timeout(CLOSED, ended(&mut end)).await.ok()
+            end = ended(&mut end) => return Ended::Process(end),
+            closed = self.closed.clone() => closed,
+        };
+        timeout(CLOSED, ended(&mut end)).await.map_or(closed, Ended::Process)
     }
 
     /// Ends it: closes its input, then sends SIGTERM. Requests that wait for an answer fail with `why`.
@@ -136,17 +150,43 @@ pub(crate) async fn close(
     }
 }
 
-/// How a server ended, for people. `None`: it lives, but has closed its standard output.
-pub(crate) fn exit_message(end: Option<End>) -> String {
-    let Some(end) = end else {
-        return "The server closed its standard output.".to_owned();
-    };
-    match (end.code, end.signal) {
-        (Some(code), _) => format!("The MCP server ended with exit code {code}."),
-        (None, Some(signal)) => {
-            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
-            format!("The MCP server was ended by the signal {name}.")
+impl Ended {
+    /// The process, if that has ended.
+    pub(crate) fn process(self) -> Option<End> {
+        match self {
+            Self::Process(end) => Some(end),
+            Self::Output | Self::Unread => None,
         }
-        (None, None) => "The MCP server ended.".to_owned(),
+    }
+}
+
+/// The message is for people.
+impl From<Ended> for StartError {
+    fn from(ended: Ended) -> Self {
+        let message = match ended {
+            Ended::Unread => return Self::internal("failed while it read the server's standard output"),
+            Ended::Output => "The server closed its standard output.".to_owned(),
+            Ended::Process(End { code: Some(code), .. }) => format!("The MCP server ended with exit code {code}."),
+            Ended::Process(End {
+                signal: Some(signal), ..
+            }) => {
+                let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
+                format!("The MCP server was ended by the signal {name}.")
+            }
+            Ended::Process(_) => "The MCP server ended.".to_owned(),
+        };
+        Self::new(EndReason::Exited, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_the_bridge_fails_to_read_is_not_the_servers_fault() {
+        let reason = |ended| StartError::from(ended).reason;
+        assert_eq!(reason(Ended::Output), EndReason::Exited);
+        assert_eq!(reason(Ended::Unread), EndReason::BridgeFailed);
     }
 }

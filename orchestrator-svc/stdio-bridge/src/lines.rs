@@ -107,6 +107,7 @@ impl Line {
     fn finish(mut self) -> Self {
         if !self.cut && self.bytes.last() == Some(&b'\r') {
             self.bytes.pop();
+            self.silent_at = self.silent_at.min(self.bytes.len());
         }
         self
     }
@@ -154,5 +155,23 @@ mod tests {
             panic!("it has an end")
         };
         assert_eq!((&line.bytes[..], line.silent_at), (&b"one, two"[..], 5));
+    }
+
+    #[tokio::test]
+    async fn a_silence_within_the_end_of_a_line_comes_after_the_whole_line() {
+        for end in ["\n", ""] {
+            let (mut server, reader) = tokio::io::duplex(64);
+            let mut lines = Lines::new(reader, 64);
+            let silence = Some(Duration::from_millis(1));
+            server.write_all(b"x\r").await.unwrap();
+            let next = lines.next_shown(silence, false, |_| ()).await.unwrap();
+            assert!(matches!(next, Some(Next::Silence)));
+            server.write_all(end.as_bytes()).await.unwrap();
+            drop(server);
+            let Some(Next::Line(line)) = lines.next_shown(None, false, |_| ()).await.unwrap() else {
+                panic!("it has an end")
+            };
+            assert_eq!((&line.bytes[..], line.silent_at), (&b"x"[..], 1), "{end:?}");
+        }
     }
 }

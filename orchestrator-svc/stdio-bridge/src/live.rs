@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    child::{Child, close, exit_message},
+    child::{Child, Ended, close},
     event::{EndReason, Event, Events},
     http::Endpoint,
     in_flight::InFlight,
@@ -70,8 +70,7 @@ struct Serving {
 
 /// Why the server's life is over.
 enum Over {
-    /// See [`Child::ended`].
-    Ended(Option<End>),
+    Ended(Ended),
     Stop,
     Failed(StartError),
 }
@@ -112,7 +111,7 @@ impl Live {
     /// Serves the server until it ends or is to stop. Then no process of it is left.
     pub(crate) async fn run(mut self) -> Event {
         let event = match self.until_over().await {
-            Over::Ended(end) => exited(end),
+            Over::Ended(ended) => exited(ended),
             Over::Failed(error) => error.into(),
             Over::Stop => {
                 if self.drained().await {
@@ -128,7 +127,7 @@ impl Live {
     async fn until_over(&mut self) -> Over {
         let ready = tokio::select! {
             biased;
-            end = self.ended() => return Over::Ended(end),
+            ended = self.ended() => return Over::Ended(ended),
             () = self.asked(Stop::Drained) => return Over::Stop,
             ready = self.ready() => ready,
         };
@@ -139,7 +138,7 @@ impl Live {
         self.events.send(Event::Ready).await;
         tokio::select! {
             biased;
-            end = self.ended() => Over::Ended(end),
+            ended = self.ended() => Over::Ended(ended),
             () = self.asked(Stop::Drained) => Over::Stop,
         }
     }
@@ -212,13 +211,13 @@ impl Live {
     }
 
     /// Waits until the server has ended; see [`Child::ended`]. Never returns once each session has a process of its own, which ends alone.
-    async fn ended(&self) -> Option<End> {
+    async fn ended(&self) -> Ended {
         if self.sessions().is_some() {
             return std::future::pending().await;
         }
         match &self.server {
             Running::Stdio(child) => child.ended().await,
-            Running::Other { end, .. } => Some(ended(&mut end.clone()).await),
+            Running::Other { end, .. } => Ended::Process(ended(&mut end.clone()).await),
         }
     }
 
@@ -269,10 +268,12 @@ impl Live {
     }
 }
 
-fn exited(end: Option<End>) -> Event {
+fn exited(ended: Ended) -> Event {
+    let StartError { reason, message } = ended.into();
+    let end = ended.process();
     Event::Ended {
-        reason: EndReason::Exited,
-        message: exit_message(end),
+        reason,
+        message,
         exit_code: end.and_then(|end| end.code),
         signal: end.and_then(|end| end.signal),
     }

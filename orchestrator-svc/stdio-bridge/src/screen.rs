@@ -3,15 +3,17 @@
 mod events;
 mod held;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 
 pub(crate) use self::held::Rules;
 use self::{events::Events, held::Held};
-use crate::answer::Body;
+use crate::{answer::Body, redact::Redactor};
 
 /// A body that passes.
 enum Screen {
@@ -22,7 +24,9 @@ enum Screen {
 
 /// The response, with the secrets masked in the JSON-RPC messages in it.
 pub(crate) fn screened(mut response: Response<Incoming>, rules: Rules) -> Response<Body> {
+    let redactor = Arc::clone(&rules.redactor);
     let Some(screen) = screen(response.headers(), rules) else {
+        hide_secret_kind(response.headers_mut(), &redactor);
         return response.map(|body| body.map_err(Into::into).boxed_unsync());
     };
     // Masked, it has another.
@@ -50,6 +54,17 @@ pub(crate) fn screened(mut response: Response<Incoming>, rules: Rules) -> Respon
         });
         StreamBody::new(frames).boxed_unsync()
     })
+}
+
+/// Replaces a media type that has a secret in it: the gateway quotes one that it does not accept.
+fn hide_secret_kind(headers: &mut HeaderMap, redactor: &Redactor) {
+    let kind = headers.get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| redactor.mask(&String::from_utf8_lossy(kind.as_bytes())).is_some()) {
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+    }
 }
 
 /// `None`: the response has no JSON-RPC. A stated length decides nothing: the body may break off before, and the gateway may quote what has come.

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     answer::{Body, empty, json},
-    child::{Child, exit_message},
+    child::Child,
     envelope::{INVALID_REQUEST, Kind, Members, error},
     event::{EndReason, Event, Events},
     failures::Failures,
@@ -390,7 +390,7 @@ impl Sessions {
         let limits = &self.spec.limits;
         let mut over = own.over.subscribe();
         let why = tokio::select! {
-            end = own.child.ended() => exit_message(end),
+            ended = own.child.ended() => StartError::from(ended).message,
             () = own.in_flight.idle_for(limits.session_idle()) => {
                 format!("It was idle for {} s.", limits.session_idle().as_secs_f32())
             }

@@ -90,7 +90,7 @@ pub(crate) struct Waiting {
 }
 
 impl Session {
-    /// Begins to read and write. The receiver completes when the server closes its standard output.
+    /// Begins to read and write. The receiver completes when the server closes its standard output; with an error if reading it failed.
     pub(crate) fn start(
         stdin: ChildStdin,
         stdout: ChildStdout,
@@ -123,12 +123,8 @@ impl Session {
             }
         });
         tokio::spawn(write(stdin, from_clients));
-        let (closed, on_close) = oneshot::channel();
         let reader = Arc::clone(&session);
-        tokio::spawn(async move {
-            reader.read(stdout).await;
-            let _ = closed.send(());
-        });
+        let on_close = reading(async move { reader.read(stdout).await }, Arc::clone(&session.log));
         (session, on_close)
     }
 
@@ -423,6 +419,25 @@ fn with_ids(message: &Members<'_>, number: &str) -> (String, Option<String>) {
     }
 }
 
+/// Reads in a task. The receiver completes with an error if that panics.
+fn reading(read: impl Future<Output = ()> + Send + 'static, log: Arc<Log>) -> oneshot::Receiver<()> {
+    let (closed, on_close) = oneshot::channel();
+    tokio::spawn(async move {
+        // What a panic says may quote the server's secrets.
+        match tokio::spawn(read).await {
+            Ok(()) => {
+                let _ = closed.send(());
+            }
+            Err(_) => {
+                drop(closed);
+                log.note("[the bridge failed while it read the server's standard output]".to_owned())
+                    .await;
+            }
+        }
+    });
+    on_close
+}
+
 async fn write(mut stdin: ChildStdin, mut messages: mpsc::Receiver<String>) {
     while let Some(message) = messages.recv().await {
         let mut line = message.into_bytes();
@@ -440,6 +455,15 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::redact::Redactor;
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_told_from_output_that_was_closed() {
+        let (events, _) = Events::to_stdout();
+        let log = Log::new(events, Arc::new(Redactor::new([""; 0])), &Limits::default());
+        assert!(reading(async {}, Arc::clone(&log)).await.is_ok());
+        assert!(reading(async { panic!("a bug") }, log).await.is_err());
+    }
 
     #[test]
     fn replaces_id_and_progress_token() {

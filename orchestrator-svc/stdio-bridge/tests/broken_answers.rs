@@ -70,6 +70,22 @@ async fn the_caller_of_an_answer_that_breaks_off_is_told_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_silence_within_a_line_end_disturbs_nobody() {
+    let mut bridge = impatient().await;
+    let other = waiting(&mut bridge).await;
+    let client = bridge.client();
+    let broken = raw(&client, r#"{"jsonrpc":"2.0","id":ID,"result":{"a":"#, "\r").await;
+    assert_eq!(
+        fault(&broken),
+        "its answer breaks off, and nothing has followed for 0.3 s."
+    );
+    let next = raw(&client, "\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}", "\n").await;
+    assert_eq!(next, json!({"jsonrpc": "2.0", "id": 7, "result": {}}));
+    assert!(!other.is_finished());
+    other.abort();
+}
+
+#[tokio::test]
 async fn all_callers_are_told_of_a_message_that_breaks_off_before_it_says_whose_it_is() {
     for text in [r#"{"result":{"content":[{"#, r#"{"jsonrpc":"2.0","id":ID"#] {
         let mut bridge = impatient().await;

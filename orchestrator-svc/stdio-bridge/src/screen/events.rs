@@ -7,7 +7,8 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// This many bytes decide what a line is.
 const HEAD: usize = BOM.len() + b"data: ".len();
 
-/// A stream of events. Lines that are no data pass at once: their order to the data of an event means nothing.
+/// A stream of events. Comments and fields that are no data pass at once: their order to the data of an event means nothing. Other lines mean nothing, and
+/// are dropped: whoever reads them as more must not have them before the data.
 pub(super) struct Events {
     held: Held,
     /// The beginning of a line whose kind is not known yet.
@@ -31,6 +32,7 @@ enum Line {
     Unknown,
     Data,
     Other,
+    Dropped,
 }
 
 /// What a body is, from its first byte that is not blank.
@@ -102,14 +104,14 @@ impl Events {
             }
             let (head, rest) = match self.line {
                 Line::Unknown => text.split_at(text.len().min(HEAD - self.head.len())),
-                Line::Data | Line::Other => (&[][..], text),
+                Line::Data | Line::Other | Line::Dropped => (&[][..], text),
             };
             self.head.extend_from_slice(head);
             if self.line == Line::Unknown && (end.is_some() || self.head.len() == HEAD) {
                 self.knows_line(out);
             }
             match self.line {
-                Line::Unknown => {}
+                Line::Unknown | Line::Dropped => {}
                 Line::Data => self.data(rest, out),
                 Line::Other => out.extend_from_slice(rest),
             }
@@ -143,6 +145,9 @@ impl Events {
         }
         if line.is_empty() {
             self.ends_event(out);
+        } else if !is_known(line) {
+            self.line = Line::Dropped;
+            return;
         }
         self.line = Line::Other;
         self.close(out);
@@ -184,6 +189,12 @@ impl Events {
             out.push(b'\n');
         }
     }
+}
+
+/// Whether the line that begins so is a comment or a field of the specification.
+fn is_known(line: &[u8]) -> bool {
+    let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+    matches!(name, b"" | b"event" | b"id" | b"retry")
 }
 
 fn is_line_end(byte: &u8) -> bool {

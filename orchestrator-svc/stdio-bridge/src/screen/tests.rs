@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use pretty_assertions::assert_eq;
 
-use super::{Rules, Screen, events::Events, held::Held, screen};
+use super::{Rules, Screen, events::Events, held::Held, hide_secret_kind, screen};
 use crate::redact::Redactor;
 
 /// As in `held.rs`.
@@ -115,9 +115,9 @@ fn an_event_is_one_message() {
     );
     let lines = "data: {\ndata: \"jsonrpc\":\"2.0\", \"id\":1,\ndata\ndata: \"result\":{}}\n\n";
     assert_eq!(passed(|| events(None), lines), lines.replace("data\n", "data: \n"));
-    // Another field.
-    let other = format!("datas: {ERROR}\n data: {ERROR}\n\n");
-    assert_eq!(passed(|| events(None), &other), other);
+    // No field that means something.
+    let other = format!("data: {RESULT}\n{ERROR}\ndatas: {ERROR}\n data: {ERROR}\nretry: 5\n\n");
+    assert_eq!(passed(|| events(None), &other), format!("retry: 5\ndata: {RESULT}\n\n"));
 }
 
 #[test]
@@ -126,6 +126,17 @@ fn bare_json_in_a_stream_is_a_message() {
         let told = passed(|| events(None), &format!("{blank}{ERROR}"));
         assert!(told.ends_with(MASKED) && !told.contains("s3cr3t"), "{told}");
     }
+}
+
+#[test]
+fn a_media_type_has_no_secret() {
+    let kept = |kind: &'static str| {
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        hide_secret_kind(&mut headers, &rules(None).redactor);
+        headers[CONTENT_TYPE] == kind
+    };
+    assert!(kept("text/html; charset=utf-8"));
+    assert!(!kept("application/S3CR3T-canary"));
 }
 
 /// The body may be shorter than it says.
