@@ -61,6 +61,8 @@ use crate::{
 
 /// How long a starting server occupies a slot. A server that takes longer waits for something other than the processor.
 const START: Duration = Duration::from_secs(10);
+/// See [`Shared::drain`].
+const DRAIN: Duration = Duration::from_secs(1);
 /// How many packages are fetched at a time. A fetch from a registry that does not answer takes minutes.
 const FETCHES: usize = 8;
 /// See [`Shared::draws`].
@@ -101,6 +103,7 @@ impl LocalRuntime {
             starts: Arc::new(Semaphore::new(2 * processors)),
             slow_starts: Arc::new(Semaphore::new(processors)),
             start: START,
+            drain: DRAIN,
             draws: Arc::new(Semaphore::new(DRAWS)),
             fetches: Arc::new(Semaphore::new(FETCHES)),
         };

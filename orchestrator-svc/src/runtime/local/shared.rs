@@ -20,8 +20,11 @@ pub(super) struct Shared {
     /// Fewer than `starts`. A server whose last start failed after it had used up its slot requires one of these too: servers that never become
     /// ready leave slots to the others.
     pub(super) slow_starts: Arc<Semaphore>,
-    /// How long a starting server occupies a slot, and how long it may have waited before, with the slot, for the end of its predecessor.
+    /// How long a starting server occupies a slot.
     pub(super) start: Duration,
+    /// How long it may have waited before, with the slot, for the end of its predecessor. Calls that take longer to end must not keep others from
+    /// starting.
+    pub(super) drain: Duration,
     /// Slots for servers whose secrets are being drawn, or were drawn and wait for a start slot: so many secrets are in memory before they are used.
     pub(super) draws: Arc<Semaphore>,
     pub(super) fetches: Arc<Semaphore>,

@@ -108,7 +108,7 @@ impl Supervisor {
         }
         let mut prepared = Some((launch, slot, slow));
         {
-            let patience = self.shared.start;
+            let patience = self.shared.drain;
             let mut ending = pin!(self.end_server());
             if timeout(patience, &mut ending).await.is_err() {
                 // The calls of the one before take long. Others get the slots meanwhile, and no secrets stay in memory.

@@ -57,7 +57,7 @@ fn used(local: &Local) -> PathBuf {
 #[tokio::test]
 async fn a_server_whose_predecessor_took_longer_than_its_slot_waits_for_another() {
     let mut local = lingering().await;
-    Arc::get_mut(&mut local.runtime.shared).unwrap().start = Duration::ZERO;
+    Arc::get_mut(&mut local.runtime.shared).unwrap().drain = Duration::ZERO;
     let spec = linger(&local, local.spec(Kind::Runs));
     local.runtime.apply("one", spec.clone()).await;
     local.running("one").await;
