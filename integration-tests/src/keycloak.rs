@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -20,7 +24,7 @@ pub const EXCHANGER: (&str, &str) = ("exchanger", "exchanger-secret");
 pub struct Keycloak {
     issuer: String,
     http: reqwest::Client,
-    _program: Program,
+    program: Program,
 }
 
 impl Keycloak {
@@ -37,6 +41,7 @@ impl Keycloak {
         command.args(["start", "--optimized", "--import-realm", "--http-enabled=true"]);
         command.args(["--hostname-strict=false", "--http-host=127.0.0.1"]);
         command.arg(format!("--http-port={port}"));
+        command.process_group(0);
         let program = Program::start(command);
         let issuer = format!("http://127.0.0.1:{port}/realms/corp");
         let http = reqwest::Client::builder()
@@ -49,11 +54,7 @@ impl Keycloak {
             answer.status().is_success().then_some(())
         })
         .await;
-        Self {
-            issuer,
-            http,
-            _program: program,
-        }
+        Self { issuer, http, program }
     }
 
     /// The issuer of the realm.
@@ -87,6 +88,13 @@ impl Keycloak {
             "issuers:\n  - issuer: {}\n    display_name: Corp\n    client_id: chandlery\n    audiences: [chandlery]\n",
             self.issuer
         )
+    }
+}
+
+/// The script does not end its Java process when it is killed.
+impl Drop for Keycloak {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.program.pid()), Signal::SIGKILL);
     }
 }
 
