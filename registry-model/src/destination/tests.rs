@@ -156,6 +156,50 @@ fn a_remote_server_is_identified_by_its_origin() {
 }
 
 /// Each of these changes runs something else or sends a secret elsewhere, so each requires confirmation.
+/// A client's secret and a refresh token go to the authorization server: another one is another destination.
+#[test]
+fn the_authorization_servers_that_an_entry_names_are_part_of_the_destination() {
+    use contracts::registry::{
+        AuthorizationServer, ClientCredentialsCredential, OAuthCredential, entry_revision::CredentialModel,
+    };
+    let with = |model: CredentialModel, mut revision: EntryRevision| {
+        revision.credential_model = Some(model);
+        revision
+    };
+    let named = |issuer: &str| {
+        CredentialModel::ClientCredentials(ClientCredentialsCredential {
+            authorization_server: Some(AuthorizationServer {
+                issuer: issuer.to_owned(),
+                ..AuthorizationServer::default()
+            }),
+            ..ClientCredentialsCredential::default()
+        })
+    };
+    let url = "https://mcp.example.com/mcp";
+    // One that the upstream names is chosen by each sign-in, and kept with its tokens.
+    let unnamed = CredentialModel::Oauth(OAuthCredential::default());
+    assert_eq!(of(&with(unnamed, remote(url))), of(&remote(url)));
+    for plain in [remote(url), full()] {
+        let (a, b) = (
+            of(&with(named("https://a.example"), plain.clone())).unwrap(),
+            of(&with(named("https://b.example"), plain.clone())).unwrap(),
+        );
+        assert_ne!(a, b);
+        assert_ne!(Some(&a), of(&plain).as_ref());
+        assert!(!covers(&a, &b) && covers(&a, &a));
+        let described = describe(&with(named("https://a.example"), plain)).unwrap();
+        assert_eq!(described.binding, a);
+        let part = i32::from(DestinationPart::AuthorizationServer);
+        let shown = described.parts.iter().find(|part_of| part_of.kind == part).unwrap();
+        assert_eq!(
+            (shown.name.as_str(), shown.text.text.as_str()),
+            ("issuer 1", "https://a.example")
+        );
+    }
+    let bound = of(&with(named("https://a.example"), remote(url))).unwrap();
+    assert_eq!(readable(&bound), "https://mcp.example.com");
+}
+
 #[test]
 fn every_change_of_what_runs_gives_another_destination() {
     let before = of(&full()).unwrap();
