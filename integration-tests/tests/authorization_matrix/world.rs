@@ -505,7 +505,7 @@ async fn build(
                 data_dir: data.path().to_owned(),
             },
             instance: None,
-            public_url: None,
+            public_url: Some("http://127.0.0.1".parse().expect("a URL")),
             egress: egress.clone(),
         },
         credential_svc::Deps {
