@@ -3,10 +3,13 @@
 //!
 //! Tools: node
 
+use std::time::Duration;
+
 use contracts::registry::{self as r, entry::CredentialModel};
 use futures::future::join_all;
 use integration_tests::{
-    Caller, Stack, authorization_server::AuthorizationServer, eventually, upstream::protected::ProtectedUpstream, walk,
+    Caller, Stack, authorization_server::AuthorizationServer, eventually, eventually_within,
+    upstream::protected::ProtectedUpstream, walk,
 };
 use serde_json::{Value, json};
 
@@ -113,8 +116,10 @@ async fn a_token_is_refreshed_before_it_expires_and_survives_a_kill() {
 }
 
 async fn eventually_refreshed(journey: &Journey, alice: &Caller, times: usize) {
-    integration_tests::eventually_within(std::time::Duration::from_secs(60), "the token is refreshed", || async {
-        journey.works(alice).await;
+    // One session: how many a person may begin is limited.
+    let client = journey.stack.mcp("team", alice).await;
+    eventually_within(Duration::from_secs(60), "the token is refreshed", || async {
+        assert_eq!(client.call_text("mail__echo", json!({"text": "x"})).await, "x");
         (journey.refreshes().await >= times).then_some(())
     })
     .await;

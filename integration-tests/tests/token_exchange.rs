@@ -7,7 +7,8 @@ use contracts::registry::{self as r, ClientAuthentication, entry::CredentialMode
 use futures::future::join_all;
 use integration_tests::{
     Stack,
-    caller::refused,
+    caller::{reason, refused},
+    eventually,
     keycloak::{EXCHANGER, Keycloak, claims},
     upstream::recording::RecordingUpstream,
     walk,
@@ -126,12 +127,19 @@ async fn each_person_gets_a_token_of_their_own() {
         .await
         .expect("a member may")
         .name;
-    let request = contracts::gateway::DiscoverToolsRequest { installation: broken };
-    let failed = people[0]
-        .tools()
-        .discover_tools(request)
-        .await
-        .expect_err("it is refused");
+    // It is not ready for a moment.
+    let failed = eventually("the exchange is refused", || async {
+        let request = contracts::gateway::DiscoverToolsRequest {
+            installation: broken.clone(),
+        };
+        let failed = people[0]
+            .tools()
+            .discover_tools(request)
+            .await
+            .expect_err("it is refused");
+        (reason(&failed) != "INSTALLATION_UNAVAILABLE").then_some(failed)
+    })
+    .await;
     assert!(
         failed.message().contains("admin") && !failed.message().contains("not-the-secret"),
         "{failed:?}"
