@@ -7,7 +7,7 @@ use contracts::registry::{self as r, ClientAuthentication, entry::CredentialMode
 use futures::future::join_all;
 use integration_tests::{
     Stack,
-    caller::{reason, refused},
+    caller::reason,
     eventually,
     keycloak::{EXCHANGER, Keycloak, claims},
     upstream::recording::RecordingUpstream,
@@ -147,15 +147,26 @@ async fn each_person_gets_a_token_of_their_own() {
 
     // A caller with a token of the development issuer has none that Keycloak exchanges.
     let stranger = stack.member("carol");
-    stranger
+    let installation = stranger
         .create_installation("tool", None, &[])
         .await
-        .expect("a member may");
-    let request = contracts::gateway::CallToolRequest {
-        parent: "gateways/team".to_owned(),
-        exposed_name: "tool__echo".to_owned(),
-        arguments_json: r#"{"text":"x"}"#.to_owned(),
-    };
-    let answer = stranger.tools().call_tool(request).await;
-    refused(answer, Code::FailedPrecondition, "CALLER_TOKEN_REFUSED");
+        .expect("a member may")
+        .name;
+    let status = eventually("the token is refused", || async {
+        let request = contracts::gateway::DiscoverToolsRequest {
+            installation: installation.clone(),
+        };
+        let status = stranger
+            .tools()
+            .discover_tools(request)
+            .await
+            .expect_err("it is refused");
+        (reason(&status) != "INSTALLATION_UNAVAILABLE").then_some(status)
+    })
+    .await;
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::FailedPrecondition, "CALLER_TOKEN_REFUSED"),
+        "{status:?}"
+    );
 }
