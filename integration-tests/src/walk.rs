@@ -12,7 +12,7 @@ use contracts::{
 use tonic::Status;
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, reason},
     wait::{TIMEOUT, eventually_within},
 };
 
@@ -379,6 +379,27 @@ impl Caller {
         })
         .await;
         self.until_ready(&name).await
+    }
+
+    /// Installs an entry whose tools cannot be discovered, and returns the refusal that comes once the installation can be asked.
+    ///
+    /// # Panics
+    /// If they are discovered.
+    pub async fn install_and_be_refused(&self, entry: &str) -> Status {
+        let installation = self.create_installation(entry, None, &[]).await;
+        let name = installation
+            .unwrap_or_else(|status| panic!("install {entry}: {status:?}"))
+            .name;
+        eventually_within(TIMEOUT, "the discovery is refused", || async {
+            let request = contracts::gateway::DiscoverToolsRequest {
+                installation: name.clone(),
+            };
+            let refused = self.tools().discover_tools(request).await;
+            let status = refused.expect_err("the discovery should have been refused");
+            // It is not ready for a moment.
+            (reason(&status) != "INSTALLATION_UNAVAILABLE").then_some(status)
+        })
+        .await
     }
 
     /// Assigns a tool, whose installation is resolved at call time.

@@ -3,7 +3,7 @@
 
 use contracts::registry::{self as r, entry::CredentialModel};
 use integration_tests::{
-    Caller, Stack, caller::reason, eventually, keycloak::claims, upstream::recording::RecordingUpstream, walk,
+    Caller, Stack, caller::reason, keycloak::claims, upstream::recording::RecordingUpstream, walk,
 };
 use serde_json::json;
 use tonic::Code;
@@ -72,24 +72,7 @@ async fn the_server_gets_the_callers_token_and_no_other() {
 
     upstream.forget();
     for entry in ["other-issuer", "other-audience"] {
-        let installation = alice
-            .create_installation(entry, None, &[])
-            .await
-            .expect("a member may")
-            .name;
-        // It is not ready for a moment.
-        let status = eventually("the token is refused", || async {
-            let request = contracts::gateway::DiscoverToolsRequest {
-                installation: installation.clone(),
-            };
-            let status = alice
-                .tools()
-                .discover_tools(request)
-                .await
-                .expect_err("it has no tools");
-            (reason(&status) != "INSTALLATION_UNAVAILABLE").then_some(status)
-        })
-        .await;
+        let status = alice.install_and_be_refused(entry).await;
         assert_eq!(
             (status.code(), reason(&status).as_str()),
             (Code::FailedPrecondition, "CALLER_TOKEN_REQUIRED"),

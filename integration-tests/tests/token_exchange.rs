@@ -8,7 +8,6 @@ use futures::future::join_all;
 use integration_tests::{
     Stack,
     caller::reason,
-    eventually,
     keycloak::{EXCHANGER, Keycloak, claims},
     upstream::recording::RecordingUpstream,
     walk,
@@ -122,24 +121,7 @@ async fn each_person_gets_a_token_of_their_own() {
     assert_eq!(sent.len(), 1);
 
     // The client's secret is wrong: an admin's matter, not the caller's.
-    let broken = people[0]
-        .create_installation("broken", None, &[])
-        .await
-        .expect("a member may")
-        .name;
-    // It is not ready for a moment.
-    let failed = eventually("the exchange is refused", || async {
-        let request = contracts::gateway::DiscoverToolsRequest {
-            installation: broken.clone(),
-        };
-        let failed = people[0]
-            .tools()
-            .discover_tools(request)
-            .await
-            .expect_err("it is refused");
-        (reason(&failed) != "INSTALLATION_UNAVAILABLE").then_some(failed)
-    })
-    .await;
+    let failed = people[0].install_and_be_refused("broken").await;
     assert!(
         failed.message().contains("admin") && !failed.message().contains("not-the-secret"),
         "{failed:?}"
@@ -147,23 +129,7 @@ async fn each_person_gets_a_token_of_their_own() {
 
     // A caller with a token of the development issuer has none that Keycloak exchanges.
     let stranger = stack.member("carol");
-    let installation = stranger
-        .create_installation("tool", None, &[])
-        .await
-        .expect("a member may")
-        .name;
-    let status = eventually("the token is refused", || async {
-        let request = contracts::gateway::DiscoverToolsRequest {
-            installation: installation.clone(),
-        };
-        let status = stranger
-            .tools()
-            .discover_tools(request)
-            .await
-            .expect_err("it is refused");
-        (reason(&status) != "INSTALLATION_UNAVAILABLE").then_some(status)
-    })
-    .await;
+    let status = stranger.install_and_be_refused("tool").await;
     assert_eq!(
         (status.code(), reason(&status).as_str()),
         (Code::FailedPrecondition, "CALLER_TOKEN_REFUSED"),
