@@ -58,5 +58,6 @@ pub fn principal(user: &User) -> Principal {
         display_name: user.display_name.clone().unwrap_or_default(),
         groups: user.groups.clone(),
         admin: user.admin,
+        machine: user.machine,
     }
 }

@@ -21,6 +21,7 @@ on_both_engines!(
     lists_page_through_what_is_ones_own,
     users_are_found_by_email_in_any_case,
     members_are_watched_one_by_one,
+    a_program_has_teams_and_nothing_of_its_own,
 );
 
 async fn teams_take_people_in_by_name_group_and_issuer(stack: Stack) {
@@ -433,6 +434,40 @@ async fn users_are_found_by_email_in_any_case(stack: Stack) {
         .map(|user| (user.name.as_str(), user.email.as_str()))
         .collect();
     assert_eq!(users, [(person.user.as_str(), "Özil@example.com")]);
+}
+
+async fn a_program_has_teams_and_nothing_of_its_own(stack: Stack) {
+    let admin = stack.admin();
+    let entry = admin.approved("time", remote()).await;
+    let mapping = TeamMapping {
+        issuer: stack.issuer.issuer().to_owned(),
+        selector: Some(team_mapping::Selector::Group("robots".to_owned())),
+    };
+    let team = Team {
+        mappings: vec![mapping],
+        members_manage_installations: Some(true),
+        ..Team::default()
+    };
+    add_team(&admin, "robots", team, "").await.unwrap();
+    let robot = stack.program("robot", &["robots"]);
+    let known = me(&robot).await;
+    assert!(known.machine);
+    assert_eq!(known.teams, ["teams/robots"]);
+    let refused = robot.install(&entry.name, None, &[]).await.unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        (Code::PermissionDenied, "PERMISSION_DENIED".to_owned())
+    );
+    assert!(refused.message().contains("a program has no personal installations"));
+    robot.install(&entry.name, Some("teams/robots"), &[]).await.unwrap();
+
+    // What it is follows its latest token.
+    let person = stack.grouped("robot", &[]);
+    assert!(!me(&person).await.machine);
+    me(&robot).await;
+    let listed = admin.users().list_users(ListUsersRequest::default()).await.unwrap();
+    let machines: Vec<bool> = listed.into_inner().users.iter().map(|user| user.machine).collect();
+    assert_eq!(machines, [false, true]);
 }
 
 async fn members_are_watched_one_by_one(stack: Stack) {

@@ -142,6 +142,29 @@ async fn requires_the_configured_scopes_of_access_tokens() {
     assert!(verifier.issuer_of("nonsense").is_none());
 }
 
+#[tokio::test]
+async fn knows_programs_by_the_rules_of_their_issuer() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let is_machine = async |rules: Value, change: Value| {
+        let mut config = issuer.config();
+        config.machines = serde_json::from_value(rules).unwrap();
+        let verifier = Verifier::new(vec![config], Clock::System).unwrap();
+        let token = issuer.sign(&claims(&issuer, change));
+        verifier.verify(&token).await.unwrap().machine
+    };
+    let of_client = json!({ "subject_is_client": true });
+    assert!(is_machine(of_client.clone(), json!({ "sub": "robot", "client_id": "robot" })).await);
+    assert!(is_machine(of_client.clone(), json!({ "sub": "robot", "azp": "robot" })).await);
+    assert!(!is_machine(of_client.clone(), json!({ "client_id": "editor" })).await);
+    assert!(!is_machine(of_client, json!({})).await);
+    let of_claim = json!({ "claims": { "idtyp": "app", "service": "true" } });
+    assert!(is_machine(of_claim.clone(), json!({ "idtyp": "app" })).await);
+    assert!(is_machine(of_claim.clone(), json!({ "service": true })).await);
+    assert!(!is_machine(of_claim, json!({ "idtyp": "user", "service": false })).await);
+    assert!(is_machine(json!({ "every_token": true }), json!({})).await);
+    assert!(!is_machine(json!({}), json!({ "client_id": "alice" })).await);
+}
+
 /// Other kinds of tokens may name the same person, be signed with the same key, and be known to others.
 #[tokio::test]
 async fn calls_require_access_tokens() {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde::Deserialize;
-use service_kit::identity::{IssuerConfig, takes_secrets};
+use service_kit::identity::{FacadeRules, IssuerConfig, takes_secrets};
 
 /// The YAML file: a list named `issuers`.
 #[derive(Debug, Deserialize)]
@@ -34,6 +34,20 @@ pub(crate) fn read(path: &Path) -> Result<Vec<IssuerConfig>, String> {
             return Err(format!(
                 "{what}: required_scopes: {scope:?} is not one scope: printable ASCII without spaces, quotes and backslashes"
             ));
+        }
+        if let Some(facade) = &issuer.facade {
+            if issuer.client_id.is_none() {
+                return Err(format!(
+                    "{what}: facade: requires a `client_id`, with which people sign in"
+                ));
+            }
+            let reserved = facade
+                .parameters
+                .keys()
+                .find(|name| FacadeRules::RESERVED.contains(&name.as_str()));
+            if let Some(name) = reserved {
+                return Err(format!("{what}: facade: parameters: Chandlery sets {name} itself"));
+            }
         }
         if file.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
             return Err(format!("{what}: {} is configured twice", issuer.issuer));
@@ -96,6 +110,14 @@ mod tests {
             (
                 "issuers:\n  - {issuer: 'https://a.example', client_id: a}\n  - {issuer: 'https://a.example', client_id: b}\n",
                 "twice",
+            ),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', audiences: [a], facade: {}}\n",
+                "requires a `client_id`",
+            ),
+            (
+                "issuers:\n  - {issuer: 'https://a.example', client_id: a, facade: {parameters: {nonce: a}}}\n",
+                "sets nonce itself",
             ),
             (
                 "issuers:\n  - {issuer: 'https://a.example', audiences: [a], required_scopes: ['two words']}\n",

@@ -207,6 +207,7 @@ impl Tools {
             issuer: known.issuer,
             subject: known.subject,
             groups: Vec::new(),
+            machine: known.machine,
             admin: false,
         }))
     }

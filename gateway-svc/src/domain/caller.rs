@@ -47,6 +47,8 @@ pub(crate) struct CallerUser {
     pub(crate) subject: String,
     /// Groups of the token; none for a gateway token, which carries no claims.
     pub(crate) groups: Vec<String>,
+    /// Whether it is a program with a token of its own.
+    pub(crate) machine: bool,
     /// Whether configuration makes them an admin; never by a gateway token.
     pub(crate) admin: bool,
 }
@@ -70,6 +72,7 @@ impl Caller {
             issuer: user.issuer.clone(),
             subject: user.subject.clone(),
             groups: user.groups.clone(),
+            machine: user.machine,
             admin: user.admin,
         });
         let secret = token.into();
@@ -94,6 +97,11 @@ impl Caller {
             Subject::User(user) => Some(user),
             Subject::Team(_) => None,
         }
+    }
+
+    /// The person, who may have personal installations. A program has none.
+    pub(crate) fn person_id(&self) -> Option<&UserId> {
+        self.user().filter(|user| !user.machine).map(|user| &user.id)
     }
 
     /// The same for all tokens of a subject: what sessions are bound to.

@@ -90,9 +90,9 @@ pub(super) fn candidates<'a>(
 fn personal<'a>(entered: &Entered<'a>, route: &Route) -> Option<&'a Arc<Installation>> {
     entered
         .caller
-        .user()
+        .person_id()
         .filter(|_| route.pinned.is_none())
-        .and_then(|user| entered.snapshot.personal(&route.entry_uid, &user.id))
+        .and_then(|user| entered.snapshot.personal(&route.entry_uid, user))
 }
 
 /// The first that was ever ready, even if it is broken now; a pinned one in any state: a call never falls through to another
@@ -124,6 +124,11 @@ pub(super) fn nowhere(entered: &Entered<'_>, route: &Route, entry: &Entry) -> Fa
         }
         Some(_) => {
             format!("{name} is installed but incomplete. Open the link to enter what is missing, then try again.")
+        }
+        None if entered.caller.user().is_some_and(|user| user.machine) => {
+            format!(
+                "No team that this program belongs to has installed {name}. A member of one of its teams can, by the link."
+            )
         }
         None if entry.lifecycle == Lifecycle::Deprecated => {
             format!("{name} is deprecated and can no longer be installed. Ask an admin what to use in its place.")

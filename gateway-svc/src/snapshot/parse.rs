@@ -206,6 +206,7 @@ pub(super) fn gateway_token(watched: &pb::WatchedGatewayToken) -> Option<([u8; 3
                 issuer: watched.issuer.clone(),
                 subject: watched.subject.clone(),
                 groups: Vec::new(),
+                machine: false,
                 admin: false,
             }))
         }

@@ -156,6 +156,7 @@ mod tests {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            machine: false,
             admin: false,
         })
     }

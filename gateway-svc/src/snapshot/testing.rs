@@ -32,10 +32,12 @@ pub(crate) fn person_with(subject: &str, token: &str, expires_at: SystemTime) ->
         issuer,
         subject,
         groups,
+        machine,
         admin,
     } = caller_user(subject);
     let user = User {
         id,
+        machine,
         issuer,
         subject,
         audiences: vec!["chandlery".to_owned()],
@@ -54,6 +56,7 @@ pub(crate) fn caller_user(subject: &str) -> CallerUser {
         issuer: ISSUER.to_owned(),
         subject: subject.to_owned(),
         groups: Vec::new(),
+        machine: false,
         admin: false,
     }
 }

@@ -34,6 +34,7 @@ struct Followed {
 fn alice(clock: &ManualClock) -> User {
     User {
         id: UserId::of("https://issuer.example", "alice"),
+        machine: false,
         issuer: "https://issuer.example".to_owned(),
         subject: "alice".to_owned(),
         audiences: vec!["chandlery".to_owned()],

@@ -11,6 +11,8 @@ pub(crate) struct Caller {
     pub(crate) uid: String,
     /// Whether configuration makes them an admin.
     pub(crate) admin: bool,
+    /// Whether it is a program, which has nothing of its own.
+    pub(crate) machine: bool,
     /// By name, by a group, or as one of a whole issuer.
     pub(crate) teams: Vec<CallerTeam>,
 }
@@ -90,6 +92,7 @@ mod tests {
         let alice = Caller {
             uid: "alice".to_owned(),
             admin: false,
+            machine: false,
             teams: vec![team],
         };
         let teams = |name: &str| Visibility {

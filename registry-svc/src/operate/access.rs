@@ -89,6 +89,7 @@ async fn principal(registry: &Registry, principal: Option<Principal>) -> Result<
     let some = |text: String| (!text.is_empty()).then_some(text);
     let user = User {
         id: UserId::of(&principal.issuer, &principal.subject),
+        machine: principal.machine,
         issuer: principal.issuer,
         subject: principal.subject,
         audiences: Vec::new(),

@@ -96,6 +96,7 @@ mod tests {
         Caller {
             uid: "u".to_owned(),
             admin: true,
+            machine: false,
             teams: Vec::new(),
         }
     }

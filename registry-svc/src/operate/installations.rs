@@ -125,6 +125,13 @@ fn begin<'a>(caller: &'a Caller, request: &CreateInstallationRequest) -> Creatio
 
 /// Whose it is to be; the caller's own if unset. Nobody may create one for another person.
 fn parse_scope(violations: &mut Violations, caller: &Caller, scope: Option<Scope>) -> Result<Scope, Error> {
+    let personal = !matches!(scope, Some(Scope::Team(_)));
+    if caller.machine && personal {
+        return Err(Error::Denied {
+            what: "a program has no personal installations: name a `team` that it belongs to, whose members may create them".to_owned(),
+            required: "person",
+        });
+    }
     match scope {
         None => Ok(Scope::User(caller.name())),
         Some(Scope::User(user)) if user == "users/me" || user == caller.name() => Ok(Scope::User(caller.name())),

@@ -125,5 +125,6 @@ fn message(row: UserRow) -> User {
         create_time: Some(timestamp(row.create_time)),
         teams: Vec::new(),
         admin: false,
+        machine: row.machine,
     }
 }

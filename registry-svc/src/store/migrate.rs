@@ -6,13 +6,14 @@ use sqlx::{
 };
 
 /// All migrations, oldest first. One that was released never changes; what comes later only expands, then contracts.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (
         2,
         "runtime lease",
         include_str!("../../migrations/0002_runtime_lease.sql"),
     ),
+    (3, "machines", include_str!("../../migrations/0003_machines.sql")),
 ];
 
 /// The migrations of this program.

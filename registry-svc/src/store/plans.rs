@@ -26,6 +26,7 @@ fn caller(admin: bool) -> Caller {
     Caller {
         uid: "u".to_owned(),
         admin,
+        machine: false,
         teams: vec![team("a"), team("b")],
     }
 }

@@ -332,6 +332,7 @@ mod tests {
             let caller = |uid: &str, admin, teams: &[&str]| Caller {
                 uid: uid.to_owned(),
                 admin,
+                machine: false,
                 teams: teams
                     .iter()
                     .map(|&team| CallerTeam {

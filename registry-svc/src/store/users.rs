@@ -17,6 +17,7 @@ pub(crate) struct UserRow {
     pub(crate) email: String,
     pub(crate) display_name: String,
     pub(crate) admin: bool,
+    pub(crate) machine: bool,
     pub(crate) deactivate_time: Option<i64>,
     pub(crate) create_time: i64,
     /// When they were last deactivated or reactivated; 0: never.
@@ -27,7 +28,7 @@ pub(crate) struct UserRow {
 macro_rules! select {
     ($which:literal) => {
         concat!(
-            "SELECT uid, issuer, subject, email, display_name, admin, deactivate_time, create_time, registry_revision FROM users ",
+            "SELECT uid, issuer, subject, email, display_name, admin, machine, deactivate_time, create_time, registry_revision FROM users ",
             $which
         )
     };
@@ -43,6 +44,7 @@ macro_rules! users {
             email: row.try_get("email")?,
             display_name: row.try_get("display_name")?,
             admin: row.try_get("admin")?,
+            machine: row.try_get("machine")?,
             deactivate_time: row.try_get("deactivate_time")?,
             create_time: row.try_get("create_time")?,
             registry_revision: row.try_get("registry_revision")?,
@@ -93,6 +95,7 @@ pub(crate) async fn caller(db: &Db, user: &User, now: i64) -> sqlx::Result<Optio
     Ok(known.filter(|known| !known.deactivated).map(|known| Caller {
         uid: user.id.as_str().to_owned(),
         admin: user.admin,
+        machine: user.machine,
         teams: known.teams,
     }))
 }
@@ -102,6 +105,7 @@ struct Known {
     email: String,
     display_name: String,
     admin: bool,
+    machine: bool,
     deactivated: bool,
     teams: Vec<CallerTeam>,
 }
@@ -111,6 +115,7 @@ impl Known {
     fn is_current(&self, user: &User) -> bool {
         let same = |seen: Option<&str>, known: &str| seen.is_none_or(|seen| seen.is_empty() || seen == known);
         self.admin == user.admin
+            && self.machine == user.machine
             && same(user.email.as_deref(), &self.email)
             && same(user.display_name.as_deref(), &self.display_name)
     }
@@ -122,7 +127,7 @@ async fn known(db: &Db, user: &User) -> sqlx::Result<Option<Known>> {
     let uid = user.id.as_str();
     on_reader!(db, pool => {
         let mut query = QueryBuilder::new(
-            "SELECT u.email, u.display_name, u.admin, u.deactivate_time, t.uid AS team_uid, t.slug, \
+            "SELECT u.email, u.display_name, u.admin, u.machine, u.deactivate_time, t.uid AS team_uid, t.slug, \
              t.members_manage_installations FROM users u LEFT JOIN (\
              SELECT uid, slug, members_manage_installations FROM teams WHERE uid IN (\
              SELECT team_uid FROM team_members WHERE user_uid = ",
@@ -141,6 +146,7 @@ async fn known(db: &Db, user: &User) -> sqlx::Result<Option<Known>> {
                     email: row.try_get("email")?,
                     display_name: row.try_get("display_name")?,
                     admin: row.try_get("admin")?,
+                    machine: row.try_get("machine")?,
                     deactivated: row.try_get::<Option<i64>, _>("deactivate_time")?.is_some(),
                     teams: Vec::new(),
                 }),
@@ -160,14 +166,14 @@ async fn known(db: &Db, user: &User) -> sqlx::Result<Option<Known>> {
 
 /// Keeps what a token says of a user.
 async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<()> {
-    const NOTE: &str = "INSERT INTO users (uid, issuer, subject, email, email_key, display_name, admin, create_time) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (uid) DO UPDATE SET admin = excluded.admin, \
+    const NOTE: &str = "INSERT INTO users (uid, issuer, subject, email, email_key, display_name, admin, machine, create_time) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (uid) DO UPDATE SET admin = excluded.admin, machine = excluded.machine, \
         email = CASE WHEN excluded.email = '' THEN users.email ELSE excluded.email END, \
         email_key = CASE WHEN excluded.email = '' THEN users.email_key ELSE excluded.email_key END, \
         display_name = CASE WHEN excluded.display_name = '' THEN users.display_name ELSE excluded.display_name END";
     let text = |text: Option<&str>| text.unwrap_or_default().replace('\0', "");
     let (email, display_name) = (text(user.email.as_deref()), text(user.display_name.as_deref()));
-    let (uid, admin) = (user.id.as_str(), user.admin);
+    let (uid, admin, machine) = (user.id.as_str(), user.admin, user.machine);
     let email_key = email.to_lowercase();
     execute!(
         tx,
@@ -180,6 +186,7 @@ async fn note(tx: &mut Tx, user: &User, now: i64) -> sqlx::Result<()> {
             email_key,
             display_name,
             admin,
+            machine,
             now
         ]
     )

@@ -183,6 +183,11 @@ impl Stack {
         self.with_token(subject, &self.issuer.token(subject, groups, false))
     }
 
+    /// A program whose token names groups.
+    pub fn program(&self, subject: &str, groups: &[&str]) -> Person {
+        self.with_token(subject, &self.issuer.machine_token(subject, groups))
+    }
+
     /// An admin's clients.
     pub fn admin(&self) -> Person {
         self.with_token("admin", &self.issuer.token("admin", &[], true))

@@ -10,7 +10,7 @@ mod verify;
 
 pub use admit::{Admitted, admit};
 pub use authenticate::{Caller, authenticate, require_user, require_workload, token_refused};
-pub use issuer::{AdminRules, IssuerConfig, OidcEndpoints};
+pub use issuer::{AdminRules, FacadeRules, IssuerConfig, MachineRules, OidcEndpoints};
 pub use messages::{ISSUER_UNREACHABLE, USER_DEACTIVATED};
 pub use user::{User, UserId};
 pub use verify::{BadProxy, GATEWAY_TOKEN, TokenError, Use, Verifier, takes_secrets};

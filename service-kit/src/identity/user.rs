@@ -55,11 +55,13 @@ impl fmt::Display for UserId {
     }
 }
 
-/// A person with a valid token.
+/// A person with a valid token; or a program, with one that it got for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Derived from `issuer` and `subject`.
     pub id: UserId,
+    /// Whether it is a program.
+    pub machine: bool,
     /// `iss` of the token.
     pub issuer: String,
     /// `sub` of the token.

@@ -293,6 +293,7 @@ impl Verifier {
             });
         Ok(User {
             id: UserId::of(&claims.iss, &claims.sub),
+            machine: config.machines.apply(&claims.sub, &claims.rest),
             issuer: claims.iss,
             subject: claims.sub,
             audiences,

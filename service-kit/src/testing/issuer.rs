@@ -156,10 +156,14 @@ impl TestIssuer {
         &self.issuer
     }
 
-    /// Its configuration. The claim `groups` lists groups, and `admin` in the claim `roles` makes an admin.
+    /// Its configuration. The claim `groups` lists groups, `admin` in the claim `roles` makes an admin, and a program's tokens have
+    /// `kind` `machine`.
     pub fn config(&self) -> IssuerConfig {
-        serde_json::from_value(json!({ "issuer": self.issuer, "audiences": [AUDIENCE], "roles_claim": "roles" }))
-            .expect("all fields that must be there are")
+        let machines = json!({ "claims": { "kind": "machine" } });
+        let config = json!({
+            "issuer": self.issuer, "audiences": [AUDIENCE], "roles_claim": "roles", "machines": machines,
+        });
+        serde_json::from_value(config).expect("all fields that must be there are")
     }
 
     /// A verifier of its tokens.
@@ -175,6 +179,15 @@ impl TestIssuer {
             "iss": self.issuer, "aud": AUDIENCE, "sub": subject,
             "iat": now.as_secs(), "exp": (now + Duration::from_secs(3_600)).as_secs(),
             "email": format!("{subject}@example.com"), "name": subject, "groups": groups, "roles": roles,
+        }))
+    }
+
+    /// A token of a program, valid for an hour of the system's time.
+    pub fn machine_token(&self, subject: &str, groups: &[&str]) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.sign(&json!({
+            "iss": self.issuer, "aud": AUDIENCE, "sub": subject, "kind": "machine", "groups": groups,
+            "exp": (now + Duration::from_secs(3_600)).as_secs(),
         }))
     }
 

@@ -210,11 +210,13 @@ impl DevIssuer {
             required_scopes: Vec::new(),
             client_id: Some(CLIENT_ID.to_owned()),
             client_secret_env: None,
+            facade: None,
             scopes: vec!["profile".to_owned(), "email".to_owned()],
             display_name: Some("the development issuer".to_owned()),
             groups_claim: "groups".to_owned(),
             roles_claim: Some("roles".to_owned()),
             admins: service_kit::identity::AdminRules::default(),
+            machines: service_kit::identity::MachineRules::default(),
             proxy: None,
         }
     }

@@ -95,6 +95,26 @@ fn the_callers_own_comes_before_a_teams() {
 }
 
 #[test]
+fn a_program_has_no_installation_of_its_own() {
+    let program = Caller::person(crate::domain::CallerUser {
+        machine: true,
+        ..caller_user("alice")
+    });
+    // From when it was a person.
+    let own = registry().install(Made::new("own", "time", "alice"));
+    assert_eq!(goes_to(&own, &program), Err(RepairReason::CredentialRequired));
+    let error = call(&own.snapshot(), &program, &default(), "time__now", &links()).unwrap_err();
+    assert!(
+        error.to_string().contains("No team that this program belongs to"),
+        "{error}"
+    );
+    let shared = own
+        .team("core", &["alice"])
+        .install(Made::new("shared", "time", "team:core"));
+    assert_eq!(goes_to(&shared, &program), Ok("shared".to_owned()));
+}
+
+#[test]
 fn nowhere_leads_to_the_install_page() {
     let error = call(
         &registry().snapshot(),

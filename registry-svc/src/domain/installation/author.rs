@@ -40,6 +40,7 @@ mod tests {
         Caller {
             uid: uid.to_owned(),
             admin: uid == "admin",
+            machine: false,
             teams: Vec::new(),
         }
     }

@@ -81,11 +81,13 @@ mod tests {
         let alice = Caller {
             uid: "alice".to_owned(),
             admin: false,
+            machine: false,
             teams: vec![team("ops", true), team("dev", false)],
         };
         let admin = Caller {
             uid: "admin".to_owned(),
             admin: true,
+            machine: false,
             teams: vec![],
         };
         for (scope, seen, managed) in [
