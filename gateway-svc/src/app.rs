@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     discovery::{Asker, Discovery, Reports},
     domain::Links,
+    facade::{AccessTokens, Facade, FacadeConfig},
     identity::{Identity, Metadata, TokenUses},
     mcp::{self, Mcp},
     pages::{self, PagesConfig, PagesDeps},
@@ -71,6 +72,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         Arc::clone(&deps.verifier),
         Arc::clone(&store),
         Arc::clone(&uses),
+        AccessTokens::new(config.session_key.clone()),
         deps.clock.clone(),
     ));
     let vendor = Arc::new(Vendor::new(deps.credential.clone(), deps.clock.clone()));
@@ -118,6 +120,17 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         access: Access::new(deps.registry.clone()),
         users: UserServiceClient::new(deps.registry.clone()),
     };
+    let facade = Facade::new(
+        FacadeConfig {
+            links: links.clone(),
+            egress: config.egress.clone(),
+            key: config.session_key.clone(),
+        },
+        Arc::clone(&deps.verifier),
+        Arc::clone(&store),
+        Arc::clone(&deps.quotas),
+        deps.clock.clone(),
+    );
     let pages = pages::router(
         PagesConfig {
             public_url: config.public_url.clone(),
@@ -129,6 +142,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         PagesDeps {
             registry: deps.registry.clone(),
             credential: deps.credential.clone(),
+            facade: facade.clone(),
             verifier: Arc::clone(&deps.verifier),
             quotas: deps.quotas,
             clock: deps.clock.clone(),
@@ -139,7 +153,10 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         grpc: grpc(tools, admission, &deps.verifier),
         services: vec![tool_service_server::SERVICE_NAME],
         descriptors: contracts::gateway::FILE_DESCRIPTOR_SET,
-        http: mcp::routes(mcp).merge(metadata.routes()).merge(pages),
+        http: mcp::routes(mcp)
+            .merge(metadata.routes())
+            .merge(facade.map(Facade::routes).unwrap_or_default())
+            .merge(pages),
         ready: store.readiness(),
         tasks: vec![
             watch_task(deps.registry.clone(), watcher(&config), feed),

@@ -27,7 +27,7 @@ pub(super) struct Held(pub(super) Bytes);
 impl Admission {
     /// Leaves the caller in the extensions.
     pub(crate) async fn admit(self, mut request: Request, next: Next) -> Response {
-        match self.identity.identify(request.headers()).await {
+        match self.identity.identify(request.headers(), None).await {
             Ok(identified) => {
                 request.extensions_mut().insert(identified.caller);
                 let callers = Callers {

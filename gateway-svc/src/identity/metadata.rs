@@ -10,6 +10,7 @@ use service_kit::identity::Verifier;
 use super::Refusal;
 use crate::{
     domain::{ConsumerKind, ConsumerRef, Links},
+    facade::Facade,
     snapshot::Store,
 };
 
@@ -36,11 +37,21 @@ impl Metadata {
                 scopes.push(scope.clone());
             }
         }
+        let mut servers: Vec<String> = Vec::new();
+        for issuer in verifier.issuers() {
+            let server = match &issuer.facade {
+                Some(_) => Facade::identifier(&links),
+                None => issuer.issuer.clone(),
+            };
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
         let first = verifier.issuers().next();
         Self {
             links,
             store,
-            servers: verifier.issuers().map(|issuer| issuer.issuer.clone()).collect(),
+            servers,
             scopes,
             requested: first.map(|first| first.required_scopes.join(" ")).unwrap_or_default(),
         }
@@ -87,7 +98,7 @@ impl Metadata {
 
     fn document(&self, path: &str) -> Value {
         let mut document = json!({
-            "resource": public(&self.links, path),
+            "resource": self.links.below(path),
             "authorization_servers": self.servers,
             "bearer_methods_supported": ["header"],
             "resource_name": "Chandlery",
@@ -143,10 +154,6 @@ fn url(links: &Links, path: &str) -> String {
     let below = url.path().trim_end_matches('/').to_owned();
     url.set_path(&format!("{WELL_KNOWN}{below}{path}"));
     url.into()
-}
-
-fn public(links: &Links, path: &str) -> String {
-    format!("{}{path}", links.public_url().as_str().trim_end_matches('/'))
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@ mod token_use;
 use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, header};
+use secrecy::ExposeSecret as _;
 use service_kit::{
     Clock,
-    identity::{GATEWAY_TOKEN, ISSUER_UNREACHABLE, TokenError, USER_DEACTIVATED, Verifier},
+    identity::{GATEWAY_TOKEN, ISSUER_UNREACHABLE, TokenError, USER_DEACTIVATED, Use, Verifier},
 };
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    domain::{CallError, Caller},
+    domain::{CallError, Caller, ConsumerRef},
+    facade::{ACCESS_TOKEN, AccessTokens},
     snapshot::{Snapshot, Store},
 };
 
@@ -32,6 +34,8 @@ pub(crate) struct Identity {
     verifier: Arc<Verifier>,
     store: Arc<Store>,
     uses: Arc<TokenUses>,
+    /// Opens those of the facade.
+    access_tokens: AccessTokens,
     clock: Clock,
 }
 
@@ -83,22 +87,50 @@ pub(crate) enum Refusal {
 
 impl Identity {
     /// By these means.
-    pub(crate) fn new(verifier: Arc<Verifier>, store: Arc<Store>, uses: Arc<TokenUses>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        verifier: Arc<Verifier>,
+        store: Arc<Store>,
+        uses: Arc<TokenUses>,
+        access_tokens: AccessTokens,
+        clock: Clock,
+    ) -> Self {
         Self {
             verifier,
             store,
             uses,
+            access_tokens,
             clock,
         }
     }
 
-    /// The caller of a request with these headers.
-    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Identified, Refusal> {
+    /// The caller of a request with these headers; `at` is the MCP endpoint that it came to, if it came to one.
+    pub(crate) async fn identify(&self, headers: &HeaderMap, at: Option<&ConsumerRef>) -> Result<Identified, Refusal> {
         let token = bearer(headers).ok_or(Refusal::Anonymous)?;
         if token.starts_with(GATEWAY_TOKEN) {
             return self.gateway_token(token);
         }
-        let user = match self.verifier.verify(token).await {
+        if token.starts_with(ACCESS_TOKEN) {
+            return self.access_token(token, at).await;
+        }
+        self.jwt(Use::Call, token).await
+    }
+
+    /// A caller with a token of the facade is one who had come with the token of the identity provider that is in it, at one endpoint.
+    async fn access_token(&self, token: &str, at: Option<&ConsumerRef>) -> Result<Identified, Refusal> {
+        let opened = self.access_tokens.open(token);
+        let opened = opened.ok_or_else(|| Refusal::Token("it was not given out here, or too long ago".to_owned()))?;
+        let Some(at) = at.filter(|at| opened.is_for(at)) else {
+            return Err(Refusal::Token(
+                "it is for another MCP endpoint, and only for that".to_owned(),
+            ));
+        };
+        let mut identified = self.jwt(opened.shown_for(), opened.token().expose_secret()).await?;
+        identified.caller.consumers = Some([at.clone()].into());
+        Ok(identified)
+    }
+
+    async fn jwt(&self, shown_for: Use, token: &str) -> Result<Identified, Refusal> {
+        let user = match self.verifier.verify_for(shown_for, token).await {
             Ok(user) => user,
             Err(TokenError::IssuerUnreachable) => return Err(Refusal::IssuerUnreachable),
             Err(TokenError::InsufficientScope) => {

@@ -32,7 +32,7 @@ pub(super) async fn serve(mcp: Arc<Mcp>, kind: ConsumerKind, slug: &str, request
         );
     }
     let name = ConsumerRef::new(kind, slug);
-    let identified = match mcp.identity.identify(&head.headers).await {
+    let identified = match mcp.identity.identify(&head.headers, Some(&name)).await {
         Ok(identified) => identified,
         Err(refusal) => return refused(&mcp, &name, &refusal),
     };

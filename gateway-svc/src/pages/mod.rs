@@ -4,6 +4,7 @@
 //! what the opener may do is decided there, as for any other client.
 
 mod assets;
+mod authorize;
 mod callback;
 mod client_document;
 mod connect;
@@ -18,11 +19,9 @@ mod link;
 mod load;
 mod model;
 mod not_connected;
-mod oidc;
 mod problem;
 mod progress;
 mod revoked;
-mod seal;
 mod services;
 mod session;
 mod signin;
@@ -40,8 +39,12 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use url::Url;
 
-use self::{revoked::Revoked, seal::Sealer, services::Services};
-use crate::buffers::Buffers;
+use self::{revoked::Revoked, services::Services};
+use crate::{
+    buffers::Buffers,
+    facade::Facade,
+    seal::{self, Sealer},
+};
 
 /// Less than 64 fields of 64 KiB, but a secret of 1 MB is read and refused by name.
 const MAX_FORM: usize = 8 << 20;
@@ -71,6 +74,8 @@ pub(crate) struct PagesDeps {
     pub(crate) registry: Channel,
     /// credential-svc.
     pub(crate) credential: Channel,
+    /// The authorization server for MCP clients, where an issuer needs one.
+    pub(crate) facade: Option<Arc<Facade>>,
     /// Verifies ID tokens, and knows the issuers.
     pub(crate) verifier: Arc<Verifier>,
     /// Counts what callers do.
@@ -92,6 +97,7 @@ struct Pages {
     sealer: Sealer,
     revoked: Revoked,
     services: Services,
+    facade: Option<Arc<Facade>>,
     verifier: Arc<Verifier>,
     quotas: Arc<Quotas>,
     clock: Clock,
@@ -120,6 +126,7 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         sealer: Sealer::new(&config.cookie_key),
         revoked: Revoked::default(),
         services: Services::new(deps.registry, deps.credential),
+        facade: deps.facade,
         verifier: deps.verifier,
         quotas: deps.quotas,
         clock: deps.clock,
@@ -137,6 +144,7 @@ pub(crate) fn router(config: PagesConfig, deps: PagesDeps) -> Router {
         .route("/install/{entry}/progress/{installation}/events", get(progress::events))
         .route("/install/{entry}/connect/{installation}", post(connect::connect))
         .route("/install/{entry}/disconnect/{installation}", post(connect::disconnect))
+        .route("/oauth/authorize", get(authorize::ask).post(authorize::decide))
         .route("/oauth/callback", get(callback::callback))
         .route("/oauth/problem", get(callback::problem))
         .route("/oauth/client.json", get(client_document::show))

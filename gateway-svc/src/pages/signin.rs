@@ -1,4 +1,4 @@
-//! Signs the opener in with a configured issuer, and out.
+//! Signs the opener in with a configured issuer, and out. The sign-ins of MCP clients come back here, too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,18 +13,25 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     Peer,
-    identity::{IssuerConfig, Use},
+    identity::{IssuerConfig, OidcEndpoints, Use},
 };
 use subtle::ConstantTimeEq as _;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
-use super::{Pages, cookies, oidc, problem::Problem, seal, session::seconds, view};
+use super::{Pages, cookies, problem::Problem, session::seconds, view};
+use crate::{
+    facade::Authorization,
+    oidc::{self, Purpose},
+    seal,
+};
 
 const PURPOSE: &str = "sign-in";
 const COOKIE: &str = "chandlery_signin";
 const PATH: &str = "/signin";
 /// The form that signs out: where to go then.
 const MAX_SIGN_OUT: usize = 16 << 10;
+/// Browsers take 4,096 bytes, name and attributes included.
+const MAX_COOKIE: usize = 3_900;
 /// Somebody may have to find their second factor.
 const TIME_TO_SIGN_IN: Duration = Duration::from_secs(15 * 60);
 
@@ -55,8 +62,24 @@ struct Pending {
     nonce: String,
     verifier: String,
     issuer: String,
-    return_to: String,
+    then: Then,
     until: u64,
+}
+
+/// What follows a sign-in.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Then {
+    /// A session, and this page; none if it is empty.
+    Return(String),
+    /// An MCP client gets its authorization.
+    Authorize(Authorization),
+}
+
+/// A browser that is sent to an issuer.
+pub(super) struct Leaving {
+    pub(super) url: Url,
+    /// What it keeps until it is back.
+    pub(super) cookie: HeaderMap,
 }
 
 pub(super) async fn begin(
@@ -109,50 +132,17 @@ pub(super) async fn begin(
         let again = pages.sign_in_path(&return_to);
         return pages.refuse(&Problem::exceeded(&exceeded).action("Try again", again));
     }
-    let nonce = seal::random();
-    let begun = match pages.verifier.endpoints(&issuer.issuer).await {
-        None => Err(None),
-        Some(endpoints) => {
-            oidc::begin(issuer, &endpoints, &pages.callback(), &nonce, query.again.is_some()).map_err(Some)
+    let purpose = Purpose::Pages {
+        again: query.again.is_some(),
+    };
+    match pages.leave_for(issuer, purpose, Then::Return(return_to.clone())).await {
+        Ok(Leaving { url, cookie }) => {
+            let mut response = redirect(url.as_str());
+            response.headers_mut().extend(cookie);
+            response
         }
-    };
-    let begun = match begun {
-        Ok(begun) => begun,
-        Err(error) => {
-            if let Some(error) = error {
-                tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "nobody can sign in with this issuer");
-            }
-            return pages.refuse(
-                &Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "The sign-in service is unavailable",
-                    format!(
-                        "{} is unreachable, or is not configured for Chandlery. Try again in a moment.",
-                        view::signin::display(issuer)
-                    ),
-                )
-                .action("Try again", pages.sign_in_path(&return_to)),
-            );
-        }
-    };
-    let pending = Pending {
-        state: begun.state.clone(),
-        nonce,
-        verifier: begun.verifier,
-        issuer: issuer.issuer.clone(),
-        return_to,
-        until: seconds(pages.clock.now() + TIME_TO_SIGN_IN),
-    };
-    let mut response = redirect(begun.url.as_str());
-    let sealed = pages.sealer.seal(PURPOSE, &pending);
-    cookies::set(
-        response.headers_mut(),
-        &pages.cookie_name(&begun.state),
-        &sealed,
-        pages.sign_in_scope(),
-        TIME_TO_SIGN_IN,
-    );
-    response
+        Err(problem) => pages.refuse(&problem.action("Try again", pages.sign_in_path(&return_to))),
+    }
 }
 
 pub(super) async fn callback(
@@ -174,16 +164,25 @@ pub(super) async fn callback(
             "It was started in another browser, has expired, or is already complete. Open the link you came from again.",
         ));
     };
-    let sign_in = pages.sign_in_path(&pending.return_to);
+    let return_to = match &pending.then {
+        Then::Return(path) => path.as_str(),
+        Then::Authorize(_) => "",
+    };
+    let sign_in = pages.sign_in_path(return_to);
     // The same answer may be sent repeatedly, and each one costs a request to the issuer.
     if let Err(exceeded) = pages.quotas.sign_in(peer.map(|Extension(peer)| peer), &headers) {
         return pages.refuse(&Problem::exceeded(&exceeded).action("Sign in again", sign_in));
     }
-    let destination = format!("{}{}", pages.prefix, pending.return_to);
+    if let Then::Authorize(authorization) = &pending.then {
+        let mut response = pages.authorize(&query, &pending, authorization).await;
+        cookies::clear(response.headers_mut(), &name, pages.sign_in_scope());
+        return response;
+    }
+    let destination = format!("{}{return_to}", pages.prefix);
     let mut response = match pages.finish(&query, &pending).await {
         Ok(finished) => {
             // Without a place to return to there is nothing to do but to say so.
-            let mut response = if pending.return_to.is_empty() {
+            let mut response = if return_to.is_empty() {
                 view::signin::done(&pages, &finished.user)
             } else {
                 redirect(&destination)
@@ -240,7 +239,84 @@ impl Pages {
         format!("{}/signin?{query}", self.prefix)
     }
 
-    async fn finish(&self, query: &Callback, pending: &Pending) -> Result<Finished, Problem> {
+    /// Begins a sign-in.
+    pub(super) async fn leave_for(
+        &self,
+        issuer: &IssuerConfig,
+        purpose: Purpose<'_>,
+        then: Then,
+    ) -> Result<Leaving, Problem> {
+        let nonce = seal::random();
+        let begun = match self.verifier.endpoints(&issuer.issuer).await {
+            None => Err(None),
+            Some(endpoints) => oidc::begin(issuer, &endpoints, &self.callback(), &nonce, purpose).map_err(Some),
+        };
+        let begun = begun.map_err(|error| {
+            if let Some(error) = error {
+                tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "nobody can sign in with this issuer");
+            }
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The sign-in service is unavailable",
+                format!(
+                    "{} is unreachable, or is not configured for Chandlery. Try again in a moment.",
+                    view::signin::display(issuer)
+                ),
+            )
+        })?;
+        let pending = Pending {
+            state: begun.state.clone(),
+            nonce,
+            verifier: begun.verifier,
+            issuer: issuer.issuer.clone(),
+            then,
+            until: seconds(self.clock.now() + TIME_TO_SIGN_IN),
+        };
+        let sealed = self.sealer.seal(PURPOSE, &pending);
+        if sealed.len() > MAX_COOKIE {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "The request is too long",
+                "What the client sends is too long for a cookie. Tell the people who make it.",
+            ));
+        }
+        let mut cookie = HeaderMap::new();
+        cookies::set(
+            &mut cookie,
+            &self.cookie_name(&begun.state),
+            &sealed,
+            self.sign_in_scope(),
+            TIME_TO_SIGN_IN,
+        );
+        Ok(Leaving { url: begun.url, cookie })
+    }
+
+    /// Sends the browser back to the MCP client, with a code or with why there is none.
+    async fn authorize(&self, query: &Callback, pending: &Pending, authorization: &Authorization) -> Response {
+        let Some(facade) = &self.facade else {
+            return self.refuse(&refused("No sign-in service is configured for MCP clients any more."));
+        };
+        let (issuer, _, _) = match self.answered(query, pending).await {
+            Ok(answered) => answered,
+            Err(problem) => return self.refuse(&problem),
+        };
+        if !query.error.is_empty() {
+            let error = match query.error.as_str() {
+                "access_denied" => "access_denied",
+                _ => "server_error",
+            };
+            return redirect(&facade.denied(authorization, error));
+        }
+        let answer = (&*query.code, &*pending.verifier, &*pending.nonce);
+        redirect(&facade.authorized(authorization, issuer, answer))
+    }
+
+    /// The issuer that a sign-in was begun at, if the answer is its own.
+    async fn answered(
+        &self,
+        query: &Callback,
+        pending: &Pending,
+    ) -> Result<(&IssuerConfig, OidcEndpoints, &reqwest::Client), Problem> {
         let issuer = self.verifier.issuers().find(|issuer| issuer.issuer == pending.issuer);
         let issuer = issuer.ok_or_else(|| refused("The sign-in service you chose is no longer configured."))?;
         let endpoints = self.verifier.endpoints(&issuer.issuer).await;
@@ -257,6 +333,13 @@ impl Pages {
         }
         if !query.error.is_empty() {
             tracing::info!(oidc.issuer = %issuer.issuer, oidc.error = %query.error.escape_debug(), "a sign-in was refused");
+        }
+        Ok((issuer, endpoints, http))
+    }
+
+    async fn finish(&self, query: &Callback, pending: &Pending) -> Result<Finished, Problem> {
+        let (issuer, endpoints, http) = self.answered(query, pending).await?;
+        if !query.error.is_empty() {
             return Err(match query.error.as_str() {
                 "access_denied" => refused("The sign-in was cancelled, or refused by your sign-in service."),
                 _ => refused(
@@ -265,8 +348,12 @@ impl Pages {
             });
         }
         let (code, verifier) = (query.code.clone(), pending.verifier.clone());
-        let token = oidc::exchange(http, issuer, &endpoints, &self.callback(), code, verifier).await;
-        let token = token.map_err(|error| failed(issuer, error))?;
+        let purpose = Purpose::Pages { again: false };
+        let tokens = oidc::exchange(http, issuer, &endpoints, &self.callback(), code, verifier, purpose).await;
+        let tokens = tokens.map_err(|error| failed(issuer, error))?;
+        let token = tokens
+            .id
+            .ok_or_else(|| failed(issuer, "the token endpoint gave no ID token"))?;
         let user = self
             .verifier
             .verify_for(Use::SignIn, token.expose_secret())

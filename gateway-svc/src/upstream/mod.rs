@@ -31,6 +31,7 @@ pub(crate) use error::UpstreamError;
 pub use limits::CALLS_OF_A_SESSION;
 pub(crate) use limits::Limits;
 pub(crate) use message::{Outgoing, Reply};
+pub(crate) use pool::Pool;
 pub(crate) use room::Together;
 pub(crate) use sse::{EVENT, EVENT_ENDS, in_one_line, push_event};
 pub(crate) use target::{Client, Endpoint, Revision, Scope, Target};

@@ -28,18 +28,18 @@ const KEPT: usize = 128;
 type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
 /// The body of a response. Once it was read to its end, its connection is kept; one that is dropped before closes it.
-pub(super) type Body = Incoming;
+pub(crate) type Body = Incoming;
 
 /// A pool of connections for each thread.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     connector: HttpsConnector<Connector>,
     clients: Arc<ThreadLocal<HttpClient>>,
 }
 
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PoolError {
+pub(crate) enum PoolError {
     /// There is no connection.
     #[error("there is no connection")]
     Connect(#[source] Box<dyn StdError + Send + Sync>),
@@ -50,7 +50,7 @@ pub(super) enum PoolError {
 
 impl Pool {
     /// A pool that connects only where `policy` permits; anywhere, and to Unix sockets, without one.
-    pub(super) fn new(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Self {
+    pub(crate) fn new(policy: Option<Arc<EgressPolicy>>, connect: Duration) -> Self {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(provider)
@@ -67,7 +67,7 @@ impl Pool {
 
     /// Sends a request to an absolute URI; `request` has none, and gets `Host` where it lacks it. A kept connection that the server
     /// has closed meanwhile is replaced, if nothing of the request was sent on it.
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
         uri: &Uri,
         mut request: Request<Full<Bytes>>,

@@ -3,6 +3,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::domain::ConsumerRef;
 
 #[tokio::test]
 async fn nobody_else_uses_a_session() {
@@ -83,6 +84,67 @@ async fn a_token_without_a_required_scope_is_told_so() {
          resource_metadata=\"http://127.0.0.1:8080/.well-known/oauth-protected-resource/mcp/default\", scope=\"tools\""
     );
     assert!(text(refused).await.contains("lacks a scope"));
+}
+
+#[tokio::test]
+async fn a_token_of_the_facade_is_the_providers_at_one_endpoint() {
+    let mut world = world(answers("{}")).await;
+    let facade = AccessTokens::new([1; 32].into());
+    let expires = Clock::System.now() + Duration::from_secs(60);
+    let signed = |audience: &str, subject: &str| {
+        world.issuer.sign(&json!({
+            "iss": world.issuer.issuer(), "aud": audience, "sub": subject, "scope": "tools",
+            "exp": expires.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+        }))
+    };
+    let default = ConsumerRef::new(ConsumerKind::Gateway, "default");
+    let access = signed(service_kit::testing::AUDIENCE, "dave");
+    let id_token = signed("pages", "dave");
+    let ask = async |token: &str, path: &str| {
+        let body = initialize(0, "2025-11-25", &json!({}));
+        let request = post(body).at(path).header("authorization", &format!("Bearer {token}"));
+        world.send(request).await
+    };
+    for token in [
+        facade.seal(&default, &access, false),
+        facade.seal(&default, &id_token, true),
+    ] {
+        assert_eq!(ask(&token, "/mcp/default").await.status(), 200);
+        let elsewhere = ask(&token, "/mcp/nothing-here").await;
+        assert_eq!(elsewhere.status(), 401);
+        let challenge = elsewhere.headers()["www-authenticate"].to_str().unwrap();
+        assert!(
+            challenge.contains("it is for another MCP endpoint") && challenge.contains("/mcp/nothing-here\""),
+            "{challenge}"
+        );
+    }
+    let expired = world.issuer.sign(&json!({
+        "iss": world.issuer.issuer(), "aud": service_kit::testing::AUDIENCE, "sub": "dave", "scope": "tools", "exp": 1,
+    }));
+    for refused in [
+        // Where its access tokens are JWTs, an ID token is none.
+        facade.seal(&default, &id_token, false),
+        facade.seal(&default, &expired, false),
+        facade.seal(&default, "opaque", false),
+        AccessTokens::new([9; 32].into()).seal(&default, &access, false),
+        id_token.clone(),
+        "cha_forged".to_owned(),
+    ] {
+        assert_eq!(ask(&refused, "/mcp/default").await.status(), 401);
+    }
+    let gone = put(
+        "d",
+        Object::DeactivatedUser(pb::DeactivatedUser {
+            user: service_kit::UserId::of(world.issuer.issuer(), "dave").resource_name(),
+        }),
+    );
+    fill(&mut world.feed, 2, world.registry.clone().with(gone).objects).await;
+    let body = initialize(0, "2025-11-25", &json!({}));
+    let token = format!("Bearer {}", facade.seal(&default, &access, false));
+    assert_eq!(
+        world.send(post(body).header("authorization", &token)).await.status(),
+        401
+    );
 }
 
 #[tokio::test]

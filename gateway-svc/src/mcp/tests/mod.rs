@@ -44,6 +44,7 @@ use url::Url;
 use super::*;
 use crate::{
     domain::Links,
+    facade::AccessTokens,
     identity::TokenUses,
     snapshot::{
         Feed,
@@ -216,6 +217,7 @@ async fn world_with(
     let issuer = TestIssuer::start().await.unwrap();
     let issuers = vec![IssuerConfig {
         required_scopes: vec!["tools".to_owned()],
+        client_id: Some("pages".to_owned()),
         ..issuer.config()
     }];
     let verifier = Arc::new(Verifier::new(issuers, clock.clone()).unwrap());
@@ -223,6 +225,7 @@ async fn world_with(
         Arc::clone(&verifier),
         Arc::clone(&store),
         Arc::new(TokenUses::default()),
+        AccessTokens::new([1; 32].into()),
         clock.clone(),
     );
     let metadata = Arc::new(Metadata::new(&verifier, links, Arc::clone(&store)));

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use service_kit::{
     Clock,
     clock::ManualClock,
+    egress::EgressPolicy,
     identity::{IssuerConfig, Verifier},
     testing::TestIssuer,
 };
@@ -22,7 +23,12 @@ use tower::ServiceExt as _;
 use url::Url;
 
 use super::fakes::FakeServices;
-use crate::pages::{PagesConfig, PagesDeps, router};
+use crate::{
+    domain::Links,
+    facade::{Facade, FacadeConfig},
+    pages::{PagesConfig, PagesDeps, router},
+    snapshot::Store,
+};
 
 /// The pages' client at the issuer.
 pub(super) const CLIENT_ID: &str = "pages";
@@ -32,7 +38,7 @@ pub(super) struct Site {
     pub(super) services: FakeServices,
     pub(super) issuer: TestIssuer,
     pub(super) clock: ManualClock,
-    router: Router,
+    pub(super) router: Router,
     origin: String,
 }
 
@@ -57,15 +63,29 @@ impl Site {
         let issuer = TestIssuer::start().await.unwrap();
         let clock = ManualClock::at(service_kit::Clock::System.now());
         let config: IssuerConfig = serde_json::from_value(json!({
-            "issuer": issuer.issuer(), "client_id": CLIENT_ID, "display_name": "Example SSO",
+            "issuer": issuer.issuer(), "client_id": CLIENT_ID, "display_name": "Example SSO", "facade": {},
         }))
         .unwrap();
         let public_url: Url = public_url.parse().unwrap();
         let channel = services.serve();
+        let verifier = Arc::new(Verifier::new(vec![config], Clock::Manual(clock.clone())).unwrap());
+        let facade = Facade::new(
+            FacadeConfig {
+                links: Links::new(public_url.clone()),
+                egress: EgressPolicy::default(),
+                key: [9; 32].into(),
+            },
+            Arc::clone(&verifier),
+            Store::new(Duration::from_secs(60), Clock::Manual(clock.clone())),
+            service_kit::Quotas::boundless(),
+            Clock::Manual(clock.clone()),
+        )
+        .unwrap();
         let deps = PagesDeps {
             registry: channel.clone(),
             credential: channel,
-            verifier: Arc::new(Verifier::new(vec![config], Clock::Manual(clock.clone())).unwrap()),
+            facade: Some(Arc::clone(&facade)),
+            verifier,
             quotas: service_kit::Quotas::boundless(),
             clock: Clock::Manual(clock.clone()),
         };
@@ -79,7 +99,8 @@ impl Site {
                 probes: &["/readyz"],
             },
             deps,
-        );
+        )
+        .merge(facade.routes());
         Self {
             services,
             issuer,
@@ -87,6 +108,26 @@ impl Site {
             router,
             origin,
         }
+    }
+
+    /// Where the issuer sends the browser back to when this person has signed in there.
+    pub(super) fn answer(&self, at_issuer: &Url, email: &str) -> String {
+        let get = |name: &str| {
+            let found = at_issuer.query_pairs().find(|(key, _)| key == name);
+            found.unwrap().1.into_owned()
+        };
+        assert_eq!(get("code_challenge_method"), "S256");
+        let until = Clock::Manual(self.clock.clone()).now() + Duration::from_secs(3600);
+        let exp = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({
+            "iss": self.issuer.issuer(), "aud": CLIENT_ID, "sub": email, "email": email, "exp": exp, "nonce": get("nonce"),
+        });
+        let code = self.issuer.code_for(CLIENT_ID, &claims);
+        format!(
+            "/signin/callback?code={code}&state={}&iss={}",
+            get("state"),
+            self.issuer.issuer()
+        )
     }
 
     pub(super) fn browser(&self) -> Browser<'_> {
@@ -261,6 +302,11 @@ impl Answer {
             .split_once(r#"name="state" value=""#)
             .expect("the page has a form");
         rest.split('"').next().unwrap().to_owned()
+    }
+
+    pub(super) fn set_cookies(&self) -> Vec<&str> {
+        let set = self.headers.get_all(header::SET_COOKIE).iter();
+        set.map(|cookie| cookie.to_str().unwrap()).collect()
     }
 
     pub(super) fn has(&self, text: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The pages' HTML.
 
+pub(super) mod authorize;
 pub(super) mod connection;
 mod consent;
 mod fields;

@@ -7,14 +7,14 @@ use service_kit::keys::{Ring, Sealing};
 use zeroize::Zeroizing;
 
 /// Seals and opens. All replicas share the keys.
-pub(super) struct Sealer {
+pub(crate) struct Sealer {
     sealing: Sealing,
     request_ids: hmac::Key,
 }
 
 impl Sealer {
     /// From keys that have other uses too: those here are kept apart from them.
-    pub(super) fn new(keys: impl Into<Ring>) -> Self {
+    pub(crate) fn new(keys: impl Into<Ring>) -> Self {
         let ring = keys.into();
         let current = ring.keys().next().expect("a ring has a key");
         Self {
@@ -24,20 +24,20 @@ impl Sealer {
     }
 
     /// Seals a value for one purpose.
-    pub(super) fn seal(&self, purpose: &str, value: &impl Serialize) -> String {
+    pub(crate) fn seal(&self, purpose: &str, value: &impl Serialize) -> String {
         let value = Zeroizing::new(serde_json::to_vec(value).expect("what is sealed is plain data"));
         BASE64URL_NOPAD.encode(&self.sealing.seal(purpose.as_bytes(), &value))
     }
 
     /// Opens what was sealed for this purpose.
-    pub(super) fn open<T: DeserializeOwned>(&self, purpose: &str, token: &str) -> Option<T> {
+    pub(crate) fn open<T: DeserializeOwned>(&self, purpose: &str, token: &str) -> Option<T> {
         let token = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
         let (_, plain) = self.sealing.open(purpose.as_bytes(), &token)?;
         serde_json::from_slice(&plain).ok()
     }
 
     /// A UUID that is the same for the same parts: a form sent twice makes one request, a changed one another.
-    pub(super) fn request_id<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> String {
+    pub(crate) fn request_id<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> String {
         let mut mac = hmac::Context::with_key(&self.request_ids);
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
@@ -58,7 +58,7 @@ fn derive(key: &[u8; 32], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
 }
 
 /// 32 random bytes, for states, nonces and session ids.
-pub(super) fn random() -> String {
+pub(crate) fn random() -> String {
     BASE64URL_NOPAD.encode(&service_kit::random::bytes::<32>())
 }
 

@@ -1,0 +1,249 @@
+//! The token endpoint (RFC 6749, sections 4.1.3 and 6): exchanges codes and refresh tokens at the identity provider.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use data_encoding::BASE64URL_NOPAD;
+use http::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use service_kit::{
+    User,
+    identity::{IssuerConfig, OidcEndpoints, TokenError, Use},
+};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{
+    Code, Facade,
+    answer::{OAuthError, uncached},
+    authorization::Parameters,
+    client::digest,
+    sealed::{AccessToken, Bound, RefreshToken},
+};
+use crate::oidc::{self, Failed, Purpose, Tokens};
+
+const OTHER_CLIENT: &str = "it was given to another client";
+const NO_ISSUER: &str = "the identity provider it came from is no longer configured; sign in again";
+
+pub(super) async fn token(State(facade): State<Arc<Facade>>, form: String) -> Response {
+    match facade.grant(&form).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// An identity provider that answers.
+pub(super) struct Provider<'a> {
+    pub(super) issuer: &'a IssuerConfig,
+    pub(super) endpoints: OidcEndpoints,
+    pub(super) http: &'a reqwest::Client,
+}
+
+impl Facade {
+    async fn grant(&self, form: &str) -> Result<Response, OAuthError> {
+        let form = Parameters::parse(form).map_err(|why| OAuthError::bad("invalid_request", why))?;
+        let required = |name: &str| {
+            let missing = || OAuthError::bad("invalid_request", format!("{name} is required"));
+            form.get(name).ok_or_else(missing)
+        };
+        let client = digest(required("client_id")?);
+        match required("grant_type")? {
+            "authorization_code" => {
+                let code = self.sealed.open_code(required("code")?);
+                let code = code.filter(|code| self.now() < code.until);
+                let code = code.ok_or_else(|| OAuthError::grant("the code is not one, or is older than a minute"))?;
+                if code.client != client {
+                    return Err(OAuthError::grant(OTHER_CLIENT));
+                }
+                if form.get("redirect_uri").is_some_and(|uri| uri != code.redirect_uri) {
+                    return Err(OAuthError::grant(
+                        "redirect_uri is not that of the authorization request",
+                    ));
+                }
+                if !answers(required("code_verifier")?, &code.challenge) {
+                    return Err(OAuthError::grant(
+                        "code_verifier does not match the code_challenge (PKCE)",
+                    ));
+                }
+                self.is_for(form.get("resource"), &code.endpoint)?;
+                self.redeem(code).await
+            }
+            "refresh_token" => {
+                let token = self.sealed.open_refresh_token(required("refresh_token")?);
+                let token = token.ok_or_else(|| OAuthError::grant("the refresh token is not one, or no longer"))?;
+                if token.bound.client != client {
+                    return Err(OAuthError::grant(OTHER_CLIENT));
+                }
+                self.is_for(form.get("resource"), &token.bound.endpoint)?;
+                self.refresh(token).await
+            }
+            _ => {
+                let text = "grant_type must be authorization_code or refresh_token";
+                Err(OAuthError::bad("unsupported_grant_type", text))
+            }
+        }
+    }
+
+    /// A token is for the endpoint that the person was asked about (RFC 8707, section 2.2).
+    fn is_for(&self, resource: Option<&str>, endpoint: &str) -> Result<(), OAuthError> {
+        let asked = resource.map(|resource| self.links.endpoint(resource));
+        if asked.is_some_and(|asked| asked.map(|asked| asked.to_string()).as_deref() != Some(endpoint)) {
+            return Err(OAuthError::bad(
+                "invalid_target",
+                "resource is not the MCP endpoint that was authorized",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn redeem(&self, code: Code) -> Result<Response, OAuthError> {
+        let provider = self.provider(&code.issuer).await?;
+        let Provider {
+            issuer,
+            endpoints,
+            http,
+        } = &provider;
+        let _place = self.place()?;
+        let rules = issuer.facade.as_ref().ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
+        let (callback, purpose) = (self.callback(), Purpose::Facade(rules));
+        let tokens = oidc::exchange(http, issuer, endpoints, &callback, code.code, code.verifier, purpose).await;
+        let tokens = tokens.map_err(|error| refused(issuer, &error))?;
+        // The provider's word that its answer is to this sign-in.
+        let client_id = issuer.client_id.as_deref().unwrap_or_default();
+        let id_token = tokens.id.as_ref().map(|token| token.expose_secret());
+        if !id_token.is_some_and(|token| oidc::answers_this_sign_in(token, client_id, &code.nonce)) {
+            return Err(unusable(issuer, "it gave no ID token for this sign-in"));
+        }
+        let bound = Bound {
+            client: code.client,
+            endpoint: code.endpoint,
+        };
+        self.issue(bound, issuer, tokens).await
+    }
+
+    async fn refresh(&self, token: RefreshToken) -> Result<Response, OAuthError> {
+        let provider = self.provider(&token.issuer).await?;
+        let Provider {
+            issuer,
+            endpoints,
+            http,
+        } = &provider;
+        let _place = self.place()?;
+        let tokens = oidc::refresh(http, issuer, endpoints, &token.token).await;
+        let tokens = tokens.map_err(|error| refused(issuer, &error))?;
+        self.issue(token.bound, issuer, tokens).await
+    }
+
+    /// What the client gets: the provider's tokens, sealed.
+    async fn issue(&self, bound: Bound, issuer: &IssuerConfig, tokens: Tokens) -> Result<Response, OAuthError> {
+        if let Some(id_token) = &tokens.id {
+            let user = self.verifier.verify_for(Use::SignIn, id_token.expose_secret()).await;
+            let user = user.map_err(|error| unusable(issuer, error))?;
+            if user.issuer != issuer.issuer {
+                return Err(unusable(issuer, "its ID token is another issuer's"));
+            }
+        }
+        let (token, user, is_id_token) = self.for_calls(issuer, &tokens).await?;
+        if user.issuer != issuer.issuer {
+            return Err(unusable(issuer, "its access token is another issuer's"));
+        }
+        let expires = user.expires_at.duration_since(self.clock.now()).unwrap_or_default();
+        let mut answer = json!({ "token_type": "Bearer", "expires_in": expires.as_secs() });
+        if !issuer.required_scopes.is_empty() {
+            answer["scope"] = issuer.required_scopes.join(" ").into();
+        }
+        if let Some(refresh) = tokens.refresh {
+            let refresh = RefreshToken {
+                bound: bound.clone(),
+                issuer: issuer.issuer.clone(),
+                token: refresh,
+            };
+            answer["refresh_token"] = self.sealed.refresh_token(&refresh).into();
+        }
+        tracing::info!(
+            user.id = %user.id, oidc.issuer = %issuer.issuer, endpoint = %bound.endpoint, "an MCP client was given a token"
+        );
+        let access = AccessToken::new(bound, issuer.issuer.clone(), token, is_id_token);
+        answer["access_token"] = self.sealed.access_token(&access).into();
+        Ok(uncached(StatusCode::OK, answer))
+    }
+
+    /// The provider's token that the services accept: its access token, or its ID token where that is opaque.
+    async fn for_calls(
+        &self,
+        issuer: &IssuerConfig,
+        tokens: &Tokens,
+    ) -> Result<(SecretString, Arc<User>, bool), OAuthError> {
+        match self.verifier.verify(tokens.access.expose_secret()).await {
+            Ok(user) => Ok((tokens.access.clone(), user, false)),
+            Err(TokenError::Malformed) => {
+                let id_token = tokens.id.as_ref();
+                let id_token = id_token
+                    .ok_or_else(|| OAuthError::grant("the identity provider gave no new ID token; sign in again"))?;
+                let user = self.verifier.verify_for(Use::SignIn, id_token.expose_secret()).await;
+                let user = user.map_err(|error| unusable(issuer, error))?;
+                Ok((id_token.clone(), user, true))
+            }
+            Err(error) => {
+                let hint = "see `facade` in its configuration: scopes, resource and parameters decide for whom its access tokens are";
+                Err(unusable(
+                    issuer,
+                    format!("its access token is refused: {error}; {hint}"),
+                ))
+            }
+        }
+    }
+
+    /// The identity provider of what was opened.
+    pub(super) async fn provider(&self, issuer: &str) -> Result<Provider<'_>, OAuthError> {
+        let config = self.issuers().find(|known| known.issuer == issuer);
+        let issuer = config.ok_or_else(|| OAuthError::grant(NO_ISSUER))?;
+        let endpoints = self.verifier.endpoints(&issuer.issuer).await;
+        let (endpoints, http) = endpoints
+            .zip(self.verifier.http(&issuer.issuer))
+            .ok_or_else(|| OAuthError::unavailable("the identity provider cannot be reached; retry"))?;
+        Ok(Provider {
+            issuer,
+            endpoints,
+            http,
+        })
+    }
+
+    /// A place among the requests to identity providers.
+    pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, OAuthError> {
+        self.under_way
+            .try_acquire()
+            .map_err(|_| OAuthError::unavailable("too many requests to identity providers are in progress; retry"))
+    }
+}
+
+/// RFC 7636, section 4.6.
+fn answers(verifier: &str, challenge: &str) -> bool {
+    let digest = BASE64URL_NOPAD.encode(&Sha256::digest(verifier.as_bytes()));
+    (43..=128).contains(&verifier.len()) && digest.as_bytes().ct_eq(challenge.as_bytes()).into()
+}
+
+fn refused(issuer: &IssuerConfig, error: &Failed) -> OAuthError {
+    match error {
+        Failed::Grant(_) => {
+            tracing::info!(oidc.issuer = %issuer.issuer, error = %error, "an identity provider refused a grant");
+            OAuthError::grant("the identity provider no longer accepts it; sign in again")
+        }
+        Failed::Other(_) => {
+            tracing::error!(oidc.issuer = %issuer.issuer, error = %error, "an identity provider gave no tokens");
+            OAuthError::unavailable("the identity provider gave no tokens; retry")
+        }
+    }
+}
+
+/// What the provider gave is of no use, which its or our configuration must change.
+fn unusable(issuer: &IssuerConfig, why: impl std::fmt::Display) -> OAuthError {
+    tracing::error!(oidc.issuer = %issuer.issuer, error = %why, "the tokens of an identity provider cannot be used");
+    OAuthError::server(
+        "the tokens of the identity provider cannot be used; the people who run Chandlery find the cause in its log",
+    )
+}
