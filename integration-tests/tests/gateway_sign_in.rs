@@ -1,0 +1,271 @@
+//! An MCP client that has nothing but the URL of a gateway signs its person in at the organization's identity provider, which knows neither
+//! client metadata documents nor dynamic registration: the facade does. Programs call as what they are.
+//!
+//! Tools: node
+
+use axum::{Router, routing::get};
+use contracts::registry as r;
+use integration_tests::{
+    Caller, Stack,
+    caller::refused,
+    process::{Program, free_port},
+    script::{node, node_command},
+    upstream::{Served, recording::RecordingUpstream},
+    wait::eventually,
+    walk,
+};
+use serde_json::{Value, json};
+use tonic::Code;
+
+const REDIRECT: &str = "http://127.0.0.1:33418/callback";
+/// For whom the identity provider's access tokens are.
+const AUDIENCE: &str = "https://tools.corp.example";
+
+struct Journey {
+    stack: Stack,
+    upstream: RecordingUpstream,
+    issuer: String,
+    _folder: tempfile::TempDir,
+    _provider: Program,
+}
+
+impl Journey {
+    /// With these members of the issuer's `facade`.
+    async fn start(facade: Value) -> Self {
+        let folder = tempfile::tempdir().expect("a place for temporary files");
+        let issuers = folder.path().join("issuers.yaml");
+        let (http, port) = (free_port(), free_port());
+        let issuer = format!("http://127.0.0.1:{port}");
+        // JSON is YAML.
+        let text = json!({"issuers": [{
+            "issuer": issuer, "display_name": "Corp", "client_id": "chandlery", "audiences": [AUDIENCE],
+            "scopes": ["email", "profile", "groups"], "facade": facade, "machines": {"subject_is_client": true},
+        }]});
+        std::fs::write(&issuers, text.to_string()).expect("it can be written");
+        let mut provider = node_command("oidc_provider.mjs");
+        provider
+            .arg(port.to_string())
+            .arg(format!("http://127.0.0.1:{http}/signin/callback"));
+        let provider = Program::start(provider);
+        let lines = provider.lines().clone();
+        eventually("oidc-provider listens", || async {
+            lines.contain("listening").then_some(())
+        })
+        .await;
+        let stack = Stack::builder()
+            .flag("--issuers", issuers.to_string_lossy())
+            .flag("--http", format!("127.0.0.1:{http}"))
+            .start()
+            .await;
+        let upstream = RecordingUpstream::start().await;
+        let admin = stack.admin();
+        admin.publish("api", walk::remote(&upstream.url())).await;
+        for (team, group) in [("engineering", "engineering"), ("robots", "robots")] {
+            admin.team(team, vec![walk::group(&issuer, group)]).await;
+            admin.install("api", Some(&format!("teams/{team}")), &[]).await;
+        }
+        admin.gateway("team").await;
+        admin.gateway("elsewhere").await;
+        admin.assign("team", "api", "echo").await;
+        Self {
+            stack,
+            upstream,
+            issuer,
+            _folder: folder,
+            _provider: provider,
+        }
+    }
+
+    async fn sign_in(&self, client: Option<&str>) -> Value {
+        let seen = self.run(client).await;
+        assert_eq!(seen["error"], Value::Null, "{seen:#}");
+        seen
+    }
+
+    fn check(&self, seen: &Value) {
+        assert_eq!(seen["resource"]["resource"], self.stack.mcp_url("team"));
+        let server = self.stack.url("/oauth");
+        assert_eq!(seen["resource"]["authorization_servers"][0], server);
+        assert_eq!(seen["server"]["issuer"], server);
+        assert_eq!(
+            seen["foreign"],
+            json!({"status": 400, "location": null}),
+            "a foreign redirect URI"
+        );
+        assert_eq!(
+            seen["back"],
+            json!({"state": "the client's state", "iss": server, "error": null})
+        );
+        assert_eq!(seen["stolen"]["error"], "invalid_grant");
+        assert_eq!(
+            (&seen["redeemed"], &seen["replayed"]["error"]),
+            (&json!(200), &json!("invalid_grant"))
+        );
+        for called in ["called", "again"] {
+            assert_eq!(seen[called]["tools"], json!(["api__echo"]));
+            assert_eq!(seen[called]["result"]["content"][0]["text"], "x", "{seen:#}");
+        }
+        assert_eq!(seen["elsewhere"]["status"], 401);
+        let challenge = seen["elsewhere"]["challenge"].as_str().expect("a challenge");
+        assert!(
+            challenge.contains("/.well-known/oauth-protected-resource/mcp/elsewhere"),
+            "{challenge}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_registers_itself_and_signs_in() {
+    let journey = Journey::start(json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}})).await;
+    let seen = journey.sign_in(None).await;
+    journey.check(&seen);
+    let question = seen["question"].as_str().expect("a page");
+    for shown in ["Journey's editor", "a program on this computer", "team"] {
+        assert!(question.replace("&#39;", "'").contains(shown), "{shown}: {question}");
+    }
+    assert_eq!(
+        seen["granted"],
+        json!(["access_token", "expires_in", "issuer", "refresh_token", "token_type"])
+    );
+    assert_eq!(seen["refreshed"], json!({"access": true, "refresh": true}));
+    // It was rotated away: oidc-provider takes it for stolen, and ends the grant.
+    assert_eq!(
+        (&seen["reused"]["error"], &seen["ended"]["error"]),
+        (&json!("invalid_grant"), &json!("invalid_grant"))
+    );
+    assert!(journey.upstream.last_call().values("authorization").is_empty());
+    let log = journey.stack.lines();
+    assert!(log.contain("an MCP client was given a token"));
+    assert!(!log.contain("cha_") && !log.contain("eyJ"), "no token in the log");
+}
+
+/// The identity provider's access tokens are opaque, and it gives no refresh token.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_stands_in_for_an_opaque_access_token() {
+    let journey = Journey::start(json!({"scopes": []})).await;
+    let seen = journey.sign_in(None).await;
+    assert_eq!(seen["called"]["result"]["content"][0]["text"], "x", "{seen:#}");
+    // `issuer` is the client's own note.
+    assert_eq!(
+        seen["granted"],
+        json!(["access_token", "expires_in", "issuer", "token_type"])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_known_by_its_metadata_document() {
+    let journey = Journey::start(json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}})).await;
+    // By plain http, since it is this machine's: clients of others have https URLs.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let id = format!("http://{}/client.json", listener.local_addr().expect("it is bound"));
+    let document = json!({"client_id": id, "client_name": "Editor", "redirect_uris": ["http://127.0.0.1/callback"]});
+    let _served = Served::on(
+        listener,
+        Router::new().route("/client.json", get(async move || axum::Json(document))),
+    );
+    let seen = journey.sign_in(Some(&id)).await;
+    journey.check(&seen);
+    let question = seen["question"].as_str().expect("a page");
+    assert!(question.contains("Editor, says 127.0.0.1"), "{question}");
+    let registered = seen["requests"].as_array().expect("a list");
+    assert!(
+        registered
+            .iter()
+            .all(|request| !request.as_str().expect("a text").contains("register"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_takes_tokens_only_leads_nowhere() {
+    let journey = Journey::start(json!({})).await;
+    let admin = journey.stack.admin();
+    let change = r::UpdateGatewayRequest {
+        gateway: Some(r::Gateway {
+            name: "gateways/team".to_owned(),
+            tokens_only: Some(true),
+            ..r::Gateway::default()
+        }),
+        update_mask: None,
+    };
+    admin.gateways().update_gateway(change).await.expect("an admin may");
+    let seen = journey.run(None).await;
+    let asked: Vec<&str> = seen["requests"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(asked[0], "POST /mcp/team 401");
+    assert!(
+        asked[1..]
+            .iter()
+            .all(|request| request.ends_with(" 404") && request.contains("/.well-known/")
+                || request.starts_with("POST /register")),
+        "{asked:?}"
+    );
+    assert!(!asked.iter().any(|request| request.contains("authorize")));
+    let token = journey.stack.member("alice").gateway_token().await;
+    journey.stack.mcp("team", &journey.stack.caller(Some(token))).await;
+}
+
+/// A program with a token that it got for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_calls_as_what_it_is() {
+    let journey = Journey::start(json!({})).await;
+    let robot = journey.robot().await;
+    let client = journey.stack.mcp("team", &robot).await;
+    assert_eq!(client.call_text("api__echo", json!({"text": "x"})).await, "x");
+    let me = robot.me().await;
+    assert!(me.machine, "{me:?}");
+    assert_eq!(
+        (me.subject.as_str(), me.teams.as_slice()),
+        ("robot", &["teams/robots".to_owned()][..])
+    );
+    let refusal = robot.create_installation("api", None, &[]).await;
+    let text = refusal.as_ref().map(drop).unwrap_err().message().to_owned();
+    refused(refusal, Code::PermissionDenied, "PERMISSION_DENIED");
+    assert!(text.contains("program"), "{text}");
+    let users = journey
+        .stack
+        .admin()
+        .users()
+        .list_users(r::ListUsersRequest::default())
+        .await;
+    let users = users.expect("an admin may").into_inner().users;
+    let machines: Vec<_> = users
+        .iter()
+        .filter(|user| user.machine)
+        .map(|user| &user.subject)
+        .collect();
+    assert_eq!(machines, ["robot"]);
+}
+
+impl Journey {
+    /// Runs the client, whatever comes of it.
+    async fn run(&self, client: Option<&str>) -> Value {
+        let options = json!({
+            "url": self.stack.mcp_url("team"), "tool": "api__echo", "login": "bob", "client": client, "redirect": REDIRECT,
+        });
+        node("mcp_sign_in.mjs", [options.to_string()]).await.json()
+    }
+
+    async fn robot(&self) -> Caller {
+        let answer: Value = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client without TLS settings")
+            .post(format!("{}/token", self.issuer))
+            .basic_auth("robot", Some("robot-secret"))
+            .form(&[("grant_type", "client_credentials"), ("resource", AUDIENCE)])
+            .send()
+            .await
+            .expect("it answers")
+            .json()
+            .await
+            .expect("it is JSON");
+        let token = answer["access_token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no token: {answer}"));
+        self.stack.caller(Some(token.to_owned()))
+    }
+}
