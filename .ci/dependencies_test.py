@@ -89,6 +89,10 @@ class Circles(Planted):
         )
         self.assertEqual(found, [])
 
+    def test_a_name_that_is_also_its_crate(self):
+        found = self.crate(lib="mod a;", a="use async_trait::async_trait; #[async_trait] pub trait A {}")
+        self.assertEqual(([use.crate for use in found.externals()], found.arrows()), (["async_trait"], []))
+
     def test_what_is_not_for_tests_counts(self):
         found = self.circles(lib="mod a; mod b;", a="use crate::b::B; pub struct A(B);", b="pub struct B; #[cfg(not(test))] fn f(_: crate::a::A) {}")
         self.assertEqual(found, [["a", "b"]])

@@ -297,10 +297,9 @@ class Crate:
         if name in module.items:
             return module, name
         for found in module.imports:
-            if found.name == name:
-                target = self.resolve(module, (*found.path, *rest), seen)
-                if target or found.path[0] != name:
-                    return target
+            # `use async_trait::async_trait` does not say where its own first name comes from.
+            if found.name == name and found.path[0] != name:
+                return self.resolve(module, (*found.path, *rest), seen)
         for found in module.imports:
             if found.name == "*":
                 target = self.resolve(module, (*found.path, *path), seen)
