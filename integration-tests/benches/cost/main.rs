@@ -12,11 +12,11 @@ mod shapes;
 mod table;
 mod upstream;
 
-use std::{io::Write as _, sync::Arc};
+use std::{fmt::Display, io::Write as _, sync::Arc};
 
 use server::Server;
 use shapes::Shape;
-use table::Table;
+use table::{HEAD, Row};
 
 /// How much larger the large size is.
 const FACTOR: usize = 8;
@@ -31,24 +31,27 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let table = runtime.block_on(async {
+    runtime.block_on(async {
         let server = Arc::new(Server::start().await);
-        let mut table = Table::default();
-        table.baseline(server.responsiveness(None).await);
+        say(HEAD);
+        let livez = server.responsiveness(None).await;
+        say(format_args!("| small calls, for comparison | | | | | {livez} |"));
         for shape in shapes::all() {
             if wanted.is_empty() || wanted.iter().any(|wanted| shape.name.contains(wanted.as_str())) {
-                table.add(measure(&server, &shape).await);
+                say(measure(&server, &shape).await);
             }
         }
-        table
     });
-    let _ = write!(std::io::stdout(), "{table}");
 }
 
-async fn measure(server: &Arc<Server>, shape: &Shape) -> table::Row {
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+async fn measure(server: &Arc<Server>, shape: &Shape) -> Row {
     let small = server.prepare(shape.way, &(shape.make)(shape.bytes / FACTOR));
     let large = server.prepare(shape.way, &(shape.make)(shape.bytes));
-    table::Row {
+    Row {
         name: shape.name.clone(),
         bytes: large.bytes,
         small: server.cost(&small).await,

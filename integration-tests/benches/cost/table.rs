@@ -1,4 +1,4 @@
-//! The figures, as a table.
+//! The figures, as lines of a table, each written as soon as it is measured.
 
 use std::{fmt, time::Duration};
 
@@ -23,12 +23,10 @@ pub(crate) struct Row {
     pub(crate) livez: Livez,
 }
 
-/// The figures of all shapes.
-#[derive(Default)]
-pub(crate) struct Table {
-    baseline: Option<Livez>,
-    rows: Vec<Row>,
-}
+/// What the columns are.
+pub(crate) const HEAD: &str = "\
+| shape | bytes | ns/byte at 1/8 of the size | ns/byte | ratio | /livez p50 ms | p99 | most |
+| --- | --- | --- | --- | --- | --- | --- | --- |";
 
 impl Livez {
     pub(crate) fn of(mut times: Vec<Duration>) -> Self {
@@ -47,16 +45,6 @@ impl Livez {
     }
 }
 
-impl Table {
-    pub(crate) fn baseline(&mut self, livez: Livez) {
-        self.baseline = Some(livez);
-    }
-
-    pub(crate) fn add(&mut self, row: Row) {
-        self.rows.push(row);
-    }
-}
-
 impl fmt::Display for Livez {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -70,30 +58,19 @@ impl fmt::Display for Livez {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "| shape | bytes | ns/byte at 1/8 of the size | ns/byte | ratio | /livez p50 ms | p99 | most |"
-        )?;
-        writeln!(f, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
-        if let Some(baseline) = self.baseline {
-            writeln!(f, "| small calls, for comparison | | | | | {baseline} |")?;
-        }
-        for Row {
+        let Self {
             name,
             bytes,
             small,
             large,
             livez,
-        } in &self.rows
-        {
-            writeln!(
-                f,
-                "| {name} | {bytes} | {small:.2} | {large:.2} | {:.2} | {livez} |",
-                large / small
-            )?;
-        }
-        Ok(())
+        } = self;
+        let ratio = large / small;
+        write!(
+            f,
+            "| {name} | {bytes} | {small:.2} | {large:.2} | {ratio:.2} | {livez} |"
+        )
     }
 }
