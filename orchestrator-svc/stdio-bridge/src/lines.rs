@@ -97,6 +97,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// Ends the line that has begun here, and returns it: what comes next begins another. `None`: there is none, or not all of it is kept.
+    pub(crate) fn break_off(&mut self) -> Option<Line> {
+        self.begun.take_if(|line| !line.cut)
+    }
+
     /// The line that has begun.
     pub(crate) fn begun(&self) -> Option<&Line> {
         self.begun.as_ref()
@@ -155,6 +160,21 @@ mod tests {
             panic!("it has an end")
         };
         assert_eq!((&line.bytes[..], line.silent_at), (&b"one, two"[..], 5));
+    }
+
+    #[tokio::test]
+    async fn what_follows_where_a_line_breaks_off_is_another() {
+        let (mut server, reader) = tokio::io::duplex(64);
+        let mut lines = Lines::new(reader, 8);
+        let silence = Some(Duration::from_millis(1));
+        for (written, kept) in [("broken", true), ("too long a line", false)] {
+            server.write_all(written.as_bytes()).await.unwrap();
+            let next = lines.next_shown(silence, false, |_| ()).await.unwrap();
+            assert!(matches!(next, Some(Next::Silence)));
+            let broken = lines.break_off().map(|line| line.bytes);
+            assert_eq!(broken, kept.then(|| written.into()));
+        }
+        assert!(lines.begun().is_some());
     }
 
     #[tokio::test]

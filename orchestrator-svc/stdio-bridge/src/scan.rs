@@ -51,7 +51,7 @@ enum At {
     Name,
     BeforeColon,
     Value,
-    /// The object or the batch is closed. What follows is ignored.
+    /// The object or the batch is closed. What follows is not read.
     Closed,
     /// It is neither.
     Broken,
@@ -69,15 +69,18 @@ impl Message {
 }
 
 impl Scan {
-    /// Reads further bytes.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.length += bytes.len();
+    /// Reads further bytes, up to the end of the object or the batch. Returns how many.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
+        let mut read = 0;
         for &byte in bytes {
             if matches!(self.at, At::Closed | At::Broken) {
-                return;
+                break;
             }
             self.step(byte);
+            read += 1;
         }
+        self.length += read;
+        read
     }
 
     /// Whether a message has begun and is not closed, or is in a batch that is not.

@@ -222,6 +222,76 @@ async fn an_error_without_an_id_fails_no_call_if_it_may_be_about_one_that_was_ca
     left.abort();
 }
 
+/// Two threads that write a message and its line end separately.
+#[tokio::test]
+async fn messages_on_one_line_are_all_received() {
+    let mut bridge = Bridge::ready("good").await;
+    let client = bridge.client();
+    let answer = |id: &str, member: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},{member}}}"#);
+    let good = r#""result":{"a":1}"#;
+    for (first, last, end, whys) in [
+        (good, good, "\n\n", [None, None]),
+        (good, good, " the end of a line of the log\n", [None, None]),
+        (
+            good,
+            r#""result":NaN"#,
+            "\n",
+            [None, Some("is not valid JSON (column ")],
+        ),
+        (
+            r#""result":1,"error":2"#,
+            good,
+            "\n",
+            [Some("has both a result and an error."), None],
+        ),
+        (
+            r#""result":NaN"#,
+            good,
+            "\n",
+            [Some("is not valid JSON (column "), None],
+        ),
+    ] {
+        let echo = client.call(json!(1), "echo", json!({})).await;
+        let other = (echo["result"]["id"].as_u64().unwrap() + 1).to_string();
+        let waiting = waiting(&mut bridge).await;
+        let notification = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+        let text = format!("{}{notification} {}", answer(&other, first), answer("ID", last));
+        let answers = [raw(&client, &text, end).await, waiting.await.unwrap()];
+        for (answer, why) in answers.iter().rev().zip(whys) {
+            match why {
+                None => assert_eq!(answer["result"]["a"], 1, "{text}: {answer}"),
+                Some(why) => assert!(
+                    fault(answer).starts_with(&format!("its answer {why}")),
+                    "{text}: {answer}"
+                ),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_caller_of_a_second_answer_that_breaks_off_on_the_same_line_is_told() {
+    let mut bridge = impatient().await;
+    let client = bridge.client();
+    let echo = client.call(json!(1), "echo", json!({})).await;
+    let last: u64 = echo["result"]["id"].as_u64().unwrap();
+    let other = waiting(&mut bridge).await;
+    raw(&client, r#"{"jsonrpc":"2.0","id":ID,"result":{"a":"broken"#, "").await;
+    let half = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"a""#, last + 1);
+    let writer = bridge.client();
+    let third = tokio::spawn(async move { raw(&writer, &half, "").await });
+    assert_eq!(
+        fault(&other.await.unwrap()),
+        "its answer breaks off, and nothing has followed for 0.3 s."
+    );
+    // The next ones, still on the same line.
+    let both = r#"{"jsonrpc":"2.0","id":THIRD,"result":{}}{"jsonrpc":"2.0","id":ID,"result":{}}"#;
+    let both = both.replace("THIRD", &(last + 3).to_string());
+    for answer in [raw(&client, &both, "\n").await, third.await.unwrap()] {
+        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 7, "result": {}}));
+    }
+}
+
 /// JSON-RPC 2.0 allows one id, and parsers differ in which of two they read.
 #[tokio::test]
 async fn both_callers_whose_ids_an_answer_has_are_told() {

@@ -40,12 +40,21 @@ impl Session {
                     self.line(line, mem::take(&mut overlong), &mut open).await;
                 }
                 Ok(Some(Next::Silence)) => {
+                    let begun = lines.begun().filter(|line| !line.cut);
+                    let begun = begun.map_or(&[][..], |line| &line.bytes);
                     // The line that has begun may be a further one of the message, or begin another.
-                    for mut message in [Some(overlong.clone()), open.clone()].into_iter().flatten() {
-                        message.push(lines.begun().filter(|line| !line.cut).map_or(&[], |line| &line.bytes));
+                    let mut another = overlong.clone();
+                    another.push(begun);
+                    let told = self.silence(&another, before).await;
+                    if let Some(mut message) = open.clone() {
+                        message.push(begun);
                         self.silence(&message, before).await;
                     }
                     before = Some(self.next_id.load(Ordering::Relaxed));
+                    // What comes next may be the rest of the message, or another one on the same line.
+                    if told && let Some(broken) = lines.break_off() {
+                        self.line(broken, Scan::default(), &mut open).await;
+                    }
                 }
                 Ok(None) | Err(_) => return,
             }
@@ -69,19 +78,49 @@ impl Session {
         if self.receive_any(&line.bytes).await {
             return self.abandon(open.take()).await;
         }
-        // After a message that broke off, the next one follows on the same line.
-        let next = line.bytes.split_off(line.silent_at);
-        let received = !line.bytes.is_empty() && self.receive_any(&next).await;
-        if !received {
-            line.bytes.extend_from_slice(&next);
+        let after = self.receive_first(&line.bytes).await;
+        // After a message that broke off, the next ones follow on the same line.
+        let silent_at = line.silent_at.saturating_sub(line.bytes.len() - after.len());
+        let (broken, next) = after.split_at(silent_at);
+        let rest = if broken.is_empty() {
+            next
+        } else {
+            self.receive_first(next).await
+        };
+        let received = broken.len() + rest.len() < line.bytes.len();
+        if received {
+            line.bytes = [broken, rest].concat();
         }
-        scan.push(&line.bytes);
-        if let Some(open) = open {
-            open.push(&line.bytes);
+        if !line.bytes.trim_ascii().is_empty() {
+            scan.push(&line.bytes);
+            if let Some(open) = open {
+                open.push(&line.bytes);
+            }
+            self.receive_other(&line, scan, open).await;
         }
-        self.receive_other(&line, scan, open).await;
         if received {
             self.abandon(open.take()).await;
+        }
+    }
+
+    /// Processes the messages that a text begins with, one after the other: threads of a server may write a message and its line end separately.
+    /// Returns what follows them.
+    async fn receive_first<'a>(&self, mut text: &'a [u8]) -> &'a [u8] {
+        loop {
+            let mut scan = Scan::default();
+            let (message, rest) = text.split_at(scan.push(text));
+            if !scan.is_closed() {
+                return text;
+            }
+            let message = message.trim_ascii();
+            if !self.receive_any(message).await {
+                if !scan.is_rpc() {
+                    return text;
+                }
+                self.count_garbage();
+                self.drop_answers(&scan, &fault(message)).await;
+            }
+            text = rest;
         }
     }
 
@@ -132,13 +171,7 @@ impl Session {
 
     /// Processes a line that is not a message. If it is an invalid answer, or the end of one, its request fails at once.
     async fn receive_other(&self, line: &Line, scan: Scan, open: &mut Option<Scan>) {
-        let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
-        if count == 1 {
-            self.first_garbage.notify_one();
-        }
-        if count == self.limits.garbage_lines {
-            self.too_much_garbage.notify_one();
-        }
+        self.count_garbage();
         let limit = self.limits.message_bytes;
         if scan.is_closed() && scan.is_rpc() {
             let why = if line.cut {
@@ -178,6 +211,16 @@ impl Session {
                 .await;
         } else {
             self.log.line(&line.bytes).await;
+        }
+    }
+
+    fn count_garbage(&self) {
+        let count = self.garbage.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == 1 {
+            self.first_garbage.notify_one();
+        }
+        if count == self.limits.garbage_lines {
+            self.too_much_garbage.notify_one();
         }
     }
 

@@ -9,9 +9,11 @@ impl Session {
     ///
     /// If it does not say yet whose answer it is, all these requests fail. The server has one output, so it answers nobody before this message
     /// ends; and if it goes on with another message, this one may have been the answer of anybody.
-    pub(super) async fn silence(&self, message: &Scan, before: Option<u64>) {
+    ///
+    /// Returns whether this has told whoever may wait for the message.
+    pub(super) async fn silence(&self, message: &Scan, before: Option<u64>) -> bool {
         if !message.is_rpc() {
-            return;
+            return false;
         }
         let seconds = self.limits.silence().as_secs_f32();
         let why = if message.is_closed() {
@@ -22,7 +24,9 @@ impl Session {
         if before.is_none() {
             self.log.note(format!("[a message of the server {why}]")).await;
         }
+        let mut told = false;
         for id in message.answers() {
+            told = true;
             self.fail(id, &format!("its answer {why}"));
         }
         if let Some(before) = before.filter(|_| message.may_answer_any()) {
@@ -32,7 +36,9 @@ impl Session {
             for id in waiting {
                 self.fail(id, &why);
             }
+            told = true;
         }
+        told
     }
 
     /// Answers a request with an error, since the server's answer is not valid. `why` follows a colon.
