@@ -92,7 +92,7 @@ impl Calls {
         let mut vended = self.vendor.headers(running, token, None).await.map_err(fail)?;
         let (mut renewed, mut widened) = (false, false);
         loop {
-            let target = self.targets.get(running, &vended, &resolved.consumer, call)?;
+            let target = self.targets.get(running, &vended, &resolved.consumer, caller, call)?;
             let length = call.params.iter().map(|(_, value)| value.len()).sum();
             let request = in_place(length, || call.outgoing(&self.upstreams, &resolved.tool)).await;
             match self.upstreams.call(&target, request, call.cancel.clone()).await {

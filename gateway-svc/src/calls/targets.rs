@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::tool_call::ToolCall;
 use crate::{
-    domain::{CallError, Consumer, Endpoint, Running, UpstreamFault},
+    domain::{CallError, Caller, Consumer, Endpoint, Running, UpstreamFault},
     upstream::{self, Revision, Scope, Target},
     vend::{self, Generations, Vended},
 };
@@ -48,6 +48,7 @@ impl Targets {
         running: &Running,
         vended: &Arc<Vended>,
         consumer: &Consumer,
+        caller: &Caller,
         call: &ToolCall<'_>,
     ) -> Result<Arc<Target>, CallError> {
         let key = (Arc::clone(&running.installation.uid), call.revision, vended.caller);
@@ -66,7 +67,11 @@ impl Targets {
         headers.extend(vended.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         let own = matches!(scope, Scope::Client(_));
         let target = target(running, vended.generations, call.revision, headers, scope)?;
-        let target = Arc::new(if own { target.made_for(call.subject) } else { target });
+        let target = Arc::new(if own {
+            target.made_for(&caller.process_share())
+        } else {
+            target
+        });
         if shared {
             let (running, vended) = (running.clone(), Arc::clone(vended));
             self.0.insert(

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    domain::{ConsumerKind, Endpoint, UpstreamFault},
+    domain::{ConsumerKind, Endpoint, Subject, UpstreamFault},
     snapshot::{
         Feed,
         testing::{Made, Registry, fill, hosted_revision, person, runtime},
@@ -181,7 +181,8 @@ async fn a_cancelled_call_waits_no_longer() {
     }
 }
 
-/// A bridge shares its processes fairly among those whom calls are for: the same caller's sessions are one share.
+/// A bridge shares its processes fairly among those whom calls are for: the same person's sessions are one share, also those with gateway
+/// tokens that they created for teams.
 #[tokio::test]
 async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
     let with = |model: pb::ProcessModel| {
@@ -207,11 +208,22 @@ async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
     let unused = tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy();
     let vendor = Vendor::new(unused, Clock::System);
     let mut told = Vec::new();
-    for (model, subject, session) in [
-        (pb::ProcessModel::OnePerSession, "users/alice", 1),
-        (pb::ProcessModel::OnePerSession, "users/alice", 2),
-        (pb::ProcessModel::OnePerSession, "users/bob", 3),
-        (pb::ProcessModel::OneForAll, "users/alice", 4),
+    let token = |creator: Option<&Caller>| Caller {
+        subject: Subject::Team("core".into()),
+        consumers: None,
+        token: None,
+        creator: creator.map(|creator| creator.subject_name().into()),
+    };
+    let (alice, bob) = (person("alice"), person("bob"));
+    let (alices, bobs) = (token(Some(&alice)), token(Some(&bob)));
+    for (model, caller, session) in [
+        (pb::ProcessModel::OnePerSession, &alice, 1),
+        (pb::ProcessModel::OnePerSession, &alice, 2),
+        (pb::ProcessModel::OnePerSession, &alices, 3),
+        (pb::ProcessModel::OnePerSession, &bob, 4),
+        (pb::ProcessModel::OnePerSession, &bobs, 5),
+        (pb::ProcessModel::OnePerSession, &token(None), 6),
+        (pb::ProcessModel::OneForAll, &alice, 7),
     ] {
         let target = resolve::call(&with(model), &person("alice"), &gateway, "time__now", &links).unwrap();
         let vended = vendor.headers(&target.running, None, None).await.unwrap();
@@ -221,16 +233,18 @@ async fn a_bridge_with_a_process_for_each_session_learns_whom_a_call_is_for() {
             meta: None,
             extra: &[],
             headers: &HeaderMap::new(),
-            subject: &subject.into(),
+            subject: &caller.subject_name().into(),
             together: None,
             client: upstream::Client::Session([session; 12]),
             revision: Revision::LATEST,
             cancel: CancellationToken::new(),
         };
-        let target = Targets::default().get(&target.running, &vended, &target.consumer, &call);
+        let target = Targets::default().get(&target.running, &vended, &target.consumer, caller, &call);
         told.push(target.unwrap().caller.clone());
     }
-    let [first, second, other, shared] = told.try_into().unwrap();
-    assert!(first.is_some() && first == second && first != other && other.is_some());
+    let [first, second, by_token, other, others_token, nobodys_token, shared] = told.try_into().unwrap();
+    assert!(first.is_some() && other.is_some() && nobodys_token.is_some());
+    assert_eq!((&second, &by_token, &others_token), (&first, &first, &other));
+    assert!(first != other && nobodys_token != first && nobodys_token != other);
     assert_eq!(shared, None);
 }

@@ -1,6 +1,6 @@
 //! Who makes a call.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{User, UserId};
@@ -17,6 +17,8 @@ pub(crate) struct Caller {
     pub(crate) consumers: Option<Arc<[ConsumerRef]>>,
     /// The JWT that they call with; `None`: a gateway token.
     pub(crate) token: Option<Arc<CallerToken>>,
+    /// Who created the team's gateway token, `users/{user}`; `None` for a person, or where the registry does not say.
+    pub(crate) creator: Option<Arc<str>>,
 }
 
 /// A verified JWT of a caller, for upstreams whose credential is made from it.
@@ -88,6 +90,7 @@ impl Caller {
             subject: Subject::User(Arc::new(user)),
             consumers: None,
             token: None,
+            creator: None,
         }
     }
 
@@ -110,6 +113,15 @@ impl Caller {
         match &self.subject {
             Subject::User(user) => user.id.resource_name(),
             Subject::Team(team) => format!("teams/{team}"),
+        }
+    }
+
+    /// Whose share of a server's processes is used. A team's gateway token uses its creator's, who would have two shares otherwise.
+    /// `users/{user}`, or `teams/{team}` where the creator is not known.
+    pub(crate) fn process_share(&self) -> Cow<'_, str> {
+        match &self.creator {
+            Some(creator) => Cow::Borrowed(creator),
+            None => Cow::Owned(self.subject_name()),
         }
     }
 
@@ -161,6 +173,7 @@ mod tests {
             subject: Subject::Team("core".into()),
             consumers: None,
             token: None,
+            creator: None,
         };
         assert!(caller.reaches(&here) && caller.reaches(&agent));
         caller.consumers = Some(Arc::from([here.clone()]));

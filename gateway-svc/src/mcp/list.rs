@@ -176,6 +176,7 @@ mod tests {
             subject: Subject::Team("a".into()),
             consumers: None,
             token: None,
+            creator: None,
         };
         let consumer = ConsumerRef::new(ConsumerKind::Gateway, "g");
         let find = |after: Option<&str>, size: usize| {
@@ -240,6 +241,7 @@ mod tests {
             subject: Subject::Team("b".into()),
             consumers: None,
             token: None,
+            creator: None,
         };
         for (caller, params) in [
             (&other, format!(r#"{{"cursor":"{cursor}"}}"#)),

@@ -212,6 +212,7 @@ pub(super) fn gateway_token(watched: &pb::WatchedGatewayToken) -> Option<([u8; 3
         }
         gateway_token::Subject::Team(team) => Subject::Team(id(team, "teams")?.into()),
     };
+    let creator = matches!(subject, Subject::Team(_)).then(|| token.creator.as_str());
     let consumers = if token.consumers.is_empty() {
         None
     } else {
@@ -237,6 +238,7 @@ pub(super) fn gateway_token(watched: &pb::WatchedGatewayToken) -> Option<([u8; 3
                 subject,
                 consumers,
                 token: None,
+                creator: creator.filter(|creator| !creator.is_empty()).map(Arc::from),
             },
             expires,
         },

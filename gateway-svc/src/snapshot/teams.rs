@@ -213,12 +213,14 @@ mod tests {
             subject: Subject::Team("by-name".into()),
             consumers: None,
             token: None,
+            creator: None,
         };
         assert_eq!(slugs(&teams, &token), ["by-name"]);
         let dead = Caller {
             subject: Subject::Team("gone".into()),
             consumers: None,
             token: None,
+            creator: None,
         };
         assert_eq!(slugs(&teams, &dead), Vec::<String>::new());
     }

@@ -59,6 +59,7 @@ fn team_token(team: &str) -> Caller {
         subject: Subject::Team(team.into()),
         consumers: None,
         token: None,
+        creator: None,
     }
 }
 

@@ -52,6 +52,7 @@ fn tokens_and_deactivated_users_come_and_go() {
         let gateway_token = Some(pb::GatewayToken {
             name: "gatewayTokens/t".to_owned(),
             subject,
+            creator: "users/maker".to_owned(),
             ..pb::GatewayToken::default()
         });
         put(
@@ -63,7 +64,9 @@ fn tokens_and_deactivated_users_come_and_go() {
             }),
         )
     };
-    assert!(after(put_change(token(1))).gateway_token(&[1; 32]).is_some());
+    let first = after(put_change(token(1)));
+    let known = first.gateway_token(&[1; 32]).unwrap();
+    assert_eq!(known.caller.process_share(), "users/maker");
     let rotated = after(put_change(token(2)));
     assert!(rotated.gateway_token(&[1; 32]).is_none() && rotated.gateway_token(&[2; 32]).is_some());
     let revoked = after(remove(ObjectKind::GatewayToken, "t"));
