@@ -255,15 +255,37 @@ fn mentions_session(body: &[u8]) -> bool {
     text.contains("session") || text.contains("not initialized")
 }
 
-/// The start of an error's body.
-async fn read_start(mut body: Body) -> Bytes {
+/// The start of an error's body; nothing if it breaks off, since it may be quoted only if it is whole.
+async fn read_start<B>(mut body: B) -> Bytes
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let mut start = BytesMut::new();
     while start.len() < ERROR_BODY {
         match body.frame().await {
             Some(Ok(frame)) => start.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            _ => break,
+            Some(Err(_)) => return Bytes::new(),
+            None => break,
         }
     }
     start.truncate(ERROR_BODY);
     start.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_that_breaks_off_is_not_read() {
+        let start = || Ok(Frame::data(Bytes::from_static(b"no s3cr3t")));
+        let read = |frames: Vec<Result<Frame<Bytes>, &'static str>>| {
+            read_start(StreamBody::new(futures::stream::iter(frames)))
+        };
+        assert_eq!(read(vec![start()]).await, "no s3cr3t");
+        assert_eq!(read(vec![start(), Err("broken off")]).await, "");
+    }
 }
