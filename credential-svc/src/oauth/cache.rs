@@ -53,8 +53,13 @@ impl<T: Clone + Send + Sync + 'static> Cache<T> {
         }
     }
 
-    /// What is known of the server `key`, or what `fetch` reads.
-    pub(super) async fn get<F>(&self, key: &str, fetch: impl FnOnce() -> F) -> Result<T, ServerError>
+    /// What is known of the server `key`, or what `fetch` reads. What was read before `since` counts only while the server is unreachable.
+    pub(super) async fn get<F>(
+        &self,
+        key: &str,
+        since: Option<SystemTime>,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<T, ServerError>
     where
         F: Future<Output = Result<T, ServerError>> + Send + 'static,
     {
@@ -62,13 +67,14 @@ impl<T: Clone + Send + Sync + 'static> Cache<T> {
         let (mut ended, patience) = {
             let mut state = slot.state();
             let now = self.clock.now();
-            if state.is_decided(now) {
+            if state.is_decided(now, since) {
                 return state.answer(now);
             }
             let patience = match (state.usable(now), &state.failed) {
                 (None, _) => self.fetch_time(),
-                // With something older, briefly, and not at all after a failure.
-                (Some(_), None) => self.patience / 5,
+                // With something older that may serve, briefly, and not at all after a failure.
+                (Some(_), None) if state.is_from(since) => self.patience / 5,
+                (Some(_), None) => self.fetch_time(),
                 (Some(_), Some(_)) => Duration::ZERO,
             };
             // A fetch whose channel is closed has ended, or panicked.
@@ -128,11 +134,17 @@ impl<T> Slot<T> {
 
 impl<T: Clone> State<T> {
     /// Whether nothing has to be fetched.
-    fn is_decided(&self, now: SystemTime) -> bool {
+    fn is_decided(&self, now: SystemTime, since: Option<SystemTime>) -> bool {
         match &self.failed {
             Some((_, at)) => age(*at, now) < PAUSE,
-            None => self.last.as_ref().is_some_and(|(_, at)| age(*at, now) < FRESH),
+            None => self.is_from(since) && self.last.as_ref().is_some_and(|(_, at)| age(*at, now) < FRESH),
         }
+    }
+
+    /// Whether what was read last was not read before `since`.
+    fn is_from(&self, since: Option<SystemTime>) -> bool {
+        let last = self.last.as_ref();
+        since.is_none_or(|since| last.is_some_and(|(_, at)| *at >= since))
     }
 
     /// What was read last, unless the server said something wrong after that, or it is too old.

@@ -21,7 +21,10 @@ mod token;
 mod upstream;
 mod well_known;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use secrecy::SecretString;
 use service_kit::{Clock, egress::EgressPolicy};
@@ -63,13 +66,13 @@ impl HttpServers {
 }
 
 impl AuthorizationServers for HttpServers {
-    async fn upstream(&self, url: &str) -> Result<Option<Arc<Upstream>>, ServerError> {
+    async fn upstream(&self, url: &str, since: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
         self.http.checked("the upstream", url)?;
         let fetch = || {
             let (http, url) = (Arc::clone(&self.http), url.to_owned());
             async move { Ok(upstream::discover(&http, &url).await?.map(Arc::new)) }
         };
-        self.upstreams.get(url, fetch).await
+        self.upstreams.get(url, since, fetch).await
     }
 
     async fn metadata(&self, server: &Server) -> Result<Arc<Metadata>, ServerError> {
@@ -106,7 +109,7 @@ impl AuthorizationServers for HttpServers {
                 found.map(Arc::new)
             }
         };
-        self.metadata.get(issuer, fetch).await
+        self.metadata.get(issuer, None, fetch).await
     }
 
     async fn register(&self, metadata: &Metadata, redirect_uri: &str) -> Result<Registration, ServerError> {

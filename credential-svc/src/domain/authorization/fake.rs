@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures::future::BoxFuture;
@@ -39,6 +39,8 @@ struct Inner {
 struct State {
     metadata: Metadata,
     upstream: Option<Upstream>,
+    /// What the upstream said when it was asked last.
+    said: Option<Option<Arc<Upstream>>>,
     scripts: VecDeque<Script>,
     requests: Vec<Request>,
     revoked: Vec<(TokenKind, String)>,
@@ -97,6 +99,7 @@ impl Default for State {
                 authorization_servers: vec![ISSUER.to_owned(), "https://other.example.com".to_owned()],
                 scopes: vec!["read".to_owned()],
             }),
+            said: None,
             scripts: VecDeque::new(),
             requests: Vec::new(),
             revoked: Vec::new(),
@@ -193,8 +196,12 @@ impl FakeServers {
 }
 
 impl AuthorizationServers for FakeServers {
-    async fn upstream(&self, _: &str) -> Result<Option<Arc<Upstream>>, ServerError> {
-        Ok(self.state().upstream.clone().map(Arc::new))
+    async fn upstream(&self, _: &str, since: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
+        let mut state = self.state();
+        if since.is_some() || state.said.is_none() {
+            state.said = Some(state.upstream.clone().map(Arc::new));
+        }
+        Ok(state.said.clone().flatten())
     }
 
     async fn metadata(&self, _: &Server) -> Result<Arc<Metadata>, ServerError> {

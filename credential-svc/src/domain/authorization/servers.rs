@@ -12,8 +12,13 @@ use super::plan::Server;
 /// Talks to authorization servers. Each of them, and whatever it answers, may be hostile: every URL is checked when it is connected to, no
 /// redirect is followed, sizes and times are bounded, and one that is slow delays nobody who uses another.
 pub(crate) trait AuthorizationServers: Send + Sync + 'static {
-    /// What an upstream says of itself (RFC 9728); `None` if it says nothing. Cached for minutes.
-    fn upstream(&self, url: &str) -> impl Future<Output = Result<Option<Arc<Upstream>>, ServerError>> + Send;
+    /// What an upstream says of itself (RFC 9728); `None` if it says nothing. Cached for minutes; but what it said before `since` is used only
+    /// while it is unreachable.
+    fn upstream(
+        &self,
+        url: &str,
+        since: Option<SystemTime>,
+    ) -> impl Future<Output = Result<Option<Arc<Upstream>>, ServerError>> + Send;
     /// The server's metadata (RFC 8414, OpenID Connect Discovery 1.0), or the endpoints that the entry gives. Cached for minutes; while the
     /// server is unreachable, what was read last is used.
     fn metadata(&self, server: &Server) -> impl Future<Output = Result<Arc<Metadata>, ServerError>> + Send;

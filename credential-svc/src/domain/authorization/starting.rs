@@ -1,7 +1,10 @@
 //! A person begins to connect an account.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use service_kit::{clock::to_micros, status::Violations};
+use service_kit::{
+    clock::{from_micros, to_micros},
+    status::Violations,
+};
 use url::Url;
 
 use super::{
@@ -136,7 +139,13 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         })?;
         let servers = &self.authorization.servers;
         let upstream = match &sign_in.upstream {
-            Some(url) => servers.upstream(url).await?,
+            // Who connects again may have to because the upstream has moved to another authorization server.
+            Some(url) => {
+                let grant = secrets.own.tokens.grant.as_ref();
+                servers
+                    .upstream(url, grant.map(|grant| from_micros(grant.refresh_time)))
+                    .await?
+            }
             None => None,
         };
         let server = match (&sign_in.server, &upstream) {

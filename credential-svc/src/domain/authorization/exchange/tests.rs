@@ -40,7 +40,7 @@ impl Scripted {
 }
 
 impl AuthorizationServers for Scripted {
-    async fn upstream(&self, _: &str) -> Result<Option<Arc<Upstream>>, ServerError> {
+    async fn upstream(&self, _: &str, _: Option<SystemTime>) -> Result<Option<Arc<Upstream>>, ServerError> {
         Ok(None)
     }
 
