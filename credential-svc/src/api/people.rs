@@ -319,12 +319,13 @@ fn connection(connection: summary::Connection) -> Connection {
         account: connection.account,
         scopes: connection.scopes,
         resource: connection.resource,
-        connect_time: Some(time(connection.connect_time)),
-        refresh_time: Some(time(connection.refresh_time)),
+        connect_time: connection.connect_time.map(time),
+        refresh_time: connection.refresh_time.map(time),
         expire_time: connection.expire_time.map(time),
         refreshable: connection.is_refreshable,
         failure: connection.failure,
         demanded_scopes: connection.demanded,
+        refusal: connection.refusal,
     }
 }
 

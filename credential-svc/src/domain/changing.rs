@@ -282,18 +282,34 @@ fn stale(present: &Present) -> Error {
 
 fn connection(plan: &Plan, source: Source, record: &Record) -> Option<Connection> {
     let tokens = &record.tokens;
-    let grant = tokens.grant.as_ref().filter(|_| plan.keeps_tokens(source))?;
+    if !plan.keeps_tokens(source) {
+        return None;
+    }
+    let refusal = tokens.refusal.clone().unwrap_or_default();
+    let Some(grant) = &tokens.grant else {
+        // Of a machine that was never issued a token, there is the refusal to tell.
+        return plan
+            .machine()
+            .filter(|_| !refusal.is_empty())
+            .map(|machine| Connection {
+                issuer: machine.server.issuer().to_owned(),
+                resource: machine.resource.clone(),
+                refusal,
+                ..Connection::default()
+            });
+    };
     Some(Connection {
         issuer: grant.server.issuer().to_owned(),
         client_id: grant.client_id.clone(),
         account: grant.account.clone(),
         scopes: grant.scopes.clone(),
         resource: grant.resource.clone(),
-        connect_time: grant.connect_time,
-        refresh_time: grant.refresh_time,
+        connect_time: Some(grant.connect_time),
+        refresh_time: Some(grant.refresh_time),
         expire_time: grant.expire_time,
-        is_refreshable: tokens.failure.is_none() && (grant.refresh.is_some() || plan.is_machine()),
+        is_refreshable: tokens.failure.is_none() && (grant.refresh.is_some() || plan.machine().is_some()),
         failure: tokens.failure.clone().unwrap_or_default(),
         demanded: grant.lacks(&tokens.demanded),
+        refusal,
     })
 }

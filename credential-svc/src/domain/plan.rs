@@ -3,7 +3,7 @@
 use registry_model::destination::{self, Destination, Foreign, Part};
 
 use super::{
-    authorization::plan::{Source as Tokens, TokenPlan},
+    authorization::plan::{ClientCredentials, Source as Tokens, TokenPlan},
     destination::{Agreed, Present},
     injection::Injection,
     owner::Source,
@@ -119,10 +119,12 @@ impl Plan {
         source == Source::Prompted && matches!(of, Some(Tokens::SignIn(_)))
     }
 
-    /// Whether tokens are issued to a machine, without a person.
-    pub(crate) fn is_machine(&self) -> bool {
-        let of = self.tokens.as_ref().map(|tokens| &tokens.source);
-        matches!(of, Some(Tokens::ClientCredentials(_)))
+    /// How tokens are issued to a machine, without a person.
+    pub(crate) fn machine(&self) -> Option<&ClientCredentials> {
+        match self.tokens.as_ref().map(|tokens| &tokens.source) {
+            Some(Tokens::ClientCredentials(plan)) => Some(plan),
+            _ => None,
+        }
     }
 
     /// Whether tokens are kept for owners of this source.

@@ -30,18 +30,20 @@ pub(crate) struct Summary {
 }
 
 /// What an authorization server issued, as `credential.v1.Connection`. Times are in microseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Connection {
     pub(crate) issuer: String,
     pub(crate) client_id: String,
     pub(crate) account: String,
     pub(crate) scopes: Vec<String>,
     pub(crate) resource: String,
-    pub(crate) connect_time: i64,
-    pub(crate) refresh_time: i64,
+    /// `None`: nothing was issued yet.
+    pub(crate) connect_time: Option<i64>,
+    pub(crate) refresh_time: Option<i64>,
     pub(crate) expire_time: Option<i64>,
     pub(crate) is_refreshable: bool,
     pub(crate) failure: String,
+    pub(crate) refusal: String,
     pub(crate) demanded: Vec<String>,
 }
 

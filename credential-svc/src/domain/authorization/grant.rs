@@ -24,6 +24,9 @@ pub(crate) struct Tokens {
     pub(crate) lease: Option<Lease>,
     /// Why a person must connect again, for people; `None`: nobody must.
     pub(crate) failure: Option<String>,
+    /// Why the server issued no other token when it was last asked, for people: an admin must change something. `None`: it issued one, or
+    /// was not asked.
+    pub(crate) refusal: Option<String>,
     /// Scopes that the upstream demanded; at most [`super::scopes::MAX`].
     pub(crate) demanded: Vec<String>,
     /// Sign-ins that have begun.
@@ -135,6 +138,7 @@ impl Tokens {
             grant: Some(grant),
             lease: None,
             failure: None,
+            refusal: None,
             demanded: self.demanded.clone(),
             pending: self.pending.clone(),
         }
@@ -147,6 +151,7 @@ impl Tokens {
             grant,
             lease,
             failure,
+            refusal,
             demanded,
             pending,
         } = self;
@@ -154,6 +159,7 @@ impl Tokens {
             && grant.is_none()
             && lease.is_none()
             && failure.is_none()
+            && refusal.is_none()
             && demanded.is_empty()
             && pending.is_empty()
     }

@@ -97,7 +97,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             Ok(Ok(tokens)) => self.keep(owner, order, &asking, tokens, asked_at, until).await,
             Ok(Err(error)) => self.refused(owner, order, &state, &asking, error).await,
             Err(_) => {
-                self.release(owner, order.number).await;
+                self.release(owner, order.number, None).await;
                 Err(Trouble::Unavailable(
                     "the authorization server did not answer in time".to_owned(),
                 ))
@@ -278,7 +278,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         {
             let now = self.clock.now_micros();
             self.authorization.attempts.refused(owner, now, demanded.clone());
-            self.release(owner, order.number).await;
+            self.release(owner, order.number, None).await;
             return Ok(());
         }
         let client_is_unknown = matches!(code, "invalid_client" | "unauthorized_client") && is_registered;
@@ -292,14 +292,18 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 .await
                 .map_err(|error| stuck(&error));
         }
-        self.release(owner, order.number).await;
-        Err(match error {
-            ServerError::Refused { .. } if code.is_empty() => Trouble::Unavailable(error.to_string()),
-            ServerError::Unavailable(why) => Trouble::Unavailable(why),
-            ServerError::Refused { .. } | ServerError::Unusable(_) => Trouble::Refused(format!(
-                "the authorization server issues no token: {error}; an admin must check the client, its secret and what the entry asks for"
-            )),
-        })
+        let (trouble, refusal) = match error {
+            ServerError::Refused { .. } if code.is_empty() => (Trouble::Unavailable(error.to_string()), None),
+            ServerError::Unavailable(why) => (Trouble::Unavailable(why), None),
+            ServerError::Refused { .. } | ServerError::Unusable(_) => {
+                let why = format!(
+                    "the authorization server issues no token: {error}; an admin must check the client, its secret and what the entry asks for"
+                );
+                (Trouble::Refused(why.clone()), Some(why))
+            }
+        };
+        self.release(owner, order.number, refusal).await;
+        Err(trouble)
     }
 
     /// Marks an installation: a person must connect again.
@@ -323,8 +327,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         Err(Error::Contended)
     }
 
-    /// Gives the lease back. If that fails, it expires.
-    async fn release(&self, owner: &Owner, number: i64) {
+    /// Gives the lease back, and notes a refusal. If that fails, the lease expires.
+    async fn release(&self, owner: &Owner, number: i64, refusal: Option<String>) {
         let Ok(Some(Current { version, record })) = self.current(owner, 0).await else {
             return;
         };
@@ -332,6 +336,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         if record.tokens.number == number && record.tokens.lease.is_some_and(|lease| lease.holder == holder) {
             let mut next = record;
             next.tokens.lease = None;
+            next.tokens.refusal = refusal.or(next.tokens.refusal);
             if let Err(error) = self.store.write(owner, version, Value::Record(next)).await {
                 tracing::debug!(credential.owner = %owner, error = %error, "a lease was not given back; it expires");
             }

@@ -19,6 +19,8 @@ pub(super) struct EncodedTokens {
     grant: Option<EncodedGrant>,
     lease: Option<EncodedLease>,
     failure: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
     demanded: Vec<String>,
     pending: Vec<EncodedPending>,
 }
@@ -106,6 +108,7 @@ impl From<Tokens> for EncodedTokens {
                 .lease
                 .map(|Lease { holder, until }| EncodedLease { holder, until }),
             failure: tokens.failure,
+            refusal: tokens.refusal,
             demanded: tokens.demanded,
             pending: tokens.pending.into_iter().map(EncodedPending::from).collect(),
         }
@@ -121,6 +124,7 @@ impl From<EncodedTokens> for Tokens {
                 .lease
                 .map(|EncodedLease { holder, until }| Lease { holder, until }),
             failure: encoded.failure,
+            refusal: encoded.refusal,
             demanded: encoded.demanded,
             pending: encoded.pending.into_iter().map(Pending::from).collect(),
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{
     authorization::{
-        fake::{LIFE, Script, refused},
+        fake::{ISSUER, LIFE, Script, refused},
         servers::TokenKind,
     },
     error::Error,
@@ -85,6 +85,23 @@ pub(in crate::store) async fn another_secret_gives_another_token<B: Bench>() {
             );
         }
         assert_eq!(requests(&world), 1);
+        let connection = async || {
+            // Whichever replica is asked.
+            let other = world.replica().await;
+            other
+                .credentials
+                .get(&other.subject("a"))
+                .await
+                .unwrap()
+                .connection
+                .unwrap()
+        };
+        let told = connection().await;
+        assert_eq!((told.issuer.as_str(), told.refresh_time), (ISSUER, None));
+        assert!(
+            told.refusal.contains("invalid_client") && told.refusal.contains("an admin"),
+            "{told:?}"
+        );
         service.reconcile().await.unwrap();
         assert!(
             world.registry.reported(&owner("a")).unwrap().ready,
@@ -93,6 +110,7 @@ pub(in crate::store) async fn another_secret_gives_another_token<B: Bench>() {
         put("right").await;
         service.advance(Duration::from_secs(1));
         assert_eq!(service.token().await.unwrap(), bearer(1, 1));
+        assert_eq!(connection().await.refusal, "");
         put("newer").await;
         assert_eq!(service.token().await.unwrap(), bearer(2, 2));
         assert_eq!(world.servers.requests("client_credentials")[2].secret, "newer");

@@ -111,6 +111,7 @@ fn tokens(hostile: &str) -> Tokens {
             until: 3,
         }),
         failure: Some(hostile.to_owned()),
+        refusal: Some(hostile.to_owned()),
         demanded: vec![hostile.to_owned()],
         pending: vec![Pending {
             state: [7; 32],
