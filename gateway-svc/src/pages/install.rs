@@ -12,7 +12,7 @@ use super::{
     Pages,
     form::Errors,
     link::{Link, install_path},
-    load::{Choice, load},
+    load::{Choice, everybody, load},
     problem::Problem,
     signin,
     view::{self, install::Shown},
@@ -35,12 +35,18 @@ pub(super) async fn show(
     let opener = pages.services.of(&session.token);
     let problem = match load(&opener, &entry, Choice::Link(&link)).await {
         Ok(Some(loaded)) => {
+            // The page is complete without it.
+            let everybody = match loaded.admin {
+                true => everybody(&opener, &loaded.entry).await.ok(),
+                false => None,
+            };
             let shown = Shown {
                 session: &session,
                 link: &link,
                 loaded: &loaded,
                 entered: None,
                 errors: &Errors::default(),
+                everybody: everybody.as_ref(),
             };
             return view::install::page(&pages, StatusCode::OK, &shown);
         }

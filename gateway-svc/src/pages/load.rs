@@ -1,12 +1,18 @@
 //! Loads what the opener may see of an entry and its installations.
 
-use contracts::{credential::Credential, registry::InstallationState};
+use contracts::{
+    credential::Credential,
+    registry::{Entry, InstallationState, installation},
+};
 use tonic::{Code, Status};
 
 use super::{
     guard::FormState,
     link::{Link, entry_name},
-    model::install::{Loaded, Scope, Target},
+    model::{
+        everybody::{Everybody, Owned},
+        install::{Loaded, Scope, Target},
+    },
     services::Opener,
 };
 
@@ -58,10 +64,28 @@ pub(super) async fn load(opener: &Opener<'_>, entry: &str, choice: Choice<'_>) -
     };
     Ok(Some(Loaded {
         entry,
+        admin: me.admin,
         me: me.name,
         scopes,
         target,
     }))
+}
+
+/// What an admin sees of the installations of an entry.
+pub(super) async fn everybody(opener: &Opener<'_>, entry: &Entry) -> Result<Everybody, Status> {
+    let (found, more) = opener.installations(&entry.name).await?;
+    let installations = futures::future::join_all(found.into_iter().map(async |installation| Owned {
+        owner: match &installation.scope {
+            Some(installation::Scope::Team(team)) => format!("The team {}", team.trim_start_matches("teams/")),
+            Some(installation::Scope::User(user)) => {
+                opener.user(user).await.map_or_else(|_| user.clone(), |user| user.email)
+            }
+            None => installation.name.clone(),
+        },
+        installation,
+    }))
+    .await;
+    Ok(Everybody { installations, more })
 }
 
 async fn credential(opener: &Opener<'_>, scope: &Scope) -> Result<Option<Box<Credential>>, Status> {

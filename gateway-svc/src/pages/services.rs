@@ -19,6 +19,8 @@ use tonic::{Request, Status, transport::Channel};
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The most pages of a list that are read for one page.
 const MAX_PAGES: usize = 20;
+/// How many installations of others a page shows.
+const MAX_SHOWN: i32 = 20;
 
 /// Connections to the services.
 #[derive(Clone)]
@@ -66,9 +68,11 @@ impl Opener<'_> {
 
     /// Who the opener is to the registry, with their teams.
     pub(super) async fn me(&self) -> Result<r::User, Status> {
-        let request = self.request(r::GetUserRequest {
-            name: "users/me".to_owned(),
-        })?;
+        self.user("users/me").await
+    }
+
+    pub(super) async fn user(&self, name: &str) -> Result<r::User, Status> {
+        let request = self.request(r::GetUserRequest { name: name.to_owned() })?;
         Ok(UserServiceClient::new(self.services.registry.clone())
             .get_user(request)
             .await?
@@ -115,6 +119,18 @@ impl Opener<'_> {
             page_token = page.next_page_token;
         }
         Ok(None)
+    }
+
+    /// The first installations of an entry that the opener may see, whoever owns them, and whether there are others.
+    pub(super) async fn installations(&self, entry: &str) -> Result<(Vec<r::Installation>, bool), Status> {
+        let request = self.request(r::ListInstallationsRequest {
+            page_size: MAX_SHOWN,
+            entry: entry.to_owned(),
+            ..r::ListInstallationsRequest::default()
+        })?;
+        let mut client = InstallationServiceClient::new(self.services.registry.clone());
+        let page = client.list_installations(request).await?.into_inner();
+        Ok((page.installations, !page.next_page_token.is_empty()))
     }
 
     pub(super) async fn installation(&self, name: &str) -> Result<r::Installation, Status> {

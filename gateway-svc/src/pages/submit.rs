@@ -100,6 +100,7 @@ pub(super) async fn submit(
                 loaded: &loaded,
                 entered: Some(&submission),
                 errors: &errors,
+                everybody: None,
             };
             view::install::page(&pages, StatusCode::UNPROCESSABLE_ENTITY, &shown)
         }

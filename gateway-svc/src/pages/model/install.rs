@@ -28,6 +28,8 @@ pub(in crate::pages) struct Loaded {
     pub(in crate::pages) entry: Entry,
     /// `users/{user}`: the opener.
     pub(in crate::pages) me: String,
+    /// Whether the opener is an admin.
+    pub(in crate::pages) admin: bool,
     pub(in crate::pages) scopes: Vec<Scope>,
     pub(in crate::pages) target: Target,
 }

@@ -26,6 +26,8 @@ pub(super) struct World {
     /// Teams, and their members' email addresses.
     pub(super) teams: BTreeMap<String, (r::Team, Vec<String>)>,
     pub(super) installations: Vec<r::Installation>,
+    /// Email addresses.
+    pub(super) admins: Vec<String>,
     /// By installation: the secrets, and where they may go.
     pub(super) secrets: HashMap<String, (BTreeMap<String, String>, String)>,
     pub(super) present_destination: String,
@@ -47,6 +49,12 @@ pub(super) struct World {
     /// What the next start or finish is refused with.
     pub(super) refuse_authorization: Option<Status>,
     replies: HashMap<String, r::Installation>,
+}
+
+impl World {
+    fn is_admin(&self, email: &str) -> bool {
+        self.admins.iter().any(|admin| admin == email)
+    }
 }
 
 /// The fake services.
@@ -157,7 +165,13 @@ fn get_entry(world: &mut World, _: &str, request: r::GetEntryRequest) -> Result<
         .ok_or_else(|| missing(&request.name))
 }
 
-fn get_user(world: &mut World, email: &str, _: r::GetUserRequest) -> Result<r::User, Status> {
+fn get_user(world: &mut World, email: &str, request: r::GetUserRequest) -> Result<r::User, Status> {
+    if let Some(other) = request.name.strip_prefix("users/").filter(|other| *other != "me") {
+        return Ok(r::User {
+            email: other.to_owned(),
+            ..r::User::default()
+        });
+    }
     let teams = world
         .teams
         .iter()
@@ -167,6 +181,7 @@ fn get_user(world: &mut World, email: &str, _: r::GetUserRequest) -> Result<r::U
         name: format!("users/{email}"),
         email: email.to_owned(),
         teams,
+        admin: world.is_admin(email),
         ..r::User::default()
     })
 }
@@ -193,15 +208,15 @@ fn list(
     email: &str,
     request: r::ListInstallationsRequest,
 ) -> Result<r::ListInstallationsResponse, Status> {
-    let wanted = if request.team.is_empty() {
-        owner(email, &r::installation::Scope::User(request.user))
-    } else {
-        r::installation::Scope::Team(request.team)
+    let wanted = match (request.team.as_str(), request.user.as_str()) {
+        ("", "") if world.is_admin(email) => None,
+        ("", _) => Some(owner(email, &r::installation::Scope::User(request.user))),
+        _ => Some(r::installation::Scope::Team(request.team)),
     };
     let found = world
         .installations
         .iter()
-        .filter(|other| other.entry == request.entry && other.scope.as_ref() == Some(&wanted));
+        .filter(|other| other.entry == request.entry && (wanted.is_none() || other.scope == wanted));
     Ok(r::ListInstallationsResponse {
         installations: found.cloned().collect(),
         next_page_token: String::new(),
@@ -215,8 +230,9 @@ fn get_installation(
 ) -> Result<r::Installation, Status> {
     let mine = Some(r::installation::Scope::User(format!("users/{email}")));
     let found = world.installations.iter().find(|other| other.name == request.name);
-    let found =
-        found.filter(|found| found.scope == mine || matches!(found.scope, Some(r::installation::Scope::Team(_))));
+    let found = found.filter(|found| {
+        found.scope == mine || matches!(found.scope, Some(r::installation::Scope::Team(_))) || world.is_admin(email)
+    });
     found.cloned().ok_or_else(|| missing(&request.name))
 }
 
@@ -362,6 +378,10 @@ fn finish(world: &mut World, _: &str, request: c::FinishAuthorizationRequest) ->
             nanos: 0,
         }),
         refreshable: true,
+        refresh_time: Some(prost_types::Timestamp {
+            seconds: 1_600_000_000,
+            nanos: 0,
+        }),
         ..c::Connection::default()
     };
     world.connections.insert(installation.clone(), connection);

@@ -49,6 +49,9 @@ pub(in crate::pages) fn section(pages: &Pages, place: &Place<'_>, account: &Acco
                             "They are asked for when somebody connects again."
                         }
                     }
+                    @if !connection.refusal.is_empty() {
+                        p.wanted { "There is no new token. " (crate::sentence::as_sentence(&connection.refusal)) }
+                    }
                     (details(connection))
                 }
                 None => p { "No account is connected." },
@@ -65,20 +68,23 @@ fn details(connection: &Connection) -> Markup {
             @if !connection.account.is_empty() { dt { "Account" } dd.wrap { (connection.account) } }
             dt { "Authorization server" }
             dd.wrap { (connection.issuer) }
-            dt { "Scopes" }
-            dd.wrap {
-                @if connection.scopes.is_empty() { "The authorization server does not say." }
-                @else { (connection.scopes.join(" ")) }
-            }
             @if let Some(time) = &connection.connect_time { dt { "Connected" } dd { (moment(time)) } }
-            @if let Some(time) = &connection.refresh_time { dt { "Token issued" } dd { (moment(time)) } }
-            dt { "Token expires" }
-            dd {
-                @match &connection.expire_time {
-                    Some(time) => (moment(time)),
-                    None => "The authorization server does not say",
+            @if let Some(time) = &connection.refresh_time {
+                dt { "Scopes" }
+                dd.wrap {
+                    @if connection.scopes.is_empty() { "The authorization server does not say." }
+                    @else { (connection.scopes.join(" ")) }
                 }
-                @if connection.refreshable { "; it is renewed before that" }
+                dt { "Token issued" }
+                dd { (moment(time)) }
+                dt { "Token expires" }
+                dd {
+                    @match &connection.expire_time {
+                        Some(time) => (moment(time)),
+                        None => "The authorization server does not say",
+                    }
+                    @if connection.refreshable { "; it is renewed before that" }
+                }
             }
         }
     }

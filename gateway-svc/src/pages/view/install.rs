@@ -1,11 +1,17 @@
 //! The install page.
 
 use axum::{http::StatusCode, response::Response};
-use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, InstallationState, entry::Server};
+use contracts::registry::{ConditionStatus, Entry, EntryLifecycle, entry::Server};
 use maud::{Markup, html};
 use registry_model::install_fields::is_secret;
 
-use super::{connection::Place, consent, fields, signin::display, who};
+use super::{
+    connection::Place,
+    consent, everybody, fields,
+    signin::display,
+    who,
+    words::{name, slug, state_text},
+};
 use crate::{
     pages::{
         Pages,
@@ -13,6 +19,7 @@ use crate::{
         link::{Link, entry_name, install_path, progress_path},
         model::{
             connection,
+            everybody::Everybody,
             install::{Loaded, Scope, Target, destination},
             progress::lacks_stored_credential,
         },
@@ -29,6 +36,8 @@ pub(in crate::pages) struct Shown<'a> {
     /// What was submitted, where the form comes back.
     pub(in crate::pages) entered: Option<&'a Submission>,
     pub(in crate::pages) errors: &'a Errors,
+    /// Of an admin alone.
+    pub(in crate::pages) everybody: Option<&'a Everybody>,
 }
 
 pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_>) -> Response {
@@ -57,6 +66,7 @@ pub(in crate::pages) fn page(pages: &Pages, status: StatusCode, shown: &Shown<'_
             (Target::New, true) => { (form(pages, shown, &here)) }
         }
         (others(pages, entry, link, loaded))
+        @if let Some(everybody) = shown.everybody { (everybody::section(pages, entry, link, everybody)) }
     };
     let title = format!("{verb} {}", name(entry));
     let title = if errors.is_empty() {
@@ -216,15 +226,6 @@ fn state_heading(scope: &Scope) -> String {
     }
 }
 
-fn state_text(state: InstallationState) -> &'static str {
-    match state {
-        InstallationState::Ready => "It is ready.",
-        InstallationState::Failed => "It is not working.",
-        InstallationState::Deleting => "It is being deleted.",
-        InstallationState::Pending | InstallationState::Unspecified => "It is not ready yet.",
-    }
-}
-
 fn form(pages: &Pages, shown: &Shown<'_>, here: &str) -> Markup {
     let Shown {
         session,
@@ -361,19 +362,6 @@ fn others(pages: &Pages, entry: &Entry, link: &Link, loaded: &Loaded) -> Markup 
             }
         }
     }
-}
-
-/// What people read for an entry.
-pub(in crate::pages) fn name(entry: &Entry) -> &str {
-    if entry.display_name.is_empty() {
-        slug(entry)
-    } else {
-        &entry.display_name
-    }
-}
-
-fn slug(entry: &Entry) -> &str {
-    entry.name.strip_prefix("entries/").unwrap_or(&entry.name)
 }
 
 fn can_install(entry: &Entry) -> bool {

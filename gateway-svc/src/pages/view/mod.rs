@@ -3,11 +3,13 @@
 pub(super) mod authorize;
 pub(super) mod connection;
 mod consent;
+mod everybody;
 mod fields;
 pub(super) mod home;
 pub(super) mod install;
 pub(super) mod progress;
 pub(super) mod signin;
+mod words;
 
 use axum::{
     http::{HeaderName, StatusCode, header},

@@ -4,7 +4,7 @@ use axum::{http::StatusCode, response::Response};
 use contracts::registry::Entry;
 use maud::{Markup, html};
 
-use super::install::name;
+use super::words::name;
 use crate::pages::{
     Pages,
     link::{Link, install_path},
