@@ -61,7 +61,7 @@ impl Health {
             Err(error) => {
                 let error = error.to_string();
                 if state.store_fails.as_ref() != Some(&error) {
-                    tracing::error!(error = %error, "nothing can be stored or vended");
+                    tracing::error!(error = %error, "nothing can be stored, and only what was vended in the last hour is vended");
                 }
                 state.store_fails = Some(error);
             }
@@ -99,7 +99,9 @@ pub(crate) async fn watch_store<S: Store, R: Send + Sync, A: Send + Sync>(
 impl State {
     fn readiness(&self) -> Readiness {
         if let Some(error) = &self.store_fails {
-            Readiness::NotReady(format!("nothing can be stored or vended: {error}"))
+            Readiness::NotReady(format!(
+                "nothing can be stored, and only what was vended in the last hour is vended: {error}"
+            ))
         } else if !self.is_loaded {
             Readiness::NotReady("the first snapshot of the registry has not arrived yet".to_owned())
         } else if !self.is_connected {

@@ -50,8 +50,14 @@ impl<S: Store, R: Registry, A: AuthorizationServers> VendService for Workloads<S
             rejected_token_number,
             demanded_scopes,
             caller,
+            known_credential_generation,
+            known_entry_credential_generation,
         } = request.into_inner();
         let asked = Asked {
+            known: Generations {
+                own: known_credential_generation,
+                entry: known_entry_credential_generation,
+            },
             rejected: Generations {
                 own: rejected_credential_generation,
                 entry: rejected_entry_credential_generation,

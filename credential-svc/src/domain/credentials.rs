@@ -18,6 +18,7 @@ use super::{
     ports::{Store, StoreError, Version, Written},
     queue::Queue,
     record::{Record, Value},
+    records::Records,
     views::{Known, Subject, Views},
 };
 
@@ -27,7 +28,7 @@ pub(super) const TRIES: usize = 16;
 /// The service, without its transports.
 #[derive(Debug)]
 pub(crate) struct Credentials<S, R, A> {
-    pub(super) store: S,
+    pub(super) store: Records<S>,
     pub(super) registry: R,
     pub(super) clock: Clock,
     views: RwLock<Views>,
@@ -47,12 +48,12 @@ pub(super) struct Current {
     pub(super) record: Record,
 }
 
-impl<S, R, A> Credentials<S, R, A> {
+impl<S: Store, R, A> Credentials<S, R, A> {
     /// `public_url` is where people reach gateway-svc.
     pub(crate) fn new(store: S, registry: R, servers: A, public_url: Option<Url>, clock: Clock) -> Self {
         Self {
             authorization: Authorization::new(servers, public_url, clock.clone()),
-            store,
+            store: Records::new(store, clock.clone()),
             registry,
             clock,
             views: RwLock::default(),
@@ -62,7 +63,9 @@ impl<S, R, A> Credentials<S, R, A> {
             reporting: Locks::default(),
         }
     }
+}
 
+impl<S, R, A> Credentials<S, R, A> {
     /// The owners that are to be reconciled.
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
@@ -138,7 +141,7 @@ impl<S, R, A> Credentials<S, R, A> {
 }
 
 impl<S: Store, R, A> Credentials<S, R, A> {
-    /// Whether the store answers.
+    /// Whether the store answers. See [`Records::check`].
     pub(crate) async fn check_store(&self) -> Result<(), StoreError> {
         self.store.check().await
     }

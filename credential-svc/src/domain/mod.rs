@@ -15,6 +15,7 @@ pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod reconcile;
 pub(crate) mod record;
+pub(crate) mod records;
 pub(crate) mod rendering;
 pub(crate) mod replay;
 pub(crate) mod reporting;

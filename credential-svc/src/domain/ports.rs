@@ -54,7 +54,7 @@ pub(crate) enum Written {
 }
 
 /// Why the store failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// It may answer later.
     #[error("the secret store is unavailable: {0}")]

@@ -29,10 +29,7 @@ impl Value {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Erased { .. } => 0,
-            Self::Record(record) => {
-                let fields = record.fields.values();
-                fields.map(|field| field.value.expose_secret().len()).sum()
-            }
+            Self::Record(record) => record.size(),
         }
     }
 }
@@ -102,6 +99,13 @@ impl Record {
             tokens: self.tokens.cleared(),
             ..Self::default()
         }
+    }
+
+    /// The bytes of its secrets.
+    pub(crate) fn size(&self) -> usize {
+        let fields = self.fields.values().map(|field| field.value.expose_secret().len());
+        let clients = self.clients.iter().map(|one| one.client.authentication.size());
+        fields.chain(clients).sum::<usize>() + self.tokens.size()
     }
 
     /// Whether there is anything to keep secret.

@@ -1,6 +1,6 @@
 //! Turns stored secrets into headers and runtime values.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use secrecy::SecretString;
 
@@ -28,8 +28,8 @@ pub(crate) struct Vended {
 /// Of an installation and of its entry.
 #[derive(Debug)]
 pub(crate) struct Secrets {
-    pub(crate) own: Record,
-    pub(crate) entry: Record,
+    pub(crate) own: Arc<Record>,
+    pub(crate) entry: Arc<Record>,
 }
 
 impl Secrets {

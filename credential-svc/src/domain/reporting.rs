@@ -44,6 +44,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     async fn clean_up(&self, owner: &Owner, known: &Known) -> Result<(), Error> {
+        // Another replica may have erased it.
+        self.store.forget(owner);
         if let (Some(erased), Some(plan)) = (self.erase(owner).await?, &known.plan) {
             self.revoke(owner, plan, erased, known.entry.as_ref()).await;
         }

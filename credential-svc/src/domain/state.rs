@@ -14,6 +14,7 @@ use super::{
     ports::Store,
     readiness::Readiness,
     record::Record,
+    records::{Limit, Seen},
     rendering::Secrets,
     validate,
 };
@@ -31,10 +32,73 @@ pub(super) struct State {
     pub(super) deleted: bool,
     pub(super) generations: Generations,
     pub(super) secrets: Secrets,
+    /// When the records serve no longer (microseconds since 1970).
+    pub(super) until: i64,
     foreign: Option<Foreign>,
 }
 
+/// What is known of an installation without its records.
+struct Outline {
+    plan: Arc<Plan>,
+    entry_revision: i64,
+    deleted: bool,
+    foreign: Option<Foreign>,
+    own: Part,
+    entry: Part,
+}
+
+/// An owner whose record is a part of the state.
+struct Part {
+    owner: Owner,
+    /// The generation that was reported last.
+    reported: i64,
+    /// Whether the plan has anything of it. If not, its record is not read: callers need its generation only, and get the reported one.
+    is_used: bool,
+}
+
+impl Outline {
+    fn with(self, own: Seen, entry: Seen) -> State {
+        let until = own.until().min(entry.until());
+        let shared = |seen: Seen, part: &Part| {
+            let record = seen.record.unwrap_or_default();
+            validate::fitting_shared(&self.plan, part.owner.source(), record)
+        };
+        let (own, entry) = (shared(own, &self.own), shared(entry, &self.entry));
+        State {
+            generations: Generations {
+                own: own.generation,
+                entry: entry.generation,
+            },
+            plan: self.plan,
+            entry: self.entry.owner,
+            entry_revision: self.entry_revision,
+            deleted: self.deleted,
+            secrets: Secrets { own, entry },
+            until,
+            foreign: self.foreign,
+        }
+    }
+}
+
+impl Part {
+    /// In place of a record that is not read.
+    fn unread(&self) -> Seen {
+        let record = Record {
+            generation: self.reported,
+            ..Record::default()
+        };
+        Seen {
+            record: Some(Arc::new(record)),
+            asked: i64::MAX,
+        }
+    }
+}
+
 impl State {
+    fn is_bound_to(&self, destination: &str) -> bool {
+        self.plan.binding(self.foreign.as_ref()).as_deref() == Some(destination)
+    }
+
     /// Why none of the secrets may be vended. Whether there is a token is another question.
     fn refusal(&self) -> Option<Error> {
         let present = self.plan.bound(self.foreign.as_ref(), Some(&self.secrets.entry));
@@ -54,9 +118,7 @@ impl<S: Store, R, A> Credentials<S, R, A> {
         loop {
             let is_loaded = *seen.borrow_and_update() > 0;
             let state = self.state(uid).await?;
-            let fits = state
-                .as_ref()
-                .is_some_and(|state| state.plan.binding(state.foreign.as_ref()).as_deref() == Some(destination));
+            let fits = state.as_ref().is_some_and(|state| state.is_bound_to(destination));
             if !fits
                 && tokio::time::timeout_at(deadline, seen.changed())
                     .await
@@ -88,52 +150,71 @@ impl<S: Store, R, A> Credentials<S, R, A> {
     /// Everything about one installation; `None` if the watch has not brought it, or the entry revision it runs. Reads one record where
     /// secrets have one source: all are the installation's, or all are stored on the entry.
     pub(super) async fn state(&self, uid: &str) -> Result<Option<State>, Error> {
-        let (plan, entry_revision, foreign, deleted, own, entry) = {
-            let views = self.views();
-            let Some(view) = views.installation(uid) else {
-                return Ok(None);
-            };
-            let Some(plan) = views.plan(view) else { return Ok(None) };
-            let entry = Owner::Entry(view.entry_uid.clone());
-            (
-                Arc::clone(plan),
-                view.entry_revision,
-                view.foreign.clone(),
-                view.deleted,
-                (Owner::Installation(uid.to_owned()), view.shown.credential_generation),
-                (entry.clone(), views.reported(&entry)),
-            )
+        let Some(outline) = self.outline(uid) else {
+            return Ok(None);
         };
-        let (own_record, entry_record) = tokio::try_join!(self.fitting(&plan, &own), self.fitting(&plan, &entry))?;
-        Ok(Some(State {
-            generations: Generations {
-                own: own_record.generation,
-                entry: entry_record.generation,
-            },
-            plan,
-            entry: entry.0,
-            entry_revision,
-            foreign,
-            deleted,
-            secrets: Secrets {
-                own: own_record,
-                entry: entry_record,
-            },
-        }))
+        let (own, entry) = tokio::try_join!(self.latest(&outline.own), self.latest(&outline.entry))?;
+        Ok(Some(outline.with(own, entry)))
     }
 
-    /// The record of an owner, without values that cannot go where the plan sends them. Where the plan has nothing from this source, the
-    /// record is not read: callers need its generation only, and get the reported one.
-    async fn fitting(&self, plan: &Plan, (owner, reported): &(Owner, i64)) -> Result<Record, Error> {
-        let source = owner.source();
-        if !plan.has(source) && !plan.keeps_tokens(source) {
-            return Ok(Record {
-                generation: *reported,
-                ..Record::default()
-            });
-        }
-        Ok(validate::fitting(plan, source, self.record(owner, *reported).await?))
+    /// The same of records that are kept, where all secrets may go to `destination`. `None` also where something newer is known to be
+    /// stored.
+    pub(super) fn kept_state(&self, uid: &str, destination: &str, known: Generations, limit: Limit) -> Option<State> {
+        let outline = self.outline(uid)?;
+        let own = self.kept(&outline.own, known.own, limit)?;
+        let entry = self.kept(&outline.entry, known.entry, limit)?;
+        let state = outline.with(own, entry);
+        (!state.deleted && state.is_bound_to(destination) && state.refusal().is_none()).then_some(state)
     }
+
+    fn outline(&self, uid: &str) -> Option<Outline> {
+        let views = self.views();
+        let view = views.installation(uid)?;
+        let plan = views.plan(view)?;
+        let part = |owner: Owner, reported| Part {
+            is_used: plan.has(owner.source()) || plan.keeps_tokens(owner.source()),
+            owner,
+            reported,
+        };
+        let entry = Owner::Entry(view.entry_uid.clone());
+        let reported = views.reported(&entry);
+        Some(Outline {
+            own: part(Owner::Installation(uid.to_owned()), view.shown.credential_generation),
+            entry: part(entry, reported),
+            plan: Arc::clone(plan),
+            entry_revision: view.entry_revision,
+            deleted: view.deleted,
+            foreign: view.foreign.clone(),
+        })
+    }
+
+    async fn latest(&self, part: &Part) -> Result<Seen, Error> {
+        if !part.is_used {
+            return Ok(part.unread());
+        }
+        let seen = self.store.latest(&part.owner).await?;
+        if generation(&seen) >= part.reported {
+            return Ok(seen);
+        }
+        // It comes from a backup.
+        let record = self.record(&part.owner, part.reported).await?;
+        Ok(Seen {
+            record: Some(Arc::new(record)),
+            ..seen
+        })
+    }
+
+    fn kept(&self, part: &Part, known: i64, limit: Limit) -> Option<Seen> {
+        if !part.is_used {
+            return Some(part.unread());
+        }
+        let seen = self.store.kept(&part.owner, limit)?;
+        (generation(&seen) >= part.reported.max(known)).then_some(seen)
+    }
+}
+
+fn generation(seen: &Seen) -> i64 {
+    seen.record.as_ref().map_or(0, |record| record.generation)
 }
 
 /// Why nothing can be vended, given the readiness of an installation's own secrets and of its entry's.

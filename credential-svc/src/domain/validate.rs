@@ -1,6 +1,6 @@
 //! Which values a field accepts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::status::Violations;
@@ -8,7 +8,7 @@ use service_kit::status::Violations;
 use super::{
     owner::Source,
     plan::{Plan, SecretField, Target},
-    record::Record,
+    record::{Field, Record},
 };
 
 /// The longest secret (bytes).
@@ -59,11 +59,21 @@ pub(crate) fn misfit(plan: &Plan, field: &SecretField, value: &SecretString) -> 
 /// The record without the values that cannot go where the plan sends them: a field may have got another target since its value was
 /// put. It counts as missing.
 pub(crate) fn fitting(plan: &Plan, source: Source, mut record: Record) -> Record {
-    record.fields.retain(|key, kept| {
-        let field = plan.field(key, source);
-        field.is_none_or(|field| misfit(plan, field, &kept.value).is_none())
-    });
+    record.fields.retain(|key, kept| fits(plan, source, key, kept));
     record
+}
+
+/// The same of a record that others use, too.
+pub(crate) fn fitting_shared(plan: &Plan, source: Source, record: Arc<Record>) -> Arc<Record> {
+    match record.fields.iter().all(|(key, kept)| fits(plan, source, key, kept)) {
+        true => record,
+        false => Arc::new(fitting(plan, source, Record::clone(&record))),
+    }
+}
+
+fn fits(plan: &Plan, source: Source, key: &str, kept: &Field) -> bool {
+    let field = plan.field(key, source);
+    field.is_none_or(|field| misfit(plan, field, &kept.value).is_none())
 }
 
 /// Names the keys that there are, and says how a newer one comes to be known.

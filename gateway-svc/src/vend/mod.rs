@@ -209,6 +209,8 @@ impl Vendor {
             rejected_token_number: rejected.token,
             demanded_scopes: scopes.to_owned(),
             caller: caller.map(message),
+            known_credential_generation: running.installation.credential_generation,
+            known_entry_credential_generation: running.entry.credential_generation,
         };
         let mut credentials = self.credentials.clone();
         let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;

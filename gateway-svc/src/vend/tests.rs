@@ -29,7 +29,7 @@ use crate::{
 
 /// Answers one after the other, and counts.
 #[derive(Clone, Default)]
-struct Credentials {
+pub(super) struct Credentials {
     answers: Arc<Mutex<VecDeque<Result<VendHeadersResponse, Status>>>>,
     asked: Arc<Mutex<Vec<VendHeadersRequest>>>,
     times: Arc<AtomicUsize>,
@@ -54,7 +54,9 @@ impl VendService for Credentials {
     }
 }
 
-fn vendor(answers: impl IntoIterator<Item = Result<VendHeadersResponse, Status>>) -> (Arc<Vendor>, Credentials) {
+pub(super) fn vendor(
+    answers: impl IntoIterator<Item = Result<VendHeadersResponse, Status>>,
+) -> (Arc<Vendor>, Credentials) {
     let credentials = Credentials {
         answers: Arc::new(Mutex::new(answers.into_iter().collect())),
         ..Credentials::default()
@@ -65,7 +67,7 @@ fn vendor(answers: impl IntoIterator<Item = Result<VendHeadersResponse, Status>>
     (Arc::new(Vendor::new(channel, Clock::System)), credentials)
 }
 
-fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersResponse, Status> {
+pub(super) fn vended(generation: i64, value: &str, seconds: u64) -> Result<VendHeadersResponse, Status> {
     Ok(VendHeadersResponse {
         headers: vec![VendedHeader {
             name: "Authorization".to_owned(),
@@ -105,7 +107,7 @@ fn installation(model: pb::entry_revision::CredentialModel) -> Running {
     registry.running("i")
 }
 
-fn with_secret() -> Running {
+pub(super) fn with_secret() -> Running {
     installation(pb::entry_revision::CredentialModel::StaticCredential(
         pb::StaticCredential {
             field: "key".to_owned(),
@@ -203,6 +205,10 @@ async fn a_new_generation_and_the_end_of_the_old_one_ask_again() {
         ),
         Some("two again")
     );
+    // credential-svc may have heard of less than this gateway has.
+    let asked = credentials.asked.lock().unwrap().clone();
+    let known: Vec<i64> = asked.iter().map(|asked| asked.known_credential_generation).collect();
+    assert_eq!(known, [1, 2, 2]);
     assert_eq!(credentials.times.load(Ordering::SeqCst), 3);
 }
 

@@ -22,6 +22,7 @@ use crate::domain::{
     ports::{Registry, Store, Written},
     readiness::Readiness,
     record::{Record, Value},
+    records::Limit,
     state::State,
 };
 
@@ -47,6 +48,34 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             Source::ClientCredentials(plan) => self.of_client(uid, state, plan, asked, may_wait),
             Source::Exchange(plan) => self.exchanged(uid, state, plan, asked).await.map(Step::Serve),
             Source::Passthrough(plan) => passed_on(plan, asked).map(Step::Serve),
+        }
+    }
+
+    /// A token of a record that is kept; `None` where it does not serve, or another should be waited for.
+    pub(in crate::domain) async fn kept_token(
+        self: &Arc<Self>,
+        uid: &str,
+        state: &State,
+        source: &Source,
+        asked: &Asked,
+        limit: Limit,
+    ) -> Option<Issued> {
+        match source {
+            Source::Exchange(_) => return self.exchanged_before(uid, state, asked).await,
+            Source::Passthrough(plan) => return passed_on(plan, asked).ok(),
+            Source::SignIn(_) | Source::ClientCredentials(_) => {}
+        }
+        let serves = match state.secrets.own.tokens.grant.as_ref()?.age(self.clock.now_micros()) {
+            Age::Fresh | Age::Aging => true,
+            Age::Last => limit == Limit::Any,
+            Age::Expired => false,
+        };
+        if !serves {
+            return None;
+        }
+        match self.step(uid, state, source, asked, false).await {
+            Ok(Step::Serve(issued)) => Some(issued),
+            Ok(Step::Wait(_)) | Err(_) => None,
         }
     }
 

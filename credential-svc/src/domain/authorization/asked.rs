@@ -16,6 +16,8 @@ pub(crate) struct Generations {
 /// What is known of the request that the headers are for, and of headers that were rejected before.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
+    /// Those that the caller knows of: nothing older is vended.
+    pub(crate) known: Generations,
     /// Of headers that the upstream rejected.
     pub(crate) rejected: Generations,
     /// The number of the token in them; 0: none.
@@ -24,6 +26,13 @@ pub(crate) struct Asked {
     pub(crate) demanded: Vec<String>,
     /// Who calls, if with a JWT.
     pub(crate) caller: Option<Caller>,
+}
+
+impl Asked {
+    /// Whether headers were refused that were vended before.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.rejected != Generations::default() || self.rejected_token != 0 || !self.demanded.is_empty()
+    }
 }
 
 /// A token to send.

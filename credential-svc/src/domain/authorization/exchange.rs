@@ -144,6 +144,11 @@ impl Exchanger {
             .map_err(|error| ExchangeError::clone(&error))
     }
 
+    /// The caller's token, if there is one.
+    pub(crate) async fn kept(&self, key: &Key) -> Option<Arc<CallerToken>> {
+        self.kept.get(key).await
+    }
+
     async fn exchange(
         &self,
         servers: &impl AuthorizationServers,

@@ -31,13 +31,14 @@ impl Flights {
         if let Some(flight) = flights.get(owner) {
             return flight.clone();
         }
-        let landing = Landing {
-            flights: Arc::clone(&self.0),
-            owner: owner.clone(),
-        };
+        let (landing, landed) = (Arc::clone(&self.0), owner.clone());
         let attempt = start();
+        // The guard is made in the task: a runtime that ends drops a task that has not run while the lock is held here.
         let task = tokio::spawn(async move {
-            let _landing = landing;
+            let _landing = Landing {
+                flights: landing,
+                owner: landed,
+            };
             attempt.await;
         });
         let flight = task.map(drop).boxed().shared();

@@ -1,6 +1,6 @@
 //! What an authorization server issued to an owner, as it is kept in the owner's record.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::{
@@ -142,6 +142,20 @@ impl Tokens {
             demanded: self.demanded.clone(),
             pending: self.pending.clone(),
         }
+    }
+
+    /// The bytes of its secrets.
+    pub(crate) fn size(&self) -> usize {
+        let length = |secret: &SecretString| secret.expose_secret().len();
+        let of_client = |client: &Option<Authentication>| client.as_ref().map_or(0, Authentication::size);
+        let grant = self.grant.as_ref().map_or(0, |grant| {
+            length(&grant.access) + grant.refresh.as_ref().map_or(0, length) + of_client(&grant.authentication)
+        });
+        let pending = self.pending.iter();
+        grant
+            + pending
+                .map(|one| length(&one.verifier) + of_client(&one.authentication))
+                .sum::<usize>()
     }
 
     /// Whether there is nothing to keep.

@@ -27,17 +27,28 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
                 Flow::Exchange { .. } | Flow::OnBehalfOf => None,
             },
         };
-        let key = Key {
-            installation: uid.to_owned(),
-            revision: state.entry_revision,
-            generations: (state.generations.own, state.generations.entry),
-            issuer: caller.issuer.clone(),
-            subject: caller.subject.clone(),
-        };
+        let key = key(uid, state, caller);
         let (exchanger, servers) = (&self.authorization.exchanger, &*self.authorization.servers);
         let rejected = asked.rejected_token;
         let token = exchanger.token(servers, plan, &clients, key, caller, rejected).await?;
         Ok(issued(&token))
+    }
+
+    /// The token that the caller got before.
+    pub(super) async fn exchanged_before(&self, uid: &str, state: &State, asked: &Asked) -> Option<Issued> {
+        let key = key(uid, state, asked.caller.as_ref()?);
+        let token = self.authorization.exchanger.kept(&key).await?;
+        Some(issued(&token))
+    }
+}
+
+fn key(uid: &str, state: &State, caller: &Caller) -> Key {
+    Key {
+        installation: uid.to_owned(),
+        revision: state.entry_revision,
+        generations: (state.generations.own, state.generations.entry),
+        issuer: caller.issuer.clone(),
+        subject: caller.subject.clone(),
     }
 }
 

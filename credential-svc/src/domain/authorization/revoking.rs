@@ -54,7 +54,11 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
             },
             None => Record::default(),
         };
-        client::resolve(plan, &Secrets { own, entry }, named)
+        let secrets = Secrets {
+            own: own.into(),
+            entry: entry.into(),
+        };
+        client::resolve(plan, &secrets, named)
     }
 
     /// Begins to revoke the tokens of a grant: the refresh token first, since access tokens end with it at most servers, and by themselves.

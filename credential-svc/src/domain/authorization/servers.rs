@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::plan::Server;
 
@@ -104,6 +104,18 @@ pub(crate) enum Authentication {
         key: SecretString,
         id: Option<String>,
     },
+}
+
+impl Authentication {
+    /// The bytes of its secret.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Basic(secret) | Self::Post(secret) | Self::PrivateKey { key: secret, .. } => {
+                secret.expose_secret().len()
+            }
+        }
+    }
 }
 
 /// What is asked of the token endpoint: all parameters but those that authenticate the client. A name may occur more than once.

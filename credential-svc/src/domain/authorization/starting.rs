@@ -128,7 +128,10 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             .await?
             .ok_or_else(|| Error::NotFound(subject.name()))?;
         let entry = self.record(entry, 0).await?;
-        Ok(Secrets { own: own.record, entry })
+        Ok(Secrets {
+            own: own.record.into(),
+            entry: entry.into(),
+        })
     }
 
     async fn request(&self, plan: &Plan, sign_in: &SignIn, entry: &Owner, secrets: &Secrets) -> Result<Request, Error> {
@@ -235,7 +238,7 @@ fn check_binding(plan: &Plan, present: &Present, secrets: &Secrets) -> Result<()
     // The tokens are about to be replaced.
     let own = Record {
         tokens: Tokens::default(),
-        ..secrets.own.clone()
+        ..Record::clone(&secrets.own)
     };
     for (source, record, to) in [
         (owner::Source::Prompted, &own, Some(present.destination.clone())),

@@ -20,7 +20,7 @@ async fn service<B: Bench>(bench: &B, registry: &MemoryRegistry) -> Arc<Service<
     Arc::new(Service::new(bench.connect().await, registry, false))
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let pairs = pairs.iter();
     pairs.map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

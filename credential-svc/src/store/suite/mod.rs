@@ -4,6 +4,7 @@
 mod accounts;
 mod canary;
 mod changes;
+mod kept;
 mod machine;
 mod renewal;
 mod service;
@@ -12,7 +13,7 @@ mod values;
 
 use crate::domain::{owner::Owner, ports::Store};
 
-pub(super) use self::{canary::*, changes::*, machine::*, renewal::*, sign_in::*, values::*};
+pub(super) use self::{canary::*, changes::*, kept::*, machine::*, renewal::*, sign_in::*, values::*};
 
 /// A place where a store keeps values, and what the suite does to it.
 pub(super) trait Bench: Sized {
@@ -65,6 +66,13 @@ macro_rules! store_suite {
             a_damaged_record_is_repaired_by_deleting_it,
             an_authorization_ahead_of_the_watch_reaches_the_installations,
             a_vend_reads_each_record_once,
+            // What was vended lately.
+            a_warm_vend_reads_nothing,
+            a_change_is_seen_by_the_replica_that_made_it,
+            a_change_of_another_replica_is_seen_once_it_is_known,
+            what_was_vended_serves_while_the_store_is_away,
+            a_store_that_is_slow_keeps_no_vend_waiting,
+            a_token_serves_until_it_expires_while_the_store_is_away,
             // With tokens of authorization servers.
             an_account_is_connected_and_used,
             a_sign_in_is_finished_once_by_who_began_it,

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{
     Bench,
     accounts::{World, bearer, rejected},
+    kept::FRESH,
     service::{Service, Step, owner},
 };
 use crate::domain::{
@@ -219,6 +220,7 @@ pub(in crate::store) async fn callers_wait_for_a_lease_only_where_they_must<B: B
     // The process that has the lease takes it up again.
     assert_eq!(one.token().await.unwrap(), bearer(1, 1));
     assert_eq!(one.token_comes(2).await, bearer(2, 2).0);
+    two.advance(FRESH);
     assert_eq!(two.token().await.unwrap(), bearer(2, 2));
 }
 

@@ -105,6 +105,29 @@ struct Script<S> {
     store: S,
     steps: Mutex<VecDeque<Step>>,
     reads: AtomicUsize,
+    mood: Mutex<Mood>,
+}
+
+/// Whether a store answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mood {
+    #[default]
+    Answers,
+    /// It is unavailable.
+    Away,
+    /// It does not answer.
+    Silent,
+}
+
+impl<S> Meddled<S> {
+    async fn answers(&self) -> Result<(), StoreError> {
+        let mood = *self.0.mood.lock().unwrap();
+        match mood {
+            Mood::Answers => Ok(()),
+            Mood::Away => Err(StoreError::Unavailable("it is away".to_owned())),
+            Mood::Silent => std::future::pending().await,
+        }
+    }
 }
 
 impl<S> Clone for Meddled<S> {
@@ -128,10 +151,12 @@ pub(super) enum Step {
 impl<S: Store> Store for Meddled<S> {
     async fn read(&self, owner: &Owner) -> Result<Option<(Version, Value)>, StoreError> {
         self.0.reads.fetch_add(1, Ordering::SeqCst);
+        self.answers().await?;
         self.0.store.read(owner).await
     }
 
     async fn write(&self, owner: &Owner, expected: Version, value: Value) -> Result<Written, StoreError> {
+        self.answers().await?;
         let step = self.0.steps.lock().unwrap().pop_front();
         match step {
             Some(Step::Before(other)) => other.await,
@@ -159,6 +184,7 @@ impl<S: Store> Store for Meddled<S> {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        self.answers().await?;
         self.0.store.check().await
     }
 }
@@ -215,6 +241,7 @@ impl<S: Store> Service<S> {
             store,
             steps: Mutex::default(),
             reads: AtomicUsize::new(0),
+            mood: Mutex::default(),
         }));
         let clock = ManualClock::at(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let service = Self {
@@ -337,6 +364,10 @@ impl<S: Store> Service<S> {
 
     pub(super) fn script(&self, steps: impl IntoIterator<Item = Step>) {
         self.store.0.steps.lock().unwrap().extend(steps);
+    }
+
+    pub(super) fn store_is(&self, mood: Mood) {
+        *self.store.0.mood.lock().unwrap() = mood;
     }
 
     pub(super) fn store(&self) -> &S {
