@@ -4,11 +4,13 @@
 //! Each journey is one file in `tests/`. `integration-tests/run` installs the tools that it requires and runs it.
 
 pub mod authorization_server;
+pub mod browser;
 pub mod caller;
 pub mod figures;
 pub mod generated;
 pub mod keycloak;
 pub mod mcp;
+pub mod oauth;
 pub mod postgres;
 pub mod process;
 pub mod script;

@@ -5,79 +5,27 @@
 
 use std::time::Duration;
 
-use contracts::registry::{self as r, entry::CredentialModel};
 use futures::future::join_all;
-use integration_tests::{
-    Caller, Stack, authorization_server::AuthorizationServer, eventually, eventually_within,
-    upstream::protected::ProtectedUpstream, walk,
-};
-use serde_json::{Value, json};
+use integration_tests::{Caller, eventually, eventually_within, oauth::OAuthJourney};
+use serde_json::json;
 
-struct Journey {
-    stack: Stack,
-    upstream: ProtectedUpstream,
-    server: AuthorizationServer,
-    installation: String,
+/// Alice's account is connected; her access tokens are valid for so many seconds. With her, and her installation's name.
+async fn connected(ttl: u64) -> (OAuthJourney, Caller, String) {
+    let journey = OAuthJourney::with_sign_in().await;
+    journey.server.set(json!({"ttl": ttl})).await;
+    let alice = journey.stack.member("alice");
+    let installation = journey.install(&alice, "alice").await.name;
+    journey.assign().await;
+    (journey, alice, installation)
 }
 
-impl Journey {
-    /// Alice's account is connected; her access tokens are valid for so many seconds.
-    async fn start(ttl: u64) -> Self {
-        let (listener, resource) = ProtectedUpstream::bind().await;
-        let server = AuthorizationServer::start(&resource, &[]).await;
-        server.set(json!({"ttl": ttl})).await;
-        let upstream = ProtectedUpstream::start(listener, &resource, server.issuer()).await;
-        let stack = Stack::start().await;
-        let (admin, alice) = (stack.admin(), stack.member("alice"));
-        let entry = r::Entry {
-            credential_model: Some(CredentialModel::Oauth(r::OAuthCredential::default())),
-            ..walk::remote(upstream.url())
-        };
-        admin.publish("mail", entry).await;
-        admin.gateway("team").await;
-        let installation = alice
-            .create_installation("mail", None, &[])
-            .await
-            .expect("a member may")
-            .name;
-        let journey = Self {
-            stack,
-            upstream,
-            server,
-            installation,
-        };
-        journey.connect(&alice).await;
-        alice.until_ready(&journey.installation).await;
-        admin.assign("team", "mail", "echo").await;
-        journey
-    }
-
-    async fn connect(&self, person: &Caller) {
-        let started = person.start_authorization(&self.installation).await.expect("it starts");
-        let callback = self.stack.url("/oauth/callback");
-        let redirected = self.server.sign_in(&started.authorization_url, &callback).await;
-        person.finish_authorization(&redirected).await.expect("it is finished");
-    }
-
-    async fn call(&self, person: &Caller) -> Value {
-        let client = self.stack.mcp("team", person).await;
-        client.call("mail__echo", json!({"text": "x"})).await
-    }
-
-    async fn works(&self, person: &Caller) {
-        let answer = self.call(person).await;
-        assert_eq!(answer["result"]["content"][0]["text"], "x", "{answer}");
-    }
-
-    async fn refreshes(&self) -> usize {
-        self.server.granted("refresh_token").await
-    }
+async fn refreshes(journey: &OAuthJourney) -> usize {
+    journey.server.granted("refresh_token").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_calls_refresh_once() {
-    let journey = Journey::start(3600).await;
-    let alice = journey.stack.member("alice");
+    let (journey, alice, _) = connected(3600).await;
     journey.works(&alice).await;
     // The server accepts the token no longer, which all calls learn at the same moment.
     journey.server.set(json!({"delay": 300})).await;
@@ -92,13 +40,12 @@ async fn fifty_calls_refresh_once() {
     for answer in answers {
         assert_eq!(answer["result"]["content"][0]["text"], "x", "{answer}");
     }
-    assert_eq!(journey.refreshes().await, 1);
+    assert_eq!(refreshes(&journey).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_refreshed_before_it_expires_and_survives_a_kill() {
-    let mut journey = Journey::start(12).await;
-    let alice = journey.stack.member("alice");
+    let (mut journey, alice, _) = connected(12).await;
     // Calls go on for longer than three tokens live, and none of them fails.
     eventually_refreshed(&journey, &alice, 3).await;
     journey.stack.kill().await;
@@ -115,32 +62,31 @@ async fn a_token_is_refreshed_before_it_expires_and_survives_a_kill() {
     assert_eq!(refused, 0, "no refresh token was used twice: {seen}");
 }
 
-async fn eventually_refreshed(journey: &Journey, alice: &Caller, times: usize) {
+async fn eventually_refreshed(journey: &OAuthJourney, alice: &Caller, times: usize) {
     // One session: how many a person may begin is limited.
     let client = journey.stack.mcp("team", alice).await;
     eventually_within(Duration::from_secs(60), "the token is refreshed", || async {
         assert_eq!(client.call_text("mail__echo", json!({"text": "x"})).await, "x");
-        (journey.refreshes().await >= times).then_some(())
+        (refreshes(journey).await >= times).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_marks_nothing() {
-    let journey = Journey::start(3600).await;
-    let alice = journey.stack.member("alice");
+    let (journey, alice, installation) = connected(3600).await;
     journey.works(&alice).await;
     journey.server.set(json!({"fault": {"status": 503}})).await;
     journey.upstream.refuse_known_tokens();
     let answer = journey.call(&alice).await;
     assert_eq!(answer["result"]["isError"], true, "{answer}");
     let connection = alice
-        .credential(&journey.installation)
+        .credential(&installation)
         .await
         .connection
         .expect("it is connected");
     assert_eq!(connection.failure, "", "a fault that passes marks nothing");
-    alice.until_ready(&journey.installation).await;
+    alice.until_ready(&installation).await;
     journey.server.set(json!({"fault": null})).await;
     eventually("calls succeed again", || async {
         let answer = journey.call(&alice).await;
@@ -151,8 +97,7 @@ async fn a_server_that_is_away_marks_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_is_lost_is_connected_again_from_the_link() {
-    let journey = Journey::start(3600).await;
-    let alice = journey.stack.member("alice");
+    let (journey, alice, installation) = connected(3600).await;
     journey.works(&alice).await;
     let gone = json!({"error": "invalid_grant", "error_description": "The account was closed."});
     journey
@@ -168,14 +113,10 @@ async fn an_account_that_is_lost_is_connected_again_from_the_link() {
         json!(journey.stack.url("/install/mail?gateway=team")),
         "{answer}"
     );
-    let connection = alice
-        .credential(&journey.installation)
-        .await
-        .connection
-        .expect("it says why");
+    let connection = alice.credential(&installation).await.connection.expect("it says why");
     assert!(connection.failure.contains("The account was closed."), "{connection:?}");
     let shown = eventually("the owner sees it", || async {
-        let installation = alice.installation(&journey.installation).await.expect("its owner may");
+        let installation = alice.installation(&installation).await.expect("its owner may");
         let condition = installation
             .conditions
             .into_iter()
@@ -186,6 +127,6 @@ async fn an_account_that_is_lost_is_connected_again_from_the_link() {
     assert!(shown.message.contains("The account was closed."), "{shown:?}");
 
     journey.server.set(json!({"fault": null})).await;
-    journey.connect(&alice).await;
+    journey.connect(&alice, &installation, "alice").await;
     journey.works(&alice).await;
 }

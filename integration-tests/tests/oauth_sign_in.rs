@@ -3,87 +3,19 @@
 //!
 //! Tools: node
 
-use contracts::registry::{self as r, entry::CredentialModel};
 use integration_tests::{
-    Caller, Stack,
-    authorization_server::AuthorizationServer,
     caller::{help_links, refused},
-    upstream::protected::ProtectedUpstream,
-    walk,
+    oauth::OAuthJourney,
 };
 use serde_json::json;
 use tonic::Code;
 
-struct Journey {
-    stack: Stack,
-    upstream: ProtectedUpstream,
-    server: AuthorizationServer,
-}
-
-impl Journey {
-    async fn start(model: impl FnOnce(&AuthorizationServer) -> r::OAuthCredential) -> Self {
-        let (listener, resource) = ProtectedUpstream::bind().await;
-        let server = AuthorizationServer::start(&resource, &[]).await;
-        let upstream = ProtectedUpstream::start(listener, &resource, server.issuer()).await;
-        let stack = Stack::start().await;
-        let admin = stack.admin();
-        let entry = r::Entry {
-            credential_model: Some(CredentialModel::Oauth(model(&server))),
-            ..walk::remote(upstream.url())
-        };
-        admin.publish("mail", entry).await;
-        admin.gateway("team").await;
-        Self {
-            stack,
-            upstream,
-            server,
-        }
-    }
-
-    /// Installs the entry and connects an account.
-    async fn connect(&self, person: &Caller, account: &str) -> r::Installation {
-        let installation = person
-            .create_installation("mail", None, &[])
-            .await
-            .expect("a member may");
-        self.connect_again(person, &installation.name, account).await;
-        person.until_ready(&installation.name).await
-    }
-
-    async fn connect_again(
-        &self,
-        person: &Caller,
-        installation: &str,
-        account: &str,
-    ) -> contracts::credential::Credential {
-        self.server.set(json!({"account": account})).await;
-        let redirected = self.redirected(person, installation).await;
-        person.finish_authorization(&redirected).await.expect("it is finished")
-    }
-
-    /// Where the authorization server sends the browser.
-    async fn redirected(&self, person: &Caller, installation: &str) -> String {
-        let started = person.start_authorization(installation).await.expect("it starts");
-        let callback = self.stack.url("/oauth/callback");
-        self.server.sign_in(&started.authorization_url, &callback).await
-    }
-
-    async fn call(&self, person: &Caller) -> serde_json::Value {
-        let client = self.stack.mcp("team", person).await;
-        client.call("mail__echo", json!({"text": "x"})).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_person_calls_with_their_own_account() {
-    let journey = Journey::start(|_| r::OAuthCredential::default()).await;
-    let (admin, alice, bob) = (
-        journey.stack.admin(),
-        journey.stack.member("alice"),
-        journey.stack.member("bob"),
-    );
-    let installed = journey.connect(&alice, "alice-at-mail").await;
-    admin.assign("team", "mail", "echo").await;
+    let journey = OAuthJourney::with_sign_in().await;
+    let (alice, bob) = (journey.stack.member("alice"), journey.stack.member("bob"));
+    let installed = journey.install(&alice, "alice-at-mail").await;
+    journey.assign().await;
 
     // Bob's call says what is missing, and where he connects.
     let answer = journey.call(&bob).await;
@@ -91,11 +23,9 @@ async fn each_person_calls_with_their_own_account() {
         answer["result"]["structuredContent"]["error"], "credential_required",
         "{answer}"
     );
-    journey.connect(&bob, "bob-at-mail").await;
-    for person in [&alice, &bob] {
-        let answer = journey.call(person).await;
-        assert_eq!(answer["result"]["content"][0]["text"], "x", "{answer}");
-    }
+    journey.install(&bob, "bob-at-mail").await;
+    journey.works(&alice).await;
+    journey.works(&bob).await;
     assert_eq!(journey.upstream.callers(), ["alice-at-mail", "bob-at-mail"]);
 
     let connection = alice
@@ -117,16 +47,12 @@ async fn each_person_calls_with_their_own_account() {
         assert_eq!(asked["code_challenge_method"], "S256", "{asked}");
         assert_eq!(asked["resource"], journey.upstream.url(), "{asked}");
     }
-    // No token is in a log line.
-    let lines = journey.stack.lines().all().join("\n");
-    for token in journey.upstream.tokens() {
-        assert!(!lines.contains(&token), "a token is in the log");
-    }
+    journey.keeps_out_of_the_log(&[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_is_finished_once_and_by_the_person_who_started_it() {
-    let journey = Journey::start(|_| r::OAuthCredential::default()).await;
+    let journey = OAuthJourney::with_sign_in().await;
     let (alice, mallory) = (journey.stack.member("alice"), journey.stack.member("mallory"));
     let installation = alice
         .create_installation("mail", None, &[])
@@ -169,10 +95,10 @@ async fn a_sign_in_is_finished_once_and_by_the_person_who_started_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_scopes_are_asked_for_when_the_server_demands_them() {
-    let journey = Journey::start(|_| r::OAuthCredential::default()).await;
-    let (admin, alice) = (journey.stack.admin(), journey.stack.member("alice"));
-    let installed = journey.connect(&alice, "alice").await;
-    admin.assign("team", "mail", "echo").await;
+    let journey = OAuthJourney::with_sign_in().await;
+    let alice = journey.stack.member("alice");
+    let installed = journey.install(&alice, "alice").await;
+    journey.assign().await;
     journey.upstream.require_scope("echo", "write");
 
     let request = contracts::gateway::CallToolRequest {
@@ -188,19 +114,18 @@ async fn more_scopes_are_asked_for_when_the_server_demands_them() {
     assert!(status.message().contains("write"), "{status:?}");
     assert_eq!(help_links(&status), [journey.stack.url("/install/mail?gateway=team")]);
 
-    let connected = journey.connect_again(&alice, &installed.name, "alice").await;
+    let connected = journey.connect(&alice, &installed.name, "alice").await;
     let connection = connected.connection.expect("an account is connected");
     assert!(connection.scopes.contains(&"write".to_owned()), "{connection:?}");
-    let answer = journey.call(&alice).await;
-    assert_eq!(answer["result"]["content"][0]["text"], "x", "{answer}");
+    journey.works(&alice).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_revoked_when_the_account_is_disconnected() {
-    let journey = Journey::start(|_| r::OAuthCredential::default()).await;
-    let (admin, alice) = (journey.stack.admin(), journey.stack.member("alice"));
-    let installed = journey.connect(&alice, "alice").await;
-    admin.assign("team", "mail", "echo").await;
+    let journey = OAuthJourney::with_sign_in().await;
+    let alice = journey.stack.member("alice");
+    let installed = journey.install(&alice, "alice").await;
+    journey.assign().await;
     journey.call(&alice).await;
     let request = contracts::credential::DeleteInstallationCredentialRequest {
         installation: installed.name.clone(),
