@@ -1,7 +1,7 @@
 // npm's oidc-provider as the authorization server of an upstream, on 127.0.0.1. Arguments: PORT RESOURCE. It rotates refresh tokens and
 // revokes a grant whose old refresh token is used again. Nobody has to type anything: each sign-in is finished for the account that the test
-// sets. `POST /control` changes these, `GET /control` says what it was asked:
-//   account   who signs in; null: the person refuses
+// sets, unless that is "?". `POST /control` changes these, `GET /control` says what it was asked:
+//   account   who signs in; null: the person refuses; "?": who the person says in a form
 //   ttl       how many seconds access tokens are valid
 //   fault     answers of the token endpoint: {status, body} in place of its own; null: its own
 //   delay     how many milliseconds the token endpoint waits first
@@ -75,11 +75,17 @@ async function interact(request, response) {
     const refusal = { error: "access_denied", error_description: "The person said no." };
     return provider.interactionFinished(request, response, refusal, { mergeWithLastSubmission: false });
   }
+  const typed = request.method === "POST" ? new URLSearchParams(await body(request)).get("login") : null;
+  const account = state.account === "?" ? typed : state.account;
+  if (!account) {
+    response.setHeader("content-type", "text/html");
+    return response.end("<!doctype html><title>Mail</title><form method=post>Account <input name=login> <button>Sign in and allow</button></form>");
+  }
   seen.authorizations.push({ uid, prompt: prompt.name, ...params });
-  const grant = new provider.Grant({ accountId: state.account, clientId: params.client_id });
+  const grant = new provider.Grant({ accountId: account, clientId: params.client_id });
   if (params.scope) grant.addOIDCScope(params.scope);
   grant.addResourceScope(resource, params.scope ?? state.scopes);
-  const result = { login: { accountId: state.account }, consent: { grantId: await grant.save() } };
+  const result = { login: { accountId: account }, consent: { grantId: await grant.save() } };
   return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
 }
 
