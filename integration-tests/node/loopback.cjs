@@ -2,11 +2,12 @@
 const net = require("node:net");
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (...args) {
-  if (typeof args[0] === "object" && args[0] !== null && !("path" in args[0])) {
-    args[0] = { ...args[0], host: "127.0.0.1" };
-  } else if (typeof args[0] === "number" || /^\d+$/.test(args[0] ?? "")) {
-    const rest = args.slice(1).filter((arg) => typeof arg === "function" || typeof arg === "number");
-    args = [Number(args[0]), "127.0.0.1", ...rest];
-  }
-  return listen.apply(this, args);
+  const [first] = args;
+  const isPort = typeof first === "number" || /^\d+$/.test(first ?? "");
+  if (!isPort && !(typeof first === "object" && first !== null && "port" in first)) return listen.apply(this, args);
+  const listening = args.findLast((arg) => typeof arg === "function");
+  if (listening) this.once("listening", listening);
+  // At once, as it does without a host: with one it resolves that first, and servers ask for their port before.
+  this._listen2("127.0.0.1", Number(isPort ? first : first.port), 4, 511);
+  return this;
 };

@@ -1,0 +1,96 @@
+//! The official conformance suite plays servers and their authorization servers, and Chandlery is their client: an admin publishes an entry
+//! for the server of each scenario, a person connects an account, and calls a tool.
+//!
+//! Tools: node
+
+#[path = "conformance_client/expected.rs"]
+mod expected;
+#[path = "conformance_client/people.rs"]
+mod people;
+#[path = "conformance_client/suite.rs"]
+mod suite;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use axum::{Json, Router, extract::State, routing::post};
+use integration_tests::{Stack, upstream::Served};
+
+use expected::{NotPlayed, Played, RECOMMENDED};
+use people::{Scenario, play};
+use suite::{Checks, Selection};
+
+struct Journey {
+    stack: Stack,
+    not_played: &'static [NotPlayed],
+    ends: Mutex<BTreeMap<String, String>>,
+}
+
+/// The suite hands over a scenario, and waits until the people are done.
+async fn take(State(journey): State<Arc<Journey>>, Json(scenario): Json<Scenario>) -> String {
+    let name = scenario.name.clone();
+    if let Some((_, why)) = journey.not_played.iter().find(|(not_played, _)| *not_played == name) {
+        return (*why).to_owned();
+    }
+    let stage = Arc::clone(&journey);
+    // The test shows a panic once the suite has ended.
+    let played = tokio::spawn(async move { play(&stage.stack, &scenario).await }).await;
+    let end = played.unwrap_or_else(|panic| panic.to_string());
+    let mut ends = journey.ends.lock().expect("no holder of this lock panics");
+    ends.insert(name, end.clone());
+    end
+}
+
+async fn expect(selection: Selection<'_>, played: &[Played], not_played: &'static [NotPlayed]) {
+    let stack = Stack::builder().flag("--allow-upstream-cidr", "::1/128").start().await;
+    let journey = Arc::new(Journey {
+        stack,
+        not_played,
+        ends: Mutex::default(),
+    });
+    let routes = Router::new().route("/", post(take)).with_state(Arc::clone(&journey));
+    let served = Served::start(routes).await;
+    let found = suite::run(selection, &served.url("/")).await;
+
+    let known = played.iter().map(|(name, ..)| *name);
+    let known: BTreeSet<&str> = known.chain(not_played.iter().map(|(name, _)| *name)).collect();
+    let names: BTreeSet<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(names, known, "the suite's scenarios");
+    let ends = journey.ends.lock().expect("no holder of this lock panics").clone();
+    let mut wrong = Vec::new();
+    for (name, end, passed) in played {
+        let Checks { failed, warned, .. } = &found[*name];
+        let recommended = RECOMMENDED.iter().filter(|(scenario, _)| scenario == name);
+        let recommended: BTreeSet<String> = recommended.map(|(_, check)| (*check).to_owned()).collect();
+        let as_expected = (ends[*name].as_str(), found[*name].passed.len()) == (*end, *passed);
+        if !as_expected || !failed.is_empty() || *warned != recommended {
+            wrong.push(format!(
+                "{name}: {}, {} checks: {:#?}",
+                ends[*name],
+                found[*name].passed.len(),
+                found[*name]
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_revision_2025_11_25_requires() {
+    let selection = Selection::Requirements("2025-11-25");
+    expect(selection, expected::OF_2025_11_25, expected::NOT_IN_2025_11_25).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_revision_2026_07_28_requires() {
+    let selection = Selection::Requirements("2026-07-28");
+    expect(selection, expected::OF_2026_07_28, expected::NOT_IN_2026_07_28).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_moves_to_another_authorization_server() {
+    let selection = Selection::Scenario("auth/authorization-server-migration", "2025-11-25");
+    expect(selection, expected::OF_BOTH, &[]).await;
+}
