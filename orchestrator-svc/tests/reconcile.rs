@@ -192,7 +192,7 @@ async fn restarts_a_server_that_was_killed() {
         fakes
             .reports()
             .iter()
-            .any(|r| r.reason == "EXITED" && r.message.contains("SIGKILL") && r.endpoint.is_empty())
+            .any(|r| r.reason == "STARTING" && r.message.contains("SIGKILL") && r.endpoint.is_empty())
     );
     stack.stop().await;
 }

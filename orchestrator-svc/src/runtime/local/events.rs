@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     bridge::leaves_nothing,
     excerpt::excerpt,
-    failure::{Cause, Failure, delay, failure, session_failure},
+    failure::{Cause, Failure, LOOP, Reached, delay, failure, session_failure},
     server::Server,
     supervisor::{RESTARTED, Supervisor},
 };
@@ -62,9 +62,12 @@ impl Supervisor {
                 if let Some(next) = next {
                     return self.server.set_next(run.digest, next);
                 }
-                // A server that was never ready was not stable, however long it took to fail.
-                let stable = was_ready && self.has_run_long(run.started);
-                self.failed(Cause::Ended(reason), &message, run.digest, run.started, stable);
+                let reached = match was_ready {
+                    false => Reached::Nothing,
+                    true if self.has_run_long(run.started) => Reached::Stable,
+                    true => Reached::Ready,
+                };
+                self.failed(Cause::Ended(reason), &message, run.digest, run.started, reached);
             }
         }
     }
@@ -92,7 +95,8 @@ impl Supervisor {
     }
 
     /// Records a failure, and schedules the next start. After a stable run, the delay is the shortest one.
-    pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64, stable: bool) {
+    pub(super) fn failed(&mut self, cause: Cause, message: &str, digest: String, started: i64, reached: Reached) {
+        let stable = reached == Reached::Stable;
         if stable {
             self.failures = 0;
         }
@@ -107,10 +111,17 @@ impl Supervisor {
             summary,
         } = failure(cause, &shown(message), self.failures, &last);
         tracing::warn!(installation.uid = %self.owner, reason, retry.delay_ms = pause.as_millis(), "server failed");
+        let has_failed = reached == Reached::Nothing || self.failures >= LOOP;
         self.server = Server::BackOff {
             digest,
             until: Instant::now() + pause,
+            has_failed,
         };
+        if !has_failed {
+            // Nobody must repair it: calls wait for the next start, as they do for a restart. What that comes to is the outcome of restarts and updates.
+            let message = format!("{summary} The server is being started again.");
+            return self.update(|status| status.set(State::Pending, "STARTING", message));
+        }
         self.update(|status| status.fail(reason, &message, &summary));
         self.explain_update();
         self.restart_is_done();

@@ -7,8 +7,8 @@ use stdio_bridge::EndReason;
 
 use crate::{config::Backoff, domain::status::Told};
 
-/// After how many failures in a row the reason is `CRASH_LOOP`.
-const LOOP: u32 = 3;
+/// After how many failures in a row they are a loop.
+pub(super) const LOOP: u32 = 3;
 
 /// What programs write when the sandbox refuses something.
 const REFUSALS: [&str; 6] = [
@@ -29,6 +29,16 @@ pub(super) enum Cause {
     Ended(EndReason),
     /// Its package could not be fetched.
     PackageNotFetched,
+}
+
+/// How far a server had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// It was not ready, however long it took to fail.
+    Nothing,
+    Ready,
+    /// It was ready, and ran for long.
+    Stable,
 }
 
 /// How a failure is shown.

@@ -4,7 +4,7 @@ use stdio_bridge::Event;
 
 use super::{
     bridge::leaves_nothing,
-    failure::Cause,
+    failure::{Cause, Reached},
     packages::Fetch,
     place::{Place, Slot},
     server::{Fetching, Server, Step},
@@ -130,7 +130,7 @@ impl Supervisor {
     fn not_fetched(&mut self, message: &str, is_update: bool, started: i64) {
         if !is_update {
             let digest = self.spec().map(|spec| spec.digest()).unwrap_or_default();
-            return self.failed(Cause::PackageNotFetched, message, digest, started, false);
+            return self.failed(Cause::PackageNotFetched, message, digest, started, Reached::Nothing);
         }
         self.update = None;
         let message = self.shared.machine.without_folders(message);
@@ -155,7 +155,11 @@ impl Supervisor {
 
     /// Makes the status the outcome of an update that failed, if one did, unless the server is yet to be started.
     pub(super) fn update_is_over(&mut self) {
-        let is_settled = matches!(self.server, Server::Running { next: None, .. } | Server::BackOff { .. });
+        let is_settled = match &self.server {
+            Server::Running { next, .. } => next.is_none(),
+            Server::BackOff { has_failed, .. } => *has_failed,
+            _ => false,
+        };
         if is_settled && self.not_updated.is_some() {
             self.explain_update();
             self.restart_is_done();

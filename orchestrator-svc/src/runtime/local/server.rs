@@ -29,8 +29,13 @@ pub(super) enum Server {
     /// Ready to be called. A restart keeps it until its successor, which has the same digest, has got a start slot: other servers may occupy the
     /// slots for long.
     Running { run: Run, next: Option<Next> },
-    /// Failed; will be started again at that time.
-    BackOff { digest: String, until: Instant },
+    /// Ended; will be started again at that time.
+    BackOff {
+        digest: String,
+        until: Instant,
+        /// Whether its status says so, not that it is being started again.
+        has_failed: bool,
+    },
 }
 
 /// A server that is to be started.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     drawing::{Drawing, Drawn},
-    failure::Cause,
+    failure::{Cause, Reached},
     machine::Started,
     place::{Place, Slot},
     server::{Next, Queued, Run, Server},
@@ -157,7 +157,7 @@ impl Supervisor {
                     "Internal error: the bridge of the MCP server could not be started; see the server log.",
                     digest,
                     started,
-                    false,
+                    Reached::Nothing,
                 );
             }
         }

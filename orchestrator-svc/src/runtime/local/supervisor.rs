@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bridge::Bridge,
     drawing::{Drawing, Drawn},
-    failure::Cause,
+    failure::{Cause, Reached},
     place::{Place, Slot},
     restarts::{PendingRestart, Restarts},
     server::{Comparing, Fetching, Next, Server, Step},
@@ -238,7 +238,7 @@ impl Supervisor {
                     &message,
                     digest,
                     self.shared.clock.now_micros(),
-                    false,
+                    Reached::Nothing,
                 );
             }
         }

@@ -1,5 +1,6 @@
 //! The local runtime passes the suite, with real processes.
 
+mod crashes;
 mod drains;
 mod leftovers;
 mod secrets;

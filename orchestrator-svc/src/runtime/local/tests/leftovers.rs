@@ -35,7 +35,7 @@ impl Drop for Stray {
 }
 
 /// The bridge of an owner's server: the child of this process that the server descends from. A stray is a child itself.
-fn bridge_of(local: &Local, owner: &str) -> Pid {
+pub(super) fn bridge_of(local: &Local, owner: &str) -> Pid {
     let me = i32::try_from(std::process::id()).unwrap();
     let parent = |pid: &i32| ::sandbox::living_parent(*pid).filter(|parent| *parent != me);
     let mut ancestors = local.processes(owner).into_iter().filter_map(|pid| parent(&pid));
@@ -71,7 +71,7 @@ async fn only_a_bridge_that_fails_makes_the_service_look_for_what_it_left() {
     local.runtime.apply("one", local.spec(Kind::Runs)).await;
     local.running("one").await;
     kill(bridge_of(&local, "one"), Signal::SIGKILL).unwrap();
-    suite::until(&local, "one", "it failed", |s| s.reason == "BRIDGE_FAILED").await;
+    suite::until(&local, "one", "it failed", |s| s.state == State::Pending).await;
     local.running("one").await;
     assert!(!stray.lives());
     local.runtime.release().await;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::*;
+use super::{crashes::kill_server, *};
 
 /// A folder with npm and npx in it.
 fn tools() -> tempfile::TempDir {
@@ -148,7 +148,11 @@ async fn a_server_is_kept_until_its_update_has_a_start_slot() {
 
 /// A server whose package is being updated from a registry that does not answer.
 async fn updating() -> (Local, tempfile::TempDir, ServerSpec) {
-    let (local, tools) = (Local::new().await, tools());
+    updating_in(Local::new().await).await
+}
+
+async fn updating_in(local: Local) -> (Local, tempfile::TempDir, ServerSpec) {
+    let tools = tools();
     let spec = packaged(tools.path());
     local.runtime.apply("one", spec.clone()).await;
     local.running("one").await;
@@ -175,6 +179,24 @@ async fn the_status_says_that_an_update_is_in_progress_until_it_is_over() {
     let outcome = suite::until(&local, "one", "the outcome", |s| s.observed_restart == "a").await;
     assert!(outcome.message.contains("was not updated"), "{outcome:?}");
     assert_eq!(outcome.update, "");
+    local.runtime.release().await;
+}
+
+/// The outcome is that of the server, which is yet to be started.
+#[tokio::test]
+async fn an_update_that_fails_after_its_server_crashed_has_no_outcome_yet() {
+    let (local, tools, spec) = updating_in(Local::with_backoff(Duration::from_secs(600)).await).await;
+    kill_server(&local);
+    suite::until(&local, "one", "it ended", |s| s.state == State::Pending).await;
+    fs::remove_file(tools.path().join("version")).unwrap();
+    fs::remove_file(tools.path().join("slow")).unwrap();
+    let packages = local.folder.path().join("packages");
+    while fs::read_dir(&packages).unwrap().count() > 1 {
+        tokio::task::yield_now().await;
+    }
+    local.runtime.apply("one", ServerSpec { generation: 2, ..spec }).await;
+    let waits = suite::until(&local, "one", "it is looked at", |s| s.generation == 2).await;
+    assert_eq!((waits.update.as_str(), waits.observed_restart.as_str()), ("", ""));
     local.runtime.release().await;
 }
 
