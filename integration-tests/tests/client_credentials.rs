@@ -84,6 +84,55 @@ async fn the_team_shares_one_token() {
     journey.keeps_out_of_the_log(&[MACHINE_SECRET]);
 }
 
+/// The caller is told to follow the link, and an admin, who can put it right, finds the reason there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_learns_why_there_is_no_token() {
+    let journey = installed(
+        "machine-basic",
+        ClientAuthentication::ClientSecretBasic,
+        MACHINE_SECRET,
+        &[],
+    )
+    .await;
+    works_for(&journey, &["ann"]).await;
+    let admin = journey.stack.admin();
+    let request = r::ListInstallationsRequest {
+        entry: "entries/mail".to_owned(),
+        ..r::ListInstallationsRequest::default()
+    };
+    let all = admin.installations().list_installations(request).await;
+    let installation = all.expect("an admin may").into_inner().installations.remove(0).name;
+    let store = async |secret: &str| {
+        let stored = admin.put_entry_secrets("mail", &[("secret", secret)]).await;
+        stored.expect("an admin may");
+    };
+    store("another-secret").await;
+    let answer = call(&journey, "ann").await;
+    let said = &answer["result"]["structuredContent"];
+    assert_eq!(said["error"], "credential_expired", "{answer}");
+    let connection = admin
+        .credential(&installation)
+        .await
+        .connection
+        .expect("a token was issued");
+    assert!(connection.refusal.contains("invalid_client"), "{connection:?}");
+    assert!(!connection.refusal.contains("another-secret"), "{connection:?}");
+
+    store(MACHINE_SECRET).await;
+    eventually("calls succeed again", || async {
+        let answer = call(&journey, "ann").await;
+        (answer["result"]["isError"] != true).then_some(())
+    })
+    .await;
+    let connection = admin
+        .credential(&installation)
+        .await
+        .connection
+        .expect("a token was issued");
+    assert_eq!(connection.refusal, "");
+    journey.keeps_out_of_the_log(&[MACHINE_SECRET, "another-secret"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secret_goes_in_the_body() {
     let journey = installed(
