@@ -5,9 +5,11 @@ use contracts::{
     gateway::DiscoverToolsRequest,
     registry::{self as r, ClientAuthentication, entry::CredentialModel},
 };
-use integration_tests::{Caller, Stack, browser, caller::reason, eventually, walk};
+use integration_tests::{Caller, browser, caller::reason, eventually, walk};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use super::stage::Stage;
 
 /// How often a person opens the link in an answer before they give up.
 const PATIENCE: usize = 2;
@@ -51,9 +53,9 @@ impl Scenario {
 }
 
 /// What came of it: `called`, or why not.
-pub(super) async fn play(stack: &Stack, scenario: &Scenario) -> String {
+pub(super) async fn play(stage: &Stage, scenario: &Scenario) -> String {
     let id = scenario.name.replace(['/', '_'], "-");
-    let (admin, person) = (stack.admin(), stack.member(&id));
+    let (admin, person) = (stage.admin(), stage.member(&id));
     publish(&admin, &id, scenario).await;
     admin.gateway(&id).await;
     let gateway = format!("gateways/{id}");
@@ -64,11 +66,11 @@ pub(super) async fn play(stack: &Stack, scenario: &Scenario) -> String {
     let mut patience = PATIENCE;
     loop {
         if scenario.kind() == Kind::Account
-            && let Err(why) = connect(stack, &person, &installation).await
+            && let Err(why) = connect(&person, &installation).await
         {
             return why;
         }
-        match call(stack, &person, &id, &installation).await {
+        match call(stage, &person, &id, &installation).await {
             Ok(()) => return "called".to_owned(),
             Err(why) if scenario.kind() == Kind::Account && patience > 0 && REPAIRED.contains(&why.as_str()) => {
                 patience -= 1;
@@ -127,16 +129,16 @@ async fn issuer_of(server: &str) -> String {
     issuer.expect("it names one").to_owned()
 }
 
-async fn connect(stack: &Stack, person: &Caller, installation: &str) -> Result<(), String> {
+async fn connect(person: &Caller, installation: &str) -> Result<(), String> {
     let started = person.start_authorization(installation).await;
     let started = started.map_err(|status| reason(&status))?;
-    let redirected = browser::sign_in(&started.authorization_url, &stack.url("/oauth/callback")).await;
+    let redirected = browser::sign_in(&started.authorization_url, &Stage::callback()).await;
     let finished = person.finish_authorization(&redirected).await;
     finished.map(|_| ()).map_err(|status| reason(&status))
 }
 
 /// Has the tools discovered, and calls one, if there is one.
-async fn call(stack: &Stack, person: &Caller, id: &str, installation: &str) -> Result<(), String> {
+async fn call(stage: &Stage, person: &Caller, id: &str, installation: &str) -> Result<(), String> {
     eventually("the tools are asked for", || async {
         let request = DiscoverToolsRequest {
             installation: installation.to_owned(),
@@ -147,7 +149,7 @@ async fn call(stack: &Stack, person: &Caller, id: &str, installation: &str) -> R
         (asked != Err("INSTALLATION_UNAVAILABLE".to_owned())).then_some(asked)
     })
     .await?;
-    let client = stack.mcp(id, person).await;
+    let client = stage.stack.mcp(id, person).await;
     let Some((tool, arguments)) = choose(&client.list_tools().await) else {
         return Ok(());
     };

@@ -11,25 +11,28 @@ use integration_tests::{
     tools::{Tool, npm_command, own},
 };
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::process::Command;
 
 /// Milliseconds that a scenario has. All run at once.
 const TIMEOUT: &str = "240000";
 
 /// The different checks of a scenario by their ends.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) passed: BTreeSet<String>,
     /// Demands that are not met.
     pub(super) failed: BTreeSet<String>,
-    /// Recommendations that are not followed.
-    pub(super) warned: BTreeSet<String>,
+    /// Recommendations that are not followed, with what was found.
+    pub(super) warned: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
 struct Check {
     id: String,
     status: String,
+    #[serde(default)]
+    details: Value,
 }
 
 /// What to run.
@@ -99,7 +102,7 @@ fn count(checks: &[u8]) -> Checks {
         match check.status.as_str() {
             "SUCCESS" => counted.passed.insert(check.id),
             "FAILURE" => counted.failed.insert(check.id),
-            "WARNING" => counted.warned.insert(check.id),
+            "WARNING" => counted.warned.insert(check.id, check.details).is_none(),
             _ => false,
         };
     }
