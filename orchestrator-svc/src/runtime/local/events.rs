@@ -8,7 +8,7 @@ use super::{
     bridge::leaves_nothing,
     excerpt::excerpt,
     failure::{Cause, Failure, LOOP, Reached, delay, failure, session_failure},
-    server::Server,
+    server::{Next, Server},
     supervisor::{RESTARTED, Supervisor},
 };
 use crate::domain::status::State;
@@ -59,7 +59,10 @@ impl Supervisor {
                     self.failures = 0;
                     return self.reconcile().await;
                 }
-                if let Some(next) = next {
+                if let Some(mut next) = next {
+                    if let Next::Queued(queued) = &mut next {
+                        queued.place = self.shared.starts.place(false);
+                    }
                     return self.server.set_next(run.digest, next);
                 }
                 let reached = match was_ready {

@@ -24,6 +24,7 @@ mod restarts;
 mod sandbox;
 mod server;
 mod shared;
+mod start_slots;
 mod starting;
 mod supervisor;
 mod userinfo;
@@ -44,6 +45,7 @@ use self::{
     machine::Machine,
     restarts::Restarts,
     shared::Shared,
+    start_slots::StartSlots,
     supervisor::{Desired, Supervisor},
 };
 use super::observations::Observations;
@@ -100,7 +102,7 @@ impl LocalRuntime {
             statuses: Observations::default(),
             clock,
             backoff,
-            starts: Arc::new(Semaphore::new(2 * processors)),
+            starts: StartSlots::new(2 * processors),
             slow_starts: Arc::new(Semaphore::new(processors)),
             start: START,
             drain: DRAIN,

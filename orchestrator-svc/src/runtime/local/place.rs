@@ -1,4 +1,4 @@
-//! The queues for slots. Whoever came first is served first.
+//! Places in the queues for slots. Whoever came first is served first.
 
 use std::sync::Arc;
 
@@ -13,7 +13,12 @@ pub(super) struct Place(BoxFuture<'static, Slot>);
 
 impl Place {
     pub(super) fn new(slots: &Arc<Semaphore>) -> Self {
-        Self(Box::pin(acquire(Arc::clone(slots))))
+        Self::of(acquire(Arc::clone(slots)))
+    }
+
+    /// A place of whoever gets the slot that `waiting` waits for.
+    pub(super) fn of(waiting: impl Future<Output = Slot> + Send + 'static) -> Self {
+        Self(Box::pin(waiting))
     }
 
     /// Waits for the slot, which comes once. The place is kept when the returned future is dropped.
@@ -30,7 +35,7 @@ pub(super) async fn acquire_if(slots: Option<Arc<Semaphore>>) -> Option<Slot> {
     }
 }
 
-async fn acquire(slots: Arc<Semaphore>) -> Slot {
+pub(super) async fn acquire(slots: Arc<Semaphore>) -> Slot {
     let slot = slots.acquire_owned().await;
     slot.unwrap_or_else(|_| unreachable!("the semaphore is never closed"))
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use service_kit::Clock;
 use tokio::sync::Semaphore;
 
-use super::machine::Machine;
+use super::{machine::Machine, start_slots::StartSlots};
 use crate::{config::Backoff, runtime::observations::Observations};
 
 /// The shared state of a local runtime.
@@ -16,7 +16,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) backoff: Backoff,
     /// Slots for servers that are starting. If too many started at a time, none would get enough of the processor to be ready in time.
-    pub(super) starts: Arc<Semaphore>,
+    pub(super) starts: StartSlots,
     /// Fewer than `starts`. A server whose last start failed after it had used up its slot requires one of these too: servers that never become
     /// ready leave slots to the others.
     pub(super) slow_starts: Arc<Semaphore>,

@@ -9,7 +9,7 @@ use super::{
     drawing::{Drawing, Drawn},
     failure::{Cause, Reached},
     machine::Started,
-    place::{Place, Slot},
+    place::Slot,
     server::{Next, Queued, Run, Server},
     supervisor::{RESTARTED, Supervisor},
 };
@@ -83,7 +83,7 @@ impl Supervisor {
         }
         let queued = Queued {
             launch,
-            place: Place::new(&self.shared.starts),
+            place: self.shared.starts.place(self.server.run().is_some()),
             drawn: slot,
             slow,
         };

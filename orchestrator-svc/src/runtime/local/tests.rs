@@ -74,7 +74,7 @@ impl Local {
         change(&mut config);
         let runtime = LocalRuntime::new(config, Clock::System).await.unwrap();
         Self {
-            start_slots: runtime.shared.starts.available_permits().try_into().unwrap(),
+            start_slots: runtime.shared.starts.slots.available_permits().try_into().unwrap(),
             runtime,
             folder,
         }
@@ -88,7 +88,7 @@ impl Local {
 
     /// Occupies all start slots.
     async fn occupy_starts(&self) -> OwnedSemaphorePermit {
-        let starts = Arc::clone(&self.runtime.shared.starts);
+        let starts = Arc::clone(&self.runtime.shared.starts.slots);
         starts.acquire_many_owned(self.start_slots).await.unwrap()
     }
 

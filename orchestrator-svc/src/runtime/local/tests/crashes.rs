@@ -8,18 +8,18 @@ use nix::{
 
 use super::{leftovers::bridge_of, *};
 
-pub(super) fn kill_server(local: &Local) {
-    for pid in local.processes("one") {
+pub(super) fn kill_server(local: &Local, owner: &str) {
+    for pid in local.processes(owner) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 
-fn kill_bridge(local: &Local) {
-    kill(bridge_of(local, "one"), Signal::SIGKILL).unwrap();
+fn kill_bridge(local: &Local, owner: &str) {
+    kill(bridge_of(local, owner), Signal::SIGKILL).unwrap();
 }
 
 /// The first status after each end of the server, which is killed as soon as it runs.
-async fn after_each(crashes: usize, crash: fn(&Local)) -> Vec<(State, String)> {
+async fn after_each(crashes: usize, crash: fn(&Local, &str)) -> Vec<(State, String)> {
     let local = Local::new().await;
     let mut observed = local.runtime.observe();
     local.runtime.apply("one", local.spec(Kind::Runs)).await;
@@ -28,7 +28,7 @@ async fn after_each(crashes: usize, crash: fn(&Local)) -> Vec<(State, String)> {
         let status = observed.next().await.unwrap().status.unwrap();
         let runs = status.state == State::Running;
         match (std::mem::replace(&mut ran, runs), runs) {
-            (false, true) => crash(&local),
+            (false, true) => crash(&local, "one"),
             (true, false) => seen.push((status.state, status.reason)),
             _ => {}
         }
@@ -41,7 +41,7 @@ async fn after_each(crashes: usize, crash: fn(&Local)) -> Vec<(State, String)> {
 #[tokio::test]
 async fn only_a_loop_of_crashes_is_a_failure() {
     for (crash, failed) in [
-        (kill_server as fn(&Local), "CRASH_LOOP"),
+        (kill_server as fn(&Local, &str), "CRASH_LOOP"),
         (kill_bridge, "BRIDGE_FAILED"),
     ] {
         let again = (State::Pending, "STARTING".to_owned());
@@ -56,7 +56,7 @@ async fn a_server_that_crashed_and_does_not_start_again_has_failed() {
     local.runtime.apply("one", local.spec(Kind::Runs)).await;
     local.running("one").await;
     fs::write(local.folder.path().join("i/one/work/broken"), "").unwrap();
-    kill_server(&local);
+    kill_server(&local, "one");
     let crashed = suite::until(&local, "one", "it ended", |s| s.state != State::Running).await;
     assert_eq!((crashed.state, crashed.reason.as_str()), (State::Pending, "STARTING"));
     assert!(

@@ -121,7 +121,7 @@ async fn secrets_that_are_missing_again_make_no_other_status() {
 async fn a_source_that_does_not_answer_delays_no_server_without_secrets() {
     let local = Local::new().await;
     let source = Source::that(Answers::Never);
-    let slots = local.runtime.shared.starts.available_permits();
+    let slots = local.runtime.shared.starts.slots.available_permits();
     for number in 0..slots.max(DRAWS) + 1 {
         let spec = with_secret(&local, &source);
         local.runtime.apply(&format!("waits-{number}"), spec).await;

@@ -2,13 +2,10 @@
 
 use std::os::unix::net::UnixStream;
 
-use futures::{StreamExt as _, future};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use futures::StreamExt as _;
 
 use super::{
+    crashes::kill_server,
     secrets::{Answers, Source, with_secret},
     *,
 };
@@ -27,15 +24,19 @@ async fn restarting() -> (Local, Status, OwnedSemaphorePermit) {
     local.runtime.apply("one", local.spec(Kind::Runs)).await;
     let first = local.running("one").await;
     let occupied = local.occupy_starts().await;
-    local.runtime.restart("one", restart("a")).await.unwrap();
+    queue_restart(&local, "one").await;
+    (local, first, occupied)
+}
+
+async fn queue_restart(local: &Local, owner: &str) {
+    local.runtime.restart(owner, restart("a")).await.unwrap();
     // On one thread, a supervisor that has looked at a later spec has taken up the restart, too.
     let later = ServerSpec {
         generation: 2,
         ..local.spec(Kind::Runs)
     };
-    local.runtime.apply("one", later).await;
-    suite::until(&local, "one", "it is looked at", |s| s.generation == 2).await;
-    (local, first, occupied)
+    local.runtime.apply(owner, later).await;
+    suite::until(local, owner, "it is looked at", |s| s.generation == 2).await;
 }
 
 #[tokio::test]
@@ -58,9 +59,7 @@ async fn a_server_is_kept_until_its_successor_has_a_slot() {
 #[tokio::test]
 async fn a_server_that_ends_before_its_successor_has_a_slot_has_one_all_the_same() {
     let (local, _, occupied) = restarting().await;
-    for pid in local.processes("one") {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    kill_server(&local, "one");
     let waits = suite::until(&local, "one", "it ended", |s| s.state != State::Running).await;
     assert_eq!(
         (waits.state, waits.reason.as_str(), waits.observed_restart.as_str()),
@@ -115,6 +114,47 @@ fn fails_slowly() -> ServerSpec {
     }
 }
 
+/// The first of two owners whose server becomes ready once one start slot is free.
+async fn first_to_start(local: &Local, mut occupied: OwnedSemaphorePermit) -> String {
+    // What there is comes first.
+    let mut changes = local.runtime.observe().skip(2);
+    drop(occupied.split(1));
+    loop {
+        let Observed { owner, status } = changes.next().await.unwrap();
+        if status.is_some_and(|status| status.state == State::Running) {
+            return owner;
+        }
+    }
+}
+
+/// Calls wait for it, not for one that is kept.
+#[tokio::test]
+async fn a_server_is_started_before_one_whose_predecessor_runs() {
+    let (local, _, occupied) = restarting().await;
+    local.runtime.apply("two", local.spec(Kind::Runs)).await;
+    suite::until(&local, "two", "it is queued", |s| s.reason == "STARTING").await;
+    assert_eq!(first_to_start(&local, occupied).await, "two");
+    suite::until(&local, "one", "the restart", |s| s.observed_restart == "a").await;
+    local.runtime.release().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_predecessor_has_ended_is_started_before_one_whose_predecessor_runs() {
+    let local = Local::new().await;
+    for owner in ["one", "two"] {
+        local.runtime.apply(owner, local.spec(Kind::Runs)).await;
+        local.running(owner).await;
+    }
+    let occupied = local.occupy_starts().await;
+    for owner in ["one", "two"] {
+        queue_restart(&local, owner).await;
+    }
+    kill_server(&local, "two");
+    suite::until(&local, "two", "it ended", |s| s.state != State::Running).await;
+    assert_eq!(first_to_start(&local, occupied).await, "two");
+    local.runtime.release().await;
+}
+
 /// It does not keep a start slot from the others meanwhile.
 #[tokio::test]
 async fn a_server_that_was_not_ready_within_its_slot_waits_for_a_slow_one_too() {
@@ -122,7 +162,7 @@ async fn a_server_that_was_not_ready_within_its_slot_waits_for_a_slow_one_too() 
     Arc::get_mut(&mut local.runtime.shared).unwrap().start = Duration::ZERO;
     local.runtime.apply("one", fails_slowly()).await;
     suite::until(&local, "one", "it failed", |s| s.state == State::Failed).await;
-    let (starts, slow) = (&local.runtime.shared.starts, &local.runtime.shared.slow_starts);
+    let (starts, slow) = (&local.runtime.shared.starts.slots, &local.runtime.shared.slow_starts);
     let (all, all_slow) = (starts.available_permits(), slow.available_permits());
     assert!(all_slow < all);
     let occupied = slow.acquire_many(u32::try_from(all_slow).unwrap()).await.unwrap();
@@ -159,7 +199,7 @@ async fn a_place_in_the_queue_is_given_up_while_the_secrets_of_another_spec_are_
     source.asked(1).await;
     let slots = occupied.num_permits();
     drop(occupied);
-    assert_eq!(local.runtime.shared.starts.available_permits(), slots);
+    assert_eq!(local.runtime.shared.starts.slots.available_permits(), slots);
     local.runtime.release().await;
 }
 
@@ -168,7 +208,7 @@ async fn a_place_in_the_queue_is_given_up_while_the_secrets_of_another_spec_are_
 #[tokio::test]
 async fn another_look_at_a_spec_keeps_its_place_in_the_queue() {
     let local = Local::new().await;
-    let mut occupied = local.occupy_starts().await;
+    let occupied = local.occupy_starts().await;
     for owner in ["first", "second"] {
         local.runtime.apply(owner, local.spec(Kind::Runs)).await;
         suite::until(&local, owner, "it is queued", |s| s.reason == "STARTING").await;
@@ -179,10 +219,6 @@ async fn another_look_at_a_spec_keeps_its_place_in_the_queue() {
     };
     local.runtime.apply("first", again).await;
     suite::until(&local, "first", "it is looked at", |s| s.generation == 2).await;
-    let observed = local.runtime.observe();
-    drop(occupied.split(1));
-    let runs = |observed: &Observed| observed.status.as_ref().is_some_and(|s| s.state == State::Running);
-    let first = observed.filter(|observed| future::ready(runs(observed))).next().await;
-    assert_eq!(first.unwrap().owner, "first");
+    assert_eq!(first_to_start(&local, occupied).await, "first");
     local.runtime.release().await;
 }

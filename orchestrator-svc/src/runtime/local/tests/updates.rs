@@ -186,7 +186,7 @@ async fn the_status_says_that_an_update_is_in_progress_until_it_is_over() {
 #[tokio::test]
 async fn an_update_that_fails_after_its_server_crashed_has_no_outcome_yet() {
     let (local, tools, spec) = updating_in(Local::with_backoff(Duration::from_secs(600)).await).await;
-    kill_server(&local);
+    kill_server(&local, "one");
     suite::until(&local, "one", "it ended", |s| s.state == State::Pending).await;
     fs::remove_file(tools.path().join("version")).unwrap();
     fs::remove_file(tools.path().join("slow")).unwrap();
