@@ -10,9 +10,11 @@ mod inner;
 mod json;
 mod needles;
 mod text;
+mod userinfo;
 
 pub use header::of_header;
 pub use hidden::{is_hidden, without_hidden};
 pub use json::{Unreadable, mask_strings};
 pub use needles::{Needles, found};
 pub use text::{LONG, mask};
+pub use userinfo::of_urls;

@@ -27,13 +27,14 @@ pub struct Needles {
 }
 
 impl Needles {
-    /// Of these secrets. One of several lines is also looked for line by line, as logs are written, and one that is JSON value by value.
+    /// Of these secrets. One of several lines is also looked for line by line, as logs are written, and one that is JSON value by value, and of one that has URLs the
+    /// passwords.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
         let mut all = Vec::new();
         for secret in secrets {
             let secret = secret.as_ref().trim();
             add(secret, &mut all);
-            inner::values(secret)
+            inner::secrets(secret)
                 .iter()
                 .for_each(|value| add(value.trim(), &mut all));
         }

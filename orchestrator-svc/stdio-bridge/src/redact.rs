@@ -163,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn masks_the_password_in_a_url() {
+        let redactor = Redactor::new(["postgres://app:hunter2-Passw0rd@db.corp/x"]);
+        let said = b"FATAL: app: wrong password hunter2-Passw0rd for db.corp";
+        assert_eq!(
+            redactor.redact(said, 1000),
+            "FATAL: app: wrong password [redacted] for db.corp"
+        );
+    }
+
+    #[test]
     fn masks_each_line_of_a_secret_and_short_ones_as_words() {
         let redactor = Redactor::new(["first line\nsecond line", "42"]);
         assert_eq!(redactor.redact(b"x second line y", 1000), "x [redacted] y");

@@ -18,7 +18,6 @@ use super::{
     program::Program,
     programs::Programs,
     sandbox::{Sandbox, SandboxError},
-    userinfo,
 };
 use crate::{
     config::Config,
@@ -251,7 +250,7 @@ impl Machine {
             lock: fetch.bridge_lock(),
             command: "/bin/sh".to_owned(),
             arguments: vec!["-c".to_owned(), fetch.script().to_owned(), manager],
-            secrets: userinfo::secrets(environment.values()),
+            secrets: in_urls(&environment),
             environment,
             marker: self.folders.fetch_marker(owner),
             working_folder: fetch.tree(),
@@ -327,7 +326,7 @@ impl Machine {
             grants.extend(programs.grants(&command, &arguments[..fixed]));
         }
         let mut secrets = std::mem::take(&mut launch.secrets);
-        secrets.extend(userinfo::secrets(environment.values()));
+        secrets.extend(in_urls(&environment));
         let spec = Spec {
             socket: socket.clone(),
             lock: self.folders.lock(owner),
@@ -387,6 +386,12 @@ impl Machine {
         sweep(vec![self.folders.marker(owner), self.folders.fetch_marker(owner)]).await?;
         self.folders.remove(owner)
     }
+}
+
+/// The passwords in the URLs of environment variables, such as that of a proxy or of a package registry, for a spec, which wipes them.
+fn in_urls(environment: &BTreeMap<String, String>) -> Vec<String> {
+    let found = environment.values().flat_map(|value| masking::of_urls(value));
+    found.map(|mut found| std::mem::take(&mut *found)).collect()
 }
 
 /// A file for the bridge to write. Moves the content, which may be secret, instead of copying it.

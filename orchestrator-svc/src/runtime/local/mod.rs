@@ -27,7 +27,6 @@ mod shared;
 mod start_slots;
 mod starting;
 mod supervisor;
-mod userinfo;
 
 use std::{
     collections::HashMap,
