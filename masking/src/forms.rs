@@ -3,30 +3,24 @@
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER};
 use zeroize::Zeroizing;
 
-use crate::hidden::without_hidden;
+use crate::{hidden::without_hidden, pieces::Forms};
 
 /// A shorter secret is looked for only as it is, and masked only where it is a whole word: otherwise, it would mask parts of every line.
 pub(crate) const SHORT: usize = 4;
 /// The same for what is certain of it inside the base64 of a longer text.
 const SHORT_INNER: usize = 6;
 
-pub(crate) type Form = Zeroizing<Vec<u8>>;
-
-/// Adds the secret as it is and in common encodings, all in lower case: see [`crate::found`].
-pub(crate) fn add(secret: &str, out: &mut Vec<Form>) {
+/// Adds the secret as it is and in common encodings.
+pub(crate) fn add(secret: &str, out: &mut Forms) {
     let bytes = secret.as_bytes();
-    let mut push = |mut form: Vec<u8>| {
-        form.make_ascii_lowercase();
-        out.push(Zeroizing::new(form));
-    };
-    push(bytes.to_vec());
+    out.push(bytes.to_vec());
     // As it is in a text without hidden characters.
-    push(without_hidden(secret).into_owned().into_bytes());
+    out.push(without_hidden(secret).into_owned().into_bytes());
     if bytes.len() < SHORT {
         return;
     }
     for encoding in [&BASE64, &BASE64_NOPAD, &BASE64URL, &BASE64URL_NOPAD, &HEXLOWER] {
-        push(encoding.encode(bytes).into_bytes());
+        out.push(encoding.encode(bytes).into_bytes());
     }
     // Inside longer base64, as in `user:secret`, the secret can begin at one of three offsets. The characters that also encode its neighbours are left
     // out.
@@ -37,19 +31,41 @@ pub(crate) fn add(secret: &str, out: &mut Vec<Form>) {
             let encoded = Zeroizing::new(encoding.encode(&padded[..whole]));
             let inner = encoded.get(if skip == 0 { 0 } else { 4 }..).unwrap_or_default();
             if inner.len() >= SHORT_INNER {
-                push(inner.as_bytes().to_vec());
+                out.push(inner.as_bytes().to_vec());
             }
         }
     }
     for (kept, blank) in PERCENT {
-        push(percent(bytes, kept, blank));
+        out.push(percent(bytes, kept, blank));
     }
     let json = Zeroizing::new(json(secret));
     if bytes.contains(&b'/') {
-        push(slashes_escaped(&json));
+        out.push(slashes_escaped(&json));
     }
-    push(json.to_vec());
+    out.push(json.to_vec());
 }
+
+/// Adds the lines of a secret's encodings that are wrapped: a log has each line apart, and elsewhere they may be indented. Those of a longer text that
+/// has the secret in it are not known.
+pub(crate) fn add_wrapped(secret: &str, out: &mut Forms) {
+    let bytes = secret.as_bytes();
+    // The last characters depend on whether a line feed was encoded, too.
+    let whole = bytes.len() / 3 * 3;
+    for encoding in [&BASE64_NOPAD, &BASE64URL_NOPAD, &HEXLOWER] {
+        for bytes in [bytes, &bytes[..whole]] {
+            let encoded = Zeroizing::new(encoding.encode(bytes));
+            for columns in COLUMNS {
+                let lines = encoded.as_bytes().chunks(columns).filter(|_| encoded.len() > columns);
+                lines
+                    .filter(|line| line.len() >= SHORT_INNER)
+                    .for_each(|line| out.push(line.to_vec()));
+            }
+        }
+    }
+}
+
+/// Where encoders wrap: `xxd -p` and Ruby, PEM (RFC 7468), MIME (RFC 2045).
+const COLUMNS: [usize; 3] = [60, 64, 76];
 
 /// What encoders keep beside letters, digits and `-._`, and what a blank becomes. Where they agree on a secret, one needle remains.
 const PERCENT: [(&[u8], &[u8]); 6] = [
@@ -105,12 +121,18 @@ fn slashes_escaped(json: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::Form;
+
+    fn forms(add: impl Fn(&mut Forms)) -> Vec<String> {
+        let mut forms = Forms::default();
+        add(&mut forms);
+        let text = |form: &Form| String::from_utf8(form.to_vec()).unwrap();
+        forms.sorted().iter().map(text).collect()
+    }
 
     #[test]
     fn has_what_usual_encoders_write() {
-        let secret = "a!'(b)*/c d~e+f=?";
-        let mut forms = Vec::new();
-        add(secret, &mut forms);
+        let forms = forms(|forms| add("a!'(b)*/c d~e+f=?", forms));
         for written in [
             "a!'(b)*%2Fc%20d~e%2Bf%3D%3F",
             "a%21%27%28b%29*%2Fc+d%7Ee%2Bf%3D%3F",
@@ -119,10 +141,25 @@ mod tests {
             r"a!'(b)*\/c d~e+f=?",
         ] {
             let written = written.to_ascii_lowercase();
-            assert!(
-                forms.iter().any(|form| form.as_slice() == written.as_bytes()),
-                "{written}"
-            );
+            assert!(forms.contains(&written), "{written}");
         }
+    }
+
+    #[test]
+    fn has_each_line_of_what_usual_encoders_wrap() {
+        for length in 60..200 {
+            let secret: String = ('!'..='~').cycle().take(length).collect();
+            let forms = forms(|forms| add_wrapped(&secret, forms));
+            for encoded in [BASE64.encode(secret.as_bytes()), HEXLOWER.encode(secret.as_bytes())] {
+                for columns in [60, 64, 76] {
+                    let lines = encoded.as_bytes().chunks(columns);
+                    for line in lines.map(|line| String::from_utf8(line.to_ascii_lowercase()).unwrap()) {
+                        let line = line.trim_end_matches('=');
+                        assert!(line.len() < SHORT_INNER || forms.contains(&line.to_owned()), "{line}");
+                    }
+                }
+            }
+        }
+        assert_eq!(forms(|forms| add_wrapped("of one line", forms)), [""; 0]);
     }
 }

@@ -3,12 +3,14 @@
 //! A server may repeat the secrets that it was given, in any common encoding, with invisible characters in between. [`Needles`] are the texts to look for,
 //! [`found`] finds them, [`mask`] replaces them in a text, and [`mask_strings`] in the strings of a JSON text. Secrets are wiped from memory.
 
+mod beginnings;
 mod forms;
 mod header;
 mod hidden;
 mod inner;
 mod json;
 mod needles;
+mod pieces;
 mod text;
 mod userinfo;
 
@@ -16,5 +18,6 @@ pub use header::of_header;
 pub use hidden::{is_hidden, without_hidden};
 pub use json::{Unreadable, mask_strings};
 pub use needles::{Needles, found};
+pub use pieces::LONGEST;
 pub use text::{LONG, mask};
 pub use userinfo::of_urls;

@@ -5,14 +5,17 @@ use std::{fmt, ops::Range};
 use zeroize::Zeroizing;
 
 use crate::{
-    forms::{self, Form, SHORT},
+    beginnings::Beginnings,
+    forms::{self, SHORT},
     inner,
+    pieces::{Form, Forms, PIECE},
 };
 
 /// A shorter line of a secret of several lines is not masked: `{` and `},` of JSON are in many lines.
 const SHORT_LINE: usize = 8;
 
-/// Secrets to look for. A search at one place of a text costs the logarithm of their number: a file that is secret has thousands of lines.
+/// Secrets to look for. A search at one place of a text costs the logarithm of their number: a file that is secret has thousands of lines. Their length
+/// does not matter, see [`Forms`].
 ///
 /// An automaton (Aho-Corasick) would be as fast, but has a state for each byte of each form of each secret, in memory that is not wiped.
 #[derive(Default)]
@@ -23,23 +26,22 @@ pub struct Needles {
     shorter: Vec<Option<usize>>,
     /// Where in `all` those with each first byte are.
     by_first: Vec<Range<usize>>,
-    longest: usize,
+    beginnings: Beginnings,
 }
 
 impl Needles {
-    /// Of these secrets. One of several lines is also looked for line by line, as logs are written, and one that is JSON value by value, and of one that has URLs the
+    /// Of these secrets. One of several lines is also looked for line by line, as logs are written, one that is JSON value by value, and of one that has URLs the
     /// passwords.
     pub fn new<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Self {
-        let mut all = Vec::new();
+        let mut forms = Forms::default();
         for secret in secrets {
             let secret = secret.as_ref().trim();
-            add(secret, &mut all);
+            add(secret, &mut forms);
             inner::secrets(secret)
                 .iter()
-                .for_each(|value| add(value.trim(), &mut all));
+                .for_each(|value| add(value.trim(), &mut forms));
         }
-        all.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
-        all.dedup();
+        let all = forms.sorted();
         let (mut shorter, mut begun) = (Vec::with_capacity(all.len()), Vec::<usize>::new());
         for (i, needle) in all.iter().enumerate() {
             while begun
@@ -55,20 +57,18 @@ impl Needles {
         let last = |byte: u8| all.partition_point(|needle| needle.first().is_some_and(|&first| first <= byte));
         Self {
             by_first: (0..=u8::MAX).map(|byte| first(byte)..last(byte)).collect(),
-            longest: all.iter().map(|needle| needle.len()).max().unwrap_or_default(),
+            beginnings: Beginnings::of(all.iter().map(|needle| needle.as_slice())),
             shorter,
             all,
         }
     }
 
-    /// The length of the longest.
-    pub fn longest(&self) -> usize {
-        self.longest
-    }
-
     /// The length of the longest that is at this place of the text, which is in lower case; 0 if none is.
     fn find(&self, text: &[u8], at: usize) -> usize {
         let rest = &text[at..];
+        if !self.beginnings.may_begin(rest) {
+            return 0;
+        }
         let Some(within) = rest.first().and_then(|&byte| self.by_first.get(usize::from(byte))) else {
             return 0;
         };
@@ -87,11 +87,12 @@ impl Needles {
 }
 
 /// Adds the forms of a secret and of its lines.
-fn add(secret: &str, all: &mut Vec<Form>) {
+fn add(secret: &str, all: &mut Forms) {
     if secret.is_empty() {
         return;
     }
     forms::add(secret, all);
+    forms::add_wrapped(secret, all);
     let lines = secret.lines().map(str::trim);
     let telling = |line: &&str| line.len() >= SHORT_LINE && line.contains(char::is_alphanumeric);
     lines.filter(telling).for_each(|line| forms::add(line, all));
@@ -100,15 +101,18 @@ fn add(secret: &str, all: &mut Vec<Form>) {
 /// Where secrets are in a text, in order: those of any of these that begin before `end`. Case is ignored where it is ASCII's: servers often write a header's value in lower case.
 pub fn found(needles: &[&Needles], text: &[u8], end: usize) -> Vec<Range<usize>> {
     let text = Zeroizing::new(text.to_ascii_lowercase());
-    let (mut found, mut at) = (Vec::new(), 0);
+    let (mut found, mut at) = (Vec::<Range<usize>>::new(), 0);
     while at < end {
         let length = needles
             .iter()
             .map(|needles| needles.find(&text, at))
             .max()
             .unwrap_or_default();
-        if length > 0 {
-            found.push(at..at + length);
+        match found.last_mut() {
+            _ if length == 0 => {}
+            // The next piece of a long one.
+            Some(last) if last.end == at && last.len() >= PIECE => last.end += length,
+            _ => found.push(at..at + length),
         }
         at += length.max(1);
     }
@@ -148,6 +152,21 @@ mod tests {
         let needles = Needles::new([r#"{"id":"1","private_key":"-----BEGIN\nMIIEvQIBADAN+/\n-----END"}"#]);
         let text = b"parsed: MIIEvQIBADAN+/";
         assert_eq!(needles.find(&text.to_ascii_lowercase(), 8), text.len() - 8);
+    }
+
+    #[test]
+    fn finds_the_whole_of_a_long_secret_and_parts_of_it() {
+        let secret: String = (0..200).map(|n| format!("{n:05}")).collect();
+        let needles = Needles::new([&secret]);
+        let text = format!("before {secret} after");
+        let only = |text: &[u8]| {
+            let found = found(&[&needles], text, text.len());
+            assert_eq!(found.len(), 1);
+            found[0].clone()
+        };
+        assert_eq!(only(text.as_bytes()), 7..7 + secret.len());
+        let part = &secret.as_bytes()[10..secret.len() - 10];
+        assert_eq!(only(part), PIECE - 10..12 * PIECE - 10);
     }
 
     #[test]

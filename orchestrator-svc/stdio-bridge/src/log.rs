@@ -50,7 +50,7 @@ impl Log {
     pub(crate) fn follow(self: &Arc<Self>, stream: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
         let log = Arc::clone(self);
         // More is read than is logged, so that a secret that begins just before the cut is recognized.
-        let mut lines = Lines::new(stream, self.line_bytes + self.redactor.longest());
+        let mut lines = Lines::new(stream, self.line_bytes + masking::LONGEST);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next().await {
                 log.line(&line.bytes).await;
