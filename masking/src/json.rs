@@ -2,37 +2,63 @@
 
 use std::borrow::Cow;
 
+use crate::LONG;
+
 /// A string of the JSON cannot be read: it has no end, or an escape in it is no character, such as one half of a surrogate pair.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// The JSON with each string replaced for which `mask` returns another, also the names of members; `None` if there is none. `mask` gets what a string
-/// means, since JSON has several spellings of one. All else is kept, byte for byte. The text may be nested to any depth.
+/// The JSON with each string replaced for which `mask` returns another, also the names of members, and each number, by a string; `None` if there is none.
+/// `mask` gets what a string means, since JSON has several spellings of one, and the length of the shortest secret to mask: `shortest`, and in a number at least
+/// [`LONG`], since a number that is no secret must remain one. All else is kept, byte for byte. The text may be nested to any depth.
 ///
 /// # Errors
 /// If a string cannot be read.
-pub fn mask_strings(json: &str, mut mask: impl FnMut(&str) -> Option<String>) -> Result<Option<String>, Unreadable> {
+pub fn mask_json(
+    json: &str,
+    shortest: usize,
+    mut mask: impl FnMut(&str, usize) -> Option<String>,
+) -> Result<Option<String>, Unreadable> {
+    let bytes = json.as_bytes();
     let (mut out, mut kept, mut at) = (String::new(), 0, 0);
-    while let Some(start) = json[at..].find('"').map(|start| at + start) {
-        let end = start + 1 + length(&json.as_bytes()[start + 1..]).ok_or(Unreadable)?;
-        let inner = &json[start + 1..end];
-        let text = if inner.contains('\\') {
-            Cow::Owned(serde_json::from_str(&json[start..=end]).map_err(|_| Unreadable)?)
+    while let Some(start) = bytes[at..].iter().position(begins).map(|start| at + start) {
+        let masked;
+        (at, masked) = if bytes[start] == b'"' {
+            let end = start + 1 + length(&bytes[start + 1..]).ok_or(Unreadable)?;
+            let inner = &json[start + 1..end];
+            let text = if inner.contains('\\') {
+                Cow::Owned(serde_json::from_str(&json[start..=end]).map_err(|_| Unreadable)?)
+            } else {
+                Cow::Borrowed(inner)
+            };
+            (end + 1, mask(&text, shortest))
         } else {
-            Cow::Borrowed(inner)
+            let rest = &json[start..];
+            let number = &rest[..rest.bytes().position(|byte| !is_of_number(byte)).unwrap_or(rest.len())];
+            let shortest = shortest.max(LONG);
+            let is_long = number.len() >= shortest;
+            (start + number.len(), is_long.then(|| mask(number, shortest)).flatten())
         };
-        if let Some(masked) = mask(&text) {
+        if let Some(masked) = masked {
             out.push_str(&json[kept..start]);
             out.push_str(&serde_json::to_string(&masked).expect("a string is JSON"));
-            kept = end + 1;
+            kept = at;
         }
-        at = end + 1;
     }
     if kept == 0 {
         return Ok(None);
     }
     out.push_str(&json[kept..]);
     Ok(Some(out))
+}
+
+/// Whether a string or a number begins so.
+fn begins(byte: &u8) -> bool {
+    matches!(byte, b'"' | b'-' | b'0'..=b'9')
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
 /// Up to the quotation mark that ends a string.
@@ -54,8 +80,12 @@ mod tests {
     use super::*;
 
     fn masked(json: &str) -> Result<Option<String>, Unreadable> {
-        mask_strings(json, |text| {
-            text.contains("a\"nary").then(|| text.replace("a\"nary", "\"***\""))
+        mask_json(json, 0, |text, shortest| {
+            let secrets = ["a\"nary", "4711", "4711471147"];
+            let found = secrets
+                .into_iter()
+                .rfind(|secret| secret.len() >= shortest && text.contains(secret))?;
+            Some(text.replace(found, "\"***\""))
         })
     }
 
@@ -65,6 +95,20 @@ mod tests {
         let expected = r#"{ "code":1.50e0,"a":"x\\","a":"401 for \"***\"","data":[{"\"***\"":12345678901234567890123}] , "b":"\/"}"#;
         assert_eq!(masked(json), Ok(Some(expected.to_owned())));
         assert_eq!(masked(r#"{"code": -1,"message":"no\n, \\\"nary"}"#), Ok(None));
+    }
+
+    #[test]
+    fn a_long_secret_is_masked_in_numbers() {
+        for (json, expected) in [
+            (
+                r#"{"code":-4711,"a":47112345,"b":[1.5,-4711471147]}"#,
+                r#"{"code":-4711,"a":47112345,"b":[1.5,"-\"***\""]}"#,
+            ),
+            (r#"4711471147.0"#, r#""\"***\".0""#),
+            (r#""4711",4711"#, r#""\"***\"",4711"#),
+        ] {
+            assert_eq!(masked(json), Ok(Some(expected.to_owned())), "{json}");
+        }
     }
 
     #[test]

@@ -151,9 +151,9 @@ impl Target {
     }
 
     /// What masks the secrets that the server was sent in a definition of a tool, which others see, too.
-    pub(super) fn definitions_mask(&self) -> impl Fn(&str) -> Option<String> + use<> {
+    pub(super) fn definitions_mask(&self) -> impl Fn(&str, usize) -> Option<String> + use<> {
         let needles = self.needles();
-        move |text| masking::mask(text, MASK, &[&needles], masking::LONG)
+        move |text, shortest| masking::mask(text, MASK, &[&needles], shortest)
     }
 
     fn needles(&self) -> Needles {

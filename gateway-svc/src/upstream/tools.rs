@@ -131,7 +131,7 @@ struct Page {
 }
 
 /// `mask` returns the text of a definition with secrets masked, if it has any.
-fn read_page(page: &[u8], mask: impl Fn(&str) -> Option<String>) -> Result<Page, UpstreamError> {
+fn read_page(page: &[u8], mask: impl Fn(&str, usize) -> Option<String>) -> Result<Page, UpstreamError> {
     let text = std::str::from_utf8(page).map_err(|_| UpstreamError::invalid("it is not UTF-8"))?;
     let page = Object::parse(text)?;
     let listed = page
@@ -161,9 +161,9 @@ fn read_page(page: &[u8], mask: impl Fn(&str) -> Option<String>) -> Result<Page,
 /// A tool; or why it is left out.
 fn listed_tool(
     definition: &str,
-    mask: impl Fn(&str) -> Option<String>,
+    mask: impl Fn(&str, usize) -> Option<String>,
 ) -> Result<Result<ListedTool, String>, UpstreamError> {
-    let masked = match masking::mask_strings(definition, mask) {
+    let masked = match masking::mask_json(definition, masking::LONG, mask) {
         Ok(masked) => masked,
         Err(masking::Unreadable) => return Ok(Err("a string in it cannot be read".to_owned())),
     };

@@ -78,17 +78,9 @@ impl Redactor {
         String::from_utf8_lossy(&out).into_owned()
     }
 
-    /// The text with its secrets masked, also those that hidden characters interrupt; `None` if there are none. Other hidden characters are kept.
-    pub(crate) fn mask(&self, text: &str) -> Option<String> {
-        self.mask_from(text, 0)
-    }
-
-    /// The same, except for short secrets.
-    pub(crate) fn mask_long(&self, text: &str) -> Option<String> {
-        self.mask_from(text, masking::LONG)
-    }
-
-    fn mask_from(&self, text: &str, shortest: usize) -> Option<String> {
+    /// The text with its secrets of at least `shortest` bytes masked, also those that hidden characters interrupt; `None` if there are none. Other hidden
+    /// characters are kept.
+    pub(crate) fn mask(&self, text: &str, shortest: usize) -> Option<String> {
         let learned = self.learned().needles();
         masking::mask(text, MASK, &[&self.fixed, &learned], shortest)
     }
@@ -217,10 +209,10 @@ mod tests {
         ] {
             assert_eq!(redactor.redact(line, 1000), "key [redacted].", "{line:?}");
             let text = String::from_utf8_lossy(line);
-            let masked = redactor.mask(&text).unwrap();
+            let masked = redactor.mask(&text, 0).unwrap();
             assert_eq!(without_hidden(&masked), "key [redacted].");
         }
-        assert_eq!(redactor.mask("nothing\n"), None);
+        assert_eq!(redactor.mask("nothing\n", 0), None);
     }
 
     /// The bytes that are read behind the limit may be control characters.

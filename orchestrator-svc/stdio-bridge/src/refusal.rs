@@ -4,7 +4,7 @@
 //! says about itself, such as its list of tools: the gateway shows that in the registry, whoever installed the server. The result of a call is
 //! for its caller only, who asked for this content, and is passed on as it is.
 
-use masking::mask_strings;
+use masking::{LONG, mask_json};
 
 use crate::{
     envelope::{Members, error},
@@ -23,9 +23,10 @@ pub(crate) fn describes(method: &str) -> bool {
 
 /// The answer with the secrets masked in its error or, where that describes the server, in its result; `None` if there are none.
 pub(crate) fn masked(answer: &Members<'_>, describes: bool, redactor: &Redactor) -> Option<String> {
+    let mask = |text: &str, shortest| redactor.mask(text, shortest);
     let (name, masked) = match (answer.get("error"), answer.get("result")) {
-        (Some(error), _) => ("error", mask_strings(error.get(), |text| redactor.mask(text))),
-        (None, Some(result)) if describes => ("result", mask_strings(result.get(), |text| redactor.mask_long(text))),
+        (Some(error), _) => ("error", mask_json(error.get(), 0, mask)),
+        (None, Some(result)) if describes => ("result", mask_json(result.get(), LONG, mask)),
         _ => return None,
     };
     match masked {
@@ -40,7 +41,8 @@ pub(crate) fn masked(answer: &Members<'_>, describes: bool, redactor: &Redactor)
 
 /// The same for what is not read as a message here, and may be by others.
 pub(crate) fn masked_text(text: &str, redactor: &Redactor) -> Option<String> {
-    mask_strings(text, |text| redactor.mask(text)).unwrap_or_else(|_| Some(error("null", BAD_ANSWER, UNREADABLE)))
+    mask_json(text, 0, |text, shortest| redactor.mask(text, shortest))
+        .unwrap_or_else(|_| Some(error("null", BAD_ANSWER, UNREADABLE)))
 }
 
 #[cfg(test)]
@@ -83,6 +85,16 @@ mod tests {
         assert_eq!(masked(&tool("s3cr3t-canary"), true, &secrets), Some(tool("[redacted]")));
         assert_eq!(masked(&tool("a key"), true, &secrets), None);
         assert_eq!(masked(&tool("s3cr3t-canary"), false, &secrets), None);
+    }
+
+    #[test]
+    fn a_secret_is_masked_where_it_is_a_number() {
+        let tool = |default: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":91827364,"result":{{"default":{default},"maximum":12345678}}}}"#)
+        };
+        let secrets = ["91827364", "1234"];
+        assert_eq!(masked(&tool("91827364"), true, &secrets), Some(tool(r#""[redacted]""#)));
+        assert_eq!(masked(&tool("1234"), true, &secrets), None);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) fn screened(mut response: Response<Incoming>, rules: Rules) -> Respon
 /// Replaces a media type that has a secret in it: the gateway quotes one that it does not accept.
 fn hide_secret_kind(headers: &mut HeaderMap, redactor: &Redactor) {
     let kind = headers.get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| redactor.mask(&String::from_utf8_lossy(kind.as_bytes())).is_some()) {
+    if kind.is_some_and(|kind| redactor.mask(&String::from_utf8_lossy(kind.as_bytes()), 0).is_some()) {
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/octet-stream"),
