@@ -9,7 +9,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody}
 use hyper::body::Frame;
 
 /// The body of an answer, of the bridge or of a server.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn sse(message: &str) -> Bytes {
     Bytes::from(format!("event: message\ndata: {message}\n\n"))

@@ -9,6 +9,7 @@
 //! standard output, and ends with all its descendants when standard input ends.
 
 mod answer;
+mod aside;
 mod asked;
 mod backlog;
 mod child;

@@ -9,6 +9,8 @@ use std::{
 use masking::{LONGEST, Needles, without_hidden};
 use zeroize::Zeroizing;
 
+use crate::aside::Aside;
+
 const MASK: &str = "[redacted]";
 
 /// The most bytes of header values that are remembered, each with [`OVERHEAD`]. Beyond it, those that were not sent for the longest time are forgotten: the headers of
@@ -21,6 +23,8 @@ const OVERHEAD: usize = 256;
 pub struct Redactor {
     fixed: Needles,
     learned: Mutex<Learned>,
+    /// For long texts.
+    pub(crate) aside: Aside,
 }
 
 /// Secret values of headers.
@@ -38,6 +42,7 @@ impl Redactor {
         Self {
             fixed: Needles::new(secrets),
             learned: Mutex::default(),
+            aside: Aside::default(),
         }
     }
 

@@ -21,6 +21,11 @@ pub(crate) fn describes(method: &str) -> bool {
     method == "initialize" || method.ends_with("/list")
 }
 
+/// Whether [`masked`] looks for secrets in the answer.
+pub(crate) fn is_shown(answer: &Members<'_>, describes: bool) -> bool {
+    describes || answer.get("error").is_some()
+}
+
 /// The answer with the secrets masked in its error or, where that describes the server, in its result; `None` if there are none.
 pub(crate) fn masked(answer: &Members<'_>, describes: bool, redactor: &Redactor) -> Option<String> {
     let mask = |text: &str, shortest| redactor.mask(text, shortest);

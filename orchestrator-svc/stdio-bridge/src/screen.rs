@@ -13,7 +13,10 @@ use hyper::body::{Frame, Incoming};
 
 pub(crate) use self::held::Rules;
 use self::{events::Events, held::Held};
-use crate::{answer::Body, redact::Redactor};
+use crate::{
+    answer::{Body, BoxError},
+    redact::Redactor,
+};
 
 /// A body that passes.
 enum Screen {
@@ -32,28 +35,46 @@ pub(crate) fn screened(mut response: Response<Incoming>, rules: Rules) -> Respon
     // Masked, it has another.
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.map(|body| {
-        let frames = stream::unfold((Some(body), screen), |(body, mut screen)| async move {
-            let mut body = body?;
-            loop {
-                let out = match body.frame().await {
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) => screen.push(&data),
-                        // Trailers, which MCP has none of.
-                        Err(_) => continue,
-                    },
-                    Some(Err(error)) => return Some((Err(error.into()), (None, screen))),
-                    None => {
-                        let last = screen.finish();
-                        return (!last.is_empty()).then(|| (Ok(Frame::data(Bytes::from(last))), (None, screen)));
-                    }
-                };
-                if !out.is_empty() {
-                    return Some((Ok(Frame::data(Bytes::from(out))), (Some(body), screen)));
-                }
-            }
-        });
-        StreamBody::new(frames).boxed_unsync()
+        let parts = stream::try_unfold(Some((body, screen)), move |left| next_part(left, Arc::clone(&redactor)));
+        StreamBody::new(parts).boxed_unsync()
     })
+}
+
+/// What passes next of a body, and what is left of it.
+async fn next_part(
+    left: Option<(Incoming, Screen)>,
+    redactor: Arc<Redactor>,
+) -> Result<Option<(Frame<Bytes>, Option<(Incoming, Screen)>)>, BoxError> {
+    let Some((mut body, mut screen)) = left else {
+        return Ok(None);
+    };
+    loop {
+        let data = match body.frame().await.transpose()?.map(Frame::into_data) {
+            Some(Ok(data)) => Some(data),
+            // Trailers, which MCP has none of.
+            Some(Err(_)) => continue,
+            None => None,
+        };
+        let (is_last, is_long) = (data.is_none(), screen.is_long());
+        let work = move || {
+            let out = match data {
+                Some(data) => screen.push(&data),
+                None => screen.finish(),
+            };
+            (screen, Bytes::from(out))
+        };
+        let out;
+        (screen, out) = match is_long {
+            true => redactor.aside.begin(work).await.await?,
+            false => work(),
+        };
+        if is_last {
+            return Ok((!out.is_empty()).then(|| (Frame::data(out), None)));
+        }
+        if !out.is_empty() {
+            return Ok(Some((Frame::data(out), Some((body, screen)))));
+        }
+    }
 }
 
 /// Replaces a media type that has a secret in it: the gateway quotes one that it does not accept.
@@ -80,6 +101,14 @@ fn screen(headers: &HeaderMap, rules: Rules) -> Option<Screen> {
 }
 
 impl Screen {
+    /// Whether so much is held that to mask it may take long.
+    fn is_long(&self) -> bool {
+        match self {
+            Self::Whole(held) => held.is_long(),
+            Self::Events(events) => events.is_long(),
+        }
+    }
+
     /// Takes a piece of the body, and returns what can be passed on.
     fn push(&mut self, data: &[u8]) -> Vec<u8> {
         match self {

@@ -23,12 +23,14 @@ use tokio::{
 
 use self::unread::Unread;
 use crate::{
+    aside::LONG,
     backlog::{self, Backlog},
     envelope::{Members, error, number, one_line},
     event::{EndReason, Event, Events},
     log::Log,
     metered::metered,
     process::StartError,
+    redact::Redactor,
     refusal::{self, BAD_ANSWER},
     spec::Limits,
 };
@@ -80,6 +82,19 @@ struct Pending {
     describes: bool,
     answer: oneshot::Sender<String>,
     progress: backlog::Sender,
+}
+
+impl Pending {
+    /// Passes the server's answer on, masked.
+    fn answer(self, message: &Members<'_>, redactor: &Redactor) {
+        let answer = match refusal::masked(message, self.describes, redactor) {
+            None => message.with("id", &self.id),
+            Some(masked) => Members::parse(masked.as_bytes())
+                .expect("written from parsed members")
+                .with("id", &self.id),
+        };
+        let _ = self.answer.send(answer);
+    }
 }
 
 /// What a caller waits for.
@@ -338,19 +353,20 @@ impl Session {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, message: &Members<'_>) {
+    /// Passes an answer on, which is this line.
+    async fn answer(&self, message: &Members<'_>, line: &[u8]) {
         let id = message.get("id").and_then(|id| number(id.get()));
         let Some((id, pending)) = id.and_then(|id| Some((id, self.pending().remove(&id)?))) else {
             return;
         };
-        let masked = refusal::masked(message, pending.describes, self.log.redactor());
-        let answer = match &masked {
-            None => message.with("id", &pending.id),
-            Some(masked) => Members::parse(masked.as_bytes())
-                .expect("written from parsed members")
-                .with("id", &pending.id),
-        };
-        let _ = pending.answer.send(answer);
+        let redactor = self.log.redactor();
+        if line.len() > LONG && refusal::is_shown(message, pending.describes) {
+            let (line, beside) = (line.to_vec(), Arc::clone(redactor));
+            let answer = move || pending.answer(&Members::parse(&line).expect("it is parsed"), &beside);
+            drop(redactor.aside.begin(answer).await);
+        } else {
+            pending.answer(message, redactor);
+        }
         self.answered(id);
     }
 
@@ -455,7 +471,6 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
-    use crate::redact::Redactor;
 
     #[tokio::test]
     async fn a_reader_that_panics_is_told_from_output_that_was_closed() {

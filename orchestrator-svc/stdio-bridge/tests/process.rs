@@ -411,26 +411,31 @@ async fn lists_of_a_server_with_a_port_have_no_secrets() {
         self.send_response"#,
     );
     let lists = lists.replacen("self.send_response(200); ", "self.send_response(200)\n        ", 1);
-    let bridge = Bridge::ready_with("", |spec| {
-        spec.arguments = vec!["-c".to_owned(), lists];
-        spec.secrets.push("s3cr3t-canary".to_owned());
-        spec.environment.insert("KEY".to_owned(), "s3cr3t-canary".to_owned());
-        spec.transport = Transport::StreamableHttp {
-            port: 0,
-            path: String::new(),
-        };
-    })
-    .await;
-    let headers = [("x-api-key", "header-canary"), (SECRET_HEADERS, "x-api-key")];
-    for (method, shown) in [
-        ("tools/list", "[redacted][redacted]"),
-        ("tools/call", "s3cr3t-canaryheader-canary"),
-    ] {
-        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
-        let response = bridge.client().send("POST", &headers, request.to_string()).await;
-        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
-        let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
-        assert_eq!(answer["result"]["tools"][0]["description"], shown, "{method}");
+    // A long one is masked on a thread of its own.
+    for times in [1, 6_000] {
+        let bridge = Bridge::ready_with("", |spec| {
+            spec.arguments = vec!["-c".to_owned(), lists.clone()];
+            spec.secrets.push("s3cr3t-canary".to_owned());
+            spec.environment
+                .insert("KEY".to_owned(), "s3cr3t-canary.".repeat(times));
+            spec.transport = Transport::StreamableHttp {
+                port: 0,
+                path: String::new(),
+            };
+        })
+        .await;
+        let headers = [("x-api-key", "header-canary"), (SECRET_HEADERS, "x-api-key")];
+        for (method, secret, header) in [
+            ("tools/list", "[redacted].", "[redacted]"),
+            ("tools/call", "s3cr3t-canary.", "header-canary"),
+        ] {
+            let request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
+            let response = bridge.client().send("POST", &headers, request.to_string()).await;
+            let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+            let shown = secret.repeat(times) + header;
+            assert_eq!(answer["result"]["tools"][0]["description"], shown, "{method}");
+        }
     }
 }
 

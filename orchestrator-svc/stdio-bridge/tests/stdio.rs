@@ -589,17 +589,19 @@ async fn errors_of_a_server_have_no_secrets_and_results_are_as_they_are() {
 /// Others than the installation's owner see what a server says about itself.
 #[tokio::test]
 async fn lists_of_a_server_have_no_secrets() {
-    let bridge = Bridge::ready_with("good", |spec| {
-        spec.secrets.push("s3cr3t-canary".to_owned());
-        spec.environment.insert("KEY".to_owned(), "s3cr3t-canary".to_owned());
-    })
-    .await;
-    let (_, _, body) = bridge
-        .client()
-        .post(&json!({"jsonrpc": "2.0", "id": "a", "method": "prompts/list"}))
+    // A long one is masked on a thread of its own.
+    for times in [1, 6_000] {
+        let bridge = Bridge::ready_with("good", |spec| {
+            spec.secrets.push("s3cr3t-canary".to_owned());
+            spec.environment
+                .insert("KEY".to_owned(), "s3cr3t-canary.".repeat(times));
+        })
         .await;
-    assert!(
-        body.contains(r#""description": "with [redacted]""#) && !body.contains("s3cr3t"),
-        "{body}"
-    );
+        let (_, _, body) = bridge
+            .client()
+            .post(&json!({"jsonrpc": "2.0", "id": "a", "method": "prompts/list"}))
+            .await;
+        let expected = format!(r#""description": "with {}""#, "[redacted].".repeat(times));
+        assert!(body.contains(&expected) && !body.contains("s3cr3t"), "{body}");
+    }
 }

@@ -59,6 +59,10 @@ impl Events {
         }
     }
 
+    pub(super) fn is_long(&self) -> bool {
+        self.held.is_long()
+    }
+
     /// Takes a piece of the body, and returns what can be passed on.
     pub(super) fn push(&mut self, data: &[u8]) -> Vec<u8> {
         let (mut out, mut rest) = (Vec::new(), data);

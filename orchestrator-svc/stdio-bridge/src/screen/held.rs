@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    aside::LONG,
     envelope::{Members, error},
     redact::Redactor,
     refusal::{self, BAD_ANSWER},
@@ -58,6 +59,11 @@ impl Held {
             bytes: Vec::new(),
             fate: Fate::Held,
         }
+    }
+
+    /// Whether so much is held that to mask it may take long.
+    pub(super) fn is_long(&self) -> bool {
+        self.bytes.len() > LONG
     }
 
     /// Takes a part of the message, and returns what can be passed on.

@@ -138,7 +138,7 @@ impl Session {
             Some(Kind::Response) if message.get("id").is_some_and(|id| id.get() == "null") => {
                 self.receive_unread(&message).await;
             }
-            Some(Kind::Response) => self.answer(&message),
+            Some(Kind::Response) => self.answer(&message, line).await,
             Some(Kind::Request { method }) => self.refuse(&message, &method),
             Some(Kind::Notification { .. }) if line.len() > NOTIFICATION_BYTES => {
                 let text = format!("[a notification of more than {NOTIFICATION_BYTES} bytes was dropped]");
@@ -243,5 +243,59 @@ impl Session {
         for id in scan.answers() {
             self.fail(id, &format!("{answer} {why}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::Stdio,
+        sync::{Arc, mpsc},
+        time::Duration,
+    };
+
+    use futures::FutureExt as _;
+    use tokio::process::Command;
+
+    use super::*;
+    use crate::{aside::LONG, event::Events, log::Log, redact::Redactor, spec::Limits};
+
+    /// The reader waits for a long answer only if another one is being masked.
+    #[tokio::test]
+    async fn a_long_list_is_masked_beside_the_reader() {
+        let mut server = Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (server.stdin.take().unwrap(), server.stdout.take().unwrap());
+        let redactor = Arc::new(Redactor::new(["s3cr3t-canary"]));
+        let (events, _) = Events::to_stdout();
+        let log = Log::new(events.clone(), Arc::clone(&redactor), &Limits::default());
+        let (session, _) = Session::start(stdin, stdout, Limits::default(), events, log);
+        let (go_on, wait) = mpsc::channel();
+        let busy = redactor
+            .aside
+            .begin(move || wait.recv_timeout(Duration::from_secs(30)))
+            .await;
+        let request = Members::parse(br#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#).unwrap();
+        let (long, short) = (session.request("", &request).await, session.request("", &request).await);
+        let (long, short) = (
+            long.unwrap_or_else(|_| unreachable!()),
+            short.unwrap_or_else(|_| unreachable!()),
+        );
+        let answer =
+            |id: &str, text: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{text}{}"}}"#, "x".repeat(LONG));
+        let said = answer(&long.internal_id.to_string(), "s3cr3t-canary");
+        let mut reader = Box::pin(session.receive(said.as_bytes()));
+        assert!((&mut reader).now_or_never().is_none());
+        let said = format!(r#"{{"jsonrpc":"2.0","id":{},"result":1}}"#, short.internal_id);
+        assert_eq!(session.receive(said.as_bytes()).now_or_never(), Some(true));
+        go_on.send(()).unwrap();
+        assert!(reader.await);
+        assert!(long.answer.await.unwrap() == answer("7", "[redacted]"));
+        busy.await.unwrap().unwrap();
     }
 }
