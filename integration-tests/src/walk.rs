@@ -262,6 +262,7 @@ impl Caller {
             issuer: parameter("iss"),
             error: parameter("error"),
             error_description: parameter("error_description"),
+            redirect_uri: redirected.split('?').next().unwrap_or_default().to_owned(),
         };
         Ok(self.credentials().finish_authorization(request).await?.into_inner())
     }

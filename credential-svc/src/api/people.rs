@@ -217,6 +217,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> CredentialService for Peopl
             issuer,
             error,
             error_description,
+            redirect_uri,
         } = request.into_inner();
         let returned = Returned {
             user: user.id.to_string(),
@@ -225,6 +226,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> CredentialService for Peopl
             issuer,
             error,
             error_description,
+            redirect_uri,
         };
         let uid = pending::uid_of(returned.state.expose_secret());
         let name = uid.map(|uid| format!("installations/{uid}")).unwrap_or_default();

@@ -76,6 +76,15 @@ impl From<Error> for Status {
                 "this sign-in was finished before, has taken longer than ten minutes, or was begun by somebody else; connect the account again",
             )
             .build(),
+            Error::AuthorizationAnswerForeign(issuer) => of(
+                Code::FailedPrecondition,
+                ErrorReason::AuthorizationStateInvalid,
+                format!(
+                    "the answer to this sign-in is of another authorization server than {issuer}, or does not say whose it is; nothing was sent to \
+                     either; connect the account again, and if this persists, tell the people who run {issuer}"
+                ),
+            )
+            .build(),
             Error::AuthorizationDenied(message) => of(
                 Code::FailedPrecondition,
                 ErrorReason::AuthorizationDenied,

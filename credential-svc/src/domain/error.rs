@@ -49,6 +49,9 @@ pub(crate) enum Error {
     /// A sign-in is unknown, was finished, has expired, or belongs to another person or authorization server.
     #[error("the sign-in is not known here any more")]
     AuthorizationStateInvalid,
+    /// A sign-in was answered by another authorization server than this, or by nobody who says who they are. Nothing was sent to either.
+    #[error("the answer to this sign-in is not known to be of {0}")]
+    AuthorizationAnswerForeign(String),
     /// The person did not allow the access, or the authorization server did not accept the code.
     #[error("{0}")]
     AuthorizationDenied(String),

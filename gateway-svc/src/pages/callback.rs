@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Query, RawQuery, State},
+    extract::{Path, Query, RawQuery, State},
     http::HeaderMap,
     response::Response,
 };
@@ -24,6 +24,7 @@ use super::{
 };
 
 const PURPOSE: &str = "not connected";
+const CALLBACK: &str = "/oauth/callback";
 const PROBLEM: &str = "/oauth/problem";
 /// Bytes of the parameters, as they are sent on. Codes of real servers can have 2 KiB.
 const MAX_CODE: usize = 8 << 10;
@@ -31,11 +32,17 @@ const MAX_PARAMETER: usize = 2 << 10;
 
 pub(super) async fn callback(
     State(pages): State<Arc<Pages>>,
+    server: Option<Path<String>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let Some(answer) = parse(query.as_deref().unwrap_or_default()) else {
+    let Some(mut answer) = parse(query.as_deref().unwrap_or_default()) else {
         return pages.stop(None, &NotConnected::from(Why::Malformed));
+    };
+    // Each authorization server has its own path: an answer of another is seen by that.
+    answer.redirect_uri = match server {
+        Some(Path(tag)) => format!("{}{CALLBACK}/{tag}", pages.public),
+        None => format!("{}{CALLBACK}", pages.public),
     };
     let Some(pending) = pages.remembered(&headers, &answer.state) else {
         return pages.stop(None, &NotConnected::from(Why::Foreign));

@@ -2,7 +2,7 @@
 //! accept the gateway's client metadata document.
 
 use integration_tests::{Caller, Stack};
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::testing::{AUDIENCE, TestIssuer};
 
 /// Where browsers reach the gateway. Nobody answers there: the people take what would be sent there to Chandlery.
@@ -53,8 +53,9 @@ impl Stage {
         format!("{PUBLIC_URL}/oauth/callback")
     }
 
-    /// The id of the client that has a metadata document.
-    pub(super) fn client_document() -> String {
-        format!("{PUBLIC_URL}/oauth/client.json")
+    /// Whether a client's id is a metadata document of the gateway's.
+    pub(super) fn is_client_document(id: &Value) -> bool {
+        let below = format!("{PUBLIC_URL}/oauth/client/");
+        id.as_str().is_some_and(|id| id.starts_with(&below))
     }
 }

@@ -46,6 +46,7 @@ pub(crate) struct Returned {
     pub(crate) issuer: String,
     pub(crate) error: String,
     pub(crate) error_description: String,
+    pub(crate) redirect_uri: String,
 }
 
 impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
@@ -63,7 +64,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             });
         }
         let metadata = self.authorization.servers.metadata(&pending.server).await?;
-        check_answer(&metadata, &returned)?;
+        check_answer(&metadata, &pending, &returned)?;
         let now = self.clock.now_micros();
         let before = without_tokens(&pending, now);
         if !before.fits(plan) {
@@ -205,12 +206,13 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 }
 
-/// Who answered, and whether they say yes (RFC 9207, section 2.4; RFC 6749, section 4.1.2.1).
-fn check_answer(metadata: &Metadata, returned: &Returned) -> Result<(), Error> {
+/// Who answered, and whether they say yes (RFC 9207, section 2.4; RFC 9700, section 4.4; RFC 6749, section 4.1.2.1).
+fn check_answer(metadata: &Metadata, pending: &Pending, returned: &Returned) -> Result<(), Error> {
     let is_foreign = !metadata.issuer.is_empty() && returned.issuer != metadata.issuer;
-    if is_foreign && (metadata.sends_issuer || !returned.issuer.is_empty()) {
+    let is_elsewhere = !returned.redirect_uri.is_empty() && returned.redirect_uri != pending.redirect_uri;
+    if is_elsewhere || is_foreign && (metadata.sends_issuer || !returned.issuer.is_empty()) {
         tracing::warn!(server.issuer = %metadata.issuer, "a sign-in was answered by another authorization server, or by one that does not say who it is");
-        return Err(Error::AuthorizationStateInvalid);
+        return Err(Error::AuthorizationAnswerForeign(pending.server.issuer().to_owned()));
     }
     if !returned.error.is_empty() {
         let code = readable(&returned.error, 100);

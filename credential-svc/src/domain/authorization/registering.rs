@@ -6,6 +6,7 @@ use super::{
     plan::Server,
     registered::{self, Registered},
     servers::{AuthorizationServers, Client, Metadata},
+    starting::CALLBACK,
 };
 use crate::domain::{
     credentials::{Credentials, Current, TRIES},
@@ -48,6 +49,8 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
     async fn register(&self, server: &Server, metadata: &Metadata, redirect_uri: &str) -> Result<Registered, Error> {
         let issuer = server.issuer();
         if metadata.registration_endpoint.is_empty() {
+            // The one of clients that are not our own.
+            let redirect_uri = self.authorization.page(CALLBACK).unwrap_or_default();
             return Err(Error::AuthorizationServerRefused(format!(
                 "the authorization server {issuer} neither accepts a client metadata document nor registers clients; an admin must register a \
                  client there with the redirect URI {redirect_uri}, and name it in the entry"

@@ -1,5 +1,7 @@
 //! A person begins to connect an account.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use service_kit::{
     clock::{from_micros, to_micros},
@@ -31,6 +33,11 @@ use crate::domain::{
 const OFFLINE: &str = "offline_access";
 /// The scopes with which servers say whose account it is (OpenID Connect Core 1.0, sections 3.1.2.1 and 5.4).
 const IDENTITY: [&str; 2] = ["openid", "email"];
+
+/// Where browsers come back to, at gateway-svc.
+pub(super) const CALLBACK: &str = "/oauth/callback";
+/// Bytes of a digest that tell servers apart.
+const TAG: usize = 16;
 
 /// Where a person signs in.
 #[derive(Debug)]
@@ -135,11 +142,6 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     async fn request(&self, plan: &Plan, sign_in: &SignIn, entry: &Owner, secrets: &Secrets) -> Result<Request, Error> {
-        let redirect_uri = self.authorization.page("/oauth/callback").ok_or_else(|| {
-            Error::AuthorizationServerRefused(
-                "credential-svc does not know where browsers reach the gateway; an operator must configure its public URL".to_owned(),
-            )
-        })?;
         let servers = &self.authorization.servers;
         let upstream = match &sign_in.upstream {
             // Who connects again may have to because the upstream has moved to another authorization server.
@@ -158,6 +160,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         };
         let metadata = servers.metadata(&server).await?;
         let name = server.issuer();
+        let redirect_uri = self.redirect_uri(sign_in, &server)?;
         if metadata.authorization_endpoint.is_empty() {
             return Err(Error::AuthorizationServerRefused(format!(
                 "nobody can sign in at the authorization server {name}: it has no authorization endpoint; an admin must change the entry"
@@ -193,6 +196,20 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         })
     }
 
+    /// Where browsers come back to. One for each server, where clients are our own: an answer of another server comes elsewhere, also if that
+    /// does not say who it is (RFC 9700, section 4.4.2).
+    fn redirect_uri(&self, sign_in: &SignIn, server: &Server) -> Result<String, Error> {
+        let uri = match &sign_in.client {
+            Some(_) => self.authorization.page(CALLBACK),
+            None => self.authorization.page(&format!("{CALLBACK}/{}", tag(server))),
+        };
+        uri.ok_or_else(|| {
+            Error::AuthorizationServerRefused(
+                "credential-svc does not know where browsers reach the gateway; an operator must configure its public URL".to_owned(),
+            )
+        })
+    }
+
     /// The client of an entry that names none: its metadata document, where the server reads that, otherwise a registered one.
     async fn own_client(
         &self,
@@ -201,7 +218,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         metadata: &Metadata,
         redirect_uri: &str,
     ) -> Result<Client, Error> {
-        let document = self.authorization.page("/oauth/client.json");
+        let document = self.authorization.page(&format!("/oauth/client/{}.json", tag(server)));
         // A server reads it over https only (draft-ietf-oauth-client-id-metadata-document, section 3).
         let document = document.filter(|url| metadata.takes_client_documents && url.starts_with("https://"));
         match document {
@@ -212,6 +229,12 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             None => self.registered(entry, server, metadata, redirect_uri).await,
         }
     }
+}
+
+/// Tells servers apart in paths.
+fn tag(server: &Server) -> String {
+    let hash = digest(&SHA256, server.issuer().as_bytes());
+    BASE64URL_NOPAD.encode(&hash.as_ref()[..TAG])
 }
 
 /// The sign-in of a subject, and its entry.

@@ -143,6 +143,7 @@ impl<S: Store> Service<S> {
             issuer: ISSUER.to_owned(),
             error: String::new(),
             error_description: String::new(),
+            redirect_uri: String::new(),
         };
         change(&mut returned);
         let done = self

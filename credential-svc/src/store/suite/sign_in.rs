@@ -24,6 +24,9 @@ use crate::domain::{
     owner::Source,
 };
 
+/// Of [`ISSUER`], in redirect URIs that are registered there.
+const TAG: &str = "hPhi4surPQFoR02ACPwY-g";
+
 fn query(started: &Started) -> BTreeMap<String, String> {
     let url: Url = started.url.parse().unwrap();
     url.query_pairs().into_owned().collect()
@@ -32,6 +35,14 @@ fn query(started: &Started) -> BTreeMap<String, String> {
 #[track_caller]
 fn invalid<T: std::fmt::Debug>(answer: Result<T, Error>) {
     assert!(matches!(answer, Err(Error::AuthorizationStateInvalid)), "{answer:?}");
+}
+
+#[track_caller]
+fn foreign<T: std::fmt::Debug>(answer: Result<T, Error>) {
+    assert!(
+        matches!(&answer, Err(Error::AuthorizationAnswerForeign(of)) if of == ISSUER),
+        "{answer:?}"
+    );
 }
 
 pub(in crate::store) async fn an_account_is_connected_and_used<B: Bench>() {
@@ -56,7 +67,7 @@ pub(in crate::store) async fn an_account_is_connected_and_used<B: Bench>() {
     for (name, value) in [
         ("response_type", "code"),
         ("client_id", "registered-1"),
-        ("redirect_uri", "http://127.0.0.1:8080/oauth/callback"),
+        ("redirect_uri", &format!("http://127.0.0.1:8080/oauth/callback/{TAG}")),
         ("scope", "offline_access read"),
         ("resource", "https://example.com/mcp"),
         ("state", started.state.expose_secret()),
@@ -141,7 +152,7 @@ pub(in crate::store) async fn another_servers_answer_is_refused<B: Bench>() {
     let service = world.replica().await;
     for issuer in ["https://other.example.com", "https://as.example.com/", ""] {
         let started = service.start(ALICE).await.unwrap();
-        invalid(
+        foreign(
             service
                 .finish(ALICE, &started, |returned| returned.issuer = issuer.to_owned())
                 .await,
@@ -167,18 +178,29 @@ pub(in crate::store) async fn another_servers_answer_is_refused<B: Bench>() {
     // A server that does not announce it may leave it out, but may not lie.
     world.servers.change_metadata(|metadata| metadata.sends_issuer = false);
     let started = service.start(ALICE).await.unwrap();
-    invalid(
+    foreign(
         service
             .finish(ALICE, &started, |returned| {
                 returned.issuer = "https://other.example.com".to_owned()
             })
             .await,
     );
+    // Then the answer of another is seen by where it comes to.
+    for elsewhere in ["", "/of-another"] {
+        let started = service.start(ALICE).await.unwrap();
+        let answered = service.finish(ALICE, &started, |returned| {
+            returned.issuer.clear();
+            returned.redirect_uri = format!("http://127.0.0.1:8080/oauth/callback{elsewhere}");
+        });
+        foreign(answered.await);
+    }
+    assert_eq!(world.servers.requests("authorization_code"), []);
     let started = service.start(ALICE).await.unwrap();
-    service
-        .finish(ALICE, &started, |returned| returned.issuer.clear())
-        .await
-        .unwrap();
+    let answered = service.finish(ALICE, &started, |returned| {
+        returned.issuer.clear();
+        returned.redirect_uri = query(&started)["redirect_uri"].clone();
+    });
+    answered.await.unwrap();
 }
 
 pub(in crate::store) async fn a_server_that_cannot_be_used_is_refused<B: Bench>() {
@@ -223,12 +245,12 @@ pub(in crate::store) async fn a_server_that_cannot_be_used_is_refused<B: Bench>(
     let started = public.start(ALICE).await.unwrap();
     assert_eq!(
         query(&started)["client_id"],
-        "https://tools.example.com/oauth/client.json"
+        format!("https://tools.example.com/oauth/client/{TAG}.json")
     );
     public.finish(ALICE, &started, |_| {}).await.unwrap();
     assert_eq!(
         world.servers.requests("authorization_code")[0].client,
-        "https://tools.example.com/oauth/client.json"
+        format!("https://tools.example.com/oauth/client/{TAG}.json")
     );
 }
 

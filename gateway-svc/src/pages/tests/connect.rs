@@ -116,6 +116,7 @@ async fn connects_an_account_and_shows_it() {
             ),
             (CODE, "state-1", "https://as.example.com")
         );
+        assert_eq!(finished.redirect_uri, "http://localhost:8080/oauth/callback");
     }
     for path in [PROGRESS, "/install/time"] {
         let page = browser.get(path).await;
@@ -302,7 +303,7 @@ async fn only_the_openers_own_page_connects() {
 #[tokio::test]
 async fn authorization_servers_find_the_client_where_it_says_it_is() {
     let site = Site::start("https://tools.example.com/chandlery/").await;
-    let document = site.browser().get("/oauth/client.json").await;
+    let document = site.browser().get("/oauth/client/Ab_1-.json").await;
     assert_eq!(document.headers[header::CONTENT_TYPE], "application/json");
     assert!(
         document.headers[header::CACHE_CONTROL]
@@ -316,17 +317,27 @@ async fn authorization_servers_find_the_client_where_it_says_it_is() {
     assert_eq!(
         read,
         json!({
-            "client_id": format!("{public}/oauth/client.json"),
+            "client_id": format!("{public}/oauth/client/Ab_1-.json"),
             "client_name": "Chandlery",
             "client_uri": public,
-            "redirect_uris": [format!("{public}/oauth/callback")],
+            "redirect_uris": [format!("{public}/oauth/callback/Ab_1-")],
             "grant_types": ["authorization_code", "refresh_token"],
             "response_types": ["code"],
             "token_endpoint_auth_method": "none",
         })
     );
+    let long = format!("/oauth/client/{}.json", "x".repeat(65));
+    for path in [
+        "/oauth/client/a%22b.json",
+        "/oauth/client/.json",
+        "/oauth/client/a",
+        "/oauth/client.json",
+        &long,
+    ] {
+        assert_eq!(site.browser().get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
     let site = Site::start("http://localhost:8080").await;
-    let missing = site.browser().get("/oauth/client.json").await;
+    let missing = site.browser().get("/oauth/client/a.json").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
     assert!(missing.has("is not https"), "{}", missing.body);
 }
