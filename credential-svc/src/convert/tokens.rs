@@ -78,13 +78,12 @@ fn sign_in(model: &pb::OAuthCredential, revision: &EntryRevision) -> Option<Sign
 }
 
 fn flow(flow: &PbFlow, revision: &EntryRevision) -> Option<Flow> {
-    let or = |given: &str, default: &str| if given.is_empty() { default } else { given }.to_owned();
     Some(match flow {
         PbFlow::Exchange(flow) => Flow::Exchange {
             audience: flow.audience.clone(),
             resource: flow.resource.clone(),
             requested_token_type: flow.requested_token_type.clone(),
-            subject_token_type: or(&flow.subject_token_type, ACCESS_TOKEN),
+            subject_token_type: flow.subject_token_type.clone(),
         },
         PbFlow::OnBehalfOf(_) => Flow::OnBehalfOf,
         PbFlow::IdentityAssertion(flow) => Flow::IdentityAssertion {
@@ -94,14 +93,10 @@ fn flow(flow: &PbFlow, revision: &EntryRevision) -> Option<Flow> {
                 "" => url(revision)?.to_owned(),
                 given => given.to_owned(),
             },
-            subject_token_type: or(&flow.subject_token_type, ID_TOKEN),
+            subject_token_type: flow.subject_token_type.clone(),
         },
     })
 }
-
-/// Types of tokens (RFC 8693, section 3).
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 fn server(server: &pb::AuthorizationServer) -> Server {
     let pb::AuthorizationServer {
@@ -157,6 +152,7 @@ pub(crate) fn caller(caller: credential::Caller) -> Caller {
         audiences,
         expire_time,
         mut token,
+        is_id_token,
     } = caller;
     let secret = SecretString::from(token.as_str());
     token.zeroize();
@@ -169,5 +165,6 @@ pub(crate) fn caller(caller: credential::Caller) -> Caller {
             .and_then(|time| SystemTime::try_from(time).ok())
             .unwrap_or(UNIX_EPOCH),
         token: secret,
+        is_id_token,
     }
 }

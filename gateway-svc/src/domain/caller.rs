@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use service_kit::{User, UserId};
+use service_kit::{User, UserId, identity::Use};
 use sha2::{Digest as _, Sha256};
 
 use super::ConsumerRef;
@@ -27,6 +27,8 @@ pub(crate) struct CallerToken {
     pub(crate) user: Arc<User>,
     /// The token.
     pub(crate) secret: SecretString,
+    /// It is an ID token, which stands in for an access token that is opaque.
+    pub(crate) is_id_token: bool,
 }
 
 /// On whose behalf a call is made.
@@ -67,8 +69,8 @@ pub(crate) struct GatewayToken {
 }
 
 impl Caller {
-    /// A person with this JWT, which says who they are.
-    pub(crate) fn from_user(user: Arc<User>, token: &str) -> Self {
+    /// A person with this JWT, which says who they are, and is accepted for this.
+    pub(crate) fn from_user(user: Arc<User>, token: &str, shown_for: Use) -> Self {
         let person = Self::person(CallerUser {
             id: user.id.clone(),
             issuer: user.issuer.clone(),
@@ -79,7 +81,11 @@ impl Caller {
         });
         let secret = token.into();
         Self {
-            token: Some(Arc::new(CallerToken { user, secret })),
+            token: Some(Arc::new(CallerToken {
+                user,
+                secret,
+                is_id_token: matches!(shown_for, Use::SignIn),
+            })),
             ..person
         }
     }

@@ -147,7 +147,7 @@ impl Identity {
             charged_to: Arc::clone(&subject),
             subject,
             expires: Some(user.expires_at),
-            caller: Caller::from_user(user, token),
+            caller: Caller::from_user(user, token, shown_for),
             token: None,
         };
         alive(&snapshot, &identified.caller)

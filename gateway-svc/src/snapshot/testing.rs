@@ -47,7 +47,7 @@ pub(crate) fn person_with(subject: &str, token: &str, expires_at: SystemTime) ->
         admin,
         expires_at,
     };
-    Caller::from_user(Arc::new(user), token)
+    Caller::from_user(Arc::new(user), token, service_kit::identity::Use::Call)
 }
 
 pub(crate) fn caller_user(subject: &str) -> CallerUser {

@@ -36,7 +36,9 @@ pub(crate) enum VendError {
         given: bool,
     },
     /// The authorization server does not exchange the caller's JWT.
-    #[error("its authorization server does not accept the sign-in of the person who calls")]
+    #[error(
+        "its authorization server does not accept the sign-in of the person who calls; the people who run that server can give access"
+    )]
     CallerTokenRefused,
     /// The authorization server does not answer.
     #[error("its authorization server does not answer")]
@@ -95,7 +97,7 @@ impl VendError {
             Self::CallerTokenRequired { given } => {
                 let message = if given {
                     format!(
-                        "{name} requires a sign-in of another identity provider, or for another audience, than the one you called with. An admin finds in its entry which."
+                        "{name} requires another token than the one you called with: of another identity provider, for another audience, or an access token in place of an ID token. An admin finds in its entry which."
                     )
                 } else {
                     format!(

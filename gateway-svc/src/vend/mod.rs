@@ -260,6 +260,7 @@ fn message(caller: &CallerToken) -> pb::Caller {
         audiences: user.audiences.clone(),
         expire_time: Some(user.expires_at.into()),
         token: caller.secret.expose_secret().to_owned(),
+        is_id_token: caller.is_id_token,
     }
 }
 

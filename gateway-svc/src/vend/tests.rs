@@ -479,6 +479,7 @@ async fn a_callers_own_headers_are_for_their_token_alone() {
         ("alice", "t1", ["chandlery".to_owned()].as_slice())
     );
     assert_eq!(asked.issuer, crate::snapshot::testing::ISSUER);
+    assert!(!asked.is_id_token);
 }
 
 #[tokio::test]

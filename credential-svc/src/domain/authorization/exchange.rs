@@ -29,6 +29,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// Types of tokens (RFC 8693, section 3).
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 
 /// Who calls, as gateway-svc verified it.
@@ -39,6 +42,8 @@ pub(crate) struct Caller {
     pub(crate) audiences: Vec<String>,
     pub(crate) expire_time: SystemTime,
     pub(crate) token: SecretString,
+    /// It says who signed in, and is not meant for calls.
+    pub(crate) is_id_token: bool,
 }
 
 /// A token for one caller.
@@ -171,6 +176,7 @@ impl Exchanger {
                 ask(servers, &plan.server, &clients.client, &request).await?
             }
             Flow::OnBehalfOf => {
+                requires_access_token(caller)?;
                 let mut request = TokenRequest::new(JWT_BEARER);
                 request.add_secret("assertion", caller.token.clone());
                 request.add("requested_token_use", "on_behalf_of");
@@ -204,6 +210,7 @@ impl Exchanger {
 
 /// The caller's own token, where it is the one that the entry requires.
 pub(crate) fn pass_through(plan: &Passthrough, caller: &Caller) -> Result<CallerToken, ExchangeError> {
+    requires_access_token(caller)?;
     if caller.issuer != plan.issuer {
         return Err(ExchangeError::WrongToken(format!(
             "this server requires a token of {}, and the caller's is of {}; sign in there",
@@ -254,11 +261,29 @@ async fn identity_assertion(
     Ok(tokens.access)
 }
 
+/// `subject_token_type` is the entry's; empty: what the token is.
 fn exchange_request(caller: &Caller, subject_token_type: &str) -> TokenRequest {
+    let kind = match subject_token_type {
+        "" if caller.is_id_token => ID_TOKEN,
+        "" => ACCESS_TOKEN,
+        given => given,
+    };
     let mut request = TokenRequest::new(TOKEN_EXCHANGE);
     request.add_secret("subject_token", caller.token.clone());
-    request.add("subject_token_type", subject_token_type);
+    request.add("subject_token_type", kind);
     request
+}
+
+/// Whoever accepts ID tokens for calls could be called with one that was meant for somebody's sign-in.
+fn requires_access_token(caller: &Caller) -> Result<(), ExchangeError> {
+    if !caller.is_id_token {
+        return Ok(());
+    }
+    Err(ExchangeError::WrongToken(format!(
+        "this server requires an access token of the caller, and {} gives only an ID token to people who sign in by way of this gateway; an operator \
+         can have it give access tokens that are JWTs, by `facade` in the configuration of the issuer",
+        caller.issuer
+    )))
 }
 
 async fn ask(

@@ -94,7 +94,7 @@ pub(crate) struct Exchange {
     pub(crate) flow: Flow,
 }
 
-/// How a caller's token is exchanged. Empty texts are not sent.
+/// How a caller's token is exchanged. Empty texts are not sent, except that a `subject_token_type` is then what the token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     /// RFC 8693.

@@ -151,6 +151,7 @@ fn caller(clock: &Clock, subject: &str, seconds: u64) -> Caller {
         audiences: vec!["chandlery".to_owned(), "tool".to_owned()],
         expire_time: clock.now() + Duration::from_secs(seconds),
         token: format!("token-of-{subject}").into(),
+        is_id_token: false,
     }
 }
 
@@ -339,6 +340,58 @@ async fn a_failure_says_who_is_at_fault_and_is_not_kept() {
         1,
         "an access token is not sent on as an assertion"
     );
+}
+
+#[tokio::test]
+async fn a_token_is_exchanged_as_what_it_is() {
+    let clock = clock();
+    let servers = Scripted::new(|_, _| issued("t", ID_JAG, Some(60)));
+    let without_type = |mut plan: Exchange| {
+        if let Flow::Exchange { subject_token_type, .. } | Flow::IdentityAssertion { subject_token_type, .. } =
+            &mut plan.flow
+        {
+            subject_token_type.clear();
+        }
+        plan
+    };
+    for (plan, is_id_token, expected) in [
+        (without_type(direct()), false, ACCESS_TOKEN),
+        (without_type(direct()), true, ID_TOKEN),
+        (without_type(assertion()), false, ACCESS_TOKEN),
+        (without_type(assertion()), true, ID_TOKEN),
+        (direct(), true, "urn:access"),
+    ] {
+        let exchanger = Exchanger::new(clock.clone());
+        let mut alice = caller(&clock, "alice", 3_600);
+        alice.is_id_token = is_id_token;
+        let before = servers.asked().len();
+        token(&exchanger, &servers, &plan, &alice, 0).await.unwrap();
+        let (_, _, sent) = &servers.asked()[before];
+        assert!(sent.contains(&("subject_token_type", expected.to_owned())), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_id_token_is_passed_on_or_used_on_behalf_of_its_person() {
+    let clock = clock();
+    let servers = Scripted::new(|_, _| issued("t", "", Some(60)));
+    let mut alice = caller(&clock, "alice", 3_600);
+    alice.is_id_token = true;
+    let exchanger = Exchanger::new(clock.clone());
+    let on_behalf = token(&exchanger, &servers, &plan(Flow::OnBehalfOf), &alice, 0).await;
+    let passthrough = Passthrough {
+        issuer: "https://idp".to_owned(),
+        audiences: vec!["tool".to_owned()],
+    };
+    let passed = pass_through(&passthrough, &alice);
+    for refused in [on_behalf.map(drop), passed.map(drop)] {
+        let error = refused.unwrap_err();
+        assert!(
+            matches!(&error, ExchangeError::WrongToken(why) if why.contains("an operator can")),
+            "{error}"
+        );
+    }
+    assert_eq!(servers.asked(), []);
 }
 
 #[test]
