@@ -10,7 +10,7 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use moka::sync::Cache;
 use serde::Deserialize;
-use service_kit::{Clock, egress::EgressPolicy};
+use service_kit::{Clock, egress::EgressPolicy, per_caller::PerCaller};
 use tokio::{sync::Semaphore, time::timeout};
 use url::Url;
 
@@ -26,7 +26,7 @@ const KEPT: u64 = 1_000;
 const FRESH: Duration = Duration::from_secs(10 * 60);
 /// For how long one is used that cannot be fetched again.
 const STALE: Duration = Duration::from_secs(24 * 3600);
-/// For how long one that was not there is not looked for again.
+/// For how long one that could not be fetched is not looked for again.
 const ABSENT: Duration = Duration::from_secs(10);
 /// How long fetching may take in all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,14 +40,18 @@ pub(super) struct Documents {
     /// For plain HTTP, which goes to fewer addresses.
     plain: Pool,
     kept: Cache<String, Kept>,
+    hosts: PerCaller,
     under_way: Semaphore,
     clock: Clock,
 }
 
 #[derive(Clone)]
 struct Kept {
-    at: SystemTime,
     document: Result<Arc<Registered>, DocumentError>,
+    /// When it was fetched.
+    at: SystemTime,
+    /// Until when it is not fetched again.
+    until: SystemTime,
 }
 
 /// Why a document cannot be used, for the person who runs the client.
@@ -82,6 +86,7 @@ impl Documents {
             plain: Pool::new(Some(Arc::new(policy.for_plain_secrets())), PATIENCE),
             policy: policy.clone(),
             kept: Cache::builder().max_capacity(KEPT).time_to_idle(STALE).build(),
+            hosts: PerCaller::new(1),
             under_way: Semaphore::new(AT_A_TIME),
             clock,
         }
@@ -90,32 +95,49 @@ impl Documents {
     /// The document at this URL, not much older than [`FRESH`] if it can be fetched.
     pub(super) async fn get(&self, id: &str) -> Result<Arc<Registered>, DocumentError> {
         let url = self.check(id)?;
-        let now = self.clock.now();
-        let kept = self.kept.get(id);
-        if let Some(kept) = &kept {
-            let fresh = if kept.document.is_ok() { FRESH } else { ABSENT };
-            if now < kept.at + fresh {
-                return kept.document.clone();
-            }
+        if let Some(kept) = self.decided(id) {
+            return kept.document;
         }
-        let fetched = match self.under_way.try_acquire() {
-            Ok(_place) => self.fetch(id, &url).await.map(Arc::new),
-            Err(_) => Err(DocumentError::Busy),
+        // One at a time of each host: those who wait for one that hangs leave the places to others, and find what it said meanwhile.
+        let host: Arc<str> = url.origin().ascii_serialization().into();
+        let turn = timeout(PATIENCE, self.hosts.of(&host).acquire_owned()).await;
+        if let Some(kept) = self.decided(id) {
+            return kept.document;
+        }
+        let fetched = match (turn, self.under_way.try_acquire()) {
+            (Ok(_turn), Ok(_place)) => self.fetch(id, &url).await.map(Arc::new),
+            _ => Err(DocumentError::Busy),
         };
-        match (fetched, kept) {
+        let now = self.clock.now();
+        let last = self
+            .kept
+            .get(id)
+            .filter(|last| last.document.is_ok() && now < last.at + STALE);
+        let kept = match (fetched, last) {
+            (Ok(document), _) => Kept {
+                document: Ok(document),
+                at: now,
+                until: now + FRESH,
+            },
             // Its own word that it is another's ends it; not that its server is away.
-            (Err(DocumentError::Unreadable(_) | DocumentError::Busy), Some(kept))
-                if kept.document.is_ok() && now < kept.at + STALE =>
-            {
-                kept.document
-            }
-            (Err(DocumentError::Busy), _) => Err(DocumentError::Busy),
-            (document, _) => {
-                let document = Kept { at: now, document };
-                self.kept.insert(id.to_owned(), document.clone());
-                document.document
-            }
-        }
+            (Err(DocumentError::Unreadable(_) | DocumentError::Busy), Some(last)) => Kept {
+                until: now + ABSENT,
+                ..last
+            },
+            (Err(DocumentError::Busy), None) => return Err(DocumentError::Busy),
+            (Err(error), _) => Kept {
+                document: Err(error),
+                at: now,
+                until: now + ABSENT,
+            },
+        };
+        self.kept.insert(id.to_owned(), kept.clone());
+        kept.document
+    }
+
+    /// What is kept, unless it is to be fetched again.
+    fn decided(&self, id: &str) -> Option<Kept> {
+        self.kept.get(id).filter(|kept| self.clock.now() < kept.until)
     }
 
     /// A URL that is a client's id: its text is compared, so there is one way to write it.
@@ -254,8 +276,17 @@ mod tests {
         assert_eq!(server.fetches.load(Ordering::Relaxed), 1);
         server.answer(|_| StatusCode::BAD_GATEWAY.into_response());
         clock.advance(FRESH);
+        for _ in 0..3 {
+            assert_eq!(documents.get(&server.id).await, Ok(Arc::clone(&first)));
+        }
+        assert_eq!(
+            server.fetches.load(Ordering::Relaxed),
+            2,
+            "a server that is away is not asked each time"
+        );
+        clock.advance(ABSENT);
         assert_eq!(documents.get(&server.id).await, Ok(first));
-        assert_eq!(server.fetches.load(Ordering::Relaxed), 2);
+        assert_eq!(server.fetches.load(Ordering::Relaxed), 3);
         clock.advance(STALE);
         assert!(documents.get(&server.id).await.is_err());
         // A failure is not kept for long.
@@ -296,6 +327,55 @@ mod tests {
             0,
             "a redirect is not followed"
         );
+    }
+
+    /// A document that became another's is not served stale.
+    #[tokio::test]
+    async fn a_document_that_became_wrong_is_not_used() {
+        let server = Server::start().await;
+        let clock = ManualClock::at(Clock::System.now());
+        let documents = documents(&clock);
+        documents.get(&server.id).await.unwrap();
+        server.answer(|_| axum::Json(document("https://bank.example.com/client.json", json!({}))).into_response());
+        clock.advance(FRESH);
+        let wrong = documents.get(&server.id).await;
+        assert!(matches!(wrong, Err(DocumentError::Wrong(_))), "{wrong:?}");
+    }
+
+    #[tokio::test]
+    async fn a_document_may_have_five_kilobytes() {
+        let server = Server::start().await;
+        for (length, fits) in [(MAX_DOCUMENT, true), (MAX_DOCUMENT + 1, false)] {
+            server.answer(move |id| {
+                let mut text = document(id, json!({})).to_string();
+                text.push_str(&" ".repeat(length - text.len()));
+                text.into_response()
+            });
+            let documents = documents(&ManualClock::at(Clock::System.now()));
+            assert_eq!(documents.get(&server.id).await.is_ok(), fits, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_delays_no_other() {
+        let (hanging, other) = (Server::start().await, Server::start().await);
+        hanging.answer(|_| {
+            let nothing = futures::stream::pending::<std::io::Result<Bytes>>();
+            Response::new(axum::body::Body::from_stream(nothing))
+        });
+        let documents = Arc::new(documents(&ManualClock::at(Clock::System.now())));
+        let waiting: Vec<_> = (0..2 * AT_A_TIME)
+            .map(|number| {
+                let (documents, id) = (Arc::clone(&documents), format!("{}{number}", hanging.id));
+                tokio::spawn(async move { documents.get(&id).await })
+            })
+            .collect();
+        while hanging.fetches.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        documents.get(&other.id).await.unwrap();
+        assert_eq!(hanging.fetches.load(Ordering::Relaxed), 1);
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test]
