@@ -18,6 +18,8 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Owners on one page of the listing.
 const PAGE: usize = 512;
 const EVERY: Duration = Duration::from_secs(24 * 3600);
+/// The pause after a sweep that failed. It doubles each time.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// What a walk through the store found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,21 +40,43 @@ pub(crate) async fn sweep<S: Store, R: Send + Sync, A: Send + Sync>(
         if seen.wait_for(|seen| *seen > 0).await.is_err() {
             return;
         }
+        let mut pauses = Pauses::default();
         loop {
-            match credentials.sweep().await {
+            let swept = credentials.sweep().await;
+            let pause = pauses.after(swept.is_ok());
+            match swept {
                 Ok(Swept { removed, unknown }) => {
                     tracing::info!(removed, unknown, "swept the secret store");
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, "sweeping the secret store failed; it is retried in a day")
+                    tracing::warn!(error = %error, retry.seconds = pause.as_secs(), "sweeping the secret store failed; it is retried");
                 }
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {
         () = forever => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// How long until the next sweep.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// Sweeps that failed since one succeeded.
+    failed: u32,
+}
+
+impl Pauses {
+    fn after(&mut self, succeeded: bool) -> Duration {
+        if succeeded {
+            self.failed = 0;
+            return EVERY;
+        }
+        let pause = RETRY.saturating_mul(1 << self.failed.min(16));
+        self.failed += 1;
+        pause.min(EVERY)
     }
 }
 
@@ -86,5 +110,21 @@ impl<S: Store, R, A> Credentials<S, R, A> {
             }
             after = page.into_iter().next_back();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_at_the_start_is_swept_soon_after() {
+        let mut pauses = Pauses::default();
+        let seconds: Vec<u64> = [false, false, false, true, false]
+            .map(|succeeded| pauses.after(succeeded).as_secs())
+            .into();
+        assert_eq!(seconds, [30, 60, 120, 24 * 3_600, 30]);
+        let longest = (0..100).map(|_| pauses.after(false)).max();
+        assert_eq!(longest, Some(EVERY));
     }
 }
