@@ -1,11 +1,14 @@
 //! An upstream's answer: one message, or a stream of messages that ends with one.
 
+mod resume;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::resume::Resumed;
 use super::{
     error::UpstreamError,
     message::{Message, Outgoing, Reply},
@@ -76,6 +79,7 @@ pub(crate) struct Answers {
     received: usize,
     /// How much was read since the task last yielded.
     turn: usize,
+    resumed: Resumed,
     /// When the last counted request of the upstream's own expires.
     asked_until: Instant,
     /// The room of the event that is being received, where it is long.
@@ -114,6 +118,7 @@ impl Answers {
             begun: false,
             received: 0,
             turn: 0,
+            resumed: Resumed::default(),
             asked_until: Instant::now(),
             room: None,
             _permit: permit,
@@ -151,6 +156,9 @@ impl Answers {
                 continue;
             }
             let Some(data) = self.read().await? else {
+                if self.resume().await? {
+                    continue;
+                }
                 self.pending.settle();
                 return Err(UpstreamError::invalid("its stream ended before the answer"));
             };

@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub(crate) side_message: Duration,
     /// To begin an answer. A server that answers with plain JSON works all this time.
     pub(crate) headers: Duration,
+    /// Before a stream that ended is resumed, at least.
+    pub(crate) reconnect: Duration,
     /// Between two pieces of an answer.
     pub(crate) idle: Duration,
     /// For a whole call.
@@ -40,6 +42,7 @@ impl Default for Limits {
             initialize: Duration::from_secs(30),
             side_message: Duration::from_secs(10),
             headers: Duration::from_secs(300),
+            reconnect: Duration::from_millis(500),
             idle: Duration::from_secs(600),
             total: Duration::from_secs(3600),
             max_message: 16 << 20,

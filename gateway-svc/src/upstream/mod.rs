@@ -13,6 +13,7 @@ mod exchange;
 mod fuzz;
 mod initialize;
 mod limits;
+mod mark;
 mod message;
 mod own_sessions;
 mod pending;

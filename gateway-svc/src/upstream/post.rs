@@ -34,6 +34,7 @@ pub(super) const NOT_TAKEN: &str = "chandlery-not-taken";
 const SECRET_HEADERS: &str = "chandlery-secret-headers";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
 /// How an answer begins.
@@ -89,6 +90,32 @@ impl Upstreams {
         if let (None, Some(caller)) = (session, &target.caller) {
             request.headers_mut().insert(CALLER, caller.clone());
         }
+        self.exchange(target, request, within).await
+    }
+
+    /// Opens a stream anew, behind the event with this id.
+    pub(super) async fn reopen(
+        &self,
+        target: &Target,
+        session: &Session,
+        last: HeaderValue,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let mut request = http::Request::new(Full::default());
+        let mut headers = headers(target.headers.clone(), &target.key.endpoint, Some(session));
+        headers.remove(CONTENT_TYPE);
+        headers.insert(ACCEPT, EVENTS);
+        headers.insert("last-event-id", last);
+        *request.headers_mut() = headers;
+        self.exchange(target, request, self.inner.limits.headers).await
+    }
+
+    async fn exchange(
+        &self,
+        target: &Target,
+        request: http::Request<Full<Bytes>>,
+        within: Duration,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let endpoint = &target.key.endpoint;
         let client = if endpoint.hosted {
             &self.inner.hosted
         } else if target.secret && !endpoint.is_tls() {

@@ -3,6 +3,8 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
+use super::mark::Mark;
+
 /// Splits a stream of bytes into the data of its events. Other lines are not kept, and each event has an allocation of its own of less than
 /// twice its length: the memory of events is accounted for by their lengths.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub(crate) struct Events {
     is_other: bool,
     /// The first line, which may begin with a byte order mark, has been read.
     started: bool,
+    mark: Mark,
 }
 
 /// What a line is.
@@ -28,6 +31,7 @@ enum Line {
     #[default]
     Unknown,
     Data,
+    Id,
     /// Ignored.
     Other,
 }
@@ -75,20 +79,21 @@ impl Events {
             // Each byte is examined once, however small the pieces of a line are.
             let most = match self.line {
                 Line::Unknown => self.came.len().min(HEAD - self.head.len()),
-                Line::Data | Line::Other => self.came.len(),
+                Line::Data | Line::Id | Line::Other => self.came.len(),
             };
             let end = self.came[..most].iter().position(is_line_end);
             let part = self.came.split_to(end.unwrap_or(most));
             match self.line {
                 Line::Unknown => self.head.extend_from_slice(&part),
                 Line::Data => self.data.extend_from_slice(&part),
+                Line::Id => self.mark.extend_id(&part),
                 Line::Other => {}
             }
             if end.is_some() {
                 self.after_cr = self.came[0] == b'\r';
                 self.came.advance(1);
                 if self.line == Line::Unknown {
-                    let is_blank = self.knows_line();
+                    let is_blank = self.knows_line(true);
                     if is_blank && let Some(event) = self.ends_event() {
                         self.line = Line::Unknown;
                         return Some(event);
@@ -96,13 +101,27 @@ impl Events {
                 }
                 self.line = Line::Unknown;
             } else if self.line == Line::Unknown && self.head.len() == HEAD {
-                self.knows_line();
+                self.knows_line(false);
             }
         }
     }
 
-    /// Determines the kind of the line from its head, which is all of it or long enough. Returns whether it is blank.
-    fn knows_line(&mut self) -> bool {
+    /// Where the stream is.
+    pub(super) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    /// The stream has ended, and another continues it behind the last event that ended.
+    pub(super) fn restart(&mut self) {
+        self.mark.forget_event();
+        *self = Self {
+            mark: std::mem::take(&mut self.mark),
+            ..Self::default()
+        };
+    }
+
+    /// Determines the kind of the line from its head, which is long enough, or `whole`. Returns whether it is blank.
+    fn knows_line(&mut self, whole: bool) -> bool {
         let head = std::mem::take(&mut self.head);
         let mut line = &head[..];
         if !std::mem::replace(&mut self.started, true) {
@@ -124,11 +143,22 @@ impl Events {
             }
             self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
         }
+        if let Some(rest) = line.strip_prefix(b"id")
+            && matches!(rest, [] | [b':', ..])
+        {
+            self.line = Line::Id;
+            let value = rest.strip_prefix(b":").unwrap_or(rest);
+            self.mark.begin_id(value.strip_prefix(b" ").unwrap_or(value));
+        }
+        if let Some(value) = line.strip_prefix(b"retry:").filter(|_| whole) {
+            self.mark.set_retry(value.strip_prefix(b" ").unwrap_or(value));
+        }
         line.is_empty()
     }
 
     /// A blank line ends an event: its data, where it is a message.
     fn ends_event(&mut self) -> Option<Bytes> {
+        self.mark.end_event();
         // No event has the allocation of another.
         let data = std::mem::take(&mut self.data);
         let is_message = !std::mem::take(&mut self.is_other);
@@ -204,6 +234,40 @@ mod tests {
     fn events_of_other_types_are_passed_over() {
         let text = "event: ping\ndata: 1\n\nevent:message\ndata: 2\n\nevent\ndata: 3\n\nevent: message \ndata: 4\n\ndata: 5\nevent: preview\n\neventx: y\ndata: 6\n\n";
         assert_eq!(all(&[text]), ["2", "3", "6"]);
+    }
+
+    /// Behind an event that has ended; one that was cut off comes again.
+    #[test]
+    fn a_stream_says_where_it_can_be_resumed() {
+        let long = "x".repeat(1024);
+        for (stream, last, retry) in [
+            ("data: 1\n\n".to_owned(), None, None),
+            ("id: e1\nretry: 30\ndata:\n\n".to_owned(), Some("e1"), Some(30)),
+            ("id:e1\r\n\r\nid: e2\ndata: 2".to_owned(), Some("e1"), None),
+            ("id: e1\n\ndata: 2\n\nretry: soon\n".to_owned(), Some("e1"), None),
+            ("id: e1\n\nid\n\nretry: 9\n".to_owned(), None, Some(9)),
+            (
+                format!("id: {long}\n\nretry: 99999999999999999999\n"),
+                Some(&long[..]),
+                None,
+            ),
+            (format!("id: e1\n\nid: {long}x\n\n"), None, None),
+            ("id: a\u{0}b\n\nidea: 1\n\n".to_owned(), None, None),
+        ] {
+            for step in [1, stream.len()] {
+                let mut events = Events::default();
+                for piece in stream.as_bytes().chunks(step) {
+                    events.push(Bytes::copy_from_slice(piece), 1000).unwrap();
+                    while events.next().is_some() {}
+                }
+                events.restart();
+                let found = events.mark().last();
+                assert_eq!(found.as_ref().map(|last| last.to_str().unwrap()), last, "{stream}");
+                assert_eq!(events.mark().retry().map(|retry| retry.as_millis()), retry, "{stream}");
+                events.push(Bytes::from_static(b"data: 3\n\n"), 1000).unwrap();
+                assert_eq!(events.next().unwrap(), "3", "nothing of before is in it");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bounds;
 mod cancellation;
 mod connections;
 mod own_sessions;
+mod resume;
 mod runtime_ends;
 mod secrets;
 mod sessions;
@@ -89,6 +90,7 @@ fn short() -> Limits {
         headers: short,
         idle: short,
         initialize: short,
+        reconnect: Duration::from_millis(1),
         total: Duration::from_secs(2),
         max_message: 1 << 20,
         ..Limits::default()
