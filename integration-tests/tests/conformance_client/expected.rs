@@ -19,6 +19,7 @@ pub(super) const OTHER_DOCUMENT: (&str, &str) = ("auth/basic-cimd", "cimd-client
 pub(super) const OF_2025_11_25: &[Played] = &[
     ("initialize", CALLED, 1),
     ("tools_call", CALLED, 2),
+    ("sse-retry", CALLED, 3),
     ("auth/metadata-default", CALLED, 15),
     ("auth/metadata-var1", CALLED, 15),
     ("auth/metadata-var2", CALLED, 15),
@@ -72,15 +73,13 @@ pub(super) const OF_2026_07_28: &[Played] = &[
 /// Revision 2026-07-28 requires these; they are played in revision 2025-11-25, which a gateway speaks to servers.
 pub(super) const OF_BOTH: &[Played] = &[("auth/authorization-server-migration", CALLED, 13)];
 
-const NO_RELAY: &str =
-    "a gateway does not relay yet what a server asks of a client, and does not resume streams: issue 10";
+const NO_RELAY: &str = "a gateway does not relay yet what a server asks of a client: issue 10";
 const NO_MODERN: &str = "a gateway does not speak 2026-07-28 to servers yet: issue 10";
 const NO_KEYS: &str = "its identity provider publishes no keys, so that Chandlery cannot verify the person's token that would be exchanged";
 const NO_MODEL: &str = "an extension that no credential model has";
 
 pub(super) const NOT_IN_2025_11_25: &[NotPlayed] = &[
     ("elicitation-sep1034-client-defaults", NO_RELAY),
-    ("sse-retry", NO_RELAY),
     ("auth/enterprise-managed-authorization", NO_KEYS),
     ("auth/dpop", NO_MODEL),
     ("auth/dpop-nonce", NO_MODEL),
