@@ -88,15 +88,17 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         let discovery = Arc::clone(&discovery);
         Arc::new(move |installation| discovery.changed(installation))
     };
+    // Ends what clients would hold open for longer than the service takes to stop.
+    let stopping = CancellationToken::new();
     let calls = Arc::new(Calls::new(
         Arc::clone(&store),
         vendor,
         upstreams,
         links.clone(),
         tools_changed,
+        stopping.clone(),
     ));
     let metadata = Arc::new(Metadata::new(&deps.verifier, links.clone(), Arc::clone(&store)));
-    let streams_end = CancellationToken::new();
     let mcp = Arc::new(Mcp::new(
         &config,
         Arc::clone(&calls),
@@ -105,7 +107,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
         Arc::clone(&store),
         Arc::clone(&deps.quotas),
         deps.clock.clone(),
-        streams_end.clone(),
+        stopping.clone(),
     ));
     let admission = Admission {
         identity: Arc::clone(&identity),
@@ -166,9 +168,9 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
             ),
             Task::new("discovery", move |stop| discovery.run(changes, announced, stop)),
             Task::new("token uses", move |stop| uses.report(deps.registry, stop)),
-            Task::new("streams", move |stop| async move {
+            Task::new("stopping", move |stop| async move {
                 stop.cancelled().await;
-                streams_end.cancel();
+                stopping.cancel();
             }),
         ],
     })

@@ -3,16 +3,17 @@
 mod support;
 
 use contracts::{
-    gateway::{CallToolRequest, ListToolsRequest, ResolutionOutcome, ResolutionRule},
+    gateway::{CallToolRequest, CallToolResponse, ListToolsRequest, ResolutionOutcome, ResolutionRule},
     registry::{Installation, installation::Scope},
 };
+use futures::{FutureExt as _, future::BoxFuture};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use support::{
     World,
     requests::{call, discover, explain, list},
 };
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
 fn echo(message: &Value) -> Value {
@@ -274,13 +275,12 @@ async fn an_installation_that_becomes_usable_is_discovered_and_on_demand() {
     assert_eq!(reason(&malformed), "INVALID_FIELDS");
 }
 
-/// The registry still names the address of a server that has ended: for a moment after each restart.
-#[tokio::test]
-async fn a_call_waits_for_the_successor_of_a_self_hosted_server() {
-    let world = World::new(echo).await;
+/// A call to a server that has ended, while the registry still names its address: for a moment after each restart. Returns once others were
+/// answered meanwhile.
+async fn waiting(world: &World) -> BoxFuture<'static, Result<Response<CallToolResponse>, Status>> {
     world.self_host("http://127.0.0.1:1/mcp").await;
-    let mut tools = world.tools();
-    let mut answer = std::pin::pin!(tools.call_tool(world.by("alice", call(r#"{"n":1}"#))));
+    let (mut tools, request) = (world.tools(), world.by("alice", call(r#"{"n":1}"#)));
+    let mut answer = async move { tools.call_tool(request).await }.boxed();
     let others = async {
         for _ in 0..20 {
             world.tools().list_tools(world.by("alice", list())).await.unwrap();
@@ -290,8 +290,28 @@ async fn a_call_waits_for_the_successor_of_a_self_hosted_server() {
         early = answer.as_mut() => panic!("the call did not wait: {early:?}"),
         () = others => {}
     }
+    answer
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_successor_of_a_self_hosted_server() {
+    let world = World::new(echo).await;
+    let answer = waiting(&world).await;
     world.self_host(&world.url).await;
     assert!(answer.await.unwrap().into_inner().result_json.contains(r#"{\"n\":1}"#));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_is_told_when_the_gateway_stops() {
+    let world = World::new(echo).await;
+    let answer = waiting(&world).await;
+    world.served.stop();
+    let stopping = answer.await.unwrap_err();
+    assert_eq!(
+        (stopping.code(), reason(&stopping).as_str()),
+        (Code::Unavailable, "GATEWAY_STOPPING")
+    );
+    assert!(stopping.get_details_retry_info().is_some());
 }
 
 /// Who shows no good token is refused without a message being read: here none ever comes.

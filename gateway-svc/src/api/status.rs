@@ -7,7 +7,8 @@ use tonic::{Code, Status};
 use crate::{
     discovery::Failure,
     domain::{
-        CallError, Condition, ConditionState, CredentialFault, Links, Repair, RepairReason, Running, UpstreamFault,
+        CallError, Condition, ConditionState, CredentialFault, Links, RESTARTED, Repair, RepairReason, Running,
+        UpstreamFault,
     },
     identity::Refusal,
 };
@@ -59,6 +60,9 @@ pub(super) fn of_call(error: CallError) -> Status {
             .with("quota", "answers")
             .build(),
         CallError::Cancelled => of(Code::Cancelled, ErrorReason::Cancelled, message).build(),
+        CallError::Stopping => of(Code::Unavailable, ErrorReason::GatewayStopping, message)
+            .retry_after(RESTARTED)
+            .build(),
         CallError::CredentialsUnavailable => of(Code::Unavailable, ErrorReason::ServiceUnavailable, message).build(),
         CallError::RegistryUnavailable => of(Code::Unavailable, ErrorReason::RegistryUnavailable, message).build(),
         CallError::Internal => internal(),

@@ -12,6 +12,7 @@ mod wait;
 use std::sync::Arc;
 
 use service_kit::turns::in_place;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{CallError, Caller, ConsumerRef, Links},
@@ -39,16 +40,19 @@ pub(crate) struct Calls {
     links: Links,
     targets: Targets,
     tools_changed: ToolsChanged,
+    stop: CancellationToken,
 }
 
 impl Calls {
-    /// `tools_changed` is called when an upstream announces it.
+    /// `tools_changed` is called when an upstream announces it. `stop` is cancelled when the gateway begins to stop: from then on, no call waits
+    /// for a server.
     pub(crate) fn new(
         store: Arc<Store>,
         vendor: Arc<Vendor>,
         upstreams: Upstreams,
         links: Links,
         tools_changed: ToolsChanged,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             store,
@@ -57,6 +61,7 @@ impl Calls {
             links,
             targets: Targets::default(),
             tools_changed,
+            stop,
         }
     }
 

@@ -65,10 +65,15 @@ impl Known {
 
 /// Makes a call while the registry learns this, each after so many seconds: after how many it is answered, and how.
 async fn answered(learned: &[(u64, Known)]) -> (u64, Result<(), CallError>) {
-    answered_unless(learned, CancellationToken::new()).await
+    answered_unless(learned, CancellationToken::new(), CancellationToken::new()).await
 }
 
-async fn answered_unless(learned: &[(u64, Known)], cancel: CancellationToken) -> (u64, Result<(), CallError>) {
+/// Unless the client cancels the call, or the gateway stops.
+async fn answered_unless(
+    learned: &[(u64, Known)],
+    cancel: CancellationToken,
+    stop: CancellationToken,
+) -> (u64, Result<(), CallError>) {
     let store = Store::new(Duration::from_secs(60), Clock::System);
     let mut feed = Feed::new(Arc::clone(&store), mpsc::unbounded_channel().0);
     fill(&mut feed, 1, learned[0].1.registry().objects).await;
@@ -80,6 +85,7 @@ async fn answered_unless(learned: &[(u64, Known)], cancel: CancellationToken) ->
         Upstreams::new(EgressPolicy::new(Vec::new()), Limits::default()),
         Links::new("http://127.0.0.1".parse().unwrap()),
         Arc::new(|_| {}),
+        stop,
     );
     let begun = Instant::now();
     let changes = async {
@@ -175,9 +181,31 @@ async fn a_cancelled_call_waits_no_longer() {
     for known in [Starting, Stopping, Gone] {
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let (after, answer) = answered_unless(&[(0, known)], cancel).await;
+        let (after, answer) = answered_unless(&[(0, known)], cancel, CancellationToken::new()).await;
         assert!(matches!(answer, Err(CallError::Cancelled)), "{known:?}: {answer:?}");
         assert_eq!(after, 0, "{known:?}");
+    }
+}
+
+/// The gateway ends sooner than the server may come. Calls that need not wait are made.
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_wait_while_the_gateway_stops() {
+    for known in [Starting, Stopping, Gone] {
+        let stop = CancellationToken::new();
+        let stopping = async {
+            sleep_until(Instant::now() + Duration::from_secs(5)).await;
+            stop.cancel();
+        };
+        let learned = [(0, known), (10, Running)];
+        let answered = answered_unless(&learned, CancellationToken::new(), stop.clone());
+        let ((after, answer), ()) = tokio::join!(answered, stopping);
+        assert!(matches!(answer, Err(CallError::Stopping)), "{known:?}: {answer:?}");
+        assert_eq!(after, 5, "{known:?}");
+        let (after, answer) = answered_unless(&[(0, known)], CancellationToken::new(), stop.clone()).await;
+        assert!(matches!(answer, Err(CallError::Stopping)), "{known:?}: {answer:?}");
+        assert_eq!(after, 0, "{known:?}");
+        let (_, answer) = answered_unless(&[(0, Running)], CancellationToken::new(), stop).await;
+        assert!(answer.is_ok(), "{answer:?}");
     }
 }
 

@@ -127,6 +127,8 @@ impl Calls {
                 Ok(()) = revisions.changed() => {}
                 () = sleep_until(until) => return resolved.map_err(still_starting),
                 () = call.cancel.cancelled() => return Err(CallError::Cancelled),
+                // Open requests are cut soon, and whoever sent one would not know whether the tool was called.
+                () = self.stop.cancelled() => return Err(CallError::Stopping),
             }
         }
     }

@@ -55,6 +55,9 @@ pub(crate) enum CallError {
     /// The client cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
+    /// This replica is stopping, and no server has received the call.
+    #[error("the gateway is stopping, and the tool was not called; call it again in a few seconds")]
+    Stopping,
     /// There is no credential for the call, and no page on which the caller could put that right.
     #[error("{message}")]
     Credential {
@@ -75,6 +78,9 @@ pub(crate) enum CallError {
     #[error("internal error; see the server log")]
     Internal,
 }
+
+/// When a call that failed with [`CallError::Stopping`] should be sent again: to another replica, or to this one once it is started again.
+pub(crate) const RESTARTED: Duration = Duration::from_secs(5);
 
 /// In which way an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    domain::{CallError, Repair},
+    domain::{CallError, RESTARTED, Repair},
     upstream::Revision,
 };
 
@@ -70,6 +70,10 @@ pub(super) fn answer(
         CallError::ToolNotFound(name) => RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}")).under(Some(id)),
         CallError::InvalidCall(_) => RpcError::new(INVALID_PARAMS, error.to_string()).under(Some(id)),
         CallError::Cancelled => return None,
+        CallError::Stopping => tool_result(
+            &error.to_string(),
+            json!({"error": "gateway_stopping", "retry_after_seconds": RESTARTED.as_secs()}),
+        ),
         CallError::NoRoom { .. }
         | CallError::ConsumerNotFound(_)
         | CallError::CredentialsUnavailable
@@ -194,6 +198,11 @@ mod tests {
         assert_eq!(
             message["result"]["structuredContent"],
             json!({"error": "upstream_busy", "entry": "mail", "retry_after_seconds": 5})
+        );
+        let message = parsed(&CallError::Stopping, &session(Revision::LATEST, true));
+        assert_eq!(
+            message["result"]["structuredContent"],
+            json!({"error": "gateway_stopping", "retry_after_seconds": 5})
         );
         assert!(answer(&CallError::Cancelled, "7", &session(Revision::LATEST, true), || false).is_none());
     }

@@ -76,7 +76,7 @@ pub(crate) struct World {
     /// Where the upstream serves MCP.
     pub(crate) url: String,
     channel: Channel,
-    _served: Served,
+    pub(crate) served: Served,
 }
 
 impl World {
@@ -103,7 +103,7 @@ impl World {
             seen,
             url,
             channel: tonic::transport::Endpoint::from_static("http://unused.invalid").connect_lazy(),
-            _served: {
+            served: {
                 let app = gateway_svc::build(config, deps).await.unwrap();
                 let mut ready = app.ready.clone();
                 let served = Served::start(app);
@@ -113,7 +113,7 @@ impl World {
             },
             issuer,
         };
-        let address = world._served.tcp().await.unwrap();
+        let address = world.served.tcp().await.unwrap();
         world.channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
             .unwrap()
             .connect_lazy();

@@ -212,7 +212,15 @@ async fn world_with(
     );
     let public_url: Url = "http://127.0.0.1:8080".parse().unwrap();
     let links = Links::new(public_url.clone());
-    let calls = Calls::new(Arc::clone(&store), vendor, upstreams, links.clone(), Arc::new(|_| {}));
+    let stop = CancellationToken::new();
+    let calls = Calls::new(
+        Arc::clone(&store),
+        vendor,
+        upstreams,
+        links.clone(),
+        Arc::new(|_| {}),
+        stop.clone(),
+    );
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let issuer = TestIssuer::start().await.unwrap();
     let issuers = vec![IssuerConfig {
@@ -230,7 +238,6 @@ async fn world_with(
     );
     let metadata = Arc::new(Metadata::new(&verifier, links, Arc::clone(&store)));
     let config = Config::new(public_url, [1; 32], [2; 32]);
-    let stop = CancellationToken::new();
     let mcp = Mcp::new(
         &config,
         Arc::new(calls),
