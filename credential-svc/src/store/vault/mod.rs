@@ -10,6 +10,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod trust;
 mod wire;
 
 use std::{fmt, sync::Arc};
@@ -257,6 +258,7 @@ impl Store for VaultStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        self.session.client.http.renew_trust();
         self.check_engine().await?;
         self.names("").await?;
         Ok(())

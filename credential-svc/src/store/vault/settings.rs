@@ -1,8 +1,10 @@
 //! The settings, checked: all errors are found at once, before anything is started.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use reqwest::Certificate;
 use url::Url;
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
     failure::TIMEOUT,
     login::{Login, Source, checked},
     transport::Http,
+    trust::Trust,
 };
 use crate::config::{VaultConfig, VaultLogin};
 
@@ -30,7 +33,7 @@ impl Settings {
     pub(super) fn of(config: VaultConfig) -> Result<Self, SettingsError> {
         let mut faults = Faults(Vec::new());
         let address = faults.address(&config.address);
-        let trusted = config.ca.as_deref().and_then(|file| faults.certificates(file));
+        let trust = config.ca.and_then(|file| faults.trust(file));
         if let Some(namespace) = &config.namespace {
             faults.path("vault-namespace", namespace);
         }
@@ -39,9 +42,9 @@ impl Settings {
         let login = faults.login(config.login);
         let mut http = None;
         if faults.0.is_empty() {
-            match Http::new(address, trusted, TIMEOUT) {
+            match Http::new(address, trust, TIMEOUT) {
                 Ok(made) => http = Some(made),
-                Err(error) => faults.add("vault-ca", format!("cannot be used: {error}")),
+                Err(error) => faults.add("vault-ca", error),
             }
         }
         let Some(http) = http else {
@@ -89,16 +92,10 @@ impl Faults {
         String::new()
     }
 
-    fn certificates(&mut self, file: &Path) -> Option<Vec<Certificate>> {
-        let fault = match fs::read(file) {
-            Ok(pem) => match Certificate::from_pem_bundle(&pem) {
-                Ok(certificates) if !certificates.is_empty() => return Some(certificates),
-                _ => "does not contain certificates in PEM format".to_owned(),
-            },
-            Err(error) => error.to_string(),
-        };
-        self.add("vault-ca", format!("{} {fault}", file.display()));
-        None
+    fn trust(&mut self, file: PathBuf) -> Option<Trust> {
+        let trust = Trust::read(file);
+        let checked = trust.and_then(|trust| trust.certificates().map(|_| trust));
+        checked.map_err(|fault| self.add("vault-ca", fault)).ok()
     }
 
     /// Checks a path of Vault: names of plain characters, separated by slashes.

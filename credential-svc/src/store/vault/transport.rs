@@ -8,11 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
-use reqwest::{Certificate, redirect::Policy};
+use reqwest::redirect::Policy;
 use rustify::errors::ClientError;
 use zeroize::Zeroizing;
 
-use super::failure::{Failure, MAX_ANSWER};
+use super::{
+    failure::{Failure, MAX_ANSWER},
+    trust::Trust,
+};
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -25,32 +28,59 @@ const INCONSISTENT: &str = "x-vault-inconsistent";
 /// Sends requests to one address.
 #[derive(Debug)]
 pub(super) struct Http {
-    client: reqwest::Client,
     address: String,
+    timeout: Duration,
+    connection: Mutex<Connection>,
     /// After the last write. Nothing older may be read, whichever node answers.
     written: Mutex<Option<HeaderValue>>,
 }
 
+/// A client, and whom it trusts.
+#[derive(Debug)]
+struct Connection {
+    client: reqwest::Client,
+    /// `None`: what the machine trusts.
+    trust: Option<Trust>,
+}
+
 impl Http {
-    /// Trusts only these certificates, or where there are none, what the machine trusts.
-    pub(super) fn new(address: String, trusted: Option<Vec<Certificate>>, timeout: Duration) -> reqwest::Result<Self> {
-        let mut client = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .timeout(timeout);
-        if let Some(trusted) = trusted {
-            client = client.tls_certs_only(trusted);
-        } else if address.starts_with("http:") {
-            // Without TLS, no certificates are looked for.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build()?;
+    /// Trusts only these authorities, or where there are none, what the machine trusts.
+    pub(super) fn new(address: String, trust: Option<Trust>, timeout: Duration) -> Result<Self, String> {
+        let client = client(&address, trust.as_ref(), timeout)?;
         Ok(Self {
-            client,
             address,
+            timeout,
+            connection: Mutex::new(Connection { client, trust }),
             written: Mutex::default(),
         })
+    }
+
+    /// Trusts what the file with the authorities has now. What cannot be read changes nothing.
+    pub(super) fn renew_trust(&self) {
+        let Some(trust) = self.connection().trust.clone() else {
+            return;
+        };
+        let renewed = match trust.again() {
+            Ok(renewed) if renewed == trust => return,
+            Ok(renewed) => client(&self.address, Some(&renewed), self.timeout).map(|client| (client, renewed)),
+            Err(fault) => Err(fault),
+        };
+        match renewed {
+            Ok((client, renewed)) => {
+                tracing::info!("the authorities that are trusted for Vault have changed");
+                *self.connection() = Connection {
+                    client,
+                    trust: Some(renewed),
+                };
+            }
+            Err(fault) => {
+                tracing::warn!(error = %fault, "vault-ca has changed and cannot be used; those that it had before are trusted");
+            }
+        }
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer, whatever its status.
@@ -71,8 +101,8 @@ impl Http {
         }
         // What a read answers may be older than what another request has written since it began.
         let writes = matches!(head.method, Method::POST | Method::PATCH | Method::DELETE);
-        let request = self
-            .client
+        let client = self.connection().client.clone();
+        let request = client
             .request(head.method, head.uri.to_string())
             .headers(head.headers)
             .body(Bytes::from_owner(Zeroizing::new(body)));
@@ -103,6 +133,21 @@ impl Http {
     fn written(&self) -> MutexGuard<'_, Option<HeaderValue>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn client(address: &str, trust: Option<&Trust>, timeout: Duration) -> Result<reqwest::Client, String> {
+    let mut client = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .timeout(timeout);
+    if let Some(trust) = trust {
+        client = client.tls_certs_only(trust.certificates()?);
+    } else if address.starts_with("http:") {
+        // Without TLS, no certificates are looked for.
+        client = client.tls_certs_only([]);
+    }
+    client.build().map_err(|error| format!("cannot be used: {error}"))
 }
 
 #[async_trait::async_trait]

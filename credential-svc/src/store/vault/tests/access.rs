@@ -200,6 +200,35 @@ async fn only_the_given_authority_is_trusted() {
 }
 
 #[tokio::test]
+async fn a_renewed_authority_is_trusted_without_a_restart() {
+    let (pem, key) = certificate();
+    let Some(program) = not_run::openbao() else { return };
+    let bao = OpenBao::start(program, Some((&pem, &key))).await;
+    bao.mount_kv("secret").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let other = certificate().0;
+    std::fs::write(&file, &other).unwrap();
+    let mut config = config(bao.address(), "chandlery", bao.root_token());
+    config.ca = Some(file.clone());
+    let store = VaultStore::new(config).unwrap();
+    store.check().await.unwrap_err();
+    std::fs::write(&file, &pem).unwrap();
+    // For a moment after a login has failed, no other is attempted.
+    until(async || store.check().await.is_ok()).await;
+    // What others have half written is not used.
+    for half in [&pem.as_bytes()[..40], b""] {
+        std::fs::write(&file, half).unwrap();
+        store.check().await.unwrap();
+    }
+    std::fs::remove_file(&file).unwrap();
+    store.check().await.unwrap();
+    // Nor is one trusted any more that was removed.
+    std::fs::write(&file, &other).unwrap();
+    store.check().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_namespace_is_entered() {
     let Some(bao) = own().await else { return };
     bao.set_up("POST", "sys/namespaces/team", json!({})).await;
