@@ -174,17 +174,20 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             let summary = match decision {
                 Decision::Answered(summary) => summary,
                 Decision::Keep => summary(subject, present.as_ref(), &record),
-                Decision::Write(next) => {
+                Decision::Write(mut next) => {
                     let summary = summary(subject, present.as_ref(), &next);
-                    let disconnects = next.tokens.grant.is_none();
+                    if next.tokens.grant.is_none() {
+                        let entry = subject.entry();
+                        next.tokens.unrevoked = self.unrevoked(&owner, subject.plan(), &record, entry.as_ref()).await;
+                    }
+                    let revokes = !next.tokens.unrevoked.is_empty();
                     let written = self.store.write(&owner, version, Value::Record(next)).await?;
                     if written == Written::Conflict {
                         continue;
                     }
                     tracing::info!(credential.owner = %owner, "the credential was changed");
-                    if disconnects {
-                        self.revoke(&owner, subject.plan(), record, subject.entry().as_ref())
-                            .await;
+                    if revokes {
+                        self.revoker.begin(&owner);
                     }
                     summary
                 }

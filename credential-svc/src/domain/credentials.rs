@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::{
-    authorization::context::Authorization,
+    authorization::{context::Authorization, revoker::Revoker, servers::AuthorizationServers},
     error::Error,
     locks::Locks,
     owner::Owner,
@@ -39,6 +39,7 @@ pub(crate) struct Credentials<S, R, A> {
     pub(super) queue: Arc<Queue>,
     pub(super) reporting: Locks,
     pub(super) authorization: Authorization<A>,
+    pub(super) revoker: Revoker<S, A>,
 }
 
 /// A record as it was read.
@@ -48,12 +49,15 @@ pub(super) struct Current {
     pub(super) record: Record,
 }
 
-impl<S: Store, R, A> Credentials<S, R, A> {
+impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
     /// `public_url` is where people reach gateway-svc.
     pub(crate) fn new(store: S, registry: R, servers: A, public_url: Option<Url>, clock: Clock) -> Self {
+        let store = Records::new(store, clock.clone());
+        let authorization = Authorization::new(servers, public_url, clock.clone());
         Self {
-            authorization: Authorization::new(servers, public_url, clock.clone()),
-            store: Records::new(store, clock.clone()),
+            revoker: Revoker::new(store.clone(), authorization.servers(), clock.clone()),
+            authorization,
+            store,
             registry,
             clock,
             views: RwLock::default(),
@@ -151,7 +155,9 @@ impl<S: Store, R, A> Credentials<S, R, A> {
     pub(super) async fn current(&self, owner: &Owner, reported: i64) -> Result<Option<Current>, Error> {
         for _ in 0..TRIES {
             let (version, mut record) = match self.store.read(owner).await? {
-                Some((version, Value::Erased { time })) if self.is_void(owner, time) => (version, Record::default()),
+                Some((version, Value::Erased { time, .. })) if self.is_void(owner, time) => {
+                    (version, Record::default())
+                }
                 Some((_, Value::Erased { .. })) => return Ok(None),
                 Some((version, Value::Record(record))) => (version, record),
                 None => (Version::NONE, Record::default()),

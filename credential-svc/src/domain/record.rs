@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    authorization::{grant::Tokens, registered::Registered},
+    authorization::{
+        grant::{Tokens, Unrevoked},
+        registered::Registered,
+    },
     destination::Agreed,
     replay::Answers,
     summary::StoredField,
@@ -21,6 +24,8 @@ pub(crate) enum Value {
     Erased {
         /// Microseconds since 1970.
         time: i64,
+        /// Of its former grants.
+        unrevoked: Vec<Unrevoked>,
     },
 }
 
@@ -28,8 +33,33 @@ impl Value {
     /// The bytes of its secrets.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Erased { .. } => 0,
+            Self::Erased { unrevoked, .. } => unrevoked.iter().map(Unrevoked::size).sum(),
             Self::Record(record) => record.size(),
+        }
+    }
+
+    /// What is to be revoked.
+    pub(crate) fn unrevoked(&self) -> &[Unrevoked] {
+        match self {
+            Self::Erased { unrevoked, .. } => unrevoked,
+            Self::Record(record) => &record.tokens.unrevoked,
+        }
+    }
+
+    /// The same, to change it.
+    pub(crate) fn unrevoked_mut(&mut self) -> &mut Vec<Unrevoked> {
+        match self {
+            Self::Erased { unrevoked, .. } => unrevoked,
+            Self::Record(record) => &mut record.tokens.unrevoked,
+        }
+    }
+
+    /// A tombstone with nothing to revoke.
+    #[cfg(test)]
+    pub(crate) fn erased(time: i64) -> Self {
+        Self::Erased {
+            time,
+            unrevoked: Vec::new(),
         }
     }
 }
@@ -114,5 +144,65 @@ impl Record {
             || !self.clients.is_empty()
             || self.tokens.grant.is_some()
             || !self.tokens.pending.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authorization::{
+        grant::Grant,
+        plan::Server,
+        servers::{Authentication, Client},
+    };
+
+    #[test]
+    fn every_secret_counts_for_the_size() {
+        let client = |secret: &str| Client {
+            id: "id".to_owned(),
+            authentication: Authentication::Basic(secret.into()),
+        };
+        let grant = Grant {
+            server: Server::Issuer("https://as.example.com".to_owned()),
+            client_id: "id".to_owned(),
+            authentication: Some(Authentication::Post("1".into())),
+            resource: String::new(),
+            scopes: Vec::new(),
+            basis: [0; 32],
+            access: "22".into(),
+            expire_time: None,
+            refresh: Some("333".into()),
+            account: String::new(),
+            connect_time: 0,
+            refresh_time: 0,
+        };
+        let registered = Registered {
+            issuer: String::new(),
+            redirect_uri: String::new(),
+            client: client("4444"),
+            expire_time: None,
+        };
+        let stored = StoredField {
+            generation: 1,
+            update_time: 0,
+        };
+        let value = "55555".into();
+        let tokens = Tokens {
+            unrevoked: vec![grant.clone().unrevoked(client("666666"), 0)],
+            grant: Some(grant),
+            ..Tokens::default()
+        };
+        let record = Record {
+            fields: BTreeMap::from([("key".to_owned(), Field { stored, value })]),
+            clients: vec![registered],
+            tokens: tokens.clone(),
+            ..Record::default()
+        };
+        assert_eq!(Value::Record(record).size(), (1 + 2 + 3) + 4 + 5 + (2 + 3 + 6));
+        let tombstone = Value::Erased {
+            time: 0,
+            unrevoked: tokens.unrevoked,
+        };
+        assert_eq!(tombstone.size(), 2 + 3 + 6);
     }
 }

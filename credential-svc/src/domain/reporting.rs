@@ -9,7 +9,7 @@ use super::{
     owner::Owner,
     ports::{Lagging, Registry, ReportError, Store, StoreError, Version, Written},
     queue::Owed,
-    record::{Record, Value},
+    record::Value,
     summary::Summary,
     validate,
     views::{Known, Subject},
@@ -46,8 +46,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     async fn clean_up(&self, owner: &Owner, known: &Known) -> Result<(), Error> {
         // Another replica may have erased it.
         self.store.forget(owner);
-        if let (Some(erased), Some(plan)) = (self.erase(owner).await?, &known.plan) {
-            self.revoke(owner, plan, erased, known.entry.as_ref()).await;
+        if self.erase(owner, known).await? {
+            self.revoker.begin(owner);
         }
         match self.registry.report_cleanup(owner).await {
             Ok(()) | Err(ReportError::Unknown) => {
@@ -61,17 +61,22 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         }
     }
 
-    /// Replaces an owner's secrets by a tombstone: a change in progress conflicts with it, and is refused. Returns the record that it
-    /// replaced.
-    async fn erase(&self, owner: &Owner) -> Result<Option<Record>, Error> {
+    /// Replaces an owner's secrets by a tombstone: a change in progress conflicts with it, and is refused. Returns whether it has something
+    /// to revoke.
+    async fn erase(&self, owner: &Owner, known: &Known) -> Result<bool, Error> {
         for _ in 0..TRIES {
-            let mut erased = None;
+            let mut unrevoked = Vec::new();
             let version = match self.store.read(owner).await {
                 // It may have been void until now, and a change in progress may expect its version.
-                Ok(Some((version, Value::Erased { time }))) if self.views().is_newer(time) => version,
-                Ok(Some((_, Value::Erased { .. }))) => return Ok(None),
+                Ok(Some((version, Value::Erased { time, unrevoked: left }))) if self.views().is_newer(time) => {
+                    unrevoked = left;
+                    version
+                }
+                Ok(Some((_, Value::Erased { unrevoked, .. }))) => return Ok(!unrevoked.is_empty()),
                 Ok(Some((version, Value::Record(record)))) => {
-                    erased = Some(record);
+                    if let Some(plan) = &known.plan {
+                        unrevoked = self.unrevoked(owner, plan, &record, known.entry.as_ref()).await;
+                    }
                     version
                 }
                 Ok(None) => Version::NONE,
@@ -83,8 +88,10 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 Err(error) => return Err(error.into()),
             };
             let time = self.clock.now_micros();
-            if self.store.write(owner, version, Value::Erased { time }).await? == Written::Done {
-                return Ok(erased);
+            let revokes = !unrevoked.is_empty();
+            let tombstone = Value::Erased { time, unrevoked };
+            if self.store.write(owner, version, tombstone).await? == Written::Done {
+                return Ok(revokes);
             }
         }
         Err(Error::Contended)
@@ -115,6 +122,10 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         };
         let plan = known.plan.as_ref().ok_or(Error::RegistryUnavailable)?;
         let record = self.record(owner, known.shown.credential_generation).await?;
+        if !record.tokens.unrevoked.is_empty() {
+            // A process before this one may have left it.
+            self.revoker.begin(owner);
+        }
         let record = validate::fitting(plan, owner.source(), record);
         let entry = self.mixed_record(known.mixed_with.as_ref()).await?;
         let present = plan.bound(known.foreign.as_ref(), entry.as_ref());

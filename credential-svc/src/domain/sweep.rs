@@ -6,6 +6,7 @@ use service_kit::clock::to_micros;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    authorization::servers::AuthorizationServers,
     credentials::Credentials,
     error::Error,
     owner::Owner,
@@ -31,7 +32,7 @@ pub(crate) struct Swept {
 }
 
 /// Sweeps once a day, beginning after the first snapshot of the registry, until `stop` is cancelled.
-pub(crate) async fn sweep<S: Store, R: Send + Sync, A: Send + Sync>(
+pub(crate) async fn sweep<S: Store, R: Send + Sync, A: AuthorizationServers>(
     credentials: Arc<Credentials<S, R, A>>,
     stop: CancellationToken,
 ) {
@@ -80,7 +81,7 @@ impl Pauses {
     }
 }
 
-impl<S: Store, R, A> Credentials<S, R, A> {
+impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
     /// Walks through all owners in the store, page by page.
     pub(crate) async fn sweep(&self) -> Result<Swept, Error> {
         let mut swept = Swept::default();
@@ -92,11 +93,14 @@ impl<S: Store, R, A> Credentials<S, R, A> {
                     continue;
                 }
                 match self.store.read(owner).await {
-                    Ok(Some((_, Value::Erased { time }))) => {
+                    Ok(Some((_, Value::Erased { time, unrevoked }))) => {
                         let age = self.clock.now_micros().saturating_sub(time);
                         if age > to_micros(std::time::UNIX_EPOCH + KEPT) {
                             self.store.delete(owner).await?;
                             swept.removed += 1;
+                        } else if !unrevoked.is_empty() {
+                            // A process before this one may have left it.
+                            self.revoker.begin(owner);
                         }
                     }
                     Ok(Some((_, Value::Record(_)))) => swept.unknown += 1,

@@ -16,10 +16,13 @@ use zeroize::Zeroizing;
 
 use self::{
     secret::{Digest, Secret},
-    tokens::{EncodedClient, EncodedTokens},
+    tokens::{EncodedClient, EncodedTokens, EncodedUnrevoked},
 };
 use crate::domain::{
-    authorization::{grant::Tokens, registered::Registered},
+    authorization::{
+        grant::{Tokens, Unrevoked},
+        registered::Registered,
+    },
     destination::Agreed,
     ports::StoreError,
     record::{Field, Record, Value},
@@ -44,6 +47,9 @@ struct Encoded {
     format: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     erased_time: Option<i64>,
+    /// Of a tombstone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unrevoked: Vec<EncodedUnrevoked>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     record: Option<EncodedRecord>,
 }
@@ -95,10 +101,17 @@ pub(super) fn encode(value: Value) -> Zeroizing<Vec<u8>> {
     let mut encoded = Encoded {
         format: WITHOUT_TOKENS,
         erased_time: None,
+        unrevoked: Vec::new(),
         record: None,
     };
     match value {
-        Value::Erased { time } => encoded.erased_time = Some(time),
+        Value::Erased { time, unrevoked } => {
+            encoded.erased_time = Some(time);
+            if !unrevoked.is_empty() {
+                encoded.format = FORMAT;
+            }
+            encoded.unrevoked = unrevoked.into_iter().map(EncodedUnrevoked::from).collect();
+        }
         Value::Record(record) => {
             let record = EncodedRecord::from(record);
             encoded.format = record.format();
@@ -136,7 +149,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value, StoreError> {
         (Some(_), None) => Err(StoreError::Corrupt(
             "it has tokens, which its format does not have".to_owned(),
         )),
-        (None, Some(time)) => Ok(Value::Erased { time }),
+        (None, Some(time)) => Ok(Value::Erased {
+            time,
+            unrevoked: encoded.unrevoked.into_iter().map(Unrevoked::from).collect(),
+        }),
         _ => Err(StoreError::Corrupt("it is neither a record nor a tombstone".to_owned())),
     }
 }

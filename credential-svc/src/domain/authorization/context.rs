@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use service_kit::Clock;
-use tokio::sync::Semaphore;
 use url::Url;
 use uuid::Uuid;
 
 use super::{attempts::Attempts, exchange::Exchanger, flights::Flights};
-
-/// Revocations that are made at once.
-const REVOCATIONS: usize = 16;
 
 /// The authorization servers, and what this process knows of its dealings with them.
 #[derive(Debug)]
@@ -23,7 +19,6 @@ pub(in crate::domain) struct Authorization<A> {
     pub(super) flights: Flights,
     pub(super) attempts: Attempts,
     pub(super) exchanger: Exchanger,
-    pub(super) revocations: Arc<Semaphore>,
 }
 
 impl<A> Authorization<A> {
@@ -35,8 +30,11 @@ impl<A> Authorization<A> {
             flights: Flights::default(),
             attempts: Attempts::default(),
             exchanger: Exchanger::new(clock),
-            revocations: Arc::new(Semaphore::new(REVOCATIONS)),
         }
+    }
+
+    pub(in crate::domain) fn servers(&self) -> Arc<A> {
+        Arc::clone(&self.servers)
     }
 
     /// A page of gateway-svc.

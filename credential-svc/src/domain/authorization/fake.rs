@@ -44,6 +44,8 @@ struct State {
     scripts: VecDeque<Script>,
     requests: Vec<Request>,
     revoked: Vec<(TokenKind, String)>,
+    /// Its revocation endpoint does not answer.
+    is_revocation_down: bool,
     registered: usize,
     registered_secret: Option<SecretString>,
     issued: usize,
@@ -103,6 +105,7 @@ impl Default for State {
             scripts: VecDeque::new(),
             requests: Vec::new(),
             revoked: Vec::new(),
+            is_revocation_down: false,
             registered: 0,
             registered_secret: None,
             issued: 0,
@@ -143,6 +146,11 @@ impl FakeServers {
 
     pub(crate) fn registrations(&self) -> usize {
         self.state().registered
+    }
+
+    /// From now on, it revokes tokens, or does not answer.
+    pub(crate) fn revokes(&self, revokes: bool) {
+        self.state().is_revocation_down = !revokes;
     }
 
     /// The tokens that are revoked, once there are this many.
@@ -258,7 +266,12 @@ impl AuthorizationServers for FakeServers {
     }
 
     async fn revoke(&self, _: &Metadata, _: &Client, token: &SecretString, kind: TokenKind) -> Result<(), ServerError> {
-        self.state().revoked.push((kind, token.expose_secret().to_owned()));
+        let mut state = self.state();
+        if state.is_revocation_down {
+            return Err(ServerError::Unavailable("as.example.com does not answer".to_owned()));
+        }
+        state.revoked.push((kind, token.expose_secret().to_owned()));
+        drop(state);
         self.0.changed.notify_waiters();
         Ok(())
     }

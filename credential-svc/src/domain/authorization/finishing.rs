@@ -151,56 +151,56 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     ) -> Result<Done, Error> {
         let until = Instant::now() + PATIENCE;
         let owed = Owed::new(&self.queue, owner.clone());
-        let (before, next) = loop {
-            match self.try_connect(&subject, owner, present, &grant).await {
+        let next = loop {
+            match self.try_connect(&subject, owner, entry, present, &grant).await {
                 Ok(stored) => break stored,
                 Err(Error::Store(error)) if Instant::now() < until => {
                     tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
                     sleep(RETRY).await;
                 }
                 Err(error) => {
-                    self.revoke_as(owner, grant, client);
+                    self.revoker.begin_unstored(owner, grant, client);
                     return Err(error);
                 }
             }
         };
         tracing::info!(credential.owner = %owner, server.issuer = grant.server.issuer(), "an account was connected");
-        if let Some(former) = &before.tokens.grant
-            && is_another(former, &grant)
-        {
-            self.revoke(owner, subject.plan(), before, Some(entry)).await;
+        if !next.tokens.unrevoked.is_empty() {
+            self.revoker.begin(owner);
         }
         let summary = summary(&subject, Some(present), &next);
         self.announce(&subject, owed, summary).await
     }
 
-    /// The record before and after.
+    /// The record with the grant, and with those that it replaces and that are to be revoked.
     async fn try_connect(
         &self,
         subject: &Subject,
         owner: &Owner,
+        entry: &Owner,
         present: &Present,
         grant: &Grant,
-    ) -> Result<(Record, Record), Error> {
-        let mut before = None;
+    ) -> Result<Record, Error> {
         for _ in 0..TRIES {
             let current = self.current(owner, self.reported(owner)).await?;
             let Current { version, record } = current.ok_or_else(|| Error::NotFound(subject.name()))?;
             let is_stored = |grant_: &Grant| grant_.access.expose_secret() == grant.access.expose_secret();
             if record.tokens.grant.as_ref().is_some_and(is_stored) {
                 // The answer of an earlier attempt was lost.
-                return Ok((before.unwrap_or_default(), record));
+                return Ok(record);
             }
             let now = self.clock.now_micros();
             let stays = stays(&record, subject.plan(), owner.source(), &[], present)?;
             let (destination, agreed) = (present.destination.clone(), present.agreed.clone());
             let mut next = record.changed(now, stays, &[], destination, Some(agreed));
+            let mut unrevoked = self.unrevoked(owner, subject.plan(), &record, Some(entry)).await;
+            unrevoked.retain(|one| one.is_apart_from(grant));
             next.tokens = record.tokens.with(grant.clone());
+            next.tokens.unrevoked = unrevoked;
             let written = self.store.write(owner, version, Value::Record(next.clone())).await?;
             if written == Written::Done {
-                return Ok((record, next));
+                return Ok(next);
             }
-            before = Some(record);
         }
         Err(Error::Contended)
     }
@@ -237,13 +237,6 @@ fn readable(text: &str, length: usize) -> String {
         .filter(|char| matches!(char, ' '..='~'))
         .take(length)
         .collect()
-}
-
-/// Whether revoking the tokens of the former grant leaves those of the new one. Many servers have one grant for an account and a client, and
-/// revoke all of its tokens with one of them.
-fn is_another(former: &Grant, new: &Grant) -> bool {
-    let accounts_differ = !former.account.is_empty() && !new.account.is_empty() && former.account != new.account;
-    former.server != new.server || former.client_id != new.client_id || accounts_differ
 }
 
 fn without_tokens(pending: &Pending, now: i64) -> Grant {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     pending::Pending,
     plan::{ClientId, Server, SignIn},
-    servers::Authentication,
+    servers::{Authentication, Client},
 };
 
 /// A token is renewed in the background after this part of its life.
@@ -31,6 +31,8 @@ pub(crate) struct Tokens {
     pub(crate) demanded: Vec<String>,
     /// Sign-ins that have begun.
     pub(crate) pending: Vec<Pending>,
+    /// What is to be revoked of former grants.
+    pub(crate) unrevoked: Vec<Unrevoked>,
 }
 
 /// An access token, and what is needed to get the next.
@@ -59,6 +61,43 @@ pub(crate) struct Grant {
     pub(crate) refresh_time: i64,
 }
 
+/// Tokens that are no longer used, and are to be revoked.
+#[derive(Clone, Debug)]
+pub(crate) struct Unrevoked {
+    pub(crate) server: Server,
+    /// To which they were issued.
+    pub(crate) client: Client,
+    /// As [`Grant::account`].
+    pub(crate) account: String,
+    pub(crate) access: SecretString,
+    pub(crate) refresh: Option<SecretString>,
+    /// Since when (microseconds since 1970).
+    pub(crate) since: i64,
+}
+
+impl Unrevoked {
+    /// How many an owner has; the oldest goes.
+    const MAX: usize = 4;
+
+    /// Whether revoking it leaves the tokens of a new grant. Many servers have one grant for an account and a client, and revoke all of its
+    /// tokens with one of them.
+    pub(crate) fn is_apart_from(&self, new: &Grant) -> bool {
+        let accounts_differ = !self.account.is_empty() && !new.account.is_empty() && self.account != new.account;
+        self.server != new.server || self.client.id != new.client_id || accounts_differ
+    }
+
+    pub(crate) fn add(all: &mut Vec<Self>, new: Self) {
+        all.drain(..(all.len() + 1).saturating_sub(Self::MAX));
+        all.push(new);
+    }
+
+    /// The bytes of its secrets.
+    pub(crate) fn size(&self) -> usize {
+        let refresh = self.refresh.as_ref().map_or(0, |refresh| refresh.expose_secret().len());
+        self.access.expose_secret().len() + refresh + self.client.authentication.size()
+    }
+}
+
 /// The right to ask for another token, until a time. A holder that dies leaves it to expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
@@ -80,6 +119,18 @@ pub(crate) enum Age {
 }
 
 impl Grant {
+    /// Its tokens, when they are no longer used.
+    pub(crate) fn unrevoked(self, client: Client, since: i64) -> Unrevoked {
+        Unrevoked {
+            server: self.server,
+            client,
+            account: self.account,
+            access: self.access,
+            refresh: self.refresh,
+            since,
+        }
+    }
+
     pub(crate) fn age(&self, now: i64) -> Age {
         let Some(expires) = self.expire_time else {
             return Age::Fresh;
@@ -127,6 +178,7 @@ impl Tokens {
         }
         Self {
             number: self.number + 1,
+            unrevoked: self.unrevoked.clone(),
             ..Self::default()
         }
     }
@@ -141,6 +193,7 @@ impl Tokens {
             refusal: None,
             demanded: self.demanded.clone(),
             pending: self.pending.clone(),
+            unrevoked: self.unrevoked.clone(),
         }
     }
 
@@ -153,6 +206,7 @@ impl Tokens {
         });
         let pending = self.pending.iter();
         grant
+            + self.unrevoked.iter().map(Unrevoked::size).sum::<usize>()
             + pending
                 .map(|one| length(&one.verifier) + of_client(&one.authentication))
                 .sum::<usize>()
@@ -168,6 +222,7 @@ impl Tokens {
             refusal,
             demanded,
             pending,
+            unrevoked,
         } = self;
         *number == 0
             && grant.is_none()
@@ -176,6 +231,7 @@ impl Tokens {
             && refusal.is_none()
             && demanded.is_empty()
             && pending.is_empty()
+            && unrevoked.is_empty()
     }
 }
 

@@ -217,7 +217,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 }
                 Ok(Kept::Unwanted) => {
                     tracing::info!(credential.owner = %owner, "a token was issued that nobody wants any more");
-                    self.revoke_as(owner, granted, asking.client.clone());
+                    self.revoker.begin_unstored(owner, granted, asking.client.clone());
                     return Ok(());
                 }
                 Ok(Kept::Superseded) => return Ok(()),

@@ -58,6 +58,13 @@ struct Read {
     answer: Shared<BoxFuture<'static, Result<Seen, StoreError>>>,
 }
 
+/// The same store, and what was read of it.
+impl<S> Clone for Records<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl<S: Store> Records<S> {
     pub(crate) fn new(store: S, clock: Clock) -> Self {
         Self(Arc::new(Inner {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::secret::{Digest, Secret};
 use crate::domain::authorization::{
-    grant::{Grant, Lease, Tokens},
+    grant::{Grant, Lease, Tokens, Unrevoked},
     pending::Pending,
     plan::Server,
     registered::Registered,
@@ -23,6 +23,20 @@ pub(super) struct EncodedTokens {
     refusal: Option<String>,
     demanded: Vec<String>,
     pending: Vec<EncodedPending>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unrevoked: Vec<EncodedUnrevoked>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EncodedUnrevoked {
+    server: EncodedServer,
+    client_id: String,
+    authentication: EncodedAuthentication,
+    account: String,
+    access: Secret,
+    refresh: Option<Secret>,
+    since: i64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -111,6 +125,7 @@ impl From<Tokens> for EncodedTokens {
             refusal: tokens.refusal,
             demanded: tokens.demanded,
             pending: tokens.pending.into_iter().map(EncodedPending::from).collect(),
+            unrevoked: tokens.unrevoked.into_iter().map(EncodedUnrevoked::from).collect(),
         }
     }
 }
@@ -127,6 +142,37 @@ impl From<EncodedTokens> for Tokens {
             refusal: encoded.refusal,
             demanded: encoded.demanded,
             pending: encoded.pending.into_iter().map(Pending::from).collect(),
+            unrevoked: encoded.unrevoked.into_iter().map(Unrevoked::from).collect(),
+        }
+    }
+}
+
+impl From<Unrevoked> for EncodedUnrevoked {
+    fn from(unrevoked: Unrevoked) -> Self {
+        Self {
+            server: unrevoked.server.into(),
+            client_id: unrevoked.client.id,
+            authentication: unrevoked.client.authentication.into(),
+            account: unrevoked.account,
+            access: Secret(unrevoked.access),
+            refresh: unrevoked.refresh.map(Secret),
+            since: unrevoked.since,
+        }
+    }
+}
+
+impl From<EncodedUnrevoked> for Unrevoked {
+    fn from(encoded: EncodedUnrevoked) -> Self {
+        Self {
+            server: encoded.server.into(),
+            client: Client {
+                id: encoded.client_id,
+                authentication: encoded.authentication.into(),
+            },
+            account: encoded.account,
+            access: encoded.access.0,
+            refresh: encoded.refresh.map(|secret| secret.0),
+            since: encoded.since,
         }
     }
 }

@@ -45,7 +45,10 @@ pub(super) async fn gather(tx: &mut Transaction<'static, Sqlite>, seal: &Seal, f
             let owner: String = row.try_get(0)?;
             let value = match row.try_get(3)? {
                 // No change is under way: the process that served requests has ended.
-                true => Value::Erased { time: 0 },
+                true => Value::Erased {
+                    time: 0,
+                    unrevoked: Vec::new(),
+                },
                 false => Value::Record(record(tx, seal, from, &owner, &row).await?),
             };
             sqlx::query("INSERT INTO owners (owner, version, sealed) VALUES ($1, $2, $3)")

@@ -239,7 +239,7 @@ async fn what_was_replaced_is_in_no_file() {
     assert!(holds(&directory, &replaced) && holds(&directory, &erased) && holds(&directory, &deleted));
     put(&store, "a", Version(1), &[("token", "two"), ("other", "x")]).await;
     assert!(!holds(&directory, &replaced));
-    let written = store.write(&owner("b"), Version(1), Value::Erased { time: 7 }).await;
+    let written = store.write(&owner("b"), Version(1), Value::erased(7)).await;
     assert_eq!(written.unwrap(), Written::Done);
     assert!(!holds(&directory, &erased));
     store.delete(&owner("c")).await.unwrap();

@@ -335,7 +335,7 @@ pub(in crate::store) async fn tombstones_go_after_a_week<B: Bench>() {
         let time = if number % 2 == 0 { 0 } else { 1_700_000_000_000_000 };
         let written = service
             .store()
-            .write(&owner(&uid), Version::NONE, Value::Erased { time })
+            .write(&owner(&uid), Version::NONE, Value::erased(time))
             .await;
         assert_eq!(written.unwrap(), Written::Done);
     }

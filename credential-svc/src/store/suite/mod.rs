@@ -7,13 +7,14 @@ mod changes;
 mod kept;
 mod machine;
 mod renewal;
+mod revoking;
 mod service;
 mod sign_in;
 mod values;
 
 use crate::domain::{owner::Owner, ports::Store};
 
-pub(super) use self::{canary::*, changes::*, kept::*, machine::*, renewal::*, sign_in::*, values::*};
+pub(super) use self::{canary::*, changes::*, kept::*, machine::*, renewal::*, revoking::*, sign_in::*, values::*};
 
 /// A place where a store keeps values, and what the suite does to it.
 pub(super) trait Bench: Sized {
@@ -84,6 +85,9 @@ macro_rules! store_suite {
             another_account_replaces_the_first,
             scopes_that_are_demanded_are_asked_for_next_time,
             what_was_issued_is_revoked_with_its_owner,
+            a_revocation_that_failed_is_made_by_the_next_process,
+            an_account_that_is_connected_again_is_not_revoked,
+            what_is_never_revoked_is_forgotten_after_a_week,
             fifty_callers_of_two_replicas_renew_once,
             a_token_is_renewed_while_it_still_serves,
             a_rotated_token_is_stored_before_it_is_used,

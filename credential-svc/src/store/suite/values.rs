@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Bench;
 use crate::domain::{
     authorization::{
-        grant::{Grant, Lease, Tokens},
+        grant::{Grant, Lease, Tokens, Unrevoked},
         pending::Pending,
         plan::Server,
         registered::Registered,
@@ -129,6 +129,17 @@ fn tokens(hostile: &str) -> Tokens {
             destination: hostile.to_owned(),
             expire_time: 0,
         }],
+        unrevoked: vec![Unrevoked {
+            server: Server::Issuer(hostile.to_owned()),
+            client: Client {
+                id: hostile.to_owned(),
+                authentication: Authentication::None,
+            },
+            account: hostile.to_owned(),
+            access: hostile.into(),
+            refresh: Some(hostile.into()),
+            since: i64::MIN,
+        }],
     }
 }
 
@@ -167,6 +178,8 @@ fn shown(record: &Record) -> String {
     secrets.extend(record.tokens.pending.iter().map(|one| &one.verifier));
     secrets.extend(record.tokens.grant.iter().map(|one| &one.access));
     secrets.extend(record.tokens.grant.iter().filter_map(|one| one.refresh.as_ref()));
+    secrets.extend(record.tokens.unrevoked.iter().map(|one| &one.access));
+    secrets.extend(record.tokens.unrevoked.iter().filter_map(|one| one.refresh.as_ref()));
     let secrets: Vec<_> = secrets
         .into_iter()
         .map(|secret| secret.expose_secret().to_owned())
@@ -256,13 +269,10 @@ pub(in crate::store) async fn every_write_outlives_a_crash<B: Bench>() {
     );
     let (_, record) = read(&after().await.0, "a").await.unwrap();
     assert!(record.fields.keys().eq(["token"]));
-    let erased = store
-        .write(&owner("a"), Version(2), Value::Erased { time: 5 })
-        .await
-        .unwrap();
+    let erased = store.write(&owner("a"), Version(2), Value::erased(5)).await.unwrap();
     assert_eq!(erased, Written::Done);
     let again = after().await.0.read(&owner("a")).await.unwrap();
-    assert!(matches!(again, Some((_, Value::Erased { time: 5 }))), "{again:?}");
+    assert!(matches!(again, Some((_, Value::Erased { time: 5, .. }))), "{again:?}");
     store.delete(&owner("a")).await.unwrap();
     assert!(after().await.0.read(&owner("a")).await.unwrap().is_none());
 }
@@ -330,7 +340,7 @@ pub(in crate::store) async fn owners_are_listed_page_by_page<B: Bench>() {
     for owner in &owners {
         let value = match owner.uid() {
             // Tombstones are listed, too.
-            "c" => Value::Erased { time: 1 },
+            "c" => Value::erased(1),
             _ => Value::Record(record(1, &[])),
         };
         assert_eq!(store.write(owner, Version::NONE, value).await.unwrap(), Written::Done);
@@ -416,7 +426,7 @@ pub(in crate::store) async fn an_unreachable_store_is_unavailable<B: Bench>() {
     let a = owner("a");
     let answers = [
         store.read(&a).await.map(drop),
-        store.write(&a, Version(1), Value::Erased { time: 1 }).await.map(drop),
+        store.write(&a, Version(1), Value::erased(1)).await.map(drop),
         store.delete(&a).await,
         store.list(None, 1).await.map(drop),
         store.check().await,

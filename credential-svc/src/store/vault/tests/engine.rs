@@ -122,10 +122,7 @@ async fn owners_are_spread_over_folders() {
     let bao = &shared().await.bao;
     for _ in 0..40 {
         let owner = owner(&service_kit::random::uuid().to_string());
-        let written = store
-            .write(&owner, Version::NONE, Value::Erased { time: 7 })
-            .await
-            .unwrap();
+        let written = store.write(&owner, Version::NONE, Value::erased(7)).await.unwrap();
         assert_eq!(written, Written::Done);
     }
     let folders = bao
