@@ -115,6 +115,12 @@ async fn more_scopes_are_asked_for_when_the_server_demands_them() {
     assert_eq!(help_links(&status), [journey.stack.url("/install/mail?gateway=team")]);
 
     let connected = journey.connect(&alice, &installed.name, "alice").await;
+    let seen = journey.server.seen().await;
+    let asked = seen["authorizations"]
+        .as_array()
+        .and_then(|all| all.last()?["scope"].as_str());
+    let asked: Vec<_> = asked.expect("scopes are asked for").split(' ').collect();
+    assert!(asked.contains(&"read") && asked.contains(&"write"), "{asked:?}");
     let connection = connected.connection.expect("an account is connected");
     assert!(connection.scopes.contains(&"write".to_owned()), "{connection:?}");
     journey.works(&alice).await;
