@@ -52,6 +52,15 @@ pub struct VaultConfig {
     pub former_data_dir: Option<PathBuf>,
 }
 
+/// The key of Vault's Transit engine that wraps keys on a disk.
+#[derive(Clone, Debug)]
+pub struct TransitConfig {
+    /// The path of the engine, usually `transit`.
+    pub mount: String,
+    /// The name of the key.
+    pub key: String,
+}
+
 /// How the service logs in to Vault.
 #[derive(Clone, Debug)]
 pub enum VaultLogin {

@@ -11,8 +11,8 @@ mod registry;
 mod store;
 
 pub use app::{BuildError, Deps, build};
-pub use config::{Config, StoreConfig, VaultConfig, VaultLogin};
+pub use config::{Config, StoreConfig, TransitConfig, VaultConfig, VaultLogin};
 pub use store::{
     local::{KEY_FILE, OpenError, rotate_keys},
-    vault::SettingsError,
+    vault::{SettingsError, Transit, TransitError},
 };

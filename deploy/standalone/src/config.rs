@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use credential_svc::StoreConfig;
+use credential_svc::{StoreConfig, TransitConfig, VaultConfig};
 use ipnet::IpNet;
 use orchestrator_svc::SandboxMode;
 use secrecy::SecretString;
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) database_url: Option<SecretString>,
     /// Where secrets are stored.
     pub(crate) store: StoreConfig,
+    /// The key of Vault that wraps those in the data folder; `None`: they are not wrapped.
+    pub(crate) transit: Option<(VaultConfig, TransitConfig)>,
     /// Private networks that may contain remote servers.
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
     /// The YAML file with OIDC issuers.

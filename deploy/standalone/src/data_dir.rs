@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use service_kit::keys::Ring;
 use uuid::Uuid;
 
 /// The file with the keys of MCP and browser sessions.
@@ -153,11 +152,6 @@ impl DataDir {
         Ok(())
     }
 
-    /// The current and the previous key in a file, which is created if it does not exist.
-    pub(crate) fn key(&self, name: &str) -> Result<Ring, String> {
-        Ring::open(&self.path.join(name)).map_err(|error| error.to_string())
-    }
-
     /// Identifies the server of this folder among all others. Created at the first call.
     pub(crate) fn instance(&self) -> Result<String, String> {
         const NAME: &str = "instance";
@@ -262,30 +256,15 @@ mod tests {
     fn half_written_files_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataDir::open(parent.path()).unwrap();
-        folder.key("a.key").unwrap();
-        for draft in [".a.key.0123456789abcdef.new", ".newAbCdEf"] {
+        fs::write(parent.path().join("session.key"), "keys").unwrap();
+        for draft in [".session.key.0123456789abcdef.new", ".newAbCdEf"] {
             fs::write(parent.path().join(draft), "half a key").unwrap();
         }
         folder.lock().unwrap();
         let files = fs::read_dir(parent.path()).unwrap();
         let mut left: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["a.key", "lock"]);
-    }
-
-    #[test]
-    fn keeps_its_keys() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = DataDir::open(parent.path()).unwrap();
-        let ids = folder.key("a.key").unwrap().ids();
-        assert_eq!(folder.key("a.key").unwrap().ids(), ids);
-        assert_ne!(folder.key("b.key").unwrap().ids(), ids);
-        assert_eq!(
-            fs::metadata(parent.path().join("a.key")).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        fs::write(parent.path().join("a.key"), "short").unwrap();
-        assert!(folder.key("a.key").unwrap_err().contains("damaged"));
+        assert_eq!(left, ["lock", "session.key"]);
     }
 
     #[test]

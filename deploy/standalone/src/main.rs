@@ -13,6 +13,7 @@ mod headers;
 mod health;
 mod http_server;
 mod issuers;
+mod keys;
 mod not_found;
 mod public_url;
 mod rotate_keys;

@@ -6,12 +6,14 @@
 
 use std::{collections::BTreeMap, error::Error, io::Write as _, path::Path};
 
+use credential_svc::Transit;
 use serde::{Deserialize, Serialize};
 use service_kit::keys::{Ring, read, remove};
 
 use crate::{
     data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
     dev_issuer::DevIssuer,
+    keys::Keys,
 };
 
 const CREDENTIALS: &str = credential_svc::KEY_FILE;
@@ -28,7 +30,12 @@ struct Note {
 
 /// Rotates all keys, and prints the ids of the new and the old ones. With `revoke`, everything that the old keys sealed
 /// or signed becomes invalid.
-pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(data_dir: &Path, revoke: bool, transit: Option<Transit>) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(rotate(data_dir, revoke, transit))
+}
+
+async fn rotate(data_dir: &Path, revoke: bool, transit: Option<Transit>) -> Result<(), Box<dyn Error>> {
     let folder = DataDir::existing(data_dir)?.ok_or_else(|| {
         format!(
             "{} is not the data folder of a server: name it with --data-dir",
@@ -38,12 +45,13 @@ pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
     let _lock = folder
         .lock()
         .map_err(|error| format!("keys can be rotated only while no server runs: {error}"))?;
+    let keys = Keys::of_command(&folder, transit);
     let mut note = match read(&folder.path().join(NOTE))? {
         Some(text) => {
             serde_json::from_slice(&text).map_err(|_| format!("{NOTE} cannot be read: remove it, and try again"))?
         }
         None => Note {
-            old: current(folder.path())?,
+            old: current(&folder, &keys).await?,
             revoke: false,
         },
     };
@@ -51,16 +59,15 @@ pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
     folder.write(NOTE, serde_json::to_string(&note)?.as_bytes())?;
 
     for name in [SESSION_KEY, PAGE_TOKEN_KEY] {
-        exchange(&folder.path().join(name), note.old.get(name), note.revoke)?;
+        exchange(&keys, name, note.old.get(name), note.revoke).await?;
     }
     if current_dev_issuer(folder.path())?.as_ref() == note.old.get(DEV_ISSUER) || note.revoke {
         DevIssuer::rotate(folder.path(), note.revoke)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let old = note.old.get(CREDENTIALS).map(String::as_str);
-    runtime.block_on(credential_svc::rotate_keys(folder.path(), old))?;
+    credential_svc::rotate_keys(folder.path(), old).await?;
 
-    let now = current(folder.path())?;
+    let now = current(&folder, &keys).await?;
     remove(&folder.path().join(NOTE))?;
     let mut out = std::io::stdout().lock();
     for (name, id) in now {
@@ -71,26 +78,31 @@ pub(crate) fn run(data_dir: &Path, revoke: bool) -> Result<(), Box<dyn Error>> {
 }
 
 /// If the current key has the id `old`, puts a new key in front of it, or with `revoke` in place of all keys.
-fn exchange(path: &Path, old: Option<&String>, revoke: bool) -> Result<(), Box<dyn Error>> {
-    let ring = Ring::open(path)?;
+async fn exchange(keys: &Keys<'_>, name: &str, old: Option<&String>, revoke: bool) -> Result<(), Box<dyn Error>> {
+    let ring = keys.open(name).await?;
     let is_new = ring.ids().first() != old;
     if !is_new {
         let next = if revoke { Ring::random()? } else { ring.rotated()? };
-        next.save(path)?;
+        keys.save(name, &next).await?;
     } else if revoke && ring.keys().len() > 1 {
-        ring.current().save(path)?;
+        keys.save(name, &ring.current()).await?;
     }
     Ok(())
 }
 
 /// The ids of the current keys, by file.
-fn current(folder: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+async fn current(folder: &DataDir, keys: &Keys<'_>) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
     let mut ids = BTreeMap::new();
-    for name in [SESSION_KEY, PAGE_TOKEN_KEY, CREDENTIALS] {
-        let ring = Ring::existing(&folder.join(name))?;
+    let credentials = Ring::existing(&folder.path().join(CREDENTIALS))?;
+    let rings = [
+        (SESSION_KEY, keys.existing(SESSION_KEY).await?),
+        (PAGE_TOKEN_KEY, keys.existing(PAGE_TOKEN_KEY).await?),
+        (CREDENTIALS, credentials),
+    ];
+    for (name, ring) in rings {
         ids.extend(ring.and_then(|ring| Some((name.to_owned(), ring.ids().into_iter().next()?))));
     }
-    ids.extend(current_dev_issuer(folder)?.map(|id| (DEV_ISSUER.to_owned(), id)));
+    ids.extend(current_dev_issuer(folder.path())?.map(|id| (DEV_ISSUER.to_owned(), id)));
     Ok(ids)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
 
+use credential_svc::{BuildError, Transit};
 use orchestrator_svc::SandboxMode;
 use registry_svc::Database;
 use service_kit::{
@@ -16,7 +17,9 @@ use url::Url;
 use crate::{
     config::{Config, Sandbox},
     data_dir::{DataDir, PAGE_TOKEN_KEY, SESSION_KEY},
-    demo_server, health, seed,
+    demo_server, health,
+    keys::Keys,
+    seed,
 };
 
 /// File in the data folder: the registry, unless it is on PostgreSQL.
@@ -56,7 +59,10 @@ pub(crate) async fn build(
     let (orchestrator_to_credential, c1) = pipe(Orchestrator);
     let (gateway_to_credential, c2) = pipe(Gateway);
     let egress = EgressPolicy::new(config.allow_upstream_cidr.clone());
-    let page_token_key = folder.key(PAGE_TOKEN_KEY)?;
+    let transit = config.transit.clone();
+    let transit = transit.map(|(vault, key)| Transit::new(vault, key)).transpose();
+    let keys = Keys::of_server(folder, transit.map_err(BuildError::Vault)?);
+    let (session_key, page_token_key) = (keys.open(SESSION_KEY).await?, keys.open(PAGE_TOKEN_KEY).await?);
     let program = std::env::current_exe()?;
     // The id stays the same after a crash. A registry on PostgreSQL then recognizes these watchers, and writes do not
     // wait for dead ones.
@@ -124,7 +130,7 @@ pub(crate) async fn build(
             grpc_port: Some(grpc_address.port()),
             probes: &health::PATHS,
             instance,
-            ..gateway_svc::Config::new(public_url.clone(), folder.key(SESSION_KEY)?, page_token_key)
+            ..gateway_svc::Config::new(public_url.clone(), session_key, page_token_key)
         },
         gateway_svc::Deps {
             registry: gateway_to_registry.clone(),

@@ -91,7 +91,8 @@ impl Ring {
         self.keys().map(id).collect()
     }
 
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// The content of a key file with these keys.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Allocated at the full size: a buffer that grows leaves copies of the keys in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(self.keys.len() * LINE));
         let mut digits = Zeroizing::new([0; 2 * LENGTH]);
@@ -105,7 +106,8 @@ impl Ring {
         text
     }
 
-    fn decode(content: &[u8]) -> Option<Self> {
+    /// The keys in the content of a key file; `None` if there are none.
+    pub fn decode(content: &[u8]) -> Option<Self> {
         if let Ok(key) = <[u8; LENGTH]>::try_from(content) {
             return Some(key.into());
         }

@@ -62,6 +62,14 @@ pub(super) enum Failure {
         "the secrets engine at {mount}/ is set to delete values after {after}, so that secrets would be lost; an administrator of Vault must set its delete_version_after to 0s, or vault-mount must name another"
     )]
     DeletesVersions { mount: String, after: String },
+    #[error(
+        "Vault has no key {key} in a Transit engine at {mount}/; an administrator of Vault must make it (deploy/vault/README.md), or vault-transit-key and vault-transit-mount must name another"
+    )]
+    NoTransitKey { mount: String, key: String },
+    #[error(
+        "Vault does not decrypt {file}: it was wrapped with another key than {key}, for another file, or was changed; restore it from the backup, or name the key that it was wrapped with"
+    )]
+    NotWrapped { file: String, key: String },
     #[error("Vault failed (status {0}); its log says why")]
     Failed(u16),
     #[error("what answers at vault-address is not Vault, or a proxy changes its answers")]
@@ -76,6 +84,20 @@ impl Failure {
             path: path.to_owned(),
             cause: cause.to_string(),
         }
+    }
+
+    /// Whether Vault may answer later without anybody changing a setting.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::Slow
+                | Self::Sealed
+                | Self::NotInitialized
+                | Self::Standby
+                | Self::RateLimited
+                | Self::Failed(_)
+        )
     }
 
     /// Of a request that got no answer.

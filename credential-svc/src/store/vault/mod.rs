@@ -9,6 +9,7 @@ mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod transit;
 mod transport;
 mod trust;
 mod wire;
@@ -23,7 +24,6 @@ use vaultrs::api::kv2::requests::{
     DeleteSecretMetadataRequest, ListSecretsRequest, ReadConfigurationRequest, ReadSecretRequest,
 };
 
-pub use self::settings::SettingsError;
 use self::{
     client::Answer,
     failure::{Failure, errors},
@@ -31,6 +31,10 @@ use self::{
     session::Session,
     settings::Settings,
     wire::{Data, Engine, KeepOne, Keys, Write, decoded},
+};
+pub use self::{
+    settings::SettingsError,
+    transit::{Transit, TransitError},
 };
 use super::encoding::{decode, encode};
 use crate::{
@@ -81,19 +85,8 @@ impl VaultStore {
         move |stop| Box::pin(session.keep(stop))
     }
 
-    /// The answer to a request. If Vault denies it because the token has ended, it is sent once more with another: what was denied was
-    /// not done.
     async fn ask<E: Endpoint>(&self, request: impl Fn() -> E) -> Result<Answer, Failure> {
-        let client = &self.session.client;
-        let token = self.session.token().await?;
-        let answer = client.ask(Some(&token.secret), request()).await?;
-        if answer.status() != 403 {
-            return Ok(answer);
-        }
-        match self.session.instead(&token).await? {
-            Some(token) => client.ask(Some(&token.secret), request()).await,
-            None => Ok(answer),
-        }
+        self.session.ask(request).await
     }
 
     fn mount(&self) -> String {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rustify::Endpoint;
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, sleep},
@@ -9,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::Client,
+    client::{Answer, Client},
     failure::Failure,
     login::{Login, Token},
 };
@@ -40,6 +41,20 @@ impl Session {
             login,
             current: watch::Sender::new(None),
             failed: Mutex::new(None),
+        }
+    }
+
+    /// The answer to a request. If Vault denies it because the token has ended, it is sent once more with another: what was denied was
+    /// not done.
+    pub(super) async fn ask<E: Endpoint>(&self, request: impl Fn() -> E) -> Result<Answer, Failure> {
+        let token = self.token().await?;
+        let answer = self.client.ask(Some(&token.secret), request()).await?;
+        if answer.status() != 403 {
+            return Ok(answer);
+        }
+        match self.instead(&token).await? {
+            Some(token) => self.client.ask(Some(&token.secret), request()).await,
+            None => Ok(answer),
         }
     }
 

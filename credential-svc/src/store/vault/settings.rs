@@ -31,7 +31,18 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn of(config: VaultConfig) -> Result<Self, SettingsError> {
+        Self::checked(config, Faults(Vec::new()))
+    }
+
+    /// The same for who uses a key of the Transit engine.
+    pub(super) fn with_transit(config: VaultConfig, mount: &str, key: &str) -> Result<Self, SettingsError> {
         let mut faults = Faults(Vec::new());
+        faults.path("vault-transit-mount", mount);
+        faults.path("vault-transit-key", key);
+        Self::checked(config, faults)
+    }
+
+    fn checked(config: VaultConfig, mut faults: Faults) -> Result<Self, SettingsError> {
         let address = faults.address(&config.address);
         let trust = config.ca.and_then(|file| faults.trust(file));
         if let Some(namespace) = &config.namespace {

@@ -66,6 +66,48 @@ impl Endpoint for KeepOne {
     }
 }
 
+/// Encrypts or decrypts with a key of the Transit engine, which never leaves Vault.
+pub(super) struct Crypt<'a> {
+    pub(super) path: String,
+    /// `plaintext`, in base64, or `ciphertext`.
+    pub(super) field: &'static str,
+    pub(super) value: &'a str,
+    /// In base64. What is encrypted with one context is decrypted with no other.
+    pub(super) context: String,
+}
+
+impl Endpoint for Crypt<'_> {
+    type Response = ();
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn method(&self) -> RequestMethod {
+        RequestMethod::POST
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        let (field, value, context) = (self.field, self.value, &self.context);
+        let body = format!(r#"{{"{field}":"{value}","associated_data":"{context}"}}"#);
+        Ok(Some(body.into_bytes()))
+    }
+}
+
+/// The answer to [`Crypt`] with a plaintext.
+#[derive(Deserialize)]
+pub(super) struct Encrypted {
+    pub(super) ciphertext: String,
+}
+
+/// The answer to [`Crypt`] with a ciphertext.
+#[derive(Deserialize)]
+pub(super) struct Decrypted<'a> {
+    pub(super) plaintext: &'a str,
+}
+
 /// The part of an answer that most of them have.
 #[derive(Deserialize)]
 pub(super) struct Data<T> {

@@ -8,8 +8,9 @@ mod vault;
 use std::{fmt, io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use credential_svc::Transit;
 
-use self::serve::Serve;
+use self::{serve::Serve, vault::VaultOptions};
 use crate::{demo_server, rotate_keys, run, token};
 
 /// A private MCP registry: the catalog of approved MCP servers, their installations, credentials and runtime, and the
@@ -39,7 +40,7 @@ enum Command {
     /// Stored secrets are encrypted again with a new key, and the old key is removed. What the other keys have sealed or signed (sessions,
     /// sign-ins, tokens of the development issuer) stays valid until the next rotation; with --revoke it becomes invalid at once. If this is
     /// interrupted, run it again. Delete older backups when you no longer need them: they contain the old keys.
-    RotateKeys(RotateKeys),
+    RotateKeys(Box<RotateKeys>),
     /// The demo MCP server, on standard input and output.
     #[command(name = demo_server::COMMAND, hide = true)]
     DemoServer,
@@ -74,6 +75,8 @@ struct RotateKeys {
     /// Invalidate sessions, sign-ins and tokens made with the old keys at once, for example when the keys may have been copied.
     #[arg(long)]
     revoke: bool,
+    #[command(flatten)]
+    vault: VaultOptions,
 }
 
 impl Cli {
@@ -82,7 +85,11 @@ impl Cli {
         match self.command {
             None => run::run(self.serve.into()),
             Some(Command::Token(arguments)) => token::print(&arguments.into()),
-            Some(Command::RotateKeys(arguments)) => rotate_keys::run(&arguments.data_dir, arguments.revoke),
+            Some(Command::RotateKeys(arguments)) => {
+                let transit = arguments.vault.transit();
+                let transit = transit.map(|(vault, key)| Transit::new(vault, key)).transpose()?;
+                rotate_keys::run(&arguments.data_dir, arguments.revoke, transit)
+            }
             Some(Command::DemoServer) => demo_server::run(),
         }
     }

@@ -239,6 +239,7 @@ impl From<Serve> for Config {
                 proxies: arguments.proxies.clone(),
             },
             allowance: arguments.caller_limits.allowance(arguments.proxies),
+            transit: arguments.vault.transit(),
             store: arguments.vault.store(&arguments.data_dir),
             data_dir: arguments.data_dir,
             http: arguments.http,

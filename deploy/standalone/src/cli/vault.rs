@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use credential_svc::{StoreConfig, VaultConfig, VaultLogin};
+use credential_svc::{StoreConfig, TransitConfig, VaultConfig, VaultLogin};
 use secrecy::SecretString;
 
 const HEADING: &str = "Vault or OpenBao, as the store of secrets in production";
@@ -34,6 +34,13 @@ pub(super) struct VaultOptions {
     /// Folder in the secrets engine. Each registry requires one of its own.
     #[arg(long, env = "CHANDLERY_VAULT_PREFIX", value_name = "PATH", default_value = "chandlery", help_heading = HEADING)]
     vault_prefix: String,
+    /// Key of a Transit engine, which wraps the keys of sessions and page tokens in the data folder. They are then of no use without Vault. The server
+    /// waits for Vault when it starts.
+    #[arg(long, env = "CHANDLERY_VAULT_TRANSIT_KEY", value_name = "NAME", requires = "vault_address", help_heading = HEADING)]
+    vault_transit_key: Option<String>,
+    /// Path of the Transit engine.
+    #[arg(long, env = "CHANDLERY_VAULT_TRANSIT_MOUNT", value_name = "PATH", default_value = "transit", help_heading = HEADING)]
+    vault_transit_mount: String,
     /// Namespace that contains the secrets engine and the authentication method.
     #[arg(
         long,
@@ -81,37 +88,55 @@ enum Method {
 impl VaultOptions {
     /// Where secrets are stored: in Vault, or else in the data folder.
     pub(super) fn store(self, data_dir: &Path) -> StoreConfig {
-        let Some(address) = self.vault_address else {
-            return StoreConfig::Local {
+        let config = self.config().map(|config| VaultConfig {
+            former_data_dir: Some(data_dir.to_owned()),
+            ..config
+        });
+        match config {
+            Some(config) => StoreConfig::Vault(config),
+            None => StoreConfig::Local {
                 data_dir: data_dir.to_owned(),
-            };
+            },
+        }
+    }
+
+    /// The key that wraps those in the data folder.
+    pub(super) fn transit(&self) -> Option<(VaultConfig, TransitConfig)> {
+        let key = TransitConfig {
+            mount: self.vault_transit_mount.clone(),
+            key: self.vault_transit_key.clone()?,
         };
+        Some((self.config()?, key))
+    }
+
+    fn config(&self) -> Option<VaultConfig> {
+        let address = self.vault_address.clone()?;
         // credential-svc names what is missing together with all other faults.
         let mount = |default: &str| self.vault_auth_mount.clone().unwrap_or_else(|| default.to_owned());
         let login = match self.vault_auth {
-            Method::Token => match (self.vault_token_file, std::env::var(TOKEN)) {
+            Method::Token => match (&self.vault_token_file, std::env::var(TOKEN)) {
                 (None, Ok(token)) => VaultLogin::Token(SecretString::from(token)),
-                (file, _) => VaultLogin::TokenFile(file.unwrap_or_default()),
+                (file, _) => VaultLogin::TokenFile(file.clone().unwrap_or_default()),
             },
             Method::Approle => VaultLogin::AppRole {
                 mount: mount("approle"),
-                role_id: self.vault_role_id.unwrap_or_default(),
-                secret_id_file: self.vault_secret_id_file.unwrap_or_default(),
+                role_id: self.vault_role_id.clone().unwrap_or_default(),
+                secret_id_file: self.vault_secret_id_file.clone().unwrap_or_default(),
             },
             Method::Kubernetes => VaultLogin::Kubernetes {
                 mount: mount("kubernetes"),
-                role: self.vault_role.unwrap_or_default(),
-                token_file: self.vault_kubernetes_token_file,
+                role: self.vault_role.clone().unwrap_or_default(),
+                token_file: self.vault_kubernetes_token_file.clone(),
             },
         };
-        StoreConfig::Vault(VaultConfig {
+        Some(VaultConfig {
             address,
-            ca: self.vault_ca,
-            namespace: self.vault_namespace,
-            mount: self.vault_mount,
-            prefix: self.vault_prefix,
+            ca: self.vault_ca.clone(),
+            namespace: self.vault_namespace.clone(),
+            mount: self.vault_mount.clone(),
+            prefix: self.vault_prefix.clone(),
             login,
-            former_data_dir: Some(data_dir.to_owned()),
+            former_data_dir: None,
         })
     }
 }
