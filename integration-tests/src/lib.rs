@@ -3,14 +3,17 @@
 //!
 //! Each journey is one file in `tests/`. `integration-tests/run` installs the tools that it requires and runs it.
 
+pub mod accounts;
 pub mod authorization_server;
 pub mod browser;
 pub mod caller;
+pub mod canary;
 pub mod figures;
 pub mod generated;
 pub mod keycloak;
 pub mod mcp;
 pub mod oauth;
+pub mod plain_browser;
 pub mod postgres;
 pub mod process;
 pub mod script;

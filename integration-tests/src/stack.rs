@@ -281,6 +281,17 @@ impl Stack {
         &self.lines
     }
 
+    /// The sign-in code of the development issuer, from the banner.
+    ///
+    /// # Panics
+    /// If the banner has none.
+    pub fn sign_in_code(&self) -> String {
+        let lines = self.lines.all();
+        let line = lines.iter().find(|line| line.contains("with the code"));
+        let code = line.and_then(|line| line.split_whitespace().last());
+        code.expect("the banner names the code").to_owned()
+    }
+
     /// A token of the development issuer, from the `token` command.
     ///
     /// # Panics

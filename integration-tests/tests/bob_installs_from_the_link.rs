@@ -96,20 +96,6 @@ fn check_pages(mode: &str, seen: &Value, secret: &str) {
     );
 }
 
-/// The sign-in code of the development issuer, from the banner.
-fn sign_in_code(stack: &Stack) -> String {
-    let lines = stack.lines().all();
-    let line = lines
-        .iter()
-        .find(|line| line.contains("with the code"))
-        .expect("the banner names the code");
-    line.rsplit(' ')
-        .next()
-        .expect("the code is the last word")
-        .trim()
-        .to_owned()
-}
-
 async fn calls_work(stack: &Stack, bob: &integration_tests::Caller, upstream: &RecordingUpstream) {
     let client = stack.mcp("team", bob).await;
     assert_eq!(client.call_text("issues__echo", json!({"text": "mine"})).await, "mine");
@@ -190,7 +176,7 @@ async fn with_the_development_issuer() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     stack_with_alice(&stack, &upstream).await;
     let bob = stack.member("bob");
-    let code = sign_in_code(&stack);
+    let code = stack.sign_in_code();
     let link = stack.url("/install/issues?gateway=team");
     let seen = browse("mouse", &link, "bob-key", &[("CODE", &code)]).await;
     check_pages("mouse", &seen, "bob-key");
@@ -202,7 +188,7 @@ async fn without_javascript() {
     let (stack, upstream) = (Stack::start().await, RecordingUpstream::start().await);
     stack_with_alice(&stack, &upstream).await;
     let bob = stack.member("bob");
-    let code = sign_in_code(&stack);
+    let code = stack.sign_in_code();
     let link = stack.url("/install/issues?gateway=team");
     let seen = browse("plain", &link, "bob-key", &[("CODE", &code)]).await;
     check_pages("plain", &seen, "bob-key");

@@ -361,15 +361,10 @@ async fn the_page_shows_the_changes() {
         }))
         .await;
     alice.is_held("a variable").await;
-    let code = alice.stack.lines().all();
-    let code = code
-        .iter()
-        .find(|line| line.contains("with the code"))
-        .expect("the banner names it");
     let mut command = node_command("consent_page.mjs");
     command.args([&alice.stack.url("/install/tracker"), SECRET]);
     command.env("CHROMIUM", Tool::Chromium.path()).env("LOGIN", "alice");
-    command.env("CODE", code.rsplit(' ').next().expect("the last word").trim());
+    command.env("CODE", alice.stack.sign_in_code());
     let seen = run(command).await.json();
     assert!(seen["failure"].is_null(), "{}\n{}", seen["failure"], seen["html"]);
     assert_eq!(
