@@ -10,6 +10,7 @@ pub mod caller;
 pub mod canary;
 pub mod figures;
 pub mod generated;
+pub mod hostile_authorization_server;
 pub mod keycloak;
 pub mod mcp;
 pub mod oauth;
