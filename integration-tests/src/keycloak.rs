@@ -18,6 +18,8 @@ use crate::{
 
 /// The client that exchanges tokens, and its secret.
 pub const EXCHANGER: (&str, &str) = ("exchanger", "exchanger-secret");
+/// The client that presents identity assertions, and its secret.
+pub const ASSERTER: (&str, &str) = ("asserter", "asserter-secret");
 
 /// A running Keycloak.
 #[derive(Debug)]
@@ -33,9 +35,23 @@ impl Keycloak {
     /// # Panics
     /// If it is not ready in three minutes.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts it as an authorization server that accepts identity assertions of this issuer, where Alice is `alice-at-partner`.
+    ///
+    /// # Panics
+    /// If it is not ready in three minutes.
+    pub async fn start_for(partner: &str) -> Self {
+        Self::start_with(Some(partner)).await
+    }
+
+    async fn start_with(partner: Option<&str>) -> Self {
         install_crypto();
         let port = free_port();
         let mut command = Command::new(Tool::Keycloak.path());
+        // The realm names it.
+        command.envs(partner.map(|partner| ("PARTNER_ISSUER", partner)));
         command.env("JAVA_HOME", Tool::KeycloakJdk.path());
         command.env("JAVA_OPTS_APPEND", "-Xmx512m");
         command.args(["start", "--optimized", "--import-realm", "--http-enabled=true"]);

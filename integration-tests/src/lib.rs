@@ -11,6 +11,7 @@ pub mod canary;
 pub mod figures;
 pub mod generated;
 pub mod hostile_authorization_server;
+pub mod issuer;
 pub mod keycloak;
 pub mod mcp;
 pub mod oauth;
