@@ -4,10 +4,12 @@
 //! Tools: node
 
 use axum::{Router, routing::get};
-use contracts::registry as r;
+use contracts::registry::{self as r, ClientAuthentication, entry::CredentialModel, token_exchange_credential::Flow};
 use integration_tests::{
     Caller, Stack,
     caller::refused,
+    issuer::{Bound, CLIENT, Issuer},
+    keycloak::claims,
     process::{Program, free_port},
     script::{node, node_command},
     upstream::{Served, recording::RecordingUpstream},
@@ -240,11 +242,124 @@ async fn a_program_calls_as_what_it_is() {
     assert_eq!(machines, ["robot"]);
 }
 
+/// What an upstream gets whose credential is made from the caller's token: of a person who signed in by the facade, and of a program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_in_a_facades_token_is_passed_on_and_exchanged() {
+    let journey = Journey::start(json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}})).await;
+    let exchange = journey.publish_for_callers().await;
+    let robot = journey.robot().await;
+    let as_robot = journey.stack.mcp("team", &robot).await;
+    for (name, sub) in [("own__echo", "bob"), ("exchanged__echo", "bob"), ("own__echo", "robot")] {
+        journey.upstream.forget();
+        if sub == "bob" {
+            let seen = journey.call_as_bob(name).await;
+            assert_eq!(seen["called"]["result"]["content"][0]["text"], "x", "{seen:#}");
+        } else {
+            assert_eq!(as_robot.call_text(name, json!({"text": "x"})).await, "x");
+        }
+        let sent = journey.upstream.last_call().values("authorization").join("");
+        let sent = sent.strip_prefix("Bearer ").expect("a bearer token").to_owned();
+        if name == "own__echo" {
+            let said = claims(&sent);
+            assert_eq!((&said["sub"], &said["aud"]), (&json!(sub), &json!(AUDIENCE)), "{said}");
+        } else {
+            assert_eq!(sent, "exchanged");
+            let form = &exchange.asked().last().expect("it was asked").form.clone();
+            assert_eq!(
+                form["subject_token_type"],
+                "urn:ietf:params:oauth:token-type:access_token"
+            );
+            assert_eq!(claims(&form["subject_token"])["sub"], sub);
+        }
+    }
+}
+
+/// The facade has nothing but an ID token: it says who signed in, so it is exchanged as that, and passed on to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_is_exchanged_as_one_and_not_passed_on() {
+    let journey = Journey::start(json!({"scopes": []})).await;
+    let exchange = journey.publish_for_callers().await;
+    let seen = journey.call_as_bob("exchanged__echo").await;
+    assert_eq!(seen["called"]["result"]["content"][0]["text"], "x", "{seen:#}");
+    let form = &exchange.asked().last().expect("it was asked").form.clone();
+    assert_eq!(form["subject_token_type"], "urn:ietf:params:oauth:token-type:id_token");
+    assert_eq!(claims(&form["subject_token"])["sub"], "bob");
+
+    journey.upstream.forget();
+    let seen = journey.call_as_bob("own__echo").await;
+    let result = &seen["called"]["result"];
+    assert_eq!(
+        result["structuredContent"]["error"], "caller_token_required",
+        "{seen:#}"
+    );
+    let text = result["content"][0]["text"].as_str().expect("a text");
+    assert!(
+        text.contains("an access token in place of an ID token") && text.contains("admin"),
+        "{text}"
+    );
+    assert!(journey.upstream.calls().is_empty(), "nothing was sent");
+}
+
 impl Journey {
+    /// Publishes `own`, whose server gets the caller's token, and `exchanged`, which gets another for it, and installs them for everybody's
+    /// team. The programs discover their tools.
+    async fn publish_for_callers(&self) -> Issuer {
+        let issued = "urn:ietf:params:oauth:token-type:access_token";
+        let answer = json!({"access_token": "exchanged", "token_type": "Bearer", "issued_token_type": issued, "expires_in": 300});
+        let exchange = Issuer::start(Bound::new().await, Box::new(move |_, _| Ok(answer.clone())));
+        let passthrough = CredentialModel::JwtPassthrough(r::JwtPassthroughCredential {
+            issuer: self.issuer.clone(),
+            audiences: vec![AUDIENCE.to_owned(), "chandlery".to_owned()],
+            ..r::JwtPassthroughCredential::default()
+        });
+        let exchanged = CredentialModel::TokenExchange(r::TokenExchangeCredential {
+            authorization_server: Some(walk::issuer(exchange.issuer())),
+            client: Some(r::OAuthClient {
+                client_id: CLIENT.0.to_owned(),
+                secret_field: "secret".to_owned(),
+                authentication: ClientAuthentication::ClientSecretBasic.into(),
+                ..r::OAuthClient::default()
+            }),
+            flow: Some(Flow::Exchange(r::TokenExchangeFlow::default())),
+            ..r::TokenExchangeCredential::default()
+        });
+        let (admin, robot) = (self.stack.admin(), self.robot().await);
+        let groups = ["engineering", "robots"].map(|group| walk::group(&self.issuer, group));
+        admin.team("everybody", groups.to_vec()).await;
+        for (id, model, fields) in [
+            ("own", passthrough, vec![]),
+            ("exchanged", exchanged, vec![walk::stored_secret("secret")]),
+        ] {
+            let entry = r::Entry {
+                credential_model: Some(model),
+                install_fields: fields.clone(),
+                ..walk::remote(&self.upstream.url())
+            };
+            admin.publish(id, entry).await;
+            if !fields.is_empty() {
+                admin
+                    .put_entry_secrets(id, &[("secret", CLIENT.1)])
+                    .await
+                    .expect("an admin may");
+            }
+            robot.install_and_discover_for(id, Some("teams/everybody")).await;
+            admin.assign("team", id, "echo").await;
+        }
+        exchange
+    }
+
+    async fn call_as_bob(&self, tool: &str) -> Value {
+        self.run_for(None, tool).await
+    }
+
     /// Runs the client, whatever comes of it.
     async fn run(&self, client: Option<&str>) -> Value {
+        self.run_for(client, "api__echo").await
+    }
+
+    async fn run_for(&self, client: Option<&str>, tool: &str) -> Value {
         let options = json!({
-            "url": self.stack.mcp_url("team"), "tool": "api__echo", "login": "bob", "client": client, "redirect": REDIRECT,
+            "url": self.stack.mcp_url("team"), "tool": tool, "login": "bob", "client": client, "redirect": REDIRECT,
         });
         node("mcp_sign_in.mjs", [options.to_string()]).await.json()
     }
