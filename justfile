@@ -52,6 +52,11 @@ bench-cost *shapes:
     cargo build --release -p chandlery
     cargo bench -p integration-tests --bench cost -- {{shapes}}
 
+# Measure how long credential-svc takes to vend what is in Vault, read lately and not.
+bench-vend:
+    integration-tests/tools openbao
+    cargo bench -p integration-tests --bench vend
+
 # Measure how long local servers take to their first answer, held and not held.
 bench-servers:
     cargo build --release -p chandlery -p stdio-bridge

@@ -2,6 +2,8 @@
 
 mod error;
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod fuzz;
 mod headers;
 #[cfg(test)]
