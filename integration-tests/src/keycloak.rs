@@ -58,19 +58,22 @@ impl Keycloak {
         command.args(["--hostname-strict=false", "--http-host=127.0.0.1"]);
         command.arg(format!("--http-port={port}"));
         command.process_group(0);
-        let program = Program::start(command);
-        let issuer = format!("http://127.0.0.1:{port}/realms/corp");
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client without TLS settings");
-        let metadata = format!("{issuer}/.well-known/openid-configuration");
+        let keycloak = Self {
+            issuer: format!("http://127.0.0.1:{port}/realms/corp"),
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .build()
+                .expect("a client without TLS settings"),
+            // It ends with the test also where it is not ready in time.
+            program: Program::start(command),
+        };
+        let metadata = format!("{}/.well-known/openid-configuration", keycloak.issuer);
         eventually_within(Duration::from_secs(180), "Keycloak is ready", || async {
-            let answer = http.get(&metadata).send().await.ok()?;
+            let answer = keycloak.http.get(&metadata).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
-        Self { issuer, http, program }
+        keycloak
     }
 
     /// The issuer of the realm.

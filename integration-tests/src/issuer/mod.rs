@@ -178,7 +178,8 @@ impl Keys {
     /// Never.
     pub fn sign(&self, kind: &str, claims: &Value) -> String {
         let now = jsonwebtoken::get_current_timestamp();
-        let mut all = json!({"iss": self.issuer, "iat": now, "exp": now + 240, "jti": uuid::Uuid::new_v4()});
+        let mut all =
+            json!({"iss": self.issuer, "iat": now, "exp": now + 240, "jti": uuid::Uuid::new_v4().to_string()});
         for (name, value) in claims.as_object().into_iter().flatten() {
             all[name] = value.clone();
         }
