@@ -4,12 +4,12 @@ mod support;
 
 use contracts::{
     credential::{VendHeadersRequest, vend_service_client::VendServiceClient},
-    registry::{AuthorizationHeader, CustomHeader, Injection, entry::CredentialModel, injection},
+    registry::{AuthorizationHeader, CustomHeader, Injection, Tenancy, entry::CredentialModel, injection},
 };
 use pretty_assertions::assert_eq;
 use support::{
     HERE, THERE,
-    entries::{environment, header, remote, secret, self_hosted, stored},
+    entries::{environment, header, over_http, remote, secret, self_hosted, stored},
     fake_registry::FakeRegistry,
     pair, pairs, refused, registry, start,
 };
@@ -206,6 +206,52 @@ async fn shares_an_entrys_secrets_with_all_its_installations() {
             .headers
             .len(),
         0
+    );
+}
+
+/// It gets what is stored on the entry, whatever those who use it have entered, and each of them agrees to a process that others share.
+#[tokio::test]
+async fn a_shared_server_gets_the_entrys_secrets_alone() {
+    let registry = FakeRegistry::new();
+    let entry = |tenancy| {
+        let fields = vec![
+            stored(secret("shared", true, environment("SHARED"))),
+            secret("token", true, None),
+        ];
+        let mut entry = remote("e", HERE, fields);
+        entry.server = over_http("server", tenancy);
+        entry
+    };
+    registry.save_entry(entry(Tenancy::OnePerInstallation));
+    registry.install("a", "e", "alice");
+    let (stack, _directory) = start(&registry).await;
+    stack.put("alice", "a", &[("token", "alices")]).await.unwrap();
+    stack.put_entry("admin", "e", &[("shared", "ours")]).await.unwrap();
+    stack.put("alice", "a", &[("token", "alices")]).await.unwrap();
+    let own = registry.binding("a");
+    assert_eq!(pairs(&stack.headers("a", &own, 0).await.unwrap()).len(), 1);
+
+    registry.save_entry(entry(Tenancy::Shared));
+    let shared = registry.binding("a");
+    registry.reason("a", "DESTINATION_CHANGED").await;
+    refused(stack.headers("a", &shared, 0).await, "DESTINATION_CHANGED");
+    refused(stack.shared_runtime("e", &shared).await, "DESTINATION_CHANGED");
+    refused(stack.shared_runtime("e", &own).await, "DESTINATION_CHANGED");
+    stack.put_entry("admin", "e", &[("shared", "ours")]).await.unwrap();
+    let vended = stack.shared_runtime("e", &shared).await.unwrap();
+    let fields = vended.fields.iter();
+    let fields: Vec<_> = fields.map(|field| (field.key.as_str(), field.value.as_str())).collect();
+    assert_eq!(fields, [("shared", "ours")]);
+    assert_eq!(vended.credential_generation, 0);
+    assert_eq!(
+        stack.shared_runtime("nobody", &shared).await.unwrap_err().code(),
+        Code::NotFound
+    );
+
+    stack.put("alice", "a", &[("token", "alices")]).await.unwrap();
+    assert_eq!(
+        pairs(&stack.headers("a", &shared, 0).await.unwrap()),
+        [pair("authorization", "Bearer alices")]
     );
 }
 

@@ -3,6 +3,7 @@
 
 use contracts::registry::{
     ClientAuthentication, EntryRevision, InstallField, InstallFieldSource, InstallFieldType, OAuthClient, ProcessModel,
+    Tenancy,
     additional_header::Source,
     entry_revision::{CredentialModel, Server},
     self_hosted_server::Transport,
@@ -16,7 +17,7 @@ pub fn all_known(revision: &EntryRevision) -> bool {
         Some(Server::Remote(_)) => true,
         Some(Server::SelfHosted(server)) => match &server.transport {
             Some(Transport::Stdio(stdio)) => ProcessModel::try_from(stdio.process_model).is_ok(),
-            Some(Transport::StreamableHttp(_)) => true,
+            Some(Transport::StreamableHttp(http)) => Tenancy::try_from(http.tenancy).is_ok(),
             None => false,
         },
         None => false,
@@ -66,7 +67,7 @@ fn has_no_target(key: &str, revision: &EntryRevision) -> bool {
 mod tests {
     use contracts::registry::{
         AdditionalHeader, BearerHeader, Injection, NoCredential, RemoteServer, SelfHostedServer, StaticCredential,
-        StdioTransport, injection, install_field::Target,
+        StdioTransport, StreamableHttpTransport, injection, install_field::Target,
     };
 
     use super::*;
@@ -136,6 +137,18 @@ mod tests {
                 without(&|revision| {
                     revision.server = Some(Server::SelfHosted(SelfHostedServer {
                         transport: Some(Transport::Stdio(StdioTransport { process_model: 99 })),
+                        ..SelfHostedServer::default()
+                    }));
+                }),
+            ),
+            (
+                "tenancy",
+                without(&|revision| {
+                    revision.server = Some(Server::SelfHosted(SelfHostedServer {
+                        transport: Some(Transport::StreamableHttp(StreamableHttpTransport {
+                            tenancy: 99,
+                            ..StreamableHttpTransport::default()
+                        })),
                         ..SelfHostedServer::default()
                     }));
                 }),

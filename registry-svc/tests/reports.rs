@@ -13,6 +13,7 @@ on_both_engines!(
     ready_speaks_of_the_present_generation,
     a_credential_of_an_entry_is_reported_once,
     a_runtime_is_an_object_of_its_own,
+    a_shared_runtime_is_reported_once_and_on_the_entry,
     a_set_of_tools_is_kept_once_and_only_while_something_has_it,
     a_large_list_of_tools_is_kept,
     what_is_no_report_is_refused,
@@ -27,6 +28,18 @@ fn self_hosted() -> Entry {
         server: Some(entry::Server::SelfHosted(server)),
         ..Default::default()
     }
+}
+
+fn shared_server(tenancy: Tenancy) -> Entry {
+    let transport = self_hosted_server::Transport::StreamableHttp(StreamableHttpTransport {
+        tenancy: tenancy.into(),
+        ..Default::default()
+    });
+    let mut entry = self_hosted();
+    if let Some(entry::Server::SelfHosted(server)) = &mut entry.server {
+        server.transport = Some(transport);
+    }
+    entry
 }
 
 fn runtime_of(uid: &str, observed_generation: i64, endpoint: &str) -> ReportRuntimeRequest {
@@ -280,17 +293,64 @@ async fn a_runtime_is_an_object_of_its_own(stack: Stack) {
         ready(&admin.installation(&made.name).await.unwrap()),
         ConditionStatus::False
     );
-    // One that all installations of an entry share.
-    let mut shared = runtime_of("", 1, "http://127.0.0.1:1/mcp");
-    shared.subject = Some(report_runtime_request::Subject::EntryUid(entry.uid.clone()));
-    reports.report_runtime(shared).await.unwrap();
-    let other = stack.person("alice").install(&entry.name, None, &[]).await.unwrap();
-    let used = runtime(&stack, &other.name).await.unwrap();
-    assert_eq!(used.owner, Some(runtime::Owner::Entry(entry.name.clone())));
-    assert_eq!(used.endpoint, "http://127.0.0.1:1/mcp");
     // One of what is gone is no error.
     let gone = service_kit::random::uuid().to_string();
     reports.report_runtime(runtime_of(&gone, 1, "")).await.unwrap();
+}
+
+/// One report is one write, however many installations there are: their documents stay as they are.
+async fn a_shared_runtime_is_reported_once_and_on_the_entry(stack: Stack) {
+    let admin = stack.admin();
+    let entry = admin.approved("time", shared_server(Tenancy::Shared)).await;
+    let made = stack.person("alice").install(&entry.name, None, &[]).await.unwrap();
+    let condition = |conditions: &[Condition]| {
+        let mut found = conditions.iter().filter(|c| c.r#type() == ConditionType::RuntimeReady);
+        found.next().cloned()
+    };
+    assert_eq!(condition(&made.conditions), None);
+    let mut reports = stack.reports(Workload::Orchestrator);
+    let of_entry = |state: RuntimeState, endpoint: &str| ReportRuntimeRequest {
+        subject: Some(report_runtime_request::Subject::EntryUid(entry.uid.clone())),
+        state: state.into(),
+        ..runtime_of("", 1, endpoint)
+    };
+    for (state, status) in [
+        (RuntimeState::Running, ConditionStatus::True),
+        (RuntimeState::Failed, ConditionStatus::False),
+    ] {
+        reports.report_runtime(of_entry(state, "unix:/shared")).await.unwrap();
+        let reported = admin.entry(&entry.name).await.unwrap();
+        assert_eq!(condition(&reported.conditions).map(|c| c.status()), Some(status));
+        assert_eq!(reported.etag, entry.etag);
+        assert_eq!(admin.installation(&made.name).await.unwrap(), made);
+    }
+    let used = runtime(&stack, &made.name).await.unwrap();
+    assert_eq!(used.owner, Some(runtime::Owner::Entry(entry.name.clone())));
+    assert_eq!(used.endpoint, "unix:/shared");
+    // A runtime of its own, from when the entry had another tenancy, is not what it runs.
+    reports
+        .report_runtime(runtime_of(&made.uid, 1, "unix:/own"))
+        .await
+        .unwrap();
+    assert_eq!(runtime(&stack, &made.name).await.unwrap().endpoint, "unix:/shared");
+    // With a server for each installation, the entry has no such condition, and a late report brings none.
+    let next = Entry {
+        name: entry.name.clone(),
+        ..shared_server(Tenancy::OnePerInstallation)
+    };
+    let next = admin.update(next, &["self_hosted"]).await.unwrap();
+    assert_eq!(condition(&next.conditions), None);
+    reports
+        .report_runtime(of_entry(RuntimeState::Pending, ""))
+        .await
+        .unwrap();
+    assert_eq!(condition(&admin.entry(&entry.name).await.unwrap().conditions), None);
+    while admin.entry(&entry.name).await.unwrap().rollout.unwrap().left > 0 {
+        tokio::task::yield_now().await;
+    }
+    let moved = admin.installation(&made.name).await.unwrap();
+    assert!(condition(&moved.conditions).is_some() && moved.generation == made.generation + 1);
+    assert_eq!(runtime(&stack, &made.name).await.unwrap().endpoint, "unix:/own");
 }
 
 async fn a_set_of_tools_is_kept_once_and_only_while_something_has_it(stack: Stack) {

@@ -7,7 +7,7 @@ use contracts::credential::{
     vend_service_server::VendService,
 };
 use secrecy::ExposeSecret as _;
-use service_kit::{Workload, identity::require_workload};
+use service_kit::{Workload, identity::require_workload, status::Violations};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
             servers::AuthorizationServers,
         },
         credentials::Credentials,
+        owner::Owner,
         ports::{Registry, Store},
     },
 };
@@ -92,8 +93,18 @@ impl<S: Store, R: Registry, A: AuthorizationServers> VendService for Workloads<S
         let VendRuntimeRequest {
             installation_uid,
             destination,
+            entry_uid,
         } = request.into_inner();
-        let vended = self.credentials.vend_runtime(&installation_uid, &destination).await?;
+        let owner = match (installation_uid.is_empty(), entry_uid.is_empty()) {
+            (false, true) => Owner::Installation(installation_uid),
+            (true, false) => Owner::Entry(entry_uid),
+            _ => {
+                let mut violations = Violations::new();
+                violations.add("entry_uid", "must be set, or installation_uid: one of the two");
+                return Err(violations.into());
+            }
+        };
+        let vended = self.credentials.vend_runtime(&owner, &destination).await?;
         let field = |(key, value): (String, secrecy::SecretString)| VendedField {
             key,
             value: value.expose_secret().to_owned(),

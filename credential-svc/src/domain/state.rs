@@ -1,4 +1,4 @@
-//! An installation's credential at one moment, as workloads ask for it.
+//! An installation's credential at one moment, as workloads ask for it; and the secrets of a server that the installations of an entry share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,9 +22,11 @@ use super::{
 /// How long a vend waits for the watch to catch up with its caller.
 const CATCH_UP: Duration = Duration::from_millis(500);
 
-/// An installation's credential at one moment.
+/// An installation's credential at one moment, or the secrets of a server that the installations of an entry share.
 #[derive(Debug)]
 pub(super) struct State {
+    /// It is of a shared server, which gets none of the installations' own secrets.
+    pub(super) shared: bool,
     pub(super) plan: Arc<Plan>,
     pub(super) entry: Owner,
     /// Number of the entry revision that it runs.
@@ -37,8 +39,9 @@ pub(super) struct State {
     foreign: Option<Foreign>,
 }
 
-/// What is known of an installation without its records.
+/// What is known without the records.
 struct Outline {
+    shared: bool,
     plan: Arc<Plan>,
     entry_revision: i64,
     deleted: bool,
@@ -65,6 +68,7 @@ impl Outline {
         };
         let (own, entry) = (shared(own, &self.own), shared(entry, &self.entry));
         State {
+            shared: self.shared,
             generations: Generations {
                 own: own.generation,
                 entry: entry.generation,
@@ -102,7 +106,10 @@ impl State {
     /// Why none of the secrets may be vended. Whether there is a token is another question.
     fn refusal(&self) -> Option<Error> {
         let present = self.plan.bound(self.foreign.as_ref(), Some(&self.secrets.entry));
-        let own = Readiness::of_fields(&self.plan, present, Source::Prompted, &self.secrets.own);
+        let own = match self.shared {
+            true => Readiness::NotRequired,
+            false => Readiness::of_fields(&self.plan, present, Source::Prompted, &self.secrets.own),
+        };
         // The binding of secrets stored on the entry does not depend on an installation's values.
         let entry = Readiness::of_fields(&self.plan, self.plan.binding(None), Source::Stored, &self.secrets.entry);
         refusal(&own, &entry)
@@ -110,14 +117,14 @@ impl State {
 }
 
 impl<S: Store, R, A> Credentials<S, R, A> {
-    /// The state of an installation whose secrets may go to `destination`. Where they may not, the caller may be ahead of the watch: this
-    /// waits for the next change before it fails.
-    pub(super) async fn ready_state(&self, uid: &str, destination: &str) -> Result<State, Error> {
+    /// The state of an installation, or of an entry's shared server, whose secrets may go to `destination`. Where they may not, the caller may
+    /// be ahead of the watch: this waits for the next change before it fails.
+    pub(super) async fn ready_state(&self, owner: &Owner, destination: &str) -> Result<State, Error> {
         let mut seen = self.seen.subscribe();
         let deadline = tokio::time::Instant::now() + CATCH_UP;
         loop {
             let is_loaded = *seen.borrow_and_update() > 0;
-            let state = self.state(uid).await?;
+            let state = self.state(owner).await?;
             let fits = state.as_ref().is_some_and(|state| state.is_bound_to(destination));
             if !fits
                 && tokio::time::timeout_at(deadline, seen.changed())
@@ -131,14 +138,18 @@ impl<S: Store, R, A> Credentials<S, R, A> {
             }
             let state = state
                 .filter(|state| !state.deleted)
-                .ok_or_else(|| Error::NotFound(format!("the installation {uid}")))?;
+                .ok_or_else(|| Error::NotFound(format!("the {} {}", owner.kind(), owner.uid())))?;
             if !fits {
                 // The caller and this service disagree, and the watch brought nothing in time.
+                let record = match owner {
+                    Owner::Installation(_) => &state.secrets.own,
+                    Owner::Entry(_) => &state.secrets.entry,
+                };
                 let moved = Moved {
-                    bound: state.secrets.own.bound_destination.clone(),
+                    bound: record.bound_destination.clone(),
                     present: destination.to_owned(),
                 };
-                return Err(Error::DestinationChanged(Source::Prompted, moved));
+                return Err(Error::DestinationChanged(owner.source(), moved));
             }
             return match state.refusal() {
                 Some(error) => Err(error),
@@ -147,10 +158,10 @@ impl<S: Store, R, A> Credentials<S, R, A> {
         }
     }
 
-    /// Everything about one installation; `None` if the watch has not brought it, or the entry revision it runs. Reads one record where
-    /// secrets have one source: all are the installation's, or all are stored on the entry.
-    pub(super) async fn state(&self, uid: &str) -> Result<Option<State>, Error> {
-        let Some(outline) = self.outline(uid) else {
+    /// Everything about one installation, or about an entry's shared server; `None` if the watch has not brought it, or the entry revision it runs.
+    /// Reads one record where secrets have one source: all are the installation's, or all are stored on the entry.
+    pub(super) async fn state(&self, owner: &Owner) -> Result<Option<State>, Error> {
+        let Some(outline) = self.outline(owner) else {
             return Ok(None);
         };
         let (own, entry) = tokio::try_join!(self.latest(&outline.own), self.latest(&outline.entry))?;
@@ -159,15 +170,49 @@ impl<S: Store, R, A> Credentials<S, R, A> {
 
     /// The same of records that are kept, where all secrets may go to `destination`. `None` also where something newer is known to be
     /// stored.
-    pub(super) fn kept_state(&self, uid: &str, destination: &str, known: Generations, limit: Limit) -> Option<State> {
-        let outline = self.outline(uid)?;
+    pub(super) fn kept_state(
+        &self,
+        owner: &Owner,
+        destination: &str,
+        known: Generations,
+        limit: Limit,
+    ) -> Option<State> {
+        let outline = self.outline(owner)?;
         let own = self.kept(&outline.own, known.own, limit)?;
         let entry = self.kept(&outline.entry, known.entry, limit)?;
         let state = outline.with(own, entry);
         (!state.deleted && state.is_bound_to(destination) && state.refusal().is_none()).then_some(state)
     }
 
-    fn outline(&self, uid: &str) -> Option<Outline> {
+    fn outline(&self, owner: &Owner) -> Option<Outline> {
+        match owner {
+            Owner::Installation(uid) => self.installation_outline(uid),
+            Owner::Entry(uid) => self.shared_outline(uid),
+        }
+    }
+
+    /// Of a server of the entry's current revision.
+    fn shared_outline(&self, uid: &str) -> Option<Outline> {
+        let views = self.views();
+        let view = views.entry(uid)?;
+        let part = |reported, is_used| Part {
+            owner: Owner::Entry(uid.to_owned()),
+            reported,
+            is_used,
+        };
+        Some(Outline {
+            shared: true,
+            // It gets nothing that is an installation's own.
+            own: part(0, false),
+            entry: part(view.shown.credential_generation, view.plan.has(Source::Stored)),
+            plan: Arc::clone(&view.plan),
+            entry_revision: view.entry_revision,
+            deleted: view.deleted,
+            foreign: None,
+        })
+    }
+
+    fn installation_outline(&self, uid: &str) -> Option<Outline> {
         let views = self.views();
         let view = views.installation(uid)?;
         let plan = views.plan(view)?;
@@ -179,6 +224,7 @@ impl<S: Store, R, A> Credentials<S, R, A> {
         let entry = Owner::Entry(view.entry_uid.clone());
         let reported = views.reported(&entry);
         Some(Outline {
+            shared: false,
             own: part(Owner::Installation(uid.to_owned()), view.shown.credential_generation),
             entry: part(entry, reported),
             plan: Arc::clone(plan),

@@ -15,6 +15,7 @@ use super::{
     },
     credentials::Credentials,
     error::Error,
+    owner::Owner,
     ports::{Registry, Store, StoreError},
     readiness::Readiness,
     records::Limit,
@@ -37,28 +38,29 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         destination: &str,
         asked: &Asked,
     ) -> Result<Vended, Error> {
-        if let Some(vended) = self.headers_kept(uid, destination, asked, self.store.limit()).await {
+        let owner = &Owner::Installation(uid.to_owned());
+        if let Some(vended) = self.headers_kept(owner, destination, asked, self.store.limit()).await {
             return Ok(vended);
         }
-        let present = self.headers_now(uid, destination, asked);
-        let kept = self.headers_kept(uid, destination, asked, Limit::Any);
+        let present = self.headers_now(owner, destination, asked);
+        let kept = self.headers_kept(owner, destination, asked, Limit::Any);
         or_kept(present, kept).await
     }
 
-    /// The secrets that an installation's server gets when it starts.
-    pub(crate) async fn vend_runtime(&self, uid: &str, destination: &str) -> Result<Vended, Error> {
+    /// The secrets that the server of an installation gets when it starts, or the one that an entry's installations share.
+    pub(crate) async fn vend_runtime(&self, owner: &Owner, destination: &str) -> Result<Vended, Error> {
         let kept = async {
-            let state = self.kept_state(uid, destination, Generations::default(), Limit::Any)?;
+            let state = self.kept_state(owner, destination, Generations::default(), Limit::Any)?;
             self.runtime(&state).ok()
         };
-        let present = async { self.runtime(&self.ready_state(uid, destination).await?) };
+        let present = async { self.runtime(&self.ready_state(owner, destination).await?) };
         or_kept(present, kept).await
     }
 
-    async fn headers_now(self: &Arc<Self>, uid: &str, destination: &str, asked: &Asked) -> Result<Vended, Error> {
+    async fn headers_now(self: &Arc<Self>, owner: &Owner, destination: &str, asked: &Asked) -> Result<Vended, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let state = self.ready_state(uid, destination).await?;
+            let state = self.ready_state(owner, destination).await?;
             let present = state.generations;
             let Some(TokenPlan { source, .. }) = &state.plan.tokens else {
                 let rejected = asked.rejected;
@@ -69,7 +71,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 return Ok(self.headers(&state, None));
             };
             let may_wait = Instant::now() < deadline;
-            match self.step(uid, &state, source, asked, may_wait).await? {
+            match self.step(owner.uid(), &state, source, asked, may_wait).await? {
                 Step::Serve(issued) => return Ok(self.headers(&state, Some(&issued))),
                 // Where it takes too long, it goes on all the same.
                 Step::Wait(flight) => drop(timeout_at(deadline, flight).await),
@@ -80,7 +82,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     /// The same of what is kept, without a request to the store. `None` where anything else must be done than to send it.
     async fn headers_kept(
         self: &Arc<Self>,
-        uid: &str,
+        owner: &Owner,
         destination: &str,
         asked: &Asked,
         limit: Limit,
@@ -88,11 +90,11 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         if asked.is_refused() {
             return None;
         }
-        let state = self.kept_state(uid, destination, asked.known, limit)?;
+        let state = self.kept_state(owner, destination, asked.known, limit)?;
         let Some(TokenPlan { source, .. }) = &state.plan.tokens else {
             return Some(self.headers(&state, None));
         };
-        let issued = self.kept_token(uid, &state, source, asked, limit).await?;
+        let issued = self.kept_token(owner.uid(), &state, source, asked, limit).await?;
         Some(self.headers(&state, Some(&issued)))
     }
 
@@ -103,7 +105,9 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     fn runtime(&self, state: &State) -> Result<Vended, Error> {
-        check_account(state)?;
+        if !state.shared {
+            check_account(state)?;
+        }
         Ok(self.vended(state, state.secrets.runtime(&state.plan), None))
     }
 

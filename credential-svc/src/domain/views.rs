@@ -297,6 +297,11 @@ impl Views {
         self.installations.get(uid)
     }
 
+    /// An entry by uid.
+    pub(crate) fn entry(&self, uid: &str) -> Option<&EntryView> {
+        self.entries.get(uid)
+    }
+
     /// The plan an installation runs.
     pub(crate) fn plan(&self, view: &InstallationView) -> Option<&Arc<Plan>> {
         self.plans.get(&revision_key(&view.entry_uid, view.entry_revision))

@@ -2,8 +2,8 @@
 
 use contracts::registry::{
     BearerHeader, Entry, EnvironmentVariableTarget, HeaderTarget, Injection, InstallField, InstallFieldSource,
-    InstallFieldType, NoCredential, RemoteServer, SelfHostedServer, StaticCredential, StdioTransport, entry, injection,
-    install_field, self_hosted_server,
+    InstallFieldType, NoCredential, RemoteServer, SelfHostedServer, StaticCredential, StdioTransport,
+    StreamableHttpTransport, Tenancy, entry, injection, install_field, self_hosted_server,
 };
 
 pub fn secret(key: &str, required: bool, target: Option<install_field::Target>) -> InstallField {
@@ -66,4 +66,17 @@ pub fn self_hosted(uid: &str, command: &str, install_fields: Vec<InstallField>) 
         install_fields,
         ..Entry::default()
     }
+}
+
+/// A self-hosted server that speaks streamable HTTP.
+pub fn over_http(command: &str, tenancy: Tenancy) -> Option<entry::Server> {
+    let transport = StreamableHttpTransport {
+        tenancy: tenancy.into(),
+        ..StreamableHttpTransport::default()
+    };
+    Some(entry::Server::SelfHosted(SelfHostedServer {
+        command: command.to_owned(),
+        transport: Some(self_hosted_server::Transport::StreamableHttp(transport)),
+        ..SelfHostedServer::default()
+    }))
 }

@@ -233,6 +233,17 @@ impl Stack {
         let request = VendRuntimeRequest {
             installation_uid: uid.to_owned(),
             destination: destination.to_owned(),
+            ..VendRuntimeRequest::default()
+        };
+        let answer = self.orchestrator.clone().vend_runtime(request).await;
+        answer.map(Response::into_inner)
+    }
+
+    pub async fn shared_runtime(&self, uid: &str, destination: &str) -> Answer<VendRuntimeResponse> {
+        let request = VendRuntimeRequest {
+            entry_uid: uid.to_owned(),
+            destination: destination.to_owned(),
+            ..VendRuntimeRequest::default()
         };
         let answer = self.orchestrator.clone().vend_runtime(request).await;
         answer.map(Response::into_inner)

@@ -178,7 +178,7 @@ pub(super) fn unusable(running: &Running, links: &Links) -> Status {
         .chain(running.entry_credential())
         .find(failed)
         .unwrap_or(&installation.credential);
-    let why = [&*credential.message, &*installation.runtime.message];
+    let why = [&*credential.message, running.server_message()];
     let why = why.into_iter().find(|why| !why.is_empty()).unwrap_or("it is not ready");
     let reason = match credential.status {
         ConditionState::False => of_repair_reason(RepairReason::of_condition(&credential.reason)),

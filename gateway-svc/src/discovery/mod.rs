@@ -94,12 +94,15 @@ struct Seen {
 
 impl Seen {
     fn of(running: &Running) -> Self {
+        // A restart of a server that very many installations share is not followed by as many discoveries: another version of the program,
+        // which may have other tools, comes with another generation, or is announced.
+        let own = running.shared.is_none();
         Self {
             generation: running.installation.generation,
             credential_generation: running.installation.credential_generation,
             entry_credential_generation: running.entry.credential_generation,
-            endpoint: running.endpoint.clone(),
-            tool_list_changes: running.tool_list_changes,
+            endpoint: running.endpoint.clone().filter(|_| own),
+            tool_list_changes: if own { running.tool_list_changes } else { 0 },
         }
     }
 }
@@ -402,7 +405,7 @@ impl Discovery {
 fn askable(running: &Running) -> bool {
     running.usable()
         && !running.revision.per_caller
-        && (!running.revision.self_hosted || running.installation.runtime.status == ConditionState::True)
+        && (!running.revision.self_hosted || running.server() == ConditionState::True)
 }
 
 fn delays() -> impl Iterator<Item = Duration> {

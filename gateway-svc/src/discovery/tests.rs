@@ -17,7 +17,10 @@ use service_kit::{Clock, Workload, pipe::pipe, serve::serve};
 use super::*;
 use crate::snapshot::{
     Feed,
-    testing::{Made, Registry, entry, entry_credential, fill, hosted_revision, plain_entry, plain_revision, runtime},
+    testing::{
+        Made, Registry, entry, entry_credential, fill, hosted_revision, plain_entry, plain_revision, runtime,
+        shared_revision, shared_runtime,
+    },
 };
 
 type Answer = Result<Vec<DiscoveredTool>, Failure>;
@@ -333,7 +336,7 @@ async fn on_demand_it_is_asked_at_once() {
     assert_eq!(stage.next_report().await, "i UPSTREAM_INVALID");
 }
 
-/// A runtime that comes, or moves, wakes the discovery of its installation, or of all that share it.
+/// A runtime that comes, or moves, wakes the discovery of its installation.
 #[tokio::test]
 async fn another_runtime_is_asked() {
     let hosted = |uid| {
@@ -353,19 +356,13 @@ async fn another_runtime_is_asked() {
         (made.revision(), object)
     };
     let (running, own) = hosted("own");
-    let (_, shared) = hosted("shared");
-    let registry = Registry::default().with(running).with(own).with(shared);
-    let answers = [
-        ("own", vec![tools(&["a"]), tools(&["b"]), tools(&["d"])]),
-        ("shared", vec![tools(&["c"])]),
-    ];
+    let registry = Registry::default().with(running).with(own);
+    let answers = [("own", vec![tools(&["a"]), tools(&["b"]), tools(&["d"])])];
     let mut stage = stage(registry, &answers, LONG).await;
     stage.put(2, runtime("own", "unix:/run/1.sock")).await;
     assert_eq!(stage.next_report().await, "own tools=a generation=1");
     stage.put(3, runtime("own", "unix:/run/2.sock")).await;
     assert_eq!(stage.next_report().await, "own tools=b generation=1");
-    stage.put(4, runtime("e-time", "unix:/run/3.sock")).await;
-    assert_eq!(stage.next_report().await, "shared tools=c generation=1");
     let changed = |changes| {
         let mut object = runtime("own", "unix:/run/2.sock");
         if let Some(pb::watched_object::Object::Runtime(runtime)) = &mut object.object {
@@ -380,7 +377,27 @@ async fn another_runtime_is_asked() {
         "it said that its list changed"
     );
     stage.put(6, changed(1)).await;
-    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 4);
+    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 3);
+}
+
+/// However many share it: a restart is followed by no discovery of what is known.
+#[tokio::test]
+async fn a_shared_runtime_is_asked_once_for_each() {
+    let made = Made {
+        running: Some(shared_revision("time", 1, "x")),
+        ..undiscovered("a")
+    };
+    let registry = Registry::default().with(made.revision()).with(made.object());
+    let answers = [("a", vec![tools(&["one"]), tools(&["two"])])];
+    let mut stage = stage(registry, &answers, LONG).await;
+    stage.put(2, shared_runtime("time", 1, "unix:/run/1.sock")).await;
+    assert_eq!(stage.next_report().await, "a tools=one generation=1");
+    stage.put(3, shared_runtime("time", 1, "")).await;
+    stage.put(4, shared_runtime("time", 1, "unix:/run/2.sock")).await;
+    assert_eq!(stage.servers.asked.load(Ordering::SeqCst), 1);
+    // What the server announces is looked at.
+    stage.discovery.changed(&"a".into());
+    assert_eq!(stage.next_report().await, "a tools=two generation=1");
 }
 
 /// A credential stored on the entry wakes the discovery of all its installations.

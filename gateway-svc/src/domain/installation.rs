@@ -25,8 +25,10 @@ pub(crate) struct Installation {
     pub(crate) foreign: Option<Foreign>,
     /// `CREDENTIAL_READY`: of its own secrets.
     pub(crate) credential: Condition,
-    /// `RUNTIME_READY`; of no meaning where its entry is remote.
+    /// `RUNTIME_READY`; of no meaning where its entry is remote, or its server is shared.
     pub(crate) runtime: Condition,
+    /// Whether it stays at an older entry revision until its owner has provided something.
+    pub(crate) held: bool,
     /// The generation of which `TOOLS_DISCOVERED` is true; `None`: of none.
     pub(crate) discovered: Option<i64>,
     /// Hash of the set of tools it was discovered to have; `None`: never discovered.
@@ -81,6 +83,12 @@ impl Owner {
 }
 
 impl Installation {
+    /// Whether nothing is missing for the first discovery of its present generation but a server.
+    pub(crate) fn awaits_discovery(&self) -> bool {
+        let is_known = self.discovered.is_some_and(|generation| generation >= self.generation);
+        !self.deleted && !is_known && self.credential.status == ConditionState::True
+    }
+
     /// `installations/{installation}`.
     pub(crate) fn resource_name(&self) -> String {
         format!("installations/{}", self.uid)

@@ -21,5 +21,5 @@ pub(crate) use installation::{Condition, ConditionState, Installation, Owner};
 pub(crate) use labels::{Label, Labels};
 pub(crate) use link::Links;
 pub(crate) use revision::{CredentialKind, Endpoint, FixedHeader, HeaderSource, Revision};
-pub(crate) use running::{Running, Runtime};
+pub(crate) use running::{Running, Runtime, Shared};
 pub(crate) use tool::{DiscoveredTool, ExposedTool, ToolSet};

@@ -11,6 +11,8 @@ pub(crate) struct Revision {
     pub(crate) remote: Option<Endpoint>,
     /// Whether the orchestrator runs the server: its runtime says where it is.
     pub(crate) self_hosted: bool,
+    /// Whether all installations of the entry share the server.
+    pub(crate) shared: bool,
     /// Whether each session of a client has one of its own with the server; else those of an installation share one.
     pub(crate) session_each: bool,
     /// What secrets are bound to, as in `registry_model::destination`; `None` for an entry without server.

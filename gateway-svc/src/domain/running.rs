@@ -17,6 +17,17 @@ pub(crate) struct Running {
     pub(crate) endpoint: Option<Endpoint>,
     /// How often its server has said that its list of tools changed, where the orchestrator runs it.
     pub(crate) tool_list_changes: i64,
+    /// Set where all installations of the entry share the server.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// The server that all installations of an entry share, as one of them may use it.
+#[derive(Clone, Debug)]
+pub(crate) enum Shared {
+    /// What was reported of it; nothing so far: `None`.
+    Reported(Option<Arc<Condition>>),
+    /// It runs an entry revision that is another destination for secrets than the one the installation runs.
+    RunsAnother,
 }
 
 /// What runs the server of an installation, or of an entry whose installations share it, as the orchestrator reports it.
@@ -26,6 +37,10 @@ pub(crate) struct Runtime {
     pub(crate) endpoint: Option<Endpoint>,
     /// As in [`Running`].
     pub(crate) tool_list_changes: i64,
+    /// The number of the entry revision, of a server that an entry's installations share.
+    pub(crate) revision: i64,
+    /// `RUNTIME_READY`, of such a server.
+    pub(crate) ready: Option<Arc<Condition>>,
 }
 
 impl Running {
@@ -50,7 +65,30 @@ impl Running {
 
     /// Whether its server, which the orchestrator runs, does not.
     pub(crate) fn stopped(&self) -> bool {
-        self.revision.self_hosted && self.installation.runtime.status == ConditionState::False
+        self.revision.self_hosted && self.server() == ConditionState::False
+    }
+
+    /// Whether its server runs, where the orchestrator runs it. Unknown: it is being started.
+    pub(crate) fn server(&self) -> ConditionState {
+        match &self.shared {
+            None => self.installation.runtime.status,
+            Some(Shared::Reported(ready)) => ready.as_ref().map_or(ConditionState::Unknown, |ready| ready.status),
+            // It is about to be moved to what the server runs, or the server is about to run what it does.
+            Some(Shared::RunsAnother) if !self.installation.held => ConditionState::Unknown,
+            Some(Shared::RunsAnother) => ConditionState::False,
+        }
+    }
+
+    /// For people: why its server does not run.
+    pub(crate) fn server_message(&self) -> &str {
+        match &self.shared {
+            None => &self.installation.runtime.message,
+            Some(Shared::Reported(ready)) => ready.as_ref().map_or("", |ready| &ready.message),
+            Some(Shared::RunsAnother) if self.installation.held => {
+                "The server that all installations of the entry share has been updated, and this one lacks something that it now requires."
+            }
+            Some(Shared::RunsAnother) => "",
+        }
     }
 
     /// Whether a call goes to the same place with the same headers as with `other`. May return `false` where it does.

@@ -196,7 +196,7 @@ fn running(
         let message = explained(format!("{name} {what}."), &credential.message, REPAIR);
         return Err(Fault::new(reason, message));
     }
-    let unavailable = |starting| {
+    let unavailable = |starting, why: &str| {
         let (state, then) = if starting {
             ("being started", "Try again in a moment.")
         } else {
@@ -205,14 +205,14 @@ fn running(
         let what = format!("The server of {name} is {state}.");
         Fault {
             reason: RepairReason::InstallationUnavailable,
-            message: explained(what, &installation.runtime.message, then),
+            message: explained(what, why, then),
             starting,
         }
     };
     let running = entered
         .snapshot
         .running(installation)
-        .ok_or_else(|| unavailable(false))?;
+        .ok_or_else(|| unavailable(false, &installation.runtime.message))?;
     if let Some(stored) = running
         .entry_credential()
         .filter(|stored| stored.status == ConditionState::False)
@@ -233,8 +233,8 @@ fn running(
         ));
     }
     if running.stopped() || running.endpoint.is_none() {
-        let starting = running.revision.self_hosted && installation.runtime.status == ConditionState::Unknown;
-        return Err(unavailable(starting));
+        let starting = running.revision.self_hosted && running.server() == ConditionState::Unknown;
+        return Err(unavailable(starting, running.server_message()));
     }
     Ok(running)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpds::HashTrieMapSync;
+use rpds::{HashTrieMapSync, HashTrieSetSync};
 
 use crate::domain::{Installation, Owner};
 
@@ -19,10 +19,15 @@ pub(super) struct Installations {
 struct Owned {
     users: HashTrieMapSync<Arc<str>, Arc<Installation>>,
     teams: HashTrieMapSync<Arc<str>, Arc<Installation>>,
+    /// Uids of those that await their discovery.
+    undiscovered: HashTrieSetSync<Arc<str>>,
 }
 
 impl Owned {
     fn put(&mut self, installation: &Arc<Installation>) {
+        if installation.awaits_discovery() {
+            self.undiscovered.insert_mut(Arc::clone(&installation.uid));
+        }
         match &installation.owner {
             Owner::User(user) => self.users.insert_mut(Arc::clone(user), Arc::clone(installation)),
             Owner::Team(team) => self.teams.insert_mut(Arc::clone(team), Arc::clone(installation)),
@@ -59,6 +64,12 @@ impl Installations {
         owned.flat_map(|owned| owned.users.values().chain(owned.teams.values()))
     }
 
+    /// Uids of those of an entry that await their discovery.
+    pub(super) fn undiscovered(&self, entry_uid: &str) -> impl Iterator<Item = &Arc<str>> {
+        let owned = self.by_entry.get(entry_uid).into_iter();
+        owned.flat_map(|owned| owned.undiscovered.iter())
+    }
+
     /// A new one, or another state of one.
     pub(super) fn put(&mut self, installation: Installation) {
         self.forget_owner(&installation.uid);
@@ -88,6 +99,7 @@ impl Installations {
         let Some(owned) = self.by_entry.get_mut(&known.entry_uid) else {
             return;
         };
+        owned.undiscovered.remove_mut(uid);
         if owned.of(&known.owner).is_none_or(|current| *current.uid != *uid) {
             return;
         }

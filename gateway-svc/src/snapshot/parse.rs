@@ -4,8 +4,8 @@
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use contracts::registry::{
-    self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, gateway_token,
-    installation, team_mapping, tool_assignment, visibility,
+    self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, RuntimeState,
+    gateway_token, installation, team_mapping, tool_assignment, visibility,
 };
 use registry_model::destination::Foreign;
 use service_kit::UserId;
@@ -63,6 +63,7 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
         uid: made.uid.as_str().into(),
         credential: reported(ConditionType::CredentialReady),
         runtime: reported(ConditionType::RuntimeReady),
+        held: made.reinstall_required.is_some(),
         entry_uid: strings.get(&made.entry_uid),
         owner,
         revision: made.running_entry_revision,
@@ -84,9 +85,22 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
 
 /// What runs a server.
 pub(super) fn runtime(runtime: &pb::Runtime) -> Runtime {
+    // Of an installation, its condition says that.
+    let is_shared = matches!(runtime.owner, Some(pb::runtime::Owner::Entry(_)));
+    let ready = is_shared.then(|| Condition {
+        status: match runtime.state() {
+            RuntimeState::Running => ConditionState::True,
+            RuntimeState::Failed => ConditionState::False,
+            RuntimeState::Pending | RuntimeState::Unspecified => ConditionState::Unknown,
+        },
+        reason: runtime.reason.as_str().into(),
+        message: runtime.message.as_str().into(),
+    });
     Runtime {
         endpoint: (!runtime.endpoint.is_empty()).then(|| Endpoint::Hosted(runtime.endpoint.as_str().into())),
         tool_list_changes: runtime.tool_list_changes,
+        revision: runtime.observed_generation,
+        ready: ready.map(Arc::new),
     }
 }
 

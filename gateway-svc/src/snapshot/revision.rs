@@ -11,6 +11,7 @@ use contracts::registry::{
 use registry_model::{
     cases, credential_models, destination,
     install_fields::{entry_value, has_stored_secrets, is_prompted, is_secret},
+    tenancy,
 };
 
 use super::strings::Strings;
@@ -28,6 +29,7 @@ pub(super) fn parse(revision: &EntryRevision, strings: &mut Strings) -> Option<R
     Some(Revision {
         remote,
         self_hosted: matches!(revision.server, Some(Server::SelfHosted(_))),
+        shared: tenancy::is_shared(revision),
         session_each: has_process_each(revision),
         destination: destination::of(revision).map(|destination| strings.get(&destination)),
         vends_headers: vends_headers(revision),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     domain::{
         Caller, Consumer, ConsumerRef, Definition, Entry, GatewayToken, Installation, Label, Revision, Running,
-        Runtime, ToolSet,
+        Runtime, Shared, ToolSet,
     },
     route::{Candidate, Table},
 };
@@ -39,17 +39,6 @@ pub(crate) struct Snapshot {
     pub(super) tokens: HashTrieMapSync<[u8; 32], Arc<GatewayToken>>,
     pub(super) definitions: HashTrieMapSync<Arc<str>, Arc<Definition>>,
     pub(super) tool_sets: HashTrieMapSync<Arc<str>, Arc<ToolSet>>,
-}
-
-/// What a revision's server runs as: a remote one runs where its entry says.
-fn runs(revision: &Revision, hosted: impl FnOnce() -> Option<Runtime>) -> Runtime {
-    if revision.self_hosted {
-        return hosted().unwrap_or_default();
-    }
-    Runtime {
-        endpoint: revision.remote.clone(),
-        tool_list_changes: 0,
-    }
 }
 
 impl Snapshot {
@@ -106,23 +95,57 @@ impl Snapshot {
         let revision = self
             .revisions
             .get(&(Arc::clone(&installation.entry_uid), installation.revision))?;
-        let runtime = || {
-            self.runtimes
-                .get(&installation.uid)
-                .or_else(|| self.runtimes.get(&installation.entry_uid))
-                .cloned()
+        let owner = if revision.shared {
+            &installation.entry_uid
+        } else {
+            &installation.uid
         };
-        let Runtime {
+        let runtime = self.runtimes.get(owner);
+        Some(self.runs(
+            Arc::clone(installation),
+            Arc::clone(entry),
+            Arc::clone(revision),
+            runtime,
+        ))
+    }
+
+    /// An installation with what runs its server; a remote one is where its entry says.
+    fn runs(
+        &self,
+        installation: Arc<Installation>,
+        entry: Arc<Entry>,
+        revision: Arc<Revision>,
+        runtime: Option<&Runtime>,
+    ) -> Running {
+        // What was entered for one destination goes to no other, also while an update is under way.
+        let serves = |runtime: &Runtime| {
+            runtime.revision == installation.revision || {
+                let runs = (Arc::clone(&installation.entry_uid), runtime.revision);
+                let runs = self.revisions.get(&runs).and_then(|runs| runs.destination.as_ref());
+                runs.is_some() && runs == revision.destination.as_ref()
+            }
+        };
+        let (runtime, shared) = match runtime {
+            _ if !revision.shared => (runtime, None),
+            Some(another) if !serves(another) => (None, Some(Shared::RunsAnother)),
+            runtime => (
+                runtime,
+                Some(Shared::Reported(runtime.and_then(|runtime| runtime.ready.clone()))),
+            ),
+        };
+        let (endpoint, tool_list_changes) = match runtime {
+            _ if !revision.self_hosted => (revision.remote.clone(), 0),
+            Some(runtime) => (runtime.endpoint.clone(), runtime.tool_list_changes),
+            None => (None, 0),
+        };
+        Running {
+            installation,
+            entry,
+            revision,
             endpoint,
             tool_list_changes,
-        } = runs(revision, runtime);
-        Some(Running {
-            installation: Arc::clone(installation),
-            entry: Arc::clone(entry),
-            revision: Arc::clone(revision),
-            endpoint,
-            tool_list_changes,
-        })
+            shared,
+        }
     }
 
     /// An installation as the registry has just returned it, which may be newer than what was watched. `None` where it is not
@@ -132,17 +155,8 @@ impl Snapshot {
         let installation = parse::installation(answer.installation.as_ref()?, strings)?;
         let entry = Arc::clone(self.entries.get(&installation.entry_uid)?);
         let revision = revision::parse(answer.running_entry_revision.as_ref()?, strings)?;
-        let Runtime {
-            endpoint,
-            tool_list_changes,
-        } = runs(&revision, || answer.runtime.as_ref().map(parse::runtime));
-        Some(Running {
-            installation: Arc::new(installation),
-            entry,
-            revision: Arc::new(revision),
-            endpoint,
-            tool_list_changes,
-        })
+        let runtime = answer.runtime.as_ref().map(parse::runtime);
+        Some(self.runs(Arc::new(installation), entry, Arc::new(revision), runtime.as_ref()))
     }
 
     /// A person's own installation of an entry.

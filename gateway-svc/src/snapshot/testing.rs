@@ -312,12 +312,48 @@ pub(crate) fn hosted_revision(slug: &str) -> pb::EntryRevision {
     }
 }
 
+/// A revision of an entry whose installations share the server; `argument` distinguishes what it runs.
+pub(crate) fn shared_revision(slug: &str, number: i64, argument: &str) -> pb::EntryRevision {
+    let transport = pb::StreamableHttpTransport {
+        tenancy: pb::Tenancy::Shared.into(),
+        ..pb::StreamableHttpTransport::default()
+    };
+    pb::EntryRevision {
+        number,
+        server: Some(Server::SelfHosted(pb::SelfHostedServer {
+            command: "x".to_owned(),
+            arguments: vec![argument.to_owned()],
+            transport: Some(pb::self_hosted_server::Transport::StreamableHttp(transport)),
+            ..pb::SelfHostedServer::default()
+        })),
+        ..plain_revision(slug)
+    }
+}
+
+/// The server that the installations of an entry share, which runs this revision; without an endpoint, it is being started.
+pub(crate) fn shared_runtime(slug: &str, revision: i64, endpoint: &str) -> pb::WatchedObject {
+    let state = match endpoint {
+        "" => pb::RuntimeState::Pending,
+        _ => pb::RuntimeState::Running,
+    };
+    let owner_uid = format!("e-{slug}");
+    let runtime = pb::Runtime {
+        owner: Some(pb::runtime::Owner::Entry(format!("entries/{slug}"))),
+        state: state.into(),
+        endpoint: endpoint.to_owned(),
+        observed_generation: revision,
+        owner_uid: owner_uid.clone(),
+        ..pb::Runtime::default()
+    };
+    put(&owner_uid, Object::Runtime(runtime))
+}
+
 pub(crate) fn revision(revision: pb::EntryRevision) -> pb::WatchedObject {
     let key = format!("{}/{}", revision.entry_uid, revision.number);
     put(&key, Object::EntryRevision(revision))
 }
 
-/// `owner`: uid of an installation or an entry.
+/// `owner`: uid of an installation.
 pub(crate) fn runtime(owner: &str, endpoint: &str) -> pb::WatchedObject {
     let runtime = pb::Runtime {
         owner_uid: owner.to_owned(),

@@ -178,6 +178,17 @@ impl Writer {
         self.changed.installations.extend(uids);
     }
 
+    /// The runtime that all installations of an entry share has changed, and runs this entry revision. There may be very many: those whose tools
+    /// are known, or are asked for by people, stay as they are.
+    fn wake_undiscovered_of(&mut self, entry_uid: &str, revision: i64) {
+        let revision = self.next.revisions.get(&(Arc::from(entry_uid), revision));
+        if revision.is_some_and(|revision| revision.per_caller) {
+            return;
+        }
+        let undiscovered = self.next.installations.undiscovered(entry_uid);
+        self.changed.installations.extend(undiscovered.cloned());
+    }
+
     /// The runtime of an installation, or one that all installations of an entry share. It may come before its owner.
     fn put_runtime(&mut self, runtime: &pb::Runtime) {
         let uid = match self.next.installations.get(&runtime.owner_uid) {
@@ -186,7 +197,7 @@ impl Writer {
                 Arc::clone(&installation.uid)
             }
             None => {
-                self.wake_installations_of(&runtime.owner_uid);
+                self.wake_undiscovered_of(&runtime.owner_uid, runtime.observed_generation);
                 self.strings.get(&runtime.owner_uid)
             }
         };
@@ -263,7 +274,6 @@ impl Writer {
             }
             ObjectKind::Runtime => {
                 self.changed.installations.insert(key.into());
-                self.wake_installations_of(key);
                 self.next.runtimes.remove_mut(key);
             }
             ObjectKind::Gateway | ObjectKind::Agent => self.remove_consumer(key),

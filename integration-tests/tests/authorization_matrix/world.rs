@@ -5,9 +5,12 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use contracts::registry::{self as r, tool_assignment::Selection, visibility::Audience};
+use contracts::{
+    orchestrator as o,
+    registry::{self as r, tool_assignment::Selection, visibility::Audience},
+};
 use integration_tests::{
-    Caller, stack,
+    Caller, eventually, stack,
     upstream::recording::RecordingUpstream,
     walk::{self, assignment, bearer, request_id, with_static},
 };
@@ -424,6 +427,29 @@ impl World {
         };
         let made = by.gateway_tokens().create_gateway_token(request).await;
         made.expect("they may have tokens").into_inner()
+    }
+
+    /// An approved entry of the owner whose installations share a server, which the orchestrator knows.
+    pub(crate) async fn shared(&self, seen: Seen) -> String {
+        let transport = r::StreamableHttpTransport {
+            tenancy: r::Tenancy::Shared.into(),
+            ..r::StreamableHttpTransport::default()
+        };
+        let mut entry = walk::stdio(DEMO, &[]);
+        if let Some(r::entry::Server::SelfHosted(server)) = &mut entry.server {
+            server.transport = Some(r::self_hosted_server::Transport::StreamableHttp(transport));
+        }
+        entry.visibility = Some(visibility(seen));
+        let name = self.publish(entry).await;
+        eventually("the orchestrator knows the server", || async {
+            let request = o::GetRuntimeRequest {
+                name: format!("{name}/runtime"),
+            };
+            let runtime = self.admin.runtimes().get_runtime(request).await.ok()?;
+            (runtime.into_inner().reason == "NOT_INSTALLED").then_some(())
+        })
+        .await;
+        name
     }
 
     /// A running installation of the demo server. The owner and each team have one.

@@ -21,27 +21,50 @@ use crate::domain::{
 
 const DEFAULT_TAIL: usize = 100;
 
-const NAME: &str = "must be installations/{installation}/runtime";
+const NAME: &str = "must be installations/{installation}/runtime or entries/{entry}/runtime";
 
-/// The error for a name that the registry found invalid. The registry's own error names a field of another request.
+/// What a runtime belongs to, by resource name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Parent {
+    /// `installations/{installation}`.
+    Installation(String),
+    /// `entries/{entry}`, whose installations share the server.
+    Entry(String),
+}
+
+impl Parent {
+    /// The name of the runtime.
+    pub(super) fn runtime(&self) -> String {
+        let (Self::Installation(name) | Self::Entry(name)) = self;
+        format!("{name}/runtime")
+    }
+}
+
+/// The error for a name that the registry found invalid.
 pub(super) fn refused_name() -> Status {
     let mut violations = Violations::new();
     violations.add("name", NAME);
     violations.into()
 }
 
-/// `installations/{installation}` of `installations/{installation}/runtime`.
-pub(super) fn installation_name(name: &str, mut violations: Violations) -> Result<String, Status> {
-    let id = name
-        .strip_prefix("installations/")
-        .and_then(|rest| rest.strip_suffix("/runtime"));
+/// The parent of the runtime of this name. The other `violations` are those of the rest of the request.
+pub(super) fn parent(name: &str, mut violations: Violations) -> Result<Parent, Status> {
     let valid =
-        id.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
-    if valid.is_none() {
-        violations.add("name", NAME);
+        |id: &str| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let parent = name
+        .strip_suffix("/runtime")
+        .and_then(|parent| match parent.split_once('/') {
+            Some(("installations", id)) if valid(id) => Some(Parent::Installation(parent.to_owned())),
+            Some(("entries", id)) if valid(id) => Some(Parent::Entry(parent.to_owned())),
+            _ => None,
+        });
+    match parent {
+        Some(parent) => violations.into_result(parent).map_err(Status::from),
+        None => {
+            violations.add("name", NAME);
+            Err(violations.into())
+        }
     }
-    let id = violations.into_result(valid.unwrap_or_default())?;
-    Ok(format!("installations/{id}"))
 }
 
 /// The id of a restart: the caller's, or a new one.
@@ -93,15 +116,22 @@ pub(super) fn log_query(request: &StreamRuntimeLogsRequest, now: i64) -> (LogQue
     (query, violations)
 }
 
-pub(super) fn runtime(name: &str, status: status::Status, protections: Vec<protection::Protection>) -> Runtime {
+/// What the caller sees of a server; what it wrote, only if they may read its log.
+pub(super) fn runtime(
+    name: String,
+    status: status::Status,
+    reads_log: bool,
+    protections: Vec<protection::Protection>,
+) -> Runtime {
     let state = match status.state {
         State::Pending => RuntimeState::Pending,
         State::Running => RuntimeState::Running,
         State::Failed => RuntimeState::Failed,
     };
-    let message = status.told().message;
+    let told = status.told();
+    let message = if reads_log { told.message } else { told.summary };
     Runtime {
-        name: name.to_owned(),
+        name,
         state: state.into(),
         reason: status.reason,
         message,
@@ -161,10 +191,9 @@ mod tests {
 
     #[test]
     fn takes_names_of_runtimes_only() {
-        assert_eq!(
-            installation_name("installations/a-1/runtime", Violations::new()).unwrap(),
-            "installations/a-1"
-        );
+        for name in ["installations/a-1/runtime", "entries/a-1/runtime"] {
+            assert_eq!(parent(name, Violations::new()).unwrap().runtime(), name);
+        }
         for bad in [
             "",
             "installations/a",
@@ -172,8 +201,10 @@ mod tests {
             "installations/a/b/runtime",
             "installations/ü/runtime",
             "runtime",
+            "entries//runtime",
+            "gateways/a/runtime",
         ] {
-            assert!(installation_name(bad, Violations::new()).is_err(), "{bad}");
+            assert!(parent(bad, Violations::new()).is_err(), "{bad}");
         }
     }
 
@@ -205,7 +236,12 @@ mod tests {
             message: "The package was not updated.".to_owned(),
             ..registry::Runtime::default()
         };
-        let shown = runtime("installations/one/runtime", reported(elsewhere), Vec::new());
+        let shown = runtime(
+            "installations/one/runtime".to_owned(),
+            reported(elsewhere),
+            true,
+            Vec::new(),
+        );
         assert_eq!((shown.state(), shown.reason.as_str()), (RuntimeState::Running, ""));
         assert_eq!(shown.message, "The package was not updated.");
     }

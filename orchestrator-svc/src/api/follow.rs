@@ -10,15 +10,15 @@ use service_kit::{
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
-use super::authorize::Authorizer;
+use super::{authorize::Authorizer, convert::Parent};
 use crate::domain::logs::LogLine;
 
 /// A person who follows a log.
 pub(super) struct Reader {
     pub(super) authorizer: Authorizer,
     pub(super) user: Arc<User>,
-    /// `installations/{installation}`, whose log it is.
-    pub(super) installation: String,
+    /// Whose log it is.
+    pub(super) parent: Parent,
     pub(super) clock: Clock,
     /// How often the permission is checked again.
     pub(super) check: Duration,
@@ -30,10 +30,8 @@ impl Reader {
         if self.user.is_expired(self.clock.now()) {
             return Err(token_refused(TokenError::Expired));
         }
-        self.authorizer
-            .subject(&self.user, &self.installation)
-            .await
-            .map(|_| ())
+        let subject = self.authorizer.subject(&self.user, &self.parent).await?;
+        subject.if_own().map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-//! RuntimeService: shows and restarts servers, for the people who may manage their installations.
+//! RuntimeService: shows and restarts servers, for the people who may manage their installations, or for admins where those share one.
 
 mod authorize;
 mod convert;
@@ -19,7 +19,7 @@ use service_kit::{Clock, identity::require_user, status::Violations};
 use tonic::{Request, Response, Status};
 
 use self::{
-    authorize::{Authorizer, Subject},
+    authorize::{Authorizer, Subject, Versions},
     follow::{Reader, while_authorized},
 };
 use crate::domain::{
@@ -49,19 +49,20 @@ impl RuntimeApi {
         }
     }
 
-    /// The installation, if its server is self-hosted and the caller may manage it.
+    /// The server, if the caller may manage what it belongs to.
     async fn subject<T>(&self, request: &Request<T>, name: &str, violations: Violations) -> Result<Subject, Status> {
         let user = require_user(request)?;
-        let installation = convert::installation_name(name, violations)?;
-        self.authorizer.subject(&user, &installation).await
+        let parent = convert::parent(name, violations)?;
+        self.authorizer.subject(&user, &parent).await
     }
 
     fn show(&self, subject: Subject) -> RuntimeMessage {
         let status = self.runtime.status(&subject.uid);
         let status = status.or_else(|| subject.reported.map(convert::reported));
         convert::runtime(
-            &format!("{}/runtime", subject.installation),
+            subject.parent.runtime(),
             status.unwrap_or_else(|| RuntimeStatus::starting(subject.generation)),
+            subject.shared_by.is_none(),
             self.runtime.protections(),
         )
     }
@@ -83,13 +84,17 @@ impl RuntimeService for RuntimeApi {
         request: Request<RestartRuntimeRequest>,
     ) -> Result<Response<RuntimeMessage>, Status> {
         let (id, violations) = convert::restart_id(request.get_ref());
-        let subject = self.subject(&request, &request.get_ref().name, violations).await?;
+        let subject = self
+            .subject(&request, &request.get_ref().name, violations)
+            .await?
+            .if_own()?;
         let update = request.get_ref().update_package;
-        if update
-            && let Some(owner) = &subject.decides_versions
-            && *owner != require_user(&request)?.id.resource_name()
-        {
-            return Err(status::not_the_owner());
+        match &subject.versions {
+            Versions::Owner(owner) if update && *owner != require_user(&request)?.id.resource_name() => {
+                return Err(status::not_the_owner());
+            }
+            Versions::Entry if update => return Err(status::versions_of_the_entry()),
+            _ => {}
         }
         let restart = Restart {
             id,
@@ -110,7 +115,10 @@ impl RuntimeService for RuntimeApi {
         request: Request<StreamRuntimeLogsRequest>,
     ) -> Result<Response<Self::StreamRuntimeLogsStream>, Status> {
         let (query, violations) = convert::log_query(request.get_ref(), self.clock.now_micros());
-        let subject = self.subject(&request, &request.get_ref().name, violations).await?;
+        let subject = self
+            .subject(&request, &request.get_ref().name, violations)
+            .await?
+            .if_own()?;
         let lines = self.runtime.logs(&subject.uid, query);
         if !query.follow {
             return Ok(Response::new(Box::pin(lines.map(|line| Ok(convert::line(line))))));
@@ -118,7 +126,7 @@ impl RuntimeService for RuntimeApi {
         let reader = Reader {
             authorizer: self.authorizer.clone(),
             user: require_user(&request)?,
-            installation: subject.installation,
+            parent: subject.parent,
             clock: self.clock.clone(),
             check: self.check,
         };

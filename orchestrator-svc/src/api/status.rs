@@ -19,6 +19,40 @@ pub(super) fn not_self_hosted() -> Status {
     .build()
 }
 
+/// The caller may only see the state of the server.
+pub(super) fn shared(entry: &str) -> Status {
+    of(
+        Code::FailedPrecondition,
+        ErrorReason::SharedRuntime,
+        format!(
+            "all installations of the entry share this server, and its log may have data of any of them: an admin restarts it and reads its \
+             log, as {entry}/runtime"
+        ),
+    )
+    .with("runtime", format!("{entry}/runtime"))
+    .build()
+}
+
+/// The entry has no server that its installations share.
+pub(super) fn not_shared() -> Status {
+    of(
+        Code::FailedPrecondition,
+        ErrorReason::NotShared,
+        "the installations of the entry share no server: each may have one of its own, as installations/{installation}/runtime",
+    )
+    .build()
+}
+
+/// Another version of the package would get the secrets of many owners, each of whom must agree to it first.
+pub(super) fn versions_of_the_entry() -> Status {
+    of(
+        Code::PermissionDenied,
+        ErrorReason::PermissionDenied,
+        "the entry requires the owners of its installations to confirm new versions: name another version in the entry, and each of them is asked",
+    )
+    .build()
+}
+
 /// Another version of the package would get the secrets of the owner, who must agree to it first.
 pub(super) fn not_the_owner() -> Status {
     of(

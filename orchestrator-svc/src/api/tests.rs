@@ -5,8 +5,8 @@ use std::time::Duration;
 use contracts::{
     orchestrator::ErrorReason,
     registry::{
-        EntryRevision, Installation, SelfHostedServer, StdioTransport, entry_revision::Server, installation::Scope,
-        self_hosted_server::Transport,
+        EntryRevision, Installation, SelfHostedServer, StdioTransport, StreamableHttpTransport, Tenancy,
+        entry_revision::Server, installation::Scope, self_hosted_server::Transport,
     },
 };
 use registry_client::testing::FakeRegistry;
@@ -134,6 +134,27 @@ async fn a_followed_log_ends_when_its_installation_is_gone() {
     assert_eq!(
         followed.end().await,
         (Code::NotFound, Some(ErrorReason::ResourceNotFound))
+    );
+}
+
+/// It may have data of everybody from then on.
+#[tokio::test]
+async fn a_followed_log_ends_when_others_share_the_server() {
+    let mut followed = Followed::new().await;
+    let transport = StreamableHttpTransport {
+        tenancy: Tenancy::Shared.into(),
+        ..StreamableHttpTransport::default()
+    };
+    followed.registry.change(|objects| {
+        objects.edit("e/1", |revision: &mut EntryRevision| {
+            if let Some(Server::SelfHosted(server)) = &mut revision.server {
+                server.transport = Some(Transport::StreamableHttp(transport));
+            }
+        })
+    });
+    assert_eq!(
+        followed.end().await,
+        (Code::FailedPrecondition, Some(ErrorReason::SharedRuntime))
     );
 }
 

@@ -14,7 +14,8 @@ use super::{
     status::{Held, Status},
 };
 
-/// Runs at most one server for each owner. An owner is the uid of an installation. A runtime treats it as any text: whatever characters it
+/// Runs at most one server for each owner. An owner is the uid of an installation, or of an entry whose installations share a
+/// server. A runtime treats it as any text: whatever characters it
 /// has, it reaches nothing of another owner.
 ///
 /// All methods may be called at any time and any number of times, for known and unknown owners. The last call for an owner decides.
@@ -102,7 +103,7 @@ pub(crate) struct Observed {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RuntimeError {
     /// The owner has no status.
-    #[error("no server of this installation is known")]
+    #[error("no server of this owner is known")]
     Unknown,
     /// A message for the log. What was done so far stays done; a retry does the rest.
     #[error("{0}")]

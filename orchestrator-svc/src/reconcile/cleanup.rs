@@ -21,11 +21,12 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Deleted {
     Installation(String),
-    /// Nothing is stored here for an entry itself; its installations are cleaned up separately.
+    /// What is stored is that of the server which the entry's installations share, if it ever had one. The installations are cleaned up
+    /// separately.
     Entry(String),
 }
 
-/// The cleanups that no reconciler does: of entries, and of installations without a reconciler.
+/// The cleanups that no reconciler does: of entries and installations without one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cleanups(Arc<Mutex<HashMap<Deleted, Life>>>);
 
@@ -100,16 +101,14 @@ pub(crate) async fn clean_up(context: &Context, deleted: &Deleted) {
 
 /// Returns true if nothing is left and that was reported.
 async fn attempt(context: &Context, deleted: &Deleted) -> bool {
-    let subject = match deleted {
-        Deleted::Entry(uid) => Subject::EntryUid(uid.clone()),
-        Deleted::Installation(uid) => {
-            if let Err(error) = context.runtime.remove(uid).await {
-                tracing::error!(installation.uid = %uid, error = %error, "a server could not be removed");
-                return false;
-            }
-            Subject::InstallationUid(uid.clone())
-        }
+    let (uid, subject) = match deleted {
+        Deleted::Entry(uid) => (uid, Subject::EntryUid(uid.clone())),
+        Deleted::Installation(uid) => (uid, Subject::InstallationUid(uid.clone())),
     };
+    if let Err(error) = context.runtime.remove(uid).await {
+        tracing::error!(runtime.owner = %uid, error = %error, "a server could not be removed");
+        return false;
+    }
     let request = ReportCleanupRequest {
         subject: Some(subject),
         lease: Some(context.lease.clone()),

@@ -1,9 +1,9 @@
 //! Makes the spec of a server from the registry's messages.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use contracts::registry::{
-    EntryRevision, InstallField, Installation, ProcessModel, SelfHostedServer, StdioTransport, entry_revision::Server,
+    EntryRevision, InstallField, ProcessModel, SelfHostedServer, StdioTransport, entry_revision::Server,
     install_field::Target, self_hosted_server,
 };
 use registry_model::{
@@ -21,13 +21,14 @@ pub(crate) fn self_hosted(revision: &EntryRevision) -> Option<&SelfHostedServer>
     }
 }
 
-/// The spec of the server of an installation that runs this entry revision, whose self-hosted server is `server`. `secrets` is the source
-/// of its secrets.
+/// The spec of `server`, which is that of this entry revision, for an owner at this generation. `values` are those that people entered, and
+/// `secrets` is the source of its secrets.
 ///
 /// # Errors
 /// If a person must do something before the server can run.
 pub(crate) fn compose(
-    installation: &Installation,
+    values: &HashMap<String, String>,
+    generation: i64,
     revision: &EntryRevision,
     server: &SelfHostedServer,
     credential_generations: (i64, i64),
@@ -42,7 +43,7 @@ pub(crate) fn compose(
     let mut fields = Vec::new();
     for field in &revision.install_fields {
         let Some(target) = target(field) else { continue };
-        if let Some(value) = value(field, installation)? {
+        if let Some(value) = value(field, values)? {
             let title = title(field).to_owned();
             fields.push(Field { title, value, target });
         }
@@ -58,13 +59,13 @@ pub(crate) fn compose(
         confirm_new_versions: server.confirm_new_versions,
         credential_generations,
         revision: revision.number,
-        generation: installation.generation,
+        generation,
         secrets,
     })
 }
 
 /// The value of a field; `None` if there is no value and none is required.
-fn value(field: &InstallField, installation: &Installation) -> Result<Option<FieldValue>, Missing> {
+fn value(field: &InstallField, values: &HashMap<String, String>) -> Result<Option<FieldValue>, Missing> {
     if is_secret(field) {
         if let Some(Target::Argument(target)) = &field.target
             && !target.expose_in_arguments
@@ -82,7 +83,7 @@ fn value(field: &InstallField, installation: &Installation) -> Result<Option<Fie
             required: field.required,
         }));
     }
-    match install_fields::value(field, &installation.values) {
+    match install_fields::value(field, values) {
         Some(value) => Ok(Some(FieldValue::Plain(value.to_owned()))),
         None if field.required => Err(Missing {
             reason: "FIELD_REQUIRED",
@@ -173,19 +174,8 @@ mod tests {
             ..EntryRevision::default()
         };
         let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let installation = Installation {
-            values,
-            generation: 7,
-            ..Installation::default()
-        };
         let server = self_hosted(&revision).unwrap();
-        compose(
-            &installation,
-            &revision,
-            server,
-            (1, 2),
-            Arc::new(Fixed(Secrets::new())),
-        )
+        compose(&values, 7, &revision, server, (1, 2), Arc::new(Fixed(Secrets::new())))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Starts and ends the reconcilers: one for each installation with a self-hosted server.
+//! Starts and ends the reconcilers: one for each installation with a server of its own, and one for each entry whose installations share one.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,7 +11,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     cleanup::{Cleanups, Deleted},
-    compose::self_hosted,
     context::Context,
     desired::Desired,
     reconciler::Reconciler,
@@ -28,7 +27,7 @@ pub(crate) struct Controller {
     stop: CancellationToken,
 }
 
-/// An installation that has a reconciler.
+/// An owner that has a reconciler.
 struct Reconciled {
     desired: watch::Sender<Arc<Desired>>,
     shown: watch::Sender<Shown>,
@@ -40,7 +39,7 @@ struct Reconciled {
 /// The end of a reconciler.
 #[derive(Default)]
 struct Life {
-    /// The installation is no longer in the registry: the reconciler must end.
+    /// The owner is no longer in the registry: the reconciler must end.
     gone: CancellationToken,
     ended: CancellationToken,
 }
@@ -77,7 +76,7 @@ impl Controller {
         });
     }
 
-    /// Sets the desired state of an installation, and what the registry shows of its runtime. Starts a reconciler if the server is self-hosted.
+    /// Sets the desired state of an owner, and what the registry shows of its runtime. Starts a reconciler if a server should run for it.
     pub(crate) fn put(&self, uid: &str, desired: Desired, shown: Shown) {
         let mut reconciled = self.reconciled();
         let known = reconciled.get(uid);
@@ -86,15 +85,15 @@ impl Controller {
             known.desired.send_replace(Arc::new(desired));
             return;
         }
-        if desired.installation.delete_time.is_some() {
-            return self.clean_up(Deleted::Installation(uid.to_owned()));
+        if desired.is_deleted() {
+            return self.clean_up(desired.deleted());
         }
-        if self.stop.is_cancelled() || desired.revision.as_deref().and_then(self_hosted).is_none() {
+        if self.stop.is_cancelled() || desired.server().is_none() {
             return;
         }
-        // A previous reconciler of the installation must end first.
+        // A previous reconciler of the owner must end first.
         let before = known.map(|known| known.life.ended.clone());
-        let readers = Readers::of(&desired.installation);
+        let readers = Readers::of(&desired.owner);
         let (desired, receiver) = watch::channel(Arc::new(desired));
         let (shown, reported) = watch::channel(shown);
         // No change is missed: the task that observes the runtime waits for the lock that is held here.
@@ -134,14 +133,14 @@ impl Controller {
         reconciled.insert(uid.to_owned(), known);
     }
 
-    /// Ends the reconciler of an installation that is no longer in the registry. The server's files are kept; only a deletion removes them.
+    /// Ends the reconciler of an owner that is no longer in the registry. The server's files are kept; only a deletion removes them.
     pub(crate) fn remove(&self, uid: &str) {
         if let Some(known) = self.reconciled().get(uid) {
             known.life.gone.cancel();
         }
     }
 
-    /// Ends the reconcilers of all other installations.
+    /// Ends the reconcilers of all other owners.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
         for (uid, known) in &*self.reconciled() {
             if !keep(uid) {
@@ -150,14 +149,14 @@ impl Controller {
         }
     }
 
-    /// Sets what the registry shows of an installation's runtime.
+    /// Sets what the registry shows of an owner's runtime.
     pub(crate) fn show(&self, uid: &str, shown: Shown) {
         if let Some(known) = self.reconciled().get(uid) {
             known.shown.send_replace(shown);
         }
     }
 
-    /// Whether an installation has a reconciler, which then also does its cleanup.
+    /// Whether an owner has a reconciler, which then also does its cleanup.
     pub(crate) fn reconciles(&self, uid: &str) -> bool {
         let reconciled = self.reconciled();
         reconciled.get(uid).is_some_and(|known| !known.life.gone.is_cancelled())

@@ -1,18 +1,102 @@
-//! The desired state of an installation, from the registry's watch.
+//! The desired state of a server, from the registry's watch.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use contracts::registry::{Condition, ConditionStatus, ConditionType, Entry, EntryRevision, Installation};
+use contracts::registry::{
+    Condition, ConditionStatus, ConditionType, Entry, EntryRevision, Installation, SelfHostedServer,
+};
 
-use registry_model::install_fields::has_stored_secrets;
+use registry_model::{
+    destination,
+    install_fields::{has_stored_secrets, server_requires_secrets},
+    tenancy,
+};
 
-/// An installation with the objects that decide what it runs.
+use super::{cleanup::Deleted, compose::self_hosted};
+
+/// The owner of a server with the objects that decide what runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Desired {
-    pub(crate) installation: Arc<Installation>,
-    /// `None` if the watch has not delivered it yet.
+    pub(crate) owner: Owner,
+    /// What the installation runs, or the current one of the entry. `None` if the watch has not delivered it yet.
     pub(crate) revision: Option<Arc<EntryRevision>>,
     pub(crate) entry: EntryCredential,
+}
+
+/// The owner of a server.
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    Installation(Arc<Installation>),
+    /// An entry whose installations share the server, if its current revision says so.
+    Entry(SharingEntry),
+}
+
+/// An entry whose installations may share a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharingEntry {
+    pub(crate) uid: String,
+    /// The number of its current revision.
+    pub(crate) revision: i64,
+    /// Whether an installation runs a revision that shares.
+    pub(crate) in_use: bool,
+    pub(crate) deleted: bool,
+}
+
+impl Desired {
+    /// The server that should run for this owner. `None` if the entry has none, or has it for the other kind of owner.
+    pub(super) fn server(&self) -> Option<&SelfHostedServer> {
+        let server = self_hosted(self.revision.as_deref()?)?;
+        let is_entry = matches!(self.owner, Owner::Entry(_));
+        (tenancy::shares(server) == is_entry).then_some(server)
+    }
+
+    /// The uid by which the runtime knows the owner.
+    pub(super) fn uid(&self) -> &str {
+        match &self.owner {
+            Owner::Installation(installation) => &installation.uid,
+            Owner::Entry(entry) => &entry.uid,
+        }
+    }
+
+    /// The generation that a report about this state names.
+    pub(super) fn generation(&self) -> i64 {
+        match &self.owner {
+            Owner::Installation(installation) => installation.generation,
+            Owner::Entry(entry) => entry.revision,
+        }
+    }
+
+    /// What the installation's owner has entered; a shared server gets nothing of that.
+    pub(super) fn values(&self) -> HashMap<String, String> {
+        match &self.owner {
+            Owner::Installation(installation) => installation.values.clone(),
+            Owner::Entry(_) => HashMap::new(),
+        }
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        match &self.owner {
+            Owner::Installation(installation) => installation.delete_time.is_some(),
+            Owner::Entry(entry) => entry.deleted,
+        }
+    }
+
+    /// What is cleaned up once the owner is deleted.
+    pub(super) fn deleted(&self) -> Deleted {
+        let uid = self.uid().to_owned();
+        match &self.owner {
+            Owner::Installation(_) => Deleted::Installation(uid),
+            Owner::Entry(_) => Deleted::Entry(uid),
+        }
+    }
+
+    /// Where the secrets go that the server gets when it starts; see `registry_model::destination`.
+    pub(super) fn destination(&self, revision: &EntryRevision) -> Option<String> {
+        match &self.owner {
+            Owner::Installation(installation) => destination::of_installation(revision, installation),
+            Owner::Entry(_) => destination::of(revision),
+        }
+    }
 }
 
 /// The state of the secrets stored on an entry, as credential-svc reported it. The default is an entry without any.
@@ -55,21 +139,28 @@ impl Credentials {
         generations: (0, 0),
     };
 
-    /// For the server of an installation that runs `revision`.
+    /// For the server of an owner that runs `revision`.
     pub(crate) fn of(desired: &Desired, revision: &EntryRevision) -> Self {
-        let installation = &desired.installation;
+        if !server_requires_secrets(&revision.install_fields) {
+            return Self::NONE;
+        }
+        let (own, generation, running) = match &desired.owner {
+            Owner::Installation(installation) => (
+                ready(&installation.conditions).map_or(ConditionStatus::Unknown, Condition::status),
+                installation.credential_generation,
+                installation.running_entry_revision,
+            ),
+            Owner::Entry(entry) => (ConditionStatus::True, 0, entry.revision),
+        };
         let entry = Some(desired.entry).filter(|_| has_stored_secrets(&revision.install_fields));
         let status = entry
             // A report about another entry revision does not apply. credential-svc decides when the secrets are drawn.
-            .filter(|entry| entry.observed == installation.running_entry_revision)
+            .filter(|entry| entry.observed == running)
             .and_then(|entry| entry.status);
         Self {
-            own: ready(&installation.conditions).map_or(ConditionStatus::Unknown, Condition::status),
+            own,
             entry: status.unwrap_or(ConditionStatus::True),
-            generations: (
-                installation.credential_generation,
-                entry.map_or(0, |entry| entry.generation),
-            ),
+            generations: (generation, entry.map_or(0, |entry| entry.generation)),
         }
     }
 
@@ -86,7 +177,9 @@ fn ready(conditions: &[Condition]) -> Option<&Condition> {
 
 #[cfg(test)]
 mod tests {
-    use contracts::registry::{InstallField, InstallFieldSource, InstallFieldType};
+    use contracts::registry::{
+        EnvironmentVariableTarget, InstallField, InstallFieldSource, InstallFieldType, install_field::Target,
+    };
     use pretty_assertions::assert_eq;
 
     use super::*;
@@ -105,6 +198,7 @@ mod tests {
             install_fields: vec![InstallField {
                 r#type: InstallFieldType::Secret.into(),
                 source: source.into(),
+                target: Some(Target::EnvironmentVariable(EnvironmentVariableTarget::default())),
                 ..InstallField::default()
             }],
             ..EntryRevision::default()
@@ -115,12 +209,12 @@ mod tests {
             ..Entry::default()
         };
         let desired = Desired {
-            installation: Arc::new(Installation {
+            owner: Owner::Installation(Arc::new(Installation {
                 running_entry_revision: 2,
                 conditions: reported(ConditionStatus::True, 1),
                 credential_generation: 1,
                 ..Installation::default()
-            }),
+            })),
             revision: None,
             entry: EntryCredential::of(&entry),
         };

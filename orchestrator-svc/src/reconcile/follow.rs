@@ -37,9 +37,9 @@ struct Coming {
 /// The objects that a change concerns.
 #[derive(Debug, Default)]
 struct Touched {
-    /// Uids of installations whose desired state may have changed.
+    /// Uids of owners whose desired state may have changed.
     desired: BTreeSet<String>,
-    /// Uids of installations whose runtime in the registry changed.
+    /// Uids of owners whose runtime in the registry changed.
     shown: BTreeSet<String>,
     deleted: BTreeSet<Deleted>,
 }
@@ -62,7 +62,7 @@ impl Follower {
         }
     }
 
-    /// Passes the desired state of an installation, and its runtime in the registry, on to the controller.
+    /// Passes the desired state of an owner, and its runtime in the registry, on to the controller.
     fn hand_over(&self, uid: &str) {
         if let Some(desired) = self.index.desired(uid) {
             self.controller.put(uid, desired, self.shown(uid));
@@ -73,10 +73,13 @@ impl Follower {
         let key = &removal.key;
         match removal.kind() {
             ObjectKind::Installation => {
-                self.index.remove_installation(key);
+                touched.desired.extend(self.index.remove_installation(key));
                 self.controller.remove(key);
             }
-            ObjectKind::Entry => self.index.remove_entry(key),
+            ObjectKind::Entry => {
+                self.index.remove_entry(key);
+                self.controller.remove(key);
+            }
             ObjectKind::EntryRevision => self.index.remove_revision(key),
             ObjectKind::Runtime => {
                 self.index.remove_runtime(key);
@@ -87,7 +90,7 @@ impl Follower {
     }
 }
 
-/// Puts an object into the index. The index always has the installations that have a reconciler.
+/// Puts an object into the index. The index always has the owners that have a reconciler.
 fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touched: &mut Touched) {
     match object.object {
         Some(Object::EntryRevision(revision)) => {
@@ -96,7 +99,7 @@ fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touch
         }
         Some(Object::Entry(entry)) => {
             touched.desired.extend(index.put_entry(&entry));
-            if entry.delete_time.is_some() {
+            if entry.delete_time.is_some() && !controller.reconciles(&entry.uid) {
                 touched.deleted.insert(Deleted::Entry(entry.uid));
             }
         }
@@ -104,12 +107,11 @@ fn take(index: &mut Index, controller: &Controller, object: WatchedObject, touch
             let uid = installation.uid.clone();
             let here = controller.reconciles(&uid);
             if installation.delete_time.is_some() && !here {
-                index.remove_installation(&uid);
+                touched.desired.extend(index.remove_installation(&uid));
                 touched.deleted.insert(Deleted::Installation(uid));
                 return;
             }
-            index.put_installation(installation, here);
-            touched.desired.insert(uid);
+            touched.desired.extend(index.put_installation(installation, here));
         }
         Some(Object::Runtime(runtime)) => {
             touched.shown.insert(object.key.clone());
@@ -138,7 +140,7 @@ impl Sink for Follower {
         self.controller.retain(|uid| self.index.has(uid));
         self.controller.retain_cleanups(&coming.deleted).await;
         self.snapshots += 1;
-        for uid in self.index.installations() {
+        for uid in self.index.owners() {
             self.hand_over(uid);
         }
         for deleted in coming.deleted {

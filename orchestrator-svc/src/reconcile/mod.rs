@@ -1,4 +1,4 @@
-//! Makes the running servers match the installations of the registry.
+//! Makes the running servers match the installations of the registry, and the entries whose installations share one.
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +13,7 @@ mod index;
 mod lease;
 mod reconciler;
 mod report;
+mod sharing;
 mod vend;
 
 pub(crate) use compose::self_hosted;

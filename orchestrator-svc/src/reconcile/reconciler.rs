@@ -1,17 +1,16 @@
-//! Reconciles one installation: decides what should run for it, and applies that to the runtime.
+//! Reconciles one server: decides what should run for its owner, and applies that to the runtime.
 
 use std::sync::Arc;
 
 use contracts::registry::ConditionStatus;
-use registry_model::install_fields::server_requires_secrets;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cleanup::{Deleted, clean_up},
+    cleanup::clean_up,
     compose::{compose, self_hosted},
     context::Context,
-    desired::{Credentials, Desired},
+    desired::{Credentials, Desired, Owner},
     vend::Vended,
 };
 use crate::domain::{
@@ -19,12 +18,12 @@ use crate::domain::{
     status::{Held, State},
 };
 
-/// The reconciler of one installation.
+/// The reconciler of the server of one installation, or of the one that an entry's installations share.
 pub(super) struct Reconciler {
     pub(super) uid: String,
     pub(super) context: Arc<Context>,
     pub(super) desired: watch::Receiver<Arc<Desired>>,
-    /// The installation is no longer in the registry.
+    /// The owner is no longer in the registry.
     pub(super) gone: CancellationToken,
     /// The service stops.
     pub(super) stop: CancellationToken,
@@ -32,7 +31,7 @@ pub(super) struct Reconciler {
     pub(super) applied: bool,
 }
 
-/// What the runtime should do for an installation.
+/// What the runtime should do for an owner.
 enum Decision {
     Run(ServerSpec),
     Hold(Held),
@@ -41,15 +40,15 @@ enum Decision {
 }
 
 impl Reconciler {
-    /// Runs until the installation is gone, or the service stops.
+    /// Runs until the owner is gone, or the service stops.
     pub(super) async fn run(mut self) {
         // The server may have kept running since an earlier process of the service.
         let status = self.context.runtime.status(&self.uid);
         self.applied = status.is_some_and(|status| status.state != State::Pending);
         loop {
             let desired = Arc::clone(&self.desired.borrow_and_update());
-            if desired.installation.delete_time.is_some() {
-                if self.delete().await {
+            if desired.is_deleted() {
+                if self.delete(&desired).await {
                     return;
                 }
                 continue;
@@ -74,12 +73,12 @@ impl Reconciler {
         }
     }
 
-    fn decide(&self, desired: &Desired) -> Decision {
+    fn decide(&self, desired: &Arc<Desired>) -> Decision {
         // A running server is kept until it is known what should run.
         let Some(revision) = &desired.revision else {
             return Decision::Wait;
         };
-        let generation = desired.installation.generation;
+        let generation = desired.generation();
         let hold = |missing: Missing, expected| {
             Decision::Hold(Held {
                 reason: missing.reason,
@@ -88,25 +87,25 @@ impl Reconciler {
                 expected,
             })
         };
-        let Some(server) = self_hosted(revision) else {
+        let Some(server) = desired.server() else {
+            return hold(nothing(desired), false);
+        };
+        if matches!(&desired.owner, Owner::Entry(entry) if !entry.in_use) {
             let missing = Missing {
-                reason: "NOT_SELF_HOSTED",
-                message: "The entry's server is remote; no server runs here.".to_owned(),
+                reason: "NOT_INSTALLED",
+                message: "No installation uses the server; it starts when the entry is installed.".to_owned(),
             };
             return hold(missing, false);
-        };
-        let credentials = if server_requires_secrets(&revision.install_fields) {
-            Credentials::of(desired, revision)
-        } else {
-            Credentials::NONE
-        };
+        }
+        let credentials = Credentials::of(desired, revision);
         let secrets = Vended {
             credential: self.context.credential.clone(),
-            installation: Arc::clone(&desired.installation),
+            desired: Arc::clone(desired),
             revision: Arc::clone(revision),
         };
         let composed = compose(
-            &desired.installation,
+            &desired.values(),
+            generation,
             revision,
             server,
             credentials.generations,
@@ -137,18 +136,13 @@ impl Reconciler {
         Decision::Run(spec)
     }
 
-    /// Removes the server and its files, and reports that nothing is left. Returns false if the installation is not deleted after all, which is
+    /// Removes the server and its files, and reports that nothing is left. Returns false if the owner is not deleted after all, which is
     /// so after the registry was restored: what is stored from then on must be kept.
-    async fn delete(&mut self) -> bool {
+    async fn delete(&mut self, desired: &Desired) -> bool {
         self.applied = false;
-        let deleted = Deleted::Installation(self.uid.clone());
+        let deleted = desired.deleted();
         let mut desired = self.desired.clone();
-        let restored = async {
-            desired
-                .wait_for(|desired| desired.installation.delete_time.is_none())
-                .await
-                .is_ok()
-        };
+        let restored = async { desired.wait_for(|desired| !desired.is_deleted()).await.is_ok() };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => true,
@@ -159,6 +153,22 @@ impl Reconciler {
             }
             () = clean_up(&self.context, &deleted) => true,
         }
+    }
+}
+
+/// Why no server runs for this owner.
+fn nothing(desired: &Desired) -> Missing {
+    let (reason, message) = match &desired.owner {
+        Owner::Entry(_) => ("NOT_SHARED", "The entry's installations share no server."),
+        Owner::Installation(_) if desired.revision.as_deref().and_then(self_hosted).is_some() => (
+            "SHARED",
+            "The installations of the entry share a server; none runs for this one alone.",
+        ),
+        Owner::Installation(_) => ("NOT_SELF_HOSTED", "The entry's server is remote; no server runs here."),
+    };
+    Missing {
+        reason,
+        message: message.to_owned(),
     }
 }
 

@@ -3,20 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
-    Installation, ReportRuntimeRequest, Runtime, RuntimeLease, RuntimeState, installation::Scope,
-    report_runtime_request::Subject, report_service_client::ReportServiceClient,
+    ReportRuntimeRequest, Runtime, RuntimeLease, RuntimeState, installation::Scope, report_runtime_request::Subject,
+    report_service_client::ReportServiceClient,
 };
 use tokio::sync::watch;
 use tonic::Code;
 
-use super::context::Context;
+use super::{context::Context, desired::Owner};
 
 use crate::domain::status::{State, Status};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// What the registry shows of an installation's runtime.
+/// What the registry shows of an owner's runtime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
     /// Counts the snapshots. A new one may be of a restored database, which has lost reports.
@@ -32,13 +32,27 @@ pub(crate) enum Readers {
     Owner,
     /// All members of a team, also those who may not read the log. It may have data of others.
     Team,
+    /// All who see the entry, whose installations share the server. Its log may have data of all of them.
+    Everybody,
 }
 
 impl Readers {
-    pub(crate) fn of(installation: &Installation) -> Self {
-        match installation.scope {
-            Some(Scope::User(_)) => Self::Owner,
-            _ => Self::Team,
+    pub(crate) fn of(owner: &Owner) -> Self {
+        match owner {
+            Owner::Installation(installation) if matches!(installation.scope, Some(Scope::User(_))) => Self::Owner,
+            Owner::Installation(_) => Self::Team,
+            Owner::Entry(_) => Self::Everybody,
+        }
+    }
+
+    /// Whom those ask who may not read the log.
+    fn guide(self) -> &'static str {
+        match self {
+            Self::Owner => "",
+            Self::Team => {
+                "Those who may manage the installation see what the server wrote with GetRuntime and StreamRuntimeLogs."
+            }
+            Self::Everybody => "Admins see what the server wrote with GetRuntime and StreamRuntimeLogs.",
         }
     }
 }
@@ -52,7 +66,7 @@ struct Accepted {
     snapshot: u64,
 }
 
-/// Reports an installation's status whenever the registry shows another one. Ends with the installation's reconciler.
+/// Reports an owner's status whenever the registry shows another one. Ends with the owner's reconciler.
 pub(crate) async fn report(
     context: Arc<Context>,
     uid: String,
@@ -80,10 +94,10 @@ pub(crate) async fn report(
                     delay = FIRST_DELAY;
                     continue;
                 }
-                // The installation is gone.
+                // The owner is gone.
                 Err(status) if status.code() == Code::NotFound => {}
                 Err(status) => {
-                    tracing::warn!(installation.uid = %uid, error = %status.message(), "the runtime's state could not be reported");
+                    tracing::warn!(runtime.owner = %uid, error = %status.message(), "the runtime's state could not be reported");
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
                         changed = wanted.changed() => if changed.is_err() { return },
@@ -103,16 +117,16 @@ pub(crate) async fn report(
     }
 }
 
-/// What those are told who see an installation's condition, but may not read its log.
-const MANAGERS: &str =
-    "Those who may manage the installation see what the server wrote with GetRuntime and StreamRuntimeLogs.";
-
 fn request(uid: &str, status: &Status, readers: Readers, lease: &RuntimeLease) -> ReportRuntimeRequest {
     let told = status.told();
     let message = match readers {
         Readers::Owner => told.message,
-        Readers::Team if told.message == told.summary => told.summary,
-        Readers::Team => format!("{}\n{MANAGERS}", told.summary),
+        _ if told.message == told.summary => told.summary,
+        _ => format!("{}\n{}", told.summary, readers.guide()),
+    };
+    let subject = match readers {
+        Readers::Owner | Readers::Team => Subject::InstallationUid(uid.to_owned()),
+        Readers::Everybody => Subject::EntryUid(uid.to_owned()),
     };
     let (state, reason) = match status.state {
         State::Running => (RuntimeState::Running, "RUNNING"),
@@ -120,7 +134,7 @@ fn request(uid: &str, status: &Status, readers: Readers, lease: &RuntimeLease) -
         State::Failed => (RuntimeState::Failed, status.reason.as_str()),
     };
     ReportRuntimeRequest {
-        subject: Some(Subject::InstallationUid(uid.to_owned())),
+        subject: Some(subject),
         state: state.into(),
         reason: reason.to_owned(),
         message,
@@ -224,7 +238,9 @@ mod tests {
             summary: "None starts.".to_owned(),
         };
         assert_eq!(message(&status, Readers::Owner), "None starts: its text");
-        assert_eq!(message(&status, Readers::Team), format!("None starts.\n{MANAGERS}"));
+        for readers in [Readers::Team, Readers::Everybody] {
+            assert_eq!(message(&status, readers), format!("None starts.\n{}", readers.guide()));
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the reconciler applies to a runtime, in named scenarios with the in-memory runtime. The registry and credential-svc are unreachable:
 //! reports and secrets are tested in `tests/`.
 
+mod shared;
+
 use std::{sync::Arc, time::Duration};
 
 use contracts::registry::{
@@ -23,7 +25,7 @@ use tonic::transport::Endpoint;
 use super::{
     context::Context,
     controller::Controller,
-    desired::{Desired, EntryCredential},
+    desired::{Desired, EntryCredential, Owner},
     follow::Follower,
     report::Shown,
 };
@@ -57,7 +59,7 @@ impl Reconciling {
 
     fn put(&self, (installation, revision): &(Installation, EntryRevision)) {
         let desired = Desired {
-            installation: Arc::new(installation.clone()),
+            owner: Owner::Installation(Arc::new(installation.clone())),
             revision: Some(Arc::new(revision.clone())),
             entry: EntryCredential::default(),
         };
@@ -226,11 +228,11 @@ async fn what_runs_goes_on_until_its_revision_is_known() {
     reconciling.put(&desired);
     let first = reconciling.running(1).await;
     let unknown = Desired {
-        installation: Arc::new(Installation {
+        owner: Owner::Installation(Arc::new(Installation {
             generation: 2,
             running_entry_revision: 2,
             ..desired.0.clone()
-        }),
+        })),
         revision: None,
         entry: EntryCredential::default(),
     };

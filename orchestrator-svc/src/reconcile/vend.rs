@@ -4,22 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use contracts::{
     credential::{ErrorReason, VendRuntimeRequest, vend_service_client::VendServiceClient},
-    registry::{EntryRevision, Installation},
+    registry::EntryRevision,
 };
-use registry_model::{destination, install_fields::server_requires_secrets};
+use registry_model::install_fields::server_requires_secrets;
 use secrecy::SecretString;
 use service_kit::status::reason_of;
 use tonic::{Code, transport::Channel};
 
+use super::desired::{Desired, Owner};
 use crate::domain::spec::{DrawError, Missing, SecretSource, Secrets};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The secrets of an installation that runs an entry revision. The request names the digest of what these two run, and credential-svc vends only
+/// The secrets of an installation that runs an entry revision, or of the server that an entry's installations share. The request names the digest of what these two run, and credential-svc vends only
 /// for a digest that the owner has agreed to.
 pub(super) struct Vended {
     pub(super) credential: Channel,
-    pub(super) installation: Arc<Installation>,
+    pub(super) desired: Arc<Desired>,
     pub(super) revision: Arc<EntryRevision>,
 }
 
@@ -30,9 +31,15 @@ impl SecretSource for Vended {
         if !server_requires_secrets(&self.revision.install_fields) {
             return Ok(Secrets::new());
         }
+        let uid = self.desired.uid().to_owned();
+        let (installation_uid, entry_uid) = match self.desired.owner {
+            Owner::Installation(_) => (uid, String::new()),
+            Owner::Entry(_) => (String::new(), uid),
+        };
         let request = VendRuntimeRequest {
-            installation_uid: self.installation.uid.clone(),
-            destination: destination::of_installation(&self.revision, &self.installation).unwrap_or_default(),
+            installation_uid,
+            entry_uid,
+            destination: self.desired.destination(&self.revision).unwrap_or_default(),
         };
         let mut client = VendServiceClient::new(self.credential.clone());
         let vended = tokio::time::timeout(PATIENCE, client.vend_runtime(request)).await;

@@ -33,7 +33,7 @@ impl AccessService for FakeRegistry {
         }
         Ok(Response::new(AuthorizeInstallationResponse {
             running_entry_revision: state.objects.running(installation).cloned(),
-            runtime: state.objects.get(&installation.uid).cloned(),
+            runtime: state.objects.runtime_of(installation).cloned(),
             installation: Some(installation.clone()),
         }))
     }
@@ -55,6 +55,7 @@ impl AccessService for FakeRegistry {
         let revision = format!("{}/{}", entry.uid, entry.entry_revision);
         Ok(Response::new(AuthorizeEntryResponse {
             current_entry_revision: state.objects.get(&revision).cloned(),
+            runtime: state.objects.get(&entry.uid).cloned(),
             entry: Some(entry.clone()),
         }))
     }

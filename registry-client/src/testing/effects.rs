@@ -2,7 +2,7 @@
 
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, Entry, Installation, ReportCredentialRequest, ReportRuntimeRequest,
-    Runtime, RuntimeState, report_cleanup_request, report_credential_request, runtime::Owner,
+    Runtime, RuntimeState, report_cleanup_request, report_credential_request, report_runtime_request, runtime::Owner,
 };
 use tonic::Status;
 
@@ -63,15 +63,28 @@ fn observe(conditions: &mut Vec<Condition>, generation: &mut i64, report: &Repor
     }
 }
 
-/// Sets the runtime, and RUNTIME_READY if the installation has that condition, which means that its server is
-/// self-hosted.
-pub(super) fn runtime(objects: &mut Objects, uid: &str, report: &ReportRuntimeRequest) {
-    let Some(installation) = objects.get::<Installation>(uid) else {
-        return;
+/// Sets the runtime, and RUNTIME_READY: of an installation, if it has that condition, which means that its server is self-hosted and its own;
+/// of an entry in any case.
+pub(super) fn runtime(objects: &mut Objects, report: &ReportRuntimeRequest) {
+    use report_runtime_request::Subject;
+    let (uid, owner) = match &report.subject {
+        Some(Subject::InstallationUid(uid)) => (
+            uid,
+            objects
+                .get(uid)
+                .map(|known: &Installation| Owner::Installation(known.name.clone())),
+        ),
+        Some(Subject::EntryUid(uid)) => (
+            uid,
+            objects.get(uid).map(|known: &Entry| Owner::Entry(known.name.clone())),
+        ),
+        None => return,
     };
+    let Some(owner) = owner else { return };
+    let is_entry = matches!(owner, Owner::Entry(_));
     objects.put(Runtime {
         owner_uid: uid.to_owned(),
-        owner: Some(Owner::Installation(installation.name.clone())),
+        owner: Some(owner),
         state: report.state,
         reason: report.reason.clone(),
         message: report.message.clone(),
@@ -83,18 +96,34 @@ pub(super) fn runtime(objects: &mut Objects, uid: &str, report: &ReportRuntimeRe
         tool_list_changes: report.tool_list_changes,
         ..Runtime::default()
     });
-    objects.edit(uid, |installation: &mut Installation| {
-        if let Some(known) = find(&mut installation.conditions, ConditionType::RuntimeReady) {
-            known.set_status(match report.state() {
-                RuntimeState::Running => ConditionStatus::True,
-                RuntimeState::Failed => ConditionStatus::False,
-                RuntimeState::Pending | RuntimeState::Unspecified => ConditionStatus::Unknown,
-            });
-            known.reason.clone_from(&report.reason);
-            known.message.clone_from(&report.message);
-            known.observed_generation = report.observed_generation;
-        }
-    });
+    if is_entry {
+        objects.edit(uid, |entry: &mut Entry| {
+            if find(&mut entry.conditions, ConditionType::RuntimeReady).is_none() {
+                entry.conditions.push(Condition {
+                    r#type: ConditionType::RuntimeReady.into(),
+                    ..Condition::default()
+                });
+            }
+            note_runtime(&mut entry.conditions, report);
+        });
+    } else {
+        objects.edit(uid, |installation: &mut Installation| {
+            note_runtime(&mut installation.conditions, report);
+        });
+    }
+}
+
+fn note_runtime(conditions: &mut [Condition], report: &ReportRuntimeRequest) {
+    if let Some(known) = find(conditions, ConditionType::RuntimeReady) {
+        known.set_status(match report.state() {
+            RuntimeState::Running => ConditionStatus::True,
+            RuntimeState::Failed => ConditionStatus::False,
+            RuntimeState::Pending | RuntimeState::Unspecified => ConditionStatus::Unknown,
+        });
+        known.reason.clone_from(&report.reason);
+        known.message.clone_from(&report.message);
+        known.observed_generation = report.observed_generation;
+    }
 }
 
 fn find(conditions: &mut [Condition], kind: ConditionType) -> Option<&mut Condition> {

@@ -95,6 +95,12 @@ impl Objects {
         self.get(&format!("{uid}/{number}"))
     }
 
+    /// The runtime that serves an installation: its own, else the one of its entry.
+    pub fn runtime_of(&self, installation: &Installation) -> Option<&Runtime> {
+        self.get(&installation.uid)
+            .or_else(|| self.get(&installation.entry_uid))
+    }
+
     /// Adds an object, or replaces the one with the same key. Sets `registry_revision`, if the kind has it. Putting an
     /// object that is equal to the known one changes nothing.
     pub fn put<T: Watched>(&mut self, object: T) {

@@ -6,7 +6,7 @@ use contracts::registry::{
     AcquireRuntimeLeaseRequest, AcquireRuntimeLeaseResponse, ReleaseRuntimeLeaseRequest, ReleaseRuntimeLeaseResponse,
     ReportCleanupRequest, ReportCleanupResponse, ReportCredentialRequest, ReportCredentialResponse,
     ReportDiscoveryRequest, ReportDiscoveryResponse, ReportRuntimeRequest, ReportRuntimeResponse,
-    ReportTokenUseRequest, ReportTokenUseResponse, report_runtime_request, report_service_server::ReportService,
+    ReportTokenUseRequest, ReportTokenUseResponse, report_service_server::ReportService,
 };
 use service_kit::{
     Workload::{Credential, Gateway, Orchestrator},
@@ -50,10 +50,10 @@ impl ReportService for FakeRegistry {
         let report = request.into_inner();
         let mut state = self.lock();
         state.require_lease(report.lease.as_ref())?;
-        let Some(report_runtime_request::Subject::InstallationUid(uid)) = &report.subject else {
-            return Err(Status::invalid_argument("only installations have runtimes here"));
-        };
-        state.change(|objects| effects::runtime(objects, uid, &report));
+        if report.subject.is_none() {
+            return Err(Status::invalid_argument("the report has no subject"));
+        }
+        state.change(|objects| effects::runtime(objects, &report));
         state.reports.runtime.push(report);
         let registry_revision = state.objects.revision();
         drop(state);

@@ -6,7 +6,7 @@ use contracts::{
     credential::DestinationPart as Kind,
     registry::{
         AuthorizationServer, EntryRevision, InstallField, InstallFieldType, SelfHostedServer, StdioTransport,
-        install_field::Target, self_hosted_server::Transport,
+        StreamableHttpTransport, Tenancy, install_field::Target, self_hosted_server::Transport,
     },
 };
 
@@ -130,7 +130,14 @@ fn transport_text(transport: Option<&Transport>) -> Cow<'static, str> {
         // The number of processes decides neither what runs nor who gets secrets.
         Some(Transport::Stdio(StdioTransport { process_model: _ })) => "stdio".into(),
         Some(Transport::StreamableHttp(http)) => {
-            format!("streamable_http port {} path {}", http.port, quoted(&http.path)).into()
+            let StreamableHttpTransport { port, path, tenancy } = http;
+            // A process that others use, too, may mix them up: owners agree to that.
+            let shared = match Tenancy::try_from(*tenancy) {
+                Ok(Tenancy::Unspecified | Tenancy::OnePerInstallation) => "",
+                Ok(Tenancy::Shared) => " shared by all installations",
+                Err(_) => " of an unknown tenancy",
+            };
+            format!("streamable_http port {port} path {}{shared}", quoted(path)).into()
         }
     }
 }

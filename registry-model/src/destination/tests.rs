@@ -5,8 +5,8 @@ use contracts::{
     registry::{
         ArgumentTarget, EntryRevision, EnvironmentVariableTarget, HeaderTarget, InstallField, InstallFieldSource,
         InstallFieldType, Installation, MountedFileTarget, ProcessModel, RemoteServer, SelfHostedServer, ServerFile,
-        StdioTransport, StreamableHttpTransport, entry_revision::Server, install_field::Target, installation::Scope,
-        self_hosted_server::Transport,
+        StdioTransport, StreamableHttpTransport, Tenancy, entry_revision::Server, install_field::Target,
+        installation::Scope, self_hosted_server::Transport,
     },
 };
 
@@ -204,7 +204,7 @@ fn the_authorization_servers_that_an_entry_names_are_part_of_the_destination() {
 fn every_change_of_what_runs_gives_another_destination() {
     let before = of(&full()).unwrap();
     type Change = fn(&mut EntryRevision);
-    let attacks: [(&str, Change); 31] = [
+    let attacks: [(&str, Change); 32] = [
         ("another command", |r| server(r).command = "bunx".to_owned()),
         ("the same name elsewhere", |r| server(r).command = "/tmp/npx".to_owned()),
         ("another package", |r| {
@@ -267,6 +267,14 @@ fn every_change_of_what_runs_gives_another_destination() {
             server(r).transport = Some(Transport::StreamableHttp(StreamableHttpTransport {
                 port: 1,
                 path: "/".to_owned(),
+                tenancy: 0,
+            }))
+        }),
+        ("a process that others share", |r| {
+            server(r).transport = Some(Transport::StreamableHttp(StreamableHttpTransport {
+                port: 1,
+                path: "/".to_owned(),
+                tenancy: Tenancy::Shared.into(),
             }))
         }),
         ("where a secret goes", |r| {

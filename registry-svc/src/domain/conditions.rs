@@ -8,15 +8,15 @@ const NOT_REPORTED: &str = "NOT_REPORTED";
 /// credential-svc's reason while a required secret has not been entered.
 const CREDENTIAL_REQUIRED: &str = "CREDENTIAL_REQUIRED";
 
-/// The conditions of an installation of a server that is self-hosted or not; UNKNOWN `since` then where nothing was reported.
-pub(crate) fn applicable(self_hosted: bool, reported: &[Condition], since: Option<Timestamp>) -> Vec<Condition> {
+/// The conditions of an installation that has a runtime of its own or not; UNKNOWN `since` then where nothing was reported.
+pub(crate) fn applicable(own_runtime: bool, reported: &[Condition], since: Option<Timestamp>) -> Vec<Condition> {
     [
         ConditionType::CredentialReady,
         ConditionType::RuntimeReady,
         ConditionType::ToolsDiscovered,
     ]
     .into_iter()
-    .filter(|&kind| kind != ConditionType::RuntimeReady || self_hosted)
+    .filter(|&kind| kind != ConditionType::RuntimeReady || own_runtime)
     .map(|kind| {
         let reported = reported.iter().find(|condition| condition.r#type() == kind);
         reported.cloned().unwrap_or_else(|| Condition {
@@ -29,6 +29,12 @@ pub(crate) fn applicable(self_hosted: bool, reported: &[Condition], since: Optio
         })
     })
     .collect()
+}
+
+/// Those of an entry's reported conditions that still apply where its installations share a runtime or not.
+pub(crate) fn of_entry(shared_runtime: bool, mut reported: Vec<Condition>) -> Vec<Condition> {
+    reported.retain(|condition| condition.r#type() != ConditionType::RuntimeReady || shared_runtime);
+    reported
 }
 
 /// Replaces the condition of the same type; its time moves only when its status does. Says whether anything changed.
@@ -114,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn runtime_applies_to_self_hosted_servers_alone() {
+    fn runtime_applies_to_those_alone_that_have_one() {
         assert_eq!(applicable(false, &[], None).len(), 2);
         let conditions = applicable(true, &[], None);
         assert_eq!(conditions.len(), 3);

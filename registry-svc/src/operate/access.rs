@@ -4,6 +4,7 @@ use contracts::registry::{
     AccessAction, AuthorizeEntryRequest, AuthorizeEntryResponse, AuthorizeInstallationRequest,
     AuthorizeInstallationResponse, Principal,
 };
+use registry_model::tenancy;
 use service_kit::{User, UserId};
 
 use super::{Registry, entries, uid_in};
@@ -34,11 +35,11 @@ pub(crate) async fn installation(
         Action::Entrust => require_entruster(&caller, &installation)?,
     }
     let running_entry_revision = installations::running(&mut tx, &installation).await?;
-    let runtime = match runtimes::of(&mut tx, &installation.uid).await? {
-        Some(own) => Some(own),
-        // The one that all installations of the entry share.
-        None => runtimes::of(&mut tx, &installation.entry_uid).await?,
+    let owner = match &running_entry_revision {
+        Some(revision) if tenancy::is_shared(revision) => &installation.entry_uid,
+        _ => &installation.uid,
     };
+    let runtime = runtimes::of(&mut tx, owner).await?;
     Ok(AuthorizeInstallationResponse {
         installation: Some(installation),
         running_entry_revision,
@@ -59,9 +60,11 @@ pub(crate) async fn entry(
         caller.require_admin()?;
     }
     let current_entry_revision = revisions::get(&mut tx, &entry.uid, entry.entry_revision).await?;
+    let runtime = runtimes::of(&mut tx, &entry.uid).await?;
     Ok(AuthorizeEntryResponse {
         entry: Some(entry),
         current_entry_revision,
+        runtime,
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Caller, Error,
+        Caller, Error, conditions,
         entry::{EntrySpec, apply_mask, query_words, without_outputs},
         etag,
         field_mask::check_size,
@@ -201,7 +201,7 @@ pub(crate) async fn update(
         updater: caller.name(),
         create_time: current.create_time,
         update_time: Some(timestamp(tx.now())),
-        conditions: current.conditions,
+        conditions: conditions::of_entry(next.has_shared_runtime(), current.conditions),
         credential_generation: current.credential_generation,
         discovered: current.discovered,
         ..next.message().clone()

@@ -88,7 +88,7 @@ pub(crate) async fn create(
         created_entry_revision: entry.entry_revision,
         running_entry_revision: entry.entry_revision,
         generation: 1,
-        conditions: conditions::applicable(spec.is_self_hosted(), &[], Some(timestamp(now))),
+        conditions: conditions::applicable(spec.has_own_runtimes(), &[], Some(timestamp(now))),
         state: InstallationState::Pending.into(),
         create_time: Some(timestamp(now)),
         update_time: Some(timestamp(now)),
@@ -261,7 +261,7 @@ pub(crate) async fn update(
     current.running_entry_revision = entry.entry_revision;
     current.reinstall_required = None;
     current.generation += i64::from(new_generation);
-    current.conditions = conditions::applicable(next.is_self_hosted(), &current.conditions, current.create_time);
+    current.conditions = conditions::applicable(next.has_own_runtimes(), &current.conditions, current.create_time);
     finish(registry, tx, current, entry.entry_revision).await
 }
 

@@ -86,7 +86,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             return Ok(());
         }
         // With the present secrets of the client, which may have been replaced while another process had the lease.
-        let state = self.state(owner.uid()).await.map_err(|error| stuck(&error))?;
+        let state = self.state(owner).await.map_err(|error| stuck(&error))?;
         let state = state.filter(|state| !state.deleted && state.secrets.own.tokens.number == order.number);
         let Some(state) = state else { return Ok(()) };
         let Some(asking) = self.asking(&state, order)? else {

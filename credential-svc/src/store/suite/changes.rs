@@ -252,7 +252,8 @@ pub(in crate::store) async fn a_restored_backup_gets_newer_generations_than_were
     assert_eq!(registry.reported(&owner("a")).unwrap().credential_generation, 4);
 
     let after = service(&backup, &registry).await;
-    let vended = after.credentials.vend_runtime("a", super::service::HOME).await.unwrap();
+    let vended = after.credentials.vend_runtime(&owner("a"), super::service::HOME).await;
+    let vended = vended.unwrap();
     assert_eq!(vended.generation, 5, "nobody takes it for what they have");
     assert_eq!(after.vend("a").await.unwrap(), pairs(&[("token", "one")]));
     after.reconcile().await.unwrap();

@@ -130,7 +130,12 @@ pub(in crate::store) async fn what_was_vended_serves_while_the_store_is_away<B: 
     assert!(service.credentials.check_store().await.is_err());
     service.advance(KEPT - Duration::from_secs(1));
     assert_eq!(service.vend("a").await.unwrap(), vended);
-    let expires = service.credentials.vend_runtime("a", HOME).await.unwrap().expire_time;
+    let expires = service
+        .credentials
+        .vend_runtime(&owner("a"), HOME)
+        .await
+        .unwrap()
+        .expire_time;
     assert_eq!(
         expires,
         service.now() + Duration::from_secs(1),

@@ -345,7 +345,7 @@ impl<S: Store> Service<S> {
     /// What a server of the installation gets, sorted.
     pub(super) async fn vend(&self, uid: &str) -> Result<Vec<(String, String)>, Error> {
         use secrecy::ExposeSecret as _;
-        let vended = self.credentials.vend_runtime(uid, HOME).await?;
+        let vended = self.credentials.vend_runtime(&owner(uid), HOME).await?;
         let secrets = vended.secrets.into_iter();
         let mut secrets: Vec<_> = secrets
             .map(|(key, value)| (key, value.expose_secret().to_owned()))

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use contracts::registry::{
     Condition, ConditionStatus, ConditionType, Entry, Installation, InstallationState, entry::Server,
 };
-use registry_model::credential_models;
+use registry_model::{credential_models, tenancy};
 
 use crate::sentence::as_sentence;
 
@@ -56,15 +56,13 @@ pub(in crate::pages) fn look(
         .update_time
         .and_then(|time| SystemTime::try_from(time).ok());
     let settled = changed.is_some_and(|changed| now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER));
-    let step = |kind: ConditionType, title, working: &str, done: &str| {
-        let condition = installation
-            .conditions
-            .iter()
-            .find(|condition| condition.r#type() == kind);
-        let stale =
-            condition.is_some_and(|condition| condition.observed_generation < installation.generation) && !settled;
-        step(condition.filter(|_| !stale), title, working, done)
+    let reported = |conditions: &[Condition], generation: i64, kind: ConditionType| {
+        let condition = conditions.iter().find(|condition| condition.r#type() == kind);
+        let stale = condition.is_some_and(|condition| condition.observed_generation < generation) && !settled;
+        condition.filter(|_| !stale).cloned()
     };
+    let own = |kind| reported(&installation.conditions, installation.generation, kind);
+    let step = |kind, title, working: &str, done: &str| step_of(own(kind).as_ref(), title, working, done);
     let mut steps = vec![step(
         ConditionType::CredentialReady,
         "Credential",
@@ -78,9 +76,14 @@ pub(in crate::pages) fn look(
             text,
         });
     }
-    if matches!(entry.server, Some(Server::SelfHosted(_))) {
-        steps.push(step(
-            ConditionType::RuntimeReady,
+    if let Some(Server::SelfHosted(server)) = &entry.server {
+        let ready = if tenancy::shares(server) {
+            reported(&entry.conditions, entry.entry_revision, ConditionType::RuntimeReady)
+        } else {
+            own(ConditionType::RuntimeReady)
+        };
+        steps.push(step_of(
+            ready.as_ref(),
             "Server",
             "Starting the server.",
             "The server runs.",
@@ -155,7 +158,7 @@ pub(in crate::pages) fn lacks_stored_credential(entry: &Entry) -> Option<String>
     })
 }
 
-fn step(condition: Option<&Condition>, title: &'static str, working: &str, done: &str) -> Step {
+fn step_of(condition: Option<&Condition>, title: &'static str, working: &str, done: &str) -> Step {
     let Some(condition) = condition else {
         return Step {
             title,
@@ -204,7 +207,9 @@ fn counted(tools: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use contracts::registry::{RemoteServer, SelfHostedServer};
+    use contracts::registry::{
+        RemoteServer, SelfHostedServer, StreamableHttpTransport, Tenancy, self_hosted_server::Transport,
+    };
 
     use super::*;
 
@@ -334,6 +339,28 @@ mod tests {
             (Progress::Failed, "Server failed. What happened.")
         );
         assert_eq!(crashed.steps.len(), 3);
+        // One that all installations of the entry share is reported there.
+        let transport = StreamableHttpTransport {
+            tenancy: Tenancy::Shared.into(),
+            ..StreamableHttpTransport::default()
+        };
+        let shared = Entry {
+            server: Some(Server::SelfHosted(SelfHostedServer {
+                transport: Some(Transport::StreamableHttp(transport)),
+                ..SelfHostedServer::default()
+            })),
+            entry_revision: 7,
+            conditions: vec![condition(RuntimeReady, False, "CRASH_LOOP", 7)],
+            ..Entry::default()
+        };
+        let using = installation(
+            InstallationState::Pending,
+            vec![condition(CredentialReady, True, "", 2)],
+        );
+        assert_eq!(
+            look(&shared, &using, None, now).summary,
+            "Server failed. What happened."
+        );
         let missing = installation(
             InstallationState::Pending,
             vec![condition(CredentialReady, False, "CREDENTIAL_REQUIRED", 2)],

@@ -17,6 +17,13 @@ fn endpoint(snapshot: &Snapshot, uid: &str) -> Option<Endpoint> {
     snapshot.running(snapshot.installation(uid)?)?.endpoint
 }
 
+/// Who is told of a change, sorted.
+fn told(uids: &HashSet<Arc<str>>) -> Vec<&str> {
+    let mut uids: Vec<&str> = uids.iter().map(|uid| &**uid).collect();
+    uids.sort_unstable();
+    uids
+}
+
 /// All orders of these.
 fn orders(objects: &[pb::WatchedObject]) -> Vec<Vec<pb::WatchedObject>> {
     let Some((first, rest)) = objects.split_first() else {
@@ -63,7 +70,7 @@ fn what_an_installation_runs_does_not_depend_on_the_order() {
 }
 
 #[test]
-fn a_runtime_is_the_installations_own_or_shared_and_goes_with_its_owner() {
+fn a_runtime_is_the_installations_own_and_goes_with_it() {
     let made = |uid, owner| Made {
         running: Some(hosted_revision("time")),
         ..Made::new(uid, "time", owner)
@@ -72,42 +79,26 @@ fn a_runtime_is_the_installations_own_or_shared_and_goes_with_its_owner() {
         .entry("time", &[])
         .install(made("a", "alice"))
         .install(made("b", "bob"))
-        .with(runtime("e-time", "http://10.0.0.1/mcp"));
+        .with(runtime("b", "http://10.0.0.1/mcp"));
     let mut writer = registry.writer();
-    let told = |uids: HashSet<Arc<str>>| {
-        let mut uids: Vec<String> = uids.iter().map(ToString::to_string).collect();
-        uids.sort_unstable();
-        uids
-    };
     let both = |snapshot: &Snapshot| (endpoint(snapshot, "a"), endpoint(snapshot, "b"));
-    let shared = || hosted("http://10.0.0.1/mcp");
     let (snapshot, _) = writer.snapshot(1);
-    assert_eq!(both(&snapshot), (shared(), shared()));
+    assert_eq!(both(&snapshot), (None, hosted("http://10.0.0.1/mcp")));
     let (own, uids) = after(&mut writer, [put_change(runtime("a", "http://10.0.0.2/mcp"))]);
     assert_eq!(
-        (both(&own), told(uids)),
-        ((hosted("http://10.0.0.2/mcp"), shared()), vec!["a".to_owned()])
+        both(&own),
+        (hosted("http://10.0.0.2/mcp"), hosted("http://10.0.0.1/mcp"))
     );
+    assert_eq!(told(&uids), ["a"]);
     let (stopped, _) = after(&mut writer, [put_change(runtime("a", ""))]);
-    assert_eq!(
-        both(&stopped),
-        (None, shared()),
-        "its own does not run: no other takes its place"
-    );
-    let (moved, uids) = after(&mut writer, [put_change(runtime("e-time", "http://10.0.0.3/mcp"))]);
-    assert_eq!(both(&moved), (None, hosted("http://10.0.0.3/mcp")));
-    assert_eq!(told(uids), ["a", "b"]);
-    let (gone, uids) = after(&mut writer, [remove(ObjectKind::Runtime, "a")]);
-    assert_eq!(endpoint(&gone, "a"), hosted("http://10.0.0.3/mcp"));
-    assert_eq!(told(uids), ["a"]);
+    assert_eq!(endpoint(&stopped, "a"), None);
+    let (gone, uids) = after(&mut writer, [remove(ObjectKind::Runtime, "b")]);
+    assert_eq!((endpoint(&gone, "b"), told(&uids)), (None, vec!["b"]));
 
     after(&mut writer, [put_change(runtime("b", "http://10.0.0.4/mcp"))]);
     after(&mut writer, [remove(ObjectKind::Installation, "b")]);
     let (again, _) = after(&mut writer, [put_change(made("b", "bob").object())]);
-    assert_eq!(endpoint(&again, "b"), hosted("http://10.0.0.3/mcp"));
-    after(&mut writer, [remove(ObjectKind::Entry, "e-time")]);
-    let (again, _) = after(&mut writer, [put_change(entry(plain_entry("time")))]);
-    assert_eq!(both(&again), (None, None));
+    assert_eq!(endpoint(&again, "b"), None);
 }
 
 #[test]

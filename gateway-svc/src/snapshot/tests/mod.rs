@@ -1,6 +1,7 @@
 //! Changes, one revision at a time.
 
 mod installations;
+mod shared;
 mod tables;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};

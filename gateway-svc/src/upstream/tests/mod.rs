@@ -9,6 +9,7 @@ mod resume;
 mod runtime_ends;
 mod secrets;
 mod sessions;
+mod tenants;
 mod tools;
 
 use std::{

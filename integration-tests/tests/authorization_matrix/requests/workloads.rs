@@ -130,6 +130,7 @@ pub(super) async fn vend(world: &World, method: &str, about: &str) -> Option<Req
         "VendRuntime" => Request::new(c::VendRuntimeRequest {
             installation_uid,
             destination,
+            ..c::VendRuntimeRequest::default()
         }),
         _ => return None,
     })

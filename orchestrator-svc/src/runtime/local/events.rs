@@ -18,7 +18,7 @@ impl Supervisor {
         match event {
             Event::Log { line, time } => self.logs.push(&line, time),
             Event::Started { pid } => {
-                tracing::info!(installation.uid = %self.owner, process.pid = pid, "server started");
+                tracing::info!(runtime.owner = %self.owner, process.pid = pid, "server started");
                 if let Some(run) = self.server.run() {
                     let started = from_micros(run.started);
                     self.update(|status| {
@@ -52,7 +52,7 @@ impl Supervisor {
                 }
                 let replaced = self.comparing.take().is_some();
                 if replaced || next.is_some() {
-                    tracing::warn!(installation.uid = %self.owner, "server ended before its successor was started");
+                    tracing::warn!(runtime.owner = %self.owner, "server ended before its successor was started");
                     self.update(|status| status.set(State::Pending, "STARTING", RESTARTED));
                 }
                 if replaced {
@@ -113,7 +113,7 @@ impl Supervisor {
             message,
             summary,
         } = failure(cause, &shown(message), self.failures, &last);
-        tracing::warn!(installation.uid = %self.owner, reason, retry.delay_ms = pause.as_millis(), "server failed");
+        tracing::warn!(runtime.owner = %self.owner, reason, retry.delay_ms = pause.as_millis(), "server failed");
         let has_failed = reached == Reached::Nothing || self.failures >= LOOP;
         self.server = Server::BackOff {
             digest,

@@ -59,7 +59,7 @@ impl Supervisor {
                 self.fetching = Some(fetching);
             }
             Err(error) => {
-                tracing::error!(installation.uid = %self.owner, error = %error, "a package could not be fetched");
+                tracing::error!(runtime.owner = %self.owner, error = %error, "a package could not be fetched");
                 let message = "Internal error: the fetch of the package could not be started; see the server log.";
                 self.fetch_failed(fetching, message).await;
             }
@@ -109,7 +109,7 @@ impl Supervisor {
                 if fetching.is_update {
                     self.update = None;
                 }
-                tracing::info!(installation.uid = %self.owner, package = requested, "package fetched");
+                tracing::info!(runtime.owner = %self.owner, package = requested, "package fetched");
                 self.restart_with_package().await;
             }
             Err(error) => {
@@ -134,7 +134,7 @@ impl Supervisor {
         }
         self.update = None;
         let message = self.shared.machine.without_folders(message);
-        tracing::warn!(installation.uid = %self.owner, error = %message, "a package was not updated");
+        tracing::warn!(runtime.owner = %self.owner, error = %message, "a package was not updated");
         self.not_updated = Some(format!(
             "The package was not updated; the server keeps its current versions. {message}"
         ));
@@ -190,13 +190,13 @@ impl Supervisor {
 
     async fn sweep_fetch(&mut self) {
         if let Err(error) = self.shared.machine.sweep_fetch(&self.owner).await {
-            tracing::error!(installation.uid = %self.owner, error = %error, "processes of a fetch could not be ended");
+            tracing::error!(runtime.owner = %self.owner, error = %error, "processes of a fetch could not be ended");
         }
     }
 
     async fn give_up(&mut self, fetch: Fetch) {
         if let Err(error) = self.shared.machine.give_up(fetch).await {
-            tracing::warn!(installation.uid = %self.owner, error = %error, "the folder of an unfinished fetch could not be removed");
+            tracing::warn!(runtime.owner = %self.owner, error = %error, "the folder of an unfinished fetch could not be removed");
         }
     }
 }

@@ -98,7 +98,7 @@ impl Folders {
         private(&folder)?;
         if let Err(error) = self.removal.remove(&folder.join("tmp")) {
             // This affects only the server itself.
-            tracing::warn!(installation.uid = %uid, error = %error, "a server's temporary folder could not be emptied");
+            tracing::warn!(runtime.owner = %uid, error = %error, "a server's temporary folder could not be emptied");
         }
         self.make(uid)
     }

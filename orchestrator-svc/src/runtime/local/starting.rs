@@ -151,7 +151,7 @@ impl Supervisor {
                 });
             }
             Err(error) => {
-                tracing::error!(installation.uid = %self.owner, error = %error, "a bridge could not be started");
+                tracing::error!(runtime.owner = %self.owner, error = %error, "a bridge could not be started");
                 self.failed(
                     Cause::Ended(EndReason::NotStarted),
                     "Internal error: the bridge of the MCP server could not be started; see the server log.",
@@ -194,7 +194,7 @@ impl Supervisor {
                 self.hold(&held).await;
             }
             DrawError::Unavailable(error) => {
-                tracing::warn!(installation.uid = %self.owner, error = %error, "the credential could not be drawn");
+                tracing::warn!(runtime.owner = %self.owner, error = %error, "the credential could not be drawn");
                 if self.server.run().is_none() {
                     self.update(|status| {
                         status.set(

@@ -359,7 +359,7 @@ impl Supervisor {
 
     pub(super) async fn sweep(&mut self) {
         if let Err(error) = self.shared.machine.sweep(&self.owner).await {
-            tracing::error!(installation.uid = %self.owner, error = %error, "processes of a server could not be ended");
+            tracing::error!(runtime.owner = %self.owner, error = %error, "processes of a server could not be ended");
         }
     }
 

@@ -16,6 +16,7 @@ use service_kit::status::Violations;
 use super::{
     credential_model, headers,
     server::{ENVIRONMENT_RULE, PATH_RULE},
+    tenancy,
 };
 use crate::domain::text::{check_line, check_text, is_environment_variable, is_path_below};
 
@@ -50,6 +51,7 @@ pub(super) fn check(violations: &mut Violations, entry: &mut pb::Entry) {
         check_type(&mut part, field);
         check_values(&mut part, field, headers::receives(entry, field));
         check_target(&mut part, entry, &credential_fields, field, &mut taken);
+        tenancy::check_field(&mut part, entry, field);
         violations.extend(&format!("entry.install_fields[{index}]"), part);
     }
 }

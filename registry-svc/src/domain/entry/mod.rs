@@ -9,6 +9,7 @@ mod install_fields;
 mod mask;
 mod search;
 mod server;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -108,7 +109,7 @@ impl EntrySpec {
         // What was saved before a default existed is the same as what is saved now.
         let server = |entry: &pb::Entry| {
             let mut server = entry.server.clone();
-            make_process_model_explicit(server.as_mut());
+            make_server_explicit(server.as_mut());
             server
         };
         let fields = |entry: &pb::Entry| -> Vec<InstallField> {
@@ -125,9 +126,14 @@ impl EntrySpec {
             && self.0.additional_headers == other.0.additional_headers
     }
 
-    /// Whether the orchestrator runs it.
-    pub(crate) fn is_self_hosted(&self) -> bool {
-        matches!(self.0.server, Some(entry::Server::SelfHosted(_)))
+    /// Whether the orchestrator runs a server for each installation.
+    pub(crate) fn has_own_runtimes(&self) -> bool {
+        matches!(self.0.server, Some(entry::Server::SelfHosted(_))) && !self.has_shared_runtime()
+    }
+
+    /// Whether the orchestrator runs one server for all installations.
+    pub(crate) fn has_shared_runtime(&self) -> bool {
+        tenancy::is_shared(&self.0)
     }
 
     /// The field of this key.
@@ -143,13 +149,16 @@ impl EntrySpec {
 
 /// Writes defaults out, so that a reader can distinguish an unset case from one that is newer than the reader.
 fn make_explicit(entry: &mut pb::Entry) {
-    make_process_model_explicit(entry.server.as_mut());
+    make_server_explicit(entry.server.as_mut());
     credential_model::make_explicit(&mut entry.credential_model);
 }
 
-fn make_process_model_explicit(server: Option<&mut entry::Server>) {
-    if let Some(entry::Server::SelfHosted(server)) = server
-        && let Some(pb::self_hosted_server::Transport::Stdio(stdio)) = &mut server.transport
+fn make_server_explicit(server: Option<&mut entry::Server>) {
+    let Some(entry::Server::SelfHosted(server)) = server else {
+        return;
+    };
+    tenancy::make_explicit(server);
+    if let Some(pb::self_hosted_server::Transport::Stdio(stdio)) = &mut server.transport
         && stdio.process_model == i32::from(pb::ProcessModel::Unspecified)
     {
         stdio.set_process_model(pb::ProcessModel::OneForAll);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use contracts::registry as pb;
-use pb::{ProcessModel, SelfHostedServer, StdioTransport, entry::Server, self_hosted_server::Transport};
+use pb::{ProcessModel, SelfHostedServer, StdioTransport, Tenancy, entry::Server, self_hosted_server::Transport};
 use service_kit::{egress::EgressPolicy, status::Violations};
 use url::Url;
 
@@ -140,6 +140,9 @@ fn check_transport(violations: &mut Violations, server: &mut SelfHostedServer) {
             "streamable_http.port",
             "must be a TCP port: 0 (chosen by the runtime) to 65,535",
         );
+    }
+    if Tenancy::try_from(http.tenancy).is_err() {
+        violations.add("streamable_http.tenancy", "must be ONE_PER_INSTALLATION or SHARED");
     }
     if http.path.is_empty() {
         "/mcp".clone_into(&mut http.path);

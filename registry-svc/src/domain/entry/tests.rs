@@ -16,7 +16,7 @@ fn remote(url: &str) -> Option<Server> {
     Some(Server::Remote(RemoteServer { url: url.to_owned() }))
 }
 
-fn hosted(transport: Option<Transport>) -> Option<Server> {
+pub(super) fn hosted(transport: Option<Transport>) -> Option<Server> {
     Some(Server::SelfHosted(SelfHostedServer {
         command: "server".to_owned(),
         transport,
@@ -28,7 +28,7 @@ fn http() -> Option<Transport> {
     Some(Transport::StreamableHttp(StreamableHttpTransport::default()))
 }
 
-fn entry(server: Option<Server>, install_fields: Vec<InstallField>) -> pb::Entry {
+pub(super) fn entry(server: Option<Server>, install_fields: Vec<InstallField>) -> pb::Entry {
     pb::Entry {
         server,
         install_fields,
@@ -36,7 +36,7 @@ fn entry(server: Option<Server>, install_fields: Vec<InstallField>) -> pb::Entry
     }
 }
 
-fn field(key: &str, kind: InstallFieldType, target: Option<Target>) -> InstallField {
+pub(super) fn field(key: &str, kind: InstallFieldType, target: Option<Target>) -> InstallField {
     InstallField {
         key: key.to_owned(),
         r#type: kind.into(),
@@ -45,17 +45,17 @@ fn field(key: &str, kind: InstallFieldType, target: Option<Target>) -> InstallFi
     }
 }
 
-fn env(name: &str) -> Option<Target> {
+pub(super) fn env(name: &str) -> Option<Target> {
     Some(Target::EnvironmentVariable(EnvironmentVariableTarget {
         name: name.to_owned(),
     }))
 }
 
-fn header(name: &str) -> Option<Target> {
+pub(super) fn header(name: &str) -> Option<Target> {
     Some(Target::Header(HeaderTarget { name: name.to_owned() }))
 }
 
-fn file(path: &str) -> Option<Target> {
+pub(super) fn file(path: &str) -> Option<Target> {
     Some(Target::MountedFile(MountedFileTarget {
         path: path.to_owned(),
         ..Default::default()
@@ -69,14 +69,14 @@ fn additional(name: &str, source: Source) -> AdditionalHeader {
     }
 }
 
-fn credential(field: &str, injection: Option<Kind>) -> Option<CredentialModel> {
+pub(super) fn credential(field: &str, injection: Option<Kind>) -> Option<CredentialModel> {
     Some(CredentialModel::StaticCredential(StaticCredential {
         field: field.to_owned(),
         injection: injection.map(|kind| pb::Injection { kind: Some(kind) }),
     }))
 }
 
-fn wrong(entry: pb::Entry) -> Vec<String> {
+pub(super) fn wrong(entry: pb::Entry) -> Vec<String> {
     match EntrySpec::parse(entry, &EgressPolicy::default()) {
         Ok(_) => Vec::new(),
         Err(violations) => violations.iter().map(|(field, _)| field.to_owned()).collect(),
@@ -113,7 +113,8 @@ fn takes_a_whole_entry_and_makes_defaults_explicit() {
         server.transport,
         Some(Transport::StreamableHttp(StreamableHttpTransport {
             port: 0,
-            path: "/mcp".into()
+            path: "/mcp".into(),
+            tenancy: pb::Tenancy::OnePerInstallation.into()
         }))
     );
     assert!(spec.goes_to_header(spec.field("tenant").unwrap()));
@@ -344,6 +345,7 @@ fn checks_a_self_hosted_server() {
         transport: Some(Transport::StreamableHttp(StreamableHttpTransport {
             port: 65_536,
             path: "mcp?x".to_owned(),
+            tenancy: 0,
         })),
         confirm_new_versions: false,
     };

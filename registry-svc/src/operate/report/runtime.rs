@@ -1,17 +1,23 @@
 //! Reports of runtimes.
 
 use contracts::registry::{
-    Condition, ConditionStatus, ConditionType, Installation, ReportRuntimeRequest, Runtime, RuntimeState,
-    report_runtime_request::Subject, runtime::Owner,
+    Condition, ConditionStatus, ConditionType, Entry, Installation, ReportRuntimeRequest, Runtime, RuntimeState,
+    report_runtime_request::Subject, runtime,
 };
 use service_kit::Workload;
 
 use super::{check, settle};
 use crate::{
-    domain::{Actor, Error, conditions, time::timestamp},
+    domain::{Actor, Error, conditions, entry::EntrySpec, time::timestamp},
     operate::{Registry, propagation::Propagated, runtime_lease},
     store::{Object, Tx, entries, installations, runtimes},
 };
+
+/// What a runtime runs for. It has the condition RUNTIME_READY if the runtime is its own.
+enum Owner {
+    Installation(Installation),
+    Entry(Entry),
+}
 
 /// Accepts a report on a runtime.
 pub(crate) async fn runtime(registry: &Registry, report: ReportRuntimeRequest) -> Result<Propagated, Error> {
@@ -23,40 +29,29 @@ pub(crate) async fn runtime(registry: &Registry, report: ReportRuntimeRequest) -
         drop(tx);
         tx = registry.write(Actor::Workload(Workload::Orchestrator)).await?;
         runtime_lease::check(&mut tx, report.lease.as_ref(), now).await?;
-        if let Some((mut runtime, installation)) = runtime_changes(&mut tx, &report, now).await? {
+        if let Some((mut runtime, owner)) = runtime_changes(&mut tx, &report, now).await? {
             runtimes::put(&mut tx, &mut runtime).await?;
-            if let Some(mut installation) = installation {
-                installations::update_one(&mut tx, &mut installation).await?;
+            match owner {
+                Some(Owner::Installation(mut known)) => installations::update_one(&mut tx, &mut known).await?,
+                Some(Owner::Entry(mut known)) => entries::put(&mut tx, &mut known).await?,
+                None => {}
             }
         }
     }
     registry.commit(tx, Some(&[])).await
 }
 
-/// What a runtime, and the installation it runs for, become by a report; `None`: it changes nothing, or is stale.
+/// What a runtime becomes by a report, and its owner, if that changes too. `None`: it changes nothing, or is stale.
 async fn runtime_changes(
     tx: &mut Tx,
     report: &ReportRuntimeRequest,
     now: i64,
-) -> Result<Option<(Runtime, Option<Installation>)>, Error> {
-    let (uid, owner, generation, mut installation) = match &report.subject {
-        Some(Subject::InstallationUid(uid)) => {
-            let Some(known) = installations::by_uid(tx, uid).await? else {
-                return Ok(None);
-            };
-            let owner = Owner::Installation(known.name.clone());
-            (uid, owner, known.generation, Some(known))
-        }
-        Some(Subject::EntryUid(uid)) => {
-            let Some(known) = entries::by_uid(tx, uid).await? else {
-                return Ok(None);
-            };
-            (uid, Owner::Entry(known.name), known.entry_revision, None)
-        }
-        None => return Ok(None),
+) -> Result<Option<(Runtime, Option<Owner>)>, Error> {
+    let Some(mut owner) = owner(tx, report).await? else {
+        return Ok(None);
     };
-    let known = runtimes::of(tx, uid).await?;
-    let observed_generation = report.observed_generation.min(generation);
+    let known = runtimes::of(tx, owner.uid()).await?;
+    let observed_generation = report.observed_generation.min(owner.generation());
     if let Some(known) = &known {
         tx.stands_at(Object::Runtime, known.registry_revision);
         if observed_generation < known.observed_generation {
@@ -68,8 +63,8 @@ async fn runtime_changes(
         _ => Some(timestamp(now)),
     };
     let next = Runtime {
-        owner_uid: uid.clone(),
-        owner: Some(owner),
+        owner_uid: owner.uid().to_owned(),
+        owner: Some(owner.reference()),
         state: report.state,
         reason: report.reason.clone(),
         message: report.message.clone(),
@@ -82,31 +77,77 @@ async fn runtime_changes(
         registry_revision: known.as_ref().map(|known| known.registry_revision).unwrap_or_default(),
         tool_list_changes: report.tool_list_changes,
     };
-    let mut condition_changed = false;
-    if let Some(installation) = &mut installation {
-        let status = match report.state() {
-            RuntimeState::Running => ConditionStatus::True,
-            RuntimeState::Failed => ConditionStatus::False,
-            RuntimeState::Pending | RuntimeState::Unspecified => ConditionStatus::Unknown,
-        };
-        let condition = Condition {
-            r#type: ConditionType::RuntimeReady.into(),
-            status: status.into(),
-            reason: report.reason.clone(),
-            message: report.message.clone(),
-            observed_generation,
-            transition_time: None,
-        };
-        // A remote server has no runtime.
-        let applies = installation
-            .conditions
-            .iter()
-            .any(|condition| condition.r#type() == ConditionType::RuntimeReady);
-        condition_changed = applies && conditions::replace(&mut installation.conditions, condition, timestamp(now));
-        settle(installation, now);
-    }
-    if known.as_ref() == Some(&next) && !condition_changed {
+    let owner_changed = owner.note(condition(report, observed_generation), now);
+    if known.as_ref() == Some(&next) && !owner_changed {
         return Ok(None);
     }
-    Ok(Some((next, installation.filter(|_| condition_changed))))
+    Ok(Some((next, Some(owner).filter(|_| owner_changed))))
+}
+
+/// The owner of the runtime; `None` if it does not exist any more.
+async fn owner(tx: &mut Tx, report: &ReportRuntimeRequest) -> Result<Option<Owner>, Error> {
+    Ok(match &report.subject {
+        Some(Subject::InstallationUid(uid)) => installations::by_uid(tx, uid).await?.map(Owner::Installation),
+        Some(Subject::EntryUid(uid)) => entries::by_uid(tx, uid).await?.map(Owner::Entry),
+        None => None,
+    })
+}
+
+fn condition(report: &ReportRuntimeRequest, observed_generation: i64) -> Condition {
+    let status = match report.state() {
+        RuntimeState::Running => ConditionStatus::True,
+        RuntimeState::Failed => ConditionStatus::False,
+        RuntimeState::Pending | RuntimeState::Unspecified => ConditionStatus::Unknown,
+    };
+    Condition {
+        r#type: ConditionType::RuntimeReady.into(),
+        status: status.into(),
+        reason: report.reason.clone(),
+        message: report.message.clone(),
+        observed_generation,
+        transition_time: None,
+    }
+}
+
+impl Owner {
+    fn uid(&self) -> &str {
+        match self {
+            Self::Installation(known) => &known.uid,
+            Self::Entry(known) => &known.uid,
+        }
+    }
+
+    fn reference(&self) -> runtime::Owner {
+        match self {
+            Self::Installation(known) => runtime::Owner::Installation(known.name.clone()),
+            Self::Entry(known) => runtime::Owner::Entry(known.name.clone()),
+        }
+    }
+
+    fn generation(&self) -> i64 {
+        match self {
+            Self::Installation(known) => known.generation,
+            Self::Entry(known) => known.entry_revision,
+        }
+    }
+
+    /// Says whether the condition applies, and changed anything.
+    fn note(&mut self, condition: Condition, now: i64) -> bool {
+        match self {
+            Self::Installation(known) => {
+                // It has none where its server is remote, or shared.
+                let applies = known
+                    .conditions
+                    .iter()
+                    .any(|condition| condition.r#type() == ConditionType::RuntimeReady);
+                let changed = applies && conditions::replace(&mut known.conditions, condition, timestamp(now));
+                settle(known, now);
+                changed
+            }
+            Self::Entry(known) => {
+                EntrySpec::from_stored(known.clone()).has_shared_runtime()
+                    && conditions::replace(&mut known.conditions, condition, timestamp(now))
+            }
+        }
+    }
 }

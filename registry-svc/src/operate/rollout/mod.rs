@@ -192,7 +192,7 @@ fn settle(installation: &mut Installation, running: &EntrySpec, next: &EntrySpec
             installation.running_entry_revision = number;
             installation.generation += i64::from(runs_differently);
             installation.conditions =
-                conditions::applicable(next.is_self_hosted(), &installation.conditions, Some(timestamp(now)));
+                conditions::applicable(next.has_own_runtimes(), &installation.conditions, Some(timestamp(now)));
         }
         Step::Hold(why) => {
             installation.values = values.into_iter().collect();
