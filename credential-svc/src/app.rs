@@ -21,7 +21,10 @@ use crate::{
     api::{People, Workloads},
     config::{Config, StoreConfig},
     domain::{
-        authorization::servers::AuthorizationServers, credentials::Credentials, ports::Store, reconcile::reconcile,
+        authorization::servers::AuthorizationServers,
+        credentials::{Credentials, complete},
+        ports::Store,
+        reconcile::reconcile,
         sweep::sweep,
     },
     health::{Health, watch_store},
@@ -158,6 +161,10 @@ fn assemble(
         Task::new("store", {
             let credentials = Arc::clone(&credentials);
             move |stop| watch_store(credentials, health, stop)
+        }),
+        Task::new("complete", {
+            let credentials = Arc::clone(&credentials);
+            move |stop| complete(credentials, stop)
         }),
         Task::new("sweep", move |stop| sweep(credentials, stop)),
     ];

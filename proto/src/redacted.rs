@@ -19,6 +19,7 @@ impl fmt::Debug for c::FinishAuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The state is of use to nobody else, but names a sign-in.
         f.debug_struct("FinishAuthorizationRequest")
+            .field("redirect_uri", &self.redirect_uri)
             .field("issuer", &self.issuer)
             .field("error", &self.error)
             .finish_non_exhaustive()

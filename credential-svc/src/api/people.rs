@@ -53,7 +53,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> People<S, R, A> {
         F: FnOnce(Arc<Credentials<S, R, A>>) -> Fut,
         Fut: Future<Output = Result<Done, Error>> + Send + 'static,
     {
-        let changed = tokio::spawn(change(Arc::clone(&self.credentials))).await;
+        let tasks = self.credentials.tasks();
+        let changed = tasks.spawn(change(Arc::clone(&self.credentials))).await;
         let changed = changed.inspect_err(|error| tracing::error!(error = %error, "a change of a credential failed"));
         Ok(answer(changed.map_err(|_| service_kit::status::internal())??))
     }

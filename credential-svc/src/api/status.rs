@@ -48,10 +48,10 @@ impl From<Error> for Status {
                     .with("condition_reason", condition)
                     .build()
             }
-            Error::ScopeRequired { scopes } => of(
+            Error::ScopeRequired { scopes, repair } => of(
                 Code::FailedPrecondition,
                 ErrorReason::ScopeRequired,
-                format!("{message}; connect the account again to allow them"),
+                format!("{message}; {repair}"),
             )
             .with("scopes", scopes.join(" "))
             .build(),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use service_kit::Clock;
 use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use super::{
@@ -70,6 +71,11 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
 }
 
 impl<S, R, A> Credentials<S, R, A> {
+    /// What must be completed before the process ends.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.authorization.tasks
+    }
+
     /// The owners that are to be reconciled.
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
@@ -191,4 +197,13 @@ impl<S: Store, R, A> Credentials<S, R, A> {
             Some((_, Value::Erased { .. })) | None => None,
         })
     }
+}
+
+/// When `stop` is cancelled, waits for what is under way and must be completed: tokens that a server issues only once are about to be
+/// stored.
+pub(crate) async fn complete<S, R, A>(credentials: Arc<Credentials<S, R, A>>, stop: CancellationToken) {
+    stop.cancelled().await;
+    let tasks = credentials.tasks();
+    tasks.close();
+    tasks.wait().await;
 }

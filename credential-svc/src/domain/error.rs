@@ -31,9 +31,9 @@ pub(crate) enum Error {
     /// No token can be vended, until somebody does what the message says; `condition` is the reason as reported to the registry.
     #[error("{message}")]
     Unusable { message: String, condition: &'static str },
-    /// The upstream demands scopes that were not granted.
+    /// The upstream demands scopes that were not granted; `repair` is what can be done about it.
     #[error("the upstream demands scopes that were not granted: {}", .scopes.join(" "))]
-    ScopeRequired { scopes: Vec<String> },
+    ScopeRequired { scopes: Vec<String>, repair: &'static str },
     /// The credential is made from a JWT that the caller does not have.
     #[error("{0}")]
     CallerTokenRequired(String),

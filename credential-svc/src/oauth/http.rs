@@ -62,7 +62,7 @@ pub(super) struct Http {
     /// For plain HTTP, which goes to fewer addresses.
     plain: Client,
     places: Places,
-    /// How long a request may take, from the wait for a place to the last byte of the answer.
+    /// How long a request may take, from the wait for a place to the last byte of the answer; twice that where it changes something.
     patience: Duration,
 }
 
@@ -115,9 +115,15 @@ impl Http {
     pub(super) async fn send(&self, what: &str, request: Request<'_>) -> Result<Answer, ServerError> {
         let url = self.checked(what, request.url)?;
         let origin: Arc<str> = url.origin().ascii_serialization().into();
-        let answer = timeout(self.patience, self.exchange(url, &origin, request)).await;
+        // A server that has rotated a token has done so whether or not its answer comes.
+        let patience = if request.method == Method::POST {
+            self.patience * 2
+        } else {
+            self.patience
+        };
+        let answer = timeout(patience, self.exchange(url, &origin, request)).await;
         answer.unwrap_or_else(|_late| {
-            let text = format!("{origin} did not answer within {:?}", self.patience);
+            let text = format!("{origin} did not answer within {patience:?}");
             Err(ServerError::Unavailable(text))
         })
     }

@@ -6,6 +6,7 @@ use service_kit::clock::from_micros;
 
 use super::{
     asked::{Asked, Issued},
+    attempts::Basis,
     flights::Flight,
     grant::{Age, Grant},
     per_caller::passed_on,
@@ -95,20 +96,26 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let missing = grant.lacks(&asked.demanded);
         if !missing.is_empty() {
             self.remember(&Owner::Installation(uid.to_owned()), &missing).await?;
-            return Err(Error::ScopeRequired { scopes: missing });
+            let repair = "connect the account again to allow them";
+            return Err(Error::ScopeRequired {
+                scopes: missing,
+                repair,
+            });
         }
         if grant.refresh.is_some() {
-            return self.renewable(uid, own, Some(grant), asked, may_wait);
+            return self.renewable(uid, state, Some(grant), asked, may_wait);
         }
         if asked.rejected_token == own.tokens.number {
             let why = "the upstream rejects the token, and the authorization server issued none that could renew it";
-            return Err(reconnect(why));
+            let owner = Owner::Installation(uid.to_owned());
+            self.note_refusal(&owner, own.tokens.number, why).await?;
+            return Err(Readiness::Reconnect { why: why.to_owned() }.into_error());
         }
         if grant.age(self.clock.now_micros()) == Age::Expired {
             let why = "the access token has expired, and the authorization server issued none that could renew it";
             let owner = Owner::Installation(uid.to_owned());
             self.fail(&owner, own.tokens.number, why).await?;
-            return Err(reconnect(why));
+            return Err(Readiness::Reconnect { why: why.to_owned() }.into_error());
         }
         Ok(serve(own, grant))
     }
@@ -126,32 +133,31 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let basis = basis(&state.plan, plan, &state.secrets, &client.id);
         let grant = own.tokens.grant.as_ref().filter(|grant| grant.basis == basis);
         let missing = grant.map(|grant| grant.lacks(&asked.demanded)).unwrap_or_default();
-        if missing.is_empty() {
-            return self.renewable(uid, own, grant, asked, may_wait);
+        if !missing.is_empty() {
+            // An upstream does not decide what a machine may do: that would give it a token for whatever it likes.
+            let repair = "an admin decides whether the entry's scopes should have them, and the authorization server must grant them";
+            return Err(Error::ScopeRequired {
+                scopes: missing,
+                repair,
+            });
         }
-        let owner = Owner::Installation(uid.to_owned());
-        let now = self.clock.now_micros();
-        // Asked for before, and not granted.
-        let was_asked = missing.iter().all(|scope| own.tokens.demanded.contains(scope));
-        if was_asked || self.authorization.attempts.has_refused(&owner, now, &missing) {
-            return Err(Error::ScopeRequired { scopes: missing });
-        }
-        self.another(uid, own, Why::Scopes(missing), may_wait)
+        self.renewable(uid, state, grant, asked, may_wait)
     }
 
     /// Decides about a token that can be renewed without a person; without `grant`, there is none yet.
     fn renewable(
         self: &Arc<Self>,
         uid: &str,
-        own: &Record,
+        state: &State,
         grant: Option<&Grant>,
         asked: &Asked,
         may_wait: bool,
     ) -> Result<Step, Error> {
+        let own = &state.secrets.own;
         let (now, number) = (self.clock.now_micros(), own.tokens.number);
         let owner = Owner::Installation(uid.to_owned());
         let Some(grant) = grant else {
-            return self.another(uid, own, Why::Age, may_wait);
+            return self.another(uid, state, Why::Age, may_wait);
         };
         if asked.rejected_token == number {
             if self.authorization.attempts.has_replaced(&owner, now, number) {
@@ -162,28 +168,33 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                     condition: "TOKEN_REJECTED",
                 });
             }
-            return self.another(uid, own, Why::Rejected, may_wait);
+            return self.another(uid, state, Why::Rejected, may_wait);
         }
-        let has_trouble = self.authorization.attempts.trouble(&owner, now).is_some();
+        let has_trouble = self
+            .authorization
+            .attempts
+            .trouble(&owner, basis_of(state), now)
+            .is_some();
         match grant.age(now) {
             Age::Fresh => {}
             Age::Aging => {
                 let holder = self.authorization.holder;
                 let lease = own.tokens.lease.filter(|lease| lease.until > now);
                 if !has_trouble && lease.is_none_or(|lease| lease.holder == holder) {
-                    drop(self.fly(uid, number, Why::Age));
+                    drop(self.fly(uid, state, Why::Age));
                 }
             }
             Age::Last if has_trouble || !may_wait => {}
-            Age::Last | Age::Expired => return self.another(uid, own, Why::Age, may_wait),
+            Age::Last | Age::Expired => return self.another(uid, state, Why::Age, may_wait),
         }
         Ok(serve(own, grant))
     }
 
     /// Requests another token, unless the last attempt failed a moment ago.
-    fn another(self: &Arc<Self>, uid: &str, own: &Record, why: Why, may_wait: bool) -> Result<Step, Error> {
+    fn another(self: &Arc<Self>, uid: &str, state: &State, why: Why, may_wait: bool) -> Result<Step, Error> {
         let owner = Owner::Installation(uid.to_owned());
-        if let Some(trouble) = self.authorization.attempts.trouble(&owner, self.clock.now_micros()) {
+        let now = self.clock.now_micros();
+        if let Some(trouble) = self.authorization.attempts.trouble(&owner, basis_of(state), now) {
             return Err(trouble.into());
         }
         if !may_wait {
@@ -191,14 +202,15 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 "the authorization server has not issued a token yet".to_owned(),
             ));
         }
-        Ok(Step::Wait(self.fly(uid, own.tokens.number, why)))
+        Ok(Step::Wait(self.fly(uid, state, why)))
     }
 
-    fn fly(self: &Arc<Self>, uid: &str, number: i64, why: Why) -> Flight {
+    fn fly(self: &Arc<Self>, uid: &str, state: &State, why: Why) -> Flight {
+        let (number, basis) = (state.secrets.own.tokens.number, basis_of(state));
         let owner = Owner::Installation(uid.to_owned());
         self.authorization.flights.join(&owner, || {
             let (credentials, uid) = (Arc::clone(self), uid.to_owned());
-            async move { credentials.renew(&uid, Order { number, why }).await }
+            async move { credentials.renew(&uid, Order { number, basis, why }).await }
         })
     }
 
@@ -231,6 +243,9 @@ fn serve(own: &Record, grant: &Grant) -> Step {
     })
 }
 
-fn reconnect(why: &str) -> Error {
-    Readiness::Reconnect { why: why.to_owned() }.into_error()
+fn basis_of(state: &State) -> Basis {
+    Basis {
+        generations: state.generations,
+        entry_revision: state.entry_revision,
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::asked::Generations;
 use crate::domain::{error::Error, owner::Owner, ports::StoreError};
 
 /// The first pause after a failed attempt, and the longest (microseconds).
@@ -13,8 +14,6 @@ const FIRST: i64 = Duration::from_secs(1).as_micros() as i64;
 const LAST: i64 = Duration::from_secs(60).as_micros() as i64;
 /// How long after a rejected token was replaced no other is, if that is rejected, too (microseconds).
 const SETTLED: i64 = Duration::from_secs(30).as_micros() as i64;
-/// How long a scope that was refused is not asked for again (microseconds).
-const REFUSED: i64 = Duration::from_secs(300).as_micros() as i64;
 
 /// The fewest attempts among which those that are over are looked for.
 const SWEPT: usize = 1_024;
@@ -43,14 +42,29 @@ impl From<Trouble> for Error {
     }
 }
 
+/// What an attempt is made with. Once people have changed it, another attempt may succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Basis {
+    pub(crate) generations: Generations,
+    pub(crate) entry_revision: i64,
+}
+
 #[derive(Debug, Default)]
 struct Attempt {
-    /// The last trouble, how often there was any since an attempt succeeded, and until when no other is made.
-    trouble: Option<(Trouble, u32, i64)>,
+    trouble: Option<Last>,
     /// The number of the token that replaced a rejected one, and until when it and later ones are not replaced.
     replaced: Option<(i64, i64)>,
-    /// Scopes that were refused, and until when they are not asked for.
-    refused: Option<(Vec<String>, i64)>,
+}
+
+/// The last trouble.
+#[derive(Debug)]
+struct Last {
+    trouble: Trouble,
+    basis: Basis,
+    /// How often there was any since an attempt succeeded.
+    count: u32,
+    /// Until when no other attempt is made.
+    until: i64,
 }
 
 impl Attempt {
@@ -58,9 +72,8 @@ impl Attempt {
         // The count of troubles outlives their pause, so that pauses grow.
         self.trouble
             .as_ref()
-            .is_none_or(|(_, _, until)| until.saturating_add(LAST) < now)
+            .is_none_or(|last| last.until.saturating_add(LAST) < now)
             && self.replaced.is_none_or(|(_, until)| until < now)
-            && self.refused.as_ref().is_none_or(|(_, until)| *until < now)
     }
 }
 
@@ -77,18 +90,24 @@ struct Kept {
 
 impl Attempts {
     /// Why no attempt is made now.
-    pub(super) fn trouble(&self, owner: &Owner, now: i64) -> Option<Trouble> {
+    pub(super) fn trouble(&self, owner: &Owner, basis: Basis, now: i64) -> Option<Trouble> {
         let attempts = self.lock();
-        let (trouble, _, until) = attempts.of.get(owner)?.trouble.as_ref()?;
-        (*until > now).then(|| trouble.clone())
+        let last = attempts.of.get(owner)?.trouble.as_ref()?;
+        (last.basis == basis && last.until > now).then(|| last.trouble.clone())
     }
 
     /// An attempt failed.
-    pub(super) fn failed(&self, owner: &Owner, now: i64, trouble: Trouble) {
+    pub(super) fn failed(&self, owner: &Owner, basis: Basis, now: i64, trouble: Trouble) {
         self.note(owner, now, |attempt| {
-            let before = attempt.trouble.as_ref().map_or(0, |(_, count, _)| *count);
+            let before = attempt.trouble.as_ref().filter(|last| last.basis == basis);
+            let before = before.map_or(0, |last| last.count);
             let pause = FIRST.saturating_mul(1 << before.min(10)).min(LAST);
-            attempt.trouble = Some((trouble, before + 1, now.saturating_add(pause)));
+            attempt.trouble = Some(Last {
+                trouble,
+                basis,
+                count: before + 1,
+                until: now.saturating_add(pause),
+            });
         });
     }
 
@@ -111,20 +130,6 @@ impl Attempts {
     pub(super) fn replaced(&self, owner: &Owner, now: i64, number: i64) {
         self.note(owner, now, |attempt| {
             attempt.replaced = Some((number, now.saturating_add(SETTLED)));
-        });
-    }
-
-    /// Whether some of these scopes were refused lately.
-    pub(super) fn has_refused(&self, owner: &Owner, now: i64, scopes: &[String]) -> bool {
-        let attempts = self.lock();
-        let refused = attempts.of.get(owner).and_then(|attempt| attempt.refused.as_ref());
-        refused.is_some_and(|(refused, until)| *until > now && scopes.iter().any(|scope| refused.contains(scope)))
-    }
-
-    /// These scopes were refused.
-    pub(super) fn refused(&self, owner: &Owner, now: i64, scopes: Vec<String>) {
-        self.note(owner, now, |attempt| {
-            attempt.refused = Some((scopes, now.saturating_add(REFUSED)));
         });
     }
 
@@ -151,16 +156,25 @@ mod tests {
     fn pauses_grow_and_end() {
         let (attempts, owner) = (Attempts::default(), Owner::Installation("a".to_owned()));
         let trouble = || Trouble::Unavailable("down".to_owned());
+        let (basis, changed) = (
+            Basis::default(),
+            Basis {
+                entry_revision: 2,
+                ..Basis::default()
+            },
+        );
         let mut now = 0;
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
-            attempts.failed(&owner, now, trouble());
+            attempts.failed(&owner, basis, now, trouble());
             now += pause * 1_000_000;
-            assert_eq!(attempts.trouble(&owner, now - 1), Some(trouble()), "{pause}");
-            assert_eq!(attempts.trouble(&owner, now), None, "{pause}");
+            assert_eq!(attempts.trouble(&owner, basis, now - 1), Some(trouble()), "{pause}");
+            assert_eq!(attempts.trouble(&owner, changed, now - 1), None, "{pause}");
+            assert_eq!(attempts.trouble(&owner, basis, now), None, "{pause}");
         }
-        attempts.succeeded(&owner);
-        attempts.failed(&owner, now, trouble());
-        assert_eq!(attempts.trouble(&owner, now + 1_000_000), None);
+        attempts.failed(&owner, changed, now, trouble());
+        assert_eq!(attempts.trouble(&owner, changed, now + 1_000_000), None);
+        attempts.failed(&owner, basis, now, trouble());
+        assert_eq!(attempts.trouble(&owner, basis, now + 1_000_000), None);
     }
 
     #[test]
@@ -169,7 +183,7 @@ mod tests {
         for number in 0..10_000 {
             let owner = Owner::Installation(number.to_string());
             let trouble = Trouble::Unavailable("down".to_owned());
-            attempts.failed(&owner, number * 1_000_000, trouble);
+            attempts.failed(&owner, Basis::default(), number * 1_000_000, trouble);
         }
         assert!(attempts.lock().of.len() <= SWEPT);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use service_kit::Clock;
+use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
@@ -17,17 +18,21 @@ pub(in crate::domain) struct Authorization<A> {
     /// This process, in leases.
     pub(super) holder: Uuid,
     pub(super) flights: Flights,
+    /// What must be completed even if nobody waits for it: a server may have issued what it never issues again.
+    pub(in crate::domain) tasks: TaskTracker,
     pub(super) attempts: Attempts,
     pub(super) exchanger: Exchanger,
 }
 
 impl<A> Authorization<A> {
     pub(in crate::domain) fn new(servers: A, public_url: Option<Url>, clock: Clock) -> Self {
+        let tasks = TaskTracker::new();
         Self {
             servers: Arc::new(servers),
             public_url,
             holder: service_kit::random::uuid(),
-            flights: Flights::default(),
+            flights: Flights::among(tasks.clone()),
+            tasks,
             attempts: Attempts::default(),
             exchanger: Exchanger::new(clock),
         }

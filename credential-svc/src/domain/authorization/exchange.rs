@@ -161,6 +161,7 @@ impl Exchanger {
         clients: &Clients,
         caller: &Caller,
     ) -> Result<Arc<CallerToken>, ExchangeError> {
+        requires_token_of(&plan.server, caller)?;
         let tokens = match &plan.flow {
             Flow::Exchange {
                 audience,
@@ -272,6 +273,19 @@ fn exchange_request(caller: &Caller, subject_token_type: &str) -> TokenRequest {
     request.add_secret("subject_token", caller.token.clone());
     request.add("subject_token_type", kind);
     request
+}
+
+/// Whoever gets a token can call Chandlery with it: it goes to the server that issued it. Where an entry names no issuer but endpoints alone, it
+/// vouches for these.
+fn requires_token_of(server: &Server, caller: &Caller) -> Result<(), ExchangeError> {
+    let (Server::Issuer(issuer) | Server::Endpoints { issuer, .. }) = server;
+    if issuer.is_empty() || *issuer == caller.issuer {
+        return Ok(());
+    }
+    Err(ExchangeError::WrongToken(format!(
+        "this server's credential is exchanged for a token of {issuer}, and the caller's is of {}; sign in there",
+        caller.issuer
+    )))
 }
 
 /// Whoever accepts ID tokens for calls could be called with one that was meant for somebody's sign-in.

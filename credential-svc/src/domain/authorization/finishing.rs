@@ -49,6 +49,14 @@ pub(crate) struct Returned {
     pub(crate) redirect_uri: String,
 }
 
+/// What a sign-in brought.
+struct Connected {
+    /// What stands for it in the record.
+    taken: [u8; 32],
+    grant: Grant,
+    client: Client,
+}
+
 impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     /// Ends a sign-in, for the person who began it and once.
     pub(crate) async fn finish_authorization(&self, subject: Subject, returned: Returned) -> Result<Done, Error> {
@@ -64,7 +72,13 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             });
         }
         let metadata = self.authorization.servers.metadata(&pending.server).await?;
-        check_answer(&metadata, &pending, &returned)?;
+        if let Err(error) = check_answer(&metadata, &pending, &returned) {
+            if returned.error == "invalid_scope" {
+                // The upstream may have demanded what no server knows: nobody could ever connect again.
+                self.forget_demanded(&owner).await?;
+            }
+            return Err(error);
+        }
         let now = self.clock.now_micros();
         let before = without_tokens(&pending, now);
         if !before.fits(plan) {
@@ -83,10 +97,15 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             }
         };
         let grant = issued(&before, tokens, now);
-        self.connect(subject, &owner, &entry, &present, grant, client).await
+        let connected = Connected {
+            taken: pending.state,
+            grant,
+            client,
+        };
+        self.connect(subject, &owner, &entry, &present, connected).await
     }
 
-    /// Takes the sign-in out of the record.
+    /// Marks the sign-in, so that nobody else finishes it. It stays in the record until then: whoever disconnects meanwhile removes it.
     async fn take(&self, owner: &Owner, returned: &Returned) -> Result<Pending, Error> {
         let hash = pending::hash(returned.state.expose_secret());
         for _ in 0..TRIES {
@@ -99,9 +118,30 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 return Err(Error::AuthorizationStateInvalid);
             };
             let mut next = record;
-            let pending = next.tokens.pending.remove(index);
+            let pending = next
+                .tokens
+                .pending
+                .get_mut(index)
+                .ok_or(Error::AuthorizationStateInvalid)?;
+            pending.state = pending::taken(&hash);
+            let pending = pending.clone();
             if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
                 return Ok(pending);
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    async fn forget_demanded(&self, owner: &Owner) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let Some(Current { version, record }) = self.current(owner, 0).await? else {
+                return Ok(());
+            };
+            let mut next = record;
+            if std::mem::take(&mut next.tokens.demanded).is_empty()
+                || self.store.write(owner, version, Value::Record(next)).await? == Written::Done
+            {
+                return Ok(());
             }
         }
         Err(Error::Contended)
@@ -146,25 +186,24 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         owner: &Owner,
         entry: &Owner,
         present: &Present,
-        grant: Grant,
-        client: Client,
+        connected: Connected,
     ) -> Result<Done, Error> {
         let until = Instant::now() + PATIENCE;
         let owed = Owed::new(&self.queue, owner.clone());
         let next = loop {
-            match self.try_connect(&subject, owner, entry, present, &grant).await {
+            match self.try_connect(&subject, owner, entry, present, &connected).await {
                 Ok(stored) => break stored,
                 Err(Error::Store(error)) if Instant::now() < until => {
                     tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
                     sleep(RETRY).await;
                 }
                 Err(error) => {
-                    self.revoker.begin_unstored(owner, grant, client);
+                    self.revoker.begin_unstored(owner, connected.grant, connected.client);
                     return Err(error);
                 }
             }
         };
-        tracing::info!(credential.owner = %owner, server.issuer = grant.server.issuer(), "an account was connected");
+        tracing::info!(credential.owner = %owner, server.issuer = connected.grant.server.issuer(), "an account was connected");
         if !next.tokens.unrevoked.is_empty() {
             self.revoker.begin(owner);
         }
@@ -179,7 +218,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         owner: &Owner,
         entry: &Owner,
         present: &Present,
-        grant: &Grant,
+        Connected { taken, grant, .. }: &Connected,
     ) -> Result<Record, Error> {
         for _ in 0..TRIES {
             let current = self.current(owner, self.reported(owner)).await?;
@@ -189,6 +228,10 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 // The answer of an earlier attempt was lost.
                 return Ok(record);
             }
+            if !record.tokens.pending.iter().any(|one| one.state == *taken) {
+                // Somebody disconnected while the server took its time.
+                return Err(Error::AuthorizationStateInvalid);
+            }
             let now = self.clock.now_micros();
             let stays = stays(&record, subject.plan(), owner.source(), &[], present)?;
             let (destination, agreed) = (present.destination.clone(), present.agreed.clone());
@@ -196,6 +239,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             let mut unrevoked = self.unrevoked(owner, subject.plan(), &record, Some(entry)).await;
             unrevoked.retain(|one| one.is_apart_from(grant));
             next.tokens = record.tokens.with(grant.clone());
+            next.tokens.pending.retain(|one| one.state != *taken);
             next.tokens.unrevoked = unrevoked;
             let written = self.store.write(owner, version, Value::Record(next.clone())).await?;
             if written == Written::Done {
@@ -209,7 +253,9 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
 /// Who answered, and whether they say yes (RFC 9207, section 2.4; RFC 9700, section 4.4; RFC 6749, section 4.1.2.1).
 fn check_answer(metadata: &Metadata, pending: &Pending, returned: &Returned) -> Result<(), Error> {
     let is_foreign = !metadata.issuer.is_empty() && returned.issuer != metadata.issuer;
-    let is_elsewhere = !returned.redirect_uri.is_empty() && returned.redirect_uri != pending.redirect_uri;
+    // Whoever does not say where the browser came back to must bring the name of who answered.
+    let is_named = !returned.issuer.is_empty() && !is_foreign;
+    let is_elsewhere = returned.redirect_uri != pending.redirect_uri && !(returned.redirect_uri.is_empty() && is_named);
     if is_elsewhere || is_foreign && (metadata.sends_issuer || !returned.issuer.is_empty()) {
         tracing::warn!(server.issuer = %metadata.issuer, "a sign-in was answered by another authorization server, or by one that does not say who it is");
         return Err(Error::AuthorizationAnswerForeign(pending.server.issuer().to_owned()));

@@ -1,11 +1,12 @@
 //! What an authorization server issued to an owner, as it is kept in the owner's record.
 
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 use uuid::Uuid;
 
 use super::{
     pending::Pending,
-    plan::{ClientId, Server, SignIn},
+    plan::{ClientId, Resource, Server, SignIn},
     servers::{Authentication, Client},
 };
 
@@ -147,8 +148,22 @@ impl Grant {
         }
     }
 
-    /// Whether it was issued by the server and to the client that the entry names now.
+    /// Whether it was issued by the server and to the client that the entry names now, for the resource that the entry has now.
     pub(crate) fn fits(&self, plan: &SignIn) -> bool {
+        self.is_of(plan) && self.is_for(plan)
+    }
+
+    fn is_for(&self, plan: &SignIn) -> bool {
+        let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+        match (&plan.resource, &plan.upstream) {
+            (Resource::Given(resource), _) => self.resource == *resource,
+            (Resource::OfUpstream, Some(upstream)) => origin(&self.resource) == origin(upstream),
+            (Resource::OfUpstream, None) | (Resource::Omitted, _) => true,
+        }
+    }
+
+    /// Whether it was issued by the server and to the client that the entry names now.
+    pub(super) fn is_of(&self, plan: &SignIn) -> bool {
         let same_client = match (&plan.client, &self.authentication) {
             (None, Some(_)) => true,
             (Some(client), None) => match &client.id {

@@ -2,7 +2,7 @@
 
 pub(super) mod access;
 pub(crate) mod asked;
-mod attempts;
+pub(crate) mod attempts;
 pub(crate) mod client;
 pub(super) mod context;
 pub(crate) mod exchange;

@@ -19,7 +19,7 @@ const RANDOM: usize = 32;
 /// A sign-in that has begun.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    /// SHA-256 of the state.
+    /// SHA-256 of the state; of that hash, while the sign-in is finished.
     pub(crate) state: [u8; 32],
     /// Of PKCE (RFC 7636).
     pub(crate) verifier: SecretString,
@@ -65,6 +65,11 @@ pub(crate) fn uid_of(state: &str) -> Option<String> {
 /// What is kept of a state.
 pub(crate) fn hash(state: &str) -> [u8; 32] {
     sha256(state.as_bytes())
+}
+
+/// What is kept in place of the hash of a state while its sign-in is finished: no state has it.
+pub(crate) fn taken(hash: &[u8; 32]) -> [u8; 32] {
+    sha256(hash)
 }
 
 /// A new verifier (RFC 7636, section 4.1).

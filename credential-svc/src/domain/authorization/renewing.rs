@@ -10,7 +10,7 @@ use service_kit::clock::to_micros;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    attempts::Trouble,
+    attempts::{Basis, Trouble},
     client,
     grant::{Grant, Lease},
     plan::{ClientCredentials, Server, SignIn, Source},
@@ -31,28 +31,30 @@ const LEASE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(22);
 /// How often a record is read while another process has the lease.
 const POLL: Duration = Duration::from_millis(100);
-/// Between attempts to store a token.
+/// The first pause between attempts to store a token, and the longest.
 const RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+/// How long they go on. While the store is away, nobody else can take the lease, either.
+const STORED: Duration = Duration::from_secs(15 * 60);
 /// A token is used this long at least, whatever its server says: one that is rejected earlier is reported by the upstream.
 const SHORTEST: Duration = Duration::from_secs(5);
 
 /// The token that is to be replaced.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     /// As `Tokens::number`.
     pub(crate) number: i64,
+    pub(crate) basis: Basis,
     pub(crate) why: Why,
 }
 
 /// Why another token is needed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     /// There is none, or it expires.
     Age,
     /// The upstream rejected it.
     Rejected,
-    /// The upstream demands these scopes.
-    Scopes(Vec<String>),
 }
 
 /// A request, and what is kept of it with the answer.
@@ -62,7 +64,6 @@ struct Asking {
     request: TokenRequest,
     /// The grant without what is issued. Its scopes are those that are asked for.
     grant: Grant,
-    demanded: Vec<String>,
 }
 
 impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
@@ -75,7 +76,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
             Ok(()) => attempts.succeeded(&owner),
             Err(trouble) => {
                 tracing::warn!(credential.owner = %owner, error = ?trouble, "no other token was issued");
-                attempts.failed(&owner, now, trouble);
+                attempts.failed(&owner, order.basis, now, trouble);
             }
         }
     }
@@ -89,12 +90,12 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let state = self.state(owner).await.map_err(|error| stuck(&error))?;
         let state = state.filter(|state| !state.deleted && state.secrets.own.tokens.number == order.number);
         let Some(state) = state else { return Ok(()) };
-        let Some(asking) = self.asking(&state, order)? else {
+        let Some(asking) = self.asking(&state)? else {
             return Ok(());
         };
         let asked_at = self.clock.now_micros();
         match timeout(ANSWER, self.ask(&asking)).await {
-            Ok(Ok(tokens)) => self.keep(owner, order, &asking, tokens, asked_at, until).await,
+            Ok(Ok(tokens)) => self.keep(owner, order, &asking, tokens, asked_at).await,
             Ok(Err(error)) => self.refused(owner, order, &state, &asking, error).await,
             Err(_) => {
                 self.release(owner, order.number, None).await;
@@ -150,47 +151,16 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
     }
 
     /// What to ask for. `None`: there is nothing to ask with, any more.
-    fn asking(&self, state: &State, order: &Order) -> Result<Option<Asking>, Trouble> {
+    fn asking(&self, state: &State) -> Result<Option<Asking>, Trouble> {
         let source = state.plan.tokens.as_ref().map(|tokens| &tokens.source);
         match source {
             Some(Source::SignIn(plan)) => account(state, plan),
-            Some(Source::ClientCredentials(plan)) => self.machine(state, plan, order).map(Some),
+            Some(Source::ClientCredentials(plan)) => machine(state, plan, self.clock.now_micros()).map(Some),
             Some(Source::Exchange(_) | Source::Passthrough(_)) | None => Ok(None),
         }
     }
 
-    fn machine(&self, state: &State, plan: &ClientCredentials, order: &Order) -> Result<Asking, Trouble> {
-        let client = client::resolve(&state.plan, &state.secrets, &plan.client).map_err(|error| stuck(&error))?;
-        let tokens = &state.secrets.own.tokens;
-        let demanded = match &order.why {
-            Why::Scopes(more) => scopes::union(tokens.demanded.clone(), more.clone()),
-            Why::Age | Why::Rejected => tokens.demanded.clone(),
-        };
-        let asked = scopes::union(plan.scopes.clone(), demanded.clone());
-        let now = self.clock.now_micros();
-        Ok(Asking {
-            server: plan.server.clone(),
-            request: requests::client_credentials(plan, &asked),
-            grant: Grant {
-                server: plan.server.clone(),
-                client_id: client.id.clone(),
-                authentication: None,
-                resource: plan.resource.clone(),
-                scopes: asked,
-                basis: requests::basis(&state.plan, plan, &state.secrets, &client.id),
-                access: "".into(),
-                expire_time: None,
-                refresh: None,
-                account: String::new(),
-                connect_time: tokens.grant.as_ref().map_or(now, |grant| grant.connect_time),
-                refresh_time: now,
-            },
-            client,
-            demanded,
-        })
-    }
-
-    /// Stores a token, while the lease lasts, and until then nobody gets it: a refresh token that was rotated is of no use any more.
+    /// Stores a token, and until then nobody gets it: a refresh token that was rotated is of no use any more.
     async fn keep(
         &self,
         owner: &Owner,
@@ -198,16 +168,11 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         asking: &Asking,
         tokens: Tokens,
         asked_at: i64,
-        until: Instant,
     ) -> Result<(), Trouble> {
         let granted = issued(&asking.grant, tokens, asked_at);
-        if let Why::Scopes(demanded) = &order.why
-            && !granted.lacks(demanded).is_empty()
-        {
-            self.authorization.attempts.refused(owner, asked_at, demanded.clone());
-        }
+        let (until, mut pause) = (Instant::now() + STORED, RETRY);
         loop {
-            match self.try_keep(owner, order.number, &asking.demanded, &granted).await {
+            match self.try_keep(owner, order.number, &granted).await {
                 Ok(Kept::Stored) => {
                     if matches!(order.why, Why::Rejected) {
                         self.authorization.attempts.replaced(owner, asked_at, order.number + 1);
@@ -228,13 +193,14 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                 }
                 Err(error) => {
                     tracing::warn!(credential.owner = %owner, error = %error, "a token could not be stored yet");
-                    sleep(RETRY).await;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LAST_RETRY);
                 }
             }
         }
     }
 
-    async fn try_keep(&self, owner: &Owner, number: i64, demanded: &[String], granted: &Grant) -> Result<Kept, Error> {
+    async fn try_keep(&self, owner: &Owner, number: i64, granted: &Grant) -> Result<Kept, Error> {
         use secrecy::ExposeSecret as _;
         for _ in 0..TRIES {
             let Some(Current { version, record }) = self.current(owner, 0).await? else {
@@ -248,8 +214,7 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
                     None => Kept::Unwanted,
                 });
             }
-            let mut tokens = record.tokens.with(granted.clone());
-            tokens.demanded = scopes::union(tokens.demanded, demanded.to_vec());
+            let tokens = record.tokens.with(granted.clone());
             let next = Record { tokens, ..record };
             if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
                 return Ok(Kept::Stored);
@@ -273,19 +238,11 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         };
         let is_account = asking.grant.refresh.is_some();
         let is_registered = asking.grant.authentication.is_some();
-        if let Why::Scopes(demanded) = &order.why
-            && code == "invalid_scope"
-        {
-            let now = self.clock.now_micros();
-            self.authorization.attempts.refused(owner, now, demanded.clone());
-            self.release(owner, order.number, None).await;
-            return Ok(());
-        }
         let client_is_unknown = matches!(code, "invalid_client" | "unauthorized_client") && is_registered;
         if client_is_unknown {
             self.forget(&state.entry, &asking.server, &asking.client.id).await;
         }
-        if is_account && (code == "invalid_grant" || client_is_unknown) {
+        if is_account && (ends_the_grant(&error) || client_is_unknown) {
             let why = format!("the authorization server does not renew the token: {error}");
             return self
                 .fail(owner, order.number, &why)
@@ -295,6 +252,8 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         let (trouble, refusal) = match error {
             ServerError::Refused { .. } if code.is_empty() => (Trouble::Unavailable(error.to_string()), None),
             ServerError::Unavailable(why) => (Trouble::Unavailable(why), None),
+            // What it answers is no OAuth, as where something stands before it: no person who connects again mends that.
+            ServerError::Unusable(why) if is_account => (Trouble::Unavailable(why.clone()), Some(why)),
             ServerError::Refused { .. } | ServerError::Unusable(_) => {
                 let why = format!(
                     "the authorization server issues no token: {error}; an admin must check the client, its secret and what the entry asks for"
@@ -327,6 +286,25 @@ impl<S: Store, R: Registry, A: AuthorizationServers> Credentials<S, R, A> {
         Err(Error::Contended)
     }
 
+    /// Notes that a token is refused that nothing renews. The account stays connected: some upstreams reject a token for one tool, and take it
+    /// for others.
+    pub(super) async fn note_refusal(&self, owner: &Owner, number: i64, why: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let Some(Current { version, record }) = self.current(owner, 0).await? else {
+                return Ok(());
+            };
+            if record.tokens.number != number || record.tokens.refusal.is_some() {
+                return Ok(());
+            }
+            let mut next = record;
+            next.tokens.refusal = Some(why.to_owned());
+            if self.store.write(owner, version, Value::Record(next)).await? == Written::Done {
+                return Ok(());
+            }
+        }
+        Err(Error::Contended)
+    }
+
     /// Gives the lease back, and notes a refusal. If that fails, the lease expires.
     async fn release(&self, owner: &Owner, number: i64, refusal: Option<String>) {
         let Ok(Some(Current { version, record })) = self.current(owner, 0).await else {
@@ -353,6 +331,31 @@ enum Kept {
     Unwanted,
 }
 
+/// What gets a machine's token.
+fn machine(state: &State, plan: &ClientCredentials, now: i64) -> Result<Asking, Trouble> {
+    let client = client::resolve(&state.plan, &state.secrets, &plan.client).map_err(|error| stuck(&error))?;
+    let tokens = &state.secrets.own.tokens;
+    Ok(Asking {
+        server: plan.server.clone(),
+        request: requests::client_credentials(plan),
+        grant: Grant {
+            server: plan.server.clone(),
+            client_id: client.id.clone(),
+            authentication: None,
+            resource: plan.resource.clone(),
+            scopes: plan.scopes.clone(),
+            basis: requests::basis(&state.plan, plan, &state.secrets, &client.id),
+            access: "".into(),
+            expire_time: None,
+            refresh: None,
+            account: String::new(),
+            connect_time: tokens.grant.as_ref().map_or(now, |grant| grant.connect_time),
+            refresh_time: now,
+        },
+        client,
+    })
+}
+
 /// What refreshes an account's token. `None`: the account was disconnected, or connected elsewhere.
 fn account(state: &State, plan: &SignIn) -> Result<Option<Asking>, Trouble> {
     let Some(grant) = state.secrets.own.tokens.grant.clone() else {
@@ -374,7 +377,6 @@ fn account(state: &State, plan: &SignIn) -> Result<Option<Asking>, Trouble> {
         request: requests::refresh(&grant, &refresh),
         client,
         grant,
-        demanded: Vec::new(),
     }))
 }
 
@@ -394,6 +396,20 @@ pub(super) fn issued(before: &Grant, tokens: Tokens, asked_at: i64) -> Grant {
         account: tokens.account.unwrap_or_else(|| before.account.clone()),
         refresh_time: asked_at,
         ..before.clone()
+    }
+}
+
+/// Whether a server will never renew a token again. By RFC 6749, section 5.2, it says `invalid_grant`. Others have codes of their own for it, such
+/// as GitHub's `bad_refresh_token` or `interaction_required` of Microsoft Entra ID; Atlassian says `unauthorized_client`, and that the refresh
+/// token is invalid. What remains is a fault of the entry, its client or the request, which a person who connects again does not mend.
+fn ends_the_grant(error: &ServerError) -> bool {
+    let ServerError::Refused { code, description } = error else {
+        return false;
+    };
+    match code.as_str() {
+        "unauthorized_client" => description.contains("refresh"),
+        "invalid_client" | "invalid_request" | "invalid_scope" | "invalid_target" | "unsupported_grant_type" => false,
+        code => !is_transient(code),
     }
 }
 

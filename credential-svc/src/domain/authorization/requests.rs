@@ -30,9 +30,9 @@ pub(super) fn refresh(grant: &Grant, token: &SecretString) -> TokenRequest {
 }
 
 /// For a machine (RFC 6749, section 4.4.2).
-pub(super) fn client_credentials(plan: &ClientCredentials, scopes: &[String]) -> TokenRequest {
+pub(super) fn client_credentials(plan: &ClientCredentials) -> TokenRequest {
     let mut request = TokenRequest::new("client_credentials");
-    request.add("scope", &scopes.join(" "));
+    request.add("scope", &plan.scopes.join(" "));
     request.add("resource", &plan.resource);
     request.add("audience", &plan.audience);
     request

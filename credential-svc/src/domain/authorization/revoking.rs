@@ -32,7 +32,7 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
         match self.client_of(plan, &grant, own, entry).await {
             Ok(client) => Unrevoked::add(&mut unrevoked, grant.unrevoked(client, self.clock.now_micros())),
             Err(error) => {
-                tracing::warn!(credential.owner = %owner, error = %error, "tokens are not revoked: their client is not known any more");
+                tracing::warn!(credential.owner = %owner, error = %error, "tokens are not revoked");
             }
         }
         unrevoked
@@ -53,11 +53,12 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
                     authentication: authentication.clone(),
                 });
             }
-            (None, Some(Source::SignIn(plan))) => plan.client.as_ref(),
-            (None, Some(Source::ClientCredentials(plan))) => Some(&plan.client),
+            // A client of another server would show that one its secret.
+            (None, Some(Source::SignIn(plan))) if grant.is_of(plan) => plan.client.as_ref(),
+            (None, Some(Source::ClientCredentials(plan))) if plan.server == grant.server => Some(&plan.client),
             (None, _) => None,
         };
-        let named = named.ok_or(Error::RegistryUnavailable)?;
+        let named = named.ok_or_else(|| unknown(grant))?;
         let entry = match entry {
             Some(entry) => match self.store.read(entry).await? {
                 Some((_, Value::Record(record))) => record,
@@ -69,6 +70,18 @@ impl<S: Store, R, A: AuthorizationServers> Credentials<S, R, A> {
             own: own.clone().into(),
             entry: entry.into(),
         };
-        client::resolve(plan, &secrets, named)
+        let client = client::resolve(plan, &secrets, named)?;
+        if client.id != grant.client_id {
+            return Err(unknown(grant));
+        }
+        Ok(client)
     }
+}
+
+fn unknown(grant: &Grant) -> Error {
+    Error::AuthorizationServerRefused(format!(
+        "the entry no longer names the client {:?} of {}",
+        grant.client_id,
+        grant.server.issuer()
+    ))
 }

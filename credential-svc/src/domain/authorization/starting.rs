@@ -36,6 +36,19 @@ const IDENTITY: [&str; 2] = ["openid", "email"];
 
 /// Where browsers come back to, at gateway-svc.
 pub(super) const CALLBACK: &str = "/oauth/callback";
+/// Parameters that are for this service to set, whatever the query of an authorization endpoint has.
+const RESERVED: [&str; 10] = [
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "code_challenge",
+    "code_challenge_method",
+    "scope",
+    "resource",
+    "request",
+    "request_uri",
+];
 /// Bytes of a digest that tell servers apart.
 const TAG: usize = 16;
 
@@ -332,11 +345,15 @@ fn url(plan: &SignIn, request: &Request, state: &SecretString, verifier: &Secret
         ))
     })?;
     url.set_fragment(None);
+    // What stands twice is read differently by different servers.
+    let own: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    url.set_query(None);
     let scopes = request.scopes.join(" ");
     let has_offline = request.scopes.iter().any(|scope| scope == OFFLINE);
     let has_prompt = plan.parameters.iter().any(|(name, _)| name == "prompt");
     let mut query = url.query_pairs_mut();
     query
+        .extend_pairs(own.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str())))
         .append_pair("response_type", "code")
         .append_pair("client_id", &request.client_id)
         .append_pair("redirect_uri", &request.redirect_uri)

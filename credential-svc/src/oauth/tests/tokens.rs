@@ -184,7 +184,7 @@ async fn an_answer_that_trickles_ends() {
         Response::new(Body::from_stream(drops.boxed()))
     });
     let (servers, _) = servers_within(Duration::from_millis(300));
-    assert_unavailable(ask(&servers, &server).await, "within 300ms");
+    assert_unavailable(ask(&servers, &server).await, "within 600ms");
 }
 
 #[tokio::test]

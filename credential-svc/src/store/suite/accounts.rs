@@ -115,6 +115,15 @@ impl<B: Bench> World<B> {
         self.replica_at(GATEWAY).await
     }
 
+    /// After the entry has changed.
+    pub(super) async fn replica_with(&self, sign_in: SignIn) -> Arc<Service<B::Store>> {
+        let (store, plan) = (
+            self.bench.connect().await,
+            plan(Tokens::SignIn(sign_in), Source::Prompted),
+        );
+        Arc::new(Service::with(store, &self.registry, plan, &self.servers, GATEWAY))
+    }
+
     pub(super) async fn replica_at(&self, public_url: &str) -> Arc<Service<B::Store>> {
         let store = self.bench.connect().await;
         let plan = self.plan.clone();

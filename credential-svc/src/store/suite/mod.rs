@@ -84,6 +84,9 @@ macro_rules! store_suite {
             a_code_that_is_not_accepted_connects_nothing,
             another_account_replaces_the_first,
             scopes_that_are_demanded_are_asked_for_next_time,
+            a_token_goes_where_it_is_for,
+            a_server_never_learns_the_secret_of_a_client_of_another,
+            who_disconnects_during_a_sign_in_stays_disconnected,
             what_was_issued_is_revoked_with_its_owner,
             a_revocation_that_failed_is_made_by_the_next_process,
             an_account_that_is_connected_again_is_not_revoked,
@@ -101,7 +104,7 @@ macro_rules! store_suite {
             what_is_disconnected_during_a_renewal_stays_so,
             all_callers_share_a_machines_token,
             another_secret_gives_another_token,
-            a_machine_asks_for_scopes_that_are_demanded,
+            a_machine_gets_no_scopes_that_only_the_upstream_names,
             nothing_that_is_told_or_logged_holds_a_token,
         );
     };

@@ -1,6 +1,6 @@
 //! Tokens are renewed: once, and whatever happens in between.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use futures::{
     FutureExt as _,
@@ -9,6 +9,7 @@ use futures::{
 use pretty_assertions::assert_eq;
 use secrecy::ExposeSecret as _;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Bench,
@@ -18,10 +19,12 @@ use super::{
 };
 use crate::domain::{
     authorization::{
+        attempts::Basis,
         fake::{LIFE, Script, refused},
         renewing::{Order, Why},
         servers::{ServerError, TokenKind},
     },
+    credentials::complete,
     error::Error,
     ports::Store,
     record::{Record, Value},
@@ -56,7 +59,11 @@ fn stuck(reached: &Arc<Notify>) -> BoxFuture<'static, ()> {
 }
 
 fn order(number: i64) -> Order {
-    Order { number, why: Why::Age }
+    Order {
+        number,
+        basis: Basis::default(),
+        why: Why::Age,
+    }
 }
 
 pub(in crate::store) async fn fifty_callers_of_two_replicas_renew_once<B: Bench>() {
@@ -104,7 +111,15 @@ pub(in crate::store) async fn a_token_is_renewed_while_it_still_serves<B: Bench>
     assert_eq!(service.token().await.unwrap(), bearer(1, 1));
     asked.notified().await;
     assert_eq!(service.token().await.unwrap(), bearer(1, 1), "nobody waits");
+    // Whoever stops the service now would lose the token: the server has taken the one before.
+    let (stop, credentials) = (CancellationToken::new(), Arc::clone(&service.credentials));
+    let mut stopping = pin!(complete(credentials, stop.clone()));
+    stop.cancel();
+    assert_eq!(futures::poll!(&mut stopping), Poll::Pending);
     answer.notify_one();
+    stopping.await;
+    assert_eq!(renewals(&world), 1);
+    assert_eq!(record(&service).await.tokens.number, 2);
     assert_eq!(service.token_comes(2).await, bearer(2, 2).0);
     assert_eq!(renewals(&world), 1);
     let generation = service.credentials.get(&service.subject("a")).await.unwrap().generation;
@@ -262,6 +277,12 @@ pub(in crate::store) async fn a_refusal_for_good_asks_for_a_person<B: Bench>() {
     let world = World::<B>::of_accounts().await;
     let service = world.replica().await;
     service.connect().await;
+    // A code of its own, as some servers have.
+    world.servers.script([Script::Fail(refused("bad_refresh_token"))]);
+    service.advance(LIFE);
+    let error = service.token().await.unwrap_err();
+    assert!(error.to_string().contains("connect the account again"), "{error}");
+    service.connect().await;
     world.servers.script([Script::Fail(refused("invalid_grant"))]);
     service.advance(LIFE);
     for _ in 0..3 {
@@ -271,7 +292,7 @@ pub(in crate::store) async fn a_refusal_for_good_asks_for_a_person<B: Bench>() {
             "{error}"
         );
     }
-    assert_eq!(renewals(&world), 1);
+    assert_eq!(renewals(&world), 2);
     service.reconcile().await.unwrap();
     let condition = world.registry.reported(&owner("a")).unwrap();
     assert_eq!(
@@ -290,7 +311,7 @@ pub(in crate::store) async fn a_refusal_for_good_asks_for_a_person<B: Bench>() {
         "{told:?}"
     );
     service.connect().await;
-    assert_eq!(service.token().await.unwrap(), bearer(2, 2));
+    assert_eq!(service.token().await.unwrap(), bearer(3, 3));
 }
 
 pub(in crate::store) async fn a_token_that_cannot_be_renewed_expires<B: Bench>() {
@@ -306,6 +327,13 @@ pub(in crate::store) async fn a_token_that_cannot_be_renewed_expires<B: Bench>()
         service.token().await.unwrap(),
         bearer(1, 1),
         "one upstream's word marks nothing"
+    );
+    let told = service.credentials.get(&service.subject("a")).await.unwrap();
+    assert!(
+        told.connection
+            .unwrap()
+            .refusal
+            .contains("the upstream rejects the token")
     );
     service.advance(Duration::from_secs(5));
     service.token().await.unwrap_err();

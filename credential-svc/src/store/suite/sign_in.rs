@@ -1,6 +1,6 @@
 //! People connect accounts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use pretty_assertions::assert_eq;
@@ -16,12 +16,14 @@ use crate::domain::{
     authorization::{
         asked::Asked,
         fake::{ISSUER, Script, refused},
-        plan::{Server, SignIn, Source as Tokens},
+        plan::{ClientId, ClientPlan, Resource, Server, SignIn, Source as Tokens},
         servers::{ServerError, TokenKind, Upstream},
         starting::Started,
     },
     error::Error,
     owner::Source,
+    ports::Store as _,
+    record::Value,
 };
 
 /// Of [`ISSUER`], in redirect URIs that are registered there.
@@ -213,6 +215,21 @@ pub(in crate::store) async fn a_server_that_cannot_be_used_is_refused<B: Bench>(
             "{error:?}"
         );
     };
+    // Its own parameters stay, but those that are ours to set.
+    world.servers.change_metadata(|metadata| {
+        metadata.authorization_endpoint = format!("{ISSUER}/authorize?tenant=1&client_id=evil&scope=admin");
+    });
+    let started = service.start(ALICE).await.unwrap();
+    assert!(started.url.starts_with(&format!(
+        "{ISSUER}/authorize?tenant=1&response_type=code&client_id=registered-1&"
+    )));
+    assert_eq!(
+        (
+            started.url.matches("client_id=").count(),
+            started.url.matches("scope=").count()
+        ),
+        (1, 1)
+    );
     world.servers.change_metadata(|metadata| metadata.has_pkce = false);
     refused("PKCE").await;
     world.servers.change_metadata(|metadata| {
@@ -368,7 +385,7 @@ pub(in crate::store) async fn scopes_that_are_demanded_are_asked_for_next_time<B
     for _ in 0..2 {
         let missing = service.call(demanded(&["read", "write"])).await.unwrap_err();
         assert!(
-            matches!(&missing, Error::ScopeRequired { scopes } if *scopes == ["write"]),
+            matches!(&missing, Error::ScopeRequired { scopes, .. } if *scopes == ["write"]),
             "{missing:?}"
         );
     }
@@ -380,6 +397,14 @@ pub(in crate::store) async fn scopes_that_are_demanded_are_asked_for_next_time<B
     let summary = service.finish(ALICE, &started, |_| {}).await.unwrap();
     assert_eq!(summary.connection.unwrap().demanded, [""; 0]);
     assert_eq!(service.call(demanded(&["write"])).await.unwrap(), bearer(2, 2));
+    // One that no server knows is not asked for for ever.
+    service.call(demanded(&["junk"])).await.unwrap_err();
+    let started = service.start(ALICE).await.unwrap();
+    assert!(query(&started)["scope"].ends_with(" junk"));
+    let refused = service.finish(ALICE, &started, |returned| returned.error = "invalid_scope".to_owned());
+    assert!(matches!(refused.await, Err(Error::AuthorizationDenied(_))));
+    let started = service.start(ALICE).await.unwrap();
+    assert_eq!(query(&started)["scope"], "offline_access read");
     // A hostile upstream demands ever more.
     let many: Vec<String> = (0..300).map(|number| format!("s{number}")).collect();
     for chunk in many.chunks(50) {
@@ -391,6 +416,63 @@ pub(in crate::store) async fn scopes_that_are_demanded_are_asked_for_next_time<B
     }
     let told = service.credentials.get(&service.subject("a")).await.unwrap();
     assert!(told.connection.unwrap().demanded.len() <= 100);
+}
+
+pub(in crate::store) async fn a_token_goes_where_it_is_for<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    world.replica().await.connect().await;
+    for changed in [
+        SignIn {
+            upstream: Some("https://elsewhere.example.net/mcp".to_owned()),
+            ..sign_in()
+        },
+        SignIn {
+            resource: Resource::Given("https://example.com/other".to_owned()),
+            ..sign_in()
+        },
+    ] {
+        let service = world.replica_with(changed).await;
+        let error = service.token().await.unwrap_err();
+        assert!(error.to_string().contains("connect"), "{error}");
+    }
+}
+
+pub(in crate::store) async fn a_server_never_learns_the_secret_of_a_client_of_another<B: Bench>() {
+    let named = |server: &str, id: &str| SignIn {
+        server: Some(Server::Issuer(server.to_owned())),
+        client: Some(ClientPlan {
+            id: ClientId::Given(id.to_owned()),
+            ..client()
+        }),
+        ..sign_in()
+    };
+    for (server, id) in [("https://other.example.com", "machine"), (ISSUER, "another")] {
+        let world = World::<B>::of_accounts().await;
+        let before = world.replica_with(named(ISSUER, "machine")).await;
+        before.put("a", &[("secret", "canary-secret")]).await.unwrap();
+        before.connect().await;
+        let after = world.replica_with(named(server, id)).await;
+        after.put("a", &[("secret", "canary-of-another")]).await.unwrap();
+        after.credentials.delete(after.subject("a")).await.unwrap();
+        let Some((_, Value::Record(left))) = after.store().read(&owner("a")).await.unwrap() else {
+            panic!("{server} {id}");
+        };
+        assert!(left.tokens.unrevoked.is_empty(), "{server} {id}");
+        assert_eq!(world.servers.revoked(0).await, [], "{server} {id}");
+    }
+}
+
+pub(in crate::store) async fn who_disconnects_during_a_sign_in_stays_disconnected<B: Bench>() {
+    let world = World::<B>::of_accounts().await;
+    let service = world.replica().await;
+    let started = service.start(ALICE).await.unwrap();
+    let meddle = Arc::clone(&service);
+    let meanwhile = async move { drop(meddle.credentials.delete(meddle.subject("a")).await.unwrap()) };
+    world.servers.script([Script::Before(meanwhile.boxed())]);
+    invalid(service.finish(ALICE, &started, |_| {}).await);
+    assert_eq!(world.servers.revoked(2).await[0].1, "canary-refresh-1");
+    let told = service.credentials.get(&service.subject("a")).await.unwrap();
+    assert_eq!(told.connection, None);
 }
 
 pub(in crate::store) async fn what_was_issued_is_revoked_with_its_owner<B: Bench>() {

@@ -428,3 +428,32 @@ async fn nothing_that_is_printed_holds_a_token() {
     let printed = format!("{alice:?} {got:?} {exchanger:?}");
     assert!(!printed.contains("canary"), "{printed}");
 }
+
+#[tokio::test]
+async fn a_server_gets_no_token_of_another_issuer() {
+    let clock = clock();
+    let stranger = Caller {
+        issuer: "https://other-idp".to_owned(),
+        ..caller(&clock, "alice", 3_600)
+    };
+    let servers = Scripted::new(|_, _| issued("t", "", Some(60)));
+    let exchanger = Exchanger::new(clock.clone());
+    let error = token(&exchanger, &servers, &direct(), &stranger, 0).await.unwrap_err();
+    assert!(
+        matches!(&error, ExchangeError::WrongToken(why) if why.contains("https://idp") && why.contains("https://other-idp")),
+        "{error:?}"
+    );
+    assert_eq!(servers.asked(), []);
+    // The entry vouches for endpoints that it gives without an issuer.
+    let endpoints = Server::Endpoints {
+        issuer: String::new(),
+        authorization: String::new(),
+        token: "https://exchange/token".to_owned(),
+        revocation: String::new(),
+    };
+    let vouched = Exchange {
+        server: endpoints,
+        ..direct()
+    };
+    token(&exchanger, &servers, &vouched, &stranger, 0).await.unwrap();
+}
