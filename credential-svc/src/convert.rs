@@ -31,7 +31,7 @@ const LAGGING: &str = "chandlery-lagging";
 /// An installation.
 pub(crate) fn installation(installation: Installation) -> InstallationView {
     InstallationView {
-        foreign: destination::Foreign::of(&installation),
+        foreign: destination::ValuesByOthers::of(&installation),
         shown: shown(&installation.conditions, installation.credential_generation),
         entry_uid: installation.entry_uid,
         entry_revision: installation.running_entry_revision,

@@ -77,7 +77,7 @@ async fn build(stack: &Stack, database: Database) -> Result<service_kit::App, re
         Config::new(database, [7; 32]),
         Deps {
             verifier: stack.issuer.verifier(Clock::System),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         },
     )

@@ -61,7 +61,7 @@ impl Connected for Connection {
             peer: self.peer,
             guard: match &self.io {
                 Either::Left(_) => None,
-                Either::Right(guarded) => Some((Arc::clone(guarded.phase()), guarded.patience())),
+                Either::Right(guarded) => Some((Arc::clone(guarded.phase()), guarded.client_timeout())),
             },
         }
     }

@@ -90,11 +90,11 @@ async fn over_link(mut request: axum::extract::Request, next: axum::middleware::
         return next.run(request).await;
     };
     request.extensions_mut().insert(link.peer);
-    let Some((phase, patience)) = link.guard else {
+    let Some((phase, client_timeout)) = link.guard else {
         return next.run(request).await;
     };
     let served = Served::begin(Arc::clone(&phase));
-    let request = request.map(|body| axum::body::Body::new(request_body(body, patience, phase)));
+    let request = request.map(|body| axum::body::Body::new(request_body(body, client_timeout, phase)));
     let response = next.run(request).await;
     response.map(|body| axum::body::Body::new(response_body(body, served)))
 }

@@ -69,14 +69,14 @@ impl Moved {
         let Difference { server, values, stored } = destination::difference(bound, present);
         let mut causes = Vec::new();
         if !destination::is_code(present) && server {
-            let before = if destination::is_code(bound) || destination::is_former(bound) {
+            let before = if destination::is_code(bound) || destination::is_legacy(bound) {
                 "a server that Chandlery runs"
             } else {
                 &destination::readable(bound)
             };
             let origin = destination::readable(present);
             causes.push(format!("the entry now points to {origin}, but {entered} for {before}"));
-        } else if destination::is_former(bound) {
+        } else if destination::is_legacy(bound) {
             causes.push(
                 "secrets are now bound to everything that decides what runs, and these were bound to the program alone"
                     .to_owned(),

@@ -1,6 +1,6 @@
 //! What an entry revision says about secrets: which ones there are, who provides them, and where they go.
 
-use registry_model::destination::{self, Destination, Foreign, Part};
+use registry_model::destination::{self, Destination, Part, ValuesByOthers};
 
 use super::{
     authorization::plan::{ClientCredentials, Source as Tokens, TokenPlan},
@@ -62,22 +62,22 @@ pub(crate) struct Primary {
 
 impl Plan {
     /// Where secrets of the entry go, or those of an installation whose values somebody else has set.
-    pub(crate) fn binding(&self, foreign: Option<&Foreign>) -> Option<String> {
+    pub(crate) fn binding(&self, foreign: Option<&ValuesByOthers>) -> Option<String> {
         let destination = self.destination.as_ref()?;
         Some(destination::with(&destination.binding, foreign))
     }
 
     /// Where an installation's own secrets go, given `entry`, the record of the entry: which of its secrets go to the same server is part of
     /// the destination. `None` for the entry's own secrets.
-    pub(crate) fn bound(&self, foreign: Option<&Foreign>, entry: Option<&Record>) -> Option<String> {
+    pub(crate) fn bound(&self, foreign: Option<&ValuesByOthers>, entry: Option<&Record>) -> Option<String> {
         let stored = self.stored_for_server(entry);
-        Some(destination::beside(&self.binding(foreign)?, stored))
+        Some(destination::with_stored(&self.binding(foreign)?, stored))
     }
 
     /// The same with what people are shown; `values` are the values of an installation.
     pub(crate) fn present(
         &self,
-        foreign: Option<&Foreign>,
+        foreign: Option<&ValuesByOthers>,
         values: &[Part],
         entry: Option<&Record>,
     ) -> Option<Present> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use registry_model::destination::Foreign;
+use registry_model::destination::ValuesByOthers;
 
 use super::{
     authorization::asked::Generations,
@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) secrets: Secrets,
     /// When the records serve no longer (microseconds since 1970).
     pub(super) until: i64,
-    foreign: Option<Foreign>,
+    foreign: Option<ValuesByOthers>,
 }
 
 /// What is known without the records.
@@ -45,7 +45,7 @@ struct Outline {
     plan: Arc<Plan>,
     entry_revision: i64,
     deleted: bool,
-    foreign: Option<Foreign>,
+    foreign: Option<ValuesByOthers>,
     own: Part,
     entry: Part,
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use registry_model::destination::{Foreign, Part};
+use registry_model::destination::{Part, ValuesByOthers};
 
 use super::{condition::Condition, destination::Present, owner::Owner, plan::Plan, record::Record};
 
@@ -22,7 +22,7 @@ pub(crate) struct InstallationView {
     /// It is deleted, and waits for cleanup.
     pub(crate) deleted: bool,
     /// Set for a personal installation whose values were set by somebody other than its owner.
-    pub(crate) foreign: Option<Foreign>,
+    pub(crate) foreign: Option<ValuesByOthers>,
     pub(crate) shown: Shown,
 }
 
@@ -150,7 +150,7 @@ pub(crate) struct Known {
     /// `None`: the watch has not brought the entry revision yet.
     pub(crate) plan: Option<Arc<Plan>>,
     /// As `InstallationView::foreign`.
-    pub(crate) foreign: Option<Foreign>,
+    pub(crate) foreign: Option<ValuesByOthers>,
     /// The entry of an installation.
     pub(crate) entry: Option<Owner>,
     /// As `Subject::mixed_with`.

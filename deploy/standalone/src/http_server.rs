@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use service_kit::{
     Hosts, Peer,
-    edge::{Acceptor, Gate, Guarded, Place, Served, request_body, response_body},
+    edge::{Acceptor, Gate, Guarded, Permit, Served, request_body, response_body},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -76,13 +76,13 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let (mut lanes, ends): (Vec<_>, Vec<_>) = (0..lanes)
-        .map(|_| lane(site.clone(), gate.limits().patience, stop.clone()))
+        .map(|_| lane(site.clone(), gate.limits().client_timeout, stop.clone()))
         .collect::<io::Result<Vec<_>>>()?
         .into_iter()
         .unzip();
     let mut acceptor = Acceptor::new(listener, gate, REFUSAL);
     loop {
-        let (connection, peer, place) = tokio::select! {
+        let (connection, peer, permit) = tokio::select! {
             accepted = acceptor.accept() => accepted,
             () = stop.cancelled() => break,
         };
@@ -99,7 +99,7 @@ pub(crate) async fn serve(
         let accepted = Accepted {
             connection,
             peer,
-            place,
+            permit,
         };
         let given = tokio::select! {
             given = lanes[free].send(accepted) => given,
@@ -121,13 +121,13 @@ pub(crate) async fn serve(
 struct Accepted {
     connection: std::net::TcpStream,
     peer: SocketAddr,
-    place: Place,
+    permit: Permit,
 }
 
 type Lane = (mpsc::Sender<Accepted>, oneshot::Receiver<()>);
 
 /// Starts a thread that serves the connections sent to it, and returns a receiver that resolves when it has ended.
-fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<Lane> {
+fn lane(site: Site, client_timeout: Duration, stop: CancellationToken) -> io::Result<Lane> {
     let (give, mut connections) = mpsc::channel::<Accepted>(QUEUE);
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -140,7 +140,7 @@ fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<L
                 let Accepted {
                     connection,
                     peer,
-                    place,
+                    permit,
                 } = accepted;
                 let Ok(connection) = TcpStream::from_std(connection) else {
                     continue;
@@ -148,10 +148,10 @@ fn lane(site: Site, patience: Duration, stop: CancellationToken) -> io::Result<L
                 let served = connection_of(
                     &builder,
                     connection,
-                    place,
+                    permit,
                     Peer::External(peer),
                     &site,
-                    patience,
+                    client_timeout,
                     &stop,
                 );
                 let open = open.clone();
@@ -197,13 +197,13 @@ fn builder() -> auto::Builder<TokioExecutor> {
 fn connection_of(
     builder: &auto::Builder<TokioExecutor>,
     connection: TcpStream,
-    place: Place,
+    permit: Permit,
     peer: Peer,
     site: &Site,
-    patience: Duration,
+    client_timeout: Duration,
     stop: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let phase = Arc::clone(place.phase());
+    let phase = Arc::clone(permit.phase());
     let site = site.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let served = Served::begin(Arc::clone(&phase));
@@ -212,7 +212,7 @@ fn connection_of(
         } else if phase.is_spare() && !health::is_asked(request.uri()) {
             Err(busy())
         } else {
-            let mut request = request.map(|body| Body::new(request_body(body, patience, Arc::clone(&phase))));
+            let mut request = request.map(|body| Body::new(request_body(body, client_timeout, Arc::clone(&phase))));
             request.extensions_mut().insert(peer);
             Ok(site.router.clone().call(request))
         };
@@ -233,7 +233,7 @@ fn connection_of(
     let builder = builder.clone();
     let stop = stop.clone();
     async move {
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(Guarded::new(connection, place)), service));
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(Guarded::new(connection, permit)), service));
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
             () = stop.cancelled() => {

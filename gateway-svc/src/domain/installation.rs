@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use registry_model::destination::Foreign;
+use registry_model::destination::ValuesByOthers;
 
 /// An installation. There are many: what several share is in their entry, in the revision they run, and in their runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) struct Installation {
     /// Key and value of the non-secret install fields that were prompted for.
     pub(crate) values: Box<[(Arc<str>, Box<str>)]>,
     /// Set where another person than the owner of a personal one set its values: they are a part of its secrets' destination.
-    pub(crate) foreign: Option<Foreign>,
+    pub(crate) foreign: Option<ValuesByOthers>,
     /// `CREDENTIAL_READY`: of its own secrets.
     pub(crate) credential: Condition,
     /// `RUNTIME_READY`; of no meaning where its entry is remote, or its server is shared.

@@ -173,7 +173,7 @@ mod tests {
                 },
                 Arc::new(Verifier::new(vec![config], Clock::System).unwrap()),
                 Store::new(Duration::from_secs(60), Clock::System),
-                Quotas::boundless(),
+                Quotas::unlimited(),
                 Clock::System,
             );
             Self {

@@ -7,7 +7,7 @@ use contracts::registry::{
     self as pb, AssignmentMode, ConditionStatus, ConditionType, EntryLifecycle, FeatureKind, RuntimeState,
     gateway_token, installation, team_mapping, tool_assignment, visibility,
 };
-use registry_model::destination::Foreign;
+use registry_model::destination::ValuesByOthers;
 use service_kit::UserId;
 
 use super::{strings::Strings, teams::Team};
@@ -74,7 +74,7 @@ pub(super) fn installation(made: &pb::Installation, strings: &mut Strings) -> Op
             .iter()
             .map(|(key, value)| (strings.get(key), value.as_str().into()))
             .collect(),
-        foreign: Foreign::of(made),
+        foreign: ValuesByOthers::of(made),
         discovered,
         tools: tools(&made.discovered, strings),
         once_ready: made.first_ready_time.is_some(),

@@ -95,7 +95,7 @@ impl World {
             registry: to_registry,
             credential: to_credential,
             verifier: issuer.verifier(Clock::System),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         };
         let mut world = Self {

@@ -71,7 +71,7 @@ impl Registry {
         let config = registry_svc::Config::new(database.clone(), KEY);
         let deps = registry_svc::Deps {
             verifier,
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         };
         let app = registry_svc::build(config, deps).await?;
@@ -124,7 +124,7 @@ impl Gateway {
             registry,
             credential,
             verifier,
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         };
         let begin = Instant::now();

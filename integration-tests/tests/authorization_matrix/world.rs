@@ -521,7 +521,7 @@ async fn build(
         },
         registry_svc::Deps {
             verifier: verifier.clone(),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         },
     );
@@ -537,7 +537,7 @@ async fn build(
         credential_svc::Deps {
             registry: credential_to_registry,
             verifier: verifier.clone(),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         },
     );
@@ -553,7 +553,7 @@ async fn build(
             registry: orchestrator_to_registry,
             credential: orchestrator_to_credential,
             verifier: verifier.clone(),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         },
     );
@@ -567,7 +567,7 @@ async fn build(
             registry: gateway_to_registry,
             credential: gateway_to_credential,
             verifier,
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         },
     );

@@ -54,7 +54,7 @@ impl World {
         };
         let deps = registry_svc::Deps {
             verifier: Arc::clone(&verifier),
-            quotas: Quotas::boundless(),
+            quotas: Quotas::unlimited(),
             clock: Clock::System,
         };
         let app = registry_svc::build(config, deps).await.expect("it is built");
@@ -104,7 +104,7 @@ impl World {
         let deps = credential_svc::Deps {
             registry: self.registry.pipe(Workload::Credential),
             verifier: Arc::clone(&self.verifier),
-            quotas: Quotas::boundless(),
+            quotas: Quotas::unlimited(),
             clock: Clock::System,
         };
         let app = credential_svc::build(config, deps).await.expect("it is built");

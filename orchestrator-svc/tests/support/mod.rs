@@ -98,7 +98,7 @@ impl Stack {
             registry: channel(),
             credential: channel(),
             verifier: issuer.verifier(Clock::System),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::System,
         };
         let app = orchestrator_svc::build(config, deps).await.unwrap();

@@ -13,9 +13,9 @@ use super::{
 /// Identifies the values of an installation that somebody other than its owner has set. It never recurs: setting the
 /// same values again gives another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Foreign(Box<str>);
+pub struct ValuesByOthers(Box<str>);
 
-impl Foreign {
+impl ValuesByOthers {
     /// `None` if the owner has set the values, or if the installation belongs to a team.
     pub fn of(installation: &Installation) -> Option<Self> {
         let personal = matches!(installation.scope, Some(Scope::User(_)));

@@ -8,7 +8,7 @@
 //! certain that nothing else would change.
 //!
 //! Values that the installing person enters are their own choice, and not in the digest. If somebody else has changed
-//! them on a personal installation, [`Foreign`] adds them, and it is another destination.
+//! them on a personal installation, [`ValuesByOthers`] adds them, and it is another destination.
 
 mod diff;
 mod digest;
@@ -25,7 +25,7 @@ use url::Url;
 
 pub use self::{
     diff::{Change, changes},
-    foreign::{Foreign, values},
+    foreign::{ValuesByOthers, values},
     show::{Part, Text, stored_secret},
 };
 
@@ -93,11 +93,11 @@ fn with_servers(origin: String, servers: &[parts::Part<'_>]) -> String {
 
 /// The destination of this installation's secrets while it runs `revision`.
 pub fn of_installation(revision: &EntryRevision, installation: &Installation) -> Option<String> {
-    Some(with(&of(revision)?, Foreign::of(installation).as_ref()))
+    Some(with(&of(revision)?, ValuesByOthers::of(installation).as_ref()))
 }
 
 /// The destination of an installation, derived from that of the entry revision that it runs.
-pub fn with(binding: &str, foreign: Option<&Foreign>) -> String {
+pub fn with(binding: &str, foreign: Option<&ValuesByOthers>) -> String {
     match foreign {
         Some(foreign) => format!("{binding}{VALUES}{}", foreign.as_str()),
         None => binding.to_owned(),
@@ -107,7 +107,7 @@ pub fn with(binding: &str, foreign: Option<&Foreign>) -> String {
 /// The destination of secrets that are sent to a server together with secrets stored on the entry. Those are given by
 /// key, with the generation of each. An admin chooses them, and they may decide what runs like everything else an admin
 /// sets.
-pub fn beside<'a>(binding: &str, stored: impl IntoIterator<Item = (&'a str, i64)>) -> String {
+pub fn with_stored<'a>(binding: &str, stored: impl IntoIterator<Item = (&'a str, i64)>) -> String {
     let mut stored: Vec<_> = stored.into_iter().collect();
     if stored.is_empty() {
         return binding.to_owned();
@@ -160,7 +160,7 @@ pub struct Difference {
 /// `present` has none; see [`covers`].
 pub fn difference(bound: &str, present: &str) -> Difference {
     // A legacy binding may contain any text and has no parts.
-    if is_former(bound) {
+    if is_legacy(bound) {
         return Difference {
             server: true,
             values: split(present, VALUES).1.is_some(),
@@ -180,7 +180,7 @@ pub fn difference(bound: &str, present: &str) -> Difference {
 pub fn readable(binding: &str) -> String {
     let binding = binding.strip_prefix(INCOMPLETE).unwrap_or(binding);
     let shown = match binding.split('#').next() {
-        _ if is_former(binding) => binding.trim_start_matches(FORMER),
+        _ if is_legacy(binding) => binding.trim_start_matches(LEGACY),
         Some(origin) if !is_code(binding) => origin,
         _ => "",
     };
@@ -193,11 +193,11 @@ pub fn is_code(binding: &str) -> bool {
 }
 
 /// Whether this is a legacy binding: earlier versions bound secrets of a self-hosted server only to its program.
-pub fn is_former(binding: &str) -> bool {
-    binding.starts_with(FORMER)
+pub fn is_legacy(binding: &str) -> bool {
+    binding.starts_with(LEGACY)
 }
 
-const FORMER: &str = "command:";
+const LEGACY: &str = "command:";
 
 /// A binding that covers no destination, for secrets of which a part was lost: their owner must confirm where the rest may go.
 pub fn incomplete(binding: &str) -> String {

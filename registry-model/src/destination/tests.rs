@@ -509,23 +509,23 @@ fn each_change_of_foreign_values_requires_confirmation() {
 #[test]
 fn secrets_of_the_entry_are_part_of_the_destination() {
     let own = of(&full()).unwrap();
-    assert_eq!(beside(&own, []), own);
-    let one = beside(&own, [("a", 1), ("b", 2)]);
-    assert_eq!(one, beside(&own, [("b", 2), ("a", 1)]));
+    assert_eq!(with_stored(&own, []), own);
+    let one = with_stored(&own, [("a", 1), ("b", 2)]);
+    assert_eq!(one, with_stored(&own, [("b", 2), ("a", 1)]));
     for other in [
-        beside(&own, [("a", 1), ("b", 3)]),
-        beside(&own, [("a", 1)]),
-        beside(&own, [("c", 1), ("b", 2)]),
+        with_stored(&own, [("a", 1), ("b", 3)]),
+        with_stored(&own, [("a", 1)]),
+        with_stored(&own, [("c", 1), ("b", 2)]),
         own.clone(),
     ] {
         assert!(!covers(&one, &other) && !covers(&other, &one), "{other}");
     }
-    let foreign = Foreign::of(&Installation {
+    let foreign = ValuesByOthers::of(&Installation {
         scope: Some(Scope::User("users/alice".to_owned())),
         foreign_values_generation: 3,
         ..Installation::default()
     });
-    let both = beside(&with(&own, foreign.as_ref()), [("a", 1), ("b", 2)]);
+    let both = with_stored(&with(&own, foreign.as_ref()), [("a", 1), ("b", 2)]);
     assert!(covers(&both, &one) && !covers(&one, &both) && !covers(&both, &own));
 }
 
@@ -533,7 +533,7 @@ fn secrets_of_the_entry_are_part_of_the_destination() {
 fn an_origin_may_contain_the_words_of_the_encoding() {
     let (values, other) = ("https://values=3", "https://other.example.com");
     assert!(!covers("https://values", values) && !covers(values, other) && covers(other, other));
-    assert!(is_former("command:npx server") && !is_former(&line("npx", &[])) && !is_former(other));
+    assert!(is_legacy("command:npx server") && !is_legacy(&line("npx", &[])) && !is_legacy(other));
     assert!(!covers("command:npx", &line("npx", &[])));
 }
 

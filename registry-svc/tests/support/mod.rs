@@ -111,7 +111,7 @@ impl Stack {
         // Tokens are of the system's time; what the registry does is of a time that tests move.
         let deps = Deps {
             verifier: issuer.verifier(Clock::System),
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::Manual(clock.clone()),
         };
         let app = registry_svc::build(config.clone(), deps).await.unwrap();

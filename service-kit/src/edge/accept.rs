@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Gate, Guarded, Place, guarded::LINGER_BYTES};
+use super::{Gate, Guarded, Permit, guarded::LINGER_BYTES};
 use crate::{connection::Connection, peer::Peer};
 
 /// How many unsent bytes of a response the kernel buffers (`TCP_NOTSENT_LOWAT`). By default it accepts several MB, and
@@ -51,13 +51,13 @@ impl Acceptor {
     }
 
     /// Returns the next connection that has a place. Cancel-safe: no connection is lost.
-    pub async fn accept(&mut self) -> (TcpStream, SocketAddr, Place) {
+    pub async fn accept(&mut self) -> (TcpStream, SocketAddr, Permit) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     self.wait = WAIT;
                     match self.gate.admit(address.ip()) {
-                        Ok(place) => {
+                        Ok(permit) => {
                             if let Err(error) = stream.set_nodelay(true) {
                                 tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
                             }
@@ -65,7 +65,7 @@ impl Acceptor {
                             if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
                                 tracing::debug!(error = %error, "a connection keeps much of an answer in the kernel");
                             }
-                            return (stream, address, place);
+                            return (stream, address, permit);
                         }
                         Err(_) => self.refuse(stream),
                     }
@@ -126,8 +126,8 @@ async fn discard(stream: &TcpStream) {
 /// The guarded connections of a gRPC listener.
 pub fn connections(listener: TcpListener, gate: Arc<Gate>) -> impl Stream<Item = io::Result<Connection>> + Send {
     futures::stream::unfold(Acceptor::new(listener, gate, b""), |mut acceptor| async move {
-        let (stream, address, place) = acceptor.accept().await;
-        let connection = Connection::guarded(Guarded::new(stream, place), Peer::External(address));
+        let (stream, address, permit) = acceptor.accept().await;
+        let connection = Connection::guarded(Guarded::new(stream, permit), Peer::External(address));
         Some((Ok(connection), acceptor))
     })
 }

@@ -33,11 +33,11 @@ pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
 }
 
-/// Wraps the body of a request: each piece must arrive within `patience`, and the whole at 4 KiB a second after that.
-pub fn request_body<B: Body>(body: B, patience: Duration, phase: Arc<Phase>) -> RequestBody<B> {
+/// Wraps the body of a request: each piece must arrive within `client_timeout`, and the whole at 4 KiB a second after that.
+pub fn request_body<B: Body>(body: B, client_timeout: Duration, phase: Arc<Phase>) -> RequestBody<B> {
     RequestBody {
         body,
-        patience,
+        client_timeout,
         phase,
         wait: None,
         bytes: 0,
@@ -49,7 +49,7 @@ pub fn request_body<B: Body>(body: B, patience: Duration, phase: Arc<Phase>) -> 
 #[derive(Debug)]
 pub struct RequestBody<B: Body> {
     body: B,
-    patience: Duration,
+    client_timeout: Duration,
     phase: Arc<Phase>,
     wait: Option<Wait>,
     bytes: u64,
@@ -90,15 +90,15 @@ where
             Poll::Pending => {}
         }
         let now = Instant::now();
-        let patience = this.patience;
+        let client_timeout = this.client_timeout;
         let wait = this.wait.get_or_insert_with(|| Wait {
             began: now,
             moved: false,
-            alarm: Box::pin(sleep_until(now + patience)),
+            alarm: Box::pin(sleep_until(now + client_timeout)),
         });
         if std::mem::take(&mut wait.moved) {
-            let whole = wait.began + patience + Duration::from_secs(this.bytes / SLOWEST);
-            wait.alarm.as_mut().reset(whole.min(now + patience));
+            let whole = wait.began + client_timeout + Duration::from_secs(this.bytes / SLOWEST);
+            wait.alarm.as_mut().reset(whole.min(now + client_timeout));
         }
         wait.alarm.as_mut().poll(cx).map(|()| Some(Err(TooSlow.into())))
     }

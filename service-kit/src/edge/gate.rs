@@ -77,12 +77,12 @@ impl Gate {
         places.regular.taken.len() + places.spare.taken.len()
     }
 
-    /// Takes a place for a connection from this address. Dropping the [`Place`] releases it. If the listener is full,
+    /// Takes a permit for a connection from this address. Dropping the [`Permit`] releases it. If the listener is full,
     /// the connection that has been quiet for longest is evicted.
     ///
     /// # Errors
     /// If the address has too many connections, or if no connection is quiet.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refused> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         let counted = (!self.limits.is_proxy(address.to_canonical())).then(|| network(address));
         let mut places = self.lock();
         let of_address = counted.and_then(|network| places.by_address.get(&network).copied());
@@ -98,7 +98,7 @@ impl Gate {
         if let Some(network) = counted {
             *places.by_address.entry(network).or_default() += 1;
         }
-        Ok(Place {
+        Ok(Permit {
             gate: Arc::clone(self),
             phase,
             counted,
@@ -203,15 +203,15 @@ impl Places {
     }
 }
 
-/// The place of one connection. Dropping it releases the place.
+/// The right of one connection to its place, until this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     gate: Arc<Gate>,
     phase: Arc<Phase>,
     counted: Option<IpAddr>,
 }
 
-impl Place {
+impl Permit {
     /// The state of the connection.
     pub fn phase(&self) -> &Arc<Phase> {
         &self.phase
@@ -222,7 +222,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.release(&self.phase, self.counted);
     }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{Phase, Place, body::SLOWEST};
+use super::{Permit, Phase, body::SLOWEST};
 
 /// After a response to a request whose body was not fully read, the client may still send this much, for this long, so
 /// that the response reaches it: closing a connection with unread bytes resets it. A client that sends more waits until
@@ -31,7 +31,7 @@ const HANDSHAKE: u8 = 22;
 #[derive(Debug)]
 pub struct Guarded<IO> {
     io: IO,
-    place: Place,
+    permit: Permit,
     reading: Reading,
     stalled: Option<Stalled>,
     /// How long the client has made writes wait, less what it has earned since by reading.
@@ -81,10 +81,10 @@ struct Linger {
 
 impl<IO> Guarded<IO> {
     /// Guards a connection that was just accepted.
-    pub fn new(io: IO, place: Place) -> Self {
+    pub fn new(io: IO, permit: Permit) -> Self {
         Self {
             io,
-            place,
+            permit,
             reading: Reading {
                 protocol: Protocol::Unknown(0),
                 begun: 0,
@@ -103,12 +103,12 @@ impl<IO> Guarded<IO> {
 
     /// The state of the connection.
     pub fn phase(&self) -> &Arc<Phase> {
-        self.place.phase()
+        self.permit.phase()
     }
 
     /// How long the client may stall.
-    pub fn patience(&self) -> Duration {
-        self.place.limits().patience
+    pub fn client_timeout(&self) -> Duration {
+        self.permit.limits().client_timeout
     }
 
     /// Records the result of a write.
@@ -117,7 +117,7 @@ impl<IO> Guarded<IO> {
             let bytes = u64::try_from(*written.as_ref().unwrap_or(&0)).unwrap_or(u64::MAX);
             self.reading.taken = self.reading.taken.saturating_add(bytes);
             if let Some(stalled) = self.stalled.take() {
-                self.place.phase().has_written();
+                self.permit.phase().has_written();
                 self.waited += stalled.since.elapsed();
             }
             if !self.waited.is_zero() {
@@ -126,16 +126,16 @@ impl<IO> Guarded<IO> {
             }
             return Poll::Ready(written);
         }
-        let (phase, patience) = (self.place.phase(), self.place.limits().patience);
+        let (phase, client_timeout) = (self.permit.phase(), self.permit.limits().client_timeout);
         if self.stalled.is_none() {
-            // A client that has used up most of its patience counts as quiet.
-            phase.waits_to_write((patience / 2).saturating_sub(self.waited));
+            // A client that has used up most of its time counts as quiet.
+            phase.waits_to_write((client_timeout / 2).saturating_sub(self.waited));
         }
         phase.waits_in(cx.waker());
         if phase.is_evicted() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let left = patience.saturating_sub(self.waited);
+        let left = client_timeout.saturating_sub(self.waited);
         let stalled = self.stalled.get_or_insert_with(|| {
             let since = Instant::now();
             Stalled {
@@ -196,17 +196,22 @@ impl Reading {
     }
 
     /// Called when nothing has arrived. Ready if the deadline is over.
-    fn overdue(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
+    fn overdue(&mut self, cx: &mut Context<'_>, permit: &Permit) -> Poll<()> {
         // Also between requests, so that an alarm that has rung is removed.
-        if self.untaken(cx, place).is_ready() {
+        if self.untaken(cx, permit).is_ready() {
             return Poll::Ready(());
         }
-        if place.phase().is_serving() {
+        if permit.phase().is_serving() {
             return Poll::Pending;
         }
-        self.catch_up(place.phase());
-        let limits = place.limits();
-        let deadline = self.since + if self.partly { limits.patience } else { limits.idle };
+        self.catch_up(permit.phase());
+        let limits = permit.limits();
+        let deadline = self.since
+            + if self.partly {
+                limits.client_timeout
+            } else {
+                limits.idle
+            };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if deadline < alarm.deadline() {
             alarm.as_mut().reset(deadline);
@@ -223,14 +228,14 @@ impl Reading {
 }
 
 impl Reading {
-    /// Ready if a piece of a response has been unsent for one to one and a half times the patience, and the client has
+    /// Ready if a piece of a response has been unsent for one to one and a half times the client timeout, and the client has
     /// read hardly anything of other responses either.
-    fn untaken(&mut self, cx: &mut Context<'_>, place: &Place) -> Poll<()> {
-        let phase = place.phase();
+    fn untaken(&mut self, cx: &mut Context<'_>, permit: &Permit) -> Poll<()> {
+        let phase = permit.phase();
         if self.lap.is_none() && !phase.has_untaken() {
             return Poll::Pending;
         }
-        let half = place.limits().patience / 2;
+        let half = permit.limits().client_timeout / 2;
         let lap = self.lap.get_or_insert_with(|| {
             phase.set_watched(true);
             self.taken = 0;
@@ -258,8 +263,8 @@ impl Reading {
 impl<IO: AsyncRead + Unpin> Guarded<IO> {
     /// Reads and discards the rest of a request that was answered before it had arrived.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let unheard = self.reading.partly && !self.place.phase().is_serving();
-        if self.reading.gave_up || !(self.place.phase().has_unread_body() || unheard) {
+        let unheard = self.reading.partly && !self.permit.phase().is_serving();
+        if self.reading.gave_up || !(self.permit.phase().has_unread_body() || unheard) {
             return Poll::Ready(());
         }
         let linger = self.lingering.get_or_insert_with(|| Linger {
@@ -286,13 +291,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        let phase = this.place.phase();
+        let phase = this.permit.phase();
         if read.is_ready() {
             this.reading.came(&buf.filled()[before..], phase);
             return read;
         }
         phase.waits_in(cx.waker());
-        if phase.is_evicted() || this.reading.overdue(cx, &this.place).is_ready() {
+        if phase.is_evicted() || this.reading.overdue(cx, &this.permit).is_ready() {
             this.reading.gave_up = true;
             return Poll::Ready(Ok(()));
         }

@@ -18,7 +18,7 @@ pub struct Limits {
     pub proxies: Vec<IpNet>,
     /// How long a client may take to send the whole head of a request or the next piece of a body, or to read the next
     /// piece of a response.
-    pub patience: Duration,
+    pub client_timeout: Duration,
     /// How long a connection may stay open without a request.
     pub idle: Duration,
 }
@@ -44,7 +44,7 @@ impl Default for Limits {
             connections: 10_000,
             per_address: 1_000,
             proxies: Self::loopback(),
-            patience: Duration::from_secs(20),
+            client_timeout: Duration::from_secs(20),
             idle: Duration::from_secs(300),
         }
     }

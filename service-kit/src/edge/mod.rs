@@ -20,7 +20,7 @@ mod tests;
 pub use accept::{Acceptor, connections};
 pub use body::{Served, TooSlow, is_too_slow, request_body, response_body};
 pub(crate) use gate::network;
-pub use gate::{Gate, Place};
+pub use gate::{Gate, Permit};
 pub use guarded::Guarded;
 pub use limits::Limits;
 pub use phase::Phase;

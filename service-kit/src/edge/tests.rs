@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Acceptor, Gate, Guarded, Limits, Place, Served, TooSlow, gate::Refused, request_body, response_body};
+use super::{Acceptor, Gate, Guarded, Limits, Permit, Served, TooSlow, gate::Refused, request_body, response_body};
 
 const SHORT: Duration = Duration::from_millis(60);
 const LONG: Duration = Duration::from_secs(600);
@@ -33,11 +33,11 @@ fn gate(connections: usize, per_address: usize) -> Arc<Gate> {
     with(connections, per_address, LONG, LONG)
 }
 
-fn with(connections: usize, per_address: usize, patience: Duration, idle: Duration) -> Arc<Gate> {
+fn with(connections: usize, per_address: usize, client_timeout: Duration, idle: Duration) -> Arc<Gate> {
     Gate::new(Limits {
         connections,
         per_address,
-        patience,
+        client_timeout,
         idle,
         ..Limits::default()
     })
@@ -103,10 +103,10 @@ fn without_quiet_connections_places_remain_for_health_checks() {
     let busy: Vec<_> = (0..2).map(|_| gate.admit(address(1)).unwrap()).collect();
     let _requests: Vec<_> = busy
         .iter()
-        .map(|place| Served::begin(Arc::clone(place.phase())))
+        .map(|permit| Served::begin(Arc::clone(permit.phase())))
         .collect();
     let spare: Vec<_> = (0..64).map(|_| gate.admit(address(2)).unwrap()).collect();
-    assert!(spare.iter().all(|place| place.phase().is_spare()));
+    assert!(spare.iter().all(|permit| permit.phase().is_spare()));
     assert_eq!(gate.admit(address(3)).err(), Some(Refused::Full));
     drop(spare);
     drop(busy);
@@ -123,7 +123,7 @@ async fn places_for_health_checks_serve_nothing_else() {
     let quiet: Vec<_> = (0..64).map(|_| gate.admit(address(2)).unwrap()).collect();
     sleep(Duration::from_millis(1100)).await;
     assert!(gate.admit(address(3)).unwrap().phase().is_spare());
-    assert_eq!(quiet.iter().filter(|place| place.phase().is_evicted()).count(), 1);
+    assert_eq!(quiet.iter().filter(|permit| permit.phase().is_evicted()).count(), 1);
 }
 
 #[tokio::test]
@@ -238,9 +238,9 @@ impl Drop for Counted {
 
 /// Serves a connection over HTTP/2. `/quiet` is an event stream without events; every other path returns a large
 /// response. `held` counts the responses that exist.
-fn serve(place: Place, held: &Arc<AtomicUsize>) -> DuplexStream {
+fn serve(permit: Permit, held: &Arc<AtomicUsize>) -> DuplexStream {
     let (client, server) = tokio::io::duplex(1 << 20);
-    let (phase, held) = (Arc::clone(place.phase()), Arc::clone(held));
+    let (phase, held) = (Arc::clone(permit.phase()), Arc::clone(held));
     let service = tower::service_fn(move |request: http::Request<_>| {
         let _: &http::Request<hyper::body::Incoming> = &request;
         let (served, held) = (Served::begin(Arc::clone(&phase)), Counted::new(&held));
@@ -257,7 +257,7 @@ fn serve(place: Place, held: &Arc<AtomicUsize>) -> DuplexStream {
             Ok::<_, Infallible>(http::Response::new(response_body(body, served)))
         }
     });
-    let io = TokioIo::new(Guarded::new(server, place));
+    let io = TokioIo::new(Guarded::new(server, permit));
     tokio::spawn(async move {
         let builder = auto::Builder::new(TokioExecutor::new());
         builder.serve_connection(io, TowerToHyperService::new(service)).await
@@ -479,15 +479,15 @@ async fn a_refusal_arrives() {
 }
 
 /// Reads a body whose pieces arrive one by one.
-async fn read(piece: usize, every: Duration, patience: Duration) -> Result<usize, TooSlow> {
+async fn read(piece: usize, every: Duration, client_timeout: Duration) -> Result<usize, TooSlow> {
     let pieces = stream::unfold((), move |()| async move {
         sleep(every).await;
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; piece]))), ()))
     });
     let gate = gate(10, 10);
-    let place = gate.admit(address(1)).unwrap();
+    let permit = gate.admit(address(1)).unwrap();
     let body = http_body_util::StreamBody::new(Box::pin(futures::StreamExt::take(pieces, 20)));
-    let mut body = request_body(body, patience, Arc::clone(place.phase()));
+    let mut body = request_body(body, client_timeout, Arc::clone(permit.phase()));
     let mut bytes = 0;
     while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
         match frame {

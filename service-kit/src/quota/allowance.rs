@@ -31,7 +31,7 @@ pub struct Allowance {
 impl Allowance {
     /// An allowance that no test exceeds.
     #[cfg(feature = "testing")]
-    pub fn boundless() -> Self {
+    pub fn unlimited() -> Self {
         Self {
             requests: NonZeroU32::MAX,
             writes: NonZeroU32::MAX,

@@ -85,8 +85,8 @@ impl Quotas {
 
     /// For tests and benchmarks that do more than any limit allows.
     #[cfg(feature = "testing")]
-    pub fn boundless() -> Arc<Self> {
-        Self::new(Allowance::boundless())
+    pub fn unlimited() -> Arc<Self> {
+        Self::new(Allowance::unlimited())
     }
 
     /// Counts a request, and a write if `writes`. It is in progress until the returned value is dropped.

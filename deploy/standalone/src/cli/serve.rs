@@ -234,7 +234,7 @@ impl From<Serve> for Config {
             limits: Limits {
                 connections: count(arguments.max_connections),
                 per_address: count(arguments.max_connections_per_address),
-                patience: Duration::from_secs(arguments.client_timeout),
+                client_timeout: Duration::from_secs(arguments.client_timeout),
                 idle: Duration::from_secs(arguments.idle_timeout),
                 proxies: arguments.proxies.clone(),
             },

@@ -15,7 +15,7 @@ fn few() -> Arc<Quotas> {
         sessions: count(4),
         calls: 2,
         streams: 1,
-        ..Allowance::boundless()
+        ..Allowance::unlimited()
     })
 }
 

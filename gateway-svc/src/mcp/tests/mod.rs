@@ -130,7 +130,7 @@ fn token(name: &str, who: &str) -> pb::WatchedObject {
 
 /// Alice has installed `mail`, Bob has not; the gateway `default` exposes `mail`'s tool `send` and passes `x-trace` through; `ops` is a team's.
 async fn world(upstream: impl Fn(Value, HeaderMap) -> Response + Send + Sync + 'static) -> World {
-    world_with(Quotas::boundless(), upstream).await
+    world_with(Quotas::unlimited(), upstream).await
 }
 
 /// One where callers may do so much.

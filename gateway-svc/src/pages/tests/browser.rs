@@ -77,7 +77,7 @@ impl Site {
             },
             Arc::clone(&verifier),
             Store::new(Duration::from_secs(60), Clock::Manual(clock.clone())),
-            service_kit::Quotas::boundless(),
+            service_kit::Quotas::unlimited(),
             Clock::Manual(clock.clone()),
         )
         .unwrap();
@@ -86,7 +86,7 @@ impl Site {
             credential: channel,
             facade: Some(Arc::clone(&facade)),
             verifier,
-            quotas: service_kit::Quotas::boundless(),
+            quotas: service_kit::Quotas::unlimited(),
             clock: Clock::Manual(clock.clone()),
         };
         let origin = public_url.origin().ascii_serialization();

@@ -15,8 +15,8 @@ use crate::{
 
 /// What a runtime runs for. It has the condition RUNTIME_READY if the runtime is its own.
 enum Owner {
-    Installation(Installation),
-    Entry(Entry),
+    Installation(Box<Installation>),
+    Entry(Box<Entry>),
 }
 
 /// Accepts a report on a runtime.
@@ -87,8 +87,12 @@ async fn runtime_changes(
 /// The owner of the runtime; `None` if it does not exist any more.
 async fn owner(tx: &mut Tx, report: &ReportRuntimeRequest) -> Result<Option<Owner>, Error> {
     Ok(match &report.subject {
-        Some(Subject::InstallationUid(uid)) => installations::by_uid(tx, uid).await?.map(Owner::Installation),
-        Some(Subject::EntryUid(uid)) => entries::by_uid(tx, uid).await?.map(Owner::Entry),
+        Some(Subject::InstallationUid(uid)) => installations::by_uid(tx, uid)
+            .await?
+            .map(|known| Owner::Installation(Box::new(known))),
+        Some(Subject::EntryUid(uid)) => entries::by_uid(tx, uid)
+            .await?
+            .map(|known| Owner::Entry(Box::new(known))),
         None => None,
     })
 }
@@ -145,7 +149,7 @@ impl Owner {
                 changed
             }
             Self::Entry(known) => {
-                EntrySpec::from_stored(known.clone()).has_shared_runtime()
+                EntrySpec::from_stored(Entry::clone(known)).has_shared_runtime()
                     && conditions::replace(&mut known.conditions, condition, timestamp(now))
             }
         }
