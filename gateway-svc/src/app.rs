@@ -125,7 +125,7 @@ pub async fn build(config: Config, deps: Deps) -> Result<App, BuildError> {
     let facade = Facade::new(
         FacadeConfig {
             links: links.clone(),
-            egress: config.egress.clone(),
+            documents: config.client_documents.clone(),
             key: config.session_key.clone(),
         },
         Arc::clone(&deps.verifier),

@@ -16,6 +16,8 @@ pub struct Config {
     pub page_token_key: Ring,
     /// Which addresses upstreams may have.
     pub egress: EgressPolicy,
+    /// Which addresses metadata documents of clients may come from. Whoever asks for a sign-in names them.
+    pub client_documents: EgressPolicy,
     /// How long calls are served from the last snapshot while the registry is unreachable.
     pub staleness: Duration,
     /// Further values of `Host` that are taken, besides the public URL's and loopback names: `host` or `host:port`.
@@ -44,6 +46,7 @@ impl Config {
             session_key: session_key.into(),
             page_token_key: page_token_key.into(),
             egress: EgressPolicy::default(),
+            client_documents: EgressPolicy::default(),
             staleness: Duration::from_secs(5 * 60),
             allowed_hosts: Vec::new(),
             grpc_port: None,

@@ -3,6 +3,11 @@
 //!
 //! Tools: node
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use axum::{Router, routing::get};
 use contracts::registry::{self as r, ClientAuthentication, entry::CredentialModel, token_exchange_credential::Flow};
 use integration_tests::{
@@ -12,6 +17,7 @@ use integration_tests::{
     keycloak::claims,
     process::{Program, free_port},
     script::{node, node_command},
+    stack::StackBuilder,
     upstream::{Served, recording::RecordingUpstream},
     wait::eventually,
     walk,
@@ -34,6 +40,10 @@ struct Journey {
 impl Journey {
     /// With these members of the issuer's `facade`.
     async fn start(facade: Value) -> Self {
+        Self::launch(facade, Stack::builder()).await
+    }
+
+    async fn launch(facade: Value, stack: StackBuilder) -> Self {
         let folder = tempfile::tempdir().expect("a place for temporary files");
         let issuers = folder.path().join("issuers.yaml");
         let (http, port) = (free_port(), free_port());
@@ -54,7 +64,7 @@ impl Journey {
             lines.contain("listening").then_some(())
         })
         .await;
-        let stack = Stack::builder()
+        let stack = stack
             .flag("--issuers", issuers.to_string_lossy())
             .flag("--http", format!("127.0.0.1:{http}"))
             .start()
@@ -116,6 +126,31 @@ impl Journey {
     }
 }
 
+/// Where a client's metadata document is.
+struct DocumentServer {
+    /// The client's id.
+    id: String,
+    fetches: Arc<AtomicUsize>,
+    _served: Served,
+}
+
+impl DocumentServer {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let id = format!("http://{}/client.json", listener.local_addr().expect("it is bound"));
+        let document =
+            json!({"client_id": id, "client_name": "Editor", "redirect_uris": ["http://127.0.0.1/callback"]});
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&fetches);
+        let answer = async move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            axum::Json(document)
+        };
+        let _served = Served::on(listener, Router::new().route("/client.json", get(answer)));
+        Self { id, fetches, _served }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_registers_itself_and_signs_in() {
     let journey = Journey::start(json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}})).await;
@@ -156,15 +191,12 @@ async fn an_id_token_stands_in_for_an_opaque_access_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_known_by_its_metadata_document() {
-    let journey = Journey::start(json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}})).await;
     // By plain http, since it is this machine's: clients of others have https URLs.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let id = format!("http://{}/client.json", listener.local_addr().expect("it is bound"));
-    let document = json!({"client_id": id, "client_name": "Editor", "redirect_uris": ["http://127.0.0.1/callback"]});
-    let _served = Served::on(
-        listener,
-        Router::new().route("/client.json", get(async move || axum::Json(document))),
-    );
+    let stack = Stack::builder().flag("--allow-client-document-cidr", "127.0.0.0/8");
+    let facade = json!({"resource": AUDIENCE, "parameters": {"prompt": "consent"}});
+    let journey = Journey::launch(facade, stack).await;
+    let client = DocumentServer::start().await;
+    let id = client.id.clone();
     let seen = journey.sign_in(Some(&id)).await;
     journey.check(&seen);
     let question = seen["question"].as_str().expect("a page");
@@ -175,6 +207,21 @@ async fn a_client_is_known_by_its_metadata_document() {
             .iter()
             .all(|request| !request.as_str().expect("a text").contains("register"))
     );
+}
+
+/// The networks of upstreams are for URLs that admins approve; anybody can name a client.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_id_leads_into_the_networks_of_upstreams() {
+    let journey = Journey::start(json!({})).await;
+    let client = DocumentServer::start().await;
+    let url = format!("http://{}/oauth/authorize", journey.stack.http());
+    let query = [("client_id", client.id.as_str()), ("redirect_uri", REDIRECT)];
+    let url = reqwest::Url::parse_with_params(&url, &query).expect("a URL");
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = http.get(url).send().await;
+    let page = answer.expect("it answers").text().await.expect("a page");
+    assert!(page.contains("--allow-client-document-cidr"), "{page}");
+    assert_eq!(client.fetches.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) transit: Option<(VaultConfig, TransitConfig)>,
     /// Private networks that may contain remote servers.
     pub(crate) allow_upstream_cidr: Vec<IpNet>,
+    /// Private networks that metadata documents of clients may be in.
+    pub(crate) allow_client_document_cidr: Vec<IpNet>,
     /// The YAML file with OIDC issuers.
     pub(crate) issuers: Option<PathBuf>,
     /// How long an upstream may take to begin its response to a tool call.

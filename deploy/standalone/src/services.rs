@@ -125,6 +125,7 @@ pub(crate) async fn build(
     let gateway = gateway_svc::build(
         gateway_svc::Config {
             egress,
+            client_documents: EgressPolicy::new(config.allow_client_document_cidr.clone()),
             call_timeout: config.call_timeout,
             allowed_hosts: own_names(http_address),
             grpc_port: Some(grpc_address.port()),

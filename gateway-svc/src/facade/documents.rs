@@ -1,6 +1,7 @@
 //! Client ID metadata documents: fetched from the URL that is the client's id, whatever answers there.
 
 use std::{
+    error::Error,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -59,13 +60,21 @@ struct Kept {
 pub(super) enum DocumentError {
     #[error("The client's id {0}")]
     Url(String),
-    #[error("The client's metadata document cannot be read: {0}.")]
-    Unreadable(String),
-    #[error("The client's metadata document says something else: {0}.")]
+    /// Its server is away, or answers with nothing that could be one.
+    #[error("{UNUSABLE}")]
+    Unreadable,
+    /// Its server answers with something else.
+    #[error("{UNUSABLE}")]
+    Foreign,
+    /// It is the client's, which must change it.
+    #[error("The client's metadata document is wrong: {0}.")]
     Wrong(String),
     #[error("Too many clients' metadata documents are being read. Try again in a moment.")]
     Busy,
 }
+
+/// Says no more: what tells one server that is none of a client from another tells anybody what is in the operator's network. The log says it.
+const UNUSABLE: &str = "The client's metadata cannot be read from the URL that is its id. The people who run Chandlery find the cause in its log.";
 
 /// RFC 7591, section 2.
 #[derive(Deserialize)]
@@ -80,6 +89,7 @@ struct Document {
 }
 
 impl Documents {
+    /// Anybody can name a URL here, so the policy is not that of upstreams, which admins approve.
     pub(super) fn new(policy: &EgressPolicy, clock: Clock) -> Self {
         Self {
             https: Pool::new(Some(Arc::new(policy.clone())), PATIENCE),
@@ -120,7 +130,7 @@ impl Documents {
                 until: now + FRESH,
             },
             // Its own word that it is another's ends it; not that its server is away.
-            (Err(DocumentError::Unreadable(_) | DocumentError::Busy), Some(last)) => Kept {
+            (Err(DocumentError::Unreadable | DocumentError::Busy), Some(last)) => Kept {
                 until: now + ABSENT,
                 ..last
             },
@@ -150,21 +160,34 @@ impl Documents {
         if url.as_str() != id || url.path() == "/" || url.query().is_some() {
             return Err(wrong("must be a URL with a path, without a query, in its normal form."));
         }
-        self.policy
-            .check_url_for_secrets(&url)
-            .map_err(|why| DocumentError::Url(format!("{why}.")))?;
+        self.policy.check_url_for_secrets(&url).map_err(|_| {
+            wrong(
+                "must be an https URL at a public address; an operator can allow others with --allow-client-document-cidr.",
+            )
+        })?;
         Ok(url)
     }
 
     async fn fetch(&self, id: &str, url: &Url) -> Result<Registered, DocumentError> {
-        let late = || DocumentError::Unreadable("its server did not answer in time".to_owned());
-        let body = timeout(PATIENCE, self.read(url)).await.map_err(|_| late())??;
-        let wrong = |why: &str| DocumentError::Wrong(why.to_owned());
+        let body = timeout(PATIENCE, self.read(url)).await;
+        let body = body.unwrap_or_else(|_| Err("its server did not answer in time".to_owned()));
+        let body = body.map_err(|error| {
+            tracing::info!(
+                client.id = %url, error,
+                "a client's metadata document was not fetched; private networks that may have some are named with --allow-client-document-cidr"
+            );
+            DocumentError::Unreadable
+        })?;
+        let foreign = |error: &str| {
+            tracing::info!(client.id = %url, error, "what is at a client's id is not its metadata document");
+            DocumentError::Foreign
+        };
         let document: Document =
-            serde_json::from_slice(&body).map_err(|_| wrong("it is not the metadata of a client"))?;
+            serde_json::from_slice(&body).map_err(|_| foreign("it is not the metadata of a client"))?;
         if document.client_id != id {
-            return Err(wrong("its client_id is not the URL that it is at"));
+            return Err(foreign("its client_id is not the URL that it is at"));
         }
+        let wrong = |why: &str| DocumentError::Wrong(why.to_owned());
         if document
             .token_endpoint_auth_method
             .is_some_and(|method| method != "none")
@@ -174,230 +197,30 @@ impl Documents {
         Registered::new(&document.client_name, document.redirect_uris).map_err(|error| wrong(&error))
     }
 
-    async fn read(&self, url: &Url) -> Result<Bytes, DocumentError> {
-        let unreadable = |why: &str| DocumentError::Unreadable(why.to_owned());
+    async fn read(&self, url: &Url) -> Result<Bytes, String> {
         let pool = if url.scheme() == "https" {
             &self.https
         } else {
             &self.plain
         };
-        let uri: Uri = url.as_str().parse().map_err(|_| unreadable("its URL is not one"))?;
+        let uri: Uri = url.as_str().parse().map_err(|_| "its URL is not one")?;
         let request = Request::get(&uri)
             .header(header::ACCEPT, "application/json")
             .body(Full::default())
-            .map_err(|_| unreadable("its URL is not one"))?;
-        // Without the cause: it may say what is in the operator's network.
+            .map_err(|_| "its URL is not one")?;
         let response = pool.request(&uri, request).await.map_err(|error| {
-            tracing::info!(client.id = %url, error = %error, "a client's metadata document was not fetched");
-            unreadable("its server is not reachable, or not allowed (--allow-upstream-cidr)")
+            let causes = std::iter::successors(Some(&error as &dyn Error), |&error| error.source());
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
         })?;
         // Neither is a redirect followed: its target was not checked.
         if response.status() != StatusCode::OK {
-            return Err(unreadable("its server did not answer with 200"));
+            return Err(format!("its server answered with {}", response.status()));
         }
         let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
         body.map(http_body_util::Collected::to_bytes)
-            .map_err(|_| unreadable("it is longer than 5 KB, or did not arrive"))
+            .map_err(|_| "it is longer than 5 KB, or did not arrive".to_owned())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    };
-
-    use axum::{
-        Router,
-        response::{IntoResponse as _, Response},
-    };
-    use serde_json::{Value, json};
-    use service_kit::clock::ManualClock;
-
-    use super::*;
-
-    type Answering = Box<dyn Fn(&str) -> Response + Send>;
-    type Answer = Arc<Mutex<Answering>>;
-
-    struct Server {
-        id: String,
-        answer: Answer,
-        fetches: Arc<AtomicUsize>,
-    }
-
-    impl Server {
-        async fn start() -> Self {
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let id = format!("http://{}/client.json", listener.local_addr().unwrap());
-            let answer: Answer = Arc::new(Mutex::new(Box::new(|id| {
-                axum::Json(document(id, json!({}))).into_response()
-            })));
-            let fetches = Arc::new(AtomicUsize::new(0));
-            let (own, answers, count) = (id.clone(), Arc::clone(&answer), Arc::clone(&fetches));
-            let router = Router::new().fallback(async move || {
-                count.fetch_add(1, Ordering::Relaxed);
-                (answers.lock().unwrap())(&own)
-            });
-            tokio::spawn(async move { axum::serve(listener, router).await });
-            Self { id, answer, fetches }
-        }
-
-        fn answer(&self, answer: impl Fn(&str) -> Response + Send + 'static) {
-            *self.answer.lock().unwrap() = Box::new(answer);
-        }
-    }
-
-    fn document(id: &str, change: Value) -> Value {
-        let mut document = json!({
-            "client_id": id, "client_name": "Editor", "redirect_uris": ["http://127.0.0.1/cb"],
-            "token_endpoint_auth_method": "none",
-        });
-        for (name, value) in change.as_object().unwrap() {
-            document[name] = value.clone();
-        }
-        document
-    }
-
-    fn documents(clock: &ManualClock) -> Documents {
-        let policy = EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        Documents::new(&policy, Clock::Manual(clock.clone()))
-    }
-
-    #[tokio::test]
-    async fn a_document_is_kept_and_served_stale() {
-        let server = Server::start().await;
-        let clock = ManualClock::at(Clock::System.now());
-        let documents = documents(&clock);
-        let first = documents.get(&server.id).await.unwrap();
-        assert_eq!(first.name, "Editor");
-        documents.get(&server.id).await.unwrap();
-        assert_eq!(server.fetches.load(Ordering::Relaxed), 1);
-        server.answer(|_| StatusCode::BAD_GATEWAY.into_response());
-        clock.advance(FRESH);
-        for _ in 0..3 {
-            assert_eq!(documents.get(&server.id).await, Ok(Arc::clone(&first)));
-        }
-        assert_eq!(
-            server.fetches.load(Ordering::Relaxed),
-            2,
-            "a server that is away is not asked each time"
-        );
-        clock.advance(ABSENT);
-        assert_eq!(documents.get(&server.id).await, Ok(first));
-        assert_eq!(server.fetches.load(Ordering::Relaxed), 3);
-        clock.advance(STALE);
-        assert!(documents.get(&server.id).await.is_err());
-        // A failure is not kept for long.
-        server.answer(|id| axum::Json(document(id, json!({}))).into_response());
-        assert!(documents.get(&server.id).await.is_err());
-        clock.advance(ABSENT);
-        documents.get(&server.id).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn hostile_documents_are_refused() {
-        let server = Server::start().await;
-        let elsewhere = Server::start().await;
-        let target = elsewhere.id.clone();
-        let long = json!({ "client_name": "x".repeat(MAX_DOCUMENT) });
-        let answers: Vec<Answering> = vec![
-            Box::new(move |_| axum::response::Redirect::temporary(&target).into_response()),
-            Box::new(move |id| axum::Json(document(id, long.clone())).into_response()),
-            Box::new(|id| axum::Json(document(&format!("{id}/"), json!({}))).into_response()),
-            Box::new(|id| axum::Json(document(id, json!({ "redirect_uris": [] }))).into_response()),
-            Box::new(|id| axum::Json(document(id, json!({ "redirect_uris": ["evil://x"] }))).into_response()),
-            Box::new(|id| {
-                axum::Json(document(
-                    id,
-                    json!({ "token_endpoint_auth_method": "client_secret_post" }),
-                ))
-                .into_response()
-            }),
-            Box::new(|_| "nonsense".into_response()),
-        ];
-        for (index, answer) in answers.into_iter().enumerate() {
-            server.answer(answer);
-            let documents = documents(&ManualClock::at(Clock::System.now()));
-            assert!(documents.get(&server.id).await.is_err(), "{index}");
-        }
-        assert_eq!(
-            elsewhere.fetches.load(Ordering::Relaxed),
-            0,
-            "a redirect is not followed"
-        );
-    }
-
-    /// A document that became another's is not served stale.
-    #[tokio::test]
-    async fn a_document_that_became_wrong_is_not_used() {
-        let server = Server::start().await;
-        let clock = ManualClock::at(Clock::System.now());
-        let documents = documents(&clock);
-        documents.get(&server.id).await.unwrap();
-        server.answer(|_| axum::Json(document("https://bank.example.com/client.json", json!({}))).into_response());
-        clock.advance(FRESH);
-        let wrong = documents.get(&server.id).await;
-        assert!(matches!(wrong, Err(DocumentError::Wrong(_))), "{wrong:?}");
-    }
-
-    #[tokio::test]
-    async fn a_document_may_have_five_kilobytes() {
-        let server = Server::start().await;
-        for (length, fits) in [(MAX_DOCUMENT, true), (MAX_DOCUMENT + 1, false)] {
-            server.answer(move |id| {
-                let mut text = document(id, json!({})).to_string();
-                text.push_str(&" ".repeat(length - text.len()));
-                text.into_response()
-            });
-            let documents = documents(&ManualClock::at(Clock::System.now()));
-            assert_eq!(documents.get(&server.id).await.is_ok(), fits, "{length}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_server_that_hangs_delays_no_other() {
-        let (hanging, other) = (Server::start().await, Server::start().await);
-        hanging.answer(|_| {
-            let nothing = futures::stream::pending::<std::io::Result<Bytes>>();
-            Response::new(axum::body::Body::from_stream(nothing))
-        });
-        let documents = Arc::new(documents(&ManualClock::at(Clock::System.now())));
-        let waiting: Vec<_> = (0..2 * AT_A_TIME)
-            .map(|number| {
-                let (documents, id) = (Arc::clone(&documents), format!("{}{number}", hanging.id));
-                tokio::spawn(async move { documents.get(&id).await })
-            })
-            .collect();
-        while hanging.fetches.load(Ordering::Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
-        documents.get(&other.id).await.unwrap();
-        assert_eq!(hanging.fetches.load(Ordering::Relaxed), 1);
-        waiting.iter().for_each(tokio::task::JoinHandle::abort);
-    }
-
-    #[tokio::test]
-    async fn only_permitted_addresses_are_asked() {
-        let server = Server::start().await;
-        let clock = ManualClock::at(Clock::System.now());
-        let strict = Documents::new(&EgressPolicy::default(), Clock::Manual(clock.clone()));
-        // An http URL, a private address, and a name that has one.
-        let named = server.id.replace("http://127.0.0.1", "https://localhost");
-        for id in [&server.id, "https://10.0.0.1/client.json", &named] {
-            assert!(strict.get(id).await.is_err(), "{id}");
-        }
-        let documents = documents(&clock);
-        let query = format!("{}?a=b", server.id);
-        for id in [
-            "http://127.0.0.1/",
-            "https://a.example/x/../y",
-            "ftp://a.example/x",
-            &query,
-        ] {
-            assert!(matches!(documents.get(id).await, Err(DocumentError::Url(_))), "{id}");
-        }
-        assert_eq!(server.fetches.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;

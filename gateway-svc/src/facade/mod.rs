@@ -51,7 +51,7 @@ const AT_A_TIME: usize = 64;
 pub(crate) struct FacadeConfig {
     pub(crate) links: Links,
     /// Which addresses client metadata documents may come from.
-    pub(crate) egress: EgressPolicy,
+    pub(crate) documents: EgressPolicy,
     /// Seals what clients are given. All replicas share it.
     pub(crate) key: Ring,
 }
@@ -84,7 +84,7 @@ impl Facade {
                 public: config.links.below(""),
                 links: config.links,
                 sealed: Sealed::new(config.key),
-                documents: Documents::new(&config.egress, clock.clone()),
+                documents: Documents::new(&config.documents, clock.clone()),
                 verifier: Arc::clone(&verifier),
                 store,
                 quotas,

@@ -168,7 +168,7 @@ mod tests {
             let facade = Facade::new(
                 FacadeConfig {
                     links: Links::new("https://tools.example.com".parse().unwrap()),
-                    egress: EgressPolicy::default(),
+                    documents: EgressPolicy::default(),
                     key: KEY.into(),
                 },
                 Arc::new(Verifier::new(vec![config], Clock::System).unwrap()),

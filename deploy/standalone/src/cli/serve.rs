@@ -77,6 +77,16 @@ pub(super) struct Serve {
         value_name = "CIDR"
     )]
     allow_upstream_cidr: Vec<IpNet>,
+    /// Private networks from which metadata documents of MCP clients are fetched, also over http. Anybody who reaches
+    /// the HTTP address can then let Chandlery send GET requests there. Repeat, or separate with commas.
+    #[arg(
+        long,
+        env = "CHANDLERY_ALLOW_CLIENT_DOCUMENT_CIDR",
+        value_delimiter = ',',
+        value_parser = values::network,
+        value_name = "CIDR"
+    )]
+    allow_client_document_cidr: Vec<IpNet>,
     /// YAML file with the OIDC issuers whose tokens are accepted in addition to the development issuer. The README
     /// shows one.
     #[arg(long, env = "CHANDLERY_ISSUERS", value_name = "FILE")]
@@ -247,6 +257,7 @@ impl From<Serve> for Config {
             public_url: arguments.public_url,
             database_url: arguments.database_url,
             allow_upstream_cidr: arguments.allow_upstream_cidr,
+            allow_client_document_cidr: arguments.allow_client_document_cidr,
             issuers: arguments.issuers,
             call_timeout: Duration::from_secs(arguments.call_timeout),
             log_format: arguments.log_format.into(),

@@ -72,7 +72,7 @@ impl Site {
         let facade = Facade::new(
             FacadeConfig {
                 links: Links::new(public_url.clone()),
-                egress: EgressPolicy::default(),
+                documents: EgressPolicy::default(),
                 key: [9; 32].into(),
             },
             Arc::clone(&verifier),
