@@ -43,6 +43,9 @@ pub(crate) enum VendError {
     /// The authorization server does not answer.
     #[error("its authorization server does not answer")]
     AuthorizationServerUnavailable,
+    /// Many other callers of the installation wait for theirs.
+    #[error("its authorization server answers slowly, and many calls wait for it")]
+    Busy,
     /// credential-svc did not answer.
     #[error("credentials are unavailable")]
     Unavailable,
@@ -91,6 +94,12 @@ impl VendError {
             Self::AuthorizationServerUnavailable => {
                 let message = format!(
                     "The authorization server of {name} does not answer, so there is no token for this call. Neither {name} nor Chandlery is at fault. Try again in a moment."
+                );
+                return without_link(CredentialFault::AuthorizationServerUnavailable, message);
+            }
+            Self::Busy => {
+                let message = format!(
+                    "The authorization server of {name} answers slowly, and many calls wait for it already, so there is no token for this call. Try again in a moment."
                 );
                 return without_link(CredentialFault::AuthorizationServerUnavailable, message);
             }

@@ -7,6 +7,8 @@ mod figures;
 mod fuzz;
 mod headers;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -20,7 +22,7 @@ use http::HeaderMap;
 use moka::{Expiry, future::Cache};
 use registry_model::destination;
 use secrecy::ExposeSecret as _;
-use service_kit::Clock;
+use service_kit::{Clock, per_caller::PerCaller};
 use tonic::{Status, transport::Channel};
 
 pub(crate) use error::VendError;
@@ -36,6 +38,11 @@ pub(crate) const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long credential-svc may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests to credential-svc at a time for one installation. Where each caller has a credential of their own, one authorization server that
+/// does not answer holds one for each of them, on the connection that all installations share.
+const AT_A_TIME: usize = 32;
+/// How long another caller waits for a place among them: many may come at once to a server that answers.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// Which credentials: those of an installation and those stored on its entry, each by the count of its puts, and the number of the token. 0 where
 /// there are none.
@@ -84,6 +91,8 @@ pub(crate) struct Vendor {
     kept: Cache<Key, Arc<Vended>>,
     /// The outcome of a refused credential: requested once for all calls to which it was refused.
     replaced: Cache<(Key, Generations, Box<str>), Arc<Vended>>,
+    /// By installation.
+    places: PerCaller,
     clock: Clock,
 }
 
@@ -117,6 +126,7 @@ impl Vendor {
             credentials: VendServiceClient::new(credential),
             kept: Cache::builder().max_capacity(CACHED).expire_after(KeptFor).build(),
             replaced: Cache::builder().max_capacity(CACHED).expire_after(KeptFor).build(),
+            places: PerCaller::new(AT_A_TIME),
             clock,
         }
     }
@@ -214,6 +224,10 @@ impl Vendor {
             known_credential_generation: running.installation.credential_generation,
             known_entry_credential_generation: running.entry.credential_generation,
         };
+        let place = self.places.of(&running.installation.uid).acquire_owned();
+        let _place = tokio::time::timeout(WAIT, place)
+            .await
+            .map_err(|_elapsed| VendError::Busy)?;
         let mut credentials = self.credentials.clone();
         let answer = tokio::time::timeout(TIMEOUT, credentials.vend_headers(request)).await;
         let vended = answer

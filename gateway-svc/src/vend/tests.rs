@@ -437,7 +437,7 @@ fn passthrough_lets_only_the_allowed_through_and_never_replaces() {
     assert_eq!(out, [("x-trace", "1"), ("x-trace", "2")]);
 }
 
-fn passed_through() -> Running {
+pub(super) fn passed_through() -> Running {
     installation(pb::entry_revision::CredentialModel::JwtPassthrough(
         pb::JwtPassthroughCredential {
             injection: Some(bearer()),
@@ -454,7 +454,7 @@ fn for_caller(value: &str) -> Result<VendHeadersResponse, Status> {
 }
 
 /// Alice, with this token, which lives for so many seconds.
-fn token(token: &str, seconds: u64) -> Arc<CallerToken> {
+pub(super) fn token(token: &str, seconds: u64) -> Arc<CallerToken> {
     let expires = service_kit::Clock::System.now() + Duration::from_secs(seconds);
     person_with("alice", token, expires).token.unwrap()
 }
